@@ -1,0 +1,59 @@
+# Everything that is done with this repository. Each target makes .venv first when it is missing or out of date, so on a
+# fresh machine with make and a Python of at least 3.11 any of them can be the first command.
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types arch format bench schemas docs lock clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+
+demo: $(STAMP) ## run the whole job on this machine in under a minute: broker, simulated Windchill, rival users
+	@$(BIN)/reconciler demo
+
+# pytest comes last, so that its own closing line closes the run.
+test: $(STAMP) ## run everything that CI runs: lint, types, arch, docs, all tests; says which real parts it has
+	@scripts/real-parts
+	@$(MAKE) --no-print-directory lint types arch docs
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP) ## check style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(STAMP) ## check types
+	@$(BIN)/mypy
+
+arch: $(STAMP) ## check that layers import only downwards and that the core is pure
+	@$(BIN)/lint-imports --no-logo
+
+format: $(STAMP) ## put imports and layout right
+	@$(BIN)/ruff check --select I,D212,D213 --fix --quiet .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP) ## measure, each number as a ratio to a bare loop in the same run
+	@$(BIN)/python -m benchmarks
+
+schemas: $(STAMP) ## check the schemas and their examples
+	@$(BIN)/python -m pytest tests/schemas -q
+
+docs: $(STAMP) ## check that links lead somewhere and that the command reference is current
+	@$(BIN)/python docs/check.py
+
+# UPGRADE=--upgrade takes newer versions; without it only what pyproject.toml changed is resolved anew.
+lock: $(STAMP) ## resolve pyproject.toml into requirements.lock
+	@rm -rf .venv/lock && $(BIN)/python -m venv .venv/lock && .venv/lock/bin/python -m pip install --quiet uv
+	@.venv/lock/bin/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 \
+		--no-emit-index-url --no-emit-find-links --annotation-style line \
+		--custom-compile-command 'make lock' $(UPGRADE) --output-file requirements.lock
+	@rm -rf .venv/lock
+
+clean: ## remove .venv, caches and what builds leave; databases and logs stay
+	@rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml requirements.lock scripts/venv
+	@scripts/venv
+	@touch $@
