@@ -1,0 +1,28 @@
+"""Errors: the unexpected, named by what a person can do about it.
+
+Expected things (a version conflict, a bad record) are values in `model`, never raised.
+"""
+
+
+class ReconcilerError(Exception):
+    """The root of ours. The message is one line: what is wrong, and what to do."""
+
+
+class ConfigError(ReconcilerError):
+    """The configuration can't be used as it is."""
+
+
+class StoreError(ReconcilerError):
+    """The state store can't be opened, read or written."""
+
+
+class LogError(ReconcilerError):
+    """The change log can't be read or appended to."""
+
+
+class LogTruncatedError(LogError):
+    """The log no longer holds the offsets we need next: events may be lost, so we stop instead of jumping."""
+
+
+class UsageError(ReconcilerError):
+    """A command was asked for something it can't do; exit code 2."""

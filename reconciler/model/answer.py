@@ -1,0 +1,102 @@
+"""What Windchill answered: expected things as values (DESIGN sections 2 and 7), whatever the dialect."""
+
+import attrs
+
+from reconciler.model.snapshot import Snapshot, Token
+
+
+@attrs.frozen
+class Unchanged:
+    """The document is as it was when it was last read (304)."""
+
+
+@attrs.frozen
+class Written:
+    """The write was applied. `snapshot` when the server showed the document after it, else perhaps a `token`."""
+
+    snapshot: Snapshot | None
+    token: Token | None
+
+
+@attrs.frozen
+class VersionConflict:
+    """The guard failed: somebody wrote since our read. Nothing was applied."""
+
+    status: int
+    message: str
+
+
+@attrs.frozen
+class Refused:
+    """The server will not take this write as it is (400, 422, a business rule); `fields` are those it names."""
+
+    status: int
+    message: str
+    fields: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Locked:
+    """Checked out or locked by somebody (423, or a 409 that says so)."""
+
+    status: int
+    message: str
+    holder: str | None = None
+
+
+@attrs.frozen
+class NotAvailable:
+    """This document can't be had: forbidden (403), not there (404) or gone (410). It gets parked."""
+
+    status: int
+    message: str
+
+
+@attrs.frozen
+class Unauthorised:
+    """Our credentials are not accepted (401), even after they were refreshed once."""
+
+    message: str
+
+
+@attrs.frozen
+class Throttled:
+    """The server asks everyone to slow down (429, 503); `retry_after_s` when it says for how long."""
+
+    status: int
+    message: str
+    retry_after_s: float | None = None
+
+
+@attrs.frozen
+class Failed:
+    """The server failed or could not be reached, and surely nothing was applied (a read, a refused connection)."""
+
+    message: str
+    status: int | None = None
+
+
+@attrs.frozen
+class Unknown:
+    """A write was sent and no usable answer came: it may or may not have been applied. Read before anything else."""
+
+    message: str
+
+
+@attrs.frozen
+class Unguarded:
+    """428: the server says that our write carried no guard. Always a fault of ours: raise an alarm."""
+
+    message: str
+
+
+@attrs.frozen
+class Broken:
+    """An answer that is not what the protocol promises: an HTML login page, a wrong type, too large. Never data."""
+
+    message: str
+
+
+Trouble = NotAvailable | Unauthorised | Throttled | Failed | Broken
+ReadAnswer = Snapshot | Unchanged | Trouble
+WriteAnswer = Written | VersionConflict | Refused | Locked | Unknown | Unguarded | Trouble

@@ -1,0 +1,58 @@
+"""The audit record: one attempt with every input of its decision, so that the decision can be recomputed."""
+
+import attrs
+
+from reconciler.model.base import Base
+from reconciler.model.desired import Desired
+from reconciler.model.policy import Policy
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.value import Json
+
+
+@attrs.frozen
+class Verdict:
+    """What one decision came to, in the words that explanations use."""
+
+    field: str
+    verb: str
+    reason: str
+    rule: str
+    strategy: str
+    desired: Json
+    base: Json
+    has_base: bool
+    live: Json
+    event: str  # id of the event that made the claim
+    source: str
+
+
+@attrs.frozen
+class AuditRecord:
+    """One attempt on one document. `plan.draft(desired, base, snapshot, policy)` over its inputs gives `patch` again.
+
+    `snapshot` is cut down to the managed fields. `policy` is the digest under which the store keeps the rules.
+    """
+
+    document: str
+    at_us: int
+    cause: str  # the lane that brought the document up
+    attempt: int  # counted from 1 within one round of conflict attempts
+    desired: Desired
+    base: Base
+    snapshot: Snapshot
+    policy: str
+    decisions: tuple[Verdict, ...]
+    patch: dict[str, Json] | None
+    result: str  # in_sync, held, written, confirmed, version_conflict, refused, locked, unknown, throttled, …
+    message: str
+    status: int | None
+    token_after: Token | None
+    id: int = 0  # given by the store
+
+
+@attrs.frozen
+class PolicyRecord:
+    """A policy as it was in force, under its digest."""
+
+    digest: str
+    policy: Policy

@@ -1,0 +1,44 @@
+"""The stored form of our values: JSON, canonical, decoded straight into their types.
+
+One library encodes and decodes, so that what was accepted can always be written back.
+"""
+
+import hashlib
+from typing import TypeVar
+
+import msgspec
+
+from reconciler.model.audit import AuditRecord
+from reconciler.model.base import Base
+from reconciler.model.desired import Desired
+from reconciler.model.document import Agreement
+from reconciler.model.policy import Policy
+
+T = TypeVar("T")
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_desired = msgspec.json.Decoder(Desired)
+_agreement = msgspec.json.Decoder(Agreement)
+_audit = msgspec.json.Decoder(AuditRecord)
+_base = msgspec.json.Decoder(Base)
+
+encode = _encoder.encode
+decode_desired = _desired.decode
+decode_agreement = _agreement.decode
+decode_audit = _audit.decode
+decode_base = _base.decode
+
+
+def digest(value: object) -> str:
+    """Return a short name for a value: the same value gives the same name (128 bits, hexadecimal)."""
+    return hashlib.blake2b(_encoder.encode(value), digest_size=16).hexdigest()
+
+
+def policy_digest(policy: Policy) -> str:
+    """Return the name under which a policy is kept."""
+    return digest(policy)
+
+
+def decode_policy(text: bytes) -> Policy:
+    """Return a stored policy."""
+    return msgspec.json.decode(text, type=Policy)

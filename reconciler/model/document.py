@@ -1,0 +1,98 @@
+"""The document as the reconciler keeps it: desired state beside everything agreed with Windchill."""
+
+import enum
+
+import attrs
+
+from reconciler.model.base import NO_BASE, Base
+from reconciler.model.desired import NOTHING_DESIRED, Desired
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.stamp import Stamp
+from reconciler.model.value import Json
+
+
+class Status(enum.StrEnum):
+    """Where a document stands. Everything except `SYNCED` is unsettled work or waits for somebody."""
+
+    PENDING = "pending"  # changed by the log or due again, not yet settled
+    SYNCED = "synced"  # every managed field is agreed
+    HELD = "held"  # some field waits for a person; everything else is agreed
+    CONTENDED = "contended"  # too many version conflicts in a row: cooling down
+    LOCKED = "locked"  # checked out by somebody: tried again slowly
+    PARKED = "parked"  # can't be read or written (403, 404, 410, no token): tried again slowly
+
+
+class Lane(enum.IntEnum):
+    """Why a document is queued, most urgent first."""
+
+    OPERATOR = 0
+    EVENT = 1
+    RETRY = 2
+    RESYNC = 3
+    REPLAY = 4
+
+
+@attrs.frozen
+class Intent:
+    """A write that was about to be sent: stored before sending, so that a lost reply is never answered blindly."""
+
+    fields: dict[str, Json]
+    token: Token
+    sent_at_us: int
+
+
+@attrs.frozen
+class Conflict:
+    """An open field conflict: a person decides. The same clash found again has the same id."""
+
+    id: str
+    field: str
+    reason: str
+    base: Json
+    has_base: bool
+    desired: Json
+    live: Json
+    stamp: Stamp
+    opened_at_us: int
+
+
+@attrs.frozen
+class Agreement:
+    """What the reconciler knows of one document: the base, the last snapshot, an intent in doubt, its troubles."""
+
+    base: Base = NO_BASE
+    snapshot: Snapshot | None = None
+    intent: Intent | None = None
+    held: tuple[Conflict, ...] = ()
+    failures: int = 0  # attempts in a row that failed; sets the backoff
+    cooldowns: int = 0  # times in a row that it was contended; doubles the cool-down
+    stable: int = 0  # re-comparisons in a row that found no drift; lengthens the interval
+
+
+NO_AGREEMENT = Agreement()
+
+
+@attrs.frozen
+class Document:
+    """One row of the store."""
+
+    key: str
+    desired: Desired = NOTHING_DESIRED
+    revision: int = 0  # counts folds that changed the row; a settlement of an older revision leaves it pending
+    agreement: Agreement = NO_AGREEMENT
+    status: Status = Status.PENDING
+    reason: str = ""
+    lane: Lane = Lane.EVENT
+    due_us: int | None = None  # when it is looked at again; None: not until something changes
+    pending_since_us: int | None = None
+    conflicts: int = 0  # version conflicts, ever
+    attempts: int = 0  # attempts, ever
+
+
+@attrs.frozen
+class Due:
+    """A document that is to be looked at."""
+
+    key: str
+    lane: Lane
+    due_us: int

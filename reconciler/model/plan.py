@@ -1,0 +1,68 @@
+"""Decisions and plans: what is to happen to each managed field, and to the document."""
+
+import enum
+
+import attrs
+
+from reconciler.model.base import Base
+from reconciler.model.snapshot import Token
+from reconciler.model.stamp import Stamp
+from reconciler.model.value import MISSING, Json, Missing
+
+
+class Verb(enum.StrEnum):
+    """What happens to a field."""
+
+    KEEP = "keep"  # nothing to do: they agree, or a former yield stands
+    WRITE = "write"  # Windchill gets the desired value
+    YIELD = "yield"  # Windchill's value stands; it becomes the base
+    HOLD = "hold"  # a person decides; nothing is written
+
+
+@attrs.frozen
+class Decision:
+    """One field's decision with everything it was taken from."""
+
+    field: str
+    verb: Verb
+    reason: str
+    rule: str
+    strategy: str
+    desired: Json
+    base: Json | Missing
+    live: Json | Missing
+    stamp: Stamp  # the newest claim that the decision considered
+    target: Json | Missing = MISSING  # what is to be written, for WRITE
+    ours: bool = False
+    theirs: bool = False
+    elements: dict[str, Stamp] = attrs.field(factory=dict)  # for sets: the claims settled if this decision goes through
+    held_elements: tuple[str, ...] = ()  # for sets: elements that a person has to decide
+
+
+@attrs.frozen
+class InSync:
+    """Nothing to write and nobody to ask."""
+
+    decisions: tuple[Decision, ...]
+    base: Base  # the base with what was adopted
+
+
+@attrs.frozen
+class Held:
+    """Nothing to write, and at least one field that waits for a person."""
+
+    decisions: tuple[Decision, ...]
+    base: Base
+
+
+@attrs.frozen
+class Patch:
+    """The fields to write, and only those, guarded by the token they were decided on."""
+
+    decisions: tuple[Decision, ...]
+    base: Base
+    fields: dict[str, Json]
+    token: Token | None  # None: the server gives no token, so that nothing can be written safely
+
+
+Plan = InSync | Held | Patch

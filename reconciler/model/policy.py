@@ -1,0 +1,121 @@
+"""Policies: who wins, by field, document type and source."""
+
+import enum
+import functools
+from fnmatch import fnmatchcase
+
+import attrs
+
+
+class Strategy(enum.StrEnum):
+    """How a field is decided (the columns of the table in DESIGN section 6)."""
+
+    EXTERNAL = "external"  # the log wins
+    PRESERVE = "preserve"  # a user's edit stands until a newer event, and against it
+    MERGE = "merge"  # whoever moved wins; when both did, `on_overlap` decides
+    NEWEST = "newest"  # when both moved, the later one
+    HOLD = "hold"  # any move of theirs asks a person
+    FILL = "fill"  # written only where blank
+    IGNORE = "ignore"  # never managed
+
+
+class ListMode(enum.StrEnum):
+    """How a list is compared and merged."""
+
+    ATOMIC = "atomic"  # as one value
+    SET = "set"  # element by element; elements that nobody manages are left alone
+
+
+class Adopt(enum.StrEnum):
+    """What to do with a field first seen on a document that was modified after the event."""
+
+    WRITE = "write"
+    YIELD = "yield"
+    HOLD = "hold"
+
+
+class Normaliser(enum.StrEnum):
+    """What is taken off a value before it is compared; `TRIM` and `BLANK` are taken off before it is written too."""
+
+    TRIM = "trim"  # white space at both ends
+    CASE = "case"  # upper and lower case are equal
+    BLANK = "blank"  # "" and [] equal null
+    NUMBER = "number"  # "4711.0", 4711 and 4711.0 are equal
+    INSTANT = "instant"  # timestamps are equal when they name one moment
+    ENUM = "enum"  # {"Value": v, "Display": d} equals v
+
+
+@attrs.frozen
+class Rule:
+    """One row of the policy. Globs are matched case-sensitively and `*` crosses dots."""
+
+    fields: tuple[str, ...]
+    strategy: Strategy
+    on_overlap: Strategy = Strategy.HOLD  # hold, external, preserve or newest
+    on_adopt: Adopt | None = None  # None: what the strategy says
+    list: ListMode = ListMode.ATOMIC
+    normalise: tuple[Normaliser, ...] = ()
+    types: tuple[str, ...] = ()  # document types; empty: all
+    sources: tuple[str, ...] = ()  # event sources that may set these fields; empty: all
+    name: str = ""  # how explanations call it: "policy[2]", "default"
+
+    def covers(self, field: str, document_type: str | None) -> bool:
+        """Whether this rule speaks about a field of a document of this type."""
+        if self.types and not (document_type and _matches(self.types, document_type)):
+            return False
+        return _matches(self.fields, field)
+
+    def admits(self, source: str) -> bool:
+        """Whether an event source may set this rule's fields. Operators may resolve any field."""
+        return not self.sources or source == OPERATORS or _matches(self.sources, source)
+
+
+OPERATORS = "//reconciler/operators"
+FALLBACK = Rule(("*",), Strategy.MERGE, name="default")
+# The field's practice (DESIGN section 6): status belongs to the process, the owner to people.
+DEFAULT_RULES = (
+    Rule(("status", "State"), Strategy.EXTERNAL, name="default status"),
+    Rule(("owner",), Strategy.PRESERVE, name="default owner"),
+)
+
+
+@attrs.frozen
+class Policy:
+    """The rules in order; the first that covers a field decides it, and `FALLBACK` covers the rest."""
+
+    rules: tuple[Rule, ...] = DEFAULT_RULES
+
+    def rule(self, field: str, document_type: str | None) -> Rule:
+        """Return the rule that decides a field."""
+        return _first(self.rules, field, document_type)
+
+    def refuses(self, field: str, source: str) -> Rule | None:
+        """Return the rule that forbids a source to set a field, `None` when it may.
+
+        At the log's side the document's type is not known, so a rule narrowed to types forbids only when every rule that
+        could come to decide the field forbids too.
+        """
+        return _forbidding(self.rules, field, source)
+
+
+def _matches(globs: tuple[str, ...], name: str) -> bool:
+    return any(fnmatchcase(name, glob) for glob in globs)
+
+
+@functools.lru_cache(maxsize=16_384)  # bounded: field names come from outside
+def _first(rules: tuple[Rule, ...], field: str, document_type: str | None) -> Rule:
+    return next((rule for rule in rules if rule.covers(field, document_type)), FALLBACK)
+
+
+@functools.lru_cache(maxsize=16_384)  # bounded: field names come from outside
+def _forbidding(rules: tuple[Rule, ...], field: str, source: str) -> Rule | None:
+    forbidding = None
+    for rule in rules:
+        if not _matches(rule.fields, field):
+            continue
+        if rule.admits(source):
+            return None
+        forbidding = forbidding or rule
+        if not rule.types:
+            return forbidding
+    return None

@@ -1,0 +1,54 @@
+"""Snapshots: one read of a document, and the opaque token it was read at."""
+
+from typing import NewType
+
+import attrs
+
+from reconciler.model.value import MISSING, Json, Missing
+
+# Opaque: replayed byte for byte with its quotes and `W/`, never parsed, never ordered (RFC 9110 section 8.8.3).
+Token = NewType("Token", str)
+
+
+@attrs.frozen
+class Snapshot:
+    """What Windchill showed at one moment: the body as read, the token, when and by whom it was last modified."""
+
+    key: str
+    body: dict[str, Json]
+    token: Token | None
+    modified_at: str | None = None  # canonical instant
+    modified_by: str | None = None
+    type: str | None = None
+    last_modified: str | None = None  # the `Last-Modified` header as it came, for `If-Modified-Since`
+    unreadable: frozenset[str] = frozenset()  # fields the server hides: never compared, never written
+
+    def value(self, field: str) -> Json | Missing:
+        """Return the value at a dotted path, `MISSING` when there is none.
+
+        A member whose own name contains the dots is found first: `{"a.b": 1}` answers to `a.b`.
+        """
+        return _find(self.body, field)
+
+    def with_fields(self, fields: dict[str, Json], token: Token | None) -> "Snapshot":
+        """Return this snapshot as it is after a write of `fields` that the server answered with `token` alone."""
+        body = self.body
+        for field, value in fields.items():
+            body = _replaced(body, field, value)
+        return attrs.evolve(self, body=body, token=token, last_modified=None)
+
+
+def _find(body: dict[str, Json], path: str) -> Json | Missing:
+    if path in body:
+        return body[path]
+    head, dot, rest = path.partition(".")
+    inner = body.get(head) if dot else None
+    return _find(inner, rest) if isinstance(inner, dict) else MISSING  # type: ignore[arg-type]  # Json is not recursive
+
+
+def _replaced(body: dict[str, Json], path: str, value: Json) -> dict[str, Json]:
+    head, dot, rest = path.partition(".")
+    if path in body or not dot:
+        return {**body, path: value}
+    inner = body.get(head)
+    return {**body, head: _replaced(inner if isinstance(inner, dict) else {}, rest, value)}  # type: ignore[arg-type,dict-item]  # Json is not recursive

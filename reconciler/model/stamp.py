@@ -1,0 +1,41 @@
+"""Stamps and places: what ranks two claims on one field, and where a record stands in its log."""
+
+from typing import NamedTuple
+
+
+class Partition(NamedTuple):
+    """One partition of one topic; for a log in a file the topic is the file's name and the partition 0."""
+
+    topic: str
+    partition: int
+
+
+class Place(NamedTuple):
+    """Where a record stands: topic, partition, offset. For a file: its name, 0 and the line counted from 0."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Stamp(NamedTuple):
+    """The totally ordered tuple that ranks two claims on one field (DESIGN section 4).
+
+    A tuple, not an attrs class: a fold compares stamps millions of times, and tuples compare in C.
+    `lead` is `""` when `[log] order = "time"`; under `order = "log"` it is the place as padded text, which then decides
+    before the time does.
+    """
+
+    lead: str
+    time: str  # canonical instant, see `instant`
+    sequence: str
+    topic: str
+    partition: int
+    offset: int
+    source: str
+    id: str
+
+    @property
+    def place(self) -> Place:
+        """The record that made this claim."""
+        return Place(self.topic, self.partition, self.offset)

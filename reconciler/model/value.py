@@ -1,0 +1,42 @@
+"""JSON values, and the difference between "null" and "not there"."""
+
+import enum
+from typing import Final, TypeAlias
+
+import msgspec
+
+Scalar: TypeAlias = str | int | float | bool | None
+# A recursive alias gains nothing at this boundary and costs a cast at every use, hence `object` inside containers.
+Json: TypeAlias = Scalar | list[object] | dict[str, object]
+
+
+class Missing(enum.Enum):
+    """The type of `MISSING`: a value that is not there, as opposed to a `null` that is."""
+
+    MISSING = "missing"
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+MISSING: Final = Missing.MISSING
+
+_canonical = msgspec.json.Encoder(order="deterministic")
+
+
+def canonical(value: object) -> str:
+    """Return the one JSON text of a value: object keys sorted, no spaces.
+
+    Equal texts mean equal JSON. Python's `==` is not used for this, since it holds `1`, `1.0` and `True` to be equal.
+    """
+    return _canonical.encode(value).decode()
+
+
+def same(left: object, right: object) -> bool:
+    """Whether two JSON values are the same JSON, type for type (`1` is not `true`, `1.0` is not `1`)."""
+    if isinstance(left, str) and isinstance(right, str):  # by far the most frequent case, worth its own line
+        return left == right
+    return canonical(left) == canonical(right)

@@ -1,0 +1,296 @@
+"""Ports: what the flows need of the outside, as Protocols.
+
+Every adapter and every fake of a port passes one contract suite (`tests/contracts`). Errors: adapters raise the classes
+of `reconciler.errors`, translated once at the edge; everything expected comes back as a value.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Protocol
+
+import attrs
+
+from reconciler.model.answer import ReadAnswer, WriteAnswer
+from reconciler.model.audit import AuditRecord
+from reconciler.model.desired import Desired
+from reconciler.model.document import Agreement, Conflict, Document, Due, Lane, Status
+from reconciler.model.event import DeadLetter, Outgoing, Record
+from reconciler.model.policy import Policy
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.stamp import Partition
+from reconciler.model.value import Json
+
+
+class Clock(Protocol):
+    """Time, chance and waiting: the only way to any of them."""
+
+    def now_us(self) -> int:
+        """Return wall time, microseconds since 1970."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Return seconds on a clock that never goes back."""
+        ...
+
+    def chance(self) -> float:
+        """Return a random number in [0, 1)."""
+        ...
+
+    async def sleep(self, delay_s: float) -> None:
+        """Wait; 0 gives other tasks their turn."""
+        ...
+
+
+class Telemetry(Protocol):
+    """Counters, gauges and durations; names and labels are those of DESIGN section 11, without the prefix."""
+
+    def add(self, metric: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter."""
+        ...
+
+    def gauge(self, metric: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        ...
+
+    def observe(self, metric: str, seconds: float, **labels: str) -> None:
+        """Put a duration into a histogram."""
+        ...
+
+
+class EventLog(Protocol):
+    """The change log, and the topics beside it. Positions are *next* offsets."""
+
+    async def open(self, positions: Mapping[Partition, int]) -> None:
+        """Take all partitions of the change topic and go to `positions`; a partition not named starts at its beginning.
+
+        Raises LogTruncatedError when a position lies outside what the log still holds.
+        """
+        ...
+
+    async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
+        """Return the next records, in order within each partition; empty when none came within the time."""
+        ...
+
+    async def ends(self) -> Mapping[Partition, int]:
+        """Return, of every partition of the change topic, the offset that the next record appended would get."""
+        ...
+
+    async def append(self, records: Sequence[Outgoing]) -> None:
+        """Append records durably (all replicas); return when every one is acknowledged."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        ...
+
+
+class Windchill(Protocol):
+    """A Windchill, whatever its dialect. The core never learns a status code's or a URL's meaning from it."""
+
+    async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
+        """Read one document; with `known`, conditionally on that snapshot's token or modification date."""
+        ...
+
+    async def write(self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token) -> WriteAnswer:
+        """Write `fields` and only those, on condition that the document is still at `token`.
+
+        `snapshot` is the read that was decided on (a PUT sends the whole document from it). There is no unguarded form.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close connections."""
+        ...
+
+
+@attrs.frozen
+class FoldBatch:
+    """One transaction of ingest: folded rows, what could not be used, and how far the log was read."""
+
+    rows: Mapping[str, Desired]
+    positions: Mapping[Partition, int]
+    dead_letters: Sequence[tuple[DeadLetter, Outgoing]]  # each with the record that announces it
+    lane: Lane
+    at_us: int
+    urgent: frozenset[str] = frozenset()  # keys that an operator's event touched: lane OPERATOR
+    replayed: frozenset[str] = frozenset()  # ids of dead letters that were appended again and have now come round
+
+
+@attrs.frozen
+class Contention:
+    """How often a field was written, and how often somebody else moved it under a write of ours."""
+
+    field: str
+    conflicts: int
+    attempts: int
+
+
+@attrs.frozen
+class Settlement:
+    """One transaction at the end of an attempt: the document's new agreement with its trail, all or nothing."""
+
+    key: str
+    revision: int  # the revision that was decided on; if the row has moved on since, it stays due at once
+    agreement: Agreement
+    status: Status
+    reason: str
+    lane: Lane
+    due_us: int | None
+    at_us: int
+    audit: tuple[AuditRecord, ...] = ()
+    outcomes: tuple[Outgoing, ...] = ()  # queued in the outbox
+    opened: tuple[Conflict, ...] = ()
+    closed: tuple[str, ...] = ()  # ids of conflicts that are no more
+    conflicts: int = 0  # version conflicts of this attempt, added to the row's count
+    attempts: int = 0  # added likewise
+    contention: tuple[Contention, ...] = ()
+
+
+@attrs.frozen
+class OutboxMessage:
+    """A record that waits to be published; numbered in the order it must go out."""
+
+    number: int
+    record: Outgoing
+
+
+@attrs.frozen
+class ConflictRow:
+    """A conflict as it is listed."""
+
+    document: str
+    conflict: Conflict
+    closed_at_us: int | None
+
+
+@attrs.frozen
+class HotSpot:
+    """A document or a field with version conflicts."""
+
+    kind: str  # "document" or "field"
+    name: str
+    conflicts: int
+    attempts: int
+
+
+class Projection(Protocol):
+    """The fold's side of the store."""
+
+    async def positions(self) -> Mapping[Partition, int]:
+        """Return the next offset to fold, per partition; stored in the same transactions as the rows."""
+        ...
+
+    async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
+        """Return the folded rows of those keys that have one."""
+        ...
+
+    async def fold(self, batch: FoldBatch) -> None:
+        """Store a batch and mark its documents due, in one durable transaction.
+
+        A row gets `revision + 1`, status pending, `due = at_us` and the batch's lane (the more urgent of old and new while
+        it is still pending); a contended or locked document keeps its later due time and status: a new event must not
+        shorten a cool-down. `pending_since` is kept when set. Dead letters are stored once each, by id, and queued in the
+        outbox. `replayed` letters get the status "replayed". Rows equal to what is stored are not touched.
+        """
+        ...
+
+
+class Ledger(Protocol):
+    """The reconciler's side of the store."""
+
+    async def due(self, now_us: int, limit: int) -> list[Due]:
+        """Return documents whose time has come, most urgent lane first, longest due first within a lane."""
+        ...
+
+    async def next_due_us(self) -> int | None:
+        """Return the earliest due time of any document."""
+        ...
+
+    async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
+        """Return whole rows of those keys that exist."""
+        ...
+
+    async def intend(self, key: str, agreement: Agreement) -> None:
+        """Store an agreement that carries an intent (and what was adopted), durably, before the write is sent."""
+        ...
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Store the end of an attempt. Calls made at the same time share one transaction (group commit)."""
+        ...
+
+    async def hasten(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
+        """Make documents due at `at_us` in a lane (an operator's "now"); return how many there were."""
+        ...
+
+    async def keep_policy(self, digest: str, policy: Policy) -> None:
+        """Keep a policy under its digest, once."""
+        ...
+
+    async def rebase(self, agreements: Mapping[str, Agreement]) -> None:
+        """Store agreements recovered from an outcome log, for documents that have none; never overwrites one."""
+        ...
+
+
+class Outbox(Protocol):
+    """Records that wait to be published, written in the transactions that cause them."""
+
+    async def waiting(self, limit: int) -> list[OutboxMessage]:
+        """Return the oldest messages."""
+        ...
+
+    async def published(self, numbers: Sequence[int]) -> None:
+        """Forget messages that the log has acknowledged."""
+        ...
+
+
+class Views(Protocol):
+    """What commands and pages read."""
+
+    async def counts(self) -> Mapping[Status, int]:
+        """Return how many documents stand where."""
+        ...
+
+    async def list_documents(self, status: Status | None, after: str, limit: int) -> list[Document]:
+        """Return documents in key order, from the key after `after`."""
+        ...
+
+    async def oldest_pending_us(self) -> int | None:
+        """Return since when the longest pending document has been pending."""
+        ...
+
+    async def conflicts(self, *, closed: bool = False, limit: int = 1000) -> list[ConflictRow]:
+        """Return open conflicts, oldest first; with `closed`, closed ones too."""
+        ...
+
+    async def dead_letters(self, status: str | None = "open", limit: int = 1000) -> list[DeadLetter]:
+        """Return dead letters, oldest first."""
+        ...
+
+    async def mark_dead_letter(self, letter_id: str, status: str) -> bool:
+        """Give a dead letter the status "replayed" or "discarded"; return whether there is one of that id."""
+        ...
+
+    async def audit(
+        self, document: str | None = None, since_us: int = 0, until_us: int | None = None, limit: int = 1000
+    ) -> list[AuditRecord]:
+        """Return audit records, newest first."""
+        ...
+
+    async def policy(self, digest: str) -> Policy | None:
+        """Return a policy that was in force."""
+        ...
+
+    async def hotspots(self, limit: int = 50) -> list[HotSpot]:
+        """Return documents and fields with version conflicts, most conflicts first."""
+        ...
+
+    def export_projection(self) -> AsyncIterator[tuple[str, Desired]]:
+        """Yield every folded row in key order."""
+        ...
+
+
+class Store(Projection, Ledger, Outbox, Views, Protocol):
+    """The whole state store. One process owns it; `open` refuses a second owner."""
+
+    async def close(self) -> None:
+        """Finish what is under way and close."""
+        ...
