@@ -1,0 +1,38 @@
+# The reconciler and the simulated Windchill in one image: `reconciler run` (the default) or `reconciler simulate`.
+#
+# The first stage builds; the second holds Python, the packages and nothing that could build or install more.
+
+ARG PYTHON_VERSION=3.11
+
+FROM python:${PYTHON_VERSION}-slim AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+COPY requirements.lock ./
+# The lock as constraints: only what the extras below need is installed, each at its tested version.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m venv /build && /build/bin/pip install --constraint requirements.lock hatchling
+COPY pyproject.toml ./
+COPY reconciler ./reconciler
+RUN /build/bin/python -m hatchling build --target wheel --directory /wheels
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m venv --without-pip /opt/reconciler \
+    && wheel="$(ls /wheels/*.whl)" \
+    && pip --python /opt/reconciler/bin/python install --compile --constraint requirements.lock \
+        "${wheel}[simulator,compression]"
+
+FROM python:${PYTHON_VERSION}-slim
+RUN pip uninstall --yes setuptools wheel pip \
+    && groupadd --gid 10001 reconciler \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/reconciler --shell /usr/sbin/nologin \
+        reconciler \
+    && install --directory --owner=10001 --group=10001 --mode=0750 /var/lib/reconciler
+COPY --from=build /opt/reconciler /opt/reconciler
+ENV PATH=/opt/reconciler/bin:$PATH \
+    PYTHONUNBUFFERED=1
+# The number, not the name: Kubernetes can only check `runAsNonRoot` against a number.
+USER 10001:10001
+# The state store lives here: mount a volume. Losing it loses nothing, but everything is folded again.
+WORKDIR /var/lib/reconciler
+# No HEALTHCHECK: what runs this image asks for what it needs (docker-compose.yml, or a Kubernetes probe).
+ENTRYPOINT ["reconciler"]
+CMD ["run", "-c", "/etc/reconciler/reconciler.toml"]
