@@ -135,11 +135,8 @@ def check_swallowing(path: str, tree: ast.Module) -> Iterator[Offence]:
 
 
 def check_prints(path: str, tree: ast.Module) -> Iterator[Offence]:
-    """Only commands and entry points speak to a terminal; a part of the simulator may be an entry point of its own."""
-    guarded = any(isinstance(node, ast.If) and "__name__" in ast.dump(node.test) for node in tree.body)
-    if path.startswith("reconciler/cli/") or path.endswith("/__main__.py"):
-        return
-    if path.startswith("reconciler/simulator/") and guarded:
+    """Only commands speak to a terminal, and the simulator, which is a program of its own."""
+    if path.startswith(("reconciler/cli/", "reconciler/simulator/")) or path == "reconciler/__main__.py":
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and dotted(node.func) == "print":
@@ -272,7 +269,6 @@ PLANTED = [
     ("swallowed", CORE, '"""."""\nfor a in b:\n    try: ...\n    except BaseException as e:\n        continue\n'),
     ("swallowed", CORE, '"""."""\nimport contextlib\nwith contextlib.suppress(Exception): ...\n'),
     ("print", CORE, '"""."""\nprint("x")\n'),
-    ("print", "reconciler/simulator/x.py", '"""."""\nprint("x")\n'),
     ("not-frozen", MODEL, '"""."""\nimport attrs\n@attrs.define\nclass _A: ...\n'),
     ("not-frozen", MODEL, '"""."""\nimport msgspec\nclass _A(msgspec.Struct): ...\n'),
     ("not-frozen", MODEL, '"""."""\nfrom dataclasses import dataclass\n@dataclass(frozen=False)\nclass _A: ...\n'),
@@ -288,7 +284,7 @@ PLANTED = [
 ALLOWED = [
     (CLI, '"""."""\nprint("x")\n'),
     ("reconciler/__main__.py", '"""."""\nprint("x")\n'),
-    ("reconciler/simulator/x.py", '"""."""\nprint("x")\nif __name__ == "__main__": ...\n'),
+    ("reconciler/simulator/x.py", '"""."""\nprint("x")\n'),
     (CLOCK, '"""."""\nimport random, time\na = random.random() + time.time()\n'),
     (APP, '"""."""\nasync def _f(group): group.create_task(b())\n'),
     (CORE, '"""."""\ndef _f(time, random): return time.time, random.seed\n'),
