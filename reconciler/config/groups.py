@@ -1,0 +1,215 @@
+"""Groups: every key there is, with its default, its limits and the reason for both (DESIGN section 8)."""
+
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from reconciler.config.values import key
+from reconciler.model.policy import Policy
+
+_PORT = r"([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_OCTET = r"(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
+_BROKER = rf"(\[[0-9A-Fa-f:.]+\]|[^\s,:/@\[\]]+):{_PORT}"
+_TOPIC = r"[A-Za-z0-9._-]{1,249}"  # Kafka's own rule
+_TOPIC_SAYS = "a topic's name: 1 to 249 letters, digits, '.', '_' or '-'"
+_URL = r"https?://[^\s/?#@\\]+(/[^\s?#]*)?"  # no user:password@ either: credentials have keys of their own
+_URL_SAYS = "an http:// or https:// address without credentials or query in it"
+_URL_OR_NONE = rf"({_URL}(\?[^\s#]*)?)?"
+_MIB = 1024 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class Log:
+    """Where change events are read from, and outcomes and dead letters go to."""
+
+    kind: Literal["kafka", "file"] = key("kafka")
+    """`kafka`, or `file`: one structured-mode event a line."""
+    path: str = key("events.jsonl", filled=True)
+    """The file, for `kind = "file"`: .jsonl, also .gz and .zst."""
+    brokers: tuple[str, ...] = key(("localhost:9092",), filled=True, pattern=_BROKER, says="a broker's host:port")
+    """Bootstrap brokers, each host:port. The default is a broker on this machine, so that a first try needs no file."""
+    topic: str = key("windchill.document.changes", pattern=_TOPIC, says=_TOPIC_SAYS)
+    """The change log. Read from its beginning at first, so keep its retention unlimited or compacted."""
+    outcomes_topic: str = key("windchill.document.outcomes", pattern=_TOPIC, says=_TOPIC_SAYS)
+    """What the reconciler publishes; replaying it gives back what was agreed with Windchill."""
+    dead_letter_topic: str = key("windchill.document.dead-letters", pattern=_TOPIC, says=_TOPIC_SAYS)
+    """Events that can't be used: original bytes, key and headers."""
+    group: str = key("windchill-reconciler", filled=True)
+    """Consumer group, and the name that outcomes carry as their source: two installations need two groups."""
+    order: Literal["time", "log"] = key("time")
+    """What ranks two claims first: the events' time, which makes re-published old events harmless, or their place in
+    the log, for sources whose clocks can't be trusted."""
+    max_clock_skew_s: float = key(300.0, least=0)
+    """Seconds by which an event's time may be later than its record's timestamp; 0: not at all. Five minutes are what
+    badly kept clocks are off by; more would let one wrong clock win against everybody for that long."""
+    record_bytes_max: int = key(_MIB, least=1024, most=64 * _MIB)
+    """Bytes of one record's value; larger ones are dead letters. 1 MiB is also what brokers accept by default."""
+    fetch_records_max: int = key(5_000, least=1, most=100_000)
+    """Records of one batch, which is one transaction. Larger batches fold faster, smaller ones leave the client's
+    heartbeat more room."""
+    security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = key("plaintext")
+    """How brokers are spoken to. The default fits the default broker, on this machine."""
+    ca_file: str = key("")
+    """PEM file of the authorities that may sign the brokers' certificates; empty: the system's."""
+    cert_file: str = key("")
+    """PEM file of our client certificate; empty: none is shown."""
+    key_file: str = key("")
+    """PEM file of that certificate's private key; empty: none."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = key("SCRAM-SHA-512")
+    """Used with `sasl_…` security. The default is the one that never sends the password."""
+    sasl_username: str = key("")
+    """Needed with `sasl_…` security."""
+    sasl_password: str = key("", secret=True)
+    """Needed with `sasl_…` security."""
+
+
+@attrs.frozen(kw_only=True)
+class Store:
+    """Where folded state and agreements are kept."""
+
+    url: str = key(
+        "sqlite:///state.db",
+        pattern=r"sqlite:///[^?#]+",
+        says="sqlite:///FILE (a fourth slash starts an absolute path)",
+        unavailable=dict.fromkeys(("postgresql:", "postgres:", "postgresql+"), "use sqlite:///FILE and one replica"),
+    )
+    """`sqlite:///FILE`, relative to the current directory; `sqlite:////FILE` is absolute. A local disk, not a share."""
+
+    @property
+    def path(self) -> Path:
+        """The database's file."""
+        return Path(self.url.removeprefix("sqlite:///"))
+
+
+@attrs.frozen(kw_only=True)
+class Windchill:
+    """The server that is written to, and how hard."""
+
+    dialect: Literal["documents", "wrs"] = key(
+        "documents", unavailable={"wrs": 'use "documents" through a front end with ETags'}
+    )
+    """`documents`: plain JSON resources with ETags. `wrs`: Windchill REST Services."""
+    base_url: str = key("http://localhost:8085", pattern=_URL, says=_URL_SAYS)
+    """What document addresses start with. The default is where `reconciler simulate` listens."""
+    auth: Literal["none", "basic", "bearer", "oauth2"] = key("none")
+    """`basic` needs username and password, `bearer` token, `oauth2` (client credentials) oauth2_token_url, client_id
+    and client_secret. The default fits the simulated server."""
+    username: str = key("")
+    """For `basic`."""
+    password: str = key("", secret=True)
+    """For `basic`."""
+    token: str = key("", secret=True)
+    """For `bearer`."""
+    oauth2_token_url: str = key("", pattern=_URL_OR_NONE, says=_URL_SAYS)
+    """For `oauth2`: where tokens are issued."""
+    client_id: str = key("")
+    """For `oauth2`."""
+    client_secret: str = key("", secret=True)
+    """For `oauth2`."""
+    scope: str = key("")
+    """For `oauth2`: the scopes asked for, separated by spaces; empty: the server's default."""
+    ca_file: str = key("")
+    """PEM file of the authorities that may sign the server's certificate; empty: the system's."""
+    write_method: Literal["patch", "put"] = key("patch")
+    """Documents dialect: `put` sends the whole document, for servers without PATCH. Only `patch` leaves fields alone
+    that the server hides from us."""
+    lock: Literal["auto", "etag", "checkout"] = key("auto")
+    """WRS dialect: what guards a write. `auto` checks out, and sends `If-Match` too where the server shows ETags."""
+    in_flight_max: int = key(16, least=1, most=1000)
+    """Requests at one time, at most; the limit adapts below it. A Windchill method server has a few dozen threads for
+    all its users."""
+    timeout_s: float = key(30.0, above=0, most=3600)
+    """Seconds for one request, everything included. A check-in on a busy server takes several."""
+    body_bytes_max: int = key(16 * _MIB, least=1024, most=1024 * _MIB)
+    """Bytes of one answer; more is an error, never data. Metadata is thousands of times smaller: this only bounds
+    memory."""
+    maintenance: bool = key(default=False)
+    """true: events are folded and documents read, but nothing is written until it is false again."""
+
+
+@attrs.frozen(kw_only=True)
+class Retry:
+    """How long to wait before trying a document again."""
+
+    conflict_attempts_max: int = key(5, least=1, most=100)
+    """Version conflicts in a row, after which a document is contended and cools down. With waits of 1, 2, 4 and 8
+    seconds five attempts outlast a person who saves twice."""
+    backoff_base_s: float = key(1.0, above=0)
+    """Seconds before the second attempt; doubled, with jitter, before each further one."""
+    backoff_max_s: float = key(60.0, above=0)
+    """Seconds that one wait never exceeds, so that a server that is back is noticed within a minute."""
+    cooldown_base_s: float = key(60.0, above=0)
+    """Seconds of a contended document's first cool-down; doubled each time it is contended again."""
+    cooldown_max_s: float = key(900.0, above=0)
+    """Seconds that a cool-down never exceeds: whoever edits the document all day delays us by a quarter of an hour at
+    most."""
+
+
+@attrs.frozen(kw_only=True)
+class Resync:
+    """How often settled documents are compared with Windchill again, and how much that may write."""
+
+    interval_s: float = key(600.0, least=0)
+    """Seconds between two comparisons of a document that drifts; 0: off. A comparison mostly costs one 304."""
+    interval_factor_max: float = key(6.0, least=1, most=10_000)
+    """How many times longer the interval may grow while a document is stable; 1: not at all. With the default, drift is
+    found within the hour."""
+    writes_max_per_window: int = key(0, least=0)
+    """Writes from resync or replay within `window_s`, before an operator is asked; 0: no threshold, since any number
+    guessed here would stop a first load. Set it once you know your usual drift."""
+    window_s: float = key(600.0, above=0)
+    """Seconds over which those writes are counted: one resync interval."""
+
+
+@attrs.frozen(kw_only=True)
+class Admin:
+    """Probes, metrics, API and the operators' page."""
+
+    bind: str = key(
+        "127.0.0.1:8090",
+        pattern=rf"((127(\.{_OCTET}){{3}}|localhost|\[::1\]):{_PORT})?",
+        says="a loopback host:port such as 127.0.0.1:8090 (the admin API has no authentication yet) or empty for none",
+    )
+    """host:port to listen on; port 0: any free one; empty: don't listen. Only loopback, as long as nobody is asked who
+    they are."""
+
+
+@attrs.frozen(kw_only=True)
+class Notify:
+    """Whom to tell when a person is needed."""
+
+    webhook_url: str = key(
+        "", secret=True, pattern=_URL_OR_NONE, says="an http:// or https:// address, or empty for none"
+    )
+    """Where notifications are posted, signed per Standard Webhooks; empty: nowhere. Kept secret, because such addresses
+    often are the only credential."""
+    webhook_secret: str = key(
+        "", secret=True, pattern=r"(whsec_[A-Za-z0-9+/]{16,}={0,2})?", says='"whsec_" and a key in base64'
+    )
+    """The key they are signed with; needed when `webhook_url` is set."""
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """The whole configuration."""
+
+    log: Log = attrs.field(factory=Log)
+    store: Store = attrs.field(factory=Store)
+    windchill: Windchill = attrs.field(factory=Windchill)
+    retry: Retry = attrs.field(factory=Retry)
+    resync: Resync = attrs.field(factory=Resync)
+    policy: Policy = attrs.field(factory=Policy)
+    admin: Admin = attrs.field(factory=Admin)
+    notify: Notify = attrs.field(factory=Notify)
+
+
+GROUPS: dict[str, type[attrs.AttrsInstance]] = {
+    "log": Log,
+    "store": Store,
+    "windchill": Windchill,
+    "retry": Retry,
+    "resync": Resync,
+    "admin": Admin,
+    "notify": Notify,
+}

@@ -1,0 +1,266 @@
+"""
+Loading: file and environment → settings with their origin → groups.
+
+Every fault is collected with its place, so that one run of `config check` shows all of them. No message repeats the
+value of a secret.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from reconciler.config import nearest, rules
+from reconciler.config.groups import GROUPS, Config
+from reconciler.config.values import Limits, convert, from_text, limits_of
+from reconciler.errors import ConfigError
+from reconciler.model.policy import DEFAULT_RULES, Policy
+
+PREFIX = "RECONCILER_"
+_SECRET_BYTES_MAX = 64 * 1024  # a wrong path must not bring a log file into memory
+
+
+@attrs.frozen
+class Layer:
+    """What one source gives, unconverted."""
+
+    file: str | None  # None: the environment
+    sections: dict[str, dict[str, object]]
+    policy: object = None  # None: not given
+
+    def where(self, section: str, key: str = "") -> str:
+        """Return the place of a key, as a message begins with it."""
+        if self.file is None:
+            return variable(section, key)
+        return f"{self.file}:{section}.{key}" if key else f"{self.file}:{section}"
+
+    def origin(self, section: str, key: str = "") -> str:
+        """Return the place of a key, as `config show` prints it."""
+        return "file" if self.file is not None else f"env {variable(section, key)}"
+
+
+@attrs.frozen
+class Setting:
+    """One effective value: where it came from, and the place to name when it is wrong."""
+
+    value: Any = attrs.field(repr=False)
+    origin: str
+    where: str
+
+
+@attrs.frozen
+class Effective:
+    """Everything that was found; `policy_layer` is `None` when the default policy applies."""
+
+    settings: dict[tuple[str, str], Setting]
+    config: Config
+    policy_layer: Layer | None
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Config:
+    """
+    Return the configuration of a file (`None`: defaults) with the environment over it.
+
+    Raises ConfigError with one line for each fault.
+    """
+    return effective(path, environ).config
+
+
+def effective(path: Path | None, environ: Mapping[str, str]) -> Effective:
+    """Return the configuration together with where it came from. Raises ConfigError as `load` does."""
+    faults: list[str] = []
+    layers = [_from_environ(environ, faults), *([_from_file(path, faults)] if path else [])]
+    settings = {
+        (section, field.name): _setting(layers, section, field, faults)
+        for section, group in GROUPS.items()
+        for field in attrs.fields(group)
+    }
+    policy_layer = next((layer for layer in layers if layer.policy is not None), None)
+    rows = rules.read(policy_layer.policy, policy_layer.where("policy"), faults) if policy_layer else DEFAULT_RULES
+    if not faults:
+        faults += _contradictions(settings)
+    if faults:
+        raise ConfigError("\n".join(" ".join(fault.splitlines()) for fault in faults))
+    groups: dict[str, Any] = {
+        section: group(**{key: setting.value for (of, key), setting in settings.items() if of == section})
+        for section, group in GROUPS.items()
+    }
+    return Effective(settings, Config(policy=Policy(rows), **groups), policy_layer)
+
+
+def variable(section: str, key: str = "") -> str:
+    """Return the environment variable of a key."""
+    return f"{PREFIX}{section}__{key}".upper() if key else f"{PREFIX}{section}".upper()
+
+
+def keys(section: str) -> list[str]:
+    """Return every key that a section knows, with the `…_file` of its secrets."""
+    fields = attrs.fields(GROUPS[section])
+    return [name for field in fields for name in _spellings(field)]
+
+
+# ------------------------------------------------------------------------------------------------------------- layers
+
+
+def _from_file(path: Path, faults: list[str]) -> Layer:
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        faults.append(f"{path}: can't be read: {error.strerror or error}")
+        tables = {}
+    except (ValueError, RecursionError) as error:
+        faults.append(f"{path}: is not TOML: {error}")
+        tables = {}
+    layer = Layer(str(path), {}, tables.pop("policy", None))
+    for section, table in tables.items():
+        if section not in GROUPS:
+            faults.append(f"{path}:{section}: unknown {_unknown_at_top(section, table)}")
+        elif not isinstance(table, dict):
+            faults.append(f"{path}:{section}: must be a section; write [{section}]")
+        else:
+            layer.sections[section] = {key: table[key] for key in table if key in keys(section)}
+            strangers = (key for key in table if key not in keys(section))
+            faults += [f"{layer.where(section, key)}: unknown key; {_nearest_key(section, key)}" for key in strangers]
+    return layer
+
+
+def _from_environ(environ: Mapping[str, str], faults: list[str]) -> Layer:
+    known = {variable(section, key): (section, key) for section in GROUPS for key in keys(section)}
+    single = {name.replace("__", "_"): name for name in known}
+    sections: dict[str, dict[str, object]] = {}
+    for name in sorted(environ):
+        if name in known:
+            section, key = known[name]
+            sections.setdefault(section, {})[key] = environ[name]
+        elif name in single:
+            faults.append(f"{name}: unknown variable; did you mean {single[name]}?")
+        # Kubernetes sets RECONCILER_SERVICE_HOST and the like for a service of that name; none has two underscores.
+        elif name.startswith(PREFIX) and "__" in name:
+            faults.append(f"{name}: unknown variable; {_nearest_variable(name, known)}")
+    return Layer(None, sections, _policy_variable(environ, faults))
+
+
+def _policy_variable(environ: Mapping[str, str], faults: list[str]) -> object:
+    name = variable("policy")
+    if name not in environ:
+        return None
+    try:
+        return json.loads(environ[name])
+    except (ValueError, RecursionError):
+        faults.append(f"{name}: must be a JSON list of rules")
+        return []
+
+
+def _unknown_at_top(name: str, given: object) -> str:
+    if isinstance(given, dict | list):
+        return f"section; {nearest.among(name, [*GROUPS, 'policy'])}"
+    return f"key outside any section; {_nearest_key('', name)}"
+
+
+def _nearest_key(section: str, key: str) -> str:
+    """Look in the key's own section first: then it is a slip of the finger, else it stands in the wrong place."""
+    if section and (found := nearest.closest(key, keys(section))):
+        return f"did you mean {section}.{found}?"
+    everywhere = {name: of for of in GROUPS for name in keys(of)}
+    if found := nearest.closest(key, everywhere):
+        return f"did you mean {everywhere[found]}.{found}?"
+    return f"known are {', '.join(keys(section))}" if section else f"known sections are {', '.join(GROUPS)}"
+
+
+def _nearest_variable(name: str, known: Iterable[str]) -> str:
+    section, _, key = name.removeprefix(PREFIX).lower().partition("__")
+    if section in GROUPS and (found := nearest.closest(key, keys(section))):
+        return f"did you mean {variable(section, found)}?"
+    found = nearest.closest(name.removeprefix(PREFIX), [one.removeprefix(PREFIX).lower() for one in known])
+    return f"did you mean {PREFIX}{found.upper()}?" if found else f"known sections are {', '.join(GROUPS).upper()}"
+
+
+# ------------------------------------------------------------------------------------------------------------ settings
+
+
+def _spellings(field: "attrs.Attribute[Any]") -> list[str]:
+    return [field.name, f"{field.name}_file"] if limits_of(field).secret else [field.name]
+
+
+def _setting(layers: list[Layer], section: str, field: "attrs.Attribute[Any]", faults: list[str]) -> Setting:
+    """Take a key from the first layer that gives it. After a fault the default stands in, so that others are found."""
+    default = Setting(field.default, "default", f"{section}.{field.name}")
+    for layer in layers:
+        given = [name for name in _spellings(field) if name in layer.sections.get(section, {})]
+        if len(given) > 1:
+            faults.append(f"{layer.where(section, given[0])}: give either {given[0]} or {given[1]}, not both")
+            return default
+        if given:
+            where = layer.where(section, given[0])
+            try:
+                value, origin = _converted(layer, section, given[0], field)
+            except ValueError as error:
+                faults.append(f"{where}: {error}")
+                return default
+            return Setting(value, origin, where)
+    return default
+
+
+def _converted(layer: Layer, section: str, spelling: str, field: "attrs.Attribute[Any]") -> tuple[Any, str]:
+    given, limits = layer.sections[section][spelling], limits_of(field)
+    if spelling != field.name:
+        path = convert(given, str, Limits(filled=True))
+        return convert(_secret(Path(path)), field.type, limits), f"secret file {path}"
+    if layer.file is None:
+        return from_text(str(given), field.type, limits), layer.origin(section, spelling)
+    return convert(given, field.type, limits), layer.origin(section, spelling)
+
+
+def _secret(path: Path) -> str:
+    """Return a secret without the line end that editors and `echo` leave behind."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_SECRET_BYTES_MAX + 1)
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror or error}") from error
+    try:
+        secret = content.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not text in UTF-8") from None  # the decoder's error carries the secret's bytes
+    if not secret or len(content) > _SECRET_BYTES_MAX:
+        raise ValueError(f"{path} {'is empty' if not secret else 'is too large to hold a secret'}")
+    return secret
+
+
+# ------------------------------------------------------------------------------------------------------ contradictions
+
+# (section, key, its value, what that needs)
+_NEEDS = (
+    ("log", "security", "sasl_plaintext", ("sasl_username", "sasl_password")),
+    ("log", "security", "sasl_ssl", ("sasl_username", "sasl_password")),
+    ("windchill", "auth", "basic", ("username", "password")),
+    ("windchill", "auth", "bearer", ("token",)),
+    ("windchill", "auth", "oauth2", ("oauth2_token_url", "client_id", "client_secret")),
+)
+_ORDERED = (("retry", "backoff_base_s", "backoff_max_s"), ("retry", "cooldown_base_s", "cooldown_max_s"))
+_TOPICS = ("topic", "outcomes_topic", "dead_letter_topic")
+
+
+def _contradictions(settings: dict[tuple[str, str], Setting]) -> Iterator[str]:
+    """Values that are each allowed, but not together."""
+
+    def given(section: str, key: str) -> Any:
+        return settings[section, key].value
+
+    for section, key, value, needed in _NEEDS:
+        missing = [name for name in needed if not given(section, name)]
+        if given(section, key) == value and missing:
+            yield f'{settings[section, key].where}: "{value}" needs {section}.{f" and {section}.".join(missing)}'
+    for section, low, high in _ORDERED:
+        if given(section, low) > given(section, high):
+            at = max((settings[section, key] for key in (low, high)), key=lambda setting: setting.origin != "default")
+            yield f"{at.where}: {section}.{low} must not be above {section}.{high}"
+    if bool(given("log", "cert_file")) != bool(given("log", "key_file")):
+        yield f"{settings['log', 'cert_file'].where}: cert_file and key_file are given together or not at all"
+    if len({given("log", key) for key in _TOPICS}) < len(_TOPICS):
+        yield f"{settings['log', 'topic'].where}: {', '.join(_TOPICS)} must be three different topics"
+    if given("notify", "webhook_url") and not given("notify", "webhook_secret"):
+        yield f"{settings['notify', 'webhook_url'].where}: needs notify.webhook_secret, to sign with"
