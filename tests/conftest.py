@@ -2,53 +2,55 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
+from tests import brokers
+from tests.brokers import apache
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator
 
-HAVE_BROKERS = importlib.util.find_spec("tests.brokers") and importlib.util.find_spec("tests.brokers.fixtures")
-pytest_plugins = ["tests.brokers.fixtures"] if HAVE_BROKERS else []
+pytest_plugins = ["tests.brokers.fixtures"]
 
-IN_CI = os.environ.get("CI") == "true"
+USED = pytest.StashKey[str]()
 
 # No deadline: on shared cores single examples are slow by chance. CI looks further, and prints what reproduces a find.
 hypothesis.settings.register_profile("dev", max_examples=100, deadline=None, derandomize=False)
 hypothesis.settings.register_profile("ci", max_examples=300, deadline=None, derandomize=False, print_blob=True)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if IN_CI else "dev"))
-
-
-def missing_parts() -> Sequence[str]:
-    """The real parts that this machine lacks, each with what would bring it."""
-    return [] if "Apache Kafka" in broker() else ["Apache Kafka (Java of at least 17 and Maven bring it)"]
-
-
-def broker() -> str:
-    """The broker that the Kafka tests run against, as `tests.brokers` describes it."""
-    if not HAVE_BROKERS:
-        return "none"
-    from tests import brokers
-
-    return str(brokers.describe())
-
-
-def pytest_sessionstart() -> None:
-    """In CI a missing real part is a failure: a green run must mean that Apache Kafka was tested."""
-    if IN_CI and (missing := missing_parts()):
-        pytest.exit(f"missing in CI: {', '.join(missing)}", returncode=1)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if brokers.must_be_apache() else "dev"))
 
 
 def pytest_report_header() -> str:
     """Name the broker before the first test."""
-    return f"broker: {broker()}"
+    return brokers.describe()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name what was missing after the last test, before pytest's closing line."""
-    for part in missing_parts():
-        terminalreporter.write_line(f"not tested for want of a real part: {part}", yellow=True)
+def pytest_sessionstart() -> None:
+    """In CI a missing real part is a failure: a green run must mean that Apache Kafka was tested."""
+    if brokers.must_be_apache() and (absent := apache.missing()):
+        pytest.exit(f"CI needs Apache Kafka, and there is {absent}", returncode=1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Remember which broker was really started: Java and Maven may be there and Kafka's jars still not to be had."""
+    made = yield
+    if fixturedef.argname == "broker":
+        request.config.stash[USED] = str(getattr(made, "name", made))
+    return made
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say after the last test, before pytest's closing line, what the tests did without."""
+    used = config.stash.get(USED, "")
+    if used and not used.startswith("Apache Kafka"):
+        absent = apache.missing() or "no way to get its jars"
+        terminalreporter.write_line(
+            f"missing: Apache Kafka ({absent}); the Kafka tests ran against {used}", yellow=True, bold=True
+        )
