@@ -1,0 +1,193 @@
+"""
+One request from bytes to bytes: a raw ASGI application, because every benchmark runs through it.
+
+In order: the faults of the way in, credentials, the dialect's answer (one step, nothing awaited), the faults of the way
+out. Rivals and other requests get their turn only between these.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, NamedTuple
+
+from reconciler.simulator import credentials, faults
+from reconciler.simulator.faults import Met
+from reconciler.simulator.messages import JSON, Dialect, Reply, Request, problem
+from reconciler.simulator.world import World
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+CONTROL = "/_control"
+_TOKENS = "/oauth/token"
+_BODY_MAX = 16 * 1024 * 1024
+_PIECE = 64 * 1024
+_SLOW_MS_DEFAULT = 500.0
+_BODILESS = (204, 304)
+
+
+class Connection(NamedTuple):
+    """What ASGI gives for one request."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+
+
+class Application:
+    """The simulated server, as uvicorn calls it."""
+
+    def __init__(self, world: World, dialects: Sequence[Dialect], control: App) -> None:
+        self._world = world
+        self._dialects = dialects
+        self._control = control
+        self._base = world.settings.base_path.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        path: str = scope["path"]
+        if path == CONTROL or path.startswith(CONTROL + "/"):
+            await self._control(scope, receive, send)
+            return
+        request = await _request(scope, receive, path.removeprefix(self._base) if self._base else path)
+        method = request.method
+        requests = self._world.statistics.requests
+        dialect = self._dialect(path, request)
+        if isinstance(dialect, Reply):
+            requests[method, dialect.status] += 1
+            await _send(send, dialect)
+            return
+        met = self._world.faults.met(dialect.target(request), method)
+        if met is None:
+            reply = self._answer(dialect, request)
+            requests[method, reply.status] += 1
+            await _send(send, reply)
+        else:
+            await self._faulty(dialect, request, met, Connection(scope, receive, send))
+
+    def _dialect(self, path: str, request: Request) -> Dialect | Reply:
+        """Who answers, or the answer itself where no dialect is concerned."""
+        if len(request.body) > _BODY_MAX:
+            return problem(413, "Content Too Large", f"At most {_BODY_MAX} bytes")
+        if path.startswith(self._base):
+            for dialect in self._dialects:
+                if dialect.serves(request.path):
+                    return dialect
+        if path == _TOKENS and request.method == "POST":
+            world = self._world
+            return world.credentials.issue(request, world.documents.behaviour, world.clock().timestamp())
+        return problem(404, "Not Found", "Nothing is served here")
+
+    def _answer(self, dialect: Dialect, request: Request) -> Reply:
+        world = self._world
+        user = world.credentials.user(request, world.documents.behaviour, world.clock().timestamp())
+        reply = user if isinstance(user, Reply) else dialect.answer(world, request, user)
+        if reply.cause:
+            world.statistics.causes[reply.cause] += 1
+        return reply
+
+    async def _faulty(self, dialect: Dialect, request: Request, met: Met, connection: Connection) -> None:
+        world, names, send = self._world, met.names, connection.send
+        settings = world.faults.settings
+        world.statistics.faults.update(names if met.canned is None else ("canned",))
+        if "slow" in names:
+            await asyncio.sleep((settings.slow_ms or _SLOW_MS_DEFAULT) / 1000)
+        reply = None if "dropped_request" in names else self._answer_through(dialect, request, met)
+        if reply is None or "lost_reply" in names:
+            world.statistics.requests[request.method, 0] += 1
+            await _drop(connection, reset=settings.drop_with == "reset")
+            return
+        world.statistics.requests[request.method, reply.status] += 1
+        if "cut_reply" in names:
+            await _send_half(send, reply)
+            await _drop(connection, reset=settings.drop_with == "reset")
+        elif "too_large" in names:
+            await _send_large(send, settings.too_large_bytes, declared=settings.too_large_declared)
+        elif "drip" in names:
+            await _send_dripping(send, reply, settings.drip_bytes, settings.drip_ms / 1000)
+        else:
+            await _send(send, reply)
+
+    def _answer_through(self, dialect: Dialect, request: Request, met: Met) -> Reply:
+        """The answer of a server behind a faulty front end."""
+        world = self._world
+        refused = faults.in_front(met, world.faults.settings, world.clock())
+        if refused is not None:
+            return refused
+        if "expired_token" in met.names:
+            world.credentials.revoke(request)
+            return credentials.refusal(world.documents.behaviour)
+        key = dialect.target(request)
+        if "version_conflict" in met.names and key is not None and b"if-match" in request.headers:
+            world.rivals.edit(world.documents, key)
+        return faults.spoiled(met, self._answer(dialect, request))
+
+
+async def _request(scope: Scope, receive: Receive, path: str) -> Request:
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        headers[name] = headers[name] + b", " + value if name in headers else value
+    body = b""
+    if b"content-length" in headers or b"transfer-encoding" in headers:
+        more = True
+        while more and len(body) <= _BODY_MAX:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+    return Request(scope["method"], path, scope["query_string"], headers, body)
+
+
+async def _send(send: Send, reply: Reply) -> None:
+    headers = reply.headers
+    if reply.status not in _BODILESS:
+        headers = [*headers, (b"content-length", b"%d" % len(reply.body))]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+async def _send_half(send: Send, reply: Reply) -> None:
+    """All the headers, half the body, and never the rest."""
+    headers = [*reply.headers, (b"content-length", b"%d" % max(2, len(reply.body)))]
+    status = 200 if reply.status in _BODILESS else reply.status
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body[: len(reply.body) // 2], "more_body": True})
+
+
+async def _send_dripping(send: Send, reply: Reply, size: int, pause_s: float) -> None:
+    if reply.status in _BODILESS:
+        await asyncio.sleep(pause_s)
+        await _send(send, reply)
+        return
+    headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    for start in range(0, len(reply.body), size):
+        await send({"type": "http.response.body", "body": reply.body[start : start + size], "more_body": True})
+        await asyncio.sleep(pause_s)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _send_large(send: Send, size: int, *, declared: bool) -> None:
+    """Valid JSON of `size` bytes, in pieces: flow control stops it when the client stops reading."""
+    first, last = b'{"padding":"', b'"}'
+    headers = [JSON, (b"content-length", b"%d" % (max(size, len(first) + len(last))))] if declared else [JSON]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": first, "more_body": True})
+    left = max(0, size - len(first) - len(last))
+    while left:
+        piece = min(left, _PIECE)
+        await send({"type": "http.response.body", "body": b"x" * piece, "more_body": True})
+        left -= piece
+    await send({"type": "http.response.body", "body": last})
+
+
+async def _drop(connection: Connection, *, reset: bool) -> None:
+    """Let the connection go without another byte."""
+    transport: asyncio.Transport = connection.scope["state"]["transport"]
+    if reset:
+        transport.abort()
+    else:
+        transport.close()
+    # Returning before the server has noticed would make it send a 500.
+    while (await connection.receive())["type"] != "http.disconnect":
+        pass

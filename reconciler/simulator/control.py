@@ -1,0 +1,195 @@
+"""
+The control API, `/_control/…`, JSON in and out: how tests and demos steer the simulation and ask what happened.
+
+Never subject to faults, credentials or preconditions. `ROUTES` at the end is its table of contents.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from reconciler.simulator import history, settings
+from reconciler.simulator.asgi import CONTROL
+from reconciler.simulator.documents import Condition
+from reconciler.simulator.history import Writer
+from reconciler.simulator.world import World
+
+_PAGE_DEFAULT = 10_000
+_WORDS = {403: "Not allowed", 404: "There is no such document", 410: "The document was deleted for good"}
+
+
+class Control:
+    """The endpoints. Each returns what to show; ValueError becomes 400, KeyError 404."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def faults(self, request: Request) -> object:
+        """GET, PUT (all of them, the rest back to their defaults), PATCH (some)."""
+        plan = self._world.faults
+        if request.method != "GET":
+            over = plan.settings if request.method == "PATCH" else None
+            plan.settings = settings.faults_from(await _object(request), over)
+        return attrs.asdict(plan.settings)
+
+    async def behaviour(self, request: Request) -> object:
+        """GET, PUT, PATCH, as for faults."""
+        documents = self._world.documents
+        if request.method != "GET":
+            over = documents.behaviour if request.method == "PATCH" else None
+            documents.behaviour = settings.behaviour_from(await _object(request), over)
+        return attrs.asdict(documents.behaviour)
+
+    async def rivals(self, request: Request) -> object:
+        """GET, PUT, PATCH, as for faults."""
+        rivals = self._world.rivals
+        if request.method != "GET":
+            over = rivals.settings if request.method == "PATCH" else None
+            rivals.settings = settings.rivals_from(await _object(request), over)
+        return attrs.asdict(rivals.settings)
+
+    async def script(self, request: Request) -> object:
+        """POST a script, GET those that wait, DELETE them."""
+        plan = self._world.faults
+        if request.method == "POST":
+            plan.script(await _object(request))
+        elif request.method == "DELETE":
+            plan.clear_scripts()
+        return {"items": plan.waiting()}
+
+    async def edit(self, request: Request) -> object:
+        """POST `{"document": KEY, "user": NAME, "set": {dotted path: value}}`: a person's edit, asking no version."""
+        given = await _object(request, {"document", "user", "set"})
+        writer = Writer(given.get("user", "jdoe"), "control")
+        if not isinstance(given["set"], dict):
+            raise TypeError("set must be an object of dotted paths")
+        return history.as_json(self._world.documents.edit(given["document"], given["set"], writer))
+
+    async def lock(self, request: Request) -> object:
+        """POST `{"document": KEY, "user": NAME}`: checked out by NAME from now on."""
+        given = await _object(request, {"document", "user"})
+        self._world.documents.locks[given["document"]] = given["user"]
+        return self._world.documents.locks
+
+    async def unlock(self, request: Request) -> object:
+        """POST `{"document": KEY}`."""
+        self._world.documents.locks.pop((await _object(request, {"document"}))["document"], None)
+        return self._world.documents.locks
+
+    async def condition(self, request: Request) -> object:
+        """POST `{"document": KEY, "status": 403 | 404 | 410 | … | null, "message"?: TEXT, "writes_only"?: false}`."""
+        given = await _object(request, {"document", "status", "message", "writes_only"})
+        conditions, status = self._world.documents.conditions, given["status"]
+        if status is None:
+            conditions.pop(given["document"], None)
+        elif isinstance(status, int) and 400 <= status <= 599:
+            message = given.get("message", _WORDS.get(status, "Refused"))
+            conditions[given["document"]] = Condition(status, message, bool(given.get("writes_only")))
+        else:
+            raise ValueError("status must lie between 400 and 599, or be null")
+        return {key: attrs.asdict(condition) for key, condition in conditions.items()}
+
+    async def history(self, request: Request) -> object:
+        """GET `?document=&after=&limit=`: accepted writes after a sequence number, oldest first."""
+        asked, kept = request.query_params, self._world.documents.history
+        limit = int(asked.get("limit", _PAGE_DEFAULT))
+        entries = kept.after(int(asked.get("after", 0)), asked.get("document"), limit)
+        return {"items": list(map(history.as_json, entries)), "last": kept.last, "forgotten": kept.forgotten}
+
+    async def statistics(self, _: Request) -> object:
+        """GET what was asked and answered."""
+        return self._world.statistics.shown()
+
+    async def reset_statistics(self, _: Request) -> object:
+        """POST: count from zero."""
+        self._world.statistics = type(self._world.statistics)()
+        return self._world.statistics.shown()
+
+    async def documents(self, request: Request) -> object:
+        """POST a document with its `id`: made, or replaced, as an administrator."""
+        given = await _object(request)
+        key = str(given["id"])
+        return self._world.documents.write(key, given, Writer("administrator", "control")).fields
+
+    async def document(self, request: Request) -> object:
+        """GET one document with its bare token, as it is, whatever its readers are told; or DELETE it."""
+        key, documents = request.path_params["key"], self._world.documents
+        if request.method == "DELETE":
+            documents.delete(key, Writer("administrator", "control"))
+            return {"deleted": key}
+        found = documents.get(key)
+        if found is None:
+            raise KeyError(key)
+        return {"token": found.token, "document": found.fields, "locked_by": documents.locks.get(key)}
+
+    async def expire_tokens(self, _: Request) -> object:
+        """POST: every issued bearer token is void from now on."""
+        self._world.credentials.revoke_all()
+        return {}
+
+    async def reset(self, _: Request) -> object:
+        """POST: everything as it was when the program started."""
+        self._world.begin()
+        return {"documents": len(self._world.documents)}
+
+
+Endpoint = Callable[[Control, Request], Awaitable[object]]
+
+ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
+    ("/faults", "GET PUT PATCH", Control.faults),
+    ("/script", "GET POST DELETE", Control.script),
+    ("/behaviour", "GET PUT PATCH", Control.behaviour),
+    ("/rivals", "GET PUT PATCH", Control.rivals),
+    ("/edit", "POST", Control.edit),
+    ("/lock", "POST", Control.lock),
+    ("/unlock", "POST", Control.unlock),
+    ("/condition", "POST", Control.condition),
+    ("/documents", "POST", Control.documents),
+    ("/documents/{key:path}", "GET DELETE", Control.document),
+    ("/history", "GET", Control.history),
+    ("/stats", "GET", Control.statistics),
+    ("/reset-stats", "POST", Control.reset_statistics),
+    ("/expire-tokens", "POST", Control.expire_tokens),
+    ("/reset", "POST", Control.reset),
+)
+
+
+def application(world: World) -> Starlette:
+    """The control API over a world."""
+    control = Control(world)
+    return Starlette(
+        routes=[
+            Route(CONTROL + path, _shown(control, endpoint), methods=methods.split())
+            for path, methods, endpoint in ROUTES
+        ]
+    )
+
+
+def _shown(control: Control, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    async def call(request: Request) -> Response:
+        try:
+            status, shown = 200, await endpoint(control, request)
+        except KeyError as missing:
+            status, shown = 404, {"error": "Not Found", "message": f"no {missing.args[0]}"}
+        except (ValueError, TypeError) as mistake:
+            status, shown = 400, {"error": "Bad Request", "message": str(mistake)}
+        return Response(orjson.dumps(shown), status_code=status, media_type="application/json")
+
+    return call
+
+
+async def _object(request: Request, known: set[str] | None = None) -> dict[str, Any]:
+    """The request's JSON object; ValueError for anything else, and for members that are not `known`."""
+    given = orjson.loads(await request.body())
+    if not isinstance(given, dict):
+        raise TypeError("the body must be a JSON object")
+    unknown = given.keys() - known if known is not None else set()
+    if unknown:
+        raise ValueError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known or ()))}")
+    return given

@@ -1,0 +1,223 @@
+"""
+The dialect `documents`: plain JSON resources with entity tags, merge patch and `If-Match`.
+
+    GET | HEAD /documents/{id}       200 with ETag and Last-Modified; 304
+    PATCH /documents/{id}            merge patch (RFC 7396); 200 with the document, or 204
+    PUT /documents/{id}              the whole document
+    GET /documents?limit=&after=     {"items": [document, …], "next": id to go on after, or null}
+    {"error": …, "message": …}       every refusal; "field" names the field where one is to blame
+
+A module that is a `messages.Dialect`. Nothing here awaits, so a write is one step: its precondition can't age.
+"""
+
+import gzip
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qs
+
+import orjson
+
+from reconciler.simulator import etags, fields
+from reconciler.simulator.documents import READ_ONLY, Documents, Version
+from reconciler.simulator.history import Writer
+from reconciler.simulator.messages import JSON, Headers, Reply, Request, problem
+from reconciler.simulator.settings import Behaviour
+from reconciler.simulator.world import World
+
+_ROOT = "/documents"
+_ITEMS = _ROOT + "/"
+_MERGE_PATCH = b"application/merge-patch+json"
+_TYPES = {"PATCH": (_MERGE_PATCH, b"application/json"), "PUT": (b"application/json",)}
+_PAGE_DEFAULT, _PAGE_MAX = 100, 1000
+
+
+def serves(path: str) -> bool:
+    """Whether the path is `/documents` or below it."""
+    return path == _ROOT or path.startswith(_ITEMS)
+
+
+def target(request: Request) -> str | None:
+    """The document's key, which may itself contain slashes."""
+    return request.path[len(_ITEMS) :] or None
+
+
+def answer(world: World, request: Request, user: str) -> Reply:
+    """Do what is asked."""
+    key = target(request)
+    if request.method in ("GET", "HEAD"):
+        return _list(world.documents, request) if key is None else _read(world.documents, request, key)
+    if request.method in _TYPES and key is not None:
+        return _write(world.documents, request, key, user)
+    reply = problem(405, "Method Not Allowed", f"{request.method} means nothing here", cause="bad_request")
+    allowed = b"GET, HEAD" if key is None else b"GET, HEAD, PATCH, PUT"
+    return Reply(405, [*reply.headers, (b"allow", allowed)], reply.body, reply.cause)
+
+
+def _list(documents: Documents, request: Request) -> Reply:
+    asked = {name: values[-1] for name, values in parse_qs(request.query.decode("latin-1")).items()}
+    limit = asked.get("limit", str(_PAGE_DEFAULT))
+    if not limit.isdecimal() or not 1 <= int(limit) <= _PAGE_MAX:
+        return problem(400, "Bad Request", f"limit must lie between 1 and {_PAGE_MAX}", cause="bad_request")
+    page = documents.page(asked.get("after", ""), int(limit) + 1)
+    shown, more = page[: int(limit)], len(page) > int(limit)
+    following = orjson.dumps(shown[-1].fields["id"] if more else None)
+    items = b",".join(version.body for version in shown)
+    return Reply(200, [JSON], b'{"items":[%s],"next":%s}' % (items, following))
+
+
+def _read(documents: Documents, request: Request, key: str) -> Reply:
+    current = documents.get(key)
+    refusal = _standing_refusal(documents, key, writing=False)
+    if refusal is not None:
+        return refusal
+    if current is None:
+        return _not_found(key)
+    if _not_modified(request, current, documents.behaviour):
+        headers, _ = _shown(current, request, documents.behaviour)
+        return Reply(304, [header for header in headers if header[0] in (b"etag", b"last-modified", b"vary")])
+    headers, body = _shown(current, request, documents.behaviour)
+    return Reply(200, headers, body)
+
+
+def _not_modified(request: Request, current: Version, behaviour: Behaviour) -> bool:
+    # RFC 9110, 13.1.3: If-Modified-Since is ignored when If-None-Match is present.
+    if_none_match = request.headers.get(b"if-none-match")
+    if if_none_match is not None:
+        return etags.unchanged(if_none_match, current.token, behaviour)
+    since = request.headers.get(b"if-modified-since")
+    if since is None:
+        return False
+    try:
+        # Whole seconds, as the header has them: an edit within the same second goes unnoticed, as in life.
+        return int(current.modified.timestamp()) <= int(parsedate_to_datetime(since.decode("latin-1")).timestamp())
+    except (ValueError, OverflowError):
+        return False  # an invalid date is to be ignored
+
+
+def _write(documents: Documents, request: Request, key: str, user: str) -> Reply:
+    # RFC 9110, 13.2.1: what would be refused without a precondition is refused before looking at it.
+    refusal = _standing_refusal(documents, key, writing=True)
+    if refusal is not None:
+        return refusal
+    current = documents.get(key)
+    if current is None:
+        return _not_found(key)
+    content = _content(request)
+    if isinstance(content, Reply):
+        return content
+    behaviour = documents.behaviour
+    refusal = _locked(documents, key, user) or _precondition(request, current, behaviour)
+    if refusal is not None:
+        return refusal
+    if request.method == "PATCH":
+        new, named = fields.merge(current.fields, content, behaviour.cleared_fields), content
+    else:
+        # A client may send back the read-only fields as it read them, or leave them out.
+        new = {**content, **{name: current.fields[name] for name in READ_ONLY if name in current.fields}}
+        named = {name: value for name, value in content.items() if value != current.fields.get(name)}
+    refusal = _refused_field(named, current, new, behaviour)
+    if refusal is not None:
+        return refusal
+    guard = etags.bare(request.headers.get(b"if-match"))
+    written = documents.write(key, new, Writer(user, "rest", guard))
+    return _write_reply(written, request, behaviour)
+
+
+def _write_reply(written: Version, request: Request, behaviour: Behaviour) -> Reply:
+    headers, body = _shown(written, request, behaviour)
+    if not behaviour.write_etag:
+        headers = [header for header in headers if header[0] != b"etag"]
+    if behaviour.write_reply == "none":
+        return Reply(204, [header for header in headers if header[0] in (b"etag", b"last-modified")])
+    return Reply(200, headers, body)
+
+
+def _content(request: Request) -> dict[str, Any] | Reply:
+    given = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if given not in _TYPES[request.method]:
+        known = b", ".join(_TYPES[request.method])
+        reply = problem(415, "Unsupported Media Type", f"Send one of {known.decode()}", cause="media_type")
+        # RFC 5789, 2.2.
+        return Reply(415, [*reply.headers, (b"accept-patch", known)], reply.body, reply.cause)
+    try:
+        content = orjson.loads(request.body)
+    except orjson.JSONDecodeError as mistake:
+        return problem(400, "Bad Request", f"Not JSON: {mistake}", cause="bad_request")
+    if not isinstance(content, dict):
+        return problem(400, "Bad Request", "The body must be a JSON object", cause="bad_request")
+    return content
+
+
+def _precondition(request: Request, current: Version, behaviour: Behaviour) -> Reply | None:
+    if_match = request.headers.get(b"if-match")
+    if if_match is None:
+        if behaviour.require_if_match:
+            return problem(428, "Precondition Required", "Send If-Match", cause="precondition_required")
+        return None
+    if not behaviour.if_match_enforced or etags.permits(if_match, current.token, behaviour):
+        return None
+    return problem(
+        behaviour.conflict_status, "Version mismatch", "Document modified by another user", cause="version_conflict"
+    )
+
+
+def _refused_field(named: dict[str, Any], current: Version, new: dict[str, Any], behaviour: Behaviour) -> Reply | None:
+    for name in sorted(READ_ONLY & named.keys()):
+        return problem(400, "Bad Request", f"{name} is read-only", cause="refused_field", field=name)
+    if not behaviour.refused_fields and not behaviour.business_rules:
+        return None
+    changed = fields.changes(current.fields, new, READ_ONLY)
+    for path in sorted(changed.keys() | dict(fields.leaves(named)).keys()):
+        if path in behaviour.refused_fields:
+            message = f"{path} {behaviour.refused_fields[path]}"
+            return problem(behaviour.refused_status, "Invalid field", message, cause="refused_field", field=path)
+    for path, (_, value) in sorted(changed.items()):
+        if value in behaviour.business_rules.get(path, ()):
+            return problem(409, "Conflict", behaviour.business_rule_message, cause="business_rule")
+    return None
+
+
+def _standing_refusal(documents: Documents, key: str, *, writing: bool) -> Reply | None:
+    condition = documents.conditions.get(key)
+    if condition is None or (condition.writes_only and not writing):
+        return None
+    return problem(condition.status, "Refused", condition.message, cause="standing_refusal")
+
+
+def _locked(documents: Documents, key: str, user: str) -> Reply | None:
+    holder = documents.holder(key, user)
+    if holder is None:
+        return None
+    return problem(documents.behaviour.lock_status, "Locked", f"Document is checked out by {holder}", cause="locked")
+
+
+def _not_found(key: str) -> Reply:
+    return problem(404, "Not Found", f"There is no document {key}", cause="not_found")
+
+
+def _shown(version: Version, request: Request, behaviour: Behaviour) -> tuple[Headers, bytes]:
+    """The version's headers and body as this client gets them."""
+    compressed = behaviour.etag == "gzip" and _accepts_gzip(request)
+    headers: Headers = [JSON, (b"last-modified", _http_date(int(version.modified.timestamp())))]
+    tag = etags.dressed(version.token, behaviour, compressed=compressed)
+    if tag is not None:
+        headers.append((b"etag", tag))
+    if behaviour.etag == "gzip":
+        headers.append((b"vary", b"accept-encoding"))
+    if not compressed:
+        return headers, version.body
+    return [*headers, (b"content-encoding", b"gzip")], gzip.compress(version.body, compresslevel=1)
+
+
+def _accepts_gzip(request: Request) -> bool:
+    accepted = (part.partition(b";") for part in request.headers.get(b"accept-encoding", b"").lower().split(b","))
+    return any(
+        name.strip() == b"gzip" and weight.replace(b" ", b"") not in (b"q=0", b"q=0.0") for name, _, weight in accepted
+    )
+
+
+@lru_cache(maxsize=4096)
+def _http_date(epoch_s: int) -> bytes:
+    return format_datetime(datetime.fromtimestamp(epoch_s, UTC), usegmt=True).encode()

@@ -1,0 +1,107 @@
+"""
+The simulated Windchill as a running server: sockets, signals, tasks. `serve` is its one entry point.
+
+Prints one line on stdout when it listens, `listening http://127.0.0.1:PORT`, so that whoever started it knows where it
+is, and that it is.
+"""
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from reconciler.simulator import control, documents_dialect, rivals
+from reconciler.simulator.asgi import Application
+from reconciler.simulator.settings import Settings
+from reconciler.simulator.world import World
+
+__all__ = ["Settings", "serve"]
+
+_KEEP_ALIVE_S = 75
+"""Longer than clients keep idle connections: a connection that we close while a request is on its way is a fault that
+nobody asked for."""
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM, SIGINT, or (if set) the end of stdin; OSError when the port can't be had."""
+    world = World(settings, lambda: datetime.now(UTC))
+    app = Application(world, (documents_dialect,), control.application(world))
+    listener = socket.create_server((settings.host, settings.port))
+    config = uvicorn.Config(
+        app,
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        proxy_headers=False,
+        access_log=False,
+        server_header=False,
+        log_level="warning",
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=1,
+    )
+    # The documents stay: keep the garbage collector from walking all of them again and again.
+    gc.freeze()
+    uvloop_or_asyncio = config.get_loop_factory()
+    with asyncio.Runner(loop_factory=uvloop_or_asyncio) as runner:
+        runner.run(_run(_Server(config, settings.host), world, listener))
+
+
+async def _run(server: "_Server", world: World, listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    if world.settings.until_stdin_closes:
+        # A daemon thread, because a pipe reader of the event loop refuses plain files and terminals.
+        at_end = partial(loop.call_soon_threadsafe, server.stop)
+        threading.Thread(target=_await_stdin, args=(at_end,), daemon=True).start()
+    async with asyncio.TaskGroup() as tasks:
+        editing = tasks.create_task(rivals.run(world))
+        await server.serve(sockets=[listener])
+        editing.cancel()
+
+
+def _await_stdin(at_end: Callable[[], object]) -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    with contextlib.suppress(RuntimeError):  # the loop is closed already
+        at_end()
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server, except that it says when it listens and leaves signals to us."""
+
+    def __init__(self, config: uvicorn.Config, host: str) -> None:
+        super().__init__(config)
+        self._host = host
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        assert sockets
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        print(f"listening http://{host}:{sockets[0].getsockname()[1]}", flush=True)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # Uvicorn's own would raise the signal again after a clean stop, and the program would die of it.
+        yield
+
+
+class _Protocol(HttpToolsProtocol):
+    """Uvicorn's protocol, except that the application can reach the connection: faults drop it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows the same way
+        super().connection_made(transport)
+        self.app_state = {"transport": transport}

@@ -1,0 +1,78 @@
+"""Everything there is in one simulation: documents, faults, rivals, credentials, statistics."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from reconciler.simulator import seeds
+from reconciler.simulator.credentials import Credentials
+from reconciler.simulator.documents import Documents
+from reconciler.simulator.faults import FaultPlan
+from reconciler.simulator.history import Entry
+from reconciler.simulator.rivals import RivalUsers
+from reconciler.simulator.settings import Settings
+
+
+class Statistics:
+    """What was asked and how it was answered. Bounded: methods, statuses, causes and faults are few."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, int]] = Counter()
+        """(method, status) → how often; status 0 stands for a connection that dropped without a reply."""
+        self.causes: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.writes: Counter[str] = Counter()
+
+    def written(self, entry: Entry) -> None:
+        """Count one accepted write."""
+        if entry.kind == "rest":
+            self.writes["unguarded" if entry.unguarded else "guarded"] += 1
+            self.writes["stale"] += not entry.unguarded and entry.guard != entry.before
+        else:
+            self.writes[entry.kind] += 1
+        self.writes["changed_nothing"] += not entry.changes
+
+    def shown(self) -> dict[str, Any]:
+        """As the control API shows them."""
+        requests: dict[str, dict[str, int]] = {}
+        for (method, status), count in sorted(self.requests.items()):
+            requests.setdefault(method, {})[str(status) if status else "dropped"] = count
+        writes = dict.fromkeys(("guarded", "unguarded", "stale", "rival", "control", "changed_nothing"), 0)
+        return {
+            "requests": requests,
+            "refusals": dict(sorted(self.causes.items())),
+            "faults": dict(sorted(self.faults.items())),
+            "accepted_writes": writes | dict(self.writes),
+        }
+
+
+class World:
+    """One simulation, which can begin again."""
+
+    documents: Documents
+    faults: FaultPlan
+    rivals: RivalUsers
+    credentials: Credentials
+    statistics: Statistics
+
+    def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.begin()
+
+    def begin(self) -> None:
+        """Everything as it was when the program started: documents, versions, settings, an empty history."""
+        settings = self.settings
+        self.statistics = Statistics()
+        self.documents = Documents(settings.behaviour, self.clock, settings.history_max, self._written)
+        if settings.seed_file is None:
+            self.documents.load(seeds.generated(settings.documents, settings.seed))
+        else:
+            self.documents.load(seeds.from_file(settings.seed_file))
+        self.faults = FaultPlan(settings.seed, settings.faults)
+        self.rivals = RivalUsers(settings.seed, settings.rivals)
+        self.credentials = Credentials(settings.seed)
+
+    def _written(self, entry: Entry) -> None:
+        self.statistics.written(entry)
