@@ -151,10 +151,10 @@ def check_frozen(path: str, tree: ast.Module, imported: dict[str, str]) -> Itera
             continue
         bases = {resolve(dotted(base), imported) for base in node.bases}
         decorators = {resolve(dotted(decorator), imported) for decorator in node.decorator_list}
+        keywords = [*node.keywords, *(k for d in node.decorator_list if isinstance(d, ast.Call) for k in d.keywords)]
         says_frozen = any(
             keyword.arg == "frozen" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
-            for call in [node, *(d for d in node.decorator_list if isinstance(d, ast.Call))]
-            for keyword in call.keywords
+            for keyword in keywords
         )
         inherits = bool(bases & frozen) and not decorators
         closed = any(CLOSED_BASES.fullmatch(base) for base in bases)
