@@ -250,17 +250,21 @@ def _contradictions(settings: dict[tuple[str, str], Setting]) -> Iterator[str]:
     def given(section: str, key: str) -> Any:
         return settings[section, key].value
 
+    def at(section: str, *keys: str) -> str:
+        """Return the place of the first of these that somebody gave: a default is not to blame."""
+        found = [settings[section, key] for key in keys]
+        return next((setting for setting in found if setting.origin != "default"), found[0]).where
+
     for section, key, value, needed in _NEEDS:
         missing = [name for name in needed if not given(section, name)]
         if given(section, key) == value and missing:
-            yield f'{settings[section, key].where}: "{value}" needs {section}.{f" and {section}.".join(missing)}'
+            yield f'{at(section, key)}: "{value}" needs {section}.{f" and {section}.".join(missing)}'
     for section, low, high in _ORDERED:
         if given(section, low) > given(section, high):
-            at = max((settings[section, key] for key in (low, high)), key=lambda setting: setting.origin != "default")
-            yield f"{at.where}: {section}.{low} must not be above {section}.{high}"
+            yield f"{at(section, low, high)}: {section}.{low} must not be above {section}.{high}"
     if bool(given("log", "cert_file")) != bool(given("log", "key_file")):
-        yield f"{settings['log', 'cert_file'].where}: cert_file and key_file are given together or not at all"
+        yield f"{at('log', 'cert_file', 'key_file')}: cert_file and key_file are given together or not at all"
     if len({given("log", key) for key in _TOPICS}) < len(_TOPICS):
-        yield f"{settings['log', 'topic'].where}: {', '.join(_TOPICS)} must be three different topics"
+        yield f"{at('log', *_TOPICS)}: {', '.join(_TOPICS)} must be three different topics"
     if given("notify", "webhook_url") and not given("notify", "webhook_secret"):
-        yield f"{settings['notify', 'webhook_url'].where}: needs notify.webhook_secret, to sign with"
+        yield f"{at('notify', 'webhook_url')}: needs notify.webhook_secret, to sign with"

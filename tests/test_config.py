@@ -1,0 +1,478 @@
+"""What a configuration file, the environment and secret files come to, and what is said when they can't be used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from reconciler import config
+from reconciler.config import loading
+from reconciler.config.groups import GROUPS
+from reconciler.config.values import limits_of
+from reconciler.errors import ConfigError
+from reconciler.model.policy import DEFAULT_RULES, Adopt, ListMode, Normaliser, Rule, Strategy
+
+KEYS = [(section, key) for section in GROUPS for key in loading.keys(section)]
+SECRETS = [
+    (section, field.name)
+    for section, group in GROUPS.items()
+    for field in attrs.fields(group)
+    if limits_of(field).secret
+]
+LETTERS = "abcdefghijklmnopqrstuvwxyz_"
+CANARY = "canary-8f1c"
+WEBHOOK_KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Any:
+    """A function that writes a TOML file and returns its path."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "reconciler.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def faults(path: Path | None, **environ: str) -> list[str]:
+    """The lines of the error, each without the file's folder."""
+    with pytest.raises(ConfigError) as caught:
+        config.load(path, environ)
+    return [line.replace(f"{path.parent}/", "") if path else line for line in str(caught.value).splitlines()]
+
+
+# ------------------------------------------------------------------------------------------------------------ defaults
+
+
+def test_without_file_and_environment_every_key_has_its_documented_default() -> None:
+    found = config.load(None, {})
+    assert found == config.Config(policy=found.policy)
+    assert found.policy.rules == DEFAULT_RULES
+    assert (found.log.kind, found.log.brokers, found.log.max_clock_skew_s) == ("kafka", ("localhost:9092",), 300)
+    assert (found.windchill.dialect, found.windchill.in_flight_max, found.windchill.timeout_s) == ("documents", 16, 30)
+    assert attrs.astuple(found.retry) == (5, 1, 60, 60, 900)
+    assert (found.resync.interval_s, found.admin.bind, found.notify.webhook_url) == (600, "127.0.0.1:8090", "")
+
+
+def test_the_defaults_keep_to_the_limits_they_are_documented_with() -> None:
+    stated = {
+        loading.variable(line.section, line.key): line.value if isinstance(line.value, str) else json.dumps(line.value)
+        for line in config.origins(None, {})
+        if line.section in GROUPS
+    }
+    given_back = config.load(None, {name: str(value) for name, value in stated.items()})
+    assert attrs.evolve(given_back, policy=None) == attrs.evolve(config.Config(), policy=None)
+
+
+def test_every_key_says_what_it_means() -> None:
+    source = Path(config.groups.__file__).read_text(encoding="utf-8").splitlines()
+    fields = [number for number, line in enumerate(source) if ": " in line and "= key(" in line]
+    assert len(fields) == len(KEYS) - len(SECRETS)
+    for number in fields:
+        end = next(at for at in range(number, len(source)) if source[at].endswith(")"))
+        assert source[end + 1].lstrip().startswith('"""'), source[number]
+
+
+# ----------------------------------------------------------------------------------------------------------- the file
+
+
+def test_the_file_overrides_defaults_and_the_environment_overrides_the_file(written: Any) -> None:
+    path = written('[log]\ntopic = "from-file"\ngroup = "from-file"\n')
+    found = config.load(path, {"RECONCILER_LOG__TOPIC": "from-environment"})
+    assert (found.log.topic, found.log.group) == ("from-environment", "from-file")
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    assert faults(Path("/nowhere/r.toml")) == ["r.toml: can't be read: No such file or directory"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"[log", b"a = \xff", b"[log]\n[log]\n", b"a = " + b"[" * 5000, b"a = " + b"9" * 5000]
+)
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "r.toml"
+    path.write_bytes(content)
+    assert faults(path)[0].startswith("r.toml: is not TOML: ")
+
+
+def test_every_fault_is_reported_at_once_and_each_on_its_own_line(written: Any) -> None:
+    path = written('[log]\nkind = "kafak"\n"to\\npik" = 1\n[retry]\nconflict_attempts_max = 0\n')
+    found = faults(path, RECONCILER_WINDCHILL__IN_FLIGHT_MAX="many")
+    assert [line.split(": ", 1)[0] for line in found] == [
+        "reconciler.toml:log.to pik",
+        "reconciler.toml:log.kind",
+        "RECONCILER_WINDCHILL__IN_FLIGHT_MAX",
+        "reconciler.toml:retry.conflict_attempts_max",
+    ]
+
+
+WRONG = [
+    ('[log]\nkind = "kafak"', 'log.kind: must be one of "kafka", "file", not "kafak"'),
+    (
+        '[log]\nbrokers = "a:1"',
+        'log.brokers: must be a list with at least one entry, each a broker\'s host:port, not "a:1"',
+    ),
+    ('[log]\nbrokers = ["a"]', 'log.brokers: must be a broker\'s host:port, not "a"'),
+    ('[log]\nbrokers = ["a:70000"]', 'log.brokers: must be a broker\'s host:port, not "a:70000"'),
+    ("[log]\nbrokers = []", "log.brokers: must be a list with at least one entry, each a broker's host:port, not []"),
+    ('[log]\ngroup = ""', 'log.group: must be a text that is not empty, not ""'),
+    ("[log]\nmax_clock_skew_s = -1", "log.max_clock_skew_s: must be a number of at least 0, not -1"),
+    ("[log]\nmax_clock_skew_s = nan", "log.max_clock_skew_s: must be a number of at least 0, not NaN"),
+    ("[windchill]\ntimeout_s = 0", "windchill.timeout_s: must be a number above 0 and at most 3600, not 0"),
+    ("[windchill]\ntimeout_s = true", "windchill.timeout_s: must be a number above 0 and at most 3600, not true"),
+    (
+        "[windchill]\nin_flight_max = 2.0",
+        "windchill.in_flight_max: must be a whole number of at least 1 and at most 1000, not 2.0",
+    ),
+    ('[windchill]\nmaintenance = "true"', 'windchill.maintenance: must be true or false, not "true"'),
+    ("[windchill]\nmaintenance = 1", "windchill.maintenance: must be true or false, not 1"),
+    ('[windchill]\nusername = "a\\nb"', 'windchill.username: must be a text of one line, not "a\\nb"'),
+    (
+        "[windchill]\nbase_url = 'windchill.example'",
+        "windchill.base_url: must be an http:// or https:// address without",
+    ),
+    ("[windchill]\nbase_url = 'http://u:p@h'", "windchill.base_url: must be an http:// or https:// address without"),
+    ("[retry]\nbackoff_max_s = 0.5", "retry.backoff_max_s: retry.backoff_base_s must not be above retry.backoff_max_s"),
+    ("log = 3", "log: must be a section; write [log]"),
+    ("topic = 'x'", "topic: unknown key outside any section; did you mean log.topic?"),
+    ("[[log]]", "log: must be a section; write [log]"),
+    ("[logs]", "logs: unknown section; did you mean log?"),
+    ("[[polices]]", "polices: unknown section; did you mean policy?"),
+    ("[zzz]", "zzz: unknown section; known are log, store, windchill, retry, resync, admin, notify, policy"),
+    ("[windchill]\ninterval_s = 3", "windchill.interval_s: unknown key; did you mean resync.interval_s?"),
+    ("[admin]\nzzz = 3", "admin.zzz: unknown key; known are bind"),
+    (
+        '[log]\ntopic = "same"\noutcomes_topic = "same"',
+        "log.topic: topic, outcomes_topic, dead_letter_topic must be three",
+    ),
+    ('[log]\ncert_file = "c.pem"', "log.cert_file: cert_file and key_file are given together or not at all"),
+    ('[log]\nsecurity = "sasl_ssl"', 'log.security: "sasl_ssl" needs log.sasl_username and log.sasl_password'),
+    ('[windchill]\nauth = "basic"\nusername = "u"', 'windchill.auth: "basic" needs windchill.password'),
+    ('[windchill]\nauth = "bearer"', 'windchill.auth: "bearer" needs windchill.token'),
+    (
+        '[windchill]\nauth = "oauth2"',
+        'windchill.auth: "oauth2" needs windchill.oauth2_token_url and windchill.client_id and',
+    ),
+    ('[notify]\nwebhook_url = "https://h/"', "notify.webhook_url: needs notify.webhook_secret, to sign with"),
+    ('[notify]\nwebhook_secret = "short"', 'notify.webhook_secret: must be "whsec_" and a key in base64'),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG)
+def test_a_wrong_value_is_answered_with_its_place_and_what_is_allowed(written: Any, text: str, message: str) -> None:
+    assert [line[: len(message) + 16] for line in faults(written(text))] == [f"reconciler.toml:{message}"]
+
+
+def test_integers_that_no_float_holds_are_refused_in_words(written: Any) -> None:
+    assert "must be a number" in faults(written(f"[windchill]\ntimeout_s = {'9' * 400}"))[0]
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:8090", "127.9.9.9:0", "localhost:65535", "[::1]:8090", ""])
+def test_the_admin_api_binds_to_loopback(bind: str) -> None:
+    assert config.load(None, {"RECONCILER_ADMIN__BIND": bind}).admin.bind == bind
+
+
+@pytest.mark.parametrize(
+    "bind",
+    ["0.0.0.0:8090", ":8090", "[::]:8090", "10.0.0.1:8090", "127.0.0.1", "127.0.0.1.example.com:1", "127.0.0.1:65536"],
+)
+def test_the_admin_api_binds_to_nothing_but_loopback_as_long_as_it_has_no_authentication(bind: str) -> None:
+    assert "has no authentication" in faults(None, RECONCILER_ADMIN__BIND=bind)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RECONCILER_WINDCHILL__DIALECT", "wrs"),
+        ("RECONCILER_STORE__URL", "postgresql://user@host/db"),
+        ("RECONCILER_STORE__URL", "postgresql+asyncpg://user@host/db"),
+    ],
+)
+def test_what_is_known_but_not_built_yet_is_refused_as_such(name: str, value: str) -> None:
+    assert "is known but not available in this version; use" in faults(None, **{name: value})[0]
+
+
+def test_a_store_url_gives_a_relative_or_an_absolute_path() -> None:
+    assert config.Store().path == Path("state.db")
+    assert config.load(None, {"RECONCILER_STORE__URL": "sqlite:////var/lib/r.db"}).store.path == Path("/var/lib/r.db")
+
+
+# ------------------------------------------------------------------------------------------------------ the environment
+
+
+@pytest.mark.parametrize("text", ["a:1,b:2", " a:1 , b:2, ", '["a:1", "b:2"]'])
+def test_a_list_in_the_environment_is_separated_by_commas_or_json(text: str) -> None:
+    assert config.load(None, {"RECONCILER_LOG__BROKERS": text}).log.brokers == ("a:1", "b:2")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("1", True), ("ON", True), ("no", False), ("False", False)]
+)
+def test_a_truth_value_in_the_environment_is_written_as_people_write_it(text: str, value: bool) -> None:
+    assert config.load(None, {"RECONCILER_WINDCHILL__MAINTENANCE": text}).windchill.maintenance is value
+
+
+@pytest.mark.parametrize("text", ["", "many", "1e400", "nan", "inf", "٣", "1_000", "0x10", "9" * 5000])
+def test_a_text_that_is_no_number_is_refused(text: str) -> None:
+    assert "must be a number above 0" in faults(None, RECONCILER_WINDCHILL__TIMEOUT_S=text)[0]
+
+
+@pytest.mark.parametrize(("text", "value"), [("45", 45.0), (" 0.5 ", 0.5), ("1e2", 100.0)])
+def test_a_number_in_the_environment_is_read(text: str, value: float) -> None:
+    assert config.load(None, {"RECONCILER_WINDCHILL__TIMEOUT_S": text}).windchill.timeout_s == value
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("RECONCILER_LOG__TOPIK", "RECONCILER_LOG__TOPIC"),
+        ("RECONCILER_LOGG__TOPIC", "RECONCILER_LOG__TOPIC"),
+        ("RECONCILER_LOG_TOPIC", "RECONCILER_LOG__TOPIC"),
+        ("RECONCILER_log__topic", "RECONCILER_LOG__TOPIC"),
+        ("RECONCILER_WINDCHILL__PASSWORD_FIEL", "RECONCILER_WINDCHILL__PASSWORD_FILE"),
+    ],
+)
+def test_a_misspelt_variable_is_an_error_that_names_the_right_one(name: str, meant: str) -> None:
+    assert faults(None, **{name: "x"}) == [f"{name}: unknown variable; did you mean {meant}?"]
+
+
+def test_variables_that_kubernetes_sets_for_a_service_of_our_name_are_no_keys() -> None:
+    environ = {"RECONCILER_SERVICE_HOST": "10.0.0.1", "RECONCILER_PORT_8090_TCP_ADDR": "10.0.0.1", "PATH": "/bin"}
+    config.load(None, environ)
+
+
+# ------------------------------------------------------------------------------------------------------------- secrets
+
+
+def test_a_secret_file_gives_its_content_without_the_line_end(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{CANARY}\n", encoding="utf-8")
+    environ = {"RECONCILER_WINDCHILL__AUTH": "bearer", "RECONCILER_WINDCHILL__TOKEN_FILE": str(tmp_path / "token")}
+    assert config.load(None, environ).windchill.token == CANARY
+
+
+def test_a_secret_file_in_the_environment_overrides_a_secret_in_the_file(written: Any, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("new", encoding="utf-8")
+    path = written('[windchill]\ntoken = "old"\n')
+    assert config.load(path, {"RECONCILER_WINDCHILL__TOKEN_FILE": str(tmp_path / "token")}).windchill.token == "new"
+
+
+def test_a_secret_given_twice_in_one_place_is_an_error(written: Any) -> None:
+    path = written('[windchill]\ntoken = "a"\ntoken_file = "b"\n')
+    assert faults(path) == ["reconciler.toml:windchill.token: give either token or token_file, not both"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe", b"a\nb\n", b"x" * 70_000, None])
+def test_a_secret_file_that_holds_no_secret_is_named_and_not_quoted(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    (found,) = faults(None, RECONCILER_WINDCHILL__TOKEN_FILE=str(path))
+    assert found.startswith("RECONCILER_WINDCHILL__TOKEN_FILE: ")
+    assert "a\nb" not in found
+    assert "xxx" not in found
+
+
+@pytest.mark.parametrize(("section", "key"), SECRETS)
+def test_secrets_never_appear_in_the_listing_or_in_a_representation(section: str, key: str) -> None:
+    value = {"webhook_url": f"https://h/{CANARY}", "webhook_secret": f"{WEBHOOK_KEY}canary8f1c"}.get(key, CANARY)
+    environ = {loading.variable(section, key): value, "RECONCILER_NOTIFY__WEBHOOK_SECRET": f"{WEBHOOK_KEY}canary8f1c"}
+    lines = config.origins(None, environ)
+    assert "canary" not in repr(lines)
+    assert config.MASK in {line.value for line in lines if (line.section, line.key) == (section, key)}
+    assert "canary" not in repr(config.load(None, environ))
+    assert "canary" not in repr(loading.effective(None, environ))
+
+
+@given(
+    secret=st.sampled_from(SECRETS),
+    junk=st.sampled_from(["\n", "\x00", "@", '"', "\\", "é", "]", "://"]),
+    as_list=st.booleans(),
+)
+def test_secrets_never_appear_in_an_error(secret: tuple[str, str], junk: str, as_list: bool) -> None:
+    text = f"{junk}{CANARY}{junk}"
+    environ = {
+        loading.variable(*secret): json.dumps([text]) if as_list else text,
+        "RECONCILER_WINDCHILL__BASE_URL": f"http://user:{CANARY}@host",
+        "RECONCILER_STORE__URL": f"postgresql://user:{CANARY}@host/db",
+        "RECONCILER_LOG__BROKERS": f"[user:{CANARY}@host:1",
+        "RECONCILER_LOG__KIND": "wrong",
+    }
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, environ)
+    assert "RECONCILER_LOG__KIND" in str(caught.value)
+    assert CANARY not in str(caught.value)
+
+
+def test_an_empty_secret_is_shown_as_empty_so_that_its_absence_is_seen() -> None:
+    assert {line.value for line in config.origins(None, {}) if (line.section, line.key) in SECRETS} == {""}
+
+
+# ------------------------------------------------------------------------------------------------------------- origins
+
+
+def test_the_listing_says_where_each_value_came_from(written: Any, tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("s", encoding="utf-8")
+    path = written('[log]\ntopic = "t"\n[[policy]]\nfields = ["a"]\nstrategy = "hold"\n')
+    environ = {"RECONCILER_LOG__GROUP": "g", "RECONCILER_WINDCHILL__PASSWORD_FILE": str(secret)}
+    found = {(line.section, line.key): (line.value, line.origin) for line in config.origins(path, environ)}
+    assert found["log", "topic"] == ("t", "file")
+    assert found["log", "group"] == ("g", "env RECONCILER_LOG__GROUP")
+    assert found["log", "brokers"] == (["localhost:9092"], "default")
+    assert found["windchill", "password"] == (config.MASK, f"secret file {secret}")
+    assert found["policy[1]", "strategy"] == ("hold", "file")
+    assert found["policy[1]", "on_overlap"] == ("hold", "default")
+    assert found["default", "fields"] == (["*"], "default")
+
+
+# -------------------------------------------------------------------------------------------------------------- policy
+
+POLICY = """
+[[policy]]
+fields = ["attributes.Keywords"]
+strategy = "merge"
+on_overlap = "newest"
+on_adopt = "yield"
+list = "set"
+normalise = ["trim", "case"]
+types = ["PART"]
+sources = ["//erp/*"]
+[[policy]]
+fields = ["*"]
+strategy = "merge"
+"""
+
+
+def test_policy_tables_become_rules_that_are_numbered_from_one(written: Any) -> None:
+    full, rest = config.load(written(POLICY), {}).policy.rules
+    assert full == Rule(
+        ("attributes.Keywords",),
+        Strategy.MERGE,
+        Strategy.NEWEST,
+        Adopt.YIELD,
+        ListMode.SET,
+        (Normaliser.TRIM, Normaliser.CASE),
+        ("PART",),
+        ("//erp/*",),
+        "policy[1]",
+    )
+    assert rest == Rule(("*",), Strategy.MERGE, name="policy[2]")
+
+
+def test_the_policy_can_be_given_whole_in_the_environment(written: Any) -> None:
+    found = config.load(written(POLICY), {"RECONCILER_POLICY": '[{"fields": ["x"], "strategy": "ignore"}]'})
+    assert found.policy.rules == (Rule(("x",), Strategy.IGNORE, name="policy[1]"),)
+
+
+WRONG_RULES = [
+    ('strategy = "hold"', "[1]: a rule needs fields"),
+    ('fields = ["a"]', "[1]: a rule needs strategy"),
+    ('fields = []\nstrategy = "hold"', "[1].fields: must be a list with at least one entry, each a text that is not"),
+    ('fields = [""]\nstrategy = "hold"', "[1].fields: must be a text that is not empty"),
+    ('fields = "a"\nstrategy = "hold"', "[1].fields: must be a list with at least one entry"),
+    ('fields = ["a"]\nstrategy = "win"', '[1].strategy: must be one of "external", "preserve", "merge", "newest"'),
+    (
+        'fields = ["a"]\nstrategy = "merge"\non_overlap = "fill"',
+        '[1].on_overlap: must be one of "hold", "external", "pres',
+    ),
+    (
+        'fields = ["a"]\nstrategy = "hold"\non_adopt = "keep"',
+        '[1].on_adopt: must be one of "write", "yield", "hold", not',
+    ),
+    ('fields = ["a"]\nstrategy = "hold"\nlist = "bag"', '[1].list: must be one of "atomic", "set", not "bag"'),
+    (
+        'fields = ["a"]\nstrategy = "hold"\nnormalise = ["up"]',
+        '[1].normalise: must be one of "trim", "case", "blank", "nu',
+    ),
+    ('fields = ["a"]\nstrategy = "hold"\nsource = ["x"]', "[1].source: unknown key; did you mean sources?"),
+    ('fields = ["a"]\nstrategy = "hold"\nname = "x"', "[1].name: unknown key; "),
+    (
+        'fields = ["*"]\nstrategy = "hold"\n[[policy]]\nfields = ["a"]\nstrategy = "fill"',
+        "[2]: never reached, because policy[1] covers every field; move it up",
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "message"), WRONG_RULES)
+def test_a_wrong_rule_is_answered_with_its_number_and_what_is_allowed(written: Any, rule: str, message: str) -> None:
+    (found,) = faults(written(f"[[policy]]\n{rule}\n"))
+    assert found.startswith(f"reconciler.toml:policy{message}")
+
+
+@pytest.mark.parametrize("text", ["[policy]\nfields = ['a']", "policy = 3", "policy = [3]"])
+def test_a_policy_that_is_no_list_of_rules_says_how_to_write_one(written: Any, text: str) -> None:
+    assert faults(written(text)) == ["reconciler.toml:policy: must be a list of rules; write each as [[policy]]"]
+
+
+def test_a_policy_variable_that_is_not_json_is_named() -> None:
+    assert faults(None, RECONCILER_POLICY="status=hold") == ["RECONCILER_POLICY: must be a JSON list of rules"]
+
+
+# ---------------------------------------------------------------------------------------------------------- properties
+
+
+@st.composite
+def slips(draw: st.DrawFn) -> tuple[str, str, str]:
+    """A known key and the same with one slip of the finger: a letter too many, too few, wrong, or two swapped."""
+    section, known = draw(st.sampled_from(KEYS))
+    at = draw(st.integers(0, len(known) - 1))
+    letter = draw(st.sampled_from(LETTERS))
+    slip = draw(
+        st.sampled_from(
+            [
+                known[:at] + letter + known[at:],
+                known[:at] + known[at + 1 :],
+                known[:at] + letter + known[at + 1 :],
+                known[:at] + known[at : at + 2][::-1] + known[at + 2 :],
+            ]
+        )
+    )
+    assume(slip not in loading.keys(section))
+    return section, known, slip
+
+
+@given(case=slips())
+def test_an_unknown_key_near_a_known_one_names_it(
+    case: tuple[str, str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    section, known, slip = case
+    path = tmp_path_factory.getbasetemp() / "slip.toml"
+    path.write_text(f"[{section}]\n{slip} = 1\n", encoding="utf-8")
+    assert faults(path) == [f"slip.toml:{section}.{slip}: unknown key; did you mean {section}.{known}?"]
+    (line,) = faults(None, **{loading.variable(section, slip): "x"})
+    assert line.endswith(f"did you mean {loading.variable(section, known)}?")
+
+
+@given(
+    in_file=st.one_of(st.none(), st.integers(1, 1000)),
+    in_environment=st.one_of(st.none(), st.integers(1, 1000)),
+)
+def test_the_environment_wins_over_the_file_and_the_file_over_the_default(
+    in_file: int | None, in_environment: int | None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("config") / "reconciler.toml"
+    path.write_text("" if in_file is None else f"[windchill]\nin_flight_max = {in_file}\n", encoding="utf-8")
+    environ = {} if in_environment is None else {"RECONCILER_WINDCHILL__IN_FLIGHT_MAX": str(in_environment)}
+    expected = next(value for value in (in_environment, in_file, 16) if value is not None)
+    assert config.load(path, environ).windchill.in_flight_max == expected
+
+
+@given(
+    name=st.sampled_from([loading.variable(*key) for key in KEYS] + ["RECONCILER_POLICY"]), text=st.text(max_size=40)
+)
+def test_no_text_in_a_variable_raises_anything_but_a_config_error(name: str, text: str) -> None:
+    try:
+        config.load(None, {name: text})
+    except ConfigError as error:
+        message = str(error)
+    else:
+        return
+    assert message.startswith(name)
