@@ -1,4 +1,5 @@
-"""Ports: what the flows need of the outside, as Protocols.
+"""
+Ports: what the flows need of the outside, as Protocols.
 
 Every adapter and every fake of a port passes one contract suite (`tests/contracts`). Errors: adapters raise the classes
 of `reconciler.errors`, translated once at the edge; everything expected comes back as a value.
@@ -60,7 +61,8 @@ class EventLog(Protocol):
     """The change log, and the topics beside it. Positions are *next* offsets."""
 
     async def open(self, positions: Mapping[Partition, int]) -> None:
-        """Take all partitions of the change topic and go to `positions`; a partition not named starts at its beginning.
+        """
+        Take all partitions of the change topic and go to `positions`; a partition not named starts at its beginning.
 
         Raises LogTruncatedError when a position lies outside what the log still holds.
         """
@@ -91,7 +93,8 @@ class Windchill(Protocol):
         ...
 
     async def write(self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token) -> WriteAnswer:
-        """Write `fields` and only those, on condition that the document is still at `token`.
+        """
+        Write `fields` and only those, on condition that the document is still at `token`.
 
         `snapshot` is the read that was decided on (a PUT sends the whole document from it). There is no unguarded form.
         """
@@ -184,12 +187,14 @@ class Projection(Protocol):
         ...
 
     async def fold(self, batch: FoldBatch) -> None:
-        """Store a batch and mark its documents due, in one durable transaction.
+        """
+        Store a batch and mark its documents due, in one durable transaction.
 
-        A row gets `revision + 1`, status pending, `due = at_us` and the batch's lane (the more urgent of old and new while
-        it is still pending); a contended or locked document keeps its later due time and status: a new event must not
-        shorten a cool-down. `pending_since` is kept when set. Dead letters are stored once each, by id, and queued in the
-        outbox. `replayed` letters get the status "replayed". Rows equal to what is stored are not touched.
+        A row gets `revision + 1`, status pending, `due = at_us` and the batch's lane (the more urgent of old and new
+        while it is still pending); a contended or locked document keeps its later due time and status: a new event
+        must not shorten a cool-down. `pending_since` is kept when set. Dead letters are stored once each, by id; the
+        record that announces one is queued in the outbox the first time only.
+        `replayed` letters get the status "replayed". Rows equal to what is stored are not touched.
         """
         ...
 

@@ -28,7 +28,8 @@ class Verdict:
 
 @attrs.frozen
 class AuditRecord:
-    """One attempt on one document. `plan.draft(desired, base, snapshot, policy)` over its inputs gives `patch` again.
+    """
+    One attempt on one document. `plan.draft(desired, base, snapshot, policy)` over its inputs gives `patch` again.
 
     `snapshot` is cut down to the managed fields. `policy` is the digest under which the store keeps the rules.
     """

@@ -10,10 +10,11 @@ from reconciler.model.value import Json
 
 
 class Agreed(NamedTuple):
-    """What was last agreed on one field: the live value then, and the stamp of the claim it settled.
+    """
+    What was last agreed on one field: the live value then, and the stamp of the claim it settled.
 
-    `stamp` is `None` after an adoption that nothing has settled yet. `elements` holds, for a list that is merged element
-    by element, the stamp at which each managed element was agreed.
+    `stamp` is `None` after an adoption that nothing has settled yet. `elements` holds, for a list that is merged
+    element by element, the stamp at which each managed element was agreed.
     """
 
     value: Json
@@ -31,7 +32,8 @@ class Refused(NamedTuple):
 
 @attrs.frozen
 class Wrote:
-    """Our own last write, so that it is not taken for somebody else's edit when another field is adopted.
+    """
+    Our own last write, so that it is not taken for somebody else's edit when another field is adopted.
 
     `modified_before` is when the document had last been modified by others, as a canonical instant.
     """

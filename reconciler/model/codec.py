@@ -1,4 +1,5 @@
-"""The stored form of our values: JSON, canonical, decoded straight into their types.
+"""
+The stored form of our values: JSON, canonical, decoded straight into their types.
 
 One library encodes and decodes, so that what was accepted can always be written back.
 """

@@ -7,7 +7,8 @@ from reconciler.model.value import Json
 
 
 class Register(NamedTuple):
-    """The latest claim on a field. A tuple for speed, and because it is stored by the million.
+    """
+    The latest claim on a field. A tuple for speed, and because it is stored by the million.
 
     `managed` false means "released": the claim says that we no longer manage the field, and `value` means nothing.
     `expect` is `()` or holds the one live value that the producer knowingly replaces.
@@ -30,14 +31,19 @@ class Element(NamedTuple):
     reason: str = ""
 
 
+# Shared by the million fields that have none. Never changed: values are replaced, not mutated.
+NO_ELEMENTS: dict[str, Element] = {}
+
+
 class Field(NamedTuple):
-    """A field's desired value: its register, with the elements stamped after it on top.
+    """
+    A field's desired value: its register, with the elements stamped after it on top.
 
     `elements` is keyed by the element's canonical JSON text. Elements that the register covers are not kept.
     """
 
     register: Register | None
-    elements: dict[str, Element] = {}  # noqa: RUF012 - never mutated: values are replaced, not changed
+    elements: dict[str, Element] = NO_ELEMENTS
 
 
 class Desired(NamedTuple):

@@ -1,10 +1,11 @@
-"""Instants: points on the time line as canonical text, and as whole microseconds.
+"""
+Instants: points on the time line as canonical text, and as whole microseconds.
 
-Canonical text is UTC with microseconds, `2026-11-22T10:00:00.000001Z`: always 27 characters, so that its order as text is
-its order in time. Inside the program wall time is an integer of microseconds since 1970 (`_us`).
+Canonical text is UTC with microseconds, `2026-11-22T10:00:00.000001Z`: always 27 characters, so that its order as text
+is its order in time. Inside the program wall time is an integer of microseconds since 1970 (`_us`).
 """
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -12,7 +13,8 @@ _CANONICAL_LENGTH = 27
 
 
 def canonical(text: str) -> str:
-    """Return an RFC 3339 timestamp (any offset, any precision) in canonical form; digits past microseconds are cut.
+    """
+    Return an RFC 3339 timestamp (any offset, any precision) in canonical form; digits past microseconds are cut.
 
     Raises ValueError for anything else, and for a time without an offset: its meaning would depend on the reader.
     """
@@ -43,5 +45,5 @@ def to_us(canonical_text: str) -> int:
 
 def local(instant_us: int) -> str:
     """Return a short text for people, in UTC to the second."""
-    moment = (_EPOCH + timedelta(microseconds=instant_us)).astimezone(timezone.utc)
+    moment = (_EPOCH + timedelta(microseconds=instant_us)).astimezone(UTC)
     return moment.strftime("%Y-%m-%d %H:%M:%SZ")

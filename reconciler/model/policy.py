@@ -79,7 +79,7 @@ DEFAULT_RULES = (
 )
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)  # compared by identity: hashing its rules would cost more than a look-up saves
 class Policy:
     """The rules in order; the first that covers a field decides it, and `FALLBACK` covers the rest."""
 
@@ -87,15 +87,16 @@ class Policy:
 
     def rule(self, field: str, document_type: str | None) -> Rule:
         """Return the rule that decides a field."""
-        return _first(self.rules, field, document_type)
+        return _first(self, field, document_type)
 
     def refuses(self, field: str, source: str) -> Rule | None:
-        """Return the rule that forbids a source to set a field, `None` when it may.
-
-        At the log's side the document's type is not known, so a rule narrowed to types forbids only when every rule that
-        could come to decide the field forbids too.
         """
-        return _forbidding(self.rules, field, source)
+        Return the rule that forbids a source to set a field, `None` when it may.
+
+        At the log's side the document's type is not known, so a rule narrowed to types forbids only when every rule
+        that could come to decide the field forbids too.
+        """
+        return _forbidding(self, field, source)
 
 
 def _matches(globs: tuple[str, ...], name: str) -> bool:
@@ -103,14 +104,14 @@ def _matches(globs: tuple[str, ...], name: str) -> bool:
 
 
 @functools.lru_cache(maxsize=16_384)  # bounded: field names come from outside
-def _first(rules: tuple[Rule, ...], field: str, document_type: str | None) -> Rule:
-    return next((rule for rule in rules if rule.covers(field, document_type)), FALLBACK)
+def _first(policy: Policy, field: str, document_type: str | None) -> Rule:
+    return next((rule for rule in policy.rules if rule.covers(field, document_type)), FALLBACK)
 
 
 @functools.lru_cache(maxsize=16_384)  # bounded: field names come from outside
-def _forbidding(rules: tuple[Rule, ...], field: str, source: str) -> Rule | None:
+def _forbidding(policy: Policy, field: str, source: str) -> Rule | None:
     forbidding = None
-    for rule in rules:
+    for rule in policy.rules:
         if not _matches(rule.fields, field):
             continue
         if rule.admits(source):

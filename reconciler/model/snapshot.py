@@ -24,7 +24,8 @@ class Snapshot:
     unreadable: frozenset[str] = frozenset()  # fields the server hides: never compared, never written
 
     def value(self, field: str) -> Json | Missing:
-        """Return the value at a dotted path, `MISSING` when there is none.
+        """
+        Return the value at a dotted path, `MISSING` when there is none.
 
         A member whose own name contains the dots is found first: `{"a.b": 1}` answers to `a.b`.
         """

@@ -28,7 +28,8 @@ _canonical = msgspec.json.Encoder(order="deterministic")
 
 
 def canonical(value: object) -> str:
-    """Return the one JSON text of a value: object keys sorted, no spaces.
+    """
+    Return the one JSON text of a value: object keys sorted, no spaces.
 
     Equal texts mean equal JSON. Python's `==` is not used for this, since it holds `1`, `1.0` and `True` to be equal.
     """

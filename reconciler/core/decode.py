@@ -1,0 +1,346 @@
+"""
+Decode: one record of the change log → an event, a refusal, or somebody else's event.
+
+Rules of this file:
+1. Every record gives exactly one value; no input raises. Whatever cannot be used becomes a `Refusal` whose reason tells
+   its producer what to mend.
+2. A typo must not vanish: unknown types of our namespace and unknown members of `data` are refused, unknown extension
+   attributes (which CloudEvents allows anybody to add) are ignored.
+
+Theory of operation: nearly every record is a valid structured event, so `_structured` decodes and checks it in one pass
+into typed structs. Only when that fails does `_explain` take the envelope apart again to find out whose event it is and
+what is wrong with it. Binary mode and upcasting put an envelope together and join the same path.
+
+Sources: CloudEvents 1.0, its Kafka binding (`content-type` is tested first), and DESIGN section 5.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import msgspec
+
+from reconciler.core import upcast
+from reconciler.model import instant
+from reconciler.model.event import Decoded, Event, Foreign, Record, Refusal
+from reconciler.model.policy import Policy
+from reconciler.model.stamp import Place, Stamp
+from reconciler.model.value import Json, canonical
+
+CHANGED = "windchill.document.changed.v1"
+RELEASED = "windchill.document.released.v1"
+NAMESPACE = "windchill."
+_NEWEST = (CHANGED, RELEASED)
+
+_KEY_LENGTH_MAX = 512
+_FIELD_LENGTH_MAX = 256
+_TEXT_LENGTH_MAX = 1024  # id, source, sequence, actor: they are stored with every field they set
+_SEGMENTS_MAX = 16
+_NUMBER_MAX = 2**63 - 1  # what SQL, JSON Schema's "integer" in practice, and most producers agree on
+
+
+@attrs.frozen
+class Rules:
+    """What decoding has to know of the configuration."""
+
+    record_bytes_max: int = 1_048_576
+    depth_max: int = 32  # nesting of a value; deeper ones are refused, not followed
+    clock_skew_us_max: int = 300_000_000
+    by_position: bool = False  # `[log] order = "log"`
+    archived: bool = False  # lines of a file: their own `kafka…` attributes say where the record stood
+    policy: Policy = attrs.field(factory=Policy)
+    sources_restricted: bool = attrs.field(init=False)  # asked of every event, so answered once
+
+    @sources_restricted.default
+    def _ask_policy(self) -> bool:
+        return any(rule.sources for rule in self.policy.rules)
+
+
+class _Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    set: dict[str, Any] = {}
+    add: dict[str, list[str | int | float | bool]] = {}
+    remove: dict[str, list[str | int | float | bool]] = {}
+    release: list[str] = []
+    expect: dict[str, Any] = {}
+    reason: str | None = None
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    data: _Data | None = None
+    datacontenttype: str | None = None
+    sequence: str | None = None
+    actor: str | None = None
+    kafkatopic: str | None = None
+    kafkapartition: int | None = None
+    kafkaoffset: int | None = None
+    recordedtime: str | None = None
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    """As little of an envelope as tells whose event it is."""
+
+    type: str
+    specversion: str
+
+
+class _Invalid(Exception):
+    """Ends the decoding of one record; never leaves this module."""
+
+
+_envelope = msgspec.json.Decoder(_Envelope).decode
+_kind = msgspec.json.Decoder(_Kind).decode
+_anything = msgspec.json.Decoder().decode
+
+
+def record(source: Record, rules: Rules) -> Decoded:
+    """Decode one record."""
+    value = source.value
+    try:
+        if value is None:
+            return _tombstone(source, rules)
+        if len(value) > rules.record_bytes_max:
+            raise _Invalid(f"record has {len(value)} bytes, at most {rules.record_bytes_max} are allowed")
+        if source.headers:
+            value = _body(source.headers, value)
+        return _structured(value, source, rules)
+    except _Invalid as error:
+        return Refusal(Place(source.topic, source.partition, source.offset), "decode", str(error))
+
+
+def _structured(text: bytes, source: Record, rules: Rules) -> Decoded:
+    try:
+        envelope = _envelope(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _explain(text, source, rules, error)
+    if envelope.type not in _NEWEST:
+        return _explain(text, source, rules, None)
+    return _event(envelope, source, rules)
+
+
+def _event(envelope: _Envelope, source: Record, rules: Rules) -> Decoded:
+    _check_envelope(envelope)
+    stamp = _stamp(envelope, source, rules)
+    data = envelope.data
+    key = envelope.subject
+    actor = envelope.actor or ""
+    if envelope.type == RELEASED:
+        if data is not None and (data.set or data.add or data.remove or data.release or data.expect):
+            raise _Invalid(f"{RELEASED} takes no member in `data` besides `reason`")
+        return Event(key, stamp, {}, {}, (), {}, True, actor, (data.reason if data else None) or "")
+    if data is None:
+        raise _Invalid("`data` is missing: say at least one of set, add, remove, release")
+    elements = _elements(data) if data.add or data.remove else {}
+    _check_data(data, elements, rules)
+    if rules.sources_restricted:
+        refusal = _forbidden(data, elements, envelope.source, stamp.place, rules.policy)
+        if refusal is not None:
+            return refusal
+    return Event(key, stamp, data.set, elements, tuple(data.release), data.expect, False, actor, data.reason or "")
+
+
+def _check_envelope(envelope: _Envelope) -> None:
+    if envelope.specversion != "1.0":
+        raise _Invalid(f"specversion is {envelope.specversion!r}, only '1.0' is known")
+    if not 0 < len(envelope.subject) <= _KEY_LENGTH_MAX:
+        raise _Invalid(f"`subject`, the document's key, has 1 to {_KEY_LENGTH_MAX} characters")
+    if not envelope.id or not envelope.source:
+        raise _Invalid("`id` and `source` must not be empty")
+    longest = max(len(envelope.id), len(envelope.source), len(envelope.sequence or ""), len(envelope.actor or ""))
+    if longest > _TEXT_LENGTH_MAX:
+        raise _Invalid(f"`id`, `source`, `sequence` and `actor` have at most {_TEXT_LENGTH_MAX} characters")
+    content_type = envelope.datacontenttype
+    if content_type is not None and content_type != "application/json" and not _is_json(content_type):
+        raise _Invalid(f"`datacontenttype` is {content_type!r}, `data` must be JSON")
+
+
+def _stamp(envelope: _Envelope, source: Record, rules: Rules) -> Stamp:
+    time = _canonical_time(envelope.time, "time")
+    topic, partition, offset = source.topic, source.partition, source.offset
+    recorded_us = source.timestamp * 1000
+    if rules.archived:
+        if envelope.kafkatopic is not None and envelope.kafkapartition is not None and envelope.kafkaoffset is not None:
+            topic, partition, offset = envelope.kafkatopic, envelope.kafkapartition, envelope.kafkaoffset
+        if envelope.recordedtime is not None:
+            recorded_us = instant.to_us(_canonical_time(envelope.recordedtime, "recordedtime"))
+    if recorded_us > 0:  # a line of a file may not say when it was recorded
+        _check_skew(time, recorded_us, rules.clock_skew_us_max)
+    lead = f"{topic}/{partition:010d}/{offset:020d}" if rules.by_position else ""
+    return Stamp(lead, time, envelope.sequence or "", topic, partition, offset, envelope.source, envelope.id)
+
+
+def _canonical_time(text: str, attribute: str) -> str:
+    try:
+        return instant.canonical(text)
+    except ValueError as error:
+        raise _Invalid(f"`{attribute}` is {text!r}: {error}") from error
+
+
+@functools.lru_cache(maxsize=8)  # records of one batch share their millisecond: format the limit once
+def _latest_allowed(recorded_us: int, skew_us_max: int) -> str:
+    return instant.from_us(recorded_us + skew_us_max)
+
+
+def _check_skew(time: str, recorded_us: int, skew_us_max: int) -> None:
+    if time > _latest_allowed(recorded_us, skew_us_max):
+        recorded = instant.from_us(recorded_us)
+        raise _Invalid(
+            f"`time` {time} is more than {skew_us_max // 1_000_000} s after the record was written ({recorded}): "
+            "it would win over every later event; mend the producer's clock"
+        )
+
+
+def _elements(data: _Data) -> dict[str, dict[str, bool]]:
+    elements: dict[str, dict[str, bool]] = {}
+    for present, changes in ((True, data.add), (False, data.remove)):
+        for field, values in changes.items():
+            of_field = elements.setdefault(field, {})
+            for value in values:
+                _check_value(value, 1)
+                if of_field.setdefault(canonical(value), present) is not present:
+                    raise _Invalid(f"{value!r} is both added to and removed from `{field}`")
+    return elements
+
+
+def _check_data(data: _Data, elements: Mapping[str, object], rules: Rules) -> None:
+    count = len(data.set) + len(elements) + len(data.release)
+    if not count:
+        raise _Invalid("`data` says nothing: give at least one of set, add, remove, release")
+    for field, value in data.set.items():
+        _check_field(field)
+        if type(value) is not str and value is not None:
+            _check_value(value, rules.depth_max)
+    if len(data.set) != count:  # only then is there anything else to look at
+        for field in (*elements, *data.release):
+            _check_field(field)
+        fields = {*data.set, *elements, *data.release}
+        if len(fields) != count:
+            raise _Invalid("a field may stand in only one of set, add/remove and release of one event")
+    for field, value in data.expect.items():
+        if field not in data.set:
+            raise _Invalid(f"`expect` names `{field}`, which `set` does not")
+        _check_value(value, rules.depth_max)
+
+
+@functools.lru_cache(maxsize=16_384)  # bounded: field names come from outside
+def _field_problem(field: str) -> str | None:
+    if not 0 < len(field) <= _FIELD_LENGTH_MAX:
+        return f"a field's name has 1 to {_FIELD_LENGTH_MAX} characters, not {len(field)}"
+    segments = field.split(".")
+    if not all(segments) or len(segments) > _SEGMENTS_MAX or not field.isprintable():
+        return f"{field!r} is not a dotted path of at most {_SEGMENTS_MAX} printable names"
+    return None
+
+
+def _check_field(field: str) -> None:
+    problem = _field_problem(field)
+    if problem is not None:
+        raise _Invalid(problem)
+
+
+def _check_value(value: Json | object, depth_left: int) -> None:
+    """Refuse what could not be stored and written again exactly: numbers of more than 64 bits, bottomless nesting."""
+    if isinstance(value, dict | list):
+        if depth_left <= 0:
+            raise _Invalid("a value is nested too deeply")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_value(inner, depth_left - 1)
+    elif isinstance(value, int) and not -_NUMBER_MAX <= value <= _NUMBER_MAX:
+        raise _Invalid("a number has more than 64 bits; send it as text")
+
+
+def _forbidden(
+    data: _Data, elements: Mapping[str, object], source: str, place: Place, policy: Policy
+) -> Refusal | None:
+    for field in (*data.set, *elements, *data.release):
+        rule = policy.refuses(field, source)
+        if rule is not None:
+            allowed = ", ".join(rule.sources)
+            return Refusal(place, "policy", f"source {source!r} may not set `{field}`: {rule.name} allows {allowed}")
+    return None
+
+
+def _tombstone(source: Record, rules: Rules) -> Event:
+    """A null value releases the document that its key names, stamped with the record's own time."""
+    if source.key is None:
+        raise _Invalid("a record without value and key names no document")
+    try:
+        key = source.key.decode()
+    except UnicodeDecodeError as error:
+        raise _Invalid("the record's key is not UTF-8, so it names no document") from error
+    if not 0 < len(key) <= _KEY_LENGTH_MAX:
+        raise _Invalid(f"the record's key, the document's key, has 1 to {_KEY_LENGTH_MAX} characters")
+    topic, partition, offset = source.topic, source.partition, source.offset
+    lead = f"{topic}/{partition:010d}/{offset:020d}" if rules.by_position else ""
+    time = instant.from_us(max(source.timestamp, 0) * 1000)
+    stamp = Stamp(lead, time, "", topic, partition, offset, f"//kafka/{topic}", f"{partition}/{offset}")
+    return Event(key, stamp, {}, {}, (), {}, True, "", "")
+
+
+def _body(headers: Sequence[tuple[str, bytes]], value: bytes) -> bytes:
+    """Return the structured form of a record with headers; binary mode is put together into it."""
+    found = {name.lower(): content for name, content in headers}
+    content_type = _header(found, "content-type")
+    if content_type is not None and content_type.lower().startswith("application/cloudevents"):
+        if not content_type.lower().startswith("application/cloudevents+json"):
+            raise _Invalid(f"content type {content_type!r} is not one event in JSON")
+        return value
+    if "ce_specversion" not in found and "ce_type" not in found:
+        return value  # neither mode is declared: tried as structured
+    if content_type is not None and not _is_json(content_type):
+        raise _Invalid(f"content type {content_type!r}: `data` must be JSON")
+    attributes = {name.removeprefix("ce_"): _header(found, name) for name in found if name.startswith("ce_")}
+    for number in ("kafkapartition", "kafkaoffset"):  # headers are text; these mean something only in archives
+        attributes.pop(number, None)
+    if "data" in attributes:
+        raise _Invalid("`ce_data` is not a CloudEvents header: `data` is the record's value")
+    try:
+        data = msgspec.Raw(value) if value and _anything(value) is not None else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _Invalid(f"the value is not JSON: {error}") from error
+    return msgspec.json.encode({**attributes, "data": data})
+
+
+def _header(found: Mapping[str, bytes], name: str) -> str | None:
+    content = found.get(name)
+    if content is None:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise _Invalid(f"header {name!r} is not UTF-8") from error
+
+
+def _is_json(content_type: str) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or media_type.endswith("+json")
+
+
+def _explain(text: bytes, source: Record, rules: Rules, error: Exception | None) -> Decoded:
+    """Say what a record is that did not decode as one of our newest events."""
+    place = Place(source.topic, source.partition, source.offset)
+    try:
+        kind = _kind(text)
+    except msgspec.ValidationError as missing:
+        raise _Invalid(f"not a CloudEvent: {missing}") from missing
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as broken:
+        raise _Invalid(f"not JSON: {broken}") from broken
+    if not kind.type.startswith(NAMESPACE):
+        return Foreign(place, kind.type)
+    if kind.type in upcast.STEPS:
+        return _upcast(text, kind.type, source, rules)
+    if kind.type not in _NEWEST:
+        raise _Invalid(f"type {kind.type!r} is not known here; known are {CHANGED} and {RELEASED}")
+    raise _Invalid(f"not a valid {kind.type}: {error}")
+
+
+def _upcast(text: bytes, event_type: str, source: Record, rules: Rules) -> Decoded:
+    document = _anything(text)
+    newest, data = upcast.to_newest(event_type, document.get("data") or {})
+    return _structured(msgspec.json.encode({**document, "type": newest, "data": data}), source, rules)

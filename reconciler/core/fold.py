@@ -1,0 +1,174 @@
+"""
+Fold: events → desired state, as a join.
+
+Rules of this file:
+1. `join` is commutative, associative and idempotent, and `steps(d, events)` equals joining `d` with each
+   `lift(event)`. So any order, any duplicates and any split of a set of records give the same rows, the same bytes.
+2. What is covered is dropped: elements not newer than their register, and everything not newer than the document's
+   release. Dropping commutes with joining, because a later arrival that is older than the cover is dropped as well.
+3. When nothing changes the very same object comes back, so that callers can tell by `is`.
+
+Theory of operation: a field's value is a last-writer-wins register with element registers on top (DESIGN section 4).
+The greatest stamp wins. Two claims with one stamp can only be one record seen twice, or two that pretend to be (a topic
+made anew under its old name); then the greater canonical text wins, so that even this has one outcome.
+"""
+
+from collections.abc import Sequence
+
+from reconciler.model.desired import NO_ELEMENTS, NOTHING_DESIRED, Desired, Element, Field, Register
+from reconciler.model.event import Event
+from reconciler.model.stamp import Stamp
+from reconciler.model.value import Json, canonical
+
+
+def step(desired: Desired, event: Event) -> Desired:
+    """Fold one event into a document's row."""
+    return steps(desired, (event,))
+
+
+def steps(desired: Desired, events: Sequence[Event]) -> Desired:
+    """
+    Fold several events of one document into its row.
+
+    The row's fields are copied once and then changed in place, out of anybody's sight: a replay folds many events of a
+    document at a time, and most of its cost is memory.
+    """
+    fields = desired.fields
+    released = desired.released
+    copied = False
+    for event in events:
+        if event.released or event.elements or event.release:
+            joined = join(Desired(fields, released), lift(event))
+            copied = copied and joined.fields is fields
+            fields, released = joined
+            continue
+        if released is not None and event.stamp <= released:
+            continue
+        for name, value in event.set.items():
+            old = fields.get(name)
+            new = _set(old, event, name, value)
+            if new is not old:
+                if not copied:
+                    fields, copied = dict(fields), True
+                fields[name] = new
+    return desired if fields is desired.fields and released is desired.released else Desired(fields, released)
+
+
+def _set(old: Field | None, event: Event, name: str, value: Json) -> Field:
+    """Return a field after an event that sets it; the hot path of every replay."""
+    stamp = event.stamp
+    register = old.register if old is not None else None
+    if register is not None and register.stamp > stamp:
+        assert old is not None
+        return old
+    expect = (event.expect[name],) if name in event.expect else ()
+    new = Field(Register(stamp, value, True, expect, event.actor, event.reason), NO_ELEMENTS)
+    if old is None or (register is not None and register.stamp < stamp and not old.elements):
+        return new
+    return _join_field(old, new)
+
+
+def lift(event: Event) -> Desired:
+    """Return the row that says exactly what one event says."""
+    stamp, actor, reason = event.stamp, event.actor, event.reason
+    if event.released:
+        return Desired({}, stamp)
+    fields: dict[str, Field] = {}
+    for name, value in event.set.items():
+        expect = (event.expect[name],) if name in event.expect else ()
+        fields[name] = Field(Register(stamp, value, True, expect, actor, reason), NO_ELEMENTS)
+    for name in event.release:
+        fields[name] = Field(Register(stamp, None, False, (), actor, reason), NO_ELEMENTS)
+    for name, elements in event.elements.items():
+        claims = {text: Element(stamp, present, actor, reason) for text, present in elements.items()}
+        fields[name] = Field(None, claims)
+    return Desired(fields, None)
+
+
+def join(left: Desired, right: Desired) -> Desired:
+    """Return the row that knows what both know."""
+    released = _later(left.released, right.released)
+    fields = left.fields if released is left.released else _not_covered(left.fields, released)
+    merged = dict(fields)
+    theirs = right.fields if released is right.released else _not_covered(right.fields, released)
+    changed = fields is not left.fields or released is not left.released
+    for name, field in theirs.items():
+        old = merged.get(name)
+        new = field if old is None else _join_field(old, field)
+        if new is not old:
+            merged[name] = new
+            changed = True
+    return Desired(merged, released) if changed else left
+
+
+def managed(desired: Desired) -> dict[str, Field]:
+    """Return the fields that somebody still wants managed."""
+    return {name: field for name, field in desired.fields.items() if is_managed(field)}
+
+
+def is_managed(field: Field) -> bool:
+    """Whether a field's claims ask for anything: a managed register, or elements."""
+    return bool(field.elements) or (field.register is not None and field.register.managed)
+
+
+def newest_stamp(field: Field) -> Stamp:
+    """Return the greatest stamp among a field's claims."""
+    stamps = [element.stamp for element in field.elements.values()]
+    if field.register is not None:
+        stamps.append(field.register.stamp)
+    return max(stamps)
+
+
+def _later(left: Stamp | None, right: Stamp | None) -> Stamp | None:
+    if left is None or right is None:
+        return left or right
+    return max(left, right)
+
+
+def _join_field(left: Field, right: Field) -> Field:
+    register = _greater(left.register, right.register)
+    elements = left.elements
+    if right.elements:
+        merged = dict(left.elements)
+        for text, element in right.elements.items():
+            old = merged.get(text)
+            merged[text] = element if old is None else _greater_element(old, element)
+        elements = merged
+    if register is not None and elements:
+        elements = _after(elements, register.stamp)
+    if register is left.register and elements == left.elements:
+        return left
+    return Field(register, elements)
+
+
+def _greater(left: Register | None, right: Register | None) -> Register | None:
+    if left is None or right is None:
+        return left or right
+    if left.stamp != right.stamp:
+        return right if right.stamp > left.stamp else left
+    return right if canonical(right) > canonical(left) else left
+
+
+def _greater_element(left: Element, right: Element) -> Element:
+    if left.stamp != right.stamp:
+        return right if right.stamp > left.stamp else left
+    return right if canonical(right) > canonical(left) else left
+
+
+def _after(elements: dict[str, Element], stamp: Stamp) -> dict[str, Element]:
+    return {text: element for text, element in elements.items() if element.stamp > stamp}
+
+
+def _not_covered(fields: dict[str, Field], released: Stamp | None) -> dict[str, Field]:
+    if released is None:
+        return fields
+    left: dict[str, Field] = {}
+    for name, field in fields.items():
+        register = field.register if field.register is not None and field.register.stamp > released else None
+        elements = _after(field.elements, released) if field.elements else field.elements
+        if register is not None or elements:
+            left[name] = Field(register, elements)
+    return left
+
+
+__all__ = ["NOTHING_DESIRED", "is_managed", "join", "lift", "managed", "newest_stamp", "step", "steps"]

@@ -1,0 +1,81 @@
+"""
+Normalise: when two values count as the same, and in which form a value is written.
+
+One engine for both. Comparing takes everything off that a rule names; writing takes off only `trim` and `blank`,
+because the others change what a reader would see. What is written always compares equal to what was desired.
+"""
+
+from collections.abc import Collection
+from decimal import Decimal, InvalidOperation
+from typing import cast
+
+from reconciler.model import instant
+from reconciler.model.policy import Normaliser
+from reconciler.model.value import MISSING, Json, Missing, same
+
+_DIGITS_MAX = 400  # beyond any float; keeps a hostile "1e999999999" from being expanded
+
+
+def equal(left: Json | Missing, right: Json | Missing, steps: Collection[Normaliser]) -> bool:
+    """Whether two values count as the same under a rule's normalisers. A missing value equals `null`."""
+    if not steps:
+        return same(None if left is MISSING else left, None if right is MISSING else right)
+    return same(comparable(left, steps), comparable(right, steps))
+
+
+def blank(value: Json | Missing) -> bool:
+    """Whether there is nothing in a field: missing, `null`, an empty text or an empty list."""
+    return value is MISSING or value is None or value in ("", [])
+
+
+def comparable(value: object, steps: Collection[Normaliser]) -> Json:
+    """Return the form in which a value is compared; lists are normalised element by element."""
+    if value is MISSING:
+        return None
+    if Normaliser.ENUM in steps and isinstance(value, dict) and "Value" in value:
+        value = value["Value"]
+    if isinstance(value, list):
+        elements: list[object] = [comparable(element, steps) for element in value]
+        return None if Normaliser.BLANK in steps and not elements else elements
+    return _scalar(cast(Json, value), steps)
+
+
+def outgoing(value: object, steps: Collection[Normaliser]) -> Json:
+    """Return the form in which a value is written."""
+    kept = [step for step in steps if step in (Normaliser.TRIM, Normaliser.BLANK)]
+    return comparable(value, kept) if kept else cast(Json, value)
+
+
+def _scalar(value: Json, steps: Collection[Normaliser]) -> Json:
+    if isinstance(value, str):
+        if Normaliser.TRIM in steps:
+            value = value.strip()
+        if Normaliser.BLANK in steps and not value:
+            return None
+    if Normaliser.NUMBER in steps:
+        value = _number(value)
+    if Normaliser.INSTANT in steps and isinstance(value, str):
+        value = _instant(value)
+    if Normaliser.CASE in steps and isinstance(value, str):
+        value = value.casefold()
+    return value
+
+
+def _number(value: Json) -> Json:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return value
+    text = str(value).strip()
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return value
+    if not number.is_finite() or len(text) > _DIGITS_MAX:
+        return value
+    return str(number.normalize()) if number else "0"
+
+
+def _instant(text: str) -> str:
+    try:
+        return instant.canonical(text)
+    except ValueError:
+        return text

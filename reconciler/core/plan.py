@@ -1,0 +1,209 @@
+"""
+Plan: desired, base, snapshot, policy → what to do with each field, and the one patch that does it.
+
+Rules of this file:
+1. `draft` is a pure function of its four arguments; recomputing it from an audit record must give the same patch.
+2. Only fields that somebody manages are decided; no other field can get into a patch.
+3. `draft` decides; `agree` says what the base is once the decision has gone through. Nothing else makes a base.
+
+Theory of operation: each managed field is compared under its rule and decided by `merge` (whole values) or `elements`
+(sets). Fields without a base are adopted at the same time: where the event is later than the last modification by
+others, the base becomes the live value without a stamp, and that base is stored before anything is sent (DESIGN
+section 6).
+"""
+
+from collections.abc import Iterable
+
+import attrs
+
+from reconciler.core import elements, fold, merge, normalise
+from reconciler.model.base import Agreed, Base, Refused, Wrote
+from reconciler.model.desired import Desired
+from reconciler.model.plan import Decision, Held, InSync, Patch, Plan, Verb
+from reconciler.model.policy import Policy, Rule, Strategy
+from reconciler.model.snapshot import Snapshot
+from reconciler.model.value import MISSING, Json, Missing
+
+
+def draft(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy) -> Plan:
+    """Decide every managed field of one document, in order of name."""
+    questions = _questions(desired, base, snapshot, policy)
+    nested = _nested(question.name for question in questions)
+    decisions = tuple(_decide(q, base.refused.get(q.name), snapshot, nested.get(q.name)) for q in questions)
+    known = _adopted(decisions, base)
+    writes = {d.field: d.target for d in decisions if d.verb is Verb.WRITE and d.target is not MISSING}
+    if writes:
+        return Patch(decisions, known, writes, snapshot.token)
+    return Held(decisions, known) if any(_waits(d) for d in decisions) else InSync(decisions, known)
+
+
+def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy) -> Base:
+    """
+    Return the base once `plan` has gone through and the document shows `after` (`before` if nothing was sent).
+
+    Written fields agree on what the server now shows; if that is not what was written, the field is held as altered.
+    Kept and yielded fields agree on the value that was decided on; held ones stay as they were.
+    """
+    fields: dict[str, Agreed] = {}
+    refused: dict[str, Refused] = {}
+    for decision in plan.decisions:
+        name = decision.field
+        old = plan.base.fields.get(name)
+        if decision.verb is Verb.HOLD:
+            fields.update({name: old} if old is not None else {})
+            refused.update({name: plan.base.refused[name]} if name in plan.base.refused else {})
+            continue
+        steps = policy.rule(name, before.type).normalise
+        shown = after.value(name) if decision.verb is Verb.WRITE else decision.live
+        fields[name] = _agreed(decision, old, shown, policy.rule(name, before.type))
+        if decision.verb is Verb.WRITE and not normalise.equal(shown, decision.target, steps):
+            message = "the server stored another value than was written; a normaliser may make them equal"
+            refused[name] = Refused(decision.stamp, _null(shown), message)
+    wrote = plan.base.wrote
+    if isinstance(plan, Patch):
+        wrote = Wrote(after.token, modified_by_others(plan.base, before))
+    return Base(fields, refused, wrote)
+
+
+def refuse(base: Base, plan: Patch, fields: Iterable[str], message: str) -> Base:
+    """Return the base with a refusal for each of `fields` that `plan` wrote: they are held until either side moves."""
+    refusals = {
+        decision.field: Refused(decision.stamp, _null(decision.live), message)
+        for decision in plan.decisions
+        if decision.field in set(fields)
+    }
+    return attrs.evolve(base, refused={**base.refused, **refusals})
+
+
+def own_write_recognised(base: Base, expected: Snapshot | None, read: Snapshot) -> Base:
+    """
+    Return the base with the token of our own last write, when a read shows just what that write left.
+
+    Needed where the answer to a write carried no token: without it our own write would look like somebody's edit.
+    """
+    if base.wrote is None or base.wrote.token is not None or expected is None or read.token is None:
+        return base
+    if _content(expected) != _content(read):
+        return base
+    return attrs.evolve(base, wrote=attrs.evolve(base.wrote, token=read.token))
+
+
+def modified_by_others(base: Base, snapshot: Snapshot) -> str | None:
+    """Return when others last modified the document, `None` when the server does not say."""
+    wrote = base.wrote
+    if wrote is not None and wrote.token is not None and wrote.token == snapshot.token:
+        return wrote.modified_before
+    return snapshot.modified_at
+
+
+def _questions(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy) -> list[elements.Question]:
+    modified_at = modified_by_others(base, snapshot)
+    questions = []
+    for name, field in sorted(fold.managed(desired).items()):
+        rule = policy.rule(name, snapshot.type)
+        if rule.strategy is not Strategy.IGNORE:
+            agreed = base.fields.get(name)
+            questions.append(elements.Question(name, field, agreed, snapshot.value(name), rule, modified_at))
+    return questions
+
+
+def _content(snapshot: Snapshot) -> dict[str, Json]:
+    return {name: value for name, value in snapshot.body.items() if name not in ("modifiedBy", "modifiedOn")}
+
+
+def _waits(decision: Decision) -> bool:
+    return decision.verb is Verb.HOLD or bool(decision.held_elements)
+
+
+def _decide(
+    question: elements.Question, refused: Refused | None, snapshot: Snapshot, nested_with: str | None
+) -> Decision:
+    decision = elements.decide(question) if elements.applies(question) else _decide_whole(question)
+    obstacle = _obstacle(decision, refused, snapshot, nested_with)
+    if obstacle is None or decision.verb is Verb.KEEP:
+        return decision
+    return attrs.evolve(decision, verb=Verb.HOLD, reason=obstacle, target=MISSING, held_elements=())
+
+
+def _decide_whole(question: elements.Question) -> Decision:
+    agreed, live, rule, steps = question.agreed, question.live, question.rule, question.steps
+    desired = elements.whole(question.field, steps)
+    stamp = fold.newest_stamp(question.field)
+    moves = merge.Moves(
+        agreed=normalise.equal(live, desired, steps),
+        ours=agreed is None or agreed.stamp is None or stamp > agreed.stamp,
+        theirs=not question.expected and (agreed is None or not normalise.equal(live, agreed.value, steps)),
+        blank=normalise.blank(live),
+        claimed_at=stamp.time,
+        modified_at=question.modified_at,
+    )
+    ruling = merge.adopt(moves, rule) if agreed is None else merge.decide(moves, rule)
+    return Decision(
+        field=question.name,
+        verb=ruling.verb,
+        reason=ruling.reason,
+        rule=rule.name,
+        strategy=rule.strategy,
+        desired=desired,
+        base=MISSING if agreed is None else agreed.value,
+        live=live,
+        stamp=stamp,
+        target=normalise.outgoing(desired, steps) if ruling.verb is Verb.WRITE else MISSING,
+        ours=moves.ours,
+        theirs=moves.theirs,
+    )
+
+
+def _obstacle(decision: Decision, refused: Refused | None, snapshot: Snapshot, nested_with: str | None) -> str | None:
+    """Say why a field can't be written whatever its rule says, `None` when nothing is in the way."""
+    if decision.field in snapshot.unreadable:
+        return "the server hides this field's value, so nobody can tell what would be overwritten"
+    if nested_with is not None:
+        return f"it lies within, or around, the managed field `{nested_with}`: release one of them"
+    if refused is not None and refused.stamp == decision.stamp and normalise.equal(refused.live, decision.live, ()):
+        return f"refused by the server: {refused.message}"
+    return None
+
+
+def _nested(fields: Iterable[str]) -> dict[str, str]:
+    """Return the fields of which one path lies within another, each with the other one."""
+    names = set(fields)
+    found: dict[str, str] = {}
+    for name in names:
+        parts = name.split(".")
+        for length in range(1, len(parts)):
+            outer = ".".join(parts[:length])
+            if outer in names:
+                found[name] = outer
+                found[outer] = name
+    return found
+
+
+def _adopted(decisions: Iterable[Decision], base: Base) -> Base:
+    """Return the base cut down to managed fields, with those that are about to be written on first sight adopted."""
+    fields: dict[str, Agreed] = {}
+    refused: dict[str, Refused] = {}
+    for decision in decisions:
+        name = decision.field
+        old = base.fields.get(name)
+        if old is not None:
+            fields[name] = old
+        elif decision.verb is Verb.WRITE:
+            fields[name] = Agreed(_null(decision.live), None, {})
+        refusal = base.refused.get(name)
+        if refusal is not None and refusal.stamp == decision.stamp:
+            refused[name] = refusal
+    return Base(fields, refused, base.wrote)
+
+
+def _agreed(decision: Decision, old: Agreed | None, shown: Json | Missing, rule: Rule) -> Agreed:
+    if not decision.elements and not decision.held_elements:
+        return Agreed(_null(shown), decision.stamp, {})
+    settled = dict(decision.elements)
+    if old is not None:  # a held element keeps the stamp at which it was last agreed
+        settled.update({text: old.elements[text] for text in decision.held_elements if text in old.elements})
+    return Agreed(elements.agreed_list(decision, shown, rule.normalise), decision.stamp, settled)
+
+
+def _null(value: Json | Missing) -> Json:
+    return None if value is MISSING else value
