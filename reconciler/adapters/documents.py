@@ -1,0 +1,262 @@
+"""
+The dialect `documents`: plain JSON resources with entity tags, merge patches and `If-Match` (WINDCHILL, first section).
+
+Rules
+- A token goes back exactly as it came, with its quotes and `W/` (RFC 9110 section 8.8.3; servers match weak tags).
+- `If-Match: *` is never sent: it would match whatever is there (section 13.1.1).
+- For a write, only a status tells whether it was carried out. Whatever leaves that open is `Unknown`, never a guess.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+from urllib.parse import quote, urlsplit
+
+import attrs
+import msgspec
+
+from reconciler.adapters import merge_patch, refusals
+from reconciler.adapters import reply as http
+from reconciler.adapters.credentials import Headers
+from reconciler.adapters.http import HttpClient
+from reconciler.adapters.merge_patch import Inexpressible
+from reconciler.adapters.reply import Exchange, Lost, Reply, Unusable
+from reconciler.model import instant
+from reconciler.model.answer import (
+    Broken,
+    Failed,
+    Locked,
+    NotAvailable,
+    ReadAnswer,
+    Refused,
+    Throttled,
+    Trouble,
+    Unauthorised,
+    Unchanged,
+    Unguarded,
+    Unknown,
+    VersionConflict,
+    WriteAnswer,
+    Written,
+)
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.value import Json
+
+_JSON = "application/json"
+_READ_ONLY = frozenset(("id", "modifiedBy", "modifiedOn"))
+# identity: a front end that compresses marks or weakens the ETag of what it compressed.
+_HEADERS: Headers = ((b"accept", _JSON.encode()), (b"accept-encoding", b"identity"))
+
+
+def _without_slash(url: str) -> str:
+    return url.rstrip("/")
+
+
+def _plain_url(_: object, __: "attrs.Attribute[str]", url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("base_url must be http://… or https://… without query and fragment")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("base_url must not hold credentials; they have settings of their own")
+
+
+@attrs.frozen(kw_only=True)
+class DocumentsOptions:
+    """Where the documents are and how they are written."""
+
+    base_url: str = attrs.field(converter=_without_slash, validator=_plain_url)
+    """What `/documents/{id}` is appended to."""
+    write_method: Literal["patch", "put"] = "patch"
+    """`put` sends the whole document, for servers without PATCH."""
+    media_type: str = "application/merge-patch+json"
+    """Of a PATCH. A server that refuses it with 415 gets `application/json` from then on."""
+
+
+class DocumentsWindchill:
+    """A Windchill behind plain JSON resources. Satisfies `reconciler.ports.Windchill`; closes its client."""
+
+    def __init__(self, client: HttpClient, options: DocumentsOptions) -> None:
+        self._client = client
+        self._options = options
+        self._root = f"{options.base_url}/documents/"
+        self._media_type = options.media_type
+
+    async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
+        """Read one document; with `known`, conditionally (RFC 9110 sections 13.1.2 and 13.1.3)."""
+        url = self._url(key)
+        if isinstance(url, NotAvailable):
+            return url
+        condition = _condition(known)
+        exchange = await self._client.exchange("GET", url, (*_HEADERS, *condition))
+        match exchange:
+            case Reply(status=200):
+                return self._shown(key, exchange)
+            case Reply(status=304) if condition:
+                return Unchanged()
+            case Reply(status=400 | 414 | 422 | 423 | 451 as status):  # about this document: its key, its standing
+                return NotAvailable(status, self._client.message(exchange))
+            case Reply():
+                return self._trouble(exchange) or self._not_promised(exchange)
+            case Lost(message):
+                return Failed(message)
+            case Unusable(message):
+                return Broken(message)
+            case _:
+                return exchange
+
+    async def write(self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token) -> WriteAnswer:
+        """
+        Write `fields` if the document is still at `token` (RFC 9110 section 13.1.1).
+
+        Raises ValueError for a token that guards nothing: that is a fault of ours, and not sent.
+        """
+        if not token.strip() or token.strip() == "*":
+            raise ValueError(f"a write needs the token of a read, not {token!r}")
+        url = self._url(snapshot.key)
+        if isinstance(url, NotAvailable):
+            return url
+        if self._options.write_method == "put":
+            content: dict[str, Json] | Inexpressible = _whole(snapshot, fields)
+        else:
+            content = merge_patch.build(snapshot, fields)
+        if isinstance(content, Inexpressible):
+            said = "a merge patch can't put null inside an object: " + ", ".join(content.fields)
+            return Refused(0, http.cut(said), content.fields)
+        exchange = await self._send(url, msgspec.json.encode(content), token)
+        if isinstance(exchange, Lost | Unusable):
+            return Unknown(exchange.message)
+        return self._written(exchange, snapshot, fields) if isinstance(exchange, Reply) else exchange
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._client.close()
+
+    def _url(self, key: str) -> str | NotAvailable:
+        # RFC 3986 section 6.2.2.3: `.` and `..` vanish from every URL, however they are encoded.
+        if key in ("", ".", ".."):
+            return NotAvailable(404, f"the key {key!r} can't be said in a URL")
+        try:
+            return self._root + quote(key, safe="")
+        except UnicodeEncodeError:
+            return NotAvailable(404, f"the key {key!r} is not text")
+
+    async def _send(self, url: str, content: bytes, token: Token) -> Exchange:
+        guard = (b"if-match", token.encode())
+        if self._options.write_method == "put":
+            return await self._client.exchange(
+                "PUT", url, (*_HEADERS, (b"content-type", _JSON.encode()), guard), content
+            )
+        sent = self._media_type
+        exchange = await self._client.exchange(
+            "PATCH", url, (*_HEADERS, (b"content-type", sent.encode()), guard), content
+        )
+        if not isinstance(exchange, Reply) or exchange.status != 415 or sent == _JSON:
+            return exchange
+        self._media_type = _JSON  # from now on; RFC 5789 section 2.2: nothing of the first was applied
+        return await self._client.exchange("PATCH", url, (*_HEADERS, (b"content-type", _JSON.encode()), guard), content)
+
+    def _shown(self, key: str, reply: Reply) -> Snapshot | Broken:
+        body = http.json_object(reply) if http.is_json(reply) else None
+        if body is None:
+            return self._not_promised(reply)
+        if body.get("id", key) != key:
+            return Broken(http.cut(f"asked for document {key}, the answer is document {body['id']}"))
+        return _snapshot(key, body, reply)
+
+    def _written(self, reply: Reply, snapshot: Snapshot, fields: Mapping[str, Json]) -> WriteAnswer:
+        status, said = reply.status, self._client.message
+        match status:
+            case 200 | 201:
+                return self._written_and_shown(reply, snapshot, fields)
+            case 204 | 205:
+                return Written(None, http.token(reply))
+            case 412:
+                return VersionConflict(status, said(reply))
+            case 409 if refusals.is_version_conflict(http.message(reply)):
+                return VersionConflict(status, said(reply))
+            case 423:
+                return Locked(status, said(reply), refusals.holder(reply))
+            case 409 if refusals.is_lock(http.message(reply)):
+                return Locked(status, said(reply), refusals.holder(reply))
+            case 428:
+                return Unguarded(said(reply))
+            case 408:  # RFC 9110 section 15.5.9: the server did not get the whole request
+                return Failed(said(reply), status)
+            case 501:
+                return Refused(status, said(reply))
+        trouble = self._trouble(reply)
+        if trouble is None and 400 <= status < 500:
+            return Refused(status, said(reply), refusals.blamed(reply, fields))
+        if trouble is None or isinstance(trouble, Failed):
+            # A redirect, a 202, a 500 in the middle of the work: it may have been applied.
+            return Unknown(self._not_promised(reply).message)
+        return trouble
+
+    def _written_and_shown(self, reply: Reply, snapshot: Snapshot, fields: Mapping[str, Json]) -> Written | Unknown:
+        token = http.token(reply)
+        if not reply.body:
+            return Written(None, token)
+        if not http.is_json(reply):  # a login page also has status 200
+            return Unknown(self._not_promised(reply).message)
+        body = http.json_object(reply)
+        if body is None:
+            return Written(None, token)
+        if body.get("id", snapshot.key) != snapshot.key:
+            return Unknown(http.cut(f"wrote document {snapshot.key}, the answer is document {body['id']}"))
+        cleared = {field for field, value in fields.items() if value is None}
+        if not snapshot.body.keys() - cleared <= body.keys():
+            # An excerpt or a mere "ok". What else the write changed is not known, so the next one needs a read first.
+            return Written(None, None)
+        return Written(_snapshot(snapshot.key, body, reply), token)
+
+    def _trouble(self, reply: Reply) -> Trouble | None:
+        """Return what reads and writes have in common, None for what is no trouble of that kind."""
+        status, said = reply.status, self._client.message
+        match status:
+            case 401:
+                return Unauthorised(said(reply))
+            case 403 | 404 | 410:
+                return NotAvailable(status, said(reply))
+            case 429 | 503:
+                return Throttled(status, said(reply), self._client.retry_after_s(reply))
+        return Failed(said(reply), status) if status >= 500 else None
+
+    def _not_promised(self, reply: Reply) -> Broken:
+        if 300 <= reply.status < 400:
+            return Broken(http.cut(f"a redirect to {http.redirect(reply)} (status {reply.status}), not followed"))
+        said = self._client.message(reply)
+        kind = http.text(reply, b"content-type") or "no content type"
+        return Broken(http.cut(f"status {reply.status} with {kind} is not an answer of this protocol: {said}"))
+
+
+def _condition(known: Snapshot | None) -> Headers:
+    if known is None:
+        return ()
+    if known.token is not None:
+        return ((b"if-none-match", known.token.encode()),)
+    return () if known.last_modified is None else ((b"if-modified-since", known.last_modified.encode("latin-1")),)
+
+
+def _whole(snapshot: Snapshot, fields: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the document as it should be, its read-only fields as they were read."""
+    body = snapshot.with_fields(dict(fields), None).body
+    return body | {name: snapshot.body[name] for name in _READ_ONLY & snapshot.body.keys()}
+
+
+def _snapshot(key: str, body: dict[str, Json], reply: Reply) -> Snapshot:
+    by, kind = body.get("modifiedBy"), body.get("type")
+    return Snapshot(
+        key,
+        body,
+        http.token(reply),
+        modified_at=_instant(body.get("modifiedOn")),
+        modified_by=by if isinstance(by, str) else None,
+        type=kind if isinstance(kind, str) else None,
+        last_modified=http.last_modified(reply),
+    )
+
+
+def _instant(value: object) -> str | None:
+    try:
+        return instant.canonical(value) if isinstance(value, str) else None
+    except ValueError:
+        return None

@@ -1,0 +1,223 @@
+"""
+HTTP: one client for every dialect, and the only module that knows which library speaks it.
+
+Theory of operation. httpx's own connection pool costs CPU quadratically in concurrent requests, hence aiohttp below it
+(`httpx-aiohttp`); and its `AsyncClient` costs more than the request itself, for redirects, cookies and authentication
+that we don't want, so requests go straight to the transport. What the client adds:
+
+- A deadline on every call, from the first byte asked for to the last one read; a dripping reply is cut off.
+- A limit on every body.
+- Whether a request that failed can have been carried out: `Failed` means surely not, `Lost` means perhaps.
+- Nothing is sent twice behind our back: no redirect is followed, and no write is repeated on a connection that broke.
+  One exception, RFC 9110 section 15.5.2: a 401 was not carried out, so it is sent once more with new credentials.
+"""
+
+import asyncio
+import ssl
+import zlib
+from pathlib import Path
+
+import aiohttp
+import attrs
+
+# The move to httpx's successor is these two: `import httpx2 as httpx`, `from httpx_aiohttp.httpx2 import …`.
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from reconciler.adapters import credentials
+from reconciler.adapters import reply as http
+from reconciler.adapters.credentials import Auth, Grant, Headers, NoAuth
+from reconciler.adapters.reply import Exchange, Lost, Reply, Unusable
+from reconciler.model.answer import Failed, Unauthorised
+from reconciler.ports import Clock, Telemetry
+
+_REFUSAL_BYTES_MAX = 64 * 1024
+# aiohttp's word for "it never got as far as sending"; httpx's own errors mix these with broken connections.
+_NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+
+
+@attrs.frozen(kw_only=True)
+class HttpOptions:
+    """How to talk to one server."""
+
+    timeout_s: float = 30.0
+    """Deadline of one call, new credentials included. A write that meets it has an unknown result."""
+    connect_timeout_s: float = 10.0
+    """For a connection; shorter than the deadline, so that an unreachable server is told from a slow one."""
+    keepalive_s: float = 4.0
+    """How long idle connections are kept. Below the 5 s of Apache's `KeepAliveTimeout`: a connection that the server
+    closes while a write goes out makes that write's result unknown."""
+    body_bytes_max: int = 8 * 1024 * 1024
+    """The largest reply taken in."""
+    user_agent: str = "windchill-reconciler"
+    ca_file: Path | None = None
+    """Certificates to trust instead of the system's."""
+
+
+class HttpClient:
+    """
+    Sends requests to one server. Made inside a running event loop; `telemetry` gets `http_requests_total` and
+    `http_request_seconds` (DESIGN section 11).
+
+    It limits no concurrency: whoever calls does.
+    """
+
+    def __init__(
+        self, options: HttpOptions, clock: Clock, auth: Auth | None = None, telemetry: Telemetry | None = None
+    ) -> None:
+        self._options = options
+        self._clock = clock
+        self._telemetry = telemetry
+        self._keeper = credentials.keeper(auth or NoAuth(), self._send, clock)
+        self._transport = _transport(options)
+        self._extensions = {"timeout": {"connect": options.connect_timeout_s}}
+        self._user_agent = ((b"user-agent", options.user_agent.encode()),)
+        self._secret = ""
+
+    async def exchange(self, method: str, url: str, headers: Headers, content: bytes = b"") -> Exchange:
+        """
+        Send a request with credentials and return what came of it, all within the deadline.
+
+        A 401 is answered with new credentials, once; a reply with status 401 means that they didn't help.
+        """
+        try:
+            async with asyncio.timeout(self._options.timeout_s):
+                return await self._authorised(method, url, headers, content)
+        except TimeoutError:
+            return Lost(f"no whole answer within {self._options.timeout_s:g} s")
+
+    def message(self, reply: Reply) -> str:
+        """Return what a reply says, short enough to be kept and without the secret that we sent."""
+        said = http.message(reply)
+        return http.cut(said.replace(self._secret, "***") if self._secret else said)
+
+    def retry_after_s(self, reply: Reply) -> float | None:
+        """Return for how long the server asks us to stay away."""
+        return http.retry_after_s(reply, self._clock.now_us())
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._transport.aclose()
+
+    async def _authorised(self, method: str, url: str, headers: Headers, content: bytes) -> Exchange:
+        grant = await self._keeper.current()
+        if not isinstance(grant, Grant):
+            return grant
+        reply = await self._as(grant, method, url, headers, content)
+        if not isinstance(reply, Reply) or reply.status != 401:
+            return reply
+        anew = await self._keeper.renewed(grant)
+        if anew is None:
+            return Unauthorised(self.message(reply))
+        if not isinstance(anew, Grant):
+            return anew
+        reply = await self._as(anew, method, url, headers, content)
+        return Unauthorised(self.message(reply)) if isinstance(reply, Reply) and reply.status == 401 else reply
+
+    async def _as(self, grant: Grant, method: str, url: str, headers: Headers, content: bytes) -> Exchange:
+        self._secret = grant.secret
+        if grant.authorization is not None:
+            headers = (*headers, (b"authorization", grant.authorization))
+        return await self._send(method, url, headers, content)
+
+    async def _send(self, method: str, url: str, headers: Headers, content: bytes) -> Exchange:
+        began_s = self._clock.monotonic_s()
+        status = "none"
+        try:
+            request = httpx.Request(
+                method, url, headers=(*headers, *self._user_agent), content=content, extensions=self._extensions
+            )
+            response = await self._transport.handle_async_request(request)
+            status = str(response.status_code)
+            try:
+                return await self._received(response)
+            finally:
+                await response.aclose()
+        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
+            return _came_to_nothing(error)
+        finally:
+            self._observe(method, status, began_s)
+
+    async def _received(self, response: httpx.Response) -> Exchange:
+        headers = {name.lower(): value for name, value in reversed(response.headers.raw)}
+        refusal = response.status_code >= 400
+        limit = min(self._options.body_bytes_max, _REFUSAL_BYTES_MAX) if refusal else self._options.body_bytes_max
+        too_large = Unusable(f"the answer is larger than {limit} bytes (status {response.status_code})")
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > limit and not refusal:
+            return too_large
+        pieces: list[bytes] = []
+        left = limit
+        async for piece in response.aiter_raw():
+            pieces.append(piece)
+            left -= len(piece)
+            if left < 0:
+                if refusal:  # its status counts; of its text the beginning is enough
+                    break
+                return too_large
+        body = b"".join(pieces)
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            plain = _inflated(body, limit)
+            if plain is None and not refusal:
+                return Unusable(
+                    f"the answer came compressed, unasked, and can't be read (status {response.status_code})"
+                )
+            body = plain or b""
+        return Reply(response.status_code, headers, body)
+
+    def _observe(self, method: str, status: str, began_s: float) -> None:
+        if self._telemetry is not None:
+            self._telemetry.add("http_requests_total", method=method, status=status)
+            self._telemetry.observe("http_request_seconds", self._clock.monotonic_s() - began_s)
+
+
+def _transport(options: HttpOptions) -> AiohttpTransport:
+    def session() -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=0,  # whoever calls limits; a queue here would spend deadlines on waiting
+            keepalive_timeout=options.keepalive_s,
+            ssl=trusted,
+        )
+        return aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), middlewares=(_write_sent_once,)
+        )
+
+    trusted = ssl.create_default_context(cafile=None if options.ca_file is None else str(options.ca_file))
+    return AiohttpTransport(verify=trusted, client=session)
+
+
+async def _write_sent_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """
+    Keep aiohttp from repeating a PUT whose connection broke (RFC 9110 section 9.2.2 lets it).
+
+    The first may have been carried out; the second would then fail its own guard, and a write of ours would look like
+    somebody else's. A repeated GET is welcome.
+    """
+    if request.method == "GET":
+        return await handler(request)
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientPayloadError(str(error) or "the connection broke") from error
+
+
+def _came_to_nothing(error: Exception) -> Failed | Lost:
+    cause = error.__cause__ or error
+    said = http.cut(f"{type(cause).__name__}: {cause}")
+    if isinstance(cause, _NOT_SENT) or isinstance(error, httpx.InvalidURL):
+        return Failed(f"no connection: {said}")
+    return Lost(f"the connection broke before the answer was whole: {said}")
+
+
+def _inflated(body: bytes, limit: int) -> bytes | None:
+    """Return a body that was compressed although we asked for none of that, None when it is too much or no gzip."""
+    stream = zlib.decompressobj(wbits=47)  # gzip or zlib, by its first bytes
+    try:
+        plain = stream.decompress(body, limit)
+    except zlib.error:
+        return None
+    return None if stream.unconsumed_tail else plain

@@ -1,0 +1,114 @@
+"""
+What a refusal says: whether it means a version conflict or a lock, who holds the lock, which fields are to blame.
+
+Servers agree on too few statuses, so texts have to be read. Each rule is narrow on purpose: an unrecognised refusal is
+shown to a person with its text, a wrongly recognised one blames a field or a colleague who has nothing to do with it.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+
+from reconciler.adapters import reply as http
+from reconciler.adapters.reply import Reply
+
+# A 409 that says one of these is a stale write; any other 409 is not, and trying again would not help.
+VERSION_CONFLICT_MARKERS = ("version mismatch", "modified by another")
+_LOCKED = re.compile(r"(?<!not )\b(?:checked[ -]?out|locked)\b", re.IGNORECASE)
+_HOLDER = re.compile(
+    r"""\b(?:checked[ -]?out|locked)\s+(?:by|to)\s+(?:user\s+)?["']?
+        (?P<who>[^"'\n;()<>]{1,80}?)
+        (?=["'\n;()<>] | [.,!]?\s*$ | [.!]\s | ,?\s(?:since|on|at|in|and|until|from|with)\b)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_NOBODY = re.compile(r"(?:an?other|some(?:one|body)|else|an?|the|other|you)\b", re.IGNORECASE)
+_HOLDER_MEMBERS = ("lockedBy", "checkedOutBy", "locked_by", "checked_out_by", "holder")
+_FIELD_MEMBERS = ("field", "fields", "path", "pointer", "property", "target", "name")
+
+
+def is_version_conflict(said: str) -> bool:
+    """Whether a 409 with this message means that somebody wrote since our read."""
+    lowered = said.lower()
+    return any(marker in lowered for marker in VERSION_CONFLICT_MARKERS)
+
+
+def is_lock(said: str) -> bool:
+    """Whether a 409 with this message means that somebody holds the document."""
+    return _LOCKED.search(said) is not None
+
+
+def holder(reply: Reply) -> str | None:
+    """Return who holds the document, None when the reply does not say so plainly."""
+    body = http.json_object(reply) or {}
+    for name in _HOLDER_MEMBERS:
+        value = body.get(name)
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+    found = _HOLDER.search(http.message(reply))
+    who = found["who"].strip() if found else ""
+    return who if who and not _NOBODY.match(who) else None
+
+
+def blamed(reply: Reply, fields: Collection[str]) -> tuple[str, ...]:
+    """
+    Return those of our fields that a refusal names, in our order.
+
+    The plainest way of naming counts alone: members such as `field` and `errors[].field`; else whole dotted names in
+    the message; else quoted names; else plain words. (`Value 'owner' is not allowed for attributes.Role` blames Role.)
+    """
+    structured = set(_structured(http.json_object(reply) or {}))
+    if structured:
+        exact = tuple(field for field in fields if field in structured)
+        return exact or tuple(field for field in fields if _last(field) in structured)
+    said = http.message(reply)
+    for is_named in (_dotted_mention, _quoted_mention, _plain_mention):
+        found = tuple(field for field in fields if is_named(field, said))
+        if found:
+            return found
+    return ()
+
+
+def _structured(body: Mapping[str, object]) -> Iterator[str]:
+    for name in _FIELD_MEMBERS[:2]:
+        yield from _names(body.get(name))
+    errors = body.get("errors")
+    if isinstance(errors, dict):  # {"errors": {"owner": ["no such user"]}}
+        yield from map(_as_path, errors)
+    for error in errors if isinstance(errors, list) else ():
+        if isinstance(error, dict):
+            for name in _FIELD_MEMBERS:
+                yield from _names(error.get(name))
+
+
+def _names(value: object) -> Iterator[str]:
+    match value:
+        case str():
+            yield _as_path(value)
+        case list() | dict():  # a dict: {"fields": {"owner": "no such user"}}
+            yield from (_as_path(name) for name in value if isinstance(name, str))
+
+
+def _as_path(name: str) -> str:
+    """Turn a JSON pointer (RFC 6901) into a dotted path; leave what is none."""
+    if not name.startswith("/"):
+        return name
+    return ".".join(part.replace("~1", "/").replace("~0", "~") for part in name[1:].split("/"))
+
+
+def _last(field: str) -> str:
+    return field.rpartition(".")[2] or field
+
+
+def _dotted_mention(field: str, said: str) -> bool:
+    return "." in field and _stands_alone(field, said)
+
+
+def _quoted_mention(field: str, said: str) -> bool:
+    return any(f"{quote}{_last(field)}{quote}" in said for quote in "\"'`")
+
+
+def _plain_mention(field: str, said: str) -> bool:
+    return _stands_alone(_last(field), said)
+
+
+def _stands_alone(name: str, said: str) -> bool:
+    return re.search(rf"(?<![\w.]){re.escape(name)}(?!\w|\.\w)", said) is not None

@@ -1,0 +1,170 @@
+"""
+What came back over HTTP, as values, and the questions that every dialect asks of it. No sockets, no dialect.
+
+Statuses say what happened; texts are for people. Where a text has to be read after all, because servers say with one
+status what others say with three, that is done in `refusals`.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+import attrs
+import msgspec
+
+from reconciler.model.answer import Failed, Throttled, Unauthorised
+from reconciler.model.snapshot import Token
+from reconciler.model.value import Json
+
+MESSAGE_CHARACTERS_MAX = 300
+_TEXT_BYTES_MAX = 64 * 1024  # what is looked at of a page; enough for any title
+_JSON_TYPE = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
+_DELAY_SECONDS = re.compile(r"\d{1,9}")
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+_LOGIN = re.compile(
+    r"""type\s*=\s*["']?password|<title[^>]*>[^<]*(?:sign[ -]?[io]n|log[ -]?[io]n|\bsso\b)""", re.IGNORECASE
+)
+_TEXTS = ("error", "code", "title", "message", "detail", "error_description")
+
+
+@attrs.frozen
+class Reply:
+    """One HTTP reply with its whole body; of a refusal's body perhaps only the beginning."""
+
+    status: int
+    headers: Mapping[bytes, bytes]  # names in lower case; of repeated headers the first
+    body: bytes = b""
+
+
+@attrs.frozen
+class Lost:
+    """The request went out, perhaps, and no whole reply came back."""
+
+    message: str
+
+
+@attrs.frozen
+class Unusable:
+    """A reply came that can't be taken in: too large, or compressed beyond recognition."""
+
+    message: str
+
+
+# Failed, Unauthorised and Throttled come without a reply where the request surely was not carried out: no connection,
+# or no credentials to be had.
+Exchange = Reply | Lost | Unusable | Failed | Unauthorised | Throttled
+
+
+def text(reply: Reply, name: bytes) -> str | None:
+    """Return a header as text, None when it is not there."""
+    value = reply.headers.get(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def token(reply: Reply) -> Token | None:
+    """
+    Return the ETag byte for byte as it came, None when there is none that could guard anything.
+
+    `*` would match everything (RFC 9110 section 13.1.1). Bytes that are no UTF-8 (`obs-text`, section 5.5) can't be
+    sent back unchanged by our HTTP library, and a changed token guards nothing.
+    """
+    try:
+        tag = reply.headers.get(b"etag", b"").decode()
+    except UnicodeDecodeError:
+        return None
+    return Token(tag) if tag not in ("", "*") else None
+
+
+def last_modified(reply: Reply) -> str | None:
+    """
+    Return `Last-Modified` as it came, None where it can't tell versions apart.
+
+    It counts whole seconds, so a second edit within the same one would go unnoticed for ever. RFC 9110 section 8.8.2.2
+    takes it for a strong validator only when the reply's `Date` is at least one second later.
+    """
+    modified, sent = text(reply, b"last-modified"), text(reply, b"date")
+    if modified is None or token(reply) is not None:  # with a token, nothing is ever asked by date
+        return modified
+    modified_s, sent_s = _epoch_s(modified), _epoch_s(sent or "")
+    return modified if modified_s is not None and sent_s is not None and sent_s - modified_s >= 1 else None
+
+
+def retry_after_s(reply: Reply, now_us: int) -> float | None:
+    """Return for how long the server asks us to stay away: seconds or an HTTP date (RFC 9110 section 10.2.3)."""
+    value = (text(reply, b"retry-after") or "").strip()
+    if _DELAY_SECONDS.fullmatch(value):
+        return float(value)
+    moment_s = _epoch_s(value)
+    return None if moment_s is None else max(0.0, moment_s - now_us / 1_000_000)
+
+
+def is_json(reply: Reply) -> bool:
+    """Whether the reply says that it is JSON."""
+    return _JSON_TYPE.match(reply.headers.get(b"content-type", b"").strip()) is not None
+
+
+def json_object(reply: Reply) -> dict[str, Json] | None:
+    """Return the body if it is a JSON object. Integers stay exact, however long: a PUT sends them back."""
+    try:
+        value = msgspec.json.decode(reply.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def message(reply: Reply) -> str:
+    """Return what the reply says to a person, in one line, uncut. Never empty."""
+    body = json_object(reply)
+    if body is not None:
+        said = ": ".join(dict.fromkeys(_texts(body)))
+    elif _is_html(reply):
+        title = _TITLE.search(_decoded(reply))
+        page = "an HTML login page" if _LOGIN.search(_decoded(reply)) else "an HTML page"
+        said = f"{page} titled {_line(title[1])!r}" if title else page
+    else:
+        said = _decoded(reply)
+    return _line(said) or f"status {reply.status} without a message"
+
+
+def cut(said: str) -> str:
+    """Return a message short enough to be kept."""
+    return said if len(said) <= MESSAGE_CHARACTERS_MAX else said[: MESSAGE_CHARACTERS_MAX - 1] + "…"
+
+
+def redirect(reply: Reply) -> str:
+    """Return where a redirect leads, as far as it may be shown: a query can carry secrets."""
+    return (text(reply, b"location") or "nowhere").partition("?")[0].partition("#")[0]
+
+
+def _is_html(reply: Reply) -> bool:
+    kind = reply.headers.get(b"content-type", b"").lower()
+    return b"html" in kind or reply.body[:200].lstrip().lower().startswith((b"<!doctype html", b"<html"))
+
+
+def _texts(body: Mapping[str, object]) -> list[str]:
+    found: list[str] = []
+    for name in _TEXTS:
+        value = body.get(name)
+        if isinstance(value, str) and value.strip():
+            found.append(value)
+        elif isinstance(value, dict):  # OData: {"error": {"code": …, "message": …}}
+            found += _texts(value)
+    return found
+
+
+def _decoded(reply: Reply) -> str:
+    return reply.body[:_TEXT_BYTES_MAX].decode("utf-8", "replace")
+
+
+def _line(said: str) -> str:
+    return " ".join(said.split())
+
+
+def _epoch_s(date: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(date)
+        # RFC 9110 section 5.6.7: HTTP dates are in GMT, whatever they say or leave out.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
