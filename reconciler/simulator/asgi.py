@@ -92,7 +92,12 @@ class Application:
         settings = world.faults.settings
         world.statistics.faults.update(names if met.canned is None else ("canned",))
         if "slow" in names:
+            documents = world.documents
             await asyncio.sleep((settings.slow_ms or _SLOW_MS_DEFAULT) / 1000)
+            if world.documents is not documents:
+                # The world began anew meanwhile; what belongs to the old one must not reach into the next test.
+                await _drop(connection, reset=True)
+                return
         reply = None if "dropped_request" in names else self._answer_through(dialect, request, met)
         if reply is None or "lost_reply" in names:
             world.statistics.requests[request.method, 0] += 1

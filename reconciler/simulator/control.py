@@ -65,7 +65,7 @@ class Control:
 
     async def edit(self, request: Request) -> object:
         """POST `{"document": KEY, "user": NAME, "set": {dotted path: value}}`: a person's edit, asking no version."""
-        given = await _object(request, {"document", "user", "set"})
+        given = await _object(request, "document set", "user")
         writer = Writer(given.get("user", "jdoe"), "control")
         if not isinstance(given["set"], dict):
             raise TypeError("set must be an object of dotted paths")
@@ -73,18 +73,18 @@ class Control:
 
     async def lock(self, request: Request) -> object:
         """POST `{"document": KEY, "user": NAME}`: checked out by NAME from now on."""
-        given = await _object(request, {"document", "user"})
+        given = await _object(request, "document user", "")
         self._world.documents.locks[given["document"]] = given["user"]
         return self._world.documents.locks
 
     async def unlock(self, request: Request) -> object:
         """POST `{"document": KEY}`."""
-        self._world.documents.locks.pop((await _object(request, {"document"}))["document"], None)
+        self._world.documents.locks.pop((await _object(request, "document", ""))["document"], None)
         return self._world.documents.locks
 
     async def condition(self, request: Request) -> object:
         """POST `{"document": KEY, "status": 403 | 404 | 410 | … | null, "message"?: TEXT, "writes_only"?: false}`."""
-        given = await _object(request, {"document", "status", "message", "writes_only"})
+        given = await _object(request, "document status", "message writes_only")
         conditions, status = self._world.documents.conditions, given["status"]
         if status is None:
             conditions.pop(given["document"], None)
@@ -113,7 +113,7 @@ class Control:
 
     async def documents(self, request: Request) -> object:
         """POST a document with its `id`: made, or replaced, as an administrator."""
-        given = await _object(request)
+        given = await _object(request, "id")
         key = str(given["id"])
         return self._world.documents.write(key, given, Writer("administrator", "control")).fields
 
@@ -184,12 +184,14 @@ def _shown(control: Control, endpoint: Endpoint) -> Callable[[Request], Awaitabl
     return call
 
 
-async def _object(request: Request, known: set[str] | None = None) -> dict[str, Any]:
-    """The request's JSON object; ValueError for anything else, and for members that are not `known`."""
+async def _object(request: Request, needed: str = "", optional: str | None = None) -> dict[str, Any]:
+    """The request's JSON object; ValueError when a needed member is missing, or one is neither needed nor optional."""
     given = orjson.loads(await request.body())
     if not isinstance(given, dict):
         raise TypeError("the body must be a JSON object")
-    unknown = given.keys() - known if known is not None else set()
-    if unknown:
-        raise ValueError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known or ()))}")
+    missing = set(needed.split()) - given.keys()
+    unknown = set() if optional is None else given.keys() - {*needed.split(), *optional.split()}
+    if missing or unknown:
+        wanted = f"needed: {needed}" + (f"; optional: {optional}" if optional else "")
+        raise ValueError(f"missing or unknown: {', '.join(sorted(missing | unknown))}; {wanted}")
     return given
