@@ -1,0 +1,163 @@
+"""
+How much to ask of Windchill at once, and how often to ask it again.
+
+`Limiter` bounds the requests in flight by additive increase and multiplicative decrease, the rule by which TCP shares a
+line whose width nobody knows (Chiu and Jain, 1989; RFC 5681 section 3.1). `RetryQuota` bounds the share of requests
+that are retries, so that a server in trouble is not buried by the attempts to get through to it.
+
+Both change synchronously and never wait. Times are monotonic seconds.
+"""
+
+import enum
+
+import attrs
+
+from reconciler.core import backoff
+
+
+class Load(enum.Enum):
+    """What the end of a request says about the server's load."""
+
+    NORMAL = "normal"  # it answered, whatever the answer: a 404 or a version conflict is no sign of load
+    OVERLOAD = "overload"  # 429, 503, or no answer in time
+    UNKNOWN = "unknown"  # it ended on our side: cancelled, never sent, refused before reaching the server
+
+
+@attrs.frozen
+class Permit:
+    """Leave to send one request; given back with `Limiter.released`."""
+
+    round: int
+
+
+class Limiter:
+    """
+    A limit on requests in flight that finds out what the server bears.
+
+    It starts at `limit_max`, which an operator has allowed, and stays between `limit_min` and `limit_max` (requests).
+
+    - A normal answer raises the limit by 1/limit, so by one for each limit-full of answers; but only while at least
+      half of the limit is in use, because answers to a trickle prove nothing about a flood (for TCP: RFC 7661).
+    - Overload halves it, once a *round*: requests sent before the cut were sent under the old limit, and their answers,
+      good or bad, say nothing about the new one. (TCP: one reduction per window of data, RFC 6582.)
+    - `Retry-After` stops everyone until then, `pause_max_s` at most: a proxy's "tomorrow" must not be the end of us,
+      and asking once a quarter of an hour is no load. A pause is never shortened by a later one.
+    - Overload at `limit_min` without a `Retry-After` stops everyone too, from 0.1 s doubling to `floor_pause_max_s`
+      until something is answered: where nothing more can be cut from the limit, only time is left to give.
+    """
+
+    def __init__(
+        self, limit_max: int, limit_min: int = 1, *, pause_max_s: float = 900.0, floor_pause_max_s: float = 30.0
+    ) -> None:
+        assert 1 <= limit_min <= limit_max, "a limit below 1 never sends anything, so it never learns"
+        self._limit_max = limit_max
+        self._limit_min = limit_min
+        self._pause_max_s = pause_max_s
+        self._floor_pause_max_s = floor_pause_max_s
+        self._limit = float(limit_max)
+        self._in_flight = 0
+        self._round = 0
+        self._floored = 0  # cuts in a row that found nothing left to cut
+        self._paused_until_s = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        """Permits given out and not yet given back."""
+        return self._in_flight
+
+    @property
+    def limit(self) -> float:
+        """The present limit, in requests; its whole part counts, the fraction is what has been earned of the next."""
+        return self._limit
+
+    @property
+    def paused_until_s(self) -> float:
+        """The monotonic time before which nobody sends; 0 or a time that has passed: no pause."""
+        return self._paused_until_s
+
+    def try_acquire(self, now_s: float) -> Permit | None:
+        """
+        Give leave to send one request, or None.
+
+        After None the caller tries again when a permit was given back or `paused_until_s` has come.
+        """
+        if now_s < self._paused_until_s or self._in_flight >= int(self._limit):
+            return None
+        self._in_flight += 1
+        return Permit(self._round)
+
+    def released(self, permit: Permit, load: Load, now_s: float, retry_after_s: float | None = None) -> None:
+        """Take a permit back, once, with what its request has shown; `retry_after_s` is counted from `now_s`."""
+        assert self._in_flight > 0, "each permit is given back once"
+        used = self._in_flight
+        self._in_flight -= 1
+        if retry_after_s is not None:
+            self._pause(now_s, min(retry_after_s, self._pause_max_s))
+        if permit.round != self._round:
+            return
+        if load is Load.NORMAL:
+            self._raise(used)
+        elif load is Load.OVERLOAD:
+            self._cut(now_s, told=retry_after_s is not None)
+
+    def _raise(self, used: int) -> None:
+        self._floored = 0
+        if 2 * used >= self._limit:
+            self._limit = min(float(self._limit_max), self._limit + 1 / self._limit)
+
+    def _cut(self, now_s: float, *, told: bool) -> None:
+        self._round += 1
+        if self._limit <= self._limit_min:
+            self._floored += 1
+            if not told:
+                self._pause(now_s, backoff.doubled_s(self._floored, 0.1, self._floor_pause_max_s))
+        self._limit = max(float(self._limit_min), self._limit / 2)
+
+    def _pause(self, now_s: float, pause_s: float) -> None:
+        self._paused_until_s = max(self._paused_until_s, now_s + pause_s)
+
+
+class RetryQuota:
+    """
+    A budget for retries that successes pay into: a retry costs 1, a success brings `deposit`, a second `per_s`.
+
+    So in the long run retries are at most a tenth of the successes, plus one a second. The shape is the retry quota of
+    the AWS SDKs (500 tokens, a retry costs 5, a success pays 1) with the reserve over time of Finagle's `RetryBudget`
+    (20 %, and 10 a second): without it, a budget spent down while *only* retries are left to do would never fill again.
+
+    `balance_max`: the most that can be saved up, in retries, and what it starts with: a hiccup of a whole limit-full of
+    requests is retried at once.
+    """
+
+    def __init__(self, balance_max: float = 100.0, deposit: float = 0.1, per_s: float = 1.0) -> None:
+        assert balance_max >= 1, "a retry costs 1"
+        assert deposit >= 0, "a success doesn't cost"
+        assert per_s > 0, "without income over time a spent budget may stay spent"
+        self._balance_max = balance_max
+        self._deposit = deposit
+        self._per_s = per_s
+        self._balance = balance_max
+        self._counted_s: float | None = None  # up to when income over time is in the balance
+
+    def succeeded(self, now_s: float) -> None:
+        """Pay in for a success."""
+        self._balance = min(self._balance_max, self.balance(now_s) + self._deposit)
+
+    def try_retry(self, now_s: float) -> bool:
+        """Spend one retry; False when the budget doesn't reach for it: come back later, see `wait_s`."""
+        balance = self.balance(now_s)
+        if balance < 1:
+            return False
+        self._balance = balance - 1
+        return True
+
+    def wait_s(self, now_s: float) -> float:
+        """Return how many seconds from now until a retry can be paid for without any success; 0 when it can now."""
+        return max(0.0, (1 - self.balance(now_s)) / self._per_s)
+
+    def balance(self, now_s: float) -> float:
+        """Return how many retries the budget would pay for now."""
+        since_s = now_s if self._counted_s is None else self._counted_s
+        self._counted_s = max(since_s, now_s)
+        self._balance = min(self._balance_max, self._balance + (self._counted_s - since_s) * self._per_s)
+        return self._balance

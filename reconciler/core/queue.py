@@ -1,0 +1,247 @@
+"""
+The queue: which document is looked at next.
+
+Rules
+-----
+1. One entry a document. An offer for a document that waits keeps the more urgent lane and the earlier time of the two.
+2. One attempt a document. A document that was taken is not given out again before it is `done`; what is offered
+   meanwhile is remembered, and waits from then on. So the newest intent is always looked at *after* it was formed.
+3. The most urgent lane goes first, and nothing starves: an entry that has stood ready for k × `ageing_s` is served as
+   if it were k lanes more urgent.
+4. The store is the truth, the queue a window on it. Nothing is offered here that the store doesn't hold, so an entry
+   may be left out when the window is full. `spilled` then says so, and the caller reads the store again.
+5. A full queue keeps what presses most. Were it first come, first served, ten thousand resyncs of the next ten minutes
+   would shut out an event of now.
+6. The queue never waits, reads no clock, and calls nobody.
+
+Theory of operation
+-------------------
+A document is *absent*, *waiting* or *running*. A waiting one is *later* (its time has not come) or *ready*.
+
+    offer ──▶ later ──(take: due_us ≤ now)──▶ ready ──(take)──▶ running ──(done)──▶ absent, or later again
+
+**Ageing for nothing.** Lanes that grow more urgent with every second would have to be sorted anew all the time. But all
+that stand ready grow older at one speed, so the order between two of them never changes, and it is enough to compute
+once, on becoming ready, a *rank* = `ready_us + lane × ageing_us`: the moment at which an entry has aged to the top
+lane. The smallest rank goes first. A resync (lane 3) is thus passed by those events (lane 1) that become ready within
+2 × `ageing_s` of it, and by none that come later.
+
+The age counts from standing ready *here*, not from `due_us`: after an outage everything has been due for hours, and an
+operator's "now" would queue up behind all of it.
+
+**Full.** An entry's *claim* = `due_us + lane × ageing_us` says what to leave out: the greatest, be it waiting or new.
+
+**Cost.** Three heaps, `later` by time, `ready` by rank and `least` by claim, over one dictionary of entries. Nothing is
+searched for in a heap: an entry that changes is replaced in the dictionary, and what the heaps still hold of the old
+one is dead, skipped when it comes to the top, and swept out before the dead outnumber the living. Every operation is
+O(log n) amortised, and a `take` touches only entries whose time has come. Memory: `capacity` + running.
+
+**Refilling.** When `spilled`: clear it, *then* read the store (an offer refused meanwhile sets it again), and read
+`capacity` + the number running, because the store's answer repeats what already waits or runs here. Skip what is in
+`running`: the store shows it as due until its attempt is settled.
+
+A wall clock that jumps disturbs order and moments for as long as the jump was wide; it loses nothing.
+"""
+
+import heapq
+from collections.abc import Callable, KeysView
+
+import attrs
+
+from reconciler.model.document import Due, Lane
+
+_DEAD_MIN = 64  # below this many, the dead are not worth a sweep
+
+
+class Queue:
+    """
+    Documents that wait to be looked at, and those being looked at.
+
+    `capacity`: how many may wait (at least 1). `ageing_s`: seconds of standing ready that make up for one lane; 0
+    serves in the order of becoming ready. 30 s delays a resync under an endless stream of events by a minute, a tenth
+    of the usual interval, and a burst of events still passes whole.
+
+    `spilled` is true when something was left out that the store holds; the caller clears it (see *Refilling* above).
+    """
+
+    def __init__(self, capacity: int, ageing_s: float = 30.0) -> None:
+        assert capacity >= 1, "a queue without room can never serve"
+        assert ageing_s >= 0, "entries can't grow younger"
+        self.capacity = capacity
+        self.spilled = False
+        self._ageing_us = round(ageing_s * 1_000_000)
+        self._waiting: dict[str, _Entry] = {}
+        self._running: dict[str, Due | None] = {}  # with what was offered meanwhile
+        self._depth = dict.fromkeys(Lane, 0)
+        self._later = _Heap(self._is_waiting)
+        self._ready = _Heap(self._is_waiting)
+        self._least = _Heap(self._is_waiting)
+
+    def __len__(self) -> int:
+        """How many documents wait, ready or not; those running are not counted."""
+        return len(self._waiting)
+
+    @property
+    def room(self) -> int:
+        """How many more documents may wait before some are left out."""
+        return self.capacity - len(self._waiting)
+
+    @property
+    def running(self) -> KeysView[str]:
+        """The keys taken and not yet done: a live view, for `in` and `len`."""
+        return self._running.keys()
+
+    def depth(self) -> dict[Lane, int]:
+        """How many documents wait in each lane (for `queue_depth{lane}`)."""
+        return dict(self._depth)
+
+    def offer(self, due: Due) -> bool:
+        """
+        Let a document wait.
+
+        Return False when the queue is full of documents that press at least as much and this one is new: it is then in
+        the store only, and `spilled` is set. (`spilled` is also set when this one took the place of another.)
+        """
+        if due.key in self._running:
+            self._running[due.key] = _sooner(self._running[due.key], due)
+            return True
+        if (known := self._waiting.get(due.key)) is not None:
+            merged = _sooner(known.due, due)
+            if merged != known.due:
+                self._remove(known)
+                self._add(_Entry(merged, known.ready_us))
+            return True
+        if not self.room:
+            self.spilled = True
+            if not self._displace(due):
+                return False
+        self._add(_Entry(due))
+        return True
+
+    def take(self, now_us: int, limit: int) -> list[Due]:
+        """
+        Give out at most `limit` documents whose time has come at `now_us` (wall microseconds), most pressing first.
+
+        They are running from here on: call `done` for each, whatever became of the attempt.
+        """
+        self._ripen(now_us)
+        taken: list[Due] = []
+        while len(taken) < limit and (entry := self._ready.top()) is not None:
+            self._ready.pop()
+            self._remove(entry)
+            self._running[entry.due.key] = None
+            taken.append(entry.due)
+        return taken
+
+    def done(self, key: str, requeue: Due | None = None) -> None:
+        """
+        End the attempt on `key`. It waits again when `requeue` says so, or when something was offered meanwhile.
+
+        Of the two, the more urgent lane and the earlier time count; a full queue may leave it out as any other.
+        """
+        assert key in self._running, "only what was taken can be done"
+        assert requeue is None or requeue.key == key, "a requeue is of the same document"
+        offered = self._running.pop(key)
+        if requeue is not None:
+            offered = _sooner(offered, requeue)
+        if offered is not None:
+            self.offer(offered)
+
+    def next_due_us(self) -> int | None:
+        """
+        When `take` could next return something, in wall microseconds; None when nothing waits.
+
+        A time that has passed means now.
+        """
+        soonest = self._ready.top() or self._later.top()
+        return None if soonest is None else soonest.due.due_us
+
+    def _ripen(self, now_us: int) -> None:
+        """Move entries whose time has come from `later` to `ready`."""
+        while (entry := self._later.top()) is not None and entry.due.due_us <= now_us:
+            self._later.pop()
+            entry.ready_us = now_us
+            self._ready.push(self._rank(entry, now_us), entry)
+
+    def _displace(self, due: Due) -> bool:
+        """Leave out the waiting document of the greatest claim, if `due` has a smaller one."""
+        least = self._least.top()
+        assert least is not None, "a full queue has entries"
+        if self._claim_us(least.due) <= self._claim_us(due):
+            return False
+        self._remove(least)
+        return True
+
+    def _add(self, entry: "_Entry") -> None:
+        self._waiting[entry.due.key] = entry
+        self._depth[entry.due.lane] += 1
+        if entry.ready_us is None:
+            self._later.push((entry.due.due_us, 0), entry)
+        else:
+            self._ready.push(self._rank(entry, entry.ready_us), entry)
+        self._least.push((-self._claim_us(entry.due), 0), entry)
+
+    def _remove(self, entry: "_Entry") -> None:
+        """Take an entry out of the dictionary; what the heaps hold of it is dead from here on."""
+        del self._waiting[entry.due.key]
+        self._depth[entry.due.lane] -= 1
+        for heap in (self._later, self._ready, self._least):
+            heap.sweep(len(self._waiting))
+
+    def _is_waiting(self, entry: "_Entry") -> bool:
+        return self._waiting.get(entry.due.key) is entry
+
+    def _rank(self, entry: "_Entry", ready_us: int) -> tuple[int, int]:
+        """Who is served first; of equals, who has been due longest."""
+        return (ready_us + entry.due.lane * self._ageing_us, entry.due.due_us)
+
+    def _claim_us(self, due: Due) -> int:
+        return due.due_us + due.lane * self._ageing_us
+
+
+def _sooner(one: Due | None, other: Due) -> Due:
+    """Both wishes for one document in one: the more urgent lane, the earlier time."""
+    if one is None:
+        return other
+    return Due(one.key, min(one.lane, other.lane), min(one.due_us, other.due_us))
+
+
+@attrs.define(eq=False)
+class _Entry:
+    """A waiting document. Compared by identity: an entry is alive while the dictionary holds this very one."""
+
+    due: Due
+    ready_us: int | None = None  # since when it stands ready; None while its time has not come
+
+
+class _Heap:
+    """A heap whose entries may die in place; the dead never come to light."""
+
+    def __init__(self, alive: Callable[[_Entry], bool]) -> None:
+        self._alive = alive
+        self._items: list[tuple[tuple[int, int], int, _Entry]] = []
+        self._pushed = 0  # numbers the pushes: of equals the first pushed comes first, and entries are never compared
+
+    def push(self, order: tuple[int, int], entry: _Entry) -> None:
+        """Put an entry in; the smallest `order` comes to the top."""
+        self._pushed += 1
+        heapq.heappush(self._items, (order, self._pushed, entry))
+
+    def top(self) -> _Entry | None:
+        """The first living entry, left where it is; None when none lives."""
+        while self._items:
+            entry = self._items[0][2]
+            if self._alive(entry):
+                return entry
+            heapq.heappop(self._items)
+        return None
+
+    def pop(self) -> None:
+        """Take out what `top` has just returned."""
+        heapq.heappop(self._items)
+
+    def sweep(self, living: int) -> None:
+        """Clear out the dead, if they may outnumber `living`: a sweep costs no more than the deaths since the last."""
+        if len(self._items) > 2 * living + _DEAD_MIN:
+            self._items = [item for item in self._items if self._alive(item[2])]
+            heapq.heapify(self._items)

@@ -1,0 +1,221 @@
+"""The limit on requests in flight and the budget for retries: what holds after any history, then single rules."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from reconciler.core.limiter import Limiter, Load, Permit, RetryQuota
+
+PAUSES = st.none() | st.floats(min_value=0, max_value=100_000)
+
+
+class LimiterUnderAnyLoad(RuleBasedStateMachine):
+    """Requests start and end in any order and with any result."""
+
+    @initialize(limit_min=st.integers(1, 4), more=st.integers(0, 12))
+    def start(self, limit_min: int, more: int) -> None:
+        self.limit_min, self.limit_max = limit_min, limit_min + more
+        self.limiter = Limiter(self.limit_max, limit_min, pause_max_s=900)
+        self.now_s = 5.0
+        self.permits: list[Permit] = []
+
+    @rule(wanted=st.integers(1, 20))
+    def acquire(self, wanted: int) -> None:
+        for _ in range(wanted):
+            free = self.limiter.in_flight < int(self.limiter.limit) and self.now_s >= self.limiter.paused_until_s
+            permit = self.limiter.try_acquire(self.now_s)
+            assert (permit is not None) == free
+            if permit is not None:
+                self.permits.append(permit)
+
+    @precondition(lambda self: self.permits)
+    @rule(data=st.data(), load=st.sampled_from(Load), retry_after_s=PAUSES)
+    def release(self, data: st.DataObject, load: Load, retry_after_s: float | None) -> None:
+        permit = self.permits.pop(data.draw(st.integers(0, len(self.permits) - 1)))
+        limit, paused_until_s = self.limiter.limit, self.limiter.paused_until_s
+        self.limiter.released(permit, load, self.now_s, retry_after_s)
+        if load is not Load.OVERLOAD:
+            assert limit <= self.limiter.limit <= limit + 1 / limit
+        else:
+            assert self.limiter.limit in {limit, max(self.limit_min, limit / 2)}
+        assert self.limiter.paused_until_s >= paused_until_s
+        if retry_after_s is not None:
+            assert self.limiter.paused_until_s >= self.now_s + min(retry_after_s, 900)
+
+    @rule(seconds=st.floats(min_value=0, max_value=1_000))
+    def pass_time(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    @invariant()
+    def stays_within_its_bounds(self) -> None:
+        assert self.limit_min <= self.limiter.limit <= self.limit_max
+        assert 0 <= self.limiter.in_flight == len(self.permits) <= self.limit_max
+        assert self.limiter.paused_until_s <= self.now_s + 900
+
+    def teardown(self) -> None:
+        """However it went, once every request has ended and every pause is over, somebody may send."""
+        for permit in self.permits:
+            self.limiter.released(permit, Load.UNKNOWN, self.now_s)
+        assert self.limiter.try_acquire(max(self.now_s, self.limiter.paused_until_s)) is not None
+
+
+TestLimiterUnderAnyLoad = LimiterUnderAnyLoad.TestCase
+
+
+def fill(limiter: Limiter, now_s: float = 0.0) -> list[Permit]:
+    permits = []
+    while (permit := limiter.try_acquire(now_s)) is not None:
+        permits.append(permit)
+    return permits
+
+
+def answer(limiter: Limiter, permits: list[Permit], load: Load, now_s: float = 0.0) -> None:
+    for permit in permits:
+        limiter.released(permit, load, now_s)
+
+
+def test_it_starts_with_what_the_operator_allows() -> None:
+    assert len(fill(Limiter(16))) == 16
+
+
+def test_a_round_trip_of_overload_halves_the_limit_once() -> None:
+    limiter = Limiter(16)
+    answer(limiter, fill(limiter), Load.OVERLOAD)
+    assert limiter.limit == 8
+    answer(limiter, fill(limiter), Load.OVERLOAD)
+    assert limiter.limit == 4
+
+
+def test_good_answers_to_requests_from_before_a_cut_do_not_raise_it_again() -> None:
+    limiter = Limiter(16)
+    first, *others = fill(limiter)
+    limiter.released(first, Load.OVERLOAD, 0)
+    answer(limiter, others, Load.NORMAL)
+    assert limiter.limit == 8
+
+
+def test_a_limit_full_of_good_answers_raises_the_limit_by_about_one() -> None:
+    limiter = Limiter(16)
+    answer(limiter, fill(limiter), Load.OVERLOAD)
+    for _ in range(8):
+        limiter.released(fill(limiter)[0], Load.NORMAL, 0)
+        answer(limiter, fill(limiter), Load.UNKNOWN)
+    assert 8.9 < limiter.limit <= 9
+
+
+def test_a_limit_that_is_not_used_is_not_raised() -> None:
+    limiter = Limiter(16)
+    answer(limiter, fill(limiter), Load.OVERLOAD)
+    for _ in range(1_000):
+        permit = limiter.try_acquire(0)
+        assert permit is not None
+        limiter.released(permit, Load.NORMAL, 0)
+    assert limiter.limit == 8
+
+
+def test_it_finds_what_the_server_bears_and_comes_back_when_the_server_does() -> None:
+    limiter = Limiter(64)
+    limits: list[float] = []
+    for turn in range(400):
+        bears = 20 if turn < 300 else 64
+        permits = fill(limiter, float(turn))
+        load = Load.OVERLOAD if len(permits) > bears else Load.NORMAL
+        answer(limiter, permits, load, float(turn))
+        limits.append(limiter.limit)
+    assert 10 <= min(limits[50:300]) <= max(limits[50:300]) <= 22
+    assert limits[-1] == 64
+
+
+def test_retry_after_stops_everyone_until_then() -> None:
+    limiter = Limiter(16)
+    permits = fill(limiter, 100)
+    limiter.released(permits[0], Load.OVERLOAD, 100, retry_after_s=30)
+    limiter.released(permits[1], Load.OVERLOAD, 101, retry_after_s=5)
+    answer(limiter, permits[2:], Load.NORMAL, 102)
+    assert limiter.paused_until_s == 130
+    assert fill(limiter, 129.9) == []
+    assert len(fill(limiter, 130)) == 8
+
+
+def test_a_proxy_that_says_tomorrow_is_asked_again_after_a_quarter_of_an_hour() -> None:
+    limiter = Limiter(1)
+    limiter.released(fill(limiter)[0], Load.OVERLOAD, 0, retry_after_s=86_400)
+    assert limiter.paused_until_s == 900
+
+
+def test_where_nothing_is_left_to_cut_everyone_waits_longer_each_time_until_an_answer() -> None:
+    limiter, now_s, pauses_s = Limiter(1), 0.0, []
+    for load in [Load.OVERLOAD] * 11 + [Load.NORMAL, Load.OVERLOAD]:
+        now_s = max(now_s, limiter.paused_until_s)
+        answer(limiter, fill(limiter, now_s), load, now_s)
+        pauses_s.append(round(limiter.paused_until_s - now_s, 3))
+    assert pauses_s == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30, 0, 0.1]
+
+
+def test_a_permit_cannot_be_given_back_twice() -> None:
+    limiter = Limiter(2)
+    permit = limiter.try_acquire(0)
+    assert permit is not None
+    limiter.released(permit, Load.NORMAL, 0)
+    with pytest.raises(AssertionError):
+        limiter.released(permit, Load.NORMAL, 0)
+
+
+# ---------------------------------------------------------------------------------------------------------- retry quota
+
+
+@given(
+    steps=st.lists(st.tuples(st.booleans(), st.floats(min_value=0, max_value=3)), max_size=200),
+    balance_max=st.floats(min_value=1, max_value=50),
+    deposit=st.floats(min_value=0, max_value=1),
+    per_s=st.floats(min_value=0.01, max_value=10),
+)
+def test_retries_never_exceed_what_was_saved_paid_in_and_come_by_itself(
+    steps: list[tuple[bool, float]], balance_max: float, deposit: float, per_s: float
+) -> None:
+    quota = RetryQuota(balance_max, deposit, per_s)
+    now_s, successes, retries = 50.0, 0, 0
+    for succeeds, seconds in steps:
+        now_s += seconds
+        if succeeds:
+            quota.succeeded(now_s)
+            successes += 1
+        else:
+            affordable = quota.balance(now_s) >= 1
+            assert quota.try_retry(now_s) == affordable
+            retries += affordable
+        assert 0 <= quota.balance(now_s) <= balance_max
+    assert retries <= balance_max + successes * deposit + (now_s - 50.0) * per_s + 1e-6
+
+
+@given(st.integers(1, 100), st.floats(min_value=0.01, max_value=10))
+def test_a_spent_budget_pays_for_a_retry_again_after_the_wait_it_names(spent: int, per_s: float) -> None:
+    quota = RetryQuota(100, per_s=per_s)
+    for _ in range(spent):
+        assert quota.wait_s(7) == 0
+        assert quota.try_retry(7)
+    wait_s = quota.wait_s(7)
+    assert (wait_s > 0) == (spent == 100)
+    assert quota.try_retry(7 + wait_s + 1e-6)
+
+
+def test_while_successes_flow_a_tenth_of_them_may_be_retried() -> None:
+    quota = RetryQuota(balance_max=1)
+    assert quota.try_retry(0)
+    retries = 0
+    for _ in range(1_000):
+        quota.succeeded(0)
+        retries += quota.try_retry(0)
+    assert 90 <= retries <= 100
+
+
+def test_a_clock_that_stands_or_goes_back_pays_nothing() -> None:
+    quota = RetryQuota(balance_max=1)
+    assert quota.try_retry(10)
+    assert not quota.try_retry(10)
+    assert not quota.try_retry(5)
+    assert not quota.try_retry(10.5)
+    assert quota.try_retry(11)
