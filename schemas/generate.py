@@ -1,0 +1,279 @@
+"""
+Writes what follows from the code: `config.schema.json` from the configuration's groups, `asyncapi.yaml` from their
+defaults. Run `python -m schemas.generate` after changing a key; a test checks that nobody forgot.
+"""
+
+import ast
+import inspect
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import attrs
+
+from reconciler import __version__, config
+from reconciler.config import groups, rules
+from reconciler.config.values import NO_LIMITS, Limits, choices, is_list, limits_of
+from reconciler.model.policy import Rule
+
+HERE = Path(__file__).parent
+CONFIG = HERE / "config.schema.json"
+ASYNCAPI = HERE / "asyncapi.yaml"
+
+# `Rule` belongs to the model, whose comments speak to programmers; these speak to whoever writes a policy.
+RULE_TEXTS = {
+    "fields": "Globs over dotted field names, case-sensitive; `*` crosses dots. The first rule that matches decides.",
+    "strategy": "external: the log wins. preserve: a user's edit stands until a newer event, and against it. merge: "
+    "whoever moved wins, and when both did, on_overlap decides. newest: when both moved, the later one. hold: any move "
+    "of theirs asks a person. fill: written only where blank. ignore: never managed.",
+    "on_overlap": "For merge: what happens when both sides moved.",
+    "on_adopt": "For a field first seen on a document that was modified after the event: write it, yield to it, or ask "
+    "a person. Absent: what the strategy says.",
+    "list": "atomic: a list is one value. set: it is merged element by element, and elements nobody manages stay.",
+    "normalise": "What is taken off values before they are compared: trim (white space at both ends), case, blank "
+    "(empty equals null), number (4711.0 equals 4711), instant (one moment, however written), enum (an enumeration by "
+    "its value).",
+    "types": "Globs over document types that this rule is for; absent: all.",
+    "sources": "Globs over event sources that may set these fields; an event of another source is a dead letter. "
+    "Absent: all may.",
+}
+
+
+# -------------------------------------------------------------------------------------------------------------- config
+
+
+def config_schema() -> dict[str, Any]:
+    """Return the schema of a configuration file, as a TOML reader shows it."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:windchill-reconciler:schema:config:v1",
+        "title": "Configuration of the Windchill metadata reconciler",
+        "description": "Generated from the code by schemas/generate.py. Every key can be given as the environment "
+        "variable RECONCILER_SECTION__KEY instead; so no key is required here, though some need each other.",
+        "type": "object",
+        "properties": {
+            **{section: _section(group) for section, group in groups.GROUPS.items()},
+            "policy": _policy(),
+        },
+        "additionalProperties": False,
+    }
+
+
+def _section(group: type[attrs.AttrsInstance]) -> dict[str, Any]:
+    texts = _texts(group)
+    properties: dict[str, Any] = {}
+    secrets = []
+    for field in attrs.fields(group):
+        limits = limits_of(field)
+        properties[field.name] = {
+            "description": texts[field.name],
+            **_value(field.type, limits),
+            "default": field.default,
+        }
+        if limits.secret:
+            secrets.append(field.name)
+            about = f"A file that holds {field.name}, instead of it; a line end at its end is cut off."
+            properties[f"{field.name}_file"] = {"description": about, "type": "string", "minLength": 1}
+    exclusive = {"allOf": [{"not": {"required": [name, f"{name}_file"]}} for name in secrets]} if secrets else {}
+    return {
+        "description": inspect.getdoc(group),
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        **exclusive,
+    }
+
+
+def _policy() -> dict[str, Any]:
+    properties = {
+        key: {
+            "description": RULE_TEXTS[key],
+            **_value(rules.wanted(key), rules.LIMITS.get(key, NO_LIMITS)),
+            **_default(key),
+        }
+        for key in rules.KEYS
+    }
+    return {
+        "description": "Who wins, by field, document type and source; the first rule that matches decides, and merge "
+        "decides what none matches. Absent: status and State external, owner preserve.",
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["fields", "strategy"],
+            "properties": properties,
+            "additionalProperties": False,
+        },
+    }
+
+
+def _default(key: str) -> dict[str, Any]:
+    default = getattr(attrs.fields_dict(Rule)[key], "default", attrs.NOTHING)
+    return {} if default is attrs.NOTHING or default is None else {"default": default}
+
+
+def _value(wanted: Any, limits: Limits) -> dict[str, Any]:
+    if is_list(wanted):
+        at_least = {"minItems": 1} if limits.filled else {}
+        return {"type": "array", "items": _value(get_args(wanted)[0], limits), **at_least}
+    if some := choices(wanted, limits):
+        return {"enum": list(some)}
+    limited = {
+        "minimum": limits.least,
+        "exclusiveMinimum": limits.above,
+        "maximum": limits.most,
+        "minLength": 1 if limits.filled else None,
+        "pattern": f"^({limits.pattern})$" if limits.pattern is not None else None,
+        "writeOnly": limits.secret or None,
+    }
+    names = {str: "string", bool: "boolean", int: "integer", float: "number"}
+    return {"type": names[wanted], **{name: limit for name, limit in limited.items() if limit is not None}}
+
+
+def _texts(group: type[attrs.AttrsInstance]) -> dict[str, str]:
+    """Return what stands under each key in the source, which Python itself does not keep."""
+    (definition,) = ast.parse(inspect.getsource(group)).body
+    assert isinstance(definition, ast.ClassDef)
+    texts = {}
+    for field, below in zip(definition.body, definition.body[1:], strict=False):
+        match field, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                texts[name] = " ".join(text.split())
+    return texts
+
+
+# ------------------------------------------------------------------------------------------------------------ asyncapi
+
+
+def asyncapi() -> dict[str, Any]:
+    """Return the AsyncAPI document of the three topics, as the reconciler sees them."""
+    log = config.Config().log
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Windchill metadata reconciler",
+            "version": __version__,
+            "description": "External systems append change events; the reconciler brings Windchill's documents to the "
+            "state they ask for and publishes what came of it. Topics are settings; these are their defaults.",
+        },
+        "defaultContentType": "application/cloudevents+json",
+        "servers": {"kafka": {"host": log.brokers[0], "protocol": "kafka", "description": "[log] brokers"}},
+        "channels": {
+            "changes": _channel(
+                log.topic, "The change log: what documents should be. Keep all of it, and never compact it.", "change"
+            ),
+            "outcomes": _channel(
+                log.outcomes_topic, "What the reconciler wrote, yielded, kept, held and parked.", "outcome"
+            ),
+            "deadLetters": _channel(log.dead_letter_topic, "Records that can't be used, as they were.", "deadLetter"),
+        },
+        "operations": {
+            "receiveChanges": _operation("receive", "changes", "Fold change events into the desired state."),
+            "sendResolutions": _operation("send", "changes", "Append what operators resolve or emit."),
+            "sendOutcomes": _operation("send", "outcomes", "Publish what came of it."),
+            "sendDeadLetters": _operation("send", "deadLetters", "Keep what can't be used."),
+        },
+        "components": {
+            "messages": {
+                "change": _message("Change event", "event.schema.json"),
+                "outcome": _message("Outcome", "outcome.schema.json"),
+                "deadLetter": _dead_letter(),
+            }
+        },
+    }
+
+
+def _channel(topic: str, description: str, message: str) -> dict[str, Any]:
+    return {
+        "address": topic,
+        "description": description,
+        "messages": {message: {"$ref": f"#/components/messages/{message}"}},
+        "bindings": {
+            "kafka": {
+                "topic": topic,
+                "topicConfiguration": {"cleanup.policy": ["delete"], "retention.ms": -1},
+                "bindingVersion": "0.5.0",
+            }
+        },
+    }
+
+
+def _operation(action: str, channel: str, summary: str) -> dict[str, Any]:
+    return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "summary": summary}
+
+
+def _message(title: str, schema: str) -> dict[str, Any]:
+    return {
+        "title": title,
+        "contentType": "application/cloudevents+json",
+        "payload": {
+            "schemaFormat": "application/schema+json;version=draft-2020-12",
+            "schema": {"$ref": f"./{schema}"},
+        },
+        "bindings": _keyed("The document: the event's subject."),
+    }
+
+
+def _dead_letter() -> dict[str, Any]:
+    names = {
+        "topic": "The topic it came from.",
+        "partition": "Its partition there.",
+        "offset": "Its offset there.",
+        "stage": "Where it failed.",
+        "message": "What its producer can do about it.",
+    }
+    headers = {f"__reconciler.errors.{name}": {"type": "string", "description": text} for name, text in names.items()}
+    return {
+        "title": "Dead letter",
+        "description": "The original value, key and headers, byte for byte, and headers that say what was wrong.",
+        "contentType": "application/octet-stream",
+        "headers": {"type": "object", "required": list(headers), "properties": headers},
+        "payload": {"description": "Anything: it could not be used."},
+        "bindings": _keyed("The original key."),
+    }
+
+
+def _keyed(description: str) -> dict[str, Any]:
+    return {"kafka": {"key": {"type": "string", "description": description}, "bindingVersion": "0.5.0"}}
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def as_json(schema: dict[str, Any]) -> str:
+    """Return the text of a JSON file."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_yaml(value: Any, indent: int = 0) -> str:
+    """Return block-style YAML. Scalars are written as JSON, which YAML 1.2 reads: no plain text to be misread."""
+    lead = "  " * indent
+    match value:
+        case dict() if value:
+            lines = (f"{lead}{_name(key)}:{_after(inner, indent)}" for key, inner in value.items())
+        case list() if value:
+            lines = (f"{lead}- {as_yaml(item, indent + 1).lstrip()}" for item in value)
+        case _:
+            return f"{lead}{json.dumps(value, ensure_ascii=False)}"
+    return "\n".join(lines)
+
+
+def _name(key: str) -> str:
+    return key if key.replace(".", "").isalnum() else json.dumps(key)
+
+
+def _after(value: Any, indent: int) -> str:
+    if isinstance(value, dict | list) and value:
+        return "\n" + as_yaml(value, indent + 1)
+    return " " + as_yaml(value)
+
+
+def files() -> dict[Path, str]:
+    """Return every generated file's path and text."""
+    warning = "# Generated by schemas/generate.py; change that instead.\n"
+    return {CONFIG: as_json(config_schema()), ASYNCAPI: f"{warning}{as_yaml(asyncapi())}\n"}
+
+
+if __name__ == "__main__":
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")
+        print(f"wrote {path}")
