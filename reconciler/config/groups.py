@@ -30,7 +30,8 @@ class Log:
     brokers: tuple[str, ...] = key(("localhost:9092",), filled=True, pattern=_BROKER, says="a broker's host:port")
     """Bootstrap brokers, each host:port. The default is a broker on this machine, so that a first try needs no file."""
     topic: str = key("windchill.document.changes", pattern=_TOPIC, says=_TOPIC_SAYS)
-    """The change log. Read from its beginning at first, so keep its retention unlimited or compacted."""
+    """The change log. It is read from its beginning at first: keep all of it. Never compact it, since each event names
+    only the fields it changes."""
     outcomes_topic: str = key("windchill.document.outcomes", pattern=_TOPIC, says=_TOPIC_SAYS)
     """What the reconciler publishes; replaying it gives back what was agreed with Windchill."""
     dead_letter_topic: str = key("windchill.document.dead-letters", pattern=_TOPIC, says=_TOPIC_SAYS)

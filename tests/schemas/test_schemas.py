@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import tomllib
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +206,13 @@ def test_schema_and_decoder_agree_on_times_that_only_look_like_rfc_3339(time: st
 def test_schema_and_decoder_agree_that_a_released_event_has_no_other_members(data: Any) -> None:
     event = {**SEEDS[0], "type": decode.RELEASED, "data": data}
     assert VALIDATORS["event"].is_valid(event) == isinstance(decoded(event), Event)
+
+
+def test_schema_and_decoder_agree_on_every_assigned_character_of_a_name() -> None:
+    field = re.compile(VALIDATORS["event"].schema["$defs"]["field"]["pattern"])
+    assigned = [chr(code) for code in range(0x10000) if unicodedata.category(chr(code)) != "Cn"]
+    wrong = [char for char in assigned if char != "." and bool(field.search(f"a{char}b")) != char.isprintable()]
+    assert not wrong
 
 
 # ------------------------------------------------------------------------------------------------------------- outcomes
