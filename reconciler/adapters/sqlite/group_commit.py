@@ -1,0 +1,90 @@
+"""
+Group commit: changes that arrive while a transaction runs share the next one.
+
+Rules. Every caller gets its own result. A caller that is cancelled stops waiting, and nothing else: a change that was
+handed in is committed. Changes of one document keep their order, and never share a transaction, since one statement
+can't change a row twice.
+
+Theory. A durable commit waits for the disk, and that costs the same for one change as for hundreds. So nobody waits to
+gather company: the first change starts a transaction, and those that come meanwhile are the next group. The work is
+driven by one shielded coroutine, which ends when nothing waits; `close` waits for it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+from reconciler.adapters.sqlite.procedures import Change
+from reconciler.errors import StoreError
+
+GROUP_MAX = 256  # bounds the memory and the time of one transaction
+
+
+class GroupCommit:
+    """Collects changes and commits them in groups through `commit`, which is all or nothing."""
+
+    def __init__(self, commit: Callable[[Sequence[Change]], Awaitable[None]]) -> None:
+        self._commit = commit
+        self._waiting: deque[tuple[Change, asyncio.Future[None]]] = deque()
+        self._under_way: asyncio.Future[None] | None = None
+
+    async def add(self, change: Change) -> None:
+        """Commit a change; return when it is durable."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((change, future))
+        if self._under_way is None:
+            # `shield` runs the coroutine on its own: no caller owns it, so no caller's cancellation ends it.
+            self._under_way = asyncio.shield(self._drain())
+        await future
+
+    async def close(self) -> None:
+        """Wait until everything handed in is committed."""
+        while self._under_way is not None:
+            await asyncio.wait([self._under_way])
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting:
+                await self._run(self._next_group())
+        except BaseException as error:  # a fault of ours, or the event loop's end: let nobody wait for ever
+            while self._waiting:
+                _fail(self._waiting.popleft()[1], error)
+            raise
+        finally:
+            self._under_way = None  # here and not in a callback: between the two a change could be queued for nobody
+
+    def _next_group(self) -> list[tuple[Change, asyncio.Future[None]]]:
+        """Take the oldest changes, up to the first of a document that is already among them."""
+        group: list[tuple[Change, asyncio.Future[None]]] = []
+        keys: set[str] = set()
+        while self._waiting and len(group) < GROUP_MAX and self._waiting[0][0].key not in keys:
+            keys.add(self._waiting[0][0].key)
+            group.append(self._waiting.popleft())
+        return group
+
+    async def _run(self, group: list[tuple[Change, asyncio.Future[None]]]) -> None:
+        try:
+            await self._commit([change for change, _ in group])
+        except StoreError as error:
+            if len(group) > 1:  # one change's fault must not be its neighbours'
+                for one in group:
+                    await self._run([one])
+            else:
+                _fail(group[0][1], error)
+        except BaseException as error:
+            for _, future in group:
+                _fail(future, error)
+            raise
+        else:
+            for _, future in group:
+                if not future.done():
+                    future.set_result(None)
+
+
+def _fail(future: "asyncio.Future[None]", error: BaseException) -> None:
+    if future.done():
+        return
+    if isinstance(error, asyncio.CancelledError):
+        future.cancel()
+    else:
+        future.set_exception(error)

@@ -1,0 +1,281 @@
+# ruff: noqa: S608 - the SQL is put together from our own names and constants; what comes from outside is a parameter
+"""
+The transactions that fold and settle, each as one SQL statement.
+
+Rules. A transaction of this store is exactly one statement, so it is atomic without BEGIN and COMMIT: there is no
+moment at which a cancelled task or a dead process could leave half of one.
+
+Theory. SQLite has no stored procedures, but an INSTEAD OF trigger on a temporary view is one: inserting a row into the
+view runs the trigger's statements with that row's columns as parameters, and the whole, commit included, is a single
+call, for which the interpreter lock is given away once. The parameters are packed tables (see `packing`). The triggers
+are temporary, made anew on each connection, so that they always belong to the program that uses them.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import attrs
+
+from reconciler.adapters.sqlite.packing import Packer, Row, unpack
+from reconciler.adapters.sqlite.queries import Query
+from reconciler.model import codec
+from reconciler.model.base import NO_BASE
+from reconciler.model.desired import NOTHING_DESIRED
+from reconciler.model.document import NO_AGREEMENT, Agreement, Lane, Status
+from reconciler.model.settlement import Settlement
+from reconciler.ports import FoldBatch
+
+
+class Procedure(NamedTuple):
+    """A transaction: its name as an operation, the view that starts it, its parameters and its statements."""
+
+    operation: str
+    view: str
+    parameters: tuple[str, ...]
+    statements: tuple[str, ...]
+
+    @property
+    def definition(self) -> str:
+        """The view and its trigger."""
+        columns = ", ".join(f"NULL AS {name}" for name in self.parameters)
+        body = "".join(f"{statement};\n" for statement in self.statements)
+        return (
+            f"CREATE TEMP VIEW {self.view} AS SELECT {columns};\n"
+            f"CREATE TEMP TRIGGER run_{self.view} INSTEAD OF INSERT ON {self.view} BEGIN\n{body}END;\n"
+        )
+
+    @property
+    def call(self) -> Query:
+        """The statement that runs it."""
+        places = ", ".join("?" * len(self.parameters))
+        return Query(self.operation, f"INSERT INTO {self.view} VALUES ({places})")
+
+
+def _rows(table: str, *columns: str) -> str:
+    return unpack(f"NEW.{table}", *columns, packed="NEW.packed")
+
+
+# ---------------------------------------------------------------------------------------------------------------- fold
+
+# A contended or locked document that is still cooling down: events must not shorten that.
+_COOLING = "status IN ('contended', 'locked') AND due_us > excluded.due_us"
+
+FOLD = Procedure(
+    "fold",
+    "fold_batch",
+    ("documents", "positions", "letters", "replayed", "packed", "at_us"),
+    (
+        # `WHERE true` parts the SELECT from ON CONFLICT for the parser. A row that is still pending keeps its
+        # earlier due time, else a document with an event every second would always be the youngest of its lane.
+        f"""INSERT INTO document (key, revision, status, reason, lane, due_us, pending_since_us, conflicts, attempts,
+                                  desired)
+            SELECT key, 1, 'pending', '', lane, NEW.at_us, NEW.at_us, 0, 0, desired
+            FROM {_rows("documents", "key text", "desired blob", "lane int")} WHERE true
+            ON CONFLICT (key) DO UPDATE SET
+                desired = excluded.desired,
+                revision = revision + 1,
+                status = CASE WHEN {_COOLING} THEN status ELSE 'pending' END,
+                reason = CASE WHEN {_COOLING} THEN reason ELSE '' END,
+                lane = CASE WHEN status = 'pending' OR ({_COOLING}) THEN min(lane, excluded.lane)
+                            ELSE excluded.lane END,
+                due_us = CASE WHEN {_COOLING} THEN due_us
+                              WHEN status = 'pending' AND due_us < excluded.due_us THEN due_us
+                              ELSE excluded.due_us END,
+                pending_since_us = coalesce(pending_since_us, excluded.pending_since_us)
+            WHERE excluded.desired IS NOT document.desired""",
+        f"""INSERT INTO position (topic, partition, next_offset)
+            SELECT topic, partition, next_offset
+            FROM {_rows("positions", "topic text", "partition int", "next_offset int")} WHERE true
+            ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset""",
+        # Before the letters themselves: afterwards none would be new.
+        f"""INSERT INTO outbox (message)
+            SELECT letters.message
+            FROM {_rows("letters", "id text", "status text", "letter blob", "message blob")} AS letters
+            WHERE NOT EXISTS (SELECT 1 FROM dead_letter WHERE dead_letter.id = letters.id)""",
+        f"""INSERT INTO dead_letter (id, status, letter)
+            SELECT id, status, letter
+            FROM {_rows("letters", "id text", "status text", "letter blob", "message blob")} WHERE true
+            ON CONFLICT (id) DO NOTHING""",
+        f"""UPDATE dead_letter SET status = 'replayed'
+            WHERE id IN {_rows("replayed", "id text")}""",
+    ),
+)
+
+
+def fold(batch: FoldBatch) -> tuple[object, ...]:
+    """Return the parameters of `FOLD`. Pure, and most of a fold's time: it may run on any thread."""
+    packer = Packer()
+    encode, lane, urgent = codec.encode, int(batch.lane), batch.urgent
+    # In key order, neighbours in the batch are neighbours in the trees: a third less work on a large table.
+    documents: Iterable[Row] = (
+        (key, encode(desired), int(Lane.OPERATOR) if key in urgent else lane)
+        for key, desired in sorted(batch.rows.items(), key=_key)
+    )
+    letters = {letter.id: (letter, message) for letter, message in reversed(batch.dead_letters)}
+    return (
+        packer.table(documents),
+        packer.table((place.topic, place.partition, offset) for place, offset in batch.positions.items()),
+        packer.table(
+            (letter_id, letter.status, encode(letter), encode(message))
+            for letter_id, (letter, message) in reversed(letters.items())
+        ),
+        packer.table((letter_id,) for letter_id in batch.replayed),
+        packer.packed(),
+        batch.at_us,
+    )
+
+
+def _key(item: tuple[str, object]) -> str:
+    return item[0]
+
+
+# -------------------------------------------------------------------------------------------------------------- ledger
+
+COMMIT = Procedure(
+    "settle",
+    "ledger_group",
+    ("intents", "settlements", "audits", "outcomes", "closed", "opened", "contention", "packed"),
+    (
+        # A settlement that found no row would vanish, and with it what we know of the document.
+        f"""SELECT RAISE(ABORT, 'the store has no such document')
+            FROM (SELECT key FROM {_rows("intents", "key text", "agreement blob")}
+                  UNION ALL SELECT key FROM {_rows("settlements", "key text")}) AS change
+            WHERE NOT EXISTS (SELECT 1 FROM document WHERE document.key = change.key)""",
+        # Apart from the settlements, because an indexed column named in SET rewrites its index even if nothing changes.
+        f"""UPDATE document SET agreement = change.agreement
+            FROM {_rows("intents", "key text", "agreement blob")} AS change
+            WHERE document.key = change.key""",
+        # Only a settlement of the present revision says where the document stands; else the fold has already said so.
+        f"""UPDATE document SET
+                agreement = change.agreement,
+                conflicts = document.conflicts + change.conflicts,
+                attempts = document.attempts + change.attempts,
+                status = iif(document.revision = change.revision, change.status, document.status),
+                reason = iif(document.revision = change.revision, change.reason, document.reason),
+                lane = iif(document.revision = change.revision, change.lane, document.lane),
+                due_us = iif(document.revision = change.revision, change.due_us, document.due_us),
+                pending_since_us = iif(document.revision = change.revision AND change.status IN ('synced', 'held'),
+                                       NULL, coalesce(document.pending_since_us, change.at_us))
+            FROM {
+            _rows(
+                "settlements",
+                "key text",
+                "agreement blob",
+                "revision int",
+                "status text",
+                "reason text",
+                "lane int",
+                "due_us int",
+                "at_us int",
+                "conflicts int",
+                "attempts int",
+            )
+        } AS change
+            WHERE document.key = change.key""",
+        f"""INSERT INTO audit (document, at_us, record)
+            SELECT document, at_us, record
+            FROM {_rows("audits", "document text", "at_us int", "record blob")}""",
+        f"""INSERT INTO outbox (message)
+            SELECT message FROM {_rows("outcomes", "message blob")}""",
+        f"""UPDATE conflict SET closed_at_us = change.at_us
+            FROM {_rows("closed", "id text", "at_us int")} AS change
+            WHERE conflict.id = change.id AND conflict.closed_at_us IS NULL""",
+        # A clash that is still open was opened when it was first found; one that comes back opens anew.
+        f"""INSERT INTO conflict (id, document, opened_at_us, closed_at_us, conflict)
+            SELECT id, document, opened_at_us, NULL, conflict
+            FROM {_rows("opened", "id text", "document text", "opened_at_us int", "conflict blob")} WHERE true
+            ON CONFLICT (id) DO UPDATE SET document = excluded.document, opened_at_us = excluded.opened_at_us,
+                closed_at_us = NULL, conflict = excluded.conflict
+            WHERE conflict.closed_at_us IS NOT NULL""",
+        f"""INSERT INTO contention (field, conflicts, attempts)
+            SELECT field, conflicts, attempts
+            FROM {_rows("contention", "field text", "conflicts int", "attempts int")} WHERE true
+            ON CONFLICT (field) DO UPDATE SET conflicts = conflicts + excluded.conflicts,
+                attempts = attempts + excluded.attempts""",
+    ),
+)
+
+
+@attrs.frozen
+class Change:
+    """One intent or one settlement, as rows of the tables of `COMMIT`."""
+
+    key: str
+    intents: tuple[Row, ...] = ()
+    settlements: tuple[Row, ...] = ()
+    audits: tuple[Row, ...] = ()
+    outcomes: tuple[Row, ...] = ()
+    closed: tuple[Row, ...] = ()
+    opened: tuple[Row, ...] = ()
+    contention: tuple[Row, ...] = ()
+
+
+def intent(key: str, agreement: Agreement) -> Change:
+    """Return an intent as rows."""
+    return Change(key, intents=((key, codec.encode(agreement)),))
+
+
+def settlement(end: Settlement) -> Change:
+    """Return a settlement as rows. What can't be encoded fails here, before it could fail its neighbours."""
+    encode = codec.encode
+    row: Row = (
+        *(end.key, encode(end.agreement), end.revision, end.status.value, end.reason, int(end.lane), end.due_us),
+        *(end.at_us, end.conflicts, end.attempts),
+    )
+    return Change(
+        end.key,
+        settlements=(row,),
+        audits=tuple((record.document, record.at_us, encode(record)) for record in end.audit),
+        outcomes=tuple((encode(message),) for message in end.outcomes),
+        closed=tuple((conflict_id, end.at_us) for conflict_id in end.closed),
+        opened=tuple((one.id, end.key, one.opened_at_us, encode(one)) for one in end.opened),
+        contention=tuple((spot.field, spot.conflicts, spot.attempts) for spot in end.contention),
+    )
+
+
+def commit(changes: Iterable[Change]) -> tuple[object, ...]:
+    """Return the parameters of `COMMIT` for a group of changes with different keys."""
+    group = tuple(changes)
+    packer = Packer()
+    return (
+        packer.table(row for change in group for row in change.intents),
+        packer.table(row for change in group for row in change.settlements),
+        packer.table(row for change in group for row in change.audits),
+        packer.table(row for change in group for row in change.outcomes),
+        packer.table(row for change in group for row in change.closed),
+        packer.table(row for change in group for row in change.opened),
+        packer.table(row for change in group for row in change.contention),
+        packer.packed(),
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- rebase
+
+REBASE = Procedure(
+    "rebase",
+    "rebase_batch",
+    ("agreements", "packed"),
+    (
+        # A document known only from the outcome log gets a row of revision 0, which counts as never folded.
+        f"""INSERT INTO document (key, revision, status, reason, lane, conflicts, attempts, desired, agreement)
+            SELECT key, 0, '{Status.SYNCED}', '', {int(Lane.RESYNC)}, 0, 0,
+                   CAST('{codec.encode(NOTHING_DESIRED).decode()}' AS BLOB), agreement
+            FROM {_rows("agreements", "key text", "agreement blob")} WHERE true
+            ON CONFLICT (key) DO UPDATE SET agreement = excluded.agreement
+            WHERE document.agreement IS NULL""",
+    ),
+)
+
+
+def rebase(agreements: Iterable[tuple[str, Agreement]]) -> tuple[object, ...]:
+    """Return the parameters of `REBASE`."""
+    packer = Packer()
+    table = packer.table((key, codec.encode(agreement)) for key, agreement in agreements)
+    return table, packer.packed()
+
+
+PROCEDURES = (FOLD, COMMIT, REBASE)
+
+# `{}` in place of a NULL agreement is read as this; the reading side relies on it.
+assert codec.decode_agreement(b"{}") == NO_AGREEMENT
+assert NO_AGREEMENT.base == NO_BASE

@@ -1,0 +1,168 @@
+# ruff: noqa: S608 - the SQL is put together from our own names and constants; what comes from outside is a parameter
+"""
+What is read, and the small writes: every SQL statement that is not a procedure, by name.
+
+Rules. No statement of the hot path scans `document` (`tests/adapters/test_sqlite.py` asks SQLite for its plans).
+Every query that returns several rows returns them as one, the rows being lines of JSON: fetching rows one by one would
+win the interpreter lock anew for each (see `packing`). The codec decodes a line straight into the types it stands for.
+"""
+
+from typing import NamedTuple
+
+from reconciler.adapters.sqlite.packing import unpack
+from reconciler.model.document import Lane
+
+
+class Query(NamedTuple):
+    """A statement and what it does, for error messages: "can't <operation> …"."""
+
+    operation: str
+    sql: str
+
+
+def _lines(operation: str, line: str, source: str) -> Query:
+    """Return a query for lines; `source` is a SELECT whose order is kept, as SQLite does for an ordered subquery."""
+    return Query(operation, f"SELECT CAST(group_concat({line}, char(10)) AS BLOB) FROM ({source})")
+
+
+_KEYS = unpack("?1", "wanted text", packed="?2")
+
+# A whole document: scalars as one array, then the two blobs, which are JSON already.
+_DOCUMENT = """
+    '[' || json_array(key, revision, status, reason, lane, due_us, pending_since_us, conflicts, attempts)
+    || ',' || desired || ',' || coalesce(agreement, '{}') || ']'
+"""
+
+# ---------------------------------------------------------------------------------------------------------- projection
+
+POSITIONS = _lines("read positions", "json_array(topic, partition, next_offset)", "SELECT * FROM position")
+
+# CROSS JOIN fixes the order of the loops: from the keys asked for to their rows, never over the table.
+DESIRED = _lines(
+    "read desired state",
+    "'[' || json_quote(key) || ',' || desired || ']'",
+    f"SELECT key, desired FROM {_KEYS} CROSS JOIN document ON document.key = wanted WHERE revision > 0",
+)
+
+EXPORT = _lines(
+    "export the projection",
+    "'[' || json_quote(key) || ',' || desired || ']'",
+    "SELECT key, desired FROM document WHERE key > ?1 AND revision > 0 ORDER BY key LIMIT ?2",
+)
+
+# -------------------------------------------------------------------------------------------------------------- ledger
+
+# One search a lane: a single search over (lane, due_us) would read every document that is due later.
+DUE = _lines(
+    "list what is due",
+    "json_object('key', key, 'lane', lane, 'due_us', due_us)",
+    " UNION ALL ".join(
+        f"SELECT * FROM (SELECT key, lane, due_us FROM document WHERE lane = {int(lane)} AND due_us <= ?1"
+        " ORDER BY due_us, key LIMIT ?2)"
+        for lane in Lane
+    )
+    + " LIMIT ?2",
+)
+
+NEXT_DUE = _lines(
+    "find the next due time",
+    "due_us",
+    "SELECT min(due_us) AS due_us FROM ("
+    + " UNION ALL ".join(
+        f"SELECT min(due_us) AS due_us FROM document WHERE lane = {int(lane)} AND due_us IS NOT NULL" for lane in Lane
+    )
+    + ")",
+)
+
+DOCUMENTS = _lines(
+    "read documents",
+    _DOCUMENT,
+    f"SELECT document.* FROM {_KEYS} CROSS JOIN document ON document.key = wanted",
+)
+
+HASTEN = Query(
+    "make documents due",
+    f"UPDATE document SET lane = ?3, due_us = ?4 WHERE key IN {_KEYS}",
+)
+
+KEEP_POLICY = Query("keep a policy", "INSERT INTO policy (digest, policy) VALUES (?, ?) ON CONFLICT DO NOTHING")
+
+# -------------------------------------------------------------------------------------------------------------- outbox
+
+WAITING = _lines(
+    "list what waits to be published",
+    "'{\"number\":' || number || ',\"record\":' || message || '}'",
+    "SELECT number, message FROM outbox ORDER BY number LIMIT ?1",
+)
+
+PUBLISHED = Query("forget published messages", "DELETE FROM outbox WHERE number IN (SELECT value FROM json_each(?1))")
+
+# --------------------------------------------------------------------------------------------------------------- views
+
+# The last line, under "", is the number of all documents: what is missing from it is synced.
+COUNTS = _lines(
+    "count documents",
+    "json_array(status, documents)",
+    "SELECT status, count(*) AS documents FROM document WHERE status <> 'synced' GROUP BY status"
+    " UNION ALL SELECT '', coalesce(max(rowid), 0) FROM document",
+)
+
+LIST_ALL = _lines("list documents", _DOCUMENT, "SELECT * FROM document WHERE key > ?1 ORDER BY key LIMIT ?2")
+LIST_SYNCED = _lines(
+    "list documents",
+    _DOCUMENT,
+    "SELECT * FROM document WHERE key > ?1 AND status = 'synced' ORDER BY key LIMIT ?2",
+)
+# `<> 'synced'` is what lets SQLite use the partial index.
+LIST_UNSETTLED = _lines(
+    "list documents",
+    _DOCUMENT,
+    "SELECT * FROM document WHERE status = ?3 AND status <> 'synced' AND key > ?1 ORDER BY key LIMIT ?2",
+)
+
+OLDEST_PENDING = _lines(
+    "find the longest pending document",
+    "since_us",
+    "SELECT min(pending_since_us) AS since_us FROM document WHERE pending_since_us IS NOT NULL",
+)
+
+_CONFLICT = "'[' || json_array(document, closed_at_us) || ',' || conflict || ']'"
+OPEN_CONFLICTS = _lines(
+    "list conflicts",
+    _CONFLICT,
+    "SELECT * FROM conflict WHERE closed_at_us IS NULL ORDER BY opened_at_us, id LIMIT ?1",
+)
+ALL_CONFLICTS = _lines("list conflicts", _CONFLICT, "SELECT * FROM conflict ORDER BY opened_at_us, id LIMIT ?1")
+
+_LETTER = "'[' || json_quote(status) || ',' || letter || ']'"
+ALL_LETTERS = _lines("list dead letters", _LETTER, "SELECT * FROM dead_letter ORDER BY number LIMIT ?1")
+LETTERS = _lines("list dead letters", _LETTER, "SELECT * FROM dead_letter WHERE status = ?2 ORDER BY number LIMIT ?1")
+
+MARK_LETTER = Query("mark a dead letter", "UPDATE dead_letter SET status = ?2 WHERE id = ?1")
+
+_AUDIT = "'[' || id || ',' || record || ']'"
+_AUDIT_ORDER = "ORDER BY at_us DESC, id DESC LIMIT ?3"
+AUDIT = _lines(
+    "read the audit trail",
+    _AUDIT,
+    f"SELECT id, record FROM audit WHERE at_us >= ?1 AND at_us < ?2 {_AUDIT_ORDER}",
+)
+AUDIT_OF_DOCUMENT = _lines(
+    "read the audit trail",
+    _AUDIT,
+    f"SELECT id, record FROM audit WHERE document = ?4 AND at_us >= ?1 AND at_us < ?2 {_AUDIT_ORDER}",
+)
+
+POLICY = _lines("read a policy", "policy", "SELECT policy FROM policy WHERE digest = ?1")
+
+HOTSPOTS = _lines(
+    "list hot spots",
+    "json_object('kind', kind, 'name', name, 'conflicts', conflicts, 'attempts', attempts)",
+    "SELECT * FROM (SELECT 'document' AS kind, key AS name, conflicts, attempts FROM document WHERE conflicts > 0"
+    " ORDER BY conflicts DESC, key LIMIT ?1)"
+    " UNION ALL SELECT 'field', field, conflicts, attempts FROM contention WHERE conflicts > 0"
+    " ORDER BY conflicts DESC, kind, name LIMIT ?1",
+)
+
+# PASSIVE waits for nobody: what readers still need stays in the write-ahead log until the next time.
+CHECKPOINT = Query("move the write-ahead log into the database", "PRAGMA wal_checkpoint(PASSIVE)")

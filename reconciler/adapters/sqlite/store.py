@@ -1,0 +1,254 @@
+"""The store over SQLite: each method of the port is one statement, or one change of a group commit."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import attrs
+import msgspec
+
+from reconciler.adapters.sqlite import procedures, queries
+from reconciler.adapters.sqlite.database import Database, off_loop
+from reconciler.adapters.sqlite.group_commit import GroupCommit
+from reconciler.adapters.sqlite.opening import path_of
+from reconciler.adapters.sqlite.packing import Packer
+from reconciler.adapters.sqlite.procedures import Change
+from reconciler.model import codec
+from reconciler.model.audit import AuditRecord
+from reconciler.model.desired import Desired
+from reconciler.model.document import Agreement, Conflict, Document, Due, Lane, Status
+from reconciler.model.event import DeadLetter
+from reconciler.model.policy import Policy
+from reconciler.model.settlement import Settlement
+from reconciler.model.stamp import Partition
+from reconciler.ports import ConflictRow, FoldBatch, HotSpot, OutboxMessage
+
+__all__ = ["SqliteStore", "open_store", "path_of"]
+
+_EVER_US = 2**63 - 1  # SQLite's greatest integer: no time is later
+_READ_KEYS_MAX = 10_000  # keys a statement: one answer of tens of megabytes at most
+_EXPORT_ROWS = 500
+
+
+class _Columns(NamedTuple):
+    """The scalars of a document, in the order of `queries.DOCUMENTS`."""
+
+    key: str
+    revision: int
+    status: Status
+    reason: str
+    lane: Lane
+    due_us: int | None
+    pending_since_us: int | None
+    conflicts: int
+    attempts: int
+
+
+# The shapes of the lines that `queries` gives.
+_document_line = msgspec.json.Decoder(tuple[_Columns, Desired, Agreement])
+_desired_line = msgspec.json.Decoder(tuple[str, Desired])
+_position_line = msgspec.json.Decoder(tuple[str, int, int])
+_due_line = msgspec.json.Decoder(Due)
+_count_line = msgspec.json.Decoder(tuple[str, int])
+_number_line = msgspec.json.Decoder(int)
+_message_line = msgspec.json.Decoder(OutboxMessage)
+_conflict_line = msgspec.json.Decoder(tuple[tuple[str, int | None], Conflict])
+_letter_line = msgspec.json.Decoder(tuple[str, DeadLetter])
+_audit_line = msgspec.json.Decoder(tuple[int, AuditRecord])
+_hotspot_line = msgspec.json.Decoder(HotSpot)
+
+
+async def open_store(path: Path | str, *, owner: bool) -> "SqliteStore":
+    """Open a store; the owner makes the file when there is none, and is refused while there is another owner."""
+    return SqliteStore(await Database.open(Path(path), owner=owner))
+
+
+class SqliteStore:
+    """`ports.Store` over one connection."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._group = GroupCommit(self._commit)
+
+    # ------------------------------------------------------------------------------------------------------ projection
+
+    async def positions(self) -> Mapping[Partition, int]:
+        """See `ports.Projection`."""
+        lines = map(_position_line.decode, await self._database.read(queries.POSITIONS))
+        return {Partition(topic, partition): offset for topic, partition, offset in lines}
+
+    async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
+        """See `ports.Projection`."""
+        found: dict[str, Desired] = {}
+        for parameters in _packed_keys(keys):
+            lines = await self._database.read(queries.DESIRED, *parameters)
+            found.update(await off_loop(partial(_desired_rows, lines)))
+        return found
+
+    async def fold(self, batch: FoldBatch) -> None:
+        """See `ports.Projection`."""
+        parameters = await off_loop(partial(procedures.fold, batch))
+        await self._database.write(procedures.FOLD.call, *parameters)
+
+    # ---------------------------------------------------------------------------------------------------------- ledger
+
+    async def due(self, now_us: int, limit: int) -> list[Due]:
+        """See `ports.Ledger`."""
+        return list(map(_due_line.decode, await self._database.read(queries.DUE, now_us, limit)))
+
+    async def next_due_us(self) -> int | None:
+        """See `ports.Ledger`."""
+        return await self._number(queries.NEXT_DUE)
+
+    async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
+        """See `ports.Ledger`."""
+        found: dict[str, Document] = {}
+        for parameters in _packed_keys(keys):
+            lines = await self._database.read(queries.DOCUMENTS, *parameters)
+            found.update((document.key, document) for document in map(_document, lines))
+        return found
+
+    async def intend(self, key: str, agreement: Agreement) -> None:
+        """See `ports.Ledger`."""
+        await self._group.add(procedures.intent(key, agreement))
+
+    async def settle(self, settlement: Settlement) -> None:
+        """See `ports.Ledger`."""
+        await self._group.add(procedures.settlement(settlement))
+
+    async def hasten(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
+        """See `ports.Ledger`."""
+        hastened = 0
+        for parameters in _packed_keys(keys):
+            hastened += await self._database.write_by_hand(queries.HASTEN, *parameters, int(lane), at_us)
+        return hastened
+
+    async def keep_policy(self, digest: str, policy: Policy) -> None:
+        """See `ports.Ledger`."""
+        await self._database.write(queries.KEEP_POLICY, digest, codec.encode(policy))
+
+    async def rebase(self, agreements: Mapping[str, Agreement]) -> None:
+        """See `ports.Ledger`."""
+        parameters = await off_loop(partial(procedures.rebase, sorted(agreements.items(), key=_first)))
+        await self._database.write(procedures.REBASE.call, *parameters)
+
+    async def _commit(self, changes: Sequence[Change]) -> None:
+        await self._database.write(procedures.COMMIT.call, *procedures.commit(changes))
+
+    # ---------------------------------------------------------------------------------------------------------- outbox
+
+    async def waiting(self, limit: int) -> list[OutboxMessage]:
+        """See `ports.Outbox`."""
+        return list(map(_message, await self._database.read(queries.WAITING, limit)))
+
+    async def published(self, numbers: Sequence[int]) -> None:
+        """See `ports.Outbox`."""
+        await self._database.write(queries.PUBLISHED, codec.encode(list(numbers)).decode())
+
+    # ----------------------------------------------------------------------------------------------------------- views
+
+    async def counts(self) -> Mapping[Status, int]:
+        """See `ports.Views`."""
+        lines = dict(map(_count_line.decode, await self._database.read(queries.COUNTS)))
+        documents = lines.pop("")
+        counts = {status: lines.get(status, 0) for status in Status}
+        return counts | {Status.SYNCED: documents - sum(lines.values())}
+
+    async def list_documents(self, status: Status | None, after: str, limit: int) -> list[Document]:
+        """See `ports.Views`."""
+        match status:
+            case None:
+                lines = await self._database.read(queries.LIST_ALL, after, limit)
+            case Status.SYNCED:
+                lines = await self._database.read(queries.LIST_SYNCED, after, limit)
+            case _:
+                lines = await self._database.read(queries.LIST_UNSETTLED, after, limit, status.value)
+        return list(map(_document, lines))
+
+    async def oldest_pending_us(self) -> int | None:
+        """See `ports.Views`."""
+        return await self._number(queries.OLDEST_PENDING)
+
+    async def conflicts(self, *, closed: bool = False, limit: int = 1000) -> list[ConflictRow]:
+        """See `ports.Views`."""
+        lines = await self._database.read(queries.ALL_CONFLICTS if closed else queries.OPEN_CONFLICTS, limit)
+        rows = map(_conflict_line.decode, lines)
+        return [ConflictRow(document, conflict, closed_at_us) for (document, closed_at_us), conflict in rows]
+
+    async def dead_letters(self, status: str | None = "open", limit: int = 1000) -> list[DeadLetter]:
+        """See `ports.Views`."""
+        if status is None:
+            lines = await self._database.read(queries.ALL_LETTERS, limit)
+        else:
+            lines = await self._database.read(queries.LETTERS, limit, status)
+        return [attrs.evolve(letter, status=now) for now, letter in map(_letter_line.decode, lines)]
+
+    async def mark_dead_letter(self, letter_id: str, status: str) -> bool:
+        """See `ports.Views`."""
+        return await self._database.write_by_hand(queries.MARK_LETTER, letter_id, status) > 0
+
+    async def audit(
+        self, document: str | None = None, since_us: int = 0, until_us: int | None = None, limit: int = 1000
+    ) -> list[AuditRecord]:
+        """See `ports.Views`. `since_us` is included, `until_us` is not."""
+        span = (since_us, _EVER_US if until_us is None else until_us, limit)
+        if document is None:
+            lines = await self._database.read(queries.AUDIT, *span)
+        else:
+            lines = await self._database.read(queries.AUDIT_OF_DOCUMENT, *span, document)
+        return [attrs.evolve(record, id=number) for number, record in map(_audit_line.decode, lines)]
+
+    async def policy(self, digest: str) -> Policy | None:
+        """See `ports.Views`."""
+        lines = await self._database.read(queries.POLICY, digest)
+        return codec.decode_policy(lines[0]) if lines else None
+
+    async def hotspots(self, limit: int = 50) -> list[HotSpot]:
+        """See `ports.Views`."""
+        return list(map(_hotspot_line.decode, await self._database.read(queries.HOTSPOTS, limit)))
+
+    async def export_projection(self) -> AsyncIterator[tuple[str, Desired]]:
+        """See `ports.Views`. Reads page by page: rows that change meanwhile are exported as they are when reached."""
+        after = ""
+        while lines := await self._database.read(queries.EXPORT, after, _EXPORT_ROWS):
+            for key, desired in map(_desired_line.decode, lines):
+                yield key, desired
+                after = key
+
+    async def close(self) -> None:
+        """Finish what is under way and close."""
+        await self._group.close()
+        await self._database.close()
+
+    async def _number(self, query: queries.Query) -> int | None:
+        lines = await self._database.read(query)
+        return _number_line.decode(lines[0]) if lines else None
+
+
+def _packed_keys(keys: Iterable[str]) -> Iterable[tuple[str, bytes]]:
+    """Yield the parameters of statements about many keys, in key order: neighbours share pages."""
+    wanted = sorted(set(keys))
+    for start in range(0, len(wanted), _READ_KEYS_MAX):
+        packer = Packer()
+        table = packer.table((key,) for key in wanted[start : start + _READ_KEYS_MAX])
+        yield table, packer.packed()
+
+
+def _document(line: bytes) -> Document:
+    columns, desired, agreement = _document_line.decode(line)
+    return Document(**columns._asdict(), desired=desired, agreement=agreement)
+
+
+def _message(line: bytes) -> OutboxMessage:
+    message = _message_line.decode(line)
+    record = message.record._replace(headers=tuple(message.record.headers))  # any sequence is decoded as a list
+    return OutboxMessage(message.number, record)
+
+
+def _desired_rows(lines: list[bytes]) -> dict[str, Desired]:
+    return dict(map(_desired_line.decode, lines))
+
+
+def _first(item: tuple[str, object]) -> str:
+    return item[0]

@@ -1,0 +1,719 @@
+"""What every store promises (`reconciler/ports.py`), sentence by sentence, on every store there is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import attrs
+import pytest
+
+from reconciler.adapters import sqlite
+from reconciler.errors import StoreError
+from reconciler.model import codec
+from reconciler.model.audit import AuditRecord
+from reconciler.model.base import NO_BASE, Agreed, Base
+from reconciler.model.desired import NOTHING_DESIRED, Desired, Element, Field, Register
+from reconciler.model.document import NO_AGREEMENT, Agreement, Conflict, Document, Due, Intent, Lane, Status
+from reconciler.model.event import DeadLetter, Outgoing
+from reconciler.model.policy import Policy, Rule, Strategy
+from reconciler.model.settlement import Contention, Settlement
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.stamp import Partition, Place, Stamp
+from reconciler.ports import ConflictRow, FoldBatch, HotSpot, OutboxMessage
+from tests.fakes.memory_store import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from reconciler.ports import Store
+
+P0, P1 = Partition("changes", 0), Partition("changes", 1)
+COOLING = [Status.CONTENDED, Status.LOCKED]
+OTHERS = [status for status in Status if status not in COOLING and status is not Status.PENDING]
+HOSTILE = [
+    "it's",
+    'say "hi"',
+    "emoji 🧾",
+    "nul \0 inside",
+    "\0",
+    "back\\slash",
+    "line\nbreak\r\t",
+    "%_*?[]",
+    "'; DROP TABLE document; --",
+    "\u2028\ufeff\u202e",
+    "e\u0301",
+    "\u00e9",
+    "[1,2]",
+    "42",
+    "x" * 512,
+    "🧾" * 512,
+    "\U0010ffff",
+]
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    opened: Store
+    opened = MemoryStore() if request.param == "memory" else await sqlite.open_store(tmp_path / "s.db", owner=True)
+    yield opened
+    await opened.close()
+
+
+# ------------------------------------------------------------------------------------------------------------ material
+
+
+def stamp(number: int = 1) -> Stamp:
+    return Stamp("", "2026-11-22T10:00:00.000001Z", "7", "changes", 0, number, "//erp/prod", f"e{number}")
+
+
+def wish(value: object = "RELEASED", number: int = 1) -> Desired:
+    return Desired({"status": Field(Register(stamp(number), value))})
+
+
+def batch(
+    *keys: str, rows: dict[str, Desired] | None = None, at_us: int = 1000, lane: Lane = Lane.EVENT, **rest: object
+) -> FoldBatch:
+    settings: dict[str, object] = {"positions": {}, "dead_letters": ()} | rest
+    return FoldBatch(rows=rows or {key: wish() for key in keys}, lane=lane, at_us=at_us, **settings)
+
+
+AGREEMENT = Agreement(Base({"status": Agreed("INWORK", stamp())}), failures=2)
+
+
+def settlement(key: str = "d", revision: int = 1, **rest: object) -> Settlement:
+    settings: dict[str, object] = {
+        "agreement": AGREEMENT,
+        "status": Status.SYNCED,
+        "reason": "all agreed",
+        "lane": Lane.RESYNC,
+        "due_us": 9000,
+        "at_us": 2000,
+    } | rest
+    return Settlement(key=key, revision=revision, **settings)
+
+
+def letter(offset: int = 7, topic: str = "changes") -> tuple[DeadLetter, Outgoing]:
+    refused = DeadLetter(
+        Place(topic, 0, offset), 5, b"k\0\xff", b"\xffnot json\0", (("h", b"\xfe"),), "decode", "not JSON", 77
+    )
+    return refused, Outgoing("dead", refused.key, refused.value, (("why", b"not JSON\0"),))
+
+
+def record(document: str = "d", at_us: int = 2000, **rest: object) -> AuditRecord:
+    settings: dict[str, object] = {"result": "written", "message": ""} | rest
+    snapshot, patch = Snapshot(document, {"status": "INWORK"}, Token('W/"1"')), {"status": "RELEASED"}
+    return AuditRecord(
+        *(document, at_us, "event", 1, wish(), NO_BASE, snapshot, "p1", (), patch),
+        status=200,
+        token_after=Token('W/"2"'),
+        **settings,
+    )
+
+
+def conflict(conflict_id: str = "c1", field: str = "owner", opened_at_us: int = 2000) -> Conflict:
+    return Conflict(conflict_id, field, "both moved", "a", True, "b", "c", stamp(), opened_at_us)
+
+
+async def row(store: Store, key: str = "d") -> Document:
+    return (await store.documents([key]))[key]
+
+
+async def placed(store: Store, status: Status, due_us: int | None = 5000, lane: Lane = Lane.RETRY) -> None:
+    """Fold document "d" and put it where a test wants it."""
+    await store.fold(batch("d"))
+    await store.settle(settlement(status=status, due_us=due_us, lane=lane))
+
+
+# --------------------------------------------------------------------------------------------------------------- folds
+
+
+async def test_a_new_store_holds_nothing(store: Store) -> None:
+    assert await store.positions() == {}
+    assert await store.desired(["d"]) == {}
+    assert await store.documents(["d"]) == {}
+    assert await store.due(10**18, 10) == []
+    assert await store.next_due_us() is None
+    assert await store.oldest_pending_us() is None
+    assert await store.waiting(10) == []
+    assert await store.counts() == dict.fromkeys(Status, 0)
+    assert [item async for item in store.export_projection()] == []
+
+
+async def test_rows_and_positions_advance_together(store: Store) -> None:
+    await store.fold(batch("d", positions={P0: 11, P1: 3}))
+    await store.fold(batch(rows={"d": wish("CANCELLED")}, positions={P0: 12}))
+    assert await store.positions() == {P0: 12, P1: 3}
+    assert await store.desired(["d", "unknown"]) == {"d": wish("CANCELLED")}
+
+
+async def test_positions_advance_without_rows(store: Store) -> None:
+    await store.fold(FoldBatch({}, {P0: 5}, (), Lane.EVENT, 1))
+    assert await store.positions() == {P0: 5}
+    assert await store.counts() == dict.fromkeys(Status, 0)
+
+
+async def test_a_folded_document_is_pending_and_due(store: Store) -> None:
+    await store.fold(batch("d", at_us=1000, lane=Lane.REPLAY))
+    assert await row(store) == Document(
+        "d", wish(), 1, NO_AGREEMENT, Status.PENDING, "", Lane.REPLAY, due_us=1000, pending_since_us=1000
+    )
+
+
+async def test_desired_state_comes_back_as_it_was_folded(store: Store) -> None:
+    element = Element(stamp(2), True, "jdoe", "ECN")
+    values = [None, True, 1, 1.5, "é\0🧾\u2028", ["a", {"b": None}], {"Value": "R", "Display": "Released"}]
+    fields = {f"f{n}": Field(Register(stamp(n), value, True, (value,))) for n, value in enumerate(values)}
+    fields["k"] = Field(None, {'"bracket"': element})
+    whole = Desired(fields, stamp(9))
+    await store.fold(batch(rows={"d": whole}))
+    found = (await store.desired(["d"]))["d"]
+    assert found == whole
+    assert codec.encode(found) == codec.encode(whole)
+
+
+async def test_each_change_counts_up_the_revision(store: Store) -> None:
+    for number in (1, 2, 3):
+        await store.fold(batch(rows={"d": wish(number=number)}))
+    assert (await row(store)).revision == 3
+
+
+@pytest.mark.parametrize("status", Status)
+async def test_a_row_equal_to_what_is_stored_is_not_touched(store: Store, status: Status) -> None:
+    await placed(store, status)
+    before = await row(store)
+    await store.fold(batch("d", at_us=3000, lane=Lane.OPERATOR, urgent=frozenset({"d"}), positions={P0: 2}))
+    assert await row(store) == before
+    assert await store.positions() == {P0: 2}
+
+
+@pytest.mark.parametrize("status", OTHERS)
+async def test_a_change_makes_a_settled_or_parked_document_pending_in_the_batchs_lane(
+    store: Store, status: Status
+) -> None:
+    await placed(store, status, due_us=5000, lane=Lane.EVENT)
+    await store.fold(batch(rows={"d": wish("X")}, at_us=3000, lane=Lane.REPLAY))
+    found = await row(store)
+    assert (found.status, found.reason, found.lane, found.due_us) == (Status.PENDING, "", Lane.REPLAY, 3000)
+
+
+@pytest.mark.parametrize(("old", "new"), [(Lane.EVENT, Lane.REPLAY), (Lane.REPLAY, Lane.EVENT)])
+async def test_while_pending_the_more_urgent_lane_stands(store: Store, old: Lane, new: Lane) -> None:
+    await store.fold(batch("d", lane=old))
+    await store.fold(batch(rows={"d": wish("X")}, lane=new))
+    assert (await row(store)).lane is Lane.EVENT
+
+
+async def test_while_pending_a_change_keeps_the_place_in_the_queue(store: Store) -> None:
+    await store.fold(batch("d", at_us=1000))
+    await store.fold(batch(rows={"d": wish("X")}, at_us=1500))
+    assert (await row(store)).due_us == 1000
+
+
+async def test_a_change_ends_the_backoff_of_a_pending_document(store: Store) -> None:
+    await placed(store, Status.PENDING, due_us=5000)
+    await store.fold(batch(rows={"d": wish("X")}, at_us=3000))
+    assert (await row(store)).due_us == 3000
+
+
+async def test_an_operators_event_is_urgent(store: Store) -> None:
+    await store.fold(batch("d", "e", lane=Lane.EVENT, urgent=frozenset({"d"})))
+    assert (await row(store, "d")).lane is Lane.OPERATOR
+    assert (await row(store, "e")).lane is Lane.EVENT
+
+
+@pytest.mark.parametrize("status", COOLING)
+async def test_a_new_event_does_not_shorten_a_cool_down(store: Store, status: Status) -> None:
+    await placed(store, status, due_us=5000)
+    await store.fold(batch(rows={"d": wish("X")}, at_us=4999, lane=Lane.EVENT))
+    found = await row(store)
+    assert (found.status, found.reason, found.due_us) == (status, "all agreed", 5000)
+    assert (found.revision, found.desired, found.lane) == (2, wish("X"), Lane.EVENT)
+
+
+@pytest.mark.parametrize("status", COOLING)
+@pytest.mark.parametrize("due_us", [5000, None])
+async def test_after_the_cool_down_an_event_makes_it_pending(store: Store, status: Status, due_us: int | None) -> None:
+    await placed(store, status, due_us=due_us)
+    await store.fold(batch(rows={"d": wish("X")}, at_us=5000, lane=Lane.RESYNC))
+    found = await row(store)
+    assert (found.status, found.lane, found.due_us) == (Status.PENDING, Lane.RESYNC, 5000)
+
+
+async def test_pending_since_is_kept_when_set(store: Store) -> None:
+    await store.fold(batch("d", at_us=1000))
+    await store.fold(batch(rows={"d": wish("X")}, at_us=1500))
+    assert (await row(store)).pending_since_us == 1000
+    assert await store.oldest_pending_us() == 1000
+
+
+# -------------------------------------------------------------------------------------------------------- dead letters
+
+
+async def test_a_dead_letter_is_kept_whole_and_announced(store: Store) -> None:
+    refused, announcement = letter()
+    await store.fold(batch(positions={P0: 8}, dead_letters=[(refused, announcement)]))
+    assert await store.dead_letters() == [refused]
+    assert [message.record for message in await store.waiting(10)] == [announcement]
+
+
+async def test_a_dead_letter_is_stored_and_announced_once(store: Store) -> None:
+    await store.fold(batch(dead_letters=[letter(7), letter(7)]))
+    await store.fold(batch(dead_letters=[letter(7), letter(8)]))
+    assert [one.id for one in await store.dead_letters()] == ["changes/0/7", "changes/0/8"]
+    assert [message.record for message in await store.waiting(10)] == [letter(7)[1], letter(8)[1]]
+
+
+async def test_refusing_a_record_again_does_not_reopen_its_letter(store: Store) -> None:
+    await store.fold(batch(dead_letters=[letter()]))
+    assert await store.mark_dead_letter("changes/0/7", "discarded")
+    await store.fold(batch(dead_letters=[letter()]))
+    assert await store.dead_letters() == []
+
+
+async def test_letters_that_came_round_again_are_replayed(store: Store) -> None:
+    await store.fold(batch(dead_letters=[letter(7), letter(8)]))
+    await store.fold(batch(replayed=frozenset({"changes/0/7", "unknown"})))
+    assert [one.id for one in await store.dead_letters()] == ["changes/0/8"]
+    assert [one.id for one in await store.dead_letters("replayed")] == ["changes/0/7"]
+
+
+async def test_dead_letters_are_listed_oldest_first_by_status_up_to_a_limit(store: Store) -> None:
+    await store.fold(batch(dead_letters=[letter(9), letter(7), letter(8)]))
+    await store.mark_dead_letter("changes/0/7", "discarded")
+    assert [one.place.offset for one in await store.dead_letters(None)] == [9, 7, 8]
+    assert [one.place.offset for one in await store.dead_letters()] == [9, 8]
+    assert [(one.place.offset, one.status) for one in await store.dead_letters("discarded")] == [(7, "discarded")]
+    assert [one.place.offset for one in await store.dead_letters(None, limit=2)] == [9, 7]
+
+
+async def test_marking_a_letter_tells_whether_there_is_one(store: Store) -> None:
+    await store.fold(batch(dead_letters=[letter()]))
+    assert await store.mark_dead_letter("changes/0/7", "replayed") is True
+    assert await store.mark_dead_letter("changes/0/9", "replayed") is False
+
+
+async def test_a_letter_of_a_hostile_topic_is_kept(store: Store) -> None:
+    for name in HOSTILE:
+        await store.fold(batch(dead_letters=[letter(7, name)], positions={Partition(name, 0): 8}))
+        assert await store.mark_dead_letter(f"{name}/0/7", "discarded"), name
+    assert [one.place.topic for one in await store.dead_letters("discarded")] == HOSTILE
+    assert await store.positions() == {Partition(name, 0): 8 for name in HOSTILE}
+
+
+# ----------------------------------------------------------------------------------------------------------------- due
+
+
+async def test_what_is_due_comes_by_lane_and_then_by_time(store: Store) -> None:
+    for key, lane, at_us in [("a", 4, 1), ("b", 1, 30), ("c", 1, 20), ("e", 3, 5), ("f", 0, 40), ("g", 2, 999)]:
+        await store.fold(batch(key, lane=Lane(lane), at_us=at_us))
+    assert [one.key for one in await store.due(100, 10)] == ["f", "c", "b", "e", "a"]
+    assert await store.due(100, 2) == [Due("f", Lane.OPERATOR, 40), Due("c", Lane.EVENT, 20)]
+    assert await store.due(0, 10) == []
+    assert await store.next_due_us() == 1
+
+
+async def test_the_time_itself_is_due(store: Store) -> None:
+    await store.fold(batch("d", at_us=50))
+    assert await store.due(49, 10) == []
+    assert [one.key for one in await store.due(50, 10)] == ["d"]
+
+
+async def test_a_document_without_a_due_time_is_never_due(store: Store) -> None:
+    await placed(store, Status.HELD, due_us=None)
+    assert await store.due(10**18, 10) == []
+    assert await store.next_due_us() is None
+
+
+async def test_hastening_makes_documents_due_and_tells_how_many(store: Store) -> None:
+    await store.fold(batch("a", "b", "c"))
+    await store.settle(settlement("a", status=Status.HELD, due_us=None))
+    await store.settle(settlement("b", status=Status.CONTENDED, due_us=9000))
+    assert await store.hasten(["a", "b", "b", "unknown"], Lane.OPERATOR, 3000) == 2
+    assert await store.due(3000, 10) == [
+        *(Due("a", Lane.OPERATOR, 3000), Due("b", Lane.OPERATOR, 3000)),
+        Due("c", Lane.EVENT, 1000),
+    ]
+    assert (await row(store, "a")).status is Status.HELD
+    assert await store.hasten([], Lane.OPERATOR, 3000) == 0
+
+
+# --------------------------------------------------------------------------------------------------------- settlements
+
+
+async def test_a_settlement_says_where_the_document_stands(store: Store) -> None:
+    await store.fold(batch("d", at_us=1000))
+    await store.settle(settlement(conflicts=1, attempts=2))
+    assert await row(store) == Document(
+        "d", wish(), 1, AGREEMENT, Status.SYNCED, "all agreed", Lane.RESYNC, 9000, None, conflicts=1, attempts=2
+    )
+
+
+async def test_a_settlement_of_an_older_revision_leaves_the_document_due(store: Store) -> None:
+    await store.fold(batch("d", at_us=1000))
+    await store.fold(batch(rows={"d": wish("X")}, at_us=1500))
+    await store.settle(settlement(revision=1, conflicts=1, attempts=1, audit=(record(),)))
+    found = await row(store)
+    assert (found.status, found.reason, found.lane, found.due_us) == (Status.PENDING, "", Lane.EVENT, 1000)
+    assert (found.pending_since_us, found.agreement, found.conflicts, found.attempts) == (1000, AGREEMENT, 1, 1)
+    assert len(await store.audit("d")) == 1
+
+
+@pytest.mark.parametrize("status", [Status.SYNCED, Status.HELD])
+async def test_what_is_settled_or_held_is_no_longer_pending(store: Store, status: Status) -> None:
+    await placed(store, status)
+    assert (await row(store)).pending_since_us is None
+    assert await store.oldest_pending_us() is None
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.CONTENDED, Status.LOCKED, Status.PARKED])
+async def test_what_is_neither_settled_nor_held_has_been_pending_since_before(store: Store, status: Status) -> None:
+    await placed(store, status)
+    assert (await row(store)).pending_since_us == 1000
+
+
+async def test_a_synced_document_in_trouble_is_pending_since_the_trouble_began(store: Store) -> None:
+    await placed(store, Status.SYNCED)
+    await store.settle(settlement(status=Status.PENDING, at_us=2500))
+    await store.settle(settlement(status=Status.PARKED, at_us=2600))
+    assert await store.oldest_pending_us() == 2500
+
+
+async def test_conflicts_and_attempts_add_up(store: Store) -> None:
+    await store.fold(batch("d"))
+    await store.settle(settlement(conflicts=1, attempts=2))
+    await store.settle(settlement(conflicts=3, attempts=4))
+    found = await row(store)
+    assert (found.conflicts, found.attempts) == (4, 6)
+
+
+async def test_an_intent_is_stored_and_changes_nothing_else(store: Store) -> None:
+    await store.fold(batch("d"))
+    before = await row(store)
+    intended = attrs.evolve(AGREEMENT, intent=Intent({"status": "R"}, Token('"1"'), 1234))
+    await store.intend("d", intended)
+    assert await row(store) == attrs.evolve(before, agreement=intended)
+
+
+@pytest.mark.parametrize("act", ["intend", "settle"])
+async def test_settling_an_unknown_document_is_an_error(store: Store, act: str) -> None:
+    with pytest.raises(StoreError, match="no such document"):
+        await (store.intend("d", AGREEMENT) if act == "intend" else store.settle(settlement(audit=(record(),))))
+    assert await store.documents(["d"]) == {}
+    assert await store.audit() == []
+
+
+async def test_a_settlement_is_all_or_nothing_with_its_trail(store: Store) -> None:
+    await store.fold(batch("d"))
+    outcome = Outgoing("outcomes", b"d", b'{"a":1}', (("ce_id", b"1"),))
+    await store.settle(settlement(audit=(record(),), outcomes=(outcome,), opened=(conflict(),)))
+    assert await store.audit() == [attrs.evolve(record(), id=1)]
+    assert [message.record for message in await store.waiting(10)] == [outcome]
+    assert await store.conflicts() == [ConflictRow("d", conflict(), None)]
+
+
+async def test_a_group_of_settlements_is_committed_for_all_callers(store: Store) -> None:
+    keys = [f"d{n:03}" for n in range(200)]
+    await store.fold(batch(*keys))
+    outcomes = {key: Outgoing("outcomes", key.encode(), b"{}") for key in keys}
+    await asyncio.gather(
+        *(store.settle(settlement(key, audit=(record(key),), outcomes=(outcomes[key],))) for key in keys)
+    )
+    assert (await store.counts())[Status.SYNCED] == 200
+    assert {one.document for one in await store.audit()} == set(keys)
+    assert {message.record.key for message in await store.waiting(1000)} == {key.encode() for key in keys}
+
+
+async def test_a_callers_cancellation_tears_nothing(store: Store) -> None:
+    keys = [f"d{n:03}" for n in range(200)]
+    await store.fold(batch(*keys))
+    tasks = [asyncio.create_task(store.settle(settlement(key, audit=(record(key),)))) for key in keys]
+    await asyncio.sleep(0)
+    for task in tasks[::3]:
+        task.cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    done = {key for key, result in zip(keys, results, strict=True) if result is None}
+    assert done >= {key for n, key in enumerate(keys) if n % 3}
+    # Whatever became of a cancelled one, its row and its trail agree.
+    await store.settle(settlement(keys[1]))
+    settled = {found.key for found in await store.list_documents(Status.SYNCED, "", 1000)}
+    assert settled >= done
+    assert {one.document for one in await store.audit()} == settled
+
+
+async def test_one_callers_fault_is_not_its_neighbours(store: Store) -> None:
+    await store.fold(batch("a", "b"))
+    keys = ["a", "unknown", "b"]
+    results = await asyncio.gather(*(store.settle(settlement(key)) for key in keys), return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), StoreError, type(None)]
+    assert (await store.counts())[Status.SYNCED] == 2
+
+
+async def test_changes_of_one_document_keep_their_order(store: Store) -> None:
+    await store.fold(batch("d", "e"))
+    await asyncio.gather(
+        *(store.settle(settlement("d", reason=str(n), attempts=1, audit=(record(message=str(n)),))) for n in range(20)),
+        store.intend("d", NO_AGREEMENT),
+        *(store.settle(settlement("e", reason=str(n))) for n in range(20)),
+    )
+    found = await row(store)
+    assert (found.reason, found.attempts, found.agreement) == ("19", 20, NO_AGREEMENT)
+    assert [one.message for one in await store.audit("d")] == [str(n) for n in reversed(range(20))]
+
+
+# ----------------------------------------------------------------------------------------------- conflicts, hot spots
+
+
+async def test_open_conflicts_are_listed_oldest_first(store: Store) -> None:
+    await store.fold(batch("d", "e"))
+    await store.settle(settlement("d", opened=(conflict("c2", opened_at_us=20), conflict("c1", opened_at_us=30))))
+    await store.settle(settlement("e", opened=(conflict("c3", opened_at_us=10),)))
+    assert [(found.document, found.conflict.id) for found in await store.conflicts()] == [
+        *(("e", "c3"), ("d", "c2"), ("d", "c1")),
+    ]
+    assert [found.conflict.id for found in await store.conflicts(limit=1)] == ["c3"]
+
+
+async def test_a_closed_conflict_is_listed_only_when_asked_for(store: Store) -> None:
+    await store.fold(batch("d"))
+    await store.settle(settlement(opened=(conflict("c1"), conflict("c2"))))
+    await store.settle(settlement(closed=("c1", "unknown"), at_us=3000))
+    assert [found.conflict.id for found in await store.conflicts()] == ["c2"]
+    closed = [(found.conflict.id, found.closed_at_us) for found in await store.conflicts(closed=True)]
+    assert closed == [("c1", 3000), ("c2", None)]
+
+
+async def test_closing_twice_keeps_the_first_time(store: Store) -> None:
+    await store.fold(batch("d"))
+    await store.settle(settlement(opened=(conflict(),)))
+    await store.settle(settlement(closed=("c1",), at_us=3000))
+    await store.settle(settlement(closed=("c1",), at_us=4000))
+    assert [found.closed_at_us for found in await store.conflicts(closed=True)] == [3000]
+
+
+async def test_a_conflict_that_comes_back_opens_anew_under_its_id(store: Store) -> None:
+    await store.fold(batch("d"))
+    await store.settle(settlement(opened=(conflict(),)))
+    await store.settle(settlement(closed=("c1",)))
+    again = conflict(opened_at_us=7000)
+    await store.settle(settlement(opened=(again,)))
+    assert await store.conflicts(closed=True) == [ConflictRow("d", again, None)]
+
+
+async def test_a_conflict_found_again_keeps_when_it_was_opened(store: Store) -> None:
+    await store.fold(batch("d"))
+    await store.settle(settlement(opened=(conflict(),)))
+    await store.settle(settlement(opened=(conflict(opened_at_us=7000),)))
+    assert await store.conflicts() == [ConflictRow("d", conflict(), None)]
+
+
+async def test_closing_and_opening_in_one_settlement_leaves_it_open(store: Store) -> None:
+    await store.fold(batch("d"))
+    await store.settle(settlement(opened=(conflict(),)))
+    await store.settle(settlement(closed=("c1",), opened=(conflict(opened_at_us=7000),)))
+    assert [found.closed_at_us for found in await store.conflicts()] == [None]
+
+
+async def test_hot_spots_are_documents_and_fields_with_most_conflicts_first(store: Store) -> None:
+    await store.fold(batch("a", "b", "calm"))
+    await store.settle(settlement("a", conflicts=2, attempts=9, contention=(Contention("owner", 1, 3),)))
+    await store.settle(settlement("b", conflicts=5, attempts=7, contention=(Contention("owner", 3, 3),)))
+    await store.settle(settlement("calm", attempts=1, contention=(Contention("status", 0, 8),)))
+    assert await store.hotspots() == [
+        HotSpot("document", "b", 5, 7),
+        HotSpot("field", "owner", 4, 6),
+        HotSpot("document", "a", 2, 9),
+    ]
+    assert await store.hotspots(1) == [HotSpot("document", "b", 5, 7)]
+
+
+async def test_contention_adds_up_across_one_group(store: Store) -> None:
+    keys = [f"d{n}" for n in range(50)]
+    await store.fold(batch(*keys))
+    await asyncio.gather(*(store.settle(settlement(key, contention=(Contention("f", 1, 2),))) for key in keys))
+    assert await store.hotspots() == [HotSpot("field", "f", 50, 100)]
+
+
+# ------------------------------------------------------------------------------------------------- policies and rebase
+
+
+async def test_a_policy_is_kept_once_under_its_digest(store: Store) -> None:
+    policy = Policy((Rule(("status",), Strategy.EXTERNAL, name="é"),))
+    await store.keep_policy("p1", policy)
+    await store.keep_policy("p1", Policy())
+    found = await store.policy("p1")
+    assert found is not None
+    assert found.rules == policy.rules
+    assert await store.policy("p2") is None
+
+
+async def test_rebase_gives_agreements_only_to_documents_without_one(store: Store) -> None:
+    await store.fold(batch("has", "intends", "none"))
+    await store.settle(settlement("has"))
+    await store.intend("intends", AGREEMENT)
+    before = await store.documents(["has", "intends", "none"])
+    recovered = Agreement(stable=5)
+    await store.rebase(dict.fromkeys(["has", "intends", "none"], recovered))
+    before["none"] = attrs.evolve(before["none"], agreement=recovered)
+    assert await store.documents(["has", "intends", "none"]) == before
+
+
+async def test_rebase_makes_rows_for_documents_that_only_an_outcome_log_knows(store: Store) -> None:
+    await store.rebase({"d": AGREEMENT})
+    await store.rebase({"d": Agreement(stable=5)})
+    found = await row(store)
+    assert found == Document("d", NOTHING_DESIRED, 0, AGREEMENT, Status.SYNCED, lane=found.lane)
+    assert await store.due(10**18, 10) == []
+    assert await store.desired(["d"]) == {}
+    assert [item async for item in store.export_projection()] == []
+
+
+async def test_a_rebased_document_is_folded_like_a_new_one(store: Store) -> None:
+    await store.rebase({"d": AGREEMENT})
+    await store.fold(batch("d", at_us=1000, lane=Lane.EVENT))
+    assert await row(store) == Document(
+        "d", wish(), 1, AGREEMENT, Status.PENDING, "", Lane.EVENT, due_us=1000, pending_since_us=1000
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- outbox
+
+
+async def test_messages_wait_in_the_order_they_were_written_until_published(store: Store) -> None:
+    await store.fold(batch("d", dead_letters=[letter(7)]))
+    outcomes = [Outgoing("o", None, None), Outgoing("o", b"\0\xff", b"\xfe" * 1000, (("h", b""), ("h", b"\0")))]
+    await store.settle(settlement(outcomes=tuple(outcomes)))
+    waiting = await store.waiting(10)
+    assert [message.record for message in waiting] == [letter(7)[1], *outcomes]
+    assert await store.waiting(2) == waiting[:2]
+    await store.published([waiting[0].number, waiting[2].number])
+    assert await store.waiting(10) == [waiting[1]]
+    await store.published([])
+
+
+async def test_a_number_is_never_given_twice(store: Store) -> None:
+    await store.fold(batch(dead_letters=[letter(7)]))
+    (first,) = await store.waiting(10)
+    await store.published([first.number])
+    await store.fold(batch(dead_letters=[letter(8)]))
+    (second,) = await store.waiting(10)
+    assert isinstance(second, OutboxMessage)
+    assert second.number > first.number
+
+
+# --------------------------------------------------------------------------------------------------------------- views
+
+
+async def test_counts_name_every_status(store: Store) -> None:
+    keys = [f"d{n}" for n in range(21)]
+    await store.fold(batch(*keys))
+    for n, key in enumerate(keys[:15]):
+        await store.settle(settlement(key, status=list(Status)[1 + n % 5]))
+    assert await store.counts() == {status: 6 if status is Status.PENDING else 3 for status in Status}
+
+
+async def test_documents_are_listed_page_by_page_in_key_order(store: Store) -> None:
+    await store.fold(batch("b", "a", "é", "Z", "🧾"))
+    await store.settle(settlement("a"))
+    await store.settle(settlement("Z", status=Status.HELD))
+    assert [found.key for found in await store.list_documents(None, "", 3)] == ["Z", "a", "b"]
+    assert [found.key for found in await store.list_documents(None, "b", 3)] == ["é", "🧾"]
+    assert [found.key for found in await store.list_documents(Status.PENDING, "", 2)] == ["b", "é"]
+    assert [found.key for found in await store.list_documents(Status.PENDING, "é", 2)] == ["🧾"]
+    assert [found.key for found in await store.list_documents(Status.SYNCED, "", 9)] == ["a"]
+    assert await store.list_documents(Status.HELD, "Z", 9) == []
+    assert await store.list_documents(Status.HELD, "", 9) == [await row(store, "Z")]
+
+
+async def test_the_audit_trail_is_read_newest_first_by_document_and_time(store: Store) -> None:
+    await store.fold(batch("d", "e"))
+    for at_us in (10, 20, 20, 30):
+        await store.settle(settlement("d", audit=(record("d", at_us),)))
+    await store.settle(settlement("e", audit=(record("e", 25, message="nul \0 é"),)))
+
+    async def found(*args: object, **options: object) -> list[tuple[int, int]]:
+        return [(one.id, one.at_us) for one in await store.audit(*args, **options)]
+
+    assert await found() == [(4, 30), (5, 25), (3, 20), (2, 20), (1, 10)]
+    assert await found("d") == [(4, 30), (3, 20), (2, 20), (1, 10)]
+    assert await found("d", since_us=20, until_us=30) == [(3, 20), (2, 20)]
+    assert await found(since_us=25) == [(4, 30), (5, 25)]
+    assert await found(until_us=10) == []
+    assert await found(limit=2) == [(4, 30), (5, 25)]
+    assert await store.audit("e") == [attrs.evolve(record("e", 25, message="nul \0 é"), id=5)]
+
+
+async def test_the_projection_is_exported_in_key_order(store: Store) -> None:
+    keys = [f"{n * 7919 % 1201:04}" for n in range(1201)]
+    await store.fold(batch(rows={key: wish(key) for key in keys}))
+    exported = [item async for item in store.export_projection()]
+    assert exported == [(key, wish(key)) for key in sorted(keys)]
+
+
+# ------------------------------------------------------------------------------------------------------- hostile input
+
+
+@pytest.mark.parametrize("key", HOSTILE, ids=range(len(HOSTILE)))
+async def test_any_text_is_a_key(store: Store, key: str) -> None:
+    await store.fold(batch(key, "other", urgent=frozenset({key})))
+    assert await store.desired([key, "other"]) == {key: wish(), "other": wish()}
+    assert [one.key for one in await store.due(10**9, 1)] == [key]
+    clash = attrs.evolve(conflict(key), field=key)
+    end = settlement(
+        key,
+        status=Status.HELD,
+        reason=key,
+        conflicts=1,
+        audit=(record(key),),
+        opened=(clash,),
+        contention=(Contention(key, 9, 9),),
+    )
+    await store.intend(key, AGREEMENT)
+    await store.settle(end)
+    found = (await store.documents([key]))[key]
+    assert (found.key, found.reason, found.agreement) == (key, key, AGREEMENT)
+    assert await store.list_documents(Status.HELD, "", 9) == [found]
+    assert [one.document for one in await store.audit(key)] == [key]
+    assert await store.conflicts() == [ConflictRow(key, clash, None)]
+    assert [spot.name for spot in await store.hotspots()] == [key, key]
+    assert await store.hasten([key], Lane.OPERATOR, 1) == 1
+    await store.settle(settlement(key, closed=(key,)))
+    assert await store.conflicts() == []
+    await store.rebase({key + key: AGREEMENT})
+    assert set(await store.documents([key + key])) == {key + key}
+
+
+async def test_keys_that_differ_by_what_follows_a_nul_are_different(store: Store) -> None:
+    await store.fold(batch(rows={"a\0b": wish(1), "a\0c": wish(2), "a": wish(3)}))
+    assert await store.desired(["a\0b", "a\0c", "a"]) == {"a\0b": wish(1), "a\0c": wish(2), "a": wish(3)}
+
+
+async def test_the_greatest_times_come_back(store: Store) -> None:
+    far_us = 2**63 - 1
+    await store.fold(batch("d", at_us=far_us))
+    assert await store.next_due_us() == far_us
+    assert await store.due(far_us, 1) == [Due("d", Lane.EVENT, far_us)]
+
+
+async def test_thousands_of_keys_are_read_at_once(store: Store) -> None:
+    keys = [f"d{n:05}" for n in range(12_000)]
+    await store.fold(batch(*keys))
+    assert len(await store.desired(keys)) == 12_000
+
+
+# --------------------------------------------------------------------------------------------------------------- close
+
+
+async def test_closing_finishes_what_is_under_way_and_may_be_repeated(store: Store) -> None:
+    keys = [f"d{n}" for n in range(50)]
+    await store.fold(batch(*keys))
+    settling = asyncio.gather(*(store.settle(settlement(key)) for key in keys))
+    await asyncio.sleep(0)
+    await store.close()
+    assert await settling == [None] * 50
+    await store.close()
+    with pytest.raises(StoreError, match="closed"):
+        await store.due(1, 1)
+    with pytest.raises(StoreError, match="closed"):
+        await store.settle(settlement("d1"))

@@ -1,0 +1,252 @@
+"""
+A store in dicts, for tests of flows. It passes the contract suite of every store (`tests/contracts/test_store.py`).
+
+Nothing here is durable, and nothing is awaited: each method is done in one go, hence atomic.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import attrs
+
+from reconciler.errors import StoreError
+from reconciler.model.desired import NOTHING_DESIRED, Desired
+from reconciler.model.document import NO_AGREEMENT, Agreement, Document, Due, Lane, Status
+from reconciler.ports import ConflictRow, FoldBatch, HotSpot, OutboxMessage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+    from reconciler.model.audit import AuditRecord
+    from reconciler.model.event import DeadLetter, Outgoing
+    from reconciler.model.policy import Policy
+    from reconciler.model.settlement import Settlement
+    from reconciler.model.stamp import Partition
+
+COOLING = (Status.CONTENDED, Status.LOCKED)
+SETTLED = (Status.SYNCED, Status.HELD)
+
+
+class MemoryStore:
+    """`ports.Store` in dicts. Tests may look at the dicts."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Document] = {}
+        self.offsets: dict[Partition, int] = {}
+        self.outbox: dict[int, Outgoing] = {}
+        self.letters: dict[str, DeadLetter] = {}
+        self.trail: list[AuditRecord] = []
+        self.clashes: dict[str, ConflictRow] = {}
+        self.policies: dict[str, Policy] = {}
+        self.field_conflicts: Counter[str] = Counter()
+        self.field_attempts: Counter[str] = Counter()
+        self._numbers = itertools.count(1)
+        self._open = True
+
+    # ------------------------------------------------------------------------------------------------------ projection
+
+    async def positions(self) -> Mapping[Partition, int]:
+        self._require_open()
+        return dict(self.offsets)
+
+    async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
+        self._require_open()
+        return {key: self.rows[key].desired for key in set(keys) if key in self.rows and self.rows[key].revision}
+
+    async def fold(self, batch: FoldBatch) -> None:
+        self._require_open()
+        for key, desired in batch.rows.items():
+            lane = Lane.OPERATOR if key in batch.urgent else batch.lane
+            row = self.rows.get(key)
+            if row is None:
+                row = Document(key, status=Status.SYNCED, lane=lane)
+            elif row.desired == desired:
+                continue
+            self.rows[key] = attrs.evolve(_dirty(row, lane, batch.at_us), desired=desired, revision=row.revision + 1)
+        self.offsets.update(batch.positions)
+        for letter, announcement in batch.dead_letters:
+            if letter.id not in self.letters:
+                self.letters[letter.id] = letter
+                self.outbox[next(self._numbers)] = announcement
+        for letter_id in batch.replayed & self.letters.keys():
+            self.letters[letter_id] = attrs.evolve(self.letters[letter_id], status="replayed")
+
+    # ---------------------------------------------------------------------------------------------------------- ledger
+
+    async def due(self, now_us: int, limit: int) -> list[Due]:
+        self._require_open()
+        rows = self.rows.values()
+        due = [Due(row.key, row.lane, row.due_us) for row in rows if row.due_us is not None and row.due_us <= now_us]
+        return sorted(due, key=lambda one: (one.lane, one.due_us, one.key))[:limit]
+
+    async def next_due_us(self) -> int | None:
+        self._require_open()
+        return min((row.due_us for row in self.rows.values() if row.due_us is not None), default=None)
+
+    async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
+        self._require_open()
+        return {key: self.rows[key] for key in set(keys) if key in self.rows}
+
+    async def intend(self, key: str, agreement: Agreement) -> None:
+        self.rows[key] = attrs.evolve(self._row(key), agreement=agreement)
+
+    async def settle(self, settlement: Settlement) -> None:
+        row = self._row(settlement.key)
+        since_us = settlement.at_us if row.pending_since_us is None else row.pending_since_us
+        row = attrs.evolve(
+            row,
+            agreement=settlement.agreement,
+            conflicts=row.conflicts + settlement.conflicts,
+            attempts=row.attempts + settlement.attempts,
+            pending_since_us=since_us,
+        )
+        if row.revision == settlement.revision:
+            row = attrs.evolve(
+                row,
+                status=settlement.status,
+                reason=settlement.reason,
+                lane=settlement.lane,
+                due_us=settlement.due_us,
+                pending_since_us=None if settlement.status in SETTLED else since_us,
+            )
+        self.rows[row.key] = row
+        for record in settlement.audit:
+            self.trail.append(attrs.evolve(record, id=len(self.trail) + 1))
+        for outcome in settlement.outcomes:
+            self.outbox[next(self._numbers)] = outcome
+        self._keep_conflicts(settlement)
+        for spot in settlement.contention:
+            self.field_conflicts[spot.field] += spot.conflicts
+            self.field_attempts[spot.field] += spot.attempts
+
+    def _keep_conflicts(self, settlement: Settlement) -> None:
+        for conflict_id in settlement.closed:
+            found = self.clashes.get(conflict_id)
+            if found and found.closed_at_us is None:
+                self.clashes[conflict_id] = attrs.evolve(found, closed_at_us=settlement.at_us)
+        for conflict in settlement.opened:
+            found = self.clashes.get(conflict.id)
+            if found is None or found.closed_at_us is not None:
+                self.clashes[conflict.id] = ConflictRow(settlement.key, conflict, None)
+
+    async def hasten(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
+        self._require_open()
+        known = set(keys) & self.rows.keys()
+        for key in known:
+            self.rows[key] = attrs.evolve(self.rows[key], lane=lane, due_us=at_us)
+        return len(known)
+
+    async def keep_policy(self, digest: str, policy: Policy) -> None:
+        self._require_open()
+        self.policies.setdefault(digest, policy)
+
+    async def rebase(self, agreements: Mapping[str, Agreement]) -> None:
+        self._require_open()
+        for key, agreement in agreements.items():
+            row = self.rows.get(key) or Document(key, NOTHING_DESIRED, status=Status.SYNCED, lane=Lane.RESYNC)
+            if row.agreement == NO_AGREEMENT:
+                self.rows[key] = attrs.evolve(row, agreement=agreement)
+
+    # ---------------------------------------------------------------------------------------------------------- outbox
+
+    async def waiting(self, limit: int) -> list[OutboxMessage]:
+        self._require_open()
+        return [OutboxMessage(number, record) for number, record in itertools.islice(self.outbox.items(), limit)]
+
+    async def published(self, numbers: Sequence[int]) -> None:
+        self._require_open()
+        for number in numbers:
+            self.outbox.pop(number, None)
+
+    # ----------------------------------------------------------------------------------------------------------- views
+
+    async def counts(self) -> Mapping[Status, int]:
+        self._require_open()
+        found = Counter(row.status for row in self.rows.values())
+        return {status: found[status] for status in Status}
+
+    async def list_documents(self, status: Status | None, after: str, limit: int) -> list[Document]:
+        self._require_open()
+        rows = [row for key, row in sorted(self.rows.items()) if key > after and status in (None, row.status)]
+        return rows[:limit]
+
+    async def oldest_pending_us(self) -> int | None:
+        self._require_open()
+        since = (row.pending_since_us for row in self.rows.values())
+        return min((since_us for since_us in since if since_us is not None), default=None)
+
+    async def conflicts(self, *, closed: bool = False, limit: int = 1000) -> list[ConflictRow]:
+        self._require_open()
+        rows = [row for row in self.clashes.values() if closed or row.closed_at_us is None]
+        return sorted(rows, key=lambda row: (row.conflict.opened_at_us, row.conflict.id))[:limit]
+
+    async def dead_letters(self, status: str | None = "open", limit: int = 1000) -> list[DeadLetter]:
+        self._require_open()
+        return [letter for letter in self.letters.values() if status in (None, letter.status)][:limit]
+
+    async def mark_dead_letter(self, letter_id: str, status: str) -> bool:
+        self._require_open()
+        letter = self.letters.get(letter_id)
+        if letter:
+            self.letters[letter_id] = attrs.evolve(letter, status=status)
+        return letter is not None
+
+    async def audit(
+        self, document: str | None = None, since_us: int = 0, until_us: int | None = None, limit: int = 1000
+    ) -> list[AuditRecord]:
+        self._require_open()
+        records = [
+            record
+            for record in self.trail
+            if document in (None, record.document)
+            and record.at_us >= since_us
+            and (until_us is None or record.at_us < until_us)
+        ]
+        return sorted(records, key=lambda record: (record.at_us, record.id), reverse=True)[:limit]
+
+    async def policy(self, digest: str) -> Policy | None:
+        self._require_open()
+        return self.policies.get(digest)
+
+    async def hotspots(self, limit: int = 50) -> list[HotSpot]:
+        self._require_open()
+        spots = [HotSpot("document", row.key, row.conflicts, row.attempts) for row in self.rows.values()]
+        spots += [HotSpot("field", name, n, self.field_attempts[name]) for name, n in self.field_conflicts.items()]
+        hot = [spot for spot in spots if spot.conflicts]
+        return sorted(hot, key=lambda spot: (-spot.conflicts, spot.kind, spot.name))[:limit]
+
+    async def export_projection(self) -> AsyncIterator[tuple[str, Desired]]:
+        self._require_open()
+        for key, row in sorted(self.rows.items()):
+            if row.revision:
+                yield key, row.desired
+
+    async def close(self) -> None:
+        self._open = False
+
+    def _row(self, key: str) -> Document:
+        self._require_open()
+        if key not in self.rows:
+            raise StoreError(f"can't settle {key!r}: the store has no such document")
+        return self.rows[key]
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise StoreError("the store is closed")
+
+
+def _dirty(row: Document, lane: Lane, at_us: int) -> Document:
+    """The row as an event leaves it: pending and due, or still cooling down."""
+    pending_since_us = at_us if row.pending_since_us is None else row.pending_since_us
+    if row.status in COOLING and row.due_us is not None and row.due_us > at_us:
+        return attrs.evolve(row, lane=min(row.lane, lane), pending_since_us=pending_since_us)
+    due_us = at_us
+    if row.status is Status.PENDING:
+        lane = min(row.lane, lane)
+        due_us = at_us if row.due_us is None else min(row.due_us, at_us)
+    return attrs.evolve(
+        row, status=Status.PENDING, reason="", lane=lane, due_us=due_us, pending_since_us=pending_since_us
+    )
