@@ -1,0 +1,155 @@
+"""
+Lines of a file that is plain, gzip or Zstandard, a piece at a time.
+
+Every call reads one piece and no more, so that whoever calls from an event loop can let others run between two calls.
+Never here: what a line means (`file_log`).
+"""
+
+import io
+import os
+import pathlib
+import zlib
+from typing import Protocol
+
+import zstandard
+
+from reconciler.errors import LogError, LogTruncatedError
+
+PIECE_BYTES = 512 * 1024  # larger ones leave the processor's cache before their lines are cut out
+PACKED_PIECE_BYTES = 64 * 1024  # of a compressed file: events grow about tenfold
+LINE_BYTES_MAX = 64 * 1024 * 1024  # a file without newlines must not be taken into memory whole
+GZIP_WINDOW_BITS = 31  # zlib's way to say: gzip's header, the largest window
+
+
+class _Decoder(Protocol):
+    """One gzip member or Zstandard frame; a file may be several in a row."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, packed: bytes, /) -> bytes: ...
+
+
+def is_compressed(path: pathlib.Path) -> bool:
+    """Whether a file's name says gzip or Zstandard."""
+    return path.suffix in {".gz", ".zst"}
+
+
+class LineReader:
+    """
+    Reads forwards only; `line` is the number, from 0, of the line after those that were read or skipped.
+
+    With `grows`, a last line without its newline is still being written and waits for it; else it is a line like any.
+    """
+
+    def __init__(self, path: pathlib.Path, *, grows: bool) -> None:
+        """Open the file; raises LogError."""
+        self.line = 0
+        self._path = path
+        self._packed = is_compressed(path)
+        self._grows = grows and not self._packed
+        self._decoder: _Decoder | None = None
+        self._rest = b""  # compressed bytes after the end of a frame
+        self._ahead = b""  # a piece that skipping did not use up
+        self._tail = b""  # the begin of a line whose end was not in the piece
+        try:
+            self._file = io.FileIO(path)
+        except OSError as error:
+            raise LogError(f"{path} can't be read: {error.strerror}; create it, or name another file") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def read(self) -> list[bytes] | None:
+        """
+        Return the lines of the next piece without newlines, perhaps none; None at the end (if the file grows: for now).
+
+        Raises LogError when the file can't be read or is damaged, LogTruncatedError when it shrank or was replaced.
+        """
+        if piece := self._piece():
+            lines = piece.split(b"\n")
+            lines[0] = self._tail + lines[0]
+            self._tail = lines.pop()
+            if len(self._tail) > LINE_BYTES_MAX:
+                raise LogError(f"{self._path}: line {self.line + len(lines)} never ends: is this a log of events?")
+        elif self._grows:
+            self._check_same_file()
+            return None
+        elif self._tail:
+            lines, self._tail = [self._tail], b""
+        else:
+            return None
+        self.line += len(lines)
+        return lines
+
+    def skip(self, to_line: int | None) -> bool:
+        """Go on by one piece, at most to line `to_line`; return whether to call again. Raises as `read` does."""
+        if self.line == to_line:
+            return False
+        piece = self._piece()
+        if not piece:
+            if self._tail and not self._grows:
+                self._tail = b""
+                self.line += 1
+            return False
+        passed = piece.count(b"\n")
+        if to_line is not None and self.line + passed >= to_line:
+            self._ahead = piece.split(b"\n", to_line - self.line)[-1]
+            self._tail = b""
+            self.line = to_line
+            return False
+        # Of the begun line it matters only that there is one: whoever skips to its end reads it no more.
+        self._tail = piece[-1:] if not piece.endswith(b"\n") else b""
+        self.line += passed
+        return True
+
+    def _piece(self) -> bytes:
+        if self._ahead:
+            ahead, self._ahead = self._ahead, b""
+            return ahead
+        try:
+            return self._unpacked() if self._packed else self._file.read(PIECE_BYTES)
+        except (OSError, zlib.error, zstandard.ZstdError) as error:
+            raise LogError(f"{self._path} can't be read after line {self.line}: {error}; is it damaged?") from error
+
+    def _unpacked(self) -> bytes:
+        while packed := self._rest or self._file.read(PACKED_PIECE_BYTES):
+            self._rest = b""
+            if self._decoder is None:
+                self._decoder = self._make_decoder()
+            elif self._decoder.eof:
+                # A gzip file may be padded with zeros (RFC 1952 leaves it open, gzip itself allows it).
+                packed = packed.lstrip(b"\0") if self._path.suffix == ".gz" else packed
+                if not packed:
+                    continue
+                self._decoder = self._make_decoder()
+            piece = self._decoder.decompress(packed)
+            self._rest = self._decoder.unused_data
+            if piece:
+                return piece
+        if self._decoder is not None and not self._decoder.eof:
+            raise LogError(
+                f"{self._path} ends in the middle of its compressed bytes, after line {self.line}: copy it anew"
+            )
+        return b""
+
+    def _make_decoder(self) -> _Decoder:
+        if self._path.suffix == ".gz":
+            return zlib.decompressobj(GZIP_WINDOW_BITS)
+        decoder: _Decoder = zstandard.ZstdDecompressor().decompressobj()
+        return decoder
+
+    def _check_same_file(self) -> None:
+        """Notice, at the end of a file that grows, that it is no longer the file we are reading."""
+        mine = os.fstat(self._file.fileno())
+        try:
+            found = self._path.stat()
+        except OSError:
+            found = None
+        if found is None or not os.path.samestat(mine, found) or found.st_size < self._file.tell():
+            raise LogTruncatedError(
+                f"{self._path} was replaced or cut short after line {self.line} was read: events may be lost. Put it"
+                " back, or fold what is left and an archive into a new store with `replay`"
+            )

@@ -1,0 +1,321 @@
+"""
+The change log in Kafka.
+
+Rules:
+1. The store owns the positions. There is no consumer group, nothing is committed to Kafka, and every partition has its
+   position before its first fetch. Where the log can't go on from a position, it stops instead of jumping.
+2. A fetch that fails has taken nothing: aiokafka moves its positions before it raises, so they are put back.
+3. Only committed transactions are read: what a producer took back never was an event.
+
+The end of a partition: its last offsets may hold no record (transaction markers, compaction), so no record ever carries
+them. aiokafka moves its position past them; a reader is at the end when `positions` has reached `ends`.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition, errors
+
+from reconciler.adapters import kafka_append, kafka_client
+from reconciler.adapters.kafka_client import KafkaOptions
+from reconciler.errors import LogError, LogTruncatedError
+from reconciler.model.event import Outgoing, Record
+from reconciler.model.stamp import Partition
+from reconciler.ports import Clock
+
+_log = structlog.get_logger()
+
+CONNECT_PAUSE_S = 0.5  # between attempts to reach any broker at all
+PROBE_S_MAX = 5.0  # for asking an unresponsive broker; the caller of `fetch` has other work
+
+
+class KafkaLog:
+    """The `EventLog` port on a topic of Kafka, all partitions assigned by hand. One reader, any number of appenders."""
+
+    def __init__(self, options: KafkaOptions, clock: Clock) -> None:
+        self._options = options
+        self._clock = clock
+        self._consumer: AIOKafkaConsumer | None = None
+        self._positions: dict[Partition, int] = {}  # after what `fetch` last returned
+        self._appender = kafka_append.KafkaAppender(options)
+        self._check_at_s = 0.0
+        self._stuck_at: dict[Partition, int] | None = None  # positions at the last check that found something wrong
+        self._away = False
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    async def open(self, positions: Mapping[Partition, int]) -> None:
+        """
+        Take all partitions and go to `positions`; one that is not named starts at its beginning.
+
+        Positions of other topics are ignored. Raises LogError when no broker answers or there is no such topic within
+        `connect_timeout_s`, LogTruncatedError when a position lies outside what its partition holds.
+        """
+        assert self._consumer is None, "open once"
+        topic = self._options.topic
+        stored = {partition: offset for partition, offset in positions.items() if partition.topic == topic}
+        consumer = await self._connect(self._options.connect_timeout_s)
+        try:
+            starts = await self._starts(consumer, stored)
+        except errors.KafkaError as error:
+            await kafka_client.stop(consumer)
+            raise LogError(f"{topic}: the broker did not tell its offsets: {kafka_client.text(error)}") from error
+        except BaseException:
+            await kafka_client.stop(consumer)
+            raise
+        _take(consumer, starts)
+        self._consumer, self._positions, self._away = consumer, starts, False
+        self._check_at_s = self._clock.monotonic_s() + self._options.stall_check_s
+
+    async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
+        """
+        Return the next records, in order within each partition; empty when none came within `timeout_s`.
+
+        Also empty while the broker is away, which is logged once. Raises LogTruncatedError when what comes next is no
+        longer there, LogError when it can't be read.
+        """
+        consumer = self._opened()
+        await self._take_new_partitions(consumer)
+        try:
+            # No partition named means every one; naming them all would only make aiokafka search the list.
+            batches = await consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=records_max)
+        except Exception as error:
+            # What aiokafka had drained of other partitions before it came upon the fault went with the exception.
+            _go_to(consumer, self._positions)
+            raise await self._explained(consumer, error) from error
+        self._positions = {place: await consumer.position(TopicPartition(*place)) for place in self._positions}
+        if not batches:
+            await self._watch(consumer)
+            return ()
+        self._stuck_at = None
+        self._check_at_s = self._clock.monotonic_s() + self._options.stall_check_s
+        if len(batches) == 1:
+            (records,) = batches.values()
+            return records  # type: ignore[no-any-return]  # aiokafka is untyped; its records satisfy `Record`
+        return list(chain.from_iterable(batches.values()))
+
+    async def positions(self) -> Mapping[Partition, int]:
+        """Return where the next fetch will read, per partition: past gaps that hold no record."""
+        self._opened()
+        return dict(self._positions)
+
+    async def ends(self) -> Mapping[Partition, int]:
+        """
+        Return, of every partition, the offset after the last one that can be read.
+
+        That is the offset which the next record gets, or the first of a transaction that is still open.
+        """
+        consumer = self._opened()
+        try:
+            return await self._ends(consumer)
+        except errors.KafkaError as error:
+            raise LogError(
+                f"{self._options.topic}: the broker did not tell its end: {kafka_client.text(error)}"
+            ) from error
+
+    async def append(self, records: Sequence[Outgoing]) -> None:
+        """
+        Append records durably; return when every one is acknowledged by all in-sync replicas.
+
+        Partitions are chosen by key as Kafka's own clients do. Raises LogError as `KafkaAppender.append` says.
+        """
+        await self._appender.append(records)
+
+    async def close(self) -> None:
+        """Let go of the connections; what was not acknowledged is given up."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await kafka_client.stop(consumer)
+        await self._appender.close()
+
+    def _opened(self) -> AIOKafkaConsumer:
+        assert self._consumer is not None, "open first"
+        return self._consumer
+
+    async def _connect(self, timeout_s: float) -> AIOKafkaConsumer:
+        """Return a started consumer that knows the topic and has nothing assigned."""
+        options, consumer = self._options, None
+        try:
+            async with asyncio.timeout(timeout_s):
+                consumer = await self._reach()
+                # Asking for an offset makes aiokafka look the topic up until it is there, which creates it where
+                # brokers do that; there is no public call for just that.
+                await consumer.beginning_offsets([TopicPartition(options.topic, 0)])
+                return consumer
+        except BaseException as error:
+            if consumer is not None:
+                await kafka_client.stop(consumer)
+            if not isinstance(error, TimeoutError | errors.KafkaError):
+                raise
+            if consumer is None:
+                raise LogError(
+                    f"no broker answers at {', '.join(options.brokers)}: is Kafka running,"
+                    " and do security and credentials fit?"
+                ) from error
+            raise LogError(
+                f"topic {options.topic} can't be read at {', '.join(options.brokers)}: create it (this broker does not"
+                " by itself), or allow this client to read it"
+            ) from error
+
+    async def _reach(self) -> AIOKafkaConsumer:
+        """Try until some broker answers; the caller sets the bound."""
+        while True:
+            consumer = self._make_consumer()
+            try:
+                await consumer.start()
+                return consumer
+            except errors.KafkaConnectionError:
+                await kafka_client.stop(consumer)
+                if not self._away:
+                    self._away = True
+                    _log.warning("no broker answers yet", brokers=self._options.brokers)
+            except BaseException:
+                await kafka_client.stop(consumer)
+                raise
+            await self._clock.sleep(CONNECT_PAUSE_S)
+
+    def _make_consumer(self) -> AIOKafkaConsumer:
+        options = self._options
+        return AIOKafkaConsumer(
+            **kafka_client.connection(options),
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=int(options.fetch_wait_s * 1000),
+            fetch_max_bytes=options.fetch_bytes,
+            max_partition_fetch_bytes=options.partition_fetch_bytes,
+        )
+
+    async def _starts(self, consumer: AIOKafkaConsumer, stored: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Where to begin with each partition, `stored` being checked against what the log holds."""
+        places = self._known(consumer)
+        begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+        for partition, offset in sorted(stored.items()):
+            place = TopicPartition(*partition)
+            if place not in begins:
+                raise LogTruncatedError(
+                    f"{partition.topic}/{partition.partition} is gone, and offset {offset} comes next: the topic has"
+                    f" {len(places)} partitions. {_WAY_OUT}"
+                )
+            if not begins[place] <= offset <= ends[place]:
+                raise _truncated(partition, offset, begins[place], ends[place])
+        return {Partition(*place): stored.get(Partition(*place), begins[place]) for place in places}
+
+    def _known(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
+        topic = self._options.topic
+        return [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
+
+    async def _take_new_partitions(self, consumer: AIOKafkaConsumer) -> None:
+        """Begin with partitions that were added to the topic; aiokafka looks for them every `metadata_age_s`."""
+        known = consumer.partitions_for_topic(self._options.topic)
+        if known is None or len(known) <= len(self._positions):
+            return
+        new = [place for place in self._known(consumer) if Partition(*place) not in self._positions]
+        try:
+            begins = await consumer.beginning_offsets(new)
+        except errors.KafkaError as error:
+            raise LogError(
+                f"{self._options.topic}: no offsets of its new partitions: {kafka_client.text(error)}"
+            ) from error
+        self._positions |= {Partition(*place): offset for place, offset in begins.items()}
+        _take(consumer, self._positions)
+        _log.info("partitions were added", topic=self._options.topic, partitions=[place.partition for place in new])
+
+    async def _ends(self, consumer: AIOKafkaConsumer) -> dict[Partition, int]:
+        ends = await consumer.end_offsets(self._known(consumer))
+        return {Partition(*place): offset for place, offset in ends.items()}
+
+    async def _explained(self, consumer: AIOKafkaConsumer, error: Exception) -> LogError:
+        """What to raise for an error of aiokafka's `getmany`."""
+        topic = self._options.topic
+        match error:
+            case errors.OffsetOutOfRangeError():
+                ((place, offset),) = error.args[0].items()
+                return await _out_of_range(consumer, place, offset)
+            case errors.TopicAuthorizationFailedError():
+                return LogError(f"topic {topic}: this client may not read it; grant it READ and DESCRIBE")
+            case errors.UnsupportedCodecError():
+                return LogError(f"topic {topic} is compressed: pip install 'windchill-reconciler[compression]'")
+            case errors.RecordTooLargeError():
+                limit = self._options.partition_fetch_bytes
+                return LogError(f"topic {topic}: a record is larger than partition_fetch_bytes = {limit}; raise it")
+            case _:
+                return LogError(f"topic {topic} can't be read: {kafka_client.text(error)}")
+
+    # ------------------------------------------------------------------------------------------------------ watchdog
+
+    async def _watch(self, consumer: AIOKafkaConsumer) -> None:
+        """
+        Replace a client that is stuck.
+
+        aiokafka has been seen to stall after broker restarts, its fetching task can die unseen, and it never goes back
+        to the configured addresses when all brokers have moved. What all have in common is seen from outside: two
+        checks in a row find the end ahead of unmoved positions, or no answer.
+        """
+        now_s = self._clock.monotonic_s()
+        if now_s < self._check_at_s:
+            return
+        self._check_at_s = now_s + self._options.stall_check_s
+        try:
+            async with asyncio.timeout(PROBE_S_MAX):
+                ends = await self._ends(consumer)
+        except (TimeoutError, errors.KafkaError) as error:
+            if not self._away:
+                self._away = True
+                _log.warning("the broker is away", brokers=self._options.brokers, error=kafka_client.text(error))
+        else:
+            if self._away:
+                self._away = False
+                _log.info("the broker is back", brokers=self._options.brokers)
+            if all(self._positions.get(partition, 0) >= end for partition, end in ends.items()):
+                self._stuck_at = None
+                return
+        if self._stuck_at != self._positions:
+            self._stuck_at = self._positions
+            return
+        await self._renew(consumer)
+
+    async def _renew(self, old: AIOKafkaConsumer) -> None:
+        try:
+            fresh = await self._connect(PROBE_S_MAX)
+        except LogError:
+            return  # still away; the next check tries again
+        _take(fresh, self._positions)
+        self._consumer, self._stuck_at = fresh, None
+        _log.warning("a stalled client was replaced", topic=self._options.topic)
+        await kafka_client.stop(old)
+
+
+_WAY_OUT = "Events may be lost: restore the topic, or fold what is left and an archive into a new store with `replay`"
+
+
+async def _out_of_range(consumer: AIOKafkaConsumer, place: TopicPartition, offset: int) -> LogError:
+    """What to raise when a broker has refused an offset, with what the log does hold if the broker says it."""
+    name = f"{place.topic}/{place.partition}"
+    try:
+        begins, ends = await consumer.beginning_offsets([place]), await consumer.end_offsets([place])
+    except errors.KafkaError:
+        return LogTruncatedError(f"{name}: offset {offset} comes next, but the log no longer holds it. {_WAY_OUT}")
+    if begins[place] <= offset <= ends[place]:
+        return LogError(f"{name}: the broker refused offset {offset}, though it has it; try again")
+    return _truncated(Partition(*place), offset, begins[place], ends[place])
+
+
+def _truncated(partition: Partition, offset: int, begin: int, end: int) -> LogTruncatedError:
+    return LogTruncatedError(
+        f"{partition.topic}/{partition.partition}: offset {offset} comes next, but the log holds {begin} up to {end}."
+        f" {_WAY_OUT}"
+    )
+
+
+def _take(consumer: AIOKafkaConsumer, positions: Mapping[Partition, int]) -> None:
+    """Assign exactly these partitions. Nothing is awaited before the seeks, so no fetch goes out from elsewhere."""
+    consumer.assign([TopicPartition(*partition) for partition in positions])
+    _go_to(consumer, positions)
+
+
+def _go_to(consumer: AIOKafkaConsumer, positions: Mapping[Partition, int]) -> None:
+    for partition, offset in positions.items():
+        consumer.seek(TopicPartition(*partition), offset)

@@ -1,0 +1,290 @@
+"""What every `EventLog` promises: Kafka, files plain and compressed, and the fake that other tests use."""
+
+import asyncio
+import gzip
+import pathlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol
+
+import orjson
+import pytest
+import zstandard
+
+from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.file_log import FileLog
+from reconciler.adapters.kafka import KafkaLog
+from reconciler.adapters.kafka_client import KafkaOptions
+from reconciler.errors import LogError, LogTruncatedError
+from reconciler.model.event import Outgoing, Record
+from reconciler.model.stamp import Partition
+from reconciler.ports import EventLog
+from tests import brokers
+from tests.fakes.memory_log import MemoryBroker, MemoryLog
+
+READ_S_MAX = 20.0
+
+
+class World(Protocol):
+    """A log that exists, whatever it is made of, and clients of it: one after another, as processes are."""
+
+    topic: str
+    partitions: int
+    appends: bool
+    keeps_all: bool  # keys, headers and null values; a file has structured events only
+
+    async def put(self, values: Sequence[bytes], partition: int = 0) -> None: ...
+    def client(self) -> EventLog: ...
+
+
+class KafkaWorld:
+    partitions, appends, keeps_all = 3, True, True
+
+    def __init__(self, server: brokers.Server, topic: str) -> None:
+        self.topic = topic
+        self._options = KafkaOptions(brokers=tuple(server.brokers), topic=topic, fetch_wait_s=0.1)
+
+    async def put(self, values: Sequence[bytes], partition: int = 0) -> None:
+        # A key that the default partitioner of Kafka's clients sends there.
+        key = {0: b"f", 1: b"a", 2: b"b"}[partition]
+        log = self.client()
+        await log.append([Outgoing(self.topic, key, value) for value in values])
+        await log.close()
+
+    def client(self) -> EventLog:
+        return KafkaLog(self._options, SystemClock())
+
+
+class FileWorld:
+    partitions, keeps_all = 1, False
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.topic, self._path = path.name, path
+        self.appends = path.suffix == ".jsonl"
+        self._lines = b""
+        self._keep()
+
+    async def put(self, values: Sequence[bytes], partition: int = 0) -> None:
+        self._lines += b"".join(value + b"\n" for value in values)
+        self._keep()
+
+    def client(self) -> EventLog:
+        return FileLog(self._path, SystemClock())
+
+    def _keep(self) -> None:
+        pack = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
+        self._path.write_bytes(pack.get(self._path.suffix, bytes)(self._lines))
+
+
+class MemoryWorld:
+    partitions, appends, keeps_all = 3, True, True
+
+    def __init__(self) -> None:
+        self.topic = "changes"
+        self._broker = MemoryBroker(SystemClock(), changes=3)
+
+    async def put(self, values: Sequence[bytes], partition: int = 0) -> None:
+        for value in values:
+            self._broker.put(Outgoing(self.topic, b"key", value), partition)
+
+    def client(self) -> EventLog:
+        return MemoryLog(self._broker, self.topic)
+
+
+@pytest.fixture(params=[pytest.param("kafka", marks=pytest.mark.kafka), "jsonl", "jsonl.gz", "jsonl.zst", "memory"])
+def make_world(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Callable[[], Awaitable[World]]:
+    """Not a coroutine: a broker that starts now runs an event loop of its own meanwhile."""
+    server, make_topic = None, None
+    if request.param == "kafka":
+        server, make_topic = request.getfixturevalue("broker"), request.getfixturevalue("topic")
+
+    async def make() -> World:
+        if server is not None and make_topic is not None:
+            return KafkaWorld(server, await make_topic(partitions=3, name="changes"))
+        return MemoryWorld() if request.param == "memory" else FileWorld(tmp_path / f"events.{request.param}")
+
+    return make
+
+
+@pytest.fixture
+async def world(make_world: Callable[[], Awaitable[World]]) -> World:
+    return await make_world()
+
+
+@pytest.fixture
+async def log(world: World) -> AsyncIterator[EventLog]:
+    client = world.client()
+    yield client
+    await client.close()
+
+
+def events(count: int, name: str = "event") -> list[bytes]:
+    return [orjson.dumps({"specversion": "1.0", "id": f"{name}-{number}"}) for number in range(count)]
+
+
+async def read_to_end(log: EventLog, records_max: int = 1000) -> list[Record]:
+    """Everything up to the end as it is now."""
+    records: list[Record] = []
+    ends = await log.ends()
+    async with asyncio.timeout(READ_S_MAX):
+        while True:
+            positions = await log.positions()
+            if all(positions[partition] >= end for partition, end in ends.items()):
+                return records
+            batch = await log.fetch(records_max, 0.2)
+            assert len(batch) <= records_max
+            records.extend(batch)
+
+
+def values(records: Sequence[Record], partition: int = 0) -> list[bytes | None]:
+    return [record.value for record in records if record.partition == partition]
+
+
+async def test_without_positions_everything_is_read_once_and_in_order_within_each_partition(
+    world: World, log: EventLog
+) -> None:
+    for partition in range(world.partitions):
+        await world.put(events(50, f"of-{partition}"), partition)
+    await log.open({})
+    records = await read_to_end(log, records_max=7)
+    for partition in range(world.partitions):
+        own = [record for record in records if record.partition == partition]
+        assert values(own, partition) == events(50, f"of-{partition}")
+        assert [record.offset for record in own] == list(range(50))
+    assert {record.topic for record in records} == {world.topic}
+
+
+@pytest.mark.parametrize("position", [0, 1, 37, 99, 100])
+async def test_reading_resumes_exactly_at_a_stored_position(world: World, log: EventLog, position: int) -> None:
+    await world.put(events(100))
+    await log.open({Partition(world.topic, 0): position})
+    records = await read_to_end(log)
+    assert [record.offset for record in records] == list(range(position, 100))
+    assert values(records) == events(100)[position:]
+
+
+async def test_one_client_goes_on_where_another_stopped_and_nothing_comes_twice(world: World) -> None:
+    for partition in range(world.partitions):
+        await world.put(events(60, f"of-{partition}"), partition)
+    positions: dict[Partition, int] = {}
+    seen: list[Record] = []
+    for _ in range(60 * world.partitions // 20):
+        client = world.client()
+        await client.open(positions)
+        taken = await client.fetch(20, READ_S_MAX)
+        seen.extend(taken)
+        positions |= {Partition(record.topic, record.partition): record.offset + 1 for record in taken}
+        await client.close()
+    client = world.client()
+    await client.open(positions)
+    seen.extend(await read_to_end(client))
+    await client.close()
+    for partition in range(world.partitions):
+        assert values(seen, partition) == events(60, f"of-{partition}")
+
+
+async def test_positions_of_other_logs_do_not_matter(world: World, log: EventLog) -> None:
+    await world.put(events(3))
+    await log.open({Partition("another-topic", 0): 1_000_000})
+    assert len(await read_to_end(log)) == 3
+
+
+async def test_at_the_end_a_fetch_is_empty_and_positions_equal_ends(world: World, log: EventLog) -> None:
+    await world.put(events(10))
+    await log.open({})
+    await read_to_end(log)
+    assert not await log.fetch(10, 0.05)
+    assert await log.positions() == await log.ends()
+    assert (await log.ends())[Partition(world.topic, 0)] == 10
+
+
+async def test_an_empty_log_is_at_its_end_at_once(world: World, log: EventLog) -> None:
+    await log.open({})
+    assert await log.positions() == await log.ends()
+    assert set((await log.ends()).values()) == {0}
+    assert len(await log.ends()) == world.partitions
+
+
+async def test_a_position_beyond_the_end_is_refused_with_what_the_log_holds(world: World, log: EventLog) -> None:
+    await world.put(events(10))
+    with pytest.raises(LogTruncatedError, match=r"11 comes next, but .* holds .*10") as caught:
+        await log.open({Partition(world.topic, 0): 11})
+    assert world.topic in str(caught.value)
+
+
+async def test_what_is_appended_is_visible_in_the_ends_and_comes_with_the_next_fetch(
+    world: World, log: EventLog
+) -> None:
+    if not world.appends:
+        with pytest.raises(LogError, match="unpack it"):
+            await log.append([Outgoing(world.topic, b"key", events(1)[0])])
+        return
+    await world.put(events(2))
+    await log.open({})
+    await read_to_end(log)
+    before = await log.ends()
+    await log.append([Outgoing(world.topic, b"0000012345", value) for value in events(5, "new")])
+    after = await log.ends()
+    assert sum(after.values()) - sum(before.values()) == 5
+    records = await read_to_end(log)
+    assert [record.value for record in records] == events(5, "new")
+    assert await log.positions() == after
+
+
+async def test_a_client_that_only_appends_need_not_be_opened(world: World, log: EventLog) -> None:
+    if world.appends:
+        await log.append([Outgoing(world.topic, b"key", value) for value in events(3)])
+        await log.open({})
+        assert len(await read_to_end(log)) == 3
+
+
+async def test_keys_headers_and_null_values_survive(world: World, log: EventLog) -> None:
+    if not world.keeps_all:
+        pytest.skip("a file has structured events only")
+    headers = [("content-type", b"application/cloudevents+json"), ("ce_actor", "Jörg".encode())]
+    sent = [
+        Outgoing(world.topic, b"0000012345", b"{}", headers),
+        Outgoing(world.topic, b"0000012345", None),
+        Outgoing(world.topic, None, b"\x00\xff no JSON", [("empty", b"")]),
+    ]
+    for record in sent:
+        await log.append([record])
+    await log.open({})
+    records = await read_to_end(log)
+    found = {(record.key, record.value, tuple(record.headers)) for record in records}
+    assert found == {(record.key, record.value, tuple(record.headers)) for record in sent}
+    assert all(record.timestamp > 1_600_000_000_000 for record in records)
+
+
+async def test_records_of_one_key_keep_their_order(world: World, log: EventLog) -> None:
+    if not world.keeps_all:
+        pytest.skip("a file has structured events only")
+    await log.append([Outgoing(world.topic, f"{number % 7}".encode(), b"%d" % number) for number in range(200)])
+    await log.open({})
+    records = await read_to_end(log, records_max=11)
+    for document in range(7):
+        own = [int(record.value or b"") for record in records if record.key == f"{document}".encode()]
+        assert own == list(range(document, 200, 7))
+
+
+async def test_a_fetch_that_is_cancelled_loses_nothing(world: World, log: EventLog) -> None:
+    await world.put(events(300))
+    await log.open({})
+    records: list[Record] = []
+    for pause_s in (0, 0.001, 0.01, 0.05) * 3:
+        fetching = asyncio.ensure_future(log.fetch(20, 0.05))
+        await asyncio.sleep(pause_s)
+        if not fetching.done():
+            fetching.cancel()
+        try:
+            records.extend(await fetching)
+        except asyncio.CancelledError:
+            continue
+    records.extend(await read_to_end(log))
+    assert values(records) == events(300)
+
+
+async def test_closing_twice_is_harmless(world: World) -> None:
+    client = world.client()
+    await client.open({})
+    await client.close()
+    await client.close()

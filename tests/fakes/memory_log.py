@@ -1,0 +1,145 @@
+"""
+A log in memory: the `EventLog` port for tests and simulations.
+
+`MemoryBroker` is what stays when a process dies; a `MemoryLog` is one process's client of it. Offsets may hold no
+record, as after compaction or a transaction.
+"""
+
+import asyncio
+import bisect
+import zlib
+from collections.abc import Mapping, Sequence
+
+from reconciler.errors import LogError, LogTruncatedError
+from reconciler.model.event import Outgoing, PlainRecord, Record
+from reconciler.model.stamp import Partition
+from reconciler.ports import Clock
+
+
+class MemoryBroker:
+    """Topics of one or more partitions; topics that are not named at the start get one partition on first use."""
+
+    def __init__(self, clock: Clock, **partitions: int) -> None:
+        self.clock = clock
+        self.down = False  # whether clients get no answer
+        self.appended = asyncio.Event()
+        self._topics = {topic: [_Partition() for _ in range(count)] for topic, count in partitions.items()}
+
+    def partitions(self, topic: str) -> list[Partition]:
+        return [Partition(topic, number) for number in range(len(self._partitions(topic)))]
+
+    def put(self, record: Outgoing, partition: int | None = None) -> Partition:
+        """Append one record, to the partition that its key stands for unless one is named."""
+        partitions = self._partitions(record.topic)
+        number = zlib.crc32(record.key or b"") % len(partitions) if partition is None else partition
+        own = partitions[number]
+        own.records.append(
+            PlainRecord(
+                record.topic, number, own.end, self.clock.now_us() // 1000, record.key, record.value, record.headers
+            )
+        )
+        own.end += 1
+        self.appended.set()
+        return Partition(record.topic, number)
+
+    def put_gap(self, partition: Partition, offsets: int = 1) -> None:
+        """Append offsets that hold no record."""
+        self.at(partition).end += offsets
+
+    def forget_before(self, partition: Partition, offset: int) -> None:
+        """Delete what retention would: offsets below `offset`."""
+        own = self.at(partition)
+        own.begin = max(own.begin, offset)
+        own.records = [record for record in own.records if record.offset >= own.begin]
+
+    def add_partition(self, topic: str) -> Partition:
+        partitions = self._partitions(topic)
+        partitions.append(_Partition())
+        return Partition(topic, len(partitions) - 1)
+
+    def records(self, topic: str) -> list[PlainRecord]:
+        """Every record that a topic still holds, partition by partition."""
+        return [record for partition in self._partitions(topic) for record in partition.records]
+
+    def at(self, partition: Partition) -> "_Partition":
+        return self._partitions(partition.topic)[partition.partition]
+
+    def _partitions(self, topic: str) -> "list[_Partition]":
+        return self._topics.setdefault(topic, [_Partition()])
+
+
+class _Partition:
+    def __init__(self) -> None:
+        self.begin = 0
+        self.end = 0
+        self.records: list[PlainRecord] = []
+
+
+class MemoryLog:
+    def __init__(self, broker: MemoryBroker, topic: str) -> None:
+        self._broker = broker
+        self._topic = topic
+        self._positions: dict[Partition, int] = {}
+
+    async def open(self, positions: Mapping[Partition, int]) -> None:
+        self._check_up()
+        for partition, offset in positions.items():
+            if partition.topic == self._topic:
+                if partition not in self._broker.partitions(self._topic):
+                    raise LogTruncatedError(f"{partition} is gone")
+                own = self._broker.at(partition)
+                if not own.begin <= offset <= own.end:
+                    raise LogTruncatedError(
+                        f"{partition}: offset {offset} comes next, but the log holds {own.begin} up to {own.end}"
+                    )
+        self._positions = {
+            partition: positions.get(partition, self._broker.at(partition).begin)
+            for partition in self._broker.partitions(self._topic)
+        }
+
+    async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
+        give_up_s = self._broker.clock.monotonic_s() + timeout_s
+        while True:
+            self._broker.appended.clear()
+            if records := self._take(records_max):
+                return records
+            left_s = give_up_s - self._broker.clock.monotonic_s()
+            if left_s <= 0:
+                return ()
+            await self._broker.clock.wait(self._broker.appended, left_s)
+
+    async def positions(self) -> Mapping[Partition, int]:
+        return dict(self._positions)
+
+    async def ends(self) -> Mapping[Partition, int]:
+        self._check_up()
+        return {partition: self._broker.at(partition).end for partition in self._broker.partitions(self._topic)}
+
+    async def append(self, records: Sequence[Outgoing]) -> None:
+        self._check_up()
+        for record in records:
+            self._broker.put(record)
+
+    async def close(self) -> None:
+        self._positions = {}
+
+    def _take(self, records_max: int) -> list[Record]:
+        """The next records of every partition in turn, as many as fit."""
+        taken: list[Record] = []
+        if self._broker.down:
+            return taken
+        for partition in self._broker.partitions(self._topic):
+            own = self._broker.at(partition)
+            position = self._positions.setdefault(partition, own.begin)
+            if position < own.begin:
+                raise LogTruncatedError(f"{partition}: offset {position} comes next, but the log begins at {own.begin}")
+            start = bisect.bisect_left(own.records, position, key=lambda record: record.offset)
+            fitting = own.records[start : start + records_max - len(taken)]
+            taken.extend(fitting)
+            at_end = start + len(fitting) == len(own.records)
+            self._positions[partition] = own.end if at_end else own.records[start + len(fitting)].offset
+        return taken
+
+    def _check_up(self) -> None:
+        if self._broker.down:
+            raise LogError("no broker answers in memory: is it running?")
