@@ -59,9 +59,9 @@ TRANSITIONS: Final[dict[State, dict[Signal, State]]] = {
     State.OPEN: {
         Signal.COOLED: State.HALF_OPEN,
     },
+    # The failures that opened it still count, so any failure of a probe is once too often.
     State.HALF_OPEN: {
         Signal.SUCCEEDED: State.CLOSED,
-        Signal.FAILED: State.OPEN,
         Signal.FAILED_ONCE_TOO_OFTEN: State.OPEN,
         Signal.ABANDONED: State.OPEN,  # the next to ask is the probe; there is no cool-down to wait for
     },
@@ -93,8 +93,8 @@ class Breaker:
         self._cooldown_max_s = cooldown_max_s
         self._state = State.CLOSED
         self._era = 0
-        self._failures = 0  # in a row, while closed
-        self._openings = 0  # in a row, without a success between; sets the cool-down
+        self._failures = 0  # in a row, probes included
+        self._openings = 0  # likewise; sets the cool-down
         self._open_until_s = 0.0
 
     @property
@@ -136,7 +136,6 @@ class Breaker:
         self._failures += 1
         self._move(Signal.FAILED if self._failures < self._failures_max else Signal.FAILED_ONCE_TOO_OFTEN)
         if self._state is State.OPEN:
-            self._failures = 0
             self._openings += 1
             cooldown_s = backoff.cooldown_s(self._openings, self._cooldown_base_s, self._cooldown_max_s, chance)
             self._open_until_s = now_s + cooldown_s

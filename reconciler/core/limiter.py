@@ -42,8 +42,8 @@ class Limiter:
       good or bad, say nothing about the new one. (TCP: one reduction per window of data, RFC 6582.)
     - `Retry-After` stops everyone until then, `pause_max_s` at most: a proxy's "tomorrow" must not be the end of us,
       and asking once a quarter of an hour is no load. A pause is never shortened by a later one.
-    - Overload at `limit_min` without a `Retry-After` stops everyone too, from 0.1 s doubling to `floor_pause_max_s`
-      until something is answered: where nothing more can be cut from the limit, only time is left to give.
+    - Overload at `limit_min` stops everyone too, from 0.1 s doubling to `floor_pause_max_s` until something is answered,
+      even if `Retry-After` says 0: where nothing more can be cut from the limit, only time is left to give.
     """
 
     def __init__(
@@ -98,19 +98,18 @@ class Limiter:
         if load is Load.NORMAL:
             self._raise(used)
         elif load is Load.OVERLOAD:
-            self._cut(now_s, told=retry_after_s is not None)
+            self._cut(now_s)
 
     def _raise(self, used: int) -> None:
         self._floored = 0
         if 2 * used >= self._limit:
             self._limit = min(float(self._limit_max), self._limit + 1 / self._limit)
 
-    def _cut(self, now_s: float, *, told: bool) -> None:
+    def _cut(self, now_s: float) -> None:
         self._round += 1
         if self._limit <= self._limit_min:
             self._floored += 1
-            if not told:
-                self._pause(now_s, backoff.doubled_s(self._floored, 0.1, self._floor_pause_max_s))
+            self._pause(now_s, backoff.doubled_s(self._floored, 0.1, self._floor_pause_max_s))
         self._limit = max(float(self._limit_min), self._limit / 2)
 
     def _pause(self, now_s: float, pause_s: float) -> None:

@@ -155,6 +155,12 @@ def test_where_nothing_is_left_to_cut_everyone_waits_longer_each_time_until_an_a
     assert pauses_s == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30, 0, 0.1]
 
 
+def test_a_server_at_its_limit_that_says_retry_at_once_is_not_believed() -> None:
+    limiter = Limiter(1)
+    limiter.released(fill(limiter)[0], Load.OVERLOAD, 7, retry_after_s=0)
+    assert limiter.paused_until_s == pytest.approx(7.1)
+
+
 def test_a_permit_cannot_be_given_back_twice() -> None:
     limiter = Limiter(2)
     permit = limiter.try_acquire(0)
@@ -217,5 +223,6 @@ def test_a_clock_that_stands_or_goes_back_pays_nothing() -> None:
     assert quota.try_retry(10)
     assert not quota.try_retry(10)
     assert not quota.try_retry(5)
+    assert quota.balance(5) == 0
     assert not quota.try_retry(10.5)
     assert quota.try_retry(11)
