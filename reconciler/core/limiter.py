@@ -42,8 +42,8 @@ class Limiter:
       good or bad, say nothing about the new one. (TCP: one reduction per window of data, RFC 6582.)
     - `Retry-After` stops everyone until then, `pause_max_s` at most: a proxy's "tomorrow" must not be the end of us,
       and asking once a quarter of an hour is no load. A pause is never shortened by a later one.
-    - Overload at `limit_min` stops everyone too, from 0.1 s doubling to `floor_pause_max_s` until something is answered,
-      even if `Retry-After` says 0: where nothing more can be cut from the limit, only time is left to give.
+    - Overload at `limit_min` stops everyone too, from 0.1 s doubling to `floor_pause_max_s` until something is
+      answered, even if `Retry-After` says 0: where nothing more can be cut from the limit, only time is left to give.
     """
 
     def __init__(
