@@ -24,6 +24,7 @@ import msgspec
 from reconciler.core import upcast
 from reconciler.model import instant
 from reconciler.model.event import Decoded, Event, Foreign, Record, Refusal
+from reconciler.model.outcome import OutcomeType
 from reconciler.model.policy import Policy
 from reconciler.model.stamp import Place, Stamp
 from reconciler.model.value import Json, canonical
@@ -32,10 +33,12 @@ CHANGED = "windchill.document.changed.v1"
 RELEASED = "windchill.document.released.v1"
 NAMESPACE = "windchill."
 _NEWEST = (CHANGED, RELEASED)
+# What we publish ourselves changes nothing when it is met in a merged archive.
+_OUTCOMES = frozenset(OutcomeType)
 
 _KEY_LENGTH_MAX = 512
 _FIELD_LENGTH_MAX = 256
-_TEXT_LENGTH_MAX = 1024  # id, source, sequence, actor: they are stored with every field they set
+_TEXT_LENGTH_MAX = 1024  # id, source, sequence, actor, reason: they are stored with every field they set
 _SEGMENTS_MAX = 16
 _NUMBER_MAX = 2**63 - 1  # what SQL, JSON Schema's "integer" in practice, and most producers agree on
 
@@ -83,6 +86,16 @@ class _Envelope(msgspec.Struct, frozen=True):
     recordedtime: str | None = None
 
 
+class _ReleasedData(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    reason: str | None = None
+
+
+class _Released(msgspec.Struct, frozen=True):
+    """What a released event may say besides the envelope: looked at only once the type is known."""
+
+    data: _ReleasedData | None = None
+
+
 class _Kind(msgspec.Struct, frozen=True):
     """As little of an envelope as tells whose event it is."""
 
@@ -95,6 +108,7 @@ class _Invalid(Exception):
 
 
 _envelope = msgspec.json.Decoder(_Envelope).decode
+_released = msgspec.json.Decoder(_Released).decode
 _kind = msgspec.json.Decoder(_Kind).decode
 _anything = msgspec.json.Decoder().decode
 
@@ -103,15 +117,19 @@ def record(source: Record, rules: Rules) -> Decoded:
     """Decode one record."""
     value = source.value
     try:
+        if source.headers and (found := _binary_headers(source.headers)):
+            return _binary(found, source, rules)
         if value is None:
             return _tombstone(source, rules)
-        if len(value) > rules.record_bytes_max:
-            raise _Invalid(f"record has {len(value)} bytes, at most {rules.record_bytes_max} are allowed")
-        if source.headers:
-            value = _body(source.headers, value)
+        _check_size(value, rules)
         return _structured(value, source, rules)
     except _Invalid as error:
         return Refusal(Place(source.topic, source.partition, source.offset), "decode", str(error))
+
+
+def _check_size(value: bytes, rules: Rules) -> None:
+    if len(value) > rules.record_bytes_max:
+        raise _Invalid(f"record has {len(value)} bytes, at most {rules.record_bytes_max} are allowed")
 
 
 def _structured(text: bytes, source: Record, rules: Rules) -> Decoded:
@@ -121,6 +139,11 @@ def _structured(text: bytes, source: Record, rules: Rules) -> Decoded:
         return _explain(text, source, rules, error)
     if envelope.type not in _NEWEST:
         return _explain(text, source, rules, None)
+    if envelope.type == RELEASED:
+        try:
+            _released(text)
+        except msgspec.ValidationError as error:
+            raise _Invalid(f"not a valid {RELEASED}: {error}") from error
     return _event(envelope, source, rules)
 
 
@@ -130,10 +153,11 @@ def _event(envelope: _Envelope, source: Record, rules: Rules) -> Decoded:
     data = envelope.data
     key = envelope.subject
     actor = envelope.actor or ""
+    reason = (data.reason if data else None) or ""
+    if len(reason) > _TEXT_LENGTH_MAX:
+        raise _Invalid(f"`reason` has at most {_TEXT_LENGTH_MAX} characters")
     if envelope.type == RELEASED:
-        if data is not None and (data.set or data.add or data.remove or data.release or data.expect):
-            raise _Invalid(f"{RELEASED} takes no member in `data` besides `reason`")
-        return Event(key, stamp, {}, {}, (), {}, True, actor, (data.reason if data else None) or "")
+        return Event(key, stamp, {}, {}, (), {}, True, actor, reason)
     if data is None:
         raise _Invalid("`data` is missing: say at least one of set, add, remove, release")
     elements = _elements(data) if data.add or data.remove else {}
@@ -142,7 +166,7 @@ def _event(envelope: _Envelope, source: Record, rules: Rules) -> Decoded:
         refusal = _forbidden(data, elements, envelope.source, stamp.place, rules.policy)
         if refusal is not None:
             return refusal
-    return Event(key, stamp, data.set, elements, tuple(data.release), data.expect, False, actor, data.reason or "")
+    return Event(key, stamp, data.set, elements, tuple(data.release), data.expect, False, actor, reason)
 
 
 def _check_envelope(envelope: _Envelope) -> None:
@@ -167,6 +191,8 @@ def _stamp(envelope: _Envelope, source: Record, rules: Rules) -> Stamp:
     if rules.archived:
         if envelope.kafkatopic is not None and envelope.kafkapartition is not None and envelope.kafkaoffset is not None:
             topic, partition, offset = envelope.kafkatopic, envelope.kafkapartition, envelope.kafkaoffset
+            if not (0 <= partition <= _NUMBER_MAX and 0 <= offset <= _NUMBER_MAX) or len(topic) > _TEXT_LENGTH_MAX:
+                raise _Invalid("`kafkatopic`, `kafkapartition` and `kafkaoffset` are not the place of a record")
         if envelope.recordedtime is not None:
             recorded_us = instant.to_us(_canonical_time(envelope.recordedtime, "recordedtime"))
     if recorded_us > 0:  # a line of a file may not say when it was recorded
@@ -184,7 +210,15 @@ def _canonical_time(text: str, attribute: str) -> str:
 
 @functools.lru_cache(maxsize=8)  # records of one batch share their millisecond: format the limit once
 def _latest_allowed(recorded_us: int, skew_us_max: int) -> str:
-    return instant.from_us(recorded_us + skew_us_max)
+    return _as_time(recorded_us + skew_us_max)
+
+
+def _as_time(recorded_us: int) -> str:
+    """Return the time of a record's timestamp, which in Kafka is any number that the producer chose."""
+    try:
+        return instant.from_us(recorded_us)
+    except OverflowError as error:
+        raise _Invalid("the record's timestamp is beyond the year 9999; mend the producer's clock") from error
 
 
 def _check_skew(time: str, recorded_us: int, skew_us_max: int) -> None:
@@ -205,7 +239,7 @@ def _elements(data: _Data) -> dict[str, dict[str, bool]]:
                 _check_value(value, 1)
                 if of_field.setdefault(canonical(value), present) is not present:
                     raise _Invalid(f"{value!r} is both added to and removed from `{field}`")
-    return elements
+    return {field: of_field for field, of_field in elements.items() if of_field}  # an empty list says nothing
 
 
 def _check_data(data: _Data, elements: Mapping[str, object], rules: Rules) -> None:
@@ -278,21 +312,32 @@ def _tombstone(source: Record, rules: Rules) -> Event:
         raise _Invalid(f"the record's key, the document's key, has 1 to {_KEY_LENGTH_MAX} characters")
     topic, partition, offset = source.topic, source.partition, source.offset
     lead = f"{topic}/{partition:010d}/{offset:020d}" if rules.by_position else ""
-    time = instant.from_us(max(source.timestamp, 0) * 1000)
+    time = _as_time(max(source.timestamp, 0) * 1000)
     stamp = Stamp(lead, time, "", topic, partition, offset, f"//kafka/{topic}", f"{partition}/{offset}")
     return Event(key, stamp, {}, {}, (), {}, True, "", "")
 
 
-def _body(headers: Sequence[tuple[str, bytes]], value: bytes) -> bytes:
-    """Return the structured form of a record with headers; binary mode is put together into it."""
+def _binary_headers(headers: Sequence[tuple[str, bytes]]) -> dict[str, bytes] | None:
+    """Return the headers of a record in binary mode by name, `None` for one that is to be tried as structured."""
     found = {name.lower(): content for name, content in headers}
-    content_type = _header(found, "content-type")
-    if content_type is not None and content_type.lower().startswith("application/cloudevents"):
-        if not content_type.lower().startswith("application/cloudevents+json"):
+    content_type = (_header(found, "content-type") or "").lower()
+    if content_type.startswith("application/cloudevents"):
+        if not content_type.startswith("application/cloudevents+json"):
             raise _Invalid(f"content type {content_type!r} is not one event in JSON")
-        return value
-    if "ce_specversion" not in found and "ce_type" not in found:
-        return value  # neither mode is declared: tried as structured
+        return None
+    return found if "ce_specversion" in found or "ce_type" in found else None
+
+
+def _binary(found: Mapping[str, bytes], source: Record, rules: Rules) -> Decoded:
+    """
+    Put a record in binary mode together into its structured form, and decode that.
+
+    A null value is an event without `data` here, not a tombstone: the headers say what the record is.
+    """
+    event_type = _header(found, "ce_type") or ""
+    if "ce_specversion" in found and event_type and not event_type.startswith(NAMESPACE):
+        return Foreign(Place(source.topic, source.partition, source.offset), event_type)  # in any format, of any size
+    content_type = _header(found, "content-type")
     if content_type is not None and not _is_json(content_type):
         raise _Invalid(f"content type {content_type!r}: `data` must be JSON")
     attributes = {name.removeprefix("ce_"): _header(found, name) for name in found if name.startswith("ce_")}
@@ -300,11 +345,15 @@ def _body(headers: Sequence[tuple[str, bytes]], value: bytes) -> bytes:
         attributes.pop(number, None)
     if "data" in attributes:
         raise _Invalid("`ce_data` is not a CloudEvents header: `data` is the record's value")
+    value = source.value or b"null"
+    _check_size(value, rules)
     try:
-        data = msgspec.Raw(value) if value and _anything(value) is not None else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        _anything(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _Invalid(f"the value is not JSON: {error}") from error
-    return msgspec.json.encode({**attributes, "data": data})
+    except RecursionError as error:
+        raise _Invalid("the value is nested too deeply") from error
+    return _structured(msgspec.json.encode({**attributes, "data": msgspec.Raw(value)}), source, rules)
 
 
 def _header(found: Mapping[str, bytes], name: str) -> str | None:
@@ -329,9 +378,11 @@ def _explain(text: bytes, source: Record, rules: Rules, error: Exception | None)
         kind = _kind(text)
     except msgspec.ValidationError as missing:
         raise _Invalid(f"not a CloudEvent: {missing}") from missing
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as broken:
+    except RecursionError as deep:
+        raise _Invalid("the record is nested too deeply") from deep
+    except (msgspec.DecodeError, UnicodeDecodeError) as broken:
         raise _Invalid(f"not JSON: {broken}") from broken
-    if not kind.type.startswith(NAMESPACE):
+    if not kind.type.startswith(NAMESPACE) or kind.type in _OUTCOMES:
         return Foreign(place, kind.type)
     if kind.type in upcast.STEPS:
         return _upcast(text, kind.type, source, rules)
@@ -341,6 +392,12 @@ def _explain(text: bytes, source: Record, rules: Rules, error: Exception | None)
 
 
 def _upcast(text: bytes, event_type: str, source: Record, rules: Rules) -> Decoded:
-    document = _anything(text)
-    newest, data = upcast.to_newest(event_type, document.get("data") or {})
-    return _structured(msgspec.json.encode({**document, "type": newest, "data": data}), source, rules)
+    try:
+        document = _anything(text)
+        newest, data = upcast.to_newest(event_type, document.get("data") or {}, upcast.STEPS)
+        text = msgspec.json.encode({**document, "type": newest, "data": data})
+    except (msgspec.DecodeError, RecursionError) as broken:
+        raise _Invalid(f"not JSON: {broken}") from broken
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # a step may trust in its version's shape
+        raise _Invalid(f"not a valid {event_type}: {error!r}") from error
+    return _structured(text, source, rules)

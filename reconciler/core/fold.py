@@ -39,7 +39,7 @@ def steps(desired: Desired, events: Sequence[Event]) -> Desired:
     for event in events:
         if event.released or event.elements or event.release:
             joined = join(Desired(fields, released), lift(event))
-            copied = copied and joined.fields is fields
+            copied = copied or joined.fields is not fields  # a join that changed something has made its own copy
             fields, released = joined
             continue
         if released is not None and event.stamp <= released:

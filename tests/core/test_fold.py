@@ -1,0 +1,202 @@
+"""The fold is a join: any order, any duplicates, any split of the records give the same bytes (DESIGN section 4)."""
+
+from __future__ import annotations
+
+import functools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.core import fold
+from reconciler.model import codec
+from reconciler.model.desired import NOTHING_DESIRED, Desired, Element, Field, Register
+from reconciler.model.event import Event
+from reconciler.model.stamp import Stamp
+from tests.core import strategies
+
+logs = st.lists(strategies.events(), max_size=8)
+rows = logs.map(lambda log: fold.steps(NOTHING_DESIRED, log))
+
+
+def stamp(second: int, offset: int = 0) -> Stamp:
+    return Stamp("", f"2026-11-22T10:00:{second:02}.000000Z", "", "changes", 0, offset, "//erp", str(second))
+
+
+def event(second: int, offset: int = 0, **content) -> Event:
+    empty = {"set": {}, "elements": {}, "release": (), "expect": {}, "released": False, "actor": "", "reason": ""}
+    return Event(strategies.KEY, stamp(second, offset), **{**empty, **content})
+
+
+def folded(*events: Event) -> Desired:
+    return fold.steps(NOTHING_DESIRED, events)
+
+
+def register(row: Desired, name: str) -> Register:
+    found = row.fields[name].register
+    assert found is not None
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------- properties
+
+
+@given(logs, st.data())
+def test_every_order_with_any_duplicates_gives_the_same_bytes(log, data):
+    again = data.draw(st.lists(st.sampled_from(log), max_size=4)) if log else []
+    shuffled = data.draw(st.permutations(log + again))
+    assert codec.encode(folded(*shuffled)) == codec.encode(folded(*log))
+
+
+@given(logs, st.data())
+def test_every_split_into_two_folds_joins_to_the_same_bytes(log, data):
+    sides = [data.draw(st.sampled_from(["left", "right", "both"])) for _ in log]
+    left = folded(*(one for one, side in zip(log, sides, strict=True) if side != "right"))
+    right = folded(*(one for one, side in zip(log, sides, strict=True) if side != "left"))
+    assert codec.encode(fold.join(left, right)) == codec.encode(folded(*log))
+
+
+@given(logs, st.data())
+def test_folding_in_batches_gives_the_same_bytes_as_folding_at_once(log, data):
+    cut = data.draw(st.integers(0, len(log)))
+    assert codec.encode(fold.steps(folded(*log[:cut]), log[cut:])) == codec.encode(folded(*log))
+
+
+@given(logs)
+def test_steps_equal_joining_what_each_event_says(log):
+    joined = functools.reduce(lambda row, one: fold.join(row, fold.lift(one)), log, NOTHING_DESIRED)
+    stepped = functools.reduce(fold.step, log, NOTHING_DESIRED)
+    assert codec.encode(folded(*log)) == codec.encode(joined) == codec.encode(stepped)
+
+
+@given(rows, rows)
+def test_join_is_commutative(left, right):
+    assert codec.encode(fold.join(left, right)) == codec.encode(fold.join(right, left))
+
+
+@given(rows, rows, rows)
+def test_join_is_associative(one, two, three):
+    left_first = fold.join(fold.join(one, two), three)
+    right_first = fold.join(one, fold.join(two, three))
+    assert codec.encode(left_first) == codec.encode(right_first)
+
+
+@given(rows)
+def test_join_is_idempotent_and_hands_the_same_object_back(row):
+    stored = codec.decode_desired(codec.encode(row))
+    assert fold.join(row, row) is row
+    assert fold.join(row, stored) is row
+    assert fold.join(row, NOTHING_DESIRED) is row
+
+
+@given(logs, st.data())
+def test_what_is_known_already_gives_the_very_same_row_back(log, data):
+    row = folded(*log)
+    known = data.draw(st.lists(st.sampled_from(log), max_size=4)) if log else []
+    assert fold.steps(row, known) is row
+
+
+@given(rows, logs)
+def test_folding_never_changes_the_row_it_started_from(row, log):
+    before = codec.encode(row)
+    fold.steps(row, log)
+    fold.join(row, folded(*log))
+    assert codec.encode(row) == before
+
+
+@given(rows)
+def test_a_row_survives_its_stored_form(row):
+    text = codec.encode(row)
+    assert codec.encode(codec.decode_desired(text)) == text
+
+
+@given(logs, logs)
+def test_going_on_from_a_stored_row_equals_going_on_from_memory(first, second):
+    stored = codec.decode_desired(codec.encode(folded(*first)))
+    assert codec.encode(fold.steps(stored, second)) == codec.encode(folded(*first, *second))
+
+
+@given(rows)
+def test_nothing_that_is_covered_is_kept(row):
+    for field in row.fields.values():
+        assert field.register is not None or field.elements, "a field without any claim is kept"
+        newest = [one for one in (row.released, field.register and field.register.stamp) if one is not None]
+        assert all(element.stamp > cover for element in field.elements.values() for cover in newest)
+        assert field.register is None or row.released is None or field.register.stamp > row.released
+
+
+@given(logs)
+def test_a_fields_register_is_the_greatest_claim_that_no_release_covers(log):
+    """Said in a second way, straight from DESIGN section 4, without a fold."""
+    row = folded(*log)
+    releases = [one.stamp for one in log if one.released]
+    standing = [one for one in log if not one.released and all(one.stamp > cover for cover in releases)]
+    for name in strategies.FIELDS:
+        claims = [one.stamp for one in standing if name in one.set or name in one.release]
+        greatest = row.fields[name].register if name in row.fields else None
+        assert (greatest.stamp if greatest else None) == max(claims, default=None)
+
+
+@given(rows)
+def test_a_managed_field_has_a_newest_stamp(row):
+    for field in fold.managed(row).values():
+        stamps = [element.stamp for element in field.elements.values()]
+        assert fold.newest_stamp(field) == max(stamps + ([field.register.stamp] if field.register else []))
+
+
+# ------------------------------------------------------------------------------------------------------------ examples
+
+
+def test_the_later_event_wins_whichever_came_first():
+    early, late = event(1, set={"status": "INWORK"}), event(2, set={"status": "RELEASED"})
+    for order in ((early, late), (late, early)):
+        assert register(folded(*order), "status").value == "RELEASED"
+
+
+def test_events_of_one_coarse_timestamp_rank_as_their_producer_wrote_them():
+    first, second = event(1, offset=1, set={"status": "A"}), event(1, offset=2, set={"status": "B"})
+    assert register(folded(second, first), "status").value == "B"
+
+
+def test_null_is_a_value_and_release_is_not():
+    cleared = folded(event(1, set={"owner": None})).fields["owner"]
+    released = folded(event(1, release=("owner",))).fields["owner"]
+    assert fold.is_managed(cleared)
+    assert not fold.is_managed(released)
+
+
+def test_elements_later_than_the_register_stand_on_top_and_earlier_ones_are_covered():
+    row = folded(
+        event(1, elements={"attributes.Keywords": {'"old"': True}}),
+        event(2, set={"attributes.Keywords": ["bracket"]}),
+        event(3, elements={"attributes.Keywords": {'"new"': True, '"bracket"': False}}),
+    )
+    field = row.fields["attributes.Keywords"]
+    assert register(row, "attributes.Keywords").value == ["bracket"]
+    assert {text: element.present for text, element in field.elements.items()} == {'"new"': True, '"bracket"': False}
+
+
+def test_releasing_a_document_forgets_what_came_before_and_nothing_after():
+    row = folded(
+        event(3, set={"owner": "jdoe"}), event(2, released=True), event(1, set={"owner": "x", "status": "RELEASED"})
+    )
+    assert list(row.fields) == ["owner"]
+    assert row.released == stamp(2)
+
+
+def test_provenance_and_expectation_stay_with_the_register():
+    row = folded(event(1, set={"status": "A", "owner": "b"}, expect={"status": None}, actor="jdoe", reason="ECN"))
+    assert register(row, "status") == Register(stamp(1), "A", True, (None,), "jdoe", "ECN")
+    assert register(row, "owner").expect == ()
+
+
+def test_a_forged_duplicate_has_one_outcome_in_either_order():
+    one, other = event(1, set={"status": 1}), event(1, set={"status": True})
+    assert codec.encode(folded(one, other)) == codec.encode(folded(other, one))
+    whole, part = event(1, set={"status": []}), event(1, elements={"status": {'"a"': True}})
+    assert codec.encode(folded(whole, part)) == codec.encode(folded(part, whole))
+
+
+def test_a_field_of_elements_alone_is_managed():
+    field = Field(None, {'"a"': Element(stamp(1), False)})
+    assert fold.is_managed(field)
+    assert fold.newest_stamp(field) == stamp(1)
