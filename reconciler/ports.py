@@ -5,6 +5,7 @@ Every adapter and every fake of a port passes one contract suite (`tests/contrac
 of `reconciler.errors`, translated once at the edge; everything expected comes back as a value.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from reconciler.model.desired import Desired
 from reconciler.model.document import Agreement, Conflict, Document, Due, Lane, Status
 from reconciler.model.event import DeadLetter, Outgoing, Record
 from reconciler.model.policy import Policy
+from reconciler.model.settlement import Settlement
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import Partition
 from reconciler.model.value import Json
@@ -38,6 +40,10 @@ class Clock(Protocol):
 
     async def sleep(self, delay_s: float) -> None:
         """Wait; 0 gives other tasks their turn."""
+        ...
+
+    async def wait(self, event: asyncio.Event, timeout_s: float) -> None:
+        """Wait until `event` is set or the time is over, whichever comes first."""
         ...
 
 
@@ -70,6 +76,10 @@ class EventLog(Protocol):
 
     async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
         """Return the next records, in order within each partition; empty when none came within the time."""
+        ...
+
+    async def positions(self) -> Mapping[Partition, int]:
+        """Return where the next fetch will read, per partition: past gaps that hold no record."""
         ...
 
     async def ends(self) -> Mapping[Partition, int]:
@@ -116,36 +126,6 @@ class FoldBatch:
     at_us: int
     urgent: frozenset[str] = frozenset()  # keys that an operator's event touched: lane OPERATOR
     replayed: frozenset[str] = frozenset()  # ids of dead letters that were appended again and have now come round
-
-
-@attrs.frozen
-class Contention:
-    """How often a field was written, and how often somebody else moved it under a write of ours."""
-
-    field: str
-    conflicts: int
-    attempts: int
-
-
-@attrs.frozen
-class Settlement:
-    """One transaction at the end of an attempt: the document's new agreement with its trail, all or nothing."""
-
-    key: str
-    revision: int  # the revision that was decided on; if the row has moved on since, it stays due at once
-    agreement: Agreement
-    status: Status
-    reason: str
-    lane: Lane
-    due_us: int | None
-    at_us: int
-    audit: tuple[AuditRecord, ...] = ()
-    outcomes: tuple[Outgoing, ...] = ()  # queued in the outbox
-    opened: tuple[Conflict, ...] = ()
-    closed: tuple[str, ...] = ()  # ids of conflicts that are no more
-    conflicts: int = 0  # version conflicts of this attempt, added to the row's count
-    attempts: int = 0  # added likewise
-    contention: tuple[Contention, ...] = ()
 
 
 @attrs.frozen

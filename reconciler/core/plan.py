@@ -22,7 +22,7 @@ from reconciler.model.desired import Desired
 from reconciler.model.plan import Decision, Held, InSync, Patch, Plan, Verb
 from reconciler.model.policy import Policy, Rule, Strategy
 from reconciler.model.snapshot import Snapshot
-from reconciler.model.value import MISSING, Json, Missing
+from reconciler.model.value import MISSING, Json, Missing, canonical
 
 
 def draft(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy) -> Plan:
@@ -83,9 +83,14 @@ def own_write_recognised(base: Base, expected: Snapshot | None, read: Snapshot) 
     """
     if base.wrote is None or base.wrote.token is not None or expected is None or read.token is None:
         return base
-    if _content(expected) != _content(read):
+    if not same_content(expected, read):
         return base
     return attrs.evolve(base, wrote=attrs.evolve(base.wrote, token=read.token))
+
+
+def same_content(left: Snapshot, right: Snapshot) -> bool:
+    """Whether two reads show the same document, apart from when and by whom it was modified."""
+    return canonical(_content(left)) == canonical(_content(right))
 
 
 def modified_by_others(base: Base, snapshot: Snapshot) -> str | None:

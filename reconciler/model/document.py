@@ -65,6 +65,7 @@ class Agreement:
     intent: Intent | None = None
     held: tuple[Conflict, ...] = ()
     failures: int = 0  # attempts in a row that failed; sets the backoff
+    clashes: int = 0  # version conflicts in a row; sets the wait, and when to give up for a while
     cooldowns: int = 0  # times in a row that it was contended; doubles the cool-down
     stable: int = 0  # re-comparisons in a row that found no drift; lengthens the interval
 

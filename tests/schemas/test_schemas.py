@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 
@@ -170,12 +170,6 @@ ATTRIBUTES = {
 SEEDS = [content(path.values[0]) for path in examples("event", "valid")]
 
 
-def releases_with_empty_members(event: Any) -> bool:
-    """Whether this is the one thing that the decoder takes and the schema does not."""
-    data = event.get("data")
-    return event.get("type") == decode.RELEASED and isinstance(data, dict) and bool(data.keys() - {"reason"})
-
-
 @st.composite
 def neighbours(draw: st.DrawFn) -> Any:
     """A valid event with one or two attributes replaced: more, and nearly every event is wrong for several reasons."""
@@ -189,20 +183,17 @@ def neighbours(draw: st.DrawFn) -> Any:
 
 @given(event=neighbours())
 def test_schema_and_decoder_agree_on_events_near_the_valid_ones(event: Any) -> None:
-    assume(not releases_with_empty_members(event))
     found = decoded(event)
     assert VALIDATORS["event"].is_valid(event) == isinstance(found, Event), found
 
 
 @pytest.mark.parametrize("time", NOT_RFC_3339)
-@pytest.mark.xfail(reason="`instant.canonical` reads all of ISO 8601; DESIGN and its docstring promise RFC 3339 alone")
 def test_schema_and_decoder_agree_on_times_that_only_look_like_rfc_3339(time: str) -> None:
     event = {**SEEDS[0], "time": time}
     assert VALIDATORS["event"].is_valid(event) == isinstance(decoded(event), Event)
 
 
 @pytest.mark.parametrize("data", [{"set": {}}, {"add": {}}, {"remove": {}}, {"release": []}, {"expect": {}}])
-@pytest.mark.xfail(reason="the decoder looks at what the members hold, not whether they are there")
 def test_schema_and_decoder_agree_that_a_released_event_has_no_other_members(data: Any) -> None:
     event = {**SEEDS[0], "type": decode.RELEASED, "data": data}
     assert VALIDATORS["event"].is_valid(event) == isinstance(decoded(event), Event)

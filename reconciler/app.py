@@ -1,0 +1,280 @@
+"""
+The composition root: builds, wires, starts and stops. The only module that knows adapters, flows and configuration.
+
+Every task of the daemon lives in one TaskGroup here. If one fails, the others are stopped and the failure is raised: a
+reconciler that has lost a loop must not look alive. Stopping has an order: first nothing new is taken up, then what is
+under way ends, then the outbox empties, then connections close.
+
+No domain decisions here.
+"""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import attrs
+import structlog
+
+from reconciler.adapters import credentials, documents, file_log, http, kafka, kafka_client, sqlite
+from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.counters import Counters
+from reconciler.config import Config
+from reconciler.core import decode
+from reconciler.core.breaker import Breaker
+from reconciler.core.budget import WriteBudget
+from reconciler.core.limiter import Limiter, RetryQuota
+from reconciler.core.queue import Queue
+from reconciler.core.settle import Pace, Rulebook
+from reconciler.flows.attempt import Attempt
+from reconciler.flows.gate import Gate
+from reconciler.flows.ingest import Ingest
+from reconciler.flows.outbox import Publisher
+from reconciler.flows.reconcile import Reconciler
+from reconciler.flows.resync import Resync
+from reconciler.model import codec
+from reconciler.model.document import Lane, Status
+from reconciler.model.policy import Policy
+from reconciler.model.stamp import Partition
+from reconciler.ports import Clock, EventLog, Store, Telemetry, Windchill
+
+_log = structlog.get_logger(__name__)
+
+QUEUE_CAPACITY = 10_000  # documents waiting in memory; the store holds the rest
+_WORKERS_A_REQUEST = 2  # while one worker's request is in flight, another stores its settlement
+_LOOK_S = 0.2  # between two looks at whether `--once` is done
+
+
+@attrs.frozen
+class Summary:
+    """What a run came to."""
+
+    counts: dict[Status, int]
+    dead_letters: int
+    maintenance: bool
+
+    @property
+    def settled(self) -> bool:
+        """Whether every document is agreed and every event was usable."""
+        return not self.dead_letters and all(not n for status, n in self.counts.items() if status is not Status.SYNCED)
+
+
+# ---------------------------------------------------------------------------------------------------------------- parts
+
+
+async def open_store(config: Config, *, owner: bool) -> sqlite.SqliteStore:
+    """Open the configured state store."""
+    return await sqlite.open_store(config.store.path, owner=owner)
+
+
+def make_log(config: Config, clock: Clock, *, grows: bool = True) -> EventLog:
+    """Return the configured change log, not yet opened; `grows` says whether a file is followed past its end."""
+    log = config.log
+    topics = file_log.FileTopics(changes=log.topic, outcomes=log.outcomes_topic, dead_letters=log.dead_letter_topic)
+    if log.kind == "file":
+        return file_log.FileLog(Path(log.path), clock, grows=grows, topics=topics)
+    options = kafka_client.KafkaOptions(
+        brokers=log.brokers,
+        topic=log.topic,
+        client_id=log.group,
+        security=log.security,
+        ca_file=log.ca_file or None,
+        cert_file=log.cert_file or None,
+        key_file=log.key_file or None,
+        sasl_mechanism=log.sasl_mechanism,
+        sasl_username=log.sasl_username or None,
+        sasl_password=log.sasl_password or None,
+    )
+    return kafka.KafkaLog(options, clock)
+
+
+def make_windchill(config: Config, clock: Clock, telemetry: Telemetry) -> Windchill:
+    """Return the configured Windchill. Call it inside a running event loop."""
+    settings = config.windchill
+    options = http.HttpOptions(
+        timeout_s=settings.timeout_s,
+        body_bytes_max=settings.body_bytes_max,
+        ca_file=Path(settings.ca_file) if settings.ca_file else None,
+    )
+    client = http.HttpClient(options, clock, _auth(config), telemetry)
+    dialect = documents.DocumentsOptions(base_url=settings.base_url, write_method=settings.write_method)
+    return documents.DocumentsWindchill(client, dialect)
+
+
+def decoding(config: Config, policy: Policy | None = None) -> decode.Rules:
+    """Return what decoding has to know of the configuration."""
+    return decode.Rules(
+        record_bytes_max=config.log.record_bytes_max,
+        clock_skew_us_max=round(config.log.max_clock_skew_s * 1_000_000),
+        by_position=config.log.order == "log",
+        archived=config.log.kind == "file",
+        policy=policy or config.policy,
+    )
+
+
+def rulebook(config: Config) -> Rulebook:
+    """Return what every attempt shares."""
+    retry, resync = config.retry, config.resync
+    pace = Pace(
+        conflict_attempts_max=retry.conflict_attempts_max,
+        backoff_base_s=retry.backoff_base_s,
+        backoff_max_s=retry.backoff_max_s,
+        cooldown_base_s=retry.cooldown_base_s,
+        cooldown_max_s=retry.cooldown_max_s,
+        interval_s=resync.interval_s,
+        interval_factor_max=resync.interval_factor_max,
+    )
+    digest = codec.policy_digest(config.policy)
+    return Rulebook(config.policy, digest, pace, config.log.outcomes_topic, f"//reconciler/{config.log.group}")
+
+
+def _auth(config: Config) -> credentials.Auth:
+    settings = config.windchill
+    match settings.auth:
+        case "basic":
+            return credentials.Basic(settings.username, settings.password)
+        case "bearer":
+            return credentials.Bearer(settings.token)
+        case "oauth2":
+            return credentials.ClientCredentials(
+                settings.oauth2_token_url, settings.client_id, settings.client_secret, settings.scope
+            )
+        case _:
+            return credentials.NoAuth()
+
+
+# --------------------------------------------------------------------------------------------------------------- daemon
+
+
+class Daemon:
+    """The whole reconciler, wired: one store, one log, one Windchill, and the loops between them."""
+
+    def __init__(self, config: Config, store: Store, log: EventLog, windchill: Windchill, clock: Clock) -> None:
+        self.config = config
+        self.store = store
+        self.log = log
+        self.clock = clock
+        self.telemetry = Counters()
+        in_flight_max = config.windchill.in_flight_max
+        self._workers = _WORKERS_A_REQUEST * in_flight_max
+        gate = Gate(
+            windchill,
+            clock,
+            self.telemetry,
+            limiter=Limiter(in_flight_max),
+            breaker=Breaker(),
+            quota=RetryQuota(),
+        )
+        budget = WriteBudget(config.resync.writes_max_per_window, config.resync.window_s)
+        self._rules = rulebook(config)
+        attempt = Attempt(gate, store, clock, self._rules, budget)
+        queue = Queue(QUEUE_CAPACITY)
+        self.reconciler = Reconciler(attempt, store, queue, clock, self.telemetry, workers=self._workers)
+        self.resync = Resync(store, queue, self.reconciler, clock)
+        self.ingest = Ingest(
+            log,
+            store,
+            clock,
+            self.telemetry,
+            rules=decoding(config),
+            dead_letter_topic=config.log.dead_letter_topic,
+            batch_max=config.log.fetch_records_max,
+            offer=self.reconciler.offer,
+            wake=self.reconciler.published,
+        )
+        self.publisher = Publisher(store, log, clock, self.reconciler.published)
+
+    async def run(self, stop: asyncio.Event, *, once: bool = False) -> Summary:
+        """
+        Run until `stop` is set; with `once`, until the log's end as found now is reached and every document is settled.
+
+        Raises the errors of `reconciler.errors` when something has happened that only a person can mend.
+        """
+        positions = await self.store.positions()
+        await self.store.keep_policy(self._rules.policy_digest, self._rules.policy)
+        await self.log.open(positions)
+        if not positions:  # a first start, or a recovery: whole histories come before anybody's fresh request
+            self.ingest.lane = Lane.REPLAY
+        ends = dict(await self.log.ends())
+        _log.info("started", log=self.config.log.topic, store=self.config.store.url, records_known=sum(ends.values()))
+        _settle_memory()
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(self.ingest.run(), name="ingest")
+            writing = [] if self.config.windchill.maintenance else self._start_writing(tasks)
+            publishing = tasks.create_task(self.publisher.run(), name="outbox")
+            caught_up = tasks.create_task(self._catch_up(ends, stop), name="catch up")
+            await (self._until_settled(caught_up, stop) if once else stop.wait())
+            self.ingest.stop()
+            self.resync.stop()
+            self.reconciler.stop()
+            await asyncio.wait([reading, *writing])
+            self.publisher.stop()
+            await publishing
+        summary = await self.summary()
+        _log.info("stopped", **{status.value: count for status, count in summary.counts.items()})
+        return summary
+
+    async def summary(self) -> Summary:
+        """Return where everything stands."""
+        counts = dict(await self.store.counts())
+        letters = await self.store.dead_letters("open", limit=1_000_000)
+        return Summary(counts, len(letters), self.config.windchill.maintenance)
+
+    def _start_writing(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        loops = [
+            tasks.create_task(self.resync.run(), name="resync"),
+            tasks.create_task(self.reconciler.feed(), name="feed"),
+        ]
+        return loops + [
+            tasks.create_task(self.reconciler.work(), name=f"worker {number}") for number in range(self._workers)
+        ]
+
+    async def _catch_up(self, ends: dict[Partition, int], stop: asyncio.Event) -> None:
+        """Return once the log has been folded up to `ends`; from then on events are fresh."""
+        while not stop.is_set():
+            reached = await self.log.positions()
+            folded = await self.store.positions()
+            if all(reached.get(place, 0) >= end for place, end in ends.items()) and all(
+                folded.get(place, 0) >= offset for place, offset in reached.items() if place in folded
+            ):
+                break
+            await self.clock.wait(stop, _LOOK_S)
+        self.ingest.lane = Lane.EVENT
+        _log.info("caught up with the log")
+
+    async def _until_settled(self, caught_up: asyncio.Task[None], stop: asyncio.Event) -> None:
+        """Return when nothing is left to be done but what waits for a person or for somebody else's lock."""
+        await asyncio.wait([caught_up])
+        while not stop.is_set() and not self.config.windchill.maintenance:
+            self.reconciler.settled.clear()
+            pending = (await self.store.counts()).get(Status.PENDING, 0)
+            if not pending and self.reconciler.idle:
+                return
+            await self.clock.wait(self.reconciler.settled, _LOOK_S)
+
+
+@asynccontextmanager
+async def daemon(config: Config, *, once: bool = False) -> AsyncIterator[Daemon]:
+    """Open everything the configuration names, and close it again whatever happens."""
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        store = await open_store(config, owner=True)
+        stack.push_async_callback(store.close)
+        log = make_log(config, clock, grows=not once)
+        stack.push_async_callback(log.close)
+        windchill = make_windchill(config, clock, Counters())
+        stack.push_async_callback(windchill.close)
+        yield Daemon(config, store, log, windchill, clock)
+
+
+def _settle_memory() -> None:
+    """
+    Tell the garbage collector what it can leave alone.
+
+    Our values refer to each other in one direction only, so reference counts free them; the collector finds nothing,
+    and at its default pace it takes a quarter of a replay's time to do so. What is loaded by now stays loaded.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)

@@ -1,0 +1,200 @@
+"""
+Outcomes: what an attempt came to, as CloudEvents for the outcome log (DESIGN section 5).
+
+An outcome's id is a digest of what happened, not of when it was published: publishing it twice is visibly one event.
+Replaying the `reconciled` outcomes of a document, latest last, gives back its base.
+"""
+
+import attrs
+import msgspec
+
+from reconciler.model import codec, instant
+from reconciler.model.base import Agreed, Base, Refused, Wrote
+from reconciler.model.document import Conflict
+from reconciler.model.event import DeadLetter, Outgoing
+from reconciler.model.outcome import Outcome, OutcomeType
+from reconciler.model.plan import Decision, Verb
+from reconciler.model.snapshot import Token
+from reconciler.model.stamp import Stamp
+from reconciler.model.value import Json
+
+_CONTENT_TYPE = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
+ERRORS = "__reconciler.errors."
+REPLAY_OF = "__reconciler.replay-of"
+
+
+def reconciled(
+    key: str,
+    at_us: int,
+    decisions: tuple[Decision, ...],
+    base: Base,
+    *,
+    tokens: tuple[Token | None, Token | None],
+    tries: int,
+) -> Outcome:
+    """Say what became of a document's managed fields; `tokens` are the ones before and after."""
+    named = {verb: [d.field for d in decisions if d.verb is verb] for verb in Verb}
+    satisfied = {d.stamp.id: None for d in decisions if d.verb is not Verb.HOLD}
+    data: dict[str, Json] = {
+        "written": {d.field: d.target for d in decisions if d.verb is Verb.WRITE},
+        "yielded": [*named[Verb.YIELD]],
+        "kept": [*named[Verb.KEEP]],
+        "held": [*named[Verb.HOLD]],
+        "events": [*satisfied],
+        "token_before": tokens[0],
+        "token_after": tokens[1],
+        "attempts": tries,
+        "base": {name: _agreed(agreed) for name, agreed in base.fields.items()},
+        "refused": {name: _refused(refused) for name, refused in base.refused.items()},
+        "wrote": None if base.wrote is None else attrs.asdict(base.wrote),
+    }
+    return _outcome(OutcomeType.RECONCILED, key, at_us, data)
+
+
+def opened(key: str, at_us: int, conflict: Conflict) -> Outcome:
+    """Say that a person has to decide a field."""
+    data: dict[str, Json] = {
+        "conflict": conflict.id,
+        "field": conflict.field,
+        "reason": conflict.reason,
+        "desired": conflict.desired,
+        "live": conflict.live,
+        "event": conflict.stamp.id,
+        "source": conflict.stamp.source,
+    }
+    if conflict.has_base:
+        data["base"] = conflict.base
+    return _outcome(OutcomeType.CONFLICT_OPENED, key, at_us, data)
+
+
+def closed(key: str, at_us: int, conflict: Conflict, reason: str) -> Outcome:
+    """Say that a conflict is no more."""
+    data: dict[str, Json] = {"conflict": conflict.id, "field": conflict.field, "reason": reason}
+    return _outcome(OutcomeType.CONFLICT_CLOSED, key, at_us, data)
+
+
+def parked(key: str, at_us: int, status: str, reason: str) -> Outcome:
+    """Say that a document is not written to for now, and why."""
+    return _outcome(OutcomeType.PARKED, key, at_us, {"status": status, "reason": reason})
+
+
+def record(outcome: Outcome, topic: str, source: str) -> Outgoing:
+    """Return the record that publishes an outcome: a structured CloudEvent, keyed by document."""
+    event = {
+        "specversion": "1.0",
+        "id": outcome.id,
+        "source": source,
+        "type": outcome.type.value,
+        "subject": outcome.key,
+        "time": instant.from_us(outcome.at_us),
+        "datacontenttype": "application/json",
+        "data": outcome.data,
+    }
+    return Outgoing(topic, outcome.key.encode(), codec.encode(event), _CONTENT_TYPE)
+
+
+def dead_letter(letter: DeadLetter, topic: str) -> Outgoing:
+    """Return the record that publishes a dead letter: original bytes, key and headers, and why it could not be used."""
+    place = letter.place
+    errors = {
+        "topic": place.topic,
+        "partition": str(place.partition),
+        "offset": str(place.offset),
+        "stage": letter.stage,
+        "message": letter.reason,
+    }
+    headers = [(name, value) for name, value in letter.headers if not name.startswith(ERRORS)]
+    headers += [(ERRORS + name, text.encode(errors="replace")) for name, text in errors.items()]
+    return Outgoing(topic, letter.key, letter.value, tuple(headers))
+
+
+class _StampData(msgspec.Struct, frozen=True):
+    lead: str
+    time: str
+    sequence: str
+    topic: str
+    partition: int
+    offset: int
+    source: str
+    id: str
+
+    def stamp(self) -> Stamp:
+        return Stamp(self.lead, self.time, self.sequence, self.topic, self.partition, self.offset, self.source, self.id)
+
+
+class _AgreedData(msgspec.Struct, frozen=True):
+    value: Json
+    stamp: _StampData | None
+    elements: dict[str, _StampData] = {}
+
+
+class _RefusedData(msgspec.Struct, frozen=True):
+    stamp: _StampData
+    live: Json
+    message: str
+
+
+class _WroteData(msgspec.Struct, frozen=True):
+    token: str | None
+    modified_before: str | None
+
+
+class _ReconciledData(msgspec.Struct, frozen=True):
+    base: dict[str, _AgreedData]
+    refused: dict[str, _RefusedData] = {}
+    wrote: _WroteData | None = None
+
+
+class _Reconciled(msgspec.Struct, frozen=True):
+    type: str
+    subject: str
+    time: str
+    data: msgspec.Raw
+
+
+_envelope = msgspec.json.Decoder(_Reconciled).decode
+_reconciled = msgspec.json.Decoder(_ReconciledData).decode
+
+
+def base_of(text: bytes) -> tuple[str, str, Base] | None:
+    """
+    Return key, time and base of a `reconciled` outcome, `None` for an outcome of another type.
+
+    Raises ValueError when the text is no outcome of ours.
+    """
+    event = _envelope(text)
+    if event.type != OutcomeType.RECONCILED.value:
+        return None
+    data = _reconciled(event.data)
+    fields = {
+        name: Agreed(agreed.value, _stamp(agreed.stamp), {text: s.stamp() for text, s in agreed.elements.items()})
+        for name, agreed in data.base.items()
+    }
+    refused = {name: Refused(r.stamp.stamp(), r.live, r.message) for name, r in data.refused.items()}
+    return event.subject, event.time, Base(fields, refused, _wrote(data.wrote))
+
+
+def _wrote(data: _WroteData | None) -> Wrote | None:
+    if data is None:
+        return None
+    return Wrote(None if data.token is None else Token(data.token), data.modified_before)
+
+
+def _stamp(data: _StampData | None) -> Stamp | None:
+    return None if data is None else data.stamp()
+
+
+def _agreed(agreed: Agreed) -> dict[str, Json]:
+    return {
+        "value": agreed.value,
+        "stamp": None if agreed.stamp is None else agreed.stamp._asdict(),
+        "elements": {text: stamp._asdict() for text, stamp in agreed.elements.items()},
+    }
+
+
+def _refused(refused: Refused) -> dict[str, Json]:
+    return {"stamp": refused.stamp._asdict(), "live": refused.live, "message": refused.message}
+
+
+def _outcome(kind: OutcomeType, key: str, at_us: int, data: dict[str, Json]) -> Outcome:
+    return Outcome(codec.digest([kind, key, data]), kind, key, at_us, data)

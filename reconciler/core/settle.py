@@ -1,0 +1,367 @@
+"""
+Settle: what follows from the end of an attempt, for the document and for everybody who is told of it.
+
+Rules of this file:
+1. One function for each way an attempt can end; each returns the whole settlement, so nothing of it can be half stored.
+2. A document leaves here either settled (synced, held) or with a time at which it is looked at again. Nothing is
+   dropped, nothing is tried without a wait, and every wait grows and is jittered.
+3. Chance and time come in with the `Case`; the same case always gives the same settlement.
+
+Theory of operation: DESIGN section 7 as code. Version conflicts wait 1, 2, 4, 8 s and then cool down as *contended*; an
+unknown result keeps its intent, so that the next attempt reads first; refusals hold their fields and let the rest go
+out; locks and absences are tried again slowly; everything else backs off.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from reconciler.core import backoff, outcomes
+from reconciler.core import plan as planning
+from reconciler.model import codec
+from reconciler.model.answer import Locked, NotAvailable, Refused, Throttled, VersionConflict
+from reconciler.model.audit import AuditRecord, Verdict
+from reconciler.model.base import Base
+from reconciler.model.document import Agreement, Conflict, Document, Intent, Lane, Status
+from reconciler.model.outcome import Outcome
+from reconciler.model.plan import Decision, Held, InSync, Patch, Plan, Verb
+from reconciler.model.policy import Policy
+from reconciler.model.settlement import Contention, Settlement
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.value import MISSING, Json, Missing
+
+_SECOND_US = 1_000_000
+
+
+@attrs.frozen
+class Pace:
+    """How long things wait (configuration sections retry and resync)."""
+
+    conflict_attempts_max: int = 5
+    backoff_base_s: float = 1.0
+    backoff_max_s: float = 60.0
+    cooldown_base_s: float = 60.0
+    cooldown_max_s: float = 900.0
+    interval_s: float = 600.0
+    interval_factor_max: float = 6.0
+
+
+@attrs.frozen
+class Rulebook:
+    """What all attempts share: policy, pace, and where outcomes go."""
+
+    policy: Policy
+    policy_digest: str
+    pace: Pace
+    outcomes_topic: str
+    source: str  # of outcomes: "//reconciler/<group>"
+
+
+@attrs.frozen
+class Case:
+    """One attempt at its end: the document as it was taken up, the plan, and the moment."""
+
+    document: Document
+    lane: Lane
+    rules: Rulebook
+    now_us: int
+    chance: float
+    snapshot: Snapshot | None = None  # what was decided on
+    plan: Plan | None = None
+    drifted: bool = False  # a fresh read showed other content than the last one
+    moved: tuple[str, ...] = ()  # managed fields that somebody moved under a write of ours
+    confirmed: Mapping[str, Json] = attrs.field(factory=dict)  # a write whose reply was lost, found to be applied
+
+
+def nothing_managed(case: Case) -> Settlement:
+    """Nobody manages anything here any more: forget the base, leave the document alone."""
+    agreement = attrs.evolve(_calm(case), base=Base(), snapshot=None, intent=None, held=())
+    told: tuple[Outcome, ...] = ()
+    if case.document.agreement.base != Base():
+        told = (outcomes.reconciled(case.document.key, case.now_us, (), Base(), tokens=(None, None), tries=1),)
+    return _with_conflicts(case, _settlement(case, agreement, Status.SYNCED, "nothing managed", None, told=told), ())
+
+
+def agreed(case: Case, after: Snapshot, result: str) -> Settlement:
+    """The plan went through (or had nothing to send) and the document shows `after`."""
+    assert case.plan is not None
+    assert case.snapshot is not None
+    old = case.document.agreement
+    base = planning.agree(case.plan, case.snapshot, after, case.rules.policy)
+    # A write that went through whole needs no second look; one that left something open is decided again as it stands.
+    final: Plan = InSync((), base) if isinstance(case.plan, Patch) else case.plan
+    if isinstance(case.plan, Patch) and (base.refused or any(_waits(d) for d in case.plan.decisions)):
+        final = planning.draft(case.document.desired, base, after, case.rules.policy)
+    stable = old.stable + 1 if case.lane is Lane.RESYNC and not isinstance(case.plan, Patch) and not case.drifted else 0
+    agreement = attrs.evolve(_calm(case), base=base, snapshot=after, intent=None, stable=stable)
+    told: tuple[Outcome, ...] = ()
+    if base.fields != old.base.fields or base.refused != old.base.refused or isinstance(case.plan, Patch):
+        decisions = tuple(_as_confirmed(decision, case.confirmed) for decision in case.plan.decisions)
+        tokens, tries = (case.snapshot.token, after.token), old.clashes + 1
+        told = (outcomes.reconciled(case.document.key, case.now_us, decisions, base, tokens=tokens, tries=tries),)
+    waiting = [decision for decision in final.decisions if _waits(decision)]
+    status, reason = (Status.HELD, _held_reason(waiting)) if waiting else (Status.SYNCED, "")
+    due_us = _interval_us(case, stable) if base.fields or waiting else None
+    settlement = _settlement(case, agreement, status, reason, due_us, told=told, lane=Lane.RESYNC)
+    if isinstance(final, Patch):  # what the server made of our write asks for another one: at once, as a new attempt
+        settlement = attrs.evolve(settlement, status=Status.PENDING, due_us=case.now_us, lane=Lane.RETRY)
+    quiet = not told and case.lane is Lane.RESYNC and status is case.document.status
+    settlement = settlement if quiet else _audited(case, settlement, result, token_after=after.token)
+    return _with_conflicts(case, _counted(case, settlement), waiting)
+
+
+def version_conflict(case: Case, answer: VersionConflict) -> Settlement:
+    """Somebody wrote between our read and our write. Nothing was applied: read and decide again, a little later."""
+    old, pace = case.document.agreement, case.rules.pace
+    clashes = old.clashes + 1
+    assert case.plan is not None
+    agreement = attrs.evolve(old, base=case.plan.base, snapshot=case.snapshot, intent=None, clashes=clashes)
+    if clashes < pace.conflict_attempts_max:
+        wait_s = backoff.delay_s(clashes, pace.backoff_base_s, pace.backoff_max_s, case.chance)
+        reason = f"version conflict {clashes} of {pace.conflict_attempts_max}: read and decide again"
+        settlement = _settlement(case, agreement, Status.PENDING, reason, _in(case, wait_s))
+    else:
+        agreement = attrs.evolve(agreement, clashes=0, cooldowns=old.cooldowns + 1)
+        reason = f"contended: {clashes} version conflicts in a row"
+        settlement = _cooling(case, agreement, Status.CONTENDED, reason)
+    settlement = attrs.evolve(_counted(case, settlement), conflicts=1)
+    return _audited(case, settlement, "version_conflict", answer.message, status=answer.status)
+
+
+def refused(case: Case, answer: Refused) -> Settlement:
+    """The server will not take some fields: they wait for a person, the rest goes out at once."""
+    assert isinstance(case.plan, Patch)
+    assert case.snapshot is not None
+    named = [field for field in answer.fields if field in case.plan.fields] or list(case.plan.fields)
+    base = planning.refuse(case.plan.base, case.plan, named, answer.message)
+    rest = planning.draft(case.document.desired, base, case.snapshot, case.rules.policy)
+    waiting = [decision for decision in rest.decisions if _waits(decision)]
+    agreement = attrs.evolve(_calm(case), base=rest.base, snapshot=case.snapshot, intent=None)
+    if isinstance(rest, Patch):
+        settlement = _settlement(
+            case, agreement, Status.PENDING, "the rest goes out without refused fields", case.now_us
+        )
+    else:
+        due_us = _interval_us(case, 0)
+        settlement = _settlement(case, agreement, Status.HELD, _held_reason(waiting), due_us, lane=Lane.RESYNC)
+    settlement = _audited(case, _counted(case, settlement), "refused", answer.message, status=answer.status)
+    return _with_conflicts(case, settlement, waiting)
+
+
+def locked(case: Case, answer: Locked) -> Settlement:
+    """Somebody has the document checked out: come back slowly."""
+    holder = f" by {answer.holder}" if answer.holder else ""
+    agreement = attrs.evolve(_kept(case), intent=None, cooldowns=case.document.agreement.cooldowns + 1)
+    settlement = _cooling(case, agreement, Status.LOCKED, f"locked{holder}: {answer.message}")
+    return _audited(case, _counted(case, settlement), "locked", answer.message, status=answer.status)
+
+
+def not_available(case: Case, answer: NotAvailable) -> Settlement:
+    """The document can't be had (403, 404, 410)."""
+    return parked(case, f"{answer.status}: {answer.message}", "not_available", answer.status)
+
+
+def parked(case: Case, reason: str, result: str, status: int | None = None) -> Settlement:
+    """Not written to until something changes; looked at again slowly."""
+    agreement = attrs.evolve(_kept(case), intent=None, cooldowns=case.document.agreement.cooldowns + 1)
+    settlement = _counted(case, _cooling(case, agreement, Status.PARKED, reason))
+    return _audited(case, settlement, result, reason, status=status)
+
+
+def unknown(case: Case, intent: Intent, message: str) -> Settlement:
+    """The reply to a write was lost. The intent stays, so the next attempt reads before anything else."""
+    settlement = _again(case, attrs.evolve(_kept(case), intent=intent), f"result unknown: {message}", 0.0)
+    return _audited(case, settlement, "unknown", message)
+
+
+def throttled(case: Case, answer: Throttled, intent: Intent | None = None) -> Settlement:
+    """Windchill asks everyone to slow down."""
+    reason = f"throttled ({answer.status}): {answer.message}"
+    return _again(case, attrs.evolve(_kept(case), intent=intent), reason, answer.retry_after_s or 0.0)
+
+
+def failed(case: Case, message: str, intent: Intent | None = None) -> Settlement:
+    """It did not work this time; `intent` stays when the write may have been applied."""
+    return _again(case, attrs.evolve(_kept(case), intent=intent), message, 0.0)
+
+
+def _again(case: Case, agreement: Agreement, reason: str, at_least_s: float) -> Settlement:
+    pace = case.rules.pace
+    failures = case.document.agreement.failures + 1
+    wait_s = max(at_least_s, backoff.delay_s(failures, pace.backoff_base_s, pace.backoff_max_s, case.chance))
+    agreement = attrs.evolve(agreement, failures=failures)
+    return _counted(case, _settlement(case, agreement, Status.PENDING, reason, _in(case, wait_s)))
+
+
+def _cooling(case: Case, agreement: Agreement, status: Status, reason: str) -> Settlement:
+    pace = case.rules.pace
+    wait_s = backoff.cooldown_s(agreement.cooldowns, pace.cooldown_base_s, pace.cooldown_max_s, case.chance)
+    told: tuple[Outcome, ...] = ()
+    if case.document.status is not status:  # once on entering, not at every look
+        told = (outcomes.parked(case.document.key, case.now_us, status, reason),)
+    return _settlement(case, agreement, status, reason, _in(case, wait_s), told=told)
+
+
+def _settlement(
+    case: Case,
+    agreement: Agreement,
+    status: Status,
+    reason: str,
+    due_us: int | None,
+    *,
+    told: tuple[Outcome, ...] = (),
+    lane: Lane | None = None,
+) -> Settlement:
+    rules = case.rules
+    if lane is None:  # work that nobody asked for stays that, through all its retries: the write budget counts it
+        lane = case.lane if case.lane in (Lane.RESYNC, Lane.REPLAY) else Lane.RETRY
+    return Settlement(
+        key=case.document.key,
+        revision=case.document.revision,
+        agreement=agreement,
+        status=status,
+        reason=reason,
+        lane=lane,
+        due_us=due_us,
+        at_us=case.now_us,
+        outcomes=tuple(outcomes.record(outcome, rules.outcomes_topic, rules.source) for outcome in told),
+        attempts=1,
+    )
+
+
+def _with_conflicts(case: Case, settlement: Settlement, waiting: Iterable[Decision]) -> Settlement:
+    """Open the conflicts that are new, close those that are no more, and tell of both."""
+    key, now_us, rules = case.document.key, case.now_us, case.rules
+    before = {conflict.id: conflict for conflict in case.document.agreement.held}
+    held = tuple(before.get(conflict.id, conflict) for conflict in (_conflict(key, d, now_us) for d in waiting))
+    still = {conflict.id for conflict in held}
+    opened = tuple(conflict for conflict in held if conflict.id not in before)
+    gone = [conflict for conflict in before.values() if conflict.id not in still]
+    reheld = {conflict.field for conflict in held}
+    told = [outcomes.opened(key, now_us, conflict) for conflict in opened]
+    told += [outcomes.closed(key, now_us, c, "moved on" if c.field in reheld else "settled") for c in gone]
+    return attrs.evolve(
+        settlement,
+        agreement=attrs.evolve(settlement.agreement, held=held),
+        opened=opened,
+        closed=tuple(conflict.id for conflict in gone),
+        outcomes=settlement.outcomes + tuple(outcomes.record(o, rules.outcomes_topic, rules.source) for o in told),
+    )
+
+
+def _conflict(key: str, decision: Decision, now_us: int) -> Conflict:
+    identity = [key, decision.field, decision.stamp, _null(decision.live), decision.held_elements]
+    return Conflict(
+        id=codec.digest(identity)[:12],  # 48 bits: typed by people, unique among open conflicts by far
+        field=decision.field,
+        reason=decision.reason,
+        base=_null(decision.base),
+        has_base=decision.base is not MISSING,
+        desired=decision.desired,
+        live=_null(decision.live),
+        stamp=decision.stamp,
+        opened_at_us=now_us,
+    )
+
+
+def _audited(
+    case: Case,
+    settlement: Settlement,
+    result: str,
+    message: str = "",
+    *,
+    status: int | None = None,
+    token_after: Token | None = None,
+) -> Settlement:
+    """Add the audit record; an attempt that came to no decision (nothing could be read) has none."""
+    if case.plan is None or case.snapshot is None:
+        return settlement
+    document, snapshot = case.document, case.snapshot
+    names = {decision.field for decision in case.plan.decisions}
+    shown = {name: value for name in sorted(names) if (value := snapshot.value(name)) is not MISSING}
+    record = AuditRecord(
+        document=document.key,
+        at_us=case.now_us,
+        cause=case.lane.name.lower(),
+        attempt=document.agreement.clashes + 1,
+        desired=document.desired,
+        base=document.agreement.base,
+        snapshot=attrs.evolve(snapshot, body=shown),
+        policy=case.rules.policy_digest,
+        decisions=tuple(_verdict(decision) for decision in case.plan.decisions),
+        patch=dict(case.plan.fields) if isinstance(case.plan, Patch) else None,
+        result="confirmed" if case.confirmed and result == "in_sync" else result,
+        message=message,
+        status=status,
+        token_after=token_after,
+    )
+    return attrs.evolve(settlement, audit=(record,))
+
+
+def _as_confirmed(decision: Decision, confirmed: Mapping[str, Json]) -> Decision:
+    """What a lost reply had left in doubt and a read has confirmed was written, not kept."""
+    if decision.field not in confirmed or decision.verb is not Verb.KEEP:
+        return decision
+    return attrs.evolve(decision, verb=Verb.WRITE, target=confirmed[decision.field])
+
+
+def _verdict(decision: Decision) -> Verdict:
+    return Verdict(
+        field=decision.field,
+        verb=decision.verb.value,
+        reason=decision.reason,
+        rule=decision.rule,
+        strategy=decision.strategy,
+        desired=decision.desired,
+        base=_null(decision.base),
+        has_base=decision.base is not MISSING,
+        live=_null(decision.live),
+        event=decision.stamp.id,
+        source=decision.stamp.source,
+    )
+
+
+def _counted(case: Case, settlement: Settlement) -> Settlement:
+    """Count, for the hot spots, what was written and what somebody moved under us."""
+    written = case.plan.fields if isinstance(case.plan, Patch) else {}
+    names = sorted({*written, *case.moved})
+    counts = tuple(Contention(name, int(name in case.moved), int(name in written)) for name in names)
+    return attrs.evolve(settlement, contention=counts)
+
+
+def _calm(case: Case) -> Agreement:
+    return attrs.evolve(case.document.agreement, failures=0, clashes=0, cooldowns=0, stable=0)
+
+
+def _kept(case: Case) -> Agreement:
+    """The agreement with what was read and adopted in this attempt, whatever became of the write."""
+    agreement = case.document.agreement
+    if case.snapshot is None:
+        return agreement
+    base = agreement.base if case.plan is None else case.plan.base
+    return attrs.evolve(agreement, snapshot=case.snapshot, base=base)
+
+
+def _interval_us(case: Case, stable: int) -> int | None:
+    pace = case.rules.pace
+    interval_s = backoff.interval_s(stable, pace.interval_s, case.chance, pace.interval_factor_max)
+    return None if interval_s is None else _in(case, interval_s)
+
+
+def _in(case: Case, delay_s: float) -> int:
+    return case.now_us + round(delay_s * _SECOND_US)
+
+
+def _waits(decision: Decision) -> bool:
+    return decision.verb is Verb.HOLD or bool(decision.held_elements)
+
+
+def _held_reason(waiting: Iterable[Decision]) -> str:
+    return "; ".join(f"{decision.field}: {decision.reason}" for decision in waiting)
+
+
+def _null(value: Json | Missing) -> Json:
+    return None if value is MISSING else value
+
+
+__all__ = ["Case", "Held", "InSync", "Pace", "Rulebook"]

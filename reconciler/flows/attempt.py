@@ -1,0 +1,206 @@
+"""
+One attempt on one document: gather, decide, act.
+
+All reads come first, then one pure decision, then one write. Between the decision and the write stands only what makes
+the write safe: the intent is stored, so that a lost reply is never answered blindly. No read and no new fact comes in
+between; and whatever happens in Windchill meanwhile, the token guards.
+"""
+
+from typing import assert_never
+
+import attrs
+
+from reconciler.core import fold, normalise, settle
+from reconciler.core import plan as planning
+from reconciler.core.budget import WriteBudget
+from reconciler.flows.gate import Gate
+from reconciler.model.answer import (
+    Broken,
+    Failed,
+    Locked,
+    NotAvailable,
+    Refused,
+    Throttled,
+    Trouble,
+    Unauthorised,
+    Unchanged,
+    Unguarded,
+    Unknown,
+    VersionConflict,
+    WriteAnswer,
+    Written,
+)
+from reconciler.model.base import Wrote
+from reconciler.model.document import Document, Intent, Lane
+from reconciler.model.plan import Patch
+from reconciler.model.settlement import Settlement
+from reconciler.model.snapshot import Snapshot
+from reconciler.model.value import Json
+from reconciler.ports import Clock, Ledger
+
+_NO_ETAG = "the server gives no ETag for it, so nothing can be written safely: have the front end send one"
+_THRESHOLD = (
+    "stopped before writing: resync and replay reached writes_max_per_window; look at `reconciler plan`, then let it"
+    " through with `reconciler docs retry`"
+)
+_CONFLICT_STATUS = 409
+
+
+@attrs.frozen
+class Attempt:
+    """What every attempt needs."""
+
+    gate: Gate
+    ledger: Ledger
+    clock: Clock
+    rules: settle.Rulebook
+    budget: WriteBudget
+
+    async def run(self, document: Document, lane: Lane) -> Settlement:
+        """Make one attempt and return how it is to be stored; raises only what is unexpected."""
+        case = self._case(document, lane)
+        if not fold.managed(document.desired):
+            return settle.nothing_managed(case)
+        known = document.agreement.snapshot
+        if known is None or _must_read(document, lane):
+            answer = await self.gate.read(document.key, known)
+            match answer:
+                case Unchanged():
+                    assert known is not None, "only what we hold can be unchanged"
+                    case = self._decided(case, document, known)
+                case Snapshot():
+                    case = self._decided(case, _confirmed(document, answer), answer)
+                case trouble:
+                    return self._troubled(case, trouble)
+        else:
+            case = self._decided(case, document, known)
+        return await self._act(case)
+
+    def _case(self, document: Document, lane: Lane) -> settle.Case:
+        return settle.Case(document, lane, self.rules, self.clock.now_us(), self.clock.chance())
+
+    def _decided(self, case: settle.Case, document: Document, snapshot: Snapshot) -> settle.Case:
+        """Decide. The moved fields are found here too: they are what the hot spots count."""
+        before = case.document.agreement.snapshot
+        base = planning.own_write_recognised(document.agreement.base, before, snapshot)
+        document = attrs.evolve(document, agreement=attrs.evolve(document.agreement, base=base))
+        plan = planning.draft(document.desired, base, snapshot, self.rules.policy)
+        moved: list[str] = []
+        if before is not None and before is not snapshot:
+            names = [decision.field for decision in plan.decisions]
+            moved = [name for name in names if not normalise.equal(before.value(name), snapshot.value(name), ())]
+        return attrs.evolve(
+            case,
+            document=document,
+            snapshot=snapshot,
+            plan=plan,
+            drifted=bool(moved),
+            moved=tuple(moved) if document.agreement.clashes else (),
+            confirmed=_in_doubt(case.document) if document.agreement.intent is None else {},
+        )
+
+    async def _act(self, case: settle.Case) -> Settlement:
+        plan, snapshot = case.plan, case.snapshot
+        assert plan is not None
+        assert snapshot is not None
+        if not isinstance(plan, Patch):
+            result = "in_sync" if not any(d.verb == "hold" for d in plan.decisions) else "held"
+            return settle.agreed(case, snapshot, result)
+        if plan.token is None:
+            return settle.parked(case, _NO_ETAG, "no_token")
+        if not self.budget.try_spend(case.lane, self.clock.monotonic_s()):
+            return attrs.evolve(settle.parked(case, _THRESHOLD, "threshold"), due_us=None)
+        intent = Intent(plan.fields, plan.token, case.now_us)
+        agreement = attrs.evolve(case.document.agreement, base=plan.base, snapshot=snapshot, intent=intent)
+        await self.ledger.intend(case.document.key, agreement)
+        answer = await self.gate.write(snapshot, plan.fields, token=plan.token)
+        case = attrs.evolve(case, now_us=self.clock.now_us())
+        if isinstance(answer, Refused) and answer.status == _CONFLICT_STATUS:
+            answer = await self._refused_or_stale(case, answer)
+        return self._answered(case, answer, intent, plan)
+
+    async def _refused_or_stale(self, case: settle.Case, answer: Refused) -> WriteAnswer:
+        """A 409 that does not say what it means: it was a version conflict if the document has moved since."""
+        assert case.snapshot is not None
+        shown = await self.gate.read(case.document.key, case.snapshot)
+        if isinstance(shown, Snapshot) and shown.token != case.snapshot.token:
+            return VersionConflict(answer.status, answer.message)
+        return answer
+
+    def _answered(self, case: settle.Case, answer: WriteAnswer, intent: Intent, plan: Patch) -> Settlement:
+        """Turn the answer to a write into its settlement: the one switch over outcomes."""
+        assert case.snapshot is not None
+        match answer:
+            case Written():
+                after = answer.snapshot or case.snapshot.with_fields(plan.fields, answer.token)
+                return settle.agreed(case, after, "written")
+            case VersionConflict():
+                return settle.version_conflict(case, answer)
+            case Refused():
+                return settle.refused(case, answer)
+            case Locked():
+                return settle.locked(case, answer)
+            case Unknown():
+                return settle.unknown(case, intent, answer.message)
+            case Unguarded():
+                return settle.parked(
+                    case, f"428, a fault of ours, please report it: {answer.message}", "unguarded", 428
+                )
+            case Throttled():
+                # A 429 is refused at the door. A 503 may come from a proxy whose back end got the request.
+                return settle.throttled(case, answer, None if answer.status == 429 else intent)
+            case _:
+                return self._troubled(case, answer)
+
+    def _troubled(self, case: settle.Case, answer: Trouble) -> Settlement:
+        intent = case.document.agreement.intent
+        match answer:
+            case NotAvailable():
+                return settle.not_available(case, answer)
+            case Throttled():
+                return settle.throttled(case, answer, intent)
+            case Unauthorised():
+                return settle.failed(case, f"credentials refused: {answer.message}", intent)
+            case Failed():
+                return settle.failed(case, answer.message, intent)
+            case Broken():
+                return settle.failed(case, f"unusable answer: {answer.message}", intent)
+            case _:
+                assert_never(answer)
+
+
+def _in_doubt(document: Document) -> dict[str, Json]:
+    intent = document.agreement.intent
+    return {} if intent is None else intent.fields
+
+
+def _must_read(document: Document, lane: Lane) -> bool:
+    """
+    Whether the cached snapshot won't do.
+
+    It is good for one guarded try: if it is stale the token says so. After anything went wrong, and when somebody asks
+    for a comparison, Windchill is asked first.
+    """
+    agreement = document.agreement
+    if agreement.snapshot is None or agreement.snapshot.token is None:
+        return True
+    troubled = agreement.intent is not None or agreement.clashes or agreement.failures or agreement.cooldowns
+    return bool(troubled) or lane in (Lane.RESYNC, Lane.OPERATOR)
+
+
+def _confirmed(document: Document, read: Snapshot) -> Document:
+    """
+    Settle an intent in doubt by a fresh read: applied if what it meant to write is there and the document has moved.
+
+    Only if nothing else has moved either is the document's last modification known to be ours.
+    """
+    agreement = document.agreement
+    intent, before = agreement.intent, agreement.snapshot
+    if intent is None or before is None or read.token == intent.token:
+        return document
+    if not all(normalise.equal(read.value(name), value, ()) for name, value in intent.fields.items()):
+        return document
+    base = agreement.base
+    if planning.same_content(before.with_fields(intent.fields, None), read):
+        base = attrs.evolve(base, wrote=Wrote(read.token, planning.modified_by_others(base, before)))
+    return attrs.evolve(document, agreement=attrs.evolve(agreement, base=base, intent=None))

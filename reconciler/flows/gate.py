@@ -1,0 +1,135 @@
+"""
+The gate: every request to Windchill passes here, so that together they never ask more of it than it bears.
+
+It puts the limiter (how many at once), the breaker (whether at all) and the retry quota (how often again) around the
+port, and reports to all three what came of each request. Waiting is done here and nowhere else.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+
+from reconciler.core.breaker import Breaker, Pass, State, Verdict
+from reconciler.core.limiter import Limiter, Load, Permit, RetryQuota
+from reconciler.model.answer import (
+    Broken,
+    Failed,
+    ReadAnswer,
+    Throttled,
+    Unauthorised,
+    Unknown,
+    WriteAnswer,
+)
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.value import Json
+from reconciler.ports import Clock, Telemetry, Windchill
+
+
+class Gate:
+    """The only way of flows to Windchill."""
+
+    def __init__(
+        self,
+        windchill: Windchill,
+        clock: Clock,
+        telemetry: Telemetry,
+        *,
+        limiter: Limiter,
+        breaker: Breaker,
+        quota: RetryQuota,
+    ) -> None:
+        self._windchill = windchill
+        self._clock = clock
+        self._telemetry = telemetry
+        self._limiter = limiter
+        self._breaker = breaker
+        self._quota = quota
+        self._waiting: deque[asyncio.Event] = deque()
+
+    async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
+        """Read one document when it is our turn."""
+        passed = await self._enter()
+        answer: ReadAnswer | None = None
+        try:
+            answer = await self._windchill.read(key, known)
+        finally:
+            self._leave(passed, answer)
+        return answer
+
+    async def write(self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token) -> WriteAnswer:
+        """Write a document's fields, guarded by `token`, when it is our turn."""
+        passed = await self._enter()
+        answer: WriteAnswer | None = None
+        try:
+            answer = await self._windchill.write(snapshot, fields, token=token)
+        finally:
+            self._leave(passed, answer)
+        return answer
+
+    def retry_wait_s(self) -> float:
+        """Spend one retry and return 0, or return how many seconds from now one can be paid for."""
+        now_s = self._clock.monotonic_s()
+        return 0.0 if self._quota.try_retry(now_s) else max(self._quota.wait_s(now_s), 0.1)
+
+    async def _enter(self) -> tuple[Permit, Pass]:
+        while True:
+            now_s = self._clock.monotonic_s()
+            permit = self._limiter.try_acquire(now_s)
+            if permit is not None:
+                leave = self._breaker.try_pass(now_s)
+                if leave is not None:
+                    return permit, leave
+                self._limiter.released(permit, Load.UNKNOWN, now_s)
+            await self._turn(now_s)
+
+    async def _turn(self, now_s: float) -> None:
+        """Wait until something may have changed: a permit was given back, a pause or a cool-down is over."""
+        until_s = max(self._limiter.paused_until_s, self._breaker.open_until_s)
+        turn = asyncio.Event()
+        self._waiting.append(turn)
+        try:
+            await self._clock.wait(turn, until_s - now_s if until_s > now_s else 60.0)
+        finally:
+            if turn.is_set():
+                self._wake()  # if we are cancelled the turn goes on to the next; if not, one look too many does no harm
+            else:
+                self._waiting.remove(turn)
+
+    def _wake(self) -> None:
+        free = max(1, int(self._limiter.limit) - self._limiter.in_flight)
+        while self._waiting and free > 0:
+            self._waiting.popleft().set()
+            free -= 1
+
+    def _leave(self, passed: tuple[Permit, Pass], answer: ReadAnswer | WriteAnswer | None) -> None:
+        permit, leave = passed
+        now_s = self._clock.monotonic_s()
+        load, verdict, retry_after_s = _meaning(answer)
+        self._limiter.released(permit, load, now_s, retry_after_s)
+        before = self._breaker.state
+        self._breaker.report(leave, verdict, now_s, self._clock.chance())
+        if verdict is Verdict.SUCCESS:
+            self._quota.succeeded(now_s)
+        self._telemetry.gauge("in_flight", self._limiter.in_flight)
+        self._telemetry.gauge("in_flight_limit", self._limiter.limit)
+        if self._breaker.state is not before:
+            self._telemetry.gauge("breaker_open", float(self._breaker.state is not State.CLOSED))
+            while self._waiting:  # everybody looks anew: the way is free, or there is a new time to wait for
+                self._waiting.popleft().set()
+        self._wake()
+
+
+def _meaning(answer: ReadAnswer | WriteAnswer | None) -> tuple[Load, Verdict, float | None]:
+    """Return what an answer says about the server's load and health; `None` stands for a call that was cut short."""
+    match answer:
+        case None:
+            return Load.UNKNOWN, Verdict.ABANDONED, None
+        case Throttled():
+            # The limiter deals with it, by pause and cut; the breaker is for servers that do not even say so.
+            return Load.OVERLOAD, Verdict.SUCCESS, answer.retry_after_s
+        case Unknown():
+            return Load.OVERLOAD, Verdict.FAILURE, None
+        case Failed() | Broken() | Unauthorised():
+            return Load.UNKNOWN, Verdict.FAILURE, None
+        case _:
+            return Load.NORMAL, Verdict.SUCCESS, None

@@ -1,0 +1,65 @@
+"""
+Outbox: publishes what the transactions have left to be published, in order, at least once.
+
+A crash between the log's acknowledgement and our forgetting publishes a message twice; outcomes carry the same id then,
+and dead letters the same place.
+"""
+
+import asyncio
+
+import structlog
+
+from reconciler.core import backoff
+from reconciler.errors import LogError
+from reconciler.ports import Clock, EventLog, Outbox
+
+_log = structlog.get_logger(__name__)
+
+_BATCH = 500
+_IDLE_S = 5.0  # a message written by another process is found within this
+_BACKOFF_S_MAX = 30.0
+
+
+class Publisher:
+    """The outbox loop. `wake` is set by whoever leaves a message."""
+
+    def __init__(self, outbox: Outbox, log: EventLog, clock: Clock, wake: asyncio.Event) -> None:
+        self._outbox = outbox
+        self._log = log
+        self._clock = clock
+        self._wake = wake
+        self._stopping = False
+
+    def stop(self) -> None:
+        """End the loop once the outbox is empty, or the log can't be reached."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Publish until stopped."""
+        failures = 0
+        while True:
+            self._wake.clear()
+            try:
+                published = await self.publish()
+                failures = 0
+            except LogError as error:
+                failures += 1
+                _log.warning("publishing failed", error=str(error), failures=failures)
+                if self._stopping:  # nothing is lost: the messages wait in the store for the next start
+                    return
+                await self._clock.sleep(backoff.delay_s(failures, 1.0, _BACKOFF_S_MAX, self._clock.chance()))
+                continue
+            if published:
+                continue
+            if self._stopping:
+                return
+            await self._clock.wait(self._wake, _IDLE_S)
+
+    async def publish(self) -> int:
+        """Publish one batch; return how many messages went out. Raises LogError."""
+        messages = await self._outbox.waiting(_BATCH)
+        if messages:
+            await self._log.append([message.record for message in messages])
+            await self._outbox.published([message.number for message in messages])
+        return len(messages)

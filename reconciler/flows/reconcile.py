@@ -1,0 +1,174 @@
+"""
+Reconcile: takes documents from the queue and makes attempts on them, several at a time, one a document.
+
+One feeder loads documents in batches (a trip to the store costs the same for one as for twenty); workers make the
+attempts. Both are loops that the composition root runs; they stop when told, after the attempt under way.
+"""
+
+import asyncio
+
+import attrs
+import structlog
+
+from reconciler.core.queue import Queue
+from reconciler.flows.attempt import Attempt
+from reconciler.model import instant
+from reconciler.model.audit import AuditRecord
+from reconciler.model.document import Document, Due, Lane, Status
+from reconciler.model.settlement import Settlement
+from reconciler.ports import Clock, Ledger, Telemetry
+
+_log = structlog.get_logger(__name__)
+
+_IDLE_S_MAX = 30.0  # how long the feeder sleeps at most; everything that matters wakes it earlier
+_RETRY_KEPT_US = 120_000_000  # a later retry is left to the store, which brings it back when its time comes
+
+
+@attrs.frozen
+class _Work:
+    due: Due
+    document: Document
+
+
+class Reconciler:
+    """The reconcile loop. `feed` and `work` (as often as wanted) run until `stop`."""
+
+    def __init__(
+        self, attempt: Attempt, ledger: Ledger, queue: Queue, clock: Clock, telemetry: Telemetry, *, workers: int
+    ) -> None:
+        self._attempt = attempt
+        self._ledger = ledger
+        self._queue = queue
+        self._clock = clock
+        self._telemetry = telemetry
+        self._ahead = workers  # documents loaded and waiting for a worker, at most
+        self._loaded: asyncio.Queue[_Work | None] = asyncio.Queue()
+        self._workers = workers
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self.published = asyncio.Event()  # set when a settlement left something in the outbox
+        self.settled = asyncio.Event()  # set after every settlement
+
+    def offer(self, due: Due) -> None:
+        """Let a document wait for its turn; what does not fit in the queue stays in the store."""
+        self._queue.offer(due)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Take up nothing more; the loops end after the attempts under way."""
+        self._stopping = True
+        self._wake.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way here and nothing in the queue is due."""
+        soonest_us = self._queue.next_due_us()
+        return not self._queue.running and (soonest_us is None or soonest_us > self._clock.now_us())
+
+    async def feed(self) -> None:
+        """Load documents whose turn has come and hand them to the workers."""
+        while not self._stopping:
+            room = self._ahead - self._loaded.qsize()
+            # Topping up one by one would make a trip to the store for each document; half a buffer is soon enough.
+            taken = self._queue.take(self._clock.now_us(), room) if 2 * room >= self._ahead else []
+            if taken:
+                await self._load(taken)
+            else:
+                await self._sleep()
+        for _ in range(self._workers):
+            self._loaded.put_nowait(None)
+
+    async def work(self) -> None:
+        """Make attempts, one after the other."""
+        while (work := await self._loaded.get()) is not None:
+            if self._stopping:  # loaded but not begun: the store still has it as due
+                self._queue.done(work.due.key)
+                continue
+            if 2 * self._loaded.qsize() <= self._ahead:
+                self._wake.set()
+            await self._one(work)
+
+    async def _load(self, taken: list[Due]) -> None:
+        documents = await self._ledger.documents([due.key for due in taken])
+        for due in taken:
+            document = documents.get(due.key)
+            if document is None:
+                self._queue.done(due.key)
+            else:
+                self._loaded.put_nowait(_Work(due, document))
+
+    async def _sleep(self) -> None:
+        soonest_us = self._queue.next_due_us()
+        delay_s = _IDLE_S_MAX if soonest_us is None else (soonest_us - self._clock.now_us()) / 1_000_000
+        if self._loaded.qsize():  # the buffer is full enough; a worker wakes us
+            delay_s = _IDLE_S_MAX
+        if delay_s > 0:
+            await self._clock.wait(self._wake, min(delay_s, _IDLE_S_MAX))
+        self._wake.clear()
+
+    async def _one(self, work: _Work) -> None:
+        key, document = work.due.key, work.document
+        if document.agreement.failures and work.due.lane is not Lane.OPERATOR:
+            wait_s = self._attempt.gate.retry_wait_s()
+            if wait_s:
+                self._queue.done(key, Due(key, work.due.lane, self._clock.now_us() + round(wait_s * 1_000_000)))
+                return
+        try:
+            settlement = await self._attempt.run(document, work.due.lane)
+            await self._ledger.settle(settlement)
+        except BaseException:
+            self._queue.done(key)
+            raise
+        self._queue.done(key, self._again(settlement))
+        self._report(document, settlement)
+        if settlement.outcomes:
+            self.published.set()
+        self.settled.set()
+        self._wake.set()
+
+    def _again(self, settlement: Settlement) -> Due | None:
+        """Return when the queue itself should bring a document back; long waits are the store's to remember."""
+        due_us = settlement.due_us
+        if due_us is None or due_us > settlement.at_us + _RETRY_KEPT_US:
+            return None
+        return Due(settlement.key, settlement.lane, due_us)
+
+    def _report(self, document: Document, settlement: Settlement) -> None:
+        record = settlement.audit[0] if settlement.audit else None
+        result = record.result if record is not None else settlement.status.value
+        self._telemetry.add("attempts_total", result=result)
+        if settlement.conflicts:
+            status = str(record.status) if record is not None else ""
+            self._telemetry.add("version_conflicts_total", settlement.conflicts, status=status)
+        for count in settlement.contention:
+            if count.conflicts:
+                self._telemetry.add("field_conflicts_total", count.conflicts, field=count.field)
+        if record is not None:
+            for verdict in record.decisions:
+                self._telemetry.add("decisions_total", decision=verdict.verb, strategy=verdict.strategy)
+            if settlement.status is Status.SYNCED:
+                self._observe(record)
+        self._say(document, settlement, result, record)
+
+    def _observe(self, record: AuditRecord) -> None:
+        stamps = [
+            field.register.stamp.time
+            for name, field in record.desired.fields.items()
+            if field.register is not None and record.patch is not None and name in record.patch
+        ]
+        if stamps:
+            self._telemetry.observe("convergence_seconds", (record.at_us - instant.to_us(max(stamps))) / 1_000_000)
+
+    def _say(self, document: Document, settlement: Settlement, result: str, record: AuditRecord | None) -> None:
+        quiet = settlement.status is Status.SYNCED and (record is None or record.patch is None)
+        say = _log.debug if quiet else _log.info if settlement.status is Status.SYNCED else _log.warning
+        say(
+            "document settled" if settlement.status in (Status.SYNCED, Status.HELD) else "document not settled",
+            document=document.key,
+            status=settlement.status.value,
+            result=result,
+            reason=settlement.reason or None,
+            fields=None if record is None or record.patch is None else sorted(record.patch),
+            opened=[conflict.id for conflict in settlement.opened] or None,
+            closed=list(settlement.closed) or None,
+        )
