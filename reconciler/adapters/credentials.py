@@ -17,8 +17,8 @@ from urllib.parse import quote_plus, urlencode
 
 import attrs
 
-from reconciler.adapters import reply as http
-from reconciler.adapters.reply import Exchange, Lost, Reply, Unusable
+from reconciler.adapters import replies
+from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
 from reconciler.model.answer import Failed, Throttled, Unauthorised
 from reconciler.ports import Clock
 
@@ -168,7 +168,7 @@ async def _from_file(path: Path) -> _Obtained | Trouble:
     try:
         secret = (await asyncio.to_thread(path.read_text, "utf-8")).strip()
     except (OSError, UnicodeDecodeError) as error:
-        return Unauthorised(http.cut(f"the token file {path} can't be read: {error}"))
+        return Unauthorised(replies.cut(f"the token file {path} can't be read: {error}"))
     return _Obtained(_bearer(secret)) if secret else Unauthorised(f"the token file {path} is empty")
 
 
@@ -194,10 +194,10 @@ async def _from_token_endpoint(auth: ClientCredentials, send: Send, clock: Clock
 
 
 def _granted(reply: Reply, asked_s: float) -> _Obtained | Trouble:
-    body = http.json_object(reply) or {}
+    body = replies.json_object(reply) or {}
     secret, lifetime_s = body.get("access_token"), body.get("expires_in")
     if not isinstance(secret, str) or not secret:
-        return Failed(http.cut(f"the authorisation server answered without a token: {http.message(reply)}"))
+        return Failed(replies.cut(f"the authorisation server answered without a token: {replies.message(reply)}"))
     if not isinstance(lifetime_s, int | float) or lifetime_s <= 0:
         return _Obtained(_bearer(secret))  # good until it is refused
     # Half of a short lifetime is margin enough; more would renew before every request.
@@ -205,9 +205,9 @@ def _granted(reply: Reply, asked_s: float) -> _Obtained | Trouble:
 
 
 def _refused(reply: Reply, status: int, clock: Clock, secret: str) -> Trouble:
-    said = http.cut(f"the authorisation server refused: {http.message(reply)}".replace(secret or "\0", "***"))
+    said = replies.cut(f"the authorisation server refused: {replies.message(reply)}".replace(secret or "\0", "***"))
     if status in (429, 503):
-        return Throttled(status, said, http.retry_after_s(reply, clock.now_us()))
+        return Throttled(status, said, replies.retry_after_s(reply, clock.now_us()))
     return Unauthorised(said) if 400 <= status < 500 else Failed(said, status)
 
 

@@ -14,12 +14,11 @@ from urllib.parse import quote, urlsplit
 import attrs
 import msgspec
 
-from reconciler.adapters import merge_patch, refusals
-from reconciler.adapters import reply as http
+from reconciler.adapters import merge_patch, refusals, replies
 from reconciler.adapters.credentials import Headers
 from reconciler.adapters.http import HttpClient
 from reconciler.adapters.merge_patch import Inexpressible
-from reconciler.adapters.reply import Exchange, Lost, Reply, Unusable
+from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
 from reconciler.model import instant
 from reconciler.model.answer import (
     Broken,
@@ -120,7 +119,7 @@ class DocumentsWindchill:
             content = merge_patch.build(snapshot, fields)
         if isinstance(content, Inexpressible):
             said = "a merge patch can't put null inside an object: " + ", ".join(content.fields)
-            return Refused(0, http.cut(said), content.fields)
+            return Refused(0, replies.cut(said), content.fields)
         exchange = await self._send(url, msgspec.json.encode(content), token)
         if isinstance(exchange, Lost | Unusable):
             return Unknown(exchange.message)
@@ -155,11 +154,11 @@ class DocumentsWindchill:
         return await self._client.exchange("PATCH", url, (*_HEADERS, (b"content-type", _JSON.encode()), guard), content)
 
     def _shown(self, key: str, reply: Reply) -> Snapshot | Broken:
-        body = http.json_object(reply) if http.is_json(reply) else None
+        body = replies.json_object(reply) if replies.is_json(reply) else None
         if body is None:
             return self._not_promised(reply)
         if body.get("id", key) != key:
-            return Broken(http.cut(f"asked for document {key}, the answer is document {body['id']}"))
+            return Broken(replies.cut(f"asked for document {key}, the answer is document {body['id']}"))
         return _snapshot(key, body, reply)
 
     def _written(self, reply: Reply, snapshot: Snapshot, fields: Mapping[str, Json]) -> WriteAnswer:
@@ -168,14 +167,14 @@ class DocumentsWindchill:
             case 200 | 201:
                 return self._written_and_shown(reply, snapshot, fields)
             case 204 | 205:
-                return Written(None, http.token(reply))
+                return Written(None, replies.token(reply))
             case 412:
                 return VersionConflict(status, said(reply))
-            case 409 if refusals.is_version_conflict(http.message(reply)):
+            case 409 if refusals.is_version_conflict(replies.message(reply)):
                 return VersionConflict(status, said(reply))
             case 423:
                 return Locked(status, said(reply), refusals.holder(reply))
-            case 409 if refusals.is_lock(http.message(reply)):
+            case 409 if refusals.is_lock(replies.message(reply)):
                 return Locked(status, said(reply), refusals.holder(reply))
             case 428:
                 return Unguarded(said(reply))
@@ -192,16 +191,16 @@ class DocumentsWindchill:
         return trouble
 
     def _written_and_shown(self, reply: Reply, snapshot: Snapshot, fields: Mapping[str, Json]) -> Written | Unknown:
-        token = http.token(reply)
+        token = replies.token(reply)
         if not reply.body:
             return Written(None, token)
-        if not http.is_json(reply):  # a login page also has status 200
+        if not replies.is_json(reply):  # a login page also has status 200
             return Unknown(self._not_promised(reply).message)
-        body = http.json_object(reply)
+        body = replies.json_object(reply)
         if body is None:
             return Written(None, token)
         if body.get("id", snapshot.key) != snapshot.key:
-            return Unknown(http.cut(f"wrote document {snapshot.key}, the answer is document {body['id']}"))
+            return Unknown(replies.cut(f"wrote document {snapshot.key}, the answer is document {body['id']}"))
         cleared = {field for field, value in fields.items() if value is None}
         if not snapshot.body.keys() - cleared <= body.keys():
             # An excerpt or a mere "ok". What else the write changed is not known, so the next one needs a read first.
@@ -222,10 +221,10 @@ class DocumentsWindchill:
 
     def _not_promised(self, reply: Reply) -> Broken:
         if 300 <= reply.status < 400:
-            return Broken(http.cut(f"a redirect to {http.redirect(reply)} (status {reply.status}), not followed"))
+            return Broken(replies.cut(f"a redirect to {replies.redirect(reply)} (status {reply.status}), not followed"))
         said = self._client.message(reply)
-        kind = http.text(reply, b"content-type") or "no content type"
-        return Broken(http.cut(f"status {reply.status} with {kind} is not an answer of this protocol: {said}"))
+        kind = replies.text(reply, b"content-type") or "no content type"
+        return Broken(replies.cut(f"status {reply.status} with {kind} is not an answer of this protocol: {said}"))
 
 
 def _condition(known: Snapshot | None) -> Headers:
@@ -247,11 +246,11 @@ def _snapshot(key: str, body: dict[str, Json], reply: Reply) -> Snapshot:
     return Snapshot(
         key,
         body,
-        http.token(reply),
+        replies.token(reply),
         modified_at=_instant(body.get("modifiedOn")),
         modified_by=by if isinstance(by, str) else None,
         type=kind if isinstance(kind, str) else None,
-        last_modified=http.last_modified(reply),
+        last_modified=replies.last_modified(reply),
     )
 
 

@@ -15,6 +15,7 @@ that we don't want, so requests go straight to the transport. What the client ad
 import asyncio
 import ssl
 import zlib
+from functools import cache, lru_cache
 from pathlib import Path
 
 import aiohttp
@@ -24,10 +25,9 @@ import attrs
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from reconciler.adapters import credentials
-from reconciler.adapters import reply as http
+from reconciler.adapters import credentials, replies
 from reconciler.adapters.credentials import Auth, Grant, Headers, NoAuth
-from reconciler.adapters.reply import Exchange, Lost, Reply, Unusable
+from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
 from reconciler.model.answer import Failed, Unauthorised
 from reconciler.ports import Clock, Telemetry
 
@@ -88,12 +88,12 @@ class HttpClient:
 
     def message(self, reply: Reply) -> str:
         """Return what a reply says, short enough to be kept and without the secret that we sent."""
-        said = http.message(reply)
-        return http.cut(said.replace(self._secret, "***") if self._secret else said)
+        said = replies.message(reply)
+        return replies.cut(said.replace(self._secret, "***") if self._secret else said)
 
     def retry_after_s(self, reply: Reply) -> float | None:
         """Return for how long the server asks us to stay away."""
-        return http.retry_after_s(reply, self._clock.now_us())
+        return replies.retry_after_s(reply, self._clock.now_us())
 
     async def close(self) -> None:
         """Close all connections."""
@@ -125,7 +125,11 @@ class HttpClient:
         status = "none"
         try:
             request = httpx.Request(
-                method, url, headers=(*headers, *self._user_agent), content=content, extensions=self._extensions
+                method,
+                _parsed(url),
+                headers=(*headers, *self._user_agent),
+                content=content,
+                extensions=self._extensions,
             )
             response = await self._transport.handle_async_request(request)
             status = str(response.status_code)
@@ -148,7 +152,8 @@ class HttpClient:
             return too_large
         pieces: list[bytes] = []
         left = limit
-        async for piece in response.aiter_raw():
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        async for piece in response.stream:
             pieces.append(piece)
             left -= len(piece)
             if left < 0:
@@ -171,6 +176,17 @@ class HttpClient:
             self._telemetry.observe("http_request_seconds", self._clock.monotonic_s() - began_s)
 
 
+# A document is read and then written: parsing its URL is the largest part of what httpx costs, and is needed once.
+@lru_cache(maxsize=4096)
+def _parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
+
+
+@cache  # reading the system's certificates takes longer than many a request
+def _trusted(ca_file: Path | None) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca_file)
+
+
 def _transport(options: HttpOptions) -> AiohttpTransport:
     def session() -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
@@ -182,7 +198,7 @@ def _transport(options: HttpOptions) -> AiohttpTransport:
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), middlewares=(_write_sent_once,)
         )
 
-    trusted = ssl.create_default_context(cafile=None if options.ca_file is None else str(options.ca_file))
+    trusted = _trusted(options.ca_file)
     return AiohttpTransport(verify=trusted, client=session)
 
 
@@ -207,7 +223,7 @@ async def _write_sent_once(
 
 def _came_to_nothing(error: Exception) -> Failed | Lost:
     cause = error.__cause__ or error
-    said = http.cut(f"{type(cause).__name__}: {cause}")
+    said = replies.cut(f"{type(cause).__name__}: {cause}")
     if isinstance(cause, _NOT_SENT) or isinstance(error, httpx.InvalidURL):
         return Failed(f"no connection: {said}")
     return Lost(f"the connection broke before the answer was whole: {said}")

@@ -8,8 +8,8 @@ shown to a person with its text, a wrongly recognised one blames a field or a co
 import re
 from collections.abc import Collection, Iterator, Mapping
 
-from reconciler.adapters import reply as http
-from reconciler.adapters.reply import Reply
+from reconciler.adapters import replies
+from reconciler.adapters.replies import Reply
 
 # A 409 that says one of these is a stale write; any other 409 is not, and trying again would not help.
 VERSION_CONFLICT_MARKERS = ("version mismatch", "modified by another")
@@ -38,12 +38,12 @@ def is_lock(said: str) -> bool:
 
 def holder(reply: Reply) -> str | None:
     """Return who holds the document, None when the reply does not say so plainly."""
-    body = http.json_object(reply) or {}
+    body = replies.json_object(reply) or {}
     for name in _HOLDER_MEMBERS:
         value = body.get(name)
         if isinstance(value, str) and value.strip():
             return value.strip()
-    found = _HOLDER.search(http.message(reply))
+    found = _HOLDER.search(replies.message(reply))
     who = found["who"].strip() if found else ""
     return who if who and not _NOBODY.match(who) else None
 
@@ -55,11 +55,11 @@ def blamed(reply: Reply, fields: Collection[str]) -> tuple[str, ...]:
     The plainest way of naming counts alone: members such as `field` and `errors[].field`; else whole dotted names in
     the message; else quoted names; else plain words. (`Value 'owner' is not allowed for attributes.Role` blames Role.)
     """
-    structured = set(_structured(http.json_object(reply) or {}))
+    structured = set(_structured(replies.json_object(reply) or {}))
     if structured:
         exact = tuple(field for field in fields if field in structured)
         return exact or tuple(field for field in fields if _last(field) in structured)
-    said = http.message(reply)
+    said = replies.message(reply)
     for is_named in (_dotted_mention, _quoted_mention, _plain_mention):
         found = tuple(field for field in fields if is_named(field, said))
         if found:

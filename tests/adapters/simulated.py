@@ -1,0 +1,76 @@
+"""The simulated Windchill as the tests of the HTTP adapters steer it: its control API, and clients made for it."""
+
+from typing import Any
+
+import httpx
+
+from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.credentials import Auth
+from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill
+from reconciler.adapters.http import HttpClient, HttpOptions
+from reconciler.simulator.history import Entry, from_json
+
+DOCUMENT = "0000000001"
+
+
+class Simulated:
+    """A running simulator."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._control = httpx.Client(base_url=f"{url}/_control")
+
+    def reset(self) -> None:
+        self._post("/reset", {})
+
+    def behave(self, **behaviour: Any) -> None:
+        self._control.patch("/behaviour", json=behaviour).raise_for_status()
+
+    def faults(self, **faults: Any) -> None:
+        self._control.patch("/faults", json=faults).raise_for_status()
+
+    def script(self, method: str | None, *steps: Any, document: str | None = DOCUMENT) -> None:
+        self._post("/script", {"document": document, "method": method, "faults": list(steps)})
+
+    def edit(self, fields: dict[str, Any], document: str = DOCUMENT) -> None:
+        self._post("/edit", {"document": document, "user": "jdoe", "set": fields})
+
+    def make(self, document: dict[str, Any]) -> None:
+        self._post("/documents", document)
+
+    def lock(self, user: str, document: str = DOCUMENT) -> None:
+        self._post("/lock", {"document": document, "user": user})
+
+    def condition(self, status: int, document: str = DOCUMENT) -> None:
+        self._post("/condition", {"document": document, "status": status})
+
+    def expire_tokens(self) -> None:
+        self._post("/expire-tokens", {})
+
+    def forget_requests(self) -> None:
+        self._post("/reset-stats", {})
+
+    def requests(self) -> dict[str, dict[str, int]]:
+        """Method → status → how often."""
+        return dict(self._control.get("/stats").json()["requests"])
+
+    def document(self, key: str = DOCUMENT) -> dict[str, Any]:
+        return dict(self._control.get("/documents/" + key).raise_for_status().json()["document"])
+
+    def history(self, document: str = DOCUMENT) -> list[Entry]:
+        shown = self._control.get("/history", params={"document": document}).raise_for_status().json()
+        return [from_json(entry) for entry in shown["items"]]
+
+    def close(self) -> None:
+        self._control.close()
+
+    def _post(self, path: str, given: dict[str, Any]) -> None:
+        self._control.post(path, json=given).raise_for_status()
+
+
+def windchill(
+    url: str, *, auth: Auth | None = None, http: HttpOptions | None = None, **options: Any
+) -> DocumentsWindchill:
+    """The adapter over a real socket."""
+    client = HttpClient(http or HttpOptions(timeout_s=30), SystemClock(), auth)
+    return DocumentsWindchill(client, DocumentsOptions(base_url=url, **options))

@@ -1,0 +1,386 @@
+"""What every Windchill promises (`reconciler/ports.py`), sentence by sentence: a fake, and the adapter on a socket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import attrs
+import pytest
+
+from reconciler.model.answer import (
+    Broken,
+    Locked,
+    NotAvailable,
+    Throttled,
+    Unchanged,
+    Unknown,
+    VersionConflict,
+    Written,
+)
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.value import MISSING
+from reconciler.simulator.process import Simulator
+from reconciler.simulator.settings import Settings
+from tests.adapters.simulated import DOCUMENT, Simulated, windchill
+from tests.fakes.memory_windchill import Fault, MemoryWindchill
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from reconciler.model.answer import WriteAnswer
+    from reconciler.model.value import Json
+    from reconciler.ports import Windchill
+
+BODY: dict[str, Any] = {
+    "id": DOCUMENT,
+    "type": "Drawing",
+    "status": "INWORK",
+    "owner": "sgarcia",
+    "title": "Valve body",
+    "attributes": {"CostCenter": "4959", "Note": "x", "Keywords": ["draft"], "Size": {"w": 1, "h": 2}, "a.b": "dotted"},
+}
+
+
+class World(Protocol):
+    """One kind of Windchill with the means to steer and watch it from outside."""
+
+    @property
+    def windchill(self) -> Windchill: ...
+
+    def make(self, body: dict[str, Any]) -> None: ...
+    def edit(self, fields: dict[str, Any]) -> None: ...
+    def document(self, key: str = DOCUMENT) -> dict[str, Any]: ...
+    def accepted(self) -> list[tuple[str, set[str]]]:
+        """Who wrote the document, and which fields, oldest first."""
+        ...
+
+    def lock(self, user: str) -> None: ...
+    def refuse(self, status: int) -> None: ...
+    def script(self, operation: str, *faults: str) -> None: ...
+
+
+MEMORY_FAULTS: dict[str, Any] = {
+    "unavailable": Throttled(503, "restarting", 1.0),
+    "throttle": Throttled(429, "slow down", 1.0),
+    "lost_reply": Fault.LOST_REPLY,
+    "version_conflict": Fault.RIVAL,
+    "dropped_request": Unknown("the connection broke"),
+}
+
+
+class MemoryWorld:
+    """The fake."""
+
+    def __init__(self, **behaviour: bool) -> None:
+        self.windchill = self._memory = MemoryWindchill(**behaviour)
+
+    def make(self, body: dict[str, Any]) -> None:
+        self._memory.put(body["id"], body)
+
+    def edit(self, fields: dict[str, Any]) -> None:
+        self._memory.edit(DOCUMENT, fields)
+
+    def document(self, key: str = DOCUMENT) -> dict[str, Any]:
+        return self._memory.body(key)
+
+    def accepted(self) -> list[tuple[str, set[str]]]:
+        return [(entry.who, set(entry.fields)) for entry in self._memory.history]
+
+    def lock(self, user: str) -> None:
+        self._memory.locks[DOCUMENT] = user
+
+    def refuse(self, status: int) -> None:
+        self._memory.refusals[DOCUMENT] = NotAvailable(status, "refused")
+
+    def script(self, operation: str, *faults: str) -> None:
+        if operation == "read":
+            broken = {"login_page": Broken("an HTML login page")}
+            self._memory.script_reads(*((MEMORY_FAULTS | broken)[fault] for fault in faults))
+        else:
+            unknown = {"login_page": Unknown("an HTML login page")}
+            self._memory.script_writes(*((MEMORY_FAULTS | unknown)[fault] for fault in faults))
+
+
+class SocketWorld:
+    """The adapter for the dialect `documents`, and the simulator in a process of its own."""
+
+    def __init__(self, simulated: Simulated, write_method: str, behaviour: dict[str, Any]) -> None:
+        self._simulated = simulated
+        self._write_method = write_method
+        simulated.reset()
+        simulated.behave(**behaviour)
+        self.windchill = windchill(simulated.url, write_method=write_method)
+        self.make, self.lock, self.document = simulated.make, simulated.lock, simulated.document
+        self.edit = simulated.edit
+
+    def accepted(self) -> list[tuple[str, set[str]]]:
+        return [(entry.who, set(entry.changes)) for entry in self._simulated.history()[1:]]  # the first made it
+
+    def refuse(self, status: int) -> None:
+        self._simulated.condition(status)
+
+    def script(self, operation: str, *faults: str) -> None:
+        self._simulated.script("GET" if operation == "read" else self._write_method.upper(), *faults)
+
+
+SOCKET_MODES: dict[str, tuple[str, dict[str, Any]]] = {
+    "patch": ("patch", {}),
+    "patch-412": ("patch", {"conflict_status": 412}),
+    "patch-weak": ("patch", {"etag": "weak"}),
+    "patch-gzip": ("patch", {"etag": "gzip", "gzip_suffix_accepted": False}),
+    "patch-204": ("patch", {"write_reply": "none"}),
+    "patch-204-without-token": ("patch", {"write_reply": "none", "write_etag": False}),
+    "patch-without-token": ("patch", {"write_etag": False}),
+    "patch-shows-null": ("patch", {"cleared_fields": "null"}),
+    "put": ("put", {}),
+    "put-weak-412": ("put", {"etag": "weak", "conflict_status": 412}),
+    "put-gzip-204": ("put", {"etag": "gzip", "write_reply": "none"}),
+    "put-without-token": ("put", {"write_etag": False}),
+}
+MEMORY_MODES: dict[str, dict[str, bool]] = {
+    "memory": {},
+    "memory-204": {"shows_document": False},
+    "memory-204-without-token": {"shows_document": False, "shows_token": False},
+    "memory-without-token": {"shows_token": False},
+}
+
+
+@pytest.fixture(scope="module")
+def simulated() -> Iterator[Simulated]:
+    with Simulator(Settings(port=0, documents=3)) as running:
+        steering = Simulated(running.url)
+        yield steering
+        steering.close()
+
+
+@pytest.fixture(params=[*MEMORY_MODES, *SOCKET_MODES])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    made: World
+    if request.param in MEMORY_MODES:
+        made = MemoryWorld(**MEMORY_MODES[request.param])
+    else:
+        made = SocketWorld(request.getfixturevalue("simulated"), *SOCKET_MODES[request.param])
+    made.make(BODY)
+    yield made
+    await made.windchill.close()
+
+
+async def seen(world: World, key: str = DOCUMENT) -> tuple[Snapshot, Token]:
+    snapshot = await world.windchill.read(key)
+    assert isinstance(snapshot, Snapshot), snapshot
+    assert snapshot.token is not None
+    return snapshot, snapshot.token
+
+
+async def write(world: World, fields: dict[str, Json]) -> WriteAnswer:
+    snapshot, token = await seen(world)
+    return await world.windchill.write(snapshot, fields, token=token)
+
+
+async def value(world: World, field: str) -> object:
+    return (await seen(world))[0].value(field)
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+async def test_a_read_shows_the_document_and_who_modified_it_when(world: World) -> None:
+    snapshot, _ = await seen(world)
+    assert snapshot.key == DOCUMENT
+    assert {name: snapshot.body[name] for name in BODY} == BODY
+    assert snapshot.type == "Drawing"
+    assert snapshot.modified_by == "administrator"
+    assert snapshot.modified_at is not None
+    assert len(snapshot.modified_at) == 27
+
+
+async def test_a_document_that_has_not_changed_is_unchanged(world: World) -> None:
+    known, _ = await seen(world)
+    assert await world.windchill.read(DOCUMENT, known) == Unchanged()
+
+
+async def test_a_document_that_has_changed_is_shown_anew_with_another_token(world: World) -> None:
+    known, token = await seen(world)
+    world.edit({"owner": "jdoe"})
+    snapshot = await world.windchill.read(DOCUMENT, known)
+    assert isinstance(snapshot, Snapshot)
+    assert snapshot.value("owner") == "jdoe"
+    assert snapshot.token != token
+    assert snapshot.modified_by == "jdoe"
+
+
+async def test_a_document_that_is_not_there_is_not_available(world: World) -> None:
+    answer = await world.windchill.read("no such key")
+    assert isinstance(answer, NotAvailable)
+    assert answer.status == 404
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+async def test_a_refused_document_is_not_available_to_read_or_write(world: World, status: int) -> None:
+    snapshot, token = await seen(world)
+    world.refuse(status)
+    for answer in (
+        await world.windchill.read(DOCUMENT),
+        await world.windchill.write(snapshot, {"owner": "akim"}, token=token),
+    ):
+        assert isinstance(answer, NotAvailable)
+        assert answer.status == status
+    assert world.accepted() == []
+
+
+@pytest.mark.parametrize(
+    "key", ["a/b", "a//b/", "a b", "50%", "a%2Fb", "a?b#c", "Ä–𝄞", "a+b&c=d", "'\"", "-", "a;b", "*", "..a", "a\\b"]
+)
+async def test_a_key_may_hold_any_character(world: World, key: str) -> None:
+    world.make(BODY | {"id": key})
+    snapshot, token = await seen(world, key)
+    answer = await world.windchill.write(snapshot, {"owner": "akim"}, token=token)
+    assert isinstance(answer, Written)
+    assert (await seen(world, key))[0].value("owner") == "akim"
+
+
+@pytest.mark.parametrize("key", [".", "..", ""])
+async def test_a_key_that_no_url_can_say_is_not_available(world: World, key: str) -> None:
+    assert isinstance(await world.windchill.read(key), NotAvailable)
+    snapshot = Snapshot(key, {"id": key}, Token('"x"'))
+    assert isinstance(await world.windchill.write(snapshot, {"owner": "x"}, token=Token('"x"')), NotAvailable)
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+async def test_a_write_changes_its_fields_and_no_others(world: World) -> None:
+    assert isinstance(await write(world, {"owner": "akim", "attributes.CostCenter": "4711"}), Written)
+    expected = BODY | {"owner": "akim", "attributes": BODY["attributes"] | {"CostCenter": "4711"}}
+    assert {name: world.document()[name] for name in BODY} == expected
+    assert world.accepted() == [("integration", {"owner", "attributes.CostCenter"})]
+
+
+async def test_the_answer_to_a_write_shows_no_more_than_is_true(world: World) -> None:
+    answer = await write(world, {"owner": "akim"})
+    assert isinstance(answer, Written)
+    now, token = await seen(world)
+    assert answer.token in (None, token)
+    if answer.snapshot is not None:
+        assert answer.snapshot.body == now.body
+        assert answer.snapshot.token == answer.token
+
+
+async def test_the_token_of_a_write_guards_the_next(world: World) -> None:
+    first = await write(world, {"owner": "akim"})
+    assert isinstance(first, Written)
+    if first.token is None:
+        return  # this server shows none: the flow has to read first
+    snapshot, _ = await seen(world)
+    assert isinstance(await world.windchill.write(snapshot, {"owner": "lchen"}, token=first.token), Written)
+    assert await value(world, "owner") == "lchen"
+
+
+async def test_a_write_on_what_somebody_has_changed_since_is_a_version_conflict(world: World) -> None:
+    snapshot, token = await seen(world)
+    world.edit({"title": "Edited"})
+    answer = await world.windchill.write(snapshot, {"owner": "akim"}, token=token)
+    assert isinstance(answer, VersionConflict)
+    assert answer.message
+    assert world.accepted() == [("jdoe", {"title"})]
+
+
+async def test_a_write_that_loses_a_race_is_a_version_conflict(world: World) -> None:
+    world.script("write", "version_conflict")
+    assert isinstance(await write(world, {"attributes.CostCenter": "4711"}), VersionConflict)
+    assert await value(world, "attributes.CostCenter") == "4959"
+    assert isinstance(await write(world, {"attributes.CostCenter": "4711"}), Written)
+
+
+@pytest.mark.parametrize("token", ["", " ", "*", " * "])
+async def test_an_unguarded_write_is_an_error_of_ours(world: World, token: str) -> None:
+    snapshot, _ = await seen(world)
+    with pytest.raises(ValueError, match="token"):
+        await world.windchill.write(snapshot, {"owner": "akim"}, token=Token(token))
+    assert world.accepted() == []
+
+
+async def test_null_clears_a_field(world: World) -> None:
+    assert isinstance(await write(world, {"owner": None, "attributes.Note": None}), Written)
+    assert await value(world, "owner") in (None, MISSING)
+    assert await value(world, "attributes.Note") in (None, MISSING)
+    assert await value(world, "attributes.CostCenter") == "4959"
+
+
+async def test_a_list_is_replaced_whole(world: World) -> None:
+    assert isinstance(await write(world, {"attributes.Keywords": ["bracket", None, {"x": None}]}), Written)
+    assert await value(world, "attributes.Keywords") == ["bracket", None, {"x": None}]
+
+
+async def test_an_object_is_replaced_whole(world: World) -> None:
+    assert isinstance(await write(world, {"attributes.Size": {"w": 3, "d": {"e": []}}}), Written)
+    size = await value(world, "attributes.Size")
+    assert isinstance(size, dict)
+    # Some servers show as null what was cleared.
+    assert {name: inner for name, inner in size.items() if inner is not None} == {"w": 3, "d": {"e": []}}
+
+
+async def test_a_member_whose_name_has_dots_is_one_field(world: World) -> None:
+    assert isinstance(await write(world, {"attributes.a.b": "new"}), Written)
+    assert world.document()["attributes"]["a.b"] == "new"
+    assert "a" not in world.document()["attributes"]
+
+
+async def test_a_field_in_an_object_that_is_not_there_yet_makes_it(world: World) -> None:
+    assert isinstance(await write(world, {"more.inside.x": 1}), Written)
+    assert world.document()["more"] == {"inside": {"x": 1}}
+
+
+async def test_numbers_and_text_come_through_unchanged(world: World) -> None:
+    fields: dict[str, Json] = {"n": 2**53 + 1, "f": 0.1, "one": 1.0, "yes": True, "s": "ü–𝄞 '\\\n\u2028"}
+    assert isinstance(await write(world, fields), Written)
+    for name, wanted in fields.items():
+        assert repr(await value(world, name)) == repr(wanted)
+
+
+# -------------------------------------------------------------------------------------------------- what can go wrong
+
+
+async def test_a_write_whose_reply_is_lost_is_unknown_and_may_have_been_applied(world: World) -> None:
+    snapshot, token = await seen(world)
+    world.script("write", "lost_reply")
+    assert isinstance(await world.windchill.write(snapshot, {"owner": "akim"}, token=token), Unknown)
+    assert await value(world, "owner") == "akim"
+    # The guard makes a second sending harmless.
+    assert isinstance(await world.windchill.write(snapshot, {"owner": "akim"}, token=token), VersionConflict)
+    assert len(world.accepted()) == 1
+
+
+async def test_a_write_that_is_lost_on_its_way_is_unknown_too(world: World) -> None:
+    world.script("write", "dropped_request")
+    assert isinstance(await write(world, {"owner": "akim"}), Unknown)
+    assert world.accepted() == []
+
+
+@pytest.mark.parametrize(("fault", "status"), [("unavailable", 503), ("throttle", 429)])
+async def test_a_throttled_request_says_for_how_long(world: World, fault: str, status: int) -> None:
+    world.script("read", fault)
+    read = await world.windchill.read(DOCUMENT)
+    world.script("write", fault)
+    written = await write(world, {"owner": "akim"})
+    for answer in (read, written):
+        assert isinstance(answer, Throttled)
+        assert attrs.evolve(answer, message="") == Throttled(status, "", 1.0)
+    assert world.accepted() == []
+
+
+async def test_a_login_page_is_never_data(world: World) -> None:
+    world.script("read", "login_page")
+    read = await world.windchill.read(DOCUMENT)
+    assert isinstance(read, Broken)
+    assert "login page" in read.message
+    world.script("write", "login_page")
+    assert isinstance(await write(world, {"owner": "akim"}), Unknown)
+
+
+async def test_a_document_that_somebody_holds_is_locked_and_the_holder_named(world: World) -> None:
+    world.lock("mrossi")
+    answer = await write(world, {"owner": "akim"})
+    assert isinstance(answer, Locked)
+    assert answer.holder == "mrossi"
+    assert world.accepted() == []
