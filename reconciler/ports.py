@@ -171,10 +171,10 @@ class Projection(Protocol):
         Store a batch and mark its documents due, in one durable transaction.
 
         A row gets `revision + 1`, status pending, `due = at_us` and the batch's lane (the more urgent of old and new
-        while it is still pending); a contended or locked document keeps its later due time and status: a new event
-        must not shorten a cool-down. `pending_since` is kept when set. Dead letters are stored once each, by id; the
-        record that announces one is queued in the outbox the first time only.
-        `replayed` letters get the status "replayed". Rows equal to what is stored are not touched.
+        while it is still pending); a pending, contended or locked document keeps its later due time and status: a new
+        event must not shorten a wait that was set after trouble. `pending_since` is kept when set. Dead letters are
+        stored once each, by id; the record that announces one is queued in the outbox the first time only. `replayed`
+        letters get the status "replayed". Rows equal to what is stored are not touched.
         """
         ...
 

@@ -90,10 +90,14 @@ class Reconciler:
 
     async def _load(self, taken: list[Due]) -> None:
         documents = await self._ledger.documents([due.key for due in taken])
+        now_us = self._clock.now_us()
         for due in taken:
             document = documents.get(due.key)
             if document is None:
                 self._queue.done(due.key)
+            elif due.lane is not Lane.OPERATOR and document.due_us is not None and document.due_us > now_us:
+                # A wait that the store has set, and that a new event must not shorten.
+                self._queue.done(due.key, self._soon(Due(due.key, due.lane, document.due_us), now_us))
             else:
                 self._loaded.put_nowait(_Work(due, document))
 
@@ -119,19 +123,19 @@ class Reconciler:
         except BaseException:
             self._queue.done(key)
             raise
-        self._queue.done(key, self._again(settlement))
+        due_us = settlement.due_us
+        again = None if due_us is None else Due(key, settlement.lane, due_us)
+        self._queue.done(key, self._soon(again, settlement.at_us))
         self._report(document, settlement)
         if settlement.outcomes:
             self.published.set()
         self.settled.set()
         self._wake.set()
 
-    def _again(self, settlement: Settlement) -> Due | None:
-        """Return when the queue itself should bring a document back; long waits are the store's to remember."""
-        due_us = settlement.due_us
-        if due_us is None or due_us > settlement.at_us + _RETRY_KEPT_US:
-            return None
-        return Due(settlement.key, settlement.lane, due_us)
+    @staticmethod
+    def _soon(due: Due | None, now_us: int) -> Due | None:
+        """Return what the queue itself should bring back; long waits are the store's to remember."""
+        return due if due is not None and due.due_us <= now_us + _RETRY_KEPT_US else None
 
     def _report(self, document: Document, settlement: Settlement) -> None:
         record = settlement.audit[0] if settlement.audit else None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from reconciler.model.settlement import Settlement
     from reconciler.model.stamp import Partition
 
-COOLING = (Status.CONTENDED, Status.LOCKED)
+COOLING = (Status.PENDING, Status.CONTENDED, Status.LOCKED)
 SETTLED = (Status.SYNCED, Status.HELD)
 
 

@@ -57,8 +57,8 @@ def _rows(table: str, *columns: str) -> str:
 
 # ---------------------------------------------------------------------------------------------------------------- fold
 
-# A contended or locked document that is still cooling down: events must not shorten that.
-_COOLING = "status IN ('contended', 'locked') AND due_us > excluded.due_us"
+# A document in a wait that was set after trouble (a retry, a cool-down, a lock): events must not shorten that.
+_COOLING = "status IN ('pending', 'contended', 'locked') AND due_us > excluded.due_us"
 
 FOLD = Procedure(
     "fold",
