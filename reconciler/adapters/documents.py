@@ -170,11 +170,11 @@ class DocumentsWindchill:
                 return Written(None, replies.token(reply))
             case 412:
                 return VersionConflict(status, said(reply))
-            case 409 if refusals.is_version_conflict(replies.message(reply)):
+            case 409 if refusals.is_version_conflict(replies.said(reply)):
                 return VersionConflict(status, said(reply))
             case 423:
                 return Locked(status, said(reply), refusals.holder(reply))
-            case 409 if refusals.is_lock(replies.message(reply)):
+            case 409 if refusals.is_lock(replies.said(reply)):
                 return Locked(status, said(reply), refusals.holder(reply))
             case 428:
                 return Unguarded(said(reply))
@@ -217,7 +217,7 @@ class DocumentsWindchill:
                 return NotAvailable(status, said(reply))
             case 429 | 503:
                 return Throttled(status, said(reply), self._client.retry_after_s(reply))
-        return Failed(said(reply), status) if status >= 500 else None
+        return Failed(said(reply), status) if status == 408 or status >= 500 else None
 
     def _not_promised(self, reply: Reply) -> Broken:
         if 300 <= reply.status < 400:

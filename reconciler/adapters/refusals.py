@@ -43,7 +43,7 @@ def holder(reply: Reply) -> str | None:
         value = body.get(name)
         if isinstance(value, str) and value.strip():
             return value.strip()
-    found = _HOLDER.search(replies.message(reply))
+    found = _HOLDER.search(replies.said(reply))
     who = found["who"].strip() if found else ""
     return who if who and not _NOBODY.match(who) else None
 
@@ -59,7 +59,7 @@ def blamed(reply: Reply, fields: Collection[str]) -> tuple[str, ...]:
     if structured:
         exact = tuple(field for field in fields if field in structured)
         return exact or tuple(field for field in fields if _last(field) in structured)
-    said = replies.message(reply)
+    said = replies.said(reply)
     for is_named in (_dotted_mention, _quoted_mention, _plain_mention):
         found = tuple(field for field in fields if is_named(field, said))
         if found:

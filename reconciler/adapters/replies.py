@@ -115,21 +115,26 @@ def json_object(reply: Reply) -> dict[str, Json] | None:
 
 def message(reply: Reply) -> str:
     """Return what the reply says to a person, in one line, uncut. Never empty."""
+    return said(reply) or f"status {reply.status} without a message"
+
+
+def said(reply: Reply) -> str:
+    """Return what the server itself says, in one line, uncut; empty when it says nothing."""
     body = json_object(reply)
     if body is not None:
-        said = ": ".join(dict.fromkeys(_texts(body)))
+        words = ": ".join(dict.fromkeys(_texts(body)))
     elif _is_html(reply):
         title = _TITLE.search(_decoded(reply))
         page = "an HTML login page" if _LOGIN.search(_decoded(reply)) else "an HTML page"
-        said = f"{page} titled {_line(title[1])!r}" if title else page
+        words = f"{page} titled {_line(title[1])!r}" if title else page
     else:
-        said = _decoded(reply)
-    return _line(said) or f"status {reply.status} without a message"
+        words = _decoded(reply)
+    return _line(words)
 
 
-def cut(said: str) -> str:
+def cut(words: str) -> str:
     """Return a message short enough to be kept."""
-    return said if len(said) <= MESSAGE_CHARACTERS_MAX else said[: MESSAGE_CHARACTERS_MAX - 1] + "…"
+    return words if len(words) <= MESSAGE_CHARACTERS_MAX else words[: MESSAGE_CHARACTERS_MAX - 1] + "…"
 
 
 def redirect(reply: Reply) -> str:
@@ -157,8 +162,8 @@ def _decoded(reply: Reply) -> str:
     return reply.body[:_TEXT_BYTES_MAX].decode("utf-8", "replace")
 
 
-def _line(said: str) -> str:
-    return " ".join(said.split())
+def _line(words: str) -> str:
+    return " ".join(words.split())
 
 
 def _epoch_s(date: str) -> float | None:
