@@ -105,7 +105,9 @@ class FileLog:
         self._reader: file_lines.LineReader | None = None
         self._counter: file_lines.LineReader | None = None
         self._counting = asyncio.Lock()
-        self._lines: list[bytes] = []  # read from the file and not yet fetched
+        self._lines: list[bytes] = []  # what the next fetch returns
+        self._spare: list[bytes] = []  # what comes after it
+        self._some_short = False  # whether `_lines` may have blank ones
         self._next = 0
 
     # ------------------------------------------------------------------------------------------------------- reading
@@ -174,28 +176,38 @@ class FileLog:
         self._reader = self._counter = None
 
     async def _fill(self, count: int) -> bool:
-        """Read until `count` lines wait to be fetched; return whether the end came first."""
+        """
+        Read until `count` lines wait to be fetched; return whether the end came first.
+
+        Lines are touched while they are in the processor's cache, a piece at a time: later each costs a trip to memory.
+        """
         assert self._reader is not None, "open first"
         while len(self._lines) < count:
             try:
-                lines = self._reader.read()
+                lines = self._spare or self._reader.read()
             except LogError:
                 if self._lines:
                     return True  # what came before the damage is good; the next fetch meets the damage again
                 raise
             if lines is None:
                 return True
+            room = count - len(self._lines)
+            self._spare = lines[room:]
+            del lines[room:]
+            self._some_short |= min(map(len, lines), default=BLANK_BYTES_MAX + 1) <= BLANK_BYTES_MAX
             self._lines += lines
             await self._clock.sleep(0)
         return False
 
     def _taken(self, records_max: int) -> LineRecords | None:
-        lines, self._lines = self._lines[:records_max], self._lines[records_max:]
-        if not lines:
-            return None
+        lines, self._lines = self._lines, []
+        if len(lines) > records_max:  # a fetch of more was cancelled
+            self._lines = lines[records_max:]
+            del lines[records_max:]
         numbers: Sequence[int] = range(self._next, self._next + len(lines))
         self._next += len(lines)
-        if min(map(len, lines)) <= BLANK_BYTES_MAX:
+        if self._some_short:
+            self._some_short = bool(self._lines)
             numbers = [number for number, line in zip(numbers, lines, strict=True) if line.strip()]
             lines = [line for line in lines if line.strip()]
         return LineRecords(self._partition.topic, numbers, lines) if lines else None

@@ -73,8 +73,8 @@ class KafkaLog:
         """
         Return the next records, in order within each partition; empty when none came within `timeout_s`.
 
-        Also empty while the broker is away, which is logged once. Raises LogTruncatedError when what comes next is no
-        longer there, LogError when it can't be read.
+        Also empty while the broker is away, which is logged once; looking into that may add some seconds. Raises
+        LogTruncatedError when what comes next is no longer there, LogError when it can't be read.
         """
         consumer = self._opened()
         await self._take_new_partitions(consumer)
@@ -89,6 +89,7 @@ class KafkaLog:
         if not batches:
             await self._watch(consumer)
             return ()
+        self._has_answered()
         self._stuck_at = None
         self._check_at_s = self._clock.monotonic_s() + self._options.stall_check_s
         if len(batches) == 1:
@@ -210,8 +211,10 @@ class KafkaLog:
     async def _take_new_partitions(self, consumer: AIOKafkaConsumer) -> None:
         """Begin with partitions that were added to the topic; aiokafka looks for them every `metadata_age_s`."""
         known = consumer.partitions_for_topic(self._options.topic)
-        if known is None or len(known) <= len(self._positions):
+        if known is None or len(known) == len(self._positions):
             return
+        if len(known) < len(self._positions):
+            raise LogTruncatedError(f"{self._options.topic} has {len(known)} partitions, and had more. {_WAY_OUT}")
         new = [place for place in self._known(consumer) if Partition(*place) not in self._positions]
         try:
             begins = await consumer.beginning_offsets(new)
@@ -219,7 +222,7 @@ class KafkaLog:
             raise LogError(
                 f"{self._options.topic}: no offsets of its new partitions: {kafka_client.text(error)}"
             ) from error
-        self._positions |= {Partition(*place): offset for place, offset in begins.items()}
+        self._positions = self._positions | {Partition(*place): offset for place, offset in begins.items()}
         _take(consumer, self._positions)
         _log.info("partitions were added", topic=self._options.topic, partitions=[place.partition for place in new])
 
@@ -266,9 +269,7 @@ class KafkaLog:
                 self._away = True
                 _log.warning("the broker is away", brokers=self._options.brokers, error=kafka_client.text(error))
         else:
-            if self._away:
-                self._away = False
-                _log.info("the broker is back", brokers=self._options.brokers)
+            self._has_answered()
             if all(self._positions.get(partition, 0) >= end for partition, end in ends.items()):
                 self._stuck_at = None
                 return
@@ -277,6 +278,11 @@ class KafkaLog:
             return
         await self._renew(consumer)
 
+    def _has_answered(self) -> None:
+        if self._away:
+            self._away = False
+            _log.info("the broker is back", brokers=self._options.brokers)
+
     async def _renew(self, old: AIOKafkaConsumer) -> None:
         try:
             fresh = await self._connect(PROBE_S_MAX)
@@ -284,6 +290,7 @@ class KafkaLog:
             return  # still away; the next check tries again
         _take(fresh, self._positions)
         self._consumer, self._stuck_at = fresh, None
+        self._has_answered()
         _log.warning("a stalled client was replaced", topic=self._options.topic)
         await kafka_client.stop(old)
 

@@ -1,0 +1,370 @@
+"""What only Kafka does to a log: retention, transactions, added partitions, brokers that are not there."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+import structlog
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+
+from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.kafka import KafkaLog
+from reconciler.adapters.kafka_client import KafkaOptions
+from reconciler.errors import ConfigError, LogError, LogTruncatedError
+from reconciler.model.event import Outgoing, Record
+from reconciler.model.stamp import Partition
+from tests import brokers
+from tests.brokers import apache, fixtures
+from tests.fakes.virtual_clock import VirtualClock
+
+pytestmark = pytest.mark.kafka
+
+READ_S_MAX = 20.0
+NOBODY = ("127.0.0.1:1",)  # port 1 is reserved, and nothing listens there
+
+
+def options(server: brokers.Server, topic: str, **others: object) -> KafkaOptions:
+    return KafkaOptions(**{"brokers": tuple(server.brokers), "topic": topic, "fetch_wait_s": 0.1, **others})
+
+
+@pytest.fixture
+def server(broker: brokers.Server) -> apache.Apache:
+    if not isinstance(broker, apache.Apache):
+        pytest.skip("only Apache Kafka deletes records, adds partitions and has transactions")
+    return broker
+
+
+@pytest.fixture
+async def admin(server: apache.Apache) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(bootstrap_servers=server.brokers)
+    await client.start()
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def changes(topic: fixtures.MakeTopic) -> str:
+    return await topic(partitions=1, name="changes")
+
+
+@pytest.fixture
+async def log(broker: brokers.Server, changes: str) -> AsyncIterator[KafkaLog]:
+    client = KafkaLog(options(broker, changes), SystemClock())
+    yield client
+    await client.close()
+
+
+async def put(log: KafkaLog, topic: str, *values: bytes) -> None:
+    await log.append([Outgoing(topic, b"key", value) for value in values])
+
+
+async def read(log: KafkaLog, count: int) -> list[Record]:
+    records: list[Record] = []
+    async with asyncio.timeout(READ_S_MAX):
+        while len(records) < count:
+            records.extend(await log.fetch(100, 0.2))
+    return records
+
+
+async def read_to_end(log: KafkaLog) -> list[Record]:
+    records: list[Record] = []
+    ends = await log.ends()
+    async with asyncio.timeout(READ_S_MAX):
+        while await log.positions() != ends:
+            records.extend(await log.fetch(100, 0.2))
+    return records
+
+
+def values(records: Sequence[Record]) -> list[bytes | None]:
+    return [record.value for record in records]
+
+
+# ------------------------------------------------------------------------------------------------- what retention does
+
+
+async def test_a_position_that_retention_has_passed_is_refused_with_what_the_log_holds(
+    server: apache.Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
+) -> None:
+    await put(log, changes, *[b"%d" % number for number in range(10)])
+    await admin.delete_records({TopicPartition(changes, 0): RecordsToDelete(4)})
+    with pytest.raises(LogTruncatedError, match=rf"{changes}/0: offset 3 comes next, but the log holds 4 up to 10\..*"):
+        await log.open({Partition(changes, 0): 3})
+    await log.open({Partition(changes, 0): 4})
+    assert values(await read_to_end(log)) == [b"%d" % number for number in range(4, 10)]
+
+
+async def test_without_a_position_reading_begins_where_the_log_now_begins(
+    server: apache.Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
+) -> None:
+    await put(log, changes, b"0", b"1", b"2")
+    await admin.delete_records({TopicPartition(changes, 0): RecordsToDelete(2)})
+    await log.open({})
+    assert values(await read_to_end(log)) == [b"2"]
+
+
+async def test_a_log_that_loses_what_comes_next_while_it_is_read_stops_for_good(
+    server: apache.Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
+) -> None:
+    await put(log, changes, b"0")
+    await log.open({})
+    assert values(await read(log, 1)) == [b"0"]
+    # The client must not have fetched what is deleted: with the default buffers it would have.
+    other = KafkaLog(options(server, changes, partition_fetch_bytes=1), SystemClock())
+    await other.open({})
+    await put(log, changes, *[b"x" * 1000] * 20)
+    await admin.delete_records({TopicPartition(changes, 0): RecordsToDelete(21)})
+    for _ in range(2):
+        with pytest.raises(LogTruncatedError, match="the log holds 21 up to 21"):
+            await read(other, 30)
+    await other.close()
+
+
+async def test_a_partition_that_is_gone_is_refused(log: KafkaLog, changes: str) -> None:
+    with pytest.raises(LogTruncatedError, match=f"{changes}/7 is gone, and offset 5 comes next: .* 1 partitions"):
+        await log.open({Partition(changes, 7): 5})
+
+
+# -------------------------------------------------------------------------------------------- what transactions leave
+
+
+@pytest.fixture
+async def transactions(server: apache.Apache, changes: str) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(bootstrap_servers=server.brokers, transactional_id=changes)
+    await producer.start()
+    yield producer
+    await producer.stop()
+
+
+async def test_a_marker_at_the_end_is_recognised_as_the_end(
+    transactions: AIOKafkaProducer, log: KafkaLog, changes: str
+) -> None:
+    async with transactions.transaction():
+        await transactions.send_and_wait(changes, b"kept", partition=0)
+    await log.open({})
+    assert (await log.ends())[Partition(changes, 0)] == 2
+    assert values(await read_to_end(log)) == [b"kept"]
+    assert await log.positions() == {Partition(changes, 0): 2}
+    resumed = KafkaLog(log._options, SystemClock())
+    await resumed.open({Partition(changes, 0): 1})  # as stored with the record: the marker itself comes next
+    assert await read_to_end(resumed) == []
+    await resumed.close()
+
+
+async def test_what_a_producer_took_back_is_never_read(
+    transactions: AIOKafkaProducer, log: KafkaLog, changes: str
+) -> None:
+    await transactions.begin_transaction()
+    await transactions.send_and_wait(changes, b"taken back", partition=0)
+    await transactions.abort_transaction()
+    await put(log, changes, b"kept")
+    await log.open({})
+    assert values(await read_to_end(log)) == [b"kept"]
+
+
+async def test_an_open_transaction_is_beyond_the_end(
+    transactions: AIOKafkaProducer, log: KafkaLog, changes: str
+) -> None:
+    await put(log, changes, b"before")
+    await transactions.begin_transaction()
+    await transactions.send_and_wait(changes, b"undecided", partition=0)
+    await log.open({})
+    assert values(await read_to_end(log)) == [b"before"]
+    await transactions.commit_transaction()
+    assert values(await read(log, 1)) == [b"undecided"]
+
+
+# ------------------------------------------------------------------------------------------------------ what grows
+
+
+async def test_partitions_that_are_added_are_read_from_their_beginning(
+    server: apache.Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
+) -> None:
+    reader = KafkaLog(options(server, changes, metadata_age_s=0.2), SystemClock())
+    await put(log, changes, b"before")
+    await reader.open({})
+    assert values(await read(reader, 1)) == [b"before"]
+    await admin.create_partitions({changes: NewPartitions(3)})
+    producer = AIOKafkaProducer(bootstrap_servers=server.brokers)
+    await producer.start()
+    for partition in (2, 1, 0):
+        await producer.send_and_wait(changes, b"to %d" % partition, partition=partition)
+    await producer.stop()
+    assert sorted(values(await read(reader, 3))) == [b"to 0", b"to 1", b"to 2"]
+    assert await reader.positions() == {Partition(changes, 0): 2, Partition(changes, 1): 1, Partition(changes, 2): 1}
+    await reader.close()
+
+
+async def test_a_topic_that_is_not_there_is_made_where_the_broker_does_that(
+    server: apache.Apache, topic: fixtures.MakeTopic
+) -> None:
+    name = f"{await topic()}-by-first-use"
+    log = KafkaLog(options(server, name), SystemClock())
+    await log.open({})
+    assert len(await log.ends()) == 4  # what the test broker gives a topic that is made on first use
+    await log.close()
+
+
+async def test_a_topic_that_can_not_be_made_is_named_within_the_timeout(server: apache.Apache) -> None:
+    log = KafkaLog(options(server, "no topic's name", connect_timeout_s=1.0), SystemClock())
+    with pytest.raises(LogError, match=r"topic no topic's name can't be read at .*: create it"):
+        await log.open({})
+
+
+# ------------------------------------------------------------------------------------------- when the broker is away
+
+
+async def test_without_a_broker_opening_fails_within_its_timeout() -> None:
+    log = KafkaLog(KafkaOptions(brokers=NOBODY, topic="changes", connect_timeout_s=0.5), SystemClock())
+    with pytest.raises(LogError, match=r"no broker answers at 127.0.0.1:1: is Kafka running"):
+        await log.open({})
+    await log.close()
+
+
+async def test_without_a_broker_appending_fails_at_once() -> None:
+    log = KafkaLog(KafkaOptions(brokers=NOBODY, topic="changes"), SystemClock())
+    for _ in range(2):
+        with pytest.raises(LogError, match=r"no broker answers at 127.0.0.1:1"):
+            await put(log, "changes", b"lost")
+    await log.close()
+
+
+@pytest.mark.slow
+async def test_a_restart_of_the_broker_costs_neither_records_nor_the_client(topic: fixtures.MakeTopic) -> None:
+    if apache.missing():
+        pytest.skip("only Apache Kafka keeps records over a restart")
+    own = apache.Apache()
+    await asyncio.to_thread(own.start)
+    clock = VirtualClock()
+    log = KafkaLog(options(own, "changes", request_timeout_s=2.0, delivery_timeout_s=2.0), clock)
+    try:
+        await put(log, "changes", b"before")
+        await log.open({})
+        assert values(await read(log, 1)) == [b"before"]
+        await asyncio.to_thread(own._end)
+        with structlog.testing.capture_logs() as logged:
+            for _ in range(3):
+                assert not await log.fetch(10, 0.2)
+                await clock.advance(31)
+        assert [entry["event"] for entry in logged] == ["the broker is away"]
+        with pytest.raises(LogError, match="not acknowledged within 2 s"):
+            await put(log, "changes", b"while away")
+        with pytest.raises(LogError, match=r"no broker answers|did not tell"):
+            await log.ends()
+        await asyncio.to_thread(own._launch)
+        await put(log, "changes", b"after")
+        with structlog.testing.capture_logs() as logged:
+            assert values(await read(log, 1)) == [b"after"]
+        assert "the broker is back" in [entry["event"] for entry in logged]
+    finally:
+        await log.close()
+        await asyncio.to_thread(own.stop)
+
+
+async def test_a_client_that_has_stalled_is_replaced_and_nothing_is_lost_or_comes_twice(
+    broker: brokers.Server, log: KafkaLog, changes: str
+) -> None:
+    clock = VirtualClock()
+    reader = KafkaLog(options(broker, changes), clock)
+    await put(log, changes, b"before")
+    await reader.open({})
+    assert values(await read(reader, 1)) == [b"before"]
+    stalled = reader._consumer
+    stalled._fetcher._fetch_task.cancel()
+    await put(log, changes, b"after")
+    assert not await reader.fetch(10, 0.3)  # its fetching task is dead, which aiokafka tells nobody
+    for _ in range(2):
+        await clock.advance(31)
+        assert not await reader.fetch(10, 0.05)
+    assert reader._consumer is not stalled
+    assert values(await read(reader, 1)) == [b"after"]
+    await reader.close()
+
+
+async def test_an_idle_topic_is_no_stall(broker: brokers.Server, changes: str) -> None:
+    clock = VirtualClock()
+    reader = KafkaLog(options(broker, changes), clock)
+    await reader.open({})
+    consumer = reader._consumer
+    for _ in range(4):
+        await clock.advance(31)
+        assert not await reader.fetch(10, 0.05)
+    assert reader._consumer is consumer
+    await reader.close()
+
+
+# -------------------------------------------------------------------------------------------------- what goes wrong
+
+
+async def test_a_fetch_that_fails_has_taken_nothing(
+    log: KafkaLog, changes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(log, changes, b"0", b"1", b"2")
+    await log.open({})
+    getmany = log._consumer.getmany
+
+    async def drained_then_failed(**arguments: object) -> object:
+        assert await getmany(**arguments)
+        raise ValueError("a batch that can't be decoded")
+
+    monkeypatch.setattr(log._consumer, "getmany", drained_then_failed)
+    with pytest.raises(LogError, match="can't be read: ValueError: a batch that can't be decoded"):
+        await log.fetch(2, READ_S_MAX)
+    monkeypatch.undo()
+    assert values(await read(log, 3)) == [b"0", b"1", b"2"]
+
+
+async def test_a_record_over_the_limit_is_named_and_nothing_of_its_batch_is_sent(log: KafkaLog, changes: str) -> None:
+    with pytest.raises(LogError, match=r"key b'large' has 1048582 bytes; append_bytes_max is 1048576"):
+        await log.append([Outgoing(changes, b"small", b"{}"), Outgoing(changes, b"large", b"x" * 1024**2 + b"!")])
+    await log.open({})
+    assert await log.ends() == await log.positions()
+
+
+async def test_a_record_over_the_brokers_limit_names_the_setting_and_the_next_append_succeeds(
+    server: apache.Apache, changes: str
+) -> None:
+    log = KafkaLog(options(server, changes, append_bytes_max=10 * 1024**2), SystemClock())
+    with pytest.raises(LogError, match=r"raise the topic's max.message.bytes"):
+        await put(log, changes, b"x" * 2 * 1024**2)
+    await put(log, changes, b"small")
+    await log.open({})
+    assert values(await read_to_end(log)) == [b"small"]
+    await log.close()
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
+async def test_every_compression_is_appended_and_read(broker: brokers.Server, changes: str, compression: str) -> None:
+    log = KafkaLog(options(broker, changes, compression=compression), SystemClock())
+    await put(log, changes, *[b"%d" % number * 100 for number in range(300)])
+    await log.open({Partition(changes, 0): 150})
+    assert values(await read_to_end(log)) == [b"%d" % number * 100 for number in range(150, 300)]
+    await log.close()
+
+
+async def test_a_record_larger_than_the_fetch_size_is_read_all_the_same(server: apache.Apache, changes: str) -> None:
+    log = KafkaLog(options(server, changes, partition_fetch_bytes=1000), SystemClock())
+    await put(log, changes, b"x" * 500_000, b"small")
+    await log.open({})
+    assert [len(record.value or b"") for record in await read_to_end(log)] == [500_000, 5]
+    await log.close()
+
+
+def test_secrets_are_not_shown() -> None:
+    shown = KafkaOptions(brokers=NOBODY, topic="changes", sasl_password="hunter2", key_password="hunter3")
+    assert "hunter" not in repr(shown)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"security": "ssl", "ca_file": "/nowhere/ca.pem"}, r"/nowhere/ca.pem: can't be used for TLS"),
+        ({"security": "sasl_plaintext", "sasl_username": "me"}, "needs sasl_username and sasl_password"),
+    ],
+)
+async def test_settings_that_can_not_work_are_refused_before_anything_is_tried(
+    settings: dict[str, str], message: str
+) -> None:
+    log = KafkaLog(KafkaOptions(brokers=NOBODY, topic="changes", **settings), SystemClock())
+    with pytest.raises(ConfigError, match=message):
+        await log.open({})
