@@ -43,7 +43,8 @@ _log = structlog.get_logger(__name__)
 
 QUEUE_CAPACITY = 10_000  # documents waiting in memory; the store holds the rest
 _WORKERS_A_REQUEST = 2  # while one worker's request is in flight, another stores its settlement
-_LOOK_S = 0.2  # between two looks at whether `--once` is done
+_LOOK_S = 0.2  # between two looks at whether `--once` is done, or the log caught up with
+_STALLED_S = 30.0  # a partition that can't be read must not keep everything else from being written for longer
 
 
 @attrs.frozen
@@ -184,6 +185,7 @@ class Daemon:
             wake=self.reconciler.published,
         )
         self.publisher = Publisher(store, log, clock, self.reconciler.published)
+        self._writable = asyncio.Event()
 
     async def run(self, stop: asyncio.Event, *, once: bool = False) -> Summary:
         """
@@ -201,9 +203,12 @@ class Daemon:
         _settle_memory()
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(self.ingest.run(), name="ingest")
-            writing = [] if self.config.windchill.maintenance else self._start_writing(tasks)
             publishing = tasks.create_task(self.publisher.run(), name="outbox")
             caught_up = tasks.create_task(self._catch_up(ends, stop), name="catch up")
+            # What a backlog asks for is known at its end only: writing on the way there would bring back values that
+            # it has long replaced, and cost a document a write for each batch.
+            await self._writable.wait()
+            writing = [] if self.config.windchill.maintenance else self._start_writing(tasks)
             await (self._until_settled(caught_up, stop) if once else stop.wait())
             self.ingest.stop()
             self.resync.stop()
@@ -232,15 +237,17 @@ class Daemon:
 
     async def _catch_up(self, ends: dict[Partition, int], stop: asyncio.Event) -> None:
         """Return once the log has been folded up to `ends`; from then on events are fresh."""
-        while not stop.is_set():
-            reached = await self.log.positions()
-            folded = await self.store.positions()
-            if all(reached.get(place, 0) >= end for place, end in ends.items()) and all(
-                folded.get(place, 0) >= offset for place, offset in reached.items() if place in folded
-            ):
-                break
+        reached, since_s = self.ingest.reached, self.clock.monotonic_s()
+        while not stop.is_set() and any(self.ingest.reached.get(place, 0) < end for place, end in ends.items()):
+            now_s = self.clock.monotonic_s()
+            if self.ingest.reached != reached:
+                reached, since_s = self.ingest.reached, now_s
+            elif now_s - since_s > _STALLED_S and not self._writable.is_set():
+                _log.warning("the log can't be read to its end; going on with what is folded")
+                self._writable.set()
             await self.clock.wait(stop, _LOOK_S)
         self.ingest.lane = Lane.EVENT
+        self._writable.set()
         _log.info("caught up with the log")
 
     async def _until_settled(self, caught_up: asyncio.Task[None], stop: asyncio.Event) -> None:

@@ -6,7 +6,7 @@ Windchill: it marks documents as due and lets the reconciler know.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 import structlog
@@ -67,6 +67,7 @@ class Ingest:
         self._until = until  # canonical instant; events after it are left out, and positions are not advanced
         self._stopping = False
         self.lane = Lane.EVENT
+        self.reached: Mapping[Partition, int] = {}  # everything before these offsets is folded, or was a gap
         self._wake = wake  # set when a batch had dead letters: the outbox has something to publish
 
     def stop(self) -> None:
@@ -79,7 +80,8 @@ class Ingest:
             records = await self._log.fetch(self._batch_max, _FETCH_TIMEOUT_S)
             if records:
                 await self.take(records)
-            else:
+            self.reached = await self._log.positions()
+            if not records:
                 await self._clock.sleep(_PAUSE_S)
 
     async def take(self, records: Sequence[Record]) -> int:

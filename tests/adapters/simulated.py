@@ -41,7 +41,7 @@ class Simulated:
     def lock(self, user: str, document: str = DOCUMENT) -> None:
         self._post("/lock", {"document": document, "user": user})
 
-    def condition(self, status: int, document: str = DOCUMENT) -> None:
+    def condition(self, status: int | None, document: str = DOCUMENT) -> None:
         self._post("/condition", {"document": document, "status": status})
 
     def expire_tokens(self) -> None:
@@ -60,6 +60,23 @@ class Simulated:
     def history(self, document: str = DOCUMENT) -> list[Entry]:
         shown = self._control.get("/history", params={"document": document}).raise_for_status().json()
         return [from_json(entry) for entry in shown["items"]]
+
+    def whole_history(self) -> list[Entry]:
+        """Every accepted write on every document."""
+        found: list[Entry] = []
+        while True:
+            after = {"after": found[-1].sequence if found else 0}
+            shown = self._control.get("/history", params=after).raise_for_status().json()
+            assert not shown["forgotten"], "a history with gaps proves nothing"
+            found += [from_json(entry) for entry in shown["items"]]
+            if not shown["items"]:
+                return found
+
+    def rivals(self, **rivals: Any) -> None:
+        self._control.patch("/rivals", json=rivals).raise_for_status()
+
+    def unlock(self, document: str = DOCUMENT) -> None:
+        self._post("/unlock", {"document": document})
 
     def close(self) -> None:
         self._control.close()
