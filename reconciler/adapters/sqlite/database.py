@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -44,9 +43,10 @@ class Database:
     async def open(cls, path: Path, *, owner: bool) -> "Database":
         """Open a file; the owner makes it when there is none."""
         ownership = locks.claim(path) if owner else None
-        connect = partial(opening.as_owner if owner else opening.as_guest, path)
         try:
-            connection = await aiosqlite.Connection(connect, iter_chunk_size=1)
+            # Opened beforehand: when its connector fails, aiosqlite leaves a thread that may outlive the event loop.
+            opened = await asyncio.to_thread(opening.as_owner if owner else opening.as_guest, path)
+            connection = await aiosqlite.Connection(lambda: opened, iter_chunk_size=1)
             return cls(path, connection, ownership)
         except BaseException as error:
             if ownership:

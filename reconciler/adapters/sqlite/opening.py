@@ -81,11 +81,14 @@ def write_as_guest(path: Path, sql: str, parameters: tuple[object, ...]) -> int:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Open the file; `isolation_level=None`: Python must not slip a BEGIN in front of our statements."""
+    """
+    Open the file. `isolation_level=None`: Python must not slip a BEGIN in front of our statements.
+    `check_same_thread=False`: it is opened on one thread and then belongs to aiosqlite's.
+    """
     # A path may hold any character; as a URI each of them is quoted.
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     try:
-        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_TIMEOUT_S)
     except sqlite3.OperationalError as error:
         raise StoreError(f"can't open {path}: {error}; see that its directory exists and may be written to") from error
 

@@ -26,7 +26,7 @@ class Packer:
         self._end = 1  # substr() counts from 1
 
     def table(self, rows: Iterable[Row]) -> str:
-        """Return rows as a JSON array of arrays: a number or null as it is, a text or blob as two numbers."""
+        """Return rows as JSON arrays in an array: a number or null as it is, a text or blob (never null) as two."""
         index: list[list[int | None]] = []
         append, end = self._pieces.append, self._end
         for row in rows:

@@ -1,0 +1,477 @@
+# ruff: noqa: ASYNC220, ASYNC240 - nothing else runs on these loops that a file or a child could hold up
+"""What is particular to the SQLite store: the file and who shares it, the plans of its statements, sudden death."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from reconciler.adapters import sqlite
+from reconciler.adapters.sqlite import database, group_commit, locks, opening, packing, procedures, queries
+from reconciler.errors import StoreError
+from reconciler.model.desired import Desired, Field, Register
+from reconciler.model.document import NO_AGREEMENT, Agreement, Lane, Status
+from reconciler.model.event import DeadLetter, Outgoing
+from reconciler.model.settlement import Settlement
+from reconciler.model.stamp import Partition, Place, Stamp
+from reconciler.ports import FoldBatch
+
+ROOT = Path(__file__).parents[2]
+P0 = Partition("changes", 0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+def wish(value: object) -> Desired:
+    return Desired({"status": Field(Register(Stamp("", "", "", "changes", 0, 1, "", ""), value))})
+
+
+def batch(keys: list[str], value: object = 1, position: int = 1) -> FoldBatch:
+    return FoldBatch(dict.fromkeys(keys, wish(value)), {P0: position}, (), Lane.EVENT, 1000)
+
+
+def settled(key: str, revision: int = 1) -> Settlement:
+    return Settlement(key, revision, Agreement(stable=3), Status.SYNCED, "", Lane.RESYNC, 9000, 2000)
+
+
+async def shown(store: sqlite.SqliteStore) -> list[object]:
+    """Everything a reader can see."""
+    return [
+        await store.positions(),
+        await store.list_documents(None, "", 1000),
+        await store.counts(),
+        await store.dead_letters(None),
+        await store.waiting(1000),
+        await store.audit(),
+        await store.conflicts(closed=True),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------ the file
+
+
+async def test_what_was_stored_is_there_after_reopening(path: Path) -> None:
+    store = await sqlite.open_store(path, owner=True)
+    letter = DeadLetter(Place("changes", 0, 7), 5, b"k", b"\xff", (), "decode", "not JSON", 77)
+    await store.fold(batch(["a", "b"]))
+    await store.fold(FoldBatch({}, {P0: 8}, [(letter, Outgoing("dead", b"k", b"v"))], Lane.EVENT, 1))
+    await store.settle(settled("a"))
+    before = await shown(store)
+    await store.close()
+    store = await sqlite.open_store(path, owner=True)
+    assert await shown(store) == before
+    await store.close()
+
+
+async def test_a_store_closed_in_order_is_one_file(path: Path) -> None:
+    store = await sqlite.open_store(path, owner=True)
+    await store.fold(batch(["a"]))
+    await store.close()
+    assert not path.with_name("state.db-wal").exists()
+
+
+@pytest.mark.parametrize("name", ["with space.db", "què?#%41.db", "a'b\"c.db"])
+async def test_a_path_may_hold_any_character(tmp_path: Path, name: str) -> None:
+    store = await sqlite.open_store(tmp_path / name, owner=True)
+    await store.fold(batch(["a"]))
+    guest = await sqlite.open_store(tmp_path / name, owner=False)
+    assert len(await guest.documents(["a"])) == 1
+    await guest.close()
+    await store.close()
+    assert (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [("sqlite:///state.db", "state.db"), ("sqlite:////var/lib/s.db", "/var/lib/s.db"), ("sqlite:///a/b.db", "a/b.db")],
+)
+def test_a_url_names_a_path(url: str, path: str) -> None:
+    assert sqlite.path_of(url) == Path(path)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///", "sqlite://state.db", "postgresql:///x", "state.db", ""])
+def test_any_other_url_is_refused(url: str) -> None:
+    with pytest.raises(StoreError, match="sqlite:///"):
+        sqlite.path_of(url)
+
+
+@pytest.mark.parametrize("owner", [True, False])
+async def test_what_is_not_a_database_is_left_alone(path: Path, owner: bool) -> None:
+    path.write_bytes(b"once upon a time, " * 100)
+    with pytest.raises(StoreError, match=r"not a database; use another \[store\] url"):
+        await sqlite.open_store(path, owner=owner)
+    assert path.read_bytes() == b"once upon a time, " * 100
+
+
+@pytest.mark.parametrize("owner", [True, False])
+async def test_another_programs_database_is_left_alone(path: Path, owner: bool) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE theirs (a)")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="another program"):
+        await sqlite.open_store(path, owner=owner)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("owner", [True, False])
+async def test_a_newer_schema_is_refused(path: Path, owner: bool) -> None:
+    await (await sqlite.open_store(path, owner=True)).close()
+    with closing(sqlite3.connect(path)) as newer:
+        newer.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match=r"newer reconciler \(schema 99"):
+        await sqlite.open_store(path, owner=owner)
+
+
+async def test_a_guest_does_not_bring_an_older_schema_up_to_date(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as older:
+        older.execute(f"PRAGMA application_id = {opening._APPLICATION_ID}")
+    with pytest.raises(StoreError, match="start the reconciler once"):
+        await sqlite.open_store(path, owner=False)
+
+
+async def test_a_migration_that_fails_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "_migrations", lambda: ["CREATE TABLE a (b); CREATE TABLE a (b);"])
+    with pytest.raises(StoreError, match="already exists"):
+        await sqlite.open_store(path, owner=True)
+    with closing(sqlite3.connect(path)) as found:
+        assert found.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    monkeypatch.undo()
+    await (await sqlite.open_store(path, owner=True)).close()
+
+
+async def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="nowhere"):
+        await sqlite.open_store(tmp_path / "nowhere" / "s.db", owner=True)
+
+
+async def test_a_guest_does_not_make_a_store(path: Path) -> None:
+    with pytest.raises(StoreError, match="no store at"):
+        await sqlite.open_store(path, owner=False)
+    assert not path.exists()
+
+
+async def test_an_acknowledged_commit_is_on_the_disk(path: Path) -> None:
+    store = await sqlite.open_store(path, owner=True)
+    for pragma, value in [("journal_mode", "wal"), ("synchronous", 2), ("wal_autocheckpoint", 0)]:
+        rows = await store._database._connection.execute_fetchall(f"PRAGMA {pragma}")
+        assert list(rows) == [(value,)]
+    await store.close()
+
+
+async def test_damage_is_reported_with_what_to_do(path: Path) -> None:
+    store = await sqlite.open_store(path, owner=True)
+    await store.fold(batch([f"d{n:04}" for n in range(2000)]))
+    await store.close()
+    text = bytearray(path.read_bytes())
+    text[4096 * 2 :] = b"\x55" * (len(text) - 4096 * 2)
+    path.write_bytes(text)
+    store = await sqlite.open_store(path, owner=True)
+    with pytest.raises(StoreError, match="malformed; move the file away and rebuild it"):
+        await store.list_documents(None, "", 1000)
+    await store.close()
+
+
+# ------------------------------------------------------------------------------------------------------ who shares it
+
+
+async def test_a_second_owner_is_refused_and_told_who_has_it(path: Path) -> None:
+    store = await sqlite.open_store(path, owner=True)
+    with pytest.raises(StoreError, match=r"in use by another reconciler \(pid \d+\); stop it, or use another"):
+        await sqlite.open_store(path, owner=True)
+    await store.fold(batch(["a"]))
+    await store.close()
+    await (await sqlite.open_store(path, owner=True)).close()
+
+
+async def test_an_owner_that_could_not_open_is_owner_no_more(path: Path) -> None:
+    path.write_bytes(b"once upon a time, " * 100)
+    with pytest.raises(StoreError):
+        await sqlite.open_store(path, owner=True)
+    path.unlink()
+    await (await sqlite.open_store(path, owner=True)).close()
+
+
+async def test_a_guest_reads_while_the_owner_writes(path: Path) -> None:
+    store = await sqlite.open_store(path, owner=True)
+    await store.fold(batch(["a"]))
+    guest = await sqlite.open_store(path, owner=False)
+    exported = guest.export_projection()
+    assert (await anext(exported))[0] == "a"
+    for position in range(2, 40):
+        await store.fold(batch(["a", f"b{position}"], position, position))
+        assert await guest.positions() == {P0: position}
+        assert (await guest.desired(["a"]))["a"] == wish(position)
+    assert len([item async for item in exported]) == 38
+    await store.close()
+    assert await guest.positions() == {P0: 39}
+    await guest.close()
+
+
+async def test_a_guest_reads_a_store_that_nobody_owns(path: Path) -> None:
+    store = await sqlite.open_store(path, owner=True)
+    await store.fold(batch(["a"]))
+    await store.close()
+    guest = await sqlite.open_store(path, owner=False)
+    assert await guest.positions() == {P0: 1}
+    await guest.close()
+
+
+@pytest.mark.parametrize("owned", [True, False])
+async def test_a_guest_may_hasten_documents_and_mark_dead_letters(path: Path, owned: bool) -> None:
+    store = await sqlite.open_store(path, owner=True)
+    letter = DeadLetter(Place("changes", 0, 7), 5, None, None, (), "decode", "", 77)
+    await store.fold(FoldBatch({"a": wish(1)}, {}, [(letter, Outgoing("dead", None, None))], Lane.EVENT, 1))
+    if not owned:
+        await store.close()
+    guest = await sqlite.open_store(path, owner=False)
+    assert await guest.hasten(["a", "b"], Lane.OPERATOR, 55) == 1
+    assert await guest.mark_dead_letter(letter.id, "discarded")
+    assert not await guest.mark_dead_letter("other", "discarded")
+    reader = store if owned else guest
+    assert [(one.key, one.due_us) for one in await reader.due(55, 9)] == [("a", 55)]
+    assert [one.id for one in await reader.dead_letters("discarded")] == [letter.id]
+    await guest.close()
+    await store.close()
+
+
+async def test_a_guest_may_not_fold_or_settle(path: Path) -> None:
+    store = await sqlite.open_store(path, owner=True)
+    await store.fold(batch(["a"]))
+    guest = await sqlite.open_store(path, owner=False)
+    for act in (guest.fold(batch(["b"])), guest.settle(settled("a")), guest.rebase({"c": NO_AGREEMENT})):
+        with pytest.raises(StoreError, match="opened only to look"):
+            await act
+    await guest.close()
+    assert [found.key for found in await store.list_documents(None, "", 9)] == ["a"]
+    await store.close()
+
+
+async def test_checkpoints_wait_for_guests_that_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "CHECKPOINT_CHANGES", 1)
+    store = await sqlite.open_store(path, owner=True)
+    size = path.stat().st_size
+    keys = [f"d{n:04}" for n in range(500)]
+    with locks.held(locks.writer_path(path)):
+        await store.fold(batch(keys))
+        assert path.stat().st_size == size
+    await store.fold(batch(["a"]))
+    assert path.stat().st_size > size
+    await store.close()
+
+
+async def test_a_checkpoint_outlives_the_caller_it_was_made_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "CHECKPOINT_CHANGES", 1)
+    store = await sqlite.open_store(path, owner=True)
+    for number in range(20):
+        folding = asyncio.create_task(store.fold(batch([f"d{n}" for n in range(50)], number, number)))
+        for _ in range(number):
+            await asyncio.sleep(0)
+        folding.cancel()
+        await asyncio.wait([folding])
+    await store.fold(batch(["last"], 1, 99))
+    assert await store.positions() == {P0: 99}
+    await store.close()
+    lock = locks.FileLock(locks.writer_path(path))
+    assert lock.take_at_once()
+    lock.close()
+
+
+async def test_guests_and_owner_write_at_once_without_harm(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "CHECKPOINT_CHANGES", 1)
+    store = await sqlite.open_store(path, owner=True)
+    keys = [f"d{n:02}" for n in range(30)]
+    await store.fold(batch(keys))
+    guests = [await sqlite.open_store(path, owner=False) for _ in range(3)]
+    await asyncio.gather(
+        *(store.settle(settled(key)) for key in keys),
+        *(guest.hasten([key], Lane.OPERATOR, 5) for guest in guests for key in keys[:5]),
+        *(store.fold(batch(["x"], number, number)) for number in range(1, 20)),
+    )
+    for guest in guests:
+        await guest.close()
+    rows = await store._database._connection.execute_fetchall("PRAGMA integrity_check")
+    assert list(rows) == [("ok",)]
+    await store.close()
+
+
+# -------------------------------------------------------------------------------------------------------- group commit
+
+
+async def test_changes_that_come_during_a_commit_share_the_next_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    real = procedures.commit
+
+    def commit(changes: list[procedures.Change]) -> tuple[object, ...]:
+        sizes.append(len(changes))
+        return real(changes)
+
+    monkeypatch.setattr(procedures, "commit", commit)
+    store = await sqlite.open_store(path, owner=True)
+    keys = [f"d{n:03}" for n in range(600)]
+    await store.fold(batch(keys))
+    await asyncio.gather(*(store.settle(settled(key)) for key in keys))
+    assert sum(sizes) == 600
+    assert max(sizes) == group_commit.GROUP_MAX
+    assert len(sizes) == 3
+    await store.close()
+
+
+async def test_settlements_of_cancelled_callers_are_stored_before_closing(path: Path) -> None:
+    store = await sqlite.open_store(path, owner=True)
+    keys = [f"d{n:03}" for n in range(600)]
+    await store.fold(batch(keys))
+    tasks = [asyncio.create_task(store.settle(settled(key))) for key in keys]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    await store.close()
+    store = await sqlite.open_store(path, owner=True)
+    assert (await store.counts())[Status.SYNCED] == 600
+    await store.close()
+
+
+async def test_a_fault_of_ours_reaches_every_caller_and_the_next_works(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await sqlite.open_store(path, owner=True)
+    await store.fold(batch(["a", "b"]))
+
+    def broken(changes: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(procedures, "commit", broken)
+    results = await asyncio.gather(store.settle(settled("a")), store.settle(settled("b")), return_exceptions=True)
+    assert [type(result) for result in results] == [ZeroDivisionError, ZeroDivisionError]
+    monkeypatch.undo()
+    await store.settle(settled("a"))
+    await store.close()
+
+
+# ---------------------------------------------------------------------------------------------------------------- SQL
+
+
+def statements() -> list[tuple[str, str]]:
+    found = [(name, query.sql) for name, query in vars(queries).items() if isinstance(query, queries.Query)]
+    for procedure in procedures.PROCEDURES:
+        for number, statement in enumerate(procedure.statements):
+            plain = re.sub(r"RAISE\([^)]*\)", "1", re.sub(r"NEW\.(\w+)", r":\1", statement))
+            found.append((f"{procedure.view}-{number}", plain))
+    return found
+
+
+# The only statements that may read a table or an index from end to end, and which.
+SCANS = {
+    "POSITIONS": "SCAN position",
+    "WAITING": "SCAN outbox",  # in order, up to its limit
+    "ALL_LETTERS": "SCAN dead_letter",  # likewise
+    "ALL_CONFLICTS": "SCAN conflict USING INDEX conflict_by_time",  # likewise
+    "OPEN_CONFLICTS": "SCAN conflict USING INDEX conflict_open",  # likewise
+    "COUNTS": "SCAN document USING COVERING INDEX document_by_status",  # what is not settled
+    "HOTSPOTS": "SCAN document USING INDEX document_by_conflicts|SCAN contention",  # what was contended, fields
+}
+
+
+@pytest.mark.parametrize(("name", "sql"), statements(), ids=[name for name, _ in statements()])
+def test_no_statement_reads_more_than_it_must(path: Path, name: str, sql: str) -> None:
+    with closing(opening.as_owner(path)) as connection:
+        named = dict.fromkeys(re.findall(r":(\w+)", sql))
+        numbered = (None,) * len(set(re.findall(r"\?\d*", sql)))
+        values = named or (numbered if "?1" in sql else (None,) * sql.count("?"))
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+    tables = "document|position|outbox|dead_letter|audit|conflict|contention|policy"
+    scans = [step for step in plan if re.match(rf"SCAN ({tables})\b", step)]
+    allowed = SCANS.get(name, "never").split("|")
+    assert [scan for scan in scans if scan not in allowed] == [], plan
+    sorts = [step for step in plan if "TEMP B-TREE" in step]
+    assert not sorts or name == "HOTSPOTS", plan
+
+
+def test_a_packed_table_unpacks_to_the_same_rows() -> None:
+    rows: list[packing.Row] = [("a\0é", b"\0\xff", 2**62, b"x"), ("", b"", -5, b""), ("🧾", b"y" * 999, None, b"z")]
+    packer = packing.Packer()
+    before, table = packer.table([("before",)]), packer.table(rows)
+    select = packing.unpack("?1", "a text", "b blob", "c int", "d blob", packed="?2")
+    with closing(sqlite3.connect(":memory:")) as connection:
+        assert connection.execute(f"SELECT * FROM {select}", (table, packer.packed())).fetchall() == rows
+        select = packing.unpack("?1", "a text", packed="?2")
+        assert connection.execute(f"SELECT * FROM {select}", (before, packer.packed())).fetchall() == [("before",)]
+
+
+# -------------------------------------------------------------------------------------------------------- sudden death
+
+CHILD = """
+import asyncio, sys
+from reconciler.adapters import sqlite
+from tests.adapters import test_sqlite as t
+
+async def main():
+    store = await sqlite.open_store(sys.argv[1], owner=True)
+    number = (await store.positions()).get(t.P0, 0)
+    while True:
+        number += 1
+        await t.one_round(store, number)
+        print(number, flush=True)
+
+asyncio.run(main())
+"""
+KEYS = [f"d{n:03}" for n in range(60)]
+
+
+async def one_round(store: sqlite.SqliteStore, number: int) -> None:
+    """Fold a batch that says the same in every row and in the position, and settle it with a trail."""
+    await store.fold(batch(KEYS, number, number))
+    outcome = (Outgoing("outcomes", None, None),)
+    await asyncio.gather(
+        *(
+            store.settle(
+                Settlement(
+                    *(key, number, Agreement(stable=number), Status.SYNCED, "", Lane.RESYNC, 9000, 2000),
+                    attempts=1,
+                    outcomes=outcome,
+                )
+            )
+            for key in KEYS
+        )
+    )
+
+
+async def test_a_killed_owner_leaves_rows_positions_and_trails_in_agreement(path: Path) -> None:
+    acknowledged = 0
+    for kill in range(10):
+        with subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout is not None
+            for _ in range(1 + kill % 4):
+                acknowledged = int(child.stdout.readline())
+            child.send_signal(signal.SIGKILL)
+        store = await sqlite.open_store(path, owner=True)
+        position = (await store.positions())[P0]
+        assert position >= acknowledged
+        rows = await store.documents(KEYS)
+        assert {row.revision for row in rows.values()} == {position}
+        assert {codec_value(row.desired) for row in rows.values()} == {position}
+        for row in rows.values():
+            assert row.agreement.stable in {row.attempts, position}
+            assert (row.status is Status.SYNCED) == (row.agreement.stable == position)
+        assert len(await store.waiting(10**6)) == sum(row.attempts for row in rows.values())
+        await store.close()
+
+
+def codec_value(desired: Desired) -> object:
+    register = desired.fields["status"].register
+    return register and register.value
