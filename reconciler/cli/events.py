@@ -1,0 +1,112 @@
+"""Events as commands write them: from options to records, checked as the reconciler will check them."""
+
+import getpass
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reconciler.adapters.clock import SystemClock
+from reconciler.config import Config
+from reconciler.core import decode
+from reconciler.errors import UsageError
+from reconciler.model import instant
+from reconciler.model.event import Event, Foreign, Outgoing, PlainRecord
+from reconciler.model.value import Json
+
+CONTENT_TYPE = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
+
+
+def value(text: str) -> Json:
+    """Return what an option's text says: JSON if it is that, else the text itself."""
+    try:
+        return json.loads(text, parse_constant=_not_json)  # type: ignore[no-any-return]  # JSON is Json
+    except ValueError:
+        return text
+
+
+def changed(document: str, data: Mapping[str, Any], source: str, actor: str, time: str | None = None) -> dict[str, Any]:
+    """Return a changed event; `time` is a canonical instant, `None` meaning now. It gets an id of its own."""
+    event = {
+        "specversion": "1.0",
+        "id": str(uuid.uuid4()),
+        "source": source,
+        "type": decode.CHANGED,
+        "subject": document,
+        "time": time or now(),
+        "datacontenttype": "application/json",
+        "actor": actor,
+        "data": {member: said for member, said in data.items() if said},
+    }
+    return {name: said for name, said in event.items() if said != ""}
+
+
+def now() -> str:
+    """Return this moment as a canonical instant."""
+    return instant.from_us(SystemClock().now_us())
+
+
+def record(event: Mapping[str, Any], topic: str) -> Outgoing:
+    """Return the record that appends an event: structured, keyed by its document."""
+    try:
+        text = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("an argument is not text in UTF-8") from error
+    return Outgoing(topic, str(event.get("subject", "")).encode(), text, CONTENT_TYPE)
+
+
+def refusal(record: Outgoing, rules: decode.Rules) -> str | None:
+    """Return why the reconciler would not take a record, `None` if it would."""
+    at_ms = SystemClock().now_us() // 1000
+    decoded = decode.record(PlainRecord(record.topic, 0, 0, at_ms, record.key, record.value, record.headers), rules)
+    match decoded:
+        case Event():
+            return None
+        case Foreign(type=type):
+            return f"type {type!r} is not one of ours, so the reconciler would skip it"
+        case _:
+            return decoded.reason
+
+
+def require_usable(records: Sequence[Outgoing], rules: decode.Rules) -> None:
+    """Raise UsageError for the first record that the reconciler would refuse."""
+    for one in records:
+        reason = refusal(one, rules)
+        if reason is not None:
+            raise UsageError(f"the event can't be used: {reason}")
+
+
+def rules(config: Config) -> decode.Rules:
+    """Return the rules that the reconciler decodes by."""
+    from reconciler import app
+
+    return app.decoding(config)
+
+
+async def append(config: Config, records: Sequence[Outgoing]) -> None:
+    """Append records to the configured log."""
+    from reconciler import app
+
+    log = app.make_log(config, SystemClock())
+    try:
+        if records:
+            await log.append(records)
+    finally:
+        await log.close()
+
+
+def log_name(config: Config) -> str:
+    """Return what people call the configured log."""
+    return config.log.path if config.log.kind == "file" else f"topic {config.log.topic}"
+
+
+def user() -> str:
+    """Return who runs this, as events name actors."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        return ""
+
+
+def _not_json(constant: str) -> Json:
+    raise ValueError(f"{constant} is not JSON")

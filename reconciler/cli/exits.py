@@ -1,0 +1,80 @@
+"""Exits: the exit codes (DESIGN section 9), and the one line on stderr that says what went wrong."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+import click
+
+from reconciler import errors
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+CHANGES = 2  # of `plan`: there is something to write
+UNSETTLED = 3  # something is held, parked, dead-lettered or left out
+INTERRUPTED = 130  # as shells have it: 128 and the signal's number
+PIPE_CLOSED = 141
+
+
+def ended(command: Callable[[], object]) -> int:
+    """Run a command to its end and return its exit code; errors become lines on stderr."""
+    try:
+        result = command()
+    except click.ClickException as error:
+        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        fault(f"{_sentence(error.format_message())}" + (f"; see `{where} --help`" if where else ""))
+        return error.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the last resort: whatever it is, it ends as one line
+        return _failed(error)
+    return result if isinstance(result, int) else DONE
+
+
+@contextlib.contextmanager
+def quiet_ends() -> Iterator[None]:
+    """Turn an interrupt, or a reader that went away, into an exit without a word."""
+    try:
+        yield
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # What Python would flush at its end goes nowhere, instead of raising again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(PIPE_CLOSED) from None
+
+
+def fault(message: str) -> None:
+    """Say what is wrong, one line each."""
+    for line in message.splitlines():
+        print(f"error: {line}", file=sys.stderr)
+
+
+def warn(message: str) -> None:
+    """Say what should not go unseen."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _failed(error: BaseException) -> int:
+    match error:
+        case BaseExceptionGroup():
+            return max(_failed(inner) for inner in error.exceptions)
+        case errors.ReconcilerError():
+            fault(str(error))
+            return USAGE if isinstance(error, errors.UsageError) else FAILED
+        case _:
+            said = " ".join(str(error).split())
+            fault(
+                f"unexpected {type(error).__name__}{f': {said}' if said else ''}; please report it with the output of"
+                " the same command with --debug"
+            )
+            return FAILED
+
+
+def _sentence(message: str) -> str:
+    """Return click's message as our lines look: no capital, no full stop, one line."""
+    message = " ".join(message.split()).removesuffix(".")
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,57 @@
+"""Logs: on a terminal for people, else one JSON object a line; always on stderr, so that output can be piped."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+LEVELS: Sequence[str] = ("debug", "info", "warning", "error")
+
+
+def configure(level: str, *, asked_for: bool) -> None:
+    """
+    Log from `level` on.
+
+    Client libraries log what they will raise in a moment anyway: they are heard only where somebody asked for logs.
+    """
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*_marks(), _renderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,  # the test suite runs many commands in one process
+    )
+    foreign = logging.StreamHandler(sys.stderr)
+    foreign.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_marks(),
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer()],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [foreign]
+    root.setLevel(max(number, logging.WARNING) if asked_for else logging.CRITICAL + 1)
+
+
+def _marks() -> list[Processor]:
+    return [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), _in_order]
+
+
+def _renderer() -> Processor:
+    if sys.stderr.isatty():
+        return structlog.dev.ConsoleRenderer()
+    return structlog.processors.JSONRenderer(serializer=_json)
+
+
+def _json(event: EventDict, **_: Any) -> str:
+    import orjson
+
+    return orjson.dumps(event, default=repr).decode()
+
+
+def _in_order(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    first = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
+    return first | {name: value for name, value in event.items() if value is not None}

@@ -1,0 +1,82 @@
+"""`reconciler run`: the daemon, or with `--once` one pass up to where the log ends now."""
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli import commands, exits, options, output, running
+from reconciler.config import Config
+
+if TYPE_CHECKING:
+    from reconciler.app import Summary
+
+
+@commands.command(
+    "reconciler run -c reconciler.toml",
+    "reconciler run --once -c reconciler.toml",
+    log_level="info",
+)
+@click.option("--once", is_flag=True, help="Stop when the log is folded up to where it ends now and all is settled.")
+@options.reporting
+@options.configured()
+def run(config: Config, once: bool, form: str) -> int:
+    """
+    Fold the change log and bring Windchill to what it asks for.
+
+    Runs until SIGTERM or SIGINT; a second signal stops at once, which costs nothing but the work under way. With --once
+    it says at the end what it came to, and exits with 0 when every document is synced and every event was usable, else
+    with 3.
+    """
+    summary = running.run(_run(config, once))
+    if not once:
+        return exits.DONE
+    _show(form, summary)
+    return exits.DONE if summary.settled else exits.UNSETTLED
+
+
+async def _run(config: Config, once: bool) -> "Summary":
+    from reconciler import app
+
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    async with app.daemon(config, once=once) as daemon:
+        return await daemon.run(stop, once=once)
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    """Let the first signal ask for a stop in good order, and leave the second one to the system: it ends us."""
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def first() -> None:
+        stop.set()
+        for number in signals:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in signals:
+        loop.add_signal_handler(number, first)
+
+
+def _show(form: str, summary: "Summary") -> None:
+    if form == "json":
+        output.as_json(
+            {
+                "documents": {status.value: count for status, count in summary.counts.items()},
+                "dead_letters": summary.dead_letters,
+                "maintenance": summary.maintenance,
+                "settled": summary.settled,
+            }
+        )
+        return
+    rows = [{"status": status.value, "documents": count} for status, count in summary.counts.items() if count]
+    if rows:
+        output.table(rows, [output.Column("status", "status"), output.Column("documents", "documents", right=True)])
+    else:
+        print("No documents.")
+    if summary.dead_letters:
+        print(f"dead letters: {summary.dead_letters}; see `reconciler dead-letters list`")
+    if summary.maintenance:
+        print("maintenance: nothing was written")

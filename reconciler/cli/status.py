@@ -1,0 +1,133 @@
+"""`reconciler status`: where everything stands, at a glance."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from reconciler.cli import commands, options, output, running
+from reconciler.config import Config
+from reconciler.errors import LogError
+
+if TYPE_CHECKING:
+    from reconciler.model.stamp import Partition
+    from reconciler.ports import Store
+
+_LISTED_MAX = 10_000  # beyond that "more than" says enough
+_LOG_S_MAX = 5.0  # for reaching the log: whoever asks for the status waits for it
+
+_LOG_COLUMNS = (
+    output.Column("topic", "topic", whole=True),
+    output.Column("partition", "partition", right=True),
+    output.Column("position", "folded up to", right=True),
+    output.Column("end", "end", right=True),
+    output.Column("lag", "lag", right=True),
+)
+
+
+@commands.command("reconciler status -c reconciler.toml")
+@options.reporting
+@options.configured(store=True)
+def status(config: Config, form: str) -> None:
+    """
+    Show where everything stands.
+
+    How many documents are pending, held or parked, what waits for a person, and how far the log is folded.
+    """
+    found = running.run(_gather(config))
+    if form == "json":
+        output.as_json(found)
+        return
+    documents = found["documents"]
+    total = sum(documents.values())
+    output.facts(
+        [
+            ("store", found["store"]),
+            ("documents", f"{total}: {_counts(documents)}" if total else "none yet"),
+            ("oldest pending", _age(found["oldest_pending_seconds"])),
+            ("conflicts", _many(found["conflicts"], "open; see `reconciler conflicts list`")),
+            ("dead letters", _many(found["dead_letters"], "open; see `reconciler dead-letters list`")),
+            ("log", found["log_error"] or "reachable"),
+        ]
+    )
+    if found["log"]:
+        print()
+        output.table(found["log"], _LOG_COLUMNS)
+
+
+async def _gather(config: Config) -> dict[str, Any]:
+    from reconciler import app
+    from reconciler.adapters.clock import SystemClock
+    from reconciler.model import instant
+
+    clock = SystemClock()
+    store = await app.open_store(config, owner=False)
+    try:
+        oldest_us = await store.oldest_pending_us()
+        counts = await store.counts()
+        found: dict[str, Any] = {
+            "store": config.store.url,
+            "documents": {status.value: count for status, count in counts.items()},
+            "oldest_pending_at": None if oldest_us is None else instant.from_us(oldest_us),
+            "oldest_pending_seconds": None if oldest_us is None else (clock.now_us() - oldest_us) / 1_000_000,
+            "conflicts": len(await store.conflicts(limit=_LISTED_MAX + 1)),
+            "dead_letters": len(await store.dead_letters(limit=_LISTED_MAX + 1)),
+        }
+        return found | await _log(config, store)
+    finally:
+        await store.close()
+
+
+async def _log(config: Config, store: "Store") -> dict[str, Any]:
+    """Return positions and, where the log can be reached, what is left to fold."""
+    positions = dict(await store.positions())
+    ends, trouble = await _ends(config)
+    places = sorted(ends) if trouble is None else sorted(positions)
+    rows = []
+    for place in places:
+        position, end = positions.get(place, 0), ends.get(place)
+        rows.append(
+            {
+                "topic": place.topic,
+                "partition": place.partition,
+                "position": position,
+                "end": end,
+                "lag": None if end is None else max(0, end - position),
+            }
+        )
+    return {"log_reachable": trouble is None, "log_error": trouble, "log": rows}
+
+
+async def _ends(config: Config) -> "tuple[dict[Partition, int], str | None]":
+    from reconciler import app
+    from reconciler.adapters.clock import SystemClock
+
+    log = app.make_log(config, SystemClock(), grows=False)
+    try:
+        async with asyncio.timeout(_LOG_S_MAX):
+            await log.open({})
+            return dict(await log.ends()), None
+    except TimeoutError:
+        where = ", ".join(config.log.brokers) if config.log.kind == "kafka" else config.log.path
+        return {}, f"can't be reached at {where} within {_LOG_S_MAX:g} s, so the lag is not known"
+    except LogError as error:
+        return {}, f"can't be reached, so the lag is not known: {error}"
+    finally:
+        await log.close()
+
+
+def _counts(documents: dict[str, int]) -> str:
+    return ", ".join(f"{count} {status}" for status, count in documents.items() if count)
+
+
+def _many(count: int, rest: str) -> str:
+    if not count:
+        return "none open"
+    return f"more than {_LISTED_MAX} {rest}" if count > _LISTED_MAX else f"{count} {rest}"
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None:
+        return "nothing is pending"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{max(seconds, 0):.1f} s"
