@@ -8,7 +8,7 @@ Which elements are managed: those in the register's list, those with a claim of 
 register had put there and a newer one leaves out. A register of `null` ("clear it") claims every element of the base.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import attrs
 import msgspec
@@ -19,7 +19,7 @@ from reconciler.model.desired import Field, Register
 from reconciler.model.plan import Decision, Verb
 from reconciler.model.policy import ListMode, Normaliser, Rule
 from reconciler.model.stamp import Stamp
-from reconciler.model.value import MISSING, Json, Missing, canonical
+from reconciler.model.value import MISSING, Json, Missing, canonical, same
 
 _NAMED_MAX = 3  # elements named in a reason: enough to recognise the case, short enough to read
 
@@ -67,36 +67,38 @@ def applies(question: Question) -> bool:
     """
     Whether a field is to be decided element by element.
 
-    A field of which only elements are claimed has no whole value, so it is decided this way under any rule.
+    A field of which only elements are claimed has no whole value, so it is decided this way under any rule. Under
+    `list = "set"` a single value counts as a list of one, but where neither side knows of a list there is none.
     """
     register = question.field.register
     if register is None or not register.managed:
         return True
     if question.rule.list is not ListMode.SET:
         return False
-    return _is_list(register.value) and (question.live is MISSING or _is_list(question.live))
+    return bool(question.field.elements) or isinstance(register.value, list) or isinstance(question.live, list)
 
 
 def whole(field: Field, steps: Collection[Normaliser]) -> Json:
     """Return the desired value of an atomic field: the register's, with the elements claimed after it on top."""
     assert field.register is not None
     value = field.register.value
-    if not field.elements or not _is_list(value):
+    if not field.elements:
         return value
-    listed = [element for element in _elements(value) if not _removed(element, field, steps)]
-    known = {_text(element, steps) for element in listed}
-    for text, element in sorted(field.elements.items()):
-        added = msgspec.json.decode(text)
-        if element.present and _text(added, steps) not in known:
-            listed.append(added)
-    return listed
+    listed = _applied(_elements(value), _on_top(field, steps), steps)
+    return value if same(listed, _elements(value)) else listed
+
+
+def equal(left: Json | Missing, right: Json | Missing, steps: Collection[Normaliser]) -> bool:
+    """Whether two lists hold the same elements, in any order."""
+    return _texts(left, steps) == _texts(right, steps)
 
 
 def decide(question: Question) -> Decision:
     """Decide a field element by element."""
-    there = {_text(element, question.steps): element for element in _elements(question.live)}
+    there = _texts(question.live, question.steps)
+    before = None if question.agreed is None else _texts(question.agreed.value, question.steps)
     claims = _claims(question, there)
-    ruled = [_rule(question, text, claim, text in there) for text, claim in sorted(claims.items())]
+    ruled = [_rule(question, text, claim, there, before) for text, claim in sorted(claims.items())]
     if question.agreed is None and any(item.ruling.verb is Verb.HOLD for item in ruled):
         # Without a base, half a decision could not be told from an agreement later: the field waits as a whole.
         ruled = [attrs.evolve(item, ruling=attrs.evolve(item.ruling, verb=Verb.HOLD)) for item in ruled]
@@ -107,10 +109,15 @@ def agreed_list(decision: Decision, after: Json | Missing, steps: Collection[Nor
     """Return the list to keep as base: the live one, but held elements as they were in the old base."""
     if not decision.held_elements:
         return None if after is MISSING else after
-    before = {_text(element, steps) for element in _elements(decision.base)}
     held = set(decision.held_elements)
     kept = [element for element in _elements(after) if _text(element, steps) not in held]
-    return kept + [msgspec.json.decode(text) for text in sorted(held & before)]
+    return kept + [msgspec.json.decode(text) for text in sorted(held & _texts(decision.base, steps))]
+
+
+def unwritten(decision: Decision, steps: Collection[Normaliser]) -> dict[str, Stamp]:
+    """Return the claims of a write that it leaves as they are: agreed already, or yielded."""
+    there, written = _texts(decision.live, steps), _texts(decision.target, steps)
+    return {text: stamp for text, stamp in decision.elements.items() if (text in there) is (text in written)}
 
 
 def _claims(question: Question, there: Collection[str]) -> dict[str, _Claim]:
@@ -122,7 +129,13 @@ def _claims(question: Question, there: Collection[str]) -> dict[str, _Claim]:
             claims[text] = _Claim(False, register.stamp, None)
         for value in _elements(register.value):
             claims[_text(value, steps)] = _Claim(True, register.stamp, normalise.outgoing(value, steps))
-    for text, element in question.field.elements.items():
+    return claims | _on_top(question.field, steps)
+
+
+def _on_top(field: Field, steps: Collection[Normaliser]) -> dict[str, _Claim]:
+    """Return the claims on single elements. Of claims on elements that count as the same, the latest stands."""
+    claims: dict[str, _Claim] = {}
+    for text, element in sorted(field.elements.items(), key=lambda item: (item[1].stamp, item[0])):
         value = msgspec.json.decode(text)
         claims[_text(value, steps)] = _Claim(element.present, element.stamp, normalise.outgoing(value, steps))
     return claims
@@ -137,15 +150,19 @@ def _left_out(question: Question, register: Register, there: Iterable[str]) -> I
         if agreed is None:
             yield from there
         elif agreed.stamp is None or register.stamp > agreed.stamp:
-            yield from (_text(element, question.steps) for element in _elements(agreed.value))
+            yield from _texts(agreed.value, question.steps)
 
 
-def _rule(question: Question, text: str, claim: _Claim, live: bool) -> _Ruled:
+def _rule(
+    question: Question, text: str, claim: _Claim, there: Collection[str], before: Collection[str] | None
+) -> _Ruled:
     agreed = question.agreed
-    before = None if agreed is None else text in {_text(e, question.steps) for e in _elements(agreed.value)}
-    settled = None if agreed is None else agreed.elements.get(text)
+    live = text in there
+    settled = None
+    if agreed is not None:  # a base that was agreed as a whole knows no elements
+        settled = agreed.elements.get(text) if agreed.elements else agreed.stamp
     ours = settled is None or claim.stamp > settled
-    theirs = not question.expected and live is not before
+    theirs = (before is None or live is not (text in before)) and not (ours and question.expected)
     moves = merge.Moves(
         agreed=live is claim.present,
         ours=ours,
@@ -172,11 +189,11 @@ def _decision(question: Question, there: Collection[str], ruled: list[_Ruled]) -
         reason=reason,
         rule=question.rule.name,
         strategy=question.rule.strategy,
-        desired=_applied(question, ruled),
+        desired=_carried_out(question, ruled),
         base=MISSING if question.agreed is None else question.agreed.value,
         live=question.live,
         stamp=fold.newest_stamp(question.field),
-        target=_applied(question, written) if written else MISSING,
+        target=_carried_out(question, written) if written else MISSING,
         ours=any(item.ours for item in speaking),
         theirs=any(item.theirs for item in speaking),
         elements={item.text: item.claim.stamp for item in ruled if item.ruling.verb is not Verb.HOLD},
@@ -188,24 +205,24 @@ def _all_there(ruled: list[_Ruled], there: Collection[str]) -> bool:
     return all((item.text in there) is item.claim.present for item in ruled)
 
 
-def _applied(question: Question, ruled: Iterable[_Ruled]) -> Json:
-    """Return the live list with claims carried out: removals dropped, additions at the end, the rest as it was."""
-    claims = {item.text: item.claim for item in ruled}
-    result: list[object] = []
-    for element in _elements(question.live):
-        claim = claims.get(_text(element, question.steps))
-        if claim is None or claim.present:
-            result.append(element)
-    known = {_text(element, question.steps) for element in result}
-    return result + [claim.value for text, claim in claims.items() if claim.present and text not in known]
+def _carried_out(question: Question, ruled: Iterable[_Ruled]) -> Json:
+    """Return the live list with claims carried out; `null` where a register clears it and nothing is left."""
+    listed = _applied(_elements(question.live), {item.text: item.claim for item in ruled}, question.steps)
+    register = question.field.register
+    cleared = register is not None and register.managed and register.value is None
+    return listed if listed or not cleared else None
 
 
-def _removed(element: object, field: Field, steps: Collection[Normaliser]) -> bool:
-    text = _text(element, steps)
-    return any(
-        not claim.present and _text(msgspec.json.decode(other), steps) == text
-        for other, claim in field.elements.items()
-    )
+def _applied(listed: Iterable[object], claims: Mapping[str, _Claim], steps: Collection[Normaliser]) -> list[object]:
+    """Return a list with claims carried out: removals dropped, additions at the end, the rest as it was."""
+    kept = [(text, element) for element in listed if _stays(text := _text(element, steps), claims)]
+    known = {text for text, _ in kept}
+    added = [claim.value for text, claim in sorted(claims.items()) if claim.present and text not in known]
+    return [element for _, element in kept] + added
+
+
+def _stays(text: str, claims: Mapping[str, _Claim]) -> bool:
+    return text not in claims or claims[text].present
 
 
 def _elements(value: Json | Missing) -> list[object]:
@@ -215,8 +232,8 @@ def _elements(value: Json | Missing) -> list[object]:
     return value if isinstance(value, list) else [value]
 
 
-def _is_list(value: object) -> bool:
-    return value is None or isinstance(value, list)
+def _texts(value: Json | Missing, steps: Collection[Normaliser]) -> set[str]:
+    return {_text(element, steps) for element in _elements(value)}
 
 
 def _text(element: object, steps: Collection[Normaliser]) -> str:

@@ -5,15 +5,20 @@ One engine for both. Comparing takes everything off that a rule names; writing t
 because the others change what a reader would see. What is written always compares equal to what was desired.
 """
 
+import decimal
+import re
 from collections.abc import Collection
-from decimal import Decimal, InvalidOperation
 from typing import cast
 
 from reconciler.model import instant
 from reconciler.model.policy import Normaliser
 from reconciler.model.value import MISSING, Json, Missing, same
 
-_DIGITS_MAX = 400  # beyond any float; keeps a hostile "1e999999999" from being expanded
+_DIGITS_MAX = 400  # beyond any float; longer ones are compared as text
+# ASCII digits only: Decimal itself also takes `1_000`, which is a part number, not a thousand.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,15})?", re.ASCII | re.IGNORECASE)
+# Exact: the usual context would round to 28 digits, and so hold different numbers to be equal.
+_EXACT = decimal.Context(prec=_DIGITS_MAX, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
 
 
 def equal(left: Json | Missing, right: Json | Missing, steps: Collection[Normaliser]) -> bool:
@@ -65,13 +70,10 @@ def _number(value: Json) -> Json:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return value
     text = str(value).strip()
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
+    if len(text) > _DIGITS_MAX or not _NUMBER.fullmatch(text):
         return value
-    if not number.is_finite() or len(text) > _DIGITS_MAX:
-        return value
-    return str(number.normalize()) if number else "0"
+    number = decimal.Decimal(text)
+    return str(number.normalize(_EXACT)) if number else "0"
 
 
 def _instant(text: str) -> str:

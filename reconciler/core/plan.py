@@ -12,7 +12,7 @@ others, the base becomes the live value without a stamp, and that base is stored
 section 6).
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import attrs
 
@@ -20,7 +20,7 @@ from reconciler.core import elements, fold, merge, normalise
 from reconciler.model.base import Agreed, Base, Refused, Wrote
 from reconciler.model.desired import Desired
 from reconciler.model.plan import Decision, Held, InSync, Patch, Plan, Verb
-from reconciler.model.policy import Policy, Rule, Strategy
+from reconciler.model.policy import Normaliser, Policy, Strategy
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.value import MISSING, Json, Missing, canonical
 
@@ -30,7 +30,7 @@ def draft(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy) -> P
     questions = _questions(desired, base, snapshot, policy)
     nested = _nested(question.name for question in questions)
     decisions = tuple(_decide(q, base.refused.get(q.name), snapshot, nested.get(q.name)) for q in questions)
-    known = _adopted(decisions, base)
+    known = _adopted(questions, decisions, base)
     writes = {d.field: d.target for d in decisions if d.verb is Verb.WRITE and d.target is not MISSING}
     if writes:
         return Patch(decisions, known, writes, snapshot.token)
@@ -55,8 +55,8 @@ def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy) -> Base
             continue
         steps = policy.rule(name, before.type).normalise
         shown = after.value(name) if decision.verb is Verb.WRITE else decision.live
-        fields[name] = _agreed(decision, old, shown, policy.rule(name, before.type))
-        if decision.verb is Verb.WRITE and not normalise.equal(shown, decision.target, steps):
+        fields[name] = _agreed(decision, old, shown, steps)
+        if decision.verb is Verb.WRITE and not _equal(decision, shown, decision.target, steps):
             message = "the server stored another value than was written; a normaliser may make them equal"
             refused[name] = Refused(decision.stamp, _null(shown), message)
     wrote = plan.base.wrote
@@ -67,10 +67,11 @@ def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy) -> Base
 
 def refuse(base: Base, plan: Patch, fields: Iterable[str], message: str) -> Base:
     """Return the base with a refusal for each of `fields` that `plan` wrote: they are held until either side moves."""
+    named = plan.fields.keys() & set(fields)
     refusals = {
         decision.field: Refused(decision.stamp, _null(decision.live), message)
         for decision in plan.decisions
-        if decision.field in set(fields)
+        if decision.field in named
     }
     return attrs.evolve(base, refused={**base.refused, **refusals})
 
@@ -124,8 +125,8 @@ def _decide(
     question: elements.Question, refused: Refused | None, snapshot: Snapshot, nested_with: str | None
 ) -> Decision:
     decision = elements.decide(question) if elements.applies(question) else _decide_whole(question)
-    obstacle = _obstacle(decision, refused, snapshot, nested_with)
-    if obstacle is None or decision.verb is Verb.KEEP:
+    obstacle = _obstacle(decision, question.steps, refused, snapshot, nested_with)
+    if obstacle is None:
         return decision
     return attrs.evolve(decision, verb=Verb.HOLD, reason=obstacle, target=MISSING, held_elements=())
 
@@ -134,11 +135,13 @@ def _decide_whole(question: elements.Question) -> Decision:
     agreed, live, rule, steps = question.agreed, question.live, question.rule, question.steps
     desired = elements.whole(question.field, steps)
     stamp = fold.newest_stamp(question.field)
+    ours = agreed is None or agreed.stamp is None or stamp > agreed.stamp
+    moved = agreed is None or not normalise.equal(live, agreed.value, steps)
     moves = merge.Moves(
         agreed=normalise.equal(live, desired, steps),
-        ours=agreed is None or agreed.stamp is None or stamp > agreed.stamp,
-        theirs=not question.expected and (agreed is None or not normalise.equal(live, agreed.value, steps)),
-        blank=normalise.blank(live),
+        ours=ours,
+        theirs=moved and not (ours and question.expected),  # once settled, going back to that value is an edit again
+        blank=normalise.blank(normalise.comparable(live, steps)),
         claimed_at=stamp.time,
         modified_at=question.modified_at,
     )
@@ -159,22 +162,42 @@ def _decide_whole(question: elements.Question) -> Decision:
     )
 
 
-def _obstacle(decision: Decision, refused: Refused | None, snapshot: Snapshot, nested_with: str | None) -> str | None:
-    """Say why a field can't be written whatever its rule says, `None` when nothing is in the way."""
-    if decision.field in snapshot.unreadable:
+def _obstacle(
+    decision: Decision,
+    steps: Collection[Normaliser],
+    refused: Refused | None,
+    snapshot: Snapshot,
+    nested_with: str | None,
+) -> str | None:
+    """Say why a field can't be decided or written whatever its rule says, `None` when nothing is in the way."""
+    name = decision.field
+    if any(_within(name, hidden) or _within(hidden, name) for hidden in snapshot.unreadable):
         return "the server hides this field's value, so nobody can tell what would be overwritten"
-    if nested_with is not None:
+    if nested_with is not None and decision.verb is not Verb.KEEP:
         return f"it lies within, or around, the managed field `{nested_with}`: release one of them"
-    if refused is not None and refused.stamp == decision.stamp and normalise.equal(refused.live, decision.live, ()):
-        return f"refused by the server: {refused.message}"
-    return None
+    if decision.verb is Verb.WRITE and (outer := snapshot.in_the_way(name)) is not None:
+        return f"`{outer}` is not an object there, and writing within it would replace its value"
+    if refused is None or refused.stamp != decision.stamp or not normalise.equal(refused.live, decision.live, ()):
+        return None
+    if decision.verb is Verb.KEEP and _equal(decision, decision.live, decision.desired, steps):
+        return None
+    return f"refused by the server: {refused.message}"
+
+
+def _equal(decision: Decision, left: Json | Missing, right: Json | Missing, steps: Collection[Normaliser]) -> bool:
+    compare = elements.equal if decision.elements else normalise.equal
+    return compare(left, right, steps)
+
+
+def _within(inner: str, outer: str) -> bool:
+    return inner == outer or inner.startswith(f"{outer}.")
 
 
 def _nested(fields: Iterable[str]) -> dict[str, str]:
     """Return the fields of which one path lies within another, each with the other one."""
     names = set(fields)
     found: dict[str, str] = {}
-    for name in names:
+    for name in sorted(names):
         parts = name.split(".")
         for length in range(1, len(parts)):
             outer = ".".join(parts[:length])
@@ -184,30 +207,29 @@ def _nested(fields: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _adopted(decisions: Iterable[Decision], base: Base) -> Base:
+def _adopted(questions: Iterable[elements.Question], decisions: Iterable[Decision], base: Base) -> Base:
     """Return the base cut down to managed fields, with those that are about to be written on first sight adopted."""
     fields: dict[str, Agreed] = {}
     refused: dict[str, Refused] = {}
-    for decision in decisions:
+    for question, decision in zip(questions, decisions, strict=True):
         name = decision.field
-        old = base.fields.get(name)
-        if old is not None:
-            fields[name] = old
+        if question.agreed is not None:
+            fields[name] = question.agreed
         elif decision.verb is Verb.WRITE:
-            fields[name] = Agreed(_null(decision.live), None, {})
+            fields[name] = Agreed(_null(decision.live), None, elements.unwritten(decision, question.steps))
         refusal = base.refused.get(name)
         if refusal is not None and refusal.stamp == decision.stamp:
             refused[name] = refusal
     return Base(fields, refused, base.wrote)
 
 
-def _agreed(decision: Decision, old: Agreed | None, shown: Json | Missing, rule: Rule) -> Agreed:
+def _agreed(decision: Decision, old: Agreed | None, shown: Json | Missing, steps: Collection[Normaliser]) -> Agreed:
     if not decision.elements and not decision.held_elements:
         return Agreed(_null(shown), decision.stamp, {})
     settled = dict(decision.elements)
     if old is not None:  # a held element keeps the stamp at which it was last agreed
         settled.update({text: old.elements[text] for text in decision.held_elements if text in old.elements})
-    return Agreed(elements.agreed_list(decision, shown, rule.normalise), decision.stamp, settled)
+    return Agreed(elements.agreed_list(decision, shown, steps), decision.stamp, settled)
 
 
 def _null(value: Json | Missing) -> Json:

@@ -31,6 +31,10 @@ class Snapshot:
         """
         return _find(self.body, field)
 
+    def in_the_way(self, field: str) -> str | None:
+        """Return the part of a dotted path that holds a value other than an object, so that nothing fits within it."""
+        return _in_the_way(self.body, field)
+
     def with_fields(self, fields: dict[str, Json], token: Token | None) -> "Snapshot":
         """Return this snapshot as it is after a write of `fields` that the server answered with `token` alone."""
         body = self.body
@@ -45,6 +49,17 @@ def _find(body: dict[str, Json], path: str) -> Json | Missing:
     head, dot, rest = path.partition(".")
     inner = body.get(head) if dot else None
     return _find(inner, rest) if isinstance(inner, dict) else MISSING  # type: ignore[arg-type]  # Json is not recursive
+
+
+def _in_the_way(body: dict[str, Json], path: str) -> str | None:
+    head, dot, rest = path.partition(".")
+    inner = body.get(head)
+    if path in body or not dot or inner is None:
+        return None
+    if not isinstance(inner, dict):
+        return head
+    deeper = _in_the_way(inner, rest)  # type: ignore[arg-type]  # Json is not recursive
+    return None if deeper is None else f"{head}.{deeper}"
 
 
 def _replaced(body: dict[str, Json], path: str, value: Json) -> dict[str, Json]:
