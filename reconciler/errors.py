@@ -1,4 +1,5 @@
-"""Errors: the unexpected, named by what a person can do about it.
+"""
+Errors: the unexpected, named by what a person can do about it.
 
 Expected things (a version conflict, a bad record) are values in `model`, never raised.
 """
@@ -18,6 +19,10 @@ class StoreError(ReconcilerError):
 
 class LogError(ReconcilerError):
     """The change log can't be read or appended to."""
+
+
+class RecordTooLargeError(LogError):
+    """A record is larger than the log takes; none of the records given with it was sent, or all may be sent again."""
 
 
 class LogTruncatedError(LogError):

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer, errors
 
 from reconciler.adapters import kafka_client
 from reconciler.adapters.kafka_client import KafkaOptions
-from reconciler.errors import LogError
+from reconciler.errors import LogError, RecordTooLargeError
 from reconciler.model.event import Outgoing
 
 
@@ -27,9 +27,9 @@ class KafkaAppender:
         """
         Append records durably; return when every one is acknowledged by all in-sync replicas.
 
-        Partitions are chosen by key as Kafka's own clients do. Raises LogError when a record is larger than
-        `append_bytes_max` (then none was sent) or when not all were acknowledged within `delivery_timeout_s` (then some
-        may have been: appending again may repeat them).
+        Partitions are chosen by key as Kafka's own clients do. Raises RecordTooLargeError when a record is larger than
+        `append_bytes_max` (then none was sent) or than its topic takes, and LogError when not all were acknowledged
+        within `delivery_timeout_s`. Then some may have been: appending again may repeat them.
         """
         for record in records:
             self._check_size(record)
@@ -53,7 +53,7 @@ class KafkaAppender:
     def _check_size(self, record: Outgoing) -> None:
         size, limit = _size(record), self._options.append_bytes_max
         if size > limit:
-            raise LogError(
+            raise RecordTooLargeError(
                 f"a record for {record.topic} with key {record.key!r} has {size} bytes; append_bytes_max is {limit}:"
                 " raise it together with the topic's max.message.bytes, or make the record smaller"
             )
@@ -70,7 +70,7 @@ class KafkaAppender:
                 )
             case errors.MessageSizeTooLargeError() | errors.RecordListTooLargeError():
                 largest = max(_size(record) for record in records)
-                return LogError(
+                return RecordTooLargeError(
                     f"{topics}: the broker refuses a record of up to {largest} bytes: raise the topic's"
                     " max.message.bytes"
                 )

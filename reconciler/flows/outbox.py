@@ -9,9 +9,9 @@ import asyncio
 
 import structlog
 
-from reconciler.core import backoff
-from reconciler.errors import LogError
-from reconciler.ports import Clock, EventLog, Outbox
+from reconciler.core import backoff, outcomes
+from reconciler.errors import LogError, RecordTooLargeError
+from reconciler.ports import Clock, EventLog, Outbox, OutboxMessage
 
 _log = structlog.get_logger(__name__)
 
@@ -60,6 +60,25 @@ class Publisher:
         """Publish one batch; return how many messages went out. Raises LogError."""
         messages = await self._outbox.waiting(_BATCH)
         if messages:
-            await self._log.append([message.record for message in messages])
+            try:
+                await self._log.append([message.record for message in messages])
+            except RecordTooLargeError:
+                for message in messages:
+                    await self._publish_cut(message)
             await self._outbox.published([message.number for message in messages])
         return len(messages)
+
+    async def _publish_cut(self, message: OutboxMessage) -> None:
+        """
+        Publish one message, without its value if the log does not take it whole.
+
+        A dead letter may have been refused for its very size; it must not keep everything behind it from going out. The
+        original stays in the store.
+        """
+        try:
+            await self._log.append([message.record])
+        except RecordTooLargeError as error:
+            _log.error("published without its value: too large", number=message.number, error=str(error))
+            note = f"{len(message.record.value or b'')} bytes were left out; the state store has them"
+            headers = (*message.record.headers, (outcomes.ERRORS + "value", note.encode()))
+            await self._log.append([message.record._replace(value=None, headers=headers)])
