@@ -169,7 +169,9 @@ async def _from_file(path: Path) -> _Obtained | Trouble:
         secret = (await asyncio.to_thread(path.read_text, "utf-8")).strip()
     except (OSError, UnicodeDecodeError) as error:
         return Unauthorised(replies.cut(f"the token file {path} can't be read: {error}"))
-    return _Obtained(_bearer(secret)) if secret else Unauthorised(f"the token file {path} is empty")
+    if not _is_token(secret):
+        return Unauthorised(f"the token file {path} must hold one token and nothing else")
+    return _Obtained(_bearer(secret))
 
 
 async def _from_token_endpoint(auth: ClientCredentials, send: Send, clock: Clock) -> _Obtained | Trouble:
@@ -196,7 +198,7 @@ async def _from_token_endpoint(auth: ClientCredentials, send: Send, clock: Clock
 def _granted(reply: Reply, asked_s: float) -> _Obtained | Trouble:
     body = replies.json_object(reply) or {}
     secret, lifetime_s = body.get("access_token"), body.get("expires_in")
-    if not isinstance(secret, str) or not secret:
+    if not isinstance(secret, str) or not _is_token(secret):
         return Failed(replies.cut(f"the authorisation server answered without a token: {replies.message(reply)}"))
     if not isinstance(lifetime_s, int | float) or lifetime_s <= 0:
         return _Obtained(_bearer(secret))  # good until it is refused
@@ -213,6 +215,10 @@ def _refused(reply: Reply, status: int, clock: Clock, secret: str) -> Trouble:
 
 def _basic(username: str, password: str) -> bytes:
     return b"Basic " + base64.b64encode(f"{username}:{password}".encode())
+
+
+def _is_token(secret: str) -> bool:
+    return len(secret.split()) == 1 and secret.isprintable()
 
 
 def _bearer(secret: str) -> Grant:

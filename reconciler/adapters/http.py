@@ -28,6 +28,7 @@ from httpx_aiohttp import AiohttpTransport
 from reconciler.adapters import credentials, replies
 from reconciler.adapters.credentials import Auth, Grant, Headers, NoAuth
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
+from reconciler.errors import ConfigError
 from reconciler.model.answer import Failed, Unauthorised
 from reconciler.ports import Clock, Telemetry
 
@@ -56,10 +57,10 @@ class HttpOptions:
 
 class HttpClient:
     """
-    Sends requests to one server. Made inside a running event loop; `telemetry` gets `http_requests_total` and
-    `http_request_seconds` (DESIGN section 11).
+    Sends requests to one server, from one event loop. It limits no concurrency: whoever calls does.
 
-    It limits no concurrency: whoever calls does.
+    `telemetry` gets `http_requests_total` and `http_request_seconds` (DESIGN section 11). Raises ConfigError when
+    `ca_file` can't be used.
     """
 
     def __init__(
@@ -184,7 +185,10 @@ def _parsed(url: str) -> httpx.URL:
 
 @cache  # reading the system's certificates takes longer than many a request
 def _trusted(ca_file: Path | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=ca_file)
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"ca_file {ca_file} can't be used ({error}); it must hold certificates as PEM") from error
 
 
 def _transport(options: HttpOptions) -> AiohttpTransport:

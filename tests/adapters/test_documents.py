@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Basic, Bearer, BearerFile, ClientCredentials
-from reconciler.adapters.documents import DocumentsOptions
-from reconciler.adapters.http import HttpOptions
+from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill
+from reconciler.adapters.http import HttpClient, HttpOptions
+from reconciler.errors import ConfigError
 from reconciler.model.answer import (
     Broken,
     Failed,
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from reconciler.adapters.documents import DocumentsWindchill
     from reconciler.model.answer import ReadAnswer, WriteAnswer
     from reconciler.model.value import Json
 
@@ -238,7 +239,7 @@ async def test_a_reply_that_is_too_large_is_not_taken_in(server: Simulated, decl
 
 async def test_a_dripping_reply_meets_the_deadline(server: Simulated) -> None:
     server.faults(drip_ms=10_000)
-    documents = windchill(server.url, http=HttpOptions(timeout_s=0.5))
+    documents = windchill(server.url, http=HttpOptions(timeout_s=1.0))
     server.script("GET", "drip", "ok")
     assert isinstance(await documents.read(DOCUMENT), Failed)
     server.script("PATCH", "drip")
@@ -609,6 +610,17 @@ async def test_a_token_file_is_read_again_when_its_token_is_refused(server: Simu
     await documents.close()
 
 
+@pytest.mark.parametrize("content", ["", "\n", "two tokens", "two\r\nlines", "\x00", b"\xff"])
+async def test_a_token_file_that_holds_no_token_is_called_so(tmp_path: Path, content: str | bytes) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    documents = windchill("http://127.0.0.1:9", auth=BearerFile(path))
+    read = await documents.read(DOCUMENT)
+    assert isinstance(read, Unauthorised)
+    assert str(path) in read.message
+    await documents.close()
+
+
 @pytest.mark.parametrize(
     ("kind", "auth", "answer"),
     [
@@ -673,6 +685,38 @@ async def test_a_base_url_may_have_a_path_and_a_final_slash() -> None:
         await there.close()
     assert isinstance(read, Snapshot)
     assert requests[0].startswith(b"GET /front/end/documents/k HTTP/1.1\r\n")
+
+
+async def test_requests_are_counted_by_method_and_status(server: Simulated) -> None:
+    counted: list[Any] = []
+
+    class Counting:
+        def add(self, metric: str, amount: float = 1, **labels: str) -> None:
+            counted.append((metric, labels))
+
+        def gauge(self, metric: str, value: float, **labels: str) -> None: ...
+
+        def observe(self, metric: str, seconds: float, **labels: str) -> None:
+            counted.append((metric, labels))
+
+    client = HttpClient(HttpOptions(), SystemClock(), telemetry=Counting())
+    documents = DocumentsWindchill(client, DocumentsOptions(base_url=server.url))
+    server.script("GET", "ok", "dropped_request", "dropped_request")
+    await documents.read(DOCUMENT)
+    await documents.read(DOCUMENT)
+    await documents.close()
+    assert [labels for metric, labels in counted if metric == "http_requests_total"] == [
+        {"method": "GET", "status": "200"},
+        {"method": "GET", "status": "none"},
+    ]
+    assert counted.count(("http_request_seconds", {})) == 2
+
+
+def test_certificates_that_can_not_be_used_are_a_fault_of_the_configuration(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing", tmp_path / "empty"):
+        (tmp_path / "empty").write_text("")
+        with pytest.raises(ConfigError, match="ca_file"):
+            HttpClient(HttpOptions(ca_file=path), SystemClock())
 
 
 def status(line: bytes) -> bytes:
