@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]  # it ships no types
 
 from reconciler.core import plan as planning
 from reconciler.model.plan import Patch

@@ -1,7 +1,8 @@
 """
 Outcomes: what an attempt came to, as CloudEvents for the outcome log (DESIGN section 5).
 
-An outcome's id is a digest of what happened, not of when it was published: publishing it twice is visibly one event.
+An outcome's id is a digest of what happened and when, not of when it was published: publishing it twice is visibly one
+event, and a conflict that opens again just as it was before is visibly another.
 Replaying the `reconciled` outcomes of a document, latest last, gives back its base.
 """
 
@@ -197,4 +198,4 @@ def _refused(refused: Refused) -> dict[str, Json]:
 
 
 def _outcome(kind: OutcomeType, key: str, at_us: int, data: dict[str, Json]) -> Outcome:
-    return Outcome(codec.digest([kind, key, data]), kind, key, at_us, data)
+    return Outcome(codec.digest([kind, key, at_us, data]), kind, key, at_us, data)

@@ -156,14 +156,16 @@ def locked(case: Case, answer: Locked) -> Settlement:
     return _audited(case, _counted(case, settlement), "locked", answer.message, status=answer.status)
 
 
-def not_available(case: Case, answer: NotAvailable) -> Settlement:
-    """The document can't be had (403, 404, 410)."""
-    return parked(case, f"{answer.status}: {answer.message}", "not_available", answer.status)
+def not_available(case: Case, answer: NotAvailable, intent: Intent | None = None) -> Settlement:
+    """The document can't be had (403, 404, 410); `intent` stays when an earlier write may have been applied."""
+    return parked(case, f"{answer.status}: {answer.message}", "not_available", answer.status, intent=intent)
 
 
-def parked(case: Case, reason: str, result: str, status: int | None = None) -> Settlement:
+def parked(
+    case: Case, reason: str, result: str, status: int | None = None, *, intent: Intent | None = None
+) -> Settlement:
     """Not written to until something changes; looked at again slowly."""
-    agreement = attrs.evolve(_kept(case), intent=None, cooldowns=case.document.agreement.cooldowns + 1)
+    agreement = attrs.evolve(_kept(case), intent=intent, cooldowns=case.document.agreement.cooldowns + 1)
     settlement = _counted(case, _cooling(case, agreement, Status.PARKED, reason))
     return _audited(case, settlement, result, reason, status=status)
 
@@ -175,14 +177,16 @@ def unknown(case: Case, intent: Intent, message: str) -> Settlement:
 
 
 def throttled(case: Case, answer: Throttled, intent: Intent | None = None) -> Settlement:
-    """Windchill asks everyone to slow down."""
+    """Windchill asks everyone to slow down; "until next year" is taken for the longest wait that there is."""
     reason = f"throttled ({answer.status}): {answer.message}"
-    return _again(case, attrs.evolve(_kept(case), intent=intent), reason, answer.retry_after_s or 0.0)
+    at_least_s = min(answer.retry_after_s or 0.0, case.rules.pace.cooldown_max_s)
+    settlement = _again(case, attrs.evolve(_kept(case), intent=intent), reason, at_least_s)
+    return _audited(case, settlement, "throttled", answer.message, status=answer.status)
 
 
 def failed(case: Case, message: str, intent: Intent | None = None) -> Settlement:
     """It did not work this time; `intent` stays when the write may have been applied."""
-    return _again(case, attrs.evolve(_kept(case), intent=intent), message, 0.0)
+    return _audited(case, _again(case, attrs.evolve(_kept(case), intent=intent), message, 0.0), "failed", message)
 
 
 def _again(case: Case, agreement: Agreement, reason: str, at_least_s: float) -> Settlement:
@@ -279,6 +283,8 @@ def _audited(
     document, snapshot = case.document, case.snapshot
     names = {decision.field for decision in case.plan.decisions}
     shown = {name: value for name in sorted(names) if (value := snapshot.value(name)) is not MISSING}
+    for head in sorted(name.partition(".")[0] for name in names if snapshot.in_the_way(name) is not None):
+        shown[head] = snapshot.body[head]
     record = AuditRecord(
         document=document.key,
         at_us=case.now_us,

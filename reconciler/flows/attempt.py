@@ -1,7 +1,9 @@
 """
 One attempt on one document: gather, decide, act.
 
-All reads come first, then one pure decision, then one write. Between the decision and the write stands only what makes
+All reads come first, then one pure decision, then one write. A decision may rest on what was read earlier only if it
+comes to a write, because only then the token shows whether that still stands: "nothing to do" is never said of a
+document on the word of a cache. Between the decision and the write stands only what makes
 the write safe: the intent is stored, so that a lost reply is never answered blindly. No read and no new fact comes in
 between; and whatever happens in Windchill meanwhile, the token guards.
 """
@@ -62,22 +64,27 @@ class Attempt:
         if not fold.managed(document.desired):
             return settle.nothing_managed(case)
         known = document.agreement.snapshot
-        if known is None or _must_read(document, lane):
-            answer = await self.gate.read(document.key, known)
-            match answer:
-                case Unchanged():
-                    assert known is not None, "only what we hold can be unchanged"
-                    case = self._decided(case, document, known)
-                case Snapshot():
-                    case = self._decided(case, _confirmed(document, answer), answer)
-                case trouble:
-                    return self._troubled(case, trouble)
-        else:
-            case = self._decided(case, document, known)
-        return await self._act(case)
+        if known is not None and not _must_read(document, lane):
+            decided = self._decided(case, document, known)
+            if isinstance(decided.plan, Patch):
+                return await self._act(decided)
+        answer = await self.gate.read(document.key, known)
+        case = self._now(case)
+        match answer:
+            case Unchanged():
+                assert known is not None, "only what we hold can be unchanged"
+                return await self._act(self._decided(case, document, known))
+            case Snapshot():
+                return await self._act(self._decided(case, _confirmed(document, answer), answer))
+            case trouble:
+                return self._troubled(case, trouble)
 
     def _case(self, document: Document, lane: Lane) -> settle.Case:
         return settle.Case(document, lane, self.rules, self.clock.now_us(), self.clock.chance())
+
+    def _now(self, case: settle.Case) -> settle.Case:
+        """Take the time again: an answer may have been long in coming, and waits count from its end."""
+        return attrs.evolve(case, now_us=self.clock.now_us())
 
     def _decided(self, case: settle.Case, document: Document, snapshot: Snapshot) -> settle.Case:
         """Decide. The moved fields are found here too: they are what the hot spots count."""
@@ -114,18 +121,24 @@ class Attempt:
         agreement = attrs.evolve(case.document.agreement, base=plan.base, snapshot=snapshot, intent=intent)
         await self.ledger.intend(case.document.key, agreement)
         answer = await self.gate.write(snapshot, plan.fields, token=plan.token)
-        case = attrs.evolve(case, now_us=self.clock.now_us())
         if isinstance(answer, Refused) and answer.status == _CONFLICT_STATUS:
             answer = await self._refused_or_stale(case, answer)
-        return self._answered(case, answer, intent, plan)
+        return self._answered(self._now(case), answer, intent, plan)
 
     async def _refused_or_stale(self, case: settle.Case, answer: Refused) -> WriteAnswer:
         """A 409 that does not say what it means: it was a version conflict if the document has moved since."""
         assert case.snapshot is not None
-        shown = await self.gate.read(case.document.key, case.snapshot)
-        if isinstance(shown, Snapshot) and shown.token != case.snapshot.token:
-            return VersionConflict(answer.status, answer.message)
-        return answer
+        match await self.gate.read(case.document.key, case.snapshot):
+            case Unchanged():
+                return answer
+            case Snapshot() as shown if shown.token == case.snapshot.token:
+                return answer
+            case Snapshot():
+                return VersionConflict(answer.status, answer.message)
+            case Throttled() as trouble:
+                return trouble
+            case trouble:  # nobody knows; held on a suspicion, the fields would wait for a person for ever
+                return Failed(f"{answer.status}: {answer.message}; and then: {trouble.message}")
 
     def _answered(self, case: settle.Case, answer: WriteAnswer, intent: Intent, plan: Patch) -> Settlement:
         """Turn the answer to a write into its settlement: the one switch over outcomes."""
@@ -140,7 +153,7 @@ class Attempt:
                 return settle.refused(case, answer)
             case Locked():
                 return settle.locked(case, answer)
-            case Unknown():
+            case Unknown() | Broken():
                 return settle.unknown(case, intent, answer.message)
             case Unguarded():
                 return settle.parked(
@@ -156,7 +169,7 @@ class Attempt:
         intent = case.document.agreement.intent
         match answer:
             case NotAvailable():
-                return settle.not_available(case, answer)
+                return settle.not_available(case, answer, intent if case.plan is None else None)
             case Throttled():
                 return settle.throttled(case, answer, intent)
             case Unauthorised():

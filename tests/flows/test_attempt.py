@@ -1,0 +1,611 @@
+"""One attempt, one behaviour: what becomes of a document, whatever Windchill answers (DESIGN section 7)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import pytest
+
+from reconciler.core.settle import Pace
+from reconciler.model.answer import (
+    Broken,
+    Failed,
+    Locked,
+    NotAvailable,
+    Refused,
+    Throttled,
+    Unauthorised,
+    Unguarded,
+    Unknown,
+    VersionConflict,
+    Written,
+)
+from reconciler.model.document import Lane, Status
+from reconciler.model.policy import ListMode, Rule, Strategy
+from tests.fakes.memory_windchill import Fault
+from tests.flows.world import KEY, OPERATORS, policy
+
+if TYPE_CHECKING:
+    from tests.flows.conftest import MakeWorld
+    from tests.flows.world import World
+
+MISMATCH = VersionConflict(412, "modified by another user")
+
+
+async def known(world: World, **fields: str) -> None:
+    """Make the document known: one event, one settled attempt."""
+    await world.emit(fields or {"title": "known"})
+    await world.settle()
+    world.windchill.reads = world.windchill.writes = 0
+
+
+# ------------------------------------------------------------------------------------------------- the common case
+
+
+async def test_the_first_attempt_reads_once_and_writes_once(world: World) -> None:
+    await world.emit({"title": "Cover"})
+    assert (await world.attempt()).status is Status.SYNCED
+    assert (world.windchill.reads, world.windchill.writes) == (1, 1)
+    assert world.live()["title"] == "Cover"
+
+
+async def test_a_known_document_is_written_without_a_read(world: World) -> None:
+    await known(world)
+    await world.emit({"title": "Cover", "attributes.CostCenter": "4711"})
+    assert (await world.attempt()).status is Status.SYNCED
+    assert (world.windchill.reads, world.windchill.writes) == (0, 1)
+
+
+async def test_only_what_differs_is_written(world: World) -> None:
+    await world.emit({"title": "Cover", "status": "INWORK"})
+    await world.attempt()
+    assert [dict(entry.fields) for entry in world.windchill.history] == [{"title": "Cover"}]
+
+
+async def test_an_attempt_without_differences_writes_nothing_and_says_that_the_event_is_satisfied(world: World) -> None:
+    given = await world.emit({"title": "Bracket"})
+    assert (await world.attempt()).status is Status.SYNCED
+    assert world.windchill.writes == 0
+    assert [outcome["data"]["events"] for outcome in world.outcomes("reconciled")] == [[given["id"]]]
+
+
+async def test_what_a_cached_read_shows_is_not_believed_where_no_guard_would_find_it_stale(world: World) -> None:
+    """Nothing is sent when the event asks for what the cache shows, so no token says that the cache is old."""
+    await known(world, title="Cover")
+    await world.edit({"title": "scribbled over"})
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    assert world.held() == ["title"]
+
+
+async def test_a_status_that_moved_unseen_is_put_right_by_an_event_that_repeats_it(world: World) -> None:
+    await known(world, status="RELEASED")
+    await world.edit({"status": "INWORK"})
+    await world.emit({"status": "RELEASED"})
+    await world.settle()
+    assert world.live()["status"] == "RELEASED"
+
+
+# ------------------------------------------------------------------------------------------------ version conflicts
+
+
+async def test_a_version_conflict_ends_the_attempt_and_the_next_one_reads_first(world: World) -> None:
+    await known(world)
+    await world.edit({"owner": "jdoe"})
+    await world.emit({"title": "Cover"})
+    assert (await world.attempt()).status is Status.PENDING
+    assert world.windchill.reads == 0
+    await world.settle()
+    assert world.windchill.reads == 1
+    assert (world.live()["title"], world.live()["owner"]) == ("Cover", "jdoe")
+
+
+async def test_conflicts_in_a_row_wait_1_2_4_8_seconds_with_jitter_and_then_cool_down(world: World) -> None:
+    world.windchill.script_writes(*[MISMATCH] * 10)
+    await world.emit({"title": "Cover"})
+    waits = []
+    for _ in range(5):
+        await world.attempt()
+        waits.append(await world.wait())
+    for wait_s, most_s in zip(waits, (1, 2, 4, 8), strict=False):
+        assert most_s / 2 <= wait_s <= most_s
+    assert 48 <= waits[4] <= 60
+    assert [outcome["data"]["status"] for outcome in world.outcomes("parked")] == ["contended"]
+    assert world.document().status is Status.CONTENDED
+
+
+async def test_a_contended_document_cools_down_twice_as_long_each_time_and_is_never_dropped(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world(pace=Pace(conflict_attempts_max=1))
+    world.windchill.script_writes(*[MISMATCH] * 8)
+    await world.emit({"title": "Cover"})
+    for most_s in (60, 120, 240, 480, 900, 900, 900, 900):
+        await world.attempt()
+        assert world.document().status is Status.CONTENDED
+        assert 0.8 * most_s <= await world.wait() <= most_s
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.live()["title"] == "Cover"
+    assert world.document().agreement.cooldowns == 0
+    (spot,) = [spot for spot in await world.store.hotspots() if spot.kind == "document"]
+    assert spot.conflicts == 8
+
+
+async def test_the_field_that_a_rival_moves_is_a_hot_spot(world: World) -> None:
+    await known(world)
+    await world.emit({"title": "Cover", "owner": "akim"})
+    await world.edit({"owner": "jdoe"})
+    await world.settle()
+    spots = {spot.name: spot.conflicts for spot in await world.store.hotspots() if spot.kind == "field"}
+    assert spots == {"owner": 1}
+
+
+# --------------------------------------------------------------------------------------------------- unknown results
+
+
+async def test_a_lost_reply_is_read_and_confirmed_and_never_sent_again(world: World) -> None:
+    world.windchill.script_writes(Fault.LOST_REPLY)
+    given = await world.emit({"title": "Cover"})
+    assert (await world.attempt()).status is Status.PENDING
+    assert world.document().agreement.intent is not None
+    await world.settle()
+    assert world.windchill.writes == 1
+    assert world.document().agreement.intent is None
+    (outcome,) = world.outcomes("reconciled")
+    assert outcome["data"]["written"] == {"title": "Cover"}
+    assert outcome["data"]["events"] == [given["id"]]
+
+
+async def test_a_write_that_never_arrived_is_decided_anew(world: World) -> None:
+    world.windchill.script_writes(Unknown("the connection broke"))
+    await world.emit({"title": "Cover"})
+    await world.settle()
+    assert (world.windchill.writes, world.live()["title"]) == (2, "Cover")
+
+
+async def test_a_user_who_edits_after_a_lost_reply_is_not_overwritten(world: World) -> None:
+    world.windchill.script_writes(Fault.LOST_REPLY)
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    await world.edit({"title": "better cover"})
+    await world.settle()
+    assert world.live()["title"] == "better cover"
+
+
+@pytest.mark.parametrize(
+    "trouble", [NotAvailable(403, "forbidden"), Failed("500"), Throttled(503, "restarting"), Broken("a login page")]
+)
+async def test_an_intent_in_doubt_outlives_a_read_that_fails(
+    world: World, trouble: NotAvailable | Failed | Throttled | Broken
+) -> None:
+    world.windchill.script_writes(Fault.LOST_REPLY)
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    world.windchill.script_reads(trouble)
+    await world.attempt()
+    assert world.document().agreement.intent is not None
+    await world.settle()
+    assert [outcome["data"]["written"] for outcome in world.outcomes("reconciled")] == [{"title": "Cover"}]
+    assert world.windchill.writes == 1
+
+
+async def test_the_time_of_a_confirmed_write_is_not_taken_for_somebody_elses_edit(world: World) -> None:
+    """Else a field first seen afterwards, by an event older than our own write, would be yielded to nobody."""
+    world.windchill.script_writes(Fault.LOST_REPLY)
+    late = world.event({"attributes.CostCenter": "4711"}, time="2026-11-22T10:00:00.500000Z")
+    await world.emit({"title": "Cover"})
+    await world.settle()
+    world.append(late)
+    await world.fold()
+    await world.settle()
+    assert world.live()["attributes"]["CostCenter"] == "4711"
+
+
+async def test_an_unusable_answer_to_a_write_leaves_its_result_in_doubt(world: World) -> None:
+    world.windchill.script_writes(Broken("an HTML login page"))
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    assert world.document().agreement.intent is not None
+    await world.settle()
+
+
+# --------------------------------------------------------------------------------------------- what can't be had
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+@pytest.mark.parametrize("when", ["reading", "writing"])
+async def test_what_can_not_be_had_is_parked_with_the_reason_and_tried_again(
+    world: World, status: int, when: str
+) -> None:
+    answer = NotAvailable(status, "not for you")
+    (world.windchill.script_reads if when == "reading" else world.windchill.script_writes)(answer, answer)
+    await world.emit({"title": "Cover"})
+    for most_s in (60, 120):
+        await world.attempt()
+        assert world.document().status is Status.PARKED
+        assert world.document().reason == f"{status}: not for you"
+        assert 0.8 * most_s <= await world.wait() <= most_s
+    assert (await world.settle()).status is Status.SYNCED
+    assert len(world.outcomes("parked")) == 1
+
+
+async def test_a_document_that_was_parked_twice_for_one_reason_is_told_of_twice(world: World) -> None:
+    for title in ("Cover", "Lid"):
+        world.windchill.script_reads(NotAvailable(404, "gone"), NotAvailable(404, "gone"))
+        await world.emit({"title": title})
+        await world.attempt(Lane.OPERATOR)
+        await world.settle()
+    told = world.outcomes("parked")
+    assert len({outcome["id"] for outcome in told}) == len(told) == 2
+
+
+async def test_a_server_without_tokens_is_read_but_not_written(make_world: MakeWorld) -> None:
+    world = make_world()
+    await world.emit({"title": "Cover"})
+    shown = await world.snapshot()
+    world.windchill.script_reads(attrs.evolve(shown, token=None))
+    await world.attempt()
+    assert world.document().status is Status.PARKED
+    assert "no ETag" in world.document().reason
+    assert world.windchill.writes == 0
+
+
+async def test_a_lock_is_told_with_its_holder_and_tried_again_slowly(world: World) -> None:
+    world.windchill.locks[KEY] = "jdoe"
+    await world.emit({"title": "Cover"})
+    for most_s in (60, 120):
+        await world.attempt()
+        assert world.document().status is Status.LOCKED
+        assert "by jdoe" in world.document().reason
+        assert 0.8 * most_s <= await world.wait() <= most_s
+    del world.windchill.locks[KEY]
+    assert (await world.settle()).status is Status.SYNCED
+
+
+async def test_a_missing_guard_is_our_fault_and_raises_an_alarm(world: World) -> None:
+    world.windchill.script_writes(Unguarded("send If-Match"))
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    assert world.document().status is Status.PARKED
+    assert "428, a fault of ours" in world.document().reason
+    assert world.outcomes("parked")
+
+
+# ---------------------------------------------------------------------------------------------------- refusals
+
+
+async def test_a_refused_field_is_held_with_the_servers_message_and_the_rest_goes_out(world: World) -> None:
+    world.windchill.script_writes(Refused(400, "no such cost center", ("attributes.CostCenter",)))
+    await world.emit({"title": "Cover", "attributes.CostCenter": "9999"})
+    assert (await world.settle()).status is Status.HELD
+    assert world.held() == ["attributes.CostCenter"]
+    assert "no such cost center" in world.document().reason
+    assert world.live()["title"] == "Cover"
+    assert world.windchill.writes == 2
+
+
+async def test_a_refusal_that_names_no_field_holds_all_that_was_written(world: World) -> None:
+    world.windchill.script_writes(Refused(422, "no"))
+    await world.emit({"title": "Cover", "attributes.CostCenter": "9999"})
+    assert (await world.settle()).status is Status.HELD
+    assert world.held() == ["attributes.CostCenter", "title"]
+    assert world.windchill.writes == 1
+
+
+async def test_a_refused_field_is_not_tried_again_until_a_side_moves(world: World) -> None:
+    world.windchill.script_writes(Refused(400, "no", ("title",)))
+    await world.emit({"title": "Cover"})
+    await world.settle()
+    await world.resync()
+    assert world.windchill.writes == 1
+    await world.emit({"title": "Lid"})
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.live()["title"] == "Lid"
+    assert len(world.outcomes("conflict.closed")) == 1
+
+
+async def test_a_409_that_does_not_say_what_it_means_is_a_version_conflict_if_the_document_has_moved(
+    world: World,
+) -> None:
+    await known(world)
+    await world.edit({"owner": "jdoe"})
+    world.windchill.script_writes(Refused(409, "conflict"))
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    assert world.document().status is Status.PENDING
+    assert world.document().conflicts == 1
+    assert (await world.settle()).status is Status.SYNCED
+
+
+async def test_a_409_about_a_document_that_has_not_moved_is_a_refusal(world: World) -> None:
+    world.windchill.script_writes(Refused(409, "lifecycle transition not allowed"))
+    await world.emit({"status": "RELEASED"})
+    assert (await world.settle()).status is Status.HELD
+    assert "lifecycle transition not allowed" in world.document().reason
+    assert world.windchill.reads == 2
+
+
+async def test_a_409_that_can_not_be_looked_into_holds_nothing(world: World) -> None:
+    """Nobody knows yet whether it was a stale write, and a field held for that would wait for a person for ever."""
+    await known(world)
+    await world.edit({"owner": "jdoe"})
+    world.windchill.script_writes(Refused(409, "conflict"))
+    world.windchill.script_reads(Throttled(503, "restarting"))
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    assert not world.held()
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.live()["title"] == "Cover"
+
+
+# ------------------------------------------------------------------------------------------------------- trouble
+
+
+@pytest.mark.parametrize("when", ["reading", "writing"])
+async def test_retry_after_is_kept_by_the_document_and_by_everyone_else(world: World, when: str) -> None:
+    answer = Throttled(429, "slow down", 30.0)
+    (world.windchill.script_reads if when == "reading" else world.windchill.script_writes)(answer)
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    assert world.document().status is Status.PENDING
+    assert world.limiter.paused_until_s >= world.clock.monotonic_s() + 30
+    assert await world.wait() >= 30
+    assert (await world.settle()).status is Status.SYNCED
+
+
+async def test_a_server_that_says_to_come_back_next_year_is_asked_sooner(world: World) -> None:
+    world.windchill.script_reads(Throttled(503, "closed", 31_536_000.0))
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    assert await world.wait() <= 900
+
+
+async def test_a_503_to_a_write_leaves_its_result_in_doubt_and_a_429_does_not(world: World) -> None:
+    world.windchill.script_writes(Throttled(503, "bad gateway, perhaps"), Throttled(429, "slow down"))
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    assert world.document().agreement.intent is not None
+    await world.wait()
+    await world.attempt()
+    await world.settle()
+    assert world.document().agreement.intent is None
+
+
+@pytest.mark.parametrize(
+    "trouble", [Failed("502 bad gateway", 502), Broken("an HTML login page"), Unauthorised("who are you?")]
+)
+async def test_failures_wait_longer_each_time_and_end_by_themselves(
+    world: World, trouble: Failed | Broken | Unauthorised
+) -> None:
+    world.windchill.script_reads(*[trouble] * 8)
+    await world.emit({"title": "Cover"})
+    for most_s in (1, 2, 4, 8, 16, 32, 60, 60):
+        await world.attempt()
+        assert world.document().status is Status.PENDING
+        assert most_s / 2 <= await world.wait() <= most_s
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.document().agreement.failures == 0
+
+
+async def test_a_wait_begins_when_the_answer_came_and_not_when_the_question_was_asked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = world.windchill.read
+
+    async def slowly(key: str, known: object = None) -> object:
+        world.clock._now_us += 30_000_000
+        return await read(key)
+
+    world.windchill.script_reads(Failed("no answer within 30 s"))
+    monkeypatch.setattr(world.windchill, "read", slowly)
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    assert await world.wait() >= 0.5
+
+
+async def test_every_decision_that_was_sent_is_in_the_audit_trail_whatever_came_of_it(world: World) -> None:
+    answers = [
+        MISMATCH, Throttled(503, "later"), Throttled(429, "later"), Failed("refused"), Unknown("lost"), Broken("?"),
+        Unauthorised("who?"), Locked(423, "locked"), NotAvailable(403, "no"), Unguarded("428"), Refused(400, "no"),
+    ]  # fmt: skip
+    for number, answer in enumerate(answers):
+        world.windchill.script_writes(answer)
+        await world.emit({"title": f"title {number}"})
+        await world.attempt()
+    assert world.windchill.writes == len(answers)
+    sent = [record for record in await world.store.audit() if record.patch is not None]
+    assert len(sent) == len(answers)
+
+
+# ------------------------------------------------------------------------------------------------ fields that are held
+
+
+async def test_a_held_field_does_not_keep_the_others_from_going_out(world: World) -> None:
+    await known(world, title="Cover")
+    await world.edit({"title": "my cover"})
+    await world.emit({"title": "Lid", "attributes.CostCenter": "4711"})
+    assert (await world.settle()).status is Status.HELD
+    assert world.held() == ["title"]
+    assert world.live()["attributes"]["CostCenter"] == "4711"
+    assert world.live()["title"] == "my cover"
+    (opened,) = world.outcomes("conflict.opened")
+    assert (opened["data"]["base"], opened["data"]["desired"], opened["data"]["live"]) == ("Cover", "Lid", "my cover")
+
+
+async def held_title(world: World) -> None:
+    """Leave the title held: `my cover` there, `Lid` wanted."""
+    await known(world, title="Cover")
+    await world.edit({"title": "my cover"})
+    await world.emit({"title": "Lid"})
+    assert (await world.settle()).status is Status.HELD
+
+
+async def test_a_held_field_closes_by_itself_when_the_sides_agree(world: World) -> None:
+    await held_title(world)
+    await world.edit({"title": "Lid"})
+    await world.resync()
+    assert world.document().status is Status.SYNCED
+    assert [outcome["data"]["reason"] for outcome in world.outcomes("conflict.closed")] == ["settled"]
+
+
+async def test_the_same_clash_found_again_opens_nothing_new(world: World) -> None:
+    await held_title(world)
+    await world.resync()
+    await world.resync()
+    assert len(world.outcomes("conflict.opened")) == 1
+    assert world.outcomes("conflict.closed") == []
+
+
+async def test_a_resolution_that_expects_the_live_value_is_written_and_closes_the_conflict(world: World) -> None:
+    await held_title(world)
+    await world.emit({"title": "agreed"}, expect={"title": "my cover"}, source=OPERATORS, actor="boss")
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.live()["title"] == "agreed"
+    assert len(world.outcomes("conflict.closed")) == 1
+
+
+async def test_a_resolution_in_favour_of_the_live_value_writes_nothing_and_closes_the_conflict(world: World) -> None:
+    await held_title(world)
+    writes = world.windchill.writes
+    await world.emit({"title": "my cover"}, expect={"title": "my cover"}, source=OPERATORS, actor="boss")
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.windchill.writes == writes
+    assert len(world.outcomes("conflict.closed")) == 1
+
+
+async def test_a_resolution_that_expects_what_is_no_longer_there_opens_the_conflict_again(world: World) -> None:
+    await held_title(world)
+    await world.edit({"title": "moved again"})
+    await world.emit({"title": "agreed"}, expect={"title": "my cover"}, source=OPERATORS, actor="boss")
+    assert (await world.settle()).status is Status.HELD
+    assert world.live()["title"] == "moved again"
+    assert [outcome["data"]["live"] for outcome in world.outcomes("conflict.opened")] == ["my cover", "moved again"]
+
+
+async def test_a_conflict_that_comes_back_the_same_is_told_as_a_new_one(make_world: MakeWorld) -> None:
+    """Whoever counts outcomes by id would otherwise take the second for a repetition, and believe it closed."""
+    world = make_world(policy(Rule(("title",), Strategy.HOLD)))
+    await known(world, title="Cover")
+    for title in ("mine", "Cover", "mine", "Cover"):
+        await world.edit({"title": title})
+        await world.resync()
+    told = world.outcomes("conflict.")
+    assert len({outcome["data"]["conflict"] for outcome in told}) == 1
+    assert len({outcome["id"] for outcome in told}) == len(told) == 4
+
+
+# ----------------------------------------------------------------------------------------- released, adopted, altered
+
+
+async def test_a_released_document_is_left_alone_and_its_base_forgotten(world: World) -> None:
+    await known(world, title="Cover")
+    await world.clock.advance(1)
+    released = world.event() | {"type": "windchill.document.released.v1", "data": {}}
+    world.append(released)
+    await world.fold()
+    assert (await world.settle()).status is Status.SYNCED
+    await world.edit({"title": "mine"})
+    assert world.document().due_us is None
+    assert world.windchill.writes == 0
+    assert world.outcomes("reconciled")[-1]["data"]["base"] == {}
+
+
+async def test_a_released_field_is_left_alone_and_the_others_are_not(world: World) -> None:
+    await known(world, title="Cover", status="RELEASED")
+    await world.emit(release=["title"])
+    await world.settle()
+    await world.edit({"title": "mine", "status": "INWORK"})
+    await world.resync()
+    assert world.live()["title"] == "mine"
+    assert world.live()["status"] == "RELEASED"
+    assert set(world.document().agreement.base.fields) == {"status"}
+
+
+async def test_a_release_closes_the_conflicts_of_its_field(world: World) -> None:
+    await held_title(world)
+    await world.emit(release=["title"])
+    assert (await world.settle()).status is Status.SYNCED
+    assert len(world.outcomes("conflict.closed")) == 1
+
+
+async def test_what_is_adopted_is_stored_before_anything_is_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.emit({"title": "Cover"})
+    write, stored = world.windchill.write, []
+
+    async def looked_at(*args: object, **named: object) -> object:
+        stored.append(world.document().agreement)
+        return await write(*args, **named)
+
+    monkeypatch.setattr(world.windchill, "write", looked_at)
+    await world.attempt()
+    (agreement,) = stored
+    assert agreement.base.fields["title"].value == "Bracket"
+    assert agreement.base.fields["title"].stamp is None
+    intent, snapshot = agreement.intent, agreement.snapshot
+    assert intent is not None
+    assert snapshot is not None
+    assert (intent.fields, intent.token) == ({"title": "Cover"}, snapshot.token)
+
+
+async def test_an_adoption_survives_a_rival_between_read_and_write(world: World) -> None:
+    """The rival moves another field; what was adopted says that nobody moved ours."""
+    await world.emit({"title": "Cover"})
+    world.windchill.script_writes(MISMATCH)
+    await world.attempt()
+    await world.edit({"owner": "jdoe"})
+    await world.settle()
+    assert world.live()["title"] == "Cover"
+
+
+async def test_a_server_that_stores_another_value_is_held_and_not_written_over_and_over(world: World) -> None:
+    await world.emit({"status": "RELEASED"})
+    shown = await world.snapshot()
+    altered = shown.with_fields({"status": "Released!"}, shown.token)
+    world.windchill.script_writes(Written(altered, altered.token))
+    await world.attempt()
+    assert world.document().status is Status.HELD
+    assert "another value than was written" in world.document().reason
+    world.windchill.put(KEY, altered.body)
+    for _ in range(3):
+        await world.resync()
+    assert world.windchill.writes == 1
+
+
+async def test_an_element_that_a_user_adds_is_kept_when_ours_is_added(make_world: MakeWorld) -> None:
+    world = make_world(policy(Rule(("attributes.Keywords",), Strategy.MERGE, list=ListMode.SET)))
+    await world.emit(add={"attributes.Keywords": ["bracket"]}, remove={"attributes.Keywords": ["draft"]})
+    await world.settle()
+    await world.edit({"attributes.Keywords": ["sheet-metal", "bracket", "mine"]})
+    await world.emit(add={"attributes.Keywords": ["casting"]})
+    await world.settle()
+    assert sorted(world.live()["attributes"]["Keywords"]) == ["bracket", "casting", "mine", "sheet-metal"]
+
+
+async def test_a_path_through_a_text_is_held_and_can_be_explained_from_its_audit_record(make_world: MakeWorld) -> None:
+    world = make_world(body={"title": "Bracket", "attributes": "none"})
+    await world.emit({"attributes.CostCenter": "4711"})
+    await world.settle()
+    assert world.live()["attributes"] == "none"
+    assert world.held() == ["attributes.CostCenter"]
+
+
+# ------------------------------------------------------------------------------------------------------ write replies
+
+
+@pytest.mark.parametrize("shows_document", [True, False])
+@pytest.mark.parametrize("shows_token", [True, False])
+async def test_two_writes_in_a_row_succeed_whatever_the_reply_shows(
+    make_world: MakeWorld, shows_document: bool, shows_token: bool
+) -> None:
+    world = make_world(shows_document=shows_document, shows_token=shows_token)
+    for title in ("Cover", "Lid"):
+        await world.emit({"title": title, "attributes.Note": title})
+        assert (await world.settle()).status is Status.SYNCED
+    assert world.live()["title"] == "Lid"
+    assert world.windchill.reads == (1 if shows_token else 2)
+    # Our own writes are nobody's edits: an event older than them, on a field first seen, is not yielded.
+    world.append(world.event({"attributes.CostCenter": "4711"}, time="2026-11-22T10:00:00.500000Z"))
+    await world.fold()
+    await world.settle()
+    assert world.live()["attributes"]["CostCenter"] == "4711"

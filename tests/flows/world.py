@@ -1,0 +1,276 @@
+"""The flows over fakes: a log, a store, a Windchill and a clock in memory, driven by hand or by the whole daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from reconciler import app
+from reconciler.adapters.counters import Counters
+from reconciler.config import Config, Log
+from reconciler.core import decode
+from reconciler.core.breaker import Breaker
+from reconciler.core.budget import WriteBudget
+from reconciler.core.limiter import Limiter, RetryQuota
+from reconciler.core.settle import Pace, Rulebook
+from reconciler.flows.attempt import Attempt
+from reconciler.flows.gate import Gate
+from reconciler.flows.ingest import Ingest
+from reconciler.model import codec, instant
+from reconciler.model.document import Document, Due, Lane, Status
+from reconciler.model.event import Outgoing
+from reconciler.model.policy import DEFAULT_RULES, Policy, Rule
+from reconciler.model.snapshot import Snapshot
+from tests.checks import check_audit, check_outcomes
+from tests.fakes.memory_log import MemoryBroker, MemoryLog
+from tests.fakes.memory_store import MemoryStore
+from tests.fakes.memory_windchill import MemoryWindchill
+from tests.fakes.virtual_clock import VirtualClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from reconciler.model.settlement import Settlement
+
+KEY = "0000012345"
+OPERATORS = "//reconciler/operators"
+BODY: dict[str, Any] = {
+    "status": "INWORK",
+    "owner": "sgarcia",
+    "title": "Bracket",
+    "attributes": {"CostCenter": "4000", "Note": "", "Keywords": ["draft", "sheet-metal"]},
+}
+TOPIC, OUTCOMES, LETTERS = "changes", "outcomes", "dead-letters"
+_CONTENT_TYPE = (("content-type", b"application/cloudevents+json"),)
+_INSIDE = frozenset({"add", "remove", "release", "expect", "reason"})
+
+
+def policy(*rules: Rule) -> Policy:
+    """These rules before the default ones."""
+    return Policy(rules + DEFAULT_RULES)
+
+
+class World:
+    """Everything that one test needs. `config` groups go to the daemon only."""
+
+    def __init__(
+        self,
+        rules: Policy | None = None,
+        *,
+        pace: Pace | None = None,
+        writes_max: int = 0,
+        partitions: int = 1,
+        body: Mapping[str, Any] | None = None,
+        **windchill: bool,
+    ) -> None:
+        self.policy = rules or Policy()
+        self.clock = VirtualClock()
+        self.windchill = MemoryWindchill({KEY: BODY if body is None else body}, now_us=self.clock.now_us, **windchill)
+        self.broker = MemoryBroker(self.clock, **{TOPIC: partitions})
+        self.log = MemoryLog(self.broker, TOPIC)
+        self.store = MemoryStore()
+        self.telemetry = Counters()
+        self.rules = Rulebook(
+            self.policy, codec.policy_digest(self.policy), pace or Pace(), OUTCOMES, "//reconciler/test"
+        )
+        self.limiter = Limiter(16)
+        self.gate = Gate(
+            self.windchill,
+            self.clock,
+            self.telemetry,
+            limiter=self.limiter,
+            breaker=Breaker(failures_max=1000),
+            quota=RetryQuota(),
+        )
+        self.budget = WriteBudget(writes_max, 600.0)
+        self.attempts = Attempt(self.gate, self.store, self.clock, self.rules, self.budget)
+        self.offered: list[Due] = []
+        self.woken = asyncio.Event()
+        self.ingest = self.make_ingest()
+        self._ids = itertools.count(1)
+
+    def make_ingest(self, *, until: str | None = None, store: MemoryStore | None = None) -> Ingest:
+        return Ingest(
+            self.log,
+            store or self.store,
+            self.clock,
+            self.telemetry,
+            rules=decode.Rules(policy=self.policy),
+            dead_letter_topic=LETTERS,
+            batch_max=100,
+            offer=self.offered.append,
+            wake=self.woken,
+            until=until,
+        )
+
+    # ---------------------------------------------------------------------------------------------------------- events
+
+    def event(self, fields: Mapping[str, Any] | None = None, *, key: str = KEY, **more: Any) -> dict[str, Any]:
+        """A changed event of now; `add`, `remove`, `release`, `expect` and `reason` go into its data."""
+        data = ({"set": dict(fields)} if fields else {}) | {name: more[name] for name in _INSIDE & more.keys()}
+        return {
+            "specversion": "1.0",
+            "id": f"e{next(self._ids)}",
+            "source": "//erp/test",
+            "type": "windchill.document.changed.v1",
+            "subject": key,
+            "time": instant.from_us(self.clock.now_us()),
+            "data": data,
+            **{name: value for name, value in more.items() if name not in _INSIDE},
+        }
+
+    def append(self, given: dict[str, Any]) -> None:
+        """Put an event into the log; nobody folds it yet."""
+        self.broker.put(Outgoing(TOPIC, given["subject"].encode(), json.dumps(given).encode(), _CONTENT_TYPE))
+
+    async def emit(self, fields: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+        """Let a second pass, append an event and fold it."""
+        await self.clock.advance(1)
+        given = self.event(fields, **more)
+        self.append(given)
+        await self.fold()
+        return given
+
+    async def fold(self) -> None:
+        """Fold whatever the log holds beyond the stored positions."""
+        await self.log.open(self.store.offsets)
+        while records := await self.log.fetch(100, 0):
+            await self.ingest.take(records)
+
+    async def edit(self, fields: Mapping[str, Any], key: str = KEY) -> None:
+        """Let a second pass; then a person edits the document."""
+        await self.clock.advance(1)
+        self.windchill.edit(key, fields)
+
+    # -------------------------------------------------------------------------------------------------------- attempts
+
+    def document(self, key: str = KEY) -> Document:
+        return self.store.rows[key]
+
+    async def attempt(self, lane: Lane | None = None, key: str = KEY) -> Settlement:
+        """Make one attempt, whenever it is due."""
+        document = self.document(key)
+        settlement = await self.attempts.run(document, document.lane if lane is None else lane)
+        await self.store.settle(settlement)
+        return settlement
+
+    async def settle(self, key: str = KEY, attempts_max: int = 20) -> Document:
+        """Make attempts as they come due, time passing in between, until the document is settled."""
+        for _ in range(attempts_max):
+            document = self.document(key)
+            if document.status in (Status.SYNCED, Status.HELD):
+                return document
+            await self.wait(key)
+            await self.attempt(key=key)
+        raise AssertionError(f"{key} is not settled after {attempts_max} attempts: {self.document(key)}")
+
+    async def wait(self, key: str = KEY) -> float:
+        """Let time pass until a document is due; return how many seconds that took."""
+        due_us = self.document(key).due_us
+        assert due_us is not None, f"{key} is never looked at again: {self.document(key)}"
+        wait_s = max(0.0, (due_us - self.clock.now_us()) / 1_000_000)
+        await self.clock.advance(wait_s)
+        return wait_s
+
+    async def resync(self, key: str = KEY) -> Settlement:
+        """Compare a document with Windchill, as when its interval is over."""
+        await self.clock.advance(1)
+        return await self.attempt(Lane.RESYNC, key)
+
+    # ------------------------------------------------------------------------------------------------------- what came
+
+    def live(self, key: str = KEY) -> dict[str, Any]:
+        """The document as it is in Windchill."""
+        return self.windchill.body(key)
+
+    async def snapshot(self, key: str = KEY) -> Snapshot:
+        """What a read of it shows."""
+        shown = await self.windchill.read(key)
+        assert isinstance(shown, Snapshot)
+        return shown
+
+    def outcomes(self, kind: str = "", key: str | None = None) -> list[dict[str, Any]]:
+        """The outcomes that wait to be published or were; of a kind such as `conflict.opened`."""
+        records = [record for record in self.store.outbox.values() if record.topic == OUTCOMES]
+        records += [Outgoing(r.topic, r.key, r.value) for r in self.broker.records(OUTCOMES)]
+        events = [json.loads(record.value or b"") for record in records]
+        return [e for e in events if kind in e["type"] and key in (None, e["subject"])]
+
+    def held(self, key: str = KEY) -> list[str]:
+        """The fields that wait for a person."""
+        return [conflict.field for conflict in self.document(key).agreement.held]
+
+    async def check(self) -> None:
+        """What must hold after every test."""
+        await self.store.keep_policy(self.rules.policy_digest, self.policy)
+        await check_audit(self.store)
+        check_outcomes(self.outcomes())
+        open_now = {(row.document, row.conflict.id) for row in await self.store.conflicts()}
+        held = {(row.key, one.id) for row in self.store.rows.values() for one in row.agreement.held}
+        assert open_now == held, "the list of conflicts and what the documents say of theirs differ"
+        for row in self.store.rows.values():
+            waits = row.status in (Status.PENDING, Status.CONTENDED, Status.LOCKED)
+            assert row.due_us is not None or not waits, f"dropped: {row}"
+            assert row.status is not Status.HELD or row.agreement.held, f"held for no field: {row}"
+
+    # ---------------------------------------------------------------------------------------------------------- daemon
+
+    @asynccontextmanager
+    async def running(self, *, once: bool = False, **groups: Any) -> AsyncIterator[Running]:
+        """The whole daemon over the fakes; time passes only as the test lets it."""
+        config = Config(
+            log=Log(topic=TOPIC, outcomes_topic=OUTCOMES, dead_letter_topic=LETTERS, group="test"),
+            policy=self.policy,
+            **groups,
+        )
+        daemon = app.Daemon(config, self.store, self.log, self.windchill, self.clock)
+        stop = asyncio.Event()
+        task = asyncio.create_task(daemon.run(stop, once=once))
+        running = Running(self, daemon, stop, task)
+        try:
+            yield running
+            await running.ended()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@attrs.define
+class Running:
+    """A daemon under a virtual clock."""
+
+    world: World
+    daemon: app.Daemon
+    stop: asyncio.Event
+    task: asyncio.Task[app.Summary]
+
+    async def ended(self, within_s: float = 120) -> app.Summary:
+        """Stop the daemon and return its summary; time passes as far as that needs."""
+        self.stop.set()
+        await self.pass_until(self.task.done, "the daemon has ended", within_s)
+        return self.task.result()
+
+    async def pass_until(self, true: Any, what: str, within_s: float = 3600) -> float:
+        """Let time pass, from one wake-up to the next, until something is true; return how many seconds that took."""
+        began_s = self.world.clock.monotonic_s()
+        while not true():
+            if self.task.done():
+                self.task.result()
+                raise AssertionError(f"the daemon ended while waiting until {what}")
+            assert self.world.clock.monotonic_s() - began_s <= within_s, f"waited {within_s} s in vain until {what}"
+            await self.world.clock.advance(min(self.world.clock.next_wake_s() or 0, 1.0))
+        return self.world.clock.monotonic_s() - began_s
+
+    async def settled(self, key: str = KEY, *statuses: Status) -> None:
+        """Let time pass until a document stands where it is to stand (or is settled)."""
+        wanted = statuses or (Status.SYNCED, Status.HELD)
+        rows = self.world.store.rows
+        await self.pass_until(
+            lambda: key in rows and rows[key].status in wanted and not self.daemon.reconciler._queue.running,
+            f"{key} is {' or '.join(wanted)}",
+        )
