@@ -68,7 +68,8 @@ class Attempt:
             decided = self._decided(case, document, known)
             if isinstance(decided.plan, Patch):
                 return await self._act(decided)
-        answer = await self.gate.read(document.key, known)
+        # What nobody has seen must not be confirmed by a 304: the server may have changed more than it was asked to.
+        answer = await self.gate.read(document.key, None if known is None or known.assumed else known)
         case = self._now(case)
         match answer:
             case Unchanged():
