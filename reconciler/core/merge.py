@@ -106,6 +106,8 @@ def adopt(moves: Moves, rule: Rule) -> Ruling:
     if not moves.theirs or predates(moves):
         return _act(_TABLE[Case.OURS, rule.strategy], moves, rule, "adopted, ours only")
     action = _ADOPT[rule.on_adopt] if rule.on_adopt is not None else _ADOPTION[rule.strategy]
+    if moves.modified_at is None:
+        return _act(action, moves, rule, "adopted: the server does not say when the document was modified")
     return _act(action, moves, rule, "adopted: the document was modified after the event")
 
 

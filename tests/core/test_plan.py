@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import attrs
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.core import elements, fold, normalise, plan
 from reconciler.model import codec
-from reconciler.model.base import NO_BASE, Base
+from reconciler.model.base import NO_BASE, Agreed, Base, Refused, Wrote
 from reconciler.model.desired import NOTHING_DESIRED, Desired
+from reconciler.model.event import Event
 from reconciler.model.plan import Held, InSync, Patch, Verb
-from reconciler.model.policy import ListMode, Policy, Strategy
+from reconciler.model.policy import ListMode, Normaliser, Policy, Rule, Strategy
 from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.stamp import Stamp
 from reconciler.model.value import MISSING
 from tests.core import strategies, worlds
+from tests.core.strategies import KEY
 
 TestWorld = worlds.World.TestCase
 TestWorld.settings = settings(stateful_step_count=30)
@@ -157,3 +161,146 @@ def test_under_set_no_element_that_nobody_named_is_taken_away(situation):
         for element in snapshot.value(name):
             if elements._text(element, rule.normalise) not in named:
                 assert element in elements._elements(value)
+
+
+# ------------------------------------------------------------------------- examples that were wrong once, or easily are
+
+EARLY, LATE = "2026-11-22T09:00:00.000000Z", "2026-11-22T11:00:00.000000Z"
+
+
+def event(second: int, **content) -> Event:
+    stamp = Stamp("", f"2026-11-22T10:00:{second:02}.000000Z", "", "changes", 0, second, "//erp", str(second))
+    empty = {"set": {}, "elements": {}, "release": (), "expect": {}, "released": False, "actor": "", "reason": ""}
+    return Event(KEY, stamp, **{**empty, **content})
+
+
+def wanting(*events: Event) -> Desired:
+    return fold.steps(NOTHING_DESIRED, events)
+
+
+def reading(token: str = '"v1"', modified_at: str | None = EARLY, **fields) -> Snapshot:
+    return Snapshot(KEY, fields, Token(token), modified_at)
+
+
+def under(strategy: str = "merge", **rule) -> Policy:
+    return Policy((Rule(("*",), Strategy(strategy), name="policy[1]", **rule),))
+
+
+def verbs(drafted: InSync | Held | Patch) -> dict[str, str]:
+    return {decision.field: decision.verb for decision in drafted.decisions}
+
+
+def written(desired: Desired, base: Base, before: Snapshot, after: Snapshot, policy: Policy) -> Base:
+    drafted = plan.draft(desired, base, before, policy)
+    assert isinstance(drafted, Patch)
+    return plan.agree(drafted, before, after, policy)
+
+
+@pytest.mark.parametrize("strategy", [one for one in Strategy if one is not Strategy.IGNORE])
+def test_a_value_that_the_server_alters_is_held_and_not_written_again(strategy):
+    desired, policy = wanting(event(1, set={"owner": "jdoe"})), under(strategy)
+    base = written(desired, NO_BASE, reading(owner=None), reading(owner="JDOE"), policy)
+    again = plan.draft(desired, base, reading(owner="JDOE"), policy)
+    assert isinstance(again, Held)
+    assert "another value" in again.decisions[0].reason
+
+
+def test_a_list_that_the_server_sorts_is_the_list_that_was_written():
+    desired, policy = wanting(event(1, set={"tags": ["b", "a"]})), under(list=ListMode.SET)
+    base = written(desired, NO_BASE, reading(tags=[]), reading(tags=["a", "b"]), policy)
+    assert base.refused == {}
+    assert isinstance(plan.draft(desired, base, reading(tags=["a", "b"]), policy), InSync)
+
+
+def test_a_refused_field_is_held_until_either_side_moves_and_the_rest_goes_out():
+    desired, policy = wanting(event(1, set={"owner": "nobody", "status": "A"})), under("external")
+    drafted = plan.draft(desired, NO_BASE, reading(owner="x", status="B"), policy)
+    assert isinstance(drafted, Patch)
+    base = plan.refuse(drafted.base, drafted, iter(["owner", "id", "modifiedBy"]), "no such user")
+    assert set(base.refused) == {"owner"}
+    assert verbs(plan.draft(desired, base, reading(owner="x", status="B"), policy)) == {
+        "owner": "hold",
+        "status": "write",
+    }
+    assert verbs(plan.draft(desired, base, reading(owner="y", status="B"), policy))["owner"] == "write"
+    newer = fold.step(desired, event(2, set={"owner": "somebody"}))
+    assert verbs(plan.draft(newer, base, reading(owner="x", status="B"), policy))["owner"] == "write"
+
+
+def test_every_named_field_of_a_patch_is_refused():
+    desired = wanting(event(1, set={"owner": "x", "status": "A"}))
+    drafted = plan.draft(desired, NO_BASE, reading(), under("external"))
+    assert isinstance(drafted, Patch)
+    assert set(plan.refuse(drafted.base, drafted, iter(["status", "owner"]), "no").refused) == {"owner", "status"}
+
+
+def test_a_yielded_element_stays_yielded_after_a_version_conflict_on_first_sight():
+    early = event(1, elements={"tags": {'"early"': True}})
+    early = early._replace(stamp=early.stamp._replace(time="2026-11-22T08:00:00.000000Z"))
+    desired = wanting(early, event(2, elements={"tags": {'"late"': True}}))
+    first = plan.draft(desired, NO_BASE, reading(tags=[]), under())
+    second = plan.draft(desired, first.base, reading('"v2"', LATE, tags=[]), under())
+    assert isinstance(first, Patch)
+    assert isinstance(second, Patch)
+    assert first.fields == second.fields == {"tags": ["late"]}
+
+
+def test_fill_takes_white_space_for_blank_where_the_rule_trims_it():
+    desired = wanting(event(1, set={"note": "text"}))
+    trimmed = under("fill", normalise=(Normaliser.TRIM,))
+    assert isinstance(plan.draft(desired, NO_BASE, reading(note="  "), trimmed), Patch)
+    assert isinstance(plan.draft(desired, NO_BASE, reading(note="  "), under("fill")), InSync)
+
+
+def test_a_number_from_hell_ends_no_decision():
+    desired = wanting(event(1, set={"note": "1e1000000"}))
+    drafted = plan.draft(desired, NO_BASE, reading(note="1"), under(normalise=(Normaliser.NUMBER,)))
+    assert isinstance(drafted, Patch)
+
+
+def test_three_fields_within_each_other_are_held_with_one_reason_in_every_process():
+    reasons = ["a.b.c", "a.b.c", "a.b"]
+    desired = wanting(event(1, set={"a": {}, "a.b": {}, "a.b.c": 1}))
+    drafted = plan.draft(desired, NO_BASE, reading(), under())
+    assert [decision.reason.split("`")[1] for decision in drafted.decisions if decision.verb is Verb.HOLD] == reasons
+
+
+def test_our_own_write_is_not_somebody_elses_edit():
+    desired, policy = wanting(event(1, set={"status": "A"})), under()
+    after = reading('"v2"', LATE, status="A", title="before")
+    base = written(desired, NO_BASE, reading(status="B", title="before"), after, policy)
+    assert base.wrote == Wrote(Token('"v2"'), EARLY)
+    more = fold.step(desired, event(2, set={"title": "ours"}))
+    assert verbs(plan.draft(more, base, after, policy))["title"] == "write"
+    edited = attrs.evolve(after, token=Token('"v3"'))
+    assert verbs(plan.draft(more, base, edited, policy))["title"] == "yield"
+
+
+def test_an_answer_without_a_token_is_recognised_by_what_the_next_read_shows():
+    expected = reading(status="A")
+    base = Base(wrote=Wrote(None, EARLY))
+    read = reading('"v2"', LATE, status="A", modifiedBy="reconciler")
+    assert plan.own_write_recognised(base, expected, read).wrote == Wrote(Token('"v2"'), EARLY)
+    for other in (reading('"v2"', LATE, status="X"), reading('"v2"', LATE, status="A", title="x")):
+        assert plan.own_write_recognised(base, expected, other) is base
+    assert plan.own_write_recognised(base, None, read) is base
+
+
+def test_a_held_field_keeps_its_base_and_closes_by_itself_when_both_sides_agree():
+    old, new = event(1, set={"status": "A"}), event(2, set={"status": "B"})
+    base = Base({"status": Agreed("A", old.stamp)})
+    drafted = plan.draft(wanting(old, new), base, reading(status="X"), under())
+    assert isinstance(drafted, Held)
+    held = plan.agree(drafted, reading(status="X"), reading(status="X"), under())
+    assert held.fields == base.fields
+    assert isinstance(plan.draft(wanting(old, new), held, reading(status="B"), under()), InSync)
+
+
+def test_what_is_no_longer_managed_leaves_the_base_and_its_refusal():
+    old = event(1, set={"status": "A", "owner": "x"})
+    base = Base(
+        {name: Agreed("A", old.stamp) for name in ("status", "owner")}, {"owner": Refused(old.stamp, "A", "no")}
+    )
+    drafted = plan.draft(wanting(old, event(2, release=("owner",))), base, reading(status="A", owner="A"), under())
+    assert drafted.base.fields.keys() == {"status"}
+    assert drafted.base.refused == {}
