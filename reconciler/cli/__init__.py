@@ -11,9 +11,18 @@ Never here: decisions about documents, or anything that another front end would 
 """
 
 from reconciler.cli import commands
+from reconciler.cli.audit import audit
 from reconciler.cli.config import config
+from reconciler.cli.conflicts import conflicts
+from reconciler.cli.dead_letters import dead_letters
 from reconciler.cli.demo import demo
+from reconciler.cli.docs import docs, hotspots
+from reconciler.cli.doctor import doctor
 from reconciler.cli.emit import emit
+from reconciler.cli.explain import explain
+from reconciler.cli.export import export
+from reconciler.cli.plan import plan
+from reconciler.cli.replay import replay
 from reconciler.cli.run import run
 from reconciler.cli.simulate import simulate
 from reconciler.cli.status import status
@@ -31,9 +40,19 @@ main = commands.Root(
 for _command in (
     run,
     demo,
+    plan,
+    explain,
     status,
+    docs,
+    hotspots,
+    conflicts,
+    dead_letters,
     emit,
+    replay,
+    export,
+    audit,
     simulate,
+    doctor,
     config,
 ):
     main.add_command(_command)

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,36 @@ from typing import Any
 import click
 
 from reconciler import config
+from reconciler.adapters.clock import SystemClock
 from reconciler.errors import ConfigError
+from reconciler.model import instant
 
 _STORE_VARIABLE = "RECONCILER_STORE__URL"
 
+_UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
 FILE = click.Path(dir_okay=False, path_type=Path)
+TARGET = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
+
+
+class Moment(click.ParamType[int]):
+    """A time as people type it: RFC 3339, a date (UTC), or how long ago, such as 90s, 15m, 2h, 3d. Microseconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return microseconds since 1970."""
+        if isinstance(value, int):
+            return value
+        if ago := re.fullmatch(r"(\d{1,6})([smhd])", value):
+            return SystemClock().now_us() - int(ago[1]) * _UNITS_US[ago[2]]
+        try:
+            return instant.to_us(instant.canonical(f"{value}T00:00:00Z" if _DATE.fullmatch(value) else value))
+        except ValueError as error:
+            return self.fail(
+                f"{value!r} is no time ({error}): write 2026-11-22T10:00:00Z, 2026-11-22, or 2h", param, ctx
+            )
 
 
 def configured(*, store: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -6,9 +6,10 @@ as the terminal; one that does not fit even so is shown as blocks. In a pipe eac
 colour. Text that came from outside is stripped of what would steer a terminal.
 """
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -16,6 +17,7 @@ import orjson
 from rich import markup
 from rich.cells import cell_len
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -103,7 +105,7 @@ def as_json(value: object) -> None:
 
 def table(rows: Sequence[Row], columns: Sequence[Column]) -> None:
     """Print a table for people."""
-    cells = [[column.show(row.get(column.key)) for column in columns] for row in rows]
+    cells = [[column.show(row.get(column.key, MISSING)) for column in columns] for row in rows]
     console = _console()
     if _width_least(cells, columns) > console.width:
         for line in cells:
@@ -123,13 +125,14 @@ def table(rows: Sequence[Row], columns: Sequence[Column]) -> None:
     _print(console, grid)
 
 
-def facts(pairs: Iterable[tuple[str, str]]) -> None:
-    """Print names and values, one below the other."""
+def facts(pairs: Iterable[tuple[str, str | Sequence[str]]]) -> None:
+    """Print names and values, one below the other; a value may be several lines."""
     grid = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_header=False)
     grid.add_column(no_wrap=True, style="bold")
     grid.add_column(overflow="fold")
     for name, value in pairs:
-        grid.add_row(name, _styled(plain(value)))
+        lines = [value] if isinstance(value, str) else value
+        grid.add_row(name, _styled("\n".join(plain(text) for text in lines)))
     _print(_console(), grid)
 
 
@@ -141,6 +144,26 @@ def heading(text: str) -> None:
 def line(text: str) -> None:
     """Print a sentence, filled to the terminal's width."""
     _print(_console(), Text(plain(text)))
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[int, int | None], None]]:
+    """
+    Show a bar on stderr while something long goes on, if that is a terminal.
+
+    What it yields is told how much is done, and the total where that is known only now.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+
+        def tell(done: int, of: int | None) -> None:
+            bar.update(task, completed=done, total=of if of is not None else total)
+
+        yield tell
 
 
 def console() -> Console:

@@ -31,7 +31,8 @@ def simulate(rivals: str, faults: str, behaviour: str, seed_file: Path | None, *
     """
     Serve a simulated Windchill.
 
-    It prints where it listens, and serves until SIGTERM or SIGINT. Under /_control/ it can be asked what was written by whom, and told to misbehave.
+    It prints where it listens, and serves until SIGTERM or SIGINT. Under /_control/ it can be asked what was written by
+    whom, and told to misbehave.
     """
     try:
         from reconciler.simulator import server, settings

@@ -1,0 +1,210 @@
+"""`reconciler dead-letters`: records that could not be used, kept whole, to be driven again or let go."""
+
+import base64
+from typing import Any
+
+import click
+
+from reconciler.cli import commands, events, looking, options, output, running
+from reconciler.config import Config
+from reconciler.core import outcomes
+from reconciler.errors import ReconcilerError, UsageError
+from reconciler.model.event import DeadLetter, Outgoing
+from reconciler.ports import Store
+
+dead_letters = commands.family("dead-letters", "List events that could not be used, show one, replay or discard them.")
+
+_STATUSES = ("open", "replayed", "discarded", "all")
+_COLUMNS = (
+    output.Column("id", "id", whole=True),
+    output.Column("refused_at", "refused", output.when),
+    output.Column("reason", "reason"),
+)
+
+
+@dead_letters.command("list", epilog=commands.example("reconciler dead-letters list -c reconciler.toml"))
+@click.option("--status", type=click.Choice(_STATUSES), default="open", show_default=True, help="Which ones.")
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="How many, at most.")
+@options.reporting
+@options.configured(store=True)
+def list_(config: Config, status: str, limit: int, form: str) -> None:
+    """List events that could not be used, oldest first."""
+    found = running.run(_list(config, None if status == "all" else status, limit))
+    columns = (*_COLUMNS, output.Column("status", "status", whole=True)) if status == "all" else _COLUMNS
+    output.report(form, [_row(letter) for letter in found], columns, "No dead letters.")
+
+
+@dead_letters.command("show", epilog=commands.example("reconciler dead-letters show windchill.document.changes/0/17"))
+@click.argument("id")
+@options.reporting
+@options.configured(store=True)
+def show(config: Config, id: str, form: str) -> None:
+    """Show one, with its original bytes; of its ID the end is enough, such as 0/17."""
+    (letter,) = running.run(_some(config, (id,), False))
+    if form == "json":
+        output.as_json(_row(letter) | _original(letter))
+        return
+    output.facts(
+        [
+            ("id", letter.id),
+            ("status", letter.status),
+            ("reason", f"{letter.reason} ({letter.stage})"),
+            ("refused", output.when(looking.at(letter.refused_at_us))),
+            ("recorded", output.when(_recorded(letter))),
+            ("key", _shown(letter.key)),
+            *[("header", f"{name}: {_shown(value)}") for name, value in letter.headers],
+        ]
+    )
+    print()
+    output.line(_shown(letter.value))
+
+
+@dead_letters.command(
+    "replay",
+    epilog=commands.example(
+        "reconciler dead-letters replay 0/17 -c reconciler.toml", "reconciler dead-letters replay --all"
+    ),
+)
+@click.argument("id", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All that are open.")
+@options.reporting
+@options.configured(store=True)
+def replay(config: Config, id: tuple[str, ...], every: bool, form: str) -> None:
+    """
+    Append them to the change log again, as they were.
+
+    Worth it once the reason is gone: a rule that now allows the source, a setting, a newer version of this program. One
+    that still can't be used becomes a dead letter anew.
+    """
+    _require_choice(id, every)
+    letters = running.run(_replay(config, id, every))
+    _report(form, letters, "replayed", f"Appended {_counted(letters)} to {events.log_name(config)} again.")
+
+
+@dead_letters.command(
+    "discard", epilog=commands.example("reconciler dead-letters discard 0/17 --reason 'a test' -c reconciler.toml")
+)
+@click.argument("id", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All that are open.")
+@click.option("--reason", required=True, help="Why nobody will miss them. It is logged; the store keeps only the fact.")
+@options.reporting
+@options.configured(store=True)
+def discard(config: Config, id: tuple[str, ...], every: bool, reason: str, form: str) -> None:
+    """Let them go: they are no longer open, and stay listed as discarded."""
+    _require_choice(id, every)
+    letters = running.run(_discard(config, id, every))
+    _report(form, letters, "discarded", f"Discarded {_counted(letters)}: {reason}")
+
+
+async def _list(config: Config, status: str | None, limit: int) -> list[DeadLetter]:
+    async with looking.store_of(config) as store:
+        return await store.dead_letters(status, limit)
+
+
+async def _some(config: Config, ids: tuple[str, ...], every: bool) -> list[DeadLetter]:
+    async with looking.store_of(config) as store:
+        return await _find(store, ids, every)
+
+
+async def _replay(config: Config, ids: tuple[str, ...], every: bool) -> list[DeadLetter]:
+    async with looking.store_of(config) as store:
+        letters = await _find(store, ids, every)
+        await events.append(config, [_again(letter, config.log.topic) for letter in letters])
+        if config.log.kind == "file":  # a line has no headers, so ingest can't tell whom it stands for
+            for letter in letters:
+                await store.mark_dead_letter(letter.id, "replayed")
+        return letters
+
+
+async def _discard(config: Config, ids: tuple[str, ...], every: bool) -> list[DeadLetter]:
+    async with looking.store_of(config) as store:
+        letters = await _find(store, ids, every)
+        for letter in letters:
+            await store.mark_dead_letter(letter.id, "discarded")
+        return letters
+
+
+async def _find(store: Store, ids: tuple[str, ...], every: bool) -> list[DeadLetter]:
+    """Return the open letters, or those of ids; an id's end is enough where only one ends so."""
+    if every:
+        return await store.dead_letters("open", looking.EVERY)
+    letters = await store.dead_letters(None, looking.EVERY)
+    found = []
+    for given in dict.fromkeys(ids):
+        matching = [letter for letter in letters if letter.id == given or letter.id.endswith(f"/{given}")]
+        if len(matching) != 1:
+            what = f"{len(matching)} dead letters have an id that ends with" if matching else "there is no dead letter"
+            raise ReconcilerError(f"{what} {given!r}; see `reconciler dead-letters list --status all`")
+        found += matching
+    return found
+
+
+def _require_choice(ids: tuple[str, ...], every: bool) -> None:
+    if bool(ids) is every:
+        raise UsageError("give either the ids of dead letters or --all")
+
+
+def _again(letter: DeadLetter, topic: str) -> Outgoing:
+    """Return the record that appends a letter's own bytes again, with a header that says whom it stands for."""
+    headers = [(name, value) for name, value in letter.headers if name != outcomes.REPLAY_OF]
+    return Outgoing(topic, letter.key, letter.value, (*headers, (outcomes.REPLAY_OF, letter.id.encode())))
+
+
+def _report(form: str, letters: list[DeadLetter], status: str, said: str) -> None:
+    if form == "json":
+        output.as_json([{"id": letter.id, "status": status} for letter in letters])
+    else:
+        output.line(said if letters else "No dead letters are open.")
+
+
+def _counted(letters: list[DeadLetter]) -> str:
+    return "1 dead letter" if len(letters) == 1 else f"{len(letters)} dead letters"
+
+
+def _row(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "id": letter.id,
+        "reason": letter.reason,
+        "stage": letter.stage,
+        "status": letter.status,
+        "topic": letter.place.topic,
+        "partition": letter.place.partition,
+        "offset": letter.place.offset,
+        "refused_at": looking.at(letter.refused_at_us),
+        "recorded_at": _recorded(letter),
+    }
+
+
+def _recorded(letter: DeadLetter) -> str | None:
+    try:
+        return looking.at(letter.timestamp * 1000) if letter.timestamp > 0 else None
+    except OverflowError:  # the timestamp may be what is wrong with it
+        return None
+
+
+def _original(letter: DeadLetter) -> dict[str, Any]:
+    """Return key, value and headers: as text where they are text, and as they are in Base64."""
+    return {
+        "key": _text(letter.key),
+        "key_base64": _base64(letter.key),
+        "value": _text(letter.value),
+        "value_base64": _base64(letter.value),
+        "headers": [{"name": name, "value": _text(value), "base64": _base64(value)} for name, value in letter.headers],
+    }
+
+
+def _shown(content: bytes | None) -> str:
+    if content is None:
+        return "none"
+    return content.decode("utf-8", "backslashreplace")
+
+
+def _text(content: bytes | None) -> str | None:
+    try:
+        return None if content is None else content.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _base64(content: bytes | None) -> str | None:
+    return None if content is None else base64.b64encode(content).decode()

@@ -1,0 +1,178 @@
+"""`reconciler docs` and `reconciler hotspots`: the documents, where they stand, and where people collide with us."""
+
+from typing import Any
+
+import click
+
+from reconciler.cli import commands, looking, options, output, running
+from reconciler.config import Config
+from reconciler.core import fold
+from reconciler.errors import UsageError
+from reconciler.model.document import Document, Lane, Status
+
+docs = commands.family("docs", "List documents, show one, or have some looked at now.")
+
+_STATUS = click.Choice([status.value for status in Status])
+_LIST_COLUMNS = (
+    output.Column("document", "document", whole=True),
+    output.Column("status", "status", whole=True),
+    output.Column("due_at", "next look", output.when, whole=True),
+    output.Column("reason", "reason", lambda reason: output.plain(reason or "")),
+)
+_FIELD_COLUMNS = (
+    output.Column("field", "field", whole=True),
+    output.Column("desired", "desired", output.of_json),
+    output.Column("live", "live", output.of_json),
+    output.Column("base", "base", output.of_json),
+)
+_HOT_COLUMNS = (
+    output.Column("kind", "kind", whole=True),
+    output.Column("name", "name", whole=True),
+    output.Column("conflicts", "conflicts", right=True),
+    output.Column("attempts", "attempts", right=True),
+    output.Column("rate", "rate", lambda rate: f"{rate:.0%}", right=True),
+)
+
+
+@docs.command("list", epilog=commands.example("reconciler docs list --status held -c reconciler.toml"))
+@click.option("--status", type=_STATUS, default=None, help="Only documents that stand there.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, at most.")
+@click.option("--after", default="", metavar="KEY", help="Go on after this key.")
+@options.reporting
+@options.configured(store=True)
+def list_(config: Config, status: str | None, limit: int, after: str, form: str) -> None:
+    """List documents in order of their keys."""
+    found = running.run(_list(config, Status(status) if status else None, after, limit))
+    output.report(form, [_row(document) for document in found], _LIST_COLUMNS, "No documents.")
+    if len(found) == limit and form != "json":
+        output.line(f"There may be more: --after {found[-1].key}")
+
+
+@docs.command("show", epilog=commands.example("reconciler docs show 0000012345 -c reconciler.toml"))
+@click.argument("document")
+@options.reporting
+@options.configured(store=True)
+def show(config: Config, document: str, form: str) -> None:
+    """Show one document: where it stands, and its managed fields."""
+    found = running.run(_one(config, document))
+    row = _row(found)
+    fields = _fields(found)
+    if form == "json":
+        output.as_json(row | {"fields": fields})
+        return
+    output.facts(
+        [
+            ("document", found.key),
+            ("status", found.status.value + (f": {found.reason}" if found.reason else "")),
+            ("next look", f"{output.when(row['due_at'])}, as {row['lane']}" if row["due_at"] else "when it changes"),
+            ("pending since", output.when(row["pending_since"]) if row["pending_since"] else "not pending"),
+            ("attempts", f"{found.attempts}, {found.conflicts} with a version conflict"),
+            ("token", output.words(row["token"])),
+            ("modified", _modified(row)),
+        ]
+    )
+    print()
+    if fields:
+        output.table(fields, _FIELD_COLUMNS)
+        print()
+        output.line(f"Where a value comes from: reconciler explain {found.key}")
+    else:
+        print("No managed fields.")
+
+
+@docs.command(
+    "retry",
+    epilog=commands.example(
+        "reconciler docs retry 0000012345 -c reconciler.toml", "reconciler docs retry --status parked"
+    ),
+)
+@click.argument("document", nargs=-1)
+@click.option("--status", type=_STATUS, default=None, help="All documents that stand there.")
+@options.reporting
+@options.configured(store=True)
+def retry(config: Config, document: tuple[str, ...], status: str | None, form: str) -> None:
+    """Have documents looked at now, before all others."""
+    if bool(document) is bool(status):
+        raise UsageError("give either the keys of documents or --status")
+    count = running.run(_retry(config, document, Status(status) if status else None))
+    if form == "json":
+        output.as_json({"hastened": count})
+    elif count:
+        are = "document is" if count == 1 else "documents are"
+        output.line(f"{count} {are} due now. A running reconciler notices within half a minute.")
+    else:
+        output.line(f"No document is {status}." if status else "No event has named any of these so far.")
+
+
+@commands.command("reconciler hotspots -c reconciler.toml")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, at most.")
+@options.reporting
+@options.configured(store=True)
+def hotspots(config: Config, limit: int, form: str) -> None:
+    """List where version conflicts happen most."""
+    rows = running.run(_hotspots(config, limit))
+    if form == "json":
+        output.as_json(
+            [{row["kind"]: row["name"], **{k: row[k] for k in ("conflicts", "attempts", "rate")}} for row in rows]
+        )
+        return
+    output.report(form, rows, _HOT_COLUMNS, "No version conflicts so far.")
+
+
+async def _list(config: Config, status: Status | None, after: str, limit: int) -> list[Document]:
+    async with looking.store_of(config) as store:
+        return await store.list_documents(status, after, limit)
+
+
+async def _one(config: Config, key: str) -> Document:
+    async with looking.store_of(config) as store:
+        return await looking.document_of(store, key)
+
+
+async def _retry(config: Config, keys: tuple[str, ...], status: Status | None) -> int:
+    from reconciler.adapters.clock import SystemClock
+
+    async with looking.store_of(config) as store:
+        wanted = list(keys) if status is None else [key async for key in looking.keys_of(store, status)]
+        return await store.hasten(wanted, Lane.OPERATOR, SystemClock().now_us())
+
+
+async def _hotspots(config: Config, limit: int) -> list[dict[str, Any]]:
+    async with looking.store_of(config) as store:
+        return [
+            {
+                "kind": spot.kind,
+                "name": spot.name,
+                "conflicts": spot.conflicts,
+                "attempts": spot.attempts,
+                "rate": spot.conflicts / max(spot.attempts, spot.conflicts, 1),
+            }
+            for spot in await store.hotspots(limit)
+        ]
+
+
+def _row(document: Document) -> dict[str, Any]:
+    snapshot = document.agreement.snapshot
+    return {
+        "document": document.key,
+        "status": document.status.value,
+        "reason": document.reason or None,
+        "lane": document.lane.name.lower(),
+        "due_at": looking.at(document.due_us),
+        "pending_since": looking.at(document.pending_since_us),
+        "attempts": document.attempts,
+        "conflicts": document.conflicts,
+        "token": None if snapshot is None else snapshot.token,
+        "modified_at": None if snapshot is None else snapshot.modified_at,
+        "modified_by": None if snapshot is None else snapshot.modified_by,
+    }
+
+
+def _modified(row: dict[str, Any]) -> str:
+    if row["modified_at"] is None and row["modified_by"] is None:
+        return "not known"
+    return f"{output.when(row['modified_at'])} by {row['modified_by'] or 'somebody'}, as last read"
+
+
+def _fields(document: Document) -> list[dict[str, Any]]:
+    return [looking.shown(document, name) for name in sorted(fold.managed(document.desired))]

@@ -1,0 +1,238 @@
+"""`reconciler doctor`: whether all that the reconciler needs is there and behaves. It only reads, save for a probe."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import attrs
+import click
+
+from reconciler.cli import commands, exits, looking, options, output, running, sources
+from reconciler.config import Config
+from reconciler.errors import ConfigError, LogError, StoreError
+from reconciler.model.answer import NotAvailable, Unauthorised, Unchanged, VersionConflict, Written
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.ports import Windchill
+
+_OK, _FAILED, _WARNING = "ok", "failed", "warning"
+_MARKS = {_OK: "✓", _FAILED: "✗", _WARNING: "!"}
+_STYLES = {_OK: "green", _FAILED: "red", _WARNING: "yellow"}
+_LOG_S_MAX = 10.0  # for one topic
+_SKEW_S_MAX = 60.0  # more than that and "modified after the event" means little
+
+
+@attrs.frozen
+class Check:
+    """One thing that was looked at."""
+
+    check: str
+    result: str
+    message: str
+
+
+@commands.command(
+    "reconciler doctor -c reconciler.toml",
+    "reconciler doctor --probe 0000012345 -c reconciler.toml",
+)
+@click.option("--document", default=None, metavar="DOC", help="The document to read.  [default: the store's first]")
+@click.option("--probe", default=None, metavar="DOC", help="Send this one a write that must be refused; see above.")
+@options.reporting
+@options.config_file_option
+def doctor(config_file: Path | None, document: str | None, probe: str | None, form: str) -> int:
+    """
+    Check configuration, store, log, Windchill and clocks.
+
+    It only reads. --probe DOC sends one write, for which take a document that nobody needs: a field's present value
+    under a token made up, which a server must refuse. If it is taken, no write of ours would be safe there.
+
+    Exit code 1 if anything failed.
+    """
+    found = running.run(_gather(config_file, document, probe, form))
+    if form == "json":
+        output.as_json([attrs.asdict(check) for check in found])
+    return exits.FAILED if any(check.result == _FAILED for check in found) else exits.DONE
+
+
+async def _gather(config_file: Path | None, document: str | None, probe: str | None, form: str) -> list[Check]:
+    found = []
+    async for check in _checks(config_file, document, probe):
+        found.append(check)
+        if form != "json":
+            mark, style = _MARKS[check.result], _STYLES[check.result]
+            output.console().print(
+                f"[{style}]{mark}[/] [bold]{check.check}[/]: {output.escape(check.message)}", soft_wrap=True
+            )
+    return found
+
+
+async def _checks(config_file: Path | None, document: str | None, probe: str | None) -> AsyncIterator[Check]:
+    try:
+        config = options.load(config_file)
+    except ConfigError as error:
+        for fault in str(error).splitlines():
+            yield Check("configuration", _FAILED, fault)
+        return
+    yield Check("configuration", _OK, str(config_file or "defaults and environment"))
+    first = None
+    async for check, key in _store(config):
+        yield check
+        first = key or first
+    async for check in _log(config):
+        yield check
+    async for check in _windchill(config, document or probe or first, probe):
+        yield check
+
+
+async def _store(config: Config) -> AsyncIterator[tuple[Check, str | None]]:
+    """Yield what is found of the store, with its first document's key."""
+    path = config.store.path
+    if not path.exists():
+        yield Check("store", _WARNING, f"{path} is not there yet; `reconciler run` makes it"), None
+        return
+    try:
+        async with looking.store_of(config) as store:
+            documents = sum((await store.counts()).values())
+            first = next(iter(await store.list_documents(None, "", 1)), None)
+            size = path.stat().st_size / 1_000_000
+            yield Check("store", _OK, f"{path}, {documents} documents, {size:.1f} MB"), first.key if first else None
+    except (StoreError, OSError) as error:
+        yield Check("store", _FAILED, str(error)), None
+
+
+async def _log(config: Config) -> AsyncIterator[Check]:
+    if config.log.kind == "file":
+        yield await _topic("log", config, config.log.path)
+        return
+    log = config.log
+    topics = {"log": log.topic, "outcomes": log.outcomes_topic, "dead letters": log.dead_letter_topic}
+    checks = (
+        _topic(name, attrs.evolve(config, log=attrs.evolve(log, topic=topic)), topic) for name, topic in topics.items()
+    )
+    for check in await asyncio.gather(*checks):
+        yield check
+
+
+async def _topic(name: str, config: Config, what: str) -> Check:
+    source = sources.Source(config, lambda _done, _total: None)
+    try:
+        async with asyncio.timeout(_LOG_S_MAX):
+            await source.open({})
+            ends = await source.ends()
+    except TimeoutError:
+        where = ", ".join(config.log.brokers) if config.log.kind == "kafka" else "it"
+        return Check(name, _FAILED, f"{what}: no answer of {where} within {_LOG_S_MAX:g} s")
+    except LogError as error:
+        return Check(name, _FAILED, str(error))
+    finally:
+        await source.close()
+    shown = ", ".join(f"{place.partition} at {end}" for place, end in sorted(ends.items()))
+    return Check(name, _OK, f"{what}, end of partition {shown}")
+
+
+async def _windchill(config: Config, key: str | None, probe: str | None) -> AsyncIterator[Check]:
+    from reconciler import app
+    from reconciler.adapters.clock import SystemClock
+    from reconciler.adapters.counters import Counters
+
+    url = config.windchill.base_url
+    skew = await _clock(config)
+    if key is None:
+        yield Check("Windchill", _WARNING, f"{url} was not asked: name a document with --document")
+    else:
+        windchill = app.make_windchill(config, SystemClock(), Counters())
+        try:
+            async for check in _document(windchill, url, key):
+                yield check
+            if probe is not None:
+                yield await _probe(windchill, probe)
+        finally:
+            await windchill.close()
+    if skew is not None:
+        yield skew
+
+
+async def _document(windchill: Windchill, url: str, key: str) -> AsyncIterator[Check]:
+    answer = await windchill.read(key)
+    match answer:
+        case Snapshot():
+            yield Check("Windchill", _OK, f"{url} answers, credentials are accepted, document {key} is readable")
+        case Unauthorised(message):
+            yield Check("Windchill", _FAILED, f"{url} refuses our credentials: {message}")
+            return
+        case NotAvailable(status, message):
+            yield Check("Windchill", _WARNING, f"{url} answers, but document {key} can't be had ({status}): {message}")
+            return
+        case Unchanged():
+            yield Check("Windchill", _FAILED, f"{url} answers 304 to a read without a condition")
+            return
+        case trouble:
+            yield Check("Windchill", _FAILED, f"{url}: {trouble.message}")
+            return
+    if answer.token is None:
+        yield Check("ETag", _FAILED, f"document {key} has none, so nothing can be written safely")
+        return
+    yield Check("ETag", _OK, answer.token)
+    again = await windchill.read(key, answer)
+    if isinstance(again, Unchanged):
+        yield Check("If-None-Match", _OK, "answered 304: comparing again is cheap")
+    elif isinstance(again, Snapshot) and again.token != answer.token:
+        yield Check("If-None-Match", _WARNING, f"document {key} changed meanwhile; try again")
+    else:
+        yield Check("If-None-Match", _WARNING, "not answered 304: every comparison costs a whole read")
+
+
+async def _probe(windchill: Windchill, key: str) -> Check:
+    """Send a write that must be refused: a present value, under a token that the document never had."""
+    name = "If-Match"
+    answer = await windchill.read(key)
+    if not isinstance(answer, Snapshot) or answer.token is None:
+        return Check(name, _FAILED, f"document {key} can't be read with an ETag, so it can't be probed")
+    field = _harmless(answer)
+    if field is None:
+        return Check(name, _FAILED, f"document {key} has no text field to probe with; take another document")
+    weak = "W/" if answer.token.startswith("W/") else ""
+    written = await windchill.write(answer, {field: answer.body[field]}, token=Token(f'{weak}"reconciler-doctor"'))
+    match written:
+        case VersionConflict(status):
+            return Check(name, _OK, f"enforced: a write under a wrong token was refused with {status}")
+        case Written():
+            return Check(name, _FAILED, f"IGNORED: {key} was written under a wrong token; don't let us write there")
+        case other:
+            said = getattr(other, "message", "")
+            return Check(name, _WARNING, f"can't tell: the write was answered {type(other).__name__}: {said}")
+
+
+def _harmless(snapshot: Snapshot) -> str | None:
+    texts = [name for name, value in snapshot.body.items() if isinstance(value, str)]
+    allowed = [name for name in texts if name not in ("id", "type", "modifiedBy", "modifiedOn")]
+    preferred = [name for name in ("title", "name", "description") if name in allowed]
+    return next(iter(preferred + allowed), None)
+
+
+async def _clock(config: Config) -> Check | None:
+    """Return how far the server's clock is from ours; `None` when it does not tell its time."""
+    from reconciler.adapters import http
+    from reconciler.adapters.clock import SystemClock
+    from reconciler.adapters.replies import Reply
+
+    clock = SystemClock()
+    ca_file = Path(config.windchill.ca_file) if config.windchill.ca_file else None
+    client = http.HttpClient(http.HttpOptions(timeout_s=config.windchill.timeout_s, ca_file=ca_file), clock)
+    try:
+        before_us = clock.now_us()
+        answer = await client.exchange("GET", f"{config.windchill.base_url.rstrip('/')}/", ())
+        after_us = clock.now_us()
+    finally:
+        await client.close()
+    try:
+        date = answer.headers[b"date"].decode() if isinstance(answer, Reply) else ""
+        theirs_s = parsedate_to_datetime(date).timestamp()
+    except (KeyError, ValueError):
+        return None
+    skew_s = theirs_s + 0.5 - (before_us + after_us) / 2_000_000  # the header cuts its second
+    far = abs(skew_s) > _SKEW_S_MAX
+    said = f"Windchill's is {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} ours"
+    if far:
+        return Check("clocks", _WARNING, f"{said}: who was later can't be told within that time")
+    return Check("clocks", _OK, said if abs(skew_s) > 1.5 else "the same as ours, to the second")

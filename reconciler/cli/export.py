@@ -1,0 +1,107 @@
+"""`reconciler export`: logs and folded state, to files."""
+
+from pathlib import Path
+
+import attrs
+import click
+
+from reconciler.cli import commands, events, exits, files, lines, looking, options, output, running, sources
+from reconciler.config import Config
+from reconciler.model import codec
+
+export = commands.family("export", "Write logs, or the folded state, to files.")
+
+_to = click.option("--to", required=True, type=options.TARGET, metavar="FILE", help=files.HELP)
+
+
+@export.command("log", epilog=commands.example("reconciler export log --to 2026-11.jsonl.zst -c reconciler.toml"))
+@_to
+@options.configured()
+def log(config: Config, to: Path) -> int:
+    """
+    Write the change log as JSON lines.
+
+    One event a line, each with its record's place and time, so that replaying the file gives the same state. Records
+    that are no events at all have no line: they are counted on stderr, and the exit code is then 3.
+    """
+    return _export(config, to)
+
+
+@export.command("outcomes", epilog=commands.example("reconciler export outcomes --to outcomes.jsonl"))
+@_to
+@options.configured()
+def outcomes(config: Config, to: Path) -> int:
+    """
+    Write the outcome log as JSON lines.
+
+    Replaying it gives back what was agreed with Windchill.
+    """
+    return _export(sources.outcomes(config), to)
+
+
+@export.command("projection", epilog=commands.example("reconciler export projection --to state.jsonl"))
+@_to
+@options.configured(store=True)
+def projection(config: Config, to: Path) -> None:
+    """
+    Write the folded state as JSON lines, in order of the documents' keys.
+
+    It is canonical: the same state gives the same bytes, in whatever order its events came.
+    """
+    count = running.run(_projection(config, to))
+    files.say(f"Wrote {count} {'document' if count == 1 else 'documents'} to {_name(to)}.")
+
+
+@attrs.define
+class _Count:
+    """What an export came to."""
+
+    written: int = 0
+    skipped: int = 0
+    unusable: int = 0
+
+
+def _export(config: Config, to: Path) -> int:
+    count = running.run(_records(config, to))
+    files.say(f"Wrote {count.written} {'record' if count.written == 1 else 'records'} to {_name(to)}.")
+    if count.skipped:
+        exits.warn(f"{count.skipped} without a line, being no events; see `reconciler dead-letters list --status all`")
+    if count.unusable:
+        exits.warn(
+            f"{count.unusable} too large to be replayed, now that they say their place; raise log.record_bytes_max"
+        )
+    return exits.UNSETTLED if count.skipped or count.unusable else exits.DONE
+
+
+async def _records(config: Config, to: Path) -> _Count:
+    rules = events.rules(config)
+    count = _Count()
+    with output.progress("exporting", None) as tell:
+        source = sources.Source(config, tell)
+        try:
+            with files.writing(to) as write:
+                async for record in source.records():
+                    line = lines.of(record, rules)
+                    if line is None:
+                        count.skipped += 1
+                        continue
+                    write(line.text)
+                    count.written += 1
+                    count.unusable += not line.usable
+        finally:
+            await source.close()
+    return count
+
+
+async def _projection(config: Config, to: Path) -> int:
+    count = 0
+    async with looking.store_of(config) as store:
+        with files.writing(to) as write:
+            async for key, desired in store.export_projection():
+                write(b'{"document":%b,"desired":%b}\n' % (codec.encode(key), codec.encode(desired)))
+                count += 1
+    return count
+
+
+def _name(to: Path) -> str:
+    return "stdout" if to == files.STDOUT else str(to)

@@ -1,0 +1,58 @@
+"""Files: what exports write to, plain or packed by name, whole or not there."""
+
+import contextlib
+import gzip
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from reconciler.errors import ReconcilerError
+
+HELP = "Where to: .jsonl, packed if its name ends in .gz or .zst; - is stdout."
+STDOUT = Path("-")
+
+Write = Callable[[bytes], object]
+
+
+@contextlib.contextmanager
+def writing(to: Path) -> Iterator[Write]:
+    """Give a function that writes to a file; it appears under its name when all is written."""
+    if to == STDOUT:
+        yield sys.stdout.buffer.write
+        sys.stdout.buffer.flush()
+        return
+    part = to.with_name(f"{to.name}.part")
+    try:
+        with _opened(part, to.suffix) as write:
+            yield write
+        part.replace(to)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ReconcilerError(f"{to} can't be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def say(text: str) -> None:
+    """Say what an export came to: on stderr, since stdout may be where it went."""
+    print(text, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, suffix: str) -> Iterator[Write]:
+    with path.open("wb") as file:
+        if suffix == ".gz":
+            # Neither name nor time: the same content gives the same bytes.
+            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
+                yield packed.write
+        elif suffix == ".zst":
+            import zstandard
+
+            with zstandard.ZstdCompressor().stream_writer(file, closefd=False) as packed:
+                yield packed.write
+        else:
+            yield file.write
+        file.flush()
+        os.fsync(file.fileno())

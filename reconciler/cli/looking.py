@@ -1,0 +1,116 @@
+"""Looking: what several commands read from the store, beside whoever owns it."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from reconciler.config import Config
+from reconciler.core import elements
+from reconciler.errors import ReconcilerError
+from reconciler.model import instant
+from reconciler.model.audit import AuditRecord
+from reconciler.model.desired import Field
+from reconciler.model.document import Document, Status
+from reconciler.model.stamp import Stamp
+from reconciler.model.value import MISSING
+from reconciler.ports import Store
+
+EVERY = 1_000_000  # rows: as many as there are
+PAGE = 500
+
+
+@asynccontextmanager
+async def store_of(config: Config) -> AsyncIterator[Store]:
+    """Open the configured store to look into it, which is possible while a reconciler runs."""
+    from reconciler import app
+
+    store = await app.open_store(config, owner=False)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def document_of(store: Store, key: str) -> Document:
+    """Return a document; raises ReconcilerError when no event has named it."""
+    document = (await store.documents([key])).get(key)
+    if document is None:
+        raise ReconcilerError(f"no event has named document {key!r} so far; see `reconciler docs list`")
+    return document
+
+
+async def keys_of(store: Store, status: Status | None) -> AsyncIterator[str]:
+    """Yield the keys of all documents of a status, in order; `None`: of any."""
+    after = ""
+    while page := await store.list_documents(status, after, PAGE):
+        for document in page:
+            yield document.key
+        after = page[-1].key
+
+
+async def trail(
+    store: Store, document: str | None = None, since_us: int = 0, until_us: int | None = None
+) -> AsyncIterator[AuditRecord]:
+    """Yield the audit records of a document (`None`: of all) and a time, newest first, page by page."""
+    limit = 2 * PAGE
+    last: tuple[int, int] | None = None  # time and number of the last record yielded
+    while True:
+        page: Sequence[AuditRecord] = await store.audit(document, since_us, until_us, limit)
+        fresh = [record for record in page if last is None or (record.at_us, record.id) < last]
+        for record in fresh:
+            yield record
+        if len(page) < limit:
+            return
+        if fresh:
+            # The next page begins within the moment at which this one ends: several records can share it.
+            last = (fresh[-1].at_us, fresh[-1].id)
+            until_us = fresh[-1].at_us + 1
+        else:
+            limit *= 2  # more records share one moment than fit on a page
+
+
+def at(instant_us: int | None) -> str | None:
+    """Return a moment as JSON shows it."""
+    return None if instant_us is None else instant.from_us(instant_us)
+
+
+def provenance(stamp: Stamp, actor: str = "", reason: str = "") -> dict[str, Any]:
+    """Return where a claim comes from, as JSON shows it."""
+    return {
+        "event": stamp.id,
+        "source": stamp.source,
+        "actor": actor or None,
+        "reason": reason or None,
+        "time": stamp.time,
+        "sequence": stamp.sequence or None,
+        "topic": stamp.topic,
+        "partition": stamp.partition,
+        "offset": stamp.offset,
+    }
+
+
+def shown(document: Document, name: str) -> dict[str, Any]:
+    """Return a field's three values; one that is not known is left out."""
+    field = document.desired.fields[name]
+    agreed = document.agreement.base.fields.get(name)
+    snapshot = document.agreement.snapshot
+    values: dict[str, Any] = {
+        "field": name,
+        "desired": _desired(field),
+        "live": MISSING if snapshot is None else snapshot.value(name),
+        "base": MISSING if agreed is None else agreed.value,
+    }
+    return {member: value for member, value in values.items() if value is not MISSING}
+
+
+def _desired(field: Field) -> Any:
+    """Return what a field should be in one value; of a list known by its elements only, what was said of each."""
+    if field.register is not None and field.register.managed:
+        return elements.whole(field, ())
+    said = sorted(field.elements.items())
+    return {
+        verb: [msgspec.json.decode(text) for text, element in said if element.present is present]
+        for verb, present in (("add", True), ("remove", False))
+    }
