@@ -37,6 +37,8 @@ class Database:
         self._ownership = ownership
         self._writer = locks.FileLock(locks.writer_path(path)) if ownership else None
         self._checkpointed = 0  # `total_changes` at the last checkpoint
+        # Among our own tasks, since a file lock taken twice through one descriptor is let go of at the first release.
+        self._checkpointing = asyncio.Lock()
         self._open = True
 
     @classmethod
@@ -91,11 +93,14 @@ class Database:
 
     async def close(self) -> None:
         """Close the connection, behind everything that was handed to it."""
-        if not self._open:
-            return
-        self._open = False
-        if self._writer:
-            await asyncio.to_thread(self._writer.take)  # the last connection to close checkpoints
+        if self._open:
+            self._open = False
+            await asyncio.shield(self._close())
+
+    async def _close(self) -> None:
+        async with self._checkpointing:
+            if self._writer:
+                await asyncio.to_thread(self._writer.take)  # the last connection to close checkpoints
         try:
             await self._connection.close()
         except sqlite3.Error as error:
@@ -106,17 +111,20 @@ class Database:
                     lock.close()
 
     async def _checkpoint(self) -> None:
-        """Move the log into the database, unless a guest is writing: then the next commit tries again."""
+        """Move the log into the database, unless somebody else is at it: then a later commit tries again."""
         assert self._writer is not None
-        if not self._writer.take_at_once():
+        if self._checkpointing.locked():
             return
-        try:
-            self._checkpointed = self._connection.total_changes
-            await self._connection.execute_fetchall(queries.CHECKPOINT.sql)
-        except sqlite3.Error as error:
-            raise _translated(queries.CHECKPOINT.operation, self.path, error) from error
-        finally:
-            self._writer.release()
+        async with self._checkpointing:
+            if not self._open or not self._writer.take_at_once():
+                return
+            try:
+                self._checkpointed = self._connection.total_changes
+                await self._connection.execute_fetchall(queries.CHECKPOINT.sql)
+            except sqlite3.Error as error:
+                raise _translated(queries.CHECKPOINT.operation, self.path, error) from error
+            finally:
+                self._writer.release()
 
     def _require_open(self, query: Query) -> None:
         if not self._open:
