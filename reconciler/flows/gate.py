@@ -89,10 +89,12 @@ class Gate:
         self._waiting.append(turn)
         try:
             await self._clock.wait(turn, until_s - now_s if until_s > now_s else 60.0)
-        finally:
+        except BaseException:
             if turn.is_set():
-                self._wake()  # if we are cancelled the turn goes on to the next; if not, one look too many does no harm
-            else:
+                self._wake()  # we are cancelled: the turn goes on to the next. Else nobody may pass one on, or they
+            raise  # would wake each other round and round while nothing is free
+        finally:
+            if not turn.is_set():
                 self._waiting.remove(turn)
 
     def _wake(self) -> None:

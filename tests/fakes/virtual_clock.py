@@ -58,7 +58,9 @@ class VirtualClock:
 
     def _timer(self, delay_s: float) -> asyncio.Future[None]:
         timer = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self._now_us + max(0, round(delay_s * 1e6)), next(self._numbers), timer))
+        # A wait for less than a microsecond takes one: else whoever waits for a moment in floating point never gets there.
+        delay_us = max(1, round(delay_s * 1e6)) if delay_s > 0 else 0
+        heapq.heappush(self._sleepers, (self._now_us + delay_us, next(self._numbers), timer))
         return timer
 
     async def _come_to_rest(self) -> None:

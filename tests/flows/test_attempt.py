@@ -173,6 +173,17 @@ async def test_a_user_who_edits_after_a_lost_reply_is_not_overwritten(world: Wor
     assert world.live()["title"] == "better cover"
 
 
+async def test_our_own_value_after_a_lost_reply_is_no_conflict_with_a_newer_event(world: World) -> None:
+    """The next event is there before the lost reply is looked into: what it finds there is ours, not a user's edit."""
+    world.windchill.script_writes(Fault.LOST_REPLY)
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    await world.emit({"title": "Lid"})
+    await world.settle()
+    assert world.live()["title"] == "Lid"
+    assert world.document().status is Status.SYNCED
+
+
 @pytest.mark.parametrize(
     "trouble", [NotAvailable(403, "forbidden"), Failed("500"), Throttled(503, "restarting"), Broken("a login page")]
 )

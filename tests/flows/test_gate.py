@@ -1,0 +1,173 @@
+"""The gate: how many at once, whether at all, and that nobody who waits is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.adapters.counters import Counters
+from reconciler.core.breaker import Breaker, State
+from reconciler.core.limiter import Limiter, RetryQuota
+from reconciler.flows.gate import Gate
+from reconciler.model.answer import Failed, NotAvailable, ReadAnswer, Throttled, WriteAnswer
+from tests.fakes.virtual_clock import VirtualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.model.snapshot import Snapshot, Token
+    from reconciler.model.value import Json
+
+FINE = NotAvailable(404, "an answer as good as any")
+
+
+class Slow:
+    """A Windchill whose every request takes a time and gives an answer, both told by the key: an index into `steps`."""
+
+    def __init__(self, clock: VirtualClock, steps: list[tuple[float, ReadAnswer | Exception]]) -> None:
+        self.clock = clock
+        self.steps = steps
+        self.under_way = self.most = self.asked = 0
+
+    async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
+        takes_s, answer = self.steps[int(key)]
+        self.asked += 1
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            await self.clock.sleep(takes_s)
+        finally:
+            self.under_way -= 1
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def write(self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token) -> WriteAnswer:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        return None
+
+
+class CountingClock(VirtualClock):
+    waits = 0
+
+    async def wait(self, event: asyncio.Event, timeout_s: float) -> None:
+        self.waits += 1
+        await super().wait(event, timeout_s)
+
+
+@attrs.define
+class Crowd:
+    """Many tasks before one gate."""
+
+    clock: CountingClock
+    windchill: Slow
+    limiter: Limiter
+    breaker: Breaker
+    gate: Gate
+    tasks: list[asyncio.Task[ReadAnswer]]
+
+
+def crowd(steps: list[tuple[float, ReadAnswer | Exception]], limit: int, failures_max: int = 1000) -> Crowd:
+    clock = CountingClock()
+    windchill = Slow(clock, steps)
+    limiter, breaker = Limiter(limit), Breaker(failures_max)
+    gate = Gate(windchill, clock, Counters(), limiter=limiter, breaker=breaker, quota=RetryQuota())
+    tasks = [asyncio.ensure_future(gate.read(str(number))) for number in range(len(steps))]
+    return Crowd(clock, windchill, limiter, breaker, gate, tasks)
+
+
+async def test_no_more_requests_are_under_way_than_the_limit_allows() -> None:
+    made = crowd([(1.0, FINE)] * 10, limit=3)
+    await made.clock.advance(4)
+    assert made.windchill.most == 3
+    assert all(task.done() for task in made.tasks)
+
+
+async def test_those_who_wait_sleep_until_there_is_something_to_do() -> None:
+    made = crowd([(10.0, FINE)] * 6, limit=1)
+    await made.clock.advance(25)
+    assert made.windchill.asked == 3
+    assert made.clock.waits <= 5 + 2 * 2, "each return of a permit is worth one look, not a busy loop"
+    await made.clock.advance(40)
+    assert all(task.done() for task in made.tasks)
+
+
+async def test_a_permit_passed_to_somebody_who_is_cancelled_goes_to_the_next() -> None:
+    made = crowd([(1.0, FINE), (1.0, FINE), (1.0, FINE)], limit=1)
+    await made.clock.advance(0.5)
+    made.gate._waiting[0].set()  # as the end of a request does; and before the one who was woken runs, it is cancelled
+    made.gate._waiting.popleft()
+    made.tasks[1].cancel()
+    await made.clock.advance(2)
+    assert made.tasks[2].done()
+
+
+async def test_retry_after_stops_everyone_and_not_for_longer() -> None:
+    made = crowd([(0.1, Throttled(429, "slow down", 20.0))] + [(0.1, FINE)] * 5, limit=1)
+    await made.clock.advance(19)
+    assert made.windchill.asked == 1
+    await made.clock.advance(3)
+    assert all(task.done() for task in made.tasks)
+
+
+async def test_while_the_breaker_is_open_nobody_asks_and_one_probe_lets_all_in_again() -> None:
+    made = crowd([(0.1, Failed("500"))] * 3 + [(1.0, FINE)] * 3, limit=1, failures_max=3)
+    await made.clock.advance(0.4)
+    assert made.breaker.state is State.OPEN
+    await made.clock.advance(3.5)
+    assert made.windchill.asked == 3
+    await made.clock.advance(5)
+    assert made.breaker.state is State.CLOSED
+    assert all(task.done() for task in made.tasks)
+
+
+async def test_a_cancelled_probe_leaves_the_way_to_the_next() -> None:
+    made = crowd([(0.1, Failed("500")), *[(1.0, FINE)] * 4], limit=1, failures_max=1)
+    await made.clock.advance(0.2)
+    await made.clock.advance(max(0.0, made.breaker.open_until_s - made.clock.monotonic_s()) + 0.1)
+    assert made.breaker.state is State.HALF_OPEN
+    made.tasks[1].cancel()
+    await made.clock.advance(5)
+    assert all(task.done() for task in made.tasks)
+
+
+ANSWERS = st.sampled_from([FINE, FINE, FINE, Throttled(429, "slow", 0.5), Throttled(503, "slow"), OSError("broken")])
+STEPS = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), ANSWERS), min_size=1, max_size=14)
+# Who is cancelled, and when: also in the very turn in which a permit was passed on.
+CANCELS = st.lists(st.tuples(st.integers(0, 13), st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5, 2.0])), max_size=8)
+
+
+@given(steps=STEPS, cancels=CANCELS, limit=st.integers(1, 5))
+def test_nobody_who_waits_is_forgotten_whoever_gives_up(
+    steps: list[tuple[float, ReadAnswer | Exception]], cancels: list[tuple[int, float]], limit: int
+) -> None:
+    async def scenario() -> None:
+        made = crowd(steps, limit)
+        for number, at_s in sorted(cancels, key=lambda one: one[1]):
+            await made.clock.advance(max(0.0, at_s - made.clock.monotonic_s()))
+            if number < len(made.tasks):
+                made.tasks[number].cancel()
+        # One after the other, each after the longest pause, is the worst; well below the 60 s after which even a
+        # forgotten one looks again.
+        await made.clock.advance(55 - made.clock.monotonic_s())
+        assert [number for number, task in enumerate(made.tasks) if not task.done()] == []
+        assert (made.windchill.under_way, made.limiter.in_flight, len(made.gate._waiting)) == (0, 0, 0)
+        assert made.windchill.most <= limit
+        await asyncio.gather(*made.tasks, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
+async def test_an_adapter_that_raises_gives_its_permit_back() -> None:
+    made = crowd([(0.0, OSError("broken")), (0.0, FINE)], limit=1)
+    await made.clock.advance(1)
+    with pytest.raises(OSError, match="broken"):
+        await made.tasks[0]
+    assert await made.tasks[1] == FINE
