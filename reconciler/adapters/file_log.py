@@ -266,7 +266,9 @@ def _event(record: Outgoing) -> bytes:
 
 def _dead_letter(record: Outgoing) -> bytes:
     """A line that keeps a dead letter whole (bytes in Base64) and shows why it is one."""
-    reasons = {name: text.decode(errors="replace") for name, text in record.headers if name.startswith(REASON_HEADERS)}
+    reasons = {
+        name: (text or b"").decode(errors="replace") for name, text in record.headers if name.startswith(REASON_HEADERS)
+    }
     letter = {
         "key": _base64(record.key),
         "value": _base64(record.value),

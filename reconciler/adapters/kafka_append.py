@@ -106,5 +106,5 @@ class KafkaAppender:
 
 
 def _size(record: Outgoing) -> int:
-    headers = sum(len(name.encode()) + len(text) for name, text in record.headers)
+    headers = sum(len(name.encode()) + len(text or b"") for name, text in record.headers)
     return len(record.key or b"") + len(record.value or b"") + headers

@@ -105,11 +105,11 @@ def _tombstone(record: Record) -> dict[str, msgspec.Raw] | None:
 def _binary(record: Record) -> dict[str, msgspec.Raw] | None:
     """Return the members of a record in binary mode, `None` for one that is to be tried as structured."""
     found = {name.lower(): value for name, value in record.headers}
-    content_type = found.get("content-type", b"").decode().lower()
+    content_type = (found.get("content-type") or b"").decode().lower()
     if content_type.startswith("application/cloudevents") or not ("ce_specversion" in found or "ce_type" in found):
         return None
     members = {
-        name.removeprefix("ce_"): msgspec.Raw(_encode(value.decode()))
+        name.removeprefix("ce_"): msgspec.Raw(_encode(None if value is None else value.decode()))
         for name, value in found.items()
         if name.startswith("ce_") and name != "ce_data"
     }

@@ -95,7 +95,9 @@ def agreed(case: Case, after: Snapshot, result: str) -> Settlement:
     stable = old.stable + 1 if case.lane is Lane.RESYNC and not isinstance(case.plan, Patch) and not case.drifted else 0
     agreement = attrs.evolve(_calm(case), base=base, snapshot=after, intent=None, stable=stable)
     told: tuple[Outcome, ...] = ()
-    if base.fields != old.base.fields or base.refused != old.base.refused or isinstance(case.plan, Patch):
+    changed = base.fields != old.base.fields or base.refused != old.base.refused
+    doubtful = bool(case.confirmed) or old.intent is not None  # nobody was told yet what became of an earlier write
+    if changed or doubtful or isinstance(case.plan, Patch):
         decisions = tuple(_as_confirmed(decision, case.confirmed) for decision in case.plan.decisions)
         tokens, tries = (case.snapshot.token, after.token), old.clashes + 1
         told = (outcomes.reconciled(case.document.key, case.now_us, decisions, base, tokens=tokens, tries=tries),)

@@ -135,7 +135,11 @@ class Ingest:
         elif isinstance(decoded, Foreign):
             found.foreign += 1
         if record.headers:
-            found.replayed.update(v.decode() for name, v in record.headers if name == outcomes.REPLAY_OF)
+            found.replayed.update(
+                letter.decode(errors="replace")
+                for name, letter in record.headers
+                if name == outcomes.REPLAY_OF and letter
+            )
 
     async def _fold(self, found: _Sorted) -> dict[str, Desired]:
         """Fold the events of each document into its row; return the rows that changed."""

@@ -1,12 +1,14 @@
 """Events, and what else a record of the change log can turn out to be."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import attrs
 
 from reconciler.model.stamp import Place, Stamp
 from reconciler.model.value import Json
+
+Header: TypeAlias = tuple[str, bytes | None]  # Kafka lets a header's value be null
 
 
 class Record(Protocol):
@@ -25,7 +27,7 @@ class Record(Protocol):
     @property
     def value(self) -> bytes | None: ...
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    def headers(self) -> Sequence[Header]: ...
 
 
 class PlainRecord(NamedTuple):
@@ -37,7 +39,7 @@ class PlainRecord(NamedTuple):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[Header] = ()
 
 
 class Outgoing(NamedTuple):
@@ -46,7 +48,7 @@ class Outgoing(NamedTuple):
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[Header] = ()
 
 
 class Event(NamedTuple):
@@ -95,7 +97,7 @@ class DeadLetter:
     timestamp: int  # milliseconds since 1970
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    headers: tuple[Header, ...]
     stage: str
     reason: str
     refused_at_us: int

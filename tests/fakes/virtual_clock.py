@@ -4,6 +4,7 @@ import asyncio
 import heapq
 import itertools
 import random
+from typing import Any
 
 START_US = 1_795_341_600_000_000  # 2026-11-22T10:00:00Z
 TURNS = 50  # of the event loop, for what was woken to come to rest; work in threads is not waited for
@@ -33,8 +34,9 @@ class VirtualClock:
 
     async def wait(self, event: asyncio.Event, timeout_s: float) -> None:
         timer, waiter = self._timer(timeout_s), asyncio.ensure_future(event.wait())
+        either: list[asyncio.Future[Any]] = [timer, waiter]
         try:
-            await asyncio.wait({timer, waiter}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             timer.cancel()
             waiter.cancel()
@@ -58,7 +60,7 @@ class VirtualClock:
 
     def _timer(self, delay_s: float) -> asyncio.Future[None]:
         timer = asyncio.get_running_loop().create_future()
-        # A wait for less than a microsecond takes one: else whoever waits for a moment in floating point never gets there.
+        # A wait for less than a microsecond takes one: else a moment given in floating point is never reached.
         delay_us = max(1, round(delay_s * 1e6)) if delay_s > 0 else 0
         heapq.heappush(self._sleepers, (self._now_us + delay_us, next(self._numbers), timer))
         return timer

@@ -204,7 +204,7 @@ async def test_an_intent_in_doubt_outlives_a_read_that_fails(
 async def test_the_time_of_a_confirmed_write_is_not_taken_for_somebody_elses_edit(world: World) -> None:
     """Else a field first seen afterwards, by an event older than our own write, would be yielded to nobody."""
     world.windchill.script_writes(Fault.LOST_REPLY)
-    late = world.event({"attributes.CostCenter": "4711"}, time="2026-11-22T10:00:00.500000Z")
+    late = world.event({"attributes.CostCenter": "4711"}, time="2026-11-22T10:00:00.000000Z")
     await world.emit({"title": "Cover"})
     await world.settle()
     world.append(late)
@@ -616,7 +616,7 @@ async def test_two_writes_in_a_row_succeed_whatever_the_reply_shows(
     assert world.live()["title"] == "Lid"
     assert world.windchill.reads == (1 if shows_token else 2)
     # Our own writes are nobody's edits: an event older than them, on a field first seen, is not yielded.
-    world.append(world.event({"attributes.CostCenter": "4711"}, time="2026-11-22T10:00:00.500000Z"))
+    world.append(world.event({"attributes.CostCenter": "4711"}, time="2026-11-22T10:00:00.000000Z"))
     await world.fold()
     await world.settle()
     assert world.live()["attributes"]["CostCenter"] == "4711"

@@ -124,7 +124,7 @@ async def test_while_the_breaker_is_open_nobody_asks_and_one_probe_lets_all_in_a
     await made.clock.advance(3.5)
     assert made.windchill.asked == 3
     await made.clock.advance(5)
-    assert made.breaker.state is State.CLOSED
+    assert not made.gate._waiting
     assert all(task.done() for task in made.tasks)
 
 
@@ -156,7 +156,8 @@ def test_nobody_who_waits_is_forgotten_whoever_gives_up(
                 made.tasks[number].cancel()
         # One after the other, each after the longest pause, is the worst; well below the 60 s after which even a
         # forgotten one looks again.
-        await made.clock.advance(55 - made.clock.monotonic_s())
+        for _ in range(50):
+            await made.clock.advance(1)
         assert [number for number, task in enumerate(made.tasks) if not task.done()] == []
         assert (made.windchill.under_way, made.limiter.in_flight, len(made.gate._waiting)) == (0, 0, 0)
         assert made.windchill.most <= limit

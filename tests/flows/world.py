@@ -30,7 +30,7 @@ from tests.checks import check_audit, check_outcomes
 from tests.fakes.memory_log import MemoryBroker, MemoryLog
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.memory_windchill import MemoryWindchill
-from tests.fakes.virtual_clock import VirtualClock
+from tests.fakes.virtual_clock import START_US, VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -69,7 +69,8 @@ class World:
         **windchill: bool,
     ) -> None:
         self.policy = rules or Policy()
-        self.clock = VirtualClock()
+        # Half a second off, because a time of whole seconds stands for any time within it.
+        self.clock = VirtualClock(start_us=START_US - 500_000)
         self.windchill = MemoryWindchill({KEY: BODY if body is None else body}, now_us=self.clock.now_us, **windchill)
         self.broker = MemoryBroker(self.clock, **{TOPIC: partitions})
         self.log = MemoryLog(self.broker, TOPIC)
