@@ -23,7 +23,6 @@ _COLUMNS = (
     output.Column("id", "id", whole=True, right=True),
     output.Column("at", "at", output.when, whole=True),
     output.Column("document", "document", whole=True),
-    output.Column("cause", "cause", whole=True),
     output.Column("result", "result", whole=True),
     output.Column("written", "written", lambda fields: ", ".join(fields) or "–"),
 )

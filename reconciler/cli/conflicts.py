@@ -36,7 +36,7 @@ def list_(config: Config, closed: bool, limit: int, form: str) -> None:
         return
     columns = (*_COLUMNS, output.Column("closed_at", "closed", output.when)) if closed else _COLUMNS
     output.report(form, rows, columns, "No open conflicts.")
-    if rows:
+    if any(row["closed_at"] is None for row in rows):
         print()
         output.line("Decide one: reconciler conflicts resolve ID --take desired|live|VALUE")
 

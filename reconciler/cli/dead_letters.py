@@ -8,7 +8,7 @@ import click
 from reconciler.cli import commands, events, looking, options, output, running
 from reconciler.config import Config
 from reconciler.core import outcomes
-from reconciler.errors import ReconcilerError, UsageError
+from reconciler.errors import LogError, ReconcilerError, UsageError
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.ports import Store
 
@@ -109,7 +109,12 @@ async def _some(config: Config, ids: tuple[str, ...], every: bool) -> list[DeadL
 async def _replay(config: Config, ids: tuple[str, ...], every: bool) -> list[DeadLetter]:
     async with looking.store_of(config) as store:
         letters = await _find(store, ids, every)
-        await events.append(config, [_again(letter, config.log.topic) for letter in letters])
+        try:
+            await events.append(config, [_again(letter, config.log.topic) for letter in letters])
+        except LogError as error:
+            if config.log.kind == "kafka":
+                raise
+            raise LogError(f"{error}; mend it and `emit --file` it, or discard it") from error
         if config.log.kind == "file":  # a line has no headers, so ingest can't tell whom it stands for
             for letter in letters:
                 await store.mark_dead_letter(letter.id, "replayed")

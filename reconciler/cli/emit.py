@@ -117,6 +117,7 @@ def _lists(option: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
 def _from_file(file: BinaryIO, topic: str, rules: decode.Rules) -> Iterator[Outgoing]:
     """Yield a record for each line; raises UsageError naming every line that the reconciler would refuse."""
     faults = []
+    name = getattr(file, "name", "<stdin>")
     for number, line in enumerate(file, start=1):
         text = line.strip()
         if not text:
@@ -126,7 +127,7 @@ def _from_file(file: BinaryIO, topic: str, rules: decode.Rules) -> Iterator[Outg
         if reason is None:
             yield record._replace(key=_row(record)["document"].encode())
         else:
-            faults.append(f"{file.name}:{number}: {reason}")
+            faults.append(f"{name}:{number}: {reason}")
     if faults:
         raise UsageError("\n".join([*faults, "nothing was appended"]))
 

@@ -16,13 +16,11 @@ from reconciler.model.value import MISSING
 
 _ATTEMPT_COLUMNS = (
     output.Column("at", "at", output.when, whole=True),
-    output.Column("cause", "cause", whole=True),
     output.Column("result", "result", whole=True),
     output.Column("written", "written", lambda fields: ", ".join(fields) or "–"),
-    output.Column("token_before", "token before"),
-    output.Column("token_after", "token after"),
-    output.Column("message", "message"),
+    output.Column("tokens", "token"),
 )
+_MESSAGE_COLUMN = output.Column("message", "message")
 
 
 @commands.command(
@@ -165,7 +163,9 @@ def _tell(story: dict[str, Any]) -> None:
     print()
     if story["attempts"]:
         output.heading("Attempts, newest first")
-        output.table(story["attempts"], _ATTEMPT_COLUMNS)
+        told = any(attempt["message"] for attempt in story["attempts"])
+        rows = [attempt | {"tokens": _tokens(attempt)} for attempt in story["attempts"]]
+        output.table(rows, (*_ATTEMPT_COLUMNS, _MESSAGE_COLUMN) if told else _ATTEMPT_COLUMNS)
     else:
         print("No attempt has come to a decision yet.")
 
@@ -181,12 +181,10 @@ def _field_facts(field: dict[str, Any]) -> list[tuple[str, str | list[str]]]:
     if decision is None:
         facts.append(("  rule", f"{field['rule']} ({field['strategy']}); nothing decided yet"))
     else:
+        tokens = _tokens(decision)
         facts.append(("  rule", f"{field['rule']} ({field['strategy']})"))
-        tokens = f"token {decision['token_before']}" + (
-            f" → {decision['token_after']}" if decision["token_after"] else ""
-        )
-        facts.append(("  decided", f"{decision['decision']}, {decision['reason']}"))
-        facts.append(("", f"at {output.when(decision['at'])}, {decision['result']}, {tokens}"))
+        facts.append(("  decided", f"{decision['decision']}: {decision['reason']}"))
+        facts.append(("", f"{output.when(decision['at'])}, attempt ended as {decision['result']}, token {tokens}"))
     if field["conflict"] is not None:
         conflict = field["conflict"]
         facts.append(
@@ -194,6 +192,11 @@ def _field_facts(field: dict[str, Any]) -> list[tuple[str, str | list[str]]]:
         )
         facts.append(("", f"reconciler conflicts resolve {conflict['id']} --take desired|live|VALUE"))
     return facts
+
+
+def _tokens(attempt: dict[str, Any]) -> str:
+    before, after = attempt["token_before"] or "none", attempt["token_after"]
+    return before if after is None or after == before else f"{before} → {after}"
 
 
 def _claim(claim: dict[str, Any]) -> list[str]:

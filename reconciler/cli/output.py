@@ -28,6 +28,7 @@ Row = Mapping[str, Any]
 _GAP = 2
 _PIPE_WIDTH = 100_000  # in a pipe lines are for `grep` and the like, which want each row on one
 _WRAPPED_MIN = 14  # narrower columns of wrapped text are worse to read than blocks
+_WORD_MAX = 24  # words up to this long are not broken either: names of fields, mostly
 _STYLES = {
     "synced": "green",
     "pending": "cyan",
@@ -107,17 +108,17 @@ def table(rows: Sequence[Row], columns: Sequence[Column]) -> None:
     """Print a table for people."""
     cells = [[column.show(row.get(column.key, MISSING)) for column in columns] for row in rows]
     console = _console()
-    if _width_least(cells, columns) > console.width:
+    if sum(_widths_least(cells, columns)) + _GAP * (len(columns) - 1) > console.width:
         for line in cells:
             _block(console, line, columns)
         return
     grid = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for column, width in zip(columns, _widths(cells, columns), strict=True):
+    for column, width in zip(columns, _widths_least(cells, columns), strict=True):
         grid.add_column(
             column.title.upper(),
             justify="right" if column.right else "left",
             no_wrap=column.whole,
-            min_width=width if column.whole else min(width, _WRAPPED_MIN),
+            min_width=width,
             overflow="fold",
         )
     for line in cells:
@@ -192,16 +193,17 @@ def _styled(cell: str) -> Text:
     return Text(cell, style=_STYLES.get(cell, ""))
 
 
-def _widths(cells: Sequence[Sequence[str]], columns: Sequence[Column]) -> list[int]:
-    return [
-        max([cell_len(column.title), *(cell_len(line[number]) for line in cells)])
-        for number, column in enumerate(columns)
-    ]
-
-
-def _width_least(cells: Sequence[Sequence[str]], columns: Sequence[Column]) -> int:
-    widths = zip(columns, _widths(cells, columns), strict=True)
-    return sum((width if column.whole else min(width, _WRAPPED_MIN)) + _GAP for column, width in widths) - _GAP
+def _widths_least(cells: Sequence[Sequence[str]], columns: Sequence[Column]) -> list[int]:
+    """Return how narrow each column may become."""
+    widths = []
+    for number, column in enumerate(columns):
+        texts = [column.title, *(line[number] for line in cells)]
+        width = max(map(cell_len, texts))
+        if not column.whole:
+            longest = max(cell_len(word) for text in texts for word in text.split(" "))
+            width = min(width, max(_WRAPPED_MIN, min(longest, _WORD_MAX)))
+        widths.append(width)
+    return widths
 
 
 def _block(console: Console, cells: Sequence[str], columns: Sequence[Column]) -> None:
@@ -209,7 +211,8 @@ def _block(console: Console, cells: Sequence[str], columns: Sequence[Column]) ->
     grid.add_column(no_wrap=True, style="bold")
     grid.add_column(overflow="fold")
     for column, cell in zip(columns, cells, strict=True):
-        grid.add_row(column.title.upper(), _styled(cell))
+        if cell != "–":
+            grid.add_row(column.title.upper(), _styled(cell))
     _print(console, grid)
     print()
 

@@ -1,11 +1,13 @@
 """`reconciler plan`: what the reconciler would write now, and why, writing nothing."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli import commands, exits, looking, options, output, running
+from reconciler.cli import commands, exits, files, folding, looking, options, output, running
 from reconciler.config import Config
 from reconciler.core import fold
 from reconciler.core import plan as planning
@@ -44,8 +46,9 @@ def plan(config: Config, document: tuple[str, ...], every: bool, kept: bool, for
     """
     Show what would be written now, and why.
 
-    Reads Windchill, and writes nothing. Without DOCUMENTs it looks at all that are due or not synced. Exit code 0:
-    nothing would be written; 2: something would; 1: some documents could not be read.
+    Reads Windchill, and writes nothing. Without DOCUMENTs it looks at all that are due or not synced. What the
+    reconciler has not folded yet is not in it; as long as there is no store, the whole log is folded aside. Exit code
+    0: nothing would be written; 2: something would; 1: some documents could not be read.
     """
     rows, looked_at = running.run(_plan(config, document, every))
     shown = [row for row in rows if kept or row["decision"] != Verb.KEEP]
@@ -53,7 +56,8 @@ def plan(config: Config, document: tuple[str, ...], every: bool, kept: bool, for
         output.as_json([{member: value for member, value in row.items() if member != "change"} for row in shown])
     else:
         output.report(form, shown, _COLUMNS, "Nothing to write.")
-        print(f"\n{_summary(rows, looked_at)}")
+        print()
+        output.line(_summary(rows, looked_at))
     if any(row["decision"] == "unreadable" for row in rows):
         return exits.FAILED
     return exits.CHANGES if any(row["decision"] == Verb.WRITE for row in rows) else exits.DONE
@@ -66,7 +70,7 @@ async def _plan(config: Config, keys: tuple[str, ...], every: bool) -> tuple[lis
 
     clock = SystemClock()
     rows: list[dict[str, Any]] = []
-    async with looking.store_of(config) as store:
+    async with _store(config) as store:
         wanted = await _wanted(store, keys, every, clock)
         windchill = app.make_windchill(config, clock, Counters())
         drafting = _Drafting(config, windchill, clock)
@@ -80,6 +84,20 @@ async def _plan(config: Config, keys: tuple[str, ...], every: bool) -> tuple[lis
         finally:
             await windchill.close()
     return rows, len(wanted)
+
+
+@asynccontextmanager
+async def _store(config: Config) -> AsyncIterator["Store"]:
+    """Open the store to look; before the first `run` there is none, and what it would do is asked most of all."""
+    if config.store.path.exists():
+        async with looking.store_of(config) as store:
+            yield store
+        return
+    async with folding.aside(config) as store:
+        origin = folding.KAFKA if config.log.kind == "kafka" else config.log.path
+        done = await folding.fold_all(config, [origin], None, store, with_outcomes=False)
+        files.say(f"There is no store at {config.store.path} yet: folded {done.records} records aside.")
+        yield store
 
 
 async def _wanted(store: "Store", keys: tuple[str, ...], every: bool, clock: "Clock") -> list[str]:
@@ -171,4 +189,5 @@ def _summary(rows: list[dict[str, Any]], looked_at: int) -> str:
     counts = {verb: sum(1 for row in rows if row["decision"] == verb) for verb in ("write", "yield", "hold", "keep")}
     changed = len({row["document"] for row in rows if row["decision"] == Verb.WRITE})
     said = ", ".join(f"{count} {verb}" for verb, count in counts.items())
-    return f"{looked_at} documents looked at, {changed} would be written. Fields: {said}."
+    documents = "1 document" if looked_at == 1 else f"{looked_at} documents"
+    return f"{documents} looked at, {changed} would be written. Fields: {said}."

@@ -1,25 +1,16 @@
 """`reconciler replay`: fold logs into a store, or beside it to see whether it says what the log says."""
 
-import asyncio
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import attrs
 import click
 
 from reconciler.adapters.clock import SystemClock
-from reconciler.cli import commands, exits, looking, options, output, running, sources
+from reconciler.cli import commands, exits, folding, looking, options, output, running
 from reconciler.config import Config
 from reconciler.flows import replay as replaying
-from reconciler.flows.ingest import Ingest
 from reconciler.flows.replay import Difference, Replayed
 from reconciler.model import codec, instant
-from reconciler.model.document import Lane
-from reconciler.ports import Store
-
-_KAFKA = "kafka"
-_FOREVER = "9999-12-31T23:59:59.999999Z"  # no event is later, so nothing is left out, and positions stay as they are
 
 _COLUMNS = (
     output.Column("document", "document", whole=True),
@@ -29,7 +20,7 @@ _COLUMNS = (
 
 @commands.command(
     "reconciler replay --from kafka -c reconciler.toml",
-    "reconciler replay --from 2026-10.jsonl.zst --from 2026-11.jsonl --into sqlite:///new.db",
+    "reconciler replay --from 10.jsonl.zst --from 11.jsonl --into sqlite:///n.db",
     "reconciler replay --from kafka --check -c reconciler.toml",
 )
 @click.option("--from", "origins", multiple=True, required=True, metavar="FILE|kafka", help="Logs, in any order.")
@@ -71,76 +62,15 @@ async def _into(config: Config, origins: tuple[str, ...], until: str | None) -> 
 
     store = await app.open_store(config, owner=True)
     try:
-        return await _fold_all(config, origins, until, store, with_outcomes=True)
+        return await folding.fold_all(config, origins, until, store, with_outcomes=True)
     finally:
         await store.close()
 
 
 async def _check(config: Config, origins: tuple[str, ...], until: str | None) -> tuple[Replayed, list[dict[str, Any]]]:
-    from reconciler import app
-
-    async with looking.store_of(config) as there:
-        with tempfile.TemporaryDirectory(prefix="reconciler-check-") as folder:
-            aside = attrs.evolve(config, store=attrs.evolve(config.store, url=f"sqlite:///{folder}/aside.db"))
-            here = await app.open_store(aside, owner=True)
-            try:
-                done = await _fold_all(config, origins, until, here, with_outcomes=False)
-                rows = [_row(difference) async for difference in replaying.differences(here, there)]
-            finally:
-                await here.close()
-    return done, rows
-
-
-async def _fold_all(
-    config: Config, origins: tuple[str, ...], until: str | None, store: Store, *, with_outcomes: bool
-) -> Replayed:
-    total = Replayed(0, 0, 0)
-    for origin in origins:
-        if origin != _KAFKA:
-            logs = [sources.in_file(config, Path(origin))]
-        else:
-            logs = [sources.in_kafka(config)]
-            if with_outcomes and until is None:  # what was agreed later says nothing about a time before
-                logs.append(sources.outcomes(logs[0]))
-        for log in logs:
-            done = await _fold(config, log, until, store)
-            total = Replayed(total.records + done.records, total.changed + done.changed, total.rebased + done.rebased)
-    return total
-
-
-async def _fold(config: Config, log: Config, until: str | None, store: Store) -> Replayed:
-    from reconciler import app
-    from reconciler.adapters.counters import Counters
-
-    name = log.log.path if log.log.kind == "file" else log.log.topic
-    with output.progress(f"folding {name}", None) as tell:
-        source = sources.Source(log, tell)
-        ingest = Ingest(
-            source,
-            store,
-            SystemClock(),
-            Counters(),
-            rules=app.decoding(log),
-            dead_letter_topic=log.log.dead_letter_topic,
-            batch_max=replaying.BATCH,
-            offer=lambda _: None,
-            wake=asyncio.Event(),
-            # Where the reconciler goes on is kept for its own log only.
-            until=until or (None if _is_the_log(config, log) else _FOREVER),
-        )
-        ingest.lane = Lane.REPLAY
-        try:
-            return await replaying.replay(source, ingest, store, lambda _: None)
-        finally:
-            await source.close()
-
-
-def _is_the_log(config: Config, log: Config) -> bool:
-    if config.log.kind != log.log.kind:
-        return False
-    if log.log.kind == "file":
-        return Path(config.log.path).resolve() == Path(log.log.path).resolve()
-    return config.log.topic == log.log.topic
+    async with looking.store_of(config) as there, folding.aside(config) as here:
+        done = await folding.fold_all(config, origins, until, here, with_outcomes=False)
+        return done, [_row(difference) async for difference in replaying.differences(here, there)]
 
 
 def _row(difference: Difference) -> dict[str, Any]:

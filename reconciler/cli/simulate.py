@@ -12,7 +12,7 @@ from reconciler.errors import ReconcilerError, UsageError
 
 @commands.command(
     "reconciler simulate --rivals 2",
-    'reconciler simulate --port 9000 --faults \'{"version_conflict": 0.1, "lost_reply": 0.02}\'',
+    "reconciler simulate --port 9000 --faults '{\"lost_reply\": 0.02}'",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, default=8085, show_default=True, help="Port to listen on; 0 takes a free one.")

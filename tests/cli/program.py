@@ -1,0 +1,124 @@
+"""The program as tests run it: commands in a folder of its own, over a file log and a simulator."""
+
+import contextlib
+import gc
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import structlog
+from click.testing import CliRunner
+
+from reconciler import cli
+
+CONFIG = """\
+[log]
+{log}
+[store]
+url = "sqlite:///{folder}/state.db"
+[windchill]
+base_url = "{windchill}"
+[retry]
+backoff_base_s = 0.05
+[[policy]]
+fields = ["status"]
+strategy = "external"
+[[policy]]
+fields = ["owner"]
+strategy = "preserve"
+[[policy]]
+fields = ["attributes.Keywords"]
+strategy = "merge"
+list = "set"
+[[policy]]
+fields = ["attributes.Secret"]
+strategy = "external"
+sources = ["//erp/*"]
+"""
+
+
+class Ended(NamedTuple):
+    """What a command came to."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Program:
+    """A folder with a configuration, and the program run in it: in processes of its own if `real`, else in this one."""
+
+    def __init__(self, folder: Path, windchill: str, log: str = "", *, real: bool = False) -> None:
+        self.folder = folder
+        self.windchill = windchill
+        self.real = real
+        self.log = folder / "events.jsonl"
+        log = log or f'kind = "file"\npath = "{self.log}"'
+        self.config = folder / "reconciler.toml"
+        self.config.write_text(CONFIG.format(folder=folder, windchill=windchill, log=log), encoding="utf-8")
+
+    def run(self, *arguments: str, given: str = "", configured: bool = True) -> Ended:
+        """Run a command to its end; no traceback may ever be seen."""
+        told = [*arguments, "-c", str(self.config)] if configured else list(arguments)
+        ended = self._spawned(told, given) if self.real else self._within(told, given)
+        assert "Traceback" not in ended.stderr, ended.stderr
+        return ended
+
+    def _spawned(self, told: list[str], given: str) -> Ended:
+        command = [sys.executable, "-m", "reconciler", *told]
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("RECONCILER_", "COLUMNS"))}
+        ended = subprocess.run(
+            command, cwd=self.folder, env=environ, input=given, capture_output=True, text=True, timeout=60, check=False
+        )
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    def _within(self, told: list[str], given: str) -> Ended:
+        """Run a command in this process, which saves it a second, and leave no trace of it."""
+        root = logging.getLogger()
+        handlers, level, threshold = root.handlers, root.level, gc.get_threshold()
+        try:
+            with contextlib.chdir(self.folder):
+                ended = CliRunner().invoke(cli.main, told, input=given)
+        finally:
+            root.handlers, root.level = handlers, level
+            structlog.reset_defaults()
+            gc.unfreeze()
+            gc.set_threshold(*threshold)
+        return Ended(ended.exit_code, ended.stdout, ended.stderr)
+
+    def say(self, *arguments: str, code: int = 0, given: str = "") -> str:
+        """Return what a command prints; it must end with `code`."""
+        ended = self.run(*arguments, given=given)
+        assert ended.returncode == code, (arguments, ended.returncode, ended.stdout, ended.stderr)
+        return ended.stdout
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        """Return what a command says to programs."""
+        return json.loads(self.say(*arguments, "-o", "json", code=code))
+
+    def fails(self, *arguments: str, code: int = 1, given: str = "") -> str:
+        """Return the one error line of a command that must fail with `code`."""
+        ended = self.run(*arguments, given=given)
+        assert ended.returncode == code, (arguments, ended.returncode, ended.stdout, ended.stderr)
+        errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+        assert errors, ended.stderr
+        return "\n".join(errors)
+
+    def edit(self, document: str, **fields: Any) -> None:
+        """Let somebody else edit a document."""
+        told = {"document": document, "user": "jdoe", "set": {name.replace("__", "."): v for name, v in fields.items()}}
+        httpx.post(f"{self.windchill}/_control/edit", json=told).raise_for_status()
+
+    def document(self, key: str) -> dict[str, Any]:
+        """Return a document as Windchill has it."""
+        return dict(httpx.get(f"{self.windchill}/documents/{key}").raise_for_status().json())
+
+    def writes(self) -> int:
+        """Return how many writes Windchill has accepted."""
+        shown = httpx.get(f"{self.windchill}/_control/history").raise_for_status().json()
+        return sum(1 for entry in shown["items"] if entry["who"] == "integration")

@@ -1,0 +1,98 @@
+"""What holds for every command: its help, its options, how it fails."""
+
+from collections.abc import Iterator
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from reconciler import cli, errors
+from reconciler.cli import commands, exits
+
+
+def _all(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    for name, below in command.commands.items():
+        yield from _all(below, (*path, name))
+
+
+COMMANDS = [(path, command) for path, command in _all(cli.main) if path != ("demo",)]
+
+
+def _failing(error: BaseException, *options: str) -> tuple[int, str, str]:
+    """Run a program whose one command raises; return its exit code and what it says."""
+    root = commands.Root(name="reconciler")
+
+    @commands.command("reconciler fail")
+    def fail() -> None:
+        """Fail."""
+        raise error
+
+    root.add_command(fail)
+    ended = CliRunner().invoke(root, ["fail", *options])
+    return ended.exit_code, ended.stdout, ended.stderr
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
+def test_each_command_says_in_one_line_what_it_is_for_and_shows_an_example(path, command) -> None:
+    shown = CliRunner().invoke(cli.main, [*path, "--help"])
+    assert shown.exit_code == 0
+    assert f"reconciler {' '.join(path)}" in shown.stdout.split("Example")[1]
+    first = command.help.strip().splitlines()[0]
+    assert first.endswith((".", ":"))
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
+def test_each_command_takes_a_configuration_except_the_simulator(path, command) -> None:
+    taken = {option for parameter in command.params for option in parameter.opts}
+    assert ("-c" in taken) is (path != ("simulate",))
+
+
+def test_an_error_of_ours_is_one_line_and_exit_code_1() -> None:
+    assert _failing(errors.StoreError("the store is gone; bring it back")) == (
+        1,
+        "",
+        "error: the store is gone; bring it back\n",
+    )
+
+
+def test_several_faults_are_a_line_each() -> None:
+    code, _, said = _failing(errors.ConfigError("a: wrong\nb: wrong"))
+    assert (code, said) == (1, "error: a: wrong\nerror: b: wrong\n")
+
+
+def test_errors_of_several_tasks_are_a_line_each() -> None:
+    code, _, said = _failing(ExceptionGroup("tasks", [errors.LogError("one"), errors.StoreError("two")]))
+    assert (code, said) == (1, "error: one\nerror: two\n")
+
+
+def test_wrong_usage_is_exit_code_2_and_names_the_help() -> None:
+    code, _, said = _failing(errors.UsageError("that can't be done"))
+    assert (code, said) == (2, "error: that can't be done\n")
+    ended = CliRunner().invoke(cli.main, ["status", "--nonsense"])
+    assert ended.exit_code == exits.USAGE
+    assert ended.stderr == "error: no such option '--nonsense'; see `reconciler status --help`\n"
+
+
+def test_what_nobody_expected_is_one_line_too_and_a_traceback_only_with_debug() -> None:
+    code, _, said = _failing(RuntimeError("a\nbug"))
+    assert code == 1
+    assert said.startswith("error: unexpected RuntimeError: a bug; please report it")
+    assert "Traceback" in _failing(RuntimeError("a bug"), "--debug")[2]
+
+
+def test_an_interrupt_is_quiet() -> None:
+    assert _failing(KeyboardInterrupt()) == (130, "", "")
+
+
+def test_a_reader_that_went_away_is_no_error(capfd) -> None:
+    with pytest.raises(click.exceptions.Exit) as ended, exits.quiet_ends():
+        raise BrokenPipeError
+    assert ended.value.exit_code == exits.PIPE_CLOSED
+
+
+def test_the_version_is_shown() -> None:
+    assert CliRunner().invoke(cli.main, ["--version"]).stdout.startswith("reconciler 0.")

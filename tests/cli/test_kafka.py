@@ -1,0 +1,84 @@
+"""Commands against a broker: what is emitted to Kafka is applied, explained, exported, and folds again to the same."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from tests.brokers import Server
+from tests.brokers.fixtures import MakeTopic
+from tests.cli.program import Program
+
+pytestmark = [pytest.mark.kafka, pytest.mark.e2e]
+
+DOC, OTHER, GONE = "0000000003", "0000000004", "0000000005"
+
+
+def test_the_whole_way_over_kafka(tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic) -> None:
+    changes = asyncio.run(topic(2, "changes"))
+    outcomes, letters = asyncio.run(topic(1, "outcomes")), asyncio.run(topic(1, "letters"))
+    log = (
+        f"brokers = {json.dumps(broker.brokers)}\n"
+        f'topic = "{changes}"\noutcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"'
+    )
+    program = Program(tmp_path, windchill, log)
+    program.say("emit", DOC, "--set", "status=RELEASED", "--add", "attributes.Keywords=bracket")
+    program.say("emit", OTHER, "--set", "owner=wkaya")
+    program.say("emit", GONE, "--set", "owner=wkaya")
+    asyncio.run(_append(broker, changes, key=GONE.encode(), value=None))  # a tombstone
+    binary = [
+        ("ce_specversion", b"1.0"), ("ce_id", b"b1"), ("ce_source", b"//mes"), ("ce_subject", OTHER.encode()),
+        ("ce_type", b"windchill.document.changed.v1"), ("ce_time", b"2026-01-01T00:00:00Z"),
+    ]  # fmt: skip
+    asyncio.run(_append(broker, changes, key=OTHER.encode(), value=b'{"set": {"status": "INREVIEW"}}', headers=binary))
+    asyncio.run(_append(broker, changes, key=b"p", value=b"poison", headers=[("trace", b"\xff")]))
+
+    assert {row["field"] for row in program.json("plan", code=2)} >= {"status", "owner"}
+    assert program.json("run", "--once", code=3)["dead_letters"] == 1
+    assert program.document(DOC)["status"] == "RELEASED"
+    assert program.document(OTHER)["status"] == "INREVIEW"
+    (claim,) = program.json("explain", OTHER, "status")["fields"][0]["claims"]
+    assert (claim["event"], claim["topic"]) == ("b1", changes)
+    assert sum(row["end"] for row in program.json("status")["log"]) == 6
+    assert {row["result"] for row in program.json("doctor")} == {"ok"}
+
+    ended = program.run("export", "log", "--to", "log.jsonl.zst")
+    assert (ended.returncode, ended.stderr.splitlines()[0]) == (3, "Wrote 5 records to log.jsonl.zst.")
+    program.say("export", "outcomes", "--to", "outcomes.jsonl")
+    assert program.json("replay", "--from", "log.jsonl.zst", "--check") == []
+    assert program.json("replay", "--from", "kafka", "--check") == []
+    program.say("replay", "--from", "log.jsonl.zst", "--into", "sqlite:///from-file.db")
+    done = program.json("replay", "--from", "kafka", "--into", "sqlite:///from-kafka.db")
+    assert (done["changed"], done["rebased"]) == (3, 2)
+    exports = {
+        program.say("export", "projection", "--to", "-", "--store", f"sqlite:///{name}.db")
+        for name in ("state", "from-file", "from-kafka")
+    }
+    assert len(exports) == 1
+
+    (letter,) = program.json("dead-letters", "list")
+    shown = program.json("dead-letters", "show", letter["id"])
+    assert (shown["value"], shown["key"], shown["headers"][0]["base64"]) == ("poison", "p", "/w==")
+    program.say("dead-letters", "replay", letter["id"])
+    program.say("run", "--once", code=3)
+    (again,) = program.json("dead-letters", "list")
+    assert again["offset"] > letter["offset"]
+    assert program.json("dead-letters", "list", "--status", "replayed")[0]["id"] == letter["id"]
+
+
+def test_an_absent_broker_is_said_in_one_line(program: Program) -> None:
+    absent = Program(program.folder, program.windchill, 'brokers = ["127.0.0.1:9"]')
+    assert "no broker answers at 127.0.0.1:9" in absent.fails("emit", DOC, "--set", "owner=x")
+
+
+async def _append(
+    broker: Server, topic: str, *, key: bytes, value: bytes | None, headers: list[tuple[str, bytes]] | None = None
+) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=broker.brokers)
+    await producer.start()
+    try:
+        await producer.send_and_wait(topic, value, key, headers=headers or [])
+    finally:
+        await producer.stop()
