@@ -7,10 +7,12 @@ What is printed was seen: in the daemon's log, in its store, or in the simulated
 import asyncio
 import signal
 import sys
+import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -102,7 +104,7 @@ class Demonstration:
         await stage.emit([(_OWNED, {"set": {"status": "CANCELLED"}})])
         await stage.until(lambda: stage.heard(since, document=_OWNED, result="written"), "the write")
         shown = await stage.document(_OWNED)
-        self._say("log: owner = jdoe, status = CANCELLED; meanwhile akim took the document over")
+        self._say("log: owner = jdoe, status = CANCELLED; meanwhile akim takes it over")
         self._say(f"Windchill: owner = {shown['owner']} (hers), status = {shown['status']} (the log's)")
 
     async def _overlap(self, stage: Stage) -> None:
@@ -114,9 +116,8 @@ class Demonstration:
         store = await stage.store()
         [row] = [row for row in await store.conflicts() if row.document == _CLASH]
         conflict = row.conflict
-        both = f"log says {conflict.desired}, mrossi says {conflict.live}"
-        self._say(f"conflict {conflict.id}: {conflict.field} was {conflict.base}, {both}")
-        self._say("status went out all the same; an operator settles the rest:")
+        self._say(f"{conflict.field} was {conflict.base}; log: {conflict.desired}, mrossi: {conflict.live}")
+        self._say(f"conflict {conflict.id} opened, status went out; an operator settles the rest:")
         command = (
             "conflicts",
             "resolve",
@@ -150,7 +151,7 @@ class Demonstration:
     async def _kill(self, stage: Stage) -> None:
         self._title("kill -9 in the middle of the work, with replies getting lost")
         await stage.control("PUT", "faults", {"lost_reply": 0.15, "unavailable": 0.1, "retry_after_s": 0})
-        since = len(stage.said)
+        before = since = len(stage.said)
         events = await stage.emit(
             (key, {"set": {"status": "RELEASED", "attributes.Note": f"release {turn}"}})
             for turn in range(_ROUNDS)
@@ -165,8 +166,8 @@ class Demonstration:
         pid = stage.start_daemon()
         await stage.until(lambda: stage.settled(DOCUMENTS), "the recovery", 40.0)
         await stage.control("PUT", "faults", {})
-        confirmed = len(stage.heard(since, result="confirmed"))
-        self._say(f"process {pid} settled everything; {confirmed} lost replies turned out to be writes done")
+        lost = len(stage.heard(before, result="unknown"))
+        self._say(f"restarted as process {pid}: all settled; {lost} lost replies were read back")
 
     # --------------------------------------------------------------------------------------------------------- summary
 
@@ -179,9 +180,9 @@ class Demonstration:
         store = await stage.store()
         counts = await store.counts()
         wrong = await self._wrong(stage)
-        table = Table(title="What happened, from the simulated Windchill's own history", title_justify="left")
-        table.add_column("")
-        table.add_column("", justify="right")
+        table = Table(show_header=False, box=box.SIMPLE)
+        table.add_column()
+        table.add_column(justify="right")
         rows: list[tuple[str, object]] = [
             ("events in the log", stage.appended),
             ("edits by other users", len([entry for entry in entries if entry.who != _US])),
@@ -197,7 +198,7 @@ class Demonstration:
         ]
         for name, value in rows:
             table.add_row(name, str(value))
-        self._out.print()
+        self._out.print("\n[bold]What happened, from the simulated Windchill's own history[/]")
         self._out.print(table)
         if lost or wrong or history.unguarded(ours):
             raise ReconcilerError(f"the demonstration failed: lost {lost}, wrong {wrong}")
@@ -209,15 +210,16 @@ class Demonstration:
         for document in await store.list_documents(None, "", DOCUMENTS):
             shown = (await stage.document(document.key)).copy()
             flat = {**shown, **{f"attributes.{name}": value for name, value in shown["attributes"].items()}}
-            agreed = document.agreement.base.fields
-            if not agreed or any(flat.get(name) != field.value for name, field in agreed.items()):
+            held = {conflict.field for conflict in document.agreement.held}
+            agreed = {name: field.value for name, field in document.agreement.base.fields.items() if name not in held}
+            if not agreed or any(flat.get(name) != value for name, value in agreed.items()):
                 wrong.append(document.key)
         return wrong
 
     def _next(self) -> None:
-        self._out.print("\n[bold]Try next[/]")
+        self._out.print("[bold]Try next[/]")
         if self._keep is None:
-            self._command(".venv/bin/reconciler demo --keep ./demo     # the same, and keep what it leaves behind")
+            self._command(".venv/bin/reconciler demo --keep ./demo    # keep what it leaves, to look at")
             return
         file = self._keep / "reconciler.toml"
         for command, comment in (
@@ -234,7 +236,10 @@ class Demonstration:
         self._out.print(f"\n[bold cyan]{self._act}. {text}[/]")
 
     def _say(self, text: str) -> None:
-        self._out.print(f"   [green]✓[/] {escape(text)}")
+        first, *rest = textwrap.wrap(text, max(40, self._out.width - 5), break_long_words=False, break_on_hyphens=False)
+        self._out.print(f"   [green]✓[/] {escape(first)}")
+        for line in rest:
+            self._out.print(f"     {escape(line)}")
 
     def _command(self, text: str) -> None:
         self._out.print(f"     [dim]$[/] {escape(text)}")

@@ -21,13 +21,13 @@ from typing import Any
 import attrs
 import msgspec
 
-from reconciler.core import upcast
+from reconciler.core import profile, upcast
 from reconciler.model import instant
-from reconciler.model.event import Decoded, Event, Foreign, Record, Refusal
+from reconciler.model.event import Decoded, Event, Foreign, Header, Record, Refusal
 from reconciler.model.outcome import OutcomeType
 from reconciler.model.policy import Policy
 from reconciler.model.stamp import Place, Stamp
-from reconciler.model.value import Json, canonical
+from reconciler.model.value import canonical
 
 CHANGED = "windchill.document.changed.v1"
 RELEASED = "windchill.document.released.v1"
@@ -37,10 +37,8 @@ _NEWEST = (CHANGED, RELEASED)
 _OUTCOMES = frozenset(OutcomeType)
 
 _KEY_LENGTH_MAX = 512
-_FIELD_LENGTH_MAX = 256
+_FIELDS_MAX = 1000  # each is stored with its event's whole provenance
 _TEXT_LENGTH_MAX = 1024  # id, source, sequence, actor, reason: they are stored with every field they set
-_SEGMENTS_MAX = 16
-_NUMBER_MAX = 2**63 - 1  # what SQL, JSON Schema's "integer" in practice, and most producers agree on
 
 
 @attrs.frozen
@@ -103,10 +101,6 @@ class _Kind(msgspec.Struct, frozen=True):
     specversion: str
 
 
-class _Invalid(Exception):
-    """Ends the decoding of one record; never leaves this module."""
-
-
 _envelope = msgspec.json.Decoder(_Envelope).decode
 _released = msgspec.json.Decoder(_Released).decode
 _kind = msgspec.json.Decoder(_Kind).decode
@@ -123,13 +117,13 @@ def record(source: Record, rules: Rules) -> Decoded:
             return _tombstone(source, rules)
         _check_size(value, rules)
         return _structured(value, source, rules)
-    except _Invalid as error:
+    except profile.Invalid as error:
         return Refusal(Place(source.topic, source.partition, source.offset), "decode", str(error))
 
 
 def _check_size(value: bytes, rules: Rules) -> None:
     if len(value) > rules.record_bytes_max:
-        raise _Invalid(f"record has {len(value)} bytes, at most {rules.record_bytes_max} are allowed")
+        raise profile.Invalid(f"record has {len(value)} bytes, at most {rules.record_bytes_max} are allowed")
 
 
 def _structured(text: bytes, source: Record, rules: Rules) -> Decoded:
@@ -143,7 +137,7 @@ def _structured(text: bytes, source: Record, rules: Rules) -> Decoded:
         try:
             _released(text)
         except msgspec.ValidationError as error:
-            raise _Invalid(f"not a valid {RELEASED}: {error}") from error
+            raise profile.Invalid(f"not a valid {RELEASED}: {error}") from error
     return _event(envelope, source, rules)
 
 
@@ -155,11 +149,11 @@ def _event(envelope: _Envelope, source: Record, rules: Rules) -> Decoded:
     actor = envelope.actor or ""
     reason = (data.reason if data else None) or ""
     if len(reason) > _TEXT_LENGTH_MAX:
-        raise _Invalid(f"`reason` has at most {_TEXT_LENGTH_MAX} characters")
+        raise profile.Invalid(f"`reason` has at most {_TEXT_LENGTH_MAX} characters")
     if envelope.type == RELEASED:
         return Event(key, stamp, {}, {}, (), {}, True, actor, reason)
     if data is None:
-        raise _Invalid("`data` is missing: say at least one of set, add, remove, release")
+        raise profile.Invalid("`data` is missing: say at least one of set, add, remove, release")
     elements = _elements(data) if data.add or data.remove else {}
     _check_data(data, elements, rules)
     if rules.sources_restricted:
@@ -171,17 +165,17 @@ def _event(envelope: _Envelope, source: Record, rules: Rules) -> Decoded:
 
 def _check_envelope(envelope: _Envelope) -> None:
     if envelope.specversion != "1.0":
-        raise _Invalid(f"specversion is {envelope.specversion!r}, only '1.0' is known")
+        raise profile.Invalid(f"specversion is {envelope.specversion!r}, only '1.0' is known")
     if not 0 < len(envelope.subject) <= _KEY_LENGTH_MAX:
-        raise _Invalid(f"`subject`, the document's key, has 1 to {_KEY_LENGTH_MAX} characters")
+        raise profile.Invalid(f"`subject`, the document's key, has 1 to {_KEY_LENGTH_MAX} characters")
     if not envelope.id or not envelope.source:
-        raise _Invalid("`id` and `source` must not be empty")
+        raise profile.Invalid("`id` and `source` must not be empty")
     longest = max(len(envelope.id), len(envelope.source), len(envelope.sequence or ""), len(envelope.actor or ""))
     if longest > _TEXT_LENGTH_MAX:
-        raise _Invalid(f"`id`, `source`, `sequence` and `actor` have at most {_TEXT_LENGTH_MAX} characters")
+        raise profile.Invalid(f"`id`, `source`, `sequence` and `actor` have at most {_TEXT_LENGTH_MAX} characters")
     content_type = envelope.datacontenttype
     if content_type is not None and content_type != "application/json" and not _is_json(content_type):
-        raise _Invalid(f"`datacontenttype` is {content_type!r}, `data` must be JSON")
+        raise profile.Invalid(f"`datacontenttype` is {content_type!r}, `data` must be JSON")
 
 
 def _stamp(envelope: _Envelope, source: Record, rules: Rules) -> Stamp:
@@ -191,8 +185,11 @@ def _stamp(envelope: _Envelope, source: Record, rules: Rules) -> Stamp:
     if rules.archived:
         if envelope.kafkatopic is not None and envelope.kafkapartition is not None and envelope.kafkaoffset is not None:
             topic, partition, offset = envelope.kafkatopic, envelope.kafkapartition, envelope.kafkaoffset
-            if not (0 <= partition <= _NUMBER_MAX and 0 <= offset <= _NUMBER_MAX) or len(topic) > _TEXT_LENGTH_MAX:
-                raise _Invalid("`kafkatopic`, `kafkapartition` and `kafkaoffset` are not the place of a record")
+            if (
+                not (0 <= partition <= profile.NUMBER_MAX and 0 <= offset <= profile.NUMBER_MAX)
+                or len(topic) > _TEXT_LENGTH_MAX
+            ):
+                raise profile.Invalid("`kafkatopic`, `kafkapartition` and `kafkaoffset` are not the place of a record")
         if envelope.recordedtime is not None:
             recorded_us = instant.to_us(_canonical_time(envelope.recordedtime, "recordedtime"))
     if recorded_us > 0:  # a line of a file may not say when it was recorded
@@ -205,7 +202,7 @@ def _canonical_time(text: str, attribute: str) -> str:
     try:
         return instant.canonical(text)
     except ValueError as error:
-        raise _Invalid(f"`{attribute}` is {text!r}: {error}") from error
+        raise profile.Invalid(f"`{attribute}` is {text!r}: {error}") from error
 
 
 @functools.lru_cache(maxsize=8)  # records of one batch share their millisecond: format the limit once
@@ -218,13 +215,13 @@ def _as_time(recorded_us: int) -> str:
     try:
         return instant.from_us(recorded_us)
     except OverflowError as error:
-        raise _Invalid("the record's timestamp is beyond the year 9999; mend the producer's clock") from error
+        raise profile.Invalid("the record's timestamp is beyond the year 9999; mend the producer's clock") from error
 
 
 def _check_skew(time: str, recorded_us: int, skew_us_max: int) -> None:
     if time > _latest_allowed(recorded_us, skew_us_max):
         recorded = instant.from_us(recorded_us)
-        raise _Invalid(
+        raise profile.Invalid(
             f"`time` {time} is more than {skew_us_max // 1_000_000} s after the record was written ({recorded}): "
             "it would win over every later event; mend the producer's clock"
         )
@@ -236,57 +233,32 @@ def _elements(data: _Data) -> dict[str, dict[str, bool]]:
         for field, values in changes.items():
             of_field = elements.setdefault(field, {})
             for value in values:
-                _check_value(value, 1)
+                profile.check_value(value, 1)
                 if of_field.setdefault(canonical(value), present) is not present:
-                    raise _Invalid(f"{value!r} is both added to and removed from `{field}`")
+                    raise profile.Invalid(f"{value!r} is both added to and removed from `{field}`")
     return {field: of_field for field, of_field in elements.items() if of_field}  # an empty list says nothing
 
 
 def _check_data(data: _Data, elements: Mapping[str, object], rules: Rules) -> None:
     count = len(data.set) + len(elements) + len(data.release)
+    if count > _FIELDS_MAX:
+        raise profile.Invalid(f"an event names at most {_FIELDS_MAX} fields, not {count}")
     if not count:
-        raise _Invalid("`data` says nothing: give at least one of set, add, remove, release")
+        raise profile.Invalid("`data` says nothing: give at least one of set, add, remove, release")
     for field, value in data.set.items():
-        _check_field(field)
+        profile.check_field(field)
         if type(value) is not str and value is not None:
-            _check_value(value, rules.depth_max)
+            profile.check_value(value, rules.depth_max)
     if len(data.set) != count:  # only then is there anything else to look at
         for field in (*elements, *data.release):
-            _check_field(field)
+            profile.check_field(field)
         fields = {*data.set, *elements, *data.release}
         if len(fields) != count:
-            raise _Invalid("a field may stand in only one of set, add/remove and release of one event")
+            raise profile.Invalid("a field may stand in only one of set, add/remove and release of one event")
     for field, value in data.expect.items():
         if field not in data.set:
-            raise _Invalid(f"`expect` names `{field}`, which `set` does not")
-        _check_value(value, rules.depth_max)
-
-
-@functools.lru_cache(maxsize=16_384)  # bounded: field names come from outside
-def _field_problem(field: str) -> str | None:
-    if not 0 < len(field) <= _FIELD_LENGTH_MAX:
-        return f"a field's name has 1 to {_FIELD_LENGTH_MAX} characters, not {len(field)}"
-    segments = field.split(".")
-    if not all(segments) or len(segments) > _SEGMENTS_MAX or not field.isprintable():
-        return f"{field!r} is not a dotted path of at most {_SEGMENTS_MAX} printable names"
-    return None
-
-
-def _check_field(field: str) -> None:
-    problem = _field_problem(field)
-    if problem is not None:
-        raise _Invalid(problem)
-
-
-def _check_value(value: Json | object, depth_left: int) -> None:
-    """Refuse what could not be stored and written again exactly: numbers of more than 64 bits, bottomless nesting."""
-    if isinstance(value, dict | list):
-        if depth_left <= 0:
-            raise _Invalid("a value is nested too deeply")
-        for inner in value.values() if isinstance(value, dict) else value:
-            _check_value(inner, depth_left - 1)
-    elif isinstance(value, int) and not -_NUMBER_MAX <= value <= _NUMBER_MAX:
-        raise _Invalid("a number has more than 64 bits; send it as text")
+            raise profile.Invalid(f"`expect` names `{field}`, which `set` does not")
+        profile.check_value(value, rules.depth_max)
 
 
 def _forbidden(data: _Data, elements: Iterable[str], source: str, place: Place, policy: Policy) -> Refusal | None:
@@ -301,13 +273,13 @@ def _forbidden(data: _Data, elements: Iterable[str], source: str, place: Place, 
 def _tombstone(source: Record, rules: Rules) -> Event:
     """A null value releases the document that its key names, stamped with the record's own time."""
     if source.key is None:
-        raise _Invalid("a record without value and key names no document")
+        raise profile.Invalid("a record without value and key names no document")
     try:
         key = source.key.decode()
     except UnicodeDecodeError as error:
-        raise _Invalid("the record's key is not UTF-8, so it names no document") from error
+        raise profile.Invalid("the record's key is not UTF-8, so it names no document") from error
     if not 0 < len(key) <= _KEY_LENGTH_MAX:
-        raise _Invalid(f"the record's key, the document's key, has 1 to {_KEY_LENGTH_MAX} characters")
+        raise profile.Invalid(f"the record's key, the document's key, has 1 to {_KEY_LENGTH_MAX} characters")
     topic, partition, offset = source.topic, source.partition, source.offset
     lead = f"{topic}/{partition:010d}/{offset:020d}" if rules.by_position else ""
     time = _as_time(max(source.timestamp, 0) * 1000)
@@ -315,18 +287,18 @@ def _tombstone(source: Record, rules: Rules) -> Event:
     return Event(key, stamp, {}, {}, (), {}, True, "", "")
 
 
-def _binary_headers(headers: Sequence[tuple[str, bytes]]) -> dict[str, bytes] | None:
+def _binary_headers(headers: Sequence[Header]) -> dict[str, bytes | None] | None:
     """Return the headers of a record in binary mode by name, `None` for one that is to be tried as structured."""
     found = {name.lower(): content for name, content in headers}
     content_type = (_header(found, "content-type") or "").lower()
     if content_type.startswith("application/cloudevents"):
         if not content_type.startswith("application/cloudevents+json"):
-            raise _Invalid(f"content type {content_type!r} is not one event in JSON")
+            raise profile.Invalid(f"content type {content_type!r} is not one event in JSON")
         return None
     return found if "ce_specversion" in found or "ce_type" in found else None
 
 
-def _binary(found: Mapping[str, bytes], source: Record, rules: Rules) -> Decoded:
+def _binary(found: Mapping[str, bytes | None], source: Record, rules: Rules) -> Decoded:
     """
     Put a record in binary mode together into its structured form, and decode that.
 
@@ -337,29 +309,29 @@ def _binary(found: Mapping[str, bytes], source: Record, rules: Rules) -> Decoded
         return Foreign(Place(source.topic, source.partition, source.offset), event_type)  # in any format, of any size
     content_type = _header(found, "content-type")
     if content_type is not None and not _is_json(content_type):
-        raise _Invalid(f"content type {content_type!r}: `data` must be JSON")
+        raise profile.Invalid(f"content type {content_type!r}: `data` must be JSON")
     attributes = {name.removeprefix("ce_"): _header(found, name) for name in found if name.startswith("ce_")}
     for number in ("kafkapartition", "kafkaoffset"):  # headers are text; these mean something only in archives
         attributes.pop(number, None)
     if "data" in attributes:
-        raise _Invalid("`ce_data` is not a CloudEvents header: `data` is the record's value")
+        raise profile.Invalid("`ce_data` is not a CloudEvents header: `data` is the record's value")
     value = source.value or b"null"
     _check_size(value, rules)
     try:
         _anything(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _Invalid(f"the value is not JSON, or nested too deeply: {error}") from error
+        raise profile.Invalid(f"the value is not JSON, or nested too deeply: {error}") from error
     return _structured(msgspec.json.encode({**attributes, "data": msgspec.Raw(value)}), source, rules)
 
 
-def _header(found: Mapping[str, bytes], name: str) -> str | None:
+def _header(found: Mapping[str, bytes | None], name: str) -> str | None:
     content = found.get(name)
     if content is None:
         return None
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise _Invalid(f"header {name!r} is not UTF-8") from error
+        raise profile.Invalid(f"header {name!r} is not UTF-8") from error
 
 
 def _is_json(content_type: str) -> bool:
@@ -373,18 +345,18 @@ def _explain(text: bytes, source: Record, rules: Rules, error: Exception | None)
     try:
         kind = _kind(text)
     except msgspec.ValidationError as missing:
-        raise _Invalid(f"not a CloudEvent: {missing}") from missing
+        raise profile.Invalid(f"not a CloudEvent: {missing}") from missing
     except RecursionError as deep:
-        raise _Invalid("the record is nested too deeply") from deep
+        raise profile.Invalid("the record is nested too deeply") from deep
     except (msgspec.DecodeError, UnicodeDecodeError) as broken:
-        raise _Invalid(f"not JSON: {broken}") from broken
+        raise profile.Invalid(f"not JSON: {broken}") from broken
     if not kind.type.startswith(NAMESPACE) or kind.type in _OUTCOMES:
         return Foreign(place, kind.type)
     if kind.type in upcast.STEPS:
         return _upcast(text, kind.type, source, rules)
     if kind.type not in _NEWEST:
-        raise _Invalid(f"type {kind.type!r} is not known here; known are {CHANGED} and {RELEASED}")
-    raise _Invalid(f"not a valid {kind.type}: {error}")
+        raise profile.Invalid(f"type {kind.type!r} is not known here; known are {CHANGED} and {RELEASED}")
+    raise profile.Invalid(f"not a valid {kind.type}: {error}")
 
 
 def _upcast(text: bytes, event_type: str, source: Record, rules: Rules) -> Decoded:
@@ -394,5 +366,5 @@ def _upcast(text: bytes, event_type: str, source: Record, rules: Rules) -> Decod
         text = msgspec.json.encode({**document, "type": newest, "data": data})
     # A step may trust in its version's shape, and nobody has checked that yet.
     except (msgspec.DecodeError, RecursionError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise _Invalid(f"not a valid {event_type}: {error!r}") from error
+        raise profile.Invalid(f"not a valid {event_type}: {error!r}") from error
     return _structured(text, source, rules)

@@ -67,6 +67,8 @@ _ADOPTION = {
 }
 _ADOPT = {Adopt.WRITE: _Action.WRITE, Adopt.YIELD: _Action.YIELD, Adopt.HOLD: _Action.HOLD}
 _VERBS = {_Action.KEEP: Verb.KEEP, _Action.WRITE: Verb.WRITE, _Action.YIELD: Verb.YIELD, _Action.HOLD: Verb.HOLD}
+_WHOLE_SECOND = ".000000Z"
+_TO_THE_SECOND = len("2026-11-22T10:00:00")
 
 
 @attrs.frozen
@@ -112,8 +114,17 @@ def adopt(moves: Moves, rule: Rule) -> Ruling:
 
 
 def predates(moves: Moves) -> bool:
-    """Whether the document's last modification by others is known to be older than the claim."""
-    return moves.modified_at is not None and moves.claimed_at > moves.modified_at
+    """
+    Whether the document's last modification by others is known to be older than the claim.
+
+    Many servers show whole seconds, cut off: an edit at 10:00:00.9 reads 10:00:00. So a time without a fraction stands
+    for its whole second, and nobody can tell about a claim within it.
+    """
+    if moves.modified_at is None:
+        return False
+    if moves.modified_at.endswith(_WHOLE_SECOND):
+        return moves.claimed_at[:_TO_THE_SECOND] > moves.modified_at[:_TO_THE_SECOND]
+    return moves.claimed_at > moves.modified_at
 
 
 def _case(moves: Moves) -> Case:

@@ -65,6 +65,12 @@ def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy) -> Base
     return Base(fields, refused, wrote)
 
 
+def settled_if_written(plan: Patch, before: Snapshot, policy: Policy) -> dict[str, Agreed]:
+    """Return what each written field of a patch agrees on, should the server apply it as it stands."""
+    base = agree(plan, before, before.with_fields(plan.fields, None), policy)
+    return {name: base.fields[name] for name in plan.fields}
+
+
 def refuse(base: Base, plan: Patch, fields: Iterable[str], message: str) -> Base:
     """Return the base with a refusal for each of `fields` that `plan` wrote: they are held until either side moves."""
     named = plan.fields.keys() & set(fields)

@@ -118,7 +118,8 @@ class Attempt:
             return settle.parked(case, _NO_ETAG, "no_token")
         if not self.budget.try_spend(case.lane, self.clock.monotonic_s()):
             return attrs.evolve(settle.parked(case, _THRESHOLD, "threshold"), due_us=None)
-        intent = Intent(plan.fields, plan.token, case.now_us)
+        settled = planning.settled_if_written(plan, snapshot, self.rules.policy)
+        intent = Intent(plan.fields, plan.token, case.now_us, settled)
         agreement = attrs.evolve(case.document.agreement, base=plan.base, snapshot=snapshot, intent=intent)
         await self.ledger.intend(case.document.key, agreement)
         answer = await self.gate.write(snapshot, plan.fields, token=plan.token)
@@ -206,15 +207,17 @@ def _confirmed(document: Document, read: Snapshot) -> Document:
     """
     Settle an intent in doubt by a fresh read: applied if what it meant to write is there and the document has moved.
 
+    Each field that shows what was to be written is agreed, whoever wrote it; the log may want something newer by now.
     Only if nothing else has moved either is the document's last modification known to be ours.
     """
     agreement = document.agreement
     intent, before = agreement.intent, agreement.snapshot
     if intent is None or before is None or read.token == intent.token:
         return document
-    if not all(normalise.equal(read.value(name), value, ()) for name, value in intent.fields.items()):
-        return document
-    base = agreement.base
+    there = {name for name, value in intent.fields.items() if normalise.equal(read.value(name), value, ())}
+    settled = {name: agreed for name, agreed in intent.settled.items() if name in there}
+    base = attrs.evolve(agreement.base, fields={**agreement.base.fields, **settled})
     if planning.same_content(before.with_fields(intent.fields, None), read):
         base = attrs.evolve(base, wrote=Wrote(read.token, planning.modified_by_others(base, before)))
-    return attrs.evolve(document, agreement=attrs.evolve(agreement, base=base, intent=None))
+    doubt = intent if len(there) < len(intent.fields) else None
+    return attrs.evolve(document, agreement=attrs.evolve(agreement, base=base, intent=doubt))

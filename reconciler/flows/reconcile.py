@@ -164,7 +164,8 @@ class Reconciler:
             self._telemetry.observe("convergence_seconds", (record.at_us - instant.to_us(max(stamps))) / 1_000_000)
 
     def _say(self, document: Document, settlement: Settlement, result: str, record: AuditRecord | None) -> None:
-        quiet = settlement.status is Status.SYNCED and (record is None or record.patch is None)
+        written = record is not None and record.patch is not None
+        quiet = settlement.status is Status.SYNCED and not written and not settlement.opened and not settlement.closed
         say = _log.debug if quiet else _log.info if settlement.status is Status.SYNCED else _log.warning
         say(
             "document settled" if settlement.status in (Status.SYNCED, Status.HELD) else "document not settled",

@@ -4,7 +4,7 @@ import enum
 
 import attrs
 
-from reconciler.model.base import NO_BASE, Base
+from reconciler.model.base import NO_BASE, Agreed, Base
 from reconciler.model.desired import NOTHING_DESIRED, Desired
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import Stamp
@@ -34,11 +34,17 @@ class Lane(enum.IntEnum):
 
 @attrs.frozen
 class Intent:
-    """A write that was about to be sent: stored before sending, so that a lost reply is never answered blindly."""
+    """
+    A write that was about to be sent: stored before sending, so that a lost reply is never answered blindly.
+
+    `settled` is what each written field agrees on if the write was applied: by the time this is known the log may want
+    something newer, and our own value must not be taken for somebody's edit.
+    """
 
     fields: dict[str, Json]
     token: Token
     sent_at_us: int
+    settled: dict[str, Agreed] = attrs.field(factory=dict)
 
 
 @attrs.frozen

@@ -1,0 +1,43 @@
+"""
+Profile: which field names and values an event may carry, whatever mode it came in.
+
+The limits keep what is stored for an event in proportion to the event, and every accepted value writable again exactly.
+"""
+
+import functools
+
+_FIELD_LENGTH_MAX = 256
+_SEGMENTS_MAX = 16
+NUMBER_MAX = 2**63 - 1  # what SQL, JSON Schema's "integer" in practice, and most producers agree on
+
+
+class Invalid(Exception):
+    """A record that can't be used, with a reason for its producer. Ends the decoding of one record, and stays in it."""
+
+
+def check_field(field: str) -> None:
+    """Raise Invalid unless `field` is a dotted path of printable names."""
+    problem = _field_problem(field)
+    if problem is not None:
+        raise Invalid(problem)
+
+
+def check_value(value: object, depth_left: int) -> None:
+    """Refuse what could not be stored and written again exactly: numbers of more than 64 bits, bottomless nesting."""
+    if isinstance(value, dict | list):
+        if depth_left <= 0:
+            raise Invalid("a value is nested too deeply")
+        for inner in value.values() if isinstance(value, dict) else value:
+            check_value(inner, depth_left - 1)
+    elif isinstance(value, int) and not -NUMBER_MAX <= value <= NUMBER_MAX:
+        raise Invalid("a number has more than 64 bits; send it as text")
+
+
+@functools.lru_cache(maxsize=16_384)  # bounded: field names come from outside
+def _field_problem(field: str) -> str | None:
+    if not 0 < len(field) <= _FIELD_LENGTH_MAX:
+        return f"a field's name has 1 to {_FIELD_LENGTH_MAX} characters, not {len(field)}"
+    segments = field.split(".")
+    if not all(segments) or len(segments) > _SEGMENTS_MAX or not field.isprintable():
+        return f"{field!r} is not a dotted path of at most {_SEGMENTS_MAX} printable names"
+    return None
