@@ -1,0 +1,187 @@
+"""
+What must hold once the faults have stopped, rivals rest and everything has been compared once more.
+
+Each check asks the world (log, server) and what the program left to others (store, audit, outcomes).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from reconciler.core import outcomes
+from reconciler.model.document import Document, Status
+from reconciler.model.policy import Strategy
+from reconciler.model.value import canonical
+from tests.checks import check_audit, check_outcomes
+from tests.sim import naive
+from tests.sim.logs import LETTERS, OUTCOMES
+from tests.sim.options import KEYWORDS, SCALARS
+from tests.sim.server import elements
+
+if TYPE_CHECKING:
+    from tests.fakes.memory_log import MemoryBroker
+    from tests.sim.server import Server, Write
+    from tests.sim.witness import Witness
+    from tests.sim.workload import Workload
+    from tests.sim.world import World
+
+
+class Checks:
+    """The end of one world."""
+
+    def __init__(
+        self, world: World, store: Any, broker: MemoryBroker, server: Server, workload: Workload, witness: Witness
+    ) -> None:
+        self._world = world
+        self._store = store
+        self._broker = broker
+        self._server = server
+        self._workload = workload
+        self._witness = witness
+        self.counts = {"written": 0, "confirmed": 0, "unconfirmed": 0}
+
+    async def all(self) -> None:
+        rows = {row.key: row for row in await self._store.list_documents(None, "", 1000)}
+        await self._projection()
+        await self._dead_letters()
+        await self._conflicts(rows)
+        for row in rows.values():
+            self._settled(row)
+            self._agrees(row)
+        self._recovers(rows)
+        await self._trail()
+
+    def _expect(self, holds: object, message: str) -> None:
+        self._world.expect(holds, message)
+
+    async def _projection(self) -> None:
+        """Every event is reflected or superseded: the rows are what a naive fold of the whole log gives."""
+        expected = naive.project(self._workload.facts.values())
+        stored = {key: desired async for key, desired in self._store.export_projection()}
+        self._expect(stored.keys() == expected.keys(), f"rows of {sorted(stored)}, not of {sorted(expected)}")
+        for key, row in expected.items():
+            if key in stored:
+                shown = naive.plain(stored[key])
+                self._expect(shown == row.plain(), f"{key}: the log says {row.plain()}, the store {shown}")
+
+    async def _dead_letters(self) -> None:
+        """Every unusable record is kept and was announced with its original bytes; nothing else was."""
+        kept = {(one.place.partition, one.place.offset) for one in await self._store.dead_letters(None)}
+        poison = self._workload.poison
+        self._expect(kept == poison.keys(), f"dead letters {sorted(kept)}, not {sorted(poison)}")
+        told: dict[tuple[int, int], bytes | None] = {}
+        for record in self._broker.records(LETTERS):
+            headers = dict(record.headers)
+            at = (outcomes.ERRORS + "partition", outcomes.ERRORS + "offset")
+            told[int(headers[at[0]]), int(headers[at[1]])] = record.value
+        self._expect(told == poison, f"announced dead letters {sorted(told)}, not {sorted(poison)}")
+
+    async def _conflicts(self, rows: dict[str, Document]) -> None:
+        """The list of conflicts and the documents agree, and the outcomes tell the same story."""
+        listed = {(row.document, row.conflict.id) for row in await self._store.conflicts()}
+        held = {(row.key, one.id) for row in rows.values() for one in row.agreement.held}
+        self._expect(listed == held, f"conflicts listed {listed}, held {held}")
+        told: set[tuple[str, str]] = set()
+        for outcome in self._outcomes():
+            pair = (outcome["subject"], outcome["data"].get("conflict"))
+            if outcome["type"] == "windchill.conflict.opened.v1":
+                told.add(pair)
+            elif outcome["type"] == "windchill.conflict.closed.v1":
+                told.discard(pair)
+        self._expect(told == held, f"conflicts told {sorted(told)}, held {sorted(held)}")
+
+    def _settled(self, row: Document) -> None:
+        agreement = row.agreement
+        self._expect(row.status in (Status.SYNCED, Status.HELD), f"not settled: {row}")
+        self._expect(agreement.intent is None, f"{row.key}: settled, and an intent is still in doubt: {row}")
+        self._expect(bool(agreement.held) is (row.status is Status.HELD), f"held or not? {row}")
+
+    def _agrees(self, row: Document) -> None:
+        """Windchill shows what was last agreed; under `external` that is what the log says."""
+        live = self._server.current[row.key].fields
+        held = {conflict.field for conflict in row.agreement.held}
+        for name, agreed in row.agreement.base.fields.items():
+            if name not in held:
+                told = f"{row.key}: `{name}` is {live[name]!r}, agreed on {agreed.value!r}"
+                self._expect(_text(name, agreed.value) == _text(name, live[name]), told)
+        wanted = naive.project(self._workload.facts.values())[row.key].managed()
+        assert self._world.life is not None
+        for name in wanted:
+            strategy = self._world.life.policy.rule(name, None).strategy
+            known = name in row.agreement.base.fields or name in held
+            self._expect(known or strategy is Strategy.IGNORE, f"{row.key}: `{name}` was never decided")
+            claim = wanted[name].whole
+            if name in SCALARS and strategy is Strategy.EXTERNAL and name not in held and claim is not None:
+                self._expect(
+                    canonical(claim.value) == canonical(live[name]), f"{row.key}: `{name}` = {live[name]!r}: {claim}"
+                )
+
+    def _outcomes(self) -> list[dict[str, Any]]:
+        return [json.loads(record.value or b"") for record in self._broker.records(OUTCOMES)]
+
+    def _recovers(self, rows: dict[str, Document]) -> None:
+        """The outcome log alone gives back every base."""
+        check_outcomes(self._outcomes())
+        bases = {}
+        for record in self._broker.records(OUTCOMES):
+            found = outcomes.base_of(record.value or b"")
+            if found is not None:
+                bases[found[0]] = found[2]
+        for row in rows.values():
+            base, told = row.agreement.base, bases.get(row.key)
+            if told is None:
+                self._expect(not base.fields and not base.refused, f"{row.key}: no outcome tells of {base}")
+            else:
+                same = (told.fields, told.refused) == (base.fields, base.refused)
+                self._expect(same, f"{row.key}: the outcomes give {told}, the store has {base}")
+
+    async def _trail(self) -> None:
+        """Audit records recompute, and tell of every accepted write of ours exactly once."""
+        records = await check_audit(self._store)
+        written: dict[tuple[str, str], int] = {}
+        confirmed: set[tuple[str, str]] = set()
+        for record in records:
+            if record.result == "written":
+                place = (record.document, str(record.snapshot.token))
+                written[place] = written.get(place, 0) + 1
+            if record.result == "confirmed":
+                confirmed.add((record.document, str(record.snapshot.token)))
+        for write in self._witness.writes:
+            told = written.pop((write.key, str(write.token)), 0) if write.accepted is not None else 0
+            self._told_once(write, told, confirmed)
+        self._expect(not written, f"audit records of writes that the server never accepted: {written}")
+
+    def _told_once(self, write: Write, told: int, confirmed: set[tuple[str, str]]) -> None:
+        if write.accepted is None:
+            return
+        self._expect(told <= 1, f"{told} audit records tell of one write: {write}")
+        if told:
+            self.counts["written"] += 1
+        elif self._confirmable(write):
+            version = write.accepted
+            later = any(
+                (write.key, str(one.token)) in confirmed
+                for one in self._server.versions.values()
+                if one.key == write.key and one.number >= version.number
+            )
+            self._expect(later, f"no audit record tells of a write that was applied: {write}")
+            self.counts["confirmed"] += 1
+        else:
+            self.counts["unconfirmed"] += 1
+
+    def _confirmable(self, write: Write) -> bool:
+        """Whether nobody else touched the document after the write: then a read must have confirmed it."""
+        assert write.accepted is not None
+        later = [
+            one
+            for one in self._server.versions.values()
+            if one.key == write.key and one.number > write.accepted.number
+        ]
+        return not later
+
+
+def _text(name: str, value: Any) -> str:
+    return canonical(sorted(elements(value)) if name == KEYWORDS else value)
+
+

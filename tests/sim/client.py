@@ -1,0 +1,144 @@
+"""The way to Windchill and back: the `Windchill` port of one life, over a network that loses, delays and reorders."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from reconciler.model.answer import (
+    Broken,
+    Failed,
+    ReadAnswer,
+    Unchanged,
+    Unknown,
+    WriteAnswer,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from reconciler.model.snapshot import Snapshot, Token
+    from reconciler.model.value import Json
+    from tests.sim.server import Server
+    from tests.sim.witness import Witness
+    from tests.sim.world import Life
+
+TIMEOUT_S = 30.0
+_LATE_S_MAX = 3 * TIMEOUT_S
+
+
+class _Lost(Exception):
+    """No answer came."""
+
+
+class SimWindchill:
+    """`ports.Windchill` of one life."""
+
+    def __init__(self, server: Server, life: Life, witness: Witness) -> None:
+        self._server = server
+        self._life = life
+        self._world = life.world
+        self._witness = witness
+
+    async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
+        token = None if known is None else known.token
+        seen: list[Any] = [None]
+
+        def evaluate() -> ReadAnswer:
+            version, answer = self._server.read(key, token)
+            if version is None:
+                return answer  # type: ignore[no-any-return]  # a trouble
+            seen[0] = version
+            shown = Unchanged() if answer else self._server.shown(version)
+            if self._world.strikes("rival_after_read"):
+                self._server.rival(key)
+            return shown
+
+        async def act() -> ReadAnswer:
+            if self._world.strikes("unusable_read"):
+                return Broken("a login page")
+            try:
+                return await self._exchange(evaluate)  # type: ignore[no-any-return]  # what `evaluate` returns
+            except _Lost as error:
+                seen[0] = None
+                return Failed(str(error))
+
+        answer = await self._life.effect(f"read {key}", act)
+        self._world.note(f"read {key} -> {type(answer).__name__} {seen[0].number if seen[0] else ''}")
+        self._witness.saw(key, seen[0])
+        return answer
+
+    async def write(self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token) -> WriteAnswer:
+        key = snapshot.key
+        await self._life.alive()
+        write = self._witness.sending(self._life.number, snapshot, fields, token)
+
+        def evaluate() -> WriteAnswer:
+            if self._world.strikes("rival_at_write"):
+                self._server.rival(key)
+            before = self._server.current[key]
+            answer = self._server.write(write)
+            self._world.note(f"write {write.number} of {key} evaluated: {type(answer).__name__}")
+            if write.accepted is not None:
+                self._witness.accepted(write, before)
+            if self._world.strikes("crash"):
+                self._life.die(f"write {write.number} is evaluated, its answer on the way")
+            return answer
+
+        async def act() -> WriteAnswer:
+            if self._world.strikes("request_refused"):
+                return Failed("connection refused")
+            try:
+                return await self._exchange(evaluate)  # type: ignore[no-any-return]  # what `evaluate` returns
+            except _Lost as error:
+                return Unknown(str(error))
+
+        answer = await self._life.effect(f"write {write.number} {key} {sorted(fields)}", act)
+        self._world.note(f"write {write.number} -> {type(answer).__name__}")
+        self._witness.answered(write, answer)
+        return answer
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+    async def _exchange(self, evaluate: Callable[[], Any]) -> Any:
+        """One request and its reply, each on a way of its own. Raises `_Lost`."""
+        world = self._world
+        rng = world.rng("network")
+        reply: asyncio.Future[Any] = world.loop.create_future()
+        there_s, back_s = rng.uniform(0.001, 0.3), rng.uniform(0.001, 0.3)
+        late = world.strikes("request_late")
+        if late:
+            there_s = rng.uniform(1.0, _LATE_S_MAX)
+        if world.strikes("reply_late"):
+            back_s = rng.uniform(1.0, _LATE_S_MAX)
+        breaks_s = rng.choice((0.5, 5.0, TIMEOUT_S))  # a connection may break long before the time is over
+
+        def arrive() -> None:
+            world.on_their_way -= 1
+            answer = evaluate()
+            if world.strikes("reply_lost"):
+                world.later(breaks_s, deliver, None)
+            else:
+                world.later(back_s, deliver, answer)
+
+        def deliver(answer: Any) -> None:
+            if not reply.done():
+                reply.set_result(answer)
+
+        lost = world.strikes("request_lost")
+        if lost or (late and rng.random() < 0.5):  # given up, and yet on its way
+            world.later(breaks_s, deliver, None)
+        if not lost:
+            world.on_their_way += 1
+            world.later(there_s, arrive)
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                answer = await reply
+        except TimeoutError:
+            raise _Lost("no answer in time") from None
+        if answer is None:
+            raise _Lost("the connection broke before the answer was whole")
+        return answer
+
+

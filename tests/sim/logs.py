@@ -1,0 +1,62 @@
+"""The change log of one life: a client of the world's broker that may find nobody, tear its batches, or read again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reconciler.errors import LogError
+from tests.fakes.memory_log import MemoryBroker, MemoryLog
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from reconciler.model.event import Outgoing, Record
+    from reconciler.model.stamp import Partition
+    from tests.sim.world import Life
+
+TOPIC, OUTCOMES, LETTERS = "changes", "outcomes", "dead-letters"
+
+
+class SimLog(MemoryLog):
+    """`ports.EventLog` over a `MemoryBroker`, each call an effect."""
+
+    def __init__(self, broker: MemoryBroker, life: Life) -> None:
+        super().__init__(broker, TOPIC)
+        self._life = life
+
+    async def open(self, positions: Mapping[Partition, int]) -> None:
+        await self._life.effect("log.open", lambda: super(SimLog, self).open(positions))
+
+    async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
+        await self._life.alive()
+        world = self._life.world
+        if world.strikes("fetch_rewound"):
+            for place in list(self._positions):
+                self._positions[place] = max(0, self._positions[place] - 1 - world.rng("rewind").randrange(4))
+        # Not an effect while nothing comes: an idle daemon polls every second.
+        records = await super().fetch(1 + world.rng("fetch").randrange(8), timeout_s)
+        await self._life.alive()
+        if records:
+            await self._life.effect(f"log.fetched {len(records)}", _nothing)
+        return records
+
+    async def ends(self) -> Mapping[Partition, int]:
+        return await self._life.effect("log.ends", super().ends)
+
+    async def append(self, records: Sequence[Outgoing]) -> None:
+        async def act() -> None:
+            self._check_up()
+            if self._life.world.strikes("append_torn"):
+                for record in records[: self._life.world.rng("torn").randrange(len(records) + 1)]:
+                    self._broker.put(record)
+                raise LogError("the broker went away in the middle of a batch")
+            await super(SimLog, self).append(records)
+
+        await self._life.effect(f"log.append {len(records)}", act)
+
+    async def close(self) -> None:
+        await self._life.alive()
+
+
+async def _nothing() -> None:
+    return

@@ -1,0 +1,72 @@
+"""
+An event loop without a machine under it: time jumps to the next timer when nothing is ready.
+
+There is no selector and no thread, so the order of callbacks depends on nothing but the program and the seed. What would
+run on a thread runs in one go at a seeded later moment, which is all that a thread promises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+_THREAD_S_MAX = 0.002
+
+
+class Deadlock(Exception):
+    """Nothing is ready, no timer runs, and somebody still waits."""
+
+
+class _Jump:
+    """Stands where the selector would: instead of waiting for sockets it moves time."""
+
+    def __init__(self, loop: SimLoop) -> None:
+        self._loop = loop
+
+    def select(self, timeout: float | None) -> list[Any]:
+        if timeout is None:
+            raise Deadlock
+        if timeout > 0:
+            self._loop.jump()
+        return []
+
+
+class SimLoop(asyncio.BaseEventLoop):
+    """`rng` is drawn from for the moments at which work on threads is done."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__()
+        self._selector = _Jump(self)
+        self._virtual_s = 0.0
+        self._rng = rng
+
+    def time(self) -> float:
+        return self._virtual_s
+
+    def jump(self) -> None:
+        """Let time pass until the next timer."""
+        self._virtual_s = max(self._virtual_s, self._scheduled[0].when())
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+        future = self.create_future()
+
+        def work() -> None:
+            if future.cancelled():
+                return
+            try:
+                future.set_result(func(*args))
+            except Exception as error:  # noqa: BLE001  whatever a thread raises goes to who waits for it
+                future.set_exception(error)
+
+        self.call_later(self._rng.uniform(0, _THREAD_S_MAX), work)
+        return future
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        assert not event_list, "nothing outside can happen"
+
+    def _write_to_self(self) -> None:
+        pass

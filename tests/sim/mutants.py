@@ -1,0 +1,149 @@
+"""
+Known mistakes, to prove that the simulation finds such. Each is switched on by name, for one run.
+
+`applied` changes the program's code for as long as it lasts; `wired` changes one daemon after it was put together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import attrs
+
+from reconciler.core import plan as planning
+from reconciler.core import settle
+from reconciler.flows import attempt as attempts
+from reconciler.flows.outbox import Publisher
+from reconciler.model.answer import VersionConflict
+from reconciler.model.base import Agreed
+from reconciler.model.plan import Verb
+from reconciler.model.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reconciler import app
+
+SEEDS: dict[str, int] = {
+    # mutant: within how many seeds it must be caught
+    "offsets-first": 60,
+    "forget-intent": 60,
+    "stale-token": 60,
+    "blind-token": 60,
+    "yield-without-stamp": 60,
+    "drop-outbox": 60,
+    "intend-later": 60,
+    "publish-once": 60,
+}
+
+
+@contextlib.contextmanager
+def applied(name: str | None) -> Iterator[None]:
+    """Make a mistake for as long as this lasts."""
+    if name is None:
+        yield
+        return
+    if name not in SEEDS:
+        raise ValueError(f"no mutant {name!r}; there are {', '.join(SEEDS)}")
+    with contextlib.ExitStack() as stack:
+        for target, attribute, replacement in _PATCHES.get(name, ()):
+            stack.enter_context(mock.patch.object(target, attribute, replacement))
+        yield
+
+
+def wired(name: str | None, daemon: app.Daemon) -> None:
+    """Make a mistake in how one daemon is put together."""
+    if name == "offsets-first":
+        daemon.ingest._projection = _OffsetsFirst(daemon.store)  # type: ignore[assignment]  # passes the rest on
+    if name == "intend-later":
+        object.__setattr__(daemon.reconciler._attempt, "ledger", _NoIntent(daemon.store))
+
+
+class _OffsetsFirst:
+    """Commits log positions before the rows that they stand for."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def fold(self, batch: Any) -> None:
+        await self._store.fold(attrs.evolve(batch, rows={}, dead_letters=[]))
+        await self._store.fold(batch)
+
+
+class _NoIntent:
+    """Sends first; what was meant is known only in memory."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def intend(self, key: str, agreement: Any) -> None:
+        """Nothing is stored."""
+
+
+def _forgetful(case: settle.Case, intent: Any, message: str) -> Any:
+    return settle.failed(case, message)
+
+
+def _reads_only_at_first(document: Any, lane: Any) -> bool:
+    return document.agreement.snapshot is None or document.agreement.snapshot.token is None
+
+
+def _reads_unless_clashing(document: Any, lane: Any) -> bool:
+    calm = attrs.evolve(document, agreement=attrs.evolve(document.agreement, clashes=0))
+    return _must_read(calm, lane)
+
+
+async def _again_with_fresh_token(self: attempts.Attempt, case: settle.Case) -> Any:
+    """Answer a version conflict by the same patch under a new token: the classical lost update."""
+    plan, snapshot = case.plan, case.snapshot
+    gate = self.gate
+    write = type(gate).write
+
+    async def twice(_: Any, read: Snapshot, fields: Any, *, token: Any) -> Any:
+        answer = await write(gate, read, fields, token=token)
+        if isinstance(answer, VersionConflict):
+            now = await gate.read(read.key, None)
+            if isinstance(now, Snapshot) and now.token is not None:
+                return await write(gate, now, fields, token=now.token)
+        return answer
+
+    assert plan is not None
+    assert snapshot is not None
+    with mock.patch.object(type(gate), "write", twice):
+        return await _act(self, case)
+
+
+def _agreed_without_stamp(decision: Any, old: Any, shown: Any, steps: Any) -> Agreed:
+    found = _agreed(decision, old, shown, steps)
+    if decision.verb is Verb.YIELD:
+        return found._replace(stamp=None if old is None else old.stamp, elements={} if old is None else old.elements)
+    return found
+
+
+async def _publish_once(self: Publisher) -> int:
+    messages = await self._outbox.waiting(500)
+    if messages:
+        await self._outbox.published([message.number for message in messages])
+        await self._log.append([message.record for message in messages])
+    return len(messages)
+
+
+_must_read = attempts._must_read
+_agreed = planning._agreed
+_act = attempts.Attempt._act
+
+_PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
+    "forget-intent": ((settle, "unknown", _forgetful), (attempts, "_must_read", _reads_only_at_first)),
+    "stale-token": ((attempts, "_must_read", _reads_unless_clashing),),
+    "blind-token": ((attempts.Attempt, "_act", _again_with_fresh_token),),
+    "yield-without-stamp": ((planning, "_agreed", _agreed_without_stamp),),
+    "publish-once": ((Publisher, "publish", _publish_once),),
+}

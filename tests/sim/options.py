@@ -1,0 +1,117 @@
+"""What one seed fixes before anything happens: policies, the shape of the server, and how often each fault strikes."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Literal
+
+import attrs
+
+from reconciler.model.policy import ListMode, Policy, Rule, Strategy
+
+KEYWORDS = "attributes.Keywords"
+SCALARS = ("status", "owner", "attributes.Note", "attributes.Cost")
+FIELDS = (*SCALARS, KEYWORDS)
+RESTRICTED = "attributes.Cost"  # in some worlds one source may not set it
+OUTSIDER = "//mes/line-3"
+SOURCES = ("//erp/prod", "//plm/flow", OUTSIDER)
+
+_DECIDING = (Strategy.EXTERNAL, Strategy.PRESERVE, Strategy.MERGE, Strategy.NEWEST, Strategy.HOLD, Strategy.FILL)
+_OVERLAPS = (Strategy.HOLD, Strategy.HOLD, Strategy.EXTERNAL, Strategy.PRESERVE, Strategy.NEWEST)
+
+# Each fault's greatest rate. Rates of single requests and effects are chances; the others weigh a step of the workload.
+RATES_MAX: dict[str, float] = {
+    # at any effect
+    "crash": 0.02,
+    "store_error": 0.01,
+    # on the way to Windchill and back
+    "request_lost": 0.15,
+    "request_refused": 0.1,
+    "request_late": 0.08,
+    "reply_lost": 0.2,
+    "reply_late": 0.1,
+    # at Windchill
+    "rival_at_write": 0.4,
+    "rival_after_read": 0.15,
+    "ambiguous_409": 0.5,
+    "applied_503": 0.05,
+    "token_missing": 0.5,
+    "unusable_read": 0.05,
+    "refused_field": 0.1,
+    "unguarded_428": 0.01,
+    # at the log
+    "append_torn": 0.2,
+    "fetch_rewound": 0.05,
+    # steps of the workload
+    "poison": 0.3,
+    "duplicate": 0.4,
+    "resolution": 1.0,
+    "broker_away": 0.3,
+    "throttled": 0.3,
+    "unauthorised": 0.2,
+    "locked": 0.3,
+    "not_available": 0.2,
+    "clock_jump": 0.2,
+    "sigterm": 0.2,
+    "sigkill": 0.2,
+}
+
+
+@attrs.frozen
+class Options:
+    """A world's constants."""
+
+    seed: int
+    steps: int
+    store: Literal["memory", "sqlite"]
+    rates: dict[str, float]
+    keys: tuple[str, ...]
+    partitions: int
+    shows: Literal["document", "token", "nothing"]  # what a write is answered with
+    alters: str | None  # the field whose values the server stores in capitals
+    restricted: bool
+    step_s: float  # mean time between two steps of the workload
+    crash_at: int | None = None  # die at this effect and at no other
+
+    def rng(self, stream: str) -> random.Random:
+        """A stream of chance of its own."""
+        return random.Random(f"{self.seed}/{stream}")
+
+
+def drawn(seed: int, steps: int, **given: Any) -> Options:
+    """What a seed stands for; `given` overrides."""
+    rng = random.Random(f"{seed}/options")
+    # About half of the faults are asleep in each world: a fault that always strikes hides what others would show.
+    rates = {name: most * rng.random() * rng.choice((0, 1)) for name, most in RATES_MAX.items()}
+    options = Options(
+        seed=seed,
+        steps=steps,
+        store="sqlite" if rng.random() < 0.25 else "memory",
+        rates=rates,
+        keys=tuple(f"DOC-{number}" for number in range(rng.choice((1, 2, 2, 3)))),
+        partitions=rng.choice((1, 1, 2)),
+        shows=rng.choice(("document", "document", "token", "nothing")),
+        alters=rng.choice((None, None, None, "attributes.Note")),
+        restricted=rng.random() < 0.3,
+        step_s=rng.choice((0.5, 2.0, 5.0, 10.0)),
+    )
+    return attrs.evolve(options, **given)
+
+
+def policy(options: Options, version: int) -> Policy:
+    """The rules of one configuration of this world; every version has others."""
+    rng = options.rng(f"policy {version}")
+    rules = [
+        Rule(
+            (name,),
+            rng.choice((*_DECIDING, Strategy.MERGE, Strategy.IGNORE) if rng.random() < 0.3 else _DECIDING),
+            on_overlap=rng.choice(_OVERLAPS),
+            list=ListMode.SET if name == KEYWORDS else ListMode.ATOMIC,
+            sources=tuple(source for source in SOURCES if source != OUTSIDER)
+            if options.restricted and name == RESTRICTED
+            else (),
+            name=f"v{version} {name}",
+        )
+        for name in FIELDS
+    ]
+    return Policy(tuple(rules))

@@ -1,0 +1,278 @@
+"""
+One world from its seed to its verdict.
+
+First `steps` things happen while faults strike and the process dies and starts again. Then the faults stop, rivals rest,
+and whatever was wrong with the clock is over: everything must settle within `SETTLE_S`. One more comparison of every
+document, a last SIGTERM, and the checks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import structlog
+
+from reconciler import app
+from reconciler.config import Config, Log, Resync, Retry, Windchill
+from reconciler.errors import ReconcilerError
+from tests.fakes.memory_log import MemoryBroker
+from tests.sim import mutants, options
+from tests.sim.checks import Checks
+from tests.sim.client import SimWindchill
+from tests.sim.logs import LETTERS, OUTCOMES, TOPIC, SimLog
+from tests.sim.server import Server
+from tests.sim.stores import Durable
+from tests.sim.witness import Witness
+from tests.sim.workload import Workload
+from tests.sim.world import Life, TrueClock, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reconciler.model.policy import Policy
+    from tests.sim.options import Options
+
+STEPS = 40
+SETTLE_S = 900.0  # a late request, the longest cool-downs of breaker and documents, and the attempts after them
+_INTERVAL_S = 60.0
+_COMPARED_S = 3 * _INTERVAL_S
+_DAYS_US = 3 * 86_400_000_000
+_LIVES_MAX = 400
+
+
+@attrs.frozen
+class Verdict:
+    """What became of one world."""
+
+    options: Options
+    violation: str | None
+    trace: tuple[str, ...]
+    digest: str
+    lives: int
+    effects: int
+    faults: dict[str, int]
+    counts: dict[str, int]  # accepted writes, by how the audit knows of them
+    virtual_s: float
+
+
+def run(seed: int, steps: int = STEPS, mutant: str | None = None, **given: Any) -> Verdict:
+    """Run one world; `given` overrides what the seed stands for."""
+    chosen = options.drawn(seed, steps, **given)
+    with _quiet(), mutants.applied(mutant), tempfile.TemporaryDirectory(dir=_fast_folder()) as folder:
+        simulation = Simulation(chosen, Path(folder), mutant)
+        return simulation.run()
+
+
+def _fast_folder() -> str | None:
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No log output, and no tuning of the garbage collector by each of thousands of daemons."""
+    settle_memory, before = app._settle_memory, structlog.get_config()
+    app._settle_memory = lambda: None
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL), cache_logger_on_first_use=False)
+    try:
+        yield
+    finally:
+        app._settle_memory = settle_memory
+        structlog.configure(**before)
+
+
+class Simulation:
+    """One world and the lives of the daemon in it."""
+
+    def __init__(self, chosen: Options, folder: Path, mutant: str | None) -> None:
+        self.world = World(chosen)
+        self.broker = MemoryBroker(TrueClock(self.world), **{TOPIC: chosen.partitions})
+        self.server = Server(self.world)
+        self.workload = Workload(self.world, self.broker, self.server)
+        self.witness = Witness(self.world, self.server, self.workload.facts)
+        self.durable = Durable(self.world, folder)
+        self._mutant = mutant
+        self._counts: dict[str, int] = {}
+        self._lives = 0
+        self._policy_version = 0
+        self._resting = asyncio.Event()
+
+    def run(self) -> Verdict:
+        world = self.world
+        asyncio.set_event_loop(world.loop)
+        world.loop.set_exception_handler(lambda _, context: world.note(f"loop: {context['message']}"))
+        try:
+            world.loop.run_until_complete(self._live_through())
+        except Exception as error:  # noqa: BLE001  whatever ends a simulation is its verdict
+            world.fail(error)
+        finally:
+            asyncio.set_event_loop(None)
+            world.loop.close()
+            self.durable.released()
+        error = world.violation
+        return Verdict(
+            options=world.options,
+            violation=None if error is None else f"{type(error).__name__}: {error}",
+            trace=tuple(world.trace),
+            digest=world.digest(),
+            lives=self._lives,
+            effects=world.effects,
+            faults=dict(sorted(world.faults.items())),
+            counts=self._counts,
+            virtual_s=world.loop.time(),
+        )
+
+    async def _live_through(self) -> None:
+        world = self.world
+        world.later(self.workload.plan(), self._rest)
+        policy = options.policy(world.options, 0)
+        while world.violation is None:
+            finished = await self._one_life(policy)
+            if finished:
+                break
+            world.expect(self._lives < _LIVES_MAX, "the daemon never stays up")
+            if world.faulty:
+                await asyncio.sleep(world.rng("restarts").uniform(0.1, 5.0))
+                if world.rng("restarts").random() < 0.2:
+                    self._policy_version += 1
+                    policy = options.policy(world.options, self._policy_version)
+        if world.violation is None:
+            store = self.durable.direct()
+            checks = Checks(world, store, self.broker, self.server, self.workload, self.witness)
+            await checks.all()
+            self._counts = checks.counts
+            await store.close()
+
+    def _rest(self) -> None:
+        """Faults stop. Waiting out a clock that was days ahead is cut short: the clock goes on by as much."""
+        world = self.world
+        world.faulty = False
+        world.jump_us = _DAYS_US
+        self.broker.down = False
+        self.broker.appended.set()
+        world.note("faults stop, rivals rest")
+        self._resting.set()
+
+    # ---------------------------------------------------------------------------------------------------------- lives
+
+    async def _one_life(self, policy: Policy) -> bool:
+        """Run the daemon until it stops, fails or dies; return whether the world is at its end."""
+        world = self.world
+        self._lives += 1
+        life = world.life = Life(world, self._lives, policy)
+        world.note(f"life {life.number} begins, policy {self._policy_version}")
+        if self._mutant == "drop-outbox" and life.number > 1:
+            self.durable.empty_outbox()
+        store = self.durable.open(life, self.witness)
+        self.witness.begins(self.durable.positions())
+        log = SimLog(self.broker, life)
+        daemon = app.Daemon(_config(policy), store, log, SimWindchill(self.server, life, self.witness), life.clock)  # type: ignore[arg-type]  # `Watched` passes calls on
+        mutants.wired(self._mutant, daemon)
+        before = asyncio.all_tasks()
+        running = asyncio.create_task(self._daemon(daemon, store, life))
+        ending = asyncio.create_task(self._ending(life))
+        over = asyncio.create_task(life.over.wait())
+        await asyncio.wait({running, over}, return_when=asyncio.FIRST_COMPLETED)
+        life.die("the process ends")
+        finished = ending.done() and not ending.cancelled() and ending.result()
+        while tasks := asyncio.all_tasks() - before:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        self._judge_end(running)
+        self.durable.released()
+        return bool(finished)
+
+    async def _daemon(self, daemon: app.Daemon, store: Any, life: Life) -> None:
+        await daemon.run(life.stop)
+        await store.close()
+
+    async def _ending(self, life: Life) -> bool:
+        """After the faults have stopped: wait until all is settled and compared, then stop the daemon."""
+        await self._resting.wait()
+        world = self.world
+        began_s = world.loop.time()
+        while not self._is_settled():
+            world.expect(world.loop.time() - began_s < SETTLE_S, f"not settled after {SETTLE_S} s without faults")
+            await asyncio.sleep(5.0)
+        world.note("settled")
+        await asyncio.sleep(_COMPARED_S)
+        world.expect(self._is_settled(), "unsettled again, and nobody did anything")
+        life.stop.set()
+        return True
+
+    def _is_settled(self) -> bool:
+        return not self.world.on_their_way and self.durable.looks_settled(self.broker)
+
+    def _judge_end(self, running: asyncio.Task[None]) -> None:
+        """The daemon may end by itself only for what it can't mend: a store or a log that fails."""
+        if running.cancelled() or running.exception() is None:
+            return
+        error = running.exception()
+        assert error is not None
+        self.world.note(f"the daemon ended: {_first(error)!r}")
+        if not isinstance(_first(error), ReconcilerError) or not self.world.faulty:
+            self.world.fail(_first(error))
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _config(policy: Policy) -> Config:
+    return Config(
+        log=Log(topic=TOPIC, outcomes_topic=OUTCOMES, dead_letter_topic=LETTERS, group="sim"),
+        windchill=Windchill(in_flight_max=2),
+        retry=Retry(
+            conflict_attempts_max=3, backoff_base_s=0.5, backoff_max_s=10.0, cooldown_base_s=10.0, cooldown_max_s=40.0
+        ),
+        resync=Resync(interval_s=_INTERVAL_S, interval_factor_max=2.0),
+        policy=policy,
+    )
+
+
+def command(verdict: Verdict, mutant: str | None = None) -> str:
+    """What to type to see the same again."""
+    chosen = verdict.options
+    more = f" --mutant {mutant}" if mutant else ""
+    more += f" --crash-at {chosen.crash_at}" if chosen.crash_at is not None else ""
+    return f"python -m tests.sim --seed {chosen.seed} --steps {chosen.steps} --store {chosen.store}{more} --trace"
+
+
+def described(chosen: Options) -> str:
+    """What a seed stood for, in one line."""
+    rates = ", ".join(f"{name} {rate:.3f}" for name, rate in chosen.rates.items() if rate)
+    shape = attrs.asdict(chosen, filter=lambda attribute, _: attribute.name != "rates")
+    return f"{shape}; rates: {rates}"
+
+
+def without_trace(verdict: Verdict) -> Verdict:
+    """A verdict that is cheap to keep."""
+    return attrs.evolve(verdict, trace=())
+
+
+def summary(verdicts: list[Verdict]) -> dict[str, Any]:
+    """What many worlds came to."""
+    faults: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    for verdict in verdicts:
+        faults.update(verdict.faults)
+        counts.update(verdict.counts)
+    return {
+        "seeds": len(verdicts),
+        "on SQLite": sum(verdict.options.store == "sqlite" for verdict in verdicts),
+        "broken": {verdict.options.seed: verdict.violation for verdict in verdicts if verdict.violation},
+        "lives": sum(verdict.lives for verdict in verdicts),
+        "effects": sum(verdict.effects for verdict in verdicts),
+        "virtual hours": round(sum(verdict.virtual_s for verdict in verdicts) / 3600, 1),
+        "accepted writes": dict(sorted(counts.items())),
+        "faults": dict(sorted(faults.items())),
+    }

@@ -1,0 +1,222 @@
+"""
+The simulated Windchill: documents, tokens, and its own history of who changed what.
+
+It knows which field and which element was last changed by whom, in which version, by which of our writes. That history
+is what the checks ask; nothing in here comes from the program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from reconciler.model import instant
+from reconciler.model.answer import (
+    Locked,
+    NotAvailable,
+    Refused,
+    Throttled,
+    Unauthorised,
+    Unguarded,
+    VersionConflict,
+    WriteAnswer,
+    Written,
+)
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.value import canonical
+from tests.sim.options import FIELDS, KEYWORDS, SCALARS
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+ME = "integration"
+VALUES: tuple[Any, ...] = ("a", "b", "c", None, 1)
+WORDS = ("draft", "bracket", "steel", "mine")
+Part = tuple[str, str]  # a field, and the text of one of its elements or ""
+
+
+@attrs.frozen
+class Touch:
+    """The last change of a part of a document."""
+
+    who: str
+    version: int
+    write: int | None = None  # which of our writes
+
+
+@attrs.frozen
+class Version:
+    """A document at one moment."""
+
+    key: str
+    number: int
+    fields: Mapping[str, Any]
+    token: Token
+    who: str
+    at_us: int
+    others_at_us: int  # when anybody but us last changed it
+    touched: Mapping[Part, Touch]
+
+
+@attrs.define
+class Write:
+    """One PATCH of ours, from the moment it was sent."""
+
+    number: int
+    life: int
+    key: str
+    token: Token
+    fields: dict[str, Any]
+    stamps: dict[str, Any]  # of the claims it carries out
+    accepted: Version | None = None
+    answered: bool = False  # the program was told that it was applied
+    known: bool = False  # a settlement came after it that had seen it
+    forgotten: set[str] = attrs.field(factory=set)  # fields that were not managed for a while since
+
+
+def elements(value: Any) -> list[str]:
+    """The elements of a list, a single value counting as a list of one."""
+    listed = value if isinstance(value, list) else [] if value is None else [value]
+    return [canonical(element) for element in listed]
+
+
+class Server:
+    """All documents of one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.current: dict[str, Version] = {}
+        self.versions: dict[tuple[str, Token], Version] = {}
+        self.accepted: list[tuple[Version, Version, Write | None]] = []
+        self.windows: dict[str, float] = {}  # what is wrong for a while → until when
+        rng = world.rng("documents")
+        for key in world.options.keys:
+            fields = {name: rng.choice(VALUES) for name in SCALARS} | {KEYWORDS: rng.sample(WORDS, rng.randrange(3))}
+            self._store(Version(key, 0, fields, Token(f'"{key}/0"'), "administrator", 0, 0, {}))
+
+    # ------------------------------------------------------------------------------------------------------ requests
+
+    def read(self, key: str, known: Token | None) -> tuple[Version | None, Any]:
+        """Answer a read: the version shown, and the answer (None for the document itself, or what stands for 304)."""
+        trouble = self._trouble(key)
+        if trouble is not None:
+            return None, trouble
+        version = self.current[key]
+        return version, (known == version.token)
+
+    def write(self, write: Write) -> WriteAnswer:
+        """Evaluate a write, in one go."""
+        world, key = self._world, write.key
+        trouble = self._trouble(key) or self._refusal(write)
+        if trouble is not None:
+            return trouble
+        before = self.current[key]
+        if write.token != before.token:
+            if world.strikes("ambiguous_409"):
+                return Refused(409, "the object could not be updated")
+            return VersionConflict(412, "modified by another user")
+        after = self.change(key, write.fields, ME, write)
+        write.accepted = after
+        if world.strikes("applied_503"):
+            return Throttled(503, "the proxy lost its back end", None)
+        token = None if world.options.shows == "nothing" or world.strikes("token_missing") else after.token
+        if world.options.shows != "document":
+            return Written(None, token)
+        return Written(attrs.evolve(self.shown(after), token=token), token)
+
+    def shown(self, version: Version) -> Snapshot:
+        """A version as a client sees it."""
+        body: dict[str, Any] = {"id": version.key, "title": "never managed"}
+        for name, value in version.fields.items():
+            head, dot, rest = name.partition(".")
+            if dot:
+                body.setdefault(head, {})[rest] = value
+            else:
+                body[name] = value
+        at = instant.from_us(version.at_us)
+        body |= {"modifiedBy": version.who, "modifiedOn": at}
+        return Snapshot(version.key, body, version.token, modified_at=at, modified_by=version.who)
+
+    def _trouble(self, key: str) -> Any:
+        rng = self._world.rng("trouble")
+        if self.wrong("throttled"):
+            return Throttled(rng.choice((429, 503)), "slow down", rng.choice((None, 0.0, 2.0, 15.0)))
+        if self.wrong("unauthorised"):
+            return Unauthorised("who are you?")
+        if self.wrong(f"not_available {key}"):
+            return NotAvailable(rng.choice((403, 404, 410)), "not for you")
+        return None
+
+    def _refusal(self, write: Write) -> WriteAnswer | None:
+        world = self._world
+        if self.wrong(f"locked {write.key}"):
+            return Locked(423, "checked out", "jdoe")
+        if world.strikes("unguarded_428"):
+            return Unguarded("a front end lost the guard")
+        if world.strikes("refused_field"):
+            rng = world.rng("refused")
+            named = rng.sample(sorted(write.fields), rng.randrange(len(write.fields) + 1))
+            return Refused(rng.choice((400, 422)), "not a legal value", tuple(named))
+        return None
+
+    def wrong(self, what: str) -> bool:
+        return self._world.faulty and self.windows.get(what, -1.0) > self._world.loop.time()
+
+    # -------------------------------------------------------------------------------------------------------- changes
+
+    def change(self, key: str, fields: Mapping[str, Any], who: str, write: Write | None = None) -> Version:
+        """Make a new version."""
+        world, old = self._world, self.current[key]
+        number = old.number + 1
+        stored = {name: self._altered(name, value) for name, value in fields.items()}
+        touched = dict(old.touched)
+        for name, value in stored.items():
+            for part in changed_parts(name, old.fields[name], value):
+                touched[part] = Touch(who, number, None if write is None else write.number)
+        now_us = world.now_us()
+        version = Version(
+            key,
+            number,
+            {**old.fields, **stored},
+            Token(f'"{key}/{number}"'),
+            who,
+            now_us,
+            old.others_at_us if write is not None else now_us,
+            touched,
+        )
+        world.note(f"{key} v{number} by {who}: {canonical(stored)}")
+        self._store(version)
+        self.accepted.append((old, version, write))
+        return version
+
+    def _altered(self, name: str, value: Any) -> Any:
+        return value.upper() if name == self._world.options.alters and isinstance(value, str) else value
+
+    def _store(self, version: Version) -> None:
+        self.current[version.key] = version
+        self.versions[version.key, version.token] = version
+
+    # ---------------------------------------------------------------------------------------------------------- rivals
+
+    def rival(self, key: str) -> None:
+        """Somebody edits a field or two, sometimes back to what it was."""
+        rng = self._world.rng("rivals")
+        fields: dict[str, Any] = {}
+        for name in rng.sample(FIELDS, rng.choice((1, 1, 2))):
+            before = [old.fields[name] for (k, _), old in self.versions.items() if k == key]
+            if rng.random() < 0.3:
+                fields[name] = rng.choice(before[-4:])
+            elif name == KEYWORDS:
+                fields[name] = rng.sample(WORDS, rng.randrange(len(WORDS)))
+            else:
+                fields[name] = rng.choice(VALUES)
+        self.change(key, fields, rng.choice(("jdoe", "sgarcia")))
+
+
+def changed_parts(name: str, old: Any, new: Any) -> list[Part]:
+    """Which parts of a field differ: itself, or elements of its list."""
+    if name != KEYWORDS:
+        return [] if canonical(old) == canonical(new) else [(name, "")]
+    return [(name, text) for text in sorted(set(elements(old)) ^ set(elements(new)))]

@@ -1,0 +1,197 @@
+"""
+The state store as the simulation sees it: every call may fail or be the last, and the witness is told of each.
+
+`Watched` stands around any store. For the store in memory each call of the port is an effect. Under the real SQLite
+store the effects are its statements, run in one go at a seeded later moment: `InlineConnection` takes the place of
+aiosqlite's connection, with the four members that `Database` uses, and of its thread. That is the whole seam.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from reconciler.adapters.sqlite import locks, opening
+from reconciler.adapters.sqlite.database import Database
+from reconciler.adapters.sqlite.store import SqliteStore
+from reconciler.errors import StoreError
+from reconciler.model.stamp import Partition
+from tests.fakes.memory_store import SETTLED, MemoryStore
+from tests.sim.logs import TOPIC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from reconciler.model.document import Agreement, Document
+    from reconciler.model.settlement import Settlement
+    from reconciler.ports import FoldBatch
+    from tests.fakes.memory_log import MemoryBroker
+    from tests.sim.witness import Witness
+    from tests.sim.world import Life, World
+
+
+class Watched:
+    """A store of one life. What is not about documents is passed on as it is."""
+
+    def __init__(self, inner: Any, life: Life, witness: Witness, *, effects: bool) -> None:
+        self._inner = inner
+        self._life = life
+        self._witness = witness
+        self._effects = effects
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._inner, name)
+        if name == "export_projection":
+            return method
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await self._call(name, lambda: method(*args, **kwargs))
+
+        return call
+
+    async def _call(self, name: str, act: Callable[[], Any]) -> Any:
+        await self._life.alive()
+        if self._effects:
+            return await self._life.effect(f"store.{name}", act, fails=True)
+        result = await act()
+        await self._life.alive()
+        return result
+
+    async def fold(self, batch: FoldBatch) -> None:
+        self._witness.folding(batch)
+        await self._call("fold", lambda: self._inner.fold(batch))
+        self._witness.folded(batch)
+
+    async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
+        wanted = list(keys)
+        mark = self._witness.mark()
+        found = await self._call("documents", lambda: self._inner.documents(wanted))
+        for key in wanted:
+            if key in found:
+                self._witness.loaded(found[key], mark)
+        return found  # type: ignore[no-any-return]  # whatever store it is
+
+    async def intend(self, key: str, agreement: Agreement) -> None:
+        assert agreement.intent is not None
+        self._witness.intending(key, agreement.intent.token)
+        await self._call("intend", lambda: self._inner.intend(key, agreement))
+
+    async def settle(self, settlement: Settlement) -> None:
+        self._witness.settling(settlement)
+        await self._call("settle", lambda: self._inner.settle(settlement))
+        self._witness.settled(settlement)
+
+
+class InlineConnection:
+    """What `Database` needs of aiosqlite, without its thread."""
+
+    def __init__(self, connection: sqlite3.Connection, life: Life) -> None:
+        self._connection = connection
+        self._life = life
+
+    @property
+    def total_changes(self) -> int:
+        return self._connection.total_changes
+
+    async def execute_fetchall(self, sql: str, parameters: Any = ()) -> list[Any]:
+        return list((await self.execute(sql, parameters)).fetchall())
+
+    async def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+        async def act() -> sqlite3.Cursor:
+            return self._connection.execute(sql, parameters)
+
+        words = sql.split()
+        try:
+            return await self._life.effect(f"sql {' '.join(words[:3])}", act, fails=True)
+        except StoreError as error:
+            raise sqlite3.OperationalError("disk I/O error") from error
+
+    async def close(self) -> None:
+        await self._life.alive()
+        self._connection.close()
+
+
+class Durable:
+    """What of the state store outlives the process."""
+
+    def __init__(self, world: World, folder: Path) -> None:
+        self._world = world
+        self._path = folder / "state.db"
+        self._memory = MemoryStore()
+        self._opened: tuple[sqlite3.Connection, locks.FileLock] | None = None
+        self._database: Database | None = None
+
+    def open(self, life: Life, witness: Witness) -> Watched:
+        """Open the store as a starting process does."""
+        if self._world.options.store == "memory":
+            self._memory._open = True
+            return Watched(self._memory, life, witness, effects=True)
+        ownership = locks.claim(self._path)
+        connection = opening.as_owner(self._path)
+        connection.execute("PRAGMA synchronous = OFF")  # power does not fail here: only processes die
+        self._opened = connection, ownership
+        self._database = Database(self._path, InlineConnection(connection, life), ownership)
+        return Watched(SqliteStore(self._database), life, witness, effects=False)
+
+    def released(self) -> None:
+        """The process is gone: what it had open is closed as the kernel would, with nothing committed."""
+        if self._opened is not None and self._database is not None:
+            connection, _ = self._opened
+            connection.close()
+            for lock in (self._database._writer, self._database._ownership):
+                if lock is not None and self._database._open:
+                    lock.close()
+        self._opened = self._database = None
+
+    def looks_settled(self, broker: MemoryBroker) -> bool:
+        """Whether the log is folded, every document is settled and nothing waits to be published."""
+        ends = {place: broker.at(place).end for place in broker.partitions(TOPIC)}
+        if self._world.options.store == "memory":
+            memory = self._memory
+            settled = all(row.status in SETTLED for row in memory.rows.values())
+            return settled and not memory.outbox and all(memory.offsets.get(p, 0) == end for p, end in ends.items())
+        if self._opened is None:
+            return False
+        query = self._opened[0].execute
+        (unsettled,) = query("SELECT count(*) FROM document WHERE status NOT IN ('synced', 'held')").fetchone()
+        (waiting,) = query("SELECT count(*) FROM outbox").fetchone()
+        return not unsettled and not waiting and self.positions() == {p: end for p, end in ends.items() if end}
+
+    def positions(self) -> dict[Partition, int]:
+        """How far the store says that the log is folded, past all effects."""
+        if self._world.options.store == "memory":
+            return dict(self._memory.offsets)
+        assert self._opened is not None
+        rows = self._opened[0].execute("SELECT topic, partition, next_offset FROM position").fetchall()
+        return {Partition(topic, number): offset for topic, number, offset in rows}
+
+    def direct(self) -> Any:
+        """The store's content for the checks at the end, past all effects."""
+        if self._world.options.store == "memory":
+            self._memory._open = True
+            return self._memory
+        return SqliteStore(Database(self._path, _Plain(opening.as_owner(self._path)), None))
+
+    def empty_outbox(self) -> None:
+        """For a mutant: forget what waits to be published."""
+        self._memory.outbox.clear()
+        if self._path.exists():
+            with sqlite3.connect(self._path) as connection:
+                connection.execute("DELETE FROM outbox")
+            connection.close()
+
+
+class _Plain:
+    """A connection for looking only."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    async def execute_fetchall(self, sql: str, parameters: Any = ()) -> list[Any]:
+        await asyncio.sleep(0)
+        return self._connection.execute(sql, parameters).fetchall()
+
+    async def close(self) -> None:
+        self._connection.close()

@@ -1,0 +1,367 @@
+"""
+The witness: follows the program through its calls to the outside and judges each decision by what the server knows.
+
+It keeps, for every managed field, what both sides can have agreed on last. That is one value, except where a crash or a
+lost reply leaves open whether something was stored; then it is several, and a decision must be right for one of them.
+A write that the server applied counts as ours however its reply fared: nobody may take it for a user's edit later.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from reconciler.model import instant
+from reconciler.model.answer import Refused, VersionConflict, WriteAnswer, Written
+from reconciler.model.policy import Strategy
+from reconciler.model.value import canonical
+from tests.sim import naive, oracle
+from tests.sim.options import KEYWORDS, SCALARS
+from tests.sim.oracle import Agreed
+from tests.sim.server import Server, Version, Write, changed_parts, elements
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.model.document import Document
+    from reconciler.model.settlement import Settlement
+    from reconciler.model.snapshot import Snapshot, Token
+    from reconciler.model.stamp import Partition
+    from reconciler.ports import FoldBatch
+    from tests.sim.naive import Claims, Fact, Rank, Row
+    from tests.sim.world import World
+
+Possible = set[Agreed | None]
+
+
+@attrs.define
+class Attempt:
+    """One attempt on one document, as seen from outside."""
+
+    key: str
+    row: Row
+    seen: Version | None = None
+    write: Write | None = None
+    answer: WriteAnswer | None = None
+    after: dict[str, Possible] = attrs.field(factory=dict)
+
+
+class Witness:
+    """Judges one world."""
+
+    def __init__(self, world: World, server: Server, facts: Mapping[tuple[int, int], Fact]) -> None:
+        self._world = world
+        self._server = server
+        self._facts = facts  # by partition and offset
+        self.writes: list[Write] = []
+        self._reached: list[dict[int, int]] = [{}]  # how far was folded, by partition; the last may not be durable
+        self._acknowledged = 0
+        self._folding: FoldBatch | None = None
+        self._rows: dict[int, dict[str, Row]] = {}
+        self._attempts: dict[str, Attempt] = {}
+        self._possible: dict[tuple[str, str], Possible] = {}
+        self._elements: dict[tuple[str, str], tuple[Rank, int]] = {}  # claim and version when last agreed
+        self._excused: set[tuple[str, str, Any, str]] = set()  # claims on fields that the server would not take
+        self._stale: set[tuple[str, Token]] = set()
+
+    # -------------------------------------------------------------------------------------------------------- folding
+
+    def begins(self, positions: Mapping[Partition, int]) -> None:
+        """A process starts and finds these positions: they tell whether a fold that was under way was stored."""
+        batch = self._folding
+        if batch is not None and all(positions.get(place) == offset for place, offset in batch.positions.items()):
+            self.folded(batch)
+        elif batch is not None:
+            self._reached[-1] = dict(self._reached[self._acknowledged])
+        self._folding = None
+        self._attempts.clear()
+        self._stale.clear()
+
+    def folding(self, batch: FoldBatch) -> None:
+        reached = dict(self._reached[self._acknowledged])
+        for place, offset in batch.positions.items():
+            reached[place.partition] = max(offset, reached.get(place.partition, 0))
+        self._reached.append(reached)
+        self._folding = batch
+
+    def folded(self, batch: FoldBatch) -> None:
+        self._acknowledged = len(self._reached) - 1
+        self._folding = None
+
+    def mark(self) -> int:
+        """The state of folding that a read which begins now shows at least."""
+        return self._acknowledged
+
+    def row(self, key: str, state: int) -> Row:
+        if state not in self._rows:
+            reached = self._reached[state]
+            self._rows[state] = naive.project(
+                fact for (partition, offset), fact in self._facts.items() if offset < reached.get(partition, 0)
+            )
+        return self._rows[state].get(key) or naive.Row()
+
+    def loaded(self, document: Document, mark: int) -> None:
+        """An attempt may begin on this row, which must be what the log says."""
+        shown = naive.plain(document.desired)
+        for state in range(mark, len(self._reached)):
+            row = self.row(document.key, state)
+            if row.plain() == shown:
+                self._attempts[document.key] = Attempt(document.key, row)
+                return
+        self._world.expect(False, f"{document.key}: the projection is not what the log says: {shown}")
+
+    # ------------------------------------------------------------------------------------------------------- attempts
+
+    def saw(self, key: str, version: Version | None) -> None:
+        attempt = self._attempts[key]
+        if attempt.write is None:
+            attempt.seen = version
+
+    def intending(self, key: str, token: Token) -> None:
+        """The base with what was adopted may become durable now."""
+        attempt = self._attempts[key]
+        attempt.seen = self._server.versions[key, token]
+        for name in SCALARS:
+            possible = self._of(key, name)
+            if self._claims(attempt, name) is None:
+                self._forget(key, name)
+                possible.add(None)
+            elif None in possible:
+                possible.add(Agreed(canonical(attempt.seen.fields[name]), None))
+
+    def sending(self, life: int, snapshot: Snapshot, fields: Mapping[str, Any], token: Token) -> Write:
+        """A write is decided and on its way: judge it."""
+        key, world = snapshot.key, self._world
+        attempt = self._attempts[key]
+        seen = self._server.versions.get((key, token))
+        world.expect(seen is not None, f"{key}: written with a token that the server never gave: {token}")
+        world.expect((key, token) not in self._stale, f"{key}: written again with the token that was refused: {token}")
+        assert seen is not None
+        attempt.seen = seen
+        stamps = {name: attempt.row.fields[name].newest for name in fields if name in attempt.row.fields}
+        attempt.write = Write(len(self.writes) + 1, life, key, token, dict(fields), stamps)
+        self.writes.append(attempt.write)
+        for name, value in fields.items():
+            claims = self._claims(attempt, name)
+            world.expect(claims is not None, f"{key}: `{name}` is written, but nobody manages it")
+            if name in SCALARS and claims is not None and claims.whole is not None:
+                wanted = claims.whole.value
+                world.expect(canonical(value) == canonical(wanted), f"{key}: `{name}` = {value!r}, not {wanted!r}")
+        self._judge(attempt, fields)
+        return attempt.write
+
+    def accepted(self, write: Write, before: Version) -> None:
+        """The server applied a write of ours."""
+        for name, value in write.fields.items():
+            changes = changed_parts(name, before.fields[name], value)
+            self._world.expect(changes, f"{write.key}: a write that changes nothing: `{name}` = {value!r}")
+
+    def answered(self, write: Write, answer: WriteAnswer) -> None:
+        attempt = self._attempts[write.key]
+        attempt.answer = answer
+        if isinstance(answer, VersionConflict):
+            self._stale.add((write.key, write.token))
+        if isinstance(answer, Refused):
+            for name in [*answer.fields] or [*write.fields]:
+                self._excuse(attempt, name)
+        write.answered = isinstance(answer, Written)
+
+    def settling(self, settlement: Settlement) -> None:
+        """The end of an attempt may become durable now."""
+        attempt = self._attempts[settlement.key]
+        attempt.after = self._after(attempt)
+        for name, possible in attempt.after.items():
+            if possible == {None}:
+                self._forget(attempt.key, name)
+            self._of(attempt.key, name).update(possible)
+
+    def settled(self, settlement: Settlement) -> None:
+        attempt = self._attempts[settlement.key]
+        for name, possible in attempt.after.items():
+            self._possible[attempt.key, name] = set(possible)
+        if not attempt.row.managed():
+            self._settle_elements(attempt)
+        elif self._agrees(attempt):
+            self._settle_elements(attempt)
+            assert attempt.seen is not None
+            for write in self.writes:
+                if write.key == attempt.key and write.accepted is not None:
+                    write.known = write.known or write is attempt.write or write.accepted.number <= attempt.seen.number
+
+    # ------------------------------------------------------------------------------------------------------ judgement
+
+    def _judge(self, attempt: Attempt, fields: Mapping[str, Any]) -> None:
+        seen = attempt.seen
+        assert seen is not None
+        for name in SCALARS:
+            claims = self._claims(attempt, name)
+            if claims is None:
+                continue
+            options = self._options(attempt, name, claims)
+            verbs = sorted({verb for _, verb in options})
+            told = f"{attempt.key}: `{name}` is {seen.fields[name]!r}, wanted {claims.whole}; {options}"
+            if name in fields:
+                self._world.expect(oracle.WRITE in verbs, f"written against the policy: {told}")
+            elif verbs == [oracle.WRITE] and not self._is_excused(attempt, name, claims):
+                self._world.expect(False, f"not written: {told}")
+        if KEYWORDS in fields:
+            self._judge_elements(attempt, fields[KEYWORDS])
+
+    def _judge_elements(self, attempt: Attempt, value: Any) -> None:
+        key, seen, claims = attempt.key, attempt.seen, attempt.row.fields[KEYWORDS]
+        assert seen is not None
+        named = self._named(key)
+        cleared = claims.whole is not None and claims.whole.managed and claims.whole.value is None
+        external = self._rule(KEYWORDS).strategy is Strategy.EXTERNAL
+        for _, text in changed_parts(KEYWORDS, seen.fields[KEYWORDS], value):
+            told = f"{key}: element {text} of {seen.fields[KEYWORDS]} -> {value}, claims {claims}"
+            claim = self._claim_on(claims, text)
+            if claim is None:
+                gone = text not in elements(value)
+                self._world.expect(gone and (cleared or text in named), f"nobody asked for it: {told}")
+                continue
+            rank, present = claim
+            self._world.expect(present is (text in elements(value)), f"the opposite of the claim: {told}")
+            touch, settled = seen.touched.get((KEYWORDS, text)), self._elements.get((key, text))
+            if settled is not None and touch is not None and touch.write is None and not external:
+                against = settled[0] == rank and settled[1] >= touch.version
+                self._world.expect(not against, f"a user's element stands until a newer event: {told}")
+
+    def _options(self, attempt: Attempt, name: str, claims: Claims) -> list[tuple[Agreed | None, str]]:
+        """What may be decided, with what it rests on."""
+        seen, rule = attempt.seen, self._rule(name)
+        assert seen is not None
+        assert claims.whole is not None
+        options = []
+        for agreed in sorted(self._agreements(attempt, name), key=repr):
+            for modified_us in sorted({seen.at_us, seen.others_at_us}):
+                later = claims.newest[0] > instant.from_us(modified_us)
+                options.append((agreed, oracle.verb(rule, claims, agreed, seen.fields[name], later=later)))
+        return list(dict.fromkeys(options))
+
+    def _agreements(self, attempt: Attempt, name: str) -> Possible:
+        """What can have been agreed, seen from a version that may show writes of ours whose replies were lost."""
+        seen = attempt.seen
+        assert seen is not None
+        possible = set(self._of(attempt.key, name))
+        touch = seen.touched.get((name, ""))
+        for write in self.writes:
+            if write.key != attempt.key or write.accepted is None or write.known or name not in write.fields:
+                continue
+            if write.accepted.number <= seen.number:
+                ours = Agreed(canonical(write.fields[name]), write.stamps[name])
+                shown = canonical(seen.fields[name]) == ours.text
+                if touch is not None and touch.write == write.number and shown and name not in write.forgotten:
+                    return {ours}
+                possible.add(ours)
+        return possible
+
+    def _after(self, attempt: Attempt) -> dict[str, Possible]:
+        """What is agreed once the attempt is settled."""
+        key, seen = attempt.key, attempt.seen
+        if not attempt.row.managed():
+            return {name: {None} for name in SCALARS}
+        if seen is None:
+            return {}
+        fields = attempt.write.fields if attempt.write is not None else {}
+        agrees = self._agrees(attempt)
+        if attempt.write is None:
+            self._judge(attempt, {})
+        after: dict[str, Possible] = {}
+        for name in SCALARS:
+            claims = self._claims(attempt, name)
+            if claims is None:
+                after[name] = {None}
+            elif agrees:
+                after[name] = self._agreed(attempt, name, claims, fields)
+            else:
+                adopted = Agreed(canonical(seen.fields[name]), None)
+                after[name] = self._of(key, name) | ({adopted} if None in self._of(key, name) else set())
+        return after
+
+    def _agreed(self, attempt: Attempt, name: str, claims: Claims, fields: Mapping[str, Any]) -> Possible:
+        seen = attempt.seen
+        assert seen is not None
+        rank = claims.newest
+        if name in fields:
+            write = attempt.write
+            assert write is not None
+            stored = write.fields[name] if write.accepted is None else write.accepted.fields[name]
+            if canonical(stored) != canonical(write.fields[name]):
+                self._excused.add((attempt.key, name, rank, canonical(stored)))
+            return {Agreed(canonical(stored), rank), Agreed(canonical(write.fields[name]), rank)}
+        after: Possible = set()
+        for agreed, verb in self._options(attempt, name, claims):
+            if verb in (oracle.KEEP, oracle.YIELD):
+                after.add(Agreed(canonical(seen.fields[name]), rank))
+            if verb == oracle.HOLD or self._is_excused(attempt, name, claims):
+                after.add(agreed)
+        return after
+
+    def _settle_elements(self, attempt: Attempt) -> None:
+        claims = self._claims(attempt, KEYWORDS)
+        for part in [part for part in self._elements if part[0] == attempt.key]:
+            if claims is None:
+                del self._elements[part]
+        if claims is None or attempt.seen is None:
+            return
+        number = attempt.seen.number
+        if attempt.write is not None and attempt.write.accepted is not None:
+            number = attempt.write.accepted.number
+        if self._rule(KEYWORDS).strategy is Strategy.HOLD:
+            return
+        for text in {*claims.elements, *elements(claims.whole.value if claims.whole else None)}:
+            claim = self._claim_on(claims, text)
+            assert claim is not None
+            self._elements[attempt.key, text] = (claim[0], number)
+
+    # ------------------------------------------------------------------------------------------------------ small print
+
+    def _agrees(self, attempt: Attempt) -> bool:
+        """Whether the attempt ends with both sides agreed on what it decided."""
+        if attempt.seen is None:
+            return False
+        return attempt.write is None or isinstance(attempt.answer, Written)
+
+    def _of(self, key: str, name: str) -> Possible:
+        return self._possible.setdefault((key, name), {None})
+
+    def _rule(self, name: str) -> Any:
+        assert self._world.life is not None
+        return self._world.life.policy.rule(name, None)
+
+    def _claims(self, attempt: Attempt, name: str) -> Claims | None:
+        claims = attempt.row.managed().get(name)
+        return None if claims is None or self._rule(name).strategy is Strategy.IGNORE else claims
+
+    def _claim_on(self, claims: Claims, text: str) -> tuple[Rank, bool] | None:
+        if text in claims.elements:
+            return claims.elements[text]
+        if claims.whole is not None and claims.whole.managed and text in elements(claims.whole.value):
+            return claims.whole.rank, True
+        return None
+
+    def _named(self, key: str) -> set[str]:
+        """Elements that any event of a document ever named."""
+        named: set[str] = set()
+        for fact in self._facts.values():
+            if fact.key == key:
+                named.update(elements(fact.set.get(KEYWORDS)))
+                named.update(*(elements(change.get(KEYWORDS, [])) for change in (fact.add, fact.remove)))
+        return named
+
+    def _forget(self, key: str, name: str) -> None:
+        """A field is not managed any more: that an earlier write of it was ours may be forgotten too."""
+        for write in self.writes:
+            if write.key == key:
+                write.forgotten.add(name)
+
+    def _excuse(self, attempt: Attempt, name: str) -> None:
+        claims = self._claims(attempt, name)
+        if claims is not None and attempt.seen is not None:
+            self._excused.add((attempt.key, name, claims.newest, canonical(attempt.seen.fields[name])))
+
+    def _is_excused(self, attempt: Attempt, name: str, claims: Claims) -> bool:
+        assert attempt.seen is not None
+        return (attempt.key, name, claims.newest, canonical(attempt.seen.fields[name])) in self._excused

@@ -1,0 +1,238 @@
+"""
+What everybody else does: producers, rivals, operators, and what goes wrong around Windchill and the log for a while.
+
+Few documents, few fields, few values: in a small world things collide.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from reconciler.model import instant
+from reconciler.model.event import Outgoing, PlainRecord
+from reconciler.model.policy import OPERATORS
+from tests.sim.logs import OUTCOMES, TOPIC
+from tests.sim.naive import Fact
+from tests.sim.options import FIELDS, KEYWORDS, OUTSIDER, RESTRICTED, SCALARS, SOURCES
+from tests.sim.server import VALUES, WORDS
+
+if TYPE_CHECKING:
+    from tests.fakes.memory_log import MemoryBroker
+    from tests.sim.server import Server
+    from tests.sim.world import World
+
+_TYPE = (("content-type", b"application/cloudevents+json"),)
+_DAY_US = 86_400_000_000
+_USUAL = {"event": 6.0, "rival": 2.0}
+_MISHAPS = (
+    "poison",
+    "duplicate",
+    "resolution",
+    "broker_away",
+    "throttled",
+    "unauthorised",
+    "locked",
+    "not_available",
+    "clock_jump",
+    "sigterm",
+    "sigkill",
+)
+
+
+class Workload:
+    """Acts out the steps of one world."""
+
+    def __init__(self, world: World, broker: MemoryBroker, server: Server) -> None:
+        self._world = world
+        self._broker = broker
+        self._server = server
+        self._rng = world.rng("workload")
+        self._ids = 0
+        self.facts: dict[tuple[int, int], Fact] = {}
+        self.poison: dict[tuple[int, int], bytes | None] = {}  # what must become a dead letter
+        self._sent: list[tuple[Outgoing, Fact]] = []
+
+    def plan(self) -> float:
+        """Put all steps on the time line; return when the last one is done."""
+        options = self._world.options
+        weights = _USUAL | {name: 2 * options.rates[name] for name in _MISHAPS}
+        at_s = 0.1
+        for _ in range(options.steps):
+            (kind,) = self._rng.choices([*weights], [*weights.values()])
+            self._world.later(at_s, self._step, kind)
+            at_s += self._rng.expovariate(1 / options.step_s)
+        return at_s
+
+    def _step(self, kind: str) -> None:
+        world, rng = self._world, self._rng
+        key = rng.choice(world.options.keys)
+        if kind not in _USUAL:
+            world.faults[kind] += 1
+        world.note(f"step {kind}")
+        span_s = rng.uniform(1, 40)
+        match kind:
+            case "event":
+                self._event(key)
+            case "rival":
+                self._server.rival(key)
+            case "poison":
+                self._poison(key)
+            case "duplicate" if self._sent:
+                record, fact = rng.choice(self._sent[-5:])
+                self._put(record, fact)
+            case "resolution":
+                self._resolve()
+            case "broker_away":
+                self._broker.down = True
+                world.later(span_s, self._broker_back)
+            case "throttled" | "unauthorised":
+                self._server.windows[kind] = world.loop.time() + span_s
+            case "locked" | "not_available":
+                self._server.windows[f"{kind} {key}"] = world.loop.time() + span_s
+            case "clock_jump":
+                world.jump_us = rng.choice((-_DAY_US, 0, _DAY_US))
+            case "sigterm" if world.life is not None:
+                world.life.stop.set()
+            case "sigkill" if world.life is not None:
+                world.life.die("SIGKILL")
+
+    def _broker_back(self) -> None:
+        self._broker.down = False
+        self._broker.appended.set()
+
+    # --------------------------------------------------------------------------------------------------------- events
+
+    def _event(self, key: str) -> None:
+        rng = self._rng
+        source = rng.choice(SOURCES)
+        data: dict[str, Any] = {}
+        if rng.random() < 0.03:
+            return self._append(self._envelope(key, source, "released", {}))
+        if rng.random() < 0.02:
+            return self._tombstone(key)
+        for name in rng.sample(FIELDS, rng.choice((1, 1, 1, 2, 3))):
+            if self._world.options.restricted and name == RESTRICTED and source == OUTSIDER:
+                continue
+            self._wish(key, name, data)
+        if data:
+            self._append(self._envelope(key, source, "changed", data))
+        return None
+
+    def _wish(self, key: str, name: str, data: dict[str, Any]) -> None:
+        """Ask for something about one field."""
+        rng = self._rng
+        if rng.random() < 0.06:
+            data.setdefault("release", []).append(name)
+        elif name == KEYWORDS and rng.random() < 0.75:
+            words = rng.sample(WORDS, rng.choice((1, 1, 2)))
+            data.setdefault(rng.choice(("add", "remove")), {})[name] = words
+        else:
+            value = rng.choice((None, rng.sample(WORDS, rng.randrange(3)))) if name == KEYWORDS else rng.choice(VALUES)
+            data.setdefault("set", {})[name] = value
+            if name != KEYWORDS and rng.random() < 0.15:
+                expect = self._server.current[key].fields[name] if rng.random() < 0.5 else rng.choice(VALUES)
+                data.setdefault("expect", {})[name] = expect
+
+    def _envelope(self, key: str, source: str, kind: str, data: dict[str, Any]) -> dict[str, Any]:
+        rng = self._rng
+        self._ids += 1
+        at_us = self._world.now_us() - rng.choice((0, 0, 0, 0, 3_000_000, 90_000_000))
+        if rng.random() < 0.2:
+            at_us -= at_us % 1_000_000  # a coarse clock
+        given = {
+            "specversion": "1.0",
+            "id": f"e{self._ids}",
+            "source": source,
+            "type": f"windchill.document.{kind}.v1",
+            "subject": key,
+            "time": instant.from_us(at_us),
+            "data": data,
+        }
+        return given | ({"sequence": f"{rng.randrange(100):03d}"} if rng.random() < 0.3 else {})
+
+    def _append(self, event: dict[str, Any]) -> None:
+        record = Outgoing(TOPIC, event["subject"].encode(), json.dumps(event).encode(), _TYPE)
+        data = event["data"]
+        rank = (event["time"], event.get("sequence", ""), TOPIC, 0, 0, event["source"], event["id"])
+        fact = Fact(
+            event["subject"],
+            rank,
+            data.get("set", {}),
+            data.get("add", {}),
+            data.get("remove", {}),
+            tuple(data.get("release", ())),
+            data.get("expect", {}),
+            released="released" in event["type"],
+        )
+        self._sent.append((record, fact))
+        self._put(record, fact)
+
+    def _put(self, record: Outgoing, fact: Fact) -> None:
+        """Append a record; what it says is ranked by its place too."""
+        partition, offset = self._place(record)
+        time, sequence, topic, _, _, source, name = fact.rank
+        if record.value is None:
+            at_us = self._broker.at(self._broker.partitions(TOPIC)[partition]).records[-1].timestamp * 1000
+            time, name = instant.from_us(at_us), f"{partition}/{offset}"
+        rank = (time, sequence, topic, partition, offset, source, name)
+        self.facts[partition, offset] = Fact(
+            fact.key, rank, fact.set, fact.add, fact.remove, fact.release, fact.expect, fact.released
+        )
+        self._world.note(f"record {partition}/{offset}: {(record.value or b'tombstone').decode()}")
+
+    def _place(self, record: Outgoing) -> tuple[int, int]:
+        place = self._broker.put(record)
+        return place.partition, self._broker.at(place).records[-1].offset
+
+    def _tombstone(self, key: str) -> None:
+        fact = Fact(key, ("", "", TOPIC, 0, 0, f"//kafka/{TOPIC}", ""), released=True)
+        self._put(Outgoing(TOPIC, key.encode(), None), fact)
+
+    def _poison(self, key: str) -> None:
+        rng = self._rng
+        event = self._envelope(key, SOURCES[0], "changed", {"set": {"status": "a"}})
+        kinds = ["not json", "typo", "type", "time", "foreign"] + ["source"] * self._world.options.restricted
+        kind = rng.choice(kinds)
+        match kind:
+            case "typo":
+                event["data"]["sett"] = event["data"].pop("set")
+            case "type":
+                event["type"] = "windchill.document.chnaged.v1"
+            case "time":
+                event["time"] = instant.from_us(self._world.now_us() + _DAY_US)
+            case "source":
+                event["source"], event["data"] = OUTSIDER, {"set": {RESTRICTED: "a", "status": "b"}}
+            case "foreign":
+                event["type"] = "com.example.order.placed"
+        value = b"{" if kind == "not json" else json.dumps(event).encode()
+        place = self._place(Outgoing(TOPIC, key.encode(), value, _TYPE))
+        self._world.note(f"record {place}: poison, {kind}")
+        if kind != "foreign":
+            self.poison[place] = value
+
+    # ------------------------------------------------------------------------------------------------------ operators
+
+    def _resolve(self) -> None:
+        """An operator settles an open conflict, as the outcomes show it."""
+        conflicts: dict[str, dict[str, Any]] = {}
+        for record in self._broker.records(OUTCOMES):
+            _follow(record, conflicts)
+        fields = sorted(SCALARS)
+        known = [one for _, one in sorted(conflicts.items()) if one["field"] in fields]
+        if known:
+            one = self._rng.choice(known)
+            value = self._rng.choice((one["desired"], one["live"], self._rng.choice(VALUES)))
+            data = {"set": {one["field"]: value}, "expect": {one["field"]: one["live"]}}
+            self._append(self._envelope(one["key"], OPERATORS, "changed", data) | {"actor": "operator"})
+
+
+def _follow(record: PlainRecord, conflicts: dict[str, dict[str, Any]]) -> None:
+    outcome = json.loads(record.value or b"{}")
+    data = outcome["data"]
+    if outcome["type"] == "windchill.conflict.opened.v1":
+        conflicts[data["conflict"]] = data | {"key": outcome["subject"]}
+    elif outcome["type"] == "windchill.conflict.closed.v1":
+        conflicts.pop(data["conflict"], None)
+
+

@@ -1,0 +1,182 @@
+"""
+The world: time, effects, crashes, and the trace of everything that happened.
+
+Every call of the program to the outside is an *effect* with a number. Before and after each of them the process may die:
+then nothing of it does anything any more, its tasks are cleared away, and the next life starts from what was durable.
+What is already on its way (a request, an edit) belongs to the world and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import hashlib
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from reconciler.adapters.clock import SystemClock
+from reconciler.errors import StoreError
+from tests.sim.loop import SimLoop
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Awaitable, Callable
+
+    from reconciler.model.policy import Policy
+    from tests.sim.options import Options
+
+T = TypeVar("T")
+
+START_US = 1_795_341_600_000_000  # 2026-11-22T10:00:00Z
+_PAUSE_S_MAX = 0.02
+
+
+class Violation(Exception):
+    """A promise is broken."""
+
+
+class World:
+    """What all parts of one simulation share."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.loop = SimLoop(options.rng("threads"))
+        self.faulty = True  # until the faults stop and rivals rest
+        self.jump_us = 0  # by how much the program's wall clock is wrong
+        self.effects = 0
+        self.on_their_way = 0  # requests sent and not yet evaluated
+        self.faults: collections.Counter[str] = collections.Counter()
+        self.trace: list[str] = []
+        self.violation: BaseException | None = None
+        self.life: Life | None = None
+        self._streams: dict[str, random.Random] = {}
+
+    def now_us(self) -> int:
+        """The true time."""
+        return START_US + round(self.loop.time() * 1_000_000)
+
+    def rng(self, stream: str) -> random.Random:
+        if stream not in self._streams:
+            self._streams[stream] = self.options.rng(stream)
+        return self._streams[stream]
+
+    def strikes(self, fault: str) -> bool:
+        """Whether a fault strikes now; each kind has its own stream."""
+        rate = self.options.rates.get(fault, 0.0)
+        if not self.faulty or not rate or self.rng(fault).random() >= rate:
+            return False
+        self.faults[fault] += 1
+        return True
+
+    def note(self, what: str) -> None:
+        self.trace.append(f"{self.loop.time():.6f} {what}")
+
+    def digest(self) -> str:
+        return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()[:16]
+
+    def expect(self, holds: object, message: str) -> None:
+        """A promise: if it is broken the world ends here."""
+        if not holds:
+            self.fail(Violation(message))
+
+    def fail(self, error: BaseException) -> None:
+        if self.violation is None:
+            self.violation = error
+            self.note(f"VIOLATION {error}")
+        if self.life is not None:
+            self.life.die("violation")
+
+    def later(self, delay_s: float, act: Callable[..., None], *args: Any) -> None:
+        """Let something happen, whatever becomes of the process; what goes wrong in it ends the world."""
+
+        def run() -> None:
+            try:
+                act(*args)
+            except Exception as error:  # noqa: BLE001  a fault of the simulation itself must not vanish in the loop
+                self.fail(error)
+
+        self.loop.call_later(delay_s, run)
+
+
+class Life:
+    """One process from its start to its end."""
+
+    def __init__(self, world: World, number: int, policy: Policy) -> None:
+        self.world = world
+        self.number = number
+        self.policy = policy
+        self.dead = False
+        self.over = asyncio.Event()  # set when it died
+        self.stop = asyncio.Event()  # SIGTERM
+        self.clock = LifeClock(self)
+        self._rng = world.options.rng(f"life {number}")
+
+    def die(self, why: str) -> None:
+        """From here on the process does nothing."""
+        if not self.dead:
+            self.dead = True
+            self.world.note(f"life {self.number} dies: {why}")
+            self.over.set()
+
+    async def alive(self) -> None:
+        """Go on only if the process still lives."""
+        if self.dead:
+            await self.world.loop.create_future()
+
+    async def effect(self, name: str, act: Callable[[], Awaitable[T]], *, fails: bool = False) -> T:
+        """Do something to the outside, unless the process dies before; it may die right after. `fails`: StoreError."""
+        world = self.world
+        await self.alive()
+        world.effects += 1
+        number = world.effects
+        world.note(f"#{number} {name}")
+        await self.moment(f"before {name}", number)
+        if fails and world.strikes("store_error"):
+            raise StoreError(f"simulated I/O error: {name}")
+        await self._pause()
+        result = await act()
+        await self.moment(f"after {name}", -number)
+        await self._pause()
+        return result
+
+    async def moment(self, name: str, number: int = 0) -> None:
+        """A moment at which the process may die; `number` is the effect's, negative after it."""
+        await self.alive()
+        chosen = self.world.options.crash_at
+        if (chosen is not None and chosen == number) or (chosen is None and self.world.strikes("crash")):
+            self.die(name)
+            await self.alive()
+
+    async def _pause(self) -> None:
+        if self._rng.random() < 0.5:
+            await asyncio.sleep(self._rng.uniform(0, _PAUSE_S_MAX))
+        await self.alive()
+
+
+class LifeClock(SystemClock):
+    """The program's own clock, over the loop's time; its wall time may be wrong."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._rng = life.world.options.rng(f"chance of life {life.number}")
+
+    def now_us(self) -> int:
+        return self._life.world.now_us() + self._life.world.jump_us
+
+    def monotonic_s(self) -> float:
+        return self._life.world.loop.time()
+
+    def chance(self) -> float:
+        return self._rng.random()
+
+
+class TrueClock(SystemClock):
+    """The broker's clock, which is right."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def now_us(self) -> int:
+        return self._world.now_us()
+
+    def monotonic_s(self) -> float:
+        return self._world.loop.time()
