@@ -1,0 +1,120 @@
+"""
+Folding a log in a file into SQLite, durably, against a bare loop that parses the same lines and keeps, for each field,
+the latest value in a dictionary.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import orjson
+
+from benchmarks import events, measure
+from benchmarks.measure import Figures, Sample
+from benchmarks.report import Finding, Report
+from reconciler import app
+from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.counters import Counters
+from reconciler.cli import logs, running
+from reconciler.config import Config
+from reconciler.flows import replay
+from reconciler.flows.ingest import Ingest
+from reconciler.model.document import Lane
+
+NAME = "fold-file"
+_TARGET = 0.5
+_SHORT = (
+    "validating an event, keeping its whole provenance (stamp, actor, reason) for each field, and encoding and storing"
+    " the rows cost more Python than the bare loop has in all."
+)
+
+
+def run(rounds: int, tell: Callable[[str], None]) -> Report:
+    """Measure."""
+    with measure.scratch() as folder:
+        log = folder / "events.jsonl"
+        size = events.write_file(log)
+        load = measure.load()
+        sides = {
+            "bare loop": lambda: measure.side(__name__, "bare", log),
+            "replay": lambda: measure.side(__name__, "replayed", log, folder),
+        }
+        found = measure.in_turn(rounds, sides, tell)
+    wall, cpu = measure.ratios(found["replay"], found["bare loop"])
+    rates = {name: Figures.of([sample.rate for sample in samples]).shown(",.0f") for name, samples in found.items()}
+    return Report(
+        NAME,
+        f"Folding {events.EVENTS:,} events of {size // events.EVENTS} bytes over {events.DOCUMENTS:,} documents from a"
+        " file into SQLite (`synchronous = FULL`) through the replay flow, compared with a loop of `orjson.loads` and a"
+        " dictionary that keeps (value, stamp) per field.",
+        [
+            Finding("rate / rate of the bare loop", wall, _TARGET),
+            Finding("the same by processor time", cpu),
+        ],
+        [
+            (
+                f"Events a second: replay {rates['replay']}, bare loop {rates['bare loop']}."
+                f" Peak memory of the replay: {max(sample.more['peak_mib'] for sample in found['replay'])} MiB."
+            )
+        ],
+        _SHORT,
+        load,
+    )
+
+
+def bare(path: str) -> Sample:
+    """The least there is to do: parse, and keep the latest value of each field."""
+    documents: dict[str, dict[str, tuple[object, tuple[str, str]]]] = {}
+    measure.settle_memory()
+    with measure.stopwatch() as stop:
+        with Path(path).open("rb") as lines:
+            for line in lines:
+                event = orjson.loads(line)
+                fields = documents.setdefault(event["subject"], {})
+                stamp = (event["time"], event["id"])
+                for name, value in event["data"]["set"].items():
+                    known = fields.get(name)
+                    if known is None or known[1] < stamp:
+                        fields[name] = (value, stamp)
+        return stop(events.EVENTS)
+
+
+def replayed(path: str, folder: str) -> Sample:
+    """The replay flow, wired as the command wires it."""
+    logs.configure("error", asked_for=False)
+    return running.run(_replayed(Path(path), Path(folder) / "replayed.db"))
+
+
+async def _replayed(path: Path, database: Path) -> Sample:
+    config = Config()
+    config = attrs.evolve(
+        config,
+        log=attrs.evolve(config.log, kind="file", path=str(path)),
+        store=attrs.evolve(config.store, url=f"sqlite:///{database}"),
+    )
+    clock = SystemClock()
+    store = await app.open_store(config, owner=True)
+    log = app.make_log(config, clock, grows=False)
+    ingest = Ingest(
+        log,
+        store,
+        clock,
+        Counters(),
+        rules=app.decoding(config),
+        dead_letter_topic=config.log.dead_letter_topic,
+        batch_max=replay.BATCH,
+        offer=lambda _: None,
+        wake=asyncio.Event(),
+    )
+    ingest.lane = Lane.REPLAY
+    measure.settle_memory()
+    with measure.stopwatch() as stop:
+        done = await replay.replay(log, ingest, store, lambda _: None)
+        sample = stop(done.records)
+    assert done.records == events.EVENTS, "every event is folded"
+    assert sum((await store.counts()).values()) == events.DOCUMENTS, "into every document"
+    await log.close()
+    await store.close()
+    measure.remove(database)
+    return attrs.evolve(sample, more={"peak_mib": measure.peak_mib()})

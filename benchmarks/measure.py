@@ -1,0 +1,151 @@
+"""Measuring: sides in fresh processes, in turn, and what came of them as figures."""
+
+import gc
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+
+_SIDE_S_MAX = 600.0
+_CALM_LOAD = 0.5  # of both cores together; above it somebody else's work is in every figure
+_CALM_S_MAX = 60.0
+
+
+@attrs.frozen
+class Sample:
+    """One side, once: how much work, in how many seconds of the clock and of this process's processors."""
+
+    count: int
+    wall_s: float
+    cpu_s: float
+    more: dict[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def rate(self) -> float:
+        """Work done a second."""
+        return self.count / self.wall_s
+
+    @property
+    def cpu_us(self) -> float:
+        """Microseconds of processor time for each piece of work."""
+        return self.cpu_s / self.count * 1_000_000
+
+
+@attrs.frozen
+class Figures:
+    """What several rounds gave."""
+
+    least: float
+    middle: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Return least, median and most."""
+        return cls(min(values), statistics.median(values), max(values))
+
+    def shown(self, form: str = ".2f") -> str:
+        """Return `least / median / most`."""
+        return " / ".join(format(value, form) for value in (self.least, self.middle, self.most))
+
+
+@contextmanager
+def stopwatch() -> Iterator[Callable[[int], Sample]]:
+    """Yield what makes a sample of the time since; threads of this process count, its children do not."""
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    yield lambda count: Sample(count, time.perf_counter() - wall_s, time.process_time() - cpu_s)
+
+
+def settle_memory() -> None:
+    """Tell the garbage collector what the program tells it, in either side, so that it favours none."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
+def in_turn(
+    rounds: int, sides: Mapping[str, Callable[[], Sample]], tell: Callable[[str], None]
+) -> dict[str, list[Sample]]:
+    """Measure the sides A B A B, so that whatever else the machine does meets all of them."""
+    found: dict[str, list[Sample]] = {name: [] for name in sides}
+    for number in range(1, rounds + 1):
+        for name, side in sides.items():
+            sample = side()
+            found[name].append(sample)
+            tell(f"  round {number}: {name:<10} {sample.rate:>9,.0f}/s  {sample.cpu_us:>8.1f} µs of processor each")
+    return found
+
+
+def ratios(ours: Sequence[Sample], theirs: Sequence[Sample]) -> tuple[Figures, Figures]:
+    """Return our rate as a share of theirs, round by round: by the clock, and by processor time."""
+    pairs = list(zip(ours, theirs, strict=True))
+    return (
+        Figures.of([our.rate / their.rate for our, their in pairs]),
+        Figures.of([their.cpu_us / our.cpu_us for our, their in pairs]),
+    )
+
+
+def side(module: str, name: str, *arguments: object) -> Sample:
+    """Run `module.name(*arguments)` in a fresh process and return the sample that it returns."""
+    order = [sys.executable, "-m", "benchmarks.side", module, name, *map(str, arguments)]
+    with tempfile.TemporaryFile() as said:
+        done = subprocess.run(order, stdout=subprocess.PIPE, stderr=said, timeout=_SIDE_S_MAX, check=False)
+        if done.returncode:
+            said.seek(0)
+            tail = said.read()[-4000:].decode(errors="replace")
+            raise RuntimeError(f"{module}.{name} failed with {done.returncode}:\n{tail}")
+    return Sample(**json.loads(done.stdout))
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Yield a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="reconciler-bench-") as folder:
+        yield Path(folder)
+
+
+def load() -> float:
+    """Return how many processes wanted to run in the last minute."""
+    return os.getloadavg()[0]
+
+
+def await_calm(tell: Callable[[str], None]) -> None:
+    """Wait a little for other work on this machine to end; go on all the same, the load is reported."""
+    give_up_s = time.monotonic() + _CALM_S_MAX
+    while load() > _CALM_LOAD and time.monotonic() < give_up_s:
+        tell(f"  waiting for the machine to calm down (load {load():.1f})")
+        time.sleep(15)
+
+
+def machine() -> str:
+    """Name the machine by what matters to a measurement, and by nothing else."""
+    model = platform.machine()
+    with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{model}, {os.cpu_count()} cores, {memory_gib:.0f} GiB of memory, Python {platform.python_version()}"
+
+
+def peak_mib() -> int:
+    """Return the most memory that this process has had resident."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def remove(database: Path) -> None:
+    """Remove a SQLite database with what lies beside it."""
+    for file in database.parent.glob(f"{database.name}*"):
+        file.unlink()

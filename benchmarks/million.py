@@ -1,0 +1,224 @@
+"""
+A store of a million documents: how soon the daemon starts on it, what it holds in memory, what it does while nothing
+happens, and what one change costs compared with a store of ten thousand.
+"""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks import engine, events, measure
+from benchmarks.measure import Figures, Sample
+from benchmarks.report import Finding, Report
+from reconciler import app
+from reconciler.adapters import sqlite
+from reconciler.cli import logs, running
+from reconciler.core import decode, fold
+from reconciler.model import codec
+from reconciler.model.base import Agreed, Base
+from reconciler.model.desired import NOTHING_DESIRED
+from reconciler.model.document import Agreement
+from reconciler.model.event import Event, PlainRecord
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.simulator.process import Simulator
+from reconciler.simulator.settings import Settings
+
+NAME = "million"
+_LARGE, _SMALL = 1_000_000, 10_000
+_CHANGES = 300
+_IDLE_S = 30.0
+_START_S_MAX = 60.0
+_ROW = "INSERT INTO document VALUES (?, 1, 'synced', '', 3, ?, NULL, 0, 1, ?, ?)"
+_SHORT = "see the notes."
+
+
+def run(rounds: int, tell: Callable[[str], None]) -> Report:
+    """Measure."""
+    load = measure.load()
+    with measure.scratch() as folder, Simulator(Settings(port=0, documents=_SMALL)) as server:
+        stores = {"small": folder / "small.db", "large": folder / "large.db"}
+        for path, count in zip(stores.values(), (_SMALL, _LARGE), strict=True):
+            began_s = time.monotonic()
+            asyncio.run(_build(path, count))
+            tell(f"  {count:,} documents: {path.stat().st_size / 2**20:,.0f} MiB in {time.monotonic() - began_s:.0f} s")
+        starts = [_started(stores["large"], server.url, folder, idle_s=0.0) for _ in range(rounds - 1)]
+        starts.append(_started(stores["large"], server.url, folder, idle_s=_IDLE_S))
+        tell(f"  started in {Figures.of([start.wall_s for start in starts]).shown()} s")
+        sides = {
+            name: lambda path=path, seed=seed: measure.side(__name__, "changes", path, server.url, folder, next(seed))
+            for (name, path), seed in zip(stores.items(), (_seeds(0), _seeds(1000)), strict=True)
+        }
+        found = measure.in_turn(rounds, sides, tell)
+    wall = [large.wall_s / small.wall_s for large, small in zip(found["large"], found["small"], strict=True)]
+    cpu = [large.cpu_s / small.cpu_s for large, small in zip(found["large"], found["small"], strict=True)]
+    idle = starts[-1].more
+    return Report(
+        NAME,
+        f"The daemon on a store of {_LARGE:,} settled documents with nothing due; and one change, from event to settled"
+        f" PATCH, compared with a store of {_SMALL:,} documents.",
+        [
+            Finding(
+                "seconds from the start of the process to the log's “started”",
+                Figures.of([s.wall_s for s in starts]),
+                3.0,
+                False,
+            ),
+            Finding("resident memory, MiB", Figures.of([s.more["rss_mib"] for s in starts]), 200, False, ".0f"),
+            Finding(
+                f"processor while idle for {_IDLE_S:.0f} s, percent of one core",
+                Figures.of([idle["idle_percent"]]),
+                1.0,
+                False,
+            ),
+            Finding("time of a change / in the small store", Figures.of(wall), 1.5, False),
+            Finding("the same by processor time", Figures.of(cpu)),
+        ],
+        [
+            (
+                f"Milliseconds for one change, one after the other: {_ms(found['large'])} with {_LARGE:,} documents,"
+                f" {_ms(found['small'])} with {_SMALL:,}. Both are mostly waits for the disk: the fold, the intent and"
+                " the settlement are durable one after the other."
+            )
+        ],
+        _SHORT,
+        load,
+    )
+
+
+def _seeds(first: int) -> Iterator[int]:
+    return iter(range(first, first + 1000))
+
+
+def _ms(samples: list[Sample]) -> str:
+    return Figures.of([sample.wall_s / sample.count * 1000 for sample in samples]).shown(".1f")
+
+
+# ------------------------------------------------------------------------------------------------------------ the store
+
+
+async def _build(path: Path, count: int) -> None:
+    """
+    Fill a store in SQL: the documents are all alike but for their keys, settled, and due again tomorrow.
+
+    Those that the simulated Windchill has too were never agreed, so that a change to one is the whole job.
+    """
+    store = await sqlite.open_store(path, owner=True)
+    await store.close()
+    desired, agreement = _row()
+    tomorrow_us = round((time.time() + 86_400) * 1_000_000)
+    with sqlite3.connect(path, isolation_level=None) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("BEGIN")
+        connection.executemany(
+            _ROW,
+            (
+                (events.key(number), tomorrow_us + number, desired, agreement if number > _SMALL else None)
+                for number in range(1, count + 1)
+            ),
+        )
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
+def _row() -> tuple[bytes, bytes]:
+    """Return desired state and agreement of a document with some fields, as the codec writes them."""
+    found = [
+        decode.record(PlainRecord("events", 0, number, 0, None, text), decode.Rules())
+        for number, (_, text) in enumerate(events.generated(5, 1))
+    ]
+    desired = fold.steps(NOTHING_DESIRED, [event for event in found if isinstance(event, Event)])
+    fields = {
+        name: Agreed(field.register.value, field.register.stamp)
+        for name, field in desired.fields.items()
+        if field.register
+    }
+    body: dict[str, object] = {name: field.value for name, field in fields.items()}
+    snapshot = Snapshot("0000000000", body, Token('"v1.1.1"'), "2026-03-02T06:00:00.000000Z", "jdoe")  # type: ignore[arg-type]  # JSON is JSON
+    return codec.encode(desired), codec.encode(Agreement(base=Base(fields), snapshot=snapshot))
+
+
+# ----------------------------------------------------------------------------------------------------------- the daemon
+
+
+def _started(database: Path, url: str, folder: Path, *, idle_s: float) -> Sample:
+    """Start `reconciler run`, look at it, and stop it."""
+    (folder / "empty.jsonl").touch()
+    settings = {
+        "RECONCILER_LOG__KIND": "file",
+        "RECONCILER_LOG__PATH": str(folder / "empty.jsonl"),
+        "RECONCILER_STORE__URL": f"sqlite:///{database}",
+        "RECONCILER_WINDCHILL__BASE_URL": url,
+    }
+    began_s = time.perf_counter()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "reconciler", "run"],
+        env=os.environ | settings,
+        stderr=subprocess.PIPE,
+        cwd=folder.parent,
+    )
+    try:
+        assert child.stderr is not None
+        while b'"started"' not in (line := child.stderr.readline()):
+            assert line, f"the daemon ended with {child.wait(_START_S_MAX)}"
+        wall_s = time.perf_counter() - began_s
+        time.sleep(2)  # the loops have had their first look
+        cpu_s = _cpu_s(child.pid)
+        time.sleep(idle_s)
+        percent = (_cpu_s(child.pid) - cpu_s) / idle_s * 100 if idle_s else 0.0
+        return Sample(1, wall_s, cpu_s, {"rss_mib": _rss_mib(child.pid), "idle_percent": percent})
+    finally:
+        child.send_signal(signal.SIGTERM)
+        child.communicate(timeout=_START_S_MAX)
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _rss_mib(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+# -------------------------------------------------------------------------------------------------------------- changes
+
+
+def changes(database: str, url: str, folder: str, seed: str) -> Sample:
+    """Fold one event and settle its document, again and again, always another document."""
+    logs.configure("info", asked_for=False)
+    return running.run(_changes(Path(database), url, Path(folder), int(seed)))
+
+
+async def _changes(database: Path, url: str, folder: Path, seed: int) -> Sample:
+    config = engine.configured(folder, database, url)
+    # Each round has documents of its own; 7919 is prime, so that they lie far apart.
+    keys = [events.key((seed * _CHANGES + number) * 7919 % _SMALL + 1) for number in range(_CHANGES)]
+    async with app.daemon(config) as daemon, asyncio.TaskGroup() as tasks:
+        tasks.create_task(daemon.reconciler.feed())
+        tasks.create_task(daemon.reconciler.work())
+        records = engine.records(seed, keys)
+        await _change(daemon, records[:10])
+        measure.settle_memory()
+        with measure.stopwatch() as stop:
+            for record in records[10:]:
+                await _change(daemon, [record])
+            sample = stop(len(records) - 10)
+        daemon.reconciler.stop()
+    return sample
+
+
+async def _change(daemon: app.Daemon, records: list[PlainRecord]) -> None:
+    wanted = daemon.telemetry.total("attempts_total", result="written") + len(records)
+    await daemon.ingest.take(records)
+    while daemon.telemetry.total("attempts_total", result="written") < wanted:
+        daemon.reconciler.settled.clear()
+        async with asyncio.timeout(30):
+            await daemon.reconciler.settled.wait()
