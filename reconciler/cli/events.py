@@ -9,11 +9,12 @@ from typing import Any
 from reconciler.adapters.clock import SystemClock
 from reconciler.config import Config
 from reconciler.core import decode
-from reconciler.errors import UsageError
+from reconciler.errors import LogError, UsageError
 from reconciler.model import instant
 from reconciler.model.event import Event, Foreign, Outgoing, PlainRecord
 from reconciler.model.value import Json
 
+_CHUNK = 5_000  # records of one append, for whose acknowledgement there is a time limit
 CONTENT_TYPE = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
 
 
@@ -88,9 +89,15 @@ async def append(config: Config, records: Sequence[Outgoing]) -> None:
     from reconciler import app
 
     log = app.make_log(config, SystemClock())
+    done = 0
     try:
-        if records:
-            await log.append(records)
+        for start in range(0, len(records), _CHUNK):
+            await log.append(records[start : start + _CHUNK])
+            done = start + _CHUNK
+    except LogError as error:
+        if not done:
+            raise
+        raise LogError(f"{error} (the first {done} were appended; appending them again does no harm)") from error
     finally:
         await log.close()
 

@@ -17,8 +17,7 @@ DOC, OTHER, GONE = "0000000003", "0000000004", "0000000005"
 
 
 def test_the_whole_way_over_kafka(tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic) -> None:
-    changes = asyncio.run(topic(2, "changes"))
-    outcomes, letters = asyncio.run(topic(1, "outcomes")), asyncio.run(topic(1, "letters"))
+    changes, outcomes, letters = asyncio.run(_topics(topic))
     log = (
         f"brokers = {json.dumps(broker.brokers)}\n"
         f'topic = "{changes}"\noutcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"'
@@ -71,6 +70,10 @@ def test_the_whole_way_over_kafka(tmp_path: Path, windchill: str, broker: Server
 def test_an_absent_broker_is_said_in_one_line(program: Program) -> None:
     absent = Program(program.folder, program.windchill, 'brokers = ["127.0.0.1:9"]')
     assert "no broker answers at 127.0.0.1:9" in absent.fails("emit", DOC, "--set", "owner=x")
+
+
+async def _topics(topic: MakeTopic) -> tuple[str, str, str]:
+    return await topic(2, "changes"), await topic(1, "outcomes"), await topic(1, "letters")
 
 
 async def _append(
