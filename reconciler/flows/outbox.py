@@ -28,11 +28,11 @@ class Publisher:
         self._log = log
         self._clock = clock
         self._wake = wake
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     def stop(self) -> None:
         """End the loop once the outbox is empty, or the log can't be reached."""
-        self._stopping = True
+        self._stopping.set()
         self._wake.set()
 
     async def run(self) -> None:
@@ -46,13 +46,14 @@ class Publisher:
             except LogError as error:
                 failures += 1
                 _log.warning("publishing failed", error=str(error), failures=failures)
-                if self._stopping:  # nothing is lost: the messages wait in the store for the next start
+                if self._stopping.is_set():  # nothing is lost: the messages wait in the store for the next start
                     return
-                await self._clock.sleep(backoff.delay_s(failures, 1.0, _BACKOFF_S_MAX, self._clock.chance()))
+                wait_s = backoff.delay_s(failures, 1.0, _BACKOFF_S_MAX, self._clock.chance())
+                await self._clock.wait(self._stopping, wait_s)
                 continue
             if published:
                 continue
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             await self._clock.wait(self._wake, _IDLE_S)
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -33,9 +33,11 @@ from tests.fakes.memory_windchill import MemoryWindchill
 from tests.fakes.virtual_clock import START_US, VirtualClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Coroutine, Mapping
 
     from reconciler.model.settlement import Settlement
+
+T = TypeVar("T")
 
 KEY = "0000012345"
 OPERATORS = "//reconciler/operators"
@@ -136,6 +138,13 @@ class World:
         self.append(given)
         await self.fold()
         return given
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something that takes time, by letting time pass."""
+        task = asyncio.ensure_future(work)
+        while not task.done():
+            await self.clock.advance(0.5)
+        return await task
 
     async def fold(self) -> None:
         """Fold whatever the log holds beyond the stored positions."""

@@ -1,0 +1,124 @@
+"""Ingest: rows and positions together, each record once, and nothing dropped without a trace."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.core import outcomes
+from reconciler.errors import StoreError
+from reconciler.model.document import Lane, Status
+from reconciler.model.event import Outgoing
+from reconciler.model.stamp import Partition
+from tests.flows.world import KEY, LETTERS, OPERATORS, TOPIC
+
+if TYPE_CHECKING:
+    from tests.flows.conftest import MakeWorld
+    from tests.flows.world import World
+
+PLACE = Partition(TOPIC, 0)
+STRUCTURED = ("content-type", b"application/cloudevents+json")
+
+
+def poison(*headers: tuple[str, bytes | None]) -> Outgoing:
+    return Outgoing(TOPIC, b"k\xff", b"not json \xff", (STRUCTURED, ("x-own", b"\x00\xff"), *headers))
+
+
+async def test_rows_and_positions_advance_together_or_not_at_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(batch: object) -> None:
+        raise StoreError("the disk is full")
+
+    world.append(world.event({"title": "Cover"}))
+    with monkeypatch.context() as broken:
+        broken.setattr(world.store, "fold", fails)
+        with pytest.raises(StoreError):
+            await world.fold()
+    assert (world.store.rows, world.store.offsets, world.offered) == ({}, {}, [])
+    await world.fold()
+    assert world.document().revision == 1
+    assert world.store.offsets == {PLACE: 1}
+    assert [due.key for due in world.offered] == [KEY]
+
+
+async def test_a_record_met_again_changes_nothing_and_wakes_nobody(world: World) -> None:
+    given = await world.emit({"title": "Cover"})
+    await world.settle()
+    world.offered.clear()
+    world.append(given | {"time": "2026-11-22T09:00:00.000000Z"})
+    world.store.offsets.clear()  # as when an archive overlaps with what was folded
+    await world.fold()
+    assert (world.document().revision, world.document().status, world.offered) == (1, Status.SYNCED, [])
+
+
+async def test_events_of_one_batch_fold_into_one_row_change(world: World) -> None:
+    for number in range(20):
+        await world.clock.advance(1)
+        world.append(world.event({"title": f"title {number}"}))
+    await world.fold()
+    await world.settle()
+    assert (world.document().revision, world.windchill.writes) == (1, 1)
+    assert world.live()["title"] == "title 19"
+
+
+async def test_an_operators_event_is_urgent_and_others_are_not(world: World) -> None:
+    await world.emit({"title": "Cover"})
+    await world.emit({"title": "Lid"}, source=OPERATORS, actor="boss")
+    assert [due.lane for due in world.offered] == [Lane.EVENT, Lane.OPERATOR]
+    assert world.document().lane is Lane.OPERATOR
+
+
+async def test_what_can_not_be_used_is_a_dead_letter_once_and_the_rest_is_folded(world: World) -> None:
+    world.broker.put(poison())
+    await world.emit({"title": "Cover"})
+    world.store.offsets.clear()
+    await world.fold()
+    (letter,) = await world.store.dead_letters()
+    assert (letter.key, letter.value, letter.headers[1]) == (b"k\xff", b"not json \xff", ("x-own", b"\x00\xff"))
+    (announced,) = [record for record in world.store.outbox.values() if record.topic == LETTERS]
+    assert dict(announced.headers)["__reconciler.errors.offset"] == b"0"
+    assert world.woken.is_set()
+    assert world.document().revision == 1
+
+
+async def test_somebody_elses_events_are_skipped_and_counted(world: World) -> None:
+    world.append(world.event() | {"type": "com.example.part.created", "data": None})
+    await world.fold()
+    assert (world.store.rows, world.store.letters, world.store.offsets) == ({}, {}, {PLACE: 1})
+    assert world.telemetry.total("events_total", result="foreign") == 1
+
+
+async def test_a_letter_that_comes_round_again_is_marked_as_replayed(world: World) -> None:
+    world.broker.put(poison())
+    await world.fold()
+    given = json.dumps(world.event({"title": "mended"})).encode()
+    header = (outcomes.REPLAY_OF, f"{TOPIC}/0/0".encode())
+    world.broker.put(Outgoing(TOPIC, KEY.encode(), given, (STRUCTURED, header)))
+    await world.fold()
+    assert [letter.status for letter in await world.store.dead_letters(None)] == ["replayed"]
+    assert world.document().revision == 1
+
+
+@pytest.mark.parametrize("value", [b"\xff\xfe", None, b""])
+async def test_no_header_ends_the_fold(world: World, value: bytes | None) -> None:
+    world.broker.put(poison((outcomes.REPLAY_OF, value), ("ce_id", None)))
+    await world.emit({"title": "Cover"})
+    assert world.document().revision == 1
+    (letter,) = await world.store.dead_letters()
+    assert letter.headers[2:] == ((outcomes.REPLAY_OF, value), ("ce_id", None))
+
+
+async def test_until_leaves_out_what_is_later_and_keeps_no_position(make_world: MakeWorld) -> None:
+    world = make_world()
+    await world.clock.advance(1)
+    early = world.event({"title": "early"})
+    await world.clock.advance(1)
+    world.append(early)
+    world.append(world.event({"title": "late"}))
+    world.ingest = world.make_ingest(until=early["time"])
+    await world.log.open({})
+    await world.ingest.take(await world.log.fetch(100, 0))
+    register = world.document().desired.fields["title"].register
+    assert register is not None
+    assert (register.value, world.store.offsets) == ("early", {})

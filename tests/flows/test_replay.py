@@ -1,0 +1,87 @@
+"""Replay: the logs give everything back (law 8), and differences are found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from reconciler.flows import replay
+from reconciler.flows.outbox import Publisher
+from reconciler.model.document import Status
+from tests.fakes.memory_log import MemoryLog
+from tests.fakes.memory_store import MemoryStore
+from tests.flows.world import KEY, OUTCOMES, TOPIC
+
+if TYPE_CHECKING:
+    from tests.flows.world import World
+
+
+async def rebuilt(world: World, *topics: str, until: str | None = None) -> MemoryStore:
+    store = MemoryStore()
+    for topic in topics:
+        world.log = MemoryLog(world.broker, topic)
+        await world.run(replay.replay(world.log, world.make_ingest(until=until, store=store), store, print))
+    world.log = MemoryLog(world.broker, TOPIC)
+    return store
+
+
+async def keys_that_differ(world: World, other: MemoryStore) -> list[str]:
+    return [difference.key async for difference in replay.differences(world.store, other)]
+
+
+async def test_a_replay_folds_the_same_rows(world: World) -> None:
+    for number in range(5):
+        await world.emit({"title": f"title {number}"}, key=f"{number % 3}")
+    assert await keys_that_differ(world, await rebuilt(world, TOPIC)) == []
+
+
+async def test_differences_name_what_is_missing_on_either_side_and_what_is_not_the_same(world: World) -> None:
+    for key in "ace":
+        await world.emit({"title": "t"}, key=key)
+    other = await rebuilt(world, TOPIC)
+    await world.emit({"title": "more"}, key="a")
+    await world.emit({"title": "more"}, key="f")
+    del world.store.rows["c"]
+    assert await keys_that_differ(world, other) == ["a", "c", "f"]
+
+
+async def test_until_rebuilds_an_earlier_time(world: World) -> None:
+    early = await world.emit({"title": "early"})
+    await world.emit({"title": "late"})
+    other = await rebuilt(world, TOPIC, until=early["time"])
+    register = other.rows[KEY].desired.fields["title"].register
+    assert register is not None
+    assert register.value == "early"
+
+
+async def test_outcomes_give_back_what_was_agreed_so_that_a_users_edit_still_stands(world: World) -> None:
+    await world.emit({"owner": "akim", "title": "Cover"})
+    await world.settle()
+    await world.edit({"owner": "jdoe"})
+    await world.resync()
+    agreed = world.document().agreement.base
+    while await Publisher(world.store, world.log, world.clock, world.woken).publish():
+        pass
+    await world.clock.advance(1000)
+    other = await rebuilt(world, TOPIC, OUTCOMES)
+    assert other.rows[KEY].agreement.base == agreed
+    other.policies.update(world.store.policies)
+    world.store.rows[KEY] = attrs.evolve(other.rows[KEY])
+    writes = world.windchill.writes
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.windchill.writes == writes
+    assert world.live()["owner"] == "jdoe"
+
+
+async def test_a_recovered_agreement_never_replaces_one_that_is_there(world: World) -> None:
+    await world.emit({"title": "Cover"})
+    await world.settle()
+    while await Publisher(world.store, world.log, world.clock, world.woken).publish():
+        pass
+    await world.emit({"title": "Lid"})
+    await world.settle()
+    newer = world.document().agreement
+    world.log = MemoryLog(world.broker, OUTCOMES)
+    await world.run(replay.replay(world.log, world.make_ingest(), world.store, print))
+    assert world.document().agreement == newer
