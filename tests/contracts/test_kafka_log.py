@@ -190,7 +190,7 @@ async def test_partitions_that_are_added_are_read_from_their_beginning(
     for partition in (2, 1, 0):
         await producer.send_and_wait(changes, b"to %d" % partition, partition=partition)
     await producer.stop()
-    assert sorted(values(await read(reader, 3))) == [b"to 0", b"to 1", b"to 2"]
+    assert sorted(filter(None, values(await read(reader, 3)))) == [b"to 0", b"to 1", b"to 2"]
     assert await reader.positions() == {Partition(changes, 0): 2, Partition(changes, 1): 1, Partition(changes, 2): 1}
     await reader.close()
 
@@ -270,6 +270,7 @@ async def test_a_client_that_has_stalled_is_replaced_and_nothing_is_lost_or_come
     await reader.open({})
     assert values(await read(reader, 1)) == [b"before"]
     stalled = reader._consumer
+    assert stalled is not None
     stalled._fetcher._fetch_task.cancel()
     await put(log, changes, b"after")
     assert not await reader.fetch(10, 0.3)  # its fetching task is dead, which aiokafka tells nobody
@@ -301,6 +302,7 @@ async def test_a_fetch_that_fails_has_taken_nothing(
 ) -> None:
     await put(log, changes, b"0", b"1", b"2")
     await log.open({})
+    assert log._consumer is not None
     getmany = log._consumer.getmany
 
     async def drained_then_failed(**arguments: object) -> object:

@@ -125,7 +125,7 @@ async def test_a_kill_in_mid_work_loses_nothing_and_repeats_nothing(world: World
     assert (await world.converge()).settled
     world.simulated.faults(slow=0.5, slow_ms=20, lost_reply=0.03, unavailable=0.03, retry_after_s=0)
     world.simulated.rivals(per_second=20, documents=KEYS, fields=["owner"])
-    last = {}
+    last: dict[str, str] = {}
     for number in range(3):
         given = [event(key, {"title": f"title {number}", "attributes.CostCenter": f"{number}"}) for key in KEYS]
         await world.append(*given)
