@@ -151,12 +151,21 @@ def _auth(config: Config) -> credentials.Auth:
 class Daemon:
     """The whole reconciler, wired: one store, one log, one Windchill, and the loops between them."""
 
-    def __init__(self, config: Config, store: Store, log: EventLog, windchill: Windchill, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        log: EventLog,
+        windchill: Windchill,
+        clock: Clock,
+        *,
+        telemetry: Counters | None = None,
+    ) -> None:
         self.config = config
         self.store = store
         self.log = log
         self.clock = clock
-        self.telemetry = Counters()
+        self.telemetry = telemetry or Counters()
         in_flight_max = config.windchill.in_flight_max
         self._workers = _WORKERS_A_REQUEST * in_flight_max
         gate = Gate(
@@ -270,9 +279,10 @@ async def daemon(config: Config, *, once: bool = False) -> AsyncIterator[Daemon]
         stack.push_async_callback(store.close)
         log = make_log(config, clock, grows=not once)
         stack.push_async_callback(log.close)
-        windchill = make_windchill(config, clock, Counters())
+        telemetry = Counters()
+        windchill = make_windchill(config, clock, telemetry)
         stack.push_async_callback(windchill.close)
-        yield Daemon(config, store, log, windchill, clock)
+        yield Daemon(config, store, log, windchill, clock, telemetry=telemetry)
 
 
 def _settle_memory() -> None:

@@ -476,3 +476,11 @@ def test_no_text_in_a_variable_raises_anything_but_a_config_error(name: str, tex
     else:
         return
     assert message.startswith(name)
+
+
+@pytest.mark.parametrize("strategy", ["external", "fill", "ignore"])
+def test_an_adoption_that_its_own_strategy_would_undo_is_refused(strategy: str) -> None:
+    with pytest.raises(ConfigError, match="on_adopt: means nothing under " + strategy):
+        config.load(
+            None, {"RECONCILER_POLICY": json.dumps([{"fields": ["a"], "strategy": strategy, "on_adopt": "yield"}])}
+        )

@@ -10,6 +10,8 @@ from reconciler.config.values import NO_LIMITS, Limits, convert
 from reconciler.model.policy import Rule, Strategy
 
 _OVERLAPS = (Strategy.HOLD, Strategy.EXTERNAL, Strategy.PRESERVE, Strategy.NEWEST)
+# What adoption leaves alone, these write at the next look, and the other way round.
+_SETTLED_ANEW = (Strategy.EXTERNAL, Strategy.FILL, Strategy.IGNORE)
 # `Rule` belongs to the model, which knows nothing of files; what a file must keep to stands here.
 LIMITS = {
     "fields": Limits(filled=True),
@@ -51,4 +53,13 @@ def _rule(row: dict[str, object], where: str, number: int, faults: list[str]) ->
         except ValueError as error:
             faults.append(f"{where}[{number}].{key}: {error}")
     faults += [f"{where}[{number}]: a rule needs {key}" for key in ("fields", "strategy") if key not in row]
-    return Rule(**values) if len(faults) == before else None
+    if len(faults) > before:
+        return None
+    rule = Rule(**values)
+    if rule.on_adopt is not None and rule.strategy in _SETTLED_ANEW:
+        faults.append(
+            f"{where}[{number}].on_adopt: means nothing under {rule.strategy}, which decides anew at every look; leave"
+            " it out"
+        )
+        return None
+    return rule
