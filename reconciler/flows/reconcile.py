@@ -93,8 +93,8 @@ class Reconciler:
         now_us = self._clock.now_us()
         for due in taken:
             document = documents.get(due.key)
-            if document is None:
-                self._queue.done(due.key)
+            if document is None or (due.lane is not Lane.OPERATOR and document.due_us is None):
+                self._queue.done(due.key)  # an offer older than the attempt that satisfied it
             elif due.lane is not Lane.OPERATOR and document.due_us is not None and document.due_us > now_us:
                 # A wait that the store has set, and that a new event must not shorten.
                 self._queue.done(due.key, self._soon(Due(due.key, due.lane, document.due_us), now_us))
@@ -116,6 +116,7 @@ class Reconciler:
             wait_s = self._attempt.gate.retry_wait_s()
             if wait_s:
                 self._queue.done(key, Due(key, work.due.lane, self._clock.now_us() + round(wait_s * 1_000_000)))
+                self._wake.set()  # the feeder may sleep until something later
                 return
         try:
             settlement = await self._attempt.run(document, work.due.lane)

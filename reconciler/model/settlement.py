@@ -21,7 +21,7 @@ class Settlement:
     """One transaction at the end of an attempt: the document's new agreement with its trail, all or nothing."""
 
     key: str
-    revision: int  # the revision that was decided on; if the row has moved on since, it stays due at once
+    revision: int  # that was decided on; if the row has moved on since, it stays due at once, or until a wait is over
     agreement: Agreement
     status: Status
     reason: str

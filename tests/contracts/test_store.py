@@ -360,6 +360,18 @@ async def test_a_settlement_of_an_older_revision_leaves_the_document_due(store: 
     assert len(await store.audit("d")) == 1
 
 
+@pytest.mark.parametrize("status", [Status.PENDING, Status.CONTENDED, Status.LOCKED])
+async def test_a_wait_that_trouble_has_set_stands_whatever_was_folded_during_the_attempt(
+    store: Store, status: Status
+) -> None:
+    await store.fold(batch("d", at_us=1000))
+    await store.fold(batch(rows={"d": wish("X")}, at_us=1500))
+    await store.settle(settlement(revision=1, status=status, lane=Lane.RETRY, due_us=9000, at_us=2000, reason="wait"))
+    found = await row(store)
+    assert (found.status, found.reason, found.lane, found.due_us) == (status, "wait", Lane.EVENT, 9000)
+    assert (found.revision, found.pending_since_us) == (2, 1000)
+
+
 @pytest.mark.parametrize("status", [Status.SYNCED, Status.HELD])
 async def test_what_is_settled_or_held_is_no_longer_pending(store: Store, status: Status) -> None:
     await placed(store, status)

@@ -103,12 +103,14 @@ class MemoryStore:
             attempts=row.attempts + settlement.attempts,
             pending_since_us=since_us,
         )
-        if row.revision == settlement.revision:
+        present = row.revision == settlement.revision
+        waits = settlement.due_us is not None and settlement.due_us > settlement.at_us
+        if present or (waits and settlement.status in COOLING):
             row = attrs.evolve(
                 row,
                 status=settlement.status,
                 reason=settlement.reason,
-                lane=settlement.lane,
+                lane=settlement.lane if present else min(row.lane, settlement.lane),
                 due_us=settlement.due_us,
                 pending_since_us=None if settlement.status in SETTLED else since_us,
             )

@@ -238,6 +238,7 @@ class World:
             policy=self.policy,
             **groups,
         )
+        await self.clock.advance(1)  # events are then later than the documents
         daemon = app.Daemon(config, self.store, self.log, self.windchill, self.clock)
         stop = asyncio.Event()
         task = asyncio.create_task(daemon.run(stop, once=once))

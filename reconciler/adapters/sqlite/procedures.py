@@ -131,6 +131,9 @@ def _key(item: tuple[str, object]) -> str:
 
 # -------------------------------------------------------------------------------------------------------------- ledger
 
+_STANDS = """(document.revision = change.revision
+                 OR (change.status IN ('pending', 'contended', 'locked') AND change.due_us > change.at_us))"""
+
 COMMIT = Procedure(
     "settle",
     "ledger_group",
@@ -146,14 +149,16 @@ COMMIT = Procedure(
             FROM {_rows("intents", "key text", "agreement blob")} AS change
             WHERE document.key = change.key""",
         # Only a settlement of the present revision says where the document stands; else the fold has already said so.
+        # But a wait that trouble has set stands in either case, as it does against a fold that comes after it.
         f"""UPDATE document SET
                 agreement = change.agreement,
                 conflicts = document.conflicts + change.conflicts,
                 attempts = document.attempts + change.attempts,
-                status = iif(document.revision = change.revision, change.status, document.status),
-                reason = iif(document.revision = change.revision, change.reason, document.reason),
-                lane = iif(document.revision = change.revision, change.lane, document.lane),
-                due_us = iif(document.revision = change.revision, change.due_us, document.due_us),
+                status = iif({_STANDS}, change.status, document.status),
+                reason = iif({_STANDS}, change.reason, document.reason),
+                lane = CASE WHEN document.revision = change.revision THEN change.lane
+                            WHEN {_STANDS} THEN min(document.lane, change.lane) ELSE document.lane END,
+                due_us = iif({_STANDS}, change.due_us, document.due_us),
                 pending_since_us = iif(document.revision = change.revision AND change.status IN ('synced', 'held'),
                                        NULL, coalesce(document.pending_since_us, change.at_us))
             FROM {

@@ -1,0 +1,234 @@
+"""The whole daemon over fakes and a virtual clock: what its loops do together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from reconciler import config
+from reconciler.core.settle import Pace
+from reconciler.model.answer import Failed, NotAvailable, Throttled, VersionConflict
+from reconciler.model.document import Due, Lane, Status
+from tests.flows.world import BODY, KEY, OPERATORS
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.flows.conftest import MakeWorld
+    from tests.flows.world import World
+
+MISMATCH = VersionConflict(412, "modified by another user")
+ONE_ATTEMPT = config.Retry(conflict_attempts_max=1)
+NO_RESYNC = config.Resync(interval_s=0)
+
+
+async def test_an_event_is_written_as_soon_as_it_is_folded(world: World) -> None:
+    async with world.running() as running:
+        world.append(world.event({"title": "Cover"}))
+        await running.settled()
+    assert world.live()["title"] == "Cover"
+    assert len(world.broker.records("outcomes")) == 1
+
+
+async def test_once_waits_for_a_first_batch_that_is_still_being_folded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold = world.store.fold
+
+    async def slowly(batch: Any) -> None:
+        await world.clock.sleep(5)
+        await fold(batch)
+
+    monkeypatch.setattr(world.store, "fold", slowly)
+    world.append(world.event({"title": "Cover"}, time="2026-11-22T10:00:00.000000Z"))
+    async with world.running(once=True) as running:
+        await running.pass_until(running.task.done, "the one pass is over", 60)
+        assert running.task.result().settled
+    assert world.live()["title"] == "Cover"
+
+
+async def test_a_backlog_is_folded_to_its_end_before_anything_is_written(world: World) -> None:
+    for number in range(12_000):
+        world.append(world.event({"title": f"title {number}"}, time=f"2026-11-22T10:00:01.{number:06}Z"))
+    async with world.running() as running:
+        await running.settled()
+    assert world.windchill.writes == 1
+    assert world.live()["title"] == "title 11999"
+
+
+async def test_the_newest_intent_wins_when_it_comes_while_an_attempt_is_under_way(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, under_way = world.windchill.write, asyncio.Event()
+
+    async def slowly(*args: Any, **named: Any) -> Any:
+        under_way.set()
+        await world.clock.sleep(10)
+        return await write(*args, **named)
+
+    monkeypatch.setattr(world.windchill, "write", slowly)
+    async with world.running() as running:
+        world.append(world.event({"title": "Cover"}))
+        await running.pass_until(under_way.is_set, "the first write is under way")
+        world.append(world.event({"title": "Lid"}))
+        await running.pass_until(lambda: world.document().revision == 2, "the second event is folded")
+        assert world.live()["title"] == "Bracket"
+        await running.pass_until(lambda: world.live()["title"] == "Lid", "the newest intent is written")
+        await running.settled()
+    assert [dict(entry.fields) for entry in world.windchill.history] == [{"title": "Cover"}, {"title": "Lid"}]
+
+
+async def test_events_do_not_shorten_a_cool_down(make_world: MakeWorld) -> None:
+    world = make_world(pace=Pace(conflict_attempts_max=1))
+    world.windchill.script_writes(MISMATCH)
+    async with world.running(retry=ONE_ATTEMPT) as running:
+        world.append(world.event({"title": "Cover"}))
+        await running.settled(KEY, Status.CONTENDED)
+        for number in range(10):
+            await world.clock.advance(2)
+            world.append(world.event({"title": f"Lid {number}"}))
+        await world.clock.advance(2)
+        assert world.windchill.writes == 1
+        assert await running.pass_until(lambda: world.live()["title"] == "Lid 9", "the cool-down is over") > 20
+
+
+async def test_an_event_during_the_attempt_does_not_undo_the_cool_down_either(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a document with an event a second and a rival would be written to without any wait at all."""
+    write, under_way = world.windchill.write, asyncio.Event()
+
+    async def slowly(*args: Any, **named: Any) -> Any:
+        under_way.set()
+        await world.clock.sleep(5)
+        return await write(*args, **named)
+
+    monkeypatch.setattr(world.windchill, "write", slowly)
+    world.windchill.script_writes(MISMATCH)
+    async with world.running(retry=ONE_ATTEMPT) as running:
+        world.append(world.event({"title": "Cover"}))
+        await running.pass_until(under_way.is_set, "the first write is under way")
+        world.append(world.event({"title": "Lid"}))
+        await running.pass_until(lambda: world.document().revision == 2, "the second event is folded")
+        await running.settled(KEY, Status.CONTENDED)
+        assert await running.pass_until(lambda: world.live()["title"] == "Lid", "the cool-down is over") > 45
+
+
+async def test_an_operator_does_not_wait_for_a_cool_down(world: World) -> None:
+    world.windchill.script_writes(MISMATCH)
+    async with world.running(retry=ONE_ATTEMPT) as running:
+        world.append(world.event({"title": "Cover"}))
+        await running.settled(KEY, Status.CONTENDED)
+        world.append(world.event({"title": "Lid"}, source=OPERATORS, actor="boss"))
+        assert await running.pass_until(lambda: world.live()["title"] == "Lid", "the operator is heard") < 5
+
+
+async def test_maintenance_folds_and_asks_nothing_of_windchill(world: World) -> None:
+    async with world.running(windchill=config.Windchill(maintenance=True)) as running:
+        world.append(world.event({"title": "Cover"}))
+        await running.settled(KEY, Status.PENDING)
+        await world.clock.advance(100)
+        assert (world.windchill.reads, world.windchill.writes) == (0, 0)
+    async with world.running() as running:
+        await running.settled()
+    assert world.live()["title"] == "Cover"
+
+
+async def test_a_threshold_stops_a_mass_overwrite_before_the_offending_write(world: World) -> None:
+    keys = [f"d{number}" for number in range(6)]
+    for key in keys:
+        world.windchill.put(key, BODY | {"id": key})
+    async with world.running(resync=config.Resync(interval_s=60, writes_max_per_window=2, window_s=3600)) as running:
+        await world.clock.advance(1)
+        for key in keys:
+            world.append(world.event({"status": "RELEASED"}, key=key))
+        for key in keys:
+            await running.settled(key)
+        for key in keys:
+            world.windchill.edit(key, {"status": "INWORK"})
+        for key in keys:
+            await running.pass_until(
+                lambda key=key: world.live(key)["status"] == "RELEASED" or world.document(key).status is Status.PARKED,
+                f"{key} is compared again",
+            )
+        parked = [key for key in keys if world.document(key).status is Status.PARKED]
+        assert len(parked) == 4
+        assert all("writes_max_per_window" in world.document(key).reason for key in parked)
+        await world.clock.advance(1000)
+        assert [key for key in keys if world.live(key)["status"] == "INWORK"] == parked
+        await world.store.hasten(parked, Lane.OPERATOR, world.clock.now_us())
+        for key in parked:
+            await running.settled(key)
+        assert [key for key in keys if world.live(key)["status"] == "INWORK"] == []
+
+
+async def test_the_interval_grows_while_nothing_moves_and_starts_over_after_drift(world: World) -> None:
+    async with world.running(resync=config.Resync(interval_s=60)) as running:
+        world.append(world.event({"status": "RELEASED"}))
+        await running.settled()
+        waits = []
+        for _ in range(5):
+            reads = world.windchill.reads
+            waits.append(await running.pass_until(lambda reads=reads: world.windchill.reads > reads, "it is compared"))
+        for wait_s, most in zip(waits, (1, 2, 4, 6, 6), strict=True):
+            assert 0.9 * 60 * most - 2 <= wait_s <= 1.1 * 60 * most + 2
+        world.windchill.edit(KEY, {"status": "INWORK"})
+        await running.pass_until(lambda: world.live()["status"] == "RELEASED", "the drift is put right")
+        assert world.document().agreement.stable == 0
+        assert world.windchill.writes == 2
+
+
+async def test_one_throttled_request_slows_everyone_down(world: World) -> None:
+    keys = [f"d{number}" for number in range(20)]
+    for key in keys:
+        world.windchill.put(key, BODY | {"id": key})
+    world.windchill.script_reads(*[Throttled(429, "slow down", 60.0)] * 16)
+    async with world.running(resync=NO_RESYNC) as running:
+        await world.clock.advance(1)
+        for key in keys:
+            world.append(world.event({"title": "Cover"}, key=key))
+        await running.pass_until(lambda: world.windchill.reads > 0, "somebody was told to slow down")
+        await world.clock.advance(50)
+        assert world.windchill.reads <= 16
+        for key in keys:
+            await running.settled(key)
+    assert all(world.live(key)["title"] == "Cover" for key in keys)
+
+
+async def test_a_document_that_is_not_due_is_not_looked_at_for_an_old_offer(world: World) -> None:
+    """An offer may be older than the attempt that satisfied it; it would cost a request that nobody needs."""
+    async with world.running(resync=NO_RESYNC) as running:
+        world.append(world.event({"title": "Cover"}))
+        await running.settled()
+        asked = world.windchill.reads
+        running.daemon.reconciler.offer(Due(KEY, Lane.EVENT, world.clock.now_us()))
+        await world.clock.advance(10)
+        assert (world.windchill.reads, world.windchill.writes) == (asked, 1)
+
+
+async def test_many_documents_in_trouble_all_come_through_a_spent_retry_quota(world: World) -> None:
+    keys = [f"d{number:03}" for number in range(300)]
+    for key in keys:
+        world.windchill.put(key, BODY | {"id": key})
+    for key in keys[::2]:  # more than the quota has saved up
+        world.windchill.script_reads(Failed("500"), key=key)
+    async with world.running(resync=NO_RESYNC) as running:
+        await world.clock.advance(1)
+        for key in keys:
+            world.append(world.event({"title": "Cover"}, key=key))
+        await running.pass_until(
+            lambda: all(key in world.store.rows and world.document(key).status is Status.SYNCED for key in keys),
+            "all of them are synced",
+            300,
+        )
+    assert all(world.live(key)["title"] == "Cover" for key in keys)
+
+
+async def test_a_parked_document_is_tried_again_when_an_event_comes(world: World) -> None:
+    world.windchill.refusals[KEY] = NotAvailable(404, "there is no such document")
+    async with world.running() as running:
+        world.append(world.event({"title": "Cover"}))
+        await running.settled(KEY, Status.PARKED)
+        del world.windchill.refusals[KEY]
+        world.append(world.event({"title": "Lid"}))
+        assert await running.pass_until(lambda: world.live()["title"] == "Lid", "the event is heard") < 10
