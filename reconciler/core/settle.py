@@ -6,6 +6,8 @@ Rules of this file:
 2. A document leaves here either settled (synced, held) or with a time at which it is looked at again. Nothing is
    dropped, nothing is tried without a wait, and every wait grows and is jittered.
 3. Chance and time come in with the `Case`; the same case always gives the same settlement.
+4. An earlier write whose end nobody knows stays in doubt (`Agreement.intent`) until a read has settled it, or an answer
+   has: whatever else comes of this attempt, that request may still be applied.
 
 Theory of operation: DESIGN section 7 as code. Version conflicts wait 1, 2, 4, 8 s and then cool down as *contended*; an
 unknown result keeps its intent, so that the next attempt reads first; refusals hold their fields and let the rest go
@@ -117,7 +119,7 @@ def version_conflict(case: Case, answer: VersionConflict) -> Settlement:
     old, pace = case.document.agreement, case.rules.pace
     clashes = old.clashes + 1
     assert case.plan is not None
-    agreement = attrs.evolve(old, base=case.plan.base, snapshot=case.snapshot, intent=None, clashes=clashes)
+    agreement = attrs.evolve(old, base=case.plan.base, snapshot=case.snapshot, clashes=clashes)
     if clashes < pace.conflict_attempts_max:
         wait_s = backoff.delay_s(clashes, pace.backoff_base_s, pace.backoff_max_s, case.chance)
         reason = f"version conflict {clashes} of {pace.conflict_attempts_max}: read and decide again"
@@ -138,7 +140,7 @@ def refused(case: Case, answer: Refused) -> Settlement:
     base = planning.refuse(case.plan.base, case.plan, named, answer.message)
     rest = planning.draft(case.document.desired, base, case.snapshot, case.rules.policy)
     waiting = [decision for decision in rest.decisions if _waits(decision)]
-    agreement = attrs.evolve(_calm(case), base=rest.base, snapshot=case.snapshot, intent=None)
+    agreement = attrs.evolve(_calm(case), base=rest.base, snapshot=case.snapshot)
     if isinstance(rest, Patch):
         settlement = _settlement(
             case, agreement, Status.PENDING, "the rest goes out without refused fields", case.now_us
@@ -153,21 +155,19 @@ def refused(case: Case, answer: Refused) -> Settlement:
 def locked(case: Case, answer: Locked) -> Settlement:
     """Somebody has the document checked out: come back slowly."""
     holder = f" by {answer.holder}" if answer.holder else ""
-    agreement = attrs.evolve(_kept(case), intent=None, cooldowns=case.document.agreement.cooldowns + 1)
+    agreement = attrs.evolve(_kept(case), cooldowns=case.document.agreement.cooldowns + 1)
     settlement = _cooling(case, agreement, Status.LOCKED, f"locked{holder}: {answer.message}")
     return _audited(case, _counted(case, settlement), "locked", answer.message, status=answer.status)
 
 
-def not_available(case: Case, answer: NotAvailable, intent: Intent | None = None) -> Settlement:
-    """The document can't be had (403, 404, 410); `intent` stays when an earlier write may have been applied."""
-    return parked(case, f"{answer.status}: {answer.message}", "not_available", answer.status, intent=intent)
+def not_available(case: Case, answer: NotAvailable) -> Settlement:
+    """The document can't be had (403, 404, 410)."""
+    return parked(case, f"{answer.status}: {answer.message}", "not_available", answer.status)
 
 
-def parked(
-    case: Case, reason: str, result: str, status: int | None = None, *, intent: Intent | None = None
-) -> Settlement:
+def parked(case: Case, reason: str, result: str, status: int | None = None) -> Settlement:
     """Not written to until something changes; looked at again slowly."""
-    agreement = attrs.evolve(_kept(case), intent=intent, cooldowns=case.document.agreement.cooldowns + 1)
+    agreement = attrs.evolve(_kept(case), cooldowns=case.document.agreement.cooldowns + 1)
     settlement = _counted(case, _cooling(case, agreement, Status.PARKED, reason))
     return _audited(case, settlement, result, reason, status=status)
 

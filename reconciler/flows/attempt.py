@@ -32,7 +32,7 @@ from reconciler.model.answer import (
     WriteAnswer,
     Written,
 )
-from reconciler.model.base import Wrote
+from reconciler.model.base import Agreed, Wrote
 from reconciler.model.document import Document, Intent, Lane
 from reconciler.model.plan import Patch
 from reconciler.model.settlement import Settlement
@@ -46,6 +46,7 @@ _THRESHOLD = (
     " through with `reconciler docs retry`"
 )
 _CONFLICT_STATUS = 409
+_DOUBTS_MAX = 8  # different writes under one token that are remembered; each costs as much as its patch
 
 
 @attrs.frozen
@@ -76,7 +77,8 @@ class Attempt:
                 assert known is not None, "only what we hold can be unchanged"
                 return await self._act(self._decided(case, document, known))
             case Snapshot():
-                return await self._act(self._decided(case, _confirmed(document, answer), answer))
+                document, confirmed = _confirmed(document, answer)
+                return await self._act(attrs.evolve(self._decided(case, document, answer), confirmed=confirmed))
             case trouble:
                 return self._troubled(case, trouble)
 
@@ -104,7 +106,6 @@ class Attempt:
             plan=plan,
             drifted=bool(moved),
             moved=tuple(moved) if document.agreement.clashes else (),
-            confirmed=_in_doubt(case.document) if document.agreement.intent is None else {},
         )
 
     async def _act(self, case: settle.Case) -> Settlement:
@@ -119,7 +120,8 @@ class Attempt:
         if not self.budget.try_spend(case.lane, self.clock.monotonic_s()):
             return attrs.evolve(settle.parked(case, _THRESHOLD, "threshold"), due_us=None)
         settled = planning.settled_if_written(plan, snapshot, self.rules.policy)
-        intent = Intent(plan.fields, plan.token, case.now_us, settled)
+        earlier = _may_yet_come(case.document.agreement.intent, plan)
+        intent = Intent(plan.fields, plan.token, case.now_us, settled, earlier)
         agreement = attrs.evolve(case.document.agreement, base=plan.base, snapshot=snapshot, intent=intent)
         await self.ledger.intend(case.document.key, agreement)
         answer = await self.gate.write(snapshot, plan.fields, token=plan.token)
@@ -163,15 +165,17 @@ class Attempt:
                 )
             case Throttled():
                 # A 429 is refused at the door. A 503 may come from a proxy whose back end got the request.
-                return settle.throttled(case, answer, None if answer.status == 429 else intent)
+                return settle.throttled(
+                    case, answer, case.document.agreement.intent if answer.status == 429 else intent
+                )
             case _:
                 return self._troubled(case, answer)
 
     def _troubled(self, case: settle.Case, answer: Trouble) -> Settlement:
-        intent = case.document.agreement.intent
+        intent = case.document.agreement.intent  # of an earlier write: if this one was sent, it was surely not applied
         match answer:
             case NotAvailable():
-                return settle.not_available(case, answer, intent if case.plan is None else None)
+                return settle.not_available(case, answer)
             case Throttled():
                 return settle.throttled(case, answer, intent)
             case Unauthorised():
@@ -184,9 +188,12 @@ class Attempt:
                 assert_never(answer)
 
 
-def _in_doubt(document: Document) -> dict[str, Json]:
-    intent = document.agreement.intent
-    return {} if intent is None else intent.fields
+def _may_yet_come(doubt: Intent | None, plan: Patch) -> tuple[Intent, ...]:
+    """Return the writes in doubt that a plan's token does not rule out, each once, latest last."""
+    if doubt is None or doubt.token != plan.token:
+        return ()
+    sent = (*doubt.earlier, attrs.evolve(doubt, earlier=()))
+    return tuple(one for one in sent if one.fields != plan.fields)[-_DOUBTS_MAX:]
 
 
 def _must_read(document: Document, lane: Lane) -> bool:
@@ -203,21 +210,26 @@ def _must_read(document: Document, lane: Lane) -> bool:
     return bool(troubled) or lane in (Lane.RESYNC, Lane.OPERATOR)
 
 
-def _confirmed(document: Document, read: Snapshot) -> Document:
+def _confirmed(document: Document, read: Snapshot) -> tuple[Document, dict[str, Json]]:
     """
-    Settle an intent in doubt by a fresh read: applied if what it meant to write is there and the document has moved.
+    Settle writes in doubt by a fresh read, and return the fields of the one that was applied, if any was.
 
-    Each field that shows what was to be written is agreed, whoever wrote it; the log may want something newer by now.
-    Only if nothing else has moved either is the document's last modification known to be ours.
+    It was applied if what it meant to write is there and the document has moved. Each field that shows what was to be
+    written is agreed, whoever wrote it; the log may want something newer by now. Only if nothing else has moved either
+    is the document's last modification known to be ours.
     """
     agreement = document.agreement
     intent, before = agreement.intent, agreement.snapshot
     if intent is None or before is None or read.token == intent.token:
-        return document
-    there = {name for name, value in intent.fields.items() if normalise.equal(read.value(name), value, ())}
-    settled = {name: agreed for name, agreed in intent.settled.items() if name in there}
+        return document, {}
+    settled: dict[str, Agreed] = {}
+    applied: dict[str, Json] = {}
+    for sent in (*intent.earlier, intent):
+        there = {name for name, value in sent.fields.items() if normalise.equal(read.value(name), value, ())}
+        settled.update({name: agreed for name, agreed in sent.settled.items() if name in there})
+        applied = sent.fields if len(there) == len(sent.fields) else applied
     base = attrs.evolve(agreement.base, fields={**agreement.base.fields, **settled})
-    if planning.same_content(before.with_fields(intent.fields, None), read):
+    if applied and planning.same_content(before.with_fields(applied, None), read):
         base = attrs.evolve(base, wrote=Wrote(read.token, planning.modified_by_others(base, before)))
-    doubt = intent if len(there) < len(intent.fields) else None
-    return attrs.evolve(document, agreement=attrs.evolve(agreement, base=base, intent=doubt))
+    doubt = None if applied else intent
+    return attrs.evolve(document, agreement=attrs.evolve(agreement, base=base, intent=doubt)), applied

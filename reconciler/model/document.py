@@ -38,13 +38,15 @@ class Intent:
     A write that was about to be sent: stored before sending, so that a lost reply is never answered blindly.
 
     `settled` is what each written field agrees on if the write was applied: by the time this is known the log may want
-    something newer, and our own value must not be taken for somebody's edit.
+    something newer, and our own value must not be taken for somebody's edit. `earlier` are writes under the same token
+    that nobody knows the end of either: a request may be applied long after we gave it up.
     """
 
     fields: dict[str, Json]
     token: Token
     sent_at_us: int
     settled: dict[str, Agreed] = attrs.field(factory=dict)
+    earlier: tuple["Intent", ...] = ()
 
 
 @attrs.frozen

@@ -21,7 +21,7 @@ from reconciler.model.answer import (
     VersionConflict,
     Written,
 )
-from reconciler.model.document import Lane, Status
+from reconciler.model.document import Agreement, Lane, Status
 from reconciler.model.policy import ListMode, Rule, Strategy
 from tests.fakes.memory_windchill import Fault
 from tests.flows.world import KEY, OPERATORS, policy
@@ -181,6 +181,27 @@ async def test_our_own_value_after_a_lost_reply_is_no_conflict_with_a_newer_even
     await world.emit({"title": "Lid"})
     await world.settle()
     assert world.live()["title"] == "Lid"
+    assert world.document().status is Status.SYNCED
+
+
+async def test_a_write_that_is_applied_long_after_it_was_given_up_is_ours(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes right between the next write's decision and that write, which so meets a version conflict."""
+    world.windchill.script_writes(Unknown("no answer in time"))
+    await world.emit({"owner": "akim"})
+    await world.attempt()
+    await world.emit({"owner": "jdoe"})
+    intend = world.store.intend
+
+    async def late(key: str, agreement: Agreement) -> None:
+        await intend(key, agreement)
+        monkeypatch.undo()
+        world.windchill.edit(key, {"owner": "akim"}, "integration")
+
+    monkeypatch.setattr(world.store, "intend", late)
+    await world.settle()
+    assert world.live()["owner"] == "jdoe"
     assert world.document().status is Status.SYNCED
 
 
