@@ -203,7 +203,11 @@ class Ledger(Protocol):
         ...
 
     async def hasten(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
-        """Make documents due at `at_us` in a lane (an operator's "now"); return how many there were."""
+        """
+        Make documents due at `at_us` in a lane (an operator's "now"); return how many there were.
+
+        It counts as a revision: an attempt that is under way meanwhile leaves the document due.
+        """
         ...
 
     async def keep_policy(self, digest: str, policy: Policy) -> None:

@@ -87,7 +87,7 @@ class Document:
 
     key: str
     desired: Desired = NOTHING_DESIRED
-    revision: int = 0  # counts folds that changed the row; a settlement of an older revision leaves it pending
+    revision: int = 0  # counts folds that changed the row and operators' wishes; settling an older one leaves it due
     agreement: Agreement = NO_AGREEMENT
     status: Status = Status.PENDING
     reason: str = ""

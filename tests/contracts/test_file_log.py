@@ -274,7 +274,8 @@ async def test_many_writers_at_once_lose_nothing_and_mix_nothing(path: pathlib.P
     await asyncio.gather(*[write(writer) for writer in range(5)])
     found = [line for _, line in await lines_of(path)]
     assert found[1::2] == [large] * 50
-    assert sorted(filter(None, found[::2])) == sorted(event(writer * 100 + number) for writer in range(5) for number in range(10))
+    appended = [event(writer * 100 + number) for writer in range(5) for number in range(10)]
+    assert sorted(filter(None, found[::2])) == sorted(appended)
 
 
 async def test_a_disk_that_is_full_leaves_no_half_line(

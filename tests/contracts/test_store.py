@@ -217,6 +217,14 @@ async def test_a_change_does_not_shorten_the_backoff_of_a_pending_document(store
     assert (await row(store)).due_us == 5000
 
 
+async def test_an_operators_wish_during_an_attempt_outlives_its_settlement(store: Store) -> None:
+    await store.fold(batch("d", at_us=1000))
+    under_way = (await row(store)).revision
+    await store.hasten(["d"], Lane.OPERATOR, 2000)
+    await store.settle(settlement("d", revision=under_way, due_us=9000))
+    assert ((await row(store)).lane, (await row(store)).due_us) == (Lane.OPERATOR, 2000)
+
+
 async def test_an_operators_event_is_urgent(store: Store) -> None:
     await store.fold(batch("d", "e", lane=Lane.EVENT, urgent=frozenset({"d"})))
     assert (await row(store, "d")).lane is Lane.OPERATOR

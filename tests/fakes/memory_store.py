@@ -138,7 +138,8 @@ class MemoryStore:
         self._require_open()
         known = set(keys) & self.rows.keys()
         for key in known:
-            self.rows[key] = attrs.evolve(self.rows[key], lane=lane, due_us=at_us)
+            row = self.rows[key]
+            self.rows[key] = attrs.evolve(row, lane=lane, due_us=at_us, revision=row.revision + 1)
         return len(known)
 
     async def keep_policy(self, digest: str, policy: Policy) -> None:

@@ -82,7 +82,8 @@ DOCUMENTS = _lines(
 
 HASTEN = Query(
     "make documents due",
-    f"UPDATE document SET lane = ?3, due_us = ?4 WHERE key IN {_KEYS}",
+    # A new revision, so that an attempt under way does not settle the wish away.
+    f"UPDATE document SET lane = ?3, due_us = ?4, revision = revision + 1 WHERE key IN {_KEYS}",
 )
 
 KEEP_POLICY = Query("keep a policy", "INSERT INTO policy (digest, policy) VALUES (?, ?) ON CONFLICT DO NOTHING")
