@@ -208,7 +208,8 @@ class Daemon:
         if not positions:  # a first start, or a recovery: whole histories come before anybody's fresh request
             self.ingest.lane = Lane.REPLAY
         ends = dict(await self.log.ends())
-        _log.info("started", log=self.config.log.topic, store=self.config.store.url, records_known=sum(ends.values()))
+        log = self.config.log.path if self.config.log.kind == "file" else self.config.log.topic
+        _log.info("started", log=log, store=self.config.store.url, records_known=sum(ends.values()))
         _settle_memory()
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(self.ingest.run(), name="ingest")

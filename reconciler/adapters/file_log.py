@@ -297,7 +297,8 @@ def _append(path: pathlib.Path, lines: bytes) -> bool:
         if is_new:
             _sync_folder(path.parent)
     except OSError as error:
-        raise LogError(f"{path} can't be appended to: {error.strerror}") from error
+        hint = "make it writable" if path.parent.is_dir() else f"make the directory {path.parent} first"
+        raise LogError(f"{path} can't be appended to: {error.strerror}; {hint}") from error
     return True
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 import click
 
+from reconciler.adapters.replies import Exchange, Reply
 from reconciler.cli import commands, exits, looking, options, output, running, sources
 from reconciler.config import Config
 from reconciler.errors import ConfigError, LogError, StoreError
@@ -88,7 +89,10 @@ async def _store(config: Config) -> AsyncIterator[tuple[Check, str | None]]:
     """Yield what is found of the store, with its first document's key."""
     path = config.store.path
     if not path.exists():
-        yield Check("store", _WARNING, f"{path} is not there yet; `reconciler run` makes it"), None
+        if path.parent.is_dir():
+            yield Check("store", _WARNING, f"{path} is not there yet; `reconciler run` makes it"), None
+        else:
+            yield Check("store", _FAILED, f"there is no directory {path.parent}; make it, or correct [store] url"), None
         return
     try:
         async with looking.store_of(config) as store:
@@ -136,9 +140,13 @@ async def _windchill(config: Config, key: str | None, probe: str | None) -> Asyn
     from reconciler.adapters.counters import Counters
 
     url = config.windchill.base_url
-    skew = await _clock(config)
+    answer, skew = await _knock(config)
     if key is None:
-        yield Check("Windchill", _WARNING, f"{url} was not asked: name a document with --document")
+        if isinstance(answer, Reply):
+            said = f"{url} answers; name a document with --document, to try credentials and ETags"
+            yield Check("Windchill", _WARNING, said)
+        else:
+            yield Check("Windchill", _FAILED, f"{url}: {answer.message}")
     else:
         windchill = app.make_windchill(config, SystemClock(), Counters())
         try:
@@ -210,11 +218,10 @@ def _harmless(snapshot: Snapshot) -> str | None:
     return next(iter(preferred + allowed), None)
 
 
-async def _clock(config: Config) -> Check | None:
-    """Return how far the server's clock is from ours; `None` when it does not tell its time."""
+async def _knock(config: Config) -> tuple[Exchange, Check | None]:
+    """Return what the server says to anybody, and how far its clock is from ours, `None` when it tells no time."""
     from reconciler.adapters import http
     from reconciler.adapters.clock import SystemClock
-    from reconciler.adapters.replies import Reply
 
     clock = SystemClock()
     ca_file = Path(config.windchill.ca_file) if config.windchill.ca_file else None
@@ -229,10 +236,10 @@ async def _clock(config: Config) -> Check | None:
         date = answer.headers[b"date"].decode() if isinstance(answer, Reply) else ""
         theirs_s = parsedate_to_datetime(date).timestamp()
     except (KeyError, ValueError):
-        return None
+        return answer, None
     skew_s = theirs_s + 0.5 - (before_us + after_us) / 2_000_000  # the header cuts its second
     far = abs(skew_s) > _SKEW_S_MAX
     said = f"Windchill's is {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} ours"
     if far:
-        return Check("clocks", _WARNING, f"{said}: who was later can't be told within that time")
-    return Check("clocks", _OK, said if abs(skew_s) > 1.5 else "the same as ours, to the second")
+        return answer, Check("clocks", _WARNING, f"{said}: who was later can't be told within that time")
+    return answer, Check("clocks", _OK, said if abs(skew_s) > 1.5 else "the same as ours, to the second")

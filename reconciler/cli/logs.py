@@ -9,6 +9,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 LEVELS: Sequence[str] = ("debug", "info", "warning", "error")
+_SILENT = logging.CRITICAL + 1
 
 
 def configure(level: str, *, asked_for: bool) -> None:
@@ -16,6 +17,7 @@ def configure(level: str, *, asked_for: bool) -> None:
     Log from `level` on.
 
     Client libraries log what they will raise in a moment anyway: they are heard only where somebody asked for logs.
+    aiokafka, which says so again at every attempt to reach a broker, is heard only in debugging.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
@@ -33,7 +35,8 @@ def configure(level: str, *, asked_for: bool) -> None:
     )
     root = logging.getLogger()
     root.handlers = [foreign]
-    root.setLevel(max(number, logging.WARNING) if asked_for else logging.CRITICAL + 1)
+    root.setLevel(max(number, logging.WARNING) if asked_for else _SILENT)
+    logging.getLogger("aiokafka").setLevel(logging.NOTSET if number <= logging.DEBUG else _SILENT)
 
 
 def _marks() -> list[Processor]:

@@ -1,7 +1,10 @@
 """`reconciler status`: where everything stands, at a glance."""
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from reconciler.cli import commands, options, output, running
 from reconciler.config import Config
@@ -32,7 +35,7 @@ def status(config: Config, form: str) -> None:
 
     How many documents are pending, held or parked, what waits for a person, and how far the log is folded.
     """
-    found = running.run(_gather(config))
+    found = running.run(_gather(config, ask_log=_names_log()))
     if form == "json":
         output.as_json(found)
         return
@@ -53,7 +56,15 @@ def status(config: Config, form: str) -> None:
         output.table(found["log"], _LOG_COLUMNS)
 
 
-async def _gather(config: Config) -> dict[str, Any]:
+def _names_log() -> bool:
+    """Whether anything says which log it is: with `--store` alone, a Kafka that nobody has would be waited for."""
+    given = click.get_current_context().params
+    if given["store_url"] is None or given["config_file"] is not None:
+        return True
+    return any(name.startswith("RECONCILER_LOG__") for name in os.environ)
+
+
+async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
     from reconciler import app
     from reconciler.adapters.clock import SystemClock
     from reconciler.model import instant
@@ -71,15 +82,15 @@ async def _gather(config: Config) -> dict[str, Any]:
             "conflicts": len(await store.conflicts(limit=_LISTED_MAX + 1)),
             "dead_letters": len(await store.dead_letters(limit=_LISTED_MAX + 1)),
         }
-        return found | await _log(config, store)
+        return found | await _log(config if ask_log else None, store)
     finally:
         await store.close()
 
 
-async def _log(config: Config, store: "Store") -> dict[str, Any]:
-    """Return positions and, where the log can be reached, what is left to fold."""
+async def _log(config: Config | None, store: "Store") -> dict[str, Any]:
+    """Return positions and, where a log is named and can be reached, what is left to fold."""
     positions = dict(await store.positions())
-    ends, trouble = await _ends(config)
+    ends, trouble = ({}, "not asked: name it with -c") if config is None else await _ends(config)
     places = sorted(ends) if trouble is None else sorted(positions)
     rows = []
     for place in places:
@@ -93,7 +104,8 @@ async def _log(config: Config, store: "Store") -> dict[str, Any]:
                 "lag": None if end is None else max(0, end - position),
             }
         )
-    return {"log_reachable": trouble is None, "log_error": trouble, "log": rows}
+    reachable = None if config is None else trouble is None
+    return {"log_reachable": reachable, "log_error": trouble, "log": rows}
 
 
 async def _ends(config: Config) -> "tuple[dict[Partition, int], str | None]":

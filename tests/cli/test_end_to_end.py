@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -83,7 +84,7 @@ def test_once_says_what_it_came_to(settled: Program) -> None:
 def test_logs_in_a_pipe_are_one_json_object_a_line(settled: Program) -> None:
     said = [json.loads(line) for line in settled.run("run", "--once").stderr.splitlines()]
     assert {"timestamp", "level", "event"} <= said[0].keys()
-    assert said[0]["event"] == "started"
+    assert (said[0]["event"], said[0]["log"]) == ("started", str(settled.log))
     assert settled.run("run", "--once", "--log-level", "error").stderr == ""
 
 
@@ -179,7 +180,23 @@ def test_plan_fails_in_one_line_when_windchill_is_away_or_a_document_unknown(set
     assert "no event has named document 'x'" in away.fails("plan", "x")
 
 
+def test_a_client_library_that_repeats_itself_is_heard_in_debugging_only(settled: Program) -> None:
+    heard = {}
+    for level in ("info", "debug"):
+        settled.run("status", "--log-level", level)
+        heard[level] = logging.getLogger("aiokafka.cluster").isEnabledFor(logging.ERROR)
+    assert heard == {"info": False, "debug": True}
+
+
 # ----------------------------------------------------------------------------------------------------- status and docs
+
+
+def test_status_of_a_store_alone_asks_no_log(settled: Program) -> None:
+    store = f"sqlite:///{settled.folder}/state.db"
+    found = json.loads(settled.run("status", "--store", store, "-o", "json", configured=False).stdout)
+    assert found["log_reachable"] is None
+    assert found["log"][0]["end"] is None
+    assert "not asked" in settled.run("status", "--store", store, configured=False).stdout
 
 
 def test_status_counts_documents_and_says_how_far_the_log_is_folded(held: Program) -> None:
@@ -462,8 +479,27 @@ def test_a_doctor_finds_what_is_away(program: Program) -> None:
         "failed",
     )
     assert rows["log"]["message"].endswith("create it, or name another file")
+    assert {row["check"]: row for row in away.json("doctor", code=1)}["Windchill"]["result"] == "failed"
     away.config.write_text("nonsense")
     assert [row["check"] for row in away.json("doctor", code=1)] == ["configuration"]
+
+
+def test_a_doctor_without_a_document_says_that_windchill_answers(program: Program) -> None:
+    program.log.touch()
+    rows = {row["check"]: row for row in program.json("doctor")}
+    assert rows["Windchill"]["result"] == "warning"
+    assert "answers; name a document" in rows["Windchill"]["message"]
+
+
+def test_a_directory_that_is_not_there_is_named(program: Program) -> None:
+    program.log.touch()
+    nowhere = program.folder / "nowhere"
+    text = program.config.read_text().replace(f"{program.folder}/state.db", f"{nowhere}/state.db")
+    program.config.write_text(text.replace(str(program.log), f"{nowhere}/events.jsonl"))
+    assert program.fails("emit", DOC, "--set", "a=1").endswith(f"make the directory {nowhere} first")
+    assert program.fails("run", "--once").endswith(f"make the directory {nowhere} first")
+    rows = {row["check"]: row for row in program.json("doctor", code=1)}
+    assert rows["store"]["message"].startswith(f"there is no directory {nowhere}")
 
 
 # -------------------------------------------------------------------------------------------------------------- errors

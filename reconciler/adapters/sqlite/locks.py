@@ -17,7 +17,8 @@ class FileLock:
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise StoreError(f"can't lock {path}: {error.strerror}; make its directory writable") from error
+            hint = "make its directory writable" if path.parent.is_dir() else f"make the directory {path.parent} first"
+            raise StoreError(f"can't lock {path}: {error.strerror}; {hint}") from error
 
     def take(self) -> None:
         """Wait for the lock."""
