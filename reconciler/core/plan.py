@@ -24,6 +24,8 @@ from reconciler.model.policy import Normaliser, Policy, Strategy
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.value import MISSING, Json, Missing, canonical
 
+_ALTERED = "the server stored another value than was written; a normaliser may make them equal"
+
 
 def draft(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy) -> Plan:
     """Decide every managed field of one document, in order of name."""
@@ -57,12 +59,32 @@ def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy) -> Base
         shown = after.value(name) if decision.verb is Verb.WRITE else decision.live
         fields[name] = _agreed(decision, old, shown, steps)
         if decision.verb is Verb.WRITE and not _equal(decision, shown, decision.target, steps):
-            message = "the server stored another value than was written; a normaliser may make them equal"
-            refused[name] = Refused(decision.stamp, _null(shown), message)
+            refused[name] = Refused(decision.stamp, _null(shown), _ALTERED)
     wrote = plan.base.wrote
     if isinstance(plan, Patch):
         wrote = Wrote(after.token, modified_by_others(plan.base, before))
     return Base(fields, refused, wrote)
+
+
+def alterations_seen(base: Base, expected: Snapshot | None, read: Snapshot, policy: Policy) -> Base:
+    """
+    Return the base with what the server made of our last write, at the first sight of the version that it left.
+
+    Needed where the answer to a write was a token alone. Nobody else can have touched that version, so a written field
+    that shows something else was altered by the server: no edit to yield to, and nothing to write over and over.
+    """
+    if expected is None or expected.token is None or read.token != expected.token:
+        return base
+    fields, refused = dict(base.fields), dict(base.refused)
+    for name in expected.assumed:
+        agreed, shown = base.fields.get(name), read.value(name)
+        if agreed is None or agreed.stamp is None:
+            continue
+        compare = elements.equal if agreed.elements else normalise.equal
+        if not compare(shown, agreed.value, policy.rule(name, read.type).normalise):
+            fields[name] = agreed._replace(value=_null(shown))
+            refused[name] = Refused(agreed.stamp, _null(shown), _ALTERED)
+    return attrs.evolve(base, fields=fields, refused=refused)
 
 
 def settled_if_written(plan: Patch, before: Snapshot, policy: Policy) -> dict[str, Agreed]:
@@ -86,9 +108,12 @@ def own_write_recognised(base: Base, expected: Snapshot | None, read: Snapshot) 
     """
     Return the base with the token of our own last write, when a read shows just what that write left.
 
-    Needed where the answer to a write carried no token: without it our own write would look like somebody's edit.
+    Needed where the answer to a write carried no token: without it our own write would look like somebody's edit. What
+    is expected then has no token either; a snapshot that has one was read, and may be somebody's edit itself.
     """
     if base.wrote is None or base.wrote.token is not None or expected is None or read.token is None:
+        return base
+    if expected.token is not None:
         return base
     if not same_content(expected, read):
         return base

@@ -23,7 +23,7 @@ from reconciler.core import plan as planning
 from reconciler.model import codec
 from reconciler.model.answer import Locked, NotAvailable, Refused, Throttled, VersionConflict
 from reconciler.model.audit import AuditRecord, Verdict
-from reconciler.model.base import Base
+from reconciler.model.base import NO_BASE, Base
 from reconciler.model.document import Agreement, Conflict, Document, Intent, Lane, Status
 from reconciler.model.outcome import Outcome
 from reconciler.model.plan import Decision, Held, InSync, Patch, Plan, Verb
@@ -73,6 +73,7 @@ class Case:
     drifted: bool = False  # a fresh read showed other content than the last one
     moved: tuple[str, ...] = ()  # managed fields that somebody moved under a write of ours
     confirmed: Mapping[str, Json] = attrs.field(factory=dict)  # a write whose reply was lost, found to be applied
+    stored: Base = NO_BASE  # the base before this attempt saw what had become of earlier writes
 
 
 def nothing_managed(case: Case) -> Settlement:
@@ -97,7 +98,7 @@ def agreed(case: Case, after: Snapshot, result: str) -> Settlement:
     stable = old.stable + 1 if case.lane is Lane.RESYNC and not isinstance(case.plan, Patch) and not case.drifted else 0
     agreement = attrs.evolve(_calm(case), base=base, snapshot=after, intent=None, stable=stable)
     told: tuple[Outcome, ...] = ()
-    changed = base.fields != old.base.fields or base.refused != old.base.refused
+    changed = base.fields != case.stored.fields or base.refused != case.stored.refused
     doubtful = bool(case.confirmed) or old.intent is not None  # nobody was told yet what became of an earlier write
     if changed or doubtful or isinstance(case.plan, Patch):
         decisions = tuple(_as_confirmed(decision, case.confirmed) for decision in case.plan.decisions)
@@ -141,13 +142,15 @@ def refused(case: Case, answer: Refused) -> Settlement:
     rest = planning.draft(case.document.desired, base, case.snapshot, case.rules.policy)
     waiting = [decision for decision in rest.decisions if _waits(decision)]
     agreement = attrs.evolve(_calm(case), base=rest.base, snapshot=case.snapshot)
+    # Told at once: whoever rebuilds the base from the outcomes must not try again what was refused.
+    held, token = tuple(d for d in waiting if d.verb is Verb.HOLD), case.snapshot.token
+    told = (outcomes.reconciled(case.document.key, case.now_us, held, rest.base, tokens=(token, token), tries=1),)
     if isinstance(rest, Patch):
-        settlement = _settlement(
-            case, agreement, Status.PENDING, "the rest goes out without refused fields", case.now_us
-        )
+        reason = "the rest goes out without refused fields"
+        settlement = _settlement(case, agreement, Status.PENDING, reason, case.now_us, told=told)
     else:
-        due_us = _interval_us(case, 0)
-        settlement = _settlement(case, agreement, Status.HELD, _held_reason(waiting), due_us, lane=Lane.RESYNC)
+        reason, due_us = _held_reason(waiting), _interval_us(case, 0)
+        settlement = _settlement(case, agreement, Status.HELD, reason, due_us, told=told, lane=Lane.RESYNC)
     settlement = _audited(case, _counted(case, settlement), "refused", answer.message, status=answer.status)
     return _with_conflicts(case, settlement, waiting)
 
@@ -283,6 +286,10 @@ def _audited(
     if case.plan is None or case.snapshot is None:
         return settlement
     document, snapshot = case.document, case.snapshot
+    confirms = case.confirmed and result in ("in_sync", "held")
+    if case.confirmed and not confirms:  # more came of this attempt than that; the trail tells of both
+        note = f"confirmed an earlier write of {', '.join(sorted(case.confirmed))}"
+        message = "; ".join(filter(None, (message, note)))
     names = {decision.field for decision in case.plan.decisions}
     shown = {name: value for name in sorted(names) if (value := snapshot.value(name)) is not MISSING}
     for head in sorted(name.partition(".")[0] for name in names if snapshot.in_the_way(name) is not None):
@@ -298,7 +305,7 @@ def _audited(
         policy=case.rules.policy_digest,
         decisions=tuple(_verdict(decision) for decision in case.plan.decisions),
         patch=dict(case.plan.fields) if isinstance(case.plan, Patch) else None,
-        result="confirmed" if case.confirmed and result == "in_sync" else result,
+        result="confirmed" if confirms else result,
         message=message,
         status=status,
         token_after=token_after,

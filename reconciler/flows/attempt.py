@@ -83,7 +83,8 @@ class Attempt:
                 return self._troubled(case, trouble)
 
     def _case(self, document: Document, lane: Lane) -> settle.Case:
-        return settle.Case(document, lane, self.rules, self.clock.now_us(), self.clock.chance())
+        now_us, chance = self.clock.now_us(), self.clock.chance()
+        return settle.Case(document, lane, self.rules, now_us, chance, stored=document.agreement.base)
 
     def _now(self, case: settle.Case) -> settle.Case:
         """Take the time again: an answer may have been long in coming, and waits count from its end."""
@@ -93,6 +94,7 @@ class Attempt:
         """Decide. The moved fields are found here too: they are what the hot spots count."""
         before = case.document.agreement.snapshot
         base = planning.own_write_recognised(document.agreement.base, before, snapshot)
+        base = planning.alterations_seen(base, before, snapshot, self.rules.policy)
         document = attrs.evolve(document, agreement=attrs.evolve(document.agreement, base=base))
         plan = planning.draft(document.desired, base, snapshot, self.rules.policy)
         moved: list[str] = []

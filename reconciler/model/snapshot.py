@@ -22,7 +22,7 @@ class Snapshot:
     type: str | None = None
     last_modified: str | None = None  # the `Last-Modified` header as it came, for `If-Modified-Since`
     unreadable: frozenset[str] = frozenset()  # fields the server hides: never compared, never written
-    assumed: bool = False  # put together after a write that the server answered with a token alone: not yet seen
+    assumed: tuple[str, ...] = ()  # fields of a write of ours that the server answered with a token alone: not yet seen
 
     def value(self, field: str) -> Json | Missing:
         """
@@ -41,7 +41,8 @@ class Snapshot:
         body = self.body
         for field, value in fields.items():
             body = _replaced(body, field, value)
-        return attrs.evolve(self, body=body, token=token, last_modified=None, assumed=True)
+        assumed = tuple(sorted({*self.assumed, *fields}))
+        return attrs.evolve(self, body=body, token=token, last_modified=None, assumed=assumed)
 
 
 def _find(body: dict[str, Json], path: str) -> Json | Missing:

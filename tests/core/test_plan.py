@@ -277,13 +277,19 @@ def test_our_own_write_is_not_somebody_elses_edit():
 
 
 def test_an_answer_without_a_token_is_recognised_by_what_the_next_read_shows():
-    expected = reading(status="A")
+    expected = attrs.evolve(reading(status="A"), token=None)
     base = Base(wrote=Wrote(None, EARLY))
     read = reading('"v2"', LATE, status="A", modifiedBy="reconciler")
     assert plan.own_write_recognised(base, expected, read).wrote == Wrote(Token('"v2"'), EARLY)
     for other in (reading('"v2"', LATE, status="X"), reading('"v2"', LATE, status="A", title="x")):
         assert plan.own_write_recognised(base, expected, other) is base
     assert plan.own_write_recognised(base, None, read) is base
+
+
+def test_a_rivals_version_that_was_read_meanwhile_is_not_recognised_as_our_own_write():
+    base = Base(wrote=Wrote(None, EARLY))
+    rivals, touched_again = reading('"v2"', LATE, status="X"), reading('"v3"', LATE, status="X")
+    assert plan.own_write_recognised(base, rivals, touched_again) is base
 
 
 def test_a_held_field_keeps_its_base_and_closes_by_itself_when_both_sides_agree():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import attrs
 import pytest
 
+from reconciler.core import outcomes
 from reconciler.core.settle import Pace
 from reconciler.model.answer import (
     Broken,
@@ -162,6 +164,14 @@ async def test_a_write_that_never_arrived_is_decided_anew(world: World) -> None:
     await world.emit({"title": "Cover"})
     await world.settle()
     assert (world.windchill.writes, world.live()["title"]) == (2, "Cover")
+
+
+async def test_a_write_is_confirmed_in_the_trail_even_if_another_field_is_held(world: World) -> None:
+    world.windchill.script_writes(Refused(400, "no", ("attributes.CostCenter",)), Fault.LOST_REPLY)
+    await world.emit({"title": "Cover", "attributes.CostCenter": "9999"})
+    await world.settle()
+    results = [record.result for record in await world.store.audit()]
+    assert sorted(results) == ["confirmed", "refused", "unknown"]
 
 
 async def test_a_user_who_edits_after_a_lost_reply_is_not_overwritten(world: World) -> None:
@@ -323,6 +333,29 @@ async def test_a_refusal_that_names_no_field_holds_all_that_was_written(world: W
     assert (await world.settle()).status is Status.HELD
     assert world.held() == ["attributes.CostCenter", "title"]
     assert world.windchill.writes == 1
+
+
+async def test_what_was_refused_is_told_so_that_a_rebuilt_base_does_not_try_it_again(world: World) -> None:
+    world.windchill.script_writes(Refused(400, "no such cost center", ("attributes.CostCenter",)))
+    await world.emit({"attributes.CostCenter": "9999"})
+    await world.settle()
+    (told,) = [outcomes.base_of(json.dumps(outcome).encode()) for outcome in world.outcomes("reconciled")]
+    assert told is not None
+    assert told[2].refused == world.document().agreement.base.refused != {}
+
+
+async def test_what_a_server_alters_without_showing_it_is_held_and_not_written_over_and_over(
+    make_world: MakeWorld,
+) -> None:
+    """The answer to the write is a token alone; what became of the value is seen at the next comparison."""
+    world = make_world(policy(Rule(("title",), Strategy.EXTERNAL)), shows_document=False)
+    await world.emit({"title": "Cover"})
+    await world.settle()
+    stored = world.windchill._versions[KEY]
+    world.windchill._versions[KEY] = attrs.evolve(stored, body=stored.body | {"title": "COVER"})
+    for _ in range(3):
+        await world.resync()
+    assert (world.windchill.writes, world.held()) == (1, ["title"])
 
 
 async def test_a_refused_field_is_not_tried_again_until_a_side_moves(world: World) -> None:
