@@ -107,15 +107,15 @@ class Gate:
         permit, leave = passed
         now_s = self._clock.monotonic_s()
         load, verdict, retry_after_s = _meaning(answer)
+        before, paused_until_s = self._breaker.state, self._limiter.paused_until_s
         self._limiter.released(permit, load, now_s, retry_after_s)
-        before = self._breaker.state
         self._breaker.report(leave, verdict, now_s, self._clock.chance())
         if verdict is Verdict.SUCCESS:
             self._quota.succeeded(now_s)
         self._telemetry.gauge("in_flight", self._limiter.in_flight)
         self._telemetry.gauge("in_flight_limit", self._limiter.limit)
-        if self._breaker.state is not before:
-            self._telemetry.gauge("breaker_open", float(self._breaker.state is not State.CLOSED))
+        self._telemetry.gauge("breaker_open", float(self._breaker.state is not State.CLOSED))
+        if self._breaker.state is not before or self._limiter.paused_until_s != paused_until_s:
             while self._waiting:  # everybody looks anew: the way is free, or there is a new time to wait for
                 self._waiting.popleft().set()
         self._wake()

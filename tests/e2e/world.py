@@ -161,6 +161,7 @@ class Running:
 
     async def until_folded(self, within_s: float = PATIENCE_S) -> None:
         """Wait until everything that the log holds by now is in the store."""
+        await self.until(lambda: bool(self.daemon.ingest.reached), "the daemon reads the log", within_s)
         ends = await self.daemon.log.ends()
 
         async def folded() -> bool:

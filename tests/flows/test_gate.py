@@ -166,6 +166,14 @@ def test_nobody_who_waits_is_forgotten_whoever_gives_up(
     asyncio.run(scenario())
 
 
+async def test_everybody_knows_of_a_pause_not_only_whoever_was_to_go_next() -> None:
+    made = crowd([(0.0, Throttled(429, "slow", 0.5)), (0.0, FINE), (0.0, FINE)], limit=1)
+    await made.clock.advance(0.25)
+    made.tasks[1].cancel()  # it alone had been told that there is a pause, and when it ends
+    await made.clock.advance(1)
+    assert made.tasks[2].done()
+
+
 async def test_an_adapter_that_raises_gives_its_permit_back() -> None:
     made = crowd([(0.0, OSError("broken")), (0.0, FINE)], limit=1)
     await made.clock.advance(1)
