@@ -2,7 +2,8 @@
 The gate: every request to Windchill passes here, so that together they never ask more of it than it bears.
 
 It puts the limiter (how many at once), the breaker (whether at all) and the retry quota (how often again) around the
-port, and reports to all three what came of each request. Waiting is done here and nowhere else.
+port, and reports to all three what came of each request. Waiting is done here and nowhere else, and ends with `close`:
+a pause can be a quarter of an hour, and whoever stops us waits for half a minute.
 """
 
 import asyncio
@@ -25,6 +26,10 @@ from reconciler.model.value import Json
 from reconciler.ports import Clock, Telemetry, Windchill
 
 
+class GateClosedError(Exception):
+    """The gate was closed while Windchill was not to be asked: the request was not sent."""
+
+
 class Gate:
     """The only way of flows to Windchill."""
 
@@ -45,9 +50,15 @@ class Gate:
         self._breaker = breaker
         self._quota = quota
         self._waiting: deque[asyncio.Event] = deque()
+        self._closed = False
+
+    def close(self) -> None:
+        """Wait for no pause or cool-down any more, for good; what can be sent at once, or after others, still is."""
+        self._closed = True
+        self._wake_all()
 
     async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
-        """Read one document when it is our turn."""
+        """Read one document when it is our turn; raises GateClosedError when it won't be."""
         passed = await self._enter()
         answer: ReadAnswer | None = None
         try:
@@ -57,7 +68,7 @@ class Gate:
         return answer
 
     async def write(self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token) -> WriteAnswer:
-        """Write a document's fields, guarded by `token`, when it is our turn."""
+        """Write a document's fields, guarded by `token`, when it is our turn; raises GateClosedError as `read` does."""
         passed = await self._enter()
         answer: WriteAnswer | None = None
         try:
@@ -80,6 +91,8 @@ class Gate:
                 if leave is not None:
                     return permit, leave
                 self._limiter.released(permit, Load.UNKNOWN, now_s)
+            if self._closed and (self._limiter.paused_until_s > now_s or self._breaker.state is not State.CLOSED):
+                raise GateClosedError
             await self._turn(now_s)
 
     async def _turn(self, now_s: float) -> None:
@@ -103,6 +116,10 @@ class Gate:
             self._waiting.popleft().set()
             free -= 1
 
+    def _wake_all(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().set()
+
     def _leave(self, passed: tuple[Permit, Pass], answer: ReadAnswer | WriteAnswer | None) -> None:
         permit, leave = passed
         now_s = self._clock.monotonic_s()
@@ -116,8 +133,7 @@ class Gate:
         self._telemetry.gauge("in_flight_limit", self._limiter.limit)
         self._telemetry.gauge("breaker_open", float(self._breaker.state is not State.CLOSED))
         if self._breaker.state is not before or self._limiter.paused_until_s != paused_until_s:
-            while self._waiting:  # everybody looks anew: the way is free, or there is a new time to wait for
-                self._waiting.popleft().set()
+            self._wake_all()  # everybody looks anew: the way is free, or there is a new time to wait for
         self._wake()
 
 

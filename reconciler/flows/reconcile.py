@@ -12,6 +12,7 @@ import structlog
 
 from reconciler.core.queue import Queue
 from reconciler.flows.attempt import Attempt
+from reconciler.flows.gate import GateClosedError
 from reconciler.model import instant
 from reconciler.model.audit import AuditRecord
 from reconciler.model.document import Document, Due, Lane, Status
@@ -55,8 +56,9 @@ class Reconciler:
         self._wake.set()
 
     def stop(self) -> None:
-        """Take up nothing more; the loops end after the attempts under way."""
+        """Take up nothing more; the loops end after the attempts under way, those that a pause holds up excepted."""
         self._stopping = True
+        self._attempt.gate.close()
         self._wake.set()
 
     @property
@@ -121,6 +123,9 @@ class Reconciler:
         try:
             settlement = await self._attempt.run(document, work.due.lane)
             await self._ledger.settle(settlement)
+        except GateClosedError:  # we are stopping; the store still has it as due, and its intent if there is one
+            self._queue.done(key)
+            return
         except BaseException:
             self._queue.done(key)
             raise

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from reconciler import config
 from reconciler.core.settle import Pace
 from reconciler.model.answer import Failed, NotAvailable, Throttled, VersionConflict
@@ -12,8 +14,6 @@ from reconciler.model.document import Due, Lane, Status
 from tests.flows.world import BODY, KEY, OPERATORS
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.flows.conftest import MakeWorld
     from tests.flows.world import World
 
@@ -232,3 +232,22 @@ async def test_a_parked_document_is_tried_again_when_an_event_comes(world: World
         del world.windchill.refusals[KEY]
         world.append(world.event({"title": "Lid"}))
         assert await running.pass_until(lambda: world.live()["title"] == "Lid", "the event is heard") < 10
+
+
+@pytest.mark.parametrize("trouble", [Throttled(503, "maintenance tonight", 600.0), Failed("no connection")])
+async def test_a_stop_does_not_wait_for_a_windchill_that_is_away(
+    world: World, trouble: Throttled | Failed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object, **__: object) -> Throttled | Failed:
+        return trouble
+
+    monkeypatch.setattr(world.windchill, "read", away)
+    async with world.running(resync=NO_RESYNC) as running:
+        await world.clock.advance(1)
+        for number in range(40):
+            world.append(world.event({"title": "Cover"}, key=f"d{number}"))
+        gate = running.daemon.reconciler._attempt.gate
+        await running.pass_until(lambda: len(gate._waiting) > 5, "attempts wait until Windchill is to be asked again")
+        summary = await running.ended(within_s=5)
+    assert summary.counts[Status.PENDING] == 40
+    assert all(world.document(f"d{number}").due_us is not None for number in range(40))
