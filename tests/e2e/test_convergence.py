@@ -34,8 +34,8 @@ def last_writer(entries: list[Entry], key: str, field: str) -> str:
 async def test_everything_ends_as_the_policy_says_under_rivals_and_faults(make_world: MakeWorld) -> None:
     world = await make_world(RULES, resync={"interval_s": 1.0, "interval_factor_max": 1.0})
     simulated = world.simulated
-    # Every field is agreed once before anybody else edits. A field first seen while rivals are at work may be yielded to
-    # them, because nobody can tell whose value is older.
+    # Every field is agreed once before anybody else edits: one that is first seen while rivals are at work may be
+    # yielded to them, because nobody can tell whose value is older.
     first = {"status": "INWORK", "attributes.CostCenter": "first", "title": "first", "owner": "first"}
     await world.append(*(event(key, first, add={"attributes.Keywords": ["first"]}) for key in KEYS))
     assert (await world.converge()).settled

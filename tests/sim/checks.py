@@ -171,14 +171,16 @@ class Checks:
             self.counts["unconfirmed"] += 1
 
     def _confirmable(self, write: Write) -> bool:
-        """Whether nobody else touched the document after the write: then a read must have confirmed it."""
+        """Whether a read can have shown what was written: managed, not altered, and nobody else came after it."""
         assert write.accepted is not None
+        if any(canonical(value) != canonical(write.accepted.fields[name]) for name, value in write.fields.items()):
+            return False
         later = [
             one
             for one in self._server.versions.values()
             if one.key == write.key and one.number > write.accepted.number
         ]
-        return not later
+        return not later and not write.released
 
 
 def _text(name: str, value: Any) -> str:

@@ -95,6 +95,9 @@ def drawn(seed: int, steps: int, **given: Any) -> Options:
         restricted=rng.random() < 0.3,
         step_s=rng.choice((0.5, 2.0, 5.0, 10.0)),
     )
+    if options.alters:  # what a server alters and never shows can't be told from a user's edit
+        rates["token_missing"] = 0.0
+        options = attrs.evolve(options, shows="token" if options.shows == "nothing" else options.shows)
     return attrs.evolve(options, **given)
 
 

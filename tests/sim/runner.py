@@ -79,7 +79,8 @@ def _quiet() -> Iterator[None]:
     """No log output, and no tuning of the garbage collector by each of thousands of daemons."""
     settle_memory, before = app._settle_memory, structlog.get_config()
     app._settle_memory = lambda: None
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL), cache_logger_on_first_use=False)
+    silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    structlog.configure(wrapper_class=silent, cache_logger_on_first_use=False)
     try:
         yield
     finally:
@@ -203,6 +204,8 @@ class Simulation:
             await asyncio.sleep(5.0)
         world.note("settled")
         await asyncio.sleep(_COMPARED_S)
+        while world.on_their_way:
+            await asyncio.sleep(1.0)
         world.expect(self._is_settled(), "unsettled again, and nobody did anything")
         life.stop.set()
         return True
