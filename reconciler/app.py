@@ -86,6 +86,7 @@ def make_log(config: Config, clock: Clock, *, grows: bool = True) -> EventLog:
         sasl_mechanism=log.sasl_mechanism,
         sasl_username=log.sasl_username or None,
         sasl_password=log.sasl_password or None,
+        append_bytes_max=max(log.record_bytes_max, kafka_client.APPEND_BYTES_MAX),
     )
     return kafka.KafkaLog(options, clock)
 
@@ -233,8 +234,7 @@ class Daemon:
     async def summary(self) -> Summary:
         """Return where everything stands."""
         counts = dict(await self.store.counts())
-        letters = await self.store.dead_letters("open", limit=1_000_000)
-        return Summary(counts, len(letters), self.config.windchill.maintenance)
+        return Summary(counts, await self.store.count_dead_letters(), self.config.windchill.maintenance)
 
     def _start_writing(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         loops = [

@@ -254,6 +254,10 @@ class Views(Protocol):
         """Return dead letters, oldest first."""
         ...
 
+    async def count_dead_letters(self) -> int:
+        """Return how many dead letters are open, without reading them: each may be a megabyte."""
+        ...
+
     async def mark_dead_letter(self, letter_id: str, status: str) -> bool:
         """Give a dead letter the status "replayed" or "discarded"; return whether there is one of that id."""
         ...

@@ -192,7 +192,7 @@ class Demonstration:
             ("version conflicts met (409)", stats["refusals"].get("version_conflict", 0)),
             ("documents agreed / held", f"{counts.get(Status.SYNCED, 0)} / {counts.get(Status.HELD, 0)}"),
             ("documents that differ from what was decided", len(wrong)),
-            ("dead letters", len(await store.dead_letters())),
+            ("dead letters", await store.count_dead_letters()),
             ("daemon's exit status after SIGTERM", status),
             ("updates lost", len(lost)),
         ]

@@ -80,7 +80,7 @@ async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
             "oldest_pending_at": None if oldest_us is None else instant.from_us(oldest_us),
             "oldest_pending_seconds": None if oldest_us is None else (clock.now_us() - oldest_us) / 1_000_000,
             "conflicts": len(await store.conflicts(limit=_LISTED_MAX + 1)),
-            "dead_letters": len(await store.dead_letters(limit=_LISTED_MAX + 1)),
+            "dead_letters": await store.count_dead_letters(),
         }
         return found | await _log(config if ask_log else None, store)
     finally:

@@ -294,6 +294,11 @@ async def test_dead_letters_are_listed_oldest_first_by_status_up_to_a_limit(stor
     assert [one.place.offset for one in await store.dead_letters()] == [9, 8]
     assert [(one.place.offset, one.status) for one in await store.dead_letters("discarded")] == [(7, "discarded")]
     assert [one.place.offset for one in await store.dead_letters(None, limit=2)] == [9, 7]
+    assert await store.count_dead_letters() == 2
+
+
+async def test_no_dead_letters_count_as_none(store: Store) -> None:
+    assert await store.count_dead_letters() == 0
 
 
 async def test_marking_a_letter_tells_whether_there_is_one(store: Store) -> None:

@@ -190,6 +190,9 @@ class MemoryStore:
         self._require_open()
         return [letter for letter in self.letters.values() if status in (None, letter.status)][:limit]
 
+    async def count_dead_letters(self) -> int:
+        return len(await self.dead_letters(limit=len(self.letters)))
+
     async def mark_dead_letter(self, letter_id: str, status: str) -> bool:
         self._require_open()
         letter = self.letters.get(letter_id)

@@ -139,6 +139,10 @@ _LETTER = "'[' || json_quote(status) || ',' || letter || ']'"
 ALL_LETTERS = _lines("list dead letters", _LETTER, "SELECT * FROM dead_letter ORDER BY number LIMIT ?1")
 LETTERS = _lines("list dead letters", _LETTER, "SELECT * FROM dead_letter WHERE status = ?2 ORDER BY number LIMIT ?1")
 
+COUNT_LETTERS = _lines(
+    "count dead letters", "letters", "SELECT count(*) AS letters FROM dead_letter WHERE status = 'open'"
+)
+
 MARK_LETTER = Query("mark a dead letter", "UPDATE dead_letter SET status = ?2 WHERE id = ?1")
 
 _AUDIT = "'[' || id || ',' || record || ']'"

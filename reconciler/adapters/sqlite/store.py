@@ -184,6 +184,10 @@ class SqliteStore:
             lines = await self._database.read(queries.LETTERS, limit, status)
         return [attrs.evolve(letter, status=now) for now, letter in map(_letter_line.decode, lines)]
 
+    async def count_dead_letters(self) -> int:
+        """See `ports.Views`."""
+        return await self._number(queries.COUNT_LETTERS) or 0
+
     async def mark_dead_letter(self, letter_id: str, status: str) -> bool:
         """See `ports.Views`."""
         return await self._database.write_by_hand(queries.MARK_LETTER, letter_id, status) > 0
