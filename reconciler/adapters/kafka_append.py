@@ -54,8 +54,8 @@ class KafkaAppender:
         size, limit = _size(record), self._options.append_bytes_max
         if size > limit:
             raise RecordTooLargeError(
-                f"a record for {record.topic} with key {record.key!r} has {size} bytes; append_bytes_max is {limit}:"
-                " raise it together with the topic's max.message.bytes, or make the record smaller"
+                f"a record for {record.topic} with key {record.key!r} has {size} bytes, and {limit} are the most: raise"
+                " [log] record_bytes_max together with the topic's max.message.bytes, or make the record smaller"
             )
 
     def _unappended(self, records: Sequence[Outgoing], error: Exception) -> LogError:
@@ -75,7 +75,7 @@ class KafkaAppender:
                     " max.message.bytes"
                 )
             case errors.TopicAuthorizationFailedError() | errors.ClusterAuthorizationFailedError():
-                return LogError(f"{topics}: this client may not append; grant it WRITE (or set idempotent = false)")
+                return LogError(f"{topics}: this client may not append; grant it WRITE (and IDEMPOTENT_WRITE)")
             case _:
                 return LogError(f"{topics}: could not append: {kafka_client.text(error)}")
 

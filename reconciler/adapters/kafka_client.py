@@ -18,6 +18,7 @@ SECURITY = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
 
+APPEND_BYTES_MAX = 1024 * 1024
 STOP_S_MAX = 5.0  # for closing a client that may be stuck
 
 
@@ -57,7 +58,7 @@ class KafkaOptions:
     """The most that one broker sends at once, of all partitions together: the bound on what is prefetched."""
     partition_fetch_bytes: int = 4 * 1024 * 1024
     """The same of one partition. With Kafka's usual 1 MiB a replay waits between batches. Larger records still come."""
-    append_bytes_max: int = 1024 * 1024
+    append_bytes_max: int = APPEND_BYTES_MAX
     """The largest record to append; a broker's `max.message.bytes` is 1 MiB too unless it was changed."""
     idempotent: bool = True
     """Let brokers recognise repeated sends. Off only for brokers that don't know `InitProducerId`."""

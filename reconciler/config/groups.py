@@ -37,7 +37,7 @@ class Log:
     dead_letter_topic: str = key("windchill.document.dead-letters", pattern=_TOPIC, says=_TOPIC_SAYS)
     """Events that can't be used: original bytes, key and headers."""
     group: str = key("windchill-reconciler", filled=True)
-    """Consumer group, and the name that outcomes carry as their source: two installations need two groups."""
+    """What brokers call us, and the name that outcomes carry as their source: two installations need two groups."""
     order: Literal["time", "log"] = key("time")
     """What ranks two claims first: the events' time, which makes re-published old events harmless, or their place in
     the log, for sources whose clocks can't be trusted."""
@@ -47,8 +47,7 @@ class Log:
     record_bytes_max: int = key(_MIB, least=1024, most=64 * _MIB)
     """Bytes of one record's value; larger ones are dead letters. 1 MiB is also what brokers accept by default."""
     fetch_records_max: int = key(5_000, least=1, most=100_000)
-    """Records of one batch, which is one transaction. Larger batches fold faster, smaller ones leave the client's
-    heartbeat more room."""
+    """Records of one batch, which is one transaction. Larger batches fold faster, smaller ones take less memory."""
     security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = key("plaintext")
     """How brokers are spoken to. The default fits the default broker, on this machine."""
     ca_file: str = key("")
@@ -126,7 +125,7 @@ class Windchill:
     """Bytes of one answer; more is an error, never data. Metadata is thousands of times smaller: this only bounds
     memory."""
     maintenance: bool = key(default=False)
-    """true: events are folded and documents read, but nothing is written until it is false again."""
+    """true: events are folded, but Windchill is neither read nor written until it is false again."""
 
 
 @attrs.frozen(kw_only=True)

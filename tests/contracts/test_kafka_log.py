@@ -8,9 +8,11 @@ import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 
+from reconciler import app
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.kafka import KafkaLog
 from reconciler.adapters.kafka_client import KafkaOptions
+from reconciler.config import Config, Log
 from reconciler.errors import ConfigError, LogError, LogTruncatedError
 from reconciler.model.event import Outgoing, Record
 from reconciler.model.stamp import Partition
@@ -317,7 +319,7 @@ async def test_a_fetch_that_fails_has_taken_nothing(
 
 
 async def test_a_record_over_the_limit_is_named_and_nothing_of_its_batch_is_sent(log: KafkaLog, changes: str) -> None:
-    with pytest.raises(LogError, match=r"key b'large' has 1048582 bytes; append_bytes_max is 1048576"):
+    with pytest.raises(LogError, match=r"key b'large' has 1048582 bytes, and 1048576 are the most"):
         await log.append([Outgoing(changes, b"small", b"{}"), Outgoing(changes, b"large", b"x" * 1024**2 + b"!")])
     await log.open({})
     assert await log.ends() == await log.positions()
@@ -350,6 +352,13 @@ async def test_a_record_larger_than_the_fetch_size_is_read_all_the_same(server: 
     await log.open({})
     assert [len(record.value or b"") for record in await read_to_end(log)] == [500_000, 5]
     await log.close()
+
+
+async def test_what_may_be_read_may_also_be_appended() -> None:
+    for size, limit in ((1024, 1024**2), (5 * 1024**2, 5 * 1024**2)):
+        log = app.make_log(Config(log=Log(record_bytes_max=size)), SystemClock())
+        assert isinstance(log, KafkaLog)
+        assert log._options.append_bytes_max == limit
 
 
 def test_secrets_are_not_shown() -> None:
