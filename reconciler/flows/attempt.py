@@ -15,7 +15,7 @@ import attrs
 from reconciler.core import fold, normalise, settle
 from reconciler.core import plan as planning
 from reconciler.core.budget import WriteBudget
-from reconciler.flows.gate import Gate
+from reconciler.flows.gate import Gate, HeldUpError
 from reconciler.model.answer import (
     Broken,
     Failed,
@@ -60,7 +60,7 @@ class Attempt:
     budget: WriteBudget
 
     async def run(self, document: Document, lane: Lane) -> Settlement:
-        """Make one attempt and return how it is to be stored; raises only what is unexpected."""
+        """Make one attempt and return how it is to be stored; raises HeldUpError, and else only what is unexpected."""
         case = self._case(document, lane)
         if not fold.managed(document.desired):
             return settle.nothing_managed(case)
@@ -117,6 +117,8 @@ class Attempt:
         if not isinstance(plan, Patch):
             result = "in_sync" if not any(d.verb == "hold" for d in plan.decisions) else "held"
             return settle.agreed(case, snapshot, result)
+        if case.confirmed:
+            return settle.confirmed(case)
         if plan.token is None:
             return settle.parked(case, _NO_ETAG, "no_token")
         if not self.budget.try_spend(case.lane, self.clock.monotonic_s()):
@@ -126,7 +128,12 @@ class Attempt:
         intent = Intent(plan.fields, plan.token, case.now_us, settled, earlier)
         agreement = attrs.evolve(case.document.agreement, base=plan.base, snapshot=snapshot, intent=intent)
         await self.ledger.intend(case.document.key, agreement)
-        answer = await self.gate.write(snapshot, plan.fields, token=plan.token)
+        try:
+            answer = await self.gate.write(snapshot, plan.fields, token=plan.token)
+        except HeldUpError:  # surely not sent: nothing is in doubt that was not before
+            unsent = attrs.evolve(agreement, intent=case.document.agreement.intent)
+            await self.ledger.intend(case.document.key, unsent)
+            raise
         if isinstance(answer, Refused) and answer.status == _CONFLICT_STATUS:
             answer = await self._refused_or_stale(case, answer)
         return self._answered(self._now(case), answer, intent, plan)

@@ -2,8 +2,10 @@
 The gate: every request to Windchill passes here, so that together they never ask more of it than it bears.
 
 It puts the limiter (how many at once), the breaker (whether at all) and the retry quota (how often again) around the
-port, and reports to all three what came of each request. Waiting is done here and nowhere else, and ends with `close`:
-a pause can be a quarter of an hour, and whoever stops us waits for half a minute.
+port, and reports to all three what came of each request. Waiting is done here and nowhere else.
+
+Nothing is sent on what was known before a pause or a cool-down: they can last a quarter of an hour, in which the log
+may have asked for something else. Whoever waited through one gets a HeldUpError, and begins again from the row.
 """
 
 import asyncio
@@ -26,8 +28,8 @@ from reconciler.model.value import Json
 from reconciler.ports import Clock, Telemetry, Windchill
 
 
-class GateClosedError(Exception):
-    """The gate was closed while Windchill was not to be asked: the request was not sent."""
+class HeldUpError(Exception):
+    """Windchill was not to be asked for a while, so the request was not sent: what it rests on may be out of date."""
 
 
 class Gate:
@@ -53,12 +55,12 @@ class Gate:
         self._closed = False
 
     def close(self) -> None:
-        """Wait for no pause or cool-down any more, for good; what can be sent at once, or after others, still is."""
+        """Let nobody wait for the end of a pause or cool-down any more; what waits for others only is still sent."""
         self._closed = True
         self._wake_all()
 
     async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
-        """Read one document when it is our turn; raises GateClosedError when it won't be."""
+        """Read one document when it is our turn; raises HeldUpError."""
         passed = await self._enter()
         answer: ReadAnswer | None = None
         try:
@@ -68,7 +70,7 @@ class Gate:
         return answer
 
     async def write(self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token) -> WriteAnswer:
-        """Write a document's fields, guarded by `token`, when it is our turn; raises GateClosedError as `read` does."""
+        """Write a document's fields, guarded by `token`, when it is our turn; raises HeldUpError."""
         passed = await self._enter()
         answer: WriteAnswer | None = None
         try:
@@ -83,17 +85,27 @@ class Gate:
         return 0.0 if self._quota.try_retry(now_s) else max(self._quota.wait_s(now_s), 0.1)
 
     async def _enter(self) -> tuple[Permit, Pass]:
+        held_up = False
         while True:
             now_s = self._clock.monotonic_s()
+            blocked = self._blocked(now_s)
+            if held_up and (self._closed or not blocked):
+                self._wake()  # the turn that we may have been given goes on to the next
+                raise HeldUpError
             permit = self._limiter.try_acquire(now_s)
             if permit is not None:
                 leave = self._breaker.try_pass(now_s)
                 if leave is not None:
                     return permit, leave
                 self._limiter.released(permit, Load.UNKNOWN, now_s)
-            if self._closed and (self._limiter.paused_until_s > now_s or self._breaker.state is not State.CLOSED):
-                raise GateClosedError
-            await self._turn(now_s)
+            held_up = held_up or blocked
+            if not (held_up and self._closed):
+                await self._turn(now_s)
+
+    def _blocked(self, now_s: float) -> bool:
+        """Whether nobody is to ask now: a pause, a cool-down, or a probe under way."""
+        cooling = self._breaker.state is State.OPEN and self._breaker.open_until_s > now_s
+        return self._limiter.paused_until_s > now_s or cooling or self._breaker.state is State.HALF_OPEN
 
     async def _turn(self, now_s: float) -> None:
         """Wait until something may have changed: a permit was given back, a pause or a cool-down is over."""

@@ -12,7 +12,7 @@ import structlog
 
 from reconciler.core.queue import Queue
 from reconciler.flows.attempt import Attempt
-from reconciler.flows.gate import GateClosedError
+from reconciler.flows.gate import HeldUpError
 from reconciler.model import instant
 from reconciler.model.audit import AuditRecord
 from reconciler.model.document import Document, Due, Lane, Status
@@ -123,8 +123,9 @@ class Reconciler:
         try:
             settlement = await self._attempt.run(document, work.due.lane)
             await self._ledger.settle(settlement)
-        except GateClosedError:  # we are stopping; the store still has it as due, and its intent if there is one
-            self._queue.done(key)
+        except HeldUpError:  # nothing was sent: again, from what the store has by now
+            self._queue.done(key, work.due)
+            self._wake.set()
             return
         except BaseException:
             self._queue.done(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import attrs
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from reconciler.adapters.counters import Counters
 from reconciler.core.breaker import Breaker, State
 from reconciler.core.limiter import Limiter, RetryQuota
-from reconciler.flows.gate import Gate
+from reconciler.flows.gate import Gate, HeldUpError
 from reconciler.model.answer import Failed, NotAvailable, ReadAnswer, Throttled, WriteAnswer
 from tests.fakes.virtual_clock import VirtualClock
 
@@ -79,8 +80,15 @@ def crowd(steps: list[tuple[float, ReadAnswer | Exception]], limit: int, failure
     windchill = Slow(clock, steps)
     limiter, breaker = Limiter(limit), Breaker(failures_max)
     gate = Gate(windchill, clock, Counters(), limiter=limiter, breaker=breaker, quota=RetryQuota())
-    tasks = [asyncio.ensure_future(gate.read(str(number))) for number in range(len(steps))]
+    tasks = [asyncio.ensure_future(asked(gate, str(number))) for number in range(len(steps))]
     return Crowd(clock, windchill, limiter, breaker, gate, tasks)
+
+
+async def asked(gate: Gate, key: str) -> ReadAnswer:
+    """Ask as the reconciler does, who begins again when it was held up."""
+    while True:
+        with contextlib.suppress(HeldUpError):
+            return await gate.read(key)
 
 
 async def test_no_more_requests_are_under_way_than_the_limit_allows() -> None:
