@@ -99,7 +99,7 @@ def show(config: Config, id: int, form: str) -> None:
 def export(config: Config, to: Path, document: str | None, since_us: int, until_us: int | None) -> None:
     """Write decisions with all their inputs as JSON lines, newest first."""
     count = running.run(_export(config, to, document, since_us, until_us))
-    files.say(f"Wrote {count} decisions to {to}.")
+    files.say(f"Wrote {output.counted(count, 'decision')} to {files.name(to)}.")
 
 
 @audit.command("verify", epilog=commands.example("reconciler audit verify --document 0000012345"))
@@ -119,7 +119,7 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
         if faults:
             output.table(faults, _FAULT_COLUMNS)
             print()
-        output.line(f"{count} decisions recomputed, {len(faults)} of them differ.")
+        output.line(f"{output.counted(count, 'decision')} recomputed; differing: {len(faults)}.")
     return exits.FAILED if faults else exits.DONE
 
 

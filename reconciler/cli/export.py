@@ -49,7 +49,7 @@ def projection(config: Config, to: Path) -> None:
     It is canonical: the same state gives the same bytes, in whatever order its events came.
     """
     count = running.run(_projection(config, to))
-    files.say(f"Wrote {count} {'document' if count == 1 else 'documents'} to {_name(to)}.")
+    files.say(f"Wrote {output.counted(count, 'document')} to {files.name(to)}.")
 
 
 @attrs.define
@@ -63,7 +63,7 @@ class _Count:
 
 def _export(config: Config, to: Path) -> int:
     count = running.run(_records(config, to))
-    files.say(f"Wrote {count.written} {'record' if count.written == 1 else 'records'} to {_name(to)}.")
+    files.say(f"Wrote {output.counted(count.written, 'record')} to {files.name(to)}.")
     if count.skipped:
         exits.warn(f"{count.skipped} without a line, being no events; see `reconciler dead-letters list --status all`")
     if count.unusable:
@@ -101,7 +101,3 @@ async def _projection(config: Config, to: Path) -> int:
                 write(b'{"document":%b,"desired":%b}\n' % (codec.encode(key), codec.encode(desired)))
                 count += 1
     return count
-
-
-def _name(to: Path) -> str:
-    return "stdout" if to == files.STDOUT else str(to)

@@ -35,6 +35,11 @@ def writing(to: Path) -> Iterator[Write]:
         part.unlink(missing_ok=True)
 
 
+def name(to: Path) -> str:
+    """Return what people call a target."""
+    return "stdout" if to == STDOUT else str(to)
+
+
 def say(text: str) -> None:
     """Say what an export came to: on stderr, since stdout may be where it went."""
     print(text, file=sys.stderr)

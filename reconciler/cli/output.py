@@ -65,6 +65,11 @@ def of_json(value: object) -> str:
     return plain(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")))
 
 
+def counted(count: int, noun: str) -> str:
+    """Return how many there are of something, its name in the plural where that is due."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def when(value: object) -> str:
     """Return a canonical instant, to the second, for people."""
     return f"{value[:10]} {value[11:19]}Z" if isinstance(value, str) else "–"

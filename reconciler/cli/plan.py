@@ -96,7 +96,8 @@ async def _store(config: Config) -> AsyncIterator["Store"]:
     async with folding.aside(config) as store:
         origin = folding.KAFKA if config.log.kind == "kafka" else config.log.path
         done = await folding.fold_all(config, [origin], None, store, with_outcomes=False)
-        files.say(f"There is no store at {config.store.path} yet: folded {done.records} records aside.")
+        folded = output.counted(done.records, "record")
+        files.say(f"There is no store at {config.store.path} yet: folded {folded} aside.")
         yield store
 
 

@@ -52,8 +52,11 @@ def replay(config_file: Path | None, origins: tuple[str, ...], until_us: int | N
     if check:
         output.report(form, rows, _COLUMNS, f"No difference: {config.store.url} is what the log says.")
         print()
-    what = f"{done.changed} rows changed, {done.rebased} agreements recovered" if not check else "folded aside"
-    output.line(f"{done.records} records in {seconds:.1f} s ({done.records / seconds:.0f} a second): {what}.")
+    changed, rebased = output.counted(done.changed, "row"), output.counted(done.rebased, "agreement")
+    what = f"{changed} changed, {rebased} recovered" if not check else "folded aside"
+    output.line(
+        f"{output.counted(done.records, 'record')} in {seconds:.1f} s ({done.records / seconds:.0f} a second): {what}."
+    )
     return exits.FAILED if rows else exits.DONE
 
 

@@ -4,7 +4,6 @@ import attrs
 
 from reconciler.model.base import Base
 from reconciler.model.desired import Desired
-from reconciler.model.policy import Policy
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
 
@@ -49,11 +48,3 @@ class AuditRecord:
     status: int | None
     token_after: Token | None
     id: int = 0  # given by the store
-
-
-@attrs.frozen
-class PolicyRecord:
-    """A policy as it was in force, under its digest."""
-
-    digest: str
-    policy: Policy

@@ -428,7 +428,7 @@ def test_the_trail_is_listed_shown_exported_and_verified(held: Program) -> None:
     exported = [json.loads(line) for line in (held.folder / "audit.jsonl").read_text().splitlines()]
     assert whole in exported
     assert held.json("audit", "verify") == []
-    assert f"{len(exported)} decisions recomputed, 0 of them differ" in held.say("audit", "verify")
+    assert f"{len(exported)} decisions recomputed; differing: 0" in held.say("audit", "verify")
 
 
 # --------------------------------------------------------------------------------------------------- config and doctor

@@ -126,3 +126,7 @@ def test_times_are_taken_as_people_type_them() -> None:
     assert moment("2h") - moment("3h") == pytest.approx(3_600_000_000, abs=1_000_000)
     with pytest.raises(click.BadParameter, match="write 2026-11-22T10:00:00Z"):
         moment("yesterday")
+
+
+def test_one_of_something_is_not_plural() -> None:
+    assert [output.counted(count, "record") for count in (0, 1, 2)] == ["0 records", "1 record", "2 records"]
