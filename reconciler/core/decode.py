@@ -36,9 +36,9 @@ _NEWEST = (CHANGED, RELEASED)
 # What we publish ourselves changes nothing when it is met in a merged archive.
 _OUTCOMES = frozenset(OutcomeType)
 
-_KEY_LENGTH_MAX = 512
-_FIELDS_MAX = 1000  # each is stored with its event's whole provenance
-_TEXT_LENGTH_MAX = 1024  # id, source, sequence, actor, reason: they are stored with every field they set
+KEY_LENGTH_MAX = 512
+FIELDS_MAX = 1000  # each is stored with its event's whole provenance
+TEXT_LENGTH_MAX = 1024  # id, source, sequence, actor, reason: they are stored with every field they set
 
 
 @attrs.frozen
@@ -148,8 +148,8 @@ def _event(envelope: _Envelope, source: Record, rules: Rules) -> Decoded:
     key = envelope.subject
     actor = envelope.actor or ""
     reason = (data.reason if data else None) or ""
-    if len(reason) > _TEXT_LENGTH_MAX:
-        raise profile.Invalid(f"`reason` has at most {_TEXT_LENGTH_MAX} characters")
+    if len(reason) > TEXT_LENGTH_MAX:
+        raise profile.Invalid(f"`reason` has at most {TEXT_LENGTH_MAX} characters")
     if envelope.type == RELEASED:
         return Event(key, stamp, {}, {}, (), {}, True, actor, reason)
     if data is None:
@@ -166,13 +166,13 @@ def _event(envelope: _Envelope, source: Record, rules: Rules) -> Decoded:
 def _check_envelope(envelope: _Envelope) -> None:
     if envelope.specversion != "1.0":
         raise profile.Invalid(f"specversion is {envelope.specversion!r}, only '1.0' is known")
-    if not 0 < len(envelope.subject) <= _KEY_LENGTH_MAX:
-        raise profile.Invalid(f"`subject`, the document's key, has 1 to {_KEY_LENGTH_MAX} characters")
+    if not 0 < len(envelope.subject) <= KEY_LENGTH_MAX:
+        raise profile.Invalid(f"`subject`, the document's key, has 1 to {KEY_LENGTH_MAX} characters")
     if not envelope.id or not envelope.source:
         raise profile.Invalid("`id` and `source` must not be empty")
     longest = max(len(envelope.id), len(envelope.source), len(envelope.sequence or ""), len(envelope.actor or ""))
-    if longest > _TEXT_LENGTH_MAX:
-        raise profile.Invalid(f"`id`, `source`, `sequence` and `actor` have at most {_TEXT_LENGTH_MAX} characters")
+    if longest > TEXT_LENGTH_MAX:
+        raise profile.Invalid(f"`id`, `source`, `sequence` and `actor` have at most {TEXT_LENGTH_MAX} characters")
     content_type = envelope.datacontenttype
     if content_type is not None and content_type != "application/json" and not _is_json(content_type):
         raise profile.Invalid(f"`datacontenttype` is {content_type!r}, `data` must be JSON")
@@ -187,7 +187,7 @@ def _stamp(envelope: _Envelope, source: Record, rules: Rules) -> Stamp:
             topic, partition, offset = envelope.kafkatopic, envelope.kafkapartition, envelope.kafkaoffset
             if (
                 not (0 <= partition <= profile.NUMBER_MAX and 0 <= offset <= profile.NUMBER_MAX)
-                or len(topic) > _TEXT_LENGTH_MAX
+                or len(topic) > TEXT_LENGTH_MAX
             ):
                 raise profile.Invalid("`kafkatopic`, `kafkapartition` and `kafkaoffset` are not the place of a record")
         if envelope.recordedtime is not None:
@@ -206,7 +206,8 @@ def _canonical_time(text: str, attribute: str) -> str:
 
 
 @functools.lru_cache(maxsize=8)  # records of one batch share their millisecond: format the limit once
-def _latest_allowed(recorded_us: int, skew_us_max: int) -> str:
+def latest_allowed(recorded_us: int, skew_us_max: int) -> str:
+    """Return the latest time that an event may have whose record was written at `recorded_us`."""
     return _as_time(recorded_us + skew_us_max)
 
 
@@ -219,7 +220,7 @@ def _as_time(recorded_us: int) -> str:
 
 
 def _check_skew(time: str, recorded_us: int, skew_us_max: int) -> None:
-    if time > _latest_allowed(recorded_us, skew_us_max):
+    if time > latest_allowed(recorded_us, skew_us_max):
         recorded = instant.from_us(recorded_us)
         raise profile.Invalid(
             f"`time` {time} is more than {skew_us_max // 1_000_000} s after the record was written ({recorded}): "
@@ -241,8 +242,8 @@ def _elements(data: _Data) -> dict[str, dict[str, bool]]:
 
 def _check_data(data: _Data, elements: Mapping[str, object], rules: Rules) -> None:
     count = len(data.set) + len(elements) + len(data.release)
-    if count > _FIELDS_MAX:
-        raise profile.Invalid(f"an event names at most {_FIELDS_MAX} fields, not {count}")
+    if count > FIELDS_MAX:
+        raise profile.Invalid(f"an event names at most {FIELDS_MAX} fields, not {count}")
     if not count:
         raise profile.Invalid("`data` says nothing: give at least one of set, add, remove, release")
     for field, value in data.set.items():
@@ -278,13 +279,19 @@ def _tombstone(source: Record, rules: Rules) -> Event:
         key = source.key.decode()
     except UnicodeDecodeError as error:
         raise profile.Invalid("the record's key is not UTF-8, so it names no document") from error
-    if not 0 < len(key) <= _KEY_LENGTH_MAX:
-        raise profile.Invalid(f"the record's key, the document's key, has 1 to {_KEY_LENGTH_MAX} characters")
+    if not 0 < len(key) <= KEY_LENGTH_MAX:
+        raise profile.Invalid(f"the record's key, the document's key, has 1 to {KEY_LENGTH_MAX} characters")
     topic, partition, offset = source.topic, source.partition, source.offset
     lead = f"{topic}/{partition:010d}/{offset:020d}" if rules.by_position else ""
     time = _as_time(max(source.timestamp, 0) * 1000)
     stamp = Stamp(lead, time, "", topic, partition, offset, f"//kafka/{topic}", f"{partition}/{offset}")
     return Event(key, stamp, {}, {}, (), {}, True, "", "")
+
+
+@functools.lru_cache(maxsize=1024)  # bounded; producers send the same headers over and over
+def is_structured(headers: tuple[Header, ...]) -> bool:
+    """Whether a record with these headers holds one event in JSON, envelope and all. Raises `profile.Invalid`."""
+    return _binary_headers(headers) is None
 
 
 def _binary_headers(headers: Sequence[Header]) -> dict[str, bytes | None] | None:

@@ -3,7 +3,8 @@ Fold: events → desired state, as a join.
 
 Rules of this file:
 1. `join` is commutative, associative and idempotent, and `steps(d, events)` equals joining `d` with each
-   `lift(event)`. So any order, any duplicates and any split of a set of records give the same rows, the same bytes.
+   `lift(event)`; `into` does that for many documents. So any order, any duplicates and any split of a set of records
+   give the same rows, the same bytes.
 2. What is covered is dropped: elements not newer than their register, and everything not newer than the document's
    release. Dropping commutes with joining, because a later arrival that is older than the cover is dropped as well.
 3. When nothing changes the very same object comes back, so that callers can tell by `is`.
@@ -13,12 +14,17 @@ The greatest stamp wins. Two claims with one stamp can only be one record seen t
 made anew under its old name); then the greater canonical text wins, so that even this has one outcome.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable
 
 from reconciler.model.desired import NO_ELEMENTS, NOTHING_DESIRED, Desired, Element, Field, Register
 from reconciler.model.event import Event
 from reconciler.model.stamp import Stamp
-from reconciler.model.value import Json, canonical
+from reconciler.model.value import canonical
+
+# Building the tuples in C: the generated `__new__` of a named tuple costs twice as much.
+_new_field = functools.partial(tuple.__new__, Field)
+_new_register = functools.partial(tuple.__new__, Register)
 
 
 def step(desired: Desired, event: Event) -> Desired:
@@ -26,46 +32,40 @@ def step(desired: Desired, event: Event) -> Desired:
     return steps(desired, (event,))
 
 
-def steps(desired: Desired, events: Sequence[Event]) -> Desired:
-    """
-    Fold several events of one document into its row.
-
-    The row's fields are copied once and then changed in place, out of anybody's sight: a replay folds many events of a
-    document at a time, and most of its cost is memory.
-    """
-    fields = desired.fields
-    released = desired.released
-    copied = False
+def steps(desired: Desired, events: Iterable[Event]) -> Desired:
+    """Fold several events of one document into its row."""
+    rows: dict[str, Desired] = {}
     for event in events:
-        if event.released or event.elements or event.release:
-            joined = join(Desired(fields, released), lift(event))
-            copied = copied or joined.fields is not fields  # a join that changed something has made its own copy
-            fields, released = joined
-            continue
-        if released is not None and event.stamp <= released:
-            continue
-        for name, value in event.set.items():
-            old = fields.get(name)
-            new = _set(old, event, name, value)
-            if new is not old:
-                if not copied:
-                    fields, copied = dict(fields), True
-                fields[name] = new
-    return desired if fields is desired.fields and released is desired.released else Desired(fields, released)
+        into(rows, event)
+    for row in rows.values():
+        desired = join(desired, row)
+    return desired
 
 
-def _set(old: Field | None, event: Event, name: str, value: Json) -> Field:
-    """Return a field after an event that sets it; the hot path of every replay."""
-    stamp = event.stamp
-    register = old.register if old is not None else None
-    if register is not None and register.stamp > stamp:
-        assert old is not None
-        return old
-    expect = (event.expect[name],) if name in event.expect else ()
-    new = Field(Register(stamp, value, True, expect, event.actor, event.reason), NO_ELEMENTS)
-    if old is None or (register is not None and register.stamp < stamp and not old.elements):
-        return new
-    return _join_field(old, new)
+def into(rows: dict[str, Desired], event: Event) -> None:
+    """
+    Fold one event into the row that `rows` has for its document; the hot path of every replay.
+
+    The rows are the caller's own, made by this function: their fields are changed in place. What loses is never built,
+    so whoever has a choice folds the newest event first.
+    """
+    key, stamp, fields, elements, release, expect, released, actor, reason = event
+    row = rows.get(key)
+    if row is None:
+        rows[key] = lift(event)
+        return
+    if released or elements or release or row.released is not None:
+        rows[key] = join(row, lift(event))
+        return
+    known = row.fields
+    for name, value in fields.items():
+        old = known.get(name)
+        register = old.register if old is not None else None
+        if register is not None and register.stamp > stamp:
+            continue
+        expected = (expect[name],) if name in expect else ()
+        new = _new_field((_new_register((stamp, value, True, expected, actor, reason)), NO_ELEMENTS))
+        known[name] = new if old is None else _join_field(old, new)
 
 
 def lift(event: Event) -> Desired:
@@ -76,7 +76,7 @@ def lift(event: Event) -> Desired:
     fields: dict[str, Field] = {}
     for name, value in event.set.items():
         expect = (event.expect[name],) if name in event.expect else ()
-        fields[name] = Field(Register(stamp, value, True, expect, actor, reason), NO_ELEMENTS)
+        fields[name] = _new_field((_new_register((stamp, value, True, expect, actor, reason)), NO_ELEMENTS))
     for name in event.release:
         fields[name] = Field(Register(stamp, None, False, (), actor, reason), NO_ELEMENTS)
     for name, elements in event.elements.items():
@@ -128,6 +128,8 @@ def _later(left: Stamp | None, right: Stamp | None) -> Stamp | None:
 def _join_field(left: Field, right: Field) -> Field:
     register = _greater(left.register, right.register)
     elements = left.elements
+    if not elements and not right.elements:
+        return left if register is left.register else right
     if right.elements:
         merged = dict(left.elements)
         for text, element in right.elements.items():
@@ -171,4 +173,4 @@ def _not_covered(fields: dict[str, Field], released: Stamp | None) -> dict[str, 
     return left
 
 
-__all__ = ["NOTHING_DESIRED", "is_managed", "join", "lift", "managed", "newest_stamp", "step", "steps"]
+__all__ = ["NOTHING_DESIRED", "into", "is_managed", "join", "lift", "managed", "newest_stamp", "step", "steps"]

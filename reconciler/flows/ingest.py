@@ -6,15 +6,15 @@ Windchill: it marks documents as due and lets the reconciler know.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import attrs
 import structlog
 
-from reconciler.core import decode, fold, outcomes
-from reconciler.model.desired import NOTHING_DESIRED, Desired
+from reconciler.core import decode, fold, outcomes, usual
+from reconciler.model.desired import Desired
 from reconciler.model.document import Due, Lane
-from reconciler.model.event import DeadLetter, Event, Foreign, Outgoing, Record, Refusal
+from reconciler.model.event import DeadLetter, Event, Foreign, Header, Outgoing, Record, Refusal
 from reconciler.model.policy import OPERATORS
 from reconciler.model.stamp import Partition
 from reconciler.ports import Clock, EventLog, FoldBatch, Projection, Telemetry
@@ -23,14 +23,18 @@ _log = structlog.get_logger(__name__)
 
 _SLICE = 250  # records decoded and folded between two turns of the other tasks: a few milliseconds
 _FETCH_TIMEOUT_S = 1.0
+_BACKLOG_TIMEOUT_S = 0.05  # for what the client is about to have
+_DOCUMENTS_MAX = 25_000  # a transaction's rows in memory: some kilobytes each
+_RECORDS_MAX = 250_000  # of a transaction: a few seconds of work to do again after a crash
+_LETTERS_MAX = 1_000  # of a transaction: they are kept whole
 _PAUSE_S = 0.05  # after an empty fetch: one at the end of a file that does not grow returns at once
 
 
 @attrs.define
-class _Sorted:
-    """What a batch of records turned out to be."""
+class _Batch:
+    """What the records of one transaction say."""
 
-    events: dict[str, list[Event]] = attrs.field(factory=dict)
+    rows: dict[str, Desired] = attrs.field(factory=dict)
     urgent: set[str] = attrs.field(factory=set)
     dead: list[tuple[DeadLetter, Outgoing]] = attrs.field(factory=list)
     replayed: set[str] = attrs.field(factory=set)
@@ -66,8 +70,10 @@ class Ingest:
         self._offer = offer
         self._until = until  # canonical instant; events after it are left out, and positions are not advanced
         self._stopping = False
+        self._batch = _Batch()
         self.lane = Lane.EVENT
         self.reached: Mapping[Partition, int] = {}  # everything before these offsets is folded, or was a gap
+        self.no_event: Callable[[Record], None] | None = None  # told of every record that is none, in the log's order
         self._wake = wake  # set when a batch had dead letters: the outbox has something to publish
 
     def stop(self) -> None:
@@ -79,77 +85,109 @@ class Ingest:
         while not self._stopping:
             records = await self._log.fetch(self._batch_max, _FETCH_TIMEOUT_S)
             if records:
-                await self.take(records)
+                await self._take_backlog(records)
             self.reached = await self._log.positions()
             if not records:
                 await self._clock.sleep(_PAUSE_S)
 
     async def take(self, records: Sequence[Record]) -> int:
-        """Fold one batch durably; return how many documents changed."""
-        found = await self._sort(records)
-        rows = await self._fold(found)
+        """Fold records durably; return how many documents changed."""
+        await self.gather(records)
+        return await self.commit()
+
+    async def gather(self, records: Sequence[Record]) -> bool:
+        """
+        Fold records into the batch that the next `commit` stores; return whether it has room for more.
+
+        Newest first: most of what older events say has lost by then, and need not be built (see `fold.into`).
+        """
+        batch = self._batch
+        others: list[tuple[Record, Refusal | Foreign]] = []
+        for end in range(len(records), 0, -_SLICE):
+            self._gather_slice(records[max(0, end - _SLICE) : end], batch, others)
+            await self._clock.sleep(0)
+        for record, found in reversed(others):  # in the log's order
+            self._set_aside(record, found, batch)
+        batch.count += len(records)
+        return len(batch.rows) < _DOCUMENTS_MAX and len(batch.dead) < _LETTERS_MAX and batch.count < _RECORDS_MAX
+
+    async def commit(self) -> int:
+        """Store what was gathered, durably; return how many documents changed."""
+        batch, self._batch = self._batch, _Batch()
+        rows = await self._changed(batch.rows)
         now_us = self._clock.now_us()
-        urgent = frozenset(found.urgent & rows.keys())
+        urgent = frozenset(batch.urgent & rows.keys())
         await self._projection.fold(
             FoldBatch(
                 rows=rows,
-                positions=found.positions if self._until is None else {},
-                dead_letters=found.dead,
+                positions=batch.positions if self._until is None else {},
+                dead_letters=batch.dead,
                 lane=self.lane,
                 at_us=now_us,
                 urgent=urgent,
-                replayed=frozenset(found.replayed),
+                replayed=frozenset(batch.replayed),
             )
         )
         for key in rows:
             self._offer(Due(key, Lane.OPERATOR if key in urgent else self.lane, now_us))
-        if found.dead:
+        if batch.dead:
             self._wake.set()
-        self._count(found)
+        self._count(batch)
         return len(rows)
 
-    async def _sort(self, records: Sequence[Record]) -> _Sorted:
-        found = _Sorted()
-        for start in range(0, len(records), _SLICE):
-            for record in records[start : start + _SLICE]:
-                self._sort_one(record, found)
-            await self._clock.sleep(0)
-        return found
+    async def _take_backlog(self, records: Sequence[Record]) -> None:
+        """Fold records, and if there is a backlog what comes right behind them: a row is then written once for all."""
+        room, backlog = await self.gather(records), len(records) >= self._batch_max
+        while backlog and room and not self._stopping:
+            records = await self._log.fetch(self._batch_max, _BACKLOG_TIMEOUT_S)
+            if not records:
+                break
+            room = await self.gather(records)
+        await self.commit()
 
-    def _sort_one(self, record: Record, found: _Sorted) -> None:
-        found.count += 1
-        found.positions[Partition(record.topic, record.partition)] = record.offset + 1
-        decoded = decode.record(record, self._rules)
-        if type(decoded) is Event:
-            if self._until is not None and decoded.stamp.time > self._until:
-                return
-            of_document = found.events.get(decoded.key)
-            if of_document is None:
-                found.events[decoded.key] = [decoded]
+    def _gather_slice(
+        self, records: Sequence[Record], batch: _Batch, others: list[tuple[Record, Refusal | Foreign]]
+    ) -> None:
+        newest_first = list(records)[::-1]
+        events, left = usual.events(newest_first, self._rules)
+        for record in left:
+            decoded = decode.record(record, self._rules)
+            if isinstance(decoded, Event):
+                events.append(decoded)
             else:
-                of_document.append(decoded)
-            if decoded.stamp.source == OPERATORS:
-                found.urgent.add(decoded.key)
-        elif isinstance(decoded, Refusal):
-            found.dead.append(self._bury(record, decoded))
-        elif isinstance(decoded, Foreign):
-            found.foreign += 1
-        if record.headers:
-            found.replayed.update(
-                letter.decode(errors="replace")
-                for name, letter in record.headers
-                if name == outcomes.REPLAY_OF and letter
-            )
+                others.append((record, decoded))
+        if self._until is not None:
+            events = [event for event in events if event.stamp.time <= self._until]
+        for event in events:
+            fold.into(batch.rows, event)
+        batch.urgent.update(event.key for event in events if event.stamp.source == OPERATORS)
+        topic, partition = "", -1
+        for record in newest_first:
+            if record.partition != partition or record.topic != topic:
+                topic, partition = record.topic, record.partition
+                place = Partition(topic, partition)
+                batch.positions[place] = max(batch.positions.get(place, 0), record.offset + 1)
+            if record.headers:
+                batch.replayed.update(_replayed(record.headers))
 
-    async def _fold(self, found: _Sorted) -> dict[str, Desired]:
-        """Fold the events of each document into its row; return the rows that changed."""
-        keys = sorted(found.events)  # in order: the store's pages are then touched once each
+    def _set_aside(self, record: Record, found: Refusal | Foreign, batch: _Batch) -> None:
+        """Keep what is no event."""
+        if isinstance(found, Refusal):
+            batch.dead.append(self._bury(record, found))
+        else:
+            batch.foreign += 1
+        if self.no_event is not None:
+            self.no_event(record)
+
+    async def _changed(self, said: Mapping[str, Desired]) -> dict[str, Desired]:
+        """Join what a batch says with what is stored; return the rows that changed."""
+        keys = sorted(said)  # in order: the store's pages are then touched once each
         stored = await self._projection.desired(keys)
         rows: dict[str, Desired] = {}
         for start in range(0, len(keys), _SLICE):
             for key in keys[start : start + _SLICE]:
-                old = stored.get(key, NOTHING_DESIRED)
-                new = fold.steps(old, found.events[key])
+                old = stored.get(key)
+                new = said[key] if old is None else fold.join(old, said[key])
                 if new is not old:
                     rows[key] = new
             await self._clock.sleep(0)
@@ -169,9 +207,16 @@ class Ingest:
         _log.warning("event refused", letter=letter.id, stage=letter.stage, reason=letter.reason)
         return letter, outcomes.dead_letter(letter, self._dead_letter_topic)
 
-    def _count(self, found: _Sorted) -> None:
+    def _count(self, found: _Batch) -> None:
         folded = found.count - len(found.dead) - found.foreign
         for result, count in (("folded", folded), ("refused", len(found.dead)), ("foreign", found.foreign)):
             if count:
                 self._telemetry.add("events_total", count, result=result)
-        _log.debug("batch folded", records=found.count, documents=len(found.events), refused=len(found.dead))
+        _log.debug("batch folded", records=found.count, documents=len(found.rows), refused=len(found.dead))
+
+
+def _replayed(headers: Sequence[Header]) -> Iterator[str]:
+    """Yield the dead letter that a record drives again."""
+    for name, letter in headers:
+        if name == outcomes.REPLAY_OF and letter:
+            yield letter.decode(errors="replace")

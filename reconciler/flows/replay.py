@@ -5,7 +5,7 @@ The fold is a join, so folding again what a store already holds changes nothing,
 order. Outcome logs give back what was last agreed with Windchill, for documents whose agreement the store lacks.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 
 import attrs
 import msgspec
@@ -20,7 +20,7 @@ from reconciler.model.event import Record
 from reconciler.model.outcome import OutcomeType
 from reconciler.ports import EventLog, Store
 
-BATCH = 50_000  # records a transaction: fewer, larger commits; about 100 MB of memory at 500 bytes a record
+BATCH = 100_000  # records a fetch, 50 MB at 500 bytes each; `Ingest` says how many fetches make a transaction
 _FETCH_TIMEOUT_S = 1.0
 _RECONCILED = OutcomeType.RECONCILED.value.encode()
 
@@ -48,18 +48,19 @@ async def replay(log: EventLog, ingest: Ingest, store: Store, progress: Callable
     await log.open({})
     ends = dict(await log.ends())
     bases: dict[str, tuple[str, Base]] = {}
+    ingest.no_event = lambda record: _recover(record, bases)
     records = changed = 0
     while True:
         batch = await log.fetch(BATCH, _FETCH_TIMEOUT_S)
-        if batch:
-            changed += await ingest.take(batch)
-            _recover(batch, bases)
-            records += len(batch)
-            progress(records)
-        else:
-            reached = await log.positions()  # past gaps that hold no record
-            if all(reached.get(place, 0) >= end for place, end in ends.items()):
-                break
+        room = await ingest.gather(batch)
+        records += len(batch)
+        progress(records)
+        if batch and room:
+            continue
+        changed += await ingest.commit()
+        reached = await log.positions()  # past gaps that hold no record
+        if not batch and all(reached.get(place, 0) >= end for place, end in ends.items()):
+            break
     await store.rebase({key: Agreement(base=base) for key, (_, base) in bases.items()})
     return Replayed(records, changed, len(bases))
 
@@ -82,19 +83,18 @@ async def differences(here: Store, there: Store) -> AsyncIterator[Difference]:
             one, other = await anext(left, None), await anext(right, None)
 
 
-def _recover(batch: Sequence[Record], bases: dict[str, tuple[str, Base]]) -> None:
-    """Keep the latest base of each document among a batch's outcomes."""
-    for record in batch:
-        if record.value is None or _RECONCILED not in record.value:
-            continue
-        try:
-            found = outcomes.base_of(record.value)
-        except msgspec.DecodeError:
-            continue  # not an outcome: an event that only mentions one; the fold has judged it already
-        if found is not None:
-            key, time, base = found
-            if key not in bases or bases[key][0] <= time:
-                bases[key] = (time, base)
+def _recover(record: Record, bases: dict[str, tuple[str, Base]]) -> None:
+    """Keep the base that a record tells of, if it is an outcome and the latest of its document."""
+    if record.value is None or _RECONCILED not in record.value:
+        return
+    try:
+        found = outcomes.base_of(record.value)
+    except msgspec.DecodeError:
+        return  # not an outcome, it only mentions one
+    if found is not None:
+        key, time, base = found
+        if key not in bases or bases[key][0] <= time:
+            bases[key] = (time, base)
 
 
 __all__ = ["BATCH", "Difference", "Replayed", "differences", "replay"]
