@@ -77,11 +77,11 @@ def alterations_seen(base: Base, expected: Snapshot | None, read: Snapshot, poli
         return base
     fields, refused = dict(base.fields), dict(base.refused)
     for name in expected.assumed:
-        agreed, shown = base.fields.get(name), read.value(name)
-        if agreed is None or agreed.stamp is None:
-            continue
+        agreed, meant, shown = base.fields.get(name), expected.value(name), read.value(name)
+        if agreed is None or agreed.stamp is None or not normalise.equal(agreed.value, meant, ()):
+            continue  # not managed any more, or a list of which some elements are held: their base is not what is there
         compare = elements.equal if agreed.elements else normalise.equal
-        if not compare(shown, agreed.value, policy.rule(name, read.type).normalise):
+        if not compare(shown, meant, policy.rule(name, read.type).normalise):
             fields[name] = agreed._replace(value=_null(shown))
             refused[name] = Refused(agreed.stamp, _null(shown), _ALTERED)
     return attrs.evolve(base, fields=fields, refused=refused)

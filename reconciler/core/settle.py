@@ -21,7 +21,7 @@ import attrs
 from reconciler.core import backoff, outcomes
 from reconciler.core import plan as planning
 from reconciler.model import codec
-from reconciler.model.answer import Locked, NotAvailable, Refused, Throttled, VersionConflict
+from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
 from reconciler.model.audit import AuditRecord, Verdict
 from reconciler.model.base import NO_BASE, Base
 from reconciler.model.document import Agreement, Conflict, Document, Intent, Lane, Status
@@ -96,11 +96,13 @@ def agreed(case: Case, after: Snapshot, result: str) -> Settlement:
     if isinstance(case.plan, Patch) and (base.refused or any(_waits(d) for d in case.plan.decisions)):
         final = planning.draft(case.document.desired, base, after, case.rules.policy)
     stable = old.stable + 1 if case.lane is Lane.RESYNC and not isinstance(case.plan, Patch) and not case.drifted else 0
-    agreement = attrs.evolve(_calm(case), base=base, snapshot=after, intent=None, stable=stable)
+    # While the document stands where it stood, a write in doubt may still come: then it must not pass for an edit.
+    doubt = old.intent if old.intent is not None and old.intent.token == after.token else None
+    agreement = attrs.evolve(_calm(case), base=base, snapshot=after, intent=doubt, stable=stable)
     told: tuple[Outcome, ...] = ()
     changed = base.fields != case.stored.fields or base.refused != case.stored.refused
-    doubtful = bool(case.confirmed) or old.intent is not None  # nobody was told yet what became of an earlier write
-    if changed or doubtful or isinstance(case.plan, Patch):
+    ended = bool(case.confirmed) or old.intent is not doubt  # nobody was told yet what became of an earlier write
+    if changed or ended or isinstance(case.plan, Patch):
         decisions = tuple(_as_confirmed(decision, case.confirmed) for decision in case.plan.decisions)
         tokens, tries = (case.snapshot.token, after.token), old.clashes + 1
         told = (outcomes.reconciled(case.document.key, case.now_us, decisions, base, tokens=tokens, tries=tries),)
@@ -113,6 +115,29 @@ def agreed(case: Case, after: Snapshot, result: str) -> Settlement:
     quiet = not told and case.lane is Lane.RESYNC and status is case.document.status
     settlement = settlement if quiet else _audited(case, settlement, result, token_after=after.token)
     return _with_conflicts(case, _counted(case, settlement), waiting)
+
+
+def confirmed(case: Case) -> Settlement:
+    """
+    A write in doubt was applied, and there is more to write: first tell of the one, then decide on the other.
+
+    Both in one attempt would leave the first one's confirmation to the fate of the second.
+    """
+    assert isinstance(case.plan, Patch)
+    assert case.snapshot is not None
+    base, sent = case.plan.base, case.confirmed
+    stamps = {name: agreed.stamp for name, agreed in base.fields.items() if name in sent and agreed.stamp is not None}
+    written = tuple(
+        attrs.evolve(decision, verb=Verb.WRITE, target=sent[name], stamp=stamps[name])
+        for decision in case.plan.decisions
+        if (name := decision.field) in stamps
+    )
+    tokens = (None, case.snapshot.token)
+    told = outcomes.reconciled(case.document.key, case.now_us, written, base, tokens=tokens, tries=1)
+    agreement = attrs.evolve(_calm(case), base=base, snapshot=case.snapshot, intent=None)
+    reason = "an earlier write is confirmed, and there is more to write"
+    settlement = _settlement(case, agreement, Status.PENDING, reason, case.now_us, told=(told,))
+    return _audited(case, settlement, "confirmed", reason)
 
 
 def version_conflict(case: Case, answer: VersionConflict) -> Settlement:
@@ -161,11 +186,6 @@ def locked(case: Case, answer: Locked) -> Settlement:
     agreement = attrs.evolve(_kept(case), cooldowns=case.document.agreement.cooldowns + 1)
     settlement = _cooling(case, agreement, Status.LOCKED, f"locked{holder}: {answer.message}")
     return _audited(case, _counted(case, settlement), "locked", answer.message, status=answer.status)
-
-
-def not_available(case: Case, answer: NotAvailable) -> Settlement:
-    """The document can't be had (403, 404, 410)."""
-    return parked(case, f"{answer.status}: {answer.message}", "not_available", answer.status)
 
 
 def parked(case: Case, reason: str, result: str, status: int | None = None) -> Settlement:
@@ -283,13 +303,9 @@ def _audited(
     token_after: Token | None = None,
 ) -> Settlement:
     """Add the audit record; an attempt that came to no decision (nothing could be read) has none."""
-    if case.plan is None or case.snapshot is None:
-        return settlement
     document, snapshot = case.document, case.snapshot
-    confirms = case.confirmed and result in ("in_sync", "held")
-    if case.confirmed and not confirms:  # more came of this attempt than that; the trail tells of both
-        note = f"confirmed an earlier write of {', '.join(sorted(case.confirmed))}"
-        message = "; ".join(filter(None, (message, note)))
+    if case.plan is None or snapshot is None:
+        return settlement
     names = {decision.field for decision in case.plan.decisions}
     shown = {name: value for name in sorted(names) if (value := snapshot.value(name)) is not MISSING}
     for head in sorted(name.partition(".")[0] for name in names if snapshot.in_the_way(name) is not None):
@@ -305,7 +321,7 @@ def _audited(
         policy=case.rules.policy_digest,
         decisions=tuple(_verdict(decision) for decision in case.plan.decisions),
         patch=dict(case.plan.fields) if isinstance(case.plan, Patch) else None,
-        result="confirmed" if confirms else result,
+        result="confirmed" if case.confirmed else result,
         message=message,
         status=status,
         token_after=token_after,

@@ -184,7 +184,7 @@ class Attempt:
         intent = case.document.agreement.intent  # of an earlier write: if this one was sent, it was surely not applied
         match answer:
             case NotAvailable():
-                return settle.not_available(case, answer)
+                return settle.parked(case, f"{answer.status}: {answer.message}", "not_available", answer.status)
             case Throttled():
                 return settle.throttled(case, answer, intent)
             case Unauthorised():

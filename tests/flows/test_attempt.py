@@ -183,6 +183,32 @@ async def test_a_user_who_edits_after_a_lost_reply_is_not_overwritten(world: Wor
     assert world.live()["title"] == "better cover"
 
 
+async def test_a_confirmed_write_is_told_before_anything_more_is_written(world: World) -> None:
+    """Else its confirmation would share the fate of the next write, which may be lost in its turn."""
+    world.windchill.script_writes(Fault.LOST_REPLY, Fault.NONE)
+    first = await world.emit({"title": "Cover"})
+    await world.attempt()
+    second = await world.emit({"title": "Lid"})
+    await world.settle()
+    told = [(one["data"]["written"], one["data"]["events"]) for one in world.outcomes("reconciled")]
+    assert told == [({"title": "Cover"}, [first["id"]]), ({"title": "Lid"}, [second["id"]])]
+    assert sorted(record.result for record in await world.store.audit()) == ["confirmed", "unknown", "written"]
+
+
+async def test_a_write_in_doubt_stays_so_while_the_document_stands_where_it_stood(world: World) -> None:
+    """There is nothing to write any more; when the write comes after all, it is ours and no edit to yield to."""
+    await known(world, owner="sgarcia")
+    world.windchill.script_writes(Unknown("no answer in time"))
+    await world.emit({"owner": "akim"})
+    await world.attempt()
+    await world.emit({"owner": "sgarcia"})
+    await world.settle()
+    world.windchill.edit(KEY, {"owner": "akim"}, "integration")
+    await world.resync()
+    await world.settle()
+    assert world.live()["owner"] == "sgarcia"
+
+
 async def test_our_own_value_after_a_lost_reply_is_no_conflict_with_a_newer_event(world: World) -> None:
     """The next event is there before the lost reply is looked into: what it finds there is ours, not a user's edit."""
     world.windchill.script_writes(Fault.LOST_REPLY)
