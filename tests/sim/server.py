@@ -83,6 +83,11 @@ def elements(value: Any) -> list[str]:
     return [canonical(element) for element in listed]
 
 
+def token_of(key: str, number: int) -> Token:
+    """The token of a version."""
+    return Token(f'"{key}/{number}"')
+
+
 class Server:
     """All documents of one world."""
 
@@ -95,7 +100,7 @@ class Server:
         rng = world.rng("documents")
         for key in world.options.keys:
             fields = {name: rng.choice(VALUES) for name in SCALARS} | {KEYWORDS: rng.sample(WORDS, rng.randrange(3))}
-            self._store(Version(key, 0, fields, Token(f'"{key}/0"'), "administrator", 0, 0, {}))
+            self._store(Version(key, 0, fields, token_of(key, 0), "administrator", 0, 0, {}))
 
     # ------------------------------------------------------------------------------------------------------ requests
 
@@ -181,7 +186,7 @@ class Server:
             key,
             number,
             {**old.fields, **stored},
-            Token(f'"{key}/{number}"'),
+            token_of(key, number),
             who,
             now_us,
             old.others_at_us if write is not None else now_us,

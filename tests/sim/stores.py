@@ -74,8 +74,8 @@ class Watched:
         return found  # type: ignore[no-any-return]  # whatever store it is
 
     async def intend(self, key: str, agreement: Agreement) -> None:
-        assert agreement.intent is not None
-        self._witness.intending(key, agreement.intent.token)
+        if agreement.intent is not None:  # else one is withdrawn that was not sent
+            self._witness.intending(key, agreement.intent.token)
         await self._call("intend", lambda: self._inner.intend(key, agreement))
 
     async def settle(self, settlement: Settlement) -> None:

@@ -14,6 +14,7 @@ import attrs
 
 from reconciler.model import instant
 from reconciler.model.answer import Refused, Unknown, VersionConflict, WriteAnswer, Written
+from reconciler.model.document import Status
 from reconciler.model.policy import Strategy
 from reconciler.model.value import canonical
 from tests.sim import naive, oracle
@@ -44,6 +45,7 @@ class Attempt:
     seen: Version | None = None
     write: Write | None = None
     answer: WriteAnswer | None = None
+    settles: bool = False
     after: dict[str, Possible] = attrs.field(factory=dict)
 
 
@@ -170,6 +172,7 @@ class Witness:
     def settling(self, settlement: Settlement) -> None:
         """The end of an attempt may become durable now."""
         attempt = self._attempts[settlement.key]
+        attempt.settles = settlement.status in (Status.SYNCED, Status.HELD)
         attempt.after = self._after(attempt)
         for name, possible in attempt.after.items():
             if possible == {None}:
@@ -186,10 +189,10 @@ class Witness:
                 write.released = True
         elif self._agrees(attempt):
             self._settle_elements(attempt)
-            assert attempt.seen is not None
-            for write in self.writes:
-                if write.key == attempt.key and write.accepted is not None:
-                    write.known = write.known or write is attempt.write or write.accepted.number <= attempt.seen.number
+        if attempt.seen is not None and (attempt.write is None or self._agrees(attempt)):
+            for write in self._open(attempt.key):
+                seen = write.accepted is not None and write.accepted.number <= attempt.seen.number
+                write.known = seen or write is attempt.write
 
     # ------------------------------------------------------------------------------------------------------ judgement
 
@@ -203,10 +206,10 @@ class Witness:
             options = self._options(attempt, name, claims)
             verbs = sorted({verb for _, verb in options})
             told = f"{attempt.key}: `{name}` is {seen.fields[name]!r}, wanted {claims.whole}; {options}"
+            if self._is_unseen(name):
+                continue
             if name in fields:
                 self._world.expect(oracle.WRITE in verbs, f"written against the policy: {told}")
-            elif name == self._world.options.alters and self._world.options.shows == "token":
-                continue  # until it is read, the program believes that the server stored what it was sent
             elif verbs == [oracle.WRITE] and not self._is_excused(attempt, name, claims):
                 self._world.expect(False, f"not written: {told}")
         if KEYWORDS in fields:
@@ -287,7 +290,7 @@ class Witness:
             return {}
         fields = attempt.write.fields if attempt.write is not None else {}
         agrees = self._agrees(attempt)
-        if attempt.write is None:
+        if attempt.write is None and agrees:
             self._judge(attempt, {})
         after: dict[str, Possible] = {}
         for name in SCALARS:
@@ -296,6 +299,8 @@ class Witness:
                 after[name] = {None}
             elif agrees:
                 after[name] = self._agreed(attempt, name, claims, fields)
+            elif attempt.write is None:  # it may only have found out what became of earlier writes
+                after[name] = self._agreements(attempt, name)
             else:
                 adopted = Agreed(canonical(seen.fields[name]), None)
                 after[name] = self._of(key, name) | ({adopted} if None in self._of(key, name) else set())
@@ -318,8 +323,8 @@ class Witness:
                 after.add(Agreed(canonical(seen.fields[name]), rank))
             if verb == oracle.HOLD or self._is_excused(attempt, name, claims):
                 after.add(agreed)
-        if not after:  # not written because the program believes that the server stored what it was sent
-            after = {Agreed(canonical(value), rank) for value in (seen.fields[name], claims.whole and claims.whole.value)}
+        if self._is_unseen(name):
+            after |= {Agreed(canonical(value), rank) for value in (seen.fields[name], claims.whole and claims.whole.value)}
         return after
 
     def _settle_elements(self, attempt: Attempt) -> None:
@@ -329,23 +334,24 @@ class Witness:
                 del self._elements[part]
         if claims is None or attempt.seen is None or self._is_excused(attempt, KEYWORDS, claims):
             return
-        number = attempt.seen.number
+        now = attempt.seen
         if attempt.write is not None and attempt.write.accepted is not None:
-            number = attempt.write.accepted.number
-        if self._rule(KEYWORDS).strategy is Strategy.HOLD:
-            return
+            now = attempt.write.accepted
+        rule = self._rule(KEYWORDS)
+        holds = rule.strategy is Strategy.HOLD or (rule.strategy, rule.on_overlap) == (Strategy.MERGE, Strategy.HOLD)
         for text in {*claims.elements, *elements(claims.whole.value if claims.whole else None)}:
             claim = self._claim_on(claims, text)
             assert claim is not None
-            self._elements[attempt.key, text] = (claim[0], number)
+            if not holds or claim[1] is (text in elements(now.fields[KEYWORDS])):
+                self._elements[attempt.key, text] = (claim[0], now.number)
 
     # ------------------------------------------------------------------------------------------------------ small print
 
     def _agrees(self, attempt: Attempt) -> bool:
-        """Whether the attempt ends with both sides agreed on what it decided."""
+        """Whether the attempt ends with both sides agreed on what it decided; what stays due is not done yet."""
         if attempt.seen is None:
             return False
-        return attempt.write is None or isinstance(attempt.answer, Written)
+        return attempt.settles if attempt.write is None else isinstance(attempt.answer, Written)
 
     def _of(self, key: str, name: str) -> Possible:
         return self._possible.setdefault((key, name), {None})
@@ -357,6 +363,10 @@ class Witness:
     def _claims(self, attempt: Attempt, name: str) -> Claims | None:
         claims = attempt.row.managed().get(name)
         return None if claims is None or self._rule(name).strategy is Strategy.IGNORE else claims
+
+    def _is_unseen(self, name: str) -> bool:
+        """Whether the program may believe that the server stored what it was sent, and can't be judged by more."""
+        return name == self._world.options.alters and self._world.options.shows == "token"
 
     def _claim_on(self, claims: Claims, text: str) -> tuple[Rank, bool] | None:
         if text in claims.elements:
