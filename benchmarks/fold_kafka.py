@@ -29,6 +29,7 @@ NAME = "fold-kafka"
 _TARGET = 0.3
 _TOPIC = "benchmark.changes"
 _PARTITIONS = 4
+_HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 _SHORT = (
     "a batch holds only a few events of each document, so that nearly every event costs a row read, joined, encoded and"
     " written."
@@ -41,28 +42,33 @@ def run(rounds: int, tell: Callable[[str], None]) -> Report:
         asyncio.run(_fill(kafka.address()))
         load = measure.load()
         sides = {
-            "consuming": lambda: measure.side(__name__, "consuming", kafka.address()),
+            "batches": lambda: measure.side(__name__, "batches", kafka.address()),
+            "singly": lambda: measure.side(__name__, "singly", kafka.address()),
             "ingest": lambda: measure.side(__name__, "ingest", kafka.address(), folder),
         }
         found = measure.in_turn(rounds, sides, tell)
         naive = measure.in_turn(1, {"naive": lambda: measure.side(__name__, "naive", kafka.address(), folder)}, tell)
-    wall, cpu = measure.ratios(found["ingest"], found["consuming"])
+    batches, batches_cpu = measure.ratios(found["ingest"], found["batches"])
+    singly, _ = measure.ratios(found["ingest"], found["singly"])
     rates = {name: Figures.of([sample.rate for sample in samples]).shown(",.0f") for name, samples in found.items()}
-    least = naive["naive"][0].rate / Figures.of([sample.rate for sample in found["consuming"]]).middle
+    shares = [
+        naive["naive"][0].rate / Figures.of([s.rate for s in found[name]]).middle for name in ("batches", "singly")
+    ]
     return Report(
         NAME,
         f"Folding {events.EVENTS:,} events over {events.DOCUMENTS:,} documents from {kafka.name} ({_PARTITIONS}"
         " partitions) into SQLite (`synchronous = FULL`) through the daemon's ingest, compared with aiokafka consuming"
         " them alone, with the same fetch sizes.",
         [
-            Finding("rate / rate of consuming alone", wall, _TARGET),
-            Finding("the same by processor time", cpu),
+            Finding("rate / rate of consuming in batches (`getmany`)", batches, _TARGET),
+            Finding("the same by processor time", batches_cpu),
+            Finding("rate / rate of consuming one by one (`async for`)", singly, _TARGET),
         ],
         [
             (
-                f"Events a second: ingest {rates['ingest']}, consuming alone {rates['consuming']}. The naive loop"
-                " (aiokafka and aiosqlite, row by row, a commit for each `getmany`) comes to"
-                f" {least:.2f} of consuming alone."
+                f"Events a second: ingest {rates['ingest']}, consuming in batches {rates['batches']}, one by one"
+                f" {rates['singly']}. The naive loop (aiokafka and aiosqlite, row by row, a commit for each `getmany`)"
+                f" comes to {shares[0]:.2f} of consuming in batches and {shares[1]:.2f} of consuming one by one."
             )
         ],
         _SHORT,
@@ -76,7 +82,7 @@ async def _fill(brokers: str) -> None:
     await producer.start()
     try:
         for number, (subject, event) in enumerate(events.generated()):
-            last = await producer.send(_TOPIC, value=event, key=subject.encode())
+            last = await producer.send(_TOPIC, value=event, key=subject.encode(), headers=_HEADERS)
             if number % 5000 == 0:
                 await last
         await producer.flush()
@@ -84,12 +90,32 @@ async def _fill(brokers: str) -> None:
         await producer.stop()
 
 
-def consuming(brokers: str) -> Sample:
-    """Consume with aiokafka alone: every record is fetched, none is looked at."""
-    return running.run(_consuming(brokers))
+def batches(brokers: str) -> Sample:
+    """Consume with aiokafka alone, as fast as it gets: every record is fetched, none is looked at."""
+    return running.run(_batches(brokers))
 
 
-async def _consuming(brokers: str) -> Sample:
+def singly(brokers: str) -> Sample:
+    """Consume with aiokafka alone, the way its documentation begins with."""
+    return running.run(_singly(brokers))
+
+
+async def _singly(brokers: str) -> Sample:
+    consumer = await _consumer(brokers)
+    measure.settle_memory()
+    try:
+        with measure.stopwatch() as stop:
+            count = 0
+            async for _ in consumer:
+                count += 1
+                if count == events.EVENTS:
+                    break
+            return stop(count)
+    finally:
+        await consumer.stop()
+
+
+async def _batches(brokers: str) -> Sample:
     consumer = await _consumer(brokers)
     measure.settle_memory()
     try:

@@ -35,6 +35,7 @@ from reconciler.ports import Clock
 if sys.platform != "win32":
     import fcntl
 
+FETCH_BYTES_MAX = 64 * 1024 * 1024  # of one fetch, however many records are asked for
 POLL_S = 0.1  # between two looks at a file that grows
 LOCK_POLL_S = 0.02
 LOCK_S_MAX = 10.0  # an append takes some milliseconds; a lock held longer is somebody's fault
@@ -177,12 +178,13 @@ class FileLog:
 
     async def _fill(self, count: int) -> bool:
         """
-        Read until `count` lines wait to be fetched; return whether the end came first.
+        Read until `count` lines wait to be fetched, or `FETCH_BYTES_MAX`; return whether the end came first.
 
         Lines are touched while they are in the processor's cache, a piece at a time: later each costs a trip to memory.
         """
         assert self._reader is not None, "open first"
-        while len(self._lines) < count:
+        read_bytes = 0
+        while len(self._lines) < count and read_bytes < FETCH_BYTES_MAX:
             try:
                 lines = self._spare or self._reader.read()
             except LogError:
@@ -196,6 +198,7 @@ class FileLog:
             del lines[room:]
             self._some_short |= min(map(len, lines), default=BLANK_BYTES_MAX + 1) <= BLANK_BYTES_MAX
             self._lines += lines
+            read_bytes += sum(map(len, lines))
             await self._clock.sleep(0)
         return False
 

@@ -35,37 +35,35 @@ def step(desired: Desired, event: Event) -> Desired:
 def steps(desired: Desired, events: Iterable[Event]) -> Desired:
     """Fold several events of one document into its row."""
     rows: dict[str, Desired] = {}
-    for event in events:
-        into(rows, event)
+    into(rows, events)
     for row in rows.values():
         desired = join(desired, row)
     return desired
 
 
-def into(rows: dict[str, Desired], event: Event) -> None:
+def into(rows: dict[str, Desired], events: Iterable[Event]) -> None:
     """
-    Fold one event into the row that `rows` has for its document; the hot path of every replay.
+    Fold events into the rows that `rows` has for their documents; the hot path of every replay.
 
     The rows are the caller's own, made by this function: their fields are changed in place. What loses is never built,
     so whoever has a choice folds the newest event first.
     """
-    key, stamp, fields, elements, release, expect, released, actor, reason = event
-    row = rows.get(key)
-    if row is None:
-        rows[key] = lift(event)
-        return
-    if released or elements or release or row.released is not None:
-        rows[key] = join(row, lift(event))
-        return
-    known = row.fields
-    for name, value in fields.items():
-        old = known.get(name)
-        register = old.register if old is not None else None
-        if register is not None and register.stamp > stamp:
-            continue
-        expected = (expect[name],) if name in expect else ()
-        new = _new_field((_new_register((stamp, value, True, expected, actor, reason)), NO_ELEMENTS))
-        known[name] = new if old is None else _join_field(old, new)
+    for event in events:
+        key, stamp, fields, elements, release, expect, released, actor, reason = event
+        row = rows.get(key)
+        if row is None:
+            rows[key] = lift(event)
+        elif released or elements or release or row.released is not None:
+            rows[key] = join(row, lift(event))
+        else:
+            known = row.fields
+            for name, value in fields.items():
+                old = known.get(name)
+                if old is not None and old.register is not None and old.register.stamp > stamp:
+                    continue
+                expected = (expect[name],) if name in expect else ()
+                new = _new_field((_new_register((stamp, value, True, expected, actor, reason)), NO_ELEMENTS))
+                known[name] = new if old is None else _join_field(old, new)
 
 
 def lift(event: Event) -> Desired:

@@ -7,6 +7,8 @@ Windchill: it marks documents as due and lets the reconciler know.
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 
 import attrs
 import structlog
@@ -23,10 +25,12 @@ _log = structlog.get_logger(__name__)
 
 _SLICE = 250  # records decoded and folded between two turns of the other tasks: a few milliseconds
 _FETCH_TIMEOUT_S = 1.0
+_BACKLOG_MAX = 50_000  # records of one fetch of a backlog
 _BACKLOG_TIMEOUT_S = 0.05  # for what the client is about to have
 _DOCUMENTS_MAX = 25_000  # a transaction's rows in memory: some kilobytes each
 _RECORDS_MAX = 250_000  # of a transaction: a few seconds of work to do again after a crash
 _LETTERS_MAX = 1_000  # of a transaction: they are kept whole
+_partition, _headers = attrgetter("topic", "partition"), attrgetter("headers")
 _PAUSE_S = 0.05  # after an empty fetch: one at the end of a file that does not grow returns at once
 
 
@@ -139,7 +143,7 @@ class Ingest:
         """Fold records, and if there is a backlog what comes right behind them: a row is then written once for all."""
         room, backlog = await self.gather(records), len(records) >= self._batch_max
         while backlog and room and not self._stopping:
-            records = await self._log.fetch(self._batch_max, _BACKLOG_TIMEOUT_S)
+            records = await self._log.fetch(_BACKLOG_MAX, _BACKLOG_TIMEOUT_S)
             if not records:
                 break
             room = await self.gather(records)
@@ -158,17 +162,13 @@ class Ingest:
                 others.append((record, decoded))
         if self._until is not None:
             events = [event for event in events if event.stamp.time <= self._until]
-        for event in events:
-            fold.into(batch.rows, event)
+        fold.into(batch.rows, events)
         batch.urgent.update(event.key for event in events if event.stamp.source == OPERATORS)
-        topic, partition = "", -1
-        for record in newest_first:
-            if record.partition != partition or record.topic != topic:
-                topic, partition = record.topic, record.partition
-                place = Partition(topic, partition)
-                batch.positions[place] = max(batch.positions.get(place, 0), record.offset + 1)
-            if record.headers:
-                batch.replayed.update(_replayed(record.headers))
+        for (topic, partition), (last, *_) in groupby(newest_first, _partition):
+            place = Partition(topic, partition)
+            batch.positions[place] = max(batch.positions.get(place, 0), last.offset + 1)
+        for record in filter(_headers, newest_first):
+            batch.replayed.update(_replayed(record.headers))
 
     def _set_aside(self, record: Record, found: Refusal | Foreign, batch: _Batch) -> None:
         """Keep what is no event."""
