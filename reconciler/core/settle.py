@@ -18,14 +18,13 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from reconciler.core import backoff, outcomes
+from reconciler.core import backoff, conflicts, outcomes
 from reconciler.core import plan as planning
-from reconciler.model import codec
 from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
 from reconciler.model.audit import AuditRecord, Verdict
 from reconciler.model.base import NO_BASE, Base
-from reconciler.model.document import Agreement, Conflict, Document, Intent, Lane, Status
-from reconciler.model.outcome import Outcome
+from reconciler.model.document import Agreement, Document, Intent, Lane, Status
+from reconciler.model.outcome import Outcome, OutcomeType
 from reconciler.model.plan import Decision, Held, InSync, Patch, Plan, Verb
 from reconciler.model.policy import Policy
 from reconciler.model.settlement import Contention, Settlement
@@ -76,11 +75,17 @@ class Case:
     stored: Base = NO_BASE  # the base before this attempt saw what had become of earlier writes
 
 
+def with_base(agreement: Agreement, base: Base, stored: Base) -> Agreement:
+    """Return an agreement with another base; if that differs from the stored one, an outcome has to tell of it."""
+    changed = (base.fields, base.refused) != (stored.fields, stored.refused)
+    return attrs.evolve(agreement, base=base, untold=agreement.untold or changed)
+
+
 def nothing_managed(case: Case) -> Settlement:
     """Nobody manages anything here any more: forget the base, leave the document alone."""
     agreement = attrs.evolve(_calm(case), base=Base(), snapshot=None, intent=None, held=())
     told: tuple[Outcome, ...] = ()
-    if case.document.agreement.base != Base():
+    if case.document.agreement.base != Base() or case.document.agreement.untold:
         told = (outcomes.reconciled(case.document.key, case.now_us, (), Base(), tokens=(None, None), tries=1),)
     return _with_conflicts(case, _settlement(case, agreement, Status.SYNCED, "nothing managed", None, told=told), ())
 
@@ -100,15 +105,16 @@ def agreed(case: Case, after: Snapshot, result: str) -> Settlement:
     doubt = old.intent if old.intent is not None and old.intent.token == after.token else None
     agreement = attrs.evolve(_calm(case), base=base, snapshot=after, intent=doubt, stable=stable)
     told: tuple[Outcome, ...] = ()
-    changed = base.fields != case.stored.fields or base.refused != case.stored.refused
+    untold = with_base(old, base, case.stored).untold
     ended = bool(case.confirmed) or old.intent is not doubt  # nobody was told yet what became of an earlier write
-    if changed or ended or isinstance(case.plan, Patch):
+    if untold or ended or isinstance(case.plan, Patch):
         decisions = tuple(_as_confirmed(decision, case.confirmed) for decision in case.plan.decisions)
         tokens, tries = (case.snapshot.token, after.token), old.clashes + 1
         told = (outcomes.reconciled(case.document.key, case.now_us, decisions, base, tokens=tokens, tries=tries),)
     waiting = [decision for decision in final.decisions if _waits(decision)]
     status, reason = (Status.HELD, _held_reason(waiting)) if waiting else (Status.SYNCED, "")
-    due_us = _interval_us(case, stable) if base.fields or waiting else None
+    # Also if the policy ignores every field that the log manages: another policy, after a restart, may not.
+    due_us = _interval_us(case, stable)
     settlement = _settlement(case, agreement, status, reason, due_us, told=told, lane=Lane.RESYNC)
     if isinstance(final, Patch):  # what the server made of our write asks for another one: at once, as a new attempt
         settlement = attrs.evolve(settlement, status=Status.PENDING, due_us=case.now_us, lane=Lane.RETRY)
@@ -241,13 +247,16 @@ def _settlement(
     told: tuple[Outcome, ...] = (),
     lane: Lane | None = None,
 ) -> Settlement:
-    rules = case.rules
+    rules, key = case.rules, case.document.key
+    untold = with_base(case.document.agreement, agreement.base, case.stored).untold
+    if any(outcome.type is OutcomeType.RECONCILED for outcome in told):
+        untold = False
     if lane is None:  # work that nobody asked for stays that, through all its retries: the write budget counts it
         lane = case.lane if case.lane in (Lane.RESYNC, Lane.REPLAY) else Lane.RETRY
     return Settlement(
-        key=case.document.key,
+        key=key,
         revision=case.document.revision,
-        agreement=agreement,
+        agreement=attrs.evolve(agreement, untold=untold),
         status=status,
         reason=reason,
         lane=lane,
@@ -262,7 +271,7 @@ def _with_conflicts(case: Case, settlement: Settlement, waiting: Iterable[Decisi
     """Open the conflicts that are new, close those that are no more, and tell of both."""
     key, now_us, rules = case.document.key, case.now_us, case.rules
     before = {conflict.id: conflict for conflict in case.document.agreement.held}
-    held = tuple(before.get(conflict.id, conflict) for conflict in (_conflict(key, d, now_us) for d in waiting))
+    held = tuple(before.get(conflict.id, conflict) for conflict in (conflicts.of(key, d, now_us) for d in waiting))
     still = {conflict.id for conflict in held}
     opened = tuple(conflict for conflict in held if conflict.id not in before)
     gone = [conflict for conflict in before.values() if conflict.id not in still]
@@ -275,21 +284,6 @@ def _with_conflicts(case: Case, settlement: Settlement, waiting: Iterable[Decisi
         opened=opened,
         closed=tuple(conflict.id for conflict in gone),
         outcomes=settlement.outcomes + tuple(outcomes.record(o, rules.outcomes_topic, rules.source) for o in told),
-    )
-
-
-def _conflict(key: str, decision: Decision, now_us: int) -> Conflict:
-    identity = [key, decision.field, decision.stamp, _null(decision.live), decision.held_elements]
-    return Conflict(
-        id=codec.digest(identity)[:12],  # 48 bits: typed by people, unique among open conflicts by far
-        field=decision.field,
-        reason=decision.reason,
-        base=_null(decision.base),
-        has_base=decision.base is not MISSING,
-        desired=decision.desired,
-        live=_null(decision.live),
-        stamp=decision.stamp,
-        opened_at_us=now_us,
     )
 
 

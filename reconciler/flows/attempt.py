@@ -126,7 +126,8 @@ class Attempt:
         settled = planning.settled_if_written(plan, snapshot, self.rules.policy)
         earlier = _may_yet_come(case.document.agreement.intent, plan)
         intent = Intent(plan.fields, plan.token, case.now_us, settled, earlier)
-        agreement = attrs.evolve(case.document.agreement, base=plan.base, snapshot=snapshot, intent=intent)
+        known = settle.with_base(case.document.agreement, plan.base, case.stored)
+        agreement = attrs.evolve(known, snapshot=snapshot, intent=intent)
         await self.ledger.intend(case.document.key, agreement)
         try:
             answer = await self.gate.write(snapshot, plan.fields, token=plan.token)

@@ -70,6 +70,7 @@ class Agreement:
 
     base: Base = NO_BASE
     snapshot: Snapshot | None = None
+    untold: bool = False  # the base has changed since an outcome last told of it
     intent: Intent | None = None
     held: tuple[Conflict, ...] = ()
     failures: int = 0  # attempts in a row that failed; sets the backoff

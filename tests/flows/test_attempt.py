@@ -370,6 +370,26 @@ async def test_what_was_refused_is_told_so_that_a_rebuilt_base_does_not_try_it_a
     assert told[2].refused == world.document().agreement.base.refused != {}
 
 
+async def test_what_was_adopted_before_a_version_conflict_is_told_even_if_the_field_is_held_then(
+    make_world: MakeWorld,
+) -> None:
+    """Whoever rebuilds the base from the outcomes must not adopt the rival's value instead, and write over it."""
+    world = make_world(policy(Rule(("title",), Strategy.HOLD)))
+    world.windchill.script_writes(Fault.RIVAL)
+    await world.emit({"title": "Cover"})
+    assert (await world.settle()).status is Status.HELD
+    (told,) = [outcomes.base_of(json.dumps(outcome).encode()) for outcome in world.outcomes("reconciled")]
+    assert told is not None
+    assert told[2].fields == world.document().agreement.base.fields != {}
+
+
+async def test_a_document_of_which_every_field_is_ignored_is_looked_at_again(make_world: MakeWorld) -> None:
+    """After a restart the policy may be another one."""
+    world = make_world(policy(Rule(("title",), Strategy.IGNORE)))
+    await world.emit({"title": "Cover"})
+    assert (await world.settle()).due_us is not None
+
+
 async def test_what_a_server_alters_without_showing_it_is_held_and_not_written_over_and_over(
     make_world: MakeWorld,
 ) -> None:
