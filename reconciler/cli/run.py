@@ -27,7 +27,7 @@ def run(config: Config, once: bool, form: str) -> int:
 
     Runs until SIGTERM or SIGINT; a second signal stops at once, which costs nothing but the work under way. With --once
     it says at the end what it came to, and exits with 0 when every document is synced and every event was usable, else
-    with 3.
+    with 3; while Windchill is away it waits.
     """
     summary = running.run(_run(config, once))
     if not once:
