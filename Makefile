@@ -5,10 +5,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types arch format bench schemas docs lock clean
+.PHONY: help demo test lint types arch format sim sim-many bench schemas docs lock clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
 demo: $(STAMP) ## run the whole job on this machine in under a minute: broker, simulated Windchill, rival users
 	@$(BIN)/reconciler demo
@@ -32,6 +32,13 @@ arch: $(STAMP) ## check that layers import only downwards and that the core is p
 format: $(STAMP) ## put imports and layout right
 	@$(BIN)/ruff check --select I,D212,D213 --fix --quiet .
 	@$(BIN)/ruff format .
+
+# STEPS is how many things happen before the faults stop. ARGS: --trace, --mutant NAME, --crash-at EFFECT, --store NAME.
+sim: $(STAMP) ## run one simulated world: SEED=1 STEPS=40; the same seed is the same run, to the byte
+	@$(BIN)/python -m tests.sim --seed $(or $(SEED),1) --steps $(or $(STEPS),40) $(ARGS)
+
+sim-many: $(STAMP) ## run many simulated worlds on all processors: N=1000, from SEED=1 on
+	@nice $(BIN)/python -m tests.sim --many $(or $(N),1000) --seed $(or $(SEED),1) --steps $(or $(STEPS),40) $(ARGS)
 
 bench: $(STAMP) ## measure, each number as a ratio to a bare loop in the same run
 	@$(BIN)/python -m benchmarks

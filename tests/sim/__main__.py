@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="print everything that happened")
     given = parser.parse_args()
     overrides = {name: value for name in ("crash_at", "store") if (value := getattr(given, name)) is not None}
-    world = partial(runner.run, steps=given.steps, mutant=given.mutant, **overrides)
+    world: partial[runner.Verdict] = partial(runner.run, steps=given.steps, mutant=given.mutant, **overrides)
     if given.many == 1:
         verdict = world(given.seed)
         report(verdict, given.mutant, trace=given.trace)
@@ -57,7 +57,10 @@ def report(verdict: runner.Verdict, mutant: str | None, *, trace: bool) -> None:
     if trace or verdict.violation:
         print(*(verdict.trace if trace else verdict.trace[-_SHOWN:]), sep="\n")
     if verdict.violation:
-        print(f"{verdict.violation}\n{runner.described(verdict.options)}\nreplay: {runner.command(verdict, mutant)}", file=sys.stderr)
+        print(
+            f"{verdict.violation}\n{runner.described(verdict.options)}\nreplay: {runner.command(verdict, mutant)}",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class Checks:
     """The end of one world."""
 
     def __init__(
-        self, world: World, store: Any, broker: MemoryBroker, server: Server, workload: Workload, witness: Witness
+        self, world: World, store: Any, broker: MemoryBroker, server: Server, workload: Workload, *, witness: Witness
     ) -> None:
         self._world = world
         self._store = store
@@ -176,5 +176,3 @@ class Checks:
 
 def _text(name: str, value: Any) -> str:
     return canonical(sorted(elements(value)) if name == KEYWORDS else value)
-
-

@@ -47,7 +47,7 @@ class SimWindchill:
         def evaluate() -> ReadAnswer:
             version, answer = self._server.read(key, token)
             if version is None:
-                return answer  # type: ignore[no-any-return]  # a trouble
+                return answer
             seen[0] = version
             shown = Unchanged() if answer else self._server.shown(version)
             if self._world.strikes("rival_after_read"):
@@ -58,7 +58,7 @@ class SimWindchill:
             if self._world.strikes("unusable_read"):
                 return Broken("a login page")
             try:
-                return await self._exchange(evaluate)  # type: ignore[no-any-return]  # what `evaluate` returns
+                return await self._exchange(evaluate)
             except _Lost as error:
                 seen[0] = None
                 return Failed(str(error))
@@ -89,7 +89,7 @@ class SimWindchill:
             if self._world.strikes("request_refused"):
                 return Failed("connection refused")
             try:
-                return await self._exchange(evaluate)  # type: ignore[no-any-return]  # what `evaluate` returns
+                return await self._exchange(evaluate)
             except _Lost as error:
                 return Unknown(str(error))
 
@@ -140,5 +140,3 @@ class SimWindchill:
         if answer is None:
             raise _Lost("the connection broke before the answer was whole")
         return answer
-
-

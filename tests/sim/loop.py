@@ -1,8 +1,8 @@
 """
 An event loop without a machine under it: time jumps to the next timer when nothing is ready.
 
-There is no selector and no thread, so the order of callbacks depends on nothing but the program and the seed. What would
-run on a thread runs in one go at a seeded later moment, which is all that a thread promises.
+There is no selector and no thread, so the order of callbacks depends on nothing but the program and the seed. What
+would run on a thread runs in one go at a seeded later moment, which is all that a thread promises.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
 
 _THREAD_S_MAX = 0.002
 
@@ -51,7 +50,9 @@ class SimLoop(asyncio.BaseEventLoop):
         """Let time pass until the next timer."""
         self._virtual_s = max(self._virtual_s, self._scheduled[0].when())
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]  # what it returns is not tied to `func`'s type here
+        self, executor: Any, func: Any, *args: Any
+    ) -> asyncio.Future[Any]:
         future = self.create_future()
 
         def work() -> None:

@@ -15,6 +15,7 @@ import attrs
 from reconciler.core import plan as planning
 from reconciler.core import settle
 from reconciler.flows import attempt as attempts
+from reconciler.flows.gate import Gate
 from reconciler.flows.outbox import Publisher
 from reconciler.model.answer import VersionConflict
 from reconciler.model.base import Agreed
@@ -56,7 +57,7 @@ def applied(name: str | None) -> Iterator[None]:
 def wired(name: str | None, daemon: app.Daemon) -> None:
     """Make a mistake in how one daemon is put together."""
     if name == "offsets-first":
-        daemon.ingest._projection = _OffsetsFirst(daemon.store)  # type: ignore[assignment]  # passes the rest on
+        daemon.ingest._projection = _OffsetsFirst(daemon.store)
     if name == "intend-later":
         object.__setattr__(daemon.reconciler._attempt, "ledger", _NoIntent(daemon.store))
 
@@ -92,8 +93,9 @@ def _forgetful(case: settle.Case, intent: Any, message: str) -> Any:
     return settle.failed(case, message)
 
 
-def _reads_only_at_first(document: Any, lane: Any) -> bool:
-    return document.agreement.snapshot is None or document.agreement.snapshot.token is None
+def _reads_unless_failed(document: Any, lane: Any) -> bool:
+    calm = attrs.evolve(document, agreement=attrs.evolve(document.agreement, failures=0, intent=None))
+    return _must_read(calm, lane)
 
 
 def _reads_unless_clashing(document: Any, lane: Any) -> bool:
@@ -101,24 +103,14 @@ def _reads_unless_clashing(document: Any, lane: Any) -> bool:
     return _must_read(calm, lane)
 
 
-async def _again_with_fresh_token(self: attempts.Attempt, case: settle.Case) -> Any:
+async def _again_with_fresh_token(self: Gate, snapshot: Snapshot, fields: Any, *, token: Any) -> Any:
     """Answer a version conflict by the same patch under a new token: the classical lost update."""
-    plan, snapshot = case.plan, case.snapshot
-    gate = self.gate
-    write = type(gate).write
-
-    async def twice(_: Any, read: Snapshot, fields: Any, *, token: Any) -> Any:
-        answer = await write(gate, read, fields, token=token)
-        if isinstance(answer, VersionConflict):
-            now = await gate.read(read.key, None)
-            if isinstance(now, Snapshot) and now.token is not None:
-                return await write(gate, now, fields, token=now.token)
-        return answer
-
-    assert plan is not None
-    assert snapshot is not None
-    with mock.patch.object(type(gate), "write", twice):
-        return await _act(self, case)
+    answer = await _write(self, snapshot, fields, token=token)
+    if isinstance(answer, VersionConflict):
+        now = await self.read(snapshot.key, None)
+        if isinstance(now, Snapshot) and now.token is not None:
+            return await _write(self, now, fields, token=now.token)
+    return answer
 
 
 def _agreed_without_stamp(decision: Any, old: Any, shown: Any, steps: Any) -> Agreed:
@@ -138,12 +130,12 @@ async def _publish_once(self: Publisher) -> int:
 
 _must_read = attempts._must_read
 _agreed = planning._agreed
-_act = attempts.Attempt._act
+_write = Gate.write
 
 _PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
-    "forget-intent": ((settle, "unknown", _forgetful), (attempts, "_must_read", _reads_only_at_first)),
+    "forget-intent": ((settle, "unknown", _forgetful), (attempts, "_must_read", _reads_unless_failed)),
     "stale-token": ((attempts, "_must_read", _reads_unless_clashing),),
-    "blind-token": ((attempts.Attempt, "_act", _again_with_fresh_token),),
+    "blind-token": ((Gate, "write", _again_with_fresh_token),),
     "yield-without-stamp": ((planning, "_agreed", _agreed_without_stamp),),
     "publish-once": ((Publisher, "publish", _publish_once),),
 }

@@ -45,6 +45,7 @@ RATES_MAX: dict[str, float] = {
     # steps of the workload
     "poison": 0.3,
     "duplicate": 0.4,
+    "gap": 0.2,
     "resolution": 1.0,
     "broker_away": 0.3,
     "throttled": 0.3,
@@ -82,7 +83,7 @@ def drawn(seed: int, steps: int, **given: Any) -> Options:
     """What a seed stands for; `given` overrides."""
     rng = random.Random(f"{seed}/options")
     # About half of the faults are asleep in each world: a fault that always strikes hides what others would show.
-    rates = {name: most * rng.random() * rng.choice((0, 1)) for name, most in RATES_MAX.items()}
+    rates = {name: _rate(random.Random(f"{seed}/rate of {name}"), most) for name, most in RATES_MAX.items()}
     options = Options(
         seed=seed,
         steps=steps,
@@ -99,6 +100,10 @@ def drawn(seed: int, steps: int, **given: Any) -> Options:
         rates["token_missing"] = 0.0
         options = attrs.evolve(options, shows="token" if options.shows == "nothing" else options.shows)
     return attrs.evolve(options, **given)
+
+
+def _rate(rng: random.Random, most: float) -> float:
+    return most * rng.random() * rng.choice((0, 1))
 
 
 def policy(options: Options, version: int) -> Policy:

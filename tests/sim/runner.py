@@ -1,9 +1,9 @@
 """
 One world from its seed to its verdict.
 
-First `steps` things happen while faults strike and the process dies and starts again. Then the faults stop, rivals rest,
-and whatever was wrong with the clock is over: everything must settle within `SETTLE_S`. One more comparison of every
-document, a last SIGTERM, and the checks.
+First `steps` things happen while faults strike and the process dies and starts again. Then the faults stop, rivals
+rest, and whatever was wrong with the clock is over: everything must settle within `SETTLE_S`. One more comparison of
+every document, a last SIGTERM, and the checks.
 """
 
 from __future__ import annotations
@@ -116,10 +116,10 @@ class Simulation:
             asyncio.set_event_loop(None)
             world.loop.close()
             self.durable.released()
-        error = world.violation
+        broken = world.violation
         return Verdict(
             options=world.options,
-            violation=None if error is None else f"{type(error).__name__}: {error}",
+            violation=None if broken is None else f"{type(broken).__name__}: {broken}",
             trace=tuple(world.trace),
             digest=world.digest(),
             lives=self._lives,
@@ -145,7 +145,7 @@ class Simulation:
                     policy = options.policy(world.options, self._policy_version)
         if world.violation is None:
             store = self.durable.direct()
-            checks = Checks(world, store, self.broker, self.server, self.workload, self.witness)
+            checks = Checks(world, store, self.broker, self.server, self.workload, witness=self.witness)
             await checks.all()
             self._counts = checks.counts
             await store.close()
@@ -173,7 +173,7 @@ class Simulation:
         store = self.durable.open(life, self.witness)
         self.witness.begins(self.durable.positions())
         log = SimLog(self.broker, life)
-        daemon = app.Daemon(_config(policy), store, log, SimWindchill(self.server, life, self.witness), life.clock)  # type: ignore[arg-type]  # `Watched` passes calls on
+        daemon = app.Daemon(_config(policy), store, log, SimWindchill(self.server, life, self.witness), life.clock)
         mutants.wired(self._mutant, daemon)
         before = asyncio.all_tasks()
         running = asyncio.create_task(self._daemon(daemon, store, life))
@@ -204,7 +204,7 @@ class Simulation:
             await asyncio.sleep(5.0)
         world.note("settled")
         await asyncio.sleep(_COMPARED_S)
-        while world.on_their_way:
+        while world.on_their_way:  # noqa: ASYNC110  a look at the world costs nothing, and time is not real
             await asyncio.sleep(1.0)
         world.expect(self._is_settled(), "unsettled again, and nobody did anything")
         life.stop.set()
@@ -219,7 +219,7 @@ class Simulation:
             return
         error = running.exception()
         assert error is not None
-        self.world.note(f"the daemon ended: {_first(error)!r}")
+        self.world.note(f"the daemon ended: {type(_first(error)).__name__}")  # a message names the file
         if not isinstance(_first(error), ReconcilerError) or not self.world.faulty:
             self.world.fail(_first(error))
 

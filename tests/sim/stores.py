@@ -60,18 +60,18 @@ class Watched:
         return result
 
     async def fold(self, batch: FoldBatch) -> None:
-        self._witness.folding(batch)
+        self._witness.folding.folds(batch)
         await self._call("fold", lambda: self._inner.fold(batch))
-        self._witness.folded(batch)
+        self._witness.folding.folded()
 
     async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
         wanted = list(keys)
-        mark = self._witness.mark()
+        mark = self._witness.folding.mark()
         found = await self._call("documents", lambda: self._inner.documents(wanted))
         for key in wanted:
             if key in found:
                 self._witness.loaded(found[key], mark)
-        return found  # type: ignore[no-any-return]  # whatever store it is
+        return found
 
     async def intend(self, key: str, agreement: Agreement) -> None:
         if agreement.intent is not None:  # else one is withdrawn that was not sent
@@ -147,7 +147,8 @@ class Durable:
 
     def looks_settled(self, broker: MemoryBroker) -> bool:
         """Whether the log is folded, every document is settled and nothing waits to be published."""
-        ends = {place: broker.at(place).end for place in broker.partitions(TOPIC)}
+        logs = {place: broker.at(place).records for place in broker.partitions(TOPIC)}
+        ends = {place: records[-1].offset + 1 for place, records in logs.items() if records}
         if self._world.options.store == "memory":
             memory = self._memory
             settled = all(row.status in SETTLED for row in memory.rows.values())
@@ -157,7 +158,7 @@ class Durable:
         query = self._opened[0].execute
         (unsettled,) = query("SELECT count(*) FROM document WHERE status NOT IN ('synced', 'held')").fetchone()
         (waiting,) = query("SELECT count(*) FROM outbox").fetchone()
-        return not unsettled and not waiting and self.positions() == {p: end for p, end in ends.items() if end}
+        return not unsettled and not waiting and self.positions() == ends
 
     def positions(self) -> dict[Partition, int]:
         """How far the store says that the log is folded, past all effects."""

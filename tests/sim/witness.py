@@ -18,6 +18,7 @@ from reconciler.model.document import Status
 from reconciler.model.policy import Strategy
 from reconciler.model.value import canonical
 from tests.sim import naive, oracle
+from tests.sim.folding import Folding
 from tests.sim.options import KEYWORDS, SCALARS
 from tests.sim.oracle import Agreed
 from tests.sim.server import Server, Version, Write, changed_parts, elements
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from reconciler.model.settlement import Settlement
     from reconciler.model.snapshot import Snapshot, Token
     from reconciler.model.stamp import Partition
-    from reconciler.ports import FoldBatch
     from tests.sim.naive import Claims, Fact, Rank, Row
     from tests.sim.world import World
 
@@ -57,63 +57,29 @@ class Witness:
         self._server = server
         self._facts = facts  # by partition and offset
         self.writes: list[Write] = []
-        self._reached: list[dict[int, int]] = [{}]  # how far was folded, by partition; the last may not be durable
-        self._acknowledged = 0
-        self._folding: FoldBatch | None = None
-        self._rows: dict[int, dict[str, Row]] = {}
+        self.folding = Folding(facts)
         self._attempts: dict[str, Attempt] = {}
         self._possible: dict[tuple[str, str], Possible] = {}
         self._elements: dict[tuple[str, str], tuple[Rank, int]] = {}  # claim and version when last agreed
         self._excused: set[tuple[str, str, Any, str]] = set()  # claims on fields that the server would not take
         self._stale: set[tuple[str, Token]] = set()
 
-    # -------------------------------------------------------------------------------------------------------- folding
+    # ------------------------------------------------------------------------------------------------------- attempts
 
     def begins(self, positions: Mapping[Partition, int]) -> None:
-        """A process starts and finds these positions: they tell whether a fold that was under way was stored."""
-        batch = self._folding
-        if batch is not None and all(positions.get(place) == offset for place, offset in batch.positions.items()):
-            self.folded(batch)
-        elif batch is not None:
-            self._reached[-1] = dict(self._reached[self._acknowledged])
-        self._folding = None
+        """A process starts, on the log positions that it finds stored."""
+        self.folding.begins(positions)
         self._attempts.clear()
         self._stale.clear()
 
-    def folding(self, batch: FoldBatch) -> None:
-        reached = dict(self._reached[self._acknowledged])
-        for place, offset in batch.positions.items():
-            reached[place.partition] = max(offset, reached.get(place.partition, 0))
-        self._reached.append(reached)
-        self._folding = batch
-
-    def folded(self, batch: FoldBatch) -> None:
-        self._acknowledged = len(self._reached) - 1
-        self._folding = None
-
-    def mark(self) -> int:
-        """The state of folding that a read which begins now shows at least."""
-        return self._acknowledged
-
-    def row(self, key: str, state: int) -> Row:
-        if state not in self._rows:
-            reached = self._reached[state]
-            self._rows[state] = naive.project(
-                fact for (partition, offset), fact in self._facts.items() if offset < reached.get(partition, 0)
-            )
-        return self._rows[state].get(key) or naive.Row()
-
     def loaded(self, document: Document, mark: int) -> None:
         """An attempt may begin on this row, which must be what the log says."""
-        shown = naive.plain(document.desired)
-        for state in range(mark, len(self._reached)):
-            row = self.row(document.key, state)
-            if row.plain() == shown:
-                self._attempts[document.key] = Attempt(document.key, row)
-                return
-        self._world.expect(False, f"{document.key}: the projection is not what the log says: {shown}")
-
-    # ------------------------------------------------------------------------------------------------------- attempts
+        row = self.folding.match(document, mark)
+        if row is not None:
+            self._attempts[document.key] = Attempt(document.key, row)
+        else:
+            shown = naive.plain(document.desired)
+            self._world.expect(False, f"{document.key}: the projection is not what the log says: {shown}")
 
     def saw(self, key: str, version: Version | None) -> None:
         attempt = self._attempts[key]
@@ -129,7 +95,9 @@ class Witness:
             if self._claims(attempt, name) is None:
                 self._forget(key, name)
                 possible.add(None)
-            elif None in possible:
+                continue
+            possible |= self._agreements(attempt, name)  # what a read has shown of writes in doubt is stored with it
+            if None in possible:
                 possible.add(Agreed(canonical(attempt.seen.fields[name]), None))
 
     def sending(self, life: int, snapshot: Snapshot, fields: Mapping[str, Any], token: Token) -> Write:
@@ -324,7 +292,9 @@ class Witness:
             if verb == oracle.HOLD or self._is_excused(attempt, name, claims):
                 after.add(agreed)
         if self._is_unseen(name):
-            after |= {Agreed(canonical(value), rank) for value in (seen.fields[name], claims.whole and claims.whole.value)}
+            after |= {
+                Agreed(canonical(value), rank) for value in (seen.fields[name], claims.whole and claims.whole.value)
+            }
         return after
 
     def _settle_elements(self, attempt: Attempt) -> None:

@@ -28,6 +28,7 @@ _USUAL = {"event": 6.0, "rival": 2.0}
 _MISHAPS = (
     "poison",
     "duplicate",
+    "gap",
     "resolution",
     "broker_away",
     "throttled",
@@ -81,6 +82,8 @@ class Workload:
             case "duplicate" if self._sent:
                 record, fact = rng.choice(self._sent[-5:])
                 self._put(record, fact)
+            case "gap":  # offsets without a record, as transactions and compaction leave them
+                self._broker.put_gap(rng.choice(self._broker.partitions(TOPIC)))
             case "resolution":
                 self._resolve()
             case "broker_away":
@@ -234,5 +237,3 @@ def _follow(record: PlainRecord, conflicts: dict[str, dict[str, Any]]) -> None:
         conflicts[data["conflict"]] = data | {"key": outcome["subject"]}
     elif outcome["type"] == "windchill.conflict.closed.v1":
         conflicts.pop(data["conflict"], None)
-
-

@@ -1,9 +1,9 @@
 """
 The world: time, effects, crashes, and the trace of everything that happened.
 
-Every call of the program to the outside is an *effect* with a number. Before and after each of them the process may die:
-then nothing of it does anything any more, its tasks are cleared away, and the next life starts from what was durable.
-What is already on its way (a request, an edit) belongs to the world and goes on.
+Every call of the program to the outside is an *effect* with a number. Before and after each of them the process may
+die: then nothing of it does anything any more, its tasks are cleared away, and the next life starts from what was
+durable. What is already on its way (a request, an edit) belongs to the world and goes on.
 """
 
 from __future__ import annotations

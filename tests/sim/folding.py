@@ -1,0 +1,69 @@
+"""How far the log was folded, and so what the rows may show at a moment: the witness's memory of ingest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.sim import naive
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.model.document import Document
+    from reconciler.model.stamp import Partition
+    from reconciler.ports import FoldBatch
+    from tests.sim.naive import Fact, Row
+
+
+class Folding:
+    """The states of the projection, one for each batch; `facts` are the usable records by partition and offset."""
+
+    def __init__(self, facts: Mapping[tuple[int, int], Fact]) -> None:
+        self._facts = facts
+        self._reached: list[dict[int, int]] = [{}]  # the next offset by partition; the last may not be durable
+        self._acknowledged = 0
+        self._under_way: FoldBatch | None = None
+        self._rows: dict[int, dict[str, Row]] = {}
+
+    def begins(self, positions: Mapping[Partition, int]) -> None:
+        """A process starts and finds these positions: they tell whether a fold that was under way was stored."""
+        batch = self._under_way
+        if batch is not None and all(positions.get(place) == offset for place, offset in batch.positions.items()):
+            self.folded()
+        elif batch is not None:
+            self._reached[-1] = dict(self._reached[self._acknowledged])
+        self._under_way = None
+
+    def folds(self, batch: FoldBatch) -> None:
+        """A batch is handed to the store. Rows never forget, even where a log is read again."""
+        reached = dict(self._reached[self._acknowledged])
+        for place, offset in batch.positions.items():
+            reached[place.partition] = max(offset, reached.get(place.partition, 0))
+        self._reached.append(reached)
+        self._under_way = batch
+
+    def folded(self) -> None:
+        """The batch is stored."""
+        self._acknowledged = len(self._reached) - 1
+        self._under_way = None
+
+    def mark(self) -> int:
+        """The state that a read which begins now shows at least."""
+        return self._acknowledged
+
+    def match(self, document: Document, mark: int) -> Row | None:
+        """The row that a naive fold gives at one of the states since `mark`, if one is what the store shows."""
+        shown = naive.plain(document.desired)
+        for state in range(mark, len(self._reached)):
+            row = self._row(document.key, state)
+            if row.plain() == shown:
+                return row
+        return None
+
+    def _row(self, key: str, state: int) -> Row:
+        if state not in self._rows:
+            reached = self._reached[state]
+            self._rows[state] = naive.project(
+                fact for (partition, offset), fact in self._facts.items() if offset < reached.get(partition, 0)
+            )
+        return self._rows[state].get(key) or naive.Row()

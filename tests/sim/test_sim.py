@@ -1,0 +1,99 @@
+"""Worlds from seeds, known mistakes that they must find, and the promise of every seed to be the same run again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import brokers
+from tests.sim import mutants, runner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# In CI a thousand worlds, about two minutes on two cores; elsewhere a glance. `make sim-many` looks further.
+SEEDS = int(os.environ.get("SIM_SEEDS") or (1000 if brokers.must_be_apache() else 200))
+BLOCK = 100
+ROOT = Path(__file__).parent.parent.parent
+
+SWEPT_STEPS = 8  # a small world, to die at each of its effects
+SWEPT_STRIDE = 1 if brokers.must_be_apache() else 7
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(os.cpu_count() or 1, mp_context=multiprocessing.get_context("spawn")) as made:
+        yield made
+
+
+def broken(verdicts: Iterator[runner.Verdict]) -> list[str]:
+    return [f"{verdict.violation}\n{runner.command(verdict)}" for verdict in verdicts if verdict.violation]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("first", range(1, SEEDS + 1, BLOCK))
+def test_every_promise_is_kept_in_worlds_where_everything_goes_wrong(pool: ProcessPoolExecutor, first: int) -> None:
+    seeds = range(first, min(first + BLOCK, SEEDS + 1))
+    found = broken(pool.map(runner.run, seeds, chunksize=5))
+    assert not found, "\n\n".join(found)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+def test_dying_before_or_after_any_effect_of_a_world_breaks_no_promise(pool: ProcessPoolExecutor, store: str) -> None:
+    world = partial(runner.run, 7, SWEPT_STEPS, store=store)
+    effects = world().effects
+    moments = [at for effect in range(1, effects + 1, SWEPT_STRIDE) for at in (effect, -effect)]
+    found = broken(pool.map(partial(_dying, world), moments, chunksize=5))
+    assert not found, "\n\n".join(found)
+
+
+def _dying(world: partial[runner.Verdict], moment: int) -> runner.Verdict:
+    return world(crash_at=moment)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", mutants.SEEDS)
+def test_a_known_mistake_is_found_within_its_number_of_seeds(mutant: str) -> None:
+    within = mutants.SEEDS[mutant]
+    caught = (seed for seed in range(1, within + 1) if runner.run(seed, mutant=mutant).violation)
+    assert next(caught, None) is not None, f"{mutant} survived {within} worlds"
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+def test_two_runs_of_a_seed_leave_the_same_trace_byte_for_byte(store: str) -> None:
+    for seed in (4, 12):
+        first, again = runner.run(seed, store=store), runner.run(seed, store=store)
+        assert first.trace == again.trace
+        assert len(first.trace) > 100
+
+
+def test_a_seed_leaves_the_same_trace_in_every_process() -> None:
+    command = [sys.executable, "-m", "tests.sim", "--seed", "12"]
+    printed = {
+        subprocess.run(
+            command, env=os.environ | {"PYTHONHASHSEED": hashing}, cwd=ROOT, check=True, capture_output=True
+        ).stdout
+        for hashing in ("0", "1")
+    }
+    assert len(printed) == 1
+
+
+def test_what_is_printed_of_a_violation_replays_it() -> None:
+    found = next(v for seed in range(1, 60) if (v := runner.run(seed, mutant="stale-token")).violation)
+    command = runner.command(found, "stale-token").split()
+    assert command[0] == "python"
+    ran = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert found.violation in ran.stderr
+    assert f"trace {found.digest}" in ran.stdout
