@@ -14,7 +14,7 @@ unknown result keeps its intent, so that the next attempt reads first; refusals 
 out; locks and absences are tried again slowly; everything else backs off.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
@@ -267,8 +267,10 @@ def _settlement(
     )
 
 
-def _with_conflicts(case: Case, settlement: Settlement, waiting: Iterable[Decision]) -> Settlement:
+def _with_conflicts(case: Case, settlement: Settlement, waiting: Sequence[Decision]) -> Settlement:
     """Open the conflicts that are new, close those that are no more, and tell of both."""
+    if not waiting and not case.document.agreement.held:
+        return settlement
     key, now_us, rules = case.document.key, case.now_us, case.rules
     before = {conflict.id: conflict for conflict in case.document.agreement.held}
     held = tuple(before.get(conflict.id, conflict) for conflict in (conflicts.of(key, d, now_us) for d in waiting))

@@ -139,12 +139,17 @@ def _check_skew(
     times: Sequence[str], records: Sequence[Record], envelopes: Sequence[_Envelope], rules: decode.Rules
 ) -> None:
     """Raise ValueError when an event may be later than its record allows."""
-    if not any(map(_timestamp, records)) and not (rules.archived and any(map(_recordedtime, envelopes))):
-        return  # lines of a file need not say when they were recorded
-    for time, record, envelope in zip(times, records, envelopes, strict=True):
-        if rules.archived and envelope.recordedtime is not None:
-            recorded_us = instant.to_us(instant.canonical(envelope.recordedtime))
-        else:
-            recorded_us = record.timestamp * 1000
-        if recorded_us > 0 and time > decode.latest_allowed(recorded_us, rules.clock_skew_us_max):
+    recorded_us = [recorded_ms * 1000 for recorded_ms in map(_timestamp, records)]
+    if rules.archived:
+        archived = map(_recordedtime, envelopes)
+        recorded_us = [
+            us if said is None else instant.to_us(instant.canonical(said))
+            for us, said in zip(recorded_us, archived, strict=True)
+        ]
+    known_us = [us for us in recorded_us if us > 0]  # lines of a file need not say when they were recorded
+    # Nearly always even the latest event keeps the limit of the earliest record.
+    if not known_us or max(times) <= decode.latest_allowed(min(known_us), rules.clock_skew_us_max):
+        return
+    for time, us in zip(times, recorded_us, strict=True):
+        if us > 0 and time > decode.latest_allowed(us, rules.clock_skew_us_max):
             raise ValueError("later than its record")

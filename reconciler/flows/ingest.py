@@ -6,7 +6,7 @@ Windchill: it marks documents as due and lets the reconciler know.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 
@@ -16,7 +16,7 @@ import structlog
 from reconciler.core import decode, fold, outcomes, usual
 from reconciler.model.desired import Desired
 from reconciler.model.document import Due, Lane
-from reconciler.model.event import DeadLetter, Event, Foreign, Header, Outgoing, Record, Refusal
+from reconciler.model.event import DeadLetter, Event, Foreign, Outgoing, Record, Refusal
 from reconciler.model.policy import OPERATORS
 from reconciler.model.stamp import Partition
 from reconciler.ports import Clock, EventLog, FoldBatch, Projection, Telemetry
@@ -167,8 +167,12 @@ class Ingest:
         for (topic, partition), (last, *_) in groupby(newest_first, _partition):
             place = Partition(topic, partition)
             batch.positions[place] = max(batch.positions.get(place, 0), last.offset + 1)
-        for record in filter(_headers, newest_first):
-            batch.replayed.update(_replayed(record.headers))
+        batch.replayed.update(
+            letter.decode(errors="replace")
+            for record in filter(_headers, newest_first)
+            for name, letter in record.headers
+            if name == outcomes.REPLAY_OF and letter
+        )
 
     def _set_aside(self, record: Record, found: Refusal | Foreign, batch: _Batch) -> None:
         """Keep what is no event."""
@@ -213,10 +217,3 @@ class Ingest:
             if count:
                 self._telemetry.add("events_total", count, result=result)
         _log.debug("batch folded", records=found.count, documents=len(found.rows), refused=len(found.dead))
-
-
-def _replayed(headers: Sequence[Header]) -> Iterator[str]:
-    """Yield the dead letter that a record drives again."""
-    for name, letter in headers:
-        if name == outcomes.REPLAY_OF and letter:
-            yield letter.decode(errors="replace")
