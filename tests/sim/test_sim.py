@@ -95,5 +95,5 @@ def test_what_is_printed_of_a_violation_replays_it() -> None:
     assert command[0] == "python"
     ran = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, check=False, capture_output=True, text=True)
     assert ran.returncode == 1
-    assert found.violation in ran.stderr
+    assert str(found.violation) in ran.stderr
     assert f"trace {found.digest}" in ran.stdout
