@@ -71,7 +71,7 @@ class SimWindchill:
     async def write(self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token) -> WriteAnswer:
         key = snapshot.key
         await self._life.alive()
-        write = self._witness.sending(self._life.number, snapshot, fields, token)
+        write = self._witness.sending(snapshot, fields, token)
 
         def evaluate() -> WriteAnswer:
             if self._world.strikes("rival_at_write"):

@@ -71,7 +71,7 @@ class Write:
     fields: dict[str, Any]
     stamps: dict[str, Any]  # of the claims it carries out
     accepted: Version | None = None
-    answered: bool = False  # the program was told what became of it
+    answered: bool = False  # the program was told what became of it, and has stored that
     known: bool = False  # a settlement came after it that had seen it
     released: bool = False  # nobody managed the document any more before that was known
     forgotten: set[str] = attrs.field(factory=set)  # fields that were not managed for a while since

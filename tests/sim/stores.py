@@ -74,9 +74,9 @@ class Watched:
         return found
 
     async def intend(self, key: str, agreement: Agreement) -> None:
-        if agreement.intent is not None:  # else one is withdrawn that was not sent
-            self._witness.intending(key, agreement.intent.token)
+        self._witness.intending(key, agreement.intent)
         await self._call("intend", lambda: self._inner.intend(key, agreement))
+        self._witness.intended(key)
 
     async def settle(self, settlement: Settlement) -> None:
         self._witness.settling(settlement)

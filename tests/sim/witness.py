@@ -14,7 +14,7 @@ import attrs
 
 from reconciler.model import instant
 from reconciler.model.answer import Refused, Unknown, VersionConflict, WriteAnswer, Written
-from reconciler.model.document import Status
+from reconciler.model.document import Intent, Status
 from reconciler.model.policy import Strategy
 from reconciler.model.value import canonical
 from tests.sim import naive, oracle
@@ -43,6 +43,8 @@ class Attempt:
     key: str
     row: Row
     seen: Version | None = None
+    planned: Write | None = None
+    durable: bool = False  # whether the store has acknowledged the intent
     write: Write | None = None
     answer: WriteAnswer | None = None
     settles: bool = False
@@ -86,10 +88,18 @@ class Witness:
         if attempt.write is None:
             attempt.seen = version
 
-    def intending(self, key: str, token: Token) -> None:
-        """The base with what was adopted may become durable now."""
-        attempt = self._attempts[key]
-        attempt.seen = self._server.versions[key, token]
+    def intending(self, key: str, intent: Intent | None) -> None:
+        """The base with what was adopted may become durable now, and what is about to be written."""
+        attempt, life = self._attempts[key], self._world.life
+        if attempt.planned is not None:  # it was not sent after all, and is being withdrawn
+            return
+        assert intent is not None
+        assert life is not None
+        attempt.seen = self._server.versions[key, intent.token]
+        stamps = {name: attempt.row.fields[name].newest for name in intent.fields if name in attempt.row.fields}
+        number = len(self.writes) + 1
+        attempt.planned = Write(number, life.number, key, intent.token, dict(intent.fields), stamps)
+        self.writes.append(attempt.planned)
         for name in SCALARS:
             possible = self._of(key, name)
             if self._claims(attempt, name) is None:
@@ -100,18 +110,26 @@ class Witness:
             if None in possible:
                 possible.add(Agreed(canonical(attempt.seen.fields[name]), None))
 
-    def sending(self, life: int, snapshot: Snapshot, fields: Mapping[str, Any], token: Token) -> Write:
+    def intended(self, key: str) -> None:
+        """The intent is durable, or its withdrawal."""
+        attempt = self._attempts[key]
+        if attempt.durable and attempt.planned is not None:
+            attempt.planned.answered = True
+        attempt.durable = True
+
+    def sending(self, snapshot: Snapshot, fields: Mapping[str, Any], token: Token) -> Write:
         """A write is decided and on its way: judge it."""
         key, world = snapshot.key, self._world
         attempt = self._attempts[key]
         seen = self._server.versions.get((key, token))
         world.expect(seen is not None, f"{key}: written with a token that the server never gave: {token}")
         world.expect((key, token) not in self._stale, f"{key}: written again with the token that was refused: {token}")
+        world.expect(attempt.planned is not None and attempt.durable, f"{key}: sent before its intent was stored")
         assert seen is not None
-        attempt.seen = seen
-        stamps = {name: attempt.row.fields[name].newest for name in fields if name in attempt.row.fields}
-        attempt.write = Write(len(self.writes) + 1, life, key, token, dict(fields), stamps)
-        self.writes.append(attempt.write)
+        assert attempt.planned is not None
+        told = f"{key}: meant to write {attempt.planned.fields} at {attempt.planned.token}, sent {fields} at {token}"
+        world.expect((attempt.planned.token, attempt.planned.fields) == (token, dict(fields)), told)
+        attempt.seen, attempt.write = seen, attempt.planned
         for name, value in fields.items():
             claims = self._claims(attempt, name)
             world.expect(claims is not None, f"{key}: `{name}` is written, but nobody manages it")
@@ -135,7 +153,6 @@ class Witness:
         if isinstance(answer, Refused):
             for name in [*answer.fields] or [*write.fields]:
                 self._excuse(attempt, name)
-        write.answered = not isinstance(answer, Unknown) and getattr(answer, "status", 0) != 503
 
     def settling(self, settlement: Settlement) -> None:
         """The end of an attempt may become durable now."""
@@ -149,6 +166,9 @@ class Witness:
 
     def settled(self, settlement: Settlement) -> None:
         attempt = self._attempts[settlement.key]
+        if attempt.write is not None:  # before this was stored, a crash would have left it in doubt
+            lost = isinstance(attempt.answer, Unknown) or getattr(attempt.answer, "status", 0) == 503
+            attempt.write.answered = not lost
         for name, possible in attempt.after.items():
             self._possible[attempt.key, name] = set(possible)
         if not attempt.row.managed():
