@@ -157,6 +157,9 @@ class Witness:
     def settling(self, settlement: Settlement) -> None:
         """The end of an attempt may become durable now."""
         attempt = self._attempts[settlement.key]
+        if not attempt.row.managed():
+            for write in self._open(attempt.key):
+                write.released = True
         attempt.settles = settlement.status in (Status.SYNCED, Status.HELD)
         attempt.after = self._after(attempt)
         for name, possible in attempt.after.items():
@@ -171,11 +174,7 @@ class Witness:
             attempt.write.answered = not lost
         for name, possible in attempt.after.items():
             self._possible[attempt.key, name] = set(possible)
-        if not attempt.row.managed():
-            self._settle_elements(attempt)
-            for write in self._open(attempt.key):
-                write.released = True
-        elif self._agrees(attempt):
+        if not attempt.row.managed() or self._agrees(attempt):
             self._settle_elements(attempt)
         if attempt.seen is not None and (attempt.write is None or self._agrees(attempt)):
             for write in self._open(attempt.key):
