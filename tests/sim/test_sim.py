@@ -19,8 +19,8 @@ from tests.sim import mutants, runner
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# In CI five hundred worlds, about two minutes on two cores; elsewhere a glance. `make sim-many` looks further.
-SEEDS = int(os.environ.get("SIM_SEEDS") or (500 if brokers.must_be_apache() else 200))
+# In CI a thousand worlds, about two minutes on two cores; elsewhere a glance. `make sim-many` looks further.
+SEEDS = int(os.environ.get("SIM_SEEDS") or (1000 if brokers.must_be_apache() else 200))
 BLOCK = 100
 ROOT = Path(__file__).parent.parent.parent
 
