@@ -31,8 +31,9 @@ _TOPIC = "benchmark.changes"
 _PARTITIONS = 4
 _HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 _SHORT = (
-    "a batch holds only a few events of each document, so that nearly every event costs a row read, joined, encoded and"
-    " written."
+    "`getmany` hands out a record in about 4 µs of processor time, and nobody looks at it. Only parsing events and"
+    " keeping the latest values, as the bare loop of `fold-file` does, costs 6 µs more, which makes about 0.4 of it;"
+    " validating each event, keeping its provenance and storing it durably take the rest."
 )
 
 

@@ -6,7 +6,6 @@ event, and a conflict that opens again just as it was before is visibly another.
 Replaying the `reconciled` outcomes of a document, latest last, gives back its base.
 """
 
-import attrs
 import msgspec
 
 from reconciler.model import codec, instant
@@ -47,7 +46,7 @@ def reconciled(
         "attempts": tries,
         "base": {name: _agreed(agreed) for name, agreed in base.fields.items()},
         "refused": {name: _refused(refused) for name, refused in base.refused.items()},
-        "wrote": None if base.wrote is None else attrs.asdict(base.wrote),
+        "wrote": None if base.wrote is None else _wrote_data(base.wrote),
     }
     return _outcome(OutcomeType.RECONCILED, key, at_us, data)
 
@@ -173,6 +172,10 @@ def base_of(text: bytes) -> tuple[str, str, Base] | None:
     }
     refused = {name: Refused(r.stamp.stamp(), r.live, r.message) for name, r in data.refused.items()}
     return event.subject, event.time, Base(fields, refused, _wrote(data.wrote))
+
+
+def _wrote_data(wrote: Wrote) -> dict[str, object]:
+    return {"token": wrote.token, "modified_before": wrote.modified_before}
 
 
 def _wrote(data: _WroteData | None) -> Wrote | None:

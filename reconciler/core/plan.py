@@ -73,7 +73,7 @@ def alterations_seen(base: Base, expected: Snapshot | None, read: Snapshot, poli
     Needed where the answer to a write was a token alone. Nobody else can have touched that version, so a written field
     that shows something else was altered by the server: no edit to yield to, and nothing to write over and over.
     """
-    if expected is None or expected.token is None or read.token != expected.token:
+    if expected is None or not expected.assumed or expected.token is None or read.token != expected.token:
         return base
     fields, refused = dict(base.fields), dict(base.refused)
     for name in expected.assumed:

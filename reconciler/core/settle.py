@@ -103,7 +103,7 @@ def agreed(case: Case, after: Snapshot, result: str) -> Settlement:
     stable = old.stable + 1 if case.lane is Lane.RESYNC and not isinstance(case.plan, Patch) and not case.drifted else 0
     # While the document stands where it stood, a write in doubt may still come: then it must not pass for an edit.
     doubt = old.intent if old.intent is not None and old.intent.token == after.token else None
-    agreement = attrs.evolve(_calm(case), base=base, snapshot=after, intent=doubt, stable=stable)
+    calm = attrs.evolve(old, failures=0, clashes=0, cooldowns=0, stable=stable, base=base, snapshot=after, intent=doubt)
     told: tuple[Outcome, ...] = ()
     untold = with_base(old, base, case.stored).untold
     ended = bool(case.confirmed) or old.intent is not doubt  # nobody was told yet what became of an earlier write
@@ -115,7 +115,7 @@ def agreed(case: Case, after: Snapshot, result: str) -> Settlement:
     status, reason = (Status.HELD, _held_reason(waiting)) if waiting else (Status.SYNCED, "")
     # Also if the policy ignores every field that the log manages: another policy, after a restart, may not.
     due_us = _interval_us(case, stable)
-    settlement = _settlement(case, agreement, status, reason, due_us, told=told, lane=Lane.RESYNC)
+    settlement = _settlement(case, calm, status, reason, due_us, told=told, lane=Lane.RESYNC)
     if isinstance(final, Patch):  # what the server made of our write asks for another one: at once, as a new attempt
         settlement = attrs.evolve(settlement, status=Status.PENDING, due_us=case.now_us, lane=Lane.RETRY)
     quiet = not told and case.lane is Lane.RESYNC and status is case.document.status

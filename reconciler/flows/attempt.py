@@ -95,7 +95,8 @@ class Attempt:
         before = case.document.agreement.snapshot
         base = planning.own_write_recognised(document.agreement.base, before, snapshot)
         base = planning.alterations_seen(base, before, snapshot, self.rules.policy)
-        document = attrs.evolve(document, agreement=attrs.evolve(document.agreement, base=base))
+        if base is not document.agreement.base:
+            document = attrs.evolve(document, agreement=attrs.evolve(document.agreement, base=base))
         plan = planning.draft(document.desired, base, snapshot, self.rules.policy)
         moved: list[str] = []
         if before is not None and before is not snapshot:

@@ -9,6 +9,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
 _MICROSECOND = timedelta(microseconds=1)
 _CANONICAL_LENGTH = 27
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
@@ -36,8 +37,8 @@ def canonical(text: str) -> str:
 
 def from_us(instant_us: int) -> str:
     """Return the canonical text of microseconds since 1970."""
-    moment = _EPOCH + timedelta(microseconds=instant_us)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").zfill(_CANONICAL_LENGTH)
+    moment = _NAIVE_EPOCH + timedelta(microseconds=instant_us)  # naive: `isoformat` would add `+00:00`
+    return moment.isoformat(timespec="microseconds") + "Z"
 
 
 def to_us(canonical_text: str) -> int:
