@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from tests.sim import mutants, runner
+from tests.sim import mutants, options, runner
 
 _SHOWN = 60  # lines of the trace before a violation
 
@@ -25,14 +25,19 @@ def main() -> int:
     parser.add_argument("--mutant", choices=mutants.SEEDS, help="make a known mistake")
     parser.add_argument("--crash-at", type=int, help="die before this effect (after it, if negative) and nowhere else")
     parser.add_argument("--store", choices=("memory", "sqlite"), help="instead of the one that the seed stands for")
+    parser.add_argument(
+        "--rate", action="append", type=_rate, default=[], metavar="FAULT=RATE", help="how often a fault strikes"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--trace", action="store_true", help="print everything that happened")
     given = parser.parse_args()
     overrides = {name: value for name in ("crash_at", "store") if (value := getattr(given, name)) is not None}
-    world: partial[runner.Verdict] = partial(runner.run, steps=given.steps, mutant=given.mutant, **overrides)
+    world: partial[runner.Verdict] = partial(
+        runner.run, steps=given.steps, mutant=given.mutant, rates=dict(given.rate), **overrides
+    )
     if given.many == 1:
         verdict = world(given.seed)
-        report(verdict, given.mutant, trace=given.trace)
+        report(verdict, trace=given.trace)
         print(f"seed {given.seed}: {'broken' if verdict.violation else 'kept'}, trace {verdict.digest}")
         return 1 if verdict.violation else 0
     return many(world, given)
@@ -46,21 +51,26 @@ def many(world: partial[runner.Verdict], given: argparse.Namespace) -> int:
         verdicts = []
         for verdict in pool.map(world, seeds, chunksize=8):
             if verdict.violation:
-                report(verdict, given.mutant, trace=False)
+                report(verdict, trace=False)
             verdicts.append(runner.without_trace(verdict))
     print(json.dumps(runner.summary(verdicts) | {"seconds": round(time.monotonic() - began_s)}, indent=1))
     return 1 if any(verdict.violation for verdict in verdicts) else 0
 
 
-def report(verdict: runner.Verdict, mutant: str | None, *, trace: bool) -> None:
+def report(verdict: runner.Verdict, *, trace: bool) -> None:
     """Print what was broken and how to see it again."""
     if trace or verdict.violation:
         print(*(verdict.trace if trace else verdict.trace[-_SHOWN:]), sep="\n")
     if verdict.violation:
-        print(
-            f"{verdict.violation}\n{runner.described(verdict.options)}\nreplay: {runner.command(verdict, mutant)}",
-            file=sys.stderr,
-        )
+        told = (verdict.violation, runner.described(verdict.options), f"commit: {runner.commit()}")
+        print(*told, f"replay: {runner.command(verdict)}", sep="\n", file=sys.stderr)
+
+
+def _rate(text: str) -> tuple[str, float]:
+    name, _, rate = text.partition("=")
+    if name not in options.RATES_MAX:
+        raise argparse.ArgumentTypeError(f"no fault {name!r}; there are {', '.join(options.RATES_MAX)}")
+    return name, float(rate)
 
 
 if __name__ == "__main__":

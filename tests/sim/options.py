@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
 from reconciler.model.policy import ListMode, Policy, Rule, Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 KEYWORDS = "attributes.Keywords"
 SCALARS = ("status", "owner", "attributes.Note", "attributes.Cost")
@@ -79,16 +82,16 @@ class Options:
         return random.Random(f"{self.seed}/{stream}")
 
 
-def drawn(seed: int, steps: int, **given: Any) -> Options:
-    """What a seed stands for; `given` overrides."""
+def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Options:
+    """What a seed stands for; `rates` and `given` override."""
     rng = random.Random(f"{seed}/options")
     # About half of the faults are asleep in each world: a fault that always strikes hides what others would show.
-    rates = {name: _rate(random.Random(f"{seed}/rate of {name}"), most) for name, most in RATES_MAX.items()}
+    own = {name: _rate(random.Random(f"{seed}/rate of {name}"), most) for name, most in RATES_MAX.items()} | rates
     options = Options(
         seed=seed,
         steps=steps,
         store="sqlite" if rng.random() < 0.25 else "memory",
-        rates=rates,
+        rates=own,
         keys=tuple(f"DOC-{number}" for number in range(rng.choice((1, 2, 2, 3)))),
         partitions=rng.choice((1, 1, 2)),
         shows=rng.choice(("document", "document", "token", "nothing")),
@@ -97,7 +100,7 @@ def drawn(seed: int, steps: int, **given: Any) -> Options:
         step_s=rng.choice((0.5, 2.0, 5.0, 10.0)),
     )
     if options.alters:  # what a server alters and never shows can't be told from a user's edit
-        rates["token_missing"] = 0.0
+        own["token_missing"] = 0.0
         options = attrs.evolve(options, shows="token" if options.shows == "nothing" else options.shows)
     return attrs.evolve(options, **given)
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
+import subprocess
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -34,7 +36,7 @@ from tests.sim.workload import Workload
 from tests.sim.world import Life, TrueClock, World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from reconciler.model.policy import Policy
     from tests.sim.options import Options
@@ -52,6 +54,8 @@ class Verdict:
     """What became of one world."""
 
     options: Options
+    given: dict[str, float]  # the rates that were given by hand
+    mutant: str | None
     violation: str | None
     trace: tuple[str, ...]
     digest: str
@@ -62,11 +66,13 @@ class Verdict:
     virtual_s: float
 
 
-def run(seed: int, steps: int = STEPS, mutant: str | None = None, **given: Any) -> Verdict:
-    """Run one world; `given` overrides what the seed stands for."""
-    chosen = options.drawn(seed, steps, **given)
+def run(
+    seed: int, steps: int = STEPS, mutant: str | None = None, rates: Mapping[str, float] | None = None, **given: Any
+) -> Verdict:
+    """Run one world; `rates` (of faults) and `given` override what the seed stands for."""
+    chosen = options.drawn(seed, steps, rates or {}, **given)
     with _quiet(), mutants.applied(mutant), tempfile.TemporaryDirectory(dir=_fast_folder()) as folder:
-        simulation = Simulation(chosen, Path(folder), mutant)
+        simulation = Simulation(chosen, Path(folder), mutant, rates or {})
         return simulation.run()
 
 
@@ -91,7 +97,7 @@ def _quiet() -> Iterator[None]:
 class Simulation:
     """One world and the lives of the daemon in it."""
 
-    def __init__(self, chosen: Options, folder: Path, mutant: str | None) -> None:
+    def __init__(self, chosen: Options, folder: Path, mutant: str | None, given: Mapping[str, float]) -> None:
         self.world = World(chosen)
         self.broker = MemoryBroker(TrueClock(self.world), **{TOPIC: chosen.partitions})
         self.server = Server(self.world)
@@ -99,6 +105,7 @@ class Simulation:
         self.witness = Witness(self.world, self.server, self.workload.facts)
         self.durable = Durable(self.world, folder)
         self._mutant = mutant
+        self._given = dict(given)
         self._counts: dict[str, int] = {}
         self._lives = 0
         self._policy_version = 0
@@ -119,6 +126,8 @@ class Simulation:
         broken = world.violation
         return Verdict(
             options=world.options,
+            given=self._given,
+            mutant=self._mutant,
             violation=None if broken is None else f"{type(broken).__name__}: {broken}",
             trace=tuple(world.trace),
             digest=world.digest(),
@@ -242,12 +251,27 @@ def _config(policy: Policy) -> Config:
     )
 
 
-def command(verdict: Verdict, mutant: str | None = None) -> str:
-    """What to type to see the same again."""
+def command(verdict: Verdict) -> str:
+    """What to type to see the same again, to the same step; everything that was given by hand is in it."""
     chosen = verdict.options
-    more = f" --mutant {mutant}" if mutant else ""
+    more = f" --mutant {verdict.mutant}" if verdict.mutant else ""
     more += f" --crash-at {chosen.crash_at}" if chosen.crash_at is not None else ""
+    more += "".join(f" --rate {name}={rate!r}" for name, rate in sorted(verdict.given.items()))
     return f"python -m tests.sim --seed {chosen.seed} --steps {chosen.steps} --store {chosen.store}{more} --trace"
+
+
+@functools.cache
+def commit() -> str:
+    """The commit that runs, and whether files differ from it."""
+    folder = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + (" + changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown: this is no repository"
 
 
 def described(chosen: Options) -> str:

@@ -9,7 +9,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -35,7 +35,8 @@ def pool() -> Iterator[ProcessPoolExecutor]:
 
 
 def broken(verdicts: Iterator[runner.Verdict]) -> list[str]:
-    return [f"{verdict.violation}\n{runner.command(verdict)}" for verdict in verdicts if verdict.violation]
+    told = f"at commit {runner.commit()}"
+    return [f"{verdict.violation}\n{runner.command(verdict)}\n{told}" for verdict in verdicts if verdict.violation]
 
 
 @pytest.mark.slow
@@ -89,11 +90,19 @@ def test_a_seed_leaves_the_same_trace_in_every_process() -> None:
     assert len(printed) == 1
 
 
-def test_what_is_printed_of_a_violation_replays_it() -> None:
-    found = next(v for seed in range(1, 60) if (v := runner.run(seed, mutant="stale-token")).violation)
-    command = runner.command(found, "stale-token").split()
-    assert command[0] == "python"
-    ran = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, check=False, capture_output=True, text=True)
+def test_what_is_printed_of_a_violation_replays_it_to_the_same_step() -> None:
+    """By its trace's digest, from a world in which everything that can be given by hand was given."""
+    by_hand: dict[str, Any] = {"store": "memory", "rates": {"sigkill": 0.0, "rival_at_write": 0.8}}
+    worlds = (runner.run(seed, 30, "stale-token", **by_hand) for seed in range(1, 60))
+    found = next(verdict for verdict in worlds if verdict.violation)
+    first = subprocess.run(
+        [sys.executable, *runner.command(found).split()[1:]], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    (printed,) = [line for line in first.stderr.splitlines() if line.startswith("replay: ")]
+    again = printed.removeprefix("replay: ").split()
+    assert again[0] == "python"
+    ran = subprocess.run([sys.executable, *again[1:]], cwd=ROOT, check=False, capture_output=True, text=True)
     assert ran.returncode == 1
     assert str(found.violation) in ran.stderr
+    assert f"commit: {runner.commit()}" in ran.stderr
     assert f"trace {found.digest}" in ran.stdout
