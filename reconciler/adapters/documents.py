@@ -183,6 +183,8 @@ class DocumentsWindchill:
             case 501:
                 return Refused(status, said(reply))
         trouble = self._trouble(reply)
+        if trouble is None and 400 <= status < 500 and not reply.whole:
+            return Failed(said(reply), status)  # not applied for sure, but what is wrong broke off
         if trouble is None and 400 <= status < 500:
             return Refused(status, said(reply), refusals.blamed(reply, fields))
         if trouble is None or isinstance(trouble, Failed):

@@ -8,6 +8,7 @@ that we don't want, so requests go straight to the transport. What the client ad
 - A deadline on every call, from the first byte asked for to the last one read; a dripping reply is cut off.
 - A limit on every body.
 - Whether a request that failed can have been carried out: `Failed` means surely not, `Lost` means perhaps.
+- A refusal counts by its status as soon as that is there, whatever becomes of its text.
 - Nothing is sent twice behind our back: no redirect is followed, and no write is repeated on a connection that broke.
   One exception, RFC 9110 section 15.5.2: a 401 was not carried out, so it is sent once more with new credentials.
 """
@@ -33,6 +34,8 @@ from reconciler.model.answer import Failed, Unauthorised
 from reconciler.ports import Clock, Telemetry
 
 _REFUSAL_BYTES_MAX = 64 * 1024
+_REFUSAL_S_MAX = 2.0  # for the text of a refusal; the deadline of the call would take its status with it
+_BROKEN = (httpx.HTTPError, aiohttp.ClientError, OSError)
 # aiohttp's word for "it never got as far as sending"; httpx's own errors mix these with broken connections.
 _NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
@@ -44,7 +47,7 @@ class HttpOptions:
     timeout_s: float = 30.0
     """Deadline of one call, new credentials included. A write that meets it has an unknown result."""
     connect_timeout_s: float = 10.0
-    """For a connection; shorter than the deadline, so that an unreachable server is told from a slow one."""
+    """For a connection, at most half the deadline, so that an unreachable server is told from a slow one."""
     keepalive_s: float = 4.0
     """How long idle connections are kept. Below the 5 s of Apache's `KeepAliveTimeout`: a connection that the server
     closes while a write goes out makes that write's result unknown."""
@@ -71,7 +74,7 @@ class HttpClient:
         self._telemetry = telemetry
         self._keeper = credentials.keeper(auth or NoAuth(), self._send, clock)
         self._transport = _transport(options)
-        self._extensions = {"timeout": {"connect": options.connect_timeout_s}}
+        self._extensions = {"timeout": {"connect": min(options.connect_timeout_s, options.timeout_s / 2)}}
         self._user_agent = ((b"user-agent", options.user_agent.encode()),)
         self._secret = ""
 
@@ -138,38 +141,39 @@ class HttpClient:
                 return await self._received(response)
             finally:
                 await response.aclose()
-        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
+        except (*_BROKEN, httpx.InvalidURL) as error:
             return _came_to_nothing(error)
         finally:
             self._observe(method, status, began_s)
 
     async def _received(self, response: httpx.Response) -> Exchange:
         headers = {name.lower(): value for name, value in reversed(response.headers.raw)}
-        refusal = response.status_code >= 400
-        limit = min(self._options.body_bytes_max, _REFUSAL_BYTES_MAX) if refusal else self._options.body_bytes_max
+        if response.status_code >= 400:
+            return await self._refused(response, headers)
+        limit = self._options.body_bytes_max
         too_large = Unusable(f"the answer is larger than {limit} bytes (status {response.status_code})")
         declared = headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > limit and not refusal:
+        if declared.isdigit() and int(declared) > limit:
             return too_large
         pieces: list[bytes] = []
-        left = limit
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        async for piece in response.stream:
-            pieces.append(piece)
-            left -= len(piece)
-            if left < 0:
-                if refusal:  # its status counts; of its text the beginning is enough
-                    break
-                return too_large
-        body = b"".join(pieces)
-        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            plain = _inflated(body, limit)
-            if plain is None and not refusal:
-                return Unusable(
-                    f"the answer came compressed, unasked, and can't be read (status {response.status_code})"
-                )
-            body = plain or b""
+        if not await _fits(response, limit, pieces):
+            return too_large
+        body = _plain(b"".join(pieces), headers, limit)
+        if body is None:
+            return Unusable(f"the answer came compressed, unasked, and can't be read (status {response.status_code})")
         return Reply(response.status_code, headers, body)
+
+    async def _refused(self, response: httpx.Response, headers: dict[bytes, bytes]) -> Reply:
+        """Take in a refusal: its status counts, and of its text the beginning is enough."""
+        limit = min(self._options.body_bytes_max, _REFUSAL_BYTES_MAX)
+        pieces: list[bytes] = []
+        whole = True
+        try:
+            async with asyncio.timeout(min(_REFUSAL_S_MAX, self._options.timeout_s / 4)):
+                await _fits(response, limit, pieces)
+        except _BROKEN:
+            whole = False
+        return Reply(response.status_code, headers, _plain(b"".join(pieces), headers, limit) or b"", whole)
 
     def _observe(self, method: str, status: str, began_s: float) -> None:
         if self._telemetry is not None:
@@ -225,6 +229,18 @@ async def _write_sent_once(
         raise aiohttp.ClientPayloadError(str(error) or "the connection broke") from error
 
 
+async def _fits(response: httpx.Response, limit: int, pieces: list[bytes]) -> bool:
+    """Take in a body, piece by piece; return whether it has at most `limit` bytes."""
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    left = limit
+    async for piece in response.stream:
+        pieces.append(piece)
+        left -= len(piece)
+        if left < 0:
+            return False
+    return True
+
+
 def _came_to_nothing(error: Exception) -> Failed | Lost:
     cause = error.__cause__ or error
     said = replies.cut(f"{type(cause).__name__}: {cause}")
@@ -233,8 +249,10 @@ def _came_to_nothing(error: Exception) -> Failed | Lost:
     return Lost(f"the connection broke before the answer was whole: {said}")
 
 
-def _inflated(body: bytes, limit: int) -> bytes | None:
-    """Return a body that was compressed although we asked for none of that, None when it is too much or no gzip."""
+def _plain(body: bytes, headers: dict[bytes, bytes], limit: int) -> bytes | None:
+    """Return a body, unpacked if it came compressed although we asked for none of that; None when that can't be."""
+    if headers.get(b"content-encoding", b"identity").lower() == b"identity":
+        return body
     stream = zlib.decompressobj(wbits=47)  # gzip or zlib, by its first bytes
     try:
         plain = stream.decompress(body, limit)

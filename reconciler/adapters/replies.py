@@ -35,6 +35,7 @@ class Reply:
     status: int
     headers: Mapping[bytes, bytes]  # names in lower case; of repeated headers the first
     body: bytes = b""
+    whole: bool = True  # False only for a refusal whose text broke off
 
 
 @attrs.frozen
