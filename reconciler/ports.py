@@ -13,6 +13,7 @@ import attrs
 
 from reconciler.model.answer import ReadAnswer, WriteAnswer
 from reconciler.model.audit import AuditRecord
+from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import Desired
 from reconciler.model.document import Agreement, Conflict, Document, Due, Lane, Status
 from reconciler.model.event import DeadLetter, Outgoing, Record
@@ -266,6 +267,25 @@ class Views(Protocol):
         self, document: str | None = None, since_us: int = 0, until_us: int | None = None, limit: int = 1000
     ) -> list[AuditRecord]:
         """Return audit records, newest first."""
+        ...
+
+    async def audit_head(self) -> Head | None:
+        """Return number and link of the newest audit record; None when there is none."""
+        ...
+
+    def audit_chain(
+        self, document: str | None = None, since_us: int = 0, until_us: int | None = None
+    ) -> AsyncIterator[Entry]:
+        """
+        Yield audit records as they are stored, in the order of their numbers.
+
+        Of a document: its records of that time. Else the piece of the chain from the first record of that time to the
+        last, with whatever stands between them; without a time, all there is, whatever its numbers.
+        """
+        ...
+
+    async def policy_texts(self) -> Mapping[str, bytes]:
+        """Return every policy that was in force as it is stored, by the digest it is kept under."""
         ...
 
     async def policy(self, digest: str) -> Policy | None:

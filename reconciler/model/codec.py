@@ -32,7 +32,12 @@ decode_base = _base.decode
 
 def digest(value: object) -> str:
     """Return a short name for a value: the same value gives the same name (128 bits, hexadecimal)."""
-    return hashlib.blake2b(_encoder.encode(value), digest_size=16).hexdigest()
+    return digest_of(_encoder.encode(value))
+
+
+def digest_of(text: bytes) -> str:
+    """Return the short name of a value that is encoded already."""
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 def policy_digest(policy: Policy) -> str:

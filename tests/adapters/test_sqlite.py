@@ -17,6 +17,7 @@ import pytest
 from reconciler.adapters import sqlite
 from reconciler.adapters.sqlite import database, group_commit, locks, opening, packing, procedures, queries
 from reconciler.errors import StoreError
+from reconciler.model.chain import Head
 from reconciler.model.desired import Desired, Field, Register
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane, Status
 from reconciler.model.event import DeadLetter, Outgoing
@@ -314,9 +315,9 @@ async def test_changes_that_come_during_a_commit_share_the_next_one(
     sizes: list[int] = []
     real = procedures.commit
 
-    def commit(changes: list[procedures.Change]) -> tuple[object, ...]:
+    def commit(changes: list[procedures.Change], head: Head) -> tuple[tuple[object, ...], Head]:
         sizes.append(len(changes))
-        return real(changes)
+        return real(changes, head)
 
     monkeypatch.setattr(procedures, "commit", commit)
     store = await sqlite.open_store(path, owner=True)
@@ -350,7 +351,7 @@ async def test_a_fault_of_ours_reaches_every_caller_and_the_next_works(
     store = await sqlite.open_store(path, owner=True)
     await store.fold(batch(["a", "b"]))
 
-    def broken(changes: object) -> None:
+    def broken(changes: object, head: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(procedures, "commit", broken)
@@ -380,6 +381,7 @@ SCANS = {
     "ALL_LETTERS": "SCAN dead_letter",  # likewise
     "ALL_CONFLICTS": "SCAN conflict USING INDEX conflict_by_time",  # likewise
     "OPEN_CONFLICTS": "SCAN conflict USING INDEX conflict_open",  # likewise
+    "POLICIES": "SCAN policy",  # one row for every configuration there was
     "COUNTS": "SCAN document USING COVERING INDEX document_by_status",  # what is not settled
     "HOTSPOTS": "SCAN document USING INDEX document_by_conflicts|SCAN contention",  # what was contended, fields
 }

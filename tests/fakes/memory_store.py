@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from reconciler.errors import StoreError
+from reconciler.model import chain, codec
+from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import NOTHING_DESIRED, Desired
 from reconciler.model.document import NO_AGREEMENT, Agreement, Document, Due, Lane, Status
 from reconciler.ports import ConflictRow, FoldBatch, HotSpot, OutboxMessage
@@ -39,6 +41,7 @@ class MemoryStore:
         self.outbox: dict[int, Outgoing] = {}
         self.letters: dict[str, DeadLetter] = {}
         self.trail: list[AuditRecord] = []
+        self.chain: list[Entry] = []
         self.clashes: dict[str, ConflictRow] = {}
         self.policies: dict[str, Policy] = {}
         self.field_conflicts: Counter[str] = Counter()
@@ -117,12 +120,22 @@ class MemoryStore:
         self.rows[row.key] = row
         for record in settlement.audit:
             self.trail.append(attrs.evolve(record, id=len(self.trail) + 1))
+            self._link(record)
         for outcome in settlement.outcomes:
             self.outbox[next(self._numbers)] = outcome
         self._keep_conflicts(settlement)
         for spot in settlement.contention:
             self.field_conflicts[spot.field] += spot.conflicts
             self.field_attempts[spot.field] += spot.attempts
+
+    def _link(self, record: AuditRecord) -> None:
+        text = codec.encode(record)
+        before = Head(len(self.chain), self.chain[-1].link) if self.chain else chain.BEGIN
+        head = chain.extend(before, text)
+        previous = before.link if self.chain else None
+        self.chain.append(
+            Entry(head.number, previous, head.link, text, (record.document.encode(), str(record.at_us).encode()))
+        )
 
     def _keep_conflicts(self, settlement: Settlement) -> None:
         for conflict_id in settlement.closed:
@@ -212,6 +225,26 @@ class MemoryStore:
             and (until_us is None or record.at_us < until_us)
         ]
         return sorted(records, key=lambda record: (record.at_us, record.id), reverse=True)[:limit]
+
+    async def audit_head(self) -> Head | None:
+        self._require_open()
+        return Head(self.chain[-1].number, self.chain[-1].link) if self.chain else None
+
+    async def audit_chain(
+        self, document: str | None = None, since_us: int = 0, until_us: int | None = None
+    ) -> AsyncIterator[Entry]:
+        self._require_open()
+        records = await self.audit(document, since_us, until_us, limit=len(self.trail))
+        numbers = {record.id for record in records}
+        if document is None and numbers:
+            numbers = set(range(min(numbers), max(numbers) + 1))
+        for entry in self.chain:
+            if entry.number in numbers:
+                yield entry
+
+    async def policy_texts(self) -> Mapping[str, bytes]:
+        self._require_open()
+        return {digest: codec.encode(policy) for digest, policy in self.policies.items()}
 
     async def policy(self, digest: str) -> Policy | None:
         self._require_open()

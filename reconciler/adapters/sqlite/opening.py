@@ -1,12 +1,14 @@
 """Opening the file: whose it is, which version it has, what SQLite is to promise."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from importlib import resources
 from pathlib import Path
 
 from reconciler.adapters.sqlite import locks, procedures
 from reconciler.errors import StoreError
+from reconciler.model import chain
 
 URL_PREFIX = "sqlite:///"
 
@@ -118,10 +120,25 @@ def _require_current(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    connection.create_function("chain_link", 2, _chaining())  # see 0002_chain.sql
     for number, sql in enumerate(_migrations(), start=1):
         if number > version:
             stamp = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {number};"
             connection.executescript(f"BEGIN IMMEDIATE;\n{sql}\n{stamp}\nCOMMIT;")
+
+
+def _chaining() -> Callable[[int, bytes], bytes]:
+    """Return a function that links the records of a trail, each after the one that it was given before."""
+    head = chain.BEGIN
+
+    def link(number: int, record: bytes) -> bytes:
+        nonlocal head
+        if number <= head.number:
+            raise ValueError(f"record {number} came after record {head.number}")
+        head = chain.Head(number, chain.link(head.link, number, record))
+        return head.link
+
+    return link
 
 
 def _migrations() -> list[str]:

@@ -18,8 +18,9 @@ import attrs
 
 from reconciler.adapters.sqlite.packing import Packer, Row, unpack
 from reconciler.adapters.sqlite.queries import Query
-from reconciler.model import codec
+from reconciler.model import chain, codec
 from reconciler.model.base import NO_BASE
+from reconciler.model.chain import Head
 from reconciler.model.desired import NOTHING_DESIRED
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane, Status
 from reconciler.model.settlement import Settlement
@@ -137,8 +138,12 @@ _STANDS = """(document.revision = change.revision
 COMMIT = Procedure(
     "settle",
     "ledger_group",
-    ("intents", "settlements", "audits", "outcomes", "closed", "opened", "contention", "packed"),
+    ("intents", "settlements", "audits", "outcomes", "closed", "opened", "contention", "packed", "head", "head_link"),
     (
+        # The links were computed on a head that the owner remembers. Whatever made it wrong, no second branch grows.
+        """SELECT RAISE(ABORT, 'the audit trail does not end where its owner left it')
+            WHERE NEW.head IS NOT (SELECT coalesce(max(id), 0) FROM audit)
+               OR (NEW.head > 0 AND NEW.head_link IS NOT (SELECT link FROM audit WHERE id = NEW.head))""",
         # A settlement that found no row would vanish, and with it what we know of the document.
         f"""SELECT RAISE(ABORT, 'the store has no such document')
             FROM (SELECT key FROM {_rows("intents", "key text", "agreement blob")}
@@ -177,9 +182,9 @@ COMMIT = Procedure(
             )
         } AS change
             WHERE document.key = change.key""",
-        f"""INSERT INTO audit (document, at_us, record)
-            SELECT document, at_us, record
-            FROM {_rows("audits", "document text", "at_us int", "record blob")}""",
+        f"""INSERT INTO audit (id, document, at_us, link, record)
+            SELECT id, document, at_us, link, record
+            FROM {_rows("audits", "document text", "at_us int", "record blob", "id int", "link blob")}""",
         f"""INSERT INTO outbox (message)
             SELECT message FROM {_rows("outcomes", "message blob")}""",
         f"""UPDATE conflict SET closed_at_us = change.at_us
@@ -208,7 +213,7 @@ class Change:
     key: str
     intents: tuple[Row, ...] = ()
     settlements: tuple[Row, ...] = ()
-    audits: tuple[Row, ...] = ()
+    audits: tuple[tuple[str, int, bytes], ...] = ()  # not chained yet: only the commit knows what they follow
     outcomes: tuple[Row, ...] = ()
     closed: tuple[Row, ...] = ()
     opened: tuple[Row, ...] = ()
@@ -238,20 +243,36 @@ def settlement(end: Settlement) -> Change:
     )
 
 
-def commit(changes: Iterable[Change]) -> tuple[object, ...]:
-    """Return the parameters of `COMMIT` for a group of changes with different keys."""
+def commit(changes: Iterable[Change], head: Head) -> tuple[tuple[object, ...], Head]:
+    """
+    Return the parameters of `COMMIT` for a group of changes with different keys, and the audit's head after it.
+
+    `head` is where the audit trail ends, and the group's records are chained to it.
+    """
     group = tuple(changes)
     packer = Packer()
-    return (
+    audits, end = _chained((row for change in group for row in change.audits), head)
+    parameters = (
         packer.table(row for change in group for row in change.intents),
         packer.table(row for change in group for row in change.settlements),
-        packer.table(row for change in group for row in change.audits),
+        packer.table(audits),
         packer.table(row for change in group for row in change.outcomes),
         packer.table(row for change in group for row in change.closed),
         packer.table(row for change in group for row in change.opened),
         packer.table(row for change in group for row in change.contention),
         packer.packed(),
+        *head,
     )
+    return parameters, end
+
+
+def _chained(rows: Iterable[tuple[str, int, bytes]], head: Head) -> tuple[list[Row], Head]:
+    """Return audit rows with their numbers and links, and the head after them."""
+    chained: list[Row] = []
+    for document, at_us, record in rows:
+        head = chain.extend(head, record)
+        chained.append((document, at_us, record, *head))
+    return chained, head
 
 
 # -------------------------------------------------------------------------------------------------------------- rebase

@@ -158,6 +158,36 @@ AUDIT_OF_DOCUMENT = _lines(
     f"SELECT id, record FROM audit WHERE document = ?4 AND at_us >= ?1 AND at_us < ?2 {_AUDIT_ORDER}",
 )
 
+# In hexadecimal, because what is verified must be seen as it is, whatever was made of it.
+AUDIT_HEAD = _lines(
+    "read the audit's head",
+    "id || ' ' || hex(link)",
+    "SELECT id, link FROM audit WHERE id = (SELECT max(id) FROM audit)",
+)
+_ENTRY = "id || ' ' || document || ' ' || at_us || ' ' || previous || ' ' || link || ' ' || record"
+_ENTRIES = """
+    SELECT id, hex(record) AS record, hex(link) AS link,
+        iif(typeof(document) = 'text', hex(document), '') AS document,
+        iif(typeof(at_us) = 'integer', at_us, '') AS at_us,
+        coalesce((SELECT hex(link) FROM audit AS before WHERE before.id = audit.id - 1), '') AS previous
+    FROM audit
+"""
+ENTRIES = _lines("read the audit trail", _ENTRY, f"{_ENTRIES} WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3")
+ENTRIES_NUMBERED = _lines(
+    "read the audit trail", _ENTRY, f"{_ENTRIES} WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id"
+)
+AUDIT_SPAN = _lines(
+    "find a span of the audit trail",
+    "json_array(first, last)",
+    "SELECT coalesce(min(id), 1) AS first, coalesce(max(id), 0) AS last FROM audit WHERE at_us >= ?1 AND at_us < ?2",
+)
+NUMBERS_OF_DOCUMENT = _lines(
+    "find a document in the audit trail",
+    "id",
+    "SELECT id FROM audit WHERE document = ?1 AND at_us >= ?2 AND at_us < ?3",
+)
+
+POLICIES = _lines("read policies", "hex(digest) || ' ' || hex(policy)", "SELECT digest, policy FROM policy")
 POLICY = _lines("read a policy", "policy", "SELECT policy FROM policy WHERE digest = ?1")
 
 HOTSPOTS = _lines(

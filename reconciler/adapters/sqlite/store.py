@@ -16,6 +16,7 @@ from reconciler.adapters.sqlite.packing import Packer
 from reconciler.adapters.sqlite.procedures import Change
 from reconciler.model import codec
 from reconciler.model.audit import AuditRecord
+from reconciler.model.chain import BEGIN, Entry, Head
 from reconciler.model.desired import Desired
 from reconciler.model.document import Agreement, Conflict, Document, Due, Lane, Status
 from reconciler.model.event import DeadLetter
@@ -29,6 +30,7 @@ __all__ = ["SqliteStore", "open_store", "path_of"]
 _EVER_US = 2**63 - 1  # SQLite's greatest integer: no time is later
 _READ_KEYS_MAX = 10_000  # keys a statement: one answer of tens of megabytes at most
 _EXPORT_ROWS = 500
+_ENTRIES = 200  # audit records a statement: some kilobytes each, and twice that on their way
 
 
 class _Columns(NamedTuple):
@@ -56,6 +58,7 @@ _message_line = msgspec.json.Decoder(OutboxMessage)
 _conflict_line = msgspec.json.Decoder(tuple[tuple[str, int | None], Conflict])
 _letter_line = msgspec.json.Decoder(tuple[str, DeadLetter])
 _audit_line = msgspec.json.Decoder(tuple[int, AuditRecord])
+_span_line = msgspec.json.Decoder(tuple[int, int])
 _hotspot_line = msgspec.json.Decoder(HotSpot)
 
 
@@ -70,6 +73,7 @@ class SqliteStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._group = GroupCommit(self._commit)
+        self._head: Head | None = None  # of the audit trail as we left it; None: to be read
 
     # ------------------------------------------------------------------------------------------------------ projection
 
@@ -134,7 +138,11 @@ class SqliteStore:
         await self._database.write(procedures.REBASE.call, *parameters)
 
     async def _commit(self, changes: Sequence[Change]) -> None:
-        await self._database.write(procedures.COMMIT.call, *procedures.commit(changes))
+        head = self._head or await self.audit_head() or BEGIN
+        self._head = None  # until it is known that the commit has gone through
+        parameters, end = procedures.commit(changes, head)
+        await self._database.write(procedures.COMMIT.call, *parameters)
+        self._head = end
 
     # ---------------------------------------------------------------------------------------------------------- outbox
 
@@ -203,6 +211,41 @@ class SqliteStore:
             lines = await self._database.read(queries.AUDIT_OF_DOCUMENT, *span, document)
         return [attrs.evolve(record, id=number) for number, record in map(_audit_line.decode, lines)]
 
+    async def audit_head(self) -> Head | None:
+        """See `ports.Views`."""
+        lines = await self._database.read(queries.AUDIT_HEAD)
+        if not lines:
+            return None
+        number, link = lines[0].decode().split(" ")
+        return Head(int(number), bytes.fromhex(link))
+
+    async def audit_chain(
+        self, document: str | None = None, since_us: int = 0, until_us: int | None = None
+    ) -> AsyncIterator[Entry]:
+        """See `ports.Views`."""
+        end_us = _EVER_US if until_us is None else until_us
+        if document is not None:
+            found = await self._database.read(queries.NUMBERS_OF_DOCUMENT, document, since_us, end_us)
+            numbers = sorted(map(int, found))
+            for start in range(0, len(numbers), _ENTRIES):
+                wanted = codec.encode(numbers[start : start + _ENTRIES]).decode()
+                for line in await self._database.read(queries.ENTRIES_NUMBERED, wanted):
+                    yield _entry(line)
+            return
+        first, last = -_EVER_US, _EVER_US  # none of ours is below 1
+        if since_us or until_us is not None:
+            first, last = _span_line.decode((await self._database.read(queries.AUDIT_SPAN, since_us, end_us))[0])
+        after = first - 1
+        while lines := await self._database.read(queries.ENTRIES, after, last, _ENTRIES):
+            for entry in map(_entry, lines):
+                yield entry
+                after = entry.number
+
+    async def policy_texts(self) -> Mapping[str, bytes]:
+        """See `ports.Views`."""
+        lines = [line.decode().split(" ") for line in await self._database.read(queries.POLICIES)]
+        return {bytes.fromhex(digest).decode(errors="replace"): bytes.fromhex(text) for digest, text in lines}
+
     async def policy(self, digest: str) -> Policy | None:
         """See `ports.Views`."""
         lines = await self._database.read(queries.POLICY, digest)
@@ -242,6 +285,13 @@ def _packed_keys(keys: Iterable[str]) -> Iterable[tuple[str, bytes]]:
 def _document(line: bytes) -> Document:
     columns, desired, agreement = _document_line.decode(line)
     return Document(**columns._asdict(), desired=desired, agreement=agreement)
+
+
+def _entry(line: bytes) -> Entry:
+    number, document, at_us, previous, link, record = line.decode().split(" ")
+    columns = bytes.fromhex(document), at_us.encode()
+    before = bytes.fromhex(previous) if previous else None
+    return Entry(int(number), before, bytes.fromhex(link), bytes.fromhex(record), columns)
 
 
 def _message(line: bytes) -> OutboxMessage:
