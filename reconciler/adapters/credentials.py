@@ -23,6 +23,7 @@ from reconciler.model.answer import Failed, Throttled, Unauthorised
 from reconciler.ports import Clock
 
 _EXPIRY_MARGIN_S = 30.0  # a request under way must not outlive its token
+_LIFETIME_S_MAX = 1e9  # longer ones are no lifetimes, and the largest are no floats either
 
 
 @attrs.frozen
@@ -200,7 +201,7 @@ def _granted(reply: Reply, asked_s: float) -> _Obtained | Trouble:
     secret, lifetime_s = body.get("access_token"), body.get("expires_in")
     if not isinstance(secret, str) or not _is_token(secret):
         return Failed(replies.cut(f"the authorisation server answered without a token: {replies.message(reply)}"))
-    if not isinstance(lifetime_s, int | float) or lifetime_s <= 0:
+    if not isinstance(lifetime_s, int | float) or not 0 < lifetime_s < _LIFETIME_S_MAX:
         return _Obtained(_bearer(secret))  # good until it is refused
     # Half of a short lifetime is margin enough; more would renew before every request.
     return _Obtained(_bearer(secret), asked_s + max(lifetime_s - _EXPIRY_MARGIN_S, lifetime_s / 2))

@@ -203,11 +203,22 @@ def _transport(options: HttpOptions) -> AiohttpTransport:
             ssl=trusted,
         )
         return aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), middlewares=(_write_sent_once,)
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), middlewares=(_without_reason, _write_sent_once)
         )
 
     trusted = _trusted(options.ca_file)
     return AiohttpTransport(verify=trusted, client=session)
+
+
+async def _without_reason(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """
+    Drop the reason phrase, which a client should ignore (RFC 9112 section 4).
+
+    The transport encodes it as UTF-8 and fails over what is none, such as a Latin-1 "Ungültig".
+    """
+    response = await handler(request)
+    response.reason = None
+    return response
 
 
 async def _write_sent_once(

@@ -22,6 +22,7 @@ _HOLDER = re.compile(
 )
 _NOBODY = re.compile(r"(?:an?other|some(?:one|body)|else|an?|the|other|you)\b", re.IGNORECASE)
 _HOLDER_MEMBERS = ("lockedBy", "checkedOutBy", "locked_by", "checked_out_by", "holder")
+_PROSE_CHARACTERS_MAX = 4096  # of what is searched for every one of our fields, of which there may be a thousand
 _FIELD_MEMBERS = ("field", "fields", "path", "pointer", "property", "target", "name")
 
 
@@ -59,7 +60,7 @@ def blamed(reply: Reply, fields: Collection[str]) -> tuple[str, ...]:
     if structured:
         exact = tuple(field for field in fields if field in structured)
         return exact or tuple(field for field in fields if _last(field) in structured)
-    said = replies.said(reply)
+    said = replies.said(reply)[:_PROSE_CHARACTERS_MAX]
     for is_named in (_dotted_mention, _quoted_mention, _plain_mention):
         found = tuple(field for field in fields if is_named(field, said))
         if found:
@@ -111,4 +112,4 @@ def _plain_mention(field: str, said: str) -> bool:
 
 
 def _stands_alone(name: str, said: str) -> bool:
-    return re.search(rf"(?<![\w.]){re.escape(name)}(?!\w|\.\w)", said) is not None
+    return name in said and re.search(rf"(?<![\w.]){re.escape(name)}(?!\w|\.\w)", said) is not None

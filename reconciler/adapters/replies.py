@@ -6,7 +6,7 @@ status what others say with three, that is done in `refusals`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -18,12 +18,14 @@ from reconciler.model.snapshot import Token
 from reconciler.model.value import Json
 
 MESSAGE_CHARACTERS_MAX = 300
+DEPTH_MAX = 100  # of a document; what is nested more deeply could be read here, and not be stored or compared later
 _TEXT_BYTES_MAX = 64 * 1024  # what is looked at of a page; enough for any title
 _JSON_TYPE = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
 _DELAY_SECONDS = re.compile(r"\d{1,9}")
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+# Bounded, and never across a tag: on a page of thousands of titles the time taken must not be the square of its length.
+_TITLE = re.compile(r"<title[^<>]{0,200}>([^<]*)", re.IGNORECASE)
 _LOGIN = re.compile(
-    r"""type\s*=\s*["']?password|<title[^>]*>[^<]*(?:sign[ -]?[io]n|log[ -]?[io]n|\bsso\b)""", re.IGNORECASE
+    r"""type\s*=\s*["']?password|<title[^<>]{0,200}>[^<]*(?:sign[ -]?[io]n|log[ -]?[io]n|\bsso\b)""", re.IGNORECASE
 )
 _TEXTS = ("error", "code", "title", "message", "detail", "error_description")
 
@@ -74,7 +76,7 @@ def token(reply: Reply) -> Token | None:
         tag = reply.headers.get(b"etag", b"").decode()
     except UnicodeDecodeError:
         return None
-    return Token(tag) if tag not in ("", "*") else None
+    return Token(tag) if tag.strip() not in ("", "*") else None  # `strip`: HTTP knows less white space than we do
 
 
 def last_modified(reply: Reply) -> str | None:
@@ -111,7 +113,25 @@ def json_object(reply: Reply) -> dict[str, Json] | None:
         value = msgspec.json.decode(reply.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and not _is_deep(value, reply.body) else None
+
+
+def _is_deep(value: object, text: bytes) -> bool:
+    """Whether a value is nested more than `DEPTH_MAX` deep; `text` is its JSON, which mostly shows that at a glance."""
+    if text.count(b"{") + text.count(b"[") <= DEPTH_MAX:
+        return False
+    level = [value]
+    for _ in range(DEPTH_MAX):
+        level = [inner for outer in level for inner in _within(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _within(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def message(reply: Reply) -> str:

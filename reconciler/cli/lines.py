@@ -62,9 +62,10 @@ def _from_file(record: Record) -> bytes | None:
     """Return a line of a file with its place; a line that says where its record stood keeps saying so."""
     try:
         members = _members(record.value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        place = {} if all(name in members for name in _PLACE) else _place(record)
+    except (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError):
         return None
-    return _line(members if all(name in members for name in _PLACE) else members | _place(record))
+    return _line(members | place)
 
 
 def _place(record: Record) -> dict[str, msgspec.Raw]:

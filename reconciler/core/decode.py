@@ -39,6 +39,7 @@ _OUTCOMES = frozenset(OutcomeType)
 KEY_LENGTH_MAX = 512
 FIELDS_MAX = 1000  # each is stored with its event's whole provenance
 TEXT_LENGTH_MAX = 1024  # id, source, sequence, actor, reason: they are stored with every field they set
+REASON_LENGTH_MAX = 1000  # of a refusal: what it quotes may be a megabyte, and it is published beside that very record
 
 
 @attrs.frozen
@@ -118,7 +119,7 @@ def record(source: Record, rules: Rules) -> Decoded:
         _check_size(value, rules)
         return _structured(value, source, rules)
     except profile.Invalid as error:
-        return Refusal(Place(source.topic, source.partition, source.offset), "decode", str(error))
+        return _refusal(Place(source.topic, source.partition, source.offset), "decode", str(error))
 
 
 def _check_size(value: bytes, rules: Rules) -> None:
@@ -126,8 +127,20 @@ def _check_size(value: bytes, rules: Rules) -> None:
         raise profile.Invalid(f"record has {len(value)} bytes, at most {rules.record_bytes_max} are allowed")
 
 
+def check_text(text: bytes) -> None:
+    """
+    Raise UnicodeDecodeError unless all of it is UTF-8, as JSON has to be (RFC 8259 section 8.1).
+
+    The decoder passes over members that it has no name for. Whoever reads all members, as an export does, would not
+    find an event in what is an event here.
+    """
+    if not text.isascii():
+        text.decode()
+
+
 def _structured(text: bytes, source: Record, rules: Rules) -> Decoded:
     try:
+        check_text(text)
         envelope = _envelope(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _explain(text, source, rules, error)
@@ -267,8 +280,12 @@ def _forbidden(data: _Data, elements: Iterable[str], source: str, place: Place, 
         rule = policy.refuses(field, source)
         if rule is not None:
             allowed = ", ".join(rule.sources)
-            return Refusal(place, "policy", f"source {source!r} may not set `{field}`: {rule.name} allows {allowed}")
+            return _refusal(place, "policy", f"source {source!r} may not set `{field}`: {rule.name} allows {allowed}")
     return None
+
+
+def _refusal(place: Place, stage: str, reason: str) -> Refusal:
+    return Refusal(place, stage, reason if len(reason) <= REASON_LENGTH_MAX else reason[: REASON_LENGTH_MAX - 1] + "…")
 
 
 def _tombstone(source: Record, rules: Rules) -> Event:

@@ -91,6 +91,7 @@ def _envelopes(records: Sequence[Record], bytes_max: int) -> tuple[list[Record],
             if value is None or len(value) > bytes_max or (headers and not decode.is_structured(tuple(headers))):
                 left.append(record)
             else:
+                decode.check_text(value)
                 envelopes.append(_envelope(value))
                 taken.append(record)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, profile.Invalid):
@@ -138,7 +139,7 @@ def _places(
 def _check_skew(
     times: Sequence[str], records: Sequence[Record], envelopes: Sequence[_Envelope], rules: decode.Rules
 ) -> None:
-    """Raise ValueError when an event may be later than its record allows."""
+    """Raise ValueError or `profile.Invalid` when an event may be later than its record allows."""
     recorded_us = [recorded_ms * 1000 for recorded_ms in map(_timestamp, records)]
     if rules.archived:
         archived = map(_recordedtime, envelopes)
@@ -147,8 +148,11 @@ def _check_skew(
             for us, said in zip(recorded_us, archived, strict=True)
         ]
     known_us = [us for us in recorded_us if us > 0]  # lines of a file need not say when they were recorded
+    if not known_us:
+        return
+    decode.latest_allowed(max(known_us), rules.clock_skew_us_max)  # raises for a record from beyond the calendar
     # Nearly always even the latest event keeps the limit of the earliest record.
-    if not known_us or max(times) <= decode.latest_allowed(min(known_us), rules.clock_skew_us_max):
+    if max(times) <= decode.latest_allowed(min(known_us), rules.clock_skew_us_max):
         return
     for time, us in zip(times, recorded_us, strict=True):
         if us > 0 and time > decode.latest_allowed(us, rules.clock_skew_us_max):
