@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from types import TracebackType
 
 HOST = "127.0.0.1"
@@ -193,7 +193,11 @@ class Message:
 
     @property
     def method(self) -> str:
-        return self.head.split(b" ", 1)[0].decode()
+        return self.head.split(b" ", 2)[0].decode()
+
+    @property
+    def path(self) -> str:
+        return self.head.split(b" ", 2)[1].decode()
 
     @property
     def whole(self) -> bytes:
@@ -214,7 +218,10 @@ class HttpProxy(Proxy):
         self.met: list[tuple[str, Fault]] = []
         """Every fault that has struck: the request's method, or `connect`."""
         self._planned: deque[Fault | None] = deque()
-        self._draw: Callable[[], Fault | None] = lambda: None
+        self._haunted: dict[str, Fault] = {}
+        self._chance, self._share = random.Random(0), 0.0
+        self._kinds: tuple[Fault, ...] = ()
+        self._drawn: deque[Fault | None] = deque()
 
     @property
     def url(self) -> str:
@@ -225,37 +232,49 @@ class HttpProxy(Proxy):
         """Let the next requests meet these faults, one each; None is none."""
         self._planned.extend(faults)
 
+    def haunt(self, fault: Fault, *paths: str) -> None:
+        """Let every request for one of these paths meet the fault."""
+        self._haunted |= dict.fromkeys(paths, fault)
+
     def at_random(self, seed: int, share: float, faults: Iterable[Fault] = tuple(Fault)) -> None:
-        """From now on let this share of all exchanges meet a fault, each of the kinds as likely as any other."""
-        chance, kinds = random.Random(seed), tuple(faults)
-        self._draw = lambda: chance.choice(kinds) if kinds and chance.random() < share else None
+        """From now on let this share of all exchanges meet a fault, each kind as often as any other."""
+        self._chance, self._share, self._kinds = random.Random(seed), share, tuple(faults)
 
     def heal(self) -> None:
-        """Let nothing happen any more."""
+        """Let nothing happen any more; whoever is being kept waiting learns of it by a reset."""
         self._planned.clear()
-        self.at_random(0, 0.0)
+        self._haunted.clear()
+        self._share = 0.0
+        self.cut()
 
     def _admits(self) -> bool:
-        if self._planned:
-            fault = self._planned.popleft() if self._planned[0] is Fault.RESET_ON_CONNECT else None
-        else:
-            fault = self._draw()
-        if fault is not Fault.RESET_ON_CONNECT:
-            return True
-        self.met.append(("connect", fault))
-        return False
+        fault = self._next()
+        if fault is not None:
+            self.met.append(("connect", fault))
+        return fault is None
 
     async def _relay(self, client: Stream, server: Stream) -> None:
         while True:
             request = await _message(client)
             self.asked[request.method] += 1
-            fault = self._planned.popleft() if self._planned else self._draw()
+            fault = self._next(request)
             if fault is not None:
                 self.met.append((request.method, fault))
             await self._ask(fault, request, client, server)
             reply = await _message(server)
             if not await self._answer(fault, reply, client):
                 return
+
+    def _next(self, request: Message | None = None) -> Fault | None:
+        """The fault that a request meets. Without one, a client is connecting: then there is only one that strikes."""
+        if request is not None and request.path in self._haunted:
+            return self._haunted[request.path]
+        coming = self._planned
+        if not coming and self._chance.random() < self._share:
+            coming = self._drawn = self._drawn or deque(self._chance.sample(self._kinds, len(self._kinds)))
+        if not coming or (request is None and coming[0] is not Fault.RESET_ON_CONNECT):
+            return None
+        return coming.popleft()
 
     async def _ask(self, fault: Fault | None, request: Message, client: Stream, server: Stream) -> None:
         """Bring the server a request, or a part of it."""
