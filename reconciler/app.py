@@ -27,6 +27,7 @@ from reconciler.core.budget import WriteBudget
 from reconciler.core.limiter import Limiter, RetryQuota
 from reconciler.core.queue import Queue
 from reconciler.core.settle import Pace, Rulebook
+from reconciler.flows import recovery
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import Gate
 from reconciler.flows.ingest import Ingest
@@ -67,6 +68,22 @@ class Summary:
 async def open_store(config: Config, *, owner: bool) -> sqlite.SqliteStore:
     """Open the configured state store."""
     return await sqlite.open_store(config.store.path, owner=owner)
+
+
+def outcome_log(config: Config) -> Config:
+    """Return the configuration with its outcome log in place of its change log."""
+    if config.log.kind == "kafka":
+        return attrs.evolve(config, log=attrs.evolve(config.log, topic=config.log.outcomes_topic))
+    path = file_log.beside(Path(config.log.path), file_log.OUTCOMES)
+    return attrs.evolve(config, log=attrs.evolve(config.log, path=str(path)))
+
+
+def make_outcome_log(config: Config, clock: Clock) -> EventLog:
+    """Return the outcome log for reading, not yet opened; before the first outcome a file of them is empty."""
+    outcomes = outcome_log(config)
+    if outcomes.log.kind == "file":
+        file_log.create(Path(outcomes.log.path))
+    return make_log(outcomes, clock, grows=False)
 
 
 def make_log(config: Config, clock: Clock, *, grows: bool = True) -> EventLog:
@@ -160,11 +177,13 @@ class Daemon:
         windchill: Windchill,
         clock: Clock,
         *,
+        outcomes: EventLog,
         telemetry: Counters | None = None,
     ) -> None:
         self.config = config
         self.store = store
         self.log = log
+        self._outcomes = outcomes  # read at start only; what is published goes through `log`
         self.clock = clock
         self.telemetry = telemetry or Counters()
         in_flight_max = config.windchill.in_flight_max
@@ -197,17 +216,28 @@ class Daemon:
         self.publisher = Publisher(store, log, clock, self.reconciler.published)
         self._writable = asyncio.Event()
 
-    async def run(self, stop: asyncio.Event, *, once: bool = False) -> Summary:
+    async def run(self, stop: asyncio.Event, *, once: bool = False, accept_truncation: bool = False) -> Summary:
         """
         Run until `stop` is set; with `once`, until the log's end as found now is reached and every document is settled.
 
-        Raises the errors of `reconciler.errors` when something has happened that only a person can mend.
+        `accept_truncation` is a person's choice to go on where a log has lost records. Raises the errors of
+        `reconciler.errors` when something has happened that only a person can mend.
         """
-        positions = await self.store.positions()
         await self.store.keep_policy(self._rules.policy_digest, self._rules.policy)
-        await self.log.open(positions)
-        if not positions:  # a first start, or a recovery: whole histories come before anybody's fresh request
+        taken = await recovery.recover(
+            self._outcomes, self.store, self.clock, stop, accept_truncation=accept_truncation
+        )
+        if stop.is_set():  # before it was known what is agreed: nothing may be written
+            return await self.summary()
+        stored = await self.store.positions()
+        await self.log.open(stored, accept_truncation=accept_truncation)
+        positions = await self.log.positions()
+        if accept_truncation:
+            await self.store.reposition(positions)
+        if not stored.keys() & positions.keys():  # whole histories come before anybody's fresh request
             self.ingest.lane = Lane.REPLAY
+        # A store that is behind what was agreed must see the whole log before it may ask for anything.
+        patience_s = _STALLED_S if stored.keys() >= positions.keys() and not taken else None
         ends = dict(await self.log.ends())
         log = self.config.log.path if self.config.log.kind == "file" else self.config.log.topic
         _log.info("started", log=log, store=self.config.store.url, records_known=sum(ends.values()))
@@ -215,7 +245,7 @@ class Daemon:
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(self.ingest.run(), name="ingest")
             publishing = tasks.create_task(self.publisher.run(), name="outbox")
-            caught_up = tasks.create_task(self._catch_up(ends, stop), name="catch up")
+            caught_up = tasks.create_task(self._catch_up(ends, stop, patience_s), name="catch up")
             # What a backlog asks for is known at its end only: writing on the way there would bring back values that
             # it has long replaced, and cost a document a write for each batch.
             await self._writable.wait()
@@ -245,14 +275,18 @@ class Daemon:
             tasks.create_task(self.reconciler.work(), name=f"worker {number}") for number in range(self._workers)
         ]
 
-    async def _catch_up(self, ends: dict[Partition, int], stop: asyncio.Event) -> None:
-        """Return once the log has been folded up to `ends`; from then on events are fresh."""
+    async def _catch_up(self, ends: dict[Partition, int], stop: asyncio.Event, patience_s: float | None) -> None:
+        """
+        Return once the log has been folded up to `ends`; from then on events are fresh.
+
+        Writing waits for that, but no longer than `patience_s` for a partition that can't be read.
+        """
         reached, since_s = self.ingest.reached, self.clock.monotonic_s()
         while not stop.is_set() and any(self.ingest.reached.get(place, 0) < end for place, end in ends.items()):
             now_s = self.clock.monotonic_s()
             if self.ingest.reached != reached:
                 reached, since_s = self.ingest.reached, now_s
-            elif now_s - since_s > _STALLED_S and not self._writable.is_set():
+            elif patience_s is not None and now_s - since_s > patience_s and not self._writable.is_set():
                 _log.warning("the log can't be read to its end; going on with what is folded")
                 self._writable.set()
             await self.clock.wait(stop, _LOOK_S)
@@ -283,7 +317,8 @@ async def daemon(config: Config, *, once: bool = False) -> AsyncIterator[Daemon]
         telemetry = Counters()
         windchill = make_windchill(config, clock, telemetry)
         stack.push_async_callback(windchill.close)
-        yield Daemon(config, store, log, windchill, clock, telemetry=telemetry)
+        outcomes = make_outcome_log(config, clock)
+        yield Daemon(config, store, log, windchill, clock, outcomes=outcomes, telemetry=telemetry)
 
 
 def _settle_memory() -> None:

@@ -67,11 +67,12 @@ class Telemetry(Protocol):
 class EventLog(Protocol):
     """The change log, and the topics beside it. Positions are *next* offsets."""
 
-    async def open(self, positions: Mapping[Partition, int]) -> None:
+    async def open(self, positions: Mapping[Partition, int], *, accept_truncation: bool = False) -> None:
         """
-        Take all partitions of the change topic and go to `positions`; a partition not named starts at its beginning.
+        Take all partitions of the topic and go to `positions`; a partition not named starts at offset 0.
 
-        Raises LogTruncatedError when a position lies outside what the log still holds.
+        Raises LogTruncatedError when the log does not hold what comes next: a position outside of it, or a beginning
+        that is gone. With `accept_truncation`, a person's choice, reading starts there with the oldest record there is.
         """
         ...
 
@@ -87,8 +88,12 @@ class EventLog(Protocol):
         """Return, of every partition of the change topic, the offset that the next record appended would get."""
         ...
 
-    async def append(self, records: Sequence[Outgoing]) -> None:
-        """Append records durably (all replicas); return when every one is acknowledged."""
+    async def append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
+        """
+        Append records durably (all replicas); return when every one is acknowledged.
+
+        Returns, of each partition that got any, the offset after the last of them; nothing where that is not known.
+        """
         ...
 
     async def close(self) -> None:
@@ -160,7 +165,15 @@ class Projection(Protocol):
     """The fold's side of the store."""
 
     async def positions(self) -> Mapping[Partition, int]:
-        """Return the next offset to fold, per partition; stored in the same transactions as the rows."""
+        """
+        Return the next offset per partition, of every topic: to fold, or (of outcomes) to take bases from.
+
+        Stored in the same transactions as what was folded or taken.
+        """
+        ...
+
+    async def reposition(self, positions: Mapping[Partition, int]) -> None:
+        """Store these positions as the only ones of their topics: where somebody has decided to go on."""
         ...
 
     async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
@@ -215,8 +228,13 @@ class Ledger(Protocol):
         """Keep a policy under its digest, once."""
         ...
 
-    async def rebase(self, agreements: Mapping[str, Agreement]) -> None:
-        """Store agreements recovered from an outcome log, for documents that have none; never overwrites one."""
+    async def rebase(self, agreements: Mapping[str, Agreement], positions: Mapping[Partition, int], at_us: int) -> None:
+        """
+        Store agreements recovered from an outcome log, and how far it was read, in one durable transaction.
+
+        One replaces what is stored if that is nothing, or if more was told by then (`Agreement.told`); the document is
+        then pending and due at `at_us`, as a new revision. One that was never folded gets a row that is not due.
+        """
         ...
 
 
@@ -227,8 +245,8 @@ class Outbox(Protocol):
         """Return the oldest messages."""
         ...
 
-    async def published(self, numbers: Sequence[int]) -> None:
-        """Forget messages that the log has acknowledged."""
+    async def published(self, numbers: Sequence[int], positions: Mapping[Partition, int]) -> None:
+        """Forget messages that the log has acknowledged, and store the positions after them."""
         ...
 
 

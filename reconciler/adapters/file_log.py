@@ -25,6 +25,7 @@ from typing import overload
 
 import attrs
 import orjson
+import structlog
 
 from reconciler.adapters import file_lines
 from reconciler.errors import LogError, LogTruncatedError
@@ -35,12 +36,15 @@ from reconciler.ports import Clock
 if sys.platform != "win32":
     import fcntl
 
+_log = structlog.get_logger()
+
 FETCH_BYTES_MAX = 64 * 1024 * 1024  # of one fetch, however many records are asked for
 POLL_S = 0.1  # between two looks at a file that grows
 LOCK_POLL_S = 0.02
 LOCK_S_MAX = 10.0  # an append takes some milliseconds; a lock held longer is somebody's fault
 BLANK_BYTES_MAX = 32  # no event is as short, so only shorter lines are looked at for being blank
 REASON_HEADERS = "__reconciler.errors."
+OUTCOMES, DEAD_LETTERS = "outcomes", "dead-letters"  # as the files beside a log are called
 
 # Building the tuple in C: the generated `PlainRecord.__new__` costs twice as much.
 _record = functools.partial(tuple.__new__, PlainRecord)
@@ -113,11 +117,12 @@ class FileLog:
 
     # ------------------------------------------------------------------------------------------------------- reading
 
-    async def open(self, positions: Mapping[Partition, int]) -> None:
+    async def open(self, positions: Mapping[Partition, int], *, accept_truncation: bool = False) -> None:
         """
         Go to the line that `positions` has for this file's name, or to its first; others are ignored.
 
-        Raises LogError when there is no such file, LogTruncatedError when it has fewer lines.
+        Raises LogError when there is no such file, LogTruncatedError when it has fewer lines; with `accept_truncation`
+        it is read from its first line then.
         """
         assert self._reader is None, "open once"
         wanted = positions.get(self._partition, 0)
@@ -126,10 +131,15 @@ class FileLog:
             while reader.skip(wanted):
                 await self._clock.sleep(0)
             if reader.line < wanted:
-                raise LogTruncatedError(
-                    f"{self._path}: line {wanted} comes next, but it holds {reader.line} lines. Events may be lost: put"
-                    " the file back, or fold what is left and an archive into a new store with `replay`"
-                )
+                fault = f"{self._path}: line {wanted} comes next, but it holds {reader.line} lines"
+                if not accept_truncation:
+                    raise LogTruncatedError(
+                        f"{fault}. Events are lost: put the file back, or fold an archive and what is left with"
+                        f" `replay --from ARCHIVE --from {self._path}`, or read it anew with `run --accept-truncation`"
+                    )
+                _log.warning("going on although events may be lost, as asked for", fault=fault)
+                reader.close()
+                reader, wanted = file_lines.LineReader(self._path, grows=self._grows), 0
         except BaseException:
             reader.close()
             raise
@@ -217,9 +227,11 @@ class FileLog:
 
     # ----------------------------------------------------------------------------------------------------- appending
 
-    async def append(self, records: Sequence[Outgoing]) -> None:
+    async def append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
         """
         Append records durably: those of the change topic to this file, outcomes and dead letters to files beside it.
+
+        Returns no offsets: others append too, and nobody has counted their lines.
 
         Raises LogError, before anything is written, for a record that is no structured CloudEvent (only dead letters
         may be anything) and for a compressed log; and when another process holds a file, or the disk refuses.
@@ -234,14 +246,14 @@ class FileLog:
                 if self._clock.monotonic_s() > give_up_s:
                     raise LogError(f"{path}: another process has held its lock for {LOCK_S_MAX:g} s; end that process")
                 await self._clock.sleep(LOCK_POLL_S)
+        return {}
 
     def _line(self, record: Outgoing) -> tuple[pathlib.Path, bytes]:
         """The file that a record goes to, and its line."""
-        stem = self._path.name.removesuffix(".gz").removesuffix(".zst").removesuffix(".jsonl")
         if record.topic == self._topics.dead_letters:
-            return self._path.with_name(f"{stem}.dead-letters.jsonl"), _dead_letter(record)
+            return beside(self._path, DEAD_LETTERS), _dead_letter(record)
         if record.topic == self._topics.outcomes:
-            return self._path.with_name(f"{stem}.outcomes.jsonl"), _event(record)
+            return beside(self._path, OUTCOMES), _event(record)
         if record.topic not in {self._topics.changes, self._partition.topic}:
             raise LogError(
                 f'a file log has no topic {record.topic}: use [log] kind = "kafka", or one of its own topics'
@@ -251,6 +263,20 @@ class FileLog:
                 f"{self._path} is compressed and can't be appended to: unpack it, and name the .jsonl instead"
             )
         return self._path, _event(record)
+
+
+def beside(path: pathlib.Path, what: str) -> pathlib.Path:
+    """Return the file beside a log that takes outcomes or dead letters."""
+    stem = path.name.removesuffix(".gz").removesuffix(".zst").removesuffix(".jsonl")
+    return path.with_name(f"{stem}.{what}.jsonl")
+
+
+def create(path: pathlib.Path) -> None:
+    """Make an empty log where there is none; raises LogError."""
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def _event(record: Outgoing) -> bytes:
@@ -300,9 +326,13 @@ def _append(path: pathlib.Path, lines: bytes) -> bool:
         if is_new:
             _sync_folder(path.parent)
     except OSError as error:
-        hint = "make it writable" if path.parent.is_dir() else f"make the directory {path.parent} first"
-        raise LogError(f"{path} can't be appended to: {error.strerror}; {hint}") from error
+        raise _unwritable(path, error) from error
     return True
+
+
+def _unwritable(path: pathlib.Path, error: OSError) -> LogError:
+    hint = "make it writable" if path.parent.is_dir() else f"make the directory {path.parent} first"
+    return LogError(f"{path} can't be appended to: {error.strerror}; {hint}")
 
 
 def _locked(descriptor: int) -> bool:

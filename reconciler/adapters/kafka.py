@@ -3,7 +3,8 @@ The change log in Kafka.
 
 Rules:
 1. The store owns the positions. There is no consumer group, nothing is committed to Kafka, and every partition has its
-   position before its first fetch. Where the log can't go on from a position, it stops instead of jumping.
+   position before its first fetch. Where the log can't go on from a position, it stops instead of jumping; only a
+   person may decide that it goes on with what is left.
 2. A fetch that fails has taken nothing: aiokafka moves its positions before it raises, so they are put back.
 3. Only committed transactions are read: what a producer took back never was an event.
 
@@ -46,19 +47,20 @@ class KafkaLog:
 
     # ------------------------------------------------------------------------------------------------------- reading
 
-    async def open(self, positions: Mapping[Partition, int]) -> None:
+    async def open(self, positions: Mapping[Partition, int], *, accept_truncation: bool = False) -> None:
         """
-        Take all partitions and go to `positions`; one that is not named starts at its beginning.
+        Take all partitions and go to `positions`; one that is not named starts at offset 0.
 
         Positions of other topics are ignored. Raises LogError when no broker answers or there is no such topic within
-        `connect_timeout_s`, LogTruncatedError when a position lies outside what its partition holds.
+        `connect_timeout_s`, LogTruncatedError when a partition does not hold what comes next; with `accept_truncation`
+        it is read from the oldest record that it holds.
         """
         assert self._consumer is None, "open once"
         topic = self._options.topic
         stored = {partition: offset for partition, offset in positions.items() if partition.topic == topic}
         consumer = await self._connect(self._options.connect_timeout_s)
         try:
-            starts = await self._starts(consumer, stored)
+            starts = await self._starts(consumer, stored, accept_truncation)
         except errors.KafkaError as error:
             await kafka_client.stop(consumer)
             raise LogError(f"{topic}: the broker did not tell its offsets: {kafka_client.text(error)}") from error
@@ -116,13 +118,13 @@ class KafkaLog:
                 f"{self._options.topic}: the broker did not tell its end: {kafka_client.text(error)}"
             ) from error
 
-    async def append(self, records: Sequence[Outgoing]) -> None:
+    async def append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
         """
-        Append records durably; return when every one is acknowledged by all in-sync replicas.
+        Append records durably; return when every one is acknowledged by all in-sync replicas, with the offsets after.
 
         Partitions are chosen by key as Kafka's own clients do. Raises LogError as `KafkaAppender.append` says.
         """
-        await self._appender.append(records)
+        return await self._appender.append(records)
 
     async def close(self) -> None:
         """Let go of the connections; what was not acknowledged is given up."""
@@ -189,20 +191,29 @@ class KafkaLog:
             max_partition_fetch_bytes=options.partition_fetch_bytes,
         )
 
-    async def _starts(self, consumer: AIOKafkaConsumer, stored: Mapping[Partition, int]) -> dict[Partition, int]:
+    async def _starts(
+        self, consumer: AIOKafkaConsumer, stored: Mapping[Partition, int], accept_truncation: bool
+    ) -> dict[Partition, int]:
         """Where to begin with each partition, `stored` being checked against what the log holds."""
         places = self._known(consumer)
         begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
-        for partition, offset in sorted(stored.items()):
-            place = TopicPartition(*partition)
-            if place not in begins:
-                raise LogTruncatedError(
-                    f"{partition.topic}/{partition.partition} is gone, and offset {offset} comes next: the topic has"
-                    f" {len(places)} partitions. {_WAY_OUT}"
-                )
-            if not begins[place] <= offset <= ends[place]:
-                raise _truncated(partition, offset, begins[place], ends[place])
-        return {Partition(*place): stored.get(Partition(*place), begins[place]) for place in places}
+        starts = {Partition(*place): stored.get(Partition(*place), 0) for place in places}
+        faults = [
+            f"{place.topic}/{place.partition} is gone, and offset {offset} comes next: the topic has {len(places)}"
+            " partitions"
+            for place, offset in sorted(stored.items())
+            if place not in starts
+        ]
+        for place, offset in starts.items():
+            begin, end = begins[TopicPartition(*place)], ends[TopicPartition(*place)]
+            if not begin <= offset <= end:
+                faults.append(_outside(place, offset, begin, end))
+                starts[place] = begin
+        if faults and not accept_truncation:
+            raise LogTruncatedError(f"{faults[0]}. {_WAY_OUT}")
+        for fault in faults:
+            _log.warning("going on although events may be lost, as asked for", fault=fault)
+        return starts
 
     def _known(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         topic = self._options.topic
@@ -222,7 +233,10 @@ class KafkaLog:
             raise LogError(
                 f"{self._options.topic}: no offsets of its new partitions: {kafka_client.text(error)}"
             ) from error
-        self._positions = self._positions | {Partition(*place): offset for place, offset in begins.items()}
+        for place, begin in begins.items():
+            if begin:
+                raise LogTruncatedError(f"{_outside(Partition(*place), 0, begin, begin)}. {_WAY_OUT}")
+        self._positions = self._positions | {Partition(*place): 0 for place in begins}
         _take(consumer, self._positions)
         _log.info("partitions were added", topic=self._options.topic, partitions=[place.partition for place in new])
 
@@ -295,7 +309,10 @@ class KafkaLog:
         await kafka_client.stop(old)
 
 
-_WAY_OUT = "Events may be lost: restore the topic, or fold what is left and an archive into a new store with `replay`"
+_WAY_OUT = (
+    "Records are lost: restore the topic, or fold an archive and what is left with"
+    " `replay --from ARCHIVE --from kafka`, or go on without them with `run --accept-truncation`"
+)
 
 
 async def _out_of_range(consumer: AIOKafkaConsumer, place: TopicPartition, offset: int) -> LogError:
@@ -307,14 +324,12 @@ async def _out_of_range(consumer: AIOKafkaConsumer, place: TopicPartition, offse
         return LogTruncatedError(f"{name}: offset {offset} comes next, but the log no longer holds it. {_WAY_OUT}")
     if begins[place] <= offset <= ends[place]:
         return LogError(f"{name}: the broker refused offset {offset}, though it has it; try again")
-    return _truncated(Partition(*place), offset, begins[place], ends[place])
+    return LogTruncatedError(f"{_outside(Partition(*place), offset, begins[place], ends[place])}. {_WAY_OUT}")
 
 
-def _truncated(partition: Partition, offset: int, begin: int, end: int) -> LogTruncatedError:
-    return LogTruncatedError(
-        f"{partition.topic}/{partition.partition}: offset {offset} comes next, but the log holds {begin} up to {end}."
-        f" {_WAY_OUT}"
-    )
+def _outside(partition: Partition, offset: int, begin: int, end: int) -> str:
+    name = f"{partition.topic}/{partition.partition}"
+    return f"{name}: offset {offset} comes next, but the log holds {begin} up to {end}"
 
 
 def _take(consumer: AIOKafkaConsumer, positions: Mapping[Partition, int]) -> None:

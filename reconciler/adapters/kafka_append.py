@@ -13,6 +13,7 @@ from reconciler.adapters import kafka_client
 from reconciler.adapters.kafka_client import KafkaOptions
 from reconciler.errors import LogError, RecordTooLargeError
 from reconciler.model.event import Outgoing
+from reconciler.model.stamp import Partition
 
 
 class KafkaAppender:
@@ -23,9 +24,9 @@ class KafkaAppender:
         self._producer: AIOKafkaProducer | None = None
         self._appending = asyncio.Lock()
 
-    async def append(self, records: Sequence[Outgoing]) -> None:
+    async def append(self, records: Sequence[Outgoing]) -> dict[Partition, int]:
         """
-        Append records durably; return when every one is acknowledged by all in-sync replicas.
+        Append records durably; return when every one is acknowledged by all in-sync replicas, with the offsets after.
 
         Partitions are chosen by key as Kafka's own clients do. Raises RecordTooLargeError when a record is larger than
         `append_bytes_max` (then none was sent) or than its topic takes, and LogError when not all were acknowledged
@@ -41,7 +42,7 @@ class KafkaAppender:
                         await producer.send(record.topic, record.value, record.key, headers=list(record.headers))
                         for record in records
                     ]
-                    await asyncio.gather(*acknowledgements)
+                    places = await asyncio.gather(*acknowledgements)
             except (TimeoutError, errors.KafkaError) as error:
                 # A producer that failed once may never recover (a lost sequence number), and would go on sending what
                 # the caller has been told is not sent.
@@ -49,6 +50,11 @@ class KafkaAppender:
                 if failed is not None:
                     await kafka_client.abandon(failed)
                 raise self._unappended(records, error) from error
+        after: dict[Partition, int] = {}
+        for place in places:
+            partition = Partition(place.topic, place.partition)
+            after[partition] = max(after.get(partition, 0), place.offset + 1)
+        return after
 
     def _check_size(self, record: Outgoing) -> None:
         size, limit = _size(record), self._options.append_bytes_max

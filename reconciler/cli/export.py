@@ -36,7 +36,9 @@ def outcomes(config: Config, to: Path) -> int:
 
     Replaying it gives back what was agreed with Windchill.
     """
-    return _export(sources.outcomes(config), to)
+    from reconciler import app
+
+    return _export(app.outcome_log(config), to)
 
 
 @export.command("projection", epilog=commands.example("reconciler export projection --to state.jsonl"))

@@ -13,7 +13,8 @@ from reconciler.cli import output, sources
 from reconciler.config import Config
 from reconciler.flows import replay as replaying
 from reconciler.flows.ingest import Ingest
-from reconciler.flows.replay import Replayed
+from reconciler.flows.recovery import Bases
+from reconciler.flows.replay import Archives, Replayed
 from reconciler.model.document import Lane
 from reconciler.ports import Store
 
@@ -36,53 +37,99 @@ async def aside(config: Config) -> AsyncIterator[Store]:
 
 
 async def fold_all(
-    config: Config, origins: Sequence[str], until: str | None, store: Store, *, with_outcomes: bool
+    config: Config,
+    origins: Sequence[str],
+    until: str | None,
+    store: Store,
+    *,
+    with_outcomes: bool,
+    accept_truncation: bool = False,
 ) -> Replayed:
-    """Fold logs, each to its end, into a store that we own; `until` leaves out later events."""
+    """
+    Fold logs, each to its end, into a store that we own; `until` leaves out later events and outcomes.
+
+    Files come first: what they hold may be what Kafka no longer does. Raises LogTruncatedError when none of the logs
+    has the beginning of one.
+    """
     total = Replayed(0, 0, 0)
-    for origin in origins:
-        if origin != KAFKA:
-            logs = [sources.in_file(config, Path(origin))]
-        else:
-            logs = [sources.in_kafka(config)]
-            if with_outcomes and until is None:  # what was agreed later says nothing about a time before
-                logs.append(sources.outcomes(logs[0]))
-        for log in logs:
-            done = await _fold(config, log, until, store)
+    folding = _Folding(config, store, until, with_outcomes, Archives(accept_truncation))
+    for origin in sorted(origins, key=lambda name: name == KAFKA):
+        for done in await folding.fold(origin):
             total = Replayed(total.records + done.records, total.changed + done.changed, total.rebased + done.rebased)
     return total
 
 
-async def _fold(config: Config, log: Config, until: str | None, store: Store) -> Replayed:
-    from reconciler import app
-    from reconciler.adapters.counters import Counters
+@attrs.frozen
+class _Folding:
+    """What the logs of one replay share."""
 
-    name = log.log.path if log.log.kind == "file" else log.log.topic
-    with output.progress(f"folding {name}", None) as tell:
-        source = sources.Source(log, tell)
-        ingest = Ingest(
-            source,
-            store,
-            SystemClock(),
-            Counters(),
-            rules=app.decoding(log),
-            dead_letter_topic=log.log.dead_letter_topic,
-            batch_max=replaying.BATCH,
-            offer=lambda _: None,
-            wake=asyncio.Event(),
-            # Where the reconciler goes on is kept for its own log only.
-            until=until or (None if _is_the_log(config, log) else _FOREVER),
-        )
-        ingest.lane = Lane.REPLAY
-        try:
-            return await replaying.replay(source, ingest, store, lambda _: None)
-        finally:
-            await source.close()
+    config: Config
+    store: Store
+    until: str | None
+    with_outcomes: bool
+    archives: Archives
 
+    async def fold(self, origin: str) -> list[Replayed]:
+        """Fold one log, and take the outcomes beside it."""
+        log = sources.in_kafka(self.config) if origin == KAFKA else sources.in_file(self.config, Path(origin))
+        done = [await self._events(log)]
+        if self.with_outcomes and (told := self._outcomes_of(log)) is not None:
+            done.append(await self._outcomes(told))
+        return done
 
-def _is_the_log(config: Config, log: Config) -> bool:
-    if config.log.kind != log.log.kind:
-        return False
-    if log.log.kind == "file":
-        return Path(config.log.path).resolve() == Path(log.log.path).resolve()
-    return config.log.topic == log.log.topic
+    async def _events(self, log: Config) -> Replayed:
+        from reconciler import app
+        from reconciler.adapters.counters import Counters
+
+        name = log.log.path if log.log.kind == "file" else log.log.topic
+        clock = SystemClock()
+        with output.progress(f"folding {name}", None) as tell:
+            source = sources.Source(log, tell)
+            ingest = Ingest(
+                source,
+                self.store,
+                clock,
+                Counters(),
+                rules=app.decoding(log),
+                dead_letter_topic=log.log.dead_letter_topic,
+                batch_max=replaying.BATCH,
+                offer=lambda _: None,
+                wake=asyncio.Event(),
+                # Where the reconciler goes on is kept for its own log only.
+                until=self.until or (None if self._is_ours(log) else _FOREVER),
+            )
+            ingest.lane = Lane.REPLAY
+            try:
+                return await replaying.replay(source, ingest, self._bases(clock), self.archives)
+            finally:
+                await source.close()
+
+    async def _outcomes(self, log: Config) -> Replayed:
+        clock = SystemClock()
+        with output.progress(f"reading {log.log.topic if log.log.kind == 'kafka' else log.log.path}", None) as tell:
+            source = sources.Source(log, tell)
+            try:
+                return await replaying.outcomes(
+                    source, self._bases(clock), clock, self.archives, keep_positions=self.until is None
+                )
+            finally:
+                await source.close()
+
+    def _bases(self, clock: SystemClock) -> Bases:
+        return Bases(self.store, clock, until=self.until)
+
+    def _outcomes_of(self, log: Config) -> Config | None:
+        """Return the outcome log that belongs to a log: the configured one's own, if there is any yet."""
+        from reconciler import app
+
+        if not self._is_ours(log):
+            return None
+        outcomes = app.outcome_log(log)
+        return None if outcomes.log.kind == "file" and not Path(outcomes.log.path).exists() else outcomes
+
+    def _is_ours(self, log: Config) -> bool:
+        if self.config.log.kind != log.log.kind:
+            return False
+        if log.log.kind == "file":
+            return Path(self.config.log.path).resolve() == Path(log.log.path).resolve()
+        return self.config.log.topic == log.log.topic

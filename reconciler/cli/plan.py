@@ -36,19 +36,21 @@ _COLUMNS = (
 @commands.command(
     "reconciler plan -c reconciler.toml",
     "reconciler plan 0000012345 --kept -c reconciler.toml",
+    "reconciler plan --all --store sqlite:///then.db -c reconciler.toml",
 )
 @click.argument("document", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All documents, not only those that are due or not synced.")
 @click.option("--kept", is_flag=True, help="Also fields that would be left as they are.")
 @options.reporting
-@options.configured()
+@options.configured(store=True)
 def plan(config: Config, document: tuple[str, ...], every: bool, kept: bool, form: str) -> int:
     """
     Show what would be written now, and why.
 
     Reads Windchill, and writes nothing. Without DOCUMENTs it looks at all that are due or not synced. What the
-    reconciler has not folded yet is not in it; as long as there is no store, the whole log is folded aside. Exit code
-    0: nothing would be written; 2: something would; 1: some documents could not be read.
+    reconciler has not folded yet is not in it; as long as there is no store, the whole log is folded aside. With a
+    store made by `replay --until` it compares what was desired then with Windchill now. Exit code 0: nothing would be
+    written; 2: something would; 1: some documents could not be read.
     """
     rows, looked_at = running.run(_plan(config, document, every))
     shown = [row for row in rows if kept or row["decision"] != Verb.KEEP]
@@ -95,7 +97,7 @@ async def _store(config: Config) -> AsyncIterator["Store"]:
         return
     async with folding.aside(config) as store:
         origin = folding.KAFKA if config.log.kind == "kafka" else config.log.path
-        done = await folding.fold_all(config, [origin], None, store, with_outcomes=False)
+        done = await folding.fold_all(config, [origin], None, store, with_outcomes=True)
         folded = output.counted(done.records, "record")
         files.say(f"There is no store at {config.store.path} yet: folded {folded} aside.")
         yield store

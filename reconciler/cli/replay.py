@@ -27,6 +27,7 @@ _COLUMNS = (
 @click.option("--until", "until_us", type=options.Moment(), default=None, help="Leave out later events.")
 @click.option("--into", "into", metavar="URL", default=None, help="Another store than the configuration's.")
 @click.option("--check", is_flag=True, help="Change nothing: fold aside, and list how the store differs.")
+@click.option("--accept-truncation", is_flag=True, help="Fold what is left where a log's beginning is in no archive.")
 @options.reporting
 @options.config_file_option
 def replay(config_file: Path | None, origins: tuple[str, ...], until_us: int | None, **rest: Any) -> int:
@@ -34,17 +35,18 @@ def replay(config_file: Path | None, origins: tuple[str, ...], until_us: int | N
     Fold logs into a store.
 
     Folding again what a store holds changes nothing, so logs may overlap and come in any order. Outcome logs give back
-    what was agreed with Windchill: kafka means both topics; of files, name the outcomes as well. Refused while a
-    reconciler runs on the store, except with --check, which exits with 1 if anything differs.
+    what was agreed with Windchill: kafka means both topics; of archives, name the outcomes as well. Where Kafka no
+    longer holds a log's beginning, archives must. Refused while a reconciler runs on the store, except with --check,
+    which exits with 1 if anything differs.
     """
-    into, check, form = rest["into"], rest["check"], rest["form"]
+    into, check, form, accept = rest["into"], rest["check"], rest["form"], rest["accept_truncation"]
     config = options.load(config_file, into)
     until = None if until_us is None else instant.from_us(until_us)
     began_s = SystemClock().monotonic_s()
     if check:
-        done, rows = running.run(_check(config, origins, until))
+        done, rows = running.run(_check(config, origins, until, accept))
     else:
-        done, rows = running.run(_into(config, origins, until)), []
+        done, rows = running.run(_into(config, origins, until, accept)), []
     seconds = max(SystemClock().monotonic_s() - began_s, 1e-9)
     if form == "json":
         output.as_json(rows if check else _summary(done, seconds))
@@ -60,19 +62,21 @@ def replay(config_file: Path | None, origins: tuple[str, ...], until_us: int | N
     return exits.FAILED if rows else exits.DONE
 
 
-async def _into(config: Config, origins: tuple[str, ...], until: str | None) -> Replayed:
+async def _into(config: Config, origins: tuple[str, ...], until: str | None, accept: bool) -> Replayed:
     from reconciler import app
 
     store = await app.open_store(config, owner=True)
     try:
-        return await folding.fold_all(config, origins, until, store, with_outcomes=True)
+        return await folding.fold_all(config, origins, until, store, with_outcomes=True, accept_truncation=accept)
     finally:
         await store.close()
 
 
-async def _check(config: Config, origins: tuple[str, ...], until: str | None) -> tuple[Replayed, list[dict[str, Any]]]:
+async def _check(
+    config: Config, origins: tuple[str, ...], until: str | None, accept: bool
+) -> tuple[Replayed, list[dict[str, Any]]]:
     async with looking.store_of(config) as there, folding.aside(config) as here:
-        done = await folding.fold_all(config, origins, until, here, with_outcomes=False)
+        done = await folding.fold_all(config, origins, until, here, with_outcomes=False, accept_truncation=accept)
         return done, [_row(difference) async for difference in replaying.differences(here, there)]
 
 

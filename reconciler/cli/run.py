@@ -19,30 +19,39 @@ if TYPE_CHECKING:
     log_level="info",
 )
 @click.option("--once", is_flag=True, help="Stop when the log is folded up to where it ends now and all is settled.")
+@click.option(
+    "--accept-truncation",
+    is_flag=True,
+    help="Go on with what is left where a log has lost records that were not folded: they are lost.",
+)
 @options.reporting
 @options.configured()
-def run(config: Config, once: bool, form: str) -> int:
+def run(config: Config, once: bool, accept_truncation: bool, form: str) -> int:
     """
     Fold the change log and bring Windchill to what it asks for.
 
     Runs until SIGTERM or SIGINT; a second signal stops at once, which costs nothing but the work under way. With --once
     it says at the end what it came to, and exits with 0 when every document is synced and every event was usable, else
     with 3; while Windchill is away it waits.
+
+    An empty or older store is brought up to date from the change log and the outcome log before anything is written.
+    A log that no longer holds what comes next stops it; --accept-truncation, given once, is the decision to go on
+    without what is lost.
     """
-    summary = running.run(_run(config, once))
+    summary = running.run(_run(config, once, accept_truncation))
     if not once:
         return exits.DONE
     _show(form, summary)
     return exits.DONE if summary.settled else exits.UNSETTLED
 
 
-async def _run(config: Config, once: bool) -> "Summary":
+async def _run(config: Config, once: bool, accept_truncation: bool) -> "Summary":
     from reconciler import app
 
     stop = asyncio.Event()
     _stop_on_signals(stop)
     async with app.daemon(config, once=once) as daemon:
-        return await daemon.run(stop, once=once)
+        return await daemon.run(stop, once=once, accept_truncation=accept_truncation)
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:

@@ -26,17 +26,12 @@ def in_kafka(config: Config) -> Config:
     return attrs.evolve(config, log=attrs.evolve(config.log, kind="kafka"))
 
 
-def outcomes(config: Config) -> Config:
-    """Return the configuration with the outcome log as its log."""
-    if config.log.kind == "kafka":
-        return attrs.evolve(config, log=attrs.evolve(config.log, topic=config.log.outcomes_topic))
-    path = Path(config.log.path)
-    stem = path.name.removesuffix(".gz").removesuffix(".zst").removesuffix(".jsonl")
-    return in_file(config, path.with_name(f"{stem}.outcomes.jsonl"))
-
-
 class Source:
-    """The configured log, read to its end once; it tells a progress bar how far it is. Satisfies `ports.EventLog`."""
+    """
+    The configured log, read to its end once; it tells a progress bar how far it is. Satisfies `ports.EventLog`.
+
+    It begins where the log begins now: whoever reads it asks `positions` whether that is early enough.
+    """
 
     def __init__(self, config: Config, tell: Tell) -> None:
         from reconciler import app
@@ -44,13 +39,14 @@ class Source:
 
         self._log: EventLog = app.make_log(config, SystemClock(), grows=False)
         self._tell = tell
+        self.begins: dict[Partition, int] = {}  # partitions whose beginning is gone, once `records` has begun
         self._begins = 0
         self._total: int | None = None
         self._read = 0
 
-    async def open(self, positions: Mapping[Partition, int]) -> None:
+    async def open(self, positions: Mapping[Partition, int], *, accept_truncation: bool = False) -> None:
         """See `ports.EventLog`."""
-        await self._log.open(positions)
+        await self._log.open(positions, accept_truncation=accept_truncation)
         self._begins = sum((await self._log.positions()).values())
 
     async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
@@ -70,17 +66,18 @@ class Source:
         self._total = sum(ends.values()) - self._begins
         return ends
 
-    async def append(self, records: Sequence[Outgoing]) -> None:
+    async def append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
         """See `ports.EventLog`."""
-        await self._log.append(records)
+        return await self._log.append(records)
 
     async def close(self) -> None:
         """See `ports.EventLog`."""
         await self._log.close()
 
     async def records(self) -> AsyncIterator[Record]:
-        """Yield every record up to the end that the log has now."""
-        await self.open({})
+        """Yield every record that is left, up to the end that the log has now."""
+        await self.open({}, accept_truncation=True)
+        self.begins = {place: begin for place, begin in (await self.positions()).items() if begin}
         ends = dict(await self.ends())
         while True:
             batch = await self.fetch(BATCH, _FETCH_S)

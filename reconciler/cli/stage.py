@@ -187,7 +187,8 @@ class Stage:
             return False
         store = await self.store()
         counts = await store.counts()
-        folded = sum((await store.positions()).values())
+        positions = await store.positions()
+        folded = sum(offset for place, offset in positions.items() if place.topic == self.config.log.topic)
         return folded == self.appended and counts.get(Status.SYNCED, 0) + counts.get(Status.HELD, 0) >= documents
 
     # ----------------------------------------------------------------------------------------------------------- events

@@ -3,8 +3,11 @@ Outcomes: what an attempt came to, as CloudEvents for the outcome log (DESIGN se
 
 An outcome's id is a digest of what happened and when, not of when it was published: publishing it twice is visibly one
 event, and a conflict that opens again just as it was before is visibly another.
-Replaying the `reconciled` outcomes of a document, latest last, gives back its base.
+The `reconciled` outcomes of a document are numbered, and each holds the whole base: whoever takes the greatest number
+has the last one, in whatever order and however often the outcomes come. No clock has a say in it.
 """
+
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -15,12 +18,13 @@ from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.outcome import Outcome, OutcomeType
 from reconciler.model.plan import Decision, Verb
 from reconciler.model.snapshot import Token
-from reconciler.model.stamp import Stamp
+from reconciler.model.stamp import Partition, Stamp
 from reconciler.model.value import Json
 
 _CONTENT_TYPE = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
 ERRORS = "__reconciler.errors."
 REPLAY_OF = "__reconciler.replay-of"
+_SEQUENCE_DIGITS = 10  # the extension is compared as text
 
 
 def reconciled(
@@ -78,8 +82,12 @@ def parked(key: str, at_us: int, status: str, reason: str) -> Outcome:
     return _outcome(OutcomeType.PARKED, key, at_us, {"status": status, "reason": reason})
 
 
-def record(outcome: Outcome, topic: str, source: str) -> Outgoing:
-    """Return the record that publishes an outcome: a structured CloudEvent, keyed by document."""
+def record(outcome: Outcome, topic: str, source: str, number: int = 0) -> Outgoing:
+    """
+    Return the record that publishes an outcome: a structured CloudEvent, keyed by document.
+
+    `number` is the place of a `reconciled` outcome among those of its document, from 1: CloudEvents' `sequence`.
+    """
     event = {
         "specversion": "1.0",
         "id": outcome.id,
@@ -90,6 +98,8 @@ def record(outcome: Outcome, topic: str, source: str) -> Outgoing:
         "datacontenttype": "application/json",
         "data": outcome.data,
     }
+    if outcome.type is OutcomeType.RECONCILED:
+        event["sequence"] = f"{number:0{_SEQUENCE_DIGITS}}"
     return Outgoing(topic, outcome.key.encode(), codec.encode(event), _CONTENT_TYPE)
 
 
@@ -145,20 +155,37 @@ class _ReconciledData(msgspec.Struct, frozen=True):
     wrote: _WroteData | None = None
 
 
+_Number = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,18}$")]
+
+
 class _Reconciled(msgspec.Struct, frozen=True):
     type: str
     subject: str
     time: str
     data: msgspec.Raw
+    sequence: _Number = "0"  # outcomes of the first version had none: they count as older than all that have one
+    kafkatopic: str = ""
+    kafkapartition: int = 0
+    kafkaoffset: int = 0
+
+
+class Told(NamedTuple):
+    """What a `reconciled` outcome tells of a document."""
+
+    key: str
+    number: int  # of the document's outcomes; the greatest is the last
+    time: str
+    base: Base
+    place: tuple[Partition, int] | None  # where it stood in Kafka, if it comes from an exported log
 
 
 _envelope = msgspec.json.Decoder(_Reconciled).decode
 _reconciled = msgspec.json.Decoder(_ReconciledData).decode
 
 
-def base_of(text: bytes) -> tuple[str, str, Base] | None:
+def told(text: bytes) -> Told | None:
     """
-    Return key, time and base of a `reconciled` outcome, `None` for an outcome of another type.
+    Return what a `reconciled` outcome tells, `None` for an outcome of another type.
 
     Raises ValueError when the text is no outcome of ours.
     """
@@ -171,7 +198,9 @@ def base_of(text: bytes) -> tuple[str, str, Base] | None:
         for name, agreed in data.base.items()
     }
     refused = {name: Refused(r.stamp.stamp(), r.live, r.message) for name, r in data.refused.items()}
-    return event.subject, event.time, Base(fields, refused, _wrote(data.wrote))
+    place = (Partition(event.kafkatopic, event.kafkapartition), event.kafkaoffset) if event.kafkatopic else None
+    base = Base(fields, refused, _wrote(data.wrote))
+    return Told(event.subject, int(event.sequence), event.time, base, place)
 
 
 def _wrote_data(wrote: Wrote) -> dict[str, object]:

@@ -249,20 +249,21 @@ def _settlement(
 ) -> Settlement:
     rules, key = case.rules, case.document.key
     untold = with_base(case.document.agreement, agreement.base, case.stored).untold
+    number = case.document.agreement.told
     if any(outcome.type is OutcomeType.RECONCILED for outcome in told):
-        untold = False
+        untold, number = False, number + 1
     if lane is None:  # work that nobody asked for stays that, through all its retries: the write budget counts it
         lane = case.lane if case.lane in (Lane.RESYNC, Lane.REPLAY) else Lane.RETRY
     return Settlement(
         key=key,
         revision=case.document.revision,
-        agreement=attrs.evolve(agreement, untold=untold),
+        agreement=attrs.evolve(agreement, untold=untold, told=number),
         status=status,
         reason=reason,
         lane=lane,
         due_us=due_us,
         at_us=case.now_us,
-        outcomes=tuple(outcomes.record(outcome, rules.outcomes_topic, rules.source) for outcome in told),
+        outcomes=tuple(outcomes.record(outcome, rules.outcomes_topic, rules.source, number) for outcome in told),
         attempts=1,
     )
 

@@ -78,6 +78,7 @@ class Ingest:
         self.lane = Lane.EVENT
         self.reached: Mapping[Partition, int] = {}  # everything before these offsets is folded, or was a gap
         self.no_event: Callable[[Record], None] | None = None  # told of every record that is none, in the log's order
+        self.folding: Callable[[list[Event]], None] | None = None  # told of every event, in no order
         self._wake = wake  # set when a batch had dead letters: the outbox has something to publish
 
     def stop(self) -> None:
@@ -162,6 +163,8 @@ class Ingest:
                 others.append((record, decoded))
         if self._until is not None:
             events = [event for event in events if event.stamp.time <= self._until]
+        if self.folding is not None:
+            self.folding(events)
         fold.into(batch.rows, events)
         batch.urgent.update(event.key for event in events if event.stamp.source == OPERATORS)
         for (topic, partition), (last, *_) in groupby(newest_first, _partition):

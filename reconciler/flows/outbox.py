@@ -6,11 +6,13 @@ and dead letters the same place.
 """
 
 import asyncio
+from collections.abc import Mapping
 
 import structlog
 
 from reconciler.core import backoff, outcomes
 from reconciler.errors import LogError, RecordTooLargeError
+from reconciler.model.stamp import Partition
 from reconciler.ports import Clock, EventLog, Outbox, OutboxMessage
 
 _log = structlog.get_logger(__name__)
@@ -62,14 +64,15 @@ class Publisher:
         messages = await self._outbox.waiting(_BATCH)
         if messages:
             try:
-                await self._log.append([message.record for message in messages])
+                positions = dict(await self._log.append([message.record for message in messages]))
             except RecordTooLargeError:
+                positions = {}
                 for message in messages:
-                    await self._publish_cut(message)
-            await self._outbox.published([message.number for message in messages])
+                    positions |= await self._publish_cut(message)
+            await self._outbox.published([message.number for message in messages], positions)
         return len(messages)
 
-    async def _publish_cut(self, message: OutboxMessage) -> None:
+    async def _publish_cut(self, message: OutboxMessage) -> Mapping[Partition, int]:
         """
         Publish one message, without its value if the log does not take it whole.
 
@@ -77,9 +80,9 @@ class Publisher:
         original stays in the store.
         """
         try:
-            await self._log.append([message.record])
+            return await self._log.append([message.record])
         except RecordTooLargeError as error:
             _log.error("published without its value: too large", number=message.number, error=str(error))
             note = f"{len(message.record.value or b'')} bytes were left out; the state store has them"
             headers = (*message.record.headers, (outcomes.ERRORS + "value", note.encode()))
-            await self._log.append([message.record._replace(value=None, headers=headers)])
+            return await self._log.append([message.record._replace(value=None, headers=headers)])

@@ -2,27 +2,27 @@
 Replay: folds logs into a store from their beginning, and finds the differences between two stores.
 
 The fold is a join, so folding again what a store already holds changes nothing, and logs may overlap and come in any
-order. Outcome logs give back what was last agreed with Windchill, for documents whose agreement the store lacks.
+order. Outcomes give back what was last agreed with Windchill (see `recovery`).
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Mapping
 
 import attrs
-import msgspec
 
-from reconciler.core import outcomes
+from reconciler.core import coverage
+from reconciler.core.coverage import Span
+from reconciler.errors import LogTruncatedError
+from reconciler.flows import recovery
 from reconciler.flows.ingest import Ingest
+from reconciler.flows.recovery import Bases
 from reconciler.model import codec
-from reconciler.model.base import Base
 from reconciler.model.desired import Desired
-from reconciler.model.document import Agreement
-from reconciler.model.event import Record
-from reconciler.model.outcome import OutcomeType
-from reconciler.ports import EventLog, Store
+from reconciler.model.event import Event
+from reconciler.model.stamp import Partition
+from reconciler.ports import Clock, EventLog, Store
 
 BATCH = 200_000  # records a fetch, which are folded newest first: the more at a time, the less is built in vain
 _FETCH_TIMEOUT_S = 1.0
-_RECONCILED = OutcomeType.RECONCILED.value.encode()
 
 
 @attrs.frozen
@@ -43,26 +43,73 @@ class Difference:
     there: Desired | None
 
 
-async def replay(log: EventLog, ingest: Ingest, store: Store, progress: Callable[[int], None]) -> Replayed:
-    """Fold a log from its beginning to the end it has now; `progress` is told the records read so far."""
-    await log.open({})
+@attrs.define
+class Archives:
+    """Which offsets of Kafka's logs the files held that were replayed before: a log may begin where they end."""
+
+    accept_truncation: bool = False
+    alone: bool = False  # no log comes after the one that is replayed
+    _spans: dict[Partition, list[Span]] = attrs.field(factory=dict)
+
+    def add(self, spans: Mapping[Partition, Span]) -> None:
+        """Note what one file held."""
+        for place, span in spans.items():
+            self._spans.setdefault(place, []).append(span)
+
+    def require(self, begins: Mapping[Partition, int]) -> None:
+        """Raise LogTruncatedError if something before these offsets is in no file, unless that is accepted."""
+        gaps = [
+            f"{place.topic}/{place.partition} offset {first} to {after - 1}"
+            for place, begin in sorted(begins.items())
+            for first, after in coverage.missing(self._spans.get(place, ()), begin)
+        ]
+        if gaps and not self.accept_truncation:
+            raise LogTruncatedError(
+                f"the log no longer holds, and no archive given does: {'; '.join(gaps)}. Name the archives before"
+                " Kafka (`--from ARCHIVE --from kafka`), or go on without with --accept-truncation"
+            )
+
+
+async def replay(log: EventLog, ingest: Ingest, bases: Bases, archives: Archives | None = None) -> Replayed:
+    """
+    Fold a log from its beginning to the end it has now, and take the bases that its outcomes tell.
+
+    With `archives` it is one of several: what it holds is noted there. Raises LogTruncatedError when its beginning is
+    gone and none of the archives before it has it.
+    """
+    archives = archives or Archives(alone=True)
+    await log.open({}, accept_truncation=True)
+    archives.require(await log.positions())
     ends = dict(await log.ends())
-    bases: dict[str, tuple[str, Base]] = {}
-    ingest.no_event = lambda record: _recover(record, bases)
+    spans: dict[Partition, Span] = {}
+    ingest.no_event = bases.see
+    if not archives.alone:
+        ingest.folding = lambda events: _widen(spans, events)
     records = changed = 0
     while True:
         batch = await log.fetch(BATCH, _FETCH_TIMEOUT_S)
         room = await ingest.gather(batch)
         records += len(batch)
-        progress(records)
+        if bases.full:
+            await bases.store({})
         if batch and room:
             continue
         changed += await ingest.commit()
         reached = await log.positions()  # past gaps that hold no record
         if not batch and all(reached.get(place, 0) >= end for place, end in ends.items()):
             break
-    await store.rebase({key: Agreement(base=base) for key, (_, base) in bases.items()})
-    return Replayed(records, changed, len(bases))
+    await bases.store({})
+    archives.add(spans)
+    archives.add(bases.spans)
+    return Replayed(records, changed, bases.taken)
+
+
+async def outcomes(log: EventLog, bases: Bases, clock: Clock, archives: Archives, *, keep_positions: bool) -> Replayed:
+    """Take every base from an outcome log, as `replay` does; a later start then need not read it again."""
+    await log.open({}, accept_truncation=True)
+    archives.require(await log.positions())
+    records = await recovery.take(log, bases, clock, lambda: False, keep_positions=keep_positions)
+    return Replayed(records, 0, bases.taken)
 
 
 async def differences(here: Store, there: Store) -> AsyncIterator[Difference]:
@@ -83,18 +130,12 @@ async def differences(here: Store, there: Store) -> AsyncIterator[Difference]:
             one, other = await anext(left, None), await anext(right, None)
 
 
-def _recover(record: Record, bases: dict[str, tuple[str, Base]]) -> None:
-    """Keep the base that a record tells of, if it is an outcome and the latest of its document."""
-    if record.value is None or _RECONCILED not in record.value:
-        return
-    try:
-        found = outcomes.base_of(record.value)
-    except msgspec.DecodeError:
-        return  # not an outcome, it only mentions one
-    if found is not None:
-        key, time, base = found
-        if key not in bases or bases[key][0] <= time:
-            bases[key] = (time, base)
+def _widen(spans: dict[Partition, Span], events: list[Event]) -> None:
+    for event in events:
+        stamp = event.stamp
+        place = Partition(stamp.topic, stamp.partition)
+        first, after = spans.get(place, (stamp.offset, stamp.offset))
+        spans[place] = min(first, stamp.offset), max(after, stamp.offset + 1)
 
 
-__all__ = ["BATCH", "Difference", "Replayed", "differences", "replay"]
+__all__ = ["BATCH", "Archives", "Difference", "Replayed", "differences", "outcomes", "replay"]

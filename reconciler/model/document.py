@@ -77,6 +77,7 @@ class Agreement:
     clashes: int = 0  # version conflicts in a row; sets the wait, and when to give up for a while
     cooldowns: int = 0  # times in a row that it was contended; doubles the cool-down
     stable: int = 0  # re-comparisons in a row that found no drift; lengthens the interval
+    told: int = 0  # outcomes that have told of the base, ever: which of two agreements is the later one
 
 
 NO_AGREEMENT = Agreement()

@@ -16,7 +16,7 @@ import pytest
 
 from reconciler.adapters import sqlite
 from reconciler.adapters.sqlite import database, group_commit, locks, opening, packing, procedures, queries
-from reconciler.errors import StoreError
+from reconciler.errors import StoreDamagedError, StoreError
 from reconciler.model.chain import Head
 from reconciler.model.desired import Desired, Field, Register
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane, Status
@@ -177,10 +177,12 @@ async def test_damage_is_reported_with_what_to_do(path: Path) -> None:
     text = bytearray(path.read_bytes())
     text[4096 * 2 :] = b"\x55" * (len(text) - 4096 * 2)
     path.write_bytes(text)
-    store = await sqlite.open_store(path, owner=True)
-    with pytest.raises(StoreError, match="malformed; move the file away and rebuild it"):
-        await store.list_documents(None, "", 1000)
-    await store.close()
+    with pytest.raises(StoreDamagedError, match="is damaged .*reconciler rebuild"):
+        await sqlite.open_store(path, owner=True)
+    guest = await sqlite.open_store(path, owner=False)
+    with pytest.raises(StoreDamagedError, match="malformed: the store is damaged; .*reconciler rebuild"):
+        await guest.list_documents(None, "", 1000)
+    await guest.close()
 
 
 # ------------------------------------------------------------------------------------------------------ who shares it
@@ -250,7 +252,7 @@ async def test_a_guest_may_not_fold_or_settle(path: Path) -> None:
     store = await sqlite.open_store(path, owner=True)
     await store.fold(batch(["a"]))
     guest = await sqlite.open_store(path, owner=False)
-    for act in (guest.fold(batch(["b"])), guest.settle(settled("a")), guest.rebase({"c": NO_AGREEMENT})):
+    for act in (guest.fold(batch(["b"])), guest.settle(settled("a")), guest.rebase({"c": NO_AGREEMENT}, {}, 0)):
         with pytest.raises(StoreError, match="opened only to look"):
             await act
     await guest.close()

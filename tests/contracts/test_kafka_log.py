@@ -96,13 +96,29 @@ async def test_a_position_that_retention_has_passed_is_refused_with_what_the_log
     assert values(await read_to_end(log)) == [b"%d" % number for number in range(4, 10)]
 
 
-async def test_without_a_position_reading_begins_where_the_log_now_begins(
-    server: apache.Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
+@pytest.mark.parametrize("position", [None, 1, 9], ids=["new here", "passed by retention", "beyond the end"])
+async def test_where_records_are_lost_a_person_may_decide_to_go_on(
+    server: apache.Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str, position: int | None
 ) -> None:
     await put(log, changes, b"0", b"1", b"2")
     await admin.delete_records({TopicPartition(changes, 0): RecordsToDelete(2)})
-    await log.open({})
+    stored = {} if position is None else {Partition(changes, 0): position}
+    with pytest.raises(LogTruncatedError, match=f"offset {position or 0} comes next, but the log holds 2 up to 3"):
+        await log.open(stored)
+    await log.open(stored, accept_truncation=True)
     assert values(await read_to_end(log)) == [b"2"]
+
+
+async def test_a_partition_that_is_gone_may_be_given_up(log: KafkaLog, changes: str) -> None:
+    await put(log, changes, b"0")
+    await log.open({Partition(changes, 7): 5}, accept_truncation=True)
+    assert values(await read_to_end(log)) == [b"0"]
+
+
+async def test_an_append_tells_the_offsets_after_it(log: KafkaLog, changes: str) -> None:
+    records = [Outgoing(changes, b"key", b"%d" % number) for number in range(3)]
+    assert await log.append(records) == {Partition(changes, 0): 3}
+    assert await log.append(records[:1]) == {Partition(changes, 0): 4}
 
 
 async def test_a_log_that_loses_what_comes_next_while_it_is_read_stops_for_good(

@@ -21,6 +21,7 @@ from reconciler.model.settlement import Contention, Settlement
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import Partition, Place, Stamp
 from reconciler.ports import ConflictRow, FoldBatch, HotSpot, OutboxMessage
+from tests.checks import check_chain
 from tests.fakes.memory_store import MemoryStore
 
 if TYPE_CHECKING:
@@ -573,20 +574,41 @@ async def test_a_policy_is_kept_once_under_its_digest(store: Store) -> None:
     assert await store.policy("p2") is None
 
 
-async def test_rebase_gives_agreements_only_to_documents_without_one(store: Store) -> None:
-    await store.fold(batch("has", "intends", "none"))
-    await store.settle(settlement("has"))
+async def test_rebase_takes_what_more_was_told_of_and_makes_that_due(store: Store) -> None:
+    keys = ["less", "as much", "more", "intends", "none"]
+    await store.fold(batch(*keys))
+    for key, told in {"less": 2, "as much": 3, "more": 4}.items():
+        await store.settle(settlement(key, agreement=attrs.evolve(AGREEMENT, told=told), due_us=9000))
     await store.intend("intends", AGREEMENT)
-    before = await store.documents(["has", "intends", "none"])
-    recovered = Agreement(stable=5)
-    await store.rebase(dict.fromkeys(["has", "intends", "none"], recovered))
-    before["none"] = attrs.evolve(before["none"], agreement=recovered)
-    assert await store.documents(["has", "intends", "none"]) == before
+    before = await store.documents(keys)
+    recovered = Agreement(stable=5, told=3)
+    await store.rebase(dict.fromkeys(keys, recovered), {P1: 40}, 5000)
+    for key in ("less", "intends", "none"):
+        old = before[key]
+        before[key] = attrs.evolve(
+            old,
+            agreement=recovered,
+            revision=2,
+            status=Status.PENDING,
+            reason="",
+            lane=Lane.RESYNC if key == "less" else Lane.EVENT,
+            due_us=5000 if key == "less" else 1000,
+            pending_since_us=5000 if key == "less" else 1000,
+        )
+    assert await store.documents(keys) == before
+    assert await store.positions() == {P1: 40}
+
+
+async def test_in_whatever_order_agreements_are_recovered_the_last_one_stands(store: Store) -> None:
+    told = [attrs.evolve(AGREEMENT, told=number) for number in range(12)]
+    for number in (3, 0, 11, 7, 11, 2):
+        await store.rebase({"d": told[number]}, {}, 1)
+    assert (await row(store)).agreement == told[11]
 
 
 async def test_rebase_makes_rows_for_documents_that_only_an_outcome_log_knows(store: Store) -> None:
-    await store.rebase({"d": AGREEMENT})
-    await store.rebase({"d": Agreement(stable=5)})
+    await store.rebase({"d": AGREEMENT}, {}, 1)
+    await store.rebase({"d": Agreement(stable=5)}, {}, 1)
     found = await row(store)
     assert found == Document("d", NOTHING_DESIRED, 0, AGREEMENT, Status.SYNCED, lane=found.lane)
     assert await store.due(10**18, 10) == []
@@ -595,11 +617,18 @@ async def test_rebase_makes_rows_for_documents_that_only_an_outcome_log_knows(st
 
 
 async def test_a_rebased_document_is_folded_like_a_new_one(store: Store) -> None:
-    await store.rebase({"d": AGREEMENT})
+    await store.rebase({"d": AGREEMENT}, {}, 1)
     await store.fold(batch("d", at_us=1000, lane=Lane.EVENT))
     assert await row(store) == Document(
         "d", wish(), 1, AGREEMENT, Status.PENDING, "", Lane.EVENT, due_us=1000, pending_since_us=1000
     )
+
+
+async def test_positions_can_be_set_anew_topic_by_topic(store: Store) -> None:
+    other = Partition("other", 0)
+    await store.fold(batch("d", positions={P0: 5, P1: 6, other: 7}))
+    await store.reposition({P0: 2})
+    assert await store.positions() == {P0: 2, other: 7}
 
 
 # -------------------------------------------------------------------------------------------------------------- outbox
@@ -612,15 +641,17 @@ async def test_messages_wait_in_the_order_they_were_written_until_published(stor
     waiting = await store.waiting(10)
     assert [message.record for message in waiting] == [letter(7)[1], *outcomes]
     assert await store.waiting(2) == waiting[:2]
-    await store.published([waiting[0].number, waiting[2].number])
+    await store.published([waiting[0].number, waiting[2].number], {P0: 7})
     assert await store.waiting(10) == [waiting[1]]
-    await store.published([])
+    assert await store.positions() == {P0: 7}
+    await store.published([], {})
+    assert await store.positions() == {P0: 7}
 
 
 async def test_a_number_is_never_given_twice(store: Store) -> None:
     await store.fold(batch(dead_letters=[letter(7)]))
     (first,) = await store.waiting(10)
-    await store.published([first.number])
+    await store.published([first.number], {})
     await store.fold(batch(dead_letters=[letter(8)]))
     (second,) = await store.waiting(10)
     assert isinstance(second, OutboxMessage)
@@ -669,6 +700,84 @@ async def test_the_audit_trail_is_read_newest_first_by_document_and_time(store: 
     assert await store.audit("e") == [attrs.evolve(record("e", 25, message="nul \0 é"), id=5)]
 
 
+# --------------------------------------------------------------------------------------------------------- audit chain
+
+
+async def trailed(store: Store, *records: AuditRecord) -> None:
+    """Settle one attempt for each record, in order."""
+    await store.fold(batch("d", "e"))
+    for one in records:
+        await store.settle(settlement(one.document, audit=(one,)))
+
+
+async def test_a_trail_without_records_has_no_head(store: Store) -> None:
+    await store.fold(batch("d"))
+    await store.settle(settlement())
+    assert await store.audit_head() is None
+    assert [entry async for entry in store.audit_chain()] == []
+
+
+async def test_records_are_chained_in_the_order_they_were_settled(store: Store) -> None:
+    told = [record(at_us=at_us, message=f"{at_us}") for at_us in (30, 10, 20)]
+    await trailed(store, *told)
+    await check_chain(store, {1, 2, 3})
+    assert [entry.record async for entry in store.audit_chain()] == [codec.encode(one) for one in told]
+
+
+async def test_a_whole_group_is_chained(store: Store) -> None:
+    keys = [f"d{number:03}" for number in range(300)]
+    await store.fold(batch(*keys))
+    await asyncio.gather(
+        *(store.settle(settlement(key, audit=(record(key), record(key, message="again")))) for key in keys)
+    )
+    await check_chain(store, set(range(1, 601)))
+
+
+async def test_the_chain_goes_on_after_settlements_that_failed(store: Store) -> None:
+    await trailed(store, record())
+    acts = [settlement(key, audit=(record(key),)) for key in ("d", "nowhere", "e")]
+    results = await asyncio.gather(*map(store.settle, acts), return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), StoreError, type(None)]
+    await store.settle(settlement(audit=(record(),)))
+    await check_chain(store, {1, 2, 3, 4})
+
+
+async def test_a_documents_records_tell_of_the_links_before_them(store: Store) -> None:
+    await trailed(store, record("d", 10), record("e", 20), record("d", 30), record("d", 40))
+    every = {entry.number: entry async for entry in store.audit_chain()}
+    of_d = [entry async for entry in store.audit_chain("d")]
+    assert [(entry.number, entry.previous) for entry in of_d] == [(1, None), (3, every[2].link), (4, every[3].link)]
+    assert of_d == [every[1], every[3], every[4]]
+    assert [entry.number async for entry in store.audit_chain("d", 30, 40)] == [3]
+
+
+async def test_a_span_of_the_chain_has_no_gaps(store: Store) -> None:
+    await trailed(store, *(record("d", at_us) for at_us in (10, 30, 20, 31, 99)))
+    assert [entry.number async for entry in store.audit_chain(None, 30, 40)] == [2, 3, 4]
+    assert [entry.number async for entry in store.audit_chain(None, 99)] == [5]
+    assert [entry.number async for entry in store.audit_chain(None, 0, 20)] == [1]
+    assert [entry.number async for entry in store.audit_chain(None, 50, 60)] == []
+
+
+async def test_a_long_chain_is_read_to_its_end(store: Store) -> None:
+    await store.fold(batch("d"))
+    await store.settle(settlement(audit=tuple(record(at_us=at_us) for at_us in range(1, 1002))))
+    await check_chain(store, set(range(1, 1002)))
+    assert len([entry async for entry in store.audit_chain("d")]) == 1001
+    assert len([entry async for entry in store.audit_chain(None, 2)]) == 1000
+
+
+async def test_policies_are_read_as_they_are_kept(store: Store) -> None:
+    policy = Policy((Rule(("*",), Strategy.EXTERNAL),))
+    await store.keep_policy(codec.policy_digest(policy), policy)
+    await store.keep_policy("p2", Policy())
+    assert await store.policy_texts() == {
+        codec.policy_digest(policy): codec.encode(policy),
+        "p2": codec.encode(Policy()),
+    }
+    assert codec.digest_of(codec.encode(policy)) == codec.policy_digest(policy)
+
+
 async def test_the_projection_is_exported_in_key_order(store: Store) -> None:
     keys = [f"{n * 7919 % 1201:04}" for n in range(1201)]
     await store.fold(batch(rows={key: wish(key) for key in keys}))
@@ -705,7 +814,8 @@ async def test_any_text_is_a_key(store: Store, key: str) -> None:
     assert await store.hasten([key], Lane.OPERATOR, 1) == 1
     await store.settle(settlement(key, closed=(key,)))
     assert await store.conflicts() == []
-    await store.rebase({key + key: AGREEMENT})
+    await store.rebase({key + key: AGREEMENT}, {Partition(key, 0): 3}, 1)
+    assert (await store.positions())[Partition(key, 0)] == 3
     assert set(await store.documents([key + key])) == {key + key}
 
 

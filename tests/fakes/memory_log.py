@@ -81,21 +81,21 @@ class MemoryLog:
         self._topic = topic
         self._positions: dict[Partition, int] = {}
 
-    async def open(self, positions: Mapping[Partition, int]) -> None:
+    async def open(self, positions: Mapping[Partition, int], *, accept_truncation: bool = False) -> None:
         self._check_up()
-        for partition, offset in positions.items():
-            if partition.topic == self._topic:
-                if partition not in self._broker.partitions(self._topic):
-                    raise LogTruncatedError(f"{partition} is gone")
-                own = self._broker.at(partition)
-                if not own.begin <= offset <= own.end:
+        starts = {partition: positions.get(partition, 0) for partition in self._broker.partitions(self._topic)}
+        for partition in positions:
+            if partition.topic == self._topic and partition not in starts and not accept_truncation:
+                raise LogTruncatedError(f"{partition} is gone")
+        for partition, offset in starts.items():
+            own = self._broker.at(partition)
+            if not own.begin <= offset <= own.end:
+                if not accept_truncation:
                     raise LogTruncatedError(
                         f"{partition}: offset {offset} comes next, but the log holds {own.begin} up to {own.end}"
                     )
-        self._positions = {
-            partition: positions.get(partition, self._broker.at(partition).begin)
-            for partition in self._broker.partitions(self._topic)
-        }
+                starts[partition] = own.begin
+        self._positions = starts
 
     async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
         give_up_s = self._broker.clock.monotonic_s() + timeout_s
@@ -115,10 +115,10 @@ class MemoryLog:
         self._check_up()
         return {partition: self._broker.at(partition).end for partition in self._broker.partitions(self._topic)}
 
-    async def append(self, records: Sequence[Outgoing]) -> None:
+    async def append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
         self._check_up()
-        for record in records:
-            self._broker.put(record)
+        places = [self._broker.put(record) for record in records]
+        return {place: self._broker.at(place).end for place in places}
 
     async def close(self) -> None:
         self._positions = {}

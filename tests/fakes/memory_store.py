@@ -55,6 +55,11 @@ class MemoryStore:
         self._require_open()
         return dict(self.offsets)
 
+    async def reposition(self, positions: Mapping[Partition, int]) -> None:
+        self._require_open()
+        topics = {place.topic for place in positions}
+        self.offsets = {place: n for place, n in self.offsets.items() if place.topic not in topics} | dict(positions)
+
     async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
         self._require_open()
         return {key: self.rows[key].desired for key in set(keys) if key in self.rows and self.rows[key].revision}
@@ -159,12 +164,24 @@ class MemoryStore:
         self._require_open()
         self.policies.setdefault(digest, policy)
 
-    async def rebase(self, agreements: Mapping[str, Agreement]) -> None:
+    async def rebase(self, agreements: Mapping[str, Agreement], positions: Mapping[Partition, int], at_us: int) -> None:
         self._require_open()
         for key, agreement in agreements.items():
             row = self.rows.get(key) or Document(key, NOTHING_DESIRED, status=Status.SYNCED, lane=Lane.RESYNC)
-            if row.agreement == NO_AGREEMENT:
-                self.rows[key] = attrs.evolve(row, agreement=agreement)
+            if row.agreement != NO_AGREEMENT and row.agreement.told >= agreement.told:
+                continue
+            if row.revision:
+                row = attrs.evolve(
+                    row,
+                    status=Status.PENDING,
+                    reason="",
+                    lane=row.lane if row.status is Status.PENDING else Lane.RESYNC,
+                    due_us=at_us if row.due_us is None else min(row.due_us, at_us),
+                    pending_since_us=at_us if row.pending_since_us is None else row.pending_since_us,
+                    revision=row.revision + 1,
+                )
+            self.rows[key] = attrs.evolve(row, agreement=agreement)
+        self.offsets.update(positions)
 
     # ---------------------------------------------------------------------------------------------------------- outbox
 
@@ -172,8 +189,9 @@ class MemoryStore:
         self._require_open()
         return [OutboxMessage(number, record) for number, record in itertools.islice(self.outbox.items(), limit)]
 
-    async def published(self, numbers: Sequence[int]) -> None:
+    async def published(self, numbers: Sequence[int], positions: Mapping[Partition, int]) -> None:
         self._require_open()
+        self.offsets.update(positions)
         for number in numbers:
             self.outbox.pop(number, None)
 

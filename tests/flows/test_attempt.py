@@ -365,9 +365,9 @@ async def test_what_was_refused_is_told_so_that_a_rebuilt_base_does_not_try_it_a
     world.windchill.script_writes(Refused(400, "no such cost center", ("attributes.CostCenter",)))
     await world.emit({"attributes.CostCenter": "9999"})
     await world.settle()
-    (told,) = [outcomes.base_of(json.dumps(outcome).encode()) for outcome in world.outcomes("reconciled")]
+    (told,) = [outcomes.told(json.dumps(outcome).encode()) for outcome in world.outcomes("reconciled")]
     assert told is not None
-    assert told[2].refused == world.document().agreement.base.refused != {}
+    assert told.base.refused == world.document().agreement.base.refused != {}
 
 
 async def test_what_was_adopted_before_a_version_conflict_is_told_even_if_the_field_is_held_then(
@@ -378,9 +378,9 @@ async def test_what_was_adopted_before_a_version_conflict_is_told_even_if_the_fi
     world.windchill.script_writes(Fault.RIVAL)
     await world.emit({"title": "Cover"})
     assert (await world.settle()).status is Status.HELD
-    (told,) = [outcomes.base_of(json.dumps(outcome).encode()) for outcome in world.outcomes("reconciled")]
+    (told,) = [outcomes.told(json.dumps(outcome).encode()) for outcome in world.outcomes("reconciled")]
     assert told is not None
-    assert told[2].fields == world.document().agreement.base.fields != {}
+    assert told.base.fields == world.document().agreement.base.fields != {}
 
 
 async def test_a_document_of_which_every_field_is_ignored_is_looked_at_again(make_world: MakeWorld) -> None:

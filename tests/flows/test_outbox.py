@@ -40,7 +40,7 @@ async def test_a_crash_between_publishing_and_forgetting_publishes_the_same_agai
 ) -> None:
     waiting = await two_outcomes(world)
 
-    async def dies(numbers: Sequence[int]) -> None:
+    async def dies(numbers: Sequence[int], positions: object) -> None:
         raise StoreError("gone")
 
     with monkeypatch.context() as broken:

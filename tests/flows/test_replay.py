@@ -8,7 +8,8 @@ import attrs
 
 from reconciler.flows import replay
 from reconciler.flows.outbox import Publisher
-from reconciler.model.document import Status
+from reconciler.flows.recovery import Bases
+from reconciler.model.document import Agreement, Status
 from tests.fakes.memory_log import MemoryLog
 from tests.fakes.memory_store import MemoryStore
 from tests.flows.world import KEY, OUTCOMES, TOPIC
@@ -21,7 +22,8 @@ async def rebuilt(world: World, *topics: str, until: str | None = None) -> Memor
     store = MemoryStore()
     for topic in topics:
         world.log = MemoryLog(world.broker, topic)
-        await world.run(replay.replay(world.log, world.make_ingest(until=until, store=store), store, print))
+        bases = Bases(store, world.clock, until=until)
+        await world.run(replay.replay(world.log, world.make_ingest(until=until, store=store), bases))
     world.log = MemoryLog(world.broker, TOPIC)
     return store
 
@@ -65,7 +67,7 @@ async def test_outcomes_give_back_what_was_agreed_so_that_a_users_edit_still_sta
         pass
     await world.clock.advance(1000)
     other = await rebuilt(world, TOPIC, OUTCOMES)
-    assert other.rows[KEY].agreement.base == agreed
+    assert other.rows[KEY].agreement == Agreement(base=agreed, told=world.document().agreement.told)
     other.policies.update(world.store.policies)
     world.store.rows[KEY] = attrs.evolve(other.rows[KEY])
     writes = world.windchill.writes
@@ -74,7 +76,7 @@ async def test_outcomes_give_back_what_was_agreed_so_that_a_users_edit_still_sta
     assert world.live()["owner"] == "jdoe"
 
 
-async def test_a_recovered_agreement_never_replaces_one_that_is_there(world: World) -> None:
+async def test_a_recovered_agreement_never_replaces_a_later_one(world: World) -> None:
     await world.emit({"title": "Cover"})
     await world.settle()
     while await Publisher(world.store, world.log, world.clock, world.woken).publish():
@@ -83,5 +85,5 @@ async def test_a_recovered_agreement_never_replaces_one_that_is_there(world: Wor
     await world.settle()
     newer = world.document().agreement
     world.log = MemoryLog(world.broker, OUTCOMES)
-    await world.run(replay.replay(world.log, world.make_ingest(), world.store, print))
+    await world.run(replay.replay(world.log, world.make_ingest(), Bases(world.store, world.clock)))
     assert world.document().agreement == newer

@@ -231,7 +231,9 @@ class World:
     # ---------------------------------------------------------------------------------------------------------- daemon
 
     @asynccontextmanager
-    async def running(self, *, once: bool = False, **groups: Any) -> AsyncIterator[Running]:
+    async def running(
+        self, *, once: bool = False, accept_truncation: bool = False, **groups: Any
+    ) -> AsyncIterator[Running]:
         """The whole daemon over the fakes; time passes only as the test lets it."""
         config = Config(
             log=Log(topic=TOPIC, outcomes_topic=OUTCOMES, dead_letter_topic=LETTERS, group="test"),
@@ -239,9 +241,10 @@ class World:
             **groups,
         )
         await self.clock.advance(1)  # events are then later than the documents
-        daemon = app.Daemon(config, self.store, self.log, self.windchill, self.clock)
+        outcomes = MemoryLog(self.broker, OUTCOMES)
+        daemon = app.Daemon(config, self.store, self.log, self.windchill, self.clock, outcomes=outcomes)
         stop = asyncio.Event()
-        task = asyncio.create_task(daemon.run(stop, once=once))
+        task = asyncio.create_task(daemon.run(stop, once=once, accept_truncation=accept_truncation))
         running = Running(self, daemon, stop, task)
         try:
             yield running

@@ -126,9 +126,9 @@ class Checks:
         check_outcomes(self._outcomes())
         bases = {}
         for record in self._broker.records(OUTCOMES):
-            found = outcomes.base_of(record.value or b"")
+            found = outcomes.told(record.value or b"")
             if found is not None:
-                bases[found[0]] = found[2]
+                bases[found.key] = found.base
         for row in rows.values():
             base, told = row.agreement.base, bases.get(row.key)
             if told is None:

@@ -20,12 +20,13 @@ TOPIC, OUTCOMES, LETTERS = "changes", "outcomes", "dead-letters"
 class SimLog(MemoryLog):
     """`ports.EventLog` over a `MemoryBroker`, each call an effect."""
 
-    def __init__(self, broker: MemoryBroker, life: Life) -> None:
-        super().__init__(broker, TOPIC)
+    def __init__(self, broker: MemoryBroker, life: Life, topic: str = TOPIC) -> None:
+        super().__init__(broker, topic)
         self._life = life
 
-    async def open(self, positions: Mapping[Partition, int]) -> None:
-        await self._life.effect("log.open", lambda: super(SimLog, self).open(positions))
+    async def open(self, positions: Mapping[Partition, int], *, accept_truncation: bool = False) -> None:
+        act = super().open
+        await self._life.effect("log.open", lambda: act(positions, accept_truncation=accept_truncation))
 
     async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
         await self._life.alive()
@@ -43,16 +44,16 @@ class SimLog(MemoryLog):
     async def ends(self) -> Mapping[Partition, int]:
         return await self._life.effect("log.ends", super().ends)
 
-    async def append(self, records: Sequence[Outgoing]) -> None:
-        async def act() -> None:
+    async def append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
+        async def act() -> Mapping[Partition, int]:
             self._check_up()
             if self._life.world.strikes("append_torn"):
                 for record in records[: self._life.world.rng("torn").randrange(len(records) + 1)]:
                     self._broker.put(record)
                 raise LogError("the broker went away in the middle of a batch")
-            await super(SimLog, self).append(records)
+            return await super(SimLog, self).append(records)
 
-        await self._life.effect(f"log.append {len(records)}", act)
+        return await self._life.effect(f"log.append {len(records)}", act)
 
     async def close(self) -> None:
         await self._life.alive()

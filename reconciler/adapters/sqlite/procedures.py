@@ -11,7 +11,7 @@ call, for which the interpreter lock is given away once. The parameters are pack
 are temporary, made anew on each connection, so that they always belong to the program that uses them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import attrs
@@ -24,6 +24,7 @@ from reconciler.model.chain import Head
 from reconciler.model.desired import NOTHING_DESIRED
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane, Status
 from reconciler.model.settlement import Settlement
+from reconciler.model.stamp import Partition
 from reconciler.ports import FoldBatch
 
 
@@ -56,6 +57,12 @@ def _rows(table: str, *columns: str) -> str:
     return unpack(f"NEW.{table}", *columns, packed="NEW.packed")
 
 
+_POSITIONS = f"""INSERT INTO position (topic, partition, next_offset)
+    SELECT topic, partition, next_offset
+    FROM {_rows("positions", "topic text", "partition int", "next_offset int")} WHERE true
+    ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset"""
+
+
 # ---------------------------------------------------------------------------------------------------------------- fold
 
 # A document in a wait that was set after trouble (a retry, a cool-down, a lock): events must not shorten that.
@@ -84,10 +91,7 @@ FOLD = Procedure(
                               ELSE excluded.due_us END,
                 pending_since_us = coalesce(pending_since_us, excluded.pending_since_us)
             WHERE excluded.desired IS NOT document.desired""",
-        f"""INSERT INTO position (topic, partition, next_offset)
-            SELECT topic, partition, next_offset
-            FROM {_rows("positions", "topic text", "partition int", "next_offset int")} WHERE true
-            ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset""",
+        _POSITIONS,
         # Before the letters themselves: afterwards none would be new.
         f"""INSERT INTO outbox (message)
             SELECT letters.message
@@ -115,7 +119,7 @@ def fold(batch: FoldBatch) -> tuple[object, ...]:
     letters = {letter.id: (letter, message) for letter, message in reversed(batch.dead_letters)}
     return (
         packer.table(documents),
-        packer.table((place.topic, place.partition, offset) for place, offset in batch.positions.items()),
+        _places(packer, batch.positions),
         packer.table(
             (letter_id, letter.status, encode(letter), encode(message))
             for letter_id, (letter, message) in reversed(letters.items())
@@ -277,30 +281,79 @@ def _chained(rows: Iterable[tuple[str, int, bytes]], head: Head) -> tuple[list[R
 
 # -------------------------------------------------------------------------------------------------------------- rebase
 
+_TOLD = "coalesce(json_extract(CAST({}.agreement AS TEXT), '$.told'), 0)"
+
 REBASE = Procedure(
     "rebase",
     "rebase_batch",
-    ("agreements", "packed"),
+    ("agreements", "positions", "packed", "at_us"),
     (
         # A document known only from the outcome log gets a row of revision 0, which counts as never folded.
         f"""INSERT INTO document (key, revision, status, reason, lane, conflicts, attempts, desired, agreement)
             SELECT key, 0, '{Status.SYNCED}', '', {int(Lane.RESYNC)}, 0, 0,
                    CAST('{codec.encode(NOTHING_DESIRED).decode()}' AS BLOB), agreement
             FROM {_rows("agreements", "key text", "agreement blob")} WHERE true
-            ON CONFLICT (key) DO UPDATE SET agreement = excluded.agreement
-            WHERE document.agreement IS NULL""",
+            ON CONFLICT (key) DO UPDATE SET
+                agreement = excluded.agreement,
+                status = iif(revision > 0, 'pending', status),
+                reason = iif(revision > 0, '', reason),
+                lane = CASE WHEN status = 'pending' THEN lane ELSE excluded.lane END,
+                due_us = iif(revision > 0, min(coalesce(due_us, NEW.at_us), NEW.at_us), NULL),
+                pending_since_us = iif(revision > 0, coalesce(pending_since_us, NEW.at_us), NULL),
+                revision = iif(revision > 0, revision + 1, 0)
+            WHERE document.agreement IS NULL OR {_TOLD.format("document")} < {_TOLD.format("excluded")}""",
+        _POSITIONS,
     ),
 )
 
 
-def rebase(agreements: Iterable[tuple[str, Agreement]]) -> tuple[object, ...]:
+def rebase(
+    agreements: Iterable[tuple[str, Agreement]], positions: Mapping[Partition, int], at_us: int
+) -> tuple[object, ...]:
     """Return the parameters of `REBASE`."""
     packer = Packer()
     table = packer.table((key, codec.encode(agreement)) for key, agreement in agreements)
-    return table, packer.packed()
+    return table, _places(packer, positions), packer.packed(), at_us
 
 
-PROCEDURES = (FOLD, COMMIT, REBASE)
+# ----------------------------------------------------------------------------------------------------------- positions
+
+PUBLISHED = Procedure(
+    "forget published messages",
+    "published_batch",
+    ("numbers", "positions", "packed"),
+    ("DELETE FROM outbox WHERE number IN (SELECT value FROM json_each(NEW.numbers))", _POSITIONS),
+)
+
+REPOSITION = Procedure(
+    "store positions",
+    "positions_batch",
+    ("positions", "packed"),
+    (
+        f"""DELETE FROM position WHERE topic IN
+            (SELECT topic FROM {_rows("positions", "topic text", "partition int", "next_offset int")})""",
+        _POSITIONS,
+    ),
+)
+
+
+def published(numbers: Iterable[int], positions: Mapping[Partition, int]) -> tuple[object, ...]:
+    """Return the parameters of `PUBLISHED`."""
+    packer = Packer()
+    return codec.encode(list(numbers)).decode(), _places(packer, positions), packer.packed()
+
+
+def reposition(positions: Mapping[Partition, int]) -> tuple[object, ...]:
+    """Return the parameters of `REPOSITION`."""
+    packer = Packer()
+    return _places(packer, positions), packer.packed()
+
+
+def _places(packer: Packer, positions: Mapping[Partition, int]) -> str:
+    return packer.table((place.topic, place.partition, offset) for place, offset in positions.items())
+
+
+PROCEDURES = (FOLD, COMMIT, REBASE, PUBLISHED, REPOSITION)
 
 # `{}` in place of a NULL agreement is read as this; the reading side relies on it.
 assert codec.decode_agreement(b"{}") == NO_AGREEMENT

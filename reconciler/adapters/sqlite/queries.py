@@ -96,8 +96,6 @@ WAITING = _lines(
     "SELECT number, message FROM outbox ORDER BY number LIMIT ?1",
 )
 
-PUBLISHED = Query("forget published messages", "DELETE FROM outbox WHERE number IN (SELECT value FROM json_each(?1))")
-
 # --------------------------------------------------------------------------------------------------------------- views
 
 # The last line, under "", is the number of all documents: what is missing from it is synced.

@@ -82,6 +82,10 @@ class SqliteStore:
         lines = map(_position_line.decode, await self._database.read(queries.POSITIONS))
         return {Partition(topic, partition): offset for topic, partition, offset in lines}
 
+    async def reposition(self, positions: Mapping[Partition, int]) -> None:
+        """See `ports.Projection`."""
+        await self._database.write(procedures.REPOSITION.call, *procedures.reposition(positions))
+
     async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
         """See `ports.Projection`."""
         found: dict[str, Desired] = {}
@@ -132,9 +136,10 @@ class SqliteStore:
         """See `ports.Ledger`."""
         await self._database.write(queries.KEEP_POLICY, digest, codec.encode(policy))
 
-    async def rebase(self, agreements: Mapping[str, Agreement]) -> None:
+    async def rebase(self, agreements: Mapping[str, Agreement], positions: Mapping[Partition, int], at_us: int) -> None:
         """See `ports.Ledger`."""
-        parameters = await off_loop(partial(procedures.rebase, sorted(agreements.items(), key=_first)))
+        rows = sorted(agreements.items(), key=_first)
+        parameters = await off_loop(partial(procedures.rebase, rows, positions, at_us))
         await self._database.write(procedures.REBASE.call, *parameters)
 
     async def _commit(self, changes: Sequence[Change]) -> None:
@@ -150,9 +155,9 @@ class SqliteStore:
         """See `ports.Outbox`."""
         return list(map(_message, await self._database.read(queries.WAITING, limit)))
 
-    async def published(self, numbers: Sequence[int]) -> None:
+    async def published(self, numbers: Sequence[int], positions: Mapping[Partition, int]) -> None:
         """See `ports.Outbox`."""
-        await self._database.write(queries.PUBLISHED, codec.encode(list(numbers)).decode())
+        await self._database.write(procedures.PUBLISHED.call, *procedures.published(numbers, positions))
 
     # ----------------------------------------------------------------------------------------------------------- views
 

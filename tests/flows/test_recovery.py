@@ -1,0 +1,167 @@
+"""Recovery at start: whatever has become of the store, the logs give back what was agreed before anything is written."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.errors import LogTruncatedError
+from reconciler.flows import recovery
+from reconciler.model.document import Lane, Status
+from reconciler.model.policy import Rule, Strategy
+from reconciler.model.stamp import Partition
+from tests.fakes.memory_log import MemoryLog
+from tests.fakes.memory_store import MemoryStore
+from tests.flows.world import KEY, OUTCOMES, TOPIC, policy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reconciler.model.event import Record
+    from tests.flows.conftest import MakeWorld
+    from tests.flows.world import World
+
+PLACE = Partition(OUTCOMES, 0)
+
+
+async def said(world: World, **fields: object) -> None:
+    """Append an event; the daemon is to fold it."""
+    await world.clock.advance(1)
+    world.append(world.event(fields))
+
+
+async def run(world: World, **given: bool) -> int:
+    """Run the daemon until everything is settled and told; return how many writes that took."""
+    writes = world.windchill.writes
+    async with world.running(**given) as running:
+        store, daemon = world.store, running.daemon
+
+        def done() -> bool:
+            settled = all(row.status in (Status.SYNCED, Status.HELD) for row in store.rows.values())
+            return daemon._writable.is_set() and settled and daemon.reconciler.idle and not store.outbox
+
+        await running.pass_until(done, "everything is settled and told")
+    return world.windchill.writes - writes
+
+
+async def agree_and_let_a_user_edit(world: World) -> None:
+    """The log wants one owner, a user has set another, and the reconciler has seen both."""
+    await said(world, owner="akim", title="Cover")
+    assert await run(world) == 1
+    await world.edit({"owner": "jdoe"})
+    await world.store.hasten([KEY], Lane.OPERATOR, world.clock.now_us())
+    assert await run(world) == 0
+
+
+async def test_a_lost_store_costs_no_write_and_no_users_edit(world: World) -> None:
+    await agree_and_let_a_user_edit(world)
+    agreed = world.document().agreement
+    assert agreed.base.fields["owner"].value == "jdoe"
+    world.store = MemoryStore()
+    assert await run(world) == 0
+    assert world.live()["owner"] == "jdoe"
+    recovered = world.document().agreement
+    assert (recovered.base, recovered.told) == (agreed.base, agreed.told)
+
+
+async def test_an_older_copy_of_the_store_takes_over_what_was_agreed_since(world: World) -> None:
+    """By its own base it would call our last write a user's edit."""
+    await said(world, owner="akim", title="Cover")
+    await run(world)
+    older = copy.deepcopy(world.store)
+    await said(world, owner="lchen")
+    assert await run(world) == 1
+    world.store = older
+    await said(world, owner="mroth")
+    assert await run(world) == 1
+    assert world.live()["owner"] == "mroth", "nobody but us had written lchen"
+
+
+async def test_an_older_copy_closes_what_was_settled_since_at_the_next_comparison(make_world: MakeWorld) -> None:
+    world = make_world(policy(Rule(("title",), Strategy.HOLD)))
+    await said(world, title="Cover")
+    await run(world)
+    await world.edit({"title": "Lid"})
+    await world.store.hasten([KEY], Lane.OPERATOR, world.clock.now_us())
+    await run(world)
+    older = copy.deepcopy(world.store)
+    assert len(await older.conflicts()) == 1
+    await world.edit({"title": "Cover"})
+    await world.store.hasten([KEY], Lane.OPERATOR, world.clock.now_us())
+    await run(world)
+    assert await world.store.conflicts() == []
+    world.store = older
+    async with world.running() as running:
+        await running.pass_until(lambda: older.rows[KEY].status is Status.SYNCED, "the conflict is no more")
+    assert await older.conflicts() == []
+
+
+async def test_what_was_taken_note_of_is_not_read_again(world: World) -> None:
+    await said(world, title="Cover")
+    await run(world)
+    end = world.broker.at(PLACE).end
+    assert (await world.store.positions())[PLACE] == end > 0
+    world.broker.forget_before(PLACE, end)
+    assert await run(world) == 0
+
+
+async def test_outcomes_that_are_gone_before_they_were_read_stop_it_until_a_person_decides(world: World) -> None:
+    await agree_and_let_a_user_edit(world)
+    world.store = MemoryStore()
+    world.broker.forget_before(PLACE, world.broker.at(PLACE).end)
+    log, stop = MemoryLog(world.broker, OUTCOMES), asyncio.Event()
+    with pytest.raises(LogTruncatedError):
+        await world.run(recovery.recover(log, world.store, world.clock, stop))
+    assert await world.store.positions() == {}
+    assert await world.run(recovery.recover(log, world.store, world.clock, stop, accept_truncation=True)) == 0
+    await world.run(recovery.recover(log, world.store, world.clock, stop))
+
+
+async def test_nothing_is_written_by_a_daemon_that_is_stopped_before_it_knows_what_was_agreed(world: World) -> None:
+    await agree_and_let_a_user_edit(world)
+    await said(world, title="Lid")
+    world.store = MemoryStore()
+    writes = world.windchill.writes
+    async with world.running() as running:
+        running.stop.set()
+    assert world.windchill.writes == writes
+    assert await world.store.positions() == {}
+
+
+async def test_a_log_whose_records_are_gone_stops_the_daemon_until_a_person_decides(world: World) -> None:
+    for title in ("one", "two", "three"):
+        await said(world, title=title)
+    place = Partition(TOPIC, 0)
+    world.broker.forget_before(place, 2)
+    with pytest.raises(LogTruncatedError):
+        await run(world)
+    assert await run(world, accept_truncation=True) == 1
+    assert world.live()["title"] == "three"
+    assert await run(world) == 0
+    assert (await world.store.positions())[place] == 3
+
+
+async def test_a_store_that_is_behind_writes_nothing_before_it_has_seen_the_whole_log(world: World) -> None:
+    """However long a partition can't be read: what is folded so far may ask for values that were replaced long ago."""
+    await said(world, title="old")
+    await run(world)
+    await said(world, title="new")
+    await run(world)
+    world.store = MemoryStore()
+    writes, sleeping = world.windchill.writes, asyncio.Event()
+
+    class Stuck(MemoryLog):
+        async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
+            if self._positions[Partition(TOPIC, 0)] < 1:
+                return await super().fetch(1, timeout_s)
+            await world.clock.wait(sleeping, timeout_s)
+            return ()
+
+    world.log = Stuck(world.broker, TOPIC)
+    async with world.running() as running:
+        await running.pass_until(lambda: KEY in world.store.rows, "the first event is folded")
+        await world.clock.advance(600)
+        assert world.windchill.writes == writes
