@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema  # type: ignore[import-untyped]  # it ships no types
 
 from reconciler.core import plan as planning
+from reconciler.model import codec
 from reconciler.model.plan import Patch
 from reconciler.model.value import canonical
 
@@ -25,6 +27,7 @@ _SCHEMAS = Path(__file__).parent.parent / "schemas"
 async def check_audit(store: Store) -> list[AuditRecord]:
     """Law 6: each audit record holds every input of its decision, so recomputing it gives the same patch."""
     records = await store.audit(limit=1_000_000)
+    await check_chain(store, {record.id for record in records})
     for record in records:
         policy = await store.policy(record.policy)
         assert policy is not None, f"the policy {record.policy} that decided {record.document} is not kept"
@@ -34,6 +37,21 @@ async def check_audit(store: Store) -> list[AuditRecord]:
         verbs = {decision.field: decision.verb.value for decision in plan.decisions}
         assert verbs == {verdict.field: verdict.verb for verdict in record.decisions}, f"other decisions: {record}"
     return records
+
+
+async def check_chain(store: Store, numbers: set[int]) -> None:
+    """The trail is one chain from its genesis to the head, reckoned here from its description alone."""
+    link, number = bytes(32), 0
+    async for entry in store.audit_chain():
+        number += 1
+        assert entry.number == number, f"audit record {entry.number} stands where {number} should"
+        text = b"windchill-reconciler/audit/1\n" + link + number.to_bytes(8, "big") + entry.record
+        link = hashlib.sha256(text).digest()
+        assert entry.link == link, f"the link of audit record {number} is not that of what came before"
+        record = codec.decode_audit(entry.record)
+        assert entry.columns == (record.document.encode(), b"%d" % record.at_us), f"audit record {number} is misfiled"
+    assert numbers == set(range(1, number + 1)), f"audit records {numbers}, of which {number} are in the chain"
+    assert await store.audit_head() == ((number, link) if number else None)
 
 
 @functools.cache

@@ -1,23 +1,21 @@
-"""`reconciler audit`: every decision with its inputs, and whether they still give the same result."""
+"""`reconciler audit`: every decision with its inputs, and whether it is still the one that was recorded."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from reconciler.cli import commands, exits, files, looking, options, output, running
+from reconciler.cli import audit_file, commands, exits, files, looking, options, output, running
 from reconciler.config import Config
-from reconciler.core import plan as planning
-from reconciler.errors import ReconcilerError
-from reconciler.model import codec
+from reconciler.core.trail import Fault, Scope, Verifier
+from reconciler.errors import ReconcilerError, UsageError
+from reconciler.model import chain, codec
 from reconciler.model.audit import AuditRecord
-from reconciler.model.plan import Patch
-from reconciler.model.policy import Policy
-from reconciler.model.value import canonical
+from reconciler.model.chain import Head
 
-audit = commands.family("audit", "The trail of decisions: list it, show or export it, decide it all again.")
+audit = commands.family("audit", "The trail of decisions: list it, show or export it, verify that it is whole.")
 
 _COLUMNS = (
     output.Column("id", "id", whole=True, right=True),
@@ -39,6 +37,18 @@ _FAULT_COLUMNS = (
     output.Column("document", "document", whole=True),
     output.Column("fault", "fault"),
 )
+
+
+class _Kept(click.ParamType[Head]):
+    """A head of the chain, as `audit verify` has printed it."""
+
+    name = "number:hash"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Head:
+        try:
+            return value if isinstance(value, Head) else chain.parse_head(value)
+        except ValueError as error:
+            return self.fail(f"{value!r}: {error}", param, ctx)
 
 
 def _spanned(function: Any) -> Any:
@@ -97,30 +107,83 @@ def show(config: Config, id: int, form: str) -> None:
 @_spanned
 @options.configured(store=True)
 def export(config: Config, to: Path, document: str | None, since_us: int, until_us: int | None) -> None:
-    """Write decisions with all their inputs as JSON lines, newest first."""
-    count = running.run(_export(config, to, document, since_us, until_us))
+    """
+    Write the trail as JSON lines, oldest first, such that the file can be verified.
+
+    With --since or --until, the piece of the chain from the first decision of that time to the last.
+    """
+    count, first = running.run(_export(config, to, document, since_us, until_us))
     files.say(f"Wrote {output.counted(count, 'decision')} to {files.name(to)}.")
+    if first is not None and first > 1:
+        files.say(f"The file begins with record {first}, in mid-chain.")
 
 
-@audit.command("verify", epilog=commands.example("reconciler audit verify --document 0000012345"))
+@audit.command(
+    "verify",
+    epilog=commands.example(
+        "reconciler audit verify -c reconciler.toml",
+        "reconciler audit verify --head 4711:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "reconciler audit verify --file audit.jsonl.zst",
+    ),
+)
+@click.option("--file", type=options.FILE, help="Verify this export instead of the store.")
+@click.option(
+    "--head",
+    "kept",
+    type=_Kept(),
+    multiple=True,
+    help="A head that was kept elsewhere: its record must still be there, and be that one. May be repeated.",
+)
 @_spanned
 @options.reporting
 @options.configured(store=True)
-def verify(config: Config, document: str | None, since_us: int, until_us: int | None, form: str) -> int:
+def verify(config: Config, document: str | None, since_us: int, until_us: int | None, **said: Any) -> int:
     """
-    Decide everything again from what was recorded.
+    Check that no record was changed, removed or moved, and decide everything again.
 
-    Each decision must give the patch that it gave then. Exit code 1 if one does not, or can't be recomputed.
+    Each record must be the one that its link in the chain stands for, and each decision must give the patch that it
+    gave then. Removal of the newest records shows only with --head; a whole chain's head is printed at the end, to be
+    kept where whoever could change the store can't change it. Exit code 1 if anything is wrong.
     """
-    count, faults = running.run(_verify(config, document, since_us, until_us))
-    if form == "json":
-        output.as_json(faults)
+    file: Path | None = said["file"]
+    kept: Sequence[Head] = said["kept"]
+    spanned = document is not None or since_us != 0 or until_us is not None
+    if spanned and (kept or file):
+        raise UsageError("--head and --file are about whole trails; leave out --document, --since and --until")
+    if file:
+        verifier, faults = _verify_file(file, kept)
     else:
-        if faults:
-            output.table(faults, _FAULT_COLUMNS)
-            print()
-        output.line(f"{output.counted(count, 'decision')} recomputed; differing: {len(faults)}.")
+        scope = Scope(document, whole=not spanned)
+        verifier, faults = running.run(_verify(config, scope, since_us, until_us, kept))
+    rows = [{"id": fault.number, "document": fault.document, "fault": fault.text} for fault in faults]
+    if said["form"] == "json":
+        output.as_json(rows)
+    elif rows:
+        output.table(rows, _FAULT_COLUMNS)
+        print()
+    say = files.say if said["form"] == "json" else output.line  # programs get the faults alone
+    for sentence in _outcome(verifier, len(faults)):
+        say(sentence)
     return exits.FAILED if faults else exits.DONE
+
+
+def _outcome(verifier: Verifier, faults: int) -> Iterator[str]:
+    """Yield in words what was verified; at the end the head, if it stands for all there is."""
+    scope, first, head = verifier.scope, verifier.first, verifier.head
+    yield f"{output.counted(verifier.recomputed, 'decision')} recomputed; differing: {verifier.differing}."
+    if faults:
+        yield f"The trail was changed, or is damaged: {output.counted(faults, 'fault')}."
+    elif first is None or head is None:
+        yield "There are no records."
+    elif scope.document is not None:
+        yield f"Each is the one that its link stands for. What stands between the records of {scope.document}, and"
+        yield "whether one is filed under another document, shows only when the whole trail is verified."
+    elif first.number > 1:
+        yield f"The chain holds from record {first.number} to record {head.number}; what stands before was not seen."
+    else:
+        yield f"The chain holds from the first record to record {head.number}."
+        if scope.whole:
+            yield f"head {head}"
 
 
 async def _list(
@@ -138,43 +201,45 @@ async def _one(config: Config, id: int) -> AuditRecord:
     raise ReconcilerError(f"there is no decision {id}; see `reconciler audit list`")
 
 
-async def _export(config: Config, to: Path, document: str | None, since_us: int, until_us: int | None) -> int:
-    count = 0
+async def _export(
+    config: Config, to: Path, document: str | None, since_us: int, until_us: int | None
+) -> tuple[int, int | None]:
+    """Write the trail; return how many records, and the number of the first."""
     async with looking.store_of(config) as store:
+        head = await store.audit_head()  # first: see `_verify`
+        policies = await store.policy_texts()
+        count = 0
+        first: int | None = None
         with files.writing(to) as write:
-            async for record in looking.trail(store, document, since_us, until_us):
-                write(codec.encode(record) + b"\n")
+            write(audit_file.header(document))
+            for digest, text in sorted(policies.items()):
+                write(audit_file.policy(digest, text))
+            async for entry in looking.chain(store, head, document, since_us, until_us):
+                write(audit_file.record(entry))
                 count += 1
-    return count
+                first = first or entry.number
+    return count, first
 
 
 async def _verify(
-    config: Config, document: str | None, since_us: int, until_us: int | None
-) -> tuple[int, list[dict[str, Any]]]:
-    policies: dict[str, Policy | None] = {}
-    faults = []
-    count = 0
+    config: Config, scope: Scope, since_us: int, until_us: int | None, kept: Sequence[Head]
+) -> tuple[Verifier, list[Fault]]:
     async with looking.store_of(config) as store:
-        async for record in looking.trail(store, document, since_us, until_us):
-            if record.policy not in policies:
-                policies[record.policy] = await store.policy(record.policy)
-            count += 1
-            faults += [
-                {"id": record.id, "document": record.document, "fault": fault}
-                for fault in _faults(record, policies[record.policy])
-            ]
-    return count, faults
+        head = await store.audit_head()  # first: whatever was decided up to it was decided under a policy read now
+        verifier = Verifier(scope, await store.policy_texts(), kept)
+        faults: list[Fault] = []
+        async for entry in looking.chain(store, head, scope.document, since_us, until_us):
+            faults += verifier.faults(entry)
+    return verifier, [*faults, *verifier.missing()]
 
 
-def _faults(record: AuditRecord, policy: Policy | None) -> Iterator[str]:
-    """Yield how a decision differs from what its inputs give now."""
-    if policy is None:
-        yield f"its policy {record.policy} is not in the store, so it can't be recomputed"
-        return
-    drafted = planning.draft(record.desired, record.base, record.snapshot, policy)
-    patch = drafted.fields if isinstance(drafted, Patch) else None
-    if canonical(patch) != canonical(record.patch):
-        yield f"patch was {output.of_json(record.patch)}, its inputs give {output.of_json(patch)}"
+def _verify_file(path: Path, kept: Sequence[Head]) -> tuple[Verifier, list[Fault]]:
+    exported = audit_file.Exported(str(path), files.reading(path))
+    verifier = Verifier(exported.scope, exported.policies, kept)
+    faults = exported.faults
+    for entry in exported.entries():
+        faults += [entry] if isinstance(entry, Fault) else verifier.faults(entry)
+    return verifier, [*faults, *verifier.missing()]
 
 
 def _row(record: AuditRecord) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Files: what exports write to, plain or packed by name, whole or not there."""
+"""Files: what exports write to and read back, plain or packed by name, whole or not there."""
 
 import contextlib
 import gzip
@@ -33,6 +33,18 @@ def writing(to: Path) -> Iterator[Write]:
         raise ReconcilerError(f"{to} can't be written: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def reading(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, without their ends; raises LogError."""
+    from reconciler.adapters.file_lines import LineReader
+
+    reader = LineReader(path, grows=False)
+    try:
+        while (lines := reader.read()) is not None:
+            yield from lines
+    finally:
+        reader.close()
 
 
 def name(to: Path) -> str:

@@ -11,6 +11,7 @@ from reconciler.core import elements
 from reconciler.errors import ReconcilerError
 from reconciler.model import instant
 from reconciler.model.audit import AuditRecord
+from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import Field
 from reconciler.model.document import Document, Status
 from reconciler.model.stamp import Stamp
@@ -69,6 +70,16 @@ async def trail(
             until_us = fresh[-1].at_us + 1
         else:
             limit *= 2  # more records share one moment than fit on a page
+
+
+async def chain(
+    store: Store, head: Head | None, document: str | None = None, since_us: int = 0, until_us: int | None = None
+) -> AsyncIterator[Entry]:
+    """Yield audit records as they are stored, oldest first, and none that came after `head`."""
+    async for entry in store.audit_chain(document, since_us, until_us):
+        if head is None or entry.number > head.number:
+            return
+        yield entry
 
 
 def at(instant_us: int | None) -> str | None:

@@ -25,9 +25,9 @@ from reconciler.model.value import canonical
 
 
 class Fault(NamedTuple):
-    """What is wrong at one record; `document` is what the record says, None if it can't be read."""
+    """What is wrong at one record; number and document are None where they can't be read."""
 
-    number: int
+    number: int | None
     document: str | None
     text: str
 
@@ -53,14 +53,14 @@ class Verifier:
     """
 
     def __init__(self, scope: Scope, policies: Mapping[str, bytes], heads: Iterable[Head] = ()) -> None:
-        self.count = 0
         self.recomputed = 0
+        self.differing = 0  # of those recomputed
         self.first: Head | None = None
         self.head: Head | None = None  # of the last entry, as it is stored
-        self._scope = scope
+        self.scope = scope
         self._policies = policies
         self._checked: dict[str, Policy | None] = {}  # by digest; None: unusable, which has been reported
-        self._kept = {head.number: head for head in heads}
+        self._kept = set(heads)
 
     def faults(self, entry: Entry) -> list[Fault]:
         """Return what is wrong with the next entry."""
@@ -74,23 +74,26 @@ class Verifier:
             texts.append(unreadable)
         else:
             texts += [*self._columns(entry, record), *self._recomputed(record)]
-        self.head = Head(entry.number, entry.link)
-        self.first = self.first or self.head
-        self.count += 1
+        if entry.number > 0:
+            self.head = Head(entry.number, entry.link)
+            self.first = self.first or self.head
         document = None if record is None else record.document
         return [Fault(entry.number, document, text) for text in texts]
 
     def missing(self) -> list[Fault]:
         """Return, at the end, what should have come and did not."""
         return [
-            Fault(number, None, f"it was kept as the head {head}, and there is no such record")
-            for number, head in sorted(self._kept.items())
+            Fault(head.number, None, f"it was kept as the head {head}, and there is no such record")
+            for head in sorted(self._kept)
         ]
 
     def _placed(self, entry: Entry) -> Iterator[str]:
         """Judge the number by the one before it."""
+        if entry.number < 1:
+            yield "no record has such a number"
+            return
         last = self.head.number if self.head else 0
-        adjoins = self._scope.document is None and (self._scope.whole or self.head is not None)
+        adjoins = self.scope.document is None and (self.scope.whole or self.head is not None)
         if entry.number <= last:
             yield f"it stands after record {last}"
         elif adjoins and entry.number != last + 1:
@@ -100,7 +103,7 @@ class Verifier:
     def _linked(self, entry: Entry, misplaced: bool) -> Iterator[str]:
         """Judge the link by the record before, where that has come by, else by the link that is told of it."""
         if entry.number < 1:
-            return  # which is said already, and has no link
+            return  # said already, and no link can be made of it
         previous = entry.previous
         if entry.number == 1:
             previous = chain.GENESIS
@@ -115,16 +118,17 @@ class Verifier:
             yield "its link is not that of its content after the record before"
 
     def _as_kept(self, entry: Entry) -> Iterator[str]:
-        kept = self._kept.pop(entry.number, None)
-        if kept is not None and kept.link != entry.link:
-            yield f"it was kept as the head {kept}, and its link is now {entry.link.hex()}"
+        kept = {head for head in self._kept if head.number == entry.number}
+        self._kept -= kept
+        for head in sorted(kept - {Head(entry.number, entry.link)}):
+            yield f"it was kept as the head {head}, and its link is now {entry.link.hex()}"
 
     def _columns(self, entry: Entry, record: AuditRecord) -> Iterator[str]:
         """Judge what the store finds a record by, and what a selection claims, by the record."""
         if entry.columns is not None and entry.columns != (record.document.encode(), str(record.at_us).encode()):
             yield f"it is filed under another document or time than its own ({record.document}, {record.at_us})"
-        if self._scope.document not in (None, record.document):
-            yield f"it is of another document than {self._scope.document}"
+        if self.scope.document not in (None, record.document):
+            yield f"it is of another document than {self.scope.document}"
 
     def _recomputed(self, record: AuditRecord) -> Iterator[str]:
         """Decide again."""
@@ -136,8 +140,10 @@ class Verifier:
                 yield f"its policy {digest} {checked}; no decision under it can be recomputed"
         policy = self._checked[digest]
         if policy is not None:
+            differences = list(_redecided(record, policy))
             self.recomputed += 1
-            yield from _redecided(record, policy)
+            self.differing += bool(differences)
+            yield from differences
 
 
 def _redecided(record: AuditRecord, policy: Policy) -> Iterator[str]:

@@ -1,0 +1,234 @@
+"""The audit chain: any change to a trail is found, and told where."""
+
+from __future__ import annotations
+
+import hashlib
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.core import plan as planning
+from reconciler.core.trail import Fault, Scope, Verifier
+from reconciler.model import chain, codec
+from reconciler.model.audit import AuditRecord
+from reconciler.model.base import NO_BASE, Agreed, Base
+from reconciler.model.chain import Entry, Head
+from reconciler.model.desired import Desired, Field, Register
+from reconciler.model.plan import Patch
+from reconciler.model.policy import Policy, Rule, Strategy
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.stamp import Stamp
+
+STAMP = Stamp("", "2026-11-22T10:00:00.000001Z", "7", "changes", 0, 1, "//erp/prod", "e1")
+RULES = Policy((Rule(("*",), Strategy.EXTERNAL),))
+TEXT = codec.encode(RULES)
+POLICIES = {codec.policy_digest(RULES): TEXT}
+
+
+def decided(document: str, at_us: int, live: str, agreed: str | None) -> AuditRecord:
+    """A decision as an attempt records it."""
+    desired = Desired({"status": Field(Register(STAMP, "RELEASED"))})
+    base = NO_BASE if agreed is None else Base({"status": Agreed(agreed, None)})
+    snapshot = Snapshot(document, {"status": live}, Token('W/"1"'))
+    plan = planning.draft(desired, base, snapshot, RULES)
+    patch = dict(plan.fields) if isinstance(plan, Patch) else None
+    inputs = (document, at_us, "event", 1, desired, base, snapshot, codec.policy_digest(RULES), (), patch)
+    return AuditRecord(*inputs, result="written", message="", status=200, token_after=None)
+
+
+records = st.builds(
+    decided,
+    st.sampled_from(["d", "e", "Größe 🧾"]),
+    st.integers(0, 2**62),
+    st.sampled_from(["INWORK", "RELEASED"]),
+    st.sampled_from([None, "INWORK"]),
+)
+trails = st.lists(records, min_size=3, max_size=8).map(lambda told: chained(list(map(codec.encode, told))))
+
+
+def chained(texts: list[bytes]) -> list[Entry]:
+    head, entries = chain.BEGIN, []
+    for text in texts:
+        before, head = head, chain.extend(head, text)
+        told = codec.decode_audit(text)
+        columns = told.document.encode(), str(told.at_us).encode()
+        entries.append(Entry(head.number, before.link if before.number else None, head.link, text, columns))
+    return entries
+
+
+def told_again(entries: list[Entry]) -> list[Entry]:
+    """The entries as a store gives them after somebody's doing: each tells of the record that now stands before it."""
+    links = {entry.number: entry.link for entry in entries}
+    return [attrs.evolve(entry, previous=links.get(entry.number - 1)) for entry in entries]
+
+
+def faults(entries: list[Entry], *heads: Head, scope: Scope | None = None) -> list[Fault]:
+    verifier = Verifier(scope or Scope(), POLICIES, heads)
+    return [*(fault for entry in entries for fault in verifier.faults(entry)), *verifier.missing()]
+
+
+def test_a_link_is_what_the_description_says() -> None:
+    first = hashlib.sha256(b"windchill-reconciler/audit/1\n" + bytes(32) + b"\0\0\0\0\0\0\0\1" + b"{}").digest()
+    second = hashlib.sha256(b"windchill-reconciler/audit/1\n" + first + b"\0\0\0\0\0\0\0\2" + b"[1]").digest()
+    assert chain.extend(chain.extend(chain.BEGIN, b"{}"), b"[1]") == (2, second)
+    # Links that were written must verify for ever.
+    assert second.hex() == "c1e6ce9b2ce1fd5ecdeadd5ad73e08cffeb2c3c47ef34b59de6c2edf13f5b8e3"
+
+
+def test_a_head_is_read_as_it_is_printed() -> None:
+    head = chain.extend(chain.BEGIN, b"{}")
+    assert chain.parse_head(str(head)) == head
+
+
+@pytest.mark.parametrize(
+    "text", ["", "7", "7:", "7:ab", f"0:{'0' * 64}", f"7:{'g' * 64}", f" 7:{'0' * 64}", f"-1:{'0' * 64}"]
+)
+def test_what_is_no_head_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="NUMBER:HASH"):
+        chain.parse_head(text)
+
+
+@given(trails)
+def test_a_trail_as_it_was_written_has_no_faults(entries: list[Entry]) -> None:
+    heads = [Head(entry.number, entry.link) for entry in entries]
+    verifier = Verifier(Scope(), POLICIES, heads)
+    assert [fault for entry in entries for fault in verifier.faults(entry)] == []
+    assert verifier.missing() == []
+    assert (verifier.first, verifier.head) == (heads[0], heads[-1])
+    assert (verifier.recomputed, verifier.differing) == (len(entries), 0)
+
+
+@given(trails, st.data())
+def test_any_changed_byte_is_found_at_its_record(entries: list[Entry], data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(entries) - 1))
+    entry = entries[place]
+    assert entry.columns is not None
+    member = data.draw(st.sampled_from(["record", "link", "document", "at_us"]))
+    old = {"record": entry.record, "link": entry.link, "document": entry.columns[0], "at_us": entry.columns[1]}[member]
+    at = data.draw(st.integers(0, len(old) - 1))
+    new = old[:at] + bytes([old[at] ^ data.draw(st.integers(1, 255))]) + old[at + 1 :]
+    if member in ("record", "link"):
+        changed = attrs.evolve(entry, **{member: new})
+    else:
+        changed = attrs.evolve(
+            entry, columns=(new, entry.columns[1]) if member == "document" else (entry.columns[0], new)
+        )
+    found = faults(told_again([*entries[:place], changed, *entries[place + 1 :]]))
+    assert found
+    assert found[0].number == entry.number
+    assert {fault.number for fault in found} <= {entry.number, entry.number + 1}
+
+
+@given(trails, st.data())
+def test_any_removal_before_the_end_is_found_after_the_gap(entries: list[Entry], data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(entries) - 2))
+    end = data.draw(st.integers(start + 1, len(entries) - 1))
+    found = faults(told_again(entries[:start] + entries[end:]))
+    assert [fault.number for fault in found] == [entries[end].number]
+    assert "missing" in found[0].text
+
+
+@given(trails, st.data())
+def test_removal_at_the_end_is_found_with_a_head_that_was_kept(entries: list[Entry], data: st.DataObject) -> None:
+    rest = entries[: data.draw(st.integers(0, len(entries) - 1))]
+    kept = Head(entries[-1].number, entries[-1].link)
+    assert faults(rest) == []
+    assert [fault.number for fault in faults(rest, kept)] == [kept.number]
+
+
+@given(trails, st.data())
+def test_any_exchange_of_two_records_is_found(entries: list[Entry], data: st.DataObject) -> None:
+    one, other = sorted(data.draw(st.lists(st.integers(0, len(entries) - 1), min_size=2, max_size=2, unique=True)))
+    numbered = [entry.number for entry in entries]
+    left, right = entries[one], entries[other]
+    moved = list(entries)
+    moved[one], moved[other] = right, left
+    assert faults(moved), "in a file, where lines can change their places"
+    moved = [attrs.evolve(entry, number=number) for number, entry in zip(numbered, moved, strict=True)]
+    assert numbered[one] in {fault.number for fault in faults(told_again(moved))}, "in a store, where numbers can"
+    if left.record != right.record:
+        contents = list(entries)
+        contents[one] = attrs.evolve(left, record=right.record, columns=right.columns)
+        contents[other] = attrs.evolve(right, record=left.record, columns=left.columns)
+        assert {fault.number for fault in faults(contents)} == {left.number, right.number}
+
+
+@given(trails, records, st.data())
+def test_any_insertion_is_found(entries: list[Entry], record: AuditRecord, data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(entries) - 1))
+    before = Head(entries[place - 1].number, entries[place - 1].link) if place else chain.BEGIN
+    forged = chain.extend(before, codec.encode(record))
+    columns = record.document.encode(), str(record.at_us).encode()
+    entry = Entry(forged.number, None, forged.link, codec.encode(record), columns)
+    later = [attrs.evolve(one, number=one.number + 1) for one in entries[place:]]
+    found = faults(told_again([*entries[:place], entry, *later]))
+    assert forged.number + 1 in {fault.number for fault in found}
+    assert faults([*entries[:place], entry, *entries[place:]]), "in a file, without new numbers"
+
+
+@given(trails, records, st.data())
+def test_a_trail_made_anew_from_some_record_on_is_found_with_a_head_that_was_kept(
+    entries: list[Entry], record: AuditRecord, data: st.DataObject
+) -> None:
+    place = data.draw(st.integers(0, len(entries) - 1))
+    texts = [entry.record for entry in entries]
+    texts[place] = codec.encode(attrs.evolve(record, message="forged"))
+    forged = chained(texts)
+    assert faults(forged) == []
+    kept = Head(entries[-1].number, entries[-1].link)
+    assert [fault.number for fault in faults(forged, kept)] == [kept.number]
+
+
+@pytest.mark.parametrize("number", [0, -1, -(2**63)])
+def test_a_number_below_one_is_found(number: int) -> None:
+    entries = chained([codec.encode(decided("d", 1, "INWORK", None))])
+    found = faults([attrs.evolve(entries[0], number=number), *entries])
+    assert [fault.number for fault in found] == [number]
+
+
+def test_a_decision_that_does_not_come_out_again_is_found() -> None:
+    record = attrs.evolve(decided("d", 1, "INWORK", None), patch={"status": "CANCELLED"})
+    (found,) = faults(chained([codec.encode(record)]))
+    assert "patch was" in found.text
+    assert found[:2] == (1, "d")
+
+
+def test_inputs_that_no_attempt_has_written_are_a_fault_and_no_crash() -> None:
+    record = decided("d", 1, "INWORK", None)
+    odd = attrs.evolve(record, base=Base({"status": Agreed("x", STAMP._replace(time="never"))}), patch={})
+    assert faults(chained([codec.encode(odd)]))
+
+
+def test_a_policy_that_was_changed_or_is_missing_is_told_once() -> None:
+    texts = [codec.encode(decided("d", at_us, "INWORK", None)) for at_us in range(3)]
+    for policies in ({}, {digest: text.replace(b"external", b"preserve") for digest, text in POLICIES.items()}):
+        verifier = Verifier(Scope(), policies)
+        found = [fault for entry in chained(texts) for fault in verifier.faults(entry)]
+        assert [fault.number for fault in found] == [1]
+        assert "policy" in found[0].text
+        assert verifier.recomputed == 0
+
+
+@given(trails, st.data())
+def test_a_piece_of_the_chain_is_verified_from_where_it_begins(entries: list[Entry], data: st.DataObject) -> None:
+    start = data.draw(st.integers(1, len(entries) - 2))
+    piece = entries[start:]
+    assert faults(piece, scope=Scope(whole=False)) == []
+    assert faults(piece, scope=Scope(whole=True))
+    forged = attrs.evolve(piece[0], record=piece[0].record + b" ")
+    assert faults([forged, *piece[1:]], scope=Scope(whole=False))
+    assert faults([attrs.evolve(piece[0], previous=None), *piece[1:]], scope=Scope(whole=False))
+
+
+@given(trails)
+def test_the_records_of_one_document_are_verified_one_by_one(entries: list[Entry]) -> None:
+    of_d = [entry for entry in entries if b'"document":"d"' in entry.record]
+    scope = Scope("d", whole=False)
+    assert faults(of_d, scope=scope) == []
+    for place, entry in enumerate(of_d):
+        forged = attrs.evolve(entry, record=entry.record + b" ")
+        assert faults([*of_d[:place], forged, *of_d[place + 1 :]], scope=scope)[0].number == entry.number
+    others = [entry for entry in entries if entry not in of_d]
+    assert {fault.number for fault in faults(others, scope=scope)} == {entry.number for entry in others}
