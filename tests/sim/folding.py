@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.sim import naive
+from tests.sim.logs import TOPIC
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from reconciler.model.document import Document
     from reconciler.model.stamp import Partition
@@ -21,18 +22,31 @@ class Folding:
     def __init__(self, facts: Mapping[tuple[int, int], Fact]) -> None:
         self._facts = facts
         self._reached: list[dict[int, int]] = [{}]  # the next offset by partition; the last may not be durable
+        self._positions: dict[Partition, int] = {}  # as acknowledged; they go back where a log is read again
         self._acknowledged = 0
         self._under_way: FoldBatch | None = None
         self._rows: dict[int, dict[str, Row]] = {}
 
-    def begins(self, positions: Mapping[Partition, int]) -> None:
-        """A process starts and finds these positions: they tell whether a fold that was under way was stored."""
+    def begins(self, positions: Mapping[Partition, int], documents: Iterable[Document]) -> str | None:
+        """
+        A process starts and finds this: positions tell whether a fold that was under way was stored.
+
+        Returns what is wrong with it: positions and rows must both be of the last fold that was acknowledged, or of
+        that one.
+        """
         batch = self._under_way
         if batch is not None and all(positions.get(place) == offset for place, offset in batch.positions.items()):
             self.folded()
         elif batch is not None:
             self._reached[-1] = dict(self._reached[self._acknowledged])
-        self._under_way = None
+            self._under_way = None
+        stored = {place: offset for place, offset in positions.items() if place.topic == TOPIC}
+        if stored != self._positions:
+            return f"positions {stored}, not {self._positions}"
+        for document in documents:
+            if document.revision and self.match(document, self._acknowledged) is None:
+                return f"{document.key} is {naive.plain(document.desired)}"
+        return None
 
     def folds(self, batch: FoldBatch) -> None:
         """A batch is handed to the store. Rows never forget, even where a log is read again."""
@@ -45,6 +59,8 @@ class Folding:
     def folded(self) -> None:
         """The batch is stored."""
         self._acknowledged = len(self._reached) - 1
+        if self._under_way is not None:
+            self._positions.update(self._under_way.positions)
         self._under_way = None
 
     def mark(self) -> int:

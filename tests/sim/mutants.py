@@ -12,6 +12,7 @@ from unittest import mock
 
 import attrs
 
+from reconciler.adapters.sqlite import opening
 from reconciler.core import plan as planning
 from reconciler.core import settle
 from reconciler.flows import attempt as attempts
@@ -37,6 +38,8 @@ SEEDS: dict[str, int] = {
     "drop-outbox": 60,
     "intend-later": 60,
     "publish-once": 60,
+    "sync-normal": 60,
+    "sync-off": 60,
 }
 
 
@@ -123,7 +126,7 @@ def _agreed_without_stamp(decision: Any, old: Any, shown: Any, steps: Any) -> Ag
 async def _publish_once(self: Publisher) -> int:
     messages = await self._outbox.waiting(500)
     if messages:
-        await self._outbox.published([message.number for message in messages])
+        await self._outbox.published([message.number for message in messages], {})
         await self._log.append([message.record for message in messages])
     return len(messages)
 
@@ -137,5 +140,7 @@ _PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     "stale-token": ((attempts, "_must_read", _reads_unless_clashing),),
     "blind-token": ((Gate, "write", _again_with_fresh_token),),
     "yield-without-stamp": ((planning, "_agreed", _agreed_without_stamp),),
+    "sync-normal": ((opening, "_OWNER", opening._OWNER.replace("= FULL", "= NORMAL")),),
+    "sync-off": ((opening, "_OWNER", opening._OWNER.replace("= FULL", "= OFF")),),
     "publish-once": ((Publisher, "publish", _publish_once),),
 }

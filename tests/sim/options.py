@@ -26,7 +26,14 @@ _OVERLAPS = (Strategy.HOLD, Strategy.HOLD, Strategy.EXTERNAL, Strategy.PRESERVE,
 RATES_MAX: dict[str, float] = {
     # at any effect
     "crash": 0.02,
-    "store_error": 0.01,
+    "store_error": 0.01,  # of the store in memory
+    "store_busy": 0.005,  # of SQLite, when another program has not let go of the file within its timeout
+    # at any I/O of SQLite
+    "power_cut": 0.001,
+    "killed_in_io": 0.001,
+    "disk_error": 0.001,
+    # when the process died
+    "power_lost": 0.5,
     # on the way to Windchill and back
     "request_lost": 0.15,
     "request_refused": 0.1,
@@ -51,6 +58,7 @@ RATES_MAX: dict[str, float] = {
     "gap": 0.2,
     "resolution": 1.0,
     "broker_away": 0.3,
+    "disk_full": 0.2,
     "throttled": 0.3,
     "unauthorised": 0.2,
     "locked": 0.3,
@@ -75,7 +83,9 @@ class Options:
     alters: str | None  # the field whose values the server stores in capitals
     restricted: bool
     step_s: float  # mean time between two steps of the workload
+    checkpoint: int = 4000  # rows changed between two checkpoints of a SQLite store
     crash_at: int | None = None  # die at this effect and at no other
+    cut_at: int | None = None  # lose power at this I/O and at no other
 
     def rng(self, stream: str) -> random.Random:
         """A stream of chance of its own."""
@@ -86,7 +96,7 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
     """What a seed stands for; `rates` and `given` override."""
     rng = random.Random(f"{seed}/options")
     # About half of the faults are asleep in each world: a fault that always strikes hides what others would show.
-    own = {name: _rate(random.Random(f"{seed}/rate of {name}"), most) for name, most in RATES_MAX.items()} | rates
+    own = {name: _rate(random.Random(f"{seed}/rate of {name}"), most) for name, most in RATES_MAX.items()} | dict(rates)
     options = Options(
         seed=seed,
         steps=steps,
@@ -98,6 +108,7 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
         alters=rng.choice((None, None, None, "attributes.Note")),
         restricted=rng.random() < 0.3,
         step_s=rng.choice((0.5, 2.0, 5.0, 10.0)),
+        checkpoint=rng.choice((10, 100, 4000)),
     )
     if options.alters:  # what a server alters and never shows can't be told from a user's edit
         own["token_missing"] = 0.0

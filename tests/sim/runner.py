@@ -17,13 +17,15 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import attrs
 import structlog
 
 from reconciler import app
+from reconciler.adapters.sqlite import database
 from reconciler.config import Config, Log, Resync, Retry, Windchill
-from reconciler.errors import ReconcilerError
+from reconciler.errors import ReconcilerError, StoreError
 from tests.fakes.memory_log import MemoryBroker
 from tests.sim import mutants, options
 from tests.sim.checks import Checks
@@ -61,6 +63,7 @@ class Verdict:
     digest: str
     lives: int
     effects: int
+    io: int  # reads, writes, syncs and cuts of SQLite
     faults: dict[str, int]
     counts: dict[str, int]  # accepted writes, by how the audit knows of them
     virtual_s: float
@@ -71,8 +74,9 @@ def run(
 ) -> Verdict:
     """Run one world; `rates` (of faults) and `given` override what the seed stands for."""
     chosen = options.drawn(seed, steps, rates or {}, **given)
-    with _quiet(), mutants.applied(mutant), tempfile.TemporaryDirectory(dir=_fast_folder()) as folder:
-        simulation = Simulation(chosen, Path(folder), mutant, rates or {})
+    folder = tempfile.TemporaryDirectory(dir=_fast_folder())  # of the files that are locked only; the disk is simulated
+    with _quiet(), _checkpoints(chosen), mutants.applied(mutant), folder as path:
+        simulation = Simulation(chosen, Path(path), mutant, rates or {})
         return simulation.run()
 
 
@@ -94,6 +98,13 @@ def _quiet() -> Iterator[None]:
         structlog.configure(**before)
 
 
+@contextlib.contextmanager
+def _checkpoints(chosen: Options) -> Iterator[None]:
+    """A small world changes few rows; its write-ahead log is moved into the file all the same."""
+    with mock.patch.object(database, "CHECKPOINT_CHANGES", chosen.checkpoint):
+        yield
+
+
 class Simulation:
     """One world and the lives of the daemon in it."""
 
@@ -101,9 +112,9 @@ class Simulation:
         self.world = World(chosen)
         self.broker = MemoryBroker(TrueClock(self.world), **{TOPIC: chosen.partitions})
         self.server = Server(self.world)
-        self.workload = Workload(self.world, self.broker, self.server)
-        self.witness = Witness(self.world, self.server, self.workload.facts)
         self.durable = Durable(self.world, folder)
+        self.workload = Workload(self.world, self.broker, self.server, self.durable.disk)
+        self.witness = Witness(self.world, self.server, self.workload.facts)
         self._mutant = mutant
         self._given = dict(given)
         self._counts: dict[str, int] = {}
@@ -123,6 +134,7 @@ class Simulation:
             asyncio.set_event_loop(None)
             world.loop.close()
             self.durable.released()
+            self.durable.disk.unregister()
         broken = world.violation
         return Verdict(
             options=world.options,
@@ -133,6 +145,7 @@ class Simulation:
             digest=world.digest(),
             lives=self._lives,
             effects=world.effects,
+            io=self.durable.disk.operations,
             faults=dict(sorted(world.faults.items())),
             counts=self._counts,
             virtual_s=world.loop.time(),
@@ -156,6 +169,8 @@ class Simulation:
             store = self.durable.direct()
             checks = Checks(world, store, self.broker, self.server, self.workload, witness=self.witness)
             await checks.all()
+            await self.durable.promises.check(store)
+            self.durable.promises.told(record.value or b"" for record in self.broker.records(OUTCOMES))
             self._counts = checks.counts
             await store.close()
 
@@ -177,12 +192,23 @@ class Simulation:
         self._lives += 1
         life = world.life = Life(world, self._lives, policy)
         world.note(f"life {life.number} begins, policy {self._policy_version}")
-        if self._mutant == "drop-outbox" and life.number > 1:
-            self.durable.empty_outbox()
-        store = self.durable.open(life, self.witness)
-        self.witness.begins(self.durable.positions())
+        try:
+            store = self.durable.open(life, self.witness)
+        except StoreError as error:
+            self._judge_error(error)
+            life.die("it has no store")
+            self.durable.released()
+            return False
+        with self.durable.disk.calm():
+            if self._mutant == "drop-outbox" and life.number > 1:
+                self.durable.empty_outbox()
+            looked_at = self.durable.looked_at()
+            await self.durable.promises.check(looked_at)
+            await self.witness.begins(looked_at)
         log = SimLog(self.broker, life)
-        daemon = app.Daemon(_config(policy), store, log, SimWindchill(self.server, life, self.witness), life.clock)
+        windchill = SimWindchill(self.server, life, self.witness)
+        told = SimLog(self.broker, life, OUTCOMES)
+        daemon = app.Daemon(_config(policy), store, log, windchill, life.clock, outcomes=told)
         mutants.wired(self._mutant, daemon)
         before = asyncio.all_tasks()
         running = asyncio.create_task(self._daemon(daemon, store, life))
@@ -191,10 +217,10 @@ class Simulation:
         await asyncio.wait({running, over}, return_when=asyncio.FIRST_COMPLETED)
         life.die("the process ends")
         finished = ending.done() and not ending.cancelled() and ending.result()
-        while tasks := asyncio.all_tasks() - before:
+        while tasks := asyncio.all_tasks() - before:  # again and again: cleaning up, the dead wait once more
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.sleep(0)
         self._judge_end(running)
         self.durable.released()
         return bool(finished)
@@ -228,6 +254,9 @@ class Simulation:
             return
         error = running.exception()
         assert error is not None
+        self._judge_error(error)
+
+    def _judge_error(self, error: BaseException) -> None:
         self.world.note(f"the daemon ended: {type(_first(error)).__name__}")  # a message names the file
         if not isinstance(_first(error), ReconcilerError) or not self.world.faulty:
             self.world.fail(_first(error))
@@ -256,6 +285,7 @@ def command(verdict: Verdict) -> str:
     chosen = verdict.options
     more = f" --mutant {verdict.mutant}" if verdict.mutant else ""
     more += f" --crash-at {chosen.crash_at}" if chosen.crash_at is not None else ""
+    more += f" --cut-at {chosen.cut_at}" if chosen.cut_at is not None else ""
     more += "".join(f" --rate {name}={rate!r}" for name, rate in sorted(verdict.given.items()))
     return f"python -m tests.sim --seed {chosen.seed} --steps {chosen.steps} --store {chosen.store}{more} --trace"
 
@@ -299,6 +329,7 @@ def summary(verdicts: list[Verdict]) -> dict[str, Any]:
         "broken": {verdict.options.seed: verdict.violation for verdict in verdicts if verdict.violation},
         "lives": sum(verdict.lives for verdict in verdicts),
         "effects": sum(verdict.effects for verdict in verdicts),
+        "I/O of SQLite": sum(verdict.io for verdict in verdicts),
         "virtual hours": round(sum(verdict.virtual_s for verdict in verdicts) / 3600, 1),
         "accepted writes": dict(sorted(counts.items())),
         "faults": dict(sorted(faults.items())),

@@ -3,31 +3,37 @@ The state store as the simulation sees it: every call may fail or be the last, a
 
 `Watched` stands around any store. For the store in memory each call of the port is an effect. Under the real SQLite
 store the effects are its statements, run in one go at a seeded later moment: `InlineConnection` takes the place of
-aiosqlite's connection, with the four members that `Database` uses, and of its thread. That is the whole seam.
+aiosqlite's connection, with the four members that `Database` uses, and of its thread. Below it is SQLite itself, on a
+disk that fails (`disk.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from reconciler.adapters.sqlite import locks, opening
+from reconciler.adapters.sqlite import locks
 from reconciler.adapters.sqlite.database import Database
 from reconciler.adapters.sqlite.store import SqliteStore
 from reconciler.errors import StoreError
 from reconciler.model.stamp import Partition
 from tests.fakes.memory_store import SETTLED, MemoryStore
+from tests.sim.connection import as_owner
+from tests.sim.disk import Disk
 from tests.sim.logs import TOPIC
+from tests.sim.promises import Promises
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from reconciler.model.document import Agreement, Document
     from reconciler.model.settlement import Settlement
-    from reconciler.ports import FoldBatch
+    from reconciler.ports import FoldBatch, OutboxMessage
     from tests.fakes.memory_log import MemoryBroker
+    from tests.sim.connection import Connection, Cursor
     from tests.sim.witness import Witness
     from tests.sim.world import Life, World
 
@@ -35,10 +41,11 @@ if TYPE_CHECKING:
 class Watched:
     """A store of one life. What is not about documents is passed on as it is."""
 
-    def __init__(self, inner: Any, life: Life, witness: Witness, *, effects: bool) -> None:
+    def __init__(self, inner: Any, life: Life, witness: Witness, promises: Promises, *, effects: bool) -> None:
         self._inner = inner
         self._life = life
         self._witness = witness
+        self._promises = promises
         self._effects = effects
 
     def __getattr__(self, name: str) -> Any:
@@ -75,19 +82,33 @@ class Watched:
 
     async def intend(self, key: str, agreement: Agreement) -> None:
         self._witness.intending(key, agreement.intent)
+        change = self._promises.intends(key, agreement)
         await self._call("intend", lambda: self._inner.intend(key, agreement))
+        self._promises.acknowledged(change)
         self._witness.intended(key)
 
     async def settle(self, settlement: Settlement) -> None:
         self._witness.settling(settlement)
+        change = self._promises.settles(settlement)
         await self._call("settle", lambda: self._inner.settle(settlement))
+        self._promises.acknowledged(change)
         self._witness.settled(settlement)
+
+    async def waiting(self, limit: int) -> list[OutboxMessage]:
+        found: list[OutboxMessage] = await self._call("waiting", lambda: self._inner.waiting(limit))
+        self._promises.shows(found)
+        return found
+
+    async def published(self, numbers: Sequence[int], *more: Any) -> None:
+        self._promises.forgets(numbers)
+        await self._call("published", lambda: self._inner.published(numbers, *more))
+        self._promises.forgotten(numbers)
 
 
 class InlineConnection:
     """What `Database` needs of aiosqlite, without its thread."""
 
-    def __init__(self, connection: sqlite3.Connection, life: Life) -> None:
+    def __init__(self, connection: Connection, life: Life) -> None:
         self._connection = connection
         self._life = life
 
@@ -98,19 +119,22 @@ class InlineConnection:
     async def execute_fetchall(self, sql: str, parameters: Any = ()) -> list[Any]:
         return list((await self.execute(sql, parameters)).fetchall())
 
-    async def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
-        async def act() -> sqlite3.Cursor:
+    async def execute(self, sql: str, parameters: Any = ()) -> Cursor:
+        async def act() -> Cursor:
+            if self._life.world.strikes("store_busy"):
+                raise sqlite3.OperationalError("database is locked")
             return self._connection.execute(sql, parameters)
 
         words = sql.split()
-        try:
-            return await self._life.effect(f"sql {' '.join(words[:3])}", act, fails=True)
-        except StoreError as error:
-            raise sqlite3.OperationalError("disk I/O error") from error
+        return await self._life.effect(f"sql {' '.join(words[:3])}", act)
 
     async def close(self) -> None:
         await self._life.alive()
-        self._connection.close()
+        try:
+            self._connection.close()
+        except sqlite3.Error:
+            await self._life.alive()
+            raise
 
 
 class Durable:
@@ -120,29 +144,42 @@ class Durable:
         self._world = world
         self._path = folder / "state.db"
         self._memory = MemoryStore()
-        self._opened: tuple[sqlite3.Connection, locks.FileLock] | None = None
+        self.disk = Disk(world)
+        self.promises = Promises(world)
+        self._opened: tuple[Connection, locks.FileLock] | None = None
         self._database: Database | None = None
 
     def open(self, life: Life, witness: Witness) -> Watched:
-        """Open the store as a starting process does."""
+        """Open the store as a starting process does. Raises StoreError."""
         if self._world.options.store == "memory":
             self._memory._open = True
-            return Watched(self._memory, life, witness, effects=True)
+            return Watched(self._memory, life, witness, self.promises, effects=True)
         ownership = locks.claim(self._path)
-        connection = opening.as_owner(self._path)
-        connection.execute("PRAGMA synchronous = OFF")  # power does not fail here: only processes die
+        try:
+            connection = as_owner(self.disk, self._path)
+        except sqlite3.Error as error:
+            ownership.close()
+            raise StoreError(f"can't open the store: {error}") from error
+        except BaseException:
+            ownership.close()
+            raise
         self._opened = connection, ownership
         self._database = Database(self._path, InlineConnection(connection, life), ownership)
-        return Watched(SqliteStore(self._database), life, witness, effects=False)
+        return Watched(SqliteStore(self._database), life, witness, self.promises, effects=False)
 
     def released(self) -> None:
-        """The process is gone: what it had open is closed as the kernel would, with nothing committed."""
+        """The process is gone: the kernel closes what it had open, with nothing committed; or the machine went too."""
+        self.disk.let_go()
         if self._opened is not None and self._database is not None:
             connection, _ = self._opened
-            connection.close()
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
             for lock in (self._database._writer, self._database._ownership):
                 if lock is not None and self._database._open:
                     lock.close()
+        if self._world.options.store == "sqlite" and self._world.strikes("power_lost"):
+            self._world.note("and the power is gone")
+            self.disk.lose_power()
         self._opened = self._database = None
 
     def looks_settled(self, broker: MemoryBroker) -> bool:
@@ -158,36 +195,39 @@ class Durable:
         query = self._opened[0].execute
         (unsettled,) = query("SELECT count(*) FROM document WHERE status NOT IN ('synced', 'held')").fetchone()
         (waiting,) = query("SELECT count(*) FROM outbox").fetchone()
-        return not unsettled and not waiting and self.positions() == ends
+        rows = query("SELECT topic, partition, next_offset FROM position").fetchall()
+        positions = {Partition(topic, number): offset for topic, number, offset in rows}
+        return not unsettled and not waiting and all(positions.get(place, 0) == end for place, end in ends.items())
 
-    def positions(self) -> dict[Partition, int]:
-        """How far the store says that the log is folded, past all effects."""
+    def looked_at(self) -> Any:
+        """The store, just opened, past all effects; look at it while the disk is calm."""
         if self._world.options.store == "memory":
-            return dict(self._memory.offsets)
+            return self._memory
         assert self._opened is not None
-        rows = self._opened[0].execute("SELECT topic, partition, next_offset FROM position").fetchall()
-        return {Partition(topic, number): offset for topic, number, offset in rows}
+        connection = self._opened[0]
+        (found,) = connection.execute("PRAGMA integrity_check").fetchone()
+        self._world.expect(found == "ok", f"the file is damaged: {found}")
+        return SqliteStore(Database(self._path, _Plain(connection), None))
 
     def direct(self) -> Any:
         """The store's content for the checks at the end, past all effects."""
         if self._world.options.store == "memory":
             self._memory._open = True
             return self._memory
-        return SqliteStore(Database(self._path, _Plain(opening.as_owner(self._path)), None))
+        self.disk.rest()
+        return SqliteStore(Database(self._path, _Plain(as_owner(self.disk, self._path)), None))
 
     def empty_outbox(self) -> None:
         """For a mutant: forget what waits to be published."""
         self._memory.outbox.clear()
-        if self._path.exists():
-            with sqlite3.connect(self._path) as connection:
-                connection.execute("DELETE FROM outbox")
-            connection.close()
+        if self._opened is not None:
+            self._opened[0].execute("DELETE FROM outbox")
 
 
 class _Plain:
     """A connection for looking only."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     async def execute_fetchall(self, sql: str, parameters: Any = ()) -> list[Any]:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from reconciler.model.document import Document
     from reconciler.model.settlement import Settlement
     from reconciler.model.snapshot import Snapshot, Token
-    from reconciler.model.stamp import Partition
     from tests.sim.naive import Claims, Fact, Rank, Row
     from tests.sim.world import World
 
@@ -68,9 +67,11 @@ class Witness:
 
     # ------------------------------------------------------------------------------------------------------- attempts
 
-    def begins(self, positions: Mapping[Partition, int]) -> None:
-        """A process starts, on the log positions that it finds stored."""
-        self.folding.begins(positions)
+    async def begins(self, store: Any) -> None:
+        """A process starts on what it finds stored."""
+        documents = await store.list_documents(None, "", 1_000_000)
+        wrong = self.folding.begins(await store.positions(), documents)
+        self._world.expect(wrong is None, f"the store has not what was folded: {wrong}")
         self._attempts.clear()
         self._stale.clear()
 

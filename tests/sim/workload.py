@@ -19,6 +19,7 @@ from tests.sim.server import VALUES, WORDS
 
 if TYPE_CHECKING:
     from tests.fakes.memory_log import MemoryBroker
+    from tests.sim.disk import Disk
     from tests.sim.server import Server
     from tests.sim.world import World
 
@@ -31,6 +32,7 @@ _MISHAPS = (
     "gap",
     "resolution",
     "broker_away",
+    "disk_full",
     "throttled",
     "unauthorised",
     "locked",
@@ -44,7 +46,8 @@ _MISHAPS = (
 class Workload:
     """Acts out the steps of one world."""
 
-    def __init__(self, world: World, broker: MemoryBroker, server: Server) -> None:
+    def __init__(self, world: World, broker: MemoryBroker, server: Server, disk: Disk) -> None:
+        self._disk = disk
         self._world = world
         self._broker = broker
         self._server = server
@@ -89,6 +92,8 @@ class Workload:
             case "broker_away":
                 self._broker.down = True
                 world.later(span_s, self._broker_back)
+            case "disk_full":
+                self._disk.full_until_s = world.loop.time() + span_s
             case "throttled" | "unauthorised":
                 self._server.windows[kind] = world.loop.time() + span_s
             case "locked" | "not_available":

@@ -133,7 +133,11 @@ class Life:
         if fails and world.strikes("store_error"):
             raise StoreError(f"simulated I/O error: {name}")
         await self._pause()
-        result = await act()
+        try:
+            result = await act()
+        except Exception:
+            await self.alive()  # the dead see no error
+            raise
         await self.moment(f"after {name}", -number)
         await self._pause()
         return result
@@ -141,8 +145,9 @@ class Life:
     async def moment(self, name: str, number: int = 0) -> None:
         """A moment at which the process may die; `number` is the effect's, negative after it."""
         await self.alive()
-        chosen = self.world.options.crash_at
-        if (chosen is not None and chosen == number) or (chosen is None and self.world.strikes("crash")):
+        options = self.world.options
+        chosen = options.crash_at is not None or options.cut_at is not None
+        if (chosen and options.crash_at == number) or (not chosen and self.world.strikes("crash")):
             self.die(name)
             await self.alive()
 
