@@ -154,7 +154,7 @@ def spoiled(met: Met, reply: Reply) -> Reply:
     if "wrong_type" in met.names:
         others = [header for header in reply.headers if header[0] != b"content-type"]
         reply = attrs.evolve(reply, headers=[(b"content-type", b"text/plain"), *others])
-    if "bad_json" in met.names:
+    if "bad_json" in met.names and reply.status != 304:  # RFC 9110, 15.4.5: it never has a body to spoil
         # A 204 has no body to spoil, so it becomes a 200 with one.
         body = reply.body[: len(reply.body) // 2] or b'{"id":'
         plain = [header for header in reply.headers if header[0] != b"content-encoding"]

@@ -95,6 +95,12 @@ def test_a_wrong_type_and_broken_json_come_after_the_write(server: httpx.Client,
     assert truth(server)["owner"] == "b"
 
 
+def test_broken_json_leaves_a_reply_alone_that_has_no_body(server: httpx.Client, script: Script) -> None:
+    script("bad_json", method="GET")
+    reply = server.get(PATH, headers={"If-None-Match": tag(server)})
+    assert (reply.status_code, reply.content) == (304, b"")
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_huge_reply_may_or_may_not_announce_its_size(server: httpx.Client, script: Script, declared: bool) -> None:
     set_faults(server, too_large_bytes=300_000, too_large_declared=declared)
