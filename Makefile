@@ -5,10 +5,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types arch format sim sim-many bench schemas docs lock clean
+.PHONY: help demo test lint types arch format sim sim-many crash fuzz bench bench-backlog schemas docs lock clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 demo: $(STAMP) ## run the whole job on this machine in under a minute: broker, simulated Windchill, rival users
 	@$(BIN)/reconciler demo
@@ -40,8 +40,18 @@ sim: $(STAMP) ## run one simulated world: SEED=1 STEPS=40; the same seed is the 
 sim-many: $(STAMP) ## run many simulated worlds on all processors: N=1000, from SEED=1 on
 	@nice $(BIN)/python -m tests.sim --many $(or $(N),1000) --seed $(or $(SEED),1) --steps $(or $(STEPS),40) $(ARGS)
 
+crash: $(STAMP) ## kill the daemon on a real broker, hundreds of times, and judge what is left: KILLS=300 SEED=1
+	@nice $(BIN)/python -m tests.crash --kills $(or $(KILLS),300) --seed $(or $(SEED),1) $(ARGS)
+
+# With atheris (`pip install atheris`) half of the time goes to following coverage; without it Hypothesis has all of it.
+fuzz: $(STAMP) ## throw hostile input at all that reads from outside: MINUTES=10
+	@nice $(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(ARGS)
+
 bench: $(STAMP) ## measure, each number as a ratio to a bare loop in the same run
 	@$(BIN)/python -m benchmarks
+
+bench-backlog: $(STAMP) ## watch memory while ten million events are folded; half an hour and ten gigabytes of disk
+	@$(BIN)/python -m benchmarks backlog --rounds 1
 
 schemas: $(STAMP) ## check the schemas and their examples
 	@$(BIN)/python -m pytest tests/schemas -q

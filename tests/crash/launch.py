@@ -1,0 +1,128 @@
+"""
+`python -m tests.crash.launch`: a process that has imported the program, and forks a daemon for each line on stdin.
+
+Importing takes longer than most lives are to last, so it is done once. From there on a child is what `reconciler …` is:
+the command line's own entry point, reading its configuration, opening its store, connecting to its broker.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+from reconciler import app, cli
+from reconciler.adapters.sqlite import database
+from tests.crash.strikes import Strike, arm
+from tests.sim import mutants
+
+_CHECKPOINT_CHANGES = 60  # rows, instead of thousands: a life of a second or two is to see some checkpoints
+
+
+def main() -> None:
+    """Serve orders until stdin ends: a line with the child's pid, and one with how it ended."""
+    gc.freeze()
+    for line in sys.stdin:
+        order = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            _child(order)
+        print(pid, flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _child(order: dict[str, Any]) -> None:
+    """Become the program; never returns."""
+    status = 70
+    try:
+        for number, name in ((1, order["stdout"]), (2, order["stderr"])):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        database.CHECKPOINT_CHANGES = _CHECKPOINT_CHANGES
+        store, mutant = Path(order["store"]), order["mutant"]
+        if order["strike"]:
+            arm(Strike(**order["strike"]), store)
+        if mutant:
+            _mistaken(mutant, store)
+        with mutants.applied(mutant):
+            cli.main(order["arguments"])
+        status = 0
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _mistaken(mutant: str, store: Path) -> None:
+    """Make one of the simulation's known mistakes."""
+    if mutant == "drop-outbox" and store.exists():
+        with sqlite3.connect(store) as connection:
+            connection.execute("DELETE FROM outbox")
+        connection.close()
+    wire = app.Daemon.__init__
+
+    def wired(self: app.Daemon, *args: Any, **kwargs: Any) -> None:
+        wire(self, *args, **kwargs)
+        mutants.wired(mutant, self)
+
+    app.Daemon.__init__ = wired  # type: ignore[method-assign]  # this process ends with it
+
+
+class Launcher:
+    """The other end: starts the program in a child of a warm process, one at a time. A context manager."""
+
+    def __init__(self, folder: Path, name: str, mutant: str | None = None) -> None:
+        self._folder, self._name, self._mutant = folder, name, mutant
+        command = [sys.executable, "-m", "tests.crash.launch"]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=None, text=True)
+
+    @property
+    def stderr(self) -> Path:
+        return self._folder / f"{self._name}.stderr.log"
+
+    @property
+    def stdout(self) -> Path:
+        return self._folder / f"{self._name}.stdout.log"
+
+    def start(self, arguments: list[str], strike: dict[str, Any] | None = None, *, mistaken: bool = True) -> int:
+        """Start the program; return its pid."""
+        order = {
+            "arguments": arguments,
+            "strike": strike,
+            "mutant": self._mutant if mistaken else None,
+            "store": str(self._folder / "state.db"),
+            "stdout": str(self.stdout),
+            "stderr": str(self.stderr),
+        }
+        _of(self._process.stdin).write(json.dumps(order) + "\n")
+        _of(self._process.stdin).flush()
+        return int(_of(self._process.stdout).readline())
+
+    def wait(self) -> int:
+        """Wait for the child's end; return its exit status, negative for a signal."""
+        return int(_of(self._process.stdout).readline())
+
+    def close(self) -> None:
+        """Let go of the warm process; a child of it has been ended before."""
+        _of(self._process.stdin).close()
+        _of(self._process.stdout).close()
+        self._process.kill()
+        self._process.wait()
+
+
+def _of(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe
+
+
+if __name__ == "__main__":
+    main()

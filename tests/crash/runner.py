@@ -1,0 +1,319 @@
+"""One run: lives until enough of them were killed, then peace, then the judgement."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from aiokafka import AIOKafkaProducer
+
+from reconciler import config as configuration
+from reconciler.simulator.process import Simulator
+from reconciler.simulator.settings import Behaviour, Settings
+from tests.adapters.simulated import Simulated
+from tests.brokers.fixtures import topic_factory
+from tests.crash import checks, plan, workload
+from tests.crash.evidence import Evidence
+from tests.crash.launch import Launcher
+from tests.crash.strikes import STRUCK
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from reconciler.config import Config
+    from tests import brokers
+    from tests.crash.plan import Life
+
+DOCUMENTS = 30
+KEYS = tuple(f"{number:010d}" for number in range(1, DOCUMENTS + 1))
+_LIFE_S_MAX = 4.0  # a strike that has not come by then is replaced by a kill from outside
+_STOP_S_MAX = 45.0
+_SETTLE_S_MAX = 120.0
+_COMMAND_S_MAX = 60.0
+_ROOT = Path(__file__).parent.parent.parent
+
+
+@attrs.frozen
+class Options:
+    """What is asked for."""
+
+    seed: int = 1
+    kills: int = 300
+    mutant: str | None = None
+    events_per_second: float = 20.0
+    operator_every_s: float = 4.0
+
+
+@attrs.define
+class Tally:
+    """What a run came to."""
+
+    seed: int
+    kills: Counter[str] = attrs.field(factory=Counter)  # by point
+    lives: int = 0
+    in_order: int = 0
+    seconds: float = 0.0
+    counts: dict[str, int] = attrs.field(factory=dict)
+    violations: list[str] = attrs.field(factory=list)
+    folder: Path | None = None  # kept when something was broken
+
+
+class Broken(Exception):
+    """The program did what it must not while it lived."""
+
+
+async def run(options: Options, broker: brokers.Server, *, keep: bool = False) -> Tally:
+    """Run one plan to its verdict."""
+    folder = Path(tempfile.mkdtemp(prefix="crash-"))
+    began_s = time.monotonic()
+    behaviour = Behaviour(modified_on_precision="microseconds", cleared_fields="null")
+    settings = Settings(port=0, documents=DOCUMENTS, seed=options.seed, behaviour=behaviour)
+    tally = Tally(options.seed)
+    with Simulator(settings) as simulator:
+        crashes = Crashes(options, folder, Simulated(simulator.url), tally)
+        try:
+            await crashes.prepare(broker)
+            await crashes.suffer()
+            await crashes.come_to_rest()
+            await crashes.judge()
+        except Broken as error:
+            tally.violations.append(str(error))
+        except Exception:  # noqa: BLE001  whatever ends a run is its verdict, and its folder is kept
+            tally.violations.append(traceback.format_exc())
+        finally:
+            crashes.close()
+    tally.seconds = time.monotonic() - began_s
+    if tally.violations or keep:
+        tally.folder = folder
+    else:
+        remove(folder)
+    return tally
+
+
+class Crashes:
+    """The parts of one run, and its phases in their order."""
+
+    def __init__(self, options: Options, folder: Path, simulated: Simulated, tally: Tally) -> None:
+        self._options = options
+        self._folder = folder
+        self._simulated = simulated
+        self._tally = tally
+        self._daemon = Launcher(folder, "daemon", options.mutant)
+        self._command = Launcher(folder, "operator")
+        self._resolved: list[str] = []
+        self._configs: dict[int, Config] = {}
+
+    async def prepare(self, broker: brokers.Server) -> None:
+        """Topics, configurations, and the documents as they were before anybody touched them."""
+        make = topic_factory(broker)
+        self._topics = [await make(2, "changes"), await make(1, "outcomes"), await make(1, "dead-letters")]
+        self._brokers = list(broker.brokers)
+        self._producers = workload.Producers(self._options.seed, KEYS, self._topics[0], lambda: time.time_ns() // 1000)
+        for number in range(plan.POLICIES):
+            self._configs[number] = configuration.load(self._write_config(number, 4), {})
+        self._initial = {key: self._simulated.document(key) for key in KEYS}
+
+    async def suffer(self) -> None:
+        """Live, die and live again, while everybody else goes on."""
+        seed, over = self._options.seed, asyncio.Event()
+        async with self._producer() as producer:
+            await self._producers.first(producer)
+            others = [
+                asyncio.create_task(self._producers.run(producer, self._options.events_per_second, over)),
+                asyncio.create_task(workload.make_weather(self._simulated, seed, KEYS, over)),
+                asyncio.create_task(
+                    workload.operate(seed, self._operate, self._resolved, self._options.operator_every_s, over)
+                ),
+            ]
+            try:
+                for life in plan.lives(seed):
+                    await self._live(life)
+                    if self._tally.kills.total() >= self._options.kills or any(task.done() for task in others):
+                        break
+            finally:
+                over.set()
+                await asyncio.gather(*others)
+
+    async def come_to_rest(self) -> None:
+        """Faults stop and rivals rest: everything settles, and is compared once more."""
+        self._simulated.rivals(per_second=0)
+        self._simulated.faults(**plan.FAIR)
+        self._simulated.behave(write_reply="document", write_etag=True)
+        path = self._write_config(0, 4)
+        await self._once(path)
+        retried = await self._operate("docs", "retry", *KEYS)
+        if not retried:
+            raise Broken("`docs retry` failed")
+        await self._once(path)
+        replayed = f"sqlite:///{self._folder}/{checks.REPLAYED}"
+        if not await self._operate("replay", "--from", "kafka", "--into", replayed, "-o", "json"):
+            raise Broken("`replay` failed")
+
+    async def judge(self) -> None:
+        """Hold against each other what the server, the topics and the store say."""
+        evidence = await Evidence.gathered(
+            config=self._configs[0],
+            policies=[config.policy for config in self._configs.values()],
+            initial=self._initial,
+            history=await asyncio.to_thread(self._simulated.whole_history),
+            producers=self._producers,
+        )
+        evidence.keep(self._folder)
+        violations, counts = await checks.check(evidence, self._folder)
+        self._tally.violations.extend(violations)
+        self._tally.counts = counts | {
+            "events": len(self._producers.ids),
+            "conflicts resolved by the operator": len(self._resolved),
+            **{f"requests met: {name}": count for name, count in self._faults_met().items()},
+        }
+
+    def _faults_met(self) -> dict[str, int]:
+        return dict(self._simulated._control.get("/stats").raise_for_status().json()["faults"])
+
+    def close(self) -> None:
+        """End what was started."""
+        self._daemon.close()
+        self._command.close()
+        self._simulated.close()
+
+    # ----------------------------------------------------------------------------------------------------------- lives
+
+    async def _live(self, life: Life) -> None:
+        """One process from its start to its end."""
+        path = self._write_config(life.policy, life.in_flight_max)
+        strike = attrs.asdict(life.strike) if life.strike else None
+        pid = self._daemon.start(["run", "-c", str(path)], strike)
+        self._tally.lives += 1
+        ended = asyncio.create_task(asyncio.to_thread(self._daemon.wait))
+        kind = life.kind
+        try:
+            await asyncio.wait({ended}, timeout=life.after_s if life.strike is None else _LIFE_S_MAX)
+            if not ended.done() and life.end in (plan.IN_ORDER, plan.STOPPING):
+                _send(pid, signal.SIGTERM)
+                patience_s = _STOP_S_MAX if life.end == plan.IN_ORDER else life.grace_s
+                await asyncio.wait({ended}, timeout=patience_s)
+                if not ended.done() and life.end == plan.IN_ORDER:
+                    raise Broken(f"life {life.number}: still running {_STOP_S_MAX:.0f} s after SIGTERM")
+            if not ended.done():
+                kind = plan.AT_WORK if life.strike else kind
+        finally:
+            if not ended.done():
+                _send(pid, signal.SIGKILL)
+            status = await ended
+        self._count(life, kind, status)
+
+    def _count(self, life: Life, kind: str, status: int) -> None:
+        """Judge how a process has ended; nothing here but a signal may end it."""
+        if status == -signal.SIGKILL:
+            self._tally.kills[kind] += 1
+            if life.strike and kind == life.kind and STRUCK not in self._said(300):
+                raise Broken(f"life {life.number}: killed by somebody else")
+        elif status in (0, -signal.SIGTERM) and life.end in (plan.IN_ORDER, plan.STOPPING):
+            self._tally.in_order += 1  # -SIGTERM: it came before the program had asked for it
+        else:
+            raise Broken(f"life {life.number} ({life.kind}) ended by itself, status {status}: {self._said()}")
+
+    async def _once(self, path: Path) -> None:
+        """Run until everything is settled, or waits for a person."""
+        pid = self._daemon.start(["run", "--once", "-o", "json", "--debug", "-c", str(path)], mistaken=False)
+        ended = asyncio.create_task(asyncio.to_thread(self._daemon.wait))
+        await asyncio.wait({ended}, timeout=_SETTLE_S_MAX)
+        if not ended.done():
+            os.kill(pid, signal.SIGKILL)
+            await ended
+            raise Broken(f"not settled {_SETTLE_S_MAX:.0f} s after the faults had stopped: {self._said()}")
+        if ended.result() not in (0, 3):
+            raise Broken(f"`run --once` ended with {ended.result()}: {self._said()}")
+
+    async def _operate(self, *arguments: str) -> str:
+        """A command that a user gives; returns what it prints, nothing if it fails."""
+        path = self._folder / "operator.toml"
+        if not path.exists():
+            path.write_text(self._config_text(0, 4))
+        self._command.stdout.unlink(missing_ok=True)
+        pid = self._command.start([*arguments, "-c", str(path)])
+        ended = asyncio.create_task(asyncio.to_thread(self._command.wait))
+        await asyncio.wait({ended}, timeout=_COMMAND_S_MAX)
+        if not ended.done():
+            os.kill(pid, signal.SIGKILL)
+            await ended
+            raise Broken(f"`reconciler {' '.join(arguments)}` hangs")
+        return self._command.stdout.read_text() if ended.result() == 0 else ""
+
+    def _said(self, characters: int = 2000) -> str:
+        return self._daemon.stderr.read_text(errors="replace")[-characters:]
+
+    @contextlib.asynccontextmanager
+    async def _producer(self) -> AsyncIterator[AIOKafkaProducer]:
+        producer = AIOKafkaProducer(bootstrap_servers=self._brokers, acks="all", linger_ms=0)
+        await producer.start()
+        try:
+            yield producer
+        finally:
+            await producer.stop()
+
+    def _write_config(self, policy: int, in_flight_max: int) -> Path:
+        path = self._folder / "reconciler.toml"
+        path.write_text(self._config_text(policy, in_flight_max))
+        return path
+
+    def _config_text(self, policy: int, in_flight_max: int) -> str:
+        groups: dict[str, dict[str, Any]] = {
+            "log": {
+                "brokers": self._brokers,
+                "topic": self._topics[0],
+                "outcomes_topic": self._topics[1],
+                "dead_letter_topic": self._topics[2],
+                "group": "crash",
+                "fetch_records_max": 50,
+            },
+            "store": {"url": f"sqlite:///{self._folder}/state.db"},
+            "windchill": {"base_url": self._simulated.url, "in_flight_max": in_flight_max, "timeout_s": 3},
+            "retry": {"backoff_base_s": 0.05, "backoff_max_s": 0.5, "cooldown_base_s": 0.3, "cooldown_max_s": 1.0},
+            "resync": {"interval_s": 2, "interval_factor_max": 2},
+            "admin": {"bind": ""},
+        }
+        text = "".join(f"[{name}]\n{_toml(keys)}" for name, keys in groups.items())
+        return text + "".join(f"[[policy]]\n{_toml(rule)}" for rule in plan.policy_rules(self._options.seed, policy))
+
+
+def _toml(keys: dict[str, Any]) -> str:
+    """JSON's strings, numbers and lists of strings are TOML's too."""
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in keys.items())
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+        os.kill(pid, number)
+
+
+def remove(folder: Path) -> None:
+    """Take a run's folder away."""
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+
+def commit() -> str:
+    """The program's version, for the report of a failure."""
+    found = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=_ROOT, capture_output=True, text=True, check=False
+    )
+    return found.stdout.strip() or "unknown"
+
+
+def command(options: Options) -> str:
+    """What to type to have the same plan again."""
+    more = f" --mutant {options.mutant}" if options.mutant else ""
+    return f"python -m tests.crash --seed {options.seed} --kills {options.kills}{more}"
