@@ -17,6 +17,14 @@ class StoreError(ReconcilerError):
     """The state store can't be opened, read or written."""
 
 
+class StoreDamagedError(StoreError):
+    """The state store's file is not as it was left: it has to be rebuilt from the logs, or restored."""
+
+
+class StoreFullError(StoreError):
+    """There is no room to write to the state store; what was stored before is whole."""
+
+
 class LogError(ReconcilerError):
     """The change log can't be read or appended to."""
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import aiosqlite
 
-from reconciler.adapters.sqlite import locks, opening, queries
+from reconciler.adapters.sqlite import damage, locks, opening, queries
 from reconciler.adapters.sqlite.queries import Query
 from reconciler.errors import StoreError
 
@@ -18,20 +18,16 @@ T = TypeVar("T")
 # megabytes, and a checkpoint, for which commits wait, at some tens of milliseconds.
 CHECKPOINT_CHANGES = 4000
 
-_HINTS = (
-    ("full", "free some space on its disk, then start again"),
-    ("not a database", "use another [store] url, or move the file away and replay the log"),
-    ("malformed", "move the file away and rebuild it by replaying the log"),
-    ("locked", "another program writes to it; find and stop it"),
-    ("readonly", "make file and directory writable"),
-    ("unable to open", "see that its directory exists and may be written to"),
-)
-
 
 class Database:
-    """A connection as owner or guest. Each method is one statement, which runs to its end whoever is cancelled."""
+    """
+    A connection as owner or guest. Each method is one statement, which runs to its end whoever is cancelled.
 
-    def __init__(self, path: Path, connection: aiosqlite.Connection, ownership: locks.FileLock | None) -> None:
+    After an error that only a person can mend every later call ends with the same one: nothing is tried on a file that
+    is damaged, and it is said once.
+    """
+
+    def __init__(self, path: Path, connection: aiosqlite.Connection, ownership: locks.Ownership | None) -> None:
         self.path = path
         self._connection = connection
         self._ownership = ownership
@@ -40,6 +36,8 @@ class Database:
         # Among our own tasks, since a file lock taken twice through one descriptor is let go of at the first release.
         self._checkpointing = asyncio.Lock()
         self._open = True
+        self._fault: StoreError | None = None
+        self._identity: damage.Identity | None = None
 
     @classmethod
     async def open(cls, path: Path, *, owner: bool) -> "Database":
@@ -47,14 +45,19 @@ class Database:
         ownership = locks.claim(path) if owner else None
         try:
             # Opened beforehand: when its connector fails, aiosqlite leaves a thread that may outlive the event loop.
-            opened = await asyncio.to_thread(opening.as_owner if owner else opening.as_guest, path)
-            connection = await aiosqlite.Connection(lambda: opened, iter_chunk_size=1)
-            return cls(path, connection, ownership)
+            opened = (
+                await asyncio.to_thread(_as_owner, path, ownership)
+                if ownership
+                else await asyncio.to_thread(opening.as_guest, path)
+            )
+            database = cls(path, await aiosqlite.Connection(lambda: opened, iter_chunk_size=1), ownership)
+            database._identity = damage.Identity.of(path) if ownership else None
+            return database
         except BaseException as error:
             if ownership:
                 ownership.close()
             if isinstance(error, sqlite3.Error):
-                raise _translated("open the store", path, error) from error
+                raise damage.translated(damage.OPENING, path, error) from error
             raise
 
     async def read(self, query: Query, *parameters: object) -> list[bytes]:
@@ -63,7 +66,7 @@ class Database:
         try:
             rows = list(await self._connection.execute_fetchall(query.sql, parameters))
         except sqlite3.Error as error:
-            raise _translated(query.operation, self.path, error) from error
+            raise self._failed(query, error) from error
         lines = rows[0][0]
         return [] if lines is None else bytes(lines).split(b"\n")
 
@@ -72,10 +75,11 @@ class Database:
         self._require_open(query)
         if not self._ownership:
             raise StoreError(f"can't {query.operation} in {self.path}: it was opened only to look")
+        self._require_same_files()
         try:
             cursor = await self._connection.execute(query.sql, parameters)
         except sqlite3.Error as error:
-            raise _translated(query.operation, self.path, error) from error
+            raise self._failed(query, error) from error
         if self._connection.total_changes - self._checkpointed >= CHECKPOINT_CHANGES:
             # Shielded, because the lock must be held for as long as the thread is at it.
             await asyncio.shield(self._checkpoint())
@@ -89,7 +93,7 @@ class Database:
         try:
             return await asyncio.to_thread(opening.write_as_guest, self.path, query.sql, parameters)
         except sqlite3.Error as error:
-            raise _translated(query.operation, self.path, error) from error
+            raise self._failed(query, error) from error
 
     async def close(self) -> None:
         """Close the connection, behind everything that was handed to it."""
@@ -103,8 +107,11 @@ class Database:
                 await asyncio.to_thread(self._writer.take)  # the last connection to close checkpoints
         try:
             await self._connection.close()
+            if self._ownership and not self._fault:
+                self._ownership.note(locks.CLOSED)
         except sqlite3.Error as error:
-            raise _translated("close the store", self.path, error) from error
+            if not self._fault:  # else that has been said, and this follows from it
+                raise damage.translated("close the store", self.path, error) from error
         finally:
             for lock in (self._writer, self._ownership):
                 if lock:
@@ -122,19 +129,43 @@ class Database:
                 self._checkpointed = self._connection.total_changes
                 await self._connection.execute_fetchall(queries.CHECKPOINT.sql)
             except sqlite3.Error as error:
-                raise _translated(queries.CHECKPOINT.operation, self.path, error) from error
+                raise self._failed(queries.CHECKPOINT, error) from error
             finally:
                 self._writer.release()
 
     def _require_open(self, query: Query) -> None:
+        if self._fault:
+            raise self._fault
         if not self._open:
             raise StoreError(f"can't {query.operation} in {self.path}: the store is closed")
 
+    def _require_same_files(self) -> None:
+        try:
+            if self._identity:
+                self._identity.require()
+        except StoreError as error:
+            self._fault = error
+            raise
 
-def _translated(operation: str, path: Path, error: sqlite3.Error) -> StoreError:
-    text = str(error)
-    hint = next((hint for word, hint in _HINTS if word in text), None)
-    return StoreError(f"can't {operation} in {path}: {text}" + (f"; {hint}" if hint else ""))
+    def _failed(self, query: Query, error: sqlite3.Error) -> StoreError:
+        if self._fault:  # another call was under way with it
+            return self._fault
+        told = damage.translated(query.operation, self.path, error)
+        if damage.ends_us(error):
+            self._fault = told
+        return told
+
+
+def _as_owner(path: Path, ownership: locks.Ownership) -> sqlite3.Connection:
+    """Look at the file, open it, and note that it is in use; blocks."""
+    damage.recognise(path, ownership.found)
+    opened = opening.as_owner(path)
+    try:
+        ownership.note(locks.OPEN)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 async def off_loop(work: Callable[[], T]) -> T:

@@ -1,12 +1,24 @@
-"""Advisory locks on files beside the database: who owns the store, and who is at the end of its log."""
+"""
+Advisory locks on files beside the database: who owns the store, and who is at the end of its log.
 
+The owner's file also says how the last owner left the store, which decides how closely the next one looks at it.
+"""
+
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reconciler.errors import StoreError
+from reconciler.errors import StoreError, StoreFullError
+
+# What an owner notes; nothing is noted before there is a store.
+OPEN = "open"  # at work, or ended without closing
+CLOSED = "closed"  # closed in good order
+REPLACING = "replacing"  # the file is being set aside for another one
+
+_NOTE_BYTES = 32  # always as long, so that a note is overwritten in place: that takes no room on a full disk
 
 
 class FileLock:
@@ -41,6 +53,29 @@ class FileLock:
         os.close(self._file)
 
 
+class Ownership(FileLock):
+    """The owner's lock. `found` is what the last owner noted, "" if there was none."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._holder, _, self.found = os.pread(self._file, _NOTE_BYTES, 0).decode("ascii", "replace").partition("\n")
+        self.found = self.found.strip()
+
+    @property
+    def holder(self) -> str:
+        """Return the process id of whoever had the lock when we came."""
+        return self._holder.strip() or "unknown"
+
+    def note(self, how: str) -> None:
+        """Note durably, beside our process id, how the store is left if nothing more is noted."""
+        try:
+            os.pwrite(self._file, f"{os.getpid()}\n{how}\n".ljust(_NOTE_BYTES - 1).encode() + b"\n", 0)
+            os.fsync(self._file)
+        except OSError as error:
+            kind = StoreFullError if error.errno == errno.ENOSPC else StoreError
+            raise kind(f"can't write {self.path}: {error.strerror}; see to its disk, then start again") from error
+
+
 @contextmanager
 def held(path: Path) -> Iterator[None]:
     """Hold a lock for one block."""
@@ -52,17 +87,34 @@ def held(path: Path) -> Iterator[None]:
         lock.close()
 
 
-def claim(path: Path) -> FileLock:
+@contextmanager
+def owned(path: Path) -> Iterator[Ownership]:
+    """Own a store for one block, without opening it."""
+    ownership = claim(path)
+    try:
+        yield ownership
+    finally:
+        ownership.close()
+
+
+def claim(path: Path) -> Ownership:
     """Return the owner's lock on a store, with our process id written in it; refuse when somebody else has it."""
-    lock = FileLock(path.with_name(path.name + ".owner"))
-    if not lock.take_at_once():
-        holder = lock.path.read_text(encoding="ascii", errors="replace").strip()
+    lock = Ownership(owner_path(path))
+    try:
+        if not lock.take_at_once():
+            raise StoreError(
+                f"{path} is in use by another reconciler (pid {lock.holder}); stop it, or use another [store] url"
+            )
+        lock.note(lock.found)
+    except BaseException:
         lock.close()
-        raise StoreError(
-            f"{path} is in use by another reconciler (pid {holder or 'unknown'}); stop it, or use another [store] url"
-        )
-    lock.path.write_text(f"{os.getpid()}\n", encoding="ascii")
+        raise
     return lock
+
+
+def owner_path(path: Path) -> Path:
+    """Return the file whose lock is held by the owner."""
+    return path.with_name(path.name + ".owner")
 
 
 def writer_path(path: Path) -> Path:

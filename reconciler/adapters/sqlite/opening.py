@@ -61,9 +61,20 @@ def as_guest(path: Path) -> sqlite3.Connection:
     """Open read-only. SQLite never checkpoints on such a connection, not even when it is the last one to close."""
     if not path.exists():
         raise StoreError(f"there is no store at {path}; start the reconciler once, or correct the [store] url")
-    connection = _connect(path, "ro")
+    connection = to_read(path)
     try:
         _require_current(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def to_read(path: Path) -> sqlite3.Connection:
+    """Open read-only what is there, with whatever schema; refuse what is not ours, or newer than we are."""
+    connection = _connect(path, "ro")
+    try:
+        _version(connection, path)
     except BaseException:
         connection.close()
         raise

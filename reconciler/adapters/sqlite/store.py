@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import attrs
-import msgspec
 
 from reconciler.adapters.sqlite import procedures, queries
+from reconciler.adapters.sqlite.damage import Lines
 from reconciler.adapters.sqlite.database import Database, off_loop
 from reconciler.adapters.sqlite.group_commit import GroupCommit
 from reconciler.adapters.sqlite.opening import path_of
@@ -48,18 +48,18 @@ class _Columns(NamedTuple):
 
 
 # The shapes of the lines that `queries` gives.
-_document_line = msgspec.json.Decoder(tuple[_Columns, Desired, Agreement])
-_desired_line = msgspec.json.Decoder(tuple[str, Desired])
-_position_line = msgspec.json.Decoder(tuple[str, int, int])
-_due_line = msgspec.json.Decoder(Due)
-_count_line = msgspec.json.Decoder(tuple[str, int])
-_number_line = msgspec.json.Decoder(int)
-_message_line = msgspec.json.Decoder(OutboxMessage)
-_conflict_line = msgspec.json.Decoder(tuple[tuple[str, int | None], Conflict])
-_letter_line = msgspec.json.Decoder(tuple[str, DeadLetter])
-_audit_line = msgspec.json.Decoder(tuple[int, AuditRecord])
-_span_line = msgspec.json.Decoder(tuple[int, int])
-_hotspot_line = msgspec.json.Decoder(HotSpot)
+_document_line = Lines(tuple[_Columns, Desired, Agreement])
+_desired_line = Lines(tuple[str, Desired])
+_position_line = Lines(tuple[str, int, int])
+_due_line = Lines(Due)
+_count_line = Lines(tuple[str, int])
+_number_line = Lines(int)
+_message_line = Lines(OutboxMessage)
+_conflict_line = Lines(tuple[tuple[str, int | None], Conflict])
+_letter_line = Lines(tuple[str, DeadLetter])
+_audit_line = Lines(tuple[int, AuditRecord])
+_span_line = Lines(tuple[int, int])
+_hotspot_line = Lines(HotSpot)
 
 
 async def open_store(path: Path | str, *, owner: bool) -> "SqliteStore":
