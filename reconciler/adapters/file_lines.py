@@ -16,7 +16,7 @@ import zstandard
 from reconciler.errors import LogError, LogTruncatedError
 
 PIECE_BYTES = 512 * 1024  # larger ones leave the processor's cache before their lines are cut out
-PACKED_PIECE_BYTES = 64 * 1024  # of a compressed file: events grow about tenfold
+PACKED_PIECE_BYTES = 4 * 1024  # of a compressed file: events grow about tenfold, but 4 bytes can stand for 128 KiB
 LINE_BYTES_MAX = 64 * 1024 * 1024  # a file without newlines must not be taken into memory whole
 GZIP_WINDOW_BITS = 31  # zlib's way to say: gzip's header, the largest window
 
@@ -53,6 +53,7 @@ class LineReader:
         self._rest = b""  # compressed bytes after the end of a frame
         self._ahead = b""  # a piece that skipping did not use up
         self._tail = b""  # the begin of a line whose end was not in the piece
+        self._damage = ""  # why no more can be read: a decoder that failed may go on as if nothing had happened
         try:
             self._file = io.FileIO(path)
         except OSError as error:
@@ -73,7 +74,7 @@ class LineReader:
             lines[0] = self._tail + lines[0]
             self._tail = lines.pop()
             if len(self._tail) > LINE_BYTES_MAX:
-                raise LogError(f"{self._path}: line {self.line + len(lines)} never ends: is this a log of events?")
+                raise self._damaged(f"{self._path}: line {self.line + len(lines)} never ends: is this a log of events?")
         elif self._grows:
             self._check_same_file()
             return None
@@ -106,13 +107,22 @@ class LineReader:
         return True
 
     def _piece(self) -> bytes:
+        if self._damage:
+            raise LogError(self._damage)
         if self._ahead:
             ahead, self._ahead = self._ahead, b""
             return ahead
         try:
             return self._unpacked() if self._packed else self._file.read(PIECE_BYTES)
-        except (OSError, zlib.error, zstandard.ZstdError) as error:
+        except OSError as error:
             raise LogError(f"{self._path} can't be read after line {self.line}: {error}; is it damaged?") from error
+        except (zlib.error, zstandard.ZstdError) as error:
+            message = f"{self._path} can't be read after line {self.line}: {error}; is it damaged?"
+            raise self._damaged(message) from error
+
+    def _damaged(self, message: str) -> LogError:
+        self._damage = message
+        return LogError(message)
 
     def _unpacked(self) -> bytes:
         while packed := self._rest or self._file.read(PACKED_PIECE_BYTES):

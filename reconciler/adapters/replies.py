@@ -6,7 +6,7 @@ status what others say with three, that is done in `refusals`.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -15,10 +15,9 @@ import msgspec
 
 from reconciler.model.answer import Failed, Throttled, Unauthorised
 from reconciler.model.snapshot import Token
-from reconciler.model.value import Json
+from reconciler.model.value import DEPTH_MAX, Json, is_deep
 
 MESSAGE_CHARACTERS_MAX = 300
-DEPTH_MAX = 100  # of a document; what is nested more deeply could be read here, and not be stored or compared later
 _TEXT_BYTES_MAX = 64 * 1024  # what is looked at of a page; enough for any title
 _JSON_TYPE = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
 _DELAY_SECONDS = re.compile(r"\d{1,9}")
@@ -113,25 +112,9 @@ def json_object(reply: Reply) -> dict[str, Json] | None:
         value = msgspec.json.decode(reply.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return value if isinstance(value, dict) and not _is_deep(value, reply.body) else None
-
-
-def _is_deep(value: object, text: bytes) -> bool:
-    """Whether a value is nested more than `DEPTH_MAX` deep; `text` is its JSON, which mostly shows that at a glance."""
-    if text.count(b"{") + text.count(b"[") <= DEPTH_MAX:
-        return False
-    level = [value]
-    for _ in range(DEPTH_MAX):
-        level = [inner for outer in level for inner in _within(outer)]
-        if not level:
-            return False
-    return True
-
-
-def _within(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
+    # Its braces tell most documents from those that could be too deep for whoever has to store and compare them.
+    flat = reply.body.count(b"{") + reply.body.count(b"[") <= DEPTH_MAX
+    return value if isinstance(value, dict) and (flat or not is_deep(value)) else None
 
 
 def message(reply: Reply) -> str:

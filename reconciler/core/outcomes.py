@@ -19,7 +19,7 @@ from reconciler.model.outcome import Outcome, OutcomeType
 from reconciler.model.plan import Decision, Verb
 from reconciler.model.snapshot import Token
 from reconciler.model.stamp import Partition, Stamp
-from reconciler.model.value import Json
+from reconciler.model.value import Json, is_deep
 
 _CONTENT_TYPE = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
 ERRORS = "__reconciler.errors."
@@ -189,10 +189,15 @@ def told(text: bytes) -> Told | None:
 
     Raises ValueError when the text is no outcome of ours.
     """
-    event = _envelope(text)
-    if event.type != OutcomeType.RECONCILED.value:
+    try:
+        event = _envelope(text)
+        data = _reconciled(event.data) if event.type == OutcomeType.RECONCILED.value else None
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if data is None:
         return None
-    data = _reconciled(event.data)
+    if not event.subject or is_deep([*(a.value for a in data.base.values()), *(r.live for r in data.refused.values())]):
+        raise ValueError("it names no document, or holds values nested too deeply")
     fields = {
         name: Agreed(agreed.value, _stamp(agreed.stamp), {text: s.stamp() for text, s in agreed.elements.items()})
         for name, agreed in data.base.items()

@@ -1,6 +1,7 @@
 """JSON values, and the difference between "null" and "not there"."""
 
 import enum
+from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 import msgspec
@@ -24,6 +25,8 @@ class Missing(enum.Enum):
 
 MISSING: Final = Missing.MISSING
 
+DEPTH_MAX = 100  # of a document's values: what is nested more deeply can be read, but not always compared or stored
+
 _canonical = msgspec.json.Encoder(order="deterministic")
 
 
@@ -34,6 +37,22 @@ def canonical(value: object) -> str:
     Equal texts mean equal JSON. Python's `==` is not used for this, since it holds `1`, `1.0` and `True` to be equal.
     """
     return _canonical.encode(value).decode()
+
+
+def is_deep(value: object) -> bool:
+    """Whether a value is nested more than `DEPTH_MAX` deep: what walks through it may call itself only so often."""
+    level = [value]
+    for _ in range(DEPTH_MAX + 1):
+        if not level:
+            return False
+        level = [inner for outer in level for inner in _within(outer)]
+    return bool(level)
+
+
+def _within(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def same(left: object, right: object) -> bool:
