@@ -18,11 +18,12 @@ from reconciler.model.audit import AuditRecord
 from reconciler.model.base import NO_BASE
 from reconciler.model.desired import NOTHING_DESIRED, Desired, Field, Register
 from reconciler.model.document import NO_AGREEMENT, Lane, Status
+from reconciler.model.policy import Policy
 from reconciler.model.settlement import Settlement
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.stamp import Stamp
 from reconciler.ports import FoldBatch
-from tests.checks import check_chain
+from tests.checks import check_audit, check_chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,6 +154,23 @@ async def test_sqlite_refuses_to_change_the_trail(path: Path, statement: str, re
         other.execute(statement)
     store = await opened(path)
     await check_chain(store, {1, 2, 3, 4, 5})
+    await store.close()
+
+
+async def test_what_every_end_to_end_test_checks_includes_the_chain(path: Path) -> None:
+    store = await opened(path)
+    await store.keep_policy("p1", Policy())
+    for key in KEYS:
+        await store.settle(settlement(key))
+    assert len(await check_audit(store)) == 5
+    await store.close()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("DROP TRIGGER audit_is_never_changed")
+        other.execute("UPDATE audit SET record = CAST(record || ' ' AS BLOB) WHERE id = 3")
+        other.commit()
+    store = await opened(path)
+    with pytest.raises(AssertionError, match="link of audit record 3"):
+        await check_audit(store)
     await store.close()
 
 

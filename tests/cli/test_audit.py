@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +19,6 @@ from tests.cli.program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 pytestmark = pytest.mark.e2e
 
@@ -306,6 +309,17 @@ def test_an_export_of_a_document_is_verified_record_by_record(trailed: Program) 
     told = trailed.say("audit", "verify", "--file", "audit.jsonl")
     assert "3 decisions recomputed; differing: 0." in told
     assert f"between the records of {OTHER}" in told
+
+
+def test_the_program_in_the_documentation_verifies_an_export(trailed: Program) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    path = exported(trailed)
+    command = [sys.executable, "-W", "ignore", "-c", program, str(path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"head {head_of(trailed)}\n"
+    path.write_bytes(path.read_bytes().replace(b"akim", b"eve1", 1))
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "broken at record 1\n")
 
 
 def test_a_file_that_is_no_export_is_refused(program: Program) -> None:
