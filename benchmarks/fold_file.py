@@ -20,6 +20,7 @@ from reconciler.cli import logs, running
 from reconciler.config import Config
 from reconciler.flows import replay
 from reconciler.flows.ingest import Ingest
+from reconciler.flows.recovery import Bases
 from reconciler.model.document import Lane
 
 NAME = "fold-file"
@@ -111,7 +112,7 @@ async def _replayed(path: Path, database: Path) -> Sample:
     ingest.lane = Lane.REPLAY
     measure.settle_memory()
     with measure.stopwatch() as stop:
-        done = await replay.replay(log, ingest, store, lambda _: None)
+        done = await replay.replay(log, ingest, Bases(store, clock))
         sample = stop(done.records)
     assert done.records == events.EVENTS, "every event is folded"
     assert sum((await store.counts()).values()) == events.DOCUMENTS, "into every document"

@@ -1,5 +1,6 @@
 """`reconciler export`: logs and folded state, to files."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -8,6 +9,7 @@ import click
 from reconciler.cli import commands, events, exits, files, lines, looking, options, output, running, sources
 from reconciler.config import Config
 from reconciler.model import codec
+from reconciler.model.stamp import Partition
 
 export = commands.family("export", "Write logs, or the folded state, to files.")
 
@@ -61,6 +63,7 @@ class _Count:
     written: int = 0
     skipped: int = 0
     unusable: int = 0
+    begins: Mapping[Partition, int] = attrs.field(factory=dict)  # of partitions whose beginning is gone
 
 
 def _export(config: Config, to: Path) -> int:
@@ -72,7 +75,12 @@ def _export(config: Config, to: Path) -> int:
         exits.warn(
             f"{count.unusable} too large to be replayed, now that they say their place; raise log.record_bytes_max"
         )
-    return exits.UNSETTLED if count.skipped or count.unusable else exits.DONE
+    for place, begin in sorted(count.begins.items()):
+        exits.warn(
+            f"{place.topic}/{place.partition} begins at offset {begin}: what was before is no longer in the log, and"
+            " only an earlier archive has it"
+        )
+    return exits.UNSETTLED if count.skipped or count.unusable or count.begins else exits.DONE
 
 
 async def _records(config: Config, to: Path) -> _Count:
@@ -90,6 +98,7 @@ async def _records(config: Config, to: Path) -> _Count:
                     write(line.text)
                     count.written += 1
                     count.unusable += not line.usable
+            count.begins = source.begins
         finally:
             await source.close()
     return count

@@ -19,6 +19,7 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
 from reconciler.flows import replay
 from reconciler.flows.ingest import Ingest
+from reconciler.flows.recovery import Bases
 from reconciler.model import codec
 from reconciler.model.document import Status
 from tests.checks import check_audit
@@ -107,7 +108,7 @@ async def replayed(world: World, folder: Path) -> bytes:
         offer=lambda due: None, wake=asyncio.Event(),
     )  # fmt: skip
     try:
-        await replay.replay(log, ingest, store, lambda records: None)
+        await replay.replay(log, ingest, Bases(store, clock))
         return await projection(store)
     finally:
         await log.close()
@@ -160,7 +161,7 @@ async def test_a_kill_in_mid_work_loses_nothing_and_repeats_nothing(world: World
         }
 
 
-async def test_a_lost_store_is_rebuilt_from_the_logs_and_then_writes_nothing(world: World, tmp_path: Path) -> None:
+async def test_an_empty_store_is_rebuilt_from_the_logs_at_start_and_nothing_is_written(world: World, tmp_path: Path) -> None:
     keys = KEYS[:20]
     await world.append(*(event(key, {"title": "one", "owner": "akim"}) for key in keys))
     assert (await world.converge()).settled
@@ -168,19 +169,8 @@ async def test_a_lost_store_is_rebuilt_from_the_logs_and_then_writes_nothing(wor
         world.simulated.edit({"owner": "by hand"}, key)
     await world.append(*(event(key, {"title": "two"}) for key in keys))
     assert (await world.converge()).settled
-    clock, config = SystemClock(), world.config
-    store = await sqlite.open_store(tmp_path / "rebuilt.db", owner=True)
-    for topic in (config.log.topic, config.log.outcomes_topic):
-        log = app.make_log(attrs.evolve(config, log=attrs.evolve(config.log, topic=topic)), clock)
-        ingest = Ingest(
-            log, store, clock, Counters(), rules=app.decoding(config), dead_letter_topic="none", batch_max=1000,
-            offer=lambda due: None, wake=asyncio.Event(),
-        )  # fmt: skip
-        await replay.replay(log, ingest, store, lambda records: None)
-        await log.close()
-    await store.close()
-    before = writes(world)
-    world.config = attrs.evolve(config, store=attrs.evolve(config.store, url=f"sqlite:///{tmp_path}/rebuilt.db"))
+    before, config = writes(world), world.config
+    world.config = attrs.evolve(config, store=attrs.evolve(config.store, url=f"sqlite:///{tmp_path}/empty.db"))
     assert (await world.converge()).settled
     assert writes(world) == before
     assert [world.simulated.document(key)["owner"] for key in keys[:5]] == ["by hand"] * 5

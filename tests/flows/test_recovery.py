@@ -1,4 +1,4 @@
-"""Recovery at start: whatever has become of the store, the logs give back what was agreed before anything is written."""
+"""Recovery at start: whatever became of the store, the logs give back what was agreed before anything is written."""
 
 from __future__ import annotations
 
