@@ -8,6 +8,8 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from reconciler.cli import output
+
 LEVELS: Sequence[str] = ("debug", "info", "warning", "error")
 _SILENT = logging.CRITICAL + 1
 
@@ -45,8 +47,14 @@ def _marks() -> list[Processor]:
 
 def _renderer() -> Processor:
     if sys.stderr.isatty():
-        return structlog.dev.ConsoleRenderer()
+        console = structlog.dev.ConsoleRenderer()
+        return lambda logger, name, event: console(logger, name, _plain(event))
     return structlog.processors.JSONRenderer(serializer=_json)
+
+
+def _plain(event: EventDict) -> EventDict:
+    """Spell out what would steer a terminal: keys of documents, and what servers say, come from outside."""
+    return {name: output.plain(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _json(event: EventDict, **_: Any) -> str:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from reconciler import config
 from reconciler.adapters.file_lines import LineReader
-from reconciler.cli import output
+from reconciler.cli import logs, output
 from reconciler.core import decode
 from reconciler.errors import ConfigError, LogError
 from reconciler.model.event import Refusal
@@ -144,3 +144,13 @@ def test_damage_that_was_met_once_is_met_for_good(tmp_path):
     path.write_bytes(whole)
     _, error = read_all(path, grows=False)
     assert error is not None
+
+
+def test_a_document_s_key_does_not_steer_the_terminal_that_logs_go_to(monkeypatch):
+    said = io.StringIO()
+    monkeypatch.setattr(said, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", said)
+    renderer = logs._renderer()
+    shown = renderer(None, "info", {"event": "document settled", "document": "\x1b[2J\x9b0m\u202ex", "count": 1})
+    assert "\\x1b[2J\\x9b0m\\u202ex" in shown
+    assert not {"\x1b[2J", "\x9b", "\u202e"} & {shown[at : at + size] for size in (1, 4) for at in range(len(shown))}
