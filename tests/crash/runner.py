@@ -159,6 +159,8 @@ class Crashes:
         replayed = f"sqlite:///{self._folder}/{checks.REPLAYED}"
         if not await self._operate("replay", "--from", "kafka", "--into", replayed, "-o", "json"):
             raise Broken("`replay` failed")
+        if not await self._operate("audit", "verify", "-o", "json"):
+            raise Broken("`audit verify` found a broken chain")
 
     async def judge(self) -> None:
         """Hold against each other what the server, the topics and the store say."""
