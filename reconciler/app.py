@@ -258,7 +258,8 @@ class Daemon:
             self.publisher.stop()
             await publishing
         summary = await self.summary()
-        _log.info("stopped", **{status.value: count for status, count in summary.counts.items()})
+        head = await self.store.audit_head()  # worth keeping elsewhere: `audit verify --head` asks for it
+        _log.info("stopped", audit_head=None if head is None else str(head), **{status.value: count for status, count in summary.counts.items()})
         return summary
 
     async def summary(self) -> Summary:
