@@ -151,6 +151,6 @@ def test_a_document_s_key_does_not_steer_the_terminal_that_logs_go_to(monkeypatc
     monkeypatch.setattr(said, "isatty", lambda: True)
     monkeypatch.setattr("sys.stderr", said)
     renderer = logs._renderer()
-    shown = renderer(None, "info", {"event": "document settled", "document": "\x1b[2J\x9b0m\u202ex", "count": 1})
+    shown = str(renderer(None, "info", {"event": "document settled", "document": "\x1b[2J\x9b0m\u202ex", "count": 1}))
     assert "\\x1b[2J\\x9b0m\\u202ex" in shown
     assert not {"\x1b[2J", "\x9b", "\u202e"} & {shown[at : at + size] for size in (1, 4) for at in range(len(shown))}
