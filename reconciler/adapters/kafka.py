@@ -44,6 +44,7 @@ class KafkaLog:
         self._check_at_s = 0.0
         self._stuck_at: dict[Partition, int] | None = None  # positions at the last check that found something wrong
         self._away = False
+        self._refusal: kafka_client.Refusal | None = None  # at the last attempt to get in
 
     # ------------------------------------------------------------------------------------------------------- reading
 
@@ -154,8 +155,9 @@ class KafkaLog:
                 raise
             if consumer is None:
                 raise LogError(
-                    f"no broker answers at {', '.join(options.brokers)}: is Kafka running,"
-                    " and do security and credentials fit?"
+                    f"no broker answers at {', '.join(options.brokers)}: is Kafka running?"
+                    if self._refusal is None
+                    else self._refusal.message
                 ) from error
             raise LogError(
                 f"topic {options.topic} can't be read at {', '.join(options.brokers)}: create it (this broker does not"
@@ -171,6 +173,9 @@ class KafkaLog:
                 return consumer
             except errors.KafkaConnectionError:
                 await kafka_client.stop(consumer)
+                self._refusal = await kafka_client.refusal(self._options)
+                if self._refusal is not None and self._refusal.final:
+                    raise LogError(self._refusal.message) from None
                 if not self._away:
                     self._away = True
                     _log.warning("no broker answers yet", brokers=self._options.brokers)

@@ -49,6 +49,10 @@ class KafkaAppender:
                 failed, self._producer = self._producer, None
                 if failed is not None:
                     await kafka_client.abandon(failed)
+                if isinstance(error, errors.KafkaConnectionError):
+                    refusal = await kafka_client.refusal(self._options)
+                    if refusal is not None:
+                        raise LogError(refusal.message) from error
                 raise self._unappended(records, error) from error
         after: dict[Partition, int] = {}
         for place in places:

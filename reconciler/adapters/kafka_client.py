@@ -1,14 +1,16 @@
 """
-What every client of Kafka's needs: the options, how they become aiokafka's arguments, and how a client ends.
+What every client of Kafka's needs: the options, how they become aiokafka's arguments, why no broker lets it in, and how
+it ends.
 
 Never here: what is read or appended (`kafka`).
 """
 
 import asyncio
+import ssl
 
 import attrs
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, errors, helpers
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, conn, errors, helpers
 
 from reconciler.errors import ConfigError
 
@@ -18,8 +20,11 @@ SECURITY = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
 
+_NOT_A_CONNECTIONS = ("bootstrap_servers", "metadata_max_age_ms")  # of what `connection` returns
+
 APPEND_BYTES_MAX = 1024 * 1024
 STOP_S_MAX = 5.0  # for closing a client that may be stuck
+ASK_S_MAX = 3.0  # for asking one broker why it does not let us in
 
 
 @attrs.frozen(kw_only=True)
@@ -75,7 +80,8 @@ def connection(options: KafkaOptions) -> dict[str, object]:
                 cafile=options.ca_file,
                 certfile=options.cert_file,
                 keyfile=options.key_file,
-                password=options.key_password,
+                # Without one, OpenSSL would ask for it on the terminal, and a daemon would wait there for ever.
+                password=options.key_password or "",
             )
         except OSError as error:  # ssl.SSLError is one
             files = [file for file in (options.ca_file, options.cert_file, options.key_file) if file]
@@ -93,6 +99,63 @@ def connection(options: KafkaOptions) -> dict[str, object]:
         "sasl_plain_username": options.sasl_username,
         "sasl_plain_password": options.sasl_password,
     }
+
+
+@attrs.frozen
+class Refusal:
+    """Why a broker that is there does not let us in; `final` when waiting will not change that."""
+
+    message: str
+    final: bool
+
+
+async def refusal(options: KafkaOptions) -> Refusal | None:
+    """
+    Ask the brokers why they don't let us in; None when none of them is there.
+
+    aiokafka tells its log only, and raises the same for a wrong password as for a broker that is down.
+    """
+    found = None
+    for host, port, _ in conn.collect_hosts(list(options.brokers)):
+        said = await _refusal_of(host, port, options)
+        if said is not None and said.final:
+            return said
+        found = found or said
+    return found
+
+
+async def _refusal_of(host: str, port: int, options: KafkaOptions) -> Refusal | None:
+    given = {name: value for name, value in connection(options).items() if name not in _NOT_A_CONNECTIONS}
+    broker = f"the broker at {host}:{port}"
+    try:
+        async with asyncio.timeout(ASK_S_MAX):
+            made = await conn.create_conn(host, port, **given)
+        made.close()
+        return None
+    except ssl.SSLCertVerificationError as error:
+        return Refusal(
+            f"{broker} shows a certificate that can't be trusted ({error.verify_message}): see [log] ca_file, and under"
+            " which name the broker is addressed",
+            final=True,
+        )
+    except ssl.SSLError as error:
+        return Refusal(
+            f"{broker} does not agree on TLS ({error.reason}): see [log] security, cert_file, key_file", True
+        )
+    except errors.SaslAuthenticationFailed:
+        said = f"{broker} refuses user {options.sasl_username} by {options.sasl_mechanism}"
+        return Refusal(f"{said}: see [log] sasl_username, sasl_password, sasl_mechanism", final=True)
+    except (errors.UnsupportedSaslMechanismError, errors.IllegalSaslStateError):
+        said = f"{broker} does not take SASL by {options.sasl_mechanism} on this port"
+        return Refusal(f"{said}: see [log] security, sasl_mechanism", final=True)
+    except (errors.KafkaConnectionError, ConnectionResetError, EOFError):
+        return Refusal(
+            f"{broker} closes the connection at once: see [log] security (does this port speak TLS or SASL?) and"
+            " cert_file, key_file (does it ask for a certificate?)",
+            final=False,  # a broker that is stopping does so too
+        )
+    except (errors.KafkaError, OSError):  # TimeoutError is one
+        return None
 
 
 async def stop(consumer: AIOKafkaConsumer) -> None:

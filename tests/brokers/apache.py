@@ -105,8 +105,10 @@ class Apache:
     One Apache Kafka node, broker and controller in one.
 
     `listeners` names further listeners with their security protocol (`{"TLS": "SSL"}`), each on a port of its own:
-    `address("TLS")`. `properties` are added to server.properties last, so they win. `format_arguments` go to the
-    storage tool, which is where SCRAM users are made before the first start. `brokers` is the plaintext listener.
+    `address("TLS")`. `advertised` gives the addresses at which clients of a listener are to find it, where that is not
+    its own: a proxy's, since a client follows what it is told. `properties` are added to server.properties last, so
+    they win. `format_arguments` go to the storage tool, which is where SCRAM users are made before the first start.
+    `brokers` is the plaintext listener.
     """
 
     def __init__(
@@ -114,11 +116,13 @@ class Apache:
         *,
         partitions: int = 4,
         listeners: Mapping[str, str] | None = None,
+        advertised: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
         format_arguments: Sequence[str] = (),
     ) -> None:
         self.name = f"Apache Kafka {version()}"
         self._protocols = {"PLAINTEXT": "PLAINTEXT", **(listeners or {})}
+        self._advertised = dict(advertised or {})
         self._partitions = partitions
         self._properties = dict(properties or {})
         self._format_arguments = tuple(format_arguments)
@@ -149,7 +153,7 @@ class Apache:
         jars()
         self._folder = pathlib.Path(tempfile.mkdtemp(prefix="kafka-"))
         names = [*self._protocols, "CONTROLLER"]
-        self._ports = dict(zip(names, _free_ports(len(names)), strict=True))
+        self._ports = dict(zip(names, free_ports(len(names)), strict=True))
         (self._folder / "server.properties").write_text(self._settings())
         try:
             self._format()
@@ -165,16 +169,36 @@ class Apache:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
 
+    # What follows takes seconds, so never call it in a coroutine.
+
     def restart(self) -> None:
-        """Stop in good order and start again with the same data and ports; takes seconds, so never in a coroutine."""
+        """Stop in good order and start again with the same data and ports."""
         self._end()
         self._launch()
 
-    async def create_topic(self, name: str, partitions: int) -> None:
+    def halt(self) -> None:
+        """Stop in good order and keep the data for `resume`."""
+        self._end()
+
+    def kill(self) -> None:
+        """Kill it as a power cut would, save for what the operating system holds, and keep the data for `resume`."""
+        process, self._process = self._process, None
+        assert process is not None, "start the broker first"
+        process.kill()
+        process.wait()
+
+    def resume(self) -> None:
+        """Start again with the same data and ports."""
+        assert self._process is None, "the broker runs"
+        self._launch()
+
+    async def create_topic(self, name: str, partitions: int, **configs: str) -> None:
+        """Make a topic; `configs` are its own settings, with underscores for dots."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.brokers)
         await admin.start()
+        given = {key.replace("_", "."): value for key, value in configs.items()}
         try:
-            answer = await admin.create_topics([NewTopic(name, num_partitions=partitions, replication_factor=1)])
+            answer = await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=given)])
             for _, code, *_ in answer.topic_errors:
                 if code:
                     raise errors.for_code(code)(name)
@@ -190,6 +214,10 @@ class Apache:
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
             "listeners": ",".join(f"{name}://{self.address(name)}" for name in protocols),
+            # The controller's own is told by itself.
+            "advertised.listeners": ",".join(
+                f"{name}://{self._advertised.get(name, self.address(name))}" for name in self._protocols
+            ),
             "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
             "log.dirs": str(self.folder / "data"),
             "num.partitions": str(self._partitions),
@@ -265,7 +293,7 @@ class Apache:
         self.stop()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that are free now. All are held at once, so that none is given twice."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]

@@ -259,7 +259,7 @@ async def test_a_restart_of_the_broker_costs_neither_records_nor_the_client(topi
         await put(log, "changes", b"before")
         await log.open({})
         assert values(await read(log, 1)) == [b"before"]
-        await asyncio.to_thread(own._end)
+        await asyncio.to_thread(own.halt)
         with structlog.testing.capture_logs() as logged:
             for _ in range(3):
                 assert not await log.fetch(10, 0.2)
@@ -269,7 +269,7 @@ async def test_a_restart_of_the_broker_costs_neither_records_nor_the_client(topi
             await put(log, "changes", b"while away")
         with pytest.raises(LogError, match=r"no broker answers|did not tell"):
             await log.ends()
-        await asyncio.to_thread(own._launch)
+        await asyncio.to_thread(own.resume)
         await put(log, "changes", b"after")
         with structlog.testing.capture_logs() as logged:
             assert values(await read(log, 1)) == [b"after"]
