@@ -22,9 +22,12 @@ from reconciler.cli.emit import emit
 from reconciler.cli.explain import explain
 from reconciler.cli.export import export
 from reconciler.cli.plan import plan
+from reconciler.cli.rebuild import rebuild
 from reconciler.cli.replay import replay
+from reconciler.cli.restore import restore
 from reconciler.cli.run import run
 from reconciler.cli.simulate import simulate
+from reconciler.cli.snapshot import snapshot
 from reconciler.cli.status import status
 
 main = commands.Root(
@@ -49,6 +52,9 @@ for _command in (
     dead_letters,
     emit,
     replay,
+    snapshot,
+    restore,
+    rebuild,
     export,
     audit,
     simulate,

@@ -61,7 +61,9 @@ def warn(message: str) -> None:
 def _failed(error: BaseException) -> int:
     match error:
         case BaseExceptionGroup():
-            return max(_failed(inner) for inner in error.exceptions)
+            # Several tasks may have met the same fault, which is told once.
+            told = {(type(inner), str(inner)): inner for inner in error.exceptions}
+            return max(_failed(inner) for inner in told.values())
         case errors.ReconcilerError():
             fault(str(error))
             return USAGE if isinstance(error, errors.UsageError) else FAILED

@@ -8,7 +8,7 @@ stays a row of its own kind though its letters have changed, only comparing with
 
 import errno
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -30,7 +30,7 @@ REMEDY = "stop the reconciler, then `reconciler rebuild -c FILE` sets it aside a
 # A check of so much takes below a second, and no start is that quick. See docs/decisions/0006.
 CHECKED_BYTES_MAX = 256 * 2**20
 # Small and always needed: checked at every start, whatever the size of the rest.
-_ALWAYS = ("sqlite_schema", "position", "outbox", "contention", "policy")
+ALWAYS = ("sqlite_schema", "position", "outbox", "contention", "policy")
 
 _READ_BYTES = 8 * 2**20
 
@@ -120,20 +120,30 @@ def recognise(path: Path, found: str) -> None:
                 read_through(path)
                 require_sound(connection, path)
             else:
-                require_sound(connection, path, _ALWAYS)
+                require_sound(connection, path, ALWAYS)
     except sqlite3.Error as error:
         raise translated(OPENING, path, error) from error
 
 
-def require_sound(connection: sqlite3.Connection, path: Path, tables: tuple[str, ...] = ()) -> None:
-    """Check the pages of a database, of these tables only if any are named; raise StoreDamagedError."""
+def require_sound(connection: sqlite3.Connection, path: Path, tables: Sequence[str] = ()) -> None:
+    """Raise StoreDamagedError if a check finds anything; see `first_fault`."""
+    if fault := first_fault(connection, tables):
+        raise StoreDamagedError(f"{path} is damaged ({fault}); {REMEDY}")
+
+
+def first_fault(connection: sqlite3.Connection, tables: Sequence[str] = (), check: str = "quick_check") -> str | None:
+    """
+    Return the first thing that SQLite's check finds in a database, in these tables only if any are named.
+
+    `quick_check` reads every page, `integrity_check` also compares the indexes with their tables.
+    """
     present = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     wanted = [f"({table})" for table in tables if table in present or table == "sqlite_schema"] if tables else [""]
     for table in wanted:
-        (said, *_) = connection.execute(f"PRAGMA quick_check{table}").fetchone()
+        (said,) = connection.execute(f"PRAGMA {check}{table}").fetchone()
         if said != "ok":
-            told = next(line for line in str(said).splitlines() if not line.startswith("***"))
-            raise StoreDamagedError(f"{path} is damaged ({told}); {REMEDY}")
+            return next(line for line in str(said).splitlines() if not line.startswith("***"))
+    return None
 
 
 def read_through(path: Path) -> None:

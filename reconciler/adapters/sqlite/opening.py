@@ -13,6 +13,8 @@ from reconciler.model import chain
 URL_PREFIX = "sqlite:///"
 
 _APPLICATION_ID = 0x5752434C  # "WRCL", in the file's header: so that nobody's else's database is ever written to
+_MAGIC = b"SQLite format 3\0"  # how every database begins
+_HEADER_BYTES = 72  # up to and with the application's id
 _VERSION_MIN = (3, 33, 0)  # UPDATE … FROM
 _BUSY_TIMEOUT_S = 30.0  # writes of others last milliseconds; longer means that one of them hangs
 
@@ -79,6 +81,19 @@ def to_read(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a file is another program's database, as its header says; one without a whole header is nobody's."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StoreError(f"can't read {path}: {error.strerror}") from error
+    ours = _APPLICATION_ID.to_bytes(4, "big")
+    return len(header) == _HEADER_BYTES and header.startswith(_MAGIC) and not header.endswith(ours)
 
 
 def write_as_guest(path: Path, sql: str, parameters: tuple[object, ...]) -> int:
