@@ -74,15 +74,22 @@ class Publisher:
 
     async def _publish_cut(self, message: OutboxMessage) -> Mapping[Partition, int]:
         """
-        Publish one message, without its value if the log does not take it whole.
+        Publish one message, without its value if the log does not take it whole, else with nothing but our own headers.
 
-        A dead letter may have been refused for its very size; it must not keep everything behind it from going out. The
-        original stays in the store.
+        A dead letter may have been refused for its very size, and is larger than its record by what is told of it; it
+        must not keep everything behind it from going out. The original stays in the store.
         """
+        record = message.record
         try:
-            return await self._log.append([message.record])
+            return await self._log.append([record])
         except RecordTooLargeError as error:
             _log.error("published without its value: too large", number=message.number, error=str(error))
-            note = f"{len(message.record.value or b'')} bytes were left out; the state store has them"
-            headers = (*message.record.headers, (outcomes.ERRORS + "value", note.encode()))
-            return await self._log.append([message.record._replace(value=None, headers=headers)])
+        note = f"{len(record.value or b'')} bytes were left out; the state store has them"
+        headers = (*record.headers, (outcomes.ERRORS + "value", note.encode()))
+        try:
+            return await self._log.append([record._replace(value=None, headers=headers)])
+        except RecordTooLargeError:
+            note = "key, value and headers were left out; the state store has them"
+            ours = [(name, said) for name, said in record.headers if name.startswith(outcomes.ERRORS)]
+            headers = (*ours, (outcomes.ERRORS + "value", note.encode()))
+            return await self._log.append([record._replace(key=None, value=None, headers=headers)])
