@@ -134,8 +134,7 @@ def check_text(text: bytes) -> None:
     The decoder passes over members that it has no name for. Whoever reads all members, as an export does, would not
     find an event in what is an event here.
     """
-    if not text.isascii():
-        text.decode()
+    text.decode()
 
 
 def _structured(text: bytes, source: Record, rules: Rules) -> Decoded:

@@ -91,7 +91,8 @@ def _envelopes(records: Sequence[Record], bytes_max: int) -> tuple[list[Record],
             if value is None or len(value) > bytes_max or (headers and not decode.is_structured(tuple(headers))):
                 left.append(record)
             else:
-                decode.check_text(value)
+                if not value.isascii():
+                    decode.check_text(value)
                 envelopes.append(_envelope(value))
                 taken.append(record)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, profile.Invalid):
