@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 GROWN = ROOT / ".cache" / "fuzz"
 NAMES = ("record", "headers", "reply", "outcome")
-EXAMPLES = 3000  # of each test in one round
+EXAMPLES = 2000  # of each test in one round
 INPUT_BYTES_MAX = 20_000
 
 
@@ -54,7 +54,7 @@ def _rounds(minutes: float) -> bool:
         order = [sys.executable, "-m", "pytest", "tests/fuzz", "-q", "--timeout=3600", "--hypothesis-show-statistics"]
         environ = os.environ | {"FUZZ_EXAMPLES": str(EXAMPLES)}
         done = subprocess.run(order, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
-        examples = sum(map(int, re.findall(r"(\d+) passing examples", done.stdout)))
+        examples = sum(map(int, re.findall(r"(\d+) passing,", done.stdout)))
         print(f"Hypothesis, round {number}: {examples:,} examples passed", flush=True)
         if done.returncode:
             print(done.stdout[-8000:])
