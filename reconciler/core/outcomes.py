@@ -169,18 +169,39 @@ class _Reconciled(msgspec.Struct, frozen=True):
     kafkaoffset: int = 0
 
 
-class Told(NamedTuple):
-    """What a `reconciled` outcome tells of a document."""
+class Heading(NamedTuple):
+    """What a `reconciled` outcome is about, without what it says."""
 
     key: str
     number: int  # of the document's outcomes; the greatest is the last
     time: str
-    base: Base
     place: tuple[Partition, int] | None  # where it stood in Kafka, if it comes from an exported log
+
+
+class Told(NamedTuple):
+    """What a `reconciled` outcome tells of a document."""
+
+    key: str
+    number: int
+    base: Base
 
 
 _envelope = msgspec.json.Decoder(_Reconciled).decode
 _reconciled = msgspec.json.Decoder(_ReconciledData).decode
+
+
+def heading(text: bytes) -> Heading | None:
+    """
+    Return which document a `reconciled` outcome is about, `None` for an outcome of another type.
+
+    It costs a fraction of `told`, and of a log of outcomes only the last of each document has to be read whole. Raises
+    ValueError when the text is no outcome of ours.
+    """
+    event = _opened_envelope(text)
+    if event is None:
+        return None
+    place = (Partition(event.kafkatopic, event.kafkapartition), event.kafkaoffset) if event.kafkatopic else None
+    return Heading(event.subject, int(event.sequence), event.time, place)
 
 
 def told(text: bytes) -> Told | None:
@@ -189,23 +210,33 @@ def told(text: bytes) -> Told | None:
 
     Raises ValueError when the text is no outcome of ours.
     """
+    event = _opened_envelope(text)
+    if event is None:
+        return None
     try:
-        event = _envelope(text)
-        data = _reconciled(event.data) if event.type == OutcomeType.RECONCILED.value else None
+        data = _reconciled(event.data)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    if data is None:
-        return None
-    if not event.subject or is_deep([*(a.value for a in data.base.values()), *(r.live for r in data.refused.values())]):
-        raise ValueError("it names no document, or holds values nested too deeply")
+    if is_deep([*(a.value for a in data.base.values()), *(r.live for r in data.refused.values())]):
+        raise ValueError("it holds values nested too deeply")
     fields = {
         name: Agreed(agreed.value, _stamp(agreed.stamp), {text: s.stamp() for text, s in agreed.elements.items()})
         for name, agreed in data.base.items()
     }
     refused = {name: Refused(r.stamp.stamp(), r.live, r.message) for name, r in data.refused.items()}
-    place = (Partition(event.kafkatopic, event.kafkapartition), event.kafkaoffset) if event.kafkatopic else None
-    base = Base(fields, refused, _wrote(data.wrote))
-    return Told(event.subject, int(event.sequence), event.time, base, place)
+    return Told(event.subject, int(event.sequence), Base(fields, refused, _wrote(data.wrote)))
+
+
+def _opened_envelope(text: bytes) -> _Reconciled | None:
+    try:
+        event = _envelope(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if event.type != OutcomeType.RECONCILED.value:
+        return None
+    if not event.subject:
+        raise ValueError("it names no document")
+    return event
 
 
 def _wrote_data(wrote: Wrote) -> dict[str, object]:

@@ -12,13 +12,14 @@ outbox), and a write in doubt.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
 from reconciler.core import outcomes
 from reconciler.core.coverage import Span
-from reconciler.core.outcomes import Told
+from reconciler.core.outcomes import Heading
+from reconciler.model.base import Base
 from reconciler.model.document import NO_AGREEMENT, Agreement
 from reconciler.model.event import Record
 from reconciler.model.outcome import OutcomeType
@@ -29,7 +30,8 @@ _log = structlog.get_logger(__name__)
 
 _BATCH = 5_000
 _SLICE = 100  # outcomes decoded between two turns of the other tasks: some milliseconds
-_DOCUMENTS_MAX = 5_000  # a transaction's agreements in memory: some kilobytes each
+_BYTES_MAX = 64 * 1024 * 1024  # of outcomes in memory, the last one of each document as it was read
+_CHUNK = 1_000  # documents of a transaction
 _FETCH_TIMEOUT_S = 1.0
 _RECONCILED = OutcomeType.RECONCILED.value.encode()
 
@@ -41,46 +43,70 @@ class Bases:
         self._ledger = ledger
         self._clock = clock
         self._until = until  # canonical instant; what was told later is left out
-        self._last: dict[str, Told] = {}
+        self._last: dict[str, tuple[Heading, bytes]] = {}
+        self._bytes = 0
         self.spans: dict[Partition, Span] = {}  # of Kafka's offsets, which lines of an exported log name
         self.taken = 0  # agreements that the store did not know, or not so late
 
     @property
     def full(self) -> bool:
         """Whether they should be stored before more are looked at."""
-        return len(self._last) >= _DOCUMENTS_MAX
+        return self._bytes >= _BYTES_MAX
 
     def see(self, record: Record) -> None:
         """Keep what a record tells, if it is an outcome and the last of its document."""
         if record.value is None or _RECONCILED not in record.value:
             return
         try:
-            told = outcomes.told(record.value)
+            found = outcomes.heading(record.value)
         except ValueError:
             return  # not an outcome, it only mentions one
-        if told is None or (self._until is not None and told.time > self._until):
+        if found is None or (self._until is not None and found.time > self._until):
             return
-        if told.place is not None:
-            place, offset = told.place
+        if found.place is not None:
+            place, offset = found.place
             first, after = self.spans.get(place, (offset, offset))
             self.spans[place] = min(first, offset), max(after, offset + 1)
-        known = self._last.get(told.key)
-        if known is None or (known.number, known.time) <= (told.number, told.time):
-            self._last[told.key] = told
+        known = self._last.get(found.key)
+        if known is None or (known[0].number, known[0].time) <= (found.number, found.time):
+            self._last[found.key] = found, record.value
+            self._bytes += len(record.value) - (0 if known is None else len(known[1]))
 
     async def store(self, positions: Mapping[Partition, int]) -> None:
-        """Give the ledger what it does not know, together with how far the outcome log was read."""
-        last, self._last = self._last, {}
-        rows = await self._ledger.documents(last)
+        """Give the ledger what it does not know, and then how far the outcome log was read."""
+        last, self._last, self._bytes = self._last, {}, 0
+        keys = sorted(last)
+        for start in range(0, len(keys), _CHUNK):
+            await self._store(keys[start : start + _CHUNK], last)
+        if positions:
+            await self._ledger.rebase({}, positions, self._clock.now_us())
+
+    async def _store(self, keys: Iterable[str], last: Mapping[str, tuple[Heading, bytes]]) -> None:
+        rows = await self._ledger.documents(keys)
         agreements: dict[str, Agreement] = {}
-        for key, told in last.items():
+        for key in keys:
+            found, text = last[key]
             old = rows[key].agreement if key in rows else NO_AGREEMENT
-            if old == NO_AGREEMENT or old.told < told.number:
+            if old != NO_AGREEMENT and old.told >= found.number:
+                continue
+            base = _base(text)
+            if base is not None:
                 # Its conflicts stay listed, so that the next attempt can close what is no more.
-                agreements[key] = Agreement(base=told.base, told=told.number, held=old.held)
-        if agreements or positions:
-            await self._ledger.rebase(agreements, positions, self._clock.now_us())
+                agreements[key] = Agreement(base=base, told=found.number, held=old.held)
+            if len(agreements) % _SLICE == 0:
+                await self._clock.sleep(0)
+        if agreements:
+            await self._ledger.rebase(agreements, {}, self._clock.now_us())
         self.taken += len(agreements)
+
+
+def _base(text: bytes) -> Base | None:
+    try:
+        told = outcomes.told(text)
+    except ValueError as error:
+        _log.warning("an outcome can't be read, and its document keeps the base it has", error=str(error))
+        return None
+    return None if told is None else told.base
 
 
 async def recover(
@@ -120,7 +146,9 @@ async def take(
                 await clock.sleep(0)
         count += len(records)
         reached = dict(await log.positions())  # past gaps that hold no record
-        await bases.store(reached if keep_positions else {})
+        if bases.full:
+            await bases.store(reached if keep_positions else {})
+    await bases.store(reached if keep_positions else {})
     return count
 
 

@@ -128,7 +128,7 @@ async def test_nothing_is_written_by_a_daemon_that_is_stopped_before_it_knows_wh
     async with world.running() as running:
         running.stop.set()
     assert world.windchill.writes == writes
-    assert await world.store.positions() == {}
+    assert world.store.rows == {}
 
 
 async def test_a_log_whose_records_are_gone_stops_the_daemon_until_a_person_decides(world: World) -> None:
