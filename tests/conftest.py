@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.brokers.fixtures"]
 
 USED = pytest.StashKey[str]()
+STATUS = pytest.StashKey[int]()
 
 # No deadline: on shared cores single examples are slow by chance. CI looks further, and prints what reproduces a find.
 hypothesis.settings.register_profile("dev", max_examples=100, deadline=None, derandomize=False)
@@ -54,3 +57,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(
             f"missing: Apache Kafka ({absent}); the Kafka tests ran against {used}", yellow=True, bold=True
         )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End even if a failed test has left a connection open: its thread would keep the interpreter waiting for ever."""
+    left = [
+        thread.name for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon
+    ]
+    if left and config.stash.get(STATUS, 0):
+        sys.stdout.flush()
+        os._exit(config.stash[STATUS])
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remember how it went, for the hook above."""
+    session.config.stash[STATUS] = int(exitstatus)
