@@ -177,10 +177,10 @@ async def test_damage_is_reported_with_what_to_do(path: Path) -> None:
     text = bytearray(path.read_bytes())
     text[4096 * 2 :] = b"\x55" * (len(text) - 4096 * 2)
     path.write_bytes(text)
-    with pytest.raises(StoreDamagedError, match="is damaged .*reconciler rebuild"):
+    with pytest.raises(StoreDamagedError, match=r"is damaged .*reconciler rebuild"):
         await sqlite.open_store(path, owner=True)
     guest = await sqlite.open_store(path, owner=False)
-    with pytest.raises(StoreDamagedError, match="malformed: the store is damaged; .*reconciler rebuild"):
+    with pytest.raises(StoreDamagedError, match=r"malformed: the store is damaged; .*reconciler rebuild"):
         await guest.list_documents(None, "", 1000)
     await guest.close()
 

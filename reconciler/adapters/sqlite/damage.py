@@ -97,30 +97,31 @@ class Lines(Generic[T]):
 # ------------------------------------------------------------------------------------------------------------- at start
 
 
-def recognise(path: Path, found: str) -> None:
+def recognise(path: Path, ownership: locks.Ownership) -> None:
     """
-    Look at a store before its owner opens it; `found` is what the last owner noted. Changes nothing.
+    Look at a store before its owner opens it. Changes nothing of it.
 
     Raises StoreDamagedError. Reads the whole file if it is small or was not closed in good order, else only a part.
     """
-    if not _is_there(path, found):
+    if not _is_there(path, ownership.found):
         return
     before = walindex.extent(path)
     try:
         with closing(opening.to_read(path)) as connection:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # reads the log's end, if need be
-            if before is not None and before.lost_in(walindex.extent(path)):
+            if ownership.found == locks.LOST or (before and before.lost_in(walindex.extent(path))):
+                ownership.note(locks.LOST)
                 raise StoreDamagedError(
                     f"{path}-wal, its write-ahead log, has lost commits: the store is damaged; {REMEDY}"
                 )
             size = path.stat().st_size
-            if found != locks.CLOSED or size <= CHECKED_BYTES_MAX:
-                if size > CHECKED_BYTES_MAX:
-                    _log.info("checking the whole store, which was not closed in good order", bytes=size)
-                read_through(path)
-                require_sound(connection, path)
-            else:
+            if ownership.found == locks.CLOSED and size > CHECKED_BYTES_MAX:
                 require_sound(connection, path, ALWAYS)
+                return
+            if size > CHECKED_BYTES_MAX:
+                _log.info("checking the whole store, which was not closed in good order", bytes=size)
+            read_through(path)
+            require_sound(connection, path)
     except sqlite3.Error as error:
         raise translated(OPENING, path, error) from error
 
@@ -160,7 +161,10 @@ def _is_there(path: Path, found: str) -> bool:
     if size:
         return True
     if found == locks.REPLACING:
-        raise StoreDamagedError(f"{path} was being restored or rebuilt, which did not end; do it again")
+        raise StoreDamagedError(
+            f"{path} was being restored or rebuilt, which did not end; "
+            "do it again: `reconciler restore --from FILE` or `reconciler rebuild -c FILE`"
+        )
     log = path.with_name(path.name + "-wal")
     if log.exists() and log.stat().st_size:
         raise StoreDamagedError(

@@ -158,7 +158,7 @@ class Database:
 
 def _as_owner(path: Path, ownership: locks.Ownership) -> sqlite3.Connection:
     """Look at the file, open it, and note that it is in use; blocks."""
-    damage.recognise(path, ownership.found)
+    damage.recognise(path, ownership)
     opened = opening.as_owner(path)
     try:
         ownership.note(locks.OPEN)

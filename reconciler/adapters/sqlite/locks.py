@@ -17,6 +17,7 @@ from reconciler.errors import StoreError, StoreFullError
 OPEN = "open"  # at work, or ended without closing
 CLOSED = "closed"  # closed in good order
 REPLACING = "replacing"  # the file is being set aside for another one
+LOST = "lost"  # its write-ahead log had lost commits, which is to be seen only once
 
 _NOTE_BYTES = 32  # always as long, so that a note is overwritten in place: that takes no room on a full disk
 

@@ -17,6 +17,7 @@ import attrs
 _HEADER = struct.Struct("=III BBH II 2I 8s 2I")  # version, –, change, initialised, –, page size, frames, pages, …
 _BACKFILLED = struct.Struct("=I")  # the first number behind the two copies of the header
 _VERSION = 3_007_000
+_NO_SALT = bytes(8)  # of a log that is empty, or whose own header is none
 
 
 @attrs.frozen
@@ -31,7 +32,7 @@ class Extent:
         """Whether the log as it is `now` lacks commits of this one that are in the database only partly, or not."""
         if self.frames <= self.backfilled:
             return False
-        if now is None:
+        if now is None or now.salt == _NO_SALT:
             return True
         if now.salt == self.salt:
             return now.frames < self.frames

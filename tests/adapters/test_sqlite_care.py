@@ -1,0 +1,466 @@
+# ruff: noqa: ASYNC240 - nothing else runs on these loops that a file could hold up
+"""A store as a file: copies of it, what stands in its place, and every kind of damage seen before it is worked with."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.adapters import sqlite
+from reconciler.adapters.sqlite import care, damage, inspection, locks, walindex
+from reconciler.errors import StoreDamagedError, StoreError, StoreFullError
+from reconciler.model.stamp import Partition
+from tests.adapters.test_sqlite import KEYS, P0, batch, codec_value, one_round, settled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MANY = [f"d{n:04}" for n in range(2000)]
+PAGE = 4096
+
+
+def silent(done: int, total: int | None) -> None:
+    """Told how far a copy is."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+async def made(path: Path, keys: list[str] = MANY, position: int = 1) -> Path:
+    """A store that was closed in good order."""
+    store = await sqlite.open_store(path, owner=True)
+    await store.fold(batch(keys, position, position))
+    await store.close()
+    return path
+
+
+async def killed(path: Path, rounds: int = 3) -> Path:
+    """A store as a killed owner leaves it, with commits that are in its write-ahead log only."""
+    living = path.with_name("living.db")
+    store = await sqlite.open_store(living, owner=True)
+    for number in range(1, rounds + 1):
+        await one_round(store, number)
+    for suffix in ("", "-wal", "-shm", ".owner"):
+        shutil.copy(care.beside(living, suffix), care.beside(path, suffix))
+    await store.close()
+    return path
+
+
+def overwrite(path: Path, at: int, count: int, byte: bytes = b"\x55") -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(byte * count)
+
+
+async def opens(path: Path) -> sqlite.SqliteStore:
+    return await sqlite.open_store(path, owner=True)
+
+
+# ------------------------------------------------------------------------------------------------- recognised at start
+
+
+async def refused(path: Path, why: str) -> None:
+    """It is refused, as often as one tries, and nothing of it is changed by that."""
+    files = {file: file.read_bytes() for file in path.parent.glob(f"{path.name}*") if file.suffix == ".db"}
+    for _ in range(2):
+        with pytest.raises(StoreDamagedError, match=why) as told:
+            await opens(path)
+        assert "reconciler rebuild" in str(told.value)
+        assert "\n" not in str(told.value)
+    assert {file: file.read_bytes() for file in files} == files
+
+
+async def test_overwritten_pages_are_seen_at_start(path: Path) -> None:
+    await made(path)
+    overwrite(path, PAGE * 20, PAGE * 3)
+    await refused(path, "is damaged")
+
+
+async def test_an_overwritten_header_is_seen_at_start(path: Path) -> None:
+    await made(path)
+    overwrite(path, 0, PAGE)
+    await refused(path, "not a database")
+
+
+async def test_a_truncated_file_is_seen_at_start(path: Path) -> None:
+    await made(path)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2 // PAGE * PAGE)
+    await refused(path, "malformed")
+
+
+async def test_an_empty_file_is_refused_where_a_store_was(path: Path) -> None:
+    await made(path)
+    path.write_bytes(b"")
+    await refused(path, "is empty, and was a store")
+    assert path.stat().st_size == 0
+
+
+async def test_an_empty_file_is_a_new_store_where_none_was(path: Path) -> None:
+    path.touch()
+    locks.claim(path).close()  # a first start that ended before it had made anything
+    store = await opens(path)
+    assert await store.positions() == {}
+    await store.close()
+
+
+async def test_a_store_that_was_removed_in_good_order_begins_anew(path: Path) -> None:
+    await made(path)
+    path.unlink()
+    store = await opens(path)
+    assert await store.positions() == {}
+    await store.close()
+
+
+@pytest.mark.parametrize("empty", [True, False])
+async def test_a_write_ahead_log_without_its_store_is_refused(path: Path, empty: bool) -> None:
+    await killed(path)
+    path.unlink()
+    if empty:
+        path.touch()
+    await refused(path, "its write-ahead log is not")
+    assert path.with_name("state.db-wal").stat().st_size > 0
+
+
+async def test_what_a_kill_leaves_is_whole(path: Path) -> None:
+    store = await opens(await killed(path))
+    rows = await store.documents(KEYS)
+    assert {codec_value(row.desired) for row in rows.values()} == {3}
+    await store.close()
+
+
+async def test_a_lost_write_ahead_log_is_seen_at_start(path: Path) -> None:
+    (await killed(path)).with_name("state.db-wal").unlink()
+    await refused(path, "has lost commits")
+
+
+async def test_a_truncated_write_ahead_log_is_seen_at_start(path: Path) -> None:
+    log = (await killed(path)).with_name("state.db-wal")
+    with log.open("r+b") as file:
+        file.truncate(log.stat().st_size // 2)
+    await refused(path, "has lost commits")
+
+
+async def test_damage_in_the_middle_of_a_write_ahead_log_is_seen_at_start(path: Path) -> None:
+    log = (await killed(path)).with_name("state.db-wal")
+    overwrite(log, log.stat().st_size // 2, 100)
+    await refused(path, "has lost commits")
+
+
+async def test_a_damaged_head_of_a_write_ahead_log_is_seen_at_start(path: Path) -> None:
+    overwrite((await killed(path)).with_name("state.db-wal"), 0, 32)
+    await refused(path, "has lost commits")
+
+
+async def test_what_a_checkpoint_has_saved_may_be_missing_from_the_log(path: Path) -> None:
+    await killed(path)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        for suffix in ("", "-wal", "-shm"):
+            shutil.copy(care.beside(path, suffix), care.beside(path.with_name("saved.db"), suffix))
+    saved = path.with_name("saved.db")
+    shutil.copy(locks.owner_path(path), locks.owner_path(saved))
+    saved.with_name("saved.db-wal").unlink()
+    store = await opens(saved)
+    assert {codec_value(row.desired) for row in (await store.documents(KEYS)).values()} == {3}
+    await store.close()
+
+
+def test_a_later_generation_of_the_log_lacks_nothing_and_an_earlier_one_does() -> None:
+    def went(salt: int, frames: int, backfilled: int = 0) -> walindex.Extent:
+        return walindex.Extent(salt.to_bytes(4, "big") + b"rest", frames, backfilled)
+
+    assert went(5, 10).lost_in(None)
+    assert went(5, 10).lost_in(went(5, 9))
+    assert went(5, 10).lost_in(went(4, 99))
+    for salt in (5, 2**31 + 5):
+        assert went(salt, 10).lost_in(walindex.Extent(bytes(8), 0, 0))
+    assert not went(5, 10).lost_in(went(5, 10))
+    assert not went(5, 10).lost_in(went(6, 0))
+    assert not went(2**32 - 1, 10).lost_in(went(0, 1))
+    assert not went(5, 10, 10).lost_in(None)
+    assert not went(5, 0).lost_in(went(4, 0))
+
+
+async def test_a_large_store_is_read_whole_only_if_it_was_not_closed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(damage, "CHECKED_BYTES_MAX", 0)
+    await made(path)
+    overwrite(path, path.stat().st_size - PAGE * 3, PAGE * 3)
+    store = await opens(path)
+    assert await store.positions() == {P0: 1}
+    with pytest.raises(StoreDamagedError, match="reconciler rebuild"):
+        await store.list_documents(None, "", 5000)
+    await store.close()
+    await refused(path, "is damaged")  # the last owner met damage, so it did not note a good end
+
+
+async def test_the_small_tables_of_a_large_store_are_always_checked(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(damage, "CHECKED_BYTES_MAX", 0)
+    await made(path)
+    with closing(sqlite3.connect(path)) as looking:
+        (page,) = looking.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'position'").fetchone()
+    overwrite(path, PAGE * (page - 1), PAGE)
+    await refused(path, "damaged")
+
+
+# ------------------------------------------------------------------------------------------------------- while running
+
+
+async def test_a_full_store_ends_every_call_with_one_line_and_keeps_what_was_there(path: Path) -> None:
+    store = await opens(path)
+    await store.fold(batch(KEYS, 1, 1))
+    await store._database._connection.execute_fetchall("PRAGMA max_page_count = 1")  # no more than there are now
+    with pytest.raises(StoreFullError, match="free some space on its disk") as first:
+        await store.fold(batch(MANY, 2, 2))
+    others = await asyncio.gather(
+        store.fold(batch(["a"], 3, 3)), store.settle(settled(KEYS[0])), store.positions(), return_exceptions=True
+    )
+    assert {str(other) for other in others} == {str(first.value)}
+    await store.close()
+    store = await opens(path)
+    assert await store.positions() == {P0: 1}
+    assert (await store.documents(MANY)) == {}
+    await store.fold(batch(MANY, 2, 2))
+    await store.close()
+
+
+async def test_a_store_that_may_not_be_written_to_says_so(path: Path) -> None:
+    store = await opens(path)
+    await store._database._connection.execute_fetchall("PRAGMA query_only = ON")
+    with pytest.raises(StoreError, match="make file and directory writable"):
+        await store.fold(batch(KEYS))
+    await store.close()
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+async def test_a_file_removed_under_its_owner_ends_it(path: Path, suffix: str) -> None:
+    store = await opens(path)
+    await store.fold(batch(KEYS))
+    care.beside(path, suffix).unlink()
+    with pytest.raises(StoreDamagedError, match="removed or exchanged while in use"):
+        await store.fold(batch(KEYS, 2, 2))
+    await store.close()
+
+
+async def test_a_row_that_does_not_decode_is_damage(path: Path) -> None:
+    await made(path, ["a"])
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("UPDATE document SET desired = CAST('{\"fields\": 1' AS BLOB)")
+        other.commit()
+    store = await opens(path)
+    for act in (store.documents(["a"]), store.desired(["a"]), store.list_documents(None, "", 9)):
+        with pytest.raises(StoreDamagedError, match=r"row that can't be read .*reconciler rebuild"):
+            await act
+    await store.close()
+
+
+# ------------------------------------------------------------------------------------------------------------ snapshot
+
+
+async def test_a_snapshot_is_the_store_at_one_moment_while_it_is_written_to(path: Path, tmp_path: Path) -> None:
+    store = await opens(path)
+    await store.fold(batch(MANY))
+    await one_round(store, 1)
+    to, ended = tmp_path / "copy.db", asyncio.Event()
+
+    async def copied() -> list[care.Contents]:
+        found = []
+        for _ in range(5):
+            found.append(await asyncio.to_thread(care.snapshot, path, to, silent))
+            copy = await sqlite.open_store(to, owner=False)
+            rows = await copy.documents(KEYS)
+            (number,) = {codec_value(row.desired) for row in rows.values()}
+            assert await copy.positions() == found[-1].positions == {P0: number}
+            assert {row.revision for row in rows.values()} == {number}
+            await copy.close()
+        ended.set()
+        return found
+
+    async def written() -> int:
+        number = 1
+        while not ended.is_set():
+            number += 1
+            await one_round(store, number)
+        return number
+
+    found, last = await asyncio.gather(copied(), written())
+    positions = [contents.positions[P0] for contents in found]
+    assert positions == sorted(positions)
+    assert positions[0] < positions[-1] <= last
+    assert {contents.documents for contents in found} == {len(MANY) + len(KEYS)}
+    await store.close()
+
+
+async def test_a_snapshot_is_one_file_and_a_store(path: Path, tmp_path: Path) -> None:
+    to = tmp_path / "elsewhere" / "copy.db"
+    to.parent.mkdir()
+    contents = care.snapshot(await killed(path), to, silent)
+    assert [file.name for file in to.parent.iterdir()] == ["copy.db"]
+    assert contents == care.Contents(len(KEYS), {P0: 3}, to.stat().st_size)
+    store = await opens(to)
+    assert {codec_value(row.desired) for row in (await store.documents(KEYS)).values()} == {3}
+    await store.close()
+
+
+async def test_a_damaged_store_gives_no_snapshot(path: Path, tmp_path: Path) -> None:
+    await made(path)
+    overwrite(path, PAGE * 20, PAGE * 3)
+    (tmp_path / "copy.db").write_text("an older one")
+    with pytest.raises(StoreDamagedError, match=r"state.db is damaged .*reconciler rebuild"):
+        care.snapshot(path, tmp_path / "copy.db", silent)
+    assert (tmp_path / "copy.db").read_text() == "an older one"
+    assert not (tmp_path / "copy.db.part").exists()
+
+
+async def test_a_snapshot_never_takes_a_stores_place(path: Path) -> None:
+    await made(path)
+    other = await made(path.with_name("other.db"))
+    before = other.read_bytes()
+    path.with_name("dir").mkdir()
+    for to in (path, path.with_name("dir") / ".." / "state.db", other):
+        with pytest.raises(StoreError, match="name another file"):
+            care.snapshot(path, to, silent)
+    assert other.read_bytes() == before
+
+
+# --------------------------------------------------------------------------------------------------------- replacement
+
+
+async def test_another_store_takes_the_place_and_the_old_one_stays_beside_it(path: Path) -> None:
+    await killed(path)
+    other = await made(path.with_name("other.db"), ["a"], 9)
+    with care.replacing(path) as replacement:
+        care.copy(other, replacement.fresh, silent)
+        aside = replacement.put("replaced", "20261122T100000Z")
+    assert aside == path.with_name("state.db.replaced-20261122T100000Z")
+    store = await opens(path)
+    assert await store.positions() == {P0: 9}
+    await store.close()
+    old = await opens(aside)
+    assert await old.positions() == {P0: 3}  # it still has what was in its log only
+    await old.close()
+    assert not list(path.parent.glob("*.new*"))
+
+
+async def test_nobody_replaces_a_store_in_use(path: Path) -> None:
+    store = await opens(path)
+    with pytest.raises(StoreError, match=r"in use by another reconciler \(pid \d+\)"), care.replacing(path):
+        pass
+    await store.close()
+
+
+async def test_another_programs_database_is_never_replaced(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE theirs (a)")
+    with pytest.raises(StoreError, match="another program's database"), care.replacing(path):
+        pass
+
+
+async def test_two_stores_set_aside_in_one_second_are_both_kept(path: Path) -> None:
+    asides = []
+    for position in (1, 2, 3):
+        fresh = await made(path.with_name("other.db"), ["a"], position)
+        with care.replacing(path) as replacement:
+            care.copy(fresh, replacement.fresh, silent)
+            asides.append(replacement.put("replaced", "T"))
+    assert asides[0] is None
+    assert [care.examine(aside).positions for aside in asides[1:]] == [{P0: 1}, {P0: 2}]
+    assert care.examine(path).positions == {P0: 3}
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+async def test_a_replacement_that_was_interrupted_leaves_a_whole_store_or_is_asked_for_again(
+    path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await killed(path)
+    other = await made(path.with_name("other.db"), ["a"], 9)
+    left = steps
+
+    def step(real: Callable[..., object]) -> Callable[..., object]:
+        def act(*args: object) -> object:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return real(*args)
+
+        return act
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", step(Path.rename))
+        patch.setattr(Path, "replace", step(Path.replace))
+        patch.setattr(care, "_remove", lambda path: None)  # nothing is tidied up by a process that is dead
+        try:
+            with care.replacing(path) as replacement:
+                care.copy(other, replacement.fresh, silent)
+                replacement.put("replaced", "T")
+        except KeyboardInterrupt:
+            pass
+    if steps < 4:
+        await refused(path, "was being restored or rebuilt, which did not end; do it again|write-ahead log is not")
+        with care.replacing(path) as replacement:
+            care.copy(other, replacement.fresh, silent)
+            replacement.put("replaced", "T2")
+    store = await opens(path)
+    assert await store.positions() == {P0: 9}
+    await store.close()
+    assert path.with_name("state.db.replaced-T").exists()
+
+
+def test_positions_that_went_back_are_told() -> None:
+    topic, other = Partition("changes", 0), Partition("outcomes", 0)
+    old, new = care.Contents(1, {topic: 5}, 1), care.Contents(1, {topic: 7, other: 2}, 1)
+    assert old.behind(new) == {topic: (5, 7), other: (0, 2)}
+    assert new.behind(old) == {}
+
+
+# ---------------------------------------------------------------------------------------------------------- inspection
+
+
+async def test_a_whole_store_is_found_whole_while_it_is_in_use(path: Path) -> None:
+    store = await opens(path)
+    await one_round(store, 1)
+    told: list[int] = []
+    found = inspection.inspect(path, lambda done, total: told.append(done))
+    assert (found.fault, told[-1]) == (None, found.rows)
+    assert found.rows == 2 * len(KEYS)  # documents and messages
+    assert inspection.glance(path) is None
+    await store.close()
+
+
+async def test_an_index_that_lacks_rows_is_found(path: Path) -> None:
+    await made(path, KEYS)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        row = other.execute("SELECT * FROM sqlite_schema WHERE name = 'document_by_due'").fetchone()
+        other.execute("PRAGMA writable_schema = ON")
+        other.execute("DELETE FROM sqlite_schema WHERE name = 'document_by_due'")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("UPDATE document SET due_us = due_us + 1")
+        other.execute("PRAGMA writable_schema = ON")
+        other.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", row)
+    await (await opens(path)).close()  # its pages are whole, so a start sees nothing
+    assert "document_by_due" in (inspection.inspect(path, silent).fault or "")
+
+
+@pytest.mark.parametrize(("table", "column"), [("document", "desired"), ("outbox", "message")])
+async def test_a_row_that_is_none_is_found_and_named(path: Path, table: str, column: str) -> None:
+    store = await opens(path)
+    await one_round(store, 1)
+    await store.close()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute(f"UPDATE {table} SET {column} = CAST('[1' AS BLOB) WHERE rowid = 7")
+        other.commit()
+    found = inspection.inspect(path, silent)
+    assert f"{column} of row 7 in table {table}" in (found.fault or "")
