@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests import brokers
-from tests.crash import checks, runner
+from tests.crash import checks, plan, runner
 from tests.sim import mutants
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--mutant", choices=mutants.SEEDS, help="make a known mistake")
+    parser.add_argument("--at", action="append", choices=sorted({*plan.all_kinds()}), help="die in this way only")
     parser.add_argument("--keep", action="store_true", help="keep the folder though nothing was broken")
     parser.add_argument("--judge", type=Path, metavar="FOLDER", help="judge once more what a run has kept")
     given = parser.parse_args()
@@ -32,7 +33,7 @@ def main() -> int:
         violations, _ = asyncio.run(checks.check(evidence, given.judge))
         print(*violations, sep="\n")
         return 1 if violations else 0
-    options = runner.Options(given.seed, given.kills, given.mutant)
+    options = runner.Options(given.seed, given.kills, given.mutant, tuple(given.at or ()))
     broker = brokers.choose()
     broker.start()
     try:

@@ -68,20 +68,25 @@ class Life:
         return self.strike.point if self.strike else self.end
 
 
-def lives(seed: int) -> Iterator[Life]:
-    """Lives without end; every chosen point gets its turn before any gets its next."""
+def lives(seed: int, kinds: tuple[str, ...] = ()) -> Iterator[Life]:
+    """Lives without end, of all kinds or some; every kind gets its turn before any gets its next."""
     rng = random.Random(f"{seed}/lives")
     policy = number = 0
     while True:
-        round_ = [*strikes.points()]
-        outside = round(len(round_) * _OUTSIDE_SHARE / (1 - _OUTSIDE_SHARE))
-        round_ += [FROM_OUTSIDE[index % len(FROM_OUTSIDE)] for index in range(outside)]
+        round_ = list(kinds or all_kinds())
         rng.shuffle(round_)
         for kind in round_:
             number += 1
             if rng.random() < 0.15:
                 policy = rng.randrange(POLICIES)
             yield _life(rng, number, policy, kind)
+
+
+def all_kinds() -> list[str]:
+    """Every way for a process to end: the chosen points, and from outside in nearly a third of all lives."""
+    points = strikes.points()
+    outside = round(len(points) * _OUTSIDE_SHARE / (1 - _OUTSIDE_SHARE))
+    return points + [FROM_OUTSIDE[index % len(FROM_OUTSIDE)] for index in range(outside)]
 
 
 def _life(rng: random.Random, number: int, policy: int, kind: str) -> Life:

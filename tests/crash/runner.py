@@ -51,6 +51,7 @@ class Options:
     seed: int = 1
     kills: int = 300
     mutant: str | None = None
+    kinds: tuple[str, ...] = ()  # of ends; none: all
     events_per_second: float = 20.0
     operator_every_s: float = 4.0
 
@@ -137,7 +138,7 @@ class Crashes:
                 ),
             ]
             try:
-                for life in plan.lives(seed):
+                for life in plan.lives(seed, self._options.kinds):
                     await self._live(life)
                     if self._tally.kills.total() >= self._options.kills or any(task.done() for task in others):
                         break
@@ -318,4 +319,5 @@ def commit() -> str:
 def command(options: Options) -> str:
     """What to type to have the same plan again."""
     more = f" --mutant {options.mutant}" if options.mutant else ""
+    more += "".join(f" --at '{kind}'" for kind in options.kinds)
     return f"python -m tests.crash --seed {options.seed} --kills {options.kills}{more}"

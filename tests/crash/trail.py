@@ -61,6 +61,7 @@ class Trail:
         self._row_at = 0  # how many of the document's events the last record had seen
         self._agreed: dict[str, set[Agreed | None]] = {}
         self._settled: dict[str, Rank] = {}  # elements, by the claim that was last settled
+        self._stale: set[str] = set()  # tokens that the server has refused
         self.confirmed_of_others = 0
 
     def follow(self, records: list[AuditRecord]) -> None:
@@ -94,6 +95,10 @@ class Trail:
         managed = {name for name in row.managed() if policy.rule(name, None).strategy is not Strategy.IGNORE}
         if managed != {decision.field for decision in record.decisions}:
             self._say(f"decided {[d.field for d in record.decisions]}, managed are {sorted(managed)}", record)
+        if record.patch is not None and token in self._stale:
+            self._say("written again with the token that was refused", record)
+        if record.result == "version_conflict":
+            self._stale.add(token)
         self._note_unseen(seen)
         self._base(record, seen)
         for name in SCALARS:
