@@ -107,6 +107,19 @@ class Disk(apsw.VFS):
                 _enter(self._entries, name, self._names.get(name))
         self._names = dict(self._entries)
 
+    def copied(self) -> dict[str, bytes]:
+        """All files as a reader sees them; nothing is under way."""
+        return {name: bytes(file.shown) for name, file in self._names.items()}
+
+    def replace(self, content: dict[str, bytes]) -> None:
+        """Have these files and no others, durably."""
+        self.let_go()
+        self._names = {name: _File(journal=False) for name in content}
+        for name, file in self._names.items():
+            file.write(0, content[name])
+            file.sync()
+        self.sync_directory()
+
     def _tear(self, file: _File) -> None:
         rng = self._rng
         survive = rng.choice((0.0, 0.3, 0.7, 1.0))

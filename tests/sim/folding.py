@@ -25,6 +25,7 @@ class Folding:
         self._positions: dict[Partition, int] = {}  # as acknowledged; they go back where a log is read again
         self._acknowledged = 0
         self._under_way: FoldBatch | None = None
+        self._moving: dict[Partition, int] | None = None  # to where somebody has decided to go on
         self._rows: dict[int, dict[str, Row]] = {}
 
     def begins(self, positions: Mapping[Partition, int], documents: Iterable[Document]) -> str | None:
@@ -34,19 +35,53 @@ class Folding:
         Returns what is wrong with it: positions and rows must both be of the last fold that was acknowledged, or of
         that one.
         """
+        stored = {place: offset for place, offset in positions.items() if place.topic == TOPIC}
+        if self._moving == stored:
+            self.moved()
+        self._moving = None
         batch = self._under_way
         if batch is not None and all(positions.get(place) == offset for place, offset in batch.positions.items()):
             self.folded()
         elif batch is not None:
             self._reached[-1] = dict(self._reached[self._acknowledged])
             self._under_way = None
-        stored = {place: offset for place, offset in positions.items() if place.topic == TOPIC}
         if stored != self._positions:
             return f"positions {stored}, not {self._positions}"
         for document in documents:
             if document.revision and self.match(document, self._acknowledged) is None:
                 return f"{document.key} is {naive.plain(document.desired)}"
         return None
+
+    def stored(self, place: Partition) -> int:
+        """The least offset that may be stored as the next one."""
+        known = self._positions.get(place, 0)
+        under_way = known if self._under_way is None else self._under_way.positions.get(place, known)
+        return min(known, under_way)
+
+    def moves(self, positions: Mapping[Partition, int]) -> None:
+        """Somebody has decided to go on there."""
+        if positions and all(place.topic == TOPIC for place in positions):
+            self._moving = dict(positions)
+
+    def moved(self) -> None:
+        if self._moving is not None:
+            reached = dict(self._reached[self._acknowledged])
+            for place, offset in self._moving.items():
+                reached[place.partition] = max(offset, reached.get(place.partition, 0))
+            self._reached.append(reached)
+            self._acknowledged = len(self._reached) - 1
+            self._positions = self._moving
+        self._moving = None
+
+    def copy(self) -> tuple[dict[int, int], dict[Partition, int]]:
+        """What a copy of the store shows that is made now."""
+        return dict(self._reached[self._acknowledged]), dict(self._positions)
+
+    def starts_over(self, reached: dict[int, int], positions: dict[Partition, int]) -> None:
+        """Another store takes the place of the one that was."""
+        self._reached.append(dict(reached))
+        self._acknowledged = len(self._reached) - 1
+        self._positions, self._under_way, self._moving = dict(positions), None, None
 
     def folds(self, batch: FoldBatch) -> None:
         """A batch is handed to the store. Rows never forget, even where a log is read again."""

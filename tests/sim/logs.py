@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from reconciler.errors import LogError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from tests.sim.world import Life
 
 TOPIC, OUTCOMES, LETTERS = "changes", "outcomes", "dead-letters"
+
+_SLOW_S_MAX = 40.0  # longer than the daemon waits for a log that stalls
 
 
 class SimLog(MemoryLog):
@@ -33,7 +36,10 @@ class SimLog(MemoryLog):
         world = self._life.world
         if world.strikes("fetch_rewound"):
             for place in list(self._positions):
-                self._positions[place] = max(0, self._positions[place] - 1 - world.rng("rewind").randrange(4))
+                back = self._positions[place] - 1 - world.rng("rewind").randrange(4)
+                self._positions[place] = max(self._broker.at(place).begin, back)
+        if world.strikes("fetch_slow"):
+            await asyncio.sleep(world.rng("slow").uniform(0.1, _SLOW_S_MAX))
         # Not an effect while nothing comes: an idle daemon polls every second.
         records = await super().fetch(1 + world.rng("fetch").randrange(8), timeout_s)
         await self._life.alive()
@@ -46,6 +52,9 @@ class SimLog(MemoryLog):
 
     async def append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
         async def act() -> Mapping[Partition, int]:
+            if self._life.world.strikes("append_slow"):
+                await asyncio.sleep(self._life.world.rng("slow").uniform(0.1, _SLOW_S_MAX))
+                await self._life.alive()
             self._check_up()
             if self._life.world.strikes("append_torn"):
                 for record in records[: self._life.world.rng("torn").randrange(len(records) + 1)]:
@@ -54,6 +63,10 @@ class SimLog(MemoryLog):
             return await super(SimLog, self).append(records)
 
         return await self._life.effect(f"log.append {len(records)}", act)
+
+    def _in_order(self, partitions: list[Partition]) -> list[Partition]:
+        rng = self._life.world.rng("order of partitions")
+        return rng.sample(partitions, len(partitions))
 
     async def close(self) -> None:
         await self._life.alive()

@@ -16,12 +16,14 @@ from reconciler.adapters.sqlite import opening
 from reconciler.core import plan as planning
 from reconciler.core import settle
 from reconciler.flows import attempt as attempts
+from reconciler.flows import recovery
 from reconciler.flows.gate import Gate
 from reconciler.flows.outbox import Publisher
 from reconciler.model.answer import VersionConflict
 from reconciler.model.base import Agreed
 from reconciler.model.plan import Verb
 from reconciler.model.snapshot import Snapshot
+from tests.fakes.memory_log import MemoryLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +42,8 @@ SEEDS: dict[str, int] = {
     "publish-once": 60,
     "sync-normal": 60,
     "sync-off": 60,
+    "recover-nothing": 60,
+    "accept-truncation-silently": 60,
 }
 
 
@@ -131,6 +135,21 @@ async def _publish_once(self: Publisher) -> int:
     return len(messages)
 
 
+async def _recover_nothing(*_: Any, **__: Any) -> int:
+    return 0
+
+
+async def _opened_anywhere(self: MemoryLog, positions: Any, *, accept_truncation: bool = False) -> None:
+    await _open(self, positions, accept_truncation=True)
+
+
+def _taken_from_anywhere(self: MemoryLog, records_max: int) -> Any:
+    for place, position in self._positions.items():
+        self._positions[place] = max(position, self._broker.at(place).begin)
+    return _take(self, records_max)
+
+
+_open, _take = MemoryLog.open, MemoryLog._take
 _must_read = attempts._must_read
 _agreed = planning._agreed
 _write = Gate.write
@@ -142,5 +161,10 @@ _PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     "yield-without-stamp": ((planning, "_agreed", _agreed_without_stamp),),
     "sync-normal": ((opening, "_OWNER", opening._OWNER.replace("= FULL", "= NORMAL")),),
     "sync-off": ((opening, "_OWNER", opening._OWNER.replace("= FULL", "= OFF")),),
+    "recover-nothing": ((recovery, "recover", _recover_nothing),),
+    "accept-truncation-silently": (
+        (MemoryLog, "open", _opened_anywhere),
+        (MemoryLog, "_take", _taken_from_anywhere),
+    ),
     "publish-once": ((Publisher, "publish", _publish_once),),
 }

@@ -34,6 +34,8 @@ RATES_MAX: dict[str, float] = {
     "disk_error": 0.001,
     # when the process died
     "power_lost": 0.5,
+    "store_lost": 0.2,
+    "store_restored": 0.2,
     # on the way to Windchill and back
     "request_lost": 0.15,
     "request_refused": 0.1,
@@ -52,6 +54,8 @@ RATES_MAX: dict[str, float] = {
     # at the log
     "append_torn": 0.2,
     "fetch_rewound": 0.05,
+    "fetch_slow": 0.05,
+    "append_slow": 0.1,
     # steps of the workload
     "poison": 0.3,
     "duplicate": 0.4,
@@ -59,6 +63,8 @@ RATES_MAX: dict[str, float] = {
     "resolution": 1.0,
     "broker_away": 0.3,
     "disk_full": 0.2,
+    "retention": 0.3,
+    "truncation": 0.3,
     "throttled": 0.3,
     "unauthorised": 0.2,
     "locked": 0.3,
@@ -110,6 +116,8 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
         step_s=rng.choice((0.5, 2.0, 5.0, 10.0)),
         checkpoint=rng.choice((10, 100, 4000)),
     )
+    if own["store_lost"] or own["store_restored"]:  # what the log has lost, only the store has
+        own["retention"] = own["truncation"] = 0.0
     if options.alters:  # what a server alters and never shows can't be told from a user's edit
         own["token_missing"] = 0.0
         options = attrs.evolve(options, shows="token" if options.shows == "nothing" else options.shows)

@@ -50,6 +50,9 @@ class _Kept:
     audit: Counter[str] = attrs.field(factory=Counter)
     waiting: Counter[bytes] = attrs.field(factory=Counter)
 
+    def copy(self) -> _Kept:
+        return _Kept(self.agreement, Counter(self.audit), Counter(self.waiting))
+
     def with_change(self, change: Change) -> _Kept:
         return _Kept(change.agreement, self.audit + Counter(change.audit), self.waiting + Counter(change.outcomes))
 
@@ -142,6 +145,21 @@ class Promises:
             and not found.waiting - expected.waiting
             and not missing - self._leaving - self._early
         )
+
+    def copy(self) -> dict[str, Any]:
+        """What a copy of the store shows that is made now, while nothing is under way."""
+        return {key: kept.copy() for key, kept in self._kept.items()}
+
+    def starts_over(self, kept: dict[str, Any], published: Iterable[bytes]) -> None:
+        """Another store takes the place of the one that was; what waited to be published there is lost with it."""
+        there = set(published)
+        self._told |= {value for change in self._under_way for value in change.outcomes}
+        self._told &= there
+        self._kept = {key: one.copy() for key, one in kept.items()}
+        self._told.update(value for one in kept.values() for value in one.waiting)
+        self._under_way.clear()
+        self._leaving.clear()
+        self._early.clear()
 
     def told(self, published: Iterable[bytes]) -> None:
         """The outcome log tells of everything that was stored, and of nothing else."""

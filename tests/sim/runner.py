@@ -25,12 +25,13 @@ import structlog
 from reconciler import app
 from reconciler.adapters.sqlite import database
 from reconciler.config import Config, Log, Resync, Retry, Windchill
-from reconciler.errors import ReconcilerError, StoreError
+from reconciler.errors import LogTruncatedError, ReconcilerError, StoreError
 from tests.fakes.memory_log import MemoryBroker
 from tests.sim import mutants, options
 from tests.sim.checks import Checks
 from tests.sim.client import SimWindchill
 from tests.sim.logs import LETTERS, OUTCOMES, TOPIC, SimLog
+from tests.sim.losses import Losses
 from tests.sim.server import Server
 from tests.sim.stores import Durable
 from tests.sim.witness import Witness
@@ -113,14 +114,16 @@ class Simulation:
         self.broker = MemoryBroker(TrueClock(self.world), **{TOPIC: chosen.partitions})
         self.server = Server(self.world)
         self.durable = Durable(self.world, folder)
-        self.workload = Workload(self.world, self.broker, self.server, self.durable.disk)
-        self.witness = Witness(self.world, self.server, self.workload.facts)
+        self.witness = Witness(self.world, self.server, {})
+        self.workload = Workload(self.world, self.broker, self.server, self.durable.disk, self.witness)
+        self.losses = Losses(self.world, self.broker, self.durable, self.witness)
         self._mutant = mutant
         self._given = dict(given)
         self._counts: dict[str, int] = {}
         self._lives = 0
         self._policy_version = 0
         self._resting = asyncio.Event()
+        self._truncated = False  # a life has ended because the log had lost records
 
     def run(self) -> Verdict:
         world = self.world
@@ -160,6 +163,7 @@ class Simulation:
             if finished:
                 break
             world.expect(self._lives < _LIVES_MAX, "the daemon never stays up")
+            self.losses.strike()
             if world.faulty:
                 await asyncio.sleep(world.rng("restarts").uniform(0.1, 5.0))
                 if world.rng("restarts").random() < 0.2:
@@ -167,7 +171,15 @@ class Simulation:
                     policy = options.policy(world.options, self._policy_version)
         if world.violation is None:
             store = self.durable.direct()
-            checks = Checks(world, store, self.broker, self.server, self.workload, witness=self.witness)
+            checks = Checks(
+                world,
+                store,
+                self.broker,
+                self.server,
+                self.workload,
+                witness=self.witness,
+                may_stay_open=self.losses.may_stay_open,
+            )
             await checks.all()
             await self.durable.promises.check(store)
             self.durable.promises.told(record.value or b"" for record in self.broker.records(OUTCOMES))
@@ -205,13 +217,17 @@ class Simulation:
             looked_at = self.durable.looked_at()
             await self.durable.promises.check(looked_at)
             await self.witness.begins(looked_at)
+            self.losses.begins()
+        accepts = self._truncated and (not world.faulty or world.rng("truncations").random() < 0.5)
+        if accepts:
+            self._accept_truncation()
         log = SimLog(self.broker, life)
         windchill = SimWindchill(self.server, life, self.witness)
         told = SimLog(self.broker, life, OUTCOMES)
         daemon = app.Daemon(_config(policy), store, log, windchill, life.clock, outcomes=told)
         mutants.wired(self._mutant, daemon)
         before = asyncio.all_tasks()
-        running = asyncio.create_task(self._daemon(daemon, store, life))
+        running = asyncio.create_task(self._daemon(daemon, store, life, accepts=accepts))
         ending = asyncio.create_task(self._ending(life))
         over = asyncio.create_task(life.over.wait())
         await asyncio.wait({running, over}, return_when=asyncio.FIRST_COMPLETED)
@@ -225,8 +241,16 @@ class Simulation:
         self.durable.released()
         return bool(finished)
 
-    async def _daemon(self, daemon: app.Daemon, store: Any, life: Life) -> None:
-        await daemon.run(life.stop)
+    def _accept_truncation(self) -> None:
+        """An operator decides to go on without what the log has lost and nobody has folded."""
+        self._truncated = False
+        for place in self.broker.partitions(TOPIC):
+            stored, begin = self.witness.folding.stored(place), self.broker.at(place).begin
+            self.workload.forget(place, stored, begin)
+            self.world.note(f"an operator goes on at {place} {begin}, after {stored}")
+
+    async def _daemon(self, daemon: app.Daemon, store: Any, life: Life, *, accepts: bool) -> None:
+        await daemon.run(life.stop, accept_truncation=accepts)
         await store.close()
 
     async def _ending(self, life: Life) -> bool:
@@ -258,6 +282,12 @@ class Simulation:
 
     def _judge_error(self, error: BaseException) -> None:
         self.world.note(f"the daemon ended: {type(_first(error)).__name__}")  # a message names the file
+        if isinstance(_first(error), LogTruncatedError):
+            places = self.broker.partitions(TOPIC)
+            gone = any(self.witness.folding.stored(place) < self.broker.at(place).begin for place in places)
+            self.world.expect(gone, "it stopped because of a truncation that costs nothing")
+            self._truncated = True
+            return
         if not isinstance(_first(error), ReconcilerError) or not self.world.faulty:
             self.world.fail(_first(error))
 

@@ -74,6 +74,7 @@ class Write:
     answered: bool = False  # the program was told what became of it, and has stored that
     known: bool = False  # a settlement came after it that had seen it
     released: bool = False  # nobody managed the document any more before that was known
+    unrecorded: bool = False  # its audit record may have been lost with the store
     forgotten: set[str] = attrs.field(factory=set)  # fields that were not managed for a while since
 
 

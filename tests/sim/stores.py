@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,11 @@ from reconciler.model.stamp import Partition
 from tests.fakes.memory_store import SETTLED, MemoryStore
 from tests.sim.connection import as_owner
 from tests.sim.disk import Disk
-from tests.sim.logs import TOPIC
+from tests.sim.logs import OUTCOMES, TOPIC
 from tests.sim.promises import Promises
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from reconciler.model.document import Agreement, Document
@@ -70,6 +71,17 @@ class Watched:
         self._witness.folding.folds(batch)
         await self._call("fold", lambda: self._inner.fold(batch))
         self._witness.folding.folded()
+
+    async def reposition(self, positions: Mapping[Partition, int]) -> None:
+        self._witness.folding.moves(positions)
+        await self._call("reposition", lambda: self._inner.reposition(positions))
+        self._witness.folding.moved()
+
+    async def rebase(self, agreements: Mapping[str, Agreement], *more: Any) -> None:
+        changes = [self._promises.intends(key, agreement) for key, agreement in agreements.items()]
+        await self._call("rebase", lambda: self._inner.rebase(agreements, *more))
+        for change in changes:
+            self._promises.acknowledged(change)
 
     async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
         wanted = list(keys)
@@ -167,6 +179,24 @@ class Durable:
         self._database = Database(self._path, InlineConnection(connection, life), ownership)
         return Watched(SqliteStore(self._database), life, witness, self.promises, effects=False)
 
+    def copied(self) -> Any:
+        """A copy of the store as it is now."""
+        return _copy_of(self._memory) if self._world.options.store == "memory" else self.disk.copied()
+
+    def replace(self, content: Any) -> None:
+        """Put a copy in the place of the store, or nothing."""
+        if self._world.options.store == "memory":
+            self._memory = MemoryStore() if content is None else _copy_of(content)
+        else:
+            self.disk.replace(content or {})
+
+    def forget_outcomes(self) -> None:
+        """As `restore` does: let the next start read all of the outcome log."""
+        if self._opened is not None:
+            self._opened[0].execute("DELETE FROM position WHERE topic = ?", (OUTCOMES,))
+        memory = self._memory
+        memory.offsets = {place: offset for place, offset in memory.offsets.items() if place.topic != OUTCOMES}
+
     def released(self) -> None:
         """The process is gone: the kernel closes what it had open, with nothing committed; or the machine went too."""
         self.disk.let_go()
@@ -222,6 +252,12 @@ class Durable:
         self._memory.outbox.clear()
         if self._opened is not None:
             self._opened[0].execute("DELETE FROM outbox")
+
+
+def _copy_of(store: MemoryStore) -> MemoryStore:
+    made = MemoryStore()
+    made.__dict__.update({name: copy.copy(value) for name, value in store.__dict__.items()})
+    return made
 
 
 class _Plain:

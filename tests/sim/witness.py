@@ -53,10 +53,10 @@ class Attempt:
 class Witness:
     """Judges one world."""
 
-    def __init__(self, world: World, server: Server, facts: Mapping[tuple[int, int], Fact]) -> None:
+    def __init__(self, world: World, server: Server, facts: dict[tuple[int, int], Fact]) -> None:
         self._world = world
         self._server = server
-        self._facts = facts  # by partition and offset
+        self.facts = facts  # by partition and offset
         self.writes: list[Write] = []
         self.folding = Folding(facts)
         self._attempts: dict[str, Attempt] = {}
@@ -64,6 +64,7 @@ class Witness:
         self._elements: dict[tuple[str, str], tuple[Rank, int]] = {}  # claim and version when last agreed
         self._excused: set[tuple[str, str, Any, str]] = set()  # claims on fields that the server would not take
         self._stale: set[tuple[str, Token]] = set()
+        self._at_outcome: dict[bytes, dict[str, Possible]] = {}  # what can have been agreed when it was told
 
     # ------------------------------------------------------------------------------------------------------- attempts
 
@@ -74,6 +75,26 @@ class Witness:
         self._world.expect(wrong is None, f"the store has not what was folded: {wrong}")
         self._attempts.clear()
         self._stale.clear()
+
+    def copy(self) -> dict[tuple[str, str], Possible]:
+        """What a copy of the store knows that is made now."""
+        return {part: set(possible) for part, possible in self._possible.items()}
+
+    def starts_over(self, known: Mapping[tuple[str, str], Possible], told: Mapping[str, bytes]) -> None:
+        """
+        Another store takes the place of the one that was, and learns what the last outcome of each document told.
+
+        Lost are what nobody was told of, and which writes were ours if nobody knew yet.
+        """
+        for key in self._world.options.keys:
+            at_outcome = self._at_outcome[told[key]] if key in told else {}
+            for name in SCALARS:
+                possible = set(at_outcome.get(name, ())) | set(known.get((key, name), ()))
+                self._possible[key, name] = possible or {None}
+        self._elements.clear()
+        for write in self.writes:
+            write.unrecorded = True
+            write.forgotten.update(SCALARS)
 
     def loaded(self, document: Document, mark: int) -> None:
         """An attempt may begin on this row, which must be what the log says."""
@@ -167,6 +188,9 @@ class Witness:
             if possible == {None}:
                 self._forget(attempt.key, name)
             self._of(attempt.key, name).update(possible)
+        for outcome in settlement.outcomes:
+            now = {name: set(attempt.after.get(name, self._of(attempt.key, name))) for name in SCALARS}
+            self._at_outcome[outcome.value or b""] = now
 
     def settled(self, settlement: Settlement) -> None:
         attempt = self._attempts[settlement.key]
@@ -207,7 +231,7 @@ class Witness:
         key, seen, claims = attempt.key, attempt.seen, attempt.row.fields[KEYWORDS]
         assert seen is not None
         named = self._named(key)
-        cleared = any(fact.key == key and fact.set.get(KEYWORDS, "") is None for fact in self._facts.values())
+        cleared = any(fact.key == key and fact.set.get(KEYWORDS, "") is None for fact in self.facts.values())
         external = self._rule(KEYWORDS).strategy is Strategy.EXTERNAL
         for _, text in changed_parts(KEYWORDS, seen.fields[KEYWORDS], value):
             told = f"{key}: element {text} of {seen.fields[KEYWORDS]} -> {value}, claims {claims}"
@@ -368,7 +392,7 @@ class Witness:
     def _named(self, key: str) -> set[str]:
         """Elements that any event of a document ever named."""
         named: set[str] = set()
-        for fact in self._facts.values():
+        for fact in self.facts.values():
             if fact.key == key:
                 named.update(elements(fact.set.get(KEYWORDS)))
                 named.update(*(elements(change.get(KEYWORDS, [])) for change in (fact.add, fact.remove)))

@@ -18,9 +18,11 @@ from tests.sim.options import FIELDS, KEYWORDS, OUTSIDER, RESTRICTED, SCALARS, S
 from tests.sim.server import VALUES, WORDS
 
 if TYPE_CHECKING:
+    from reconciler.model.stamp import Partition
     from tests.fakes.memory_log import MemoryBroker
     from tests.sim.disk import Disk
     from tests.sim.server import Server
+    from tests.sim.witness import Witness
     from tests.sim.world import World
 
 _TYPE = (("content-type", b"application/cloudevents+json"),)
@@ -33,6 +35,8 @@ _MISHAPS = (
     "resolution",
     "broker_away",
     "disk_full",
+    "retention",
+    "truncation",
     "throttled",
     "unauthorised",
     "locked",
@@ -46,14 +50,15 @@ _MISHAPS = (
 class Workload:
     """Acts out the steps of one world."""
 
-    def __init__(self, world: World, broker: MemoryBroker, server: Server, disk: Disk) -> None:
+    def __init__(self, world: World, broker: MemoryBroker, server: Server, disk: Disk, witness: Witness) -> None:
         self._disk = disk
+        self._folding = witness.folding
         self._world = world
         self._broker = broker
         self._server = server
         self._rng = world.rng("workload")
         self._ids = 0
-        self.facts: dict[tuple[int, int], Fact] = {}
+        self.facts = witness.facts
         self.poison: dict[tuple[int, int], bytes | None] = {}  # what must become a dead letter
         self._sent: list[tuple[Outgoing, Fact]] = []
 
@@ -92,6 +97,14 @@ class Workload:
             case "broker_away":
                 self._broker.down = True
                 world.later(span_s, self._broker_back)
+            case "retention":
+                self._truncate(rng.choice(self._broker.partitions(TOPIC)), folded=True)
+            case "truncation":  # the daemon was away for longer than the log keeps its records
+                if world.life is not None:
+                    world.life.die("it stays away")
+                for _ in range(rng.randrange(1, 5)):
+                    self._event(rng.choice(world.options.keys))
+                self._truncate(rng.choice(self._broker.partitions(TOPIC)), folded=False)
             case "disk_full":
                 self._disk.full_until_s = world.loop.time() + span_s
             case "throttled" | "unauthorised":
@@ -104,6 +117,21 @@ class Workload:
                 world.life.stop.set()
             case "sigkill" if world.life is not None:
                 world.life.die("SIGKILL")
+
+    def _truncate(self, place: Partition, *, folded: bool) -> None:
+        """The log loses its oldest records: only those that are folded, or others too."""
+        own, stored = self._broker.at(place), self._folding.stored(place)
+        first, last = (own.begin, stored) if folded else (stored + 1, own.end)
+        if first <= last:
+            begin = self._rng.randint(first, last)
+            self._broker.forget_before(place, begin)
+            self._world.note(f"{place} begins at {begin} now; {stored} is stored")
+
+    def forget(self, place: Partition, first: int, after: int) -> None:
+        """Somebody has decided to go on without these records, which the log has lost."""
+        for offset in range(first, after):
+            self.facts.pop((place.partition, offset), None)
+            self.poison.pop((place.partition, offset), None)
 
     def _broker_back(self) -> None:
         self._broker.down = False
