@@ -75,6 +75,7 @@ class Ingest:
         self._until = until  # canonical instant; events after it are left out, and positions are not advanced
         self._stopping = False
         self._batch = _Batch()
+        self._kept: dict[Partition, int] = {}  # positions stored so far
         self.lane = Lane.EVENT
         self.reached: Mapping[Partition, int] = {}  # everything before these offsets is folded, or was a gap
         self.no_event: Callable[[Record], None] | None = None  # told of every record that is none, in the log's order
@@ -93,7 +94,19 @@ class Ingest:
                 await self._take_backlog(records)
             self.reached = await self._log.positions()
             if not records:
+                await self._pass_gaps()
                 await self._clock.sleep(_PAUSE_S)
+
+    async def _pass_gaps(self) -> None:
+        """
+        Store how far we are where the last offsets hold no record, as after a transaction.
+
+        Retention takes them too some day; a position before them would then look like records lost.
+        """
+        passed = {place: offset for place, offset in self.reached.items() if offset > self._kept.get(place, 0)}
+        if passed and self._until is None:
+            self._batch.positions |= passed
+            await self.commit()
 
     async def take(self, records: Sequence[Record]) -> int:
         """Fold records durably; return how many documents changed."""
@@ -133,6 +146,7 @@ class Ingest:
                 replayed=frozenset(batch.replayed),
             )
         )
+        self._kept |= batch.positions
         for key in rows:
             self._offer(Due(key, Lane.OPERATOR if key in urgent else self.lane, now_us))
         if batch.dead:

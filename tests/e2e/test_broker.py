@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition, errors
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from reconciler.adapters import kafka_client
+from reconciler.adapters import kafka_client, sqlite
+from reconciler.adapters.kafka import KafkaLog
+from reconciler.model import codec
+from reconciler.model.document import Status
+from reconciler.model.stamp import Partition
 from tests import brokers
 from tests.brokers import apache, certificates
 from tests.brokers.listeners import MECHANISMS, Listeners
 from tests.cli.program import Program
-from tests.e2e.world import event
+from tests.e2e.world import PATIENCE_S, event, kinds
+from tests.faults.proxy import StreamProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from tests.adapters.simulated import Simulated
+    from tests.brokers.fixtures import MakeTopic
     from tests.e2e.conftest import MakeWorld
+    from tests.e2e.world import Running, World
 
 KEYS = [f"{number:010d}" for number in range(1, 41)]
 DOCUMENT = KEYS[0]
@@ -129,3 +141,334 @@ def test_who_is_not_let_in_learns_why_in_one_line(
         assert len(said) == 1, ended
         assert expected in said[0]
         assert "hunter" not in ended.stdout + ended.stderr
+
+
+# ------------------------------------------------------------------------------------------- brokers that come and go
+
+
+def told_of(outcomes: list[dict[str, Any]]) -> dict[str, str]:
+    """The title that was told last of each document."""
+    told = [one for one in outcomes if kinds([one]) == ["document.reconciled"]]
+    return {one["subject"]: one["data"]["base"]["title"]["value"] for one in told}
+
+
+def titles(world: World) -> set[str]:
+    return {world.simulated.document(key)["title"] for key in KEYS}
+
+
+async def outbox_is_empty(running: Running) -> bool:
+    return not await running.daemon.store.waiting(1)
+
+
+@pytest.mark.parametrize("end", ["halt", "kill"])
+async def test_a_broker_that_goes_in_mid_work_and_comes_back_costs_nothing(
+    make_world: MakeWorld, server: apache.Apache, end: str
+) -> None:
+    world = await make_world()
+    world.simulated.faults(slow=1.0, slow_ms=20)
+    async with world.running() as running:
+        await world.append(*(event(key, {"title": "one"}) for key in KEYS))
+        await running.until(lambda: len(world.simulated.whole_history()) >= 10, "ten writes were made")
+        await asyncio.to_thread(getattr(server, end))
+
+        async def all_is_written_though_nobody_can_be_told() -> bool:
+            return titles(world) == {"one"} and not await outbox_is_empty(running)
+
+        await running.until(all_is_written_though_nobody_can_be_told, "the work goes on without the broker")
+        await asyncio.to_thread(server.resume)
+        await world.append(*(event(key, {"title": "two"}) for key in KEYS))
+        await running.until_settled()
+        await running.until(lambda: outbox_is_empty(running), "all is told that waited in the outbox")
+        await running.check()
+    assert titles(world) == {"two"}
+    assert told_of(await world.outcomes()) == dict.fromkeys(KEYS, "two")
+
+
+@pytest.fixture
+async def proxy(listeners: Listeners) -> AsyncIterator[StreamProxy]:
+    host, port = listeners.server.address("PROXIED").split(":")
+    async with StreamProxy((host, int(port)), listeners.proxy_port) as between:
+        yield between
+
+
+def behind(proxy: StreamProxy) -> dict[str, Any]:
+    return {"brokers": (f"{apache.HOST}:{proxy.port}",)}
+
+
+async def test_a_broker_that_is_away_at_the_start_is_waited_for(make_world: MakeWorld, proxy: StreamProxy) -> None:
+    world = await make_world(log=behind(proxy))
+    await world.append(event(DOCUMENT, {"title": "one"}))
+    proxy.shut()
+    proxy.cut()
+    async with world.running() as running:
+        first = running.daemon._outcomes  # it is read before the changes are
+        await running.until(lambda: isinstance(first, KafkaLog) and first._away, "the broker was missed")
+        await proxy.open()
+        await running.until_settled()
+    assert world.simulated.document()["title"] == "one"
+
+
+async def test_a_slow_and_dripping_broker_is_slow_and_nothing_else(make_world: MakeWorld, proxy: StreamProxy) -> None:
+    world = await make_world(log=behind(proxy))
+    proxy.delay_s, proxy.piece_bytes = 0.005, 1500
+    async with world.running() as running:
+        for word in ("one", "two"):
+            await world.append(*(event(key, {"title": word}) for key in KEYS))
+            await running.until_settled()
+        await running.until(lambda: outbox_is_empty(running), "all is told")
+        await running.check()
+    assert told_of(await world.outcomes()) == dict.fromkeys(KEYS, "two")
+
+
+@pytest.mark.parametrize("silence", ["reset", "half-open"])
+async def test_a_broker_that_falls_silent_for_a_while_is_heard_again(
+    make_world: MakeWorld, server: apache.Apache, proxy: StreamProxy, silence: str
+) -> None:
+    world = await make_world(log=behind(proxy))
+    beside = attrs.evolve(world, config=attrs.evolve(world.config, log=attrs.evolve(
+        world.config.log, brokers=tuple(server.brokers)
+    )))  # fmt: skip
+    async with world.running() as running:
+        await world.append(event(DOCUMENT, {"title": "one"}))
+        await running.until_settled()
+        if silence == "reset":
+            proxy.shut()
+            proxy.cut()
+        else:
+            proxy.hold()
+        world.simulated.edit({"owner": "somebody"})
+        await beside.append(*(event(key, {"title": "two"}) for key in KEYS))
+        assert world.simulated.document()["title"] == "one"
+        if silence == "reset":
+            await proxy.open()
+        else:
+            proxy.release()
+        await running.until_settled()
+        await running.check()
+    assert titles(world) == {"two"}
+
+
+# --------------------------------------------------------------------------------------------- what a log may look like
+
+
+@asynccontextmanager
+async def producing(server: apache.Apache, **settings: Any) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(bootstrap_servers=server.brokers, **settings)
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+def text(given: dict[str, Any]) -> bytes:
+    return json.dumps(given).encode()
+
+
+async def test_batches_of_every_compression_are_folded(make_world: MakeWorld, server: apache.Apache) -> None:
+    world = await make_world()
+    kinds_of_batch = (None, "gzip", "snappy", "lz4", "zstd")
+    for kind in kinds_of_batch:
+        async with producing(server, compression_type=kind, linger_ms=50) as producer:
+            sent = [
+                await producer.send(
+                    world.config.log.topic, text(event(key, {f"attributes.{kind}": "x" * 500})), key.encode()
+                )
+                for key in KEYS
+            ]
+            await asyncio.gather(*sent)
+    assert (await world.converge()).settled
+    for key in KEYS:
+        assert {str(kind) for kind in kinds_of_batch} <= world.simulated.document(key)["attributes"].keys()
+
+
+async def test_a_record_of_the_limit_is_folded_and_one_byte_more_is_a_dead_letter(
+    make_world: MakeWorld, server: apache.Apache, topic: MakeTopic
+) -> None:
+    name = f"{await topic(name='large')}-records"
+    await server.create_topic(name, 1, max_message_bytes=str(4 * 1024**2))
+    world = await make_world(log={"topic": name})
+    limit = world.config.log.record_bytes_max
+    assert limit == 1024**2
+    async with producing(server, max_request_size=4 * 1024**2) as producer:
+        for key, size in zip(KEYS, (limit, limit + 1, 100), strict=False):
+            given = event(key, {"title": "one"}, padding="")
+            given["padding"] = "x" * (size - len(text(given)))
+            assert len(text(given)) == max(size, len(text(given | {"padding": ""})))
+            await producer.send_and_wait(name, text(given), key.encode())
+    summary = await world.converge()
+    assert summary.dead_letters == 1
+    shown = [world.simulated.document(key)["title"] for key in KEYS[:3]]
+    assert (shown[0], shown[2]) == ("one", "one")
+    assert shown[1] != "one"
+    (letter,) = await world.read(world.config.log.dead_letter_topic)
+    assert letter.key == KEYS[1].encode()
+    assert b"%d bytes" % (limit + 1) in (dict(letter.headers)["__reconciler.errors.message"] or b"")
+
+
+async def test_transactions_count_when_they_are_committed_and_not_before(
+    make_world: MakeWorld, server: apache.Apache
+) -> None:
+    world = await make_world(partitions=1)
+    name = world.config.log.topic
+    async with producing(server, transactional_id=name) as producer:
+        async with producer.transaction():
+            await producer.send_and_wait(name, text(event(KEYS[0], {"title": "committed"})), KEYS[0].encode())
+        await producer.begin_transaction()
+        await producer.send_and_wait(name, text(event(KEYS[1], {"title": "taken back"})), KEYS[1].encode())
+        await producer.abort_transaction()
+        await producer.begin_transaction()
+        await producer.send_and_wait(name, text(event(KEYS[2], {"title": "open"})), KEYS[2].encode())
+        assert (await world.converge()).counts[Status.SYNCED] == 1  # it ends, though offsets follow that it can't read
+        async with world.running() as running:
+            await running.until_settled()
+            place, ends = Partition(name, 0), await running.daemon.log.ends()
+            assert (running.daemon.ingest.reached[place], ends[place]) == (4, 4), (
+                "no lag: what is open is not the log's"
+            )
+            await producer.commit_transaction()
+            await running.until_status(KEYS[2], Status.SYNCED)
+    assert [world.simulated.document(key)["title"] for key in (KEYS[0], KEYS[2])] == ["committed", "open"]
+    assert world.simulated.document(KEYS[1])["title"] != "taken back"
+    assert (await world.converge()).settled
+
+
+async def test_a_compacted_log_with_gaps_up_to_its_end_folds_to_the_same(
+    make_world: MakeWorld, server: apache.Apache, topic: MakeTopic, tmp_path: Path
+) -> None:
+    name, rounds = f"{await topic(name='compacted')}-log", 12
+    compaction = {"cleanup_policy": "compact", "min_cleanable_dirty_ratio": "0.01", "segment_bytes": str(1024**2)}
+    await server.create_topic(name, 1, **compaction)
+    world = await make_world(log={"topic": name})
+    for number in range(rounds):
+        given = {"title": f"title {number}", "owner": "akim"}
+        await world.append(*(event(key, given, padding="x" * 8000) for key in KEYS))
+    async with producing(server, transactional_id=name) as producer:
+        await producer.begin_transaction()
+        await producer.send_and_wait(name, text(event(DOCUMENT, {"title": "taken back"})), DOCUMENT.encode())
+        await producer.abort_transaction()
+    assert (await world.converge()).settled
+    whole, writes = await projection(world), len(world.simulated.whole_history())
+    async with asyncio.timeout(PATIENCE_S):
+        while len(await world.read(name)) > rounds * len(KEYS) * 2 // 3:  # each reading takes its time
+            pass
+    world.config = attrs.evolve(world.config, store=attrs.evolve(world.config.store, url=f"sqlite:///{tmp_path}/b.db"))
+    assert (await world.converge()).settled
+    assert await projection(world) == whole
+    assert len(world.simulated.whole_history()) == writes, "nothing was written again"
+
+
+async def projection(world: World) -> bytes:
+    store = await sqlite.open_store(world.config.store.path, owner=False)
+    try:
+        return b"\n".join([codec.encode([key, desired]) async for key, desired in store.export_projection()])
+    finally:
+        await store.close()
+
+
+# ------------------------------------------------------------------------------------------- a log that has forgotten
+
+
+class Forgetful:
+    """A program that has folded three events of a log with one partition, and the means to make that log forget."""
+
+    def __init__(self, server: apache.Apache, topic: MakeTopic, windchill: str, folder: Path) -> None:
+        self.server = server
+        names: dict[str, str] = {
+            name: asyncio.run(topic(1, name)) for name in ("topic", "outcomes_topic", "dead_letter_topic")
+        }
+        lines = [f"brokers = {json.dumps(server.brokers)}"] + [f'{key} = "{name}"' for key, name in names.items()]
+        self.program, self.topic = Program(folder, windchill, "\n".join(lines)), names["topic"]
+        self.emit(*KEYS[:3], title="before")
+        self.program.say("run", "--once")
+
+    def emit(self, *keys: str, title: str) -> None:
+        for key in keys:
+            self.program.say("emit", key, "--set", f"title={title}")
+
+    def make_topic_again(self) -> None:
+        asyncio.run(self._administer(lambda admin: admin.delete_topics([self.topic])))
+        asyncio.run(self._make())
+
+    def forget(self, before: int) -> None:
+        """What retention does."""
+        gone = {TopicPartition(self.topic, 0): RecordsToDelete(before)}
+        asyncio.run(self._administer(lambda admin: admin.delete_records(gone)))
+
+    async def _make(self) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                try:
+                    return await self.server.create_topic(self.topic, 1)
+                except errors.TopicAlreadyExistsError:  # deleting goes on behind the answer
+                    await asyncio.sleep(0.1)
+
+    async def _administer(self, act: Callable[[AIOKafkaAdminClient], Awaitable[object]]) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.server.brokers)
+        await admin.start()
+        try:
+            await act(admin)
+        finally:
+            await admin.close()
+
+
+@pytest.fixture
+def forgetful(server: apache.Apache, topic: MakeTopic, simulated: Simulated, tmp_path: Path) -> Forgetful:
+    return Forgetful(server, topic, simulated.url, tmp_path)
+
+
+def test_a_topic_that_was_made_anew_stops_the_program_until_a_person_accepts_it(forgetful: Forgetful) -> None:
+    program = forgetful.program
+    forgetful.make_topic_again()
+    forgetful.emit(KEYS[3], title="after")
+    for _ in range(2):
+        said = program.fails("run", "--once")
+        assert f"{forgetful.topic}/0: offset 3 comes next, but the log holds 0 up to 1" in said
+        assert "--accept-truncation" in said
+    assert program.document(KEYS[3])["title"] != "after"
+    program.say("run", "--once", "--accept-truncation")
+    assert [program.document(key)["title"] for key in KEYS[:4]] == ["before"] * 3 + ["after"]
+    forgetful.emit(KEYS[4], title="later")
+    program.say("run", "--once")
+    assert program.document(KEYS[4])["title"] == "later"
+
+
+def test_records_that_retention_took_before_they_were_read_stop_the_program_until_a_person_accepts_it(
+    forgetful: Forgetful,
+) -> None:
+    program = forgetful.program
+    forgetful.emit(KEYS[3], KEYS[4], title="after")
+    forgetful.forget(4)
+    said = program.fails("run", "--once")
+    assert "offset 3 comes next, but the log holds 4 up to 5" in said
+    assert "--accept-truncation" in said
+    program.say("run", "--once", "--accept-truncation")
+    assert program.document(KEYS[3])["title"] != "after"
+    assert program.document(KEYS[4])["title"] == "after"
+    forgetful.emit(KEYS[5], title="later")
+    program.say("run", "--once")
+    assert program.document(KEYS[5])["title"] == "later"
+
+
+def test_retention_that_takes_nothing_but_the_end_of_a_transaction_is_nothing_to_stop_for(
+    forgetful: Forgetful,
+) -> None:
+    async def publish() -> None:
+        async with producing(forgetful.server, transactional_id=forgetful.topic) as producer, producer.transaction():
+            await producer.send_and_wait(forgetful.topic, text(event(KEYS[3], {"title": "after"})), KEYS[3].encode())
+
+    asyncio.run(publish())
+    forgetful.program.say("run", "--once")
+    forgetful.forget(5)  # the transaction's marker is at 4
+    (row,) = forgetful.program.json("status")["log"]
+    assert (row["position"], row["end"], row["lag"]) == (5, 5, 0)
+    forgetful.program.say("run", "--once")
+
+
+def test_retention_behind_our_position_is_nothing_to_stop_for(forgetful: Forgetful) -> None:
+    forgetful.forget(3)
+    forgetful.emit(KEYS[3], title="after")
+    forgetful.program.say("run", "--once")
+    assert forgetful.program.document(KEYS[3])["title"] == "after"
+    assert [row["lag"] for row in forgetful.program.json("status")["log"]] == [0]
+    assert [check["result"] for check in forgetful.program.json("doctor") if check["check"] == "log"] == ["ok"]
