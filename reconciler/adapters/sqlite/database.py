@@ -161,6 +161,7 @@ def _as_owner(path: Path, ownership: locks.Ownership) -> sqlite3.Connection:
     damage.recognise(path, ownership)
     opened = opening.as_owner(path)
     try:
+        opened.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # makes the write-ahead log, if there is none
         ownership.note(locks.OPEN)
     except BaseException:
         opened.close()
