@@ -117,7 +117,7 @@ def run(rounds: int, tell: Callable[[str], None]) -> Report:
         ],
         [
             (
-                f"Resident MiB at {_at_marks(large)} (millions of events folded); {_in_writing(large)}."
+                f"Resident MiB at {_at_marks(large)}; {_in_writing(large)}."
                 f" With {_SMALL:,} events: peak {small.peak_mib:.0f}, {_in_writing(small)}."
             ),
             f"Store: {large.store_mib:,.0f} MiB after {_LARGE:,} events, {small.store_mib:,.0f} after {_SMALL:,}.",
@@ -134,7 +134,7 @@ def run(rounds: int, tell: Callable[[str], None]) -> Report:
 
 def _at_marks(found: _Watched) -> str:
     millions = " / ".join(map(str, _MARKS))
-    return f"{millions}: " + " / ".join(f"{found.at(mark * 1_000_000):.0f}" for mark in _MARKS)
+    return f"{millions} million events folded: " + " / ".join(f"{found.at(mark * 1_000_000):.0f}" for mark in _MARKS)
 
 
 def _in_writing(found: _Watched) -> str:
