@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--mutant", choices=mutants.SEEDS, help="make a known mistake")
     parser.add_argument("--crash-at", type=int, help="die before this effect (after it, if negative) and nowhere else")
     parser.add_argument("--cut-at", type=int, help="lose power at this I/O of SQLite and nowhere else")
+    parser.add_argument("--fail-at", type=int, help="fail at this I/O of SQLite and nowhere else")
     parser.add_argument("--store", choices=("memory", "sqlite"), help="instead of the one that the seed stands for")
     parser.add_argument(
         "--rate", action="append", type=_rate, default=[], metavar="FAULT=RATE", help="how often a fault strikes"
@@ -32,7 +33,11 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--trace", action="store_true", help="print everything that happened")
     given = parser.parse_args()
-    overrides = {name: value for name in ("crash_at", "cut_at", "store") if (value := getattr(given, name)) is not None}
+    overrides = {
+        name: value
+        for name in ("crash_at", "cut_at", "fail_at", "store")
+        if (value := getattr(given, name)) is not None
+    }
     world: partial[runner.Verdict] = partial(
         runner.run, steps=given.steps, mutant=given.mutant, rates=dict(given.rate), **overrides
     )

@@ -77,7 +77,11 @@ class Checks:
 
     async def _dead_letters(self) -> None:
         """Every unusable record is kept and was announced with its original bytes; nothing else was."""
-        kept = {(one.place.partition, one.place.offset) for one in await self._store.dead_letters(None)}
+        letters = await self._store.dead_letters(None)
+        again = {(one.place.partition, one.place.offset) for one in letters if one.status == "replayed"}
+        expected = self._workload.replayed & self._workload.poison.keys()
+        self._expect(again == expected, f"replayed are {sorted(again)}, not {sorted(expected)}")
+        kept = {(one.place.partition, one.place.offset) for one in letters}
         poison = self._workload.poison
         self._expect(kept == poison.keys(), f"dead letters {sorted(kept)}, not {sorted(poison)}")
         told: dict[tuple[int, int], bytes | None] = {}

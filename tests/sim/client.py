@@ -41,6 +41,7 @@ class SimWindchill:
         self._witness = witness
 
     async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
+        self._world.expect(not self._life.maintenance, "Windchill is asked, during maintenance")
         token = None if known is None else known.token
         seen: list[Any] = [None]
 
@@ -71,6 +72,7 @@ class SimWindchill:
     async def write(self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token) -> WriteAnswer:
         key = snapshot.key
         await self._life.alive()
+        self._world.expect(not self._life.maintenance, "Windchill is written to, during maintenance")
         write = self._witness.sending(snapshot, fields, token)
 
         def evaluate() -> WriteAnswer:

@@ -149,13 +149,13 @@ class Disk(apsw.VFS):
             return act()
         self.operations += 1
         world, number = self._world, self.operations
-        chosen = world.options.cut_at
-        if number == chosen or (chosen is None and world.strikes("power_cut")):
+        options = world.options
+        if number == options.cut_at or (options.by_chance and world.strikes("power_cut")):
             if self._rng.random() < 0.5:
                 act()
             self.lose_power()
             self._die(f"power fails at {name}, I/O {number}")
-        if world.strikes("killed_in_io"):
+        if options.by_chance and world.strikes("killed_in_io"):
             if self._rng.random() < 0.5:
                 act()
             self.let_go()
@@ -164,7 +164,7 @@ class Disk(apsw.VFS):
             world.faults["write_to_full_disk"] += 1
             world.note(f"the disk is full: I/O {number}")
             raise apsw.FullError("full")
-        if world.strikes("disk_error"):
+        if number == options.fail_at or (options.by_chance and world.strikes("disk_error")):
             world.note(f"the disk fails: {name}, I/O {number}")
             raise apsw.IOError(name)
         return act()

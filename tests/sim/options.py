@@ -32,6 +32,9 @@ RATES_MAX: dict[str, float] = {
     "power_cut": 0.001,
     "killed_in_io": 0.001,
     "disk_error": 0.001,
+    # how a process is started
+    "once": 0.2,
+    "maintenance": 0.2,
     # when the process died
     "power_lost": 0.5,
     "store_lost": 0.2,
@@ -60,6 +63,9 @@ RATES_MAX: dict[str, float] = {
     "poison": 0.3,
     "duplicate": 0.4,
     "gap": 0.2,
+    "letter_replayed": 0.3,
+    "document_retried": 0.3,
+    "second_owner": 0.1,
     "resolution": 1.0,
     "broker_away": 0.3,
     "disk_full": 0.2,
@@ -92,6 +98,12 @@ class Options:
     checkpoint: int = 4000  # rows changed between two checkpoints of a SQLite store
     crash_at: int | None = None  # die at this effect and at no other
     cut_at: int | None = None  # lose power at this I/O and at no other
+    fail_at: int | None = None  # fail at this I/O
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether processes die, and disks fail, whenever it happens."""
+        return self.crash_at is None and self.cut_at is None and self.fail_at is None
 
     def rng(self, stream: str) -> random.Random:
         """A stream of chance of its own."""

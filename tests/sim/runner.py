@@ -115,7 +115,7 @@ class Simulation:
         self.server = Server(self.world)
         self.durable = Durable(self.world, folder)
         self.witness = Witness(self.world, self.server, {})
-        self.workload = Workload(self.world, self.broker, self.server, self.durable.disk, self.witness)
+        self.workload = Workload(self.world, self.broker, self.server, self.durable, self.witness)
         self.losses = Losses(self.world, self.broker, self.durable, self.witness)
         self._mutant = mutant
         self._given = dict(given)
@@ -224,7 +224,9 @@ class Simulation:
         log = SimLog(self.broker, life)
         windchill = SimWindchill(self.server, life, self.witness)
         told = SimLog(self.broker, life, OUTCOMES)
-        daemon = app.Daemon(_config(policy), store, log, windchill, life.clock, outcomes=told)
+        config = _config(policy)
+        config = attrs.evolve(config, windchill=attrs.evolve(config.windchill, maintenance=life.maintenance))
+        daemon = app.Daemon(config, store, log, windchill, life.clock, outcomes=told)
         mutants.wired(self._mutant, daemon)
         before = asyncio.all_tasks()
         running = asyncio.create_task(self._daemon(daemon, store, life, accepts=accepts))
@@ -250,13 +252,16 @@ class Simulation:
             self.world.note(f"an operator goes on at {place} {begin}, after {stored}")
 
     async def _daemon(self, daemon: app.Daemon, store: Any, life: Life, *, accepts: bool) -> None:
-        await daemon.run(life.stop, accept_truncation=accepts)
+        await daemon.run(life.stop, once=life.once, accept_truncation=accepts)
         await store.close()
 
     async def _ending(self, life: Life) -> bool:
         """After the faults have stopped: wait until all is settled and compared, then stop the daemon."""
         await self._resting.wait()
         world = self.world
+        if life.once or life.maintenance:  # such a life can't be the last one
+            life.stop.set()
+            return False
         began_s = world.loop.time()
         while not self._is_settled():
             world.expect(world.loop.time() - began_s < SETTLE_S, f"not settled after {SETTLE_S} s without faults")
@@ -288,7 +293,8 @@ class Simulation:
             self.world.expect(gone, "it stopped because of a truncation that costs nothing")
             self._truncated = True
             return
-        if not isinstance(_first(error), ReconcilerError) or not self.world.faulty:
+        troubled = self.world.faulty or self.world.options.fail_at is not None
+        if not isinstance(_first(error), ReconcilerError) or not troubled:
             self.world.fail(_first(error))
 
 
@@ -316,6 +322,7 @@ def command(verdict: Verdict) -> str:
     more = f" --mutant {verdict.mutant}" if verdict.mutant else ""
     more += f" --crash-at {chosen.crash_at}" if chosen.crash_at is not None else ""
     more += f" --cut-at {chosen.cut_at}" if chosen.cut_at is not None else ""
+    more += f" --fail-at {chosen.fail_at}" if chosen.fail_at is not None else ""
     more += "".join(f" --rate {name}={rate!r}" for name, rate in sorted(verdict.given.items()))
     return f"python -m tests.sim --seed {chosen.seed} --steps {chosen.steps} --store {chosen.store}{more} --trace"
 

@@ -61,17 +61,18 @@ def test_dying_before_or_after_any_effect_of_a_world_breaks_no_promise(pool: Pro
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_losing_power_at_any_io_of_a_world_breaks_no_promise(pool: ProcessPoolExecutor) -> None:
+@pytest.mark.parametrize("mishap", ["cut_at", "fail_at"])
+def test_losing_power_or_failing_at_any_io_of_a_world_breaks_no_promise(pool: ProcessPoolExecutor, mishap: str) -> None:
     world = partial(runner.run, 2, SWEPT_STEPS, store="sqlite")
-    assert world().options.checkpoint == 10, "so that power fails in checkpoints too"
+    assert world().options.checkpoint == 10, "so that it happens in checkpoints too"
     moments = range(1, world().io + 1, SWEPT_STRIDE)
     assert len(moments) > 20
-    found = broken(pool.map(partial(_unplugged, world), moments, chunksize=5))
+    found = broken(pool.map(partial(_mishap, world, mishap), moments, chunksize=5))
     assert not found, "\n\n".join(found)
 
 
-def _unplugged(world: partial[runner.Verdict], moment: int) -> runner.Verdict:
-    return world(cut_at=moment)
+def _mishap(world: partial[runner.Verdict], name: str, moment: int) -> runner.Verdict:
+    return world(**{name: moment})
 
 
 def _dying(world: partial[runner.Verdict], moment: int) -> runner.Verdict:

@@ -9,19 +9,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from reconciler.core.outcomes import REPLAY_OF
 from reconciler.model import instant
 from reconciler.model.event import Outgoing, PlainRecord
 from reconciler.model.policy import OPERATORS
+from reconciler.model.stamp import Partition
 from tests.sim.logs import OUTCOMES, TOPIC
 from tests.sim.naive import Fact
 from tests.sim.options import FIELDS, KEYWORDS, OUTSIDER, RESTRICTED, SCALARS, SOURCES
 from tests.sim.server import VALUES, WORDS
 
 if TYPE_CHECKING:
-    from reconciler.model.stamp import Partition
     from tests.fakes.memory_log import MemoryBroker
-    from tests.sim.disk import Disk
     from tests.sim.server import Server
+    from tests.sim.stores import Durable
     from tests.sim.witness import Witness
     from tests.sim.world import World
 
@@ -32,6 +33,9 @@ _MISHAPS = (
     "poison",
     "duplicate",
     "gap",
+    "letter_replayed",
+    "document_retried",
+    "second_owner",
     "resolution",
     "broker_away",
     "disk_full",
@@ -50,8 +54,8 @@ _MISHAPS = (
 class Workload:
     """Acts out the steps of one world."""
 
-    def __init__(self, world: World, broker: MemoryBroker, server: Server, disk: Disk, witness: Witness) -> None:
-        self._disk = disk
+    def __init__(self, world: World, broker: MemoryBroker, server: Server, durable: Durable, witness: Witness) -> None:
+        self._durable = durable
         self._folding = witness.folding
         self._world = world
         self._broker = broker
@@ -59,6 +63,7 @@ class Workload:
         self._rng = world.rng("workload")
         self._ids = 0
         self.facts = witness.facts
+        self.replayed: set[tuple[int, int]] = set()  # dead letters that were appended again
         self.poison: dict[tuple[int, int], bytes | None] = {}  # what must become a dead letter
         self._sent: list[tuple[Outgoing, Fact]] = []
 
@@ -92,6 +97,12 @@ class Workload:
                 self._put(record, fact)
             case "gap":  # offsets without a record, as transactions and compaction leave them
                 self._broker.put_gap(rng.choice(self._broker.partitions(TOPIC)))
+            case "letter_replayed" if self.poison:
+                self._replay_letter()
+            case "document_retried":
+                self._durable.hasten(key, world.now_us() + world.jump_us)
+            case "second_owner":
+                world.expect(self._durable.is_guarded(), "two processes own the store")
             case "resolution":
                 self._resolve()
             case "broker_away":
@@ -106,7 +117,7 @@ class Workload:
                     self._event(rng.choice(world.options.keys))
                 self._truncate(rng.choice(self._broker.partitions(TOPIC)), folded=False)
             case "disk_full":
-                self._disk.full_until_s = world.loop.time() + span_s
+                self._durable.disk.full_until_s = world.loop.time() + span_s
             case "throttled" | "unauthorised":
                 self._server.windows[kind] = world.loop.time() + span_s
             case "locked" | "not_available":
@@ -248,6 +259,20 @@ class Workload:
             self.poison[place] = value
 
     # ------------------------------------------------------------------------------------------------------ operators
+
+    def _replay_letter(self) -> None:
+        """As `dead-letters replay` does with a letter that is kept; these stay as unusable as they were."""
+        place = self._rng.choice(sorted(self.poison))
+        topic = Partition(TOPIC, place[0])
+        value = self.poison[place]
+        if self._folding.stored(topic) <= place[1]:
+            return
+        letter = f"{TOPIC}/{place[0]}/{place[1]}"
+        headers = (*_TYPE, (REPLAY_OF, letter.encode()))
+        again = self._place(Outgoing(TOPIC, self._rng.choice(self._world.options.keys).encode(), value, headers))
+        self.poison[again] = value
+        self.replayed.add(place)
+        self._world.note(f"record {again}: dead letter {letter} again")
 
     def _resolve(self) -> None:
         """An operator settles an open conflict, as the outcomes show it."""

@@ -104,6 +104,8 @@ class Life:
         self.world = world
         self.number = number
         self.policy = policy
+        self.once = world.strikes("once")
+        self.maintenance = world.strikes("maintenance")  # it folds, and leaves Windchill alone
         self.dead = False
         self.over = asyncio.Event()  # set when it died
         self.stop = asyncio.Event()  # SIGTERM
@@ -146,8 +148,7 @@ class Life:
         """A moment at which the process may die; `number` is the effect's, negative after it."""
         await self.alive()
         options = self.world.options
-        chosen = options.crash_at is not None or options.cut_at is not None
-        if (chosen and options.crash_at == number) or (not chosen and self.world.strikes("crash")):
+        if (number and options.crash_at == number) or (options.by_chance and self.world.strikes("crash")):
             self.die(name)
             await self.alive()
 
