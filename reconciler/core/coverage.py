@@ -17,7 +17,9 @@ def missing(spans: Iterable[Span], end: int) -> list[Span]:
     for first, after in sorted(spans):
         if first >= end:
             break
+        if after <= reached or first == after:
+            continue
         if first > reached:
             gaps.append((reached, first))
-        reached = max(reached, after)
+        reached = after
     return [*gaps, (reached, end)] if reached < end else gaps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reconciler.core.coverage import missing
@@ -11,6 +11,7 @@ offsets = st.integers(0, 30)
 spans = st.lists(st.tuples(offsets, offsets).map(lambda pair: (min(pair), max(pair))), max_size=6)
 
 
+@example([(1, 1)], 2)
 @given(spans, offsets)
 def test_a_gap_is_what_no_span_holds(held: list[tuple[int, int]], end: int) -> None:
     gaps = missing(held, end)
