@@ -161,7 +161,7 @@ class Database:
             return self._fault
         told = damage.translated(query.operation, self.path, error)
         if damage.ends_us(error):
-            pass
+            self._fault = told
         return told
 
 
