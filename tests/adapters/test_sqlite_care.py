@@ -269,7 +269,10 @@ async def test_a_row_that_does_not_decode_is_damage(path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------ snapshot
 
 
-async def test_a_snapshot_is_the_store_at_one_moment_while_it_is_written_to(path: Path, tmp_path: Path) -> None:
+async def test_a_snapshot_is_the_store_at_one_moment_while_it_is_written_to(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(care, "_SLICE_PAGES", 10)  # so that much is written between the first slice and the last
     store = await opens(path)
     await store.fold(batch(MANY))
     await one_round(store, 1)
@@ -300,6 +303,26 @@ async def test_a_snapshot_is_the_store_at_one_moment_while_it_is_written_to(path
     assert positions == sorted(positions)
     assert positions[0] < positions[-1] <= last
     assert {contents.documents for contents in found} == {len(MANY) + len(KEYS)}
+    await store.close()
+
+
+async def test_a_snapshot_gets_on_however_much_is_written_meanwhile(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(care, "_SLICE_PAGES", 10)
+    store = await opens(path)
+    await store.fold(batch(MANY))
+    loop, slices = asyncio.get_running_loop(), 0
+
+    def written(done: int, total: int | None) -> None:
+        nonlocal slices
+        slices += 1
+        assert slices <= 200, "it begins again whenever something is written"
+        asyncio.run_coroutine_threadsafe(store.fold(batch(["x"], slices, 1 + slices)), loop).result(20)
+
+    contents = await asyncio.to_thread(care.snapshot, path, tmp_path / "copy.db", written)
+    assert slices > 5
+    assert (contents.documents, contents.positions) == (len(MANY), {P0: 1})
     await store.close()
 
 

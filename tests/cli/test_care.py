@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.cli import exits
+from reconciler.errors import LogError, StoreFullError
 from tests.cli.program import Program
 
 pytestmark = pytest.mark.e2e
@@ -172,6 +174,14 @@ def test_a_damaged_store_is_refused_named_and_rebuilt_without_a_write(settled: P
     assert (settled.document(DOC), settled.writes()) == (wanted, writes)
     assert "No difference" in settled.say("replay", "--from", "events.jsonl", "--check")
     assert "✓ store's file: every page" in settled.say("doctor", "--deep", "--document", DOC)
+
+
+def test_what_several_tasks_say_of_one_store_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise ExceptionGroup("tasks", [StoreFullError("full"), StoreFullError("full"), LogError("gone")])
+
+    assert exits.ended(fail) == exits.FAILED
+    assert capsys.readouterr().err == "error: full\nerror: gone\n"
 
 
 def test_a_store_that_is_gone_is_rebuilt(settled: Program) -> None:

@@ -6,7 +6,7 @@ store's name there is always a whole store, or none and a note that says so (`lo
 
 A copy is made by SQLite's own backup, inside one read transaction: it is the store at one moment, whoever writes
 meanwhile. It goes on by the slice, each forced to the disk before the next, because a single great sync at the end
-would make the owner's commits wait for it (docs/decisions/0006 has what was measured).
+would make the owner's commits wait for it (docs/decisions/0007 has what was measured).
 """
 
 import os

@@ -27,7 +27,7 @@ _log = structlog.get_logger(__name__)
 OPENING = "open the store"
 REMEDY = "stop the reconciler, then `reconciler rebuild -c FILE` sets it aside and rebuilds it from the logs"
 
-# A check of so much takes below a second, and no start is that quick. See docs/decisions/0006.
+# A check of so much takes below a second, and no start is that quick. See docs/decisions/0007.
 CHECKED_BYTES_MAX = 256 * 2**20
 # Small and always needed: checked at every start, whatever the size of the rest.
 ALWAYS = ("sqlite_schema", "position", "outbox", "contention", "policy")
