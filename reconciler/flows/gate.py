@@ -27,6 +27,8 @@ from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
 from reconciler.ports import Clock, Telemetry, Windchill
 
+_WAIT_S_MIN = 0.001  # less can be too little for a clock to move at all, and then nobody would ever get through
+
 
 class HeldUpError(Exception):
     """Windchill was not to be asked for a while, so the request was not sent: what it rests on may be out of date."""
@@ -113,7 +115,7 @@ class Gate:
         turn = asyncio.Event()
         self._waiting.append(turn)
         try:
-            await self._clock.wait(turn, until_s - now_s if until_s > now_s else 60.0)
+            await self._clock.wait(turn, max(until_s - now_s, _WAIT_S_MIN) if until_s > now_s else 60.0)
         except BaseException:
             if turn.is_set():
                 self._wake()  # we are cancelled: the turn goes on to the next. Else nobody may pass one on, or they
