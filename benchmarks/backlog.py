@@ -39,6 +39,7 @@ _FOLDING_S_MAX = 3600.0
 _STOP_S_MAX = 120.0
 _MARKS = (1, 2, 5, 10)  # millions of events folded
 _TARGET = 1.2
+_FOLDED = "SELECT coalesce(sum(next_offset), 0) FROM position WHERE topic = ?"  # outcomes have positions too
 _HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 _SHORT = "something is kept for each event of the backlog, or for each document."
 
@@ -196,7 +197,7 @@ def _watch(brokers: str, topic: str, url: str, folder: Path, *, count: int, in_f
     try:
         looks: list[_Look] = []
         folded_s = _FOLDING_S_MAX
-        for look in _looks(child.pid, database):
+        for look in _looks(child.pid, database, topic):
             assert child.poll() is None, f"the daemon ended:\n{said.read_text()[-4000:]}"
             looks.append(look)
             if look.folded >= count:
@@ -216,19 +217,19 @@ def _watch(brokers: str, topic: str, url: str, folder: Path, *, count: int, in_f
         measure.remove(database)
 
 
-def _looks(pid: int, database: Path) -> Iterator[_Look]:
+def _looks(pid: int, database: Path, topic: str) -> Iterator[_Look]:
     began_s = time.monotonic()
     for second in itertools.count(1):
         time.sleep(max(0.0, began_s + second - time.monotonic()))
-        folded, settled = _progress(database)
+        folded, settled = _progress(database, topic)
         yield _Look(time.monotonic() - began_s, _rss_mib(pid), folded, settled)
 
 
-def _progress(database: Path) -> tuple[int, int]:
+def _progress(database: Path, topic: str) -> tuple[int, int]:
     """Return how many events are folded and how many attempts have ended, by the store."""
     try:
         with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-            (folded,) = connection.execute("SELECT coalesce(sum(next_offset), 0) FROM position").fetchone()
+            (folded,) = connection.execute(_FOLDED, (topic,)).fetchone()
             (settled,) = connection.execute("SELECT coalesce(max(id), 0) FROM audit").fetchone()
             return folded, settled
     except sqlite3.OperationalError:  # not made yet

@@ -259,7 +259,8 @@ class Daemon:
             await publishing
         summary = await self.summary()
         head = await self.store.audit_head()  # worth keeping elsewhere: `audit verify --head` asks for it
-        _log.info("stopped", audit_head=None if head is None else str(head), **{status.value: count for status, count in summary.counts.items()})
+        counts = {status.value: count for status, count in summary.counts.items()}
+        _log.info("stopped", audit_head=None if head is None else str(head), **counts)
         return summary
 
     async def summary(self) -> Summary:

@@ -25,9 +25,9 @@ _log = structlog.get_logger(__name__)
 
 _SLICE = 250  # records decoded and folded between two turns of the other tasks: a few milliseconds
 _FETCH_TIMEOUT_S = 1.0
-_BACKLOG_MAX = 50_000  # records of one fetch of a backlog
 _BACKLOG_TIMEOUT_S = 0.05  # for what the client is about to have
-_DOCUMENTS_MAX = 25_000  # a transaction's rows in memory: some kilobytes each
+_DOCUMENTS_MAX = 20_000  # a transaction's rows in memory, twice: some kilobytes each
+_ROOM_MIN = 5_000  # smaller fetches cost more than they bring
 _RECORDS_MAX = 250_000  # of a transaction: a few seconds of work to do again after a crash
 _LETTERS_MAX = 1_000  # of a transaction: they are kept whole
 _partition, _headers = attrgetter("topic", "partition"), attrgetter("headers")
@@ -113,9 +113,9 @@ class Ingest:
         await self.gather(records)
         return await self.commit()
 
-    async def gather(self, records: Sequence[Record]) -> bool:
+    async def gather(self, records: Sequence[Record]) -> int:
         """
-        Fold records into the batch that the next `commit` stores; return whether it has room for more.
+        Fold records into the batch that the next `commit` stores; return for how many more it has room.
 
         Newest first: most of what older events say has lost by then, and need not be built (see `fold.into`).
         """
@@ -127,7 +127,9 @@ class Ingest:
         for record, found in reversed(others):  # in the log's order
             self._set_aside(record, found, batch)
         batch.count += len(records)
-        return len(batch.rows) < _DOCUMENTS_MAX and len(batch.dead) < _LETTERS_MAX and batch.count < _RECORDS_MAX
+        room = _DOCUMENTS_MAX - len(batch.rows)
+        full = room < _ROOM_MIN or len(batch.dead) >= _LETTERS_MAX or batch.count >= _RECORDS_MAX
+        return 0 if full else room
 
     async def commit(self) -> int:
         """Store what was gathered, durably; return how many documents changed."""
@@ -158,7 +160,7 @@ class Ingest:
         """Fold records, and if there is a backlog what comes right behind them: a row is then written once for all."""
         room, backlog = await self.gather(records), len(records) >= self._batch_max
         while backlog and room and not self._stopping:
-            records = await self._log.fetch(_BACKLOG_MAX, _BACKLOG_TIMEOUT_S)
+            records = await self._log.fetch(room, _BACKLOG_TIMEOUT_S)  # each may be of another document
             if not records:
                 break
             room = await self.gather(records)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -18,4 +20,4 @@ def test_a_gap_is_what_no_span_holds(held: list[tuple[int, int]], end: int) -> N
     absent = {offset for offset in range(end) if not any(first <= offset < after for first, after in held)}
     assert {offset for first, after in gaps for offset in range(first, after)} == absent
     assert all(first < after for first, after in gaps)
-    assert all(after < first for (_, after), (first, _) in zip(gaps, gaps[1:], strict=False)), "in order, and joined"
+    assert all(after < first for (_, after), (first, _) in itertools.pairwise(gaps)), "in order, and joined"

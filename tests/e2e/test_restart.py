@@ -161,7 +161,7 @@ async def test_a_kill_in_mid_work_loses_nothing_and_repeats_nothing(world: World
         }
 
 
-async def test_an_empty_store_is_rebuilt_from_the_logs_at_start_and_nothing_is_written(world: World, tmp_path: Path) -> None:
+async def test_an_empty_store_is_rebuilt_at_start_and_nothing_is_written(world: World, tmp_path: Path) -> None:
     keys = KEYS[:20]
     await world.append(*(event(key, {"title": "one", "owner": "akim"}) for key in keys))
     assert (await world.converge()).settled
