@@ -92,7 +92,13 @@ def make_log(config: Config, clock: Clock, *, grows: bool = True) -> EventLog:
     topics = file_log.FileTopics(changes=log.topic, outcomes=log.outcomes_topic, dead_letters=log.dead_letter_topic)
     if log.kind == "file":
         return file_log.FileLog(Path(log.path), clock, grows=grows, topics=topics)
-    options = kafka_client.KafkaOptions(
+    return kafka.KafkaLog(kafka_options(config), clock)
+
+
+def kafka_options(config: Config) -> kafka_client.KafkaOptions:
+    """Return what a client of the configured broker has to know."""
+    log = config.log
+    return kafka_client.KafkaOptions(
         brokers=log.brokers,
         topic=log.topic,
         client_id=log.group,
@@ -105,7 +111,6 @@ def make_log(config: Config, clock: Clock, *, grows: bool = True) -> EventLog:
         sasl_password=log.sasl_password or None,
         append_bytes_max=max(log.record_bytes_max, kafka_client.APPEND_BYTES_MAX),
     )
-    return kafka.KafkaLog(options, clock)
 
 
 def make_windchill(config: Config, clock: Clock, telemetry: Telemetry) -> Windchill:

@@ -140,6 +140,25 @@ async def _log(config: Config) -> AsyncIterator[Check]:
     )
     for check in await asyncio.gather(*checks):
         yield check
+        if check.result == _OK and check.check in ("log", "outcomes"):
+            yield await _kept(check.check, attrs.evolve(config, log=attrs.evolve(log, topic=topics[check.check])))
+
+
+async def _kept(name: str, config: Config) -> Check:
+    """Look whether a log keeps what a lost store is rebuilt from."""
+    from reconciler import app
+    from reconciler.adapters import kafka_topic
+
+    topic, check = config.log.topic, f"retention of the {name}"
+    kept = await kafka_topic.retention(app.kafka_options(config))
+    if kept is None:
+        return Check(check, _WARNING, f"{topic}: the broker does not tell what it keeps; see that it keeps everything")
+    if kept.losses:
+        said = " and ".join(kept.losses)
+        return Check(
+            check, _WARNING, f"{topic}: {said}; keep everything, or archive it in time with `reconciler export`"
+        )
+    return Check(check, _OK, f"{topic}: everything is kept")
 
 
 async def _topic(name: str, config: Config, what: str) -> Check:
