@@ -25,6 +25,7 @@ class Folding:
         self._positions: dict[Partition, int] = {}  # as acknowledged; they go back where a log is read again
         self._acknowledged = 0
         self._under_way: FoldBatch | None = None
+        self.lost: dict[Partition, int] = {}  # the first record that the log has lost, unless somebody goes on without
         self._moving: dict[Partition, int] | None = None  # to where somebody has decided to go on
         self._rows: dict[int, dict[str, Row]] = {}
 
@@ -82,6 +83,10 @@ class Folding:
         self._reached.append(dict(reached))
         self._acknowledged = len(self._reached) - 1
         self._positions, self._under_way, self._moving = dict(positions), None, None
+
+    def jumps(self, batch: FoldBatch) -> bool:
+        """Whether a batch goes past records that the log has lost and nobody has given up."""
+        return any(offset > self.lost.get(place, offset) for place, offset in batch.positions.items())
 
     def folds(self, batch: FoldBatch) -> None:
         """A batch is handed to the store. Rows never forget, even where a log is read again."""

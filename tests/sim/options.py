@@ -37,8 +37,8 @@ RATES_MAX: dict[str, float] = {
     "maintenance": 0.2,
     # when the process died
     "power_lost": 0.5,
-    "store_lost": 0.2,
-    "store_restored": 0.2,
+    "store_lost": 0.3,
+    "store_restored": 0.3,
     # on the way to Windchill and back
     "request_lost": 0.15,
     "request_refused": 0.1,
@@ -128,8 +128,9 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
         step_s=rng.choice((0.5, 2.0, 5.0, 10.0)),
         checkpoint=rng.choice((10, 100, 4000)),
     )
-    if own["store_lost"] or own["store_restored"]:  # what the log has lost, only the store has
-        own["retention"] = own["truncation"] = 0.0
+    # What the log has lost, only the store has: in one world one of them loses something.
+    off = rng.choice((("retention", "truncation"), ("store_lost", "store_restored")))
+    own.update((name, 0.0) for name in off if name not in rates)
     if options.alters:  # what a server alters and never shows can't be told from a user's edit
         own["token_missing"] = 0.0
         options = attrs.evolve(options, shows="token" if options.shows == "nothing" else options.shows)

@@ -70,6 +70,7 @@ class Watched:
         return result
 
     async def fold(self, batch: FoldBatch) -> None:
+        self._life.world.expect(not self._witness.folding.jumps(batch), f"a silent jump: {batch.positions}")
         self._witness.folding.folds(batch)
         await self._call("fold", lambda: self._inner.fold(batch))
         self._witness.folding.folded()

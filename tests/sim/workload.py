@@ -136,10 +136,13 @@ class Workload:
         if first <= last:
             begin = self._rng.randint(first, last)
             self._broker.forget_before(place, begin)
+            if begin > stored:
+                self._folding.lost.setdefault(place, stored)
             self._world.note(f"{place} begins at {begin} now; {stored} is stored")
 
     def forget(self, place: Partition, first: int, after: int) -> None:
         """Somebody has decided to go on without these records, which the log has lost."""
+        self._folding.lost.pop(place, None)
         for offset in range(first, after):
             self.facts.pop((place.partition, offset), None)
             self.poison.pop((place.partition, offset), None)
