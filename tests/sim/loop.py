@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     import random
 
 _THREAD_S_MAX = 0.002
+_TURNS_MAX = 100_000  # of the loop without any time between them; a busy world makes some hundreds
 
 
 class Deadlock(Exception):
     """Nothing is ready, no timer runs, and somebody still waits."""
+
+
+class Standstill(Exception):
+    """Something is always ready, and time does not move: somebody goes round in circles."""
 
 
 class _Jump:
@@ -25,12 +30,19 @@ class _Jump:
 
     def __init__(self, loop: SimLoop) -> None:
         self._loop = loop
+        self._moved_s = 0.0
+        self._turns = 0
 
     def select(self, timeout: float | None) -> list[Any]:
         if timeout is None:
             raise Deadlock
         if timeout > 0:
             self._loop.jump()
+        self._turns += 1
+        if self._loop.time() > self._moved_s:
+            self._moved_s, self._turns = self._loop.time(), 0
+        if self._turns > _TURNS_MAX:
+            raise Standstill(f"{_TURNS_MAX} turns at {self._moved_s} s")
         return []
 
 

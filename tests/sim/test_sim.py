@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import multiprocessing
 import os
+import random
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import brokers
-from tests.sim import mutants, runner
+from tests.sim import loop, mutants, runner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +96,23 @@ def test_two_runs_of_a_seed_leave_the_same_trace_byte_for_byte(store: str) -> No
         first, again = runner.run(seed, store=store), runner.run(seed, store=store)
         assert first.trace == again.trace
         assert len(first.trace) > 100
+
+
+def test_going_round_in_circles_is_found_out() -> None:
+    """Waits that are too short for the clock to move once kept a world, and a daemon, busy for ever."""
+    turn_s = 1e-20
+
+    async def circles() -> None:
+        await asyncio.sleep(1.0)
+        for _ in itertools.count():
+            await asyncio.sleep(turn_s)
+
+    made = loop.SimLoop(random.Random(1))
+    try:
+        with pytest.raises(loop.Standstill):
+            made.run_until_complete(circles())
+    finally:
+        made.close()
 
 
 def test_a_seed_leaves_the_same_trace_in_every_process() -> None:
