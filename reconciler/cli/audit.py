@@ -122,7 +122,7 @@ def export(config: Config, to: Path, document: str | None, since_us: int, until_
     "verify",
     epilog=commands.example(
         "reconciler audit verify -c reconciler.toml",
-        "reconciler audit verify --head 4711:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        'reconciler audit verify --head "$(cat audit-head.txt)"',
         "reconciler audit verify --file audit.jsonl.zst",
     ),
 )
