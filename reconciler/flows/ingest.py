@@ -26,8 +26,9 @@ _log = structlog.get_logger(__name__)
 _SLICE = 250  # records decoded and folded between two turns of the other tasks: a few milliseconds
 _FETCH_TIMEOUT_S = 1.0
 _BACKLOG_TIMEOUT_S = 0.05  # for what the client is about to have
-_DOCUMENTS_MAX = 20_000  # a transaction's rows in memory, twice: some kilobytes each
-_ROOM_MIN = 5_000  # smaller fetches cost more than they bring
+_FIELDS_MAX = 70_000  # of a transaction's rows in memory: about a kilobyte each
+_FIELDS_A_ROW = 4.0  # as long as no row has been seen
+_ROOM_MIN = 2_000  # smaller fetches cost more than they bring
 _RECORDS_MAX = 250_000  # of a transaction: a few seconds of work to do again after a crash
 _LETTERS_MAX = 1_000  # of a transaction: they are kept whole
 _partition, _headers = attrgetter("topic", "partition"), attrgetter("headers")
@@ -75,6 +76,7 @@ class Ingest:
         self._until = until  # canonical instant; events after it are left out, and positions are not advanced
         self._stopping = False
         self._batch = _Batch()
+        self._fields_a_row = _FIELDS_A_ROW
         self._kept: dict[Partition, int] = {}  # positions stored so far
         self.lane = Lane.EVENT
         self.reached: Mapping[Partition, int] = {}  # everything before these offsets is folded, or was a gap
@@ -127,7 +129,7 @@ class Ingest:
         for record, found in reversed(others):  # in the log's order
             self._set_aside(record, found, batch)
         batch.count += len(records)
-        room = _DOCUMENTS_MAX - len(batch.rows)
+        room = round(_FIELDS_MAX / self._fields_a_row) - len(batch.rows)
         full = room < _ROOM_MIN or len(batch.dead) >= _LETTERS_MAX or batch.count >= _RECORDS_MAX
         return 0 if full else room
 
@@ -135,6 +137,8 @@ class Ingest:
         """Store what was gathered, durably; return how many documents changed."""
         batch, self._batch = self._batch, _Batch()
         rows = await self._changed(batch.rows)
+        if rows:  # with what was stored of them: later events find fuller rows
+            self._fields_a_row = max(1.0, sum(len(row.fields) for row in rows.values()) / len(rows))
         now_us = self._clock.now_us()
         urgent = frozenset(batch.urgent & rows.keys())
         await self._projection.fold(
