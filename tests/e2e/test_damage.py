@@ -151,11 +151,10 @@ async def test_bytes_overwritten_under_a_running_daemon_end_it_and_a_rebuilt_sto
     if not newer:
         await everything_is_as_wanted(world, "three")
         return
-    # What was under way when the store was lost, no log tells of. So it may have been somebody else's: held, never
-    # overwritten; and no more than that.
+    # What was under way or not yet published when the store was lost, no log tells of. So it may have been somebody
+    # else's: held, never overwritten.
     summary = await world.converge()
     assert summary.counts[Status.SYNCED] + summary.counts[Status.HELD] == len(KEYS)
-    assert summary.counts[Status.HELD] <= 2 * world.config.windchill.in_flight_max
     titles = [world.simulated.document(key)["title"] for key in KEYS]
     assert (titles.count("four"), titles.count("three")) == (
         summary.counts[Status.SYNCED],
