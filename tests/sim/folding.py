@@ -25,7 +25,7 @@ class Folding:
         self._positions: dict[Partition, int] = {}  # as acknowledged; they go back where a log is read again
         self._acknowledged = 0
         self._under_way: FoldBatch | None = None
-        self.lost: dict[Partition, int] = {}  # the first record that the log has lost, unless somebody goes on without
+        self.lost: dict[Partition, int] = {}  # where a log begins that has lost records, until somebody gives them up
         self._moving: dict[Partition, int] | None = None  # to where somebody has decided to go on
         self._rows: dict[int, dict[str, Row]] = {}
 
@@ -46,6 +46,8 @@ class Folding:
         elif batch is not None:
             self._reached[-1] = dict(self._reached[self._acknowledged])
             self._under_way = None
+        for place in [place for place, begin in self.lost.items() if stored.get(place, 0) >= begin]:
+            del self.lost[place]  # they had been folded, and nobody had been told yet
         if stored != self._positions:
             return f"positions {stored}, not {self._positions}"
         for document in documents:
@@ -86,7 +88,7 @@ class Folding:
 
     def jumps(self, batch: FoldBatch) -> bool:
         """Whether a batch goes past records that the log has lost and nobody has given up."""
-        return any(offset > self.lost.get(place, offset) for place, offset in batch.positions.items())
+        return any(place in self.lost and offset > self.stored(place) for place, offset in batch.positions.items())
 
     def folds(self, batch: FoldBatch) -> None:
         """A batch is handed to the store. Rows never forget, even where a log is read again."""

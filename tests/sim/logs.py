@@ -26,6 +26,7 @@ class SimLog(MemoryLog):
     def __init__(self, broker: MemoryBroker, life: Life, topic: str = TOPIC) -> None:
         super().__init__(broker, topic)
         self._life = life
+        self._again: dict[Partition, int] = {}  # up to where records are read a second time
 
     async def open(self, positions: Mapping[Partition, int], *, accept_truncation: bool = False) -> None:
         act = super().open
@@ -36,8 +37,8 @@ class SimLog(MemoryLog):
         world = self._life.world
         if world.strikes("fetch_rewound"):
             for place in list(self._positions):
-                back = self._positions[place] - 1 - world.rng("rewind").randrange(4)
-                self._positions[place] = max(self._broker.at(place).begin, back)
+                self._again.setdefault(place, self._positions[place])
+                self._positions[place] -= 1 + world.rng("rewind").randrange(4)
         if world.strikes("fetch_slow"):
             await asyncio.sleep(world.rng("slow").uniform(0.1, _SLOW_S_MAX))
         # Not an effect while nothing comes: an idle daemon polls every second.
@@ -63,6 +64,14 @@ class SimLog(MemoryLog):
             return await super(SimLog, self).append(records)
 
         return await self._life.effect(f"log.append {len(records)}", act)
+
+    def _take(self, records_max: int) -> list[Record]:
+        for place, reached in list(self._again.items()):  # what is read again may be gone by now, and nothing is lost
+            begin = self._broker.at(place).begin
+            self._positions[place] = max(self._positions[place], min(begin, reached))
+            if self._positions[place] >= reached:
+                del self._again[place]
+        return super()._take(records_max)
 
     def _in_order(self, partitions: list[Partition]) -> list[Partition]:
         rng = self._life.world.rng("order of partitions")

@@ -137,7 +137,7 @@ class Workload:
             begin = self._rng.randint(first, last)
             self._broker.forget_before(place, begin)
             if begin > stored:
-                self._folding.lost.setdefault(place, stored)
+                self._folding.lost[place] = begin
             self._world.note(f"{place} begins at {begin} now; {stored} is stored")
 
     def forget(self, place: Partition, first: int, after: int) -> None:
