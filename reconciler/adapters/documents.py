@@ -27,6 +27,7 @@ from reconciler.model.answer import (
     NotAvailable,
     ReadAnswer,
     Refused,
+    Released,
     Throttled,
     Trouble,
     Unauthorised,
@@ -39,6 +40,7 @@ from reconciler.model.answer import (
 )
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
+from reconciler.ports import Journal
 
 _JSON = "application/json"
 _READ_ONLY = frozenset(("id", "modifiedBy", "modifiedOn"))
@@ -102,7 +104,23 @@ class DocumentsWindchill:
             case _:
                 return exchange
 
-    async def write(self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token) -> WriteAnswer:
+    @property
+    def locks(self) -> bool:
+        """Never: the guard is the token."""
+        return False
+
+    async def release(self, key: str, lock: str | None) -> Released:  # noqa: ARG002 - this dialect takes no locks
+        """There is nothing to give up."""
+        return Released()
+
+    async def write(
+        self,
+        snapshot: Snapshot,
+        fields: Mapping[str, Json],
+        *,
+        token: Token,
+        journal: Journal,  # noqa: ARG002 - one request, guarded by itself: there is nothing to tell on the way
+    ) -> WriteAnswer:
         """
         Write `fields` if the document is still at `token` (RFC 9110 section 13.1.1).
 

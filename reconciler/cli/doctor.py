@@ -1,7 +1,7 @@
 """`reconciler doctor`: whether all that the reconciler needs is there and behaves. It only reads, save for a probe."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from reconciler.config import Config
 from reconciler.errors import ConfigError, LogError, StoreError
 from reconciler.model.answer import NotAvailable, Unauthorised, Unchanged, VersionConflict, Written
 from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.value import Json
 from reconciler.ports import Windchill
 
 _OK, _FAILED, _WARNING = "ok", "failed", "warning"
@@ -244,7 +245,8 @@ async def _probe(windchill: Windchill, key: str) -> Check:
     if field is None:
         return Check(name, _FAILED, f"document {key} has no text field to probe with; take another document")
     weak = "W/" if answer.token.startswith("W/") else ""
-    written = await windchill.write(answer, {field: answer.body[field]}, token=Token(f'{weak}"reconciler-doctor"'))
+    wrong = Token(f'{weak}"reconciler-doctor"')
+    written = await windchill.write(answer, {field: answer.body[field]}, token=wrong, journal=_Unrecorded())
     match written:
         case VersionConflict(status):
             return Check(name, _OK, f"enforced: a write under a wrong token was refused with {status}")
@@ -253,6 +255,19 @@ async def _probe(windchill: Windchill, key: str) -> Check:
         case other:
             said = getattr(other, "message", "")
             return Check(name, _WARNING, f"can't tell: the write was answered {type(other).__name__}: {said}")
+
+
+class _Unrecorded:
+    """The journal of a probe: whoever looks on is the record."""
+
+    note = "Reconciler: a probe"
+
+    async def locked(self, lock: str) -> None:
+        """Keep nothing."""
+
+    async def redraft(self, shown: Snapshot) -> Mapping[str, Json]:  # noqa: ARG002 - a probe has nothing more to write
+        """Write nothing."""
+        return {}
 
 
 def _harmless(snapshot: Snapshot) -> str | None:

@@ -59,7 +59,8 @@ def _question(config: Config, document: Document, conflict: Conflict) -> element
     rule = config.policy.rule(name, None if snapshot is None else snapshot.type)
     live = MISSING if snapshot is None else snapshot.value(name)
     agreed = document.agreement.base.fields.get(name)
-    return elements.Question(name, document.desired.fields[name], agreed, live, rule, None)
+    types = () if snapshot is None else snapshot.compared_as.get(name, ())
+    return elements.Question(name, document.desired.fields[name], agreed, live, rule, None, types)
 
 
 def _by_elements(question: elements.Question, conflict: Conflict, wanted: Json) -> tuple[list[object], list[object]]:

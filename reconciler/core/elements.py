@@ -34,11 +34,12 @@ class Question:
     live: Json | Missing
     rule: Rule
     modified_at: str | None  # when others last modified the document
+    types: tuple[Normaliser, ...] = ()  # what the server's type of the field asks for, besides the rule
 
     @property
     def steps(self) -> tuple[Normaliser, ...]:
-        """The rule's normalisers."""
-        return self.rule.normalise
+        """How values are compared and sent."""
+        return self.rule.normalise + self.types
 
     @property
     def expected(self) -> bool:

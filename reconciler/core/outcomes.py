@@ -38,9 +38,9 @@ def reconciled(
 ) -> Outcome:
     """Say what became of a document's managed fields; `tokens` are the ones before and after."""
     named = {verb: [d.field for d in decisions if d.verb is verb] for verb in Verb}
-    satisfied = {d.stamp.id: None for d in decisions if d.verb is not Verb.HOLD}
+    satisfied = {d.stamp.id: None for d in decisions if d.verb is not Verb.HOLD and not d.later}
     data: dict[str, Json] = {
-        "written": {d.field: d.target for d in decisions if d.verb is Verb.WRITE},
+        "written": {d.field: d.target for d in decisions if d.verb is Verb.WRITE and not d.later},
         "yielded": [*named[Verb.YIELD]],
         "kept": [*named[Verb.KEEP]],
         "held": [*named[Verb.HOLD]],

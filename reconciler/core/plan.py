@@ -20,22 +20,30 @@ from reconciler.core import elements, fold, merge, normalise
 from reconciler.model.base import Agreed, Base, Refused, Wrote
 from reconciler.model.desired import Desired
 from reconciler.model.plan import Decision, Held, InSync, Patch, Plan, Verb
-from reconciler.model.policy import Normaliser, Policy, Strategy
+from reconciler.model.policy import Normaliser, Policy, Rule, Strategy
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.value import MISSING, Json, Missing, canonical
 
 _ALTERED = "the server stored another value than was written; a normaliser may make them equal"
+_LATER = "in a write of its own, after this one"
 
 
 def draft(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy) -> Plan:
-    """Decide every managed field of one document, in order of name."""
+    """
+    Decide every managed field of one document, in order of name.
+
+    A patch holds one portion of what is to be written: fields that the server takes together. The next portion is the
+    next attempt's, decided on what this one has left.
+    """
     questions = _questions(desired, base, snapshot, policy)
     nested = _nested(question.name for question in questions)
     decisions = tuple(_decide(q, base.refused.get(q.name), snapshot, nested.get(q.name)) for q in questions)
     known = _adopted(questions, decisions, base)
     writes = {d.field: d.target for d in decisions if d.verb is Verb.WRITE and d.target is not MISSING}
     if writes:
-        return Patch(decisions, known, writes, snapshot.token)
+        first = min(map(snapshot.portion, writes))
+        portion = {name: value for name, value in writes.items() if snapshot.portion(name) == first}
+        return Patch(_put_off(decisions, portion), known, portion, snapshot.token)
     return Held(decisions, known) if any(_waits(d) for d in decisions) else InSync(decisions, known)
 
 
@@ -51,11 +59,11 @@ def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy) -> Base
     for decision in plan.decisions:
         name = decision.field
         old = plan.base.fields.get(name)
-        if decision.verb is Verb.HOLD:
+        if decision.verb is Verb.HOLD or decision.later:
             fields.update({name: old} if old is not None else {})
             refused.update({name: plan.base.refused[name]} if name in plan.base.refused else {})
             continue
-        steps = policy.rule(name, before.type).normalise
+        steps = _steps(policy.rule(name, before.type), name, before)
         shown = after.value(name) if decision.verb is Verb.WRITE else decision.live
         fields[name] = _agreed(decision, old, shown, steps)
         if decision.verb is Verb.WRITE and not _equal(decision, shown, decision.target, steps):
@@ -81,7 +89,7 @@ def alterations_seen(base: Base, expected: Snapshot | None, read: Snapshot, poli
         if agreed is None or agreed.stamp is None or not normalise.equal(agreed.value, meant, ()):
             continue  # not managed any more, or a list of which some elements are held: their base is not what is there
         compare = elements.equal if agreed.elements else normalise.equal
-        if not compare(shown, meant, policy.rule(name, read.type).normalise):
+        if not compare(shown, meant, _steps(policy.rule(name, read.type), name, read)):
             fields[name] = agreed._replace(value=_null(shown))
             refused[name] = Refused(agreed.stamp, _null(shown), _ALTERED)
     return attrs.evolve(base, fields=fields, refused=refused)
@@ -139,9 +147,23 @@ def _questions(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy)
     for name, field in sorted(fold.managed(desired).items()):
         rule = policy.rule(name, snapshot.type)
         if rule.strategy is not Strategy.IGNORE:
-            agreed = base.fields.get(name)
-            questions.append(elements.Question(name, field, agreed, snapshot.value(name), rule, modified_at))
+            agreed, types = base.fields.get(name), snapshot.compared_as.get(name, ())
+            questions.append(elements.Question(name, field, agreed, snapshot.value(name), rule, modified_at, types))
     return questions
+
+
+def _steps(rule: Rule, name: str, snapshot: Snapshot) -> tuple[Normaliser, ...]:
+    return rule.normalise + snapshot.compared_as.get(name, ())
+
+
+def _put_off(decisions: tuple[Decision, ...], portion: Collection[str]) -> tuple[Decision, ...]:
+    """Mark the fields that are to be written but not in this patch."""
+    return tuple(
+        attrs.evolve(d, later=True, reason=f"{d.reason}; {_LATER}")
+        if d.verb is Verb.WRITE and d.field not in portion
+        else d
+        for d in decisions
+    )
 
 
 def _content(snapshot: Snapshot) -> dict[str, Json]:

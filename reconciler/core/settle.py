@@ -98,7 +98,7 @@ def agreed(case: Case, after: Snapshot, result: str) -> Settlement:
     base = planning.agree(case.plan, case.snapshot, after, case.rules.policy)
     # A write that went through whole needs no second look; one that left something open is decided again as it stands.
     final: Plan = InSync((), base) if isinstance(case.plan, Patch) else case.plan
-    if isinstance(case.plan, Patch) and (base.refused or any(_waits(d) for d in case.plan.decisions)):
+    if isinstance(case.plan, Patch) and (base.refused or any(_waits(d) or d.later for d in case.plan.decisions)):
         final = planning.draft(case.document.desired, base, after, case.rules.policy)
     stable = old.stable + 1 if case.lane is Lane.RESYNC and not isinstance(case.plan, Patch) and not case.drifted else 0
     # While the document stands where it stood, a write in doubt may still come: then it must not pass for an edit.
@@ -116,7 +116,7 @@ def agreed(case: Case, after: Snapshot, result: str) -> Settlement:
     # Also if the policy ignores every field that the log manages: another policy, after a restart, may not.
     due_us = _interval_us(case, stable)
     settlement = _settlement(case, calm, status, reason, due_us, told=told, lane=Lane.RESYNC)
-    if isinstance(final, Patch):  # what the server made of our write asks for another one: at once, as a new attempt
+    if isinstance(final, Patch):  # the next portion, or what the server made of this one: at once, as a new attempt
         settlement = attrs.evolve(settlement, status=Status.PENDING, due_us=case.now_us, lane=Lane.RETRY)
     quiet = not told and case.lane is Lane.RESYNC and status is case.document.status
     settlement = settlement if quiet else _audited(case, settlement, result, token_after=after.token)
@@ -307,6 +307,7 @@ def _audited(
     shown = {name: value for name in sorted(names) if (value := snapshot.value(name)) is not MISSING}
     for head in sorted(name.partition(".")[0] for name in names if snapshot.in_the_way(name) is not None):
         shown[head] = snapshot.body[head]
+    compared_as = {name: steps for name, steps in snapshot.compared_as.items() if name in names}
     record = AuditRecord(
         document=document.key,
         at_us=case.now_us,
@@ -314,7 +315,7 @@ def _audited(
         attempt=document.agreement.clashes + 1,
         desired=document.desired,
         base=document.agreement.base,
-        snapshot=attrs.evolve(snapshot, body=shown),
+        snapshot=attrs.evolve(snapshot, body=shown, compared_as=compared_as),
         policy=case.rules.policy_digest,
         decisions=tuple(_verdict(decision) for decision in case.plan.decisions),
         patch=dict(case.plan.fields) if isinstance(case.plan, Patch) else None,

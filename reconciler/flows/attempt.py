@@ -16,12 +16,14 @@ from reconciler.core import fold, normalise, settle
 from reconciler.core import plan as planning
 from reconciler.core.budget import WriteBudget
 from reconciler.flows.gate import Gate, HeldUpError
+from reconciler.flows.writing import Writing
 from reconciler.model.answer import (
     Broken,
     Failed,
     Locked,
     NotAvailable,
     Refused,
+    Released,
     Throttled,
     Trouble,
     Unauthorised,
@@ -33,7 +35,7 @@ from reconciler.model.answer import (
     Written,
 )
 from reconciler.model.base import Agreed, Wrote
-from reconciler.model.document import Document, Intent, Lane
+from reconciler.model.document import Agreement, Document, Intent, Lane
 from reconciler.model.plan import Patch
 from reconciler.model.settlement import Settlement
 from reconciler.model.snapshot import Snapshot
@@ -46,7 +48,6 @@ _THRESHOLD = (
     " through with `reconciler docs retry`"
 )
 _CONFLICT_STATUS = 409
-_DOUBTS_MAX = 8  # different writes under one token that are remembered; each costs as much as its patch
 
 
 @attrs.frozen
@@ -62,6 +63,15 @@ class Attempt:
     async def run(self, document: Document, lane: Lane) -> Settlement:
         """Make one attempt and return how it is to be stored; raises HeldUpError, and else only what is unexpected."""
         case = self._case(document, lane)
+        if (doubt := document.agreement.intent) is not None and self.gate.locks:
+            match await self.gate.release(document.key, doubt.lock):
+                case Released():
+                    document = attrs.evolve(document, agreement=_without_lock(document.agreement, doubt))
+                    case = attrs.evolve(self._now(case), document=document)
+                case Locked() as locked:
+                    return settle.locked(self._now(case), locked)
+                case trouble:
+                    return self._troubled(self._now(case), trouble)
         if not fold.managed(document.desired):
             return settle.nothing_managed(case)
         known = document.agreement.snapshot
@@ -124,21 +134,20 @@ class Attempt:
             return settle.parked(case, _NO_ETAG, "no_token")
         if not self.budget.try_spend(case.lane, self.clock.monotonic_s()):
             return attrs.evolve(settle.parked(case, _THRESHOLD, "threshold"), due_us=None)
-        settled = planning.settled_if_written(plan, snapshot, self.rules.policy)
-        earlier = _may_yet_come(case.document.agreement.intent, plan)
-        intent = Intent(plan.fields, plan.token, case.now_us, settled, earlier)
-        known = settle.with_base(case.document.agreement, plan.base, case.stored)
-        agreement = attrs.evolve(known, snapshot=snapshot, intent=intent)
-        await self.ledger.intend(case.document.key, agreement)
+        writing = Writing(case, plan, self.ledger, self._redecided)
+        await writing.begin()
         try:
-            answer = await self.gate.write(snapshot, plan.fields, token=plan.token)
-        except HeldUpError:  # surely not sent: nothing is in doubt that was not before
-            unsent = attrs.evolve(agreement, intent=case.document.agreement.intent)
-            await self.ledger.intend(case.document.key, unsent)
+            answer = await self.gate.write(snapshot, plan.fields, token=plan.token, journal=writing)
+        except HeldUpError:
+            await writing.withdraw()
             raise
+        case = writing.case
         if isinstance(answer, Refused) and answer.status == _CONFLICT_STATUS:
             answer = await self._refused_or_stale(case, answer)
-        return self._answered(self._now(case), answer, intent, plan)
+        return self._answered(self._now(case), answer, writing.intent, writing.plan)
+
+    def _redecided(self, case: settle.Case, shown: Snapshot) -> settle.Case:
+        return self._decided(self._now(case), case.document, shown)
 
     async def _refused_or_stale(self, case: settle.Case, answer: Refused) -> WriteAnswer:
         """A 409 that does not say what it means: it was a version conflict if the document has moved since."""
@@ -199,12 +208,8 @@ class Attempt:
                 assert_never(answer)
 
 
-def _may_yet_come(doubt: Intent | None, plan: Patch) -> tuple[Intent, ...]:
-    """Return the writes in doubt that a plan's token does not rule out, each once, latest last."""
-    if doubt is None or doubt.token != plan.token:
-        return ()
-    sent = (*doubt.earlier, attrs.evolve(doubt, earlier=()))
-    return tuple(one for one in sent if one.fields != plan.fields)[-_DOUBTS_MAX:]
+def _without_lock(agreement: Agreement, doubt: Intent) -> Agreement:
+    return attrs.evolve(agreement, intent=attrs.evolve(doubt, lock=None))
 
 
 def _must_read(document: Document, lane: Lane) -> bool:

@@ -18,6 +18,7 @@ from reconciler.model.answer import (
     Broken,
     Failed,
     ReadAnswer,
+    ReleaseAnswer,
     Throttled,
     Unauthorised,
     Unknown,
@@ -25,7 +26,7 @@ from reconciler.model.answer import (
 )
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
-from reconciler.ports import Clock, Telemetry, Windchill
+from reconciler.ports import Clock, Journal, Telemetry, Windchill
 
 _WAIT_S_MIN = 0.001  # less can be too little for a clock to move at all, and then nobody would ever get through
 
@@ -71,12 +72,29 @@ class Gate:
             self._leave(passed, answer)
         return answer
 
-    async def write(self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token) -> WriteAnswer:
+    @property
+    def locks(self) -> bool:
+        """Whether a write may leave a lock of ours behind."""
+        return self._windchill.locks
+
+    async def release(self, key: str, lock: str | None) -> ReleaseAnswer:
+        """Give up a lock that a write of ours has perhaps left behind, when it is our turn; raises HeldUpError."""
+        passed = await self._enter()
+        answer: ReleaseAnswer | None = None
+        try:
+            answer = await self._windchill.release(key, lock)
+        finally:
+            self._leave(passed, answer)
+        return answer
+
+    async def write(
+        self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token, journal: Journal
+    ) -> WriteAnswer:
         """Write a document's fields, guarded by `token`, when it is our turn; raises HeldUpError."""
         passed = await self._enter()
         answer: WriteAnswer | None = None
         try:
-            answer = await self._windchill.write(snapshot, fields, token=token)
+            answer = await self._windchill.write(snapshot, fields, token=token, journal=journal)
         finally:
             self._leave(passed, answer)
         return answer
@@ -134,7 +152,7 @@ class Gate:
         while self._waiting:
             self._waiting.popleft().set()
 
-    def _leave(self, passed: tuple[Permit, Pass], answer: ReadAnswer | WriteAnswer | None) -> None:
+    def _leave(self, passed: tuple[Permit, Pass], answer: ReadAnswer | WriteAnswer | ReleaseAnswer | None) -> None:
         permit, leave = passed
         now_s = self._clock.monotonic_s()
         load, verdict, retry_after_s = _meaning(answer)
@@ -151,7 +169,7 @@ class Gate:
         self._wake()
 
 
-def _meaning(answer: ReadAnswer | WriteAnswer | None) -> tuple[Load, Verdict, float | None]:
+def _meaning(answer: ReadAnswer | WriteAnswer | ReleaseAnswer | None) -> tuple[Load, Verdict, float | None]:
     """Return what an answer says about the server's load and health; `None` stands for a call that was cut short."""
     match answer:
         case None:

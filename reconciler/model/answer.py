@@ -45,6 +45,11 @@ class Locked:
 
 
 @attrs.frozen
+class Released:
+    """No lock of ours is left on the document."""
+
+
+@attrs.frozen
 class NotAvailable:
     """This document can't be had: forbidden (403), not there (404) or gone (410). It gets parked."""
 
@@ -99,4 +104,5 @@ class Broken:
 
 Trouble = NotAvailable | Unauthorised | Throttled | Failed | Broken
 ReadAnswer = Snapshot | Unchanged | Trouble
+ReleaseAnswer = Released | Locked | Trouble
 WriteAnswer = Written | VersionConflict | Refused | Locked | Unknown | Unguarded | Trouble

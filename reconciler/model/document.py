@@ -39,7 +39,8 @@ class Intent:
 
     `settled` is what each written field agrees on if the write was applied: by the time this is known the log may want
     something newer, and our own value must not be taken for somebody's edit. `earlier` are writes under the same token
-    that nobody knows the end of either: a request may be applied long after we gave it up.
+    that nobody knows the end of either: a request may be applied long after we gave it up. `lock` names the lock that
+    was taken on the document for it, in the dialect's own words.
     """
 
     fields: dict[str, Json]
@@ -47,6 +48,7 @@ class Intent:
     sent_at_us: int
     settled: dict[str, Agreed] = attrs.field(factory=dict)
     earlier: tuple["Intent", ...] = ()
+    lock: str | None = None
 
 
 @attrs.frozen

@@ -37,6 +37,7 @@ class Decision:
     theirs: bool = False
     elements: dict[str, Stamp] = attrs.field(factory=dict)  # for sets: the claims settled if this decision goes through
     held_elements: tuple[str, ...] = ()  # for sets: elements that a person has to decide
+    later: bool = False  # to be written, but in a write of its own after this one
 
 
 @attrs.frozen
@@ -57,7 +58,11 @@ class Held:
 
 @attrs.frozen
 class Patch:
-    """The fields to write, and only those, guarded by the token they were decided on."""
+    """
+    The fields to write, and only those, guarded by the token they were decided on.
+
+    What the server takes only in a write of its own is not among them while there is anything else to write.
+    """
 
     decisions: tuple[Decision, ...]
     base: Base

@@ -4,6 +4,7 @@ from typing import NewType
 
 import attrs
 
+from reconciler.model.policy import Normaliser
 from reconciler.model.value import MISSING, Json, Missing
 
 # Opaque: replayed byte for byte with its quotes and `W/`, never parsed, never ordered (RFC 9110 section 8.8.3).
@@ -23,6 +24,8 @@ class Snapshot:
     last_modified: str | None = None  # the `Last-Modified` header as it came, for `If-Modified-Since`
     unreadable: frozenset[str] = frozenset()  # fields the server hides: never compared, never written
     assumed: tuple[str, ...] = ()  # fields of a write of ours that the server answered with a token alone: not yet seen
+    apart: tuple[tuple[str, ...], ...] = ()  # groups of fields that take a write of their own, after all the others
+    compared_as: dict[str, tuple[Normaliser, ...]] = attrs.field(factory=dict)  # by field: what its type asks for
 
     def value(self, field: str) -> Json | Missing:
         """
@@ -31,6 +34,10 @@ class Snapshot:
         A member whose own name contains the dots is found first: `{"a.b": 1}` answers to `a.b`.
         """
         return _find(self.body, field)
+
+    def portion(self, field: str) -> int:
+        """Return which write a field goes out with: 0 with the ordinary ones, else with a group of `apart`, from 1."""
+        return next((place for place, group in enumerate(self.apart, 1) if field in group), 0)
 
     def in_the_way(self, field: str) -> str | None:
         """Return the part of a dotted path that holds a value other than an object, so that nothing fits within it."""
@@ -43,6 +50,14 @@ class Snapshot:
             body = _replaced(body, field, value)
         assumed = tuple(sorted({*self.assumed, *fields}))
         return attrs.evolve(self, body=body, token=token, last_modified=None, assumed=assumed)
+
+
+@attrs.frozen
+class Sighting:
+    """A document in a list of changes: enough to tell whether it has moved since it was last read."""
+
+    key: str
+    token: Token
 
 
 def _find(body: dict[str, Json], path: str) -> Json | Missing:

@@ -33,6 +33,7 @@ from reconciler.model.snapshot import Snapshot, Token
 from reconciler.simulator.process import Simulator
 from reconciler.simulator.settings import Settings
 from tests.adapters.simulated import DOCUMENT, Simulated, windchill
+from tests.fakes.journal import MemoryJournal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -77,7 +78,7 @@ async def seen(documents: DocumentsWindchill, key: str = DOCUMENT) -> tuple[Snap
 
 async def write(documents: DocumentsWindchill, fields: dict[str, Json] | None = None) -> WriteAnswer:
     snapshot, token = await seen(documents)
-    return await documents.write(snapshot, fields or {"owner": "akim"}, token=token)
+    return await documents.write(snapshot, fields or {"owner": "akim"}, token=token, journal=MemoryJournal())
 
 
 def canned(status: int, body: Any = "", headers: dict[str, str] | None = None, *, applied: bool = False) -> Any:
@@ -161,7 +162,7 @@ async def test_a_token_is_sent_back_byte_for_byte(documents: DocumentsWindchill,
         assert isinstance(snapshot, Snapshot)
         assert snapshot.token is not None
         await there.read("k", snapshot)
-        await there.write(snapshot, {"owner": "x"}, token=snapshot.token)
+        await there.write(snapshot, {"owner": "x"}, token=snapshot.token, journal=MemoryJournal())
         await there.close()
     assert b"if-none-match: %s\r\n" % tag.encode() in requests[1].lower().replace(tag.lower().encode(), tag.encode())
     assert b"if-match: %s\r\n" % tag.encode() in requests[2].lower().replace(tag.lower().encode(), tag.encode())
@@ -313,7 +314,7 @@ async def test_nobody_listening_is_a_failure_for_sure_for_reads_and_writes() -> 
         port = closed.getsockname()[1]
     documents = windchill(f"http://127.0.0.1:{port}")
     assert isinstance(await documents.read(DOCUMENT), Failed)
-    assert isinstance(await documents.write(READ, {"owner": "x"}, token=Token('"v1"')), Failed)
+    assert isinstance(await documents.write(READ, {"owner": "x"}, token=Token('"v1"'), journal=MemoryJournal()), Failed)
     await documents.close()
 
 
@@ -435,8 +436,12 @@ async def test_a_server_that_wants_plain_json_gets_it_from_then_on() -> None:
     async with raw_server(*replies) as (url, requests):
         there = windchill(url)
         known = Snapshot("k", {"id": "k"}, Token('"1"'))
-        assert isinstance(await there.write(known, {"owner": "x"}, token=Token('"1"')), Written)
-        assert isinstance(await there.write(known, {"owner": "x"}, token=Token('"1"')), Written)
+        assert isinstance(
+            await there.write(known, {"owner": "x"}, token=Token('"1"'), journal=MemoryJournal()), Written
+        )
+        assert isinstance(
+            await there.write(known, {"owner": "x"}, token=Token('"1"'), journal=MemoryJournal()), Written
+        )
         await there.close()
     kinds = [b"merge-patch+json" in request for request in requests]
     assert kinds == [True, False, False]
@@ -454,7 +459,10 @@ async def test_a_put_sends_the_whole_document_with_its_read_only_fields_as_read(
         snapshot = await there.read("k")
         assert isinstance(snapshot, Snapshot)
         await there.write(
-            snapshot, {"owner": None, "attributes.x": {"z": None}, "modifiedBy": "me"}, token=Token('"1"')
+            snapshot,
+            {"owner": None, "attributes.x": {"z": None}, "modifiedBy": "me"},
+            token=Token('"1"'),
+            journal=MemoryJournal(),
         )
         await there.close()
     sent = requests[1].partition(b"\r\n\r\n")[2]
@@ -536,7 +544,7 @@ async def test_a_write_with_an_expired_token_is_replayed_once(server: Simulated)
     documents = windchill(server.url, auth=oauth(server))
     snapshot, token = await seen(documents)
     server.expire_tokens()
-    assert isinstance(await documents.write(snapshot, {"owner": "akim"}, token=token), Written)
+    assert isinstance(await documents.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal()), Written)
     assert server.requests()["PATCH"] == {"200": 1, "401": 1}
     await documents.close()
 
@@ -576,7 +584,9 @@ async def test_trouble_with_the_authorisation_server_is_never_an_unknown_write(
 ) -> None:
     async with raw_server(reply) as (url, requests):
         documents = windchill(server.url, auth=ClientCredentials(f"{url}/token", "me", "s:ß", "a b"))
-        assert isinstance(await documents.write(READ, {"owner": "x"}, token=Token('"v1"')), answer)
+        assert isinstance(
+            await documents.write(READ, {"owner": "x"}, token=Token('"v1"'), journal=MemoryJournal()), answer
+        )
         await documents.close()
     assert requests[0].endswith(b"\r\n\r\ngrant_type=client_credentials&scope=a+b")
     assert server.requests() == {}
@@ -656,7 +666,9 @@ async def test_a_write_on_a_connection_that_the_server_closes_is_not_sent_again(
         there = windchill(url, write_method=write_method)
         snapshot = await there.read("k")
         assert isinstance(snapshot, Snapshot)
-        assert isinstance(await there.write(snapshot, {"owner": "x"}, token=Token('"1"')), Unknown)
+        assert isinstance(
+            await there.write(snapshot, {"owner": "x"}, token=Token('"1"'), journal=MemoryJournal()), Unknown
+        )
         await there.close()
     assert [request.split()[0] for request in requests] == [b"GET", write_method.upper().encode()]
 
@@ -666,7 +678,7 @@ async def test_what_is_not_http_is_a_failed_read_and_an_unknown_write(reply: byt
     async with raw_server(reply, reply, reply) as (url, _):
         there = windchill(url)
         assert isinstance(await there.read("k"), Failed)
-        assert isinstance(await there.write(READ, {"owner": "x"}, token=Token('"1"')), Unknown)
+        assert isinstance(await there.write(READ, {"owner": "x"}, token=Token('"1"'), journal=MemoryJournal()), Unknown)
         await there.close()
 
 

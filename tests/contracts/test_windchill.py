@@ -22,6 +22,7 @@ from reconciler.model.value import MISSING
 from reconciler.simulator.process import Simulator
 from reconciler.simulator.settings import Settings
 from tests.adapters.simulated import DOCUMENT, Simulated, windchill
+from tests.fakes.journal import MemoryJournal
 from tests.fakes.memory_windchill import Fault, MemoryWindchill
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class MemoryWorld:
         return [(entry.who, set(entry.fields)) for entry in self._memory.history]
 
     def lock(self, user: str) -> None:
-        self._memory.locks[DOCUMENT] = user
+        self._memory.holders[DOCUMENT] = user
 
     def refuse(self, status: int) -> None:
         self._memory.refusals[DOCUMENT] = NotAvailable(status, "refused")
@@ -174,7 +175,7 @@ async def seen(world: World, key: str = DOCUMENT) -> tuple[Snapshot, Token]:
 
 async def write(world: World, fields: dict[str, Json]) -> WriteAnswer:
     snapshot, token = await seen(world)
-    return await world.windchill.write(snapshot, fields, token=token)
+    return await world.windchill.write(snapshot, fields, token=token, journal=MemoryJournal())
 
 
 async def value(world: World, field: str) -> object:
@@ -221,7 +222,7 @@ async def test_a_refused_document_is_not_available_to_read_or_write(world: World
     world.refuse(status)
     for answer in (
         await world.windchill.read(DOCUMENT),
-        await world.windchill.write(snapshot, {"owner": "akim"}, token=token),
+        await world.windchill.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal()),
     ):
         assert isinstance(answer, NotAvailable)
         assert answer.status == status
@@ -234,7 +235,7 @@ async def test_a_refused_document_is_not_available_to_read_or_write(world: World
 async def test_a_key_may_hold_any_character(world: World, key: str) -> None:
     world.make(BODY | {"id": key})
     snapshot, token = await seen(world, key)
-    answer = await world.windchill.write(snapshot, {"owner": "akim"}, token=token)
+    answer = await world.windchill.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal())
     assert isinstance(answer, Written)
     assert (await seen(world, key))[0].value("owner") == "akim"
 
@@ -243,7 +244,9 @@ async def test_a_key_may_hold_any_character(world: World, key: str) -> None:
 async def test_a_key_that_no_url_can_say_is_not_available(world: World, key: str) -> None:
     assert isinstance(await world.windchill.read(key), NotAvailable)
     snapshot = Snapshot(key, {"id": key}, Token('"x"'))
-    assert isinstance(await world.windchill.write(snapshot, {"owner": "x"}, token=Token('"x"')), NotAvailable)
+    assert isinstance(
+        await world.windchill.write(snapshot, {"owner": "x"}, token=Token('"x"'), journal=MemoryJournal()), NotAvailable
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -272,14 +275,16 @@ async def test_the_token_of_a_write_guards_the_next(world: World) -> None:
     if first.token is None:
         return  # this server shows none: the flow has to read first
     snapshot, _ = await seen(world)
-    assert isinstance(await world.windchill.write(snapshot, {"owner": "lchen"}, token=first.token), Written)
+    assert isinstance(
+        await world.windchill.write(snapshot, {"owner": "lchen"}, token=first.token, journal=MemoryJournal()), Written
+    )
     assert await value(world, "owner") == "lchen"
 
 
 async def test_a_write_on_what_somebody_has_changed_since_is_a_version_conflict(world: World) -> None:
     snapshot, token = await seen(world)
     world.edit({"title": "Edited"})
-    answer = await world.windchill.write(snapshot, {"owner": "akim"}, token=token)
+    answer = await world.windchill.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal())
     assert isinstance(answer, VersionConflict)
     assert answer.message
     assert world.accepted() == [("jdoe", {"title"})]
@@ -296,7 +301,7 @@ async def test_a_write_that_loses_a_race_is_a_version_conflict(world: World) -> 
 async def test_an_unguarded_write_is_an_error_of_ours(world: World, token: str) -> None:
     snapshot, _ = await seen(world)
     with pytest.raises(ValueError, match="token"):
-        await world.windchill.write(snapshot, {"owner": "akim"}, token=Token(token))
+        await world.windchill.write(snapshot, {"owner": "akim"}, token=Token(token), journal=MemoryJournal())
     assert world.accepted() == []
 
 
@@ -344,10 +349,14 @@ async def test_numbers_and_text_come_through_unchanged(world: World) -> None:
 async def test_a_write_whose_reply_is_lost_is_unknown_and_may_have_been_applied(world: World) -> None:
     snapshot, token = await seen(world)
     world.script("write", "lost_reply")
-    assert isinstance(await world.windchill.write(snapshot, {"owner": "akim"}, token=token), Unknown)
+    assert isinstance(
+        await world.windchill.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal()), Unknown
+    )
     assert await value(world, "owner") == "akim"
     # The guard makes a second sending harmless.
-    assert isinstance(await world.windchill.write(snapshot, {"owner": "akim"}, token=token), VersionConflict)
+    assert isinstance(
+        await world.windchill.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal()), VersionConflict
+    )
     assert len(world.accepted()) == 1
 
 

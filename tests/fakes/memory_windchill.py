@@ -17,6 +17,8 @@ from reconciler.model.answer import (
     Locked,
     NotAvailable,
     ReadAnswer,
+    ReleaseAnswer,
+    Released,
     Unchanged,
     Unknown,
     VersionConflict,
@@ -25,6 +27,7 @@ from reconciler.model.answer import (
 )
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
+from reconciler.ports import Journal
 
 ME = "integration"
 _BEGIN_US = 1_767_225_600_000_000  # 2026-01-01
@@ -39,7 +42,11 @@ class Fault(enum.Enum):
     LOST_REPLY = "lost reply"
     """The write is applied, its reply is lost."""
     RIVAL = "rival"
-    """Somebody else edits the document right before the write is evaluated."""
+    """Somebody else edits the document right before the write is evaluated, or is guarded by a lock."""
+    STRANDED = "stranded"
+    """The lock is taken, and nothing of the write comes after it: it is left behind."""
+    LOST_LOCK = "lost lock"
+    """The lock is taken, but nobody is told."""
 
 
 Step = Fault | ReadAnswer | WriteAnswer
@@ -74,13 +81,20 @@ class MemoryWindchill:
         now_us: Callable[[], int] | None = None,
         shows_document: bool = True,
         shows_token: bool = True,
+        locks: bool = False,
+        apart: tuple[tuple[str, ...], ...] = (),
     ) -> None:
+        self.locks = locks
+        """Whether writes are guarded by a lock instead of the token."""
+        self.apart = apart
+        """Groups of fields that can only be written by themselves."""
         self.history: list[Accepted] = []
         self.reads = 0
         self.writes = 0
         self.closed = False
-        self.locks: dict[str, str] = {}
+        self.holders: dict[str, str] = {}
         """Key → who has the document checked out."""
+        self.lockings = 0
         self.refusals: dict[str, NotAvailable] = {}
         """Key → what every request for it gets."""
         self._now_us = now_us
@@ -105,9 +119,23 @@ class MemoryWindchill:
         version = self._versions.get(key)
         if version is None:
             return NotAvailable(404, f"there is no document {key}")
-        return Unchanged() if known is not None and known.token == version.token else _shown(key, version)
+        return Unchanged() if known is not None and known.token == version.token else self._shown(key, version)
 
-    async def write(self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token) -> WriteAnswer:
+    async def release(self, key: str, lock: str | None) -> ReleaseAnswer:
+        if self.holders.get(key, ME) != ME and lock is None:
+            return Locked(423, f"checked out by {self.holders[key]}", self.holders[key])
+        if self.holders.get(key) == ME:
+            del self.holders[key]
+        return Released()
+
+    async def write(
+        self,
+        snapshot: Snapshot,
+        fields: Mapping[str, Json],
+        *,
+        token: Token,
+        journal: Journal,
+    ) -> WriteAnswer:
         if not token.strip() or token.strip() == "*":
             raise ValueError("a write needs the token of a read")
         key = snapshot.key
@@ -117,7 +145,12 @@ class MemoryWindchill:
             self.edit(key, {"title": f"edited {self._count}"})
         if not isinstance(step, Fault):
             return step  # type: ignore[return-value]  # the script is the test's own
-        answer = self._written(key, fields, token)
+        if len({snapshot.portion(field) for field in fields}) > 1:
+            raise AssertionError(f"{sorted(fields)} can't be written together")
+        if self.locks:
+            answer = await self._under_lock(snapshot, step, journal)
+        else:
+            answer = self._written(key, fields, token)
         lost = step is Fault.LOST_REPLY and isinstance(answer, Written)
         return Unknown("the connection broke before the answer was whole") if lost else answer
 
@@ -138,7 +171,7 @@ class MemoryWindchill:
     def edit(self, key: str, fields: Mapping[str, Json], who: str = "jdoe") -> Token:
         """Do what a person does in the GUI, asking no token."""
         old = self._versions[key]
-        after = self.put(key, _shown(key, old).with_fields(deepcopy(dict(fields)), None).body, who)
+        after = self.put(key, self._shown(key, old).with_fields(deepcopy(dict(fields)), None).body, who)
         self.history.append(Accepted(key, who, old.token, after, dict(fields)))
         return after
 
@@ -164,27 +197,45 @@ class MemoryWindchill:
             return self.refusals[key]
         if version is None:
             return NotAvailable(404, f"there is no document {key}")
-        if self.locks.get(key, ME) != ME:
-            return Locked(423, f"checked out by {self.locks[key]}", self.locks[key])
+        if self.holders.get(key, ME) != ME:
+            return Locked(423, f"checked out by {self.holders[key]}", self.holders[key])
         if token != version.token:
             return VersionConflict(412, "modified by another user")
         after = self.edit(key, fields, ME)
         shown_token = after if self._shows_token else None
         if not self._shows_document:
             return Written(None, shown_token)
-        return Written(attrs.evolve(_shown(key, self._versions[key]), token=shown_token), shown_token)
+        return Written(attrs.evolve(self._shown(key, self._versions[key]), token=shown_token), shown_token)
 
+    async def _under_lock(self, snapshot: Snapshot, step: Step, journal: Journal) -> WriteAnswer:
+        key = snapshot.key
+        holder = self.holders.get(key)
+        if holder is not None:
+            return Locked(423, f"checked out by {holder}", holder)
+        self.holders[key] = ME
+        self.lockings += 1
+        if step is Fault.LOST_LOCK:
+            return Unknown("the connection broke before the answer was whole")
+        await journal.locked(f"lock {self.lockings}")
+        if step is Fault.STRANDED:
+            return Unknown("the connection broke before the answer was whole")
+        version = self._versions[key]
+        fields = await journal.redraft(self._shown(key, version))
+        answer = self._written(key, fields, version.token) if fields else VersionConflict(0, "changed before the lock")
+        del self.holders[key]
+        return answer
 
-def _shown(key: str, version: _Version) -> Snapshot:
-    kind = version.body.get("type")
-    return Snapshot(
-        key,
-        deepcopy(version.body),
-        version.token,
-        modified_at=instant.from_us(version.modified_us),
-        modified_by=version.modified_by,
-        type=kind if isinstance(kind, str) else None,
-    )
+    def _shown(self, key: str, version: _Version) -> Snapshot:
+        kind = version.body.get("type")
+        return Snapshot(
+            key,
+            deepcopy(version.body),
+            version.token,
+            modified_at=instant.from_us(version.modified_us),
+            modified_by=version.modified_by,
+            type=kind if isinstance(kind, str) else None,
+            apart=self.apart,
+        )
 
 
 def _next(script: deque[tuple[str | None, Step]], key: str) -> Step:

@@ -26,6 +26,7 @@ from reconciler.model.snapshot import Snapshot, Token
 from reconciler.simulator.process import Simulator
 from reconciler.simulator.settings import Settings
 from tests.adapters.simulated import DOCUMENT, Simulated, windchill
+from tests.fakes.journal import MemoryJournal
 from tests.faults.proxy import NEVER_SERVED, Fault, HttpProxy
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ async def test_a_write_whose_answer_is_lost_is_unknown_and_sent_once(
             proxy.cut()
             await proxy.idle()
         proxy.plan(fault)
-        answer = await there.write(snapshot, {"owner": "akim"}, token=token)
+        answer = await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal())
     assert isinstance(answer, Unknown), answer
     assert written(server) == (fault not in NEVER_SERVED)
     assert proxy.connections == (2 if connection == "new" else 1)
@@ -111,7 +112,7 @@ async def test_a_slow_write_is_waited_for(server: Simulated, proxy: HttpProxy, f
     async with through(proxy, write_method) as there:
         snapshot, token = await seen(there)
         proxy.plan(fault)
-        assert isinstance(await there.write(snapshot, {"owner": "akim"}, token=token), Written)
+        assert isinstance(await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal()), Written)
     assert proxy.met == [(write_method.upper(), fault)]
     assert written(server)
 
@@ -124,7 +125,7 @@ async def test_a_write_that_is_too_slow_is_unknown_at_the_deadline(
     async with through(proxy, timeout_s=DEADLINE_S) as there:
         proxy.plan(None, fault)
         snapshot, token = await seen(there)
-        assert isinstance(await there.write(snapshot, {"owner": "akim"}, token=token), Unknown)
+        assert isinstance(await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal()), Unknown)
     assert written(server) == (fault is Fault.DRIPPING_REPLY)
     assert proxy.asked["PATCH"] == 1
 
@@ -138,7 +139,9 @@ async def test_a_connection_that_was_closed_while_idle_is_not_written_to(
             proxy.plan(Fault.CLOSED_WHEN_IDLE, Fault.CLOSED_WHEN_IDLE)
             snapshot, token = await seen(there)
             await proxy.idle()
-            assert isinstance(await there.write(snapshot, {"owner": f"user{number}"}, token=token), Written)
+            assert isinstance(
+                await there.write(snapshot, {"owner": f"user{number}"}, token=token, journal=MemoryJournal()), Written
+            )
             await proxy.idle()
     assert proxy.connections == 6
 
@@ -186,10 +189,10 @@ async def test_a_server_that_refuses_connections_was_never_written_to(server: Si
         snapshot, token = await seen(there)
         await proxy.idle()
         proxy.shut()
-        assert isinstance(await there.write(snapshot, {"owner": "akim"}, token=token), Failed)
+        assert isinstance(await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal()), Failed)
         assert isinstance(await there.read(DOCUMENT), Failed)
         await proxy.open()
-        assert isinstance(await there.write(snapshot, {"owner": "akim"}, token=token), Written)
+        assert isinstance(await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal()), Written)
 
 
 @pytest.mark.parametrize("timeout_s", [DEADLINE_S, 60.0])
@@ -204,7 +207,9 @@ async def test_a_host_that_never_answers_a_connection_was_never_written_to(timeo
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         there = windchill(url, http=HttpOptions(timeout_s=timeout_s, connect_timeout_s=0.3 if timeout_s > 1 else 10))
         snapshot = Snapshot(DOCUMENT, {"id": DOCUMENT}, Token('"1"'))
-        assert isinstance(await there.write(snapshot, {"owner": "akim"}, token=Token('"1"')), Failed)
+        assert isinstance(
+            await there.write(snapshot, {"owner": "akim"}, token=Token('"1"'), journal=MemoryJournal()), Failed
+        )
         assert isinstance(await there.read(DOCUMENT), Failed)
         await there.close()
 
@@ -237,7 +242,7 @@ async def test_a_refusal_counts_by_its_status_though_its_text_breaks_off(
         snapshot, token = await seen(there)
         server.script("PATCH", reply)
         proxy.plan(fault)
-        answer = await there.write(snapshot, {"owner": "akim"}, token=token)
+        answer = await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal())
     assert isinstance(answer, kind), answer
     if isinstance(answer, Throttled):
         assert answer.retry_after_s == 7
@@ -252,7 +257,7 @@ async def test_a_refusal_whose_text_matters_and_breaks_off_was_not_applied_and_b
         snapshot, token = await seen(there)
         server.script("PATCH", reply)
         proxy.plan(fault)
-        answer = await there.write(snapshot, {"owner": "akim"}, token=token)
+        answer = await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal())
     assert isinstance(answer, Failed), answer
     assert not server.history()
 
@@ -263,7 +268,7 @@ async def test_a_refusal_whose_text_never_ends_counts_by_its_status(server: Simu
         server.script("PATCH", problem(412))
         proxy.pause_s, proxy.piece_bytes = 60, 1000
         proxy.plan(Fault.DRIPPING_REPLY)
-        answer = await there.write(snapshot, {"owner": "akim"}, token=token)
+        answer = await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal())
     assert isinstance(answer, VersionConflict), answer
 
 
@@ -275,4 +280,4 @@ async def test_a_server_error_whose_text_breaks_off_stays_unknown(
         snapshot, token = await seen(there)
         server.script("PATCH", problem(status))
         proxy.plan(Fault.RESET_IN_REPLY)
-        assert isinstance(await there.write(snapshot, {"owner": "akim"}, token=token), Unknown)
+        assert isinstance(await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal()), Unknown)

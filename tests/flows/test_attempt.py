@@ -320,14 +320,14 @@ async def test_a_server_without_tokens_is_read_but_not_written(make_world: MakeW
 
 
 async def test_a_lock_is_told_with_its_holder_and_tried_again_slowly(world: World) -> None:
-    world.windchill.locks[KEY] = "jdoe"
+    world.windchill.holders[KEY] = "jdoe"
     await world.emit({"title": "Cover"})
     for most_s in (60, 120):
         await world.attempt()
         assert world.document().status is Status.LOCKED
         assert "by jdoe" in world.document().reason
         assert 0.8 * most_s <= await world.wait() <= most_s
-    del world.windchill.locks[KEY]
+    del world.windchill.holders[KEY]
     assert (await world.settle()).status is Status.SYNCED
 
 

@@ -15,7 +15,7 @@ from reconciler.adapters.counters import Counters
 from reconciler.core.breaker import Breaker, State
 from reconciler.core.limiter import Limiter, RetryQuota
 from reconciler.flows.gate import Gate, HeldUpError
-from reconciler.model.answer import Failed, NotAvailable, ReadAnswer, Throttled, WriteAnswer
+from reconciler.model.answer import Failed, NotAvailable, ReadAnswer, ReleaseAnswer, Throttled, WriteAnswer
 from tests.fakes.virtual_clock import VirtualClock
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from reconciler.model.snapshot import Snapshot, Token
     from reconciler.model.value import Json
+    from reconciler.ports import Journal
 
 FINE = NotAvailable(404, "an answer as good as any")
 
@@ -48,7 +49,21 @@ class Slow:
             raise answer
         return answer
 
-    async def write(self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token) -> WriteAnswer:
+    @property
+    def locks(self) -> bool:
+        return False
+
+    async def release(self, key: str, lock: str | None) -> ReleaseAnswer:
+        raise NotImplementedError
+
+    async def write(
+        self,
+        snapshot: Snapshot,
+        fields: Mapping[str, Json],
+        *,
+        token: Token,
+        journal: Journal,
+    ) -> WriteAnswer:
         raise NotImplementedError
 
     async def close(self) -> None:

@@ -18,6 +18,7 @@ from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill
 from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.model import answer, codec
 from reconciler.model.snapshot import Snapshot, Token
+from tests.fakes.journal import MemoryJournal
 from tests.fuzz import mutating, test_replies
 
 EXAMPLES = settings().max_examples // 2  # of the profile: sockets are slow, and what needs none is tested in memory
@@ -91,7 +92,9 @@ class World:
                         return await windchill.read("k", known)
                     assert known is not None
                     assert known.token is not None
-                    return await windchill.write(known, {"attributes.Note": "x"}, token=known.token)
+                    return await windchill.write(
+                        known, {"attributes.Note": "x"}, token=known.token, journal=MemoryJournal()
+                    )
             finally:
                 await windchill.close()
 

@@ -9,6 +9,7 @@ from reconciler.model.answer import (
     Broken,
     Failed,
     ReadAnswer,
+    ReleaseAnswer,
     Unchanged,
     Unknown,
     WriteAnswer,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from reconciler.model.snapshot import Snapshot, Token
     from reconciler.model.value import Json
+    from reconciler.ports import Journal
     from tests.sim.server import Server
     from tests.sim.witness import Witness
     from tests.sim.world import Life
@@ -69,7 +71,21 @@ class SimWindchill:
         self._witness.saw(key, seen[0])
         return answer
 
-    async def write(self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token) -> WriteAnswer:
+    @property
+    def locks(self) -> bool:
+        return False
+
+    async def release(self, key: str, lock: str | None) -> ReleaseAnswer:
+        raise NotImplementedError
+
+    async def write(
+        self,
+        snapshot: Snapshot,
+        fields: Mapping[str, Json],
+        *,
+        token: Token,
+        journal: Journal,
+    ) -> WriteAnswer:
         key = snapshot.key
         await self._life.alive()
         self._world.expect(not self._life.maintenance, "Windchill is written to, during maintenance")

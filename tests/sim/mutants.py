@@ -110,13 +110,13 @@ def _reads_unless_clashing(document: Any, lane: Any) -> bool:
     return _must_read(calm, lane)
 
 
-async def _again_with_fresh_token(self: Gate, snapshot: Snapshot, fields: Any, *, token: Any) -> Any:
+async def _again_with_fresh_token(self: Gate, snapshot: Snapshot, fields: Any, *, token: Any, journal: Any) -> Any:
     """Answer a version conflict by the same patch under a new token: the classical lost update."""
-    answer = await _write(self, snapshot, fields, token=token)
+    answer = await _write(self, snapshot, fields, token=token, journal=journal)
     if isinstance(answer, VersionConflict):
         now = await self.read(snapshot.key, None)
         if isinstance(now, Snapshot) and now.token is not None:
-            return await _write(self, now, fields, token=now.token)
+            return await _write(self, now, fields, token=now.token, journal=journal)
     return answer
 
 

@@ -1,0 +1,165 @@
+"""Attempts on a server whose guard is a lock, and on one that takes some fields only by themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.core import notes
+from reconciler.model.document import Lane, Status
+from reconciler.model.plan import Patch
+from reconciler.model.policy import Normaliser
+from tests.fakes.memory_windchill import ME, Fault
+from tests.flows.world import KEY, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    MakeWorld = Callable[..., World]
+
+APART = (("title",), ("status", "attributes.Site"))
+
+
+@pytest.fixture
+def world(make_world: MakeWorld) -> World:
+    return make_world(locks=True)
+
+
+async def test_what_is_decided_under_the_lock_is_what_is_written_and_audited(world: World) -> None:
+    await world.emit({"owner": "sgarcia", "attributes.CostCenter": "4000"})
+    await world.settle()
+    await world.emit({"owner": "akim", "attributes.CostCenter": "4711"})
+    world.windchill.script_writes(Fault.RIVAL)
+    await world.edit({"attributes.CostCenter": "4711"})  # after the read that the attempt rests on
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.live()["owner"] == "akim"
+    assert world.live()["title"].startswith("edited"), "somebody's edit was lost"
+    assert world.windchill.lockings == world.windchill.writes == 1
+    assert world.windchill.history[-1].fields == {"owner": "akim"}
+    await world.check()
+
+
+async def test_nothing_left_to_write_under_the_lock_ends_without_a_write(world: World) -> None:
+    await world.emit({"owner": "akim"})
+    await world.attempt()
+    await world.emit({"owner": "lchen"})
+    await world.edit({"owner": "lchen"})  # the cached snapshot does not know
+    accepted = len(world.windchill.history)
+    assert (await world.settle()).status is Status.SYNCED
+    assert len(world.windchill.history) == accepted
+    assert not world.windchill.holders
+
+
+@pytest.mark.parametrize("left", [Fault.STRANDED, Fault.LOST_LOCK, Fault.LOST_REPLY])
+async def test_a_lock_left_behind_is_given_up_before_anything_else(world: World, left: Fault) -> None:
+    world.windchill.script_writes(left)
+    await world.emit({"owner": "akim"})
+    await world.attempt()
+    intent = world.document().agreement.intent
+    assert intent is not None
+    assert intent.lock == (None if left is Fault.LOST_LOCK else "lock 1")
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.live()["owner"] == "akim"
+    assert not world.windchill.holders
+    assert len(world.windchill.history) == 1, "the document got more than one version"
+
+
+async def test_a_lock_left_behind_is_given_up_even_if_nothing_is_managed_any_more(world: World) -> None:
+    world.windchill.script_writes(Fault.STRANDED)
+    await world.emit({"owner": "akim"})
+    await world.attempt()
+    await world.emit(release=["owner"])
+    await world.settle()
+    assert not world.windchill.holders
+    assert world.live()["owner"] == "sgarcia"
+
+
+async def test_somebody_elses_lock_is_never_given_up(world: World) -> None:
+    world.windchill.script_writes(Fault.LOST_LOCK)
+    await world.emit({"owner": "akim"})
+    await world.attempt()
+    world.windchill.holders[KEY] = "jdoe"  # ours was never taken after all, and a person took theirs
+    await world.wait()
+    await world.attempt()
+    assert world.document().status is Status.LOCKED
+    assert world.windchill.holders == {KEY: "jdoe"}
+    del world.windchill.holders[KEY]
+    assert (await world.settle()).status is Status.SYNCED
+
+
+async def test_fields_that_need_a_write_of_their_own_go_out_one_portion_after_the_other(make_world: MakeWorld) -> None:
+    world = make_world(apart=APART)
+    await world.emit({"status": "RELEASED", "title": "Lid", "owner": "akim", "attributes.CostCenter": "4711"})
+    await world.attempt(Lane.OPERATOR)
+    assert world.document().status is Status.PENDING
+    assert (await world.settle()).status is Status.SYNCED
+    assert [sorted(entry.fields) for entry in world.windchill.history if entry.who == ME] == [
+        ["attributes.CostCenter", "owner"],
+        ["title"],
+        ["status"],
+    ]
+    told = [sorted(outcome["data"]["written"]) for outcome in world.outcomes("reconciled")]
+    assert told == [["attributes.CostCenter", "owner"], ["title"], ["status"]]
+    await world.check()
+
+
+async def test_a_refused_portion_does_not_keep_the_next_one_from_going_out(make_world: MakeWorld) -> None:
+    from reconciler.model.answer import Refused
+
+    world = make_world(apart=APART)
+    world.windchill.script_writes(Fault.NONE, Refused(400, "no such title", ("title",)))
+    await world.emit({"status": "RELEASED", "title": "Lid", "owner": "akim"})
+    assert (await world.settle()).status is Status.HELD
+    assert world.held() == ["title"]
+    assert world.live()["status"] == "RELEASED"
+    await world.check()
+
+
+async def test_a_redraft_does_not_slip_another_portion_under_the_lock(make_world: MakeWorld) -> None:
+    world = make_world(locks=True, apart=APART)
+    await world.emit({"owner": "akim"})
+    await world.attempt()
+    await world.emit({"owner": "lchen", "status": "RELEASED"})
+    await world.edit({"owner": "lchen"})
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.windchill.writes == 3
+    assert world.live()["status"] == "RELEASED"
+
+
+async def test_values_are_compared_as_the_servers_types_say(make_world: MakeWorld) -> None:
+    import attrs
+
+    from reconciler.core import plan as planning
+
+    world = make_world(body={"weight": 5, "due": "2026-01-02T00:00:00.000000Z", "note": "5"})
+    await world.emit({"weight": "5.0", "due": "2026-01-02T01:00:00+01:00", "note": "5.0"})
+    shown = attrs.evolve(
+        await world.snapshot(), compared_as={"weight": (Normaliser.NUMBER,), "due": (Normaliser.INSTANT,)}
+    )
+    document = world.document()
+    plan = planning.draft(document.desired, document.agreement.base, shown, world.policy)
+    assert isinstance(plan, Patch)
+    assert plan.fields == {"note": "5.0"}
+
+
+async def test_a_note_names_fields_events_and_reasons_and_fits(world: World) -> None:
+    await world.emit({"owner": "akim"}, reason="ECN-2231\napproved", id="e-1")
+    await world.emit({"title": "Lid"}, id="e-2")
+    note = await _note(world)
+    assert note == (
+        "Reconciler: title by event e-2 of //erp/test; owner by event e-1 of //erp/test (ECN-2231 approved)"
+    )
+    await world.emit({"attributes.Note": "x"}, id="e-3", reason="because " * 100)
+    note = await _note(world)
+    assert len(note) == notes.CHARACTERS_MAX
+    assert note.endswith("…")
+
+
+async def _note(world: World) -> str:
+    from reconciler.core import plan as planning
+
+    document = world.document()
+    plan = planning.draft(document.desired, document.agreement.base, await world.snapshot(), world.policy)
+    assert isinstance(plan, Patch)
+    return notes.of(document.desired, plan)
