@@ -1,0 +1,62 @@
+"""The options of the dialect `wrs`: where the service is, what its documents are called, and what guards a write."""
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+import attrs
+
+
+def _without_slash(url: str) -> str:
+    return url.rstrip("/")
+
+
+def _without_slashes(path: str) -> str:
+    return path.strip("/")
+
+
+def _plain_url(_: object, __: "attrs.Attribute[str]", url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("base_url must be http://… or https://… without query and fragment")
+    if "@" in parts.netloc:
+        raise ValueError("base_url must not hold credentials; they have settings of their own")
+
+
+@attrs.frozen(kw_only=True)
+class WrsOptions:
+    """Where the documents are and how they are read and written. The defaults are those of the configuration."""
+
+    base_url: str = attrs.field(converter=_without_slash, validator=_plain_url)
+    """The OData root, such as `https://host/Windchill/servlet/odata`."""
+    service: str = attrs.field(default="v6/DocMgmt", converter=_without_slashes)
+    """The domain with its version, below `base_url`. Empty: `base_url` itself is the root of a plain OData service,
+    which knows no nonce."""
+    entity_set: str = "Documents"
+    """The entity set of the documents."""
+    key_property: str = "Number"
+    """The property that holds our document key."""
+    expand: tuple[str, ...] = ()
+    """Navigations to read along; shown as `Context/Name`, never written."""
+    account: str = ""
+    """Our account's name as Windchill shows it: proof of which check-outs are ours. Empty: none can be proved."""
+    lock: Literal["auto", "etag", "checkout"] = "auto"
+    """What guards a write. `auto`: check-out where the metadata has that action, else the ETag."""
+    etag_proven: bool = False
+    """Whether this server was seen to refuse a stale `If-Match`. Without that, `etag` would overwrite people."""
+    page_size: int = attrs.field(default=200, validator=attrs.validators.ge(1))
+    """Rows asked for in one page; the server may give fewer."""
+    time_filters: Literal["date", "time"] = "date"
+    """Whether filters on `LastModified` honour the time of day; `time` asks the server to."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.lock == "etag" and not self.etag_proven:
+            raise ValueError('lock = "etag" needs etag_proven = true: see what `reconciler doctor --probe` says')
+
+    @property
+    def root(self) -> str:
+        """The service root, without a final slash."""
+        return f"{self.base_url}/{self.service}" if self.service else self.base_url
+
+    def checks_out(self, *, possible: bool) -> bool:
+        """Whether writes are guarded by check-out, on a server where that is or is not `possible`."""
+        return self.lock == "checkout" or (self.lock == "auto" and possible)

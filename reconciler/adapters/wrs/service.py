@@ -1,0 +1,301 @@
+"""
+The service: URLs, requests and pages of one OData service, and what reads and writes have in common.
+
+Rules
+- No other origin gets a request of ours: redirects of reads and links to next pages are followed where scheme, host and
+  port are the same, a few times at most. A write follows nothing.
+- Only JSON that says it is JSON is data. A login page with status 200 is none.
+- A write carries the session's nonce. Refused for it, it was not carried out: a new nonce, one replay, then `Failed`.
+- The schema is read once, by one call alone for all that wait, and again when an entity is of a type it does not know.
+- A message keeps the server's error code and none of our secrets.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from urllib.parse import quote, urljoin, urlsplit
+
+import attrs
+import msgspec
+
+from reconciler.adapters import replies
+from reconciler.adapters.credentials import Headers
+from reconciler.adapters.http import HttpClient
+from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
+from reconciler.adapters.wrs import metadata, session
+from reconciler.adapters.wrs.metadata import MetadataError, Schema
+from reconciler.adapters.wrs.options import WrsOptions
+from reconciler.adapters.wrs.session import Nonce, Session
+from reconciler.model.answer import Broken, Failed, NotAvailable, Throttled, Trouble, Unauthorised
+from reconciler.model.snapshot import Token
+from reconciler.model.value import Json
+from reconciler.ports import Clock
+
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+_HOPS_MAX = 3
+_REFERENCES_MAX = 4  # other services' metadata that ours builds on: of WRS one, PTC itself
+_UNKNOWN_TYPES_MAX = 1000  # remembered, so that a type nobody describes does not cost a schema at every read
+# identity: a front end that compresses marks or weakens the ETag of what it compressed.
+_HEADERS: Headers = (
+    (b"accept", b"application/json"),
+    (b"accept-encoding", b"identity"),
+    (b"odata-maxversion", b"4.0"),
+)
+_SENT: Headers = ((b"content-type", b"application/json"), (b"odata-version", b"4.0"))
+_XML: Headers = ((b"accept", b"application/xml"), (b"accept-encoding", b"identity"))
+
+Row = dict[str, Json]
+
+
+class Service:
+    """One OData service over one client. `path` is relative to the service's root, `query` is encoded already."""
+
+    def __init__(self, client: HttpClient, options: WrsOptions, clock: Clock) -> None:
+        self.options = options
+        self._client = client
+        self._session = Session(self._ask_nonce if options.service else None, self.explained, clock)
+        self._secret = ""
+        self._reading = asyncio.Lock()
+        self._schema: Schema | None = None
+        self._unknown: set[str] = set()  # types that were not in the schema when it was read again for them
+
+    # ------------------------------------------------------------------------------------------------------ addresses
+
+    def entity(self, id: str) -> str:
+        """Return the path of one entity by its ID."""
+        return f"{self.options.entity_set}({literal(id)})"
+
+    def action(self, id: str, name: str) -> str:
+        """Return the path of an action or function bound to one entity; `name` with its namespace."""
+        return f"{self.entity(id)}/{name}"
+
+    # ------------------------------------------------------------------------------------------------------- requests
+
+    async def get(self, path: str, query: str = "") -> Exchange:
+        """Read; redirects within the origin are followed."""
+        return await self._read(self._url(path, query), _HEADERS)
+
+    async def post(self, path: str, body: Mapping[str, Json]) -> Exchange:
+        """Call an action. A refusal for the nonce has been dealt with."""
+        return await self._write("POST", path, body, ())
+
+    async def patch(self, path: str, body: Mapping[str, Json], if_match: Token | None) -> Exchange:
+        """Change an entity; with an ETag, only if it still has that one."""
+        guard: Headers = () if if_match is None else ((b"if-match", if_match.encode()),)
+        return await self._write("PATCH", path, body, guard)
+
+    async def rows(self, query: str, *, pages_max: int) -> list[Row] | Trouble:
+        """Return all rows of the documents' entity set that a query gives, page by page."""
+        url = self._url(self.options.entity_set, query)
+        prefer: Headers = ((b"prefer", f"odata.maxpagesize={self.options.page_size}".encode()),)
+        rows: list[Row] = []
+        seen: set[str] = set()
+        while url not in seen:
+            if len(seen) == pages_max:
+                return Failed(
+                    f"more than {pages_max} pages of {self.options.page_size} rows; a larger page_size may do"
+                )
+            seen.add(url)
+            page = await self._page(url, prefer)
+            if not isinstance(page, _Page):
+                return page
+            rows += page.rows
+            if page.next_link is None:
+                return rows
+            following = self._within_origin(url, page.next_link)
+            if following is None:
+                return Broken(
+                    replies.cut(f"the next page is on another origin, not followed: {_shown(page.next_link)}")
+                )
+            url = following
+        return Broken(replies.cut(f"the next page is one that was read already: {_shown(url)}"))
+
+    async def schema(self, type: str | None = None) -> Schema | Trouble:
+        """Return the service's schema; one that knows `type` (an `@odata.type`), if there is any."""
+        if self._schema is not None and self._knows(self._schema, type):
+            return self._schema
+        async with self._reading:
+            if self._schema is not None and self._knows(self._schema, type):
+                return self._schema
+            schema = await self._schema_read()
+            if not isinstance(schema, Schema):
+                return schema
+            self._schema = schema
+            if schema.type(type) is None and len(self._unknown) < _UNKNOWN_TYPES_MAX:
+                self._unknown.add(type or "")
+            return schema
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._client.close()
+
+    # -------------------------------------------------------------------------------------------------------- answers
+
+    def message(self, reply: Reply) -> str:
+        """Return what a reply says, its error code in front: short enough to be kept, and without secrets."""
+        said = self._client.message(reply)
+        return said.replace(self._secret, "***") if self._secret else said
+
+    def trouble(self, reply: Reply) -> Trouble | None:
+        """Return what reads and writes have in common, None for what is no trouble of that kind."""
+        status = reply.status
+        match status:
+            case 401:
+                return Unauthorised(self.message(reply))
+            case 403 | 404 | 410:
+                return NotAvailable(status, self.message(reply))
+            case 429 | 503:
+                return Throttled(status, self.message(reply), self._client.retry_after_s(reply))
+        if status >= 400 and code(reply) == "ENTITY_NOT_FOUND":
+            return NotAvailable(404, self.message(reply))
+        return Failed(self.message(reply), status) if status == 408 or status >= 500 else None
+
+    def explained(self, reply: Reply) -> Trouble:
+        """Return what a reply to a read means that is not what was asked for."""
+        return self.trouble(reply) or self.not_promised(reply)
+
+    def not_promised(self, reply: Reply) -> Broken:
+        """Return that this is no answer of the protocol."""
+        if 300 <= reply.status < 400:
+            return Broken(replies.cut(f"a redirect to {replies.redirect(reply)} (status {reply.status}), not followed"))
+        kind = replies.text(reply, b"content-type") or "no content type"
+        said = f"status {reply.status} with {kind} is not an answer of this protocol: {self.message(reply)}"
+        return Broken(replies.cut(said))
+
+    # --------------------------------------------------------------------------------------------------------- inside
+
+    def _url(self, path: str, query: str = "") -> str:
+        return f"{self.options.root}/{path}?{query}" if query else f"{self.options.root}/{path}"
+
+    async def _ask_nonce(self) -> Exchange:
+        return await self._read(f"{self.options.base_url}/PTC/GetCSRFToken()", _HEADERS)
+
+    async def _read(self, url: str, headers: Headers) -> Exchange:
+        exchange = await self._client.exchange("GET", url, headers)
+        for _ in range(_HOPS_MAX):
+            if not isinstance(exchange, Reply) or exchange.status not in _REDIRECTS:
+                break
+            target = self._within_origin(url, replies.text(exchange, b"location") or "")
+            if target is None:
+                break
+            url = target
+            exchange = await self._client.exchange("GET", url, headers)
+        return exchange
+
+    async def _write(self, method: str, path: str, body: Mapping[str, Json], guard: Headers) -> Exchange:
+        content = msgspec.json.encode(body)
+        nonce = await self._session.current()
+        if not isinstance(nonce, Nonce):
+            return nonce
+        exchange = await self._sent(method, self._url(path), guard, content, nonce)
+        if not _refuses_nonce(exchange):
+            return exchange
+        nonce = await self._session.renewed(nonce)
+        if not isinstance(nonce, Nonce):
+            return nonce
+        exchange = await self._sent(method, self._url(path), guard, content, nonce)
+        if not isinstance(exchange, Reply) or not _refuses_nonce(exchange):
+            return exchange
+        return self._session.refused_again(nonce, self.message(exchange))
+
+    async def _sent(self, method: str, url: str, guard: Headers, content: bytes, nonce: Nonce) -> Exchange:
+        self._secret = nonce.secret
+        return await self._client.exchange(method, url, (*_HEADERS, *_SENT, *guard, *nonce.headers), content)
+
+    async def _page(self, url: str, prefer: Headers) -> "_Page | Trouble":
+        exchange = await self._read(url, (*_HEADERS, *prefer))
+        match exchange:
+            case Reply(status=200):
+                body = replies.json_object(exchange) if replies.is_json(exchange) else None
+                rows = None if body is None else body.get("value")
+                if body is None or not isinstance(rows, list):
+                    return self.not_promised(exchange)
+                link = body.get("@odata.nextLink")
+                return _Page([row for row in rows if isinstance(row, dict)], link if isinstance(link, str) else None)
+            case Reply():
+                return self.explained(exchange)
+            case _:
+                return fruitless(exchange)
+
+    async def _schema_read(self) -> Schema | Trouble:
+        text = await self._metadata_text(self._url("$metadata"))
+        if not isinstance(text, bytes):
+            return text
+        try:
+            # In a thread: of a whole Windchill it is megabytes, and everything else would have to wait.
+            further = []
+            for reference in (await asyncio.to_thread(metadata.references, text))[:_REFERENCES_MAX]:
+                url = self._within_origin(self._url("$metadata"), reference)
+                found = None if url is None else await self._metadata_text(url)
+                further += [found] if isinstance(found, bytes) else []
+            return await asyncio.to_thread(metadata.parse, text, self.options.entity_set, *further)
+        except MetadataError as error:
+            return Broken(replies.cut(str(error)))
+
+    async def _metadata_text(self, url: str) -> bytes | Trouble:
+        match await self._read(url, _XML):
+            case Reply(status=200) as reply if b"xml" in reply.headers.get(b"content-type", b"").lower():
+                return reply.body
+            case Reply() as reply:
+                return self.explained(reply)
+            case exchange:
+                return fruitless(exchange)
+
+    def _knows(self, schema: Schema, type: str | None) -> bool:
+        return schema.type(type) is not None or type in self._unknown
+
+    def _within_origin(self, base: str, link: str) -> str | None:
+        """Return where a link leads, None when that is not this server."""
+        try:
+            target = urljoin(base, link)
+            return target if link and origin(target) == origin(self.options.base_url) else None
+        except ValueError:
+            return None
+
+
+@attrs.frozen
+class _Page:
+    rows: list[Row]
+    next_link: str | None
+
+
+def literal(text: str) -> str:
+    """
+    Return a text as an OData literal in a URL, all but the plainest encoded; quotes are doubled.
+
+    (OData 4.01 Part 2: URL Conventions, section 5.1.1.14.1. Raises UnicodeEncodeError for what is no text.)
+    """
+    return "'" + quote(text.replace("'", "''"), safe=":") + "'"
+
+
+def code(reply: Reply) -> str:
+    """Return the code of an OData error, empty when there is none."""
+    error = (replies.json_object(reply) or {}).get("error")
+    said = error.get("code") if isinstance(error, dict) else None
+    return said if isinstance(said, str) else ""
+
+
+def _refuses_nonce(exchange: Exchange) -> bool:
+    return isinstance(exchange, Reply) and exchange.status >= 400 and code(exchange) == session.INVALID
+
+
+def fruitless(exchange: Lost | Unusable | Failed | Unauthorised | Throttled) -> Trouble:
+    """Return what it means for a read that no reply came."""
+    match exchange:
+        case Lost(message):
+            return Failed(message)
+        case Unusable(message):
+            return Broken(message)
+        case _:
+            return exchange
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """Return scheme, host and port (RFC 6454). Raises ValueError for what is no URL."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, parts.hostname or "", port
+
+
+def _shown(link: str) -> str:
+    """Return a link as far as it may be shown: a query can carry secrets."""
+    return link.partition("?")[0]

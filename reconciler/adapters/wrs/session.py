@@ -1,0 +1,105 @@
+"""
+The nonce that every write carries, so that Windchill takes it for ours and not for some page's in our user's browser.
+
+Rules
+- It is asked for once a session, and anew when a write is refused for it; by one call alone for all that wait.
+- A write that was refused for its nonce was not carried out, and is sent once more with a new one. Each refusal is an
+  entry in the server's security audit log: after a second one nothing is sent for a while.
+- A turn is one finished attempt to get a nonce. Whoever was refused names the turn of its nonce; if the turn has moved
+  on since, somebody has renewed already. (`adapters.credentials` works the same way.)
+- A plain OData service knows no nonce: nothing is asked for.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import attrs
+
+from reconciler.adapters import replies
+from reconciler.adapters.credentials import Headers
+from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
+from reconciler.model.answer import Failed, Throttled, Trouble, Unauthorised
+from reconciler.ports import Clock
+
+INVALID = "INVALID_NONCE"
+QUIET_S = 60.0  # after a fresh nonce was refused: long enough for an audit log, short enough for a restarted server
+
+Unsent = Failed | Unauthorised | Throttled  # why there is no nonce; the write was not sent
+
+
+@attrs.frozen
+class Nonce:
+    """The header that says the nonce, and the turn it is of."""
+
+    headers: Headers = attrs.field(repr=False)
+    turn: int = 0
+    secret: str = attrs.field(default="", repr=False)  # never to be shown
+
+
+class Session:
+    """Keeps the nonce of one server. `ask` fetches one; None: the service knows none."""
+
+    def __init__(
+        self, ask: Callable[[], Awaitable[Exchange]] | None, explain: Callable[[Reply], Trouble], clock: Clock
+    ) -> None:
+        self._ask = ask
+        self._explain = explain
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._latest: Nonce | Unsent | None = None if ask else Nonce(())
+        self._turn = 0
+        self._quiet_until_s = 0.0
+        self._refusal = Failed("")
+
+    async def current(self) -> Nonce | Unsent:
+        """Return the nonce to send now."""
+        if self._clock.monotonic_s() < self._quiet_until_s:
+            return self._refusal
+        return self._latest if isinstance(self._latest, Nonce) else await self._renew(self._turn)
+
+    async def renewed(self, refused: Nonce) -> Nonce | Unsent:
+        """Return the nonce to send instead of one that was refused."""
+        return await self._renew(refused.turn)
+
+    def refused_again(self, nonce: Nonce, said: str) -> Failed:
+        """Take note that a write was refused with a nonce that was new; return what becomes of it and of all others."""
+        self._refusal = Failed(replies.cut(f"the server refuses a nonce that it has just given us: {said}"), 400)
+        if nonce.turn == self._turn:
+            self._quiet_until_s = self._clock.monotonic_s() + QUIET_S
+            self._latest = None
+        return self._refusal
+
+    async def _renew(self, turn: int) -> Nonce | Unsent:
+        async with self._lock:
+            if turn == self._turn or self._latest is None:
+                latest = await self._asked()
+                self._turn += 1
+                self._latest = attrs.evolve(latest, turn=self._turn) if isinstance(latest, Nonce) else latest
+            return self._latest
+
+    async def _asked(self) -> Nonce | Unsent:
+        if self._ask is None:
+            return Nonce(())
+        match await self._ask():
+            case Reply(status=200) as reply if replies.is_json(reply):
+                return _read(reply) or self._none(reply)
+            case Reply() as reply:
+                return self._none(reply)
+            case Lost(message) | Unusable(message):
+                return Failed(f"no nonce: {message}")
+            case Failed() | Unauthorised() | Throttled() as trouble:
+                return trouble
+
+    def _none(self, reply: Reply) -> Unsent:
+        trouble = self._explain(reply)
+        # Not there, forbidden, a login page: none of it is about the document that was to be written.
+        return trouble if isinstance(trouble, Unsent) else Failed(replies.cut(f"no nonce: {trouble.message}"))
+
+
+def _read(reply: Reply) -> Nonce | None:
+    body = replies.json_object(reply) or {}
+    name, value = body.get("NonceKey"), body.get("NonceValue")
+    if not isinstance(name, str) or not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        return None
+    # Of the name only the usual one is taken: a header of the server's choice could be any of ours.
+    return Nonce(((b"CSRF_NONCE", value.encode()),), secret=value) if name == "CSRF_NONCE" and value.strip() else None
