@@ -26,7 +26,7 @@ SECRETS = [
     if limits_of(field).secret
 ]
 LETTERS = "abcdefghijklmnopqrstuvwxyz_"
-CANARY = "canary-8f1c"
+CANARY = "canary-8f1c-7d2e"
 WEBHOOK_KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -191,7 +191,6 @@ def test_the_admin_api_binds_to_nothing_but_loopback_as_long_as_it_has_no_authen
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("RECONCILER_WINDCHILL__DIALECT", "wrs"),
         ("RECONCILER_STORE__URL", "postgresql://user@host/db"),
         ("RECONCILER_STORE__URL", "postgresql+asyncpg://user@host/db"),
     ],

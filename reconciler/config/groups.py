@@ -16,6 +16,8 @@ _TOPIC_SAYS = "a topic's name: 1 to 249 letters, digits, '.', '_' or '-'"
 _URL = r"https?://[^\s/?#@\\]+(/[^\s?#]*)?"  # no user:password@ either: credentials have keys of their own
 _URL_SAYS = "an http:// or https:// address without credentials or query in it"
 _URL_OR_NONE = rf"({_URL}(\?[^\s#]*)?)?"
+_NAME = r"[A-Za-z_][A-Za-z0-9_]{0,127}"
+_NAME_SAYS = "a name of letters, digits and _"
 _MIB = 1024 * 1024
 
 
@@ -86,12 +88,25 @@ class Store:
 class Windchill:
     """The server that is written to, and how hard."""
 
-    dialect: Literal["documents", "wrs"] = key(
-        "documents", unavailable={"wrs": 'use "documents" through a front end with ETags'}
-    )
-    """`documents`: plain JSON resources with ETags. `wrs`: Windchill REST Services."""
+    dialect: Literal["documents", "wrs"] = key("documents")
+    """`documents`: plain JSON resources with ETags. `wrs`: Windchill REST Services (OData)."""
     base_url: str = key("http://localhost:8085", pattern=_URL, says=_URL_SAYS)
-    """What document addresses start with. The default is where `reconciler simulate` listens."""
+    """What document addresses start with; for `wrs` the OData root, https://host/Windchill/servlet/odata. The default
+    is where `reconciler simulate` listens."""
+    service: str = key(
+        "v6/DocMgmt", pattern=r"([A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*)?", says="a path such as v6/DocMgmt"
+    )
+    """`wrs`: the domain with its version, below base_url; empty: base_url is the root of a plain OData service."""
+    entity_set: str = key("Documents", pattern=_NAME, says=_NAME_SAYS)
+    """`wrs`: the entity set of the documents."""
+    key_property: str = key("Number", pattern=_NAME, says=_NAME_SAYS)
+    """`wrs`: the property that events name a document by."""
+    expand: tuple[str, ...] = key((), pattern=_NAME, says=_NAME_SAYS)
+    """`wrs`: navigations to read along, such as "Context": their properties are shown as `Context/Name`, read-only.
+    None by default, because each makes every read dearer for the server."""
+    account: str = key("")
+    """`wrs`: the name of our account as Windchill shows it in ModifiedBy. It proves which check-outs are ours after
+    a crash; empty: what can't be proved is left for a person."""
     auth: Literal["none", "basic", "bearer", "oauth2"] = key("none")
     """`basic` needs username and password, `bearer` token, `oauth2` (client credentials) oauth2_token_url, client_id
     and client_secret. The default fits the simulated server."""
@@ -111,11 +126,23 @@ class Windchill:
     """For `oauth2`: the scopes asked for, separated by spaces; empty: the server's default."""
     ca_file: str = key("")
     """PEM file of the authorities that may sign the server's certificate; empty: the system's."""
+    cert_file: str = key("")
+    """PEM file of our client certificate; empty: none is shown."""
+    key_file: str = key("")
+    """PEM file of that certificate's private key, without a password; empty: none."""
     write_method: Literal["patch", "put"] = key("patch")
     """Documents dialect: `put` sends the whole document, for servers without PATCH. Only `patch` leaves fields alone
     that the server hides from us."""
     lock: Literal["auto", "etag", "checkout"] = key("auto")
-    """WRS dialect: what guards a write. `auto` checks out, and sends `If-Match` too where the server shows ETags."""
+    """`wrs`: what guards a write. `auto` checks out wherever the server can; `etag` relies on `If-Match` alone."""
+    etag_proven: bool = key(default=False)
+    """`wrs`: whether this server was seen to refuse a stale `If-Match`. `lock = "etag"` is not accepted without it:
+    a server that ignores the condition lets us overwrite people. `reconciler doctor --probe` tells."""
+    page_size: int = key(200, least=1, most=2000)
+    """`wrs`: rows of one page; a server may give fewer. 2000 is the most that Windchill gives by default."""
+    time_filters: Literal["date", "time"] = key("date")
+    """`wrs`: whether filters on LastModified honour the time of day. `date` is what a stock server does: each poll
+    then returns all of the day's changes."""
     in_flight_max: int = key(16, least=1, most=1000)
     """Requests at one time, at most; the limit adapts below it. A Windchill method server has a few dozen threads for
     all its users."""
@@ -155,6 +182,12 @@ class Resync:
     interval_factor_max: float = key(6.0, least=1, most=10_000)
     """How many times longer the interval may grow while a document is stable; 1: not at all. With the default, drift is
     found within the hour."""
+    poll_s: float = key(60.0, least=0)
+    """`wrs`: seconds between two looks at the server's list of changes; 0: off. An edit in Windchill is then noticed
+    within that time, at one request for all documents."""
+    poll_overlap_s: float = key(120.0, least=0)
+    """`wrs`: seconds by which each look reaches back before the last one, for changes that were committed late and
+    for clocks that differ."""
     writes_max_per_window: int = key(0, least=0)
     """Writes from resync or replay within `window_s`, before an operator is asked; 0: no threshold, since any number
     guessed here would stop a first load. Set it once you know your usual drift."""
@@ -173,6 +206,14 @@ class Admin:
     )
     """host:port to listen on; port 0: any free one; empty: don't listen. Only loopback, as long as nobody is asked who
     they are."""
+    hook_secret: str = key(
+        "",
+        secret=True,
+        pattern=r"([A-Za-z0-9_-]{16,})?",
+        says="at least 16 letters, digits, '-' or '_', or empty for no hook",
+    )
+    """The last part of the address under which Windchill may say that something has changed there
+    (`POST /hooks/windchill/SECRET`); empty: there is no such address. Sixteen characters are not guessed."""
 
 
 @attrs.frozen(kw_only=True)

@@ -262,8 +262,11 @@ def _contradictions(settings: dict[tuple[str, str], Setting]) -> Iterator[str]:
     for section, low, high in _ORDERED:
         if given(section, low) > given(section, high):
             yield f"{at(section, low, high)}: {section}.{low} must not be above {section}.{high}"
-    if bool(given("log", "cert_file")) != bool(given("log", "key_file")):
-        yield f"{at('log', 'cert_file', 'key_file')}: cert_file and key_file are given together or not at all"
+    for section in ("log", "windchill"):
+        if bool(given(section, "cert_file")) != bool(given(section, "key_file")):
+            yield f"{at(section, 'cert_file', 'key_file')}: cert_file and key_file are given together or not at all"
+    if given("windchill", "lock") == "etag" and not given("windchill", "etag_proven"):
+        yield f'{at("windchill", "lock")}: "etag" needs windchill.etag_proven = true: see `reconciler doctor --probe`'
     if len({given("log", key) for key in _TOPICS}) < len(_TOPICS):
         yield f"{at('log', *_TOPICS)}: {', '.join(_TOPICS)} must be three different topics"
     if given("notify", "webhook_url") and not given("notify", "webhook_secret"):
