@@ -63,15 +63,13 @@ class Attempt:
     async def run(self, document: Document, lane: Lane) -> Settlement:
         """Make one attempt and return how it is to be stored; raises HeldUpError, and else only what is unexpected."""
         case = self._case(document, lane)
-        if (doubt := document.agreement.intent) is not None and self.gate.locks:
-            match await self.gate.release(document.key, doubt.lock):
-                case Released():
-                    document = attrs.evolve(document, agreement=_without_lock(document.agreement, doubt))
-                    case = attrs.evolve(self._now(case), document=document)
-                case Locked() as locked:
-                    return settle.locked(self._now(case), locked)
-                case trouble:
-                    return self._troubled(self._now(case), trouble)
+        doubt = document.agreement.intent
+        if doubt is not None and self.gate.locks:
+            kept = await self._kept_from_releasing(case, doubt.lock)
+            if kept is not None:
+                return kept
+            document = attrs.evolve(document, agreement=_without_lock(document.agreement, doubt))
+            case = attrs.evolve(self._now(case), document=document)
         if not fold.managed(document.desired):
             return settle.nothing_managed(case)
         known = document.agreement.snapshot
@@ -87,10 +85,22 @@ class Attempt:
                 assert known is not None, "only what we hold can be unchanged"
                 return await self._act(self._decided(case, document, known))
             case Snapshot():
+                if answer.stranded and (kept := await self._kept_from_releasing(case, None)) is not None:
+                    return kept
                 document, confirmed = _confirmed(document, answer)
                 return await self._act(attrs.evolve(self._decided(case, document, answer), confirmed=confirmed))
             case trouble:
                 return self._troubled(case, trouble)
+
+    async def _kept_from_releasing(self, case: settle.Case, lock: str | None) -> Settlement | None:
+        """Give up a lock that an earlier write has left behind; return how it ends if that can't be done now."""
+        match await self.gate.release(case.document.key, lock):
+            case Released():
+                return None
+            case Locked() as locked:
+                return settle.locked(self._now(case), locked)
+            case trouble:
+                return self._troubled(self._now(case), trouble)
 
     def _case(self, document: Document, lane: Lane) -> settle.Case:
         now_us, chance = self.clock.now_us(), self.clock.chance()

@@ -25,6 +25,7 @@ class Snapshot:
     unreadable: frozenset[str] = frozenset()  # fields the server hides: never compared, never written
     assumed: tuple[str, ...] = ()  # fields of a write of ours that the server answered with a token alone: not yet seen
     apart: tuple[tuple[str, ...], ...] = ()  # groups of fields that take a write of their own, after all the others
+    stranded: bool = False  # a lock of our own lies on the document, left behind by a write that was cut short
     compared_as: dict[str, tuple[Normaliser, ...]] = attrs.field(factory=dict)  # by field: what its type asks for
 
     def value(self, field: str) -> Json | Missing:

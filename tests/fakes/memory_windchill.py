@@ -119,6 +119,8 @@ class MemoryWindchill:
         version = self._versions.get(key)
         if version is None:
             return NotAvailable(404, f"there is no document {key}")
+        if self.holders.get(key) == ME:
+            return attrs.evolve(self._shown(key, version), stranded=True)
         return Unchanged() if known is not None and known.token == version.token else self._shown(key, version)
 
     async def release(self, key: str, lock: str | None) -> ReleaseAnswer:

@@ -75,6 +75,25 @@ async def test_a_lock_left_behind_is_given_up_even_if_nothing_is_managed_any_mor
     assert world.live()["owner"] == "sgarcia"
 
 
+async def test_a_lock_that_nobody_remembers_is_given_up_when_a_read_shows_it(world: World) -> None:
+    await world.emit({"owner": "akim"})
+    await world.settle()
+    world.windchill.holders[KEY] = ME  # a request that came through long after it was given up
+    await world.resync()
+    assert not world.windchill.holders
+    assert world.document().status is Status.SYNCED
+
+
+async def test_a_lock_of_our_own_in_the_way_of_a_write_is_given_up_after_a_while(world: World) -> None:
+    await world.emit({"owner": "akim"})
+    await world.settle()
+    world.windchill.holders[KEY] = ME
+    await world.emit({"owner": "lchen"})
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.live()["owner"] == "lchen"
+    assert not world.windchill.holders
+
+
 async def test_somebody_elses_lock_is_never_given_up(world: World) -> None:
     world.windchill.script_writes(Fault.LOST_LOCK)
     await world.emit({"owner": "akim"})
