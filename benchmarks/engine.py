@@ -140,6 +140,7 @@ def configured(folder: Path, database: Path, url: str) -> Config:
         log=attrs.evolve(config.log, kind="file", path=str(log)),
         store=attrs.evolve(config.store, url=f"sqlite:///{database}"),
         windchill=attrs.evolve(config.windchill, base_url=url, in_flight_max=_IN_FLIGHT),
+        admin=attrs.evolve(config.admin, bind=""),
     )
 
 

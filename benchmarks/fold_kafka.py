@@ -156,6 +156,7 @@ async def _ingest(brokers: str, folder: Path) -> Sample:
         config,
         log=attrs.evolve(config.log, brokers=(brokers,), topic=_TOPIC),
         store=attrs.evolve(config.store, url=f"sqlite:///{folder}/ingest.db"),
+        admin=attrs.evolve(config.admin, bind=""),
     )
     async with app.daemon(config) as daemon:
         await daemon.log.open({})

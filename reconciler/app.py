@@ -10,7 +10,7 @@ No domain decisions here.
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import structlog
 from reconciler.adapters import credentials, documents, file_log, http, kafka, kafka_client, sqlite
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
+from reconciler.adapters.metrics import Exposition
 from reconciler.config import Config
 from reconciler.core import decode
 from reconciler.core.breaker import Breaker
@@ -29,7 +30,9 @@ from reconciler.core.queue import Queue
 from reconciler.core.settle import Pace, Rulebook
 from reconciler.flows import recovery
 from reconciler.flows.attempt import Attempt
+from reconciler.flows.beats import Beats, Unhurried
 from reconciler.flows.gate import Gate
+from reconciler.flows.gauges import Gauges
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
@@ -39,12 +42,15 @@ from reconciler.model.document import Lane, Status
 from reconciler.model.policy import Policy
 from reconciler.model.stamp import Partition
 from reconciler.ports import Clock, EventLog, Store, Telemetry, Windchill
+from reconciler.web import application, server
+from reconciler.web.probes import Phase, Progress
 
 _log = structlog.get_logger(__name__)
 
 QUEUE_CAPACITY = 10_000  # documents waiting in memory; the store holds the rest
 _WORKERS_A_REQUEST = 2  # while one worker's request is in flight, another stores its settlement
 _LOOK_S = 0.2  # between two looks at whether `--once` is done, or the log caught up with
+_SILENT_S_MIN, _SILENT_REQUESTS = 300.0, 10  # of a loop, in seconds or requests' deadlines, before it passes for dead
 _STALLED_S = 30.0  # a partition that can't be read must not keep everything else from being written for longer
 
 
@@ -184,6 +190,7 @@ class Daemon:
         *,
         outcomes: EventLog,
         telemetry: Counters | None = None,
+        admin: server.AdminServer | None = None,
     ) -> None:
         self.config = config
         self.store = store
@@ -191,14 +198,19 @@ class Daemon:
         self._outcomes = outcomes  # read at start only; what is published goes through `log`
         self.clock = clock
         self.telemetry = telemetry or Counters()
+        self._admin = admin
+        self._beats = Beats(clock, max(_SILENT_S_MIN, _SILENT_REQUESTS * config.windchill.timeout_s))
+        self.hooked = asyncio.Event()  # set when Windchill says that something has changed there
         in_flight_max = config.windchill.in_flight_max
         self._workers = _WORKERS_A_REQUEST * in_flight_max
+        limiter, breaker = Limiter(in_flight_max), Breaker()
+        self._progress = Progress(breaker, maintenance=config.windchill.maintenance)
         gate = Gate(
             windchill,
-            clock,
+            Unhurried(clock),
             self.telemetry,
-            limiter=Limiter(in_flight_max),
-            breaker=Breaker(),
+            limiter=limiter,
+            breaker=breaker,
             quota=RetryQuota(),
         )
         budget = WriteBudget(config.resync.writes_max_per_window, config.resync.window_s)
@@ -220,6 +232,9 @@ class Daemon:
         )
         self.publisher = Publisher(store, log, clock, self.reconciler.published)
         self._writable = asyncio.Event()
+        self._gauges = Gauges(
+            store, log, self.ingest, clock, self.telemetry, queue=queue, limiter=limiter, breaker=breaker
+        )
 
     async def run(self, stop: asyncio.Event, *, once: bool = False, accept_truncation: bool = False) -> Summary:
         """
@@ -227,13 +242,32 @@ class Daemon:
 
         `accept_truncation` is a person's choice to go on where a log has lost records. Raises the errors of
         `reconciler.errors` when something has happened that only a person can mend.
+
+        The admin server, if there is one, answers from before recovery until everything else has ended.
         """
+        if self._admin is None:
+            return await self._work(stop, once=once, accept_truncation=accept_truncation)
+        failure: Exception | None = None
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._admin.serve(application.application(self._sources(stop))), name="admin")
+            try:
+                summary = await self._work(stop, once=once, accept_truncation=accept_truncation)
+            except Exception as error:  # noqa: BLE001  raised below: a group of one would only wrap it
+                failure = error
+            self._admin.stop()
+        if failure is not None:
+            raise failure
+        return summary
+
+    async def _work(self, stop: asyncio.Event, *, once: bool, accept_truncation: bool) -> Summary:
         await self.store.keep_policy(self._rules.policy_digest, self._rules.policy)
+        self._progress.phase = Phase.RECOVERING
         taken = await recovery.recover(
             self._outcomes, self.store, self.clock, stop, accept_truncation=accept_truncation
         )
         if stop.is_set():  # before it was known what is agreed: nothing may be written
             return await self.summary()
+        self._progress.phase = Phase.CONNECTING
         stored = await self.store.positions()
         await self.log.open(stored, accept_truncation=accept_truncation)
         positions = await self.log.positions()
@@ -247,9 +281,10 @@ class Daemon:
         log = self.config.log.path if self.config.log.kind == "file" else self.config.log.topic
         _log.info("started", log=log, store=self.config.store.url, records_known=sum(ends.values()))
         _settle_memory()
+        self._progress.phase = Phase.READY
         async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(self.ingest.run(), name="ingest")
-            publishing = tasks.create_task(self.publisher.run(), name="outbox")
+            reading = self._start(tasks, "ingest", self.ingest.run)
+            publishing = self._start(tasks, "outbox", self.publisher.run)
             caught_up = tasks.create_task(self._catch_up(ends, stop, patience_s), name="catch up")
             # What a backlog asks for is known at its end only: writing on the way there would bring back values that
             # it has long replaced, and cost a document a write for each batch.
@@ -275,12 +310,23 @@ class Daemon:
 
     def _start_writing(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         loops = [
-            tasks.create_task(self.resync.run(), name="resync"),
-            tasks.create_task(self.reconciler.feed(), name="feed"),
+            self._start(tasks, "resync", self.resync.run),
+            self._start(tasks, "feed", self.reconciler.feed),
         ]
-        return loops + [
-            tasks.create_task(self.reconciler.work(), name=f"worker {number}") for number in range(self._workers)
-        ]
+        return loops + [self._start(tasks, f"worker {number}", self.reconciler.work) for number in range(self._workers)]
+
+    def _start(self, tasks: asyncio.TaskGroup, name: str, loop: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        return tasks.create_task(self._beats.watch(name, loop), name=name)
+
+    def _sources(self, stop: asyncio.Event) -> application.Sources:
+        return application.Sources(
+            late=self._beats.late,
+            readiness=lambda: self._progress.readiness(stopping=stop.is_set()),
+            metrics=Exposition(self.telemetry, self._gauges.refresh).render,
+            wake=self.hooked.set,
+            clock=self.clock,
+            hook_secret=self.config.admin.hook_secret,
+        )
 
     async def _catch_up(self, ends: dict[Partition, int], stop: asyncio.Event, patience_s: float | None) -> None:
         """
@@ -317,6 +363,10 @@ async def daemon(config: Config, *, once: bool = False) -> AsyncIterator[Daemon]
     """Open everything the configuration names, and close it again whatever happens."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
+        admin = None
+        if config.admin.bind and not once:  # one pass is over before anybody asks, and must not contend for a port
+            admin = server.AdminServer(server.listen(config.admin.bind))
+            stack.callback(admin.close)
         store = await open_store(config, owner=True)
         stack.push_async_callback(store.close)
         log = make_log(config, clock, grows=not once)
@@ -325,7 +375,7 @@ async def daemon(config: Config, *, once: bool = False) -> AsyncIterator[Daemon]
         windchill = make_windchill(config, clock, telemetry)
         stack.push_async_callback(windchill.close)
         outcomes = make_outcome_log(config, clock)
-        yield Daemon(config, store, log, windchill, clock, outcomes=outcomes, telemetry=telemetry)
+        yield Daemon(config, store, log, windchill, clock, outcomes=outcomes, telemetry=telemetry, admin=admin)
 
 
 def _settle_memory() -> None:

@@ -148,7 +148,7 @@ WRONG = [
     ("[[polices]]", "polices: unknown section; did you mean policy?"),
     ("[zzz]", "zzz: unknown section; known are log, store, windchill, retry, resync, admin, notify, policy"),
     ("[windchill]\ninterval_s = 3", "windchill.interval_s: unknown key; did you mean resync.interval_s?"),
-    ("[admin]\nzzz = 3", "admin.zzz: unknown key; known are bind"),
+    ("[admin]\nzzz = 3", "admin.zzz: unknown key; known are bind, hook_secret, hook_secret_file"),
     (
         '[log]\ntopic = "same"\noutcomes_topic = "same"',
         "log.topic: topic, outcomes_topic, dead_letter_topic must be three",

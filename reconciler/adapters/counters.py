@@ -1,26 +1,50 @@
-"""Counters: telemetry kept in memory, for commands to show and tests to read."""
+"""Counters: telemetry kept in memory, for metrics and commands to show and tests to read."""
 
-from collections import defaultdict
+from bisect import bisect_left
+from collections import Counter
+from typing import Final
+
+import attrs
 
 Labels = tuple[tuple[str, str], ...]
+
+OTHER = "other"
+COMBINATIONS_MAX = 500  # of labels, a counter; a field's name comes from outside, and nothing grows without bound
+BOUNDS_S: Final = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+    *(120.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0),
+)
+"""Upper bounds of the classes that durations fall into: from one quick request to an event that took a day."""
+
+
+@attrs.define
+class Durations:
+    """How many durations fell into each class (the last one is longer than every bound), and their sum."""
+
+    classes: list[int] = attrs.field(factory=lambda: [0] * (len(BOUNDS_S) + 1))
+    total_s: float = 0.0
 
 
 class Counters:
     """
-    The `Telemetry` port over plain dictionaries.
+    The `Telemetry` port over plain dictionaries: a piece of the hot path, so nothing is formatted or locked here.
 
-    Durations are kept as count and sum. Memory: one number for each metric and combination of labels; labels are closed
-    sets (never a document's key), so it is bounded.
+    Memory: one number for each metric and combination of labels. A counter that has met `COMBINATIONS_MAX` of them
+    counts any further one as "other".
     """
 
     def __init__(self) -> None:
-        self.counts: defaultdict[tuple[str, Labels], float] = defaultdict(float)
+        self.counts: dict[tuple[str, Labels], float] = {}
         self.gauges: dict[tuple[str, Labels], float] = {}
-        self.durations: defaultdict[tuple[str, Labels], tuple[int, float]] = defaultdict(lambda: (0, 0.0))
+        self.durations: dict[tuple[str, Labels], Durations] = {}
+        self._combinations: Counter[str] = Counter()
 
     def add(self, metric: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
-        self.counts[metric, _key(labels)] += amount
+        key = metric, _key(labels)
+        if key not in self.counts:
+            key = self._admitted(*key)
+        self.counts[key] += amount
 
     def gauge(self, metric: str, value: float, **labels: str) -> None:
         """Set a gauge."""
@@ -28,13 +52,26 @@ class Counters:
 
     def observe(self, metric: str, seconds: float, **labels: str) -> None:
         """Put a duration into a histogram."""
-        count, total_s = self.durations[metric, _key(labels)]
-        self.durations[metric, _key(labels)] = (count + 1, total_s + seconds)
+        key = metric, _key(labels)
+        kept = self.durations.get(key)
+        if kept is None:
+            kept = self.durations[key] = Durations()
+        kept.classes[bisect_left(BOUNDS_S, seconds)] += 1
+        kept.total_s += seconds
 
     def total(self, metric: str, **labels: str) -> float:
         """Return the sum of a counter over all labels that include `labels`."""
         wanted = set(labels.items())
         return sum(value for (name, key), value in self.counts.items() if name == metric and wanted <= set(key))
+
+    def _admitted(self, metric: str, labels: Labels) -> tuple[str, Labels]:
+        """Return what a new combination of labels is counted as."""
+        if self._combinations[metric] >= COMBINATIONS_MAX:
+            labels = tuple((name, OTHER) for name, _ in labels)
+        else:
+            self._combinations[metric] += 1
+        self.counts.setdefault((metric, labels), 0.0)
+        return metric, labels
 
 
 def _key(labels: dict[str, str]) -> Labels:

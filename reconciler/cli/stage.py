@@ -45,6 +45,9 @@ url = "sqlite:///{folder}/state.db"
 [windchill]
 base_url = "{windchill}"
 
+[admin]
+bind = "127.0.0.1:0"
+
 [retry]                    # everything a little faster than usual, so that there is something to see
 backoff_base_s = 0.3
 

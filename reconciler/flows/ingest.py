@@ -14,6 +14,7 @@ import attrs
 import structlog
 
 from reconciler.core import decode, fold, outcomes, usual
+from reconciler.flows import beats
 from reconciler.model.desired import Desired
 from reconciler.model.document import Due, Lane
 from reconciler.model.event import DeadLetter, Event, Foreign, Outgoing, Record, Refusal
@@ -91,6 +92,7 @@ class Ingest:
     async def run(self) -> None:
         """Fold what comes until stopped."""
         while not self._stopping:
+            beats.turn()
             records = await self._log.fetch(self._batch_max, _FETCH_TIMEOUT_S)
             if records:
                 await self._take_backlog(records)
@@ -167,6 +169,7 @@ class Ingest:
             records = await self._log.fetch(room, _BACKLOG_TIMEOUT_S)  # each may be of another document
             if not records:
                 break
+            beats.turn()
             room = await self.gather(records)
         await self.commit()
 

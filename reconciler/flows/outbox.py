@@ -12,6 +12,7 @@ import structlog
 
 from reconciler.core import backoff, outcomes
 from reconciler.errors import LogError, RecordTooLargeError
+from reconciler.flows import beats
 from reconciler.model.stamp import Partition
 from reconciler.ports import Clock, EventLog, Outbox, OutboxMessage
 
@@ -41,6 +42,7 @@ class Publisher:
         """Publish until stopped."""
         failures = 0
         while True:
+            beats.turn()
             self._wake.clear()
             try:
                 published = await self.publish()

@@ -11,6 +11,7 @@ import attrs
 import structlog
 
 from reconciler.core.queue import Queue
+from reconciler.flows import beats
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import HeldUpError
 from reconciler.model import instant
@@ -70,6 +71,7 @@ class Reconciler:
     async def feed(self) -> None:
         """Load documents whose turn has come and hand them to the workers."""
         while not self._stopping:
+            beats.turn()
             room = self._ahead - self._loaded.qsize()
             # Topping up one by one would make a trip to the store for each document; half a buffer is soon enough.
             taken = self._queue.take(self._clock.now_us(), room) if 2 * room >= self._ahead else []
@@ -82,13 +84,17 @@ class Reconciler:
 
     async def work(self) -> None:
         """Make attempts, one after the other."""
-        while (work := await self._loaded.get()) is not None:
+        while (work := await self._next()) is not None:
             if self._stopping:  # loaded but not begun: the store still has it as due
                 self._queue.done(work.due.key)
                 continue
             if 2 * self._loaded.qsize() <= self._ahead:
                 self._wake.set()
             await self._one(work)
+
+    async def _next(self) -> _Work | None:
+        with beats.waiting():
+            return await self._loaded.get()
 
     async def _load(self, taken: list[Due]) -> None:
         documents = await self._ledger.documents([due.key for due in taken])
@@ -168,7 +174,8 @@ class Reconciler:
             if field.register is not None and record.patch is not None and name in record.patch
         ]
         if stamps:
-            self._telemetry.observe("convergence_seconds", (record.at_us - instant.to_us(max(stamps))) / 1_000_000)
+            took_us = record.at_us - instant.to_us(max(stamps))
+            self._telemetry.observe("convergence_seconds", max(0, took_us) / 1_000_000)  # sources' clocks may be ahead
 
     def _say(self, document: Document, settlement: Settlement, result: str, record: AuditRecord | None) -> None:
         written = record is not None and record.patch is not None

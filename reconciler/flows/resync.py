@@ -9,6 +9,7 @@ queue, which is only a window on it: with a million documents nothing is held in
 import asyncio
 
 from reconciler.core.queue import Queue
+from reconciler.flows import beats
 from reconciler.flows.reconcile import Reconciler
 from reconciler.ports import Clock, Ledger
 
@@ -35,6 +36,7 @@ class Resync:
     async def run(self) -> None:
         """Refill until stopped."""
         while not self._stopping:
+            beats.turn()
             fresh = await self.refill()
             await self._clock.wait(self._wake, await self._wait_s(fresh))
             self._wake.clear()

@@ -23,6 +23,8 @@ CONFIG = """\
 url = "sqlite:///{folder}/state.db"
 [windchill]
 base_url = "{windchill}"
+[admin]
+bind = "127.0.0.1:0"
 [retry]
 backoff_base_s = 0.05
 [[policy]]

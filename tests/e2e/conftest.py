@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from reconciler.config import Config, Log, Resync, Retry, Store, Windchill
+from reconciler.config import Admin, Config, Log, Resync, Retry, Store, Windchill
 from reconciler.simulator.process import Simulator
 from reconciler.simulator.settings import Settings
 from tests.adapters.simulated import Simulated
@@ -64,6 +64,7 @@ async def make_world(simulated: Simulated, broker: brokers.Server, topic: MakeTo
             windchill=attrs.evolve(Windchill(base_url=simulated.url), **groups.get("windchill", {})),
             retry=attrs.evolve(retry, **groups.get("retry", {})),
             resync=attrs.evolve(Resync(interval_s=0), **groups.get("resync", {})),
+            admin=attrs.evolve(Admin(bind=""), **groups.get("admin", {})),
         )
         return World(config if policy is None else attrs.evolve(config, policy=policy), simulated)
 

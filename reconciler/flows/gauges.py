@@ -1,0 +1,86 @@
+"""
+Gauges: what no loop reports because it is there to be seen: backlog, lag, queue, load.
+
+Looked at only when somebody asks, and at most every few seconds, however many ask. A look costs three small queries
+and one request to the broker; the log gets little time for its answer, because a scrape must not wait for Kafka.
+"""
+
+import asyncio
+import math
+from collections.abc import Mapping
+
+from reconciler.core.breaker import Breaker, State
+from reconciler.core.limiter import Limiter
+from reconciler.core.queue import Queue
+from reconciler.errors import LogError
+from reconciler.flows.ingest import Ingest
+from reconciler.model.document import Status
+from reconciler.model.stamp import Partition
+from reconciler.ports import Clock, EventLog, Telemetry, Views
+
+_AGE_S_MAX = 5.0  # a third of the usual scrape interval
+_LOG_S_MAX = 2.0
+
+
+class Gauges:
+    """Sets the gauges of `telemetry` to what is there now."""
+
+    def __init__(
+        self,
+        views: Views,
+        log: EventLog,
+        ingest: Ingest,
+        clock: Clock,
+        telemetry: Telemetry,
+        *,
+        queue: Queue,
+        limiter: Limiter,
+        breaker: Breaker,
+    ) -> None:
+        self._views = views
+        self._log = log
+        self._ingest = ingest
+        self._clock = clock
+        self._telemetry = telemetry
+        self._queue = queue
+        self._limiter = limiter
+        self._breaker = breaker
+        self._looking = asyncio.Lock()
+        self._looked_s: float | None = None
+
+    async def refresh(self) -> None:
+        """Look again, unless somebody just did. Raises StoreError."""
+        async with self._looking:
+            now_s = self._clock.monotonic_s()
+            if self._looked_s is not None and now_s - self._looked_s < _AGE_S_MAX:
+                return
+            await self._look()
+            self._looked_s = now_s
+
+    async def _look(self) -> None:
+        gauge = self._telemetry.gauge
+        counts = await self._views.counts()
+        for status in Status:
+            gauge("documents", counts.get(status, 0), status=status.value)
+        since_us = await self._views.oldest_pending_us()
+        waited_us = 0 if since_us is None else max(0, self._clock.now_us() - since_us)
+        gauge("oldest_pending_seconds", waited_us / 1_000_000)
+        gauge("dead_letters", await self._views.count_dead_letters())
+        for lane, depth in self._queue.depth().items():
+            gauge("queue_depth", depth, lane=lane.name.lower())
+        gauge("in_flight", self._limiter.in_flight)
+        gauge("in_flight_limit", self._limiter.limit)
+        gauge("breaker_open", float(self._breaker.state is not State.CLOSED))
+        reached = self._ingest.reached  # empty until the log is open
+        ends = await self._ends() if reached else {}
+        for place in {**reached, **ends}:
+            lag = max(0, ends[place] - reached.get(place, 0)) if place in ends else math.nan
+            gauge("log_lag", lag, topic=place.topic, partition=str(place.partition))
+
+    async def _ends(self) -> Mapping[Partition, int]:
+        """Return where the log ends; nothing when it does not say so in time."""
+        try:
+            async with asyncio.timeout(_LOG_S_MAX):
+                return dict(await self._log.ends())
+        except (LogError, TimeoutError):
+            return {}

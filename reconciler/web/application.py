@@ -1,0 +1,129 @@
+"""Application: the routes, and what holds for all of them: security headers, errors as problems, a time limit."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import attrs
+import structlog
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from reconciler.errors import StoreError
+from reconciler.ports import Clock
+from reconciler.web import answers, probes
+from reconciler.web.hooks import Wake, WindchillHook
+from reconciler.web.probes import Readiness
+
+_log = structlog.get_logger(__name__)
+
+REQUEST_S_MAX = 10.0
+HEAD_BYTES_MAX = 16 * 1024
+
+_HEADERS: Final = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+
+
+@attrs.frozen
+class Sources:
+    """Where the answers come from."""
+
+    late: Callable[[], Mapping[str, float]]  # loops that are stuck, with the seconds since they were heard of
+    readiness: Callable[[], Readiness]
+    metrics: Callable[[str], Awaitable[tuple[bytes, str]]]  # from an Accept header to a text and its content type
+    wake: Wake
+    clock: Clock
+    hook_secret: str = attrs.field(default="", repr=False)  # empty: no hook
+
+
+def routes(sources: Sources) -> list[Route]:
+    """Return every route there is."""
+
+    async def livez(_: Request) -> Response:
+        return probes.live(sources.late())
+
+    async def readyz(_: Request) -> Response:
+        return probes.ready(sources.readiness())
+
+    async def metrics(request: Request) -> Response:
+        try:
+            text, content_type = await sources.metrics(request.headers.get("accept", ""))
+        except StoreError as error:
+            return answers.problem(503, str(error))
+        return Response(text, headers={"content-type": content_type})
+
+    found = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
+    if sources.hook_secret:
+        hook = WindchillHook(sources.hook_secret, sources.wake, sources.clock)
+        found.append(Route("/hooks/windchill/{secret}", hook))
+    return found
+
+
+def application(sources: Sources) -> ASGIApp:
+    """Return the whole application."""
+    app = Starlette(routes=routes(sources), exception_handlers={HTTPException: _refused, Exception: _failed})
+    app.router.redirect_slashes = False  # a second address for everything is one more to protect
+    return _Guarded(app)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return answers.problem(error.status_code, headers=error.headers)
+
+
+async def _failed(_: Request, __: Exception) -> Response:
+    return answers.problem(500)
+
+
+def _head_bytes(scope: Scope) -> int:
+    headers = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    return headers + len(scope["raw_path"]) + len(scope["query_string"])
+
+
+class _Guarded:
+    """What holds for every request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if _head_bytes(scope) > HEAD_BYTES_MAX:  # it came at once, so that the server did not notice
+            await answers.problem(431, headers={"connection": "close", **_HEADERS})(scope, receive, send)
+            return
+        begun = False
+        has_body = any(
+            (name == b"content-length" and value != b"0") or name == b"transfer-encoding"
+            for name, value in scope["headers"]
+        )
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                if has_body and message["status"] >= 400:
+                    headers["connection"] = "close"  # whatever else of the body is on its way is not waited for
+            await send(message)
+
+        try:
+            async with asyncio.timeout(REQUEST_S_MAX):
+                await self._app(scope, receive, sending)
+        except TimeoutError:
+            _log.warning("a request took too long", method=scope["method"], limit_s=REQUEST_S_MAX)
+            if not begun:
+                await answers.problem(503, "this took too long; try again")(scope, receive, sending)
+        except ClientDisconnect:
+            return  # nobody is there to be answered

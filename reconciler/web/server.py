@@ -1,0 +1,150 @@
+"""
+Server: the application on a socket, in the daemon's own event loop.
+
+The socket listens from the moment it is made, before anything slow is begun, so that a port which is taken is known at
+once; what connects meanwhile waits. Signals are none of its business: uvicorn would take them, and raise them again
+after a clean stop.
+
+Against clients that are slow or greedy: the head of a request has to be there in `HEAD_S_MAX` and fit into
+`HEAD_BYTES_MAX`, connections are limited, and the application bounds time and bodies.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from reconciler.errors import ConfigError
+from reconciler.web.application import HEAD_BYTES_MAX
+
+_log = structlog.get_logger(__name__)
+
+HEAD_S_MAX = 10.0
+CONNECTIONS_MAX = 64
+_IDLE_S_MAX = 5
+_STOP_S_MAX = 2
+_BACKLOG = 128
+
+
+def listen(bind: str) -> socket.socket:
+    """Return a listening socket for host:port; port 0 is any free one. Raises ConfigError."""
+    host, _, port = bind.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigError(
+            f'admin.bind: can\'t listen on {bind} ({_reason(error)}); choose another port, or "" for none'
+        ) from error
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
+
+
+class AdminServer:
+    """Serves until `stop`. It owns the socket."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._server: _Server | None = None
+        self._stopping = False
+        host, port = listener.getsockname()[:2]
+        self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def serve(self, app: ASGIApp) -> None:
+        """Answer requests until stopped, then finish those under way, within a bound."""
+        self._server = server = _Server(_config(app))
+        server.should_exit = self._stopping
+        _log.info("listening", address=self.address)
+        try:
+            await server.serve(sockets=[self._listener])
+        finally:
+            server.drop()
+            self.close()
+
+    def stop(self) -> None:
+        """Let `serve` end."""
+        self._stopping = True
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def close(self) -> None:
+        """Let go of the socket, served or not."""
+        self._listener.close()
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,  # addresses may hold secrets
+        log_config=None,
+        log_level="error",  # of what strangers send, nothing is worth a line
+        backlog=_BACKLOG,
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_keep_alive=_IDLE_S_MAX,
+        timeout_graceful_shutdown=_STOP_S_MAX,
+        h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+    )
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server, except that it leaves signals alone and can be dropped."""
+
+    servers: list[asyncio.base_events.Server]
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.servers = []
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def drop(self) -> None:
+        """Let go of whatever is left: all of it when serving was cancelled, nothing after a stop in order."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+
+class _Protocol(H11Protocol):
+    """Uvicorn's protocol, except that the head of a request must be whole in time."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows the same way
+        super().connection_made(transport)
+        self._head: asyncio.TimerHandle | None = self.loop.call_later(HEAD_S_MAX, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._in_time()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before:
+            self._in_time()
+
+    def on_response_complete(self) -> None:
+        self._in_time()
+        self._head = self.loop.call_later(HEAD_S_MAX, self.transport.abort)
+        super().on_response_complete()
+
+    def _in_time(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None

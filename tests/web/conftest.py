@@ -1,0 +1,82 @@
+"""The admin server on a real socket, over answers that a test sets."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import httpx
+import pytest
+
+from reconciler.web import application, server
+from reconciler.web.probes import Phase, Readiness
+from tests.fakes.virtual_clock import VirtualClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+SECRET = "correct-horse_battery"
+
+
+@attrs.define
+class Daemon:
+    """What the server asks of a daemon, set by hand."""
+
+    late: dict[str, float] = attrs.field(factory=dict)
+    readiness: Readiness = attrs.field(factory=lambda: Readiness(Phase.READY))
+    trouble: Exception | None = None
+    hold: asyncio.Event | None = None  # metrics wait for it
+    wakes: int = 0
+    clock: VirtualClock = attrs.field(factory=VirtualClock)
+    hook_secret: str = SECRET
+
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
+        if self.trouble is not None:
+            raise self.trouble
+        if self.hold is not None:
+            await self.hold.wait()
+        return b"documents 3\n", "text/plain; version=0.0.4"
+
+    def wake(self) -> None:
+        self.wakes += 1
+
+    def _late(self) -> Mapping[str, float]:
+        return self.late
+
+    @property
+    def sources(self) -> application.Sources:
+        return application.Sources(
+            late=self._late,
+            readiness=lambda: self.readiness,
+            metrics=self.metrics,
+            wake=self.wake,
+            clock=self.clock,
+            hook_secret=self.hook_secret,
+        )
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[httpx.AsyncClient]:
+        """A client of the server, which runs until the block ends and is then stopped in order."""
+        admin = server.AdminServer(server.listen("127.0.0.1:0"))
+        task = asyncio.create_task(admin.serve(application.application(self.sources)))
+        try:
+            async with httpx.AsyncClient(base_url=admin.address) as client:
+                yield client
+            admin.stop()
+            await asyncio.wait_for(task, 10)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+def daemon() -> Daemon:
+    return Daemon()
+
+
+@pytest.fixture
+async def client(daemon: Daemon) -> Any:
+    async with daemon.served() as client:
+        yield client

@@ -1,0 +1,58 @@
+"""Liveness and readiness."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.core.breaker import Breaker, Verdict
+from reconciler.web.probes import Health, Phase, Progress, Readiness
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.web.conftest import Daemon
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.READY])
+async def test_a_daemon_that_does_not_do_its_work_yet_or_any_more_is_unready(
+    daemon: Daemon, client: httpx.AsyncClient, phase: Phase
+) -> None:
+    daemon.readiness = Readiness(phase)
+    reply = await client.get("/readyz")
+    assert (reply.status_code, reply.json()) == (503, {"status": phase.value})
+    assert (await client.get("/livez")).status_code == 200
+
+
+async def test_a_daemon_whose_windchill_is_down_is_degraded_and_ready(
+    daemon: Daemon, client: httpx.AsyncClient
+) -> None:
+    daemon.readiness = Readiness(Phase.READY, Health.DOWN)
+    reply = await client.get("/readyz")
+    assert (reply.status_code, reply.json()) == (200, {"status": "degraded", "windchill": "down"})
+
+
+async def test_a_ready_daemon_says_so(client: httpx.AsyncClient) -> None:
+    reply = await client.get("/readyz")
+    assert (reply.status_code, reply.json()) == (200, {"status": "ready", "windchill": "up"})
+
+
+async def test_a_stuck_loop_fails_liveness_and_is_named(daemon: Daemon, client: httpx.AsyncClient) -> None:
+    assert (await client.get("/livez")).json() == {"status": "alive"}
+    daemon.late = {"ingest": 312.4}
+    reply = await client.get("/livez")
+    assert (reply.status_code, reply.json()) == (503, {"status": "stuck", "loops": {"ingest": 312}})
+
+
+def test_an_open_breaker_is_seen_as_a_windchill_that_is_down() -> None:
+    breaker = Breaker(failures_max=1)
+    progress = Progress(breaker, maintenance=False)
+    progress.phase = Phase.READY
+    assert progress.readiness(stopping=False) == Readiness(Phase.READY, Health.UP)
+    leave = breaker.try_pass(0)
+    assert leave is not None
+    breaker.report(leave, Verdict.FAILURE, 0, 0.5)
+    assert progress.readiness(stopping=False) == Readiness(Phase.READY, Health.DOWN)
+    assert progress.readiness(stopping=True).phase is Phase.STOPPING
+    assert Progress(breaker, maintenance=True).readiness(stopping=False).windchill is Health.MAINTENANCE

@@ -1,0 +1,108 @@
+"""What holds for every route, and for what is none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.errors import StoreError
+from reconciler.web import application
+from tests.web.conftest import SECRET, Daemon
+
+if TYPE_CHECKING:
+    import httpx
+
+PATHS = [route.path.replace("{secret}", SECRET) for route in application.routes(Daemon().sources)]
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "FOO"]
+
+
+def is_guarded(reply: httpx.Response) -> None:
+    """Every answer carries the security headers and nothing that tells what serves."""
+    headers = reply.headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "server" not in headers
+    assert "x-powered-by" not in headers
+
+
+def is_problem(reply: httpx.Response, status: int) -> None:
+    assert reply.status_code == status
+    assert reply.headers["content-type"] == "application/problem+json"
+    if reply.request.method != "HEAD":
+        said = json.loads(reply.content)
+        assert said["status"] == status
+        assert said["title"]
+
+
+def test_the_walk_below_meets_every_route() -> None:
+    assert {"/livez", "/readyz", "/metrics", f"/hooks/windchill/{SECRET}"} <= set(PATHS)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_every_route_takes_its_methods_and_refuses_all_others(client: httpx.AsyncClient, path: str) -> None:
+    allowed = {"POST"} if path.startswith("/hooks") else {"GET", "HEAD"}
+    for method in METHODS:
+        reply = await client.request(method, path)
+        is_guarded(reply)
+        if method in allowed:
+            assert reply.status_code == (202 if method == "POST" else 200)
+        else:
+            is_problem(reply, 405)
+            assert set(reply.headers["allow"].split(", ")) == allowed
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+async def test_head_is_get_without_the_body(client: httpx.AsyncClient, path: str) -> None:
+    got, head = await client.get(path), await client.head(path)
+    assert got.content
+    assert head.content == b""
+    assert head.headers["content-length"] == str(len(got.content))
+
+
+async def test_what_is_no_route_is_a_problem_404(client: httpx.AsyncClient) -> None:
+    for path in ("/", "/nope", "/livez/", "/metrics/x", "//livez", "/hooks/windchill/", "/LIVEZ", "/livez%2f"):
+        for method in METHODS:
+            reply = await client.request(method, str(client.base_url).rstrip("/") + path)
+            is_guarded(reply)
+            is_problem(reply, 404)
+
+
+async def test_a_fault_of_ours_tells_nothing_of_itself(daemon: Daemon, client: httpx.AsyncClient) -> None:
+    daemon.trouble = RuntimeError("password is hunter2")
+    reply = await client.get("/metrics")
+    is_guarded(reply)
+    is_problem(reply, 500)
+    assert "hunter2" not in reply.text
+
+
+async def test_a_store_that_fails_is_told_to_whoever_scrapes(daemon: Daemon, client: httpx.AsyncClient) -> None:
+    daemon.trouble = StoreError("can't count documents: the disk is full")
+    reply = await client.get("/metrics")
+    is_problem(reply, 503)
+    assert "the disk is full" in reply.json()["detail"]
+
+
+async def test_an_answer_that_takes_too_long_is_given_up(
+    daemon: Daemon, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(application, "REQUEST_S_MAX", 0.05)
+    daemon.hold = asyncio.Event()
+    reply = await client.get("/metrics")
+    is_guarded(reply)
+    is_problem(reply, 503)
+    assert (await client.get("/livez")).status_code == 200
+
+
+async def test_probes_answer_while_a_scrape_hangs(daemon: Daemon, client: httpx.AsyncClient) -> None:
+    daemon.hold = asyncio.Event()
+    scrape = asyncio.create_task(client.get("/metrics"))
+    assert (await client.get("/livez")).status_code == 200
+    assert not scrape.done()
+    daemon.hold.set()
+    assert (await scrape).status_code == 200
