@@ -23,6 +23,7 @@ _CORE = ("Org.OData.Core.V1", "Core")  # the standard's vocabulary, and the alia
 _READ_ONLY_TERMS = frozenset(
     ("PTC.ReadOnly", *(f"{core}.{term}" for core in _CORE for term in ("Computed", "Immutable")))
 )
+_NOT_FILTERABLE_TERM = "PTC.NonFilterable"
 _BY_ACTION_TERM = "PTC.UpdateableViaAction"
 _PTC_ENUMERATION = "PTC.EnumType"  # also where the domain it is described in was not read
 _PAIR = frozenset(("Value", "Display"))  # what a complex type has to have to be one of PTC's enumerations
@@ -69,6 +70,7 @@ class Property:
     by_action: bool = False  # not by PATCH: an action changes it
     nullable: bool = True
     collection: bool = False
+    filterable: bool = True
     paired: bool = False  # an enumeration on the wire as {"Value": …, "Display": …}; else as a name alone
 
 
@@ -232,6 +234,7 @@ class _Reading:
             by_action=_BY_ACTION_TERM in terms,
             nullable=element.get("Nullable") != "false",
             collection=collection,
+            filterable=_NOT_FILTERABLE_TERM not in terms,
             paired=paired,
         )
 

@@ -1,42 +1,276 @@
-"""Reading: from a number to the latest iteration, and what it shows. (Signatures first; see `Reader`.)"""
+"""
+Reading: from a document's number to its latest iteration, and what that shows.
 
-from collections.abc import Mapping
+Theory of operation. An ID names one iteration and goes stale with each check-in, so a read by a remembered ID counts
+only if what comes is still that document's latest iteration; else the number is resolved anew. What is resolved is
+shown by the same row, so a first read is one request, and first reads that are asked for at the same time share one:
+whoever comes to the front asks for all who wait behind (`$filter=Number eq 'a' or Number eq 'b'`). A batch that the
+server refuses is no news about any document: each is then asked for alone, and batches get smaller for a while.
 
+Rules
+- A row counts only if it says the number that was asked for, is the latest iteration and nobody's working copy, not
+  even our own: a working copy is not what others see.
+- Two such rows for one number are two documents. Neither is read; a person has to say which is meant.
+- That a service, a domain or an entity set is not there says nothing about a document: it is `Failed`, not 404.
+- A token is the entity's ETag where a list shows it as well as a read, or where it guards writes; else a digest of what
+  was shown and of `LastModified`. So a list of changes gives the same token as a read. (Where a server shows ETags in
+  headers alone and writes rely on them, a list can't: its sightings then only say that something may have changed.)
+- A conditional read is only sent where IDs don't go stale: an old iteration stays as it is for ever.
+"""
+
+from collections.abc import Sequence
+
+import attrs
+
+from reconciler.adapters import replies
+from reconciler.adapters.credentials import Headers
+from reconciler.adapters.replies import Reply
+from reconciler.adapters.wrs import numbers, service, tokens, values
 from reconciler.adapters.wrs.metadata import Schema
-from reconciler.adapters.wrs.service import Service
-from reconciler.model.answer import ReadAnswer, Trouble
-from reconciler.model.snapshot import Snapshot, Token
-from reconciler.model.value import Json
+from reconciler.adapters.wrs.numbers import Numbers
+from reconciler.adapters.wrs.service import Row, Service
+from reconciler.adapters.wrs.tokens import Place
+from reconciler.model import instant
+from reconciler.model.answer import Broken, NotAvailable, ReadAnswer, Trouble, Unchanged
+from reconciler.model.snapshot import Sighting, Snapshot, Token
+from reconciler.ports import Clock
+
+_COMMON = ("Name", "Number", "Organization")  # UpdateCommonProperties takes these, and a PATCH does not
+_PAGES_MAX = 2000  # of a list of changes
+_SECOND_US = 1_000_000
+_WESTMOST_US = 12 * 3600 * _SECOND_US  # nowhere does a day begin later than so long after it has begun in UTC
+
+
+@attrs.frozen
+class Entity:
+    """One iteration as it came, with the ETag of its reply."""
+
+    row: Row
+    etag: Token | None = None
 
 
 class Reader:
-    """Reads documents of one service."""
+    """Reads the documents of one service."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, clock: Clock) -> None:
         self._service = service
+        self._options = service.options
+        self._numbers = Numbers(service, clock)
 
     async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
-        """Read the latest iteration of a document; with `known`, perhaps `Unchanged`."""
-        raise NotImplementedError
+        """Read the latest iteration of a document; `Unchanged` if it is what `known` shows."""
+        if not _can_be_said(key):
+            return NotAvailable(404, f"the key {key!r} can't be said in a URL")
+        schema = await self._service.schema()
+        if not isinstance(schema, Schema):
+            return schema
+        token = None if known is None else known.token
+        place = None if token is None else tokens.place(token)
+        found: ReadAnswer | None = None
+        if place is not None and (self._has_latest(schema) or not self._options.service):
+            found = await self._remembered(key, place, schema)
+        if found is None:
+            found = await self._resolved(key, schema)
+        return Unchanged() if isinstance(found, Snapshot) and token is not None and found.token == token else found
 
     async def iteration(self, key: str, id: str) -> Snapshot | Trouble:
-        """Read one iteration by its ID, whatever it is: a working copy, or no longer the latest."""
-        raise NotImplementedError
+        """Read one iteration by its ID, whatever it is: a working copy, or no longer the latest. With its ETag."""
+        entity = await self.entity(id)
+        return await self.snapshot(key, entity.row, entity.etag) if isinstance(entity, Entity) else entity
 
-    async def entity(self, id: str) -> "dict[str, Json] | Trouble":
+    async def entity(self, id: str) -> Entity | Trouble:
         """Read one iteration by its ID, as it came."""
-        raise NotImplementedError
+        reply = await self._entity(id)
+        return self._service.not_promised(reply) if isinstance(reply, Reply) else reply
 
-    def snapshot(self, key: str, entity: Mapping[str, Json], schema: Schema, header: Token | None = None) -> Snapshot:
-        """Return what an entity shows as a snapshot; `header` is the reply's ETag, if it had one."""
-        raise NotImplementedError
+    async def snapshot(self, key: str, entity: Row, etag: Token | None = None) -> Snapshot | Trouble:
+        """Return what an entity shows; `etag` is its reply's, where that is to count beside the entity's own."""
+        kind = _text(entity, "@odata.type")
+        schema = await self._service.schema(kind)
+        if not isinstance(schema, Schema):
+            return schema
+        identity = _identity(entity, schema)
+        if identity is None:
+            return Broken(replies.cut(f"the answer for document {key} has no ID"))
+        known = schema.type(kind)
+        shown = values.incoming(entity, known, self._options.expand)
+        modified_at = _instant(entity)
+        etag = _guarding(_text(entity, "@odata.etag")) or etag
+        token: Token | None = None
+        if etag is not None and self._options.lock != "checkout":
+            token = tokens.guarded(identity, etag)
+        elif self._options.checks_out(possible=schema.action("CheckOut") is not None):
+            seen = {"body": shown.body, "hidden": sorted(shown.unreadable), "modified": modified_at, "type": kind}
+            token = tokens.seen(identity, seen)
+        return Snapshot(
+            key,
+            shown.body,
+            token,
+            modified_at=modified_at,
+            modified_by=_text(entity, "ModifiedBy"),
+            type=None if kind is None else kind.rpartition("#")[2],
+            unreadable=shown.unreadable,
+            apart=_apart(schema),
+            compared_as=values.compared_as(known),
+        )
+
+    async def changed(self, since_us: int) -> Sequence[Sighting] | Trouble:
+        """Return every document modified since then, each once, with the token that reading it would give."""
+        schema = await self._service.schema()
+        if not isinstance(schema, Schema):
+            return schema
+        by_time = self._options.time_filters == "time"
+        # Windchill counts whole seconds. Where it looks at the date alone, that may be of its own place.
+        since_us -= since_us % _SECOND_US
+        from_us = since_us if by_time else since_us - _WESTMOST_US
+        moment = instant.from_us(max(from_us, 0)).partition(".")[0] + "Z"
+        options = ("ptc.search.allowFilterOnTime=true",) if by_time and self._options.service else ()
+        query = numbers.latest(f"LastModified ge {moment}", self._options, schema, *options)
+        found: dict[str, Sighting] = {}
+        async for page in self._service.pages(query, _PAGES_MAX):
+            if not isinstance(page, list):
+                return page
+            for row in page:
+                sighting = await self._sighting(row, since_us)
+                if isinstance(sighting, Sighting):
+                    found[sighting.key] = sighting
+                elif sighting is not None:
+                    return sighting
+        return list(found.values())
+
+    # --------------------------------------------------------------------------------------------------------- inside
+
+    async def _sighting(self, row: Row, since_us: int) -> Sighting | Trouble | None:
+        key = _text(row, self._options.key_property)
+        modified_at = _instant(row)
+        if key is None or not _is_current(row):
+            return None
+        if modified_at is not None and instant.to_us(modified_at) < since_us:
+            return None
+        snapshot = await self.snapshot(key, row)
+        if not isinstance(snapshot, Snapshot):
+            return snapshot
+        return Sighting(key, snapshot.token or tokens.seen(key, {"body": snapshot.body, "modified": modified_at}))
+
+    async def _remembered(self, key: str, place: Place, schema: Schema) -> ReadAnswer | None:
+        """Read by a remembered ID; None when that is not the document's latest iteration any more."""
+        stays = place.etag is not None and not self._has_latest(schema)
+        condition: Headers = ((b"if-none-match", place.etag.encode()),) if stays and place.etag is not None else ()
+        entity = await self._entity(place.id, condition)
+        match entity:
+            case Entity(row, etag):
+                current = row.get("Latest") is True if self._has_latest(schema) else _is_current(row)
+                if not current or is_working_copy(row) or row.get(self._options.key_property) != key:
+                    return None
+                return await self.snapshot(key, row, self._counting(etag, schema))
+            case Reply():  # 304
+                return Unchanged()
+            case NotAvailable(status) if status != 403:
+                return None
+            case _:
+                return entity
+
+    async def _resolved(self, key: str, schema: Schema) -> Snapshot | Trouble:
+        rows = await self._numbers.rows(key, schema)
+        if not isinstance(rows, Sequence):
+            return rows
+        current = {identity: row for row in rows if _is_current(row) and (identity := _identity(row, schema))}
+        if not current:
+            copies = "but a working copy " if any(is_working_copy(row) for row in rows) else ""
+            return NotAvailable(
+                404, replies.cut(f"there is no document {copies}with {self._options.key_property} {key}")
+            )
+        if len(current) > 1:
+            named = ", ".join(sorted(current)[:3])
+            return NotAvailable(409, replies.cut(f"{len(current)} documents have the number {key}: {named}"))
+        ((identity, row),) = current.items()
+        snapshot = await self.snapshot(key, row)
+        if not isinstance(snapshot, Snapshot) or snapshot.token is not None:
+            return snapshot
+        # The list showed no ETag; perhaps the entity itself does.
+        entity = await self.entity(identity)
+        return await self.snapshot(key, entity.row, entity.etag) if isinstance(entity, Entity) else entity
+
+    async def _entity(self, id: str, condition: Headers = ()) -> Entity | Reply | Trouble:
+        """Read one entity; a reply is a 304 to `condition`."""
+        expand = self._options.expand
+        exchange = await self._service.get(
+            self._service.entity(id), f"$expand={','.join(expand)}" if expand else "", condition
+        )
+        match exchange:
+            case Reply(status=200):
+                body = replies.json_object(exchange) if replies.is_json(exchange) else None
+                return self._service.not_promised(exchange) if body is None else Entity(body, replies.token(exchange))
+            case Reply(status=304) if condition:
+                return exchange
+            case Reply():
+                return self._service.explained(exchange)
+            case _:
+                return service.fruitless(exchange)
+
+    def _counting(self, etag: Token | None, schema: Schema) -> Token | None:
+        """Return a header's ETag where writes rely on it. Elsewhere a list of changes could not show the same."""
+        return None if self._options.checks_out(possible=schema.action("CheckOut") is not None) else etag
+
+    def _has_latest(self, schema: Schema) -> bool:
+        return "Latest" in schema.document.properties
 
 
-def is_working_copy(entity: Mapping[str, Json]) -> bool:
+def is_working_copy(entity: Row) -> bool:
     """Whether an entity says that it is somebody's working copy, not an iteration that others see."""
-    raise NotImplementedError
+    return _standing(entity, "wrk", "working copy")
 
 
-def is_checked_out(entity: Mapping[str, Json]) -> bool:
-    """Whether an entity says that it is checked out by somebody: the iteration that the working copy was made of."""
-    raise NotImplementedError
+def is_checked_out(entity: Row) -> bool:
+    """Whether an entity says that it is checked out by somebody: what the working copy was made of."""
+    return _standing(entity, "c/o", "checked out")
+
+
+def _standing(entity: Row, value: str, display: str) -> bool:
+    """Whether what an entity says of its check-out begins like that: the value everywhere, the display in English."""
+    for name in values.CHECK_OUT:
+        said = entity.get(name)
+        texts = said.values() if isinstance(said, dict) else (said,)
+        if any(isinstance(text, str) and text.lower().startswith((value, display)) for text in texts):
+            return True
+    return False
+
+
+def _is_current(row: Row) -> bool:
+    return row.get("Latest") is not False and not is_working_copy(row)
+
+
+def _can_be_said(key: str) -> bool:
+    try:
+        return bool(service.encoded(key))
+    except UnicodeEncodeError:
+        return False
+
+
+def _identity(entity: Row, schema: Schema) -> str | None:
+    """Return an entity's ID: what the metadata calls its key, or else `ID`."""
+    said = entity.get(schema.document.key[0] if len(schema.document.key) == 1 else "ID")
+    return str(said) if isinstance(said, str | int) and not isinstance(said, bool) and said != "" else None
+
+
+def _apart(schema: Schema) -> tuple[tuple[str, ...], ...]:
+    common = (_COMMON,) if schema.action("UpdateCommonProperties") else ()
+    return (*common, ("State",)) if schema.action("SetState") else common
+
+
+def _guarding(etag: str | None) -> Token | None:
+    """Return an ETag that can go into a header and guards something, byte for byte."""
+    good = etag is not None and etag.strip() not in ("", "*") and etag.isprintable()
+    return Token(etag) if etag is not None and good else None
+
+
+def _instant(entity: Row) -> str | None:
+    try:
+        return instant.canonical(_text(entity, "LastModified") or "")
+    except ValueError:
+        return None
+
+
+def _text(entity: Row, name: str) -> str | None:
+    value = entity.get(name)
+    return value if isinstance(value, str) else None

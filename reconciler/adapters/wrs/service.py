@@ -11,7 +11,7 @@ Rules
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from urllib.parse import quote, urljoin, urlsplit
 
 import attrs
@@ -32,6 +32,7 @@ from reconciler.ports import Clock
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _HOPS_MAX = 3
+_ABOUT_WHAT_WAS_ASKED = frozenset((400, 414, 422, 423, 451))  # an ID, a key, the length of a query
 _REFERENCES_MAX = 4  # other services' metadata that ours builds on: of WRS one, PTC itself
 _UNKNOWN_TYPES_MAX = 1000  # remembered, so that a type nobody describes does not cost a schema at every read
 # identity: a front end that compresses marks or weakens the ETag of what it compressed.
@@ -62,7 +63,11 @@ class Service:
 
     def entity(self, id: str) -> str:
         """Return the path of one entity by its ID."""
-        return f"{self.options.entity_set}({literal(id)})"
+        key = () if self._schema is None else self._schema.document.key
+        known = self._schema.document.properties.get(key[0]) if self._schema is not None and key else None
+        if known is None or known.type == "Edm.String":
+            return f"{self.options.entity_set}({encoded(literal(id))})"
+        return f"{self.options.entity_set}({quote(id, safe='')})"  # a number or a GUID stands there without quotes
 
     def action(self, id: str, name: str) -> str:
         """Return the path of an action or function bound to one entity; `name` with its namespace."""
@@ -70,9 +75,9 @@ class Service:
 
     # ------------------------------------------------------------------------------------------------------- requests
 
-    async def get(self, path: str, query: str = "") -> Exchange:
+    async def get(self, path: str, query: str = "", headers: Headers = ()) -> Exchange:
         """Read; redirects within the origin are followed."""
-        return await self._read(self._url(path, query), _HEADERS)
+        return await self._read(self._url(path, query), (*_HEADERS, *headers))
 
     async def post(self, path: str, body: Mapping[str, Json]) -> Exchange:
         """Call an action. A refusal for the nonce has been dealt with."""
@@ -83,31 +88,29 @@ class Service:
         guard: Headers = () if if_match is None else ((b"if-match", if_match.encode()),)
         return await self._write("PATCH", path, body, guard)
 
-    async def rows(self, query: str, *, pages_max: int) -> list[Row] | Trouble:
-        """Return all rows of the documents' entity set that a query gives, page by page."""
+    async def pages(self, query: str, pages_max: int) -> AsyncIterator[list[Row] | Trouble]:
+        """Yield the rows of the documents' entity set that a query gives, page by page; trouble is the last of all."""
         url = self._url(self.options.entity_set, query)
         prefer: Headers = ((b"prefer", f"odata.maxpagesize={self.options.page_size}".encode()),)
-        rows: list[Row] = []
         seen: set[str] = set()
-        while url not in seen:
-            if len(seen) == pages_max:
-                return Failed(
-                    f"more than {pages_max} pages of {self.options.page_size} rows; a larger page_size may do"
-                )
+        while len(seen) < pages_max:
             seen.add(url)
             page = await self._page(url, prefer)
             if not isinstance(page, _Page):
-                return page
-            rows += page.rows
+                yield page
+                return
+            yield page.rows
             if page.next_link is None:
-                return rows
+                return
             following = self._within_origin(url, page.next_link)
             if following is None:
-                return Broken(
-                    replies.cut(f"the next page is on another origin, not followed: {_shown(page.next_link)}")
-                )
+                yield Broken(replies.cut(f"the next page is on another origin, not read: {_shown(page.next_link)}"))
+                return
+            if following in seen:
+                yield Broken(replies.cut(f"the next page is one that was read already: {_shown(following)}"))
+                return
             url = following
-        return Broken(replies.cut(f"the next page is one that was read already: {_shown(url)}"))
+        yield Failed(f"there are more than {pages_max} pages of {self.options.page_size} rows")
 
     async def schema(self, type: str | None = None) -> Schema | Trouble:
         """Return the service's schema; one that knows `type` (an `@odata.type`), if there is any."""
@@ -151,6 +154,8 @@ class Service:
 
     def explained(self, reply: Reply) -> Trouble:
         """Return what a reply to a read means that is not what was asked for."""
+        if reply.status in _ABOUT_WHAT_WAS_ASKED and code(reply) != "ENTITY_NOT_FOUND":
+            return NotAvailable(reply.status, self.message(reply))
         return self.trouble(reply) or self.not_promised(reply)
 
     def not_promised(self, reply: Reply) -> Broken:
@@ -212,7 +217,7 @@ class Service:
                 link = body.get("@odata.nextLink")
                 return _Page([row for row in rows if isinstance(row, dict)], link if isinstance(link, str) else None)
             case Reply():
-                return self.explained(exchange)
+                return about_service(self.explained(exchange))
             case _:
                 return fruitless(exchange)
 
@@ -236,7 +241,7 @@ class Service:
             case Reply(status=200) as reply if b"xml" in reply.headers.get(b"content-type", b"").lower():
                 return reply.body
             case Reply() as reply:
-                return self.explained(reply)
+                return about_service(self.explained(reply))
             case exchange:
                 return fruitless(exchange)
 
@@ -259,12 +264,13 @@ class _Page:
 
 
 def literal(text: str) -> str:
-    """
-    Return a text as an OData literal in a URL, all but the plainest encoded; quotes are doubled.
+    """Return a text as an OData literal, not encoded yet: quotes are doubled (ABNF: SQUOTE-in-string)."""
+    return "'" + text.replace("'", "''") + "'"
 
-    (OData 4.01 Part 2: URL Conventions, section 5.1.1.14.1. Raises UnicodeEncodeError for what is no text.)
-    """
-    return "'" + quote(text.replace("'", "''"), safe=":") + "'"
+
+def encoded(said: str) -> str:
+    """Return an expression as it stands in a path or query. Raises UnicodeEncodeError for what is no text."""
+    return quote(said, safe="'(),:")
 
 
 def code(reply: Reply) -> str:
@@ -287,6 +293,15 @@ def fruitless(exchange: Lost | Unusable | Failed | Unauthorised | Throttled) -> 
             return Broken(message)
         case _:
             return exchange
+
+
+def about_service(trouble: Trouble) -> Trouble:
+    """Return trouble with what all documents share: not there, or forbidden, is then no news about any of them."""
+    match trouble:
+        case NotAvailable(status, message) if status in (403, 404, 410):
+            return Failed(replies.cut(f"the service can't be had: {message}"), status)
+        case _:
+            return trouble
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
