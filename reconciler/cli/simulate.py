@@ -21,13 +21,14 @@ from reconciler.errors import ReconcilerError, UsageError
 @click.option(
     "--seed-file", type=options.FILE, metavar="FILE", help="Documents as JSON lines, instead of generated ones."
 )
-@click.option("--base-path", default="/", show_default=True, help="Where /documents begins.")
+@click.option("--base-path", default="/", show_default=True, help="Where /documents (and /Windchill) begins.")
 @click.option("--rivals", default="0", metavar="RATE|JSON", help="Edits a second by other users, or a JSON object.")
 @click.option("--faults", default="{}", metavar="JSON", help="Probability of each fault.")
 @click.option("--behaviour", default="{}", metavar="JSON", help="How it reads the protocol, where servers differ.")
+@click.option("--wrs", default="{}", metavar="JSON", help="How it plays Windchill REST Services, where servers differ.")
 @click.option("--history-max", type=int, default=1_000_000, show_default=True, help="Accepted writes to remember.")
 @click.option("--until-stdin-closes", is_flag=True, help="Stop when stdin closes.")
-def simulate(rivals: str, faults: str, behaviour: str, seed_file: Path | None, **plain: Any) -> None:
+def simulate(rivals: str, faults: str, behaviour: str, wrs: str, seed_file: Path | None, **plain: Any) -> None:
     """
     Serve a simulated Windchill.
 
@@ -48,6 +49,7 @@ def simulate(rivals: str, faults: str, behaviour: str, seed_file: Path | None, *
             rivals=settings.rivals_from(edits if isinstance(edits, dict) else {"per_second": edits}),
             faults=settings.faults_from(_object("--faults", faults)),
             behaviour=settings.behaviour_from(_object("--behaviour", behaviour)),
+            wrs=settings.wrs_from(_object("--wrs", wrs)),
             seed_file=seed_file,
             **plain,
         )

@@ -22,12 +22,14 @@ def parse(arguments: list[str]) -> settings.Settings:
     parser.add_argument("--rivals", default="0", help="edits a second, or a JSON object")
     parser.add_argument("--faults", default="{}", help='JSON object, such as {"lost_reply": 0.05}')
     parser.add_argument("--behaviour", default="{}", help='JSON object, such as {"conflict_status": 412}')
+    parser.add_argument("--wrs", default="{}", help='JSON object, such as {"checkout_conflict": 423}')
     parser.add_argument("--until-stdin-closes", action="store_true", help="stop when stdin closes")
     given = vars(parser.parse_args(arguments))
     rivals = json.loads(given.pop("rivals"))
     return settings.Settings(
         faults=settings.faults_from(json.loads(given.pop("faults"))),
         behaviour=settings.behaviour_from(json.loads(given.pop("behaviour"))),
+        wrs=settings.wrs_from(json.loads(given.pop("wrs"))),
         rivals=settings.rivals_from(rivals if isinstance(rivals, dict) else {"per_second": rivals}),
         **given,
     )

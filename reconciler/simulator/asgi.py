@@ -58,7 +58,7 @@ class Application:
             requests[method, dialect.status] += 1
             await _send(send, dialect)
             return
-        met = self._world.faults.met(dialect.target(request), method)
+        met = self._world.faults.met(dialect.target(self._world, request), method)
         if met is None:
             reply = self._answer(dialect, request)
             requests[method, reply.status] += 1
@@ -122,9 +122,9 @@ class Application:
             return refused
         if "expired_token" in met.names:
             world.credentials.revoke(request)
-            return credentials.refusal(world.documents.behaviour)
-        key = dialect.target(request)
-        if "version_conflict" in met.names and key is not None and b"if-match" in request.headers:
+            return credentials.refusal(request, world.documents.behaviour)
+        key = dialect.target(world, request)
+        if "version_conflict" in met.names and key is not None and dialect.guarded(request):
             world.rivals.edit(world.documents, key)
         return faults.spoiled(met, self._answer(dialect, request))
 

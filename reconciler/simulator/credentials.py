@@ -3,12 +3,16 @@
 import base64
 import binascii
 from random import Random
+from typing import Literal
 from urllib.parse import parse_qs
 
 import orjson
 
 from reconciler.simulator.messages import JSON, Reply, Request, problem
 from reconciler.simulator.settings import Behaviour
+
+_OAUTH = "/Windchill/oauth/"
+_PAGE = b"<!DOCTYPE html><html><head><title>Error 401</title></head><body><h1>Unauthorized</h1></body></html>"
 
 
 class Credentials:
@@ -22,16 +26,16 @@ class Credentials:
     def user(self, request: Request, behaviour: Behaviour, now_s: float) -> str | Reply:
         """The user's name, or the 401."""
         given = request.headers.get(b"authorization", b"")
-        match behaviour.auth:
+        match _scheme(request, behaviour):
             case "none":
                 return _named(request, given, behaviour)
             case "basic":
                 name = _basic(given, behaviour)
-                return refusal(behaviour) if name is None else name
+                return refusal(request, behaviour) if name is None else name
             case "bearer":
                 token = _after(b"bearer ", given).decode("latin-1")
                 name, expires_s = self._issued.get(token, (behaviour.tokens.get(token), float("inf")))
-                return refusal(behaviour) if name is None or expires_s <= now_s else name
+                return refusal(request, behaviour) if name is None or expires_s <= now_s else name
 
     def issue(self, request: Request, behaviour: Behaviour, now_s: float) -> Reply:
         """Answer `POST /oauth/token`: a client's name and password, in the header or in the form, for a token."""
@@ -58,11 +62,20 @@ class Credentials:
         self._issued.clear()
 
 
-def refusal(behaviour: Behaviour) -> Reply:
+def refusal(request: Request, behaviour: Behaviour) -> Reply:
     """The 401 with its challenge (RFC 9110, 11.6.1)."""
-    challenge = b'Basic realm="Windchill"' if behaviour.auth == "basic" else b'Bearer error="invalid_token"'
+    basic = _scheme(request, behaviour) == "basic"
+    challenge = b'Basic realm="Windchill"' if basic else b'Bearer error="invalid_token"'
     reply = problem(401, "Unauthorized", "Credentials are missing, wrong or expired", cause="unauthorized")
-    return Reply(reply.status, [*reply.headers, (b"www-authenticate", challenge)], reply.body, reply.cause)
+    headers, body = reply.headers, reply.body
+    if behaviour.unauthorized_body == "html":
+        headers, body = [(b"content-type", b"text/html;charset=UTF-8")], _PAGE
+    return Reply(reply.status, [*headers, (b"www-authenticate", challenge)], body, reply.cause)
+
+
+def _scheme(request: Request, behaviour: Behaviour) -> Literal["none", "basic", "bearer"]:
+    """How this path wants its users to say who they are: there is one on which only bearer tokens count."""
+    return "bearer" if behaviour.auth == "basic" and _OAUTH in request.path else behaviour.auth
 
 
 def _named(request: Request, given: bytes, behaviour: Behaviour) -> str:

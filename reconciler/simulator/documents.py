@@ -97,15 +97,22 @@ class Documents:
         holder = self.locks.get(key)
         return None if holder == user else holder
 
-    def write(self, key: str, document: Mapping[str, Any], writer: Writer) -> Version:
-        """Make `document` the current version, made by `writer`; its read-only fields are replaced by the truth."""
+    def write(self, key: str, document: Mapping[str, Any], writer: Writer, *, stamped: bool = True) -> Version:
+        """
+        Make `document` the current version, made by `writer`; its read-only fields are replaced by the truth.
+
+        Not `stamped`: who wrote last, and when, are left as they were.
+        """
         old = self._versions.get(key)
         changes = fields.changes({} if old is None else old.fields, document, READ_ONLY)
         now = self._clock()
         if old is None or changes or self.behaviour.version_on_no_change:
             iteration = (self._iterations.pop(key, 0) if old is None else old.iteration) + 1
-            stamped = {**document, "id": key, "modifiedBy": writer.who, "modifiedOn": self._shown(now)}
-            new = self._versions[key] = _version(stamped, iteration, now)
+            if stamped or old is None:
+                stamp, modified = {"modifiedBy": writer.who, "modifiedOn": self._shown(now)}, now
+            else:
+                stamp, modified = {name: old.fields[name] for name in ("modifiedBy", "modifiedOn")}, old.modified
+            new = self._versions[key] = _version({**document, "id": key, **stamp}, iteration, modified)
             if old is None:
                 bisect.insort(self._keys, key)
         else:

@@ -38,14 +38,19 @@ def serves(path: str) -> bool:
     return path == _ROOT or path.startswith(_ITEMS)
 
 
-def target(request: Request) -> str | None:
+def target(_: World, request: Request) -> str | None:
     """The document's key, which may itself contain slashes."""
     return request.path[len(_ITEMS) :] or None
 
 
+def guarded(request: Request) -> bool:
+    """Whether there is a precondition."""
+    return b"if-match" in request.headers
+
+
 def answer(world: World, request: Request, user: str) -> Reply:
     """Do what is asked."""
-    key = target(request)
+    key = target(world, request)
     if request.method in ("GET", "HEAD"):
         return _list(world.documents, request) if key is None else _read(world.documents, request, key)
     if request.method in _TYPES and key is not None:

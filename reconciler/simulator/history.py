@@ -22,6 +22,9 @@ from attrs import frozen
 from reconciler.simulator.fields import Changes
 
 Kind = Literal["rest", "rival", "control"]
+Way = Literal["CheckIn", "patch", "SetState", "UpdateCommonProperties"]
+OUTSIDE: frozenset[str | None] = frozenset(("SetState", "UpdateCommonProperties"))
+"""Ways that no check-out guards."""
 ANY = "*"
 """The guard of `If-Match: *`, which matches every version and so guards nothing."""
 
@@ -33,6 +36,8 @@ class Writer:
     who: str
     kind: Kind
     guard: str | None = None
+    way: Way | None = None
+    seen: str | None = None
 
 
 @frozen
@@ -47,18 +52,36 @@ class Entry:
     who: str
     kind: Kind
     guard: str | None
-    """The token sent in `If-Match`, without its quotes and dress; None when none was sent."""
+    """
+    What binds the write to a version, None for nothing. The token sent in `If-Match`, without its quotes and dress; or,
+    for the check-in of a working copy, the token of the last version that its holder had looked at when changing it. A
+    holder who has read the working copy has looked at the version that it was made from.
+    """
     before: str | None
     """The token that the write found; None for a new document."""
     after: str | None
     """The token that it left; None for a deletion."""
     changes: Changes
     """Dotted path → (old, new); empty when the write changed nothing."""
+    way: Way | None = None
+    """How it was made, in the dialect `wrs`: under a check-out, by a PATCH without one, or by an action outside it."""
+    seen: str | None = None
+    """The token last shown to the writer, where a write has no guard to tell; None: nobody knows."""
 
     @property
     def unguarded(self) -> bool:
         """Whether nothing bound this write to a version."""
         return self.guard is None or self.guard == ANY
+
+    @property
+    def outside(self) -> bool:
+        """Whether this is an action that no check-out can guard, sent without any other guard."""
+        return self.way in OUTSIDE and self.unguarded
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it left the iteration what it was, as only the dialect `wrs` does."""
+        return self.way is not None and self.way != "CheckIn"
 
 
 @frozen
@@ -82,7 +105,8 @@ class History:
     ) -> Entry:
         """Append one accepted write; `tokens` are those before and after."""
         self.last += 1
-        entry = Entry(self.last, time, document, writer.who, writer.kind, writer.guard, *tokens, changes)
+        told = (writer.way, writer.seen)
+        entry = Entry(self.last, time, document, writer.who, writer.kind, writer.guard, *tokens, changes, *told)
         self._entries.append(entry)
         return entry
 
@@ -114,6 +138,8 @@ def as_json(entry: Entry) -> dict[str, Any]:
         "guard": entry.guard,
         "before": entry.before,
         "after": entry.after,
+        "way": entry.way,
+        "seen": entry.seen,
         "changes": {path: list(pair) for path, pair in entry.changes.items()},
         "changed_nothing": not entry.changes,
     }
@@ -123,12 +149,22 @@ def from_json(shown: Mapping[str, Any]) -> Entry:
     """The entry that `as_json` showed."""
     changes = {path: (old, new) for path, (old, new) in shown["changes"].items()}
     given = {name: shown[name] for name in ("sequence", "document", "who", "kind", "guard", "before", "after")}
+    given |= {name: shown.get(name) for name in ("way", "seen")}  # histories kept from before have neither
     return Entry(time=datetime.fromisoformat(shown["time"]), **given, changes=changes)
 
 
 def unguarded(history: Iterable[Entry]) -> list[Entry]:
-    """REST writes accepted without a guard: no `If-Match`, or `If-Match: *`."""
-    return [entry for entry in history if entry.kind == "rest" and entry.unguarded]
+    """
+    REST writes accepted without a guard: no `If-Match` or `If-Match: *`, and no check-out that was looked into.
+
+    Not among them are actions that can't have one; `outside` has those.
+    """
+    return [entry for entry in history if entry.kind == "rest" and entry.unguarded and not entry.outside]
+
+
+def outside(history: Iterable[Entry]) -> list[Entry]:
+    """REST writes by actions that no check-out guards: a race remains, which `lost_updates` judges by what was seen."""
+    return [entry for entry in history if entry.kind == "rest" and entry.outside]
 
 
 def stale_writes(history: Iterable[Entry], writer: str) -> list[Entry]:
@@ -147,7 +183,8 @@ def lost_updates(history: Iterable[Entry], writer: str) -> list[LostUpdate]:
     A guard stands for the version with that token. A write without a guard (or with `*`) proves nothing about what
     its writer had seen; it is taken to rest on the writer's own last write to the document, or on the document's first
     known version. The same holds for a guard that the history doesn't know. So for unguarded writes this is an upper
-    bound: the writer may have read later without the history knowing. Pass whole histories: edits that were forgotten
+    bound: the writer may have read later without the history knowing. Where the history does know (`seen`), that counts
+    instead. Pass whole histories: edits that were forgotten
     can't be found lost.
     """
     chains: defaultdict[str, list[Entry]] = defaultdict(list)
@@ -164,7 +201,7 @@ def _lost_in(chain: Sequence[Entry], writer: str) -> list[LostUpdate]:
     for index, entry in enumerate(chain):
         if entry.who != writer:
             continue
-        seen = own_last if entry.unguarded else _seen(entry, made_at, index, own_last)
+        seen = _seen(entry.seen if entry.unguarded else entry.guard, entry, made_at, index, own_last)
         found += [
             LostUpdate(field, other, entry)
             for other in chain[seen:index]
@@ -175,8 +212,10 @@ def _lost_in(chain: Sequence[Entry], writer: str) -> list[LostUpdate]:
     return found
 
 
-def _seen(entry: Entry, made_at: Mapping[str | None, int], index: int, own_last: int) -> int:
-    """How many entries of the chain the guard proves to have been seen."""
-    if entry.guard == entry.before:
+def _seen(proof: str | None, entry: Entry, made_at: Mapping[str | None, int], index: int, own_last: int) -> int:
+    """How many entries of the chain the proof says have been seen."""
+    if proof is None:
+        return own_last
+    if proof == entry.before:
         return index
-    return made_at.get(entry.guard, own_last)
+    return made_at.get(proof, own_last)

@@ -37,14 +37,18 @@ class Reply:
 
 
 class Dialect(Protocol):
-    """How documents are shown and written over HTTP. A module with these three functions is one."""
+    """How documents are shown and written over HTTP. A module with these four functions is one."""
 
     def serves(self, path: str) -> bool:
         """Whether a path below the base path belongs to this dialect."""
         ...
 
-    def target(self, request: Request) -> str | None:
+    def target(self, world: "World", request: Request) -> str | None:
         """The key of the document that the request is about; None for lists and the like."""
+        ...
+
+    def guarded(self, request: Request) -> bool:
+        """Whether it is bound to a version, or binds what follows: a rival's edit right before it must be noticed."""
         ...
 
     def answer(self, world: "World", request: Request, user: str) -> Reply:

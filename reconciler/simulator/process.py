@@ -77,7 +77,7 @@ def _command(settings: Settings) -> list[str]:
         command += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
     if settings.seed_file is not None:
         command += ["--seed-file", str(settings.seed_file)]
-    for name in ("behaviour", "faults", "rivals"):
+    for name in ("behaviour", "faults", "rivals", "wrs"):
         command += [f"--{name}", orjson.dumps(attrs.asdict(getattr(settings, name))).decode()]
     return command
 

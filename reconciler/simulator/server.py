@@ -23,6 +23,7 @@ from reconciler.simulator import control, documents_dialect, rivals
 from reconciler.simulator.asgi import Application
 from reconciler.simulator.settings import Settings
 from reconciler.simulator.world import World
+from reconciler.simulator.wrs import dialect as wrs_dialect
 
 __all__ = ["Settings", "serve"]
 
@@ -34,7 +35,7 @@ nobody asked for."""
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM, SIGINT, or (if set) the end of stdin; OSError when the port can't be had."""
     world = World(settings, lambda: datetime.now(UTC))
-    app = Application(world, (documents_dialect,), control.application(world))
+    app = Application(world, (documents_dialect, wrs_dialect), control.application(world))
     listener = socket.create_server((settings.host, settings.port))
     config = uvicorn.Config(
         app,

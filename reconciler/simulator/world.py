@@ -12,6 +12,7 @@ from reconciler.simulator.faults import FaultPlan
 from reconciler.simulator.history import Entry
 from reconciler.simulator.rivals import RivalUsers
 from reconciler.simulator.settings import Settings
+from reconciler.simulator.wrs.side import Side
 
 
 class Statistics:
@@ -27,7 +28,7 @@ class Statistics:
     def written(self, entry: Entry) -> None:
         """Count one accepted write."""
         if entry.kind == "rest":
-            self.writes["unguarded" if entry.unguarded else "guarded"] += 1
+            self.writes["outside" if entry.outside else "unguarded" if entry.unguarded else "guarded"] += 1
             self.writes["stale"] += not entry.unguarded and entry.guard != entry.before
         else:
             self.writes[entry.kind] += 1
@@ -55,6 +56,7 @@ class World:
     rivals: RivalUsers
     credentials: Credentials
     statistics: Statistics
+    wrs: Side
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
         self.settings = settings
@@ -73,6 +75,8 @@ class World:
         self.faults = FaultPlan(settings.seed, settings.faults)
         self.rivals = RivalUsers(settings.seed, settings.rivals)
         self.credentials = Credentials(settings.seed)
+        self.wrs = Side(settings.seed, settings.wrs, self.documents)
 
     def _written(self, entry: Entry) -> None:
         self.statistics.written(entry)
+        self.wrs.note(entry)

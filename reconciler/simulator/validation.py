@@ -1,0 +1,57 @@
+"""How a group of settings is made from JSON: what each field accepts, and a refusal of names nobody knows."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import attrs
+from attrs import validators
+
+T = TypeVar("T", bound=attrs.AttrsInstance)
+Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+
+
+def within(low: float, high: float = float("inf")) -> Check:
+    """A number, bounds included."""
+
+    def check(_: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{attribute.name} must be a number, not {value!r}")
+        if not low <= value <= high:
+            raise ValueError(f"{attribute.name} must lie between {low} and {high}, not at {value!r}")
+
+    return check
+
+
+def none_or(check: Check) -> Check:
+    """None, or what `check` accepts."""
+    return lambda group, attribute, value: None if value is None else check(group, attribute, value)
+
+
+not_negative = within(0)
+probability = within(0, 1)
+flag = validators.instance_of(bool)
+text = validators.instance_of(str)
+mapping = validators.instance_of(dict)
+texts = validators.deep_iterable(text)
+status = within(400, 599)
+
+
+def tuple_of(given: object) -> tuple[Any, ...]:
+    """A list as a tuple."""
+    if not isinstance(given, (list, tuple)):
+        raise TypeError(f"a list was expected, not {given!r}")
+    return tuple(given)
+
+
+def chosen(over: T, given: Mapping[str, Any]) -> T:
+    """`over` with what is given; ValueError names what is unknown or impossible."""
+    known = attrs.fields_dict(type(over))
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ValueError(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+    try:
+        group: Any = over  # mypy wants to see the class, which only the caller knows
+        made: T = attrs.evolve(group, **given)
+        return made
+    except (TypeError, ValueError) as mistake:
+        raise ValueError(str(mistake.args[0] if mistake.args else mistake)) from mistake

@@ -1,0 +1,277 @@
+"""
+The dialect `wrs`: Windchill REST Services, OData v4, below `/Windchill/servlet/odata/`.
+
+    GET  PTC/GetCSRFToken()                              a nonce for what changes anything
+    GET  [vN/]DocMgmt/$metadata
+    GET  [vN/]DocMgmt/Documents?…                        $filter, $orderby, pages
+    GET  [vN/]DocMgmt/Documents('OR:…:100')              one iteration, whether or not it is the latest
+    PATCH …('OR:…:101')                                  a working copy's attributes
+    POST …('OR:…:100')/PTC.DocMgmt.CheckOut and the other actions
+    {"error": {"code": …, "message": …}}                 every refusal
+
+A module that is a `messages.Dialect`. Nothing here awaits, so each request is one step.
+"""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from attrs import frozen
+
+from reconciler.simulator import etags
+from reconciler.simulator.history import Writer
+from reconciler.simulator.messages import Reply, Request
+from reconciler.simulator.wrs import checkout, lists, metadata, query, replies, writing
+from reconciler.simulator.wrs.entities import NAVIGATIONS, View
+from reconciler.simulator.wrs.filters import Malformed
+from reconciler.simulator.wrs.shelf import Iteration, WorkingCopy
+from reconciler.simulator.wrs.types import NAMESPACE
+
+if TYPE_CHECKING:
+    from reconciler.simulator.world import World
+
+_ROOT = re.compile(r"/Windchill/(?:oauth/)?servlet/odata/")
+_SERVICE = re.compile(r"(?:(v\d+)/)?(PTC|DocMgmt)(?:/(.*))?")
+_ENTITY = re.compile(r"Documents\('((?:[^']|'')*)'\)(?:/(.*))?")
+_KEY = re.compile(r"(OR|VR):wt\.doc\.WTDocument:(\d{1,18})")
+_CHANGES = ("POST", "PATCH", "PUT", "DELETE")
+_GUARDED = f"{NAMESPACE}.CheckOut"
+
+
+@frozen
+class Call:
+    """One request by one user to the domain of documents."""
+
+    world: "World"
+    request: Request
+    user: str
+    root: str
+    """The URL of the domain as the client reached it, with a slash at its end."""
+
+    @property
+    def if_match(self) -> bytes | None:
+        """The precondition, if there is one."""
+        return self.request.headers.get(b"if-match")
+
+    @property
+    def writer(self) -> Writer:
+        """Who writes what this call writes."""
+        return Writer(self.user, "rest", etags.bare(self.if_match))
+
+    def saw(self, view: View) -> None:
+        """Remember what the user is shown."""
+        if isinstance(view.found, WorkingCopy):
+            view.found.read = True
+        else:
+            self.world.wrs.showed(self.user, view.found.key, view.token)
+
+    def entity(self, view: View, asked: query.Asked | None = None) -> Reply:
+        """The reply that shows an object."""
+        asked = query.Asked() if asked is None else asked
+        content = {"@odata.context": f"{self.root}$metadata#Documents/$entity"}
+        return replies.shown(content | view.entity(asked.select, asked.expand), *_tags(self.world, view))
+
+    def view(self, found: Iteration | WorkingCopy) -> View:
+        """What the user sees of an object."""
+        return View(self.world, found, self.user)
+
+
+def serves(path: str) -> bool:
+    """Whether the path lies below an OData root."""
+    return _ROOT.match(path) is not None
+
+
+def target(world: "World", request: Request) -> str | None:
+    """The key of the document that an ID or a filter names."""
+    service = _SERVICE.fullmatch(_ROOT.sub("", request.path, count=1))
+    rest = service[3] if service is not None else None
+    if rest == "Documents":
+        return lists.only_key(world, request)
+    entity = _ENTITY.fullmatch(rest or "")
+    found = None if entity is None else _find(world, entity[1], None)
+    return None if found is None else found.key
+
+
+def guarded(request: Request) -> bool:
+    """Whether a rival's edit right before this request must not go unnoticed."""
+    return b"if-match" in request.headers or request.path.endswith(_GUARDED)
+
+
+def answer(world: "World", request: Request, user: str) -> Reply:
+    """Do what is asked."""
+    service = _SERVICE.fullmatch(_ROOT.sub("", request.path, count=1))
+    if service is None:
+        return replies.unknown(f"service at {request.path}")
+    version, domain, rest = service.groups()
+    switches = world.wrs.switches
+    if version is not None and domain == "DocMgmt" and version not in switches.versions:
+        return replies.unknown(f"version {version} of {domain}")
+    if request.method in _CHANGES and not world.wrs.nonces.accepts(request, user, switches, world.clock()):
+        return replies.refusal(400, "INVALID_NONCE", "The CSRF nonce is missing or not valid.", cause="invalid_nonce")
+    if domain == "PTC":
+        return _nonce(world, request, user) if rest == "GetCSRFToken()" else replies.not_implemented(f"PTC/{rest}")
+    try:
+        return _document_management(Call(world, request, user, _root(request, rest or "")), rest or "")
+    except Malformed as mistake:
+        return replies.invalid(str(mistake))
+
+
+def _nonce(world: "World", request: Request, user: str) -> Reply:
+    if request.method != "GET":
+        return replies.refusal(405, "METHOD_NOT_ALLOWED", "GetCSRFToken is a function")
+    value = world.wrs.nonces.give(user, world.wrs.switches, world.clock().timestamp())
+    return replies.shown({"NonceKey": "CSRF_NONCE", "NonceValue": value})
+
+
+def _document_management(call: Call, rest: str) -> Reply:
+    world, reading = call.world, call.request.method == "GET"
+    if rest == "" and reading:
+        entities = [{"name": "Documents", "kind": "EntitySet", "url": "Documents"}]
+        return replies.shown({"@odata.context": f"{call.root}$metadata", "value": entities})
+    if rest == "$metadata" and reading:
+        content = metadata.document(world.wrs.types, world.wrs.switches)
+        return Reply(200, [(b"content-type", b"application/xml"), (b"odata-version", b"4.0")], content)
+    if rest == "Documents" and reading:
+        return lists.answer(world, call.request, call.user, call.root)
+    entity = _ENTITY.fullmatch(rest)
+    if entity is None:
+        return replies.not_implemented(f"{call.request.method} {rest}")
+    found = _find(world, entity[1].replace("''", "'"), call.user)
+    if found is None:
+        return replies.unknown(f"document {entity[1]}")
+    condition = world.documents.conditions.get(found.key)
+    if condition is not None and not (condition.writes_only and reading):
+        return replies.refusal(condition.status, "REFUSED", condition.message, cause="standing_refusal")
+    view, rest = call.view(found), entity[2] or ""
+    return _read(call, view, rest) if reading else _write(call, view, rest)
+
+
+def _find(world: "World", key: str, user: str | None) -> Iteration | WorkingCopy | None:
+    """What goes by the key, as far as `user` may know of it; None as the user may know everything."""
+    given = _KEY.fullmatch(key)
+    if given is None:
+        return None
+    shelf, switches = world.wrs.shelf, world.wrs.switches
+    if given[1] == "VR":
+        return shelf.on_branch(int(given[2])) if switches.vr_keys else None
+    found = shelf.find(int(given[2]))
+    hidden = isinstance(found, WorkingCopy) and user not in (None, found.holder, *switches.administrators)
+    return None if hidden else found
+
+
+def _read(call: Call, view: View, rest: str) -> Reply:
+    world = call.world
+    if rest == f"{NAMESPACE}.GetValidStateTransitions()" and _bound(world, rest):
+        states = world.wrs.switches.states
+        allowed = writing.allowed(world, view.document.get("status"))
+        content = [{"Value": value, "Display": states.get(value, value)} for value in allowed]
+        return replies.shown({"@odata.context": f"{call.root}$metadata#Collection(PTC.EnumType)", "value": content})
+    if rest in NAVIGATIONS:
+        return replies.shown({"@odata.context": f"{call.root}$metadata#{rest}", **view.related(rest)})
+    if rest:
+        return replies.not_implemented(rest)
+    asked = query.read(call.request.query, world.wrs.types, world.wrs.switches)
+    tag = view.etag()
+    call.saw(view)
+    if tag is not None and tag.encode() in call.request.headers.get(b"if-none-match", b""):
+        return Reply(304, _tags(world, view))
+    return call.entity(view, asked)
+
+
+def _write(call: Call, view: View, rest: str) -> Reply:
+    world, method = call.world, call.request.method
+    given = _precondition(world, view, call.if_match) or _content(call.request)
+    if isinstance(given, Reply):
+        return given
+    if method == "PATCH" and not rest:
+        refused = writing.patch(world, view, call.writer, given)
+        if refused is not None:
+            return refused
+        if world.wrs.switches.patch_reply == "none":
+            return replies.nothing(*_tags(world, _again(call, view)))
+        return _shown_again(call, view)
+    if method == "POST" and rest and _bound(world, rest):
+        return _act(call, view, rest.removeprefix(f"{NAMESPACE}."), given)
+    return replies.not_implemented(f"{method} {rest or 'Documents'}")
+
+
+def _act(call: Call, view: View, action: str, given: dict[str, Any]) -> Reply:
+    world, found = call.world, view.found
+    match action:
+        case "CheckOut":
+            made = checkout.check_out(world, found, call.user, given.get("CheckOutNote"))
+            # This reply doesn't count as having been read: it comes before anybody decides again.
+            return made if isinstance(made, Reply) else _made(call, made, world.wrs.switches.checkout_reply)
+        case "CheckIn":
+            if not isinstance(found, WorkingCopy) or found.holder != call.user:
+                return replies.invalid("CheckIn needs a working copy of yours.", cause="not_checked_out")
+            keep = given.get("KeepCheckedOut", False) is True
+            iteration = checkout.check_in(world, found, given.get("CheckInNote"), keep=keep)
+            if world.wrs.switches.checkin_reply == "entity":
+                call.saw(call.view(iteration))
+            return _made(call, iteration, world.wrs.switches.checkin_reply)
+        case "UndoCheckOut":
+            left = checkout.undo(world, found, call.user)
+            return left if isinstance(left, Reply) else call.entity(call.view(left))
+        case "SetState":
+            refused = writing.set_state(world, found, call.writer, given.get("State"))
+        case "UpdateCommonProperties":
+            refused = writing.update_common_properties(world, found, call.writer, given.get("Updates"))
+        case _:
+            refused = replies.refusal(405, "METHOD_NOT_ALLOWED", f"{action} is a function")
+    return _shown_again(call, view) if refused is None else refused
+
+
+def _again(call: Call, view: View) -> View:
+    """The same object after a write."""
+    found = call.world.wrs.shelf.find(view.found.number)
+    assert found is not None
+    return call.view(found)
+
+
+def _shown_again(call: Call, view: View) -> Reply:
+    now = _again(call, view)
+    call.saw(now)
+    return call.entity(now)
+
+
+def _made(call: Call, found: Iteration | WorkingCopy, form: str) -> Reply:
+    return call.entity(call.view(found), None if form == "entity" else query.Asked(select=("ID",)))
+
+
+def _tags(world: "World", view: View) -> list[tuple[bytes, bytes]]:
+    tag = view.etag()
+    return [] if tag is None or world.wrs.switches.etag_in == "body" else [(b"etag", tag.encode())]
+
+
+def _precondition(world: "World", view: View, if_match: bytes | None) -> Reply | None:
+    tag, enforced = view.etag(), world.wrs.switches.if_match
+    if tag is None or enforced == "ignored":
+        return None
+    if if_match is None:
+        if enforced == "enforced":
+            return None
+        return replies.refusal(428, "PRECONDITION_REQUIRED", "Send If-Match.", cause="precondition_required")
+    if if_match.strip() in (b"*", tag.encode()):
+        return None
+    return replies.refusal(412, "PRECONDITION_FAILED", "The object has changed.", cause="version_conflict")
+
+
+def _content(request: Request) -> dict[str, Any] | Reply:
+    try:
+        given = orjson.loads(request.body or b"{}")
+    except orjson.JSONDecodeError as mistake:
+        return replies.invalid(f"Not JSON: {mistake}")
+    return given if isinstance(given, dict) else replies.invalid("The body must be a JSON object")
+
+
+def _bound(world: "World", rest: str) -> bool:
+    """Whether this server has the action or function."""
+    return rest.removeprefix(f"{NAMESPACE}.").removesuffix("()") in world.wrs.switches.actions
+
+
+def _root(request: Request, rest: str) -> str:
+    """The URL of the service, with a slash at its end, as the client reached it."""
+    host = request.headers.get(b"host", b"localhost").decode("latin-1")
+    path = request.path.removesuffix(rest).rstrip("/")
+    return f"http://{host}{path}/"

@@ -1,0 +1,176 @@
+"""One iteration or working copy as a user gets to see it."""
+
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from reconciler.simulator import fields
+from reconciler.simulator.wrs import values
+from reconciler.simulator.wrs.shelf import Iteration, WorkingCopy, shown_number
+from reconciler.simulator.wrs.types import NAMESPACE, Property, type_of
+
+if TYPE_CHECKING:
+    from reconciler.simulator.world import World
+
+NAVIGATIONS = ("Context", "Folder", "Creator", "Modifier")
+SECURED = "(Secured information)"
+_CREATED = datetime(2025, 11, 3, 9, 30, tzinfo=UTC)
+_PROGRESS = {"c/i": "Checked in", "c/o": "Checked out", "wrk": "Working copy"}
+
+
+class View:
+    """What `user` sees of an iteration or a working copy."""
+
+    def __init__(self, world: "World", found: Iteration | WorkingCopy, user: str) -> None:
+        self.found = found
+        self._world = world
+        self._user = user
+        self._switches = world.wrs.switches
+        self._copy = found if isinstance(found, WorkingCopy) else None
+        self._content = found.origin.version if isinstance(found, WorkingCopy) else found.version
+        self.document: Mapping[str, Any] = found.document if isinstance(found, WorkingCopy) else found.version.fields
+        self.type = type_of(found.key, self.document)
+        secured = self._switches.secured
+        self.secured = frozenset((*secured.get("*", ()), *secured.get(found.key, ()))) if secured else frozenset()
+
+    @property
+    def token(self) -> str:
+        """The token of what is shown, as the history knows it; a working copy has that of its origin."""
+        return self._content.token
+
+    def etag(self) -> str | None:
+        """The entity tag; None where this server has none."""
+        if self._switches.etags == "none":
+            return None
+        token = self.token if self._copy is None else f"{self.token}-{self._copy.number}-{self._copy.edits}"
+        return f'W/"{token}"' if self._switches.etags == "weak" else f'"{token}"'
+
+    def entity(self, select: Collection[str] = (), expand: Collection[str] = ()) -> dict[str, Any]:
+        """As JSON, without its context."""
+        shown: dict[str, Any] = {"@odata.type": f"#{NAMESPACE}.{self.type}"}
+        tag = self.etag()
+        if tag is not None and self._switches.etag_in != "header":
+            shown["@odata.etag"] = tag
+        for name, found in self._world.wrs.types.properties[self.type].items():
+            if select and name not in select:
+                continue
+            if name in self.secured:
+                shown[name], shown[f"{name}@PTC.AccessException"] = None, SECURED
+            else:
+                shown[name] = self.value(found)
+        for name in expand:
+            shown[name] = self.related(name)
+        return shown
+
+    def value(self, found: Property) -> Any:
+        """One property's value as JSON, secured or not."""
+        worked_out = _WORKED_OUT.get(found.name)
+        if worked_out is not None:
+            return worked_out(self)
+        return values.outgoing(found, fields.at(self.document, found.path), self._switches)
+
+    def related(self, name: str) -> dict[str, Any]:
+        """What a navigation leads to."""
+        match name:
+            case "Context":
+                context = self.document.get("context", "Demo Product")
+                return {"ID": "OR:wt.pdmlink.PDMLinkProduct:47000001", "Name": context}
+            case "Folder":
+                name = self.folder.rpartition("/")[2]
+                return {"ID": "OR:wt.folder.SubFolder:47000002", "Name": name, "Location": self.folder}
+            case "Creator":
+                return {"Name": "administrator", "FullName": self.called("administrator")}
+        return {"Name": self.modifier, "FullName": self.called(self.modifier)}
+
+    @property
+    def latest(self) -> bool:
+        """Whether nothing newer is there, for this user."""
+        return self._copy is not None or self._world.wrs.shelf.latest(self.found.key) is self.found
+
+    @property
+    def progress(self) -> str:
+        """Checked in, checked out, or a working copy."""
+        if self._copy is not None:
+            return "wrk"
+        return "c/o" if self.found.key in self._world.documents.locks and self.latest else "c/i"
+
+    @property
+    def master(self) -> str:
+        """The ID of what all iterations have in common."""
+        return f"OR:wt.doc.WTDocumentMaster:{self._world.wrs.shelf.master(self.found.key)}"
+
+    @property
+    def branch(self) -> str:
+        """The key under which the latest iteration is always to be found."""
+        return f"VR:wt.doc.WTDocument:{self._world.wrs.shelf.branch(self.found.key)}"
+
+    @property
+    def label(self) -> str:
+        """Revision and iteration."""
+        copied = self.found.origin if isinstance(self.found, WorkingCopy) else self.found
+        return f"A.{copied.ordinal}"
+
+    @property
+    def name(self) -> str:
+        """The document's name: its key, until it is given another one."""
+        name = self.document.get("name")
+        return name if isinstance(name, str) else self.found.key
+
+    @property
+    def modifier(self) -> str:
+        """Who made this."""
+        return str(self.document.get("modifiedBy")) if self._copy is None else self._copy.holder
+
+    @property
+    def modified(self) -> str:
+        """When this was made."""
+        return values.instant(self._content.modified if self._copy is None else self._copy.modified, self._switches)
+
+    @property
+    def created(self) -> str:
+        """When the document was made; all at once, as by a migration."""
+        return values.instant(_CREATED, self._switches)
+
+    @property
+    def folder(self) -> str:
+        """Where the document lies."""
+        return str(self.document.get("folder", "/Default/Engineering"))
+
+    def held(self) -> str | None:
+        """What is told of a check-out; None where there is none."""
+        holder = self._world.documents.locks.get(self.found.key)
+        if holder is None or not self.latest:
+            return None
+        if holder == self._user:
+            return "Checked out by you"
+        return f"Checked out by {self.called(holder)}" if self._switches.holder_shown else "Checked out"
+
+    def called(self, who: str) -> str:
+        """How a user is shown."""
+        return self._switches.display_names.get(who, who)
+
+
+_WORKED_OUT: dict[str, Callable[[View], Any]] = {
+    "ID": lambda view: identity(view.found.number),
+    "MasterID": lambda view: view.master,
+    "Number": lambda view: shown_number(view.found.key, view.document),
+    "Name": lambda view: view.name,
+    "Revision": lambda _: "A",
+    "Version": lambda view: view.label,
+    "VersionID": lambda view: view.branch,
+    "Latest": lambda view: view.latest,
+    "CheckoutState": lambda view: _PROGRESS[view.progress],
+    "CheckOutStatus": lambda view: view.held(),
+    "WorkInProgressState": lambda view: {"Value": view.progress, "Display": _PROGRESS[view.progress]},
+    "CreatedBy": lambda view: view.called("administrator"),
+    "ModifiedBy": lambda view: view.called(view.modifier),
+    "FolderLocation": lambda view: view.folder,
+    "FolderName": lambda view: view.folder.rpartition("/")[2],
+    "CreatedOn": lambda view: view.created,
+    "LastModified": lambda view: view.modified,
+}
+
+
+def identity(number: int) -> str:
+    """The ID of an iteration or a working copy."""
+    return f"OR:wt.doc.WTDocument:{number}"

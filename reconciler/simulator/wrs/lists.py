@@ -1,0 +1,128 @@
+"""Many documents: which rows a query finds, in which order, and page by page."""
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta, timezone
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode
+
+from reconciler.simulator.messages import Reply, Request
+from reconciler.simulator.wrs import filters, query, replies, values
+from reconciler.simulator.wrs.entities import View
+from reconciler.simulator.wrs.query import Asked
+from reconciler.simulator.wrs.shelf import Iteration, WorkingCopy
+
+if TYPE_CHECKING:
+    from reconciler.simulator.world import World
+
+_PREFERRED = re.compile(rb"(?:odata\.)?maxpagesize\s*=\s*(\d+)")
+
+
+def answer(world: "World", request: Request, user: str, root: str) -> Reply:
+    """One page of `Documents`; `root` is the service's URL with a slash at its end."""
+    switches = world.wrs.switches
+    asked = query.read(request.query, world.wrs.types, switches)
+    size = switches.page_size
+    applied: list[tuple[bytes, bytes]] = []
+    preferred = _PREFERRED.search(request.headers.get(b"prefer", b""))
+    if preferred is not None and int(preferred[1]):
+        size = min(int(preferred[1]), switches.page_size_max)
+        applied = [(b"preference-applied", b"odata.maxpagesize=%d" % size)]
+    rows = _rows(world, asked, user)
+    wanted = rows[asked.skip :] if asked.top is None else rows[asked.skip : asked.skip + asked.top]
+    page = wanted[asked.after : asked.after + size]
+    shown: dict[str, Any] = {"@odata.context": f"{root}$metadata#Documents"}
+    if asked.count:
+        shown["@odata.count"] = len(rows)
+    shown["value"] = [_shown(world, View(world, row, user), asked, user) for row in page]
+    if len(wanted) > asked.after + size:
+        shown["@odata.nextLink"] = _next_link(world, request, root, asked.after + size)
+    return replies.shown(shown, *applied)
+
+
+def only_key(world: "World", request: Request) -> str | None:
+    """The key of the one document that a query can find; None where it may find several."""
+    text = query.parsed(request.query).get("$filter")
+    if text is None:
+        return None
+    try:
+        numbers = filters.bound(filters.parse(text), "Number")
+    except filters.Malformed:
+        return None
+    return world.wrs.shelf.key_of(str(next(iter(numbers)))) if numbers is not None and len(numbers) == 1 else None
+
+
+def _rows(world: "World", asked: Asked, user: str) -> list[Iteration | WorkingCopy]:
+    found: list[Iteration | WorkingCopy]
+    if asked.filter is None:
+        found = list(_candidates(world, asked, user))
+    else:
+        found = []
+        for row in _candidates(world, asked, user):
+            if filters.holds(asked.filter, _Look(View(world, row, user), world, asked)):
+                found.append(row)
+    for order in reversed(asked.orders):
+        # Rows without a value come first, as OData asks of an ascending order.
+        keyed = [(_Look(View(world, row, user), world, asked)(order.path), row) for row in found]
+        keyed.sort(key=lambda pair: (pair[0] is not None, pair[0] or 0), reverse=order.descending)
+        found = [row for _, row in keyed]
+    return found
+
+
+def _candidates(world: "World", asked: Asked, user: str) -> Iterator[Iteration | WorkingCopy]:
+    shelf, documents = world.wrs.shelf, world.documents
+    numbers = None if asked.filter is None else filters.bound(asked.filter, "Number")
+    keys = documents.keys()
+    if numbers is not None:
+        keys = sorted(key for number in numbers if (key := shelf.key_of(str(number))) is not None)
+    for key in keys:
+        condition = documents.conditions.get(key)
+        if condition is not None and not condition.writes_only:
+            continue  # who may not read a document doesn't find it either
+        latest = shelf.latest(key)
+        assert latest is not None
+        if asked.latest:
+            yield latest
+        else:
+            yield from shelf.all_of(key)
+        if world.wrs.switches.working_copies_listed:
+            copy = shelf.copy_of(key)
+            if copy is not None and copy.holder == user:
+                yield copy
+
+
+class _Look:
+    """A row's values as filters compare them."""
+
+    def __init__(self, view: View, world: "World", asked: Asked) -> None:
+        self._view = view
+        self._known = world.wrs.types.properties[view.type]
+        self._offset = world.wrs.switches.utc_offset_minutes
+        self._on_time = asked.on_time
+
+    def __call__(self, path: str) -> Any:
+        name, _, inside = path.partition("/")
+        found = self._known.get(name)
+        if found is None or name in self._view.secured:
+            return None
+        value = self._view.value(found)
+        if inside:
+            return None if value is None else value.get(inside)
+        if found.kind != "Edm.DateTimeOffset" or value is None:
+            return value
+        moment = values.parsed(value)
+        if moment is None or self._on_time:
+            return moment
+        return moment.astimezone(timezone(timedelta(minutes=self._offset))).date()
+
+
+def _shown(world: "World", view: View, asked: Asked, user: str) -> dict[str, Any]:
+    world.wrs.showed(user, view.found.key, view.token)
+    return view.entity(asked.select, asked.expand)
+
+
+def _next_link(world: "World", request: Request, root: str, after: int) -> str:
+    given = [pair for pair in parse_qsl(request.query.decode("latin-1"), True) if pair[0] != "$skiptoken"]
+    base = world.wrs.switches.next_link_base
+    path = root if not base else base.rstrip("/") + "/" + root.split("/", 3)[3]
+    return f"{path}Documents?{urlencode([*given, ('$skiptoken', str(after))])}"

@@ -1,0 +1,115 @@
+"""The switches of the dialect `wrs`: what differs between servers, or what nobody has seen a real one do."""
+
+from typing import Any, Literal
+
+import attrs
+from attrs import validators
+
+from reconciler.simulator.validation import flag, mapping, not_negative, text, texts, tuple_of, within
+
+ACTIONS = (
+    "CheckOut",
+    "CheckIn",
+    "UndoCheckOut",
+    "SetState",
+    "UpdateCommonProperties",
+    "GetValidStateTransitions",
+)
+"""Everything that is bound to a document."""
+STATES = {"INWORK": "In Work", "INREVIEW": "In Review", "RELEASED": "Released", "OBSOLETE": "Obsolete"}
+TRANSITIONS = {
+    "INWORK": ["INREVIEW", "OBSOLETE"],
+    "INREVIEW": ["INWORK", "RELEASED"],
+    "RELEASED": ["INWORK", "OBSOLETE"],
+    "OBSOLETE": [],
+}
+
+
+def _one_of(*values: Any) -> Any:
+    return attrs.field(default=values[0], validator=validators.in_(values))
+
+
+def _switch(default: bool) -> Any:
+    return attrs.field(default=default, validator=flag)
+
+
+@attrs.frozen(kw_only=True)
+class Wrs:
+    """How this server plays Windchill REST Services. The first value of each choice is the default."""
+
+    versions: tuple[str, ...] = attrs.field(default=("v5", "v6"), converter=tuple_of, validator=texts)
+    """Versions of the domain DocMgmt that are served beside the one without a number."""
+    actions: tuple[str, ...] = attrs.field(
+        default=ACTIONS, converter=tuple_of, validator=validators.deep_iterable(validators.in_(ACTIONS))
+    )
+    """What is bound to a document. What is left out is not in $metadata either, and answers 501."""
+    vr_keys: bool = _switch(True)
+    """Whether `Documents('VR:…')` finds the latest iteration of a branch."""
+    in_operator: bool = _switch(False)
+    """Whether $filter knows `in`, as newer servers do."""
+    page_size: int = attrs.field(default=25, validator=within(1))
+    """Rows in a page when nothing is preferred."""
+    page_size_max: int = attrs.field(default=2000, validator=within(1))
+    """The most that `Prefer: odata.maxpagesize` gets."""
+    next_link_base: str = attrs.field(default="", validator=text)
+    """What next links begin with instead of the origin that was asked, such as another server's."""
+    utc_offset_minutes: int = attrs.field(default=120, validator=within(-840, 840))
+    """The server's offset: shown in instants, and what a day is in date-only filters."""
+    display_names: dict[str, str] = attrs.field(factory=dict, validator=mapping)
+    """User → how CreatedBy, ModifiedBy and CheckOutStatus show them. Who is missing goes by the user's name."""
+    secured: dict[str, list[str]] = attrs.field(factory=dict, validator=mapping)
+    """Document (or `*`) → properties that are shown as secured nulls, and refused in writes."""
+    soft_attributes: dict[str, str] = attrs.field(factory=dict, validator=mapping)
+    """More attributes of every subtype: name → Edm type, such as `Edm.Int64` or `Collection(Edm.String)`."""
+
+    nonce_required: bool = _switch(True)
+    """Whether POST, PATCH and DELETE need `CSRF_NONCE`."""
+    nonce_for_bearer: bool = _switch(True)
+    """Whether they need it also when a bearer token says who is asking."""
+    nonce_lifetime_s: float = attrs.field(default=0.0, validator=not_negative)
+    """Seconds until a nonce expires. 0: never."""
+    nonce_uses: int = attrs.field(default=0, validator=within(0))
+    """Requests for which a nonce is good. 0: any number."""
+
+    checkout_reply: Literal["entity", "id"] = _one_of("entity", "id")
+    """What CheckOut shows of the working copy: all of it, or its ID."""
+    checkin_reply: Literal["entity", "id"] = _one_of("entity", "id")
+    """What CheckIn shows of the new iteration."""
+    checkin_id: Literal["working_copy", "fresh"] = _one_of("working_copy", "fresh")
+    """Which ID the new iteration gets: the working copy's, or another one."""
+    patch_reply: Literal["none", "entity"] = _one_of("none", "entity")
+    """204, or 200 with the entity."""
+    patch_without_checkout: Literal["refused", "accepted"] = _one_of("refused", "accepted")
+    """Whether an ordinary iteration can be changed in place."""
+    stale_checkout: int | Literal["latest"] = _one_of(400, 404, "latest")
+    """What CheckOut of an old iteration answers, or that it checks the latest one out."""
+    checkout_conflict: int | Literal["same"] = _one_of("same", 400, 409, 423, 500)
+    """What CheckOut answers when somebody else was first; `same`: 200 with the ID that was asked about."""
+    checkout_again: int | Literal["working_copy"] = _one_of("working_copy", 400)
+    """What CheckOut answers to who has the document checked out already."""
+    locked_message: str = attrs.field(default="The object is checked out by {holder}.", validator=text)
+    """What the refusals among these say."""
+    holder_shown: bool = _switch(True)
+    """Whether CheckOutStatus names who has a document checked out."""
+    working_copies_listed: bool = _switch(False)
+    """Whether lists show holders their working copies, beside the iterations these were made from."""
+    administrators: tuple[str, ...] = attrs.field(default=(), converter=tuple_of, validator=texts)
+    """Users who see everybody's working copies and whose UndoCheckOut works on them: the accident to be ruled out."""
+
+    states: dict[str, str] = attrs.field(factory=lambda: dict(STATES), validator=mapping)
+    """Lifecycle state → what it is called."""
+    transitions: dict[str, list[str]] = attrs.field(factory=lambda: dict(TRANSITIONS), validator=mapping)
+    """Lifecycle state → those that SetState can lead to. A state that is missing here leads anywhere."""
+    set_state_when_checked_out: Literal["refused", "accepted"] = _one_of("refused", "accepted")
+    """Whether SetState works on a document that somebody has checked out."""
+    set_state_moves_last_modified: bool = _switch(True)
+    """Whether LastModified and ModifiedBy tell of a SetState."""
+    common_properties_move_last_modified: bool = _switch(True)
+    """Whether they tell of UpdateCommonProperties."""
+
+    etags: Literal["none", "weak", "strong"] = _one_of("none", "weak", "strong")
+    """Entity tags of single documents, and of each in a list where the body shows them."""
+    etag_in: Literal["header", "body", "both"] = _one_of("header", "body", "both")
+    """Where they are shown: `ETag`, `@odata.etag`, or both."""
+    if_match: Literal["ignored", "enforced", "required"] = _one_of("ignored", "enforced", "required")
+    """What becomes of `If-Match`: a false success, 412, or 428 besides where it is missing."""
