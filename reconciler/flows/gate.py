@@ -10,7 +10,8 @@ may have asked for something else. Whoever waited through one gets a HeldUpError
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 from reconciler.core.breaker import Breaker, Pass, State, Verdict
 from reconciler.core.limiter import Limiter, Load, Permit, RetryQuota
@@ -20,14 +21,16 @@ from reconciler.model.answer import (
     ReadAnswer,
     ReleaseAnswer,
     Throttled,
+    Trouble,
     Unauthorised,
     Unknown,
     WriteAnswer,
 )
-from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.snapshot import Sighting, Snapshot, Token
 from reconciler.model.value import Json
-from reconciler.ports import Clock, Journal, Telemetry, Windchill
+from reconciler.ports import ChangeList, Clock, Journal, Telemetry, Windchill
 
+_A = TypeVar("_A")
 _WAIT_S_MIN = 0.001  # less can be too little for a clock to move at all, and then nobody would ever get through
 
 
@@ -64,13 +67,7 @@ class Gate:
 
     async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
         """Read one document when it is our turn; raises HeldUpError."""
-        passed = await self._enter()
-        answer: ReadAnswer | None = None
-        try:
-            answer = await self._windchill.read(key, known)
-        finally:
-            self._leave(passed, answer)
-        return answer
+        return await self._through(lambda: self._windchill.read(key, known))
 
     @property
     def locks(self) -> bool:
@@ -79,30 +76,31 @@ class Gate:
 
     async def release(self, key: str, lock: str | None) -> ReleaseAnswer:
         """Give up a lock that a write of ours has perhaps left behind, when it is our turn; raises HeldUpError."""
-        passed = await self._enter()
-        answer: ReleaseAnswer | None = None
-        try:
-            answer = await self._windchill.release(key, lock)
-        finally:
-            self._leave(passed, answer)
-        return answer
+        return await self._through(lambda: self._windchill.release(key, lock))
 
     async def write(
         self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token, journal: Journal
     ) -> WriteAnswer:
         """Write a document's fields, guarded by `token`, when it is our turn; raises HeldUpError."""
-        passed = await self._enter()
-        answer: WriteAnswer | None = None
-        try:
-            answer = await self._windchill.write(snapshot, fields, token=token, journal=journal)
-        finally:
-            self._leave(passed, answer)
-        return answer
+        return await self._through(lambda: self._windchill.write(snapshot, fields, token=token, journal=journal))
+
+    async def changed(self, changes: ChangeList, since_us: int) -> Sequence[Sighting] | Trouble:
+        """Ask for the list of changes when it is our turn; raises HeldUpError."""
+        return await self._through(lambda: changes.changed(since_us))
 
     def retry_wait_s(self) -> float:
         """Spend one retry and return 0, or return how many seconds from now one can be paid for."""
         now_s = self._clock.monotonic_s()
         return 0.0 if self._quota.try_retry(now_s) else max(self._quota.wait_s(now_s), 0.1)
+
+    async def _through(self, request: Callable[[], Awaitable[_A]]) -> _A:
+        passed = await self._enter()
+        answer: _A | None = None
+        try:
+            answer = await request()
+        finally:
+            self._leave(passed, answer)
+        return answer
 
     async def _enter(self) -> tuple[Permit, Pass]:
         held_up = False
@@ -152,7 +150,7 @@ class Gate:
         while self._waiting:
             self._waiting.popleft().set()
 
-    def _leave(self, passed: tuple[Permit, Pass], answer: ReadAnswer | WriteAnswer | ReleaseAnswer | None) -> None:
+    def _leave(self, passed: tuple[Permit, Pass], answer: object) -> None:
         permit, leave = passed
         now_s = self._clock.monotonic_s()
         load, verdict, retry_after_s = _meaning(answer)
@@ -169,7 +167,7 @@ class Gate:
         self._wake()
 
 
-def _meaning(answer: ReadAnswer | WriteAnswer | ReleaseAnswer | None) -> tuple[Load, Verdict, float | None]:
+def _meaning(answer: object) -> tuple[Load, Verdict, float | None]:
     """Return what an answer says about the server's load and health; `None` stands for a call that was cut short."""
     match answer:
         case None:

@@ -27,6 +27,7 @@ def main() -> int:
     parser.add_argument("--cut-at", type=int, help="lose power at this I/O of SQLite and nowhere else")
     parser.add_argument("--fail-at", type=int, help="fail at this I/O of SQLite and nowhere else")
     parser.add_argument("--store", choices=("memory", "sqlite"), help="instead of the one that the seed stands for")
+    parser.add_argument("--guard", choices=("token", "lock"), help="instead of the one that the seed stands for")
     parser.add_argument(
         "--rate", action="append", type=_rate, default=[], metavar="FAULT=RATE", help="how often a fault strikes"
     )
@@ -35,7 +36,7 @@ def main() -> int:
     given = parser.parse_args()
     overrides = {
         name: value
-        for name in ("crash_at", "cut_at", "fail_at", "store")
+        for name in ("crash_at", "cut_at", "fail_at", "store", "guard")
         if (value := getattr(given, name)) is not None
     }
     world: partial[runner.Verdict] = partial(

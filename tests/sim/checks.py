@@ -53,6 +53,7 @@ class Checks:
 
     async def all(self) -> None:
         rows = {row.key: row for row in await self._store.list_documents(None, "", 1000)}
+        self._unlocked()
         await self._projection()
         await self._dead_letters()
         await self._conflicts(rows)
@@ -64,6 +65,9 @@ class Checks:
 
     def _expect(self, holds: object, message: str) -> None:
         self._world.expect(holds, message)
+
+    def _unlocked(self) -> None:
+        self._expect(not self._server.locks, f"locks of ours are left: {self._server.locks}")
 
     async def _projection(self) -> None:
         """Every event is reflected or superseded: the rows are what a naive fold of the whole log gives."""

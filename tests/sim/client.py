@@ -10,10 +10,14 @@ from reconciler.model.answer import (
     Failed,
     ReadAnswer,
     ReleaseAnswer,
+    Released,
     Unchanged,
     Unknown,
+    VersionConflict,
     WriteAnswer,
+    Written,
 )
+from tests.sim.server import Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,7 +56,7 @@ class SimWindchill:
             if version is None:
                 return answer
             seen[0] = version
-            shown = Unchanged() if answer else self._server.shown(version)
+            shown = Unchanged() if answer and key not in self._server.locks else self._server.shown(version)
             if self._world.strikes("rival_after_read"):
                 self._server.rival(key)
             return shown
@@ -73,10 +77,11 @@ class SimWindchill:
 
     @property
     def locks(self) -> bool:
-        return False
+        return self._world.options.guard == "lock"
 
     async def release(self, key: str, lock: str | None) -> ReleaseAnswer:
-        raise NotImplementedError
+        answer = await self._asked(f"release {lock} of {key}", lambda: self._server.unlock(key, lock))
+        return Failed(answer.message) if isinstance(answer, Unknown) else answer
 
     async def write(
         self,
@@ -89,6 +94,8 @@ class SimWindchill:
         key = snapshot.key
         await self._life.alive()
         self._world.expect(not self._life.maintenance, "Windchill is written to, during maintenance")
+        if self.locks:
+            return await self._write_under_lock(key, journal)
         write = self._witness.sending(snapshot, fields, token)
 
         def evaluate() -> WriteAnswer:
@@ -114,6 +121,60 @@ class SimWindchill:
         answer = await self._life.effect(f"write {write.number} {key} {sorted(fields)}", act)
         self._world.note(f"write {write.number} -> {type(answer).__name__}")
         self._witness.answered(write, answer)
+        return answer
+
+    async def _write_under_lock(self, key: str, journal: Journal) -> WriteAnswer:
+        lock = await self._asked(f"lock {key}", lambda: self._server.lock(key))
+        if not isinstance(lock, str):
+            self._witness.not_sent(key, lock)
+            return lock
+        await journal.locked(lock)
+        version = await self._asked(f"read {key} under {lock}", lambda: self._server.read(key, None)[0])
+        if not isinstance(version, Version):  # in trouble: who is on the document now is for the next attempt to find
+            return Unknown("nothing to be seen under the lock")
+        self._witness.under_lock(key, version)
+        shown = self._server.shown(version)
+        fields = await journal.redraft(shown)
+        if not fields:
+            answer = await self._without_lock(key, lock, VersionConflict(0, "changed before it was locked"))
+            self._witness.not_sent(key, answer)
+            return answer
+        write = self._witness.sending(shown, fields, version.token)
+
+        def evaluate() -> WriteAnswer:
+            before = self._server.current[key]
+            answer = self._server.write_under(lock, write)
+            self._world.note(f"write {write.number} of {key} evaluated: {type(answer).__name__}")
+            if write.accepted is not None:
+                self._witness.accepted(write, before)
+            if self._world.strikes("crash"):
+                self._life.die(f"write {write.number} is evaluated, its answer on the way")
+            return answer
+
+        answer = await self._asked(f"write {write.number} {key} {sorted(fields)}", evaluate)
+        if not isinstance(answer, Written | Unknown):
+            answer = await self._without_lock(key, lock, Unknown("not sent") if isinstance(answer, Failed) else answer)
+        self._witness.answered(write, answer)
+        return answer
+
+    async def _without_lock(self, key: str, lock: str, answer: WriteAnswer) -> WriteAnswer:
+        """Give the lock up before an answer counts."""
+        released = await self._asked(f"unlock {key}", lambda: self._server.unlock(key, lock))
+        return answer if isinstance(released, Released) else Unknown("the lock is still there, perhaps")
+
+    async def _asked(self, what: str, evaluate: Callable[[], Any]) -> Any:
+        """One request: what it is answered, Failed if it was surely not sent, Unknown if the answer is lost."""
+
+        async def act() -> Any:
+            if self._world.strikes("request_refused"):
+                return Failed("connection refused")
+            try:
+                return await self._exchange(evaluate)
+            except _Lost as error:
+                return Unknown(str(error))
+
+        answer = await self._life.effect(what, act)
+        self._world.note(f"{what} -> {answer if isinstance(answer, str) else type(answer).__name__}")
         return answer
 
     async def close(self) -> None:

@@ -19,6 +19,7 @@ from reconciler.flows import attempt as attempts
 from reconciler.flows import recovery
 from reconciler.flows.gate import Gate
 from reconciler.flows.outbox import Publisher
+from reconciler.flows.writing import Writing
 from reconciler.model.answer import VersionConflict
 from reconciler.model.base import Agreed
 from reconciler.model.plan import Verb
@@ -44,6 +45,8 @@ SEEDS: dict[str, int] = {
     "sync-off": 60,
     "recover-nothing": 60,
     "accept-truncation-silently": 60,
+    "never-release": 60,
+    "decide-before-the-lock": 60,
 }
 
 
@@ -127,6 +130,16 @@ def _agreed_without_stamp(decision: Any, old: Any, shown: Any, steps: Any) -> Ag
     return found
 
 
+async def _released_never(*_: Any) -> None:
+    """Whatever an earlier write has left behind stays there."""
+
+
+async def _as_it_was(self: Writing, shown: Snapshot) -> Any:
+    """What was decided on an earlier read is written under the lock: check-out for show."""
+    self.case = attrs.evolve(self.case, snapshot=shown)
+    return self.plan.fields
+
+
 async def _publish_once(self: Publisher) -> int:
     messages = await self._outbox.waiting(500)
     if messages:
@@ -166,5 +179,7 @@ _PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
         (MemoryLog, "open", _opened_anywhere),
         (MemoryLog, "_take", _taken_from_anywhere),
     ),
+    "never-release": ((attempts.Attempt, "_kept_from_releasing", _released_never),),
+    "decide-before-the-lock": ((Writing, "redraft", _as_it_was),),
     "publish-once": ((Publisher, "publish", _publish_once),),
 }

@@ -93,6 +93,7 @@ class Options:
     partitions: int
     shows: Literal["document", "token", "nothing"]  # what a write is answered with
     alters: str | None  # the field whose values the server stores in capitals
+    guard: Literal["token", "lock"]  # what keeps a write of ours from going over somebody else's
     restricted: bool
     step_s: float  # mean time between two steps of the workload
     checkpoint: int = 4000  # rows changed between two checkpoints of a SQLite store
@@ -124,6 +125,7 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
         partitions=rng.choice((1, 1, 2)),
         shows=rng.choice(("document", "document", "token", "nothing")),
         alters=rng.choice((None, None, None, "attributes.Note")),
+        guard="lock" if random.Random(f"{seed}/guard").random() < 0.3 else "token",
         restricted=rng.random() < 0.3,
         step_s=rng.choice((0.5, 2.0, 5.0, 10.0)),
         checkpoint=rng.choice((10, 100, 4000)),
@@ -131,6 +133,8 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
     # What the log has lost, only the store has: in one world one of them loses something.
     off = rng.choice((("retention", "truncation"), ("store_lost", "store_restored")))
     own.update((name, 0.0) for name in off if name not in rates)
+    if options.guard == "lock":
+        options = attrs.evolve(options, shows="document")
     if options.alters:  # what a server alters and never shows can't be told from a user's edit
         own["token_missing"] = 0.0
         options = attrs.evolve(options, shows="token" if options.shows == "nothing" else options.shows)

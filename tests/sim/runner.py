@@ -320,6 +320,7 @@ def command(verdict: Verdict) -> str:
     """What to type to see the same again, to the same step; everything that was given by hand is in it."""
     chosen = verdict.options
     more = f" --mutant {verdict.mutant}" if verdict.mutant else ""
+    more += f" --guard {chosen.guard}" if chosen.guard != "token" else ""
     more += f" --crash-at {chosen.crash_at}" if chosen.crash_at is not None else ""
     more += f" --cut-at {chosen.cut_at}" if chosen.cut_at is not None else ""
     more += f" --fail-at {chosen.fail_at}" if chosen.fail_at is not None else ""

@@ -17,6 +17,7 @@ from reconciler.model.answer import (
     Locked,
     NotAvailable,
     Refused,
+    Released,
     Throttled,
     Unauthorised,
     Unguarded,
@@ -98,6 +99,8 @@ class Server:
         self.versions: dict[tuple[str, Token], Version] = {}
         self.accepted: list[tuple[Version, Version, Write | None]] = []
         self.windows: dict[str, float] = {}  # what is wrong for a while → until when
+        self.locks: dict[str, str] = {}  # document → the lock of ours on it
+        self._lockings = 0
         rng = world.rng("documents")
         for key in world.options.keys:
             fields = {name: rng.choice(VALUES) for name in SCALARS} | {KEYWORDS: rng.sample(WORDS, rng.randrange(3))}
@@ -133,6 +136,43 @@ class Server:
             return Written(None, token)
         return Written(attrs.evolve(self.shown(after), token=token), token)
 
+    def lock(self, key: str) -> Any:
+        """Lock a document for us: the lock's name, or why not."""
+        trouble = self._trouble(key)
+        if trouble is not None:
+            return trouble
+        if self.wrong(f"locked {key}"):
+            return Locked(423, "checked out", "jdoe")
+        if key in self.locks:
+            return Locked(423, "checked out", ME)
+        self._lockings += 1
+        self.locks[key] = f"lock {self._lockings}"
+        return self.locks[key]
+
+    def unlock(self, key: str, lock: str | None) -> Any:
+        """Give up a lock of ours, if it is there."""
+        trouble = self._trouble(key)
+        if trouble is not None:
+            return trouble
+        if lock in (None, self.locks.get(key)):
+            self.locks.pop(key, None)
+        return Released()
+
+    def write_under(self, lock: str, write: Write) -> WriteAnswer:
+        """Evaluate a write under a lock, which ends with it."""
+        trouble = self._trouble(write.key)
+        if trouble is not None:
+            return trouble
+        if self.locks.get(write.key) != lock:
+            return VersionConflict(404, "there is no such working copy")
+        refusal = self._refusal(write)
+        if refusal is not None:
+            return refusal
+        after = self.change(write.key, write.fields, ME, write)
+        del self.locks[write.key]
+        write.accepted = after
+        return Written(self.shown(after), after.token)
+
     def shown(self, version: Version) -> Snapshot:
         """A version as a client sees it."""
         body: dict[str, Any] = {"id": version.key, "title": "never managed"}
@@ -144,7 +184,8 @@ class Server:
                 body[name] = value
         at = instant.from_us(version.at_us)
         body |= {"modifiedBy": version.who, "modifiedOn": at}
-        return Snapshot(version.key, body, version.token, modified_at=at, modified_by=version.who)
+        stranded = version.key in self.locks
+        return Snapshot(version.key, body, version.token, modified_at=at, modified_by=version.who, stranded=stranded)
 
     def _trouble(self, key: str) -> Any:
         rng = self._world.rng("trouble")
@@ -158,7 +199,7 @@ class Server:
 
     def _refusal(self, write: Write) -> WriteAnswer | None:
         world = self._world
-        if self.wrong(f"locked {write.key}"):
+        if world.options.guard == "token" and self.wrong(f"locked {write.key}"):
             return Locked(423, "checked out", "jdoe")
         if world.strikes("unguarded_428"):
             return Unguarded("a front end lost the guard")
@@ -209,6 +250,9 @@ class Server:
 
     def rival(self, key: str) -> None:
         """Somebody edits a field or two, sometimes back to what it was."""
+        if key in self.locks:
+            self._world.note(f"{key} is locked: nobody can edit it")
+            return
         rng = self._world.rng("rivals")
         fields: dict[str, Any] = {}
         for name in rng.sample(FIELDS, rng.choice((1, 1, 2))):

@@ -44,6 +44,8 @@ class Attempt:
     seen: Version | None = None
     planned: Write | None = None
     durable: bool = False  # whether the store has acknowledged the intent
+    withdrawn: bool = False  # it was not sent after all
+    under_lock: Version | None = None  # what was read under a lock of ours
     write: Write | None = None
     answer: WriteAnswer | None = None
     settles: bool = False
@@ -113,14 +115,17 @@ class Witness:
     def intending(self, key: str, intent: Intent | None) -> None:
         """The base with what was adopted may become durable now, and what is about to be written."""
         attempt, life = self._attempts[key], self._world.life
-        if attempt.planned is not None:  # it was not sent after all, and is being withdrawn
-            return
+        if attempt.planned is not None:
+            attempt.withdrawn = intent is None or intent.lock is None
+            if attempt.withdrawn or attempt.under_lock is None:
+                return  # or the lock is being noted
+            attempt.planned.answered = True  # it was decided anew, and nothing had been sent
         assert intent is not None
         assert life is not None
-        attempt.seen = self._server.versions[key, intent.token]
+        attempt.seen = attempt.under_lock or self._server.versions[key, intent.token]
         stamps = {name: attempt.row.fields[name].newest for name in intent.fields if name in attempt.row.fields}
         number = len(self.writes) + 1
-        attempt.planned = Write(number, life.number, key, intent.token, dict(intent.fields), stamps)
+        attempt.planned = Write(number, life.number, key, attempt.seen.token, dict(intent.fields), stamps)
         self.writes.append(attempt.planned)
         for name in SCALARS:
             possible = self._of(key, name)
@@ -135,9 +140,17 @@ class Witness:
     def intended(self, key: str) -> None:
         """The intent is durable, or its withdrawal."""
         attempt = self._attempts[key]
-        if attempt.durable and attempt.planned is not None:
+        if attempt.withdrawn and attempt.planned is not None:
             attempt.planned.answered = True
         attempt.durable = True
+
+    def under_lock(self, key: str, version: Version) -> None:
+        """A document is shown that only we can change now."""
+        self._attempts[key].under_lock = version
+
+    def not_sent(self, key: str, answer: WriteAnswer) -> None:
+        """A write came to nothing before it was sent."""
+        self._attempts[key].answer = answer
 
     def sending(self, snapshot: Snapshot, fields: Mapping[str, Any], token: Token) -> Write:
         """A write is decided and on its way: judge it."""
@@ -197,6 +210,8 @@ class Witness:
         if attempt.write is not None:  # before this was stored, a crash would have left it in doubt
             lost = isinstance(attempt.answer, Unknown) or getattr(attempt.answer, "status", 0) == 503
             attempt.write.answered = not lost
+        elif attempt.planned is not None and not isinstance(attempt.answer, Unknown | None):
+            attempt.planned.answered = True
         for name, possible in attempt.after.items():
             self._possible[attempt.key, name] = set(possible)
         if not attempt.row.managed() or self._agrees(attempt):
