@@ -22,6 +22,7 @@ from reconciler.cli.emit import emit
 from reconciler.cli.explain import explain
 from reconciler.cli.export import export
 from reconciler.cli.plan import plan
+from reconciler.cli.policy import policy
 from reconciler.cli.rebuild import rebuild
 from reconciler.cli.replay import replay
 from reconciler.cli.restore import restore
@@ -57,6 +58,7 @@ for _command in (
     rebuild,
     export,
     audit,
+    policy,
     simulate,
     doctor,
     config,
