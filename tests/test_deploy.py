@@ -24,5 +24,12 @@ def test_compose_makes_the_topics_that_the_configuration_names() -> None:
     assert made == {log.topic, log.outcomes_topic, log.dead_letter_topic}
 
 
+def test_compose_asks_for_health_where_the_daemon_answers() -> None:
+    bind = config.load(ROOT / "deploy/reconciler.toml", {}).admin.bind
+    asked = re.search(r'urlopen\("http://([^/]+)/readyz"', COMPOSE)
+    assert asked
+    assert asked[1] == bind
+
+
 def test_compose_runs_the_kafka_that_the_tests_run_against() -> None:
     assert set(re.findall(r"image: apache/kafka:(\S+)", COMPOSE)) == {apache.version()}

@@ -1,0 +1,160 @@
+"""The daemon and its server together: what the probes say through its life, and how both end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from reconciler import app
+from reconciler.config import Admin, Config, Log, Store
+from reconciler.errors import ConfigError, LogTruncatedError
+from reconciler.model.answer import Failed
+from reconciler.web import server
+from tests.fakes.memory_log import MemoryLog
+from tests.flows.world import LETTERS, OUTCOMES, TOPIC, Running, World
+from tests.web.conftest import SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@asynccontextmanager
+async def living(world: World, outcomes: MemoryLog | None = None) -> AsyncIterator[tuple[Running, httpx.AsyncClient]]:
+    """A daemon over fakes that really listens; time passes only as the test lets it."""
+    config = Config(
+        log=Log(topic=TOPIC, outcomes_topic=OUTCOMES, dead_letter_topic=LETTERS, group="test"),
+        admin=Admin(hook_secret=SECRET),
+    )
+    await world.clock.advance(1)
+    admin = server.AdminServer(server.listen("127.0.0.1:0"))
+    log = outcomes or MemoryLog(world.broker, OUTCOMES)
+    daemon = app.Daemon(config, world.store, world.log, world.windchill, world.clock, outcomes=log, admin=admin)
+    stop = asyncio.Event()
+    task = asyncio.create_task(daemon.run(stop))
+    try:
+        async with httpx.AsyncClient(base_url=admin.address) as client:
+            yield Running(world, daemon, stop, task), client
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def said(client: httpx.AsyncClient, path: str) -> tuple[int, Any]:
+    reply = await client.get(path)
+    return reply.status_code, reply.json()
+
+
+class SlowLog(MemoryLog):
+    """An outcome log that takes its time to be opened."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.broker, OUTCOMES)
+        self.opened = asyncio.Event()
+
+    async def open(self, *args: Any, **named: Any) -> None:
+        await self.opened.wait()
+        await super().open(*args, **named)
+
+
+async def test_probes_answer_from_before_recovery_until_the_end() -> None:
+    world = World()
+    outcomes, log_opened, opens = SlowLog(world), asyncio.Event(), world.log.open
+
+    async def slowly(*args: Any, **named: Any) -> None:
+        await log_opened.wait()
+        await opens(*args, **named)
+
+    world.log.open = slowly  # type: ignore[method-assign]  # a broker that is far away
+    async with living(world, outcomes) as (running, client):
+        assert await said(client, "/livez") == (200, {"status": "alive"})
+        assert await said(client, "/readyz") == (503, {"status": "recovering"})
+        assert (await client.get("/metrics")).status_code == 200
+        outcomes.opened.set()
+        await world.clock.advance(1)
+        assert await said(client, "/readyz") == (503, {"status": "connecting"})
+        log_opened.set()
+        await world.clock.advance(1)
+        assert await said(client, "/readyz") == (200, {"status": "ready", "windchill": "up"})
+        world.append(world.event({"title": "Cover"}))
+        await running.settled()
+        await world.clock.advance(6)  # a look at the gauges is kept for five seconds
+        assert b'reconciler_documents{status="synced"} 1.0' in (await client.get("/metrics")).content
+
+        settle, settling = world.store.settle, asyncio.Event()
+
+        async def held_up(settlement: Any) -> None:
+            await settling.wait()
+            await settle(settlement)
+
+        world.store.settle = held_up  # type: ignore[method-assign]  # so that the end of an attempt can be waited for
+        world.append(world.event({"title": "Lid"}))
+        await running.pass_until(lambda: world.live()["title"] == "Lid", "the write is sent")
+        running.stop.set()
+        await world.clock.advance(5)
+        assert await said(client, "/readyz") == (503, {"status": "stopping"})
+        assert await said(client, "/livez") == (200, {"status": "alive"})
+        settling.set()
+        await world.clock.advance(5)
+        await asyncio.wait_for(running.task, 20)
+        with pytest.raises(httpx.ConnectError):
+            await client.get("/livez")
+
+
+async def test_a_windchill_that_is_down_degrades_and_does_not_unready(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    read, down = world.windchill.read, True
+
+    async def away(*args: Any, **named: Any) -> Any:
+        return Failed("no connection") if down else await read(*args, **named)
+
+    monkeypatch.setattr(world.windchill, "read", away)
+    async with living(world) as (running, client):
+        await world.clock.advance(1)
+        for number in range(10):
+            world.append(world.event({"title": "Cover"}, key=f"d{number}"))
+        world.append(world.event({"title": "Cover"}))
+        await running.pass_until(lambda: running.daemon._progress._breaker.open_until_s > 0, "the breaker opens")
+        assert await said(client, "/readyz") == (200, {"status": "degraded", "windchill": "down"})
+        assert b"reconciler_breaker_open 1.0" in (await client.get("/metrics")).content
+        down = False
+        await running.settled()
+        assert await said(client, "/readyz") == (200, {"status": "ready", "windchill": "up"})
+
+
+async def test_many_hooks_are_one_wake() -> None:
+    async with living(World()) as (running, client):
+        assert not running.daemon.hooked.is_set()
+        for _ in range(3):
+            assert (await client.post(f"/hooks/windchill/{SECRET}", content=b"{}")).status_code == 202
+        assert running.daemon.hooked.is_set()
+
+
+async def test_a_daemon_that_fails_says_why_as_if_there_were_no_server() -> None:
+    world = World()
+    world.append(world.event({"title": "Cover"}))
+    world.broker.forget_before(world.broker.partitions(TOPIC)[0], 1)
+    async with living(world) as (running, client):
+        await world.clock.advance(1)
+        with pytest.raises(LogTruncatedError):
+            await asyncio.wait_for(running.task, 20)
+        with pytest.raises(httpx.ConnectError):
+            await client.get("/livez")
+
+
+async def test_a_taken_port_is_found_before_the_store_is_touched(tmp_path: Path) -> None:
+    with server.listen("127.0.0.1:0") as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        store = Store(url=f"sqlite:///{tmp_path}/state.db")
+        config = Config(log=Log(kind="file", path=str(tmp_path / "e.jsonl")), store=store, admin=Admin(bind=bind))
+        with pytest.raises(ConfigError, match="address already in use"):
+            async with app.daemon(config):
+                pass
+        assert await asyncio.to_thread(os.listdir, tmp_path) == []
+        async with app.daemon(config, once=True):  # one pass does not listen
+            pass

@@ -1,0 +1,118 @@
+"""The real program: the address it tells, its probes, and its manners when it is told to stop."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.cli.program import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+PATIENCE_S = 30.0
+DOC = "0000000001"
+
+
+class Daemon:
+    """`reconciler run` in a process of its own."""
+
+    def __init__(self, program: Program) -> None:
+        command = [sys.executable, "-m", "reconciler", "run", "-c", str(program.config)]
+        self.process = subprocess.Popen(command, cwd=program.folder, stderr=subprocess.PIPE, text=True)
+        self.lines: list[str] = []
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self.address: str = until(lambda: self.heard("listening"))["address"]
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        self.lines.extend(iter(self.process.stderr.readline, ""))
+
+    def heard(self, event: str) -> dict:
+        said = [json.loads(line) for line in list(self.lines) if line.startswith("{")]
+        return next((line for line in said if line["event"] == event), {})
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.address + path, timeout=5)
+
+    def probe(self, path: str) -> tuple[int, dict]:
+        reply = self.get(path)
+        return reply.status_code, reply.json()
+
+    def ended(self) -> int:
+        status = self.process.wait(PATIENCE_S)
+        self._listener.join(PATIENCE_S)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return status
+
+
+def until(found: Callable[[], Any]) -> Any:
+    """Wait until something is there, and return it."""
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not (there := found()):
+        assert time.monotonic() < give_up_s, "waited in vain"
+        time.sleep(0.02)
+    return there
+
+
+@contextmanager
+def started(program: Program) -> Iterator[Daemon]:
+    daemon = Daemon(program)
+    try:
+        yield daemon
+    finally:
+        daemon.process.kill()
+        daemon.process.wait()
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[Program]:
+    """A program whose Windchill takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield Program(tmp_path, f"http://127.0.0.1:{listener.getsockname()[1]}")
+
+
+def test_the_program_tells_where_it_listens_and_answers_there(silent: Program) -> None:
+    silent.log.touch()
+    with started(silent) as daemon:
+        until(lambda: daemon.heard("started"))
+        assert daemon.probe("/livez") == (200, {"status": "alive"})
+        assert daemon.probe("/readyz") == (200, {"status": "ready", "windchill": "up"})
+        bind = daemon.address.removeprefix("http://")
+        elsewhere = silent.folder / "elsewhere"
+        elsewhere.mkdir()
+        other = Program(elsewhere, silent.windchill, real=True)
+        other.config.write_text(other.config.read_text(encoding="utf-8").replace("127.0.0.1:0", bind), encoding="utf-8")
+        said = other.run("run")
+        assert said.returncode == 1
+        assert said.stderr.startswith(f"error: admin.bind: can't listen on {bind} (address already in use); choose ")
+        assert said.stderr.count("\n") == 1
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.ended() == 0
+
+
+def test_a_stop_unreadies_at_once_and_a_second_one_ends_it(silent: Program) -> None:
+    silent.log.touch()
+    with started(silent) as daemon:
+        until(lambda: daemon.heard("caught up with the log"))
+        silent.say("emit", DOC, "--set", "owner=sgarcia")
+        until(lambda: "reconciler_in_flight 1.0" in daemon.get("/metrics").text)
+        daemon.process.send_signal(signal.SIGTERM)
+        until(lambda: daemon.probe("/readyz") == (503, {"status": "stopping"}))
+        assert daemon.probe("/livez") == (200, {"status": "alive"})  # the request under way is given its time
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.ended() == -signal.SIGTERM
+    assert not [line for line in daemon.lines if "Traceback" in line]
