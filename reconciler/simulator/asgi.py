@@ -58,7 +58,7 @@ class Application:
             requests[method, dialect.status] += 1
             await _send(send, dialect)
             return
-        met = self._world.faults.met(dialect.target(self._world, request), method)
+        met = self._world.faults.met(dialect.target(self._world, request), method, request.path)
         if met is None:
             reply = self._answer(dialect, request)
             requests[method, reply.status] += 1

@@ -1,24 +1,24 @@
 """
 The control API, `/_control/…`, JSON in and out: how tests and demos steer the simulation and ask what happened.
 
-Never subject to faults, credentials or preconditions. `ROUTES` at the end is its table of contents.
+Never subject to faults, credentials or preconditions. `ROUTES` at the end is its table of contents; `wrs.control` has
+those of the dialect `wrs`.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
 
 import attrs
-import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from reconciler.simulator import history, settings
 from reconciler.simulator.asgi import CONTROL
 from reconciler.simulator.documents import Condition
+from reconciler.simulator.endpoints import given_object, route
 from reconciler.simulator.history import Writer
 from reconciler.simulator.world import World
+from reconciler.simulator.wrs import control as wrs_control
 
 _PAGE_DEFAULT = 10_000
 _WORDS = {403: "Not allowed", 404: "There is no such document", 410: "The document was deleted for good"}
@@ -35,7 +35,7 @@ class Control:
         plan = self._world.faults
         if request.method != "GET":
             over = plan.settings if request.method == "PATCH" else None
-            plan.settings = settings.faults_from(await _object(request), over)
+            plan.settings = settings.faults_from(await given_object(request), over)
         return attrs.asdict(plan.settings)
 
     async def behaviour(self, request: Request) -> object:
@@ -43,7 +43,7 @@ class Control:
         documents = self._world.documents
         if request.method != "GET":
             over = documents.behaviour if request.method == "PATCH" else None
-            documents.behaviour = settings.behaviour_from(await _object(request), over)
+            documents.behaviour = settings.behaviour_from(await given_object(request), over)
         return attrs.asdict(documents.behaviour)
 
     async def rivals(self, request: Request) -> object:
@@ -51,40 +51,41 @@ class Control:
         rivals = self._world.rivals
         if request.method != "GET":
             over = rivals.settings if request.method == "PATCH" else None
-            rivals.settings = settings.rivals_from(await _object(request), over)
+            rivals.settings = settings.rivals_from(await given_object(request), over)
         return attrs.asdict(rivals.settings)
 
     async def script(self, request: Request) -> object:
         """POST a script, GET those that wait, DELETE them."""
         plan = self._world.faults
         if request.method == "POST":
-            plan.script(await _object(request))
+            plan.script(await given_object(request))
         elif request.method == "DELETE":
             plan.clear_scripts()
         return {"items": plan.waiting()}
 
     async def edit(self, request: Request) -> object:
         """POST `{"document": KEY, "user": NAME, "set": {dotted path: value}}`: a person's edit, asking no version."""
-        given = await _object(request, "document set", "user")
+        given = await given_object(request, "document set", "user")
         writer = Writer(given.get("user", "jdoe"), "control")
         if not isinstance(given["set"], dict):
             raise TypeError("set must be an object of dotted paths")
         return history.as_json(self._world.documents.edit(given["document"], given["set"], writer))
 
     async def lock(self, request: Request) -> object:
-        """POST `{"document": KEY, "user": NAME}`: checked out by NAME from now on."""
-        given = await _object(request, "document user", "")
+        """POST `{"document": KEY, "user": NAME}`: checked out by NAME from now on, without a working copy."""
+        given = await given_object(request, "document user", "")
+        self._world.wrs.shelf.release(given["document"])
         self._world.documents.locks[given["document"]] = given["user"]
         return self._world.documents.locks
 
     async def unlock(self, request: Request) -> object:
-        """POST `{"document": KEY}`."""
-        self._world.documents.locks.pop((await _object(request, "document", ""))["document"], None)
+        """POST `{"document": KEY}`. A working copy is gone with its lock."""
+        self._world.wrs.shelf.release((await given_object(request, "document", ""))["document"])
         return self._world.documents.locks
 
     async def condition(self, request: Request) -> object:
         """POST `{"document": KEY, "status": 403 | 404 | 410 | … | null, "message"?: TEXT, "writes_only"?: false}`."""
-        given = await _object(request, "document status", "message writes_only")
+        given = await given_object(request, "document status", "message writes_only")
         conditions, status = self._world.documents.conditions, given["status"]
         if status is None:
             conditions.pop(given["document"], None)
@@ -113,7 +114,7 @@ class Control:
 
     async def documents(self, request: Request) -> object:
         """POST a document with its `id`: made, or replaced, as an administrator."""
-        given = await _object(request, "id")
+        given = await given_object(request, "id")
         key = str(given["id"])
         return self._world.documents.write(key, given, Writer("administrator", "control")).fields
 
@@ -126,7 +127,7 @@ class Control:
         found = documents.get(key)
         if found is None:
             raise KeyError(key)
-        return {"token": found.token, "document": found.fields, "locked_by": documents.locks.get(key)}
+        return {"token": found.token, "document": found.fields, **wrs_control.where(self._world, key)}
 
     async def expire_tokens(self, _: Request) -> object:
         """POST: every issued bearer token is void from now on."""
@@ -163,35 +164,5 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
 def application(world: World) -> Starlette:
     """The control API over a world."""
     control = Control(world)
-    return Starlette(
-        routes=[
-            Route(CONTROL + path, _shown(control, endpoint), methods=methods.split())
-            for path, methods, endpoint in ROUTES
-        ]
-    )
-
-
-def _shown(control: Control, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
-    async def call(request: Request) -> Response:
-        try:
-            status, shown = 200, await endpoint(control, request)
-        except KeyError as missing:
-            status, shown = 404, {"error": "Not Found", "message": f"no {missing.args[0]}"}
-        except (ValueError, TypeError) as mistake:
-            status, shown = 400, {"error": "Bad Request", "message": str(mistake)}
-        return Response(orjson.dumps(shown), status_code=status, media_type="application/json")
-
-    return call
-
-
-async def _object(request: Request, needed: str = "", optional: str | None = None) -> dict[str, Any]:
-    """The request's JSON object; ValueError when a needed member is missing, or one is neither needed nor optional."""
-    given = orjson.loads(await request.body())
-    if not isinstance(given, dict):
-        raise TypeError("the body must be a JSON object")
-    missing = set(needed.split()) - given.keys()
-    unknown = set() if optional is None else given.keys() - {*needed.split(), *optional.split()}
-    if missing or unknown:
-        wanted = f"needed: {needed}" + (f"; optional: {optional}" if optional else "")
-        raise ValueError(f"missing or unknown: {', '.join(sorted(missing | unknown))}; {wanted}")
-    return given
+    own = [route(CONTROL + path, methods, partial(endpoint, control)) for path, methods, endpoint in ROUTES]
+    return Starlette(routes=[*own, *wrs_control.routes(world, CONTROL + "/wrs")])

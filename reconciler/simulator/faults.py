@@ -70,10 +70,14 @@ class Met:
 
 @attrs.define
 class Script:
-    """What the next requests meet that are about this document and have this method; None stands for any."""
+    """What the next requests meet that are about this document, have this method and this in their path."""
 
     document: str | None
+    """None: any."""
     method: str | None
+    """None: any."""
+    path: str
+    """A part of the path, such as `PTC.DocMgmt.CheckIn`; empty: any."""
     steps: deque[Met]
 
 
@@ -99,10 +103,10 @@ class FaultPlan:
             (name, chance) for name, chance in likely if chance > 0 and (name != "slow" or settings.slow_ms > 0)
         ]
 
-    def met(self, document: str | None, method: str) -> Met | None:
+    def met(self, document: str | None, method: str, path: str = "") -> Met | None:
         """What the next request meets; None, as a rule, for nothing."""
         for script in self._scripts:
-            if script.document in (None, document) and script.method in (None, method):
+            if script.document in (None, document) and script.method in (None, method) and script.path in path:
                 step = script.steps.popleft()
                 if not script.steps:
                     self._scripts.remove(script)
@@ -113,19 +117,27 @@ class FaultPlan:
         return Met(names) if names else None
 
     def script(self, given: dict[str, Any]) -> None:
-        """Add `{"document": …, "method": …, "faults": […]}`; ValueError names what is wrong."""
-        unknown = given.keys() - {"document", "method", "faults"}
+        """Add `{"document": …, "method": …, "path": …, "faults": […]}`; ValueError names what is wrong."""
+        unknown = given.keys() - {"document", "method", "path", "faults"}
         steps = given.get("faults")
         if unknown or not isinstance(steps, list) or not steps:
-            raise ValueError('a script is {"document": KEY or null, "method": METHOD or null, "faults": [STEP, …]}')
+            raise ValueError(
+                'a script is {"document": KEY or null, "method": METHOD or null, "path": PART, "faults": [STEP, …]}'
+            )
         if len(self._scripts) >= _SCRIPTS_MAX:
             raise ValueError("too many scripts are waiting; clear them with DELETE /_control/script")
-        self._scripts.append(Script(given.get("document"), given.get("method"), deque(map(_step, steps))))
+        about = (given.get("document"), given.get("method"), str(given.get("path", "")))
+        self._scripts.append(Script(*about, deque(map(_step, steps))))
 
     def waiting(self) -> list[dict[str, Any]]:
         """The scripts that are not used up."""
         return [
-            {"document": script.document, "method": script.method, "faults": [_shown(step) for step in script.steps]}
+            {
+                "document": script.document,
+                "method": script.method,
+                "path": script.path,
+                "faults": [_shown(step) for step in script.steps],
+            }
             for script in self._scripts
         ]
 

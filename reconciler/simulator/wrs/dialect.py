@@ -172,7 +172,8 @@ def _read(call: Call, view: View, rest: str) -> Reply:
         return replies.not_implemented(rest)
     asked = query.read(call.request.query, world.wrs.types, world.wrs.switches)
     tag = view.etag()
-    call.saw(view)
+    if asked.shows_content:
+        call.saw(view)
     if tag is not None and tag.encode() in call.request.headers.get(b"if-none-match", b""):
         return Reply(304, _tags(world, view))
     return call.entity(view, asked)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.simulator import fields
 from reconciler.simulator.wrs import values
 from reconciler.simulator.wrs.shelf import Iteration, WorkingCopy, shown_number
-from reconciler.simulator.wrs.types import NAMESPACE, Property, type_of
+from reconciler.simulator.wrs.types import BASE, NAMESPACE, Property, type_of
 
 if TYPE_CHECKING:
     from reconciler.simulator.world import World
@@ -47,7 +47,8 @@ class View:
 
     def entity(self, select: Collection[str] = (), expand: Collection[str] = ()) -> dict[str, Any]:
         """As JSON, without its context."""
-        shown: dict[str, Any] = {"@odata.type": f"#{NAMESPACE}.{self.type}"}
+        # What the entity set promises anyway needs no saying.
+        shown: dict[str, Any] = {} if self.type == BASE else {"@odata.type": f"#{NAMESPACE}.{self.type}"}
         tag = self.etag()
         if tag is not None and self._switches.etag_in != "header":
             shown["@odata.etag"] = tag

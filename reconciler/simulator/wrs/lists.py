@@ -117,7 +117,8 @@ class _Look:
 
 
 def _shown(world: "World", view: View, asked: Asked, user: str) -> dict[str, Any]:
-    world.wrs.showed(user, view.found.key, view.token)
+    if asked.shows_content:
+        world.wrs.showed(user, view.found.key, view.token)
     return view.entity(asked.select, asked.expand)
 
 

@@ -12,6 +12,10 @@ from reconciler.simulator.wrs.options import Wrs
 from reconciler.simulator.wrs.types import Property, Types
 
 _KNOWN = ("$filter", "$top", "$skip", "$count", "$orderby", "$select", "$expand", "$skiptoken", "$format")
+_BOOKKEEPING = frozenset((
+    "ID", "MasterID", "Number", "Version", "VersionID", "Latest", "LastModified",
+    "CheckoutState", "CheckOutStatus", "WorkInProgressState",
+))  # fmt: skip
 _INSIDE = {"PTC.EnumType": ("Value", "Display")}
 
 
@@ -39,6 +43,11 @@ class Asked:
     latest: bool = False
     on_time: bool = False
     """Whether the time of day counts in filters."""
+
+    @property
+    def shows_content(self) -> bool:
+        """Whether the answer shows more of a document than which one it is and that it has changed."""
+        return not self.select or not _BOOKKEEPING.issuperset(self.select)
 
 
 def parsed(query: bytes) -> dict[str, str]:

@@ -1,0 +1,136 @@
+"""The part of the control API that is about this dialect, `/_control/wrs…`. `ROUTES` is its table of contents."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from starlette.requests import Request
+from starlette.routing import Route
+
+from reconciler.simulator import fields, settings
+from reconciler.simulator.endpoints import given_object, route
+from reconciler.simulator.history import Writer
+from reconciler.simulator.messages import Reply
+from reconciler.simulator.wrs import checkout, replies
+from reconciler.simulator.wrs.checkout import Step
+from reconciler.simulator.wrs.entities import identity
+from reconciler.simulator.wrs.shelf import Iteration, WorkingCopy
+
+if TYPE_CHECKING:
+    from reconciler.simulator.world import World
+
+_DEEDS = ("checkout", "edit", "checkin", "undo", "setstate")
+
+
+async def switches(world: "World", request: Request) -> object:
+    """GET, PUT (all of them, the rest back to their defaults), PATCH (some)."""
+    if request.method != "GET":
+        over = world.wrs.switches if request.method == "PATCH" else None
+        world.wrs.switches = settings.wrs_from(await given_object(request), over)
+    return attrs.asdict(world.wrs.switches)
+
+
+async def act(world: "World", request: Request) -> object:
+    """
+    POST `{"document": KEY, "user": NAME, "do": DEED or [DEED, …], …}`: what a person does, all at once.
+
+    Deeds: checkout (`"note"`), edit (`"set": {dotted path: value}`) of the working copy, checkin (`"note"`), undo,
+    setstate (`"state": VALUE`, asking no transition). 400 with the server's words where a person would be refused.
+    """
+    given = await given_object(request, "document user do", "set note state")
+    deeds = [given["do"]] if isinstance(given["do"], str) else given["do"]
+    if not isinstance(deeds, list) or not set(deeds) <= set(_DEEDS):
+        raise ValueError(f"do must be of {', '.join(_DEEDS)}")
+    for deed in deeds:
+        _do(world, deed, given)
+    return where(world, given["document"])
+
+
+async def checkouts(world: "World", request: Request) -> object:
+    """GET `?document=&user=&after=`: every CheckOut, CheckIn and UndoCheckOut with its note, oldest first."""
+    asked = request.query_params
+    steps = [
+        _shown(step)
+        for step in world.wrs.cycles.steps
+        if step.sequence > int(asked.get("after", 0))
+        and asked.get("document", step.document) == step.document
+        and asked.get("user", step.user) == step.user
+    ]
+    return {"items": steps}
+
+
+async def working_copies(world: "World", _: Request) -> object:
+    """GET who has which working copy."""
+    copies = world.wrs.shelf.copies()
+    return {"items": [{"document": c.key, "holder": c.holder, "id": identity(c.number)} for c in copies]}
+
+
+async def audit(world: "World", _: Request) -> object:
+    """GET the security audit log: each request that changes something and came without a good nonce."""
+    nonces = world.wrs.nonces
+    return {"items": list(nonces.audited), "issued": nonces.issued}
+
+
+async def expire_nonces(world: "World", _: Request) -> object:
+    """POST: every nonce is void from now on."""
+    world.wrs.nonces.expire()
+    return {}
+
+
+ROUTES: tuple[tuple[str, str, Callable[["World", Request], Awaitable[object]]], ...] = (
+    ("", "GET PUT PATCH", switches),
+    ("/act", "POST", act),
+    ("/checkouts", "GET", checkouts),
+    ("/working-copies", "GET", working_copies),
+    ("/audit", "GET", audit),
+    ("/expire-nonces", "POST", expire_nonces),
+)
+
+
+def routes(world: "World", root: str) -> list[Route]:
+    """The routes below `root`."""
+    return [route(root + path, methods, partial(endpoint, world)) for path, methods, endpoint in ROUTES]
+
+
+def where(world: "World", key: str) -> dict[str, Any]:
+    """By which IDs a document goes now; KeyError where there is none."""
+    latest, copy = world.wrs.shelf.latest(key), world.wrs.shelf.copy_of(key)
+    if latest is None:
+        raise KeyError(key)
+    return {
+        "latest": identity(latest.number),
+        "iterations": latest.ordinal,
+        "working_copy": None if copy is None else identity(copy.number),
+        "locked_by": world.documents.locks.get(key),
+    }
+
+
+def _do(world: "World", deed: str, given: dict[str, Any]) -> None:
+    key, user, note = given["document"], given["user"], given.get("note")
+    latest, copy = world.wrs.shelf.latest(key), world.wrs.shelf.copy_of(key)
+    if latest is None:
+        raise KeyError(key)
+    if deed == "setstate":
+        moved = latest.version.fields | {"status": given["state"]}
+        world.documents.write(key, moved, Writer(user, "control", None, "SetState"))
+        return
+    if deed == "checkout":
+        made: WorkingCopy | Iteration | Reply = checkout.check_out(world, latest, user, note)
+        if isinstance(made, WorkingCopy):
+            return
+        raise ValueError(replies.message_of(made) if isinstance(made, Reply) else "checked out by somebody else")
+    if copy is None or copy.holder != user:
+        raise ValueError(f"{user} has no working copy of {key}")
+    if deed == "edit":
+        checkout.change(world, copy, fields.nested(given["set"]), None)
+    elif deed == "checkin":
+        checkout.check_in(world, copy, note, kind="control")
+    else:
+        checkout.undo(world, copy, user)
+
+
+def _shown(step: Step) -> dict[str, Any]:
+    shown = attrs.asdict(step)
+    shown["time"] = step.time.isoformat()
+    return shown | {name: identity(shown[name]) for name in ("working_copy", "iteration")}
