@@ -126,6 +126,8 @@ def make_windchill(config: Config, clock: Clock, telemetry: Telemetry) -> Windch
         timeout_s=settings.timeout_s,
         body_bytes_max=settings.body_bytes_max,
         ca_file=Path(settings.ca_file) if settings.ca_file else None,
+        cert_file=Path(settings.cert_file) if settings.cert_file else None,
+        key_file=Path(settings.key_file) if settings.key_file else None,
     )
     client = http.HttpClient(options, clock, _auth(config), telemetry)
     dialect = documents.DocumentsOptions(base_url=settings.base_url, write_method=settings.write_method)
@@ -161,14 +163,21 @@ def rulebook(config: Config) -> Rulebook:
 
 def _auth(config: Config) -> credentials.Auth:
     settings = config.windchill
+
+    def secret(key: str, value: str) -> credentials.Secret:
+        """Prefer the file that a secret came from: what it holds may be replaced while we run."""
+        path = config.secret_files.get(f"windchill.{key}")
+        return credentials.SecretFile(path) if path else value
+
     match settings.auth:
         case "basic":
-            return credentials.Basic(settings.username, settings.password)
+            return credentials.Basic(settings.username, secret("password", settings.password))
         case "bearer":
-            return credentials.Bearer(settings.token)
+            return credentials.Bearer(secret("token", settings.token))
         case "oauth2":
+            client_secret = secret("client_secret", settings.client_secret)
             return credentials.ClientCredentials(
-                settings.oauth2_token_url, settings.client_id, settings.client_secret, settings.scope
+                settings.oauth2_token_url, settings.client_id, client_secret, settings.scope
             )
         case _:
             return credentials.NoAuth()

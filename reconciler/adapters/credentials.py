@@ -6,6 +6,8 @@ Rules
 - A turn is one finished attempt to renew. Whoever was refused names the turn of the credentials it used; if the turn
   has moved on since, somebody has renewed already, and their result is the answer.
 - The one who renews may be cancelled by its own deadline. Then the turn has not moved and the next in line renews.
+- A secret in a file is read when it is first needed, and again when the server refuses what was made of it; so whoever
+  replaces it, as Kubernetes does, need not restart us, and a file that is missing for a moment costs nothing.
 """
 
 import asyncio
@@ -23,6 +25,7 @@ from reconciler.model.answer import Failed, Throttled, Unauthorised
 from reconciler.ports import Clock
 
 _EXPIRY_MARGIN_S = 30.0  # a request under way must not outlive its token
+_SECRET_BYTES_MAX = 64 * 1024  # a wrong path must not bring a log file into memory
 _LIFETIME_S_MAX = 1e9  # longer ones are no lifetimes, and the largest are no floats either
 
 
@@ -32,25 +35,28 @@ class NoAuth:
 
 
 @attrs.frozen
+class SecretFile:
+    """A file that holds one secret, and that somebody else may replace."""
+
+    path: Path
+
+
+Secret = str | SecretFile
+
+
+@attrs.frozen
 class Basic:
     """A user name and password (RFC 7617)."""
 
     username: str
-    password: str = attrs.field(repr=False)
+    password: Secret = attrs.field(repr=False)
 
 
 @attrs.frozen
 class Bearer:
-    """A fixed token (RFC 6750)."""
+    """A token that is given to us (RFC 6750)."""
 
-    token: str = attrs.field(repr=False)
-
-
-@attrs.frozen
-class BearerFile:
-    """A token in a file that somebody else replaces, as Kubernetes does; read again when it is refused."""
-
-    path: Path
+    token: Secret = attrs.field(repr=False)
 
 
 @attrs.frozen
@@ -59,11 +65,11 @@ class ClientCredentials:
 
     token_url: str
     client_id: str
-    client_secret: str = attrs.field(repr=False)
+    client_secret: Secret = attrs.field(repr=False)
     scope: str = ""
 
 
-Auth = NoAuth | Basic | Bearer | BearerFile | ClientCredentials
+Auth = NoAuth | Basic | Bearer | ClientCredentials
 Trouble = Unauthorised | Throttled | Failed  # why there are no credentials; the request was not sent
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -101,22 +107,26 @@ def keeper(auth: Auth, send: Send, clock: Clock) -> Keeper:
         case NoAuth():
             return _Fixed(Grant(None))
         case Basic(username, password):
-            return _Fixed(Grant(_basic(username, password), secret=password))
-        case Bearer(secret):
-            return _Fixed(_bearer(secret))
-        case BearerFile(path):
-            return _Renewable(lambda: _from_file(path), clock)
+            return _keeper(password, lambda secret: _basic(username, secret), clock)
+        case Bearer(token):
+            return _keeper(token, _token, clock)
         case ClientCredentials():
             return _Renewable(lambda: _from_token_endpoint(auth, send, clock), clock)
+
+
+def _keeper(secret: Secret, grant: Callable[[str], Grant | None], clock: Clock) -> Keeper:
+    if isinstance(secret, SecretFile):
+        return _Renewable(lambda: _from_file(secret, grant), clock)
+    return _Fixed(grant(secret) or Unauthorised("the bearer token must be one token and nothing else"))
 
 
 class _Fixed:
     """Credentials that are all there is."""
 
-    def __init__(self, grant: Grant) -> None:
+    def __init__(self, grant: Grant | Unauthorised) -> None:
         self._grant = grant
 
-    async def current(self) -> Grant:
+    async def current(self) -> Grant | Unauthorised:
         return self._grant
 
     async def renewed(self, refused: Grant) -> None:  # noqa: ARG002  it is the protocol's, and there is nothing to renew
@@ -147,7 +157,7 @@ class _Renewable:
 
     async def renewed(self, refused: Grant) -> Grant | Trouble | None:
         grant = await self._renew(refused.turn)
-        # The same file with the same token in it: sending that once more would only fill the server's security log.
+        # The same file with the same secret in it: sending that once more would only fill the server's security log.
         same = isinstance(grant, Grant) and grant.authorization == refused.authorization
         return None if same else grant
 
@@ -165,20 +175,41 @@ class _Renewable:
         return obtained.expires_s is not None and self._clock.monotonic_s() >= obtained.expires_s
 
 
-async def _from_file(path: Path) -> _Obtained | Trouble:
+async def _from_file(file: SecretFile, grant: Callable[[str], Grant | None]) -> _Obtained | Trouble:
+    secret = await _read(file)
+    if isinstance(secret, Unauthorised):
+        return secret
+    made = grant(secret)
+    return _Obtained(made) if made else Unauthorised(f"{file.path} must hold one token and nothing else")
+
+
+async def _read(file: SecretFile) -> str | Unauthorised:
+    """Return a secret without the line end that editors and `echo` leave behind."""
+
+    def read() -> bytes:
+        with file.path.open("rb") as opened:
+            return opened.read(_SECRET_BYTES_MAX + 1)
+
     try:
-        secret = (await asyncio.to_thread(path.read_text, "utf-8")).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        return Unauthorised(replies.cut(f"the token file {path} can't be read: {error}"))
-    if not _is_token(secret):
-        return Unauthorised(f"the token file {path} must hold one token and nothing else")
-    return _Obtained(_bearer(secret))
+        content = await asyncio.to_thread(read)
+        secret = content.decode().rstrip("\r\n")
+    except OSError as error:
+        return Unauthorised(f"{file.path} can't be read: {error.strerror or error}")
+    except UnicodeDecodeError:
+        return Unauthorised(f"{file.path} is not text in UTF-8")
+    if not secret or len(content) > _SECRET_BYTES_MAX or not secret.isprintable():
+        return Unauthorised(f"{file.path} must hold one secret on one line")
+    return secret
 
 
 async def _from_token_endpoint(auth: ClientCredentials, send: Send, clock: Clock) -> _Obtained | Trouble:
+    # The file is read for each token: they live long enough, and what it holds now is what the server knows by now.
+    secret = await _read(auth.client_secret) if isinstance(auth.client_secret, SecretFile) else auth.client_secret
+    if isinstance(secret, Unauthorised):
+        return secret
     form = {"grant_type": "client_credentials"} | ({"scope": auth.scope} if auth.scope else {})
     # RFC 6749 section 2.3.1: both are form-encoded before they are put together.
-    client = _basic(quote_plus(auth.client_id), quote_plus(auth.client_secret))
+    client = _basic(quote_plus(auth.client_id), quote_plus(secret)).authorization or b""
     headers = (
         (b"authorization", client),
         (b"content-type", b"application/x-www-form-urlencoded"),
@@ -189,7 +220,7 @@ async def _from_token_endpoint(auth: ClientCredentials, send: Send, clock: Clock
         case Reply(status=200) as reply:
             return _granted(reply, asked_s)
         case Reply(status=status) as reply:
-            return _refused(reply, status, clock, auth.client_secret)
+            return _refused(reply, status, clock, secret)
         case Lost(message) | Unusable(message):
             return Failed(f"no token from the authorisation server: {message}")
         case Failed() | Throttled() | Unauthorised() as trouble:
@@ -199,28 +230,33 @@ async def _from_token_endpoint(auth: ClientCredentials, send: Send, clock: Clock
 def _granted(reply: Reply, asked_s: float) -> _Obtained | Trouble:
     body = replies.json_object(reply) or {}
     secret, lifetime_s = body.get("access_token"), body.get("expires_in")
-    if not isinstance(secret, str) or not _is_token(secret):
+    grant = _token(secret) if isinstance(secret, str) else None
+    if grant is None:
         return Failed(replies.cut(f"the authorisation server answered without a token: {replies.message(reply)}"))
     if not isinstance(lifetime_s, int | float) or not 0 < lifetime_s < _LIFETIME_S_MAX:
-        return _Obtained(_bearer(secret))  # good until it is refused
+        return _Obtained(grant)  # good until it is refused
     # Half of a short lifetime is margin enough; more would renew before every request.
-    return _Obtained(_bearer(secret), asked_s + max(lifetime_s - _EXPIRY_MARGIN_S, lifetime_s / 2))
+    return _Obtained(grant, asked_s + max(lifetime_s - _EXPIRY_MARGIN_S, lifetime_s / 2))
 
 
 def _refused(reply: Reply, status: int, clock: Clock, secret: str) -> Trouble:
     said = replies.cut(f"the authorisation server refused: {replies.message(reply)}".replace(secret or "\0", "***"))
     if status in (429, 503):
         return Throttled(status, said, replies.retry_after_s(reply, clock.now_us()))
+    if 300 <= status < 400:  # following it would hand our secret to whoever it names
+        return Failed(f"the authorisation server redirects to {replies.redirect(reply)}", status)
     return Unauthorised(said) if 400 <= status < 500 else Failed(said, status)
 
 
-def _basic(username: str, password: str) -> bytes:
-    return b"Basic " + base64.b64encode(f"{username}:{password}".encode())
-
-
-def _is_token(secret: str) -> bool:
-    return len(secret.split()) == 1 and secret.isprintable()
+def _basic(username: str, password: str) -> Grant:
+    return Grant(b"Basic " + base64.b64encode(f"{username}:{password}".encode()), secret=password)
 
 
 def _bearer(secret: str) -> Grant:
     return Grant(b"Bearer " + secret.encode(), secret=secret)
+
+
+def _token(secret: str) -> Grant | None:
+    """Return the credentials of what should be a token, None when it is none."""
+    word = secret.strip()
+    return _bearer(word) if len(word.split()) == 1 and word.isprintable() else None

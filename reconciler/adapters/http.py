@@ -14,9 +14,8 @@ that we don't want, so requests go straight to the transport. What the client ad
 """
 
 import asyncio
-import ssl
 import zlib
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import aiohttp
@@ -26,10 +25,9 @@ import attrs
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from reconciler.adapters import credentials, replies
+from reconciler.adapters import credentials, replies, tls
 from reconciler.adapters.credentials import Auth, Grant, Headers, NoAuth
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
-from reconciler.errors import ConfigError
 from reconciler.model.answer import Failed, Unauthorised
 from reconciler.ports import Clock, Telemetry
 
@@ -56,6 +54,10 @@ class HttpOptions:
     user_agent: str = "windchill-reconciler"
     ca_file: Path | None = None
     """Certificates to trust instead of the system's."""
+    cert_file: Path | None = None
+    """Our own certificate, where the server asks for one; with `key_file`."""
+    key_file: Path | None = None
+    """Its private key, without a password. All three files are read again when they are replaced."""
 
 
 class HttpClient:
@@ -63,7 +65,7 @@ class HttpClient:
     Sends requests to one server, from one event loop. It limits no concurrency: whoever calls does.
 
     `telemetry` gets `http_requests_total` and `http_request_seconds` (DESIGN section 11). Raises ConfigError when
-    `ca_file` can't be used.
+    a certificate's file can't be used.
     """
 
     def __init__(
@@ -73,7 +75,8 @@ class HttpClient:
         self._clock = clock
         self._telemetry = telemetry
         self._keeper = credentials.keeper(auth or NoAuth(), self._send, clock)
-        self._transport = _transport(options)
+        self._trust = tls.Trust(tls.Files(options.ca_file, options.cert_file, options.key_file))
+        self._transport = _transport(options, self._trust)
         self._extensions = {"timeout": {"connect": min(options.connect_timeout_s, options.timeout_s / 2)}}
         self._user_agent = ((b"user-agent", options.user_agent.encode()),)
         self._secret = ""
@@ -127,6 +130,7 @@ class HttpClient:
     async def _send(self, method: str, url: str, headers: Headers, content: bytes) -> Exchange:
         began_s = self._clock.monotonic_s()
         status = "none"
+        self._trust.refresh()
         try:
             request = httpx.Request(
                 method,
@@ -187,27 +191,18 @@ def _parsed(url: str) -> httpx.URL:
     return httpx.URL(url)
 
 
-@cache  # reading the system's certificates takes longer than many a request
-def _trusted(ca_file: Path | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"ca_file {ca_file} can't be used ({error}); it must hold certificates as PEM") from error
-
-
-def _transport(options: HttpOptions) -> AiohttpTransport:
+def _transport(options: HttpOptions, trust: tls.Trust) -> AiohttpTransport:
     def session() -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
             limit=0,  # whoever calls limits; a queue here would spend deadlines on waiting
             keepalive_timeout=options.keepalive_s,
-            ssl=trusted,
+            ssl=trust.context,
         )
         return aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), middlewares=(_without_reason, _write_sent_once)
         )
 
-    trusted = _trusted(options.ca_file)
-    return AiohttpTransport(verify=trusted, client=session)
+    return AiohttpTransport(verify=trust.context, client=session)
 
 
 async def _without_reason(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -252,11 +247,13 @@ async def _fits(response: httpx.Response, limit: int, pieces: list[bytes]) -> bo
     return True
 
 
-def _came_to_nothing(error: Exception) -> Failed | Lost:
+def _came_to_nothing(error: Exception) -> Failed | Lost | Unauthorised:
     cause = error.__cause__ or error
+    if (refusal := tls.refusal(error)) is not None:
+        return Unauthorised(refusal)
     said = replies.cut(f"{type(cause).__name__}: {cause}")
     if isinstance(cause, _NOT_SENT) or isinstance(error, httpx.InvalidURL):
-        return Failed(f"no connection: {said}")
+        return Failed(f"no connection: {tls.disagreement(error) or said}")
     return Lost(f"the connection broke before the answer was whole: {said}")
 
 

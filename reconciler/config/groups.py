@@ -1,5 +1,6 @@
 """Groups: every key there is, with its default, its limits and the reason for both (DESIGN section 8)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -243,6 +244,9 @@ class Config:
     policy: Policy = attrs.field(factory=Policy)
     admin: Admin = attrs.field(factory=Admin)
     notify: Notify = attrs.field(factory=Notify)
+    secret_files: Mapping[str, Path] = attrs.field(factory=dict)
+    """Where secrets came from that were given as `…_file`: "section.key" → file. The groups hold what these said at the
+    start; whoever can make use of a new secret without a restart reads the file again."""
 
 
 GROUPS: dict[str, type[attrs.AttrsInstance]] = {

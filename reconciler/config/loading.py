@@ -49,6 +49,7 @@ class Setting:
     value: Any = attrs.field(repr=False)
     origin: str
     where: str
+    secret_file: Path | None = None
 
 
 @attrs.frozen
@@ -88,7 +89,8 @@ def effective(path: Path | None, environ: Mapping[str, str]) -> Effective:
         section: group(**{key: setting.value for (of, key), setting in settings.items() if of == section})
         for section, group in GROUPS.items()
     }
-    return Effective(settings, Config(policy=Policy(rows), **groups), policy_layer)
+    files = {".".join(name): setting.secret_file for name, setting in settings.items() if setting.secret_file}
+    return Effective(settings, Config(policy=Policy(rows), secret_files=files, **groups), policy_layer)
 
 
 def variable(section: str, key: str = "") -> str:
@@ -196,22 +198,21 @@ def _setting(layers: list[Layer], section: str, field: "attrs.Attribute[Any]", f
         if given:
             where = layer.where(section, given[0])
             try:
-                value, origin = _converted(layer, section, given[0], field)
+                return _converted(layer, section, given[0], field, where)
             except ValueError as error:
                 faults.append(f"{where}: {error}")
                 return default
-            return Setting(value, origin, where)
     return default
 
 
-def _converted(layer: Layer, section: str, spelling: str, field: "attrs.Attribute[Any]") -> tuple[Any, str]:
+def _converted(layer: Layer, section: str, spelling: str, field: "attrs.Attribute[Any]", where: str) -> Setting:
     given, limits = layer.sections[section][spelling], limits_of(field)
     if spelling != field.name:
-        path = convert(given, str, Limits(filled=True))
-        return convert(_secret(Path(path)), field.type, limits), f"secret file {path}"
-    if layer.file is None:
-        return from_text(str(given), field.type, limits), layer.origin(section, spelling)
-    return convert(given, field.type, limits), layer.origin(section, spelling)
+        path = Path(convert(given, str, Limits(filled=True)))
+        return Setting(convert(_secret(path), field.type, limits), f"secret file {given}", where, path)
+    as_given = layer.file is not None  # the environment knows only texts
+    value = convert(given, field.type, limits) if as_given else from_text(str(given), field.type, limits)
+    return Setting(value, layer.origin(section, spelling), where)
 
 
 def _secret(path: Path) -> str:

@@ -8,6 +8,7 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Auth
 from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill
 from reconciler.adapters.http import HttpClient, HttpOptions
+from reconciler.ports import Clock
 from reconciler.simulator.history import Entry, from_json
 
 DOCUMENT = "0000000001"
@@ -86,8 +87,13 @@ class Simulated:
 
 
 def windchill(
-    url: str, *, auth: Auth | None = None, http: HttpOptions | None = None, **options: Any
+    url: str,
+    *,
+    auth: Auth | None = None,
+    http: HttpOptions | None = None,
+    clock: Clock | None = None,
+    **options: Any,
 ) -> DocumentsWindchill:
     """The adapter over a real socket."""
-    client = HttpClient(http or HttpOptions(timeout_s=30), SystemClock(), auth)
+    client = HttpClient(http or HttpOptions(timeout_s=30), clock or SystemClock(), auth)
     return DocumentsWindchill(client, DocumentsOptions(base_url=url, **options))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.credentials import Basic, Bearer, BearerFile, ClientCredentials
+from reconciler.adapters.credentials import Basic, Bearer, ClientCredentials, SecretFile
 from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill
 from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.errors import ConfigError
@@ -608,7 +608,7 @@ async def test_a_cancelled_renewal_leaves_it_to_the_next(server: Simulated) -> N
 async def test_a_token_file_is_read_again_when_its_token_is_refused(server: Simulated, tmp_path: Path) -> None:
     server.behave(auth="bearer")
     path = tmp_path / "token"
-    documents = windchill(server.url, auth=BearerFile(path))
+    documents = windchill(server.url, auth=Bearer(SecretFile(path)))
     missing = await documents.read(DOCUMENT)
     assert isinstance(missing, Unauthorised)
     assert "can't be read" in missing.message
@@ -624,7 +624,7 @@ async def test_a_token_file_is_read_again_when_its_token_is_refused(server: Simu
 async def test_a_token_file_that_holds_no_token_is_called_so(tmp_path: Path, content: str | bytes) -> None:
     path = tmp_path / "token"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    documents = windchill("http://127.0.0.1:9", auth=BearerFile(path))
+    documents = windchill("http://127.0.0.1:9", auth=Bearer(SecretFile(path)))
     read = await documents.read(DOCUMENT)
     assert isinstance(read, Unauthorised)
     assert str(path) in read.message

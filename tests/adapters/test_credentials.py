@@ -1,0 +1,220 @@
+"""Credentials that change while we run: rotated files, tokens that expire. The simulated server, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reconciler import app, config
+from reconciler.adapters import credentials
+from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.counters import Counters
+from reconciler.adapters.credentials import Basic, Bearer, ClientCredentials, Grant, SecretFile
+from reconciler.adapters.replies import Reply
+from reconciler.model.answer import Failed, Unauthorised, Written
+from reconciler.model.snapshot import Snapshot
+from reconciler.simulator.process import Simulator
+from reconciler.simulator.settings import Settings
+from tests.adapters.simulated import DOCUMENT, Simulated, windchill
+from tests.fakes.journal import MemoryJournal
+from tests.fakes.virtual_clock import VirtualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from reconciler.ports import Windchill
+
+CALLERS = 50
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Simulated]:
+    with Simulator(Settings(port=0, documents=3)) as simulator:
+        steering = Simulated(simulator.url)
+        yield steering
+        steering.close()
+
+
+@pytest.fixture
+def server(running: Simulated) -> Simulated:
+    running.reset()
+    return running
+
+
+async def read_by_all(there: Windchill) -> list[Any]:
+    return await asyncio.gather(*(there.read(DOCUMENT) for _ in range(CALLERS)))
+
+
+# ------------------------------------------------------------------------------------------------------------ rotation
+
+
+def rotate(server: Simulated, kind: str, file: Path, secret: str, *, known_to_us: bool = True) -> None:
+    """Let the server accept only this secret; the tokens it has issued, it forgets."""
+    if kind == "bearer":
+        server.behave(auth="bearer", tokens={secret: "integration"})
+    else:
+        server.behave(auth="basic" if kind == "basic" else "bearer", tokens={}, users={"integration": secret})
+    server.expire_tokens()
+    if known_to_us:
+        file.write_text(f"{secret}\n")
+
+
+def configured(server: Simulated, kind: str, file: Path) -> Windchill:
+    """The daemon's own way from a configuration to its Windchill."""
+    key = {"basic": "password", "bearer": "token", "oauth2": "client_secret"}[kind]
+    environ = {
+        "BASE_URL": server.url,
+        "AUTH": kind,
+        "USERNAME": "integration",
+        "CLIENT_ID": "integration",
+        "OAUTH2_TOKEN_URL": f"{server.url}/oauth/token",
+        f"{key}_file".upper(): str(file),
+    }
+    found = config.load(None, {f"RECONCILER_WINDCHILL__{name}": value for name, value in environ.items()})
+    return app.make_windchill(found, SystemClock(), Counters())
+
+
+@pytest.mark.parametrize("kind", ["basic", "bearer", "oauth2"])
+async def test_a_secret_that_was_replaced_in_its_file_is_used_without_a_restart(
+    server: Simulated, tmp_path: Path, kind: str
+) -> None:
+    file = tmp_path / "secret"
+    rotate(server, kind, file, "first")
+    there = configured(server, kind, file)
+    snapshot = await there.read(DOCUMENT)
+    assert isinstance(snapshot, Snapshot)
+    assert snapshot.token
+    rotate(server, kind, file, "second")
+    written = await there.write(snapshot, {"owner": "akim"}, token=snapshot.token, journal=MemoryJournal())
+    assert isinstance(written, Written)
+    assert server.requests()["PATCH"] == {"200": 1, "401": 1}
+    rotate(server, kind, file, "third")
+    server.forget_requests()
+    assert all(isinstance(read, Snapshot) for read in await read_by_all(there))
+    asked = server.requests()
+    assert asked["GET"]["200"] == CALLERS
+    assert asked["GET"]["401"] <= CALLERS
+    assert asked.get("POST", {}) == ({"200": 1} if kind == "oauth2" else {})
+    await there.close()
+
+
+@pytest.mark.parametrize("kind", ["basic", "bearer"])
+async def test_a_refused_secret_that_was_not_replaced_is_not_sent_again(
+    server: Simulated, tmp_path: Path, kind: str
+) -> None:
+    file = tmp_path / "secret"
+    rotate(server, kind, file, "first")
+    there = configured(server, kind, file)
+    rotate(server, kind, file, "second", known_to_us=False)
+    assert isinstance(await there.read(DOCUMENT), Unauthorised)
+    assert server.requests()["GET"] == {"401": 1}
+    file.write_text("second")
+    assert isinstance(await there.read(DOCUMENT), Snapshot)
+    await there.close()
+
+
+async def test_a_file_that_is_missing_while_its_secret_is_good_costs_nothing(server: Simulated, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    rotate(server, "basic", file, "first")
+    there = configured(server, "basic", file)
+    assert isinstance(await there.read(DOCUMENT), Snapshot)
+    file.unlink()
+    assert isinstance(await there.read(DOCUMENT), Snapshot)
+    await there.close()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"two\nlines", b"a\x00b", b"\xff", b"x" * 70_000])
+@pytest.mark.parametrize("kind", ["basic", "oauth2"])
+async def test_a_file_without_a_secret_is_named_and_not_quoted(
+    tmp_path: Path, kind: str, content: bytes | None
+) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    secret = SecretFile(file)
+    auth = Basic("me", secret) if kind == "basic" else ClientCredentials("http://127.0.0.1:9/", "me", secret)
+    there = windchill("http://127.0.0.1:9", auth=auth)
+    read = await there.read(DOCUMENT)
+    await there.close()
+    assert isinstance(read, Unauthorised)
+    assert str(file) in read.message
+    assert "two" not in read.message
+    assert "xx" not in read.message
+
+
+async def test_a_password_may_have_spaces_around_it_and_a_token_may_not(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(" ab \r\n")
+    for auth, sent in (
+        (Basic("me", SecretFile(file)), b"Basic bWU6IGFiIA=="),
+        (Bearer(SecretFile(file)), b"Bearer ab"),
+        (Bearer(" ab "), b"Bearer ab"),
+    ):
+        grant = await credentials.keeper(auth, unasked, VirtualClock()).current()
+        assert isinstance(grant, Grant)
+        assert grant.authorization == sent
+
+
+async def test_secrets_are_in_no_representation(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("hunter2")
+    for auth in (Basic("me", "hunter2"), Bearer("hunter2"), ClientCredentials("http://h/", "me", "hunter2")):
+        assert "hunter2" not in repr(auth)
+    assert "hunter2" not in repr(
+        await credentials.keeper(Basic("me", SecretFile(file)), unasked, VirtualClock()).current()
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- OAuth 2
+
+
+def oauth(server: Simulated) -> ClientCredentials:
+    return ClientCredentials(f"{server.url}/oauth/token", "integration", "secret")
+
+
+async def test_fifty_callers_get_one_token_and_one_more_shortly_before_it_expires(server: Simulated) -> None:
+    server.behave(auth="bearer", token_lifetime_s=300)
+    clock = VirtualClock()
+    there = windchill(
+        server.url, auth=ClientCredentials(f"{server.url}/oauth/token", "integration", "secret"), clock=clock
+    )
+    for elapsed_s, tokens in ((0, 1), (269, 1), (2, 2), (298, 3)):
+        await clock.advance(elapsed_s)
+        assert all(isinstance(read, Snapshot) for read in await read_by_all(there))
+        assert server.requests()["POST"] == {"200": tokens}
+    assert "401" not in server.requests()["GET"]  # none was used up to its end
+    await there.close()
+
+
+async def test_half_of_a_short_lifetime_is_made_use_of(server: Simulated) -> None:
+    server.behave(auth="bearer", token_lifetime_s=20)
+    clock = VirtualClock()
+    there = windchill(
+        server.url, auth=ClientCredentials(f"{server.url}/oauth/token", "integration", "secret"), clock=clock
+    )
+    for elapsed_s, tokens in ((0, 1), (9, 1), (2, 2)):
+        await clock.advance(elapsed_s)
+        await there.read(DOCUMENT)
+        assert server.requests()["POST"] == {"200": tokens}
+    await there.close()
+
+
+async def test_a_redirect_of_the_token_endpoint_is_not_followed_with_our_secret() -> None:
+    asked: list[str] = []
+
+    async def elsewhere(method: str, url: str, headers: object, content: bytes) -> Reply:
+        asked.append(url)
+        return Reply(307, {b"location": b"http://elsewhere/token"})
+
+    kept = credentials.keeper(ClientCredentials("http://here/token", "me", "hunter2"), elsewhere, VirtualClock())
+    refused = await kept.current()
+    assert isinstance(refused, Failed)
+    assert "http://elsewhere/token" in refused.message
+    assert asked == ["http://here/token"]
+
+
+async def unasked(*_: object) -> Reply:
+    raise AssertionError

@@ -1,0 +1,197 @@
+"""Whom the HTTP client trusts and which certificate it shows, also after their files were replaced. Real TLS."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.http import HttpClient, HttpOptions
+from reconciler.adapters.replies import Reply
+from reconciler.errors import ConfigError
+from reconciler.model.answer import Failed, Unauthorised
+from tests.adapters.tls_server import SecureServer
+from tests.brokers import certificates
+from tests.brokers.certificates import Authority, Signed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from reconciler.adapters.replies import Exchange
+
+pytestmark = pytest.mark.skipif(not certificates.available(), reason="there is no openssl to make certificates with")
+
+BOTH_VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+class Made:
+    """Two authorities that don't know of each other, and what they have signed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ours, self.foreign = Authority(folder / "ours"), Authority(folder / "foreign")
+        self.server, self.moved = self.ours.sign("server"), self.foreign.sign("server")
+        self.first, self.second = self.ours.sign("first"), self.ours.sign("second")
+        self.stranger, self.locked = self.foreign.sign("stranger"), self.ours.sign("locked", "open sesame")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return Made(tmp_path_factory.mktemp("certificates"))
+
+
+@asynccontextmanager
+async def client(
+    ca_file: Path, cert_file: Path | None = None, key_file: Path | None = None
+) -> AsyncIterator[HttpClient]:
+    options = HttpOptions(timeout_s=20, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
+    made = HttpClient(options, SystemClock())
+    yield made
+    await made.close()
+
+
+async def ask(client: HttpClient, server: SecureServer, method: str = "GET") -> Exchange:
+    return await client.exchange(method, server.url, (), b"" if method == "GET" else b'{"owner":"akim"}')
+
+
+# ------------------------------------------------------------------------------------------------------- certificates
+
+
+@pytest.mark.parametrize("version", BOTH_VERSIONS)
+async def test_our_certificate_is_shown_to_a_server_that_an_authority_of_our_own_vouches_for(
+    made: Made, version: ssl.TLSVersion
+) -> None:
+    with SecureServer(made.server, made.ours.certificate, version) as server:
+        async with client(made.ours.certificate, made.first.certificate, made.first.key) as http:
+            assert isinstance(await ask(http, server), Reply)
+    assert server.clients == ["first"]
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+@pytest.mark.parametrize("version", BOTH_VERSIONS)
+async def test_a_refused_certificate_is_called_so_and_its_request_surely_not_carried_out(
+    made: Made, version: ssl.TLSVersion, method: str
+) -> None:
+    with SecureServer(made.server, made.ours.certificate, version) as server:
+        async with client(made.ours.certificate, made.stranger.certificate, made.stranger.key) as http:
+            refused = await ask(http, server, method)
+    assert isinstance(refused, Unauthorised), refused
+    assert "refuses our client certificate: signed by an authority that it does not know" in refused.message
+    assert server.clients == []
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+@pytest.mark.parametrize("version", BOTH_VERSIONS)
+async def test_where_a_certificate_is_asked_for_and_none_was_set_the_setting_is_named(
+    made: Made, version: ssl.TLSVersion, method: str
+) -> None:
+    with SecureServer(made.server, made.ours.certificate, version) as server:
+        async with client(made.ours.certificate) as http:
+            refused = await ask(http, server, method)
+    assert isinstance(refused, Unauthorised | Failed), refused
+    assert "cert_file" in refused.message
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+async def test_a_server_that_nobody_we_trust_vouches_for_gets_nothing(made: Made, method: str) -> None:
+    with SecureServer(made.moved) as server:
+        async with client(made.ours.certificate, made.first.certificate, made.first.key) as http:
+            refused = await ask(http, server, method)
+    assert isinstance(refused, Failed)
+    assert "the server's certificate can't be trusted (" in refused.message
+    assert refused.message.endswith("): see ca_file")
+    assert server.clients == []
+
+
+async def test_two_clients_each_show_their_own(made: Made) -> None:
+    with SecureServer(made.server, made.ours.certificate) as server:
+        async with (
+            client(made.ours.certificate, made.first.certificate, made.first.key) as one,
+            client(made.ours.certificate, made.second.certificate, made.second.key) as other,
+        ):
+            await ask(one, server)
+            await ask(other, server)
+            await ask(one, server)
+    assert server.clients == ["first", "second", "first"]
+
+
+# ------------------------------------------------------------------------------------------------------------ rotation
+
+
+class Mounted:
+    """Our pair and authority as Kubernetes mounts them: links through one link, which is swapped."""
+
+    def __init__(self, folder: Path, pair: Signed, authority: Path) -> None:
+        self._folder, self._turn = folder, 0
+        self.authority, self.certificate, self.key = (folder / name for name in ("ca.crt", "tls.crt", "tls.key"))
+        self.put(pair.certificate, pair.key, authority)
+        for link in (self.authority, self.certificate, self.key):
+            link.symlink_to(f"..data/{link.name}")
+
+    def put(self, certificate: Path, key: Path, authority: Path) -> None:
+        self._turn += 1
+        into = self._folder / f"..{self._turn}"
+        into.mkdir()
+        for source, name in ((authority, "ca.crt"), (certificate, "tls.crt"), (key, "tls.key")):
+            shutil.copyfile(source, into / name)
+        (self._folder / "..tmp").symlink_to(into.name)
+        (self._folder / "..tmp").replace(self._folder / "..data")
+
+
+async def test_a_certificate_that_was_replaced_is_shown_on_the_next_connection(made: Made, tmp_path: Path) -> None:
+    mounted = Mounted(tmp_path, made.first, made.ours.certificate)
+    with SecureServer(made.server, made.ours.certificate) as server:
+        async with client(mounted.authority, mounted.certificate, mounted.key) as http:
+            await ask(http, server)
+            mounted.put(made.second.certificate, made.second.key, made.ours.certificate)
+            await ask(http, server)
+    assert server.clients == ["first", "second"]
+
+
+async def test_a_certificate_is_shown_until_its_successor_is_whole(made: Made, tmp_path: Path) -> None:
+    mounted = Mounted(tmp_path, made.first, made.ours.certificate)
+    with SecureServer(made.server, made.ours.certificate) as server:
+        async with client(mounted.authority, mounted.certificate, mounted.key) as http:
+            mounted.put(made.second.certificate, made.first.key, made.ours.certificate)
+            await ask(http, server)
+            mounted.key.unlink()
+            await ask(http, server)
+            shutil.copyfile(made.second.key, mounted.key)
+            await ask(http, server)
+    assert server.clients == ["first", "first", "second"]
+
+
+async def test_a_server_that_moved_to_another_authority_is_trusted_once_ca_file_names_it(
+    made: Made, tmp_path: Path
+) -> None:
+    mounted = Mounted(tmp_path, made.first, made.ours.certificate)
+    with SecureServer(made.server, made.ours.certificate) as server:
+        async with client(mounted.authority, mounted.certificate, mounted.key) as http:
+            assert isinstance(await ask(http, server), Reply)
+            server.show(made.moved)
+            assert isinstance(await ask(http, server), Failed)
+            mounted.put(made.first.certificate, made.first.key, made.foreign.certificate)
+            assert isinstance(await ask(http, server), Reply)
+
+
+# --------------------------------------------------------------------------------------------------- what can't be used
+
+
+def test_files_that_can_not_be_used_are_named_with_their_setting(made: Made, tmp_path: Path) -> None:
+    junk = tmp_path / "junk"
+    junk.write_text("no PEM")
+    first, locked = made.first, made.locked
+    for certificate, key, said in (
+        (first.certificate, made.second.key, f"key_file {made.second.key} is not the key of cert_file"),
+        (locked.certificate, locked.key, f"key_file {locked.key} is locked by a password"),
+        (tmp_path / "missing", first.key, "cert_file .*missing can't be read: No such file"),
+        (first.certificate, tmp_path, f"key_file {tmp_path} can't be read: Is a directory"),
+        (junk, first.key, f"cert_file {junk} with key_file .* can't be used .* must hold PEM"),
+        (first.certificate, junk, f"with key_file {junk} can't be used"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            HttpClient(HttpOptions(cert_file=certificate, key_file=key), SystemClock())
