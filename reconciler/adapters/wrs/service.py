@@ -79,14 +79,13 @@ class Service:
         """Read; redirects within the origin are followed."""
         return await self._read(self._url(path, query), (*_HEADERS, *headers))
 
-    async def post(self, path: str, body: Mapping[str, Json]) -> Exchange:
-        """Call an action. A refusal for the nonce has been dealt with."""
-        return await self._write("POST", path, body, ())
+    async def post(self, path: str, body: Mapping[str, Json], if_match: Token | None = None) -> Exchange:
+        """Call an action; with an ETag, only if the entity still has it. A refusal for the nonce was dealt with."""
+        return await self._write("POST", path, body, _guard(if_match))
 
     async def patch(self, path: str, body: Mapping[str, Json], if_match: Token | None) -> Exchange:
         """Change an entity; with an ETag, only if it still has that one."""
-        guard: Headers = () if if_match is None else ((b"if-match", if_match.encode()),)
-        return await self._write("PATCH", path, body, guard)
+        return await self._write("PATCH", path, body, _guard(if_match))
 
     async def pages(self, query: str, pages_max: int) -> AsyncIterator[list[Row] | Trouble]:
         """Yield the rows of the documents' entity set that a query gives, page by page; trouble is the last of all."""
@@ -278,6 +277,10 @@ def code(reply: Reply) -> str:
     error = (replies.json_object(reply) or {}).get("error")
     said = error.get("code") if isinstance(error, dict) else None
     return said if isinstance(said, str) else ""
+
+
+def _guard(if_match: Token | None) -> Headers:
+    return () if if_match is None else ((b"if-match", if_match.encode()),)
 
 
 def _refuses_nonce(exchange: Exchange) -> bool:
