@@ -73,10 +73,7 @@ class SecureServer:
             return
         with secured:
             if secured.recv(65_536):
-                who = secured.getpeercert() or {}
-                self.clients.append(
-                    next((value for ((name, value),) in who.get("subject", ()) if name == "commonName"), None)
-                )
+                self.clients.append(_name(secured))
                 secured.sendall(_OK)
 
 
