@@ -32,6 +32,7 @@ from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import MISSING, Json, Missing
 
 _SECOND_US = 1_000_000
+_STABLEST = 100  # comparisons without drift: the longest interval there is
 
 
 @attrs.frozen
@@ -81,13 +82,15 @@ def with_base(agreement: Agreement, base: Base, stored: Base) -> Agreement:
     return attrs.evolve(agreement, base=base, untold=agreement.untold or changed)
 
 
-def nothing_managed(case: Case) -> Settlement:
-    """Nobody manages anything here any more: forget the base, leave the document alone."""
+def nothing_managed(case: Case, *, look_again: bool = False) -> Settlement:
+    """Nobody manages anything here any more: forget the base, leave the document alone, but for a look now and then."""
     agreement = attrs.evolve(_calm(case), base=Base(), snapshot=None, intent=None, held=())
     told: tuple[Outcome, ...] = ()
     if case.document.agreement.base != Base() or case.document.agreement.untold:
         told = (outcomes.reconciled(case.document.key, case.now_us, (), Base(), tokens=(None, None), tries=1),)
-    return _with_conflicts(case, _settlement(case, agreement, Status.SYNCED, "nothing managed", None, told=told), ())
+    due_us = _interval_us(case, _STABLEST) if look_again else None
+    settlement = _settlement(case, agreement, Status.SYNCED, "nothing managed", due_us, told=told, lane=Lane.RESYNC)
+    return _with_conflicts(case, settlement, ())
 
 
 def agreed(case: Case, after: Snapshot, result: str) -> Settlement:

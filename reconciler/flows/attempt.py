@@ -35,7 +35,7 @@ from reconciler.model.answer import (
     Written,
 )
 from reconciler.model.base import Agreed, Wrote
-from reconciler.model.document import Agreement, Document, Intent, Lane
+from reconciler.model.document import Agreement, Document, Intent, Lane, Status
 from reconciler.model.plan import Patch
 from reconciler.model.settlement import Settlement
 from reconciler.model.snapshot import Snapshot
@@ -71,7 +71,7 @@ class Attempt:
             document = attrs.evolve(document, agreement=_without_lock(document.agreement, doubt))
             case = attrs.evolve(self._now(case), document=document)
         if not fold.managed(document.desired):
-            return settle.nothing_managed(case)
+            return await self._left_alone(case)
         known = document.agreement.snapshot
         if known is not None and not _must_read(document, lane):
             decided = self._decided(case, document, known)
@@ -91,6 +91,20 @@ class Attempt:
                 return await self._act(attrs.evolve(self._decided(case, document, answer), confirmed=confirmed))
             case trouble:
                 return self._troubled(case, trouble)
+
+    async def _left_alone(self, case: settle.Case) -> Settlement:
+        """
+        Nobody manages the document any more. Where writes take locks, see to it that none of ours stays there.
+
+        A request that was given up long ago may still take one, and no comparison would show it: hence this look.
+        """
+        agreement = case.document.agreement
+        if not self.gate.locks or (not agreement.told and agreement.snapshot is None):
+            return settle.nothing_managed(case)
+        kept = await self._kept_from_releasing(case, None)
+        if kept is not None and kept.status is not Status.PARKED:  # what can't be had has no lock of ours
+            return kept
+        return settle.nothing_managed(self._now(case), look_again=True)
 
     async def _kept_from_releasing(self, case: settle.Case, lock: str | None) -> Settlement | None:
         """Give up a lock that an earlier write has left behind; return how it ends if that can't be done now."""

@@ -94,6 +94,17 @@ async def test_a_lock_of_our_own_in_the_way_of_a_write_is_given_up_after_a_while
     assert not world.windchill.holders
 
 
+async def test_a_released_document_is_looked_at_for_a_lock_that_came_late(world: World) -> None:
+    await world.emit({"owner": "akim"})
+    await world.settle()
+    await world.emit(release=["owner"])
+    await world.settle()
+    world.windchill.holders[KEY] = ME
+    await world.wait()
+    await world.attempt()
+    assert not world.windchill.holders
+
+
 async def test_somebody_elses_lock_is_never_given_up(world: World) -> None:
     world.windchill.script_writes(Fault.LOST_LOCK)
     await world.emit({"owner": "akim"})

@@ -192,10 +192,10 @@ class Witness:
     def settling(self, settlement: Settlement) -> None:
         """The end of an attempt may become durable now."""
         attempt = self._attempts[settlement.key]
-        if not attempt.row.managed():
+        attempt.settles = settlement.status in (Status.SYNCED, Status.HELD)
+        if not attempt.row.managed() and attempt.settles:
             for write in self._open(attempt.key):
                 write.released = True
-        attempt.settles = settlement.status in (Status.SYNCED, Status.HELD)
         attempt.after = self._after(attempt)
         for name, possible in attempt.after.items():
             if possible == {None}:
@@ -214,7 +214,7 @@ class Witness:
             attempt.planned.answered = True
         for name, possible in attempt.after.items():
             self._possible[attempt.key, name] = set(possible)
-        if not attempt.row.managed() or self._agrees(attempt):
+        if self._agrees(attempt) or (attempt.settles and not attempt.row.managed()):
             self._settle_elements(attempt)
         if attempt.seen is not None and (attempt.write is None or self._agrees(attempt)):
             for write in self._open(attempt.key):
@@ -312,7 +312,7 @@ class Witness:
         """What is agreed once the attempt is settled."""
         key, seen = attempt.key, attempt.seen
         if not attempt.row.managed():
-            return {name: {None} for name in SCALARS}
+            return {name: {None} for name in SCALARS} if attempt.settles else {}
         if seen is None:
             return {}
         fields = attempt.write.fields if attempt.write is not None else {}
