@@ -174,7 +174,9 @@ class Reader:
         rows = await self._numbers.rows(key, schema)
         if not isinstance(rows, Sequence):
             return rows
-        current = {identity: row for row in rows if _is_current(row) and (identity := _identity(row, schema))}
+        possible = [row for row in rows if _is_current(row)]
+        certain = [row for row in possible if row.get("Latest") is True]
+        current = {identity: row for row in certain or possible if (identity := _identity(row, schema))}
         if not current:
             copies = "but a working copy " if any(is_working_copy(row) for row in rows) else ""
             return NotAvailable(
