@@ -9,6 +9,7 @@ import pytest
 from reconciler.simulator.history import Entry, from_json
 from reconciler.simulator.process import Simulator
 from reconciler.simulator.settings import Settings
+from tests.simulator.wrs import User
 
 DOCUMENT = "0000000001"
 PATH = f"/documents/{DOCUMENT}"
@@ -34,6 +35,26 @@ def behave(server: httpx.Client) -> Callable[..., None]:
         server.put("/_control/behaviour", json=behaviour).raise_for_status()
 
     return set_behaviour
+
+
+@pytest.fixture
+def switch(server: httpx.Client) -> Callable[..., None]:
+    """Set switches of the dialect `wrs`, the rest at their defaults."""
+
+    def set_switches(**switches: Any) -> None:
+        server.put("/_control/wrs", json=switches).raise_for_status()
+
+    return set_switches
+
+
+@pytest.fixture
+def user(server: httpx.Client) -> User:
+    return User(server).nonce()
+
+
+@pytest.fixture
+def rival(server: httpx.Client) -> User:
+    return User(server, "jdoe").nonce()
 
 
 @pytest.fixture

@@ -3,15 +3,9 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from reconciler.simulator import history as witness
 from reconciler.simulator.history import Entry
 from tests.simulator.conftest import DOCUMENT, edit, patch, tag, truth
-from tests.simulator.wrs import INREVIEW, User
-
-
-@pytest.fixture
-def user(server: httpx.Client) -> User:
-    return User(server).nonce()
+from tests.simulator.wrs import User, act, code, message, steps
 
 
 def test_a_cycle_makes_one_iteration_that_both_dialects_show(
@@ -21,13 +15,15 @@ def test_a_cycle_makes_one_iteration_that_both_dialects_show(
     copy = user.check_out(before["ID"], note="to work on it")
     assert copy["ID"] != before["ID"]
     assert user.patch(copy["ID"], {"Title": "New", "Note": "x", "Weight": 2.5}).status_code == 204
-    assert user.find() == before | {"CheckoutState": "Checked out", "CheckOutStatus": "Checked out by you",
-                                    "WorkInProgressState": {"Value": "c/o", "Display": "Checked out"}}  # fmt: skip
+    held = {
+        "CheckoutState": "Checked out",
+        "CheckOutStatus": "Checked out by you",
+        "WorkInProgressState": {"Value": "c/o", "Display": "Checked out"},
+    }
+    assert user.find() == before | held
     made = user.check_in(copy["ID"], note="done")
-    assert (made["ID"], made["Version"], made["Title"], made["CheckoutState"]) == (
-        copy["ID"], "A.2", "New", "Checked in",
-    )  # fmt: skip
-    assert user.find()["ID"] == made["ID"]
+    assert (made["ID"], made["Version"], made["Title"]) == (copy["ID"], "A.2", "New")
+    assert (made["CheckoutState"], user.find()["ID"]) == ("Checked in", made["ID"])
     document = truth(server)
     assert (document["title"], document["attributes"]["Note"], document["attributes"]["Weight"]) == ("New", "x", 2.5)
     (entry,) = history()
@@ -37,24 +33,158 @@ def test_a_cycle_makes_one_iteration_that_both_dialects_show(
     assert (old["Latest"], old["Title"], old["Version"]) == (False, before["Title"], "A.1")
 
 
-def test_a_write_without_a_nonce_is_refused_and_audited(server: httpx.Client) -> None:
-    user = User(server)
-    reply = user.act(user.find()["ID"], "CheckOut")
-    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "INVALID_NONCE")
+def test_every_step_is_kept_with_its_note(server: httpx.Client, user: User) -> None:
+    copy = user.check_out(note="to work on it")["ID"]
+    user.check_in(copy, note="done")
+    act(server, "checkout", "undo", note="a look")
+    shown = [(step["event"], step["user"], step["note"]) for step in steps(server, document=DOCUMENT)]
+    assert shown == [
+        ("CheckOut", "integration", "to work on it"),
+        ("CheckIn", "integration", "done"),
+        ("CheckOut", "jdoe", "a look"),
+        ("UndoCheckOut", "jdoe", None),
+    ]
+    assert [step["sequence"] for step in steps(server, user="jdoe", after="3")] == [4]
+    assert steps(server)[1]["working_copy"] == copy
 
 
-def test_a_state_moves_outside_check_out_and_leaves_the_iteration(
-    server: httpx.Client, user: User, history: Callable[[], list[Entry]]
+def test_a_working_copy_is_seen_by_its_holder_alone(server: httpx.Client, user: User, rival: User) -> None:
+    copy = rival.check_out()
+    rival.patch(copy["ID"], {"Title": "unfinished"})
+    seen = rival.read(copy["ID"])
+    assert (seen["Title"], seen["CheckoutState"], seen["ModifiedBy"]) == ("unfinished", "Working copy", "jdoe")
+    assert seen["WorkInProgressState"]["Value"] == "wrk"
+    assert user.status(copy["ID"]) == 404
+    original = user.find()
+    assert (original["Title"] != "unfinished", original["CheckOutStatus"]) == (True, "Checked out by jdoe")
+    assert truth(server)["title"] == original["Title"]
+
+
+def test_working_copies_are_listed_to_their_holder_where_the_server_does_so(
+    user: User, rival: User, switch: Callable[..., None]
 ) -> None:
-    edit(server, {"status": "INWORK"})
+    copy = rival.check_out()
+    query = f"$filter=Number eq '{DOCUMENT}'"
+    assert len(rival.page(query)["value"]) == 1
+    switch(working_copies_listed=True)
+    assert [row["ID"] for row in rival.page(query)["value"]][1:] == [copy["ID"]]
+    assert len(user.page(query)["value"]) == 1
+
+
+@pytest.mark.parametrize("status", [400, 409, 423, 500])
+def test_what_somebody_has_checked_out_is_refused(
+    server: httpx.Client, user: User, switch: Callable[..., None], status: int
+) -> None:
+    switch(checkout_conflict=status)
+    act(server, "checkout")
+    reply = user.act(user.find()["ID"], "CheckOut")
+    assert (reply.status_code, message(reply)) == (status, "The object is checked out by jdoe.")
+
+
+def test_what_somebody_has_checked_out_may_come_back_as_it_is(server: httpx.Client, user: User) -> None:
+    act(server, "checkout")
+    before = user.find()["ID"]
+    reply = user.act(before, "CheckOut")
+    assert (reply.status_code, reply.json()["ID"]) == (200, before)
+    assert user.act(before, "CheckIn").status_code == 400
+    assert [step["user"] for step in steps(server)] == ["jdoe"]
+
+
+def test_a_lock_without_a_working_copy_counts_as_well(server: httpx.Client, user: User) -> None:
+    server.post("/_control/lock", json={"document": DOCUMENT, "user": "akim"}).raise_for_status()
+    assert user.act(user.find()["ID"], "CheckOut").json()["CheckOutStatus"] == "Checked out by akim"
+    server.post("/_control/unlock", json={"document": DOCUMENT}).raise_for_status()
+    assert user.check_out()["CheckoutState"] == "Working copy"
+
+
+def test_checking_out_again_gives_the_working_copy_or_a_refusal(user: User, switch: Callable[..., None]) -> None:
+    before = user.find()["ID"]
+    copy = user.check_out(before)
+    for asked in (before, copy["ID"]):
+        reply = user.act(asked, "CheckOut")
+        assert (reply.status_code, reply.json()["ID"]) == (200, copy["ID"])
+    switch(checkout_again=400)
+    assert code(user.act(before, "CheckOut")) == (400, "CHECKED_OUT")
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_an_old_iteration_can_not_be_checked_out(
+    server: httpx.Client, user: User, switch: Callable[..., None], status: int
+) -> None:
+    switch(stale_checkout=status)
+    old = user.find()["ID"]
+    edit(server, {"title": "newer"})
+    assert code(user.act(old, "CheckOut")) == (status, "STALE_ITERATION")
+
+
+def test_or_it_stands_for_the_latest_one(server: httpx.Client, user: User, switch: Callable[..., None]) -> None:
+    switch(stale_checkout="latest")
+    old = user.find()["ID"]
+    edit(server, {"title": "newer"})
+    assert user.check_out(old)["Title"] == "newer"
+
+
+def test_undo_leaves_nothing_behind(server: httpx.Client, user: User, history: Callable[[], list[Entry]]) -> None:
     before = user.find()
-    assert user.act(before["ID"], "SetState", State=INREVIEW).status_code == 200
-    after = user.find()
-    assert (after["ID"], after["State"]) == (before["ID"], INREVIEW)
-    entry = history()[-1]
-    assert (entry.way, entry.guard, entry.seen == entry.before) == ("SetState", None, True)
-    assert witness.outside(history()) == [entry]
-    assert witness.unguarded(history()) == []
+    copy = user.check_out()["ID"]
+    user.patch(copy, {"Title": "unwanted"})
+    assert user.act(copy, "UndoCheckOut").json()["ID"] == before["ID"]
+    assert user.find() == before
+    assert (user.status(copy), user.act(copy, "UndoCheckOut").status_code, history()) == (404, 404, [])
+    assert user.act(before["ID"], "UndoCheckOut").status_code == 400
+    assert patch(server, {"title": "free again"}, tag(server)).status_code == 200
+
+
+def test_only_administrators_undo_what_others_have_checked_out(
+    server: httpx.Client, user: User, switch: Callable[..., None]
+) -> None:
+    there = act(server, "checkout")
+    for asked in (there["latest"], there["working_copy"]):
+        assert user.act(asked, "UndoCheckOut").status_code in (400, 404)
+    switch(administrators=["integration"])
+    assert user.act(there["latest"], "UndoCheckOut").status_code == 200
+    assert (user.find()["CheckoutState"], user.status(there["working_copy"])) == ("Checked in", 404)
+    last = steps(server)[-1]
+    assert (last["event"], last["user"], last["holder"]) == ("UndoCheckOut", "integration", "jdoe")
+
+
+@pytest.mark.parametrize("form", ["id", "entity"])
+def test_replies_show_the_entity_or_its_id(user: User, switch: Callable[..., None], form: str) -> None:
+    switch(checkout_reply=form, checkin_reply=form)
+    made = user.act(user.find()["ID"], "CheckOut").json()
+    done = user.check_in(made["ID"])
+    assert ["Title" in reply for reply in (made, done)] == [form == "entity"] * 2
+    assert user.read(done["ID"])["Version"] == "A.2"
+
+
+def test_the_new_iteration_may_get_an_id_of_its_own(user: User, switch: Callable[..., None]) -> None:
+    switch(checkin_id="fresh")
+    copy = user.check_out()["ID"]
+    made = user.check_in(copy)["ID"]
+    assert made != copy
+    assert (user.status(copy), user.find()["ID"]) == (404, made)
+
+
+def test_a_check_in_can_keep_the_document_checked_out(server: httpx.Client, user: User) -> None:
+    copy = user.check_out()["ID"]
+    user.check_in(copy, KeepCheckedOut=True)
+    entity = user.find()
+    assert (entity["Version"], entity["CheckOutStatus"]) == ("A.2", "Checked out by you")
+    (kept,) = server.get("/_control/wrs/working-copies").json()["items"]
+    assert (kept["holder"], kept["id"] not in (copy, entity["ID"])) == ("integration", True)
+    assert steps(server)[-1]["kept"]
+    user.check_in(kept["id"])
+    assert user.find()["Version"] == "A.3"
+
+
+def test_each_check_in_makes_an_iteration_even_of_nothing(user: User, history: Callable[[], list[Entry]]) -> None:
+    user.check_in(user.check_out()["ID"])
+    (entry,) = history()
+    assert (entry.changes, user.find()["Version"]) == ({}, "A.2")
+
+
+def test_an_ordinary_iteration_can_not_be_checked_in(user: User) -> None:
+    assert user.act(user.find()["ID"], "CheckIn").status_code == 400
 
 
 def test_a_write_through_the_other_dialect_is_an_iteration_here(server: httpx.Client, user: User) -> None:
@@ -65,6 +195,28 @@ def test_a_write_through_the_other_dialect_is_an_iteration_here(server: httpx.Cl
     assert after["ID"] != before["ID"]
 
 
-def test_what_is_checked_out_here_is_locked_there(server: httpx.Client, user: User) -> None:
-    User(server, "jdoe").nonce().check_out(user.find(DOCUMENT)["ID"])
+def test_what_is_checked_out_here_is_locked_there(server: httpx.Client, rival: User) -> None:
+    copy = rival.check_out()
     assert patch(server, {"title": "Elsewhere"}).status_code == 423
+    rival.act(copy["ID"], "UndoCheckOut")
+    assert patch(server, {"title": "Elsewhere"}).status_code == 200
+
+
+def test_a_person_does_it_all_at_once(server: httpx.Client, history: Callable[[], list[Entry]]) -> None:
+    there = act(server, "checkout", "edit", "checkin", set={"title": "by hand"}, note="mine")
+    assert (there["iterations"], there["working_copy"], there["locked_by"]) == (2, None, None)
+    (entry,) = history()
+    assert (entry.who, entry.kind, entry.way, set(entry.changes)) == ("jdoe", "control", "CheckIn", {"title"})
+
+
+def test_a_person_is_refused_like_anybody(server: httpx.Client) -> None:
+    act(server, "checkout")
+    for given in (
+        {"user": "akim", "do": "checkout"},
+        {"user": "akim", "do": "checkin"},
+        {"user": "jdoe", "do": "sleep"},
+        {"user": "jdoe"},
+    ):
+        assert server.post("/_control/wrs/act", json={"document": DOCUMENT, **given}).status_code == 400
+    unknown = {"document": "X", "user": "jdoe", "do": "checkout"}
+    assert server.post("/_control/wrs/act", json=unknown).status_code == 404

@@ -1,0 +1,108 @@
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from reconciler.simulator.wrs import filters
+from reconciler.simulator.wrs.filters import Comparison, Malformed
+
+ROW = {
+    "Number": "O'Brien",
+    "Title": "Bracket 12, drawing",
+    "Weight": 2.5,
+    "Sheets": 3,
+    "Latest": True,
+    "Note": None,
+    "State/Value": "INWORK",
+    "LastModified": datetime(2026, 1, 5, 8, tzinfo=UTC),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Number eq 'O''Brien'", True),
+        ("Number ne 'O''Brien'", False),
+        ("State/Value eq 'INWORK'", True),
+        ("Weight gt 2.5", False),
+        ("Weight ge 2.5", True),
+        ("Weight lt 1e1 and Sheets le 3", True),
+        ("Sheets eq 4 or Sheets eq 3", True),
+        ("Latest", True),
+        ("not Latest", False),
+        ("Latest eq false", False),
+        ("Note eq null", True),
+        ("Note ne null", False),
+        ("Note ne 'x'", True),
+        ("Note lt 'x'", False),
+        ("Title ne null", True),
+        ("startswith(Title,'Bracket')", True),
+        ("startswith(Title,'bracket')", False),
+        ("endswith(Title, 'drawing')", True),
+        ("contains(Title,'12,') eq true", True),
+        ("contains(Title,'12,') eq false", False),
+        ("contains(Note,'x')", False),
+        ("not contains(Title,'x') and not (Sheets eq 4)", True),
+        ("LastModified ge 2026-01-05T10:00:00+02:00", True),
+        ("LastModified gt 2026-01-05T08:00:00Z", False),
+        ("Number in ('a','O''Brien')", True),
+        ("Number in ('a')", False),
+        # `and` binds more tightly than `or`, `not` more tightly than both.
+        ("Sheets eq 3 or Sheets eq 4 and Latest eq false", True),
+        ("(Sheets eq 3 or Sheets eq 4) and Latest eq false", False),
+        ("not Latest or Sheets eq 3", True),
+    ],
+)
+def test_a_row_matches_as_the_filter_says(text: str, expected: bool) -> None:
+    assert filters.holds(filters.parse(text), ROW.__getitem__) is expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Number eq",
+        "Number eq 'x",
+        "Number eq 'x' and",
+        "Number == 'x'",
+        "'x' eq Number",
+        "(Number eq 'x'",
+        "Number eq 'x')",
+        "Number eq 'x' Title eq 'y'",
+        "startswith(Title)",
+        "startswith(Title,3)",
+        "startswith(Title,'x') eq 'y'",
+        "LastModified ge 2026-13-05T08:00:00Z",
+        "LastModified ge 2026-01-05T10:00:00 02:00",
+        "Number in ()",
+        "Number in 'x'",
+        "null",
+        "(" * 100 + "Latest" + ")" * 100,
+    ],
+)
+def test_what_is_no_filter_is_refused(text: str) -> None:
+    with pytest.raises(Malformed):
+        filters.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Number eq 'a'", {"a"}),
+        ("Number eq 'a' or Number eq 'b'", {"a", "b"}),
+        ("Latest eq true and (Number eq 'a' or Number in ('b','c'))", {"a", "b", "c"}),
+        ("Number eq 'a' and Number eq 'b'", set()),
+        ("Number eq 'a' or Latest eq true", None),
+        ("not (Number eq 'a')", None),
+        ("Number ne 'a'", None),
+        ("Latest eq true", None),
+    ],
+)
+def test_the_documents_that_a_filter_can_find_are_known_beforehand(text: str, expected: set[Any] | None) -> None:
+    assert filters.bound(filters.parse(text), "Number") == expected
+
+
+def test_each_comparison_of_a_filter_can_be_changed() -> None:
+    tree = filters.parse("Latest eq true and not (Latest eq true or startswith(Title,'x'))")
+    changed = filters.adjusted(tree, lambda found: Comparison("Latest", "eq", True))
+    assert changed == filters.parse("Latest eq true and not (Latest eq true or Latest eq true)")

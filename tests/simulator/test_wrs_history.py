@@ -1,0 +1,99 @@
+"""What the history proves of writes through the dialect `wrs`: planted losses are found, and nothing else is one."""
+
+from collections.abc import Callable
+
+import httpx
+
+from reconciler.simulator.history import Entry, lost_updates, outside, stale_writes, unguarded
+from tests.simulator.conftest import edit, truth
+from tests.simulator.wrs import INREVIEW, RELEASED, User, act
+
+History = Callable[[], list[Entry]]
+OURS = "integration"
+
+
+def lost(made: list[Entry]) -> list[str]:
+    return [loss.field for loss in lost_updates(made, OURS)]
+
+
+def test_who_reads_the_working_copy_before_changing_it_loses_nothing(
+    server: httpx.Client, user: User, history: History
+) -> None:
+    user.find()
+    edit(server, {"title": "theirs"})
+    copy = user.check_out(user.page("$filter=Number eq '0000000001' and Latest&$select=ID")["value"][0]["ID"])
+    user.patch(copy["ID"], {"Title": "ours"})
+    user.check_in(copy["ID"])
+    assert (lost(history()), stale_writes(history(), OURS), unguarded(history())) == ([], [], [])
+
+
+def test_who_does_not_look_under_the_lock_loses_what_happened_before_it(
+    server: httpx.Client, user: User, history: History
+) -> None:
+    user.find()
+    edit(server, {"title": "theirs"})
+    latest = user.page("$filter=Number eq '0000000001' and Latest&$select=ID")["value"][0]["ID"]
+    copy = user.act(latest, "CheckOut").json()["ID"]
+    user.patch(copy, {"Title": "ours"})
+    user.read(copy)  # too late: what was written had been decided on before
+    user.check_in(copy)
+    assert lost(history()) == ["title"]
+    assert [entry.way for entry in stale_writes(history(), OURS)] == ["CheckIn"]
+
+
+def test_who_never_read_anything_writes_unguarded(server: httpx.Client, user: User, history: History) -> None:
+    there = server.get("/_control/documents/0000000001").json()
+    copy = user.act(there["latest"], "CheckOut").json()["ID"]
+    user.patch(copy, {"Title": "ours"})
+    user.check_in(copy)
+    assert [entry.way for entry in unguarded(history())] == ["CheckIn"]
+
+
+def test_an_edit_that_ignores_the_lock_is_lost_to_its_holder(
+    server: httpx.Client, user: User, history: History
+) -> None:
+    copy = user.check_out()["ID"]
+    edit(server, {"title": "theirs"})
+    user.patch(copy, {"Title": "ours"})
+    user.check_in(copy)
+    assert truth(server)["title"] == "ours"
+    assert lost(history()) == ["title"]
+
+
+def test_an_action_outside_loses_what_its_writer_had_not_seen(
+    server: httpx.Client, user: User, history: History
+) -> None:
+    edit(server, {"status": "INWORK"})
+    entity = user.find()["ID"]
+    act(server, "setstate", state="RELEASED")
+    act(server, "setstate", state="INWORK")
+    user.act(entity, "SetState", State=INREVIEW).raise_for_status()
+    assert lost(history()) == ["status", "status"]
+    assert ([entry.way for entry in outside(history())], unguarded(history())) == (["SetState"], [])
+
+
+def test_an_action_outside_that_knew_of_everything_loses_nothing(
+    server: httpx.Client, user: User, history: History
+) -> None:
+    edit(server, {"status": "INWORK"})
+    act(server, "setstate", state="RELEASED")
+    act(server, "setstate", state="INWORK")
+    user.act(user.find()["ID"], "SetState", State=INREVIEW).raise_for_status()
+    assert lost(history()) == []
+    stats = server.get("/_control/stats").json()["accepted_writes"]
+    assert (stats["outside"], stats["unguarded"]) == (1, 0)
+
+
+def test_a_list_that_shows_no_content_counts_as_nothing_seen(
+    server: httpx.Client, user: User, history: History
+) -> None:
+    user.find()
+    edit(server, {"status": "INREVIEW"})
+    (row,) = user.page("$filter=Number eq '0000000001' and Latest&$select=ID,LastModified")["value"]
+    user.act(row["ID"], "SetState", State=RELEASED).raise_for_status()
+    assert lost(history()) == ["status"]
+
+
+def test_what_a_person_checks_in_by_hand_is_not_called_ours(server: httpx.Client, history: History) -> None:
+    act(server, "checkout", "edit", "checkin", set={"title": "theirs"})
+    assert (unguarded(history()), outside(history()), lost(history())) == ([], [], [])
