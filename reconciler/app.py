@@ -50,6 +50,7 @@ _log = structlog.get_logger(__name__)
 QUEUE_CAPACITY = 10_000  # documents waiting in memory; the store holds the rest
 _WORKERS_A_REQUEST = 2  # while one worker's request is in flight, another stores its settlement
 _LOOK_S = 0.2  # between two looks at whether `--once` is done, or the log caught up with
+_DRAIN_S = 20.0  # for what is under way at a stop; Kubernetes kills ten seconds later
 _SILENT_S_MIN, _SILENT_REQUESTS = 300.0, 10  # of a loop, in seconds or requests' deadlines, before it passes for dead
 _STALLED_S = 30.0  # a partition that can't be read must not keep everything else from being written for longer
 
@@ -214,14 +215,7 @@ class Daemon:
         self._workers = _WORKERS_A_REQUEST * in_flight_max
         limiter, breaker = Limiter(in_flight_max), Breaker()
         self._progress = Progress(breaker, maintenance=config.windchill.maintenance)
-        gate = Gate(
-            windchill,
-            Unhurried(clock),
-            self.telemetry,
-            limiter=limiter,
-            breaker=breaker,
-            quota=RetryQuota(),
-        )
+        gate = Gate(windchill, Unhurried(clock), limiter=limiter, breaker=breaker, quota=RetryQuota())
         budget = WriteBudget(config.resync.writes_max_per_window, config.resync.window_s)
         self._rules = rulebook(config)
         attempt = Attempt(gate, store, clock, self._rules, budget)
@@ -303,6 +297,10 @@ class Daemon:
             self.ingest.stop()
             self.resync.stop()
             self.reconciler.stop()
+            # A request that is still under way then is given up, as by a crash: its intent is stored, and read back.
+            _, late = await asyncio.wait([reading, *writing], timeout=_DRAIN_S)
+            for task in late:
+                task.cancel()
             await asyncio.wait([reading, *writing])
             self.publisher.stop()
             await publishing

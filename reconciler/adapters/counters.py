@@ -75,4 +75,4 @@ class Counters:
 
 
 def _key(labels: dict[str, str]) -> Labels:
-    return tuple(sorted(labels.items()))
+    return tuple(sorted(labels.items()) if len(labels) > 1 else labels.items())

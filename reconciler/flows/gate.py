@@ -28,7 +28,7 @@ from reconciler.model.answer import (
 )
 from reconciler.model.snapshot import Sighting, Snapshot, Token
 from reconciler.model.value import Json
-from reconciler.ports import ChangeList, Clock, Journal, Telemetry, Windchill
+from reconciler.ports import ChangeList, Clock, Journal, Windchill
 
 _A = TypeVar("_A")
 _WAIT_S_MIN = 0.001  # less can be too little for a clock to move at all, and then nobody would ever get through
@@ -45,7 +45,6 @@ class Gate:
         self,
         windchill: Windchill,
         clock: Clock,
-        telemetry: Telemetry,
         *,
         limiter: Limiter,
         breaker: Breaker,
@@ -53,7 +52,6 @@ class Gate:
     ) -> None:
         self._windchill = windchill
         self._clock = clock
-        self._telemetry = telemetry
         self._limiter = limiter
         self._breaker = breaker
         self._quota = quota
@@ -159,9 +157,6 @@ class Gate:
         self._breaker.report(leave, verdict, now_s, self._clock.chance())
         if verdict is Verdict.SUCCESS:
             self._quota.succeeded(now_s)
-        self._telemetry.gauge("in_flight", self._limiter.in_flight)
-        self._telemetry.gauge("in_flight_limit", self._limiter.limit)
-        self._telemetry.gauge("breaker_open", float(self._breaker.state is not State.CLOSED))
         if self._breaker.state is not before or self._limiter.paused_until_s != paused_until_s:
             self._wake_all()  # everybody looks anew: the way is free, or there is a new time to wait for
         self._wake()

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.adapters.counters import Counters
 from reconciler.core.breaker import Breaker, State
 from reconciler.core.limiter import Limiter, RetryQuota
 from reconciler.flows.gate import Gate, HeldUpError
@@ -94,7 +93,7 @@ def crowd(steps: list[tuple[float, ReadAnswer | Exception]], limit: int, failure
     clock = CountingClock()
     windchill = Slow(clock, steps)
     limiter, breaker = Limiter(limit), Breaker(failures_max)
-    gate = Gate(windchill, clock, Counters(), limiter=limiter, breaker=breaker, quota=RetryQuota())
+    gate = Gate(windchill, clock, limiter=limiter, breaker=breaker, quota=RetryQuota())
     tasks = [asyncio.ensure_future(asked(gate, str(number))) for number in range(len(steps))]
     return Crowd(clock, windchill, limiter, breaker, gate, tasks)
 

@@ -85,7 +85,6 @@ class World:
         self.gate = Gate(
             self.windchill,
             self.clock,
-            self.telemetry,
             limiter=self.limiter,
             breaker=Breaker(failures_max=1000),
             quota=RetryQuota(),

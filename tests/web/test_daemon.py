@@ -14,6 +14,7 @@ from reconciler import app
 from reconciler.config import Admin, Config, Log, Store
 from reconciler.errors import ConfigError, LogTruncatedError
 from reconciler.model.answer import Failed
+from reconciler.model.document import Status
 from reconciler.web import server
 from tests.fakes.memory_log import MemoryLog
 from tests.flows.world import LETTERS, OUTCOMES, TOPIC, Running, World
@@ -158,3 +159,33 @@ async def test_a_taken_port_is_found_before_the_store_is_touched(tmp_path: Path)
         assert await asyncio.to_thread(os.listdir, tmp_path) == []
         async with app.daemon(config, once=True):  # one pass does not listen
             pass
+
+
+async def test_a_request_that_never_ends_does_not_keep_a_stop_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_DRAIN_S", 0.3)
+    world = World()
+    write, sent, answers = world.windchill.write, asyncio.Event(), asyncio.Event()
+
+    async def silent(*args: Any, **named: Any) -> Any:
+        answer = await write(*args, **named)
+        sent.set()
+        await answers.wait()
+        return answer
+
+    world.windchill.write = silent  # type: ignore[method-assign]  # it writes, and never says so
+    async with living(world) as (running, _):
+        await world.clock.advance(1)
+        world.append(world.event({"title": "Cover"}))
+        await running.pass_until(sent.is_set, "the write is under way")
+        running.stop.set()
+        await world.clock.advance(5)  # everything else comes to its end
+        assert not running.task.done()
+        summary = await asyncio.wait_for(running.task, 20)
+        assert summary.counts[Status.PENDING] == 1
+        assert world.document().agreement.intent is not None
+    world.windchill.write = write  # type: ignore[method-assign]  # Windchill is itself again
+    async with living(world) as (running, _):
+        await running.settled()
+        await running.ended()
+    assert world.windchill.writes == 1
+    await world.check()
