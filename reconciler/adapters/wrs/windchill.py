@@ -1,14 +1,17 @@
 """The dialect as the flows see it: reading, the list of changes, and writing under a lock, over one service."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from reconciler.adapters.http import HttpClient
+from reconciler.adapters.wrs.locking import Locks
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.reading import Reader
 from reconciler.adapters.wrs.service import Service
-from reconciler.model.answer import ReadAnswer, Trouble
-from reconciler.model.snapshot import Sighting, Snapshot
-from reconciler.ports import Clock
+from reconciler.adapters.wrs.writing import Writer
+from reconciler.model.answer import ReadAnswer, ReleaseAnswer, Trouble, WriteAnswer
+from reconciler.model.snapshot import Sighting, Snapshot, Token
+from reconciler.model.value import Json
+from reconciler.ports import Clock, Journal
 
 
 class WrsWindchill:
@@ -17,6 +20,8 @@ class WrsWindchill:
     def __init__(self, client: HttpClient, options: WrsOptions, clock: Clock) -> None:
         self.service = Service(client, options, clock)
         self.reader = Reader(self.service, clock)
+        self._locks = Locks(self.service, self.reader)
+        self._writer = Writer(self.service, self.reader, self._locks)
 
     @property
     def locks(self) -> bool:
@@ -26,6 +31,16 @@ class WrsWindchill:
     async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
         """Read the latest iteration of a document."""
         return await self.reader.read(key, known)
+
+    async def write(
+        self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token, journal: Journal
+    ) -> WriteAnswer:
+        """Write `fields`, all of one portion, under the guard that this server has."""
+        return await self._writer.write(snapshot, fields, token=token, journal=journal)
+
+    async def release(self, key: str, lock: str | None) -> ReleaseAnswer:
+        """Give up a check-out of ours that a write has perhaps left behind; nobody else's is ever touched."""
+        return await self._locks.release(key, lock)
 
     async def changed(self, since_us: int) -> Sequence[Sighting] | Trouble:
         """Return every document modified since then, with the tokens that reading them would give."""

@@ -1,0 +1,125 @@
+"""
+Answers: what came of a request that writes, in the words of the port, whichever request it was.
+
+Rules
+- Only a status says that something was carried out, and 200 only with JSON or nothing: login pages have that status.
+- A refusal (4xx) was not carried out. A lost reply, a redirect, 202 and a 5xx leave it open: `Unknown`.
+- Who holds a document is said in no agreed way. With the statuses that servers use for it, the text decides.
+"""
+
+import re
+from collections.abc import Collection
+
+from reconciler.adapters import refusals, replies
+from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
+from reconciler.adapters.wrs import tokens
+from reconciler.adapters.wrs.reading import Entity, Reader
+from reconciler.adapters.wrs.service import Service
+from reconciler.adapters.wrs.tokens import Place
+from reconciler.model.answer import (
+    Broken,
+    Failed,
+    Locked,
+    NotAvailable,
+    Refused,
+    Trouble,
+    Unchanged,
+    Unguarded,
+    Unknown,
+    VersionConflict,
+)
+from reconciler.model.snapshot import Snapshot, Token
+
+Unfulfilled = VersionConflict | Refused | Locked | Unknown | Unguarded | Trouble
+
+_DONE = (200, 201, 204, 205)
+_MAY_MEAN_LOCKED = (400, 403, 409, 422, 423, 500)
+_MAY_MEAN_STALE = (400, 404, 409, 410)
+# "The object must be checked out before it is updated" speaks of nobody who holds it.
+_WANTS_A_LOCK = re.compile(r"\b(?:must|to|should|shall|can) (?:first )?be (?:checked|locked)", re.IGNORECASE)
+
+
+def of(service: Service, exchange: Exchange, fields: Collection[str] = ()) -> Reply | Unfulfilled:
+    """Return the reply of a request that was carried out, or what its answer means; `fields` are those it wrote."""
+    match exchange:
+        case Reply(status=status) as reply if status in _DONE:
+            return Unknown(service.not_promised(reply).message) if _is_page(reply) else reply
+        case Reply() as reply:
+            return _refusal(service, reply, fields)
+        case Lost(message) | Unusable(message):
+            return Unknown(message)
+        case _:  # never sent
+            return exchange
+
+
+def identity(reply: Reply) -> str | None:
+    """Return the ID of what an action has made."""
+    said = (replies.json_object(reply) or {}).get("ID")
+    return said if isinstance(said, str) and said else None
+
+
+def etag(entity: Entity) -> Token | None:
+    """Return an entity's ETag byte for byte, None where it has none that could guard anything (as `replies.token`)."""
+    said = entity.row.get("@odata.etag")
+    inside = isinstance(said, str) and said.isprintable() and said.strip() not in ("", "*")
+    return Token(str(said)) if inside else entity.etag
+
+
+async def unless_stale(reader: Reader, key: str, id: str, answer: Unfulfilled) -> Unfulfilled:
+    """Return a refusal, or a version conflict if what was refused is not the document's latest iteration any more."""
+    match answer:
+        case Refused(status, message) | NotAvailable(status, message) if status in _MAY_MEAN_STALE:
+            shown = await latest(reader, key)
+            moved = isinstance(shown, Snapshot) and id_of(shown) not in (None, id)
+            return VersionConflict(status, message) if moved else answer
+    return answer
+
+
+async def latest(reader: Reader, key: str) -> Snapshot | Trouble:
+    """Read a document without a condition."""
+    shown = await reader.read(key)
+    return Broken("a read without a condition was answered as unchanged") if isinstance(shown, Unchanged) else shown
+
+
+def id_of(snapshot: Snapshot) -> str | None:
+    """Return the ID of the iteration that a snapshot shows."""
+    place = place_of(snapshot)
+    return None if place is None else place.id
+
+
+def place_of(snapshot: Snapshot) -> Place | None:
+    """Return what a snapshot's token says."""
+    return None if snapshot.token is None else tokens.place(snapshot.token)
+
+
+def _is_page(reply: Reply) -> bool:
+    return bool(reply.body.strip()) and not replies.is_json(reply)
+
+
+def _refusal(service: Service, reply: Reply, fields: Collection[str]) -> Unfulfilled:
+    status, said, message = reply.status, replies.said(reply), service.message(reply)
+    if status == 423 or (status in _MAY_MEAN_LOCKED and _says_locked(said)):
+        return Locked(status, message, refusals.holder(reply))
+    match status:
+        case 412:
+            return VersionConflict(status, message)
+        case 409 if refusals.is_version_conflict(said):
+            return VersionConflict(status, message)
+        case 428:
+            return Unguarded(message)
+        case 408:  # RFC 9110 section 15.5.9: the server did not get the whole request
+            return Failed(message, status)
+        case 501:
+            return Refused(status, message)
+    trouble = service.trouble(reply)
+    if trouble is not None and not isinstance(trouble, Failed):
+        return trouble
+    if not 400 <= status < 500:
+        return Unknown(message if status >= 500 else service.not_promised(reply).message)
+    if not reply.whole:
+        return Failed(message, status)  # not carried out for sure, but what is wrong broke off
+    return Refused(status, message, refusals.blamed(reply, fields))
+
+
+def _says_locked(said: str) -> bool:
+    return refusals.is_lock(said) and _WANTS_A_LOCK.search(said) is None

@@ -1,0 +1,197 @@
+"""
+Writing: fields of one portion, by the way that the server has for them, under the guard that it has.
+
+    attributes                    CheckOut, read the working copy, decide again, PATCH, CheckIn, read what came of it
+    attributes, `lock = "etag"`   PATCH with `If-Match`
+    State, Name, …                actions, outside of any lock (`actions`)
+
+Rules
+- What the metadata forbids is refused before anything is sent, so it costs no check-out.
+- The working copy's ID is journalled before anything else is sent, and what is written is decided on the working copy.
+- What the journal is shown under the lock is the document as a read would show it: who modified it last, and when, is
+  of the iteration below. Of the working copy that is ourselves, just now, and every event would come too late.
+- Up to the check-in every end is "surely not applied", if the check-out is undone. A check-in in doubt stays in doubt.
+"""
+
+from collections.abc import Mapping
+
+import attrs
+
+from reconciler.adapters import replies
+from reconciler.adapters.replies import Reply
+from reconciler.adapters.wrs import answers, portions, reading, tokens, values
+from reconciler.adapters.wrs.actions import Actions
+from reconciler.adapters.wrs.answers import Unfulfilled
+from reconciler.adapters.wrs.locking import Locks, Taken
+from reconciler.adapters.wrs.metadata import Schema
+from reconciler.adapters.wrs.portions import Way
+from reconciler.adapters.wrs.reading import Entity, Reader
+from reconciler.adapters.wrs.service import Service
+from reconciler.adapters.wrs.tokens import Place
+from reconciler.model.answer import (
+    NotAvailable,
+    Refused,
+    Throttled,
+    Trouble,
+    Unknown,
+    VersionConflict,
+    WriteAnswer,
+    Written,
+)
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.value import Json
+from reconciler.ports import Journal
+
+_GONE = (404, 410)
+_NO_ETAG = "the server shows no ETag for it, so nothing can be written safely: use check-out"
+_UNPROVEN = "nobody has seen this server refuse a stale If-Match: see what `reconciler doctor --probe` says"
+_BLIND = "the service can check documents out, but its metadata shows no property that says whether one is"
+
+
+class Writer:
+    """Writes documents of one service."""
+
+    def __init__(self, service: Service, reader: Reader, locks: Locks) -> None:
+        self._service = service
+        self._reader = reader
+        self._locks = locks
+        self._actions = Actions(service, reader, locks)
+        self._options = service.options
+
+    async def write(
+        self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token, journal: Journal
+    ) -> WriteAnswer:
+        """
+        Write `fields`, all of one portion, if they are still to be written to the document as it is.
+
+        Raises ValueError for a token that guards nothing: that is a fault of ours, and not sent.
+        """
+        if not token.strip() or token.strip() == "*":
+            raise ValueError(f"a write needs the token of a read, not {token!r}")
+        schema = await self._service.schema(snapshot.type)
+        if not isinstance(schema, Schema):
+            return schema
+        place = tokens.place(token)
+        if place is None:
+            return VersionConflict(0, "it was read through another dialect, and has to be read again")
+        way = portions.way(fields, schema)
+        body = portions.body(fields, way, snapshot, schema, self._options.key_property)
+        if isinstance(body, Refused):
+            return body
+        if way is not Way.ATTRIBUTES:
+            return await self._actions.write(snapshot, fields, way, id=place.id, token=token, journal=journal)
+        if self._options.checks_out(possible=schema.action("CheckOut") is not None):
+            return await self._under_lock(snapshot, place.id, journal, schema)
+        return await self._guarded(snapshot, place, body, schema)
+
+    # -------------------------------------------------------------------------------------------------------- check-out
+
+    async def _under_lock(self, snapshot: Snapshot, id: str, journal: Journal, schema: Schema) -> WriteAnswer:
+        if schema.document.properties.keys().isdisjoint(values.CHECK_OUT):
+            return NotAvailable(0, _BLIND)
+        taken = await self._locks.take(snapshot.key, id, journal.note)
+        if not isinstance(taken, Taken):
+            return taken
+        await journal.locked(taken.copy)
+        changed = await self._changed(snapshot, taken.copy, journal, schema)
+        if not isinstance(changed, Reply):
+            return await self._locks.end(taken.copy, changed)
+        answer = await self._locks.act(taken.copy, "CheckIn", {"CheckInNote": journal.note, "KeepCheckedOut": False})
+        match answer:
+            case Reply():
+                return await self._checked_in(snapshot.key, taken, answer)
+            case Unknown() | Throttled(status=503):  # a 503 may come from a proxy whose back end got the request
+                return answer
+            case NotAvailable(status, message) if status in _GONE:
+                return Unknown(replies.cut(f"our working copy was gone before its check-in: {message}"))
+            case refusal:
+                return await self._locks.end(taken.copy, refusal)
+
+    async def _changed(self, snapshot: Snapshot, copy: str, journal: Journal, schema: Schema) -> Reply | Unfulfilled:
+        """Decide again on the working copy and change it; return the reply to that, or why it did not come about."""
+        entity = await self._reader.entity(copy)
+        if isinstance(entity, Entity) and not reading.is_working_copy(entity.row):
+            return VersionConflict(0, "our working copy was none any more when it was read")
+        if not isinstance(entity, Entity):
+            return _undone_by_others(entity)
+        shown = await self._as_read(snapshot, entity, schema)
+        if not isinstance(shown, Snapshot):
+            return shown
+        fields = await journal.redraft(shown)
+        if not fields:
+            return VersionConflict(0, "it had moved before it was checked out, and nothing of this write is left")
+        body = portions.body(fields, Way.ATTRIBUTES, shown, schema, self._options.key_property)
+        if isinstance(body, Refused):
+            return body
+        path = self._service.entity(copy)
+        answer = answers.of(self._service, await self._service.patch(path, body, answers.etag(entity)), fields)
+        return answer if isinstance(answer, Reply) else _undone_by_others(answer)
+
+    async def _as_read(self, snapshot: Snapshot, copy: Entity, schema: Schema) -> Snapshot | Trouble:
+        """Return the document as the working copy has it and as a read of the iteration below would show it."""
+        copied = await self._reader.snapshot(snapshot.key, copy.row)
+        if not isinstance(copied, Snapshot):
+            return copied
+        if not snapshot.assumed and portions.same_content(copied, snapshot, schema):
+            return attrs.evolve(snapshot, stranded=False)
+        below = await answers.latest(self._reader, snapshot.key)
+        if not isinstance(below, Snapshot):
+            return below
+        fixed = below.body.keys() - portions.changeable(below, schema).keys()
+        body = {name: below.body[name] for name in fixed} | portions.changeable(copied, schema)
+        return attrs.evolve(below, body=body, unreadable=copied.unreadable, stranded=False)
+
+    async def _checked_in(self, key: str, taken: Taken, reply: Reply) -> Written | Unknown:
+        """Return what the document shows after a check-in, as far as that is the iteration that we have made."""
+        shown = await answers.latest(self._reader, key)
+        if not isinstance(shown, Snapshot):
+            return Written(None, None)
+        latest = answers.id_of(shown)
+        if latest == taken.origin:
+            return Unknown("the check-in was answered as done, and the document shows the iteration before it")
+        ours = latest == (answers.identity(reply) or taken.copy)
+        return Written(shown, shown.token) if ours else Written(None, None)
+
+    # ------------------------------------------------------------------------------------------------------------- ETag
+
+    async def _guarded(self, snapshot: Snapshot, place: Place, body: dict[str, Json], schema: Schema) -> WriteAnswer:
+        """PATCH with `If-Match` (RFC 9110 section 13.1.1)."""
+        if place.etag is None or not self._options.etag_proven:
+            return NotAvailable(0, _NO_ETAG if place.etag is None else _UNPROVEN)
+        answer = answers.of(
+            self._service, await self._service.patch(self._service.entity(place.id), body, place.etag), body
+        )
+        if not isinstance(answer, Reply):
+            return await answers.unless_stale(self._reader, snapshot.key, place.id, answer)
+        etag, entity = replies.token(answer), replies.json_object(answer)
+        if entity is not None:
+            return await self._written_and_shown(snapshot, body, Entity(entity, etag))
+        if etag is None:
+            return Written(None, None)
+        if "Latest" not in schema.document.properties:
+            return Written(None, tokens.guarded(place.id, etag))
+        # The write may have made an iteration with an ID of its own.
+        shown = await answers.latest(self._reader, snapshot.key)
+        latest = answers.place_of(shown) if isinstance(shown, Snapshot) else None
+        if isinstance(shown, Snapshot) and latest is not None and latest.etag == etag:
+            return Written(shown, shown.token)
+        return Written(None, None)
+
+    async def _written_and_shown(self, snapshot: Snapshot, body: dict[str, Json], entity: Entity) -> Written | Unknown:
+        said = entity.row.get(self._options.key_property, snapshot.key)
+        if said != snapshot.key:
+            return Unknown(replies.cut(f"wrote document {snapshot.key}, the answer is document {said}"))
+        shown = await self._reader.snapshot(snapshot.key, entity.row, entity.etag)
+        cleared = {name for name, value in body.items() if value is None}
+        if not isinstance(shown, Snapshot) or not snapshot.body.keys() - cleared <= shown.body.keys():
+            return Written(None, None)  # an excerpt: what else the write changed is not known
+        return Written(shown, shown.token)
+
+
+def _undone_by_others(answer: Unfulfilled) -> Unfulfilled:
+    """A working copy that is gone was undone by somebody who may: the document is there, and is to be read again."""
+    match answer:
+        case NotAvailable(status, message) if status in _GONE:
+            return VersionConflict(status, replies.cut(f"our working copy is gone: {message}"))
+        case _:
+            return answer

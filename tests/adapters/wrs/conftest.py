@@ -1,0 +1,55 @@
+"""One simulated Windchill for the tests of this folder, as new for each; and worlds that are checked when they end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reconciler.simulator import history
+from reconciler.simulator.process import Simulator
+from reconciler.simulator.settings import Settings
+from tests.adapters.simulated import Simulated
+from tests.adapters.wrs.world import ACCOUNT, ME, WrsWorld
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    MakeWorld = Callable[..., Awaitable[WrsWorld]]
+
+
+@pytest.fixture(scope="session")
+def wrs_server() -> Iterator[Simulator]:
+    with Simulator(Settings(port=0, documents=20)) as running:
+        yield running
+
+
+@pytest.fixture
+def simulated(wrs_server: Simulator) -> Iterator[Simulated]:
+    found = Simulated(wrs_server.url)
+    found.reset()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+async def make_world(simulated: Simulated) -> AsyncIterator[MakeWorld]:
+    """Makes worlds; what must hold after every test is checked of each."""
+    made: list[WrsWorld] = []
+
+    async def make(*args: Any, **options: Any) -> WrsWorld:
+        world = WrsWorld(simulated, *args, **options)
+        world.switch(display_names={ME: ACCOUNT})
+        made.append(await world.opened())
+        return world
+
+    yield make
+    for world in made:
+        await world.adapter.close()
+        await world.check()
+        assert history.lost_updates(simulated.whole_history(), ME) == []
+
+
+@pytest.fixture
+async def world(make_world: MakeWorld) -> WrsWorld:
+    return await make_world()

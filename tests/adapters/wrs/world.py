@@ -1,0 +1,213 @@
+"""
+The flows over the dialect `wrs` on a real socket: attempts, a store, the adapter, and a simulated Windchill.
+
+`Wire` is what the adapter sends through. It names every request by the step of a write that it belongs to, and can lose
+it, lose its reply, let it arrive late, or end the whole client side right before or right after it; a test's own
+deeds can be put before any step, such as a person's who checks the document in at that very moment.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.http import HttpClient, HttpOptions
+from reconciler.adapters.replies import Lost
+from reconciler.adapters.wrs.options import WrsOptions
+from reconciler.adapters.wrs.windchill import WrsWindchill
+from reconciler.core.breaker import Breaker
+from reconciler.core.limiter import Limiter, RetryQuota
+from reconciler.flows.attempt import Attempt
+from reconciler.flows.gate import Gate
+from tests.adapters.simulated import Simulated
+from tests.fakes.memory_store import MemoryStore
+from tests.flows.world import BODY, KEY, World
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from reconciler.adapters.credentials import Headers
+    from reconciler.adapters.replies import Exchange
+    from reconciler.model.document import Agreement
+    from reconciler.model.policy import Policy
+
+ME = "integration"
+ACCOUNT = "Integration, Reconciler"
+
+
+class Died(BaseException):
+    """The client side ends here."""
+
+
+class Fault(enum.Enum):
+    """What happens at one step."""
+
+    REQUEST_LOST = "request lost"
+    REPLY_LOST = "reply lost"
+    DIED_BEFORE = "died before"
+    DIED_AFTER = "died after"
+    LATE = "late"
+    """Lost as it seems; it arrives when the test lets it."""
+
+
+class Wire(HttpClient):
+    """An HTTP client with faults. `asked` are the steps of all requests, in order."""
+
+    def __init__(self) -> None:
+        super().__init__(HttpOptions(timeout_s=30), SystemClock())
+        self.asked: list[str] = []
+        self.faults: dict[str, Fault] = {}
+        """Step → what happens the next time."""
+        self.before: dict[str, Callable[[], object]] = {}
+        """Step → what somebody does right before it, once."""
+        self.late: list[Callable[[], Awaitable[Exchange]]] = []
+        self._copies: set[str] = set()
+
+    async def exchange(self, method: str, url: str, headers: Headers, content: bytes = b"") -> Exchange:
+        step = self._step(method, url)
+        self.asked.append(step)
+        fault = self.faults.pop(step, None)
+        if (deed := self.before.pop(step, None)) is not None:
+            deed()
+        if fault is Fault.DIED_BEFORE:
+            raise Died(step)
+        if fault is Fault.REQUEST_LOST:
+            return Lost("the connection broke")
+        if fault is Fault.LATE:
+            self.late.append(lambda: super(Wire, self).exchange(method, url, headers, content))
+            return Lost("no whole answer in time")
+        reply = await super().exchange(method, url, headers, content)
+        if fault is Fault.DIED_AFTER:
+            raise Died(step)
+        return Lost("the connection broke") if fault is Fault.REPLY_LOST else reply
+
+    async def arrive(self) -> None:
+        """Let what is late arrive."""
+        for send in self.late:
+            await send()
+        self.late.clear()
+
+    def _step(self, method: str, url: str) -> str:
+        """Name a request: `CheckOut`, `PATCH`, `GET list`, `GET one`, `nonce`, …"""
+        path = url.partition("?")[0]
+        if path.endswith("GetCSRFToken()"):
+            return "nonce"
+        if path.endswith("$metadata"):
+            return "metadata"
+        last = path.rpartition("/")[2]
+        if last.startswith("PTC.DocMgmt."):
+            return last.removeprefix("PTC.DocMgmt.").removesuffix("()")
+        return {"GET": "GET list" if last == "Documents" else "GET one"}.get(method, method)
+
+
+class Person:
+    """Somebody who works with documents in Windchill."""
+
+    def __init__(self, simulated: Simulated, name: str = "jdoe") -> None:
+        self._url = f"{simulated.url}/_control/wrs/act"
+        self.name = name
+
+    def does(self, *deeds: str, document: str = KEY, **more: Any) -> None:
+        given = {"document": document, "user": self.name, "do": list(deeds), **more}
+        reply = httpx.post(self._url, json=given)
+        assert reply.status_code == 200, reply.text
+
+    def edits(self, **fields: Any) -> None:
+        """Check out, edit, check in."""
+        self.does("checkout", "edit", "checkin", set=fields)
+
+
+class DyingStore(MemoryStore):
+    """A store in memory whose owner can die at a commit. The rows stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commits = 0
+        self.dies_before = self.dies_after = 0
+        """At which intent from the beginning: the first is stored before anything is sent."""
+
+    async def intend(self, key: str, agreement: Agreement) -> None:
+        self.commits += 1
+        if self.commits == self.dies_before:
+            raise Died("before an intent is stored")
+        await super().intend(key, agreement)
+        if self.commits == self.dies_after:
+            raise Died("after an intent was stored")
+
+
+class WrsWorld(World):
+    """`tests.flows.world.World` with the real adapter and the simulator in place of the fake."""
+
+    def __init__(self, simulated: Simulated, policy: Policy | None = None, **options: Any) -> None:
+        super().__init__(policy)
+        self.simulated = simulated
+        self.options = {"account": ACCOUNT, "base_url": f"{simulated.url}/Windchill/servlet/odata", **options}
+        self.person = Person(simulated)
+        simulated.make({"id": KEY, **BODY})
+        self.store = DyingStore()
+        self.connect()
+        self.ingest = self.make_ingest()
+
+    def connect(self) -> None:
+        """Begin as a new process does, with nothing but the store."""
+        self.wire = Wire()
+        self.adapter = WrsWindchill(self.wire, WrsOptions(**self.options), SystemClock())
+        self.gate = Gate(
+            self.adapter,
+            self.clock,
+            limiter=Limiter(16),
+            breaker=Breaker(failures_max=1000),
+            quota=RetryQuota(),
+        )
+        self.attempts = Attempt(self.gate, self.store, self.clock, self.rules, self.budget)
+
+    async def opened(self) -> WrsWorld:
+        """Let the clock of our side be later than anything that people have done on the server."""
+        await self.clock.advance((SystemClock().now_us() - self.clock.now_us()) / 1e6 + 3600)
+        return self
+
+    async def dies(self) -> None:
+        """Make attempts until one dies, and begin anew."""
+        try:
+            await self.settle()
+        except Died:
+            await self.adapter.close()
+            self.connect()
+            return
+        raise AssertionError("it did not die")
+
+    # ------------------------------------------------------------------------------------------------------- what came
+
+    def live(self, key: str = KEY) -> dict[str, Any]:
+        return self.simulated.document(key)
+
+    def switch(self, **switches: Any) -> None:
+        httpx.patch(f"{self.simulated.url}/_control/wrs", json=switches).raise_for_status()
+
+    def cycles(self, user: str = ME) -> list[str]:
+        """The check-outs, check-ins and undone check-outs of a user, in order."""
+        shown = httpx.get(f"{self.simulated.url}/_control/wrs/checkouts", params={"document": KEY, "user": user})
+        return [step["event"] for step in shown.raise_for_status().json()["items"]]
+
+    def notes(self, event: str) -> list[str]:
+        shown = httpx.get(f"{self.simulated.url}/_control/wrs/checkouts", params={"user": ME})
+        return [step["note"] for step in shown.raise_for_status().json()["items"] if step["event"] == event]
+
+    def where(self) -> dict[str, Any]:
+        """By which IDs the document goes now, how many iterations it has, and who holds it."""
+        shown = httpx.get(f"{self.simulated.url}/_control/documents/{KEY}").raise_for_status().json()
+        return {name: shown[name] for name in ("latest", "iterations", "working_copy", "locked_by")}
+
+    def iterations(self) -> int:
+        return int(self.where()["iterations"])
+
+    def holder(self) -> str | None:
+        holder: str | None = self.where()["locked_by"]
+        return holder
+
+    def written(self) -> list[set[str]]:
+        """The fields of each write of ours that was accepted."""
+        return [set(entry.changes) for entry in self.simulated.history(KEY) if entry.who == ME]
