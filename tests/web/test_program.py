@@ -116,3 +116,23 @@ def test_a_stop_unreadies_at_once_and_a_second_one_ends_it(silent: Program) -> N
         daemon.process.send_signal(signal.SIGTERM)
         assert daemon.ended() == -signal.SIGTERM
     assert not [line for line in daemon.lines if "Traceback" in line]
+
+
+def test_the_secret_of_the_hook_is_in_nothing_that_the_program_says(silent: Program) -> None:
+    canary = "canary_in_the_coal_mine"
+    silent.log.touch()
+    text = silent.config.read_text(encoding="utf-8")
+    silent.config.write_text(text.replace("[admin]\n", f'[admin]\nhook_secret = "{canary}"\n'), encoding="utf-8")
+    shown = silent.say("config", "show")
+    with started(silent) as daemon:
+        until(lambda: daemon.heard("started"))
+        hook = f"{daemon.address}/hooks/windchill/{canary}"
+        assert [httpx.post(hook).status_code for _ in range(12)].count(429) > 0
+        assert httpx.get(hook).status_code == 405
+        assert httpx.post(hook, content=b"x" * 100_000).status_code in {413, 429}
+        assert httpx.post(f"{hook}?{'x' * 20_000}").status_code == 431
+        replies = [httpx.get(hook).text, daemon.get("/metrics").text, httpx.post(hook + "x").text]
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.ended() == 0
+    assert daemon.lines
+    assert canary not in "".join([shown, *replies, *daemon.lines])
