@@ -165,7 +165,8 @@ class HttpClient:
         body = _plain(b"".join(pieces), headers, limit)
         if body is None:
             return Unusable(f"the answer came compressed, unasked, and can't be read (status {response.status_code})")
-        return Reply(response.status_code, headers, body)
+        cookies = tuple(value for name, value in response.headers.raw if name.lower() == b"set-cookie")
+        return Reply(response.status_code, headers, body, cookies=cookies)
 
     async def _refused(self, response: httpx.Response, headers: dict[bytes, bytes]) -> Reply:
         """Take in a refusal: its status counts, and of its text the beginning is enough."""

@@ -37,6 +37,7 @@ class Reply:
     headers: Mapping[bytes, bytes]  # names in lower case; of repeated headers the first
     body: bytes = b""
     whole: bool = True  # False only for a refusal whose text broke off
+    cookies: tuple[bytes, ...] = ()  # every `Set-Cookie` as it came
 
 
 @attrs.frozen

@@ -54,7 +54,7 @@ class Service:
         self.options = options
         self._client = client
         self._session = Session(self._ask_nonce if options.service else None, self.explained, clock)
-        self._secret = ""
+        self._secrets: tuple[str, ...] = ()
         self._reading = asyncio.Lock()
         self._schema: Schema | None = None
         self._unknown: set[str] = set()  # types that were not in the schema when it was read again for them
@@ -135,7 +135,9 @@ class Service:
     def message(self, reply: Reply) -> str:
         """Return what a reply says, its error code in front: short enough to be kept, and without secrets."""
         said = self._client.message(reply)
-        return said.replace(self._secret, "***") if self._secret else said
+        for secret in self._secrets:
+            said = said.replace(secret, "***")
+        return said
 
     def trouble(self, reply: Reply) -> Trouble | None:
         """Return what reads and writes have in common, None for what is no trouble of that kind."""
@@ -202,7 +204,7 @@ class Service:
         return self._session.refused_again(nonce, self.message(exchange))
 
     async def _sent(self, method: str, url: str, guard: Headers, content: bytes, nonce: Nonce) -> Exchange:
-        self._secret = nonce.secret
+        self._secrets = nonce.secrets
         return await self._client.exchange(method, url, (*_HEADERS, *_SENT, *guard, *nonce.headers), content)
 
     async def _page(self, url: str, prefer: Headers) -> "_Page | Trouble":

@@ -7,10 +7,13 @@ Rules
   entry in the server's security audit log: after a second one nothing is sent for a while.
 - A turn is one finished attempt to get a nonce. Whoever was refused names the turn of its nonce; if the turn has moved
   on since, somebody has renewed already. (`adapters.credentials` works the same way.)
+- A nonce may belong to the HTTP session that it was given in: the cookies that came with it go back with each write
+  that carries it, and with nothing else. (Reads need no session: credentials are sent with every request.)
 - A plain OData service knows no nonce: nothing is asked for.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 
 import attrs
@@ -25,15 +28,20 @@ INVALID = "INVALID_NONCE"
 QUIET_S = 60.0  # after a fresh nonce was refused: long enough for an audit log, short enough for a restarted server
 
 Unsent = Failed | Unauthorised | Throttled  # why there is no nonce; the write was not sent
+_SECRET_CHARACTERS_MIN = 8
+# RFC 6265 section 4.1.1, without the attributes: what is sent back goes to this server's writes alone, and soon.
+_COOKIE = re.compile(
+    rb"[\w!#$%&'*+.^`|~-]{1,256}=(?P<value>[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]{1,4096})(?=\s*(;|$))"
+)
 
 
 @attrs.frozen
 class Nonce:
-    """The header that says the nonce, and the turn it is of."""
+    """What says the nonce and its session, and the turn it is of."""
 
     headers: Headers = attrs.field(repr=False)
     turn: int = 0
-    secret: str = attrs.field(default="", repr=False)  # never to be shown
+    secrets: tuple[str, ...] = attrs.field(default=(), repr=False)  # never to be shown
 
 
 class Session:
@@ -102,4 +110,11 @@ def _read(reply: Reply) -> Nonce | None:
     if not isinstance(name, str) or not isinstance(value, str) or not value.isascii() or not value.isprintable():
         return None
     # Of the name only the usual one is taken: a header of the server's choice could be any of ours.
-    return Nonce(((b"CSRF_NONCE", value.encode()),), secret=value) if name == "CSRF_NONCE" and value.strip() else None
+    if name != "CSRF_NONCE" or not value.strip():
+        return None
+    cookies = [pair for cookie in reply.cookies if (pair := _COOKIE.match(cookie))]
+    session = ((b"cookie", b"; ".join(pair[0] for pair in cookies)),) if cookies else ()
+    # A short one is no secret but the name of a node, and could be a part of any word.
+    tickets = (pair["value"].decode() for pair in cookies if len(pair["value"]) >= _SECRET_CHARACTERS_MIN)
+    secrets = (value, *tickets)
+    return Nonce(((b"CSRF_NONCE", value.encode()), *session), secrets=secrets)

@@ -99,6 +99,7 @@ class Answer:
     status: int = 200
     body: Any = ""
     headers: dict[str, str] = attrs.field(factory=dict)
+    cookies: tuple[str, ...] = ()
 
 
 Respond = Callable[[Asked], Answer | Awaitable[Answer]]
@@ -178,7 +179,10 @@ class OData:
             answer = given if isinstance(given, Answer) else await given
         body = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
         kind = {} if "content-type" in answer.headers else {"content-type": "application/json"}
-        return web.Response(status=answer.status, body=body.encode(), headers={**kind, **answer.headers})
+        reply = web.Response(status=answer.status, body=body.encode(), headers={**kind, **answer.headers})
+        for cookie in answer.cookies:
+            reply.headers.add("set-cookie", cookie)
+        return reply
 
 
 @asynccontextmanager

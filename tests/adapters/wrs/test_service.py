@@ -143,6 +143,37 @@ async def test_a_nonce_is_never_shown(odata: OData, service: Service) -> None:
     assert service.message(reply) == "BAD: you said ***"
 
 
+async def test_a_nonce_goes_back_with_the_session_that_it_was_given_in_and_reads_go_without(
+    odata: OData, service: Service
+) -> None:
+    given = (
+        "JSESSIONID=1A2B.node1; Path=/Windchill; HttpOnly",
+        "route=.a",
+        "gone=; Max-Age=0",
+        'bad="a b"',
+        "=x",
+        "\xe9=1",
+    )
+    odata.nonce = Answer(body=NONCE.body, cookies=given)
+    odata.respond = lambda asked: error(400, "BAD", f"you said {asked.headers.get('cookie')}")
+    reply = await service.post("Documents('x')/A", {})
+    assert odata.documents[0].headers["cookie"] == "JSESSIONID=1A2B.node1; route=.a"
+    assert isinstance(reply, Reply)
+    assert service.message(reply) == "BAD: you said JSESSIONID=***; route=.a"
+    await service.get("Documents('x')")
+    assert "cookie" not in odata.documents[1].headers
+
+
+async def test_a_new_nonce_is_of_a_new_session(odata: OData, service: Service) -> None:
+    sessions = iter(("1", "2"))
+    odata.nonce = lambda: Answer(body=NONCE.body, cookies=(f"JSESSIONID={next(sessions)}",))
+    odata.respond = lambda asked: (
+        Answer(204) if asked.headers["cookie"] == "JSESSIONID=2" else error(400, "INVALID_NONCE")
+    )
+    assert status(await service.post("Documents('x')/A", {})) == 204
+    assert all("cookie" not in asked.headers for asked in odata.of("GetCSRFToken()"))
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
