@@ -8,6 +8,8 @@ Rules
 - `null` beside `@PTC.AccessException` is not null but hidden: unreadable, in no body, never compared, never written.
 - Bookkeeping (IDs, versions, check-out, who and when) is no metadata of the document and in no body.
 - What has no type here is taken and sent as it is, but for pairs that look like an enumeration.
+- What is sent compares equal to what was asked for. So a number is not made a text, nor a text true or false: nobody
+  would recognise what comes back.
 - What can't be said in the property's type is not sent: `Inexpressible` names the fields and says why.
 """
 
@@ -150,8 +152,6 @@ def _element(value: object, known: Property) -> Json:
             return _number(value, known)
         case Kind.TRUTH if isinstance(value, bool):
             return value
-        case Kind.TRUTH if value in ("true", "false"):
-            return value == "true"
         case Kind.INSTANT if isinstance(value, str) and (moment := _instant(value)):
             # Whole seconds without a fraction: Edm.DateTimeOffset has none unless its precision says so.
             return re.sub(r"\.?0*Z$", "Z", moment)
