@@ -13,7 +13,7 @@ import orjson
 from benchmarks import events, measure
 from benchmarks.measure import Figures, Sample
 from benchmarks.report import Finding, Report
-from reconciler import app
+from reconciler import parts
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
 from reconciler.cli import logs, running
@@ -96,14 +96,14 @@ async def _replayed(path: Path, database: Path) -> Sample:
         store=attrs.evolve(config.store, url=f"sqlite:///{database}"),
     )
     clock = SystemClock()
-    store = await app.open_store(config, owner=True)
-    log = app.make_log(config, clock, grows=False)
+    store = await parts.open_store(config, owner=True)
+    log = parts.make_log(config, clock, grows=False)
     ingest = Ingest(
         log,
         store,
         clock,
         Counters(),
-        rules=app.decoding(config),
+        rules=parts.decoding(config),
         dead_letter_topic=config.log.dead_letter_topic,
         batch_max=replay.BATCH,
         offer=lambda _: None,

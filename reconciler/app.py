@@ -12,36 +12,32 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import attrs
 import structlog
 
-from reconciler.adapters import credentials, documents, file_log, http, kafka, kafka_client, sqlite
+from reconciler import parts
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
 from reconciler.adapters.metrics import Exposition
 from reconciler.config import Config
-from reconciler.core import decode
 from reconciler.core.breaker import Breaker
 from reconciler.core.budget import WriteBudget
 from reconciler.core.limiter import Limiter, RetryQuota
 from reconciler.core.queue import Queue
-from reconciler.core.settle import Pace, Rulebook
 from reconciler.flows import recovery
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.beats import Beats, Unhurried
+from reconciler.flows.drift import Drift
 from reconciler.flows.gate import Gate
 from reconciler.flows.gauges import Gauges
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
 from reconciler.flows.resync import Resync
-from reconciler.model import codec
 from reconciler.model.document import Lane, Status
-from reconciler.model.policy import Policy
 from reconciler.model.stamp import Partition
-from reconciler.ports import Clock, EventLog, Store, Telemetry, Windchill
+from reconciler.ports import ChangeList, Clock, EventLog, Store, Windchill
 from reconciler.web import application, server
 from reconciler.web.probes import Phase, Progress
 
@@ -67,124 +63,6 @@ class Summary:
     def settled(self) -> bool:
         """Whether every document is agreed and every event was usable."""
         return not self.dead_letters and all(not n for status, n in self.counts.items() if status is not Status.SYNCED)
-
-
-# ---------------------------------------------------------------------------------------------------------------- parts
-
-
-async def open_store(config: Config, *, owner: bool) -> sqlite.SqliteStore:
-    """Open the configured state store."""
-    return await sqlite.open_store(config.store.path, owner=owner)
-
-
-def outcome_log(config: Config) -> Config:
-    """Return the configuration with its outcome log in place of its change log."""
-    if config.log.kind == "kafka":
-        return attrs.evolve(config, log=attrs.evolve(config.log, topic=config.log.outcomes_topic))
-    path = file_log.beside(Path(config.log.path), file_log.OUTCOMES)
-    return attrs.evolve(config, log=attrs.evolve(config.log, path=str(path)))
-
-
-def make_outcome_log(config: Config, clock: Clock) -> EventLog:
-    """Return the outcome log for reading, not yet opened; before the first outcome a file of them is empty."""
-    outcomes = outcome_log(config)
-    if outcomes.log.kind == "file":
-        file_log.create(Path(outcomes.log.path))
-    return make_log(outcomes, clock, grows=False)
-
-
-def make_log(config: Config, clock: Clock, *, grows: bool = True) -> EventLog:
-    """Return the configured change log, not yet opened; `grows` says whether a file is followed past its end."""
-    log = config.log
-    topics = file_log.FileTopics(changes=log.topic, outcomes=log.outcomes_topic, dead_letters=log.dead_letter_topic)
-    if log.kind == "file":
-        return file_log.FileLog(Path(log.path), clock, grows=grows, topics=topics)
-    return kafka.KafkaLog(kafka_options(config), clock)
-
-
-def kafka_options(config: Config) -> kafka_client.KafkaOptions:
-    """Return what a client of the configured broker has to know."""
-    log = config.log
-    return kafka_client.KafkaOptions(
-        brokers=log.brokers,
-        topic=log.topic,
-        client_id=log.group,
-        security=log.security,
-        ca_file=log.ca_file or None,
-        cert_file=log.cert_file or None,
-        key_file=log.key_file or None,
-        sasl_mechanism=log.sasl_mechanism,
-        sasl_username=log.sasl_username or None,
-        sasl_password=log.sasl_password or None,
-        append_bytes_max=max(log.record_bytes_max, kafka_client.APPEND_BYTES_MAX),
-    )
-
-
-def make_windchill(config: Config, clock: Clock, telemetry: Telemetry) -> Windchill:
-    """Return the configured Windchill. Call it inside a running event loop."""
-    settings = config.windchill
-    options = http.HttpOptions(
-        timeout_s=settings.timeout_s,
-        body_bytes_max=settings.body_bytes_max,
-        ca_file=Path(settings.ca_file) if settings.ca_file else None,
-        cert_file=Path(settings.cert_file) if settings.cert_file else None,
-        key_file=Path(settings.key_file) if settings.key_file else None,
-    )
-    client = http.HttpClient(options, clock, _auth(config), telemetry)
-    dialect = documents.DocumentsOptions(base_url=settings.base_url, write_method=settings.write_method)
-    return documents.DocumentsWindchill(client, dialect)
-
-
-def decoding(config: Config, policy: Policy | None = None) -> decode.Rules:
-    """Return what decoding has to know of the configuration."""
-    return decode.Rules(
-        record_bytes_max=config.log.record_bytes_max,
-        clock_skew_us_max=round(config.log.max_clock_skew_s * 1_000_000),
-        by_position=config.log.order == "log",
-        archived=config.log.kind == "file",
-        policy=policy or config.policy,
-    )
-
-
-def rulebook(config: Config) -> Rulebook:
-    """Return what every attempt shares."""
-    retry, resync = config.retry, config.resync
-    pace = Pace(
-        conflict_attempts_max=retry.conflict_attempts_max,
-        backoff_base_s=retry.backoff_base_s,
-        backoff_max_s=retry.backoff_max_s,
-        cooldown_base_s=retry.cooldown_base_s,
-        cooldown_max_s=retry.cooldown_max_s,
-        interval_s=resync.interval_s,
-        interval_factor_max=resync.interval_factor_max,
-    )
-    digest = codec.policy_digest(config.policy)
-    return Rulebook(config.policy, digest, pace, config.log.outcomes_topic, f"//reconciler/{config.log.group}")
-
-
-def _auth(config: Config) -> credentials.Auth:
-    settings = config.windchill
-
-    def secret(key: str, value: str) -> credentials.Secret:
-        """Prefer the file that a secret came from: what it holds may be replaced while we run."""
-        path = config.secret_files.get(f"windchill.{key}")
-        return credentials.SecretFile(path) if path else value
-
-    match settings.auth:
-        case "basic":
-            return credentials.Basic(settings.username, secret("password", settings.password))
-        case "bearer":
-            return credentials.Bearer(secret("token", settings.token))
-        case "oauth2":
-            client_secret = secret("client_secret", settings.client_secret)
-            return credentials.ClientCredentials(
-                settings.oauth2_token_url, settings.client_id, client_secret, settings.scope
-            )
-        case _:
-            return credentials.NoAuth()
-
-
-# --------------------------------------------------------------------------------------------------------------- daemon
 
 
 class Daemon:
@@ -217,17 +95,29 @@ class Daemon:
         self._progress = Progress(breaker, maintenance=config.windchill.maintenance)
         gate = Gate(windchill, Unhurried(clock), limiter=limiter, breaker=breaker, quota=RetryQuota())
         budget = WriteBudget(config.resync.writes_max_per_window, config.resync.window_s)
-        self._rules = rulebook(config)
+        self._rules = parts.rulebook(config)
         attempt = Attempt(gate, store, clock, self._rules, budget)
         queue = Queue(QUEUE_CAPACITY)
         self.reconciler = Reconciler(attempt, store, queue, clock, self.telemetry, workers=self._workers)
         self.resync = Resync(store, queue, self.reconciler, clock)
+        self._drift: Drift | None = None
+        if isinstance(windchill, ChangeList):
+            self._drift = Drift(
+                windchill,
+                gate,
+                store,
+                clock,
+                offer=self.reconciler.offer,
+                woken=self.hooked,
+                poll_s=config.resync.poll_s,
+                overlap_s=config.resync.poll_overlap_s,
+            )
         self.ingest = Ingest(
             log,
             store,
             clock,
             self.telemetry,
-            rules=decoding(config),
+            rules=parts.decoding(config),
             dead_letter_topic=config.log.dead_letter_topic,
             batch_max=config.log.fetch_records_max,
             offer=self.reconciler.offer,
@@ -297,6 +187,8 @@ class Daemon:
             self.ingest.stop()
             self.resync.stop()
             self.reconciler.stop()
+            if self._drift is not None:
+                self._drift.stop()
             # A request that is still under way then is given up, as by a crash: its intent is stored, and read back.
             _, late = await asyncio.wait([reading, *writing], timeout=_DRAIN_S)
             for task in late:
@@ -320,6 +212,8 @@ class Daemon:
             self._start(tasks, "resync", self.resync.run),
             self._start(tasks, "feed", self.reconciler.feed),
         ]
+        if self._drift is not None:
+            loops.append(self._start(tasks, "drift", self._drift.run))
         return loops + [self._start(tasks, f"worker {number}", self.reconciler.work) for number in range(self._workers)]
 
     def _start(self, tasks: asyncio.TaskGroup, name: str, loop: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
@@ -374,14 +268,14 @@ async def daemon(config: Config, *, once: bool = False) -> AsyncIterator[Daemon]
         if config.admin.bind and not once:  # one pass is over before anybody asks, and must not contend for a port
             admin = server.AdminServer(server.listen(config.admin.bind))
             stack.callback(admin.close)
-        store = await open_store(config, owner=True)
+        store = await parts.open_store(config, owner=True)
         stack.push_async_callback(store.close)
-        log = make_log(config, clock, grows=not once)
+        log = parts.make_log(config, clock, grows=not once)
         stack.push_async_callback(log.close)
         telemetry = Counters()
-        windchill = make_windchill(config, clock, telemetry)
+        windchill = parts.make_windchill(config, clock, telemetry)
         stack.push_async_callback(windchill.close)
-        outcomes = make_outcome_log(config, clock)
+        outcomes = parts.make_outcome_log(config, clock)
         yield Daemon(config, store, log, windchill, clock, outcomes=outcomes, telemetry=telemetry, admin=admin)
 
 

@@ -7,7 +7,7 @@ of `reconciler.errors`, translated once at the edge; everything expected comes b
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import attrs
 
@@ -162,6 +162,7 @@ class Windchill(Protocol):
         ...
 
 
+@runtime_checkable
 class ChangeList(Protocol):
     """What some dialects can tell besides: which documents have been modified of late."""
 

@@ -147,11 +147,11 @@ async def _log(config: Config) -> AsyncIterator[Check]:
 
 async def _kept(name: str, config: Config) -> Check:
     """Look whether a log keeps what a lost store is rebuilt from."""
-    from reconciler import app
+    from reconciler import parts
     from reconciler.adapters import kafka_topic
 
     topic, check = config.log.topic, f"retention of the {name}"
-    kept = await kafka_topic.retention(app.kafka_options(config))
+    kept = await kafka_topic.retention(parts.kafka_options(config))
     if kept is None:
         return Check(check, _WARNING, f"{topic}: the broker does not tell what it keeps; see that it keeps everything")
     if kept.losses:
@@ -180,7 +180,7 @@ async def _topic(name: str, config: Config, what: str) -> Check:
 
 
 async def _windchill(config: Config, key: str | None, probe: str | None) -> AsyncIterator[Check]:
-    from reconciler import app
+    from reconciler import parts
     from reconciler.adapters.clock import SystemClock
     from reconciler.adapters.counters import Counters
 
@@ -193,7 +193,7 @@ async def _windchill(config: Config, key: str | None, probe: str | None) -> Asyn
         else:
             yield Check("Windchill", _FAILED, f"{url}: {answer.message}")
     else:
-        windchill = app.make_windchill(config, SystemClock(), Counters())
+        windchill = parts.make_windchill(config, SystemClock(), Counters())
         try:
             async for check in _document(windchill, url, key):
                 yield check

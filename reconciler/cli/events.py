@@ -79,16 +79,16 @@ def require_usable(records: Sequence[Outgoing], rules: decode.Rules) -> None:
 
 def rules(config: Config) -> decode.Rules:
     """Return the rules that the reconciler decodes by."""
-    from reconciler import app
+    from reconciler import parts
 
-    return app.decoding(config)
+    return parts.decoding(config)
 
 
 async def append(config: Config, records: Sequence[Outgoing]) -> None:
     """Append records to the configured log."""
-    from reconciler import app
+    from reconciler import parts
 
-    log = app.make_log(config, SystemClock())
+    log = parts.make_log(config, SystemClock())
     done = 0
     try:
         for start in range(0, len(records), _CHUNK):

@@ -38,9 +38,9 @@ def outcomes(config: Config, to: Path) -> int:
 
     Replaying it gives back what was agreed with Windchill.
     """
-    from reconciler import app
+    from reconciler import parts
 
-    return _export(app.outcome_log(config), to)
+    return _export(parts.outcome_log(config), to)
 
 
 @export.command("projection", epilog=commands.example("reconciler export projection --to state.jsonl"))

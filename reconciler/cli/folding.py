@@ -25,11 +25,11 @@ _FOREVER = "9999-12-31T23:59:59.999999Z"  # no event is later, so nothing is lef
 @asynccontextmanager
 async def aside(config: Config) -> AsyncIterator[Store]:
     """Open an empty store that is gone afterwards."""
-    from reconciler import app
+    from reconciler import parts
 
     with tempfile.TemporaryDirectory(prefix="reconciler-") as folder:
         elsewhere = attrs.evolve(config, store=attrs.evolve(config.store, url=f"sqlite:///{folder}/aside.db"))
-        store = await app.open_store(elsewhere, owner=True)
+        store = await parts.open_store(elsewhere, owner=True)
         try:
             yield store
         finally:
@@ -78,7 +78,7 @@ class _Folding:
         return done
 
     async def _events(self, log: Config) -> Replayed:
-        from reconciler import app
+        from reconciler import parts
         from reconciler.adapters.counters import Counters
 
         name = log.log.path if log.log.kind == "file" else log.log.topic
@@ -90,7 +90,7 @@ class _Folding:
                 self.store,
                 clock,
                 Counters(),
-                rules=app.decoding(log),
+                rules=parts.decoding(log),
                 dead_letter_topic=log.log.dead_letter_topic,
                 batch_max=replaying.BATCH,
                 offer=lambda _: None,
@@ -120,11 +120,11 @@ class _Folding:
 
     def _outcomes_of(self, log: Config) -> Config | None:
         """Return the outcome log that belongs to a log: the configured one's own, if there is any yet."""
-        from reconciler import app
+        from reconciler import parts
 
         if not self._is_ours(log):
             return None
-        outcomes = app.outcome_log(log)
+        outcomes = parts.outcome_log(log)
         return None if outcomes.log.kind == "file" and not Path(outcomes.log.path).exists() else outcomes
 
     def _is_ours(self, log: Config) -> bool:

@@ -25,9 +25,9 @@ PAGE = 500
 @asynccontextmanager
 async def store_of(config: Config) -> AsyncIterator[Store]:
     """Open the configured store to look into it, which is possible while a reconciler runs."""
-    from reconciler import app
+    from reconciler import parts
 
-    store = await app.open_store(config, owner=False)
+    store = await parts.open_store(config, owner=False)
     try:
         yield store
     finally:

@@ -66,7 +66,7 @@ def plan(config: Config, document: tuple[str, ...], every: bool, kept: bool, for
 
 
 async def _plan(config: Config, keys: tuple[str, ...], every: bool) -> tuple[list[dict[str, Any]], int]:
-    from reconciler import app
+    from reconciler import parts
     from reconciler.adapters.clock import SystemClock
     from reconciler.adapters.counters import Counters
 
@@ -74,7 +74,7 @@ async def _plan(config: Config, keys: tuple[str, ...], every: bool) -> tuple[lis
     rows: list[dict[str, Any]] = []
     async with _store(config) as store:
         wanted = await _wanted(store, keys, every, clock)
-        windchill = app.make_windchill(config, clock, Counters())
+        windchill = parts.make_windchill(config, clock, Counters())
         drafting = _Drafting(config, windchill, clock)
         try:
             with output.progress("reading", len(wanted)) as tell:

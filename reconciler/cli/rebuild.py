@@ -76,10 +76,10 @@ def rebuild(config: Config, origins: tuple[str, ...], accept_truncation: bool, f
 
 
 async def _build(config: Config, fresh: Path, origins: tuple[str, ...], accept_truncation: bool) -> "Replayed":
-    from reconciler import app
+    from reconciler import parts
 
     elsewhere = attrs.evolve(config, store=attrs.evolve(config.store, url=f"sqlite:///{fresh}"))
-    store = await app.open_store(elsewhere, owner=True)
+    store = await parts.open_store(elsewhere, owner=True)
     try:
         return await folding.fold_all(
             config, origins, None, store, with_outcomes=True, accept_truncation=accept_truncation

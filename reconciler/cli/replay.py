@@ -63,9 +63,9 @@ def replay(config_file: Path | None, origins: tuple[str, ...], until_us: int | N
 
 
 async def _into(config: Config, origins: tuple[str, ...], until: str | None, accept: bool) -> Replayed:
-    from reconciler import app
+    from reconciler import parts
 
-    store = await app.open_store(config, owner=True)
+    store = await parts.open_store(config, owner=True)
     try:
         return await folding.fold_all(config, origins, until, store, with_outcomes=True, accept_truncation=accept)
     finally:

@@ -34,10 +34,10 @@ class Source:
     """
 
     def __init__(self, config: Config, tell: Tell) -> None:
-        from reconciler import app
+        from reconciler import parts
         from reconciler.adapters.clock import SystemClock
 
-        self._log: EventLog = app.make_log(config, SystemClock(), grows=False)
+        self._log: EventLog = parts.make_log(config, SystemClock(), grows=False)
         self._tell = tell
         self.begins: dict[Partition, int] = {}  # partitions whose beginning is gone, once `records` has begun
         self._begins = 0

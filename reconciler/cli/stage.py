@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import orjson
 
-from reconciler import app, config
+from reconciler import config, parts
 from reconciler.adapters import sqlite
 from reconciler.adapters.clock import SystemClock
 from reconciler.core import decode
@@ -96,7 +96,7 @@ class Stage:
             self.config = config.load(self.config_file, {})
             for topic in (self.config.log.topic, self.config.log.outcomes_topic, self.config.log.dead_letter_topic):
                 self._broker.make_topic(topic, _PARTITIONS)
-            self._log = app.make_log(self.config, self._clock)
+            self._log = parts.make_log(self.config, self._clock)
         except BaseException:
             await self.__aexit__()
             raise

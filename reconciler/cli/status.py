@@ -65,12 +65,12 @@ def _names_log() -> bool:
 
 
 async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
-    from reconciler import app
+    from reconciler import parts
     from reconciler.adapters.clock import SystemClock
     from reconciler.model import instant
 
     clock = SystemClock()
-    store = await app.open_store(config, owner=False)
+    store = await parts.open_store(config, owner=False)
     try:
         oldest_us = await store.oldest_pending_us()
         counts = await store.counts()
@@ -111,10 +111,10 @@ async def _log(config: Config | None, store: "Store") -> dict[str, Any]:
 
 
 async def _ends(config: Config) -> "tuple[dict[Partition, int], str | None]":
-    from reconciler import app
+    from reconciler import parts
     from reconciler.adapters.clock import SystemClock
 
-    log = app.make_log(config, SystemClock(), grows=False)
+    log = parts.make_log(config, SystemClock(), grows=False)
     try:
         async with asyncio.timeout(_LOG_S_MAX):
             await log.open({}, accept_truncation=True)  # only its end is asked for

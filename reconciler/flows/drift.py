@@ -29,7 +29,11 @@ _WOKEN = (Status.SYNCED, Status.HELD, Status.LOCKED, Status.PARKED)
 
 
 class Drift:
-    """The loop over a server's list of changes. `poll_s` 0: it looks when it is woken, and once an hour."""
+    """
+    The loop over a server's list of changes. `poll_s` 0: it looks when it is woken, and once an hour.
+
+    Whoever knows that there is something to see sets `woken`.
+    """
 
     def __init__(
         self,
@@ -39,6 +43,7 @@ class Drift:
         clock: Clock,
         *,
         offer: Callable[[Due], None],
+        woken: asyncio.Event,
         poll_s: float,
         overlap_s: float,
     ) -> None:
@@ -51,12 +56,8 @@ class Drift:
         self._overlap_us = round(overlap_s * 1_000_000)
         # What changed while nobody looked is found by the comparison of every document.
         self._looked_us = clock.now_us()
-        self._wake = asyncio.Event()
+        self._wake = woken
         self._stopping = asyncio.Event()
-
-    def wake(self) -> None:
-        """Look as soon as may be: somebody says that there is something to see."""
-        self._wake.set()
 
     def stop(self) -> None:
         """End the loop."""

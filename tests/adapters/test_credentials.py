@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reconciler import app, config
+from reconciler import config, parts
 from reconciler.adapters import credentials
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
@@ -74,7 +74,7 @@ def configured(server: Simulated, kind: str, file: Path) -> Windchill:
         f"{key}_file".upper(): str(file),
     }
     found = config.load(None, {f"RECONCILER_WINDCHILL__{name}": value for name, value in environ.items()})
-    return app.make_windchill(found, SystemClock(), Counters())
+    return parts.make_windchill(found, SystemClock(), Counters())
 
 
 @pytest.mark.parametrize("kind", ["basic", "bearer", "oauth2"])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from reconciler import app
+from reconciler import parts
 from reconciler.adapters import sqlite
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
@@ -102,9 +102,9 @@ async def replayed(world: World, folder: Path) -> bytes:
     """The projection of a fresh fold of the whole log."""
     clock = SystemClock()
     store = await sqlite.open_store(folder / "replayed.db", owner=True)
-    log = app.make_log(world.config, clock)
+    log = parts.make_log(world.config, clock)
     ingest = Ingest(
-        log, store, clock, Counters(), rules=app.decoding(world.config), dead_letter_topic="none", batch_max=1000,
+        log, store, clock, Counters(), rules=parts.decoding(world.config), dead_letter_topic="none", batch_max=1000,
         offer=lambda due: None, wake=asyncio.Event(),
     )  # fmt: skip
     try:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from reconciler import app
+from reconciler import app, parts
 from reconciler.adapters.clock import SystemClock
 from reconciler.model.document import Status
 from reconciler.model.event import Outgoing, Record
@@ -72,7 +72,7 @@ class World:
         return Outgoing(self.config.log.topic, given["subject"].encode(), json.dumps(given).encode(), _CONTENT_TYPE)
 
     async def append(self, *given: dict[str, Any] | Outgoing) -> None:
-        log = app.make_log(self.config, SystemClock())
+        log = parts.make_log(self.config, SystemClock())
         try:
             await log.append([one if isinstance(one, Outgoing) else self.record(one) for one in given])
         finally:
@@ -81,7 +81,7 @@ class World:
     async def read(self, topic: str) -> list[Record]:
         """Everything that a topic holds by now."""
         config = attrs.evolve(self.config, log=attrs.evolve(self.config.log, topic=topic))
-        log = app.make_log(config, SystemClock())
+        log = parts.make_log(config, SystemClock())
         try:
             await log.open({})
             ends, found = await log.ends(), list[Record]()

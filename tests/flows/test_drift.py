@@ -53,7 +53,16 @@ async def watched(make_world: MakeWorld) -> Watched:
     return Watched(
         world,
         listed,
-        Drift(listed, world.gate, world.store, world.clock, offer=world.offered.append, poll_s=60, overlap_s=120),
+        Drift(
+            listed,
+            world.gate,
+            world.store,
+            world.clock,
+            offer=world.offered.append,
+            woken=world.woken,
+            poll_s=60,
+            overlap_s=120,
+        ),
     )
 
 
@@ -124,7 +133,7 @@ async def test_it_looks_every_interval_and_when_it_is_woken_but_not_at_every_kno
     await clock.advance(1)
     assert len(listed.asked) == 1
     for _ in range(100):
-        watched.drift.wake()
+        watched.world.woken.set()
         await clock.advance(0.1)
     assert 3 <= len(listed.asked) <= 6
     watched.drift.stop()

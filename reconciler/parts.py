@@ -1,0 +1,149 @@
+"""
+Parts: what a configuration stands for, built. Nothing is connected and nothing runs yet, the store excepted.
+
+For the daemon, and for commands that need one part of it.
+"""
+
+from pathlib import Path
+
+import attrs
+
+from reconciler.adapters import credentials, documents, file_log, http, kafka, kafka_client, sqlite
+from reconciler.adapters.wrs.options import WrsOptions
+from reconciler.adapters.wrs.windchill import WrsWindchill
+from reconciler.config import Config
+from reconciler.core import decode
+from reconciler.core.settle import Pace, Rulebook
+from reconciler.model import codec
+from reconciler.model.policy import Policy
+from reconciler.ports import Clock, EventLog, Telemetry, Windchill
+
+
+async def open_store(config: Config, *, owner: bool) -> sqlite.SqliteStore:
+    """Open the configured state store."""
+    return await sqlite.open_store(config.store.path, owner=owner)
+
+
+def outcome_log(config: Config) -> Config:
+    """Return the configuration with its outcome log in place of its change log."""
+    if config.log.kind == "kafka":
+        return attrs.evolve(config, log=attrs.evolve(config.log, topic=config.log.outcomes_topic))
+    path = file_log.beside(Path(config.log.path), file_log.OUTCOMES)
+    return attrs.evolve(config, log=attrs.evolve(config.log, path=str(path)))
+
+
+def make_outcome_log(config: Config, clock: Clock) -> EventLog:
+    """Return the outcome log for reading, not yet opened; before the first outcome a file of them is empty."""
+    outcomes = outcome_log(config)
+    if outcomes.log.kind == "file":
+        file_log.create(Path(outcomes.log.path))
+    return make_log(outcomes, clock, grows=False)
+
+
+def make_log(config: Config, clock: Clock, *, grows: bool = True) -> EventLog:
+    """Return the configured change log, not yet opened; `grows` says whether a file is followed past its end."""
+    log = config.log
+    topics = file_log.FileTopics(changes=log.topic, outcomes=log.outcomes_topic, dead_letters=log.dead_letter_topic)
+    if log.kind == "file":
+        return file_log.FileLog(Path(log.path), clock, grows=grows, topics=topics)
+    return kafka.KafkaLog(kafka_options(config), clock)
+
+
+def kafka_options(config: Config) -> kafka_client.KafkaOptions:
+    """Return what a client of the configured broker has to know."""
+    log = config.log
+    return kafka_client.KafkaOptions(
+        brokers=log.brokers,
+        topic=log.topic,
+        client_id=log.group,
+        security=log.security,
+        ca_file=log.ca_file or None,
+        cert_file=log.cert_file or None,
+        key_file=log.key_file or None,
+        sasl_mechanism=log.sasl_mechanism,
+        sasl_username=log.sasl_username or None,
+        sasl_password=log.sasl_password or None,
+        append_bytes_max=max(log.record_bytes_max, kafka_client.APPEND_BYTES_MAX),
+    )
+
+
+def make_windchill(config: Config, clock: Clock, telemetry: Telemetry) -> Windchill:
+    """Return the configured Windchill. Call it inside a running event loop."""
+    settings = config.windchill
+    options = http.HttpOptions(
+        timeout_s=settings.timeout_s,
+        body_bytes_max=settings.body_bytes_max,
+        ca_file=Path(settings.ca_file) if settings.ca_file else None,
+        cert_file=Path(settings.cert_file) if settings.cert_file else None,
+        key_file=Path(settings.key_file) if settings.key_file else None,
+    )
+    client = http.HttpClient(options, clock, _auth(config), telemetry)
+    if settings.dialect == "wrs":
+        return WrsWindchill(client, _wrs(config), clock)
+    dialect = documents.DocumentsOptions(base_url=settings.base_url, write_method=settings.write_method)
+    return documents.DocumentsWindchill(client, dialect)
+
+
+def _wrs(config: Config) -> WrsOptions:
+    settings = config.windchill
+    return WrsOptions(
+        base_url=settings.base_url,
+        service=settings.service,
+        entity_set=settings.entity_set,
+        key_property=settings.key_property,
+        expand=settings.expand,
+        account=settings.account,
+        lock=settings.lock,
+        etag_proven=settings.etag_proven,
+        page_size=settings.page_size,
+        time_filters=settings.time_filters,
+    )
+
+
+def decoding(config: Config, policy: Policy | None = None) -> decode.Rules:
+    """Return what decoding has to know of the configuration."""
+    return decode.Rules(
+        record_bytes_max=config.log.record_bytes_max,
+        clock_skew_us_max=round(config.log.max_clock_skew_s * 1_000_000),
+        by_position=config.log.order == "log",
+        archived=config.log.kind == "file",
+        policy=policy or config.policy,
+    )
+
+
+def rulebook(config: Config) -> Rulebook:
+    """Return what every attempt shares."""
+    retry, resync = config.retry, config.resync
+    pace = Pace(
+        conflict_attempts_max=retry.conflict_attempts_max,
+        backoff_base_s=retry.backoff_base_s,
+        backoff_max_s=retry.backoff_max_s,
+        cooldown_base_s=retry.cooldown_base_s,
+        cooldown_max_s=retry.cooldown_max_s,
+        interval_s=resync.interval_s,
+        interval_factor_max=resync.interval_factor_max,
+    )
+    digest = codec.policy_digest(config.policy)
+    return Rulebook(config.policy, digest, pace, config.log.outcomes_topic, f"//reconciler/{config.log.group}")
+
+
+def _auth(config: Config) -> credentials.Auth:
+    settings = config.windchill
+
+    def secret(key: str, value: str) -> credentials.Secret:
+        """Prefer the file that a secret came from: what it holds may be replaced while we run."""
+        path = config.secret_files.get(f"windchill.{key}")
+        return credentials.SecretFile(path) if path else value
+
+    match settings.auth:
+        case "basic":
+            return credentials.Basic(settings.username, secret("password", settings.password))
+        case "bearer":
+            return credentials.Bearer(secret("token", settings.token))
+        case "oauth2":
+            client_secret = secret("client_secret", settings.client_secret)
+            return credentials.ClientCredentials(
+                settings.oauth2_token_url, settings.client_id, client_secret, settings.scope
+            )
+        case _:
+            return credentials.NoAuth()
