@@ -136,3 +136,18 @@ def test_the_secret_of_the_hook_is_in_nothing_that_the_program_says(silent: Prog
         assert daemon.ended() == 0
     assert daemon.lines
     assert canary not in "".join([shown, *replies, *daemon.lines])
+
+
+@pytest.mark.slow
+def test_a_stop_gives_up_on_a_windchill_that_never_answers(silent: Program) -> None:
+    silent.log.touch()
+    text = silent.config.read_text(encoding="utf-8")
+    silent.config.write_text(text.replace("[windchill]\n", "[windchill]\ntimeout_s = 600\n"), encoding="utf-8")
+    with started(silent) as daemon:
+        until(lambda: daemon.heard("caught up with the log"))
+        silent.say("emit", DOC, "--set", "owner=sgarcia")
+        until(lambda: "reconciler_in_flight 1.0" in daemon.get("/metrics").text)
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.ended() == 0
+        assert daemon.heard("stopped")["pending"] == 1
+    assert not [line for line in daemon.lines if "Traceback" in line or "never retrieved" in line]
