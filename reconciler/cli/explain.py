@@ -1,98 +1,179 @@
-"""`reconciler explain`: where a value comes from, told from the store and its audit trail alone."""
+"""`reconciler explain`: where a value comes from, told from the audit trail alone."""
 
+import contextlib
+import shutil
+import sys
+import textwrap
+from collections import deque
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 import msgspec
 
-from reconciler.cli import commands, looking, options, output, running
+from reconciler.adapters.clock import SystemClock
+from reconciler.cli import audit_file, commands, exits, files, looking, options, output, running
 from reconciler.config import Config
-from reconciler.core import fold
+from reconciler.core import fold, story
+from reconciler.core.trail import Fault
 from reconciler.errors import ReconcilerError
+from reconciler.model import codec
 from reconciler.model.audit import AuditRecord, Verdict
+from reconciler.model.chain import Entry
 from reconciler.model.desired import Field
 from reconciler.model.document import Document
-from reconciler.model.value import MISSING
+from reconciler.model.policy import Policy
+from reconciler.model.story import Sentence, Story
 
-_ATTEMPT_COLUMNS = (
-    output.Column("at", "at", output.when, whole=True),
-    output.Column("result", "result", whole=True),
-    output.Column("written", "written", lambda fields: ", ".join(fields) or "–"),
-    output.Column("tokens", "token"),
-)
-_MESSAGE_COLUMN = output.Column("message", "message")
+_WIDTH_MIN = 40
+_KNOWN_MAX = looking.PAGE  # newest decisions that a story is made from, unless more are asked for
+_INDENT = "  "
+
+
+@attrs.frozen
+class _Known:
+    """What there is to tell from: the newest decisions, and from a store also how the document stands."""
+
+    trail: list[AuditRecord]  # newest first
+    policies: Mapping[str, Policy]
+    document: Document | None
+    more: bool  # there are older decisions
 
 
 @commands.command(
     "reconciler explain 0000012345 -c reconciler.toml",
     "reconciler explain 0000012345 attributes.CostCenter -c reconciler.toml",
+    "reconciler explain 0000012345 --file audit.jsonl.zst",
 )
 @click.argument("document")
 @click.argument("field", required=False)
-@click.option("--limit", type=click.IntRange(1), default=10, show_default=True, help="Attempts to show.")
+@click.option("--limit", type=click.IntRange(1), default=10, show_default=True, help="Steps to tell, the newest.")
+@click.option("--file", type=options.FILE, help="An export of the audit trail, to be told from instead of the store.")
 @options.reporting
 @options.configured(store=True)
-def explain(config: Config, document: str, field: str | None, limit: int, form: str) -> None:
+def explain(config: Config, document: str, field: str | None, limit: int, *, file: Path | None, form: str) -> None:
     """
-    Tell where a document's values come from.
+    Tell in sentences where a document's values come from.
 
-    Of each field: the events that claimed it, the rule, what both sides last agreed on, what Windchill had when last
-    read, and what was decided. Then the last attempts, newest first.
+    First how each field stands: whose value has won and until when, or what it waits for and the command that settles
+    it. Then how it came to that, oldest first: who asked for what, what Windchill had, which rule decided and why, what
+    was written under which token, and who came in between. All of it is told from the audit trail: log and Windchill
+    are not needed, and with --file no store either.
     """
-    found, trail = running.run(_gather(config, document, limit, field))
-    story = _story(config, found, trail, field, limit)
+    most = max(limit, _KNOWN_MAX)
+    known = _from_file(file, document, field, most) if file else running.run(_from_store(config, document, field, most))
+    told = story.tell(
+        document,
+        known.trail[::-1],
+        known.policies,
+        SystemClock().now_us(),
+        only=field,
+        desired=None if known.document is None else known.document.desired,
+        chapters_max=limit,
+    )
     if form == "json":
-        output.as_json(story)
+        output.as_json(_all(config, document, known, field, limit) | {"story": _told(told)})
     else:
-        _tell(story)
+        _tell(known, told, field)
 
 
-async def _gather(config: Config, key: str, limit: int, field: str | None) -> tuple[Document, list[AuditRecord]]:
+async def _from_store(config: Config, key: str, field: str | None, most: int) -> _Known:
     async with looking.store_of(config) as store:
         document = await looking.document_of(store, key)
-        if field is not None and field not in document.desired.fields:
-            known = ", ".join(sorted(document.desired.fields)) or "none"
-            raise ReconcilerError(f"no event says anything of field {field!r} of {key}; it does of: {known}")
-        return document, await store.audit(key, limit=max(limit, 100))
+        trail = await store.audit(key, limit=most + 1)
+        policies = _readable(await store.policy_texts())
+    desired = document.desired.fields
+    if field is not None and field not in desired and not any(field in record.desired.fields for record in trail):
+        raise _unheard_of(key, field, desired)
+    return _Known(trail[:most], policies, document, more=len(trail) > most)
 
 
-def _story(
-    config: Config, document: Document, trail: list[AuditRecord], only: str | None, limit: int
-) -> dict[str, Any]:
-    snapshot, released = document.agreement.snapshot, document.desired.released
-    names = [only] if only is not None else sorted(document.desired.fields)
+def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
+    """Take a document's newest decisions from an export, which is read as it is: `audit verify` verifies it."""
+    exported = audit_file.Exported(str(path), files.reading(path))
+    newest: deque[AuditRecord] = deque(maxlen=most)
+    count = 0
+    name = msgspec.json.encode(key)
+    for entry in exported.entries():
+        if isinstance(entry, Fault) or name not in entry.record:
+            continue
+        record = _record(entry)
+        if record is not None and record.document == key:
+            newest.append(record)
+            count += 1
+    if not newest:
+        raise ReconcilerError(f"{path} holds no decision on document {key!r}")
+    if field is not None and not any(field in record.desired.fields for record in newest):
+        raise _unheard_of(key, field, newest[-1].desired.fields)
+    return _Known(list(newest)[::-1], _readable(exported.policies), None, more=count > most)
+
+
+def _record(entry: Entry) -> AuditRecord | None:
+    try:
+        return attrs.evolve(codec.decode_audit(entry.record), id=entry.number)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        exits.warn(f"record {entry.number} is no audit record; `reconciler audit verify` says more")
+        return None
+
+
+def _readable(texts: Mapping[str, bytes]) -> dict[str, Policy]:
+    """Return the policies that can be read; without one, what it decided is told, but no conflict is named."""
+    found = {}
+    for digest, text in texts.items():
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+            found[digest] = codec.decode_policy(text)
+    return found
+
+
+def _unheard_of(key: str, field: str, fields: Iterable[str]) -> ReconcilerError:
+    known = ", ".join(sorted(fields)) or "none"
+    return ReconcilerError(f"no event says anything of field {field!r} of {key}; it does of: {known}")
+
+
+# -------------------------------------------------------------------------------------------------------- for programs
+
+
+def _all(config: Config, key: str, known: _Known, only: str | None, limit: int) -> dict[str, Any]:
+    document, trail = known.document, known.trail
+    snapshot = document.agreement.snapshot if document else trail[0].snapshot
+    desired = document.desired if document else trail[0].desired
+    names = [only] if only is not None else sorted(desired.fields)
     attempts = [_attempt(record) for record in trail if only is None or _verdict(record, only) is not None]
     return {
-        "document": document.key,
-        "status": document.status.value,
-        "reason": document.reason or None,
+        "document": key,
+        "status": document.status.value if document else None,
+        "reason": (document.reason or None) if document else None,
         "token": None if snapshot is None else snapshot.token,
         "modified_at": None if snapshot is None else snapshot.modified_at,
         "modified_by": None if snapshot is None else snapshot.modified_by,
-        "released": None if released is None else looking.provenance(released),
-        "fields": [_field(config, document, name, trail) for name in names],
+        "released": None if desired.released is None else looking.provenance(desired.released),
+        "fields": [_field(config, known, name) for name in names if name in desired.fields],
         "attempts": attempts[:limit],
     }
 
 
-def _field(config: Config, document: Document, name: str, trail: list[AuditRecord]) -> dict[str, Any]:
-    field = document.desired.fields[name]
-    snapshot = document.agreement.snapshot
+def _field(config: Config, known: _Known, name: str) -> dict[str, Any]:
+    document, trail = known.document, known.trail
+    field = (document.desired if document else trail[0].desired).fields[name]
+    snapshot = document.agreement.snapshot if document else trail[0].snapshot
     decided = next(((record, found) for record in trail if (found := _verdict(record, name)) is not None), None)
     rule = config.policy.rule(name, None if snapshot is None else snapshot.type)
-    story: dict[str, Any] = {"field": name, "managed": fold.is_managed(field)}
-    if story["managed"]:
-        story |= looking.shown(document, name)
-    story |= {
+    row: dict[str, Any] = {"field": name, "managed": fold.is_managed(field)}
+    if row["managed"] and document is not None:
+        row |= looking.shown(document, name)
+    held = document.agreement.held if document else ()
+    row |= {
         "claims": _claims(field),
         "rule": rule.name if decided is None else decided[1].rule,
         "strategy": rule.strategy.value if decided is None else decided[1].strategy,
         "decision": None,
-        "conflict": next((_conflict(c) for c in document.agreement.held if c.field == name), None),
+        "conflict": next((_conflict(c) for c in held if c.field == name), None),
     }
     if decided is not None:
         record, verdict = decided
-        story["decision"] = {
+        row["decision"] = {
             "decision": verdict.verb,
             "reason": verdict.reason,
             "at": looking.at(record.at_us),
@@ -101,7 +182,7 @@ def _field(config: Config, document: Document, name: str, trail: list[AuditRecor
             "token_before": record.snapshot.token,
             "token_after": record.token_after,
         }
-    return story
+    return row
 
 
 def _claims(field: Field) -> list[dict[str, Any]]:
@@ -142,73 +223,73 @@ def _attempt(record: AuditRecord) -> dict[str, Any]:
     }
 
 
+def _told(told: Story) -> dict[str, Any]:
+    return {
+        "now": [_sentence(sentence) for sentence in told.now],
+        "chapters": [
+            {
+                "title": chapter.title,
+                "at": looking.at(chapter.at_us),
+                "until": looking.at(chapter.until_us),
+                "result": chapter.result,
+                "audit": list(chapter.records),
+                "sentences": [_sentence(sentence) for sentence in chapter.sentences],
+            }
+            for chapter in told.chapters
+        ],
+        "left_out": told.left_out,
+    }
+
+
+def _sentence(sentence: Sentence) -> dict[str, Any]:
+    references = [reference._asdict() for reference in sentence.references]
+    return {"kind": sentence.kind, "field": sentence.field, "text": sentence.text, "references": references}
+
+
 # ---------------------------------------------------------------------------------------------------------- for people
 
 
-def _tell(story: dict[str, Any]) -> None:
-    reason = f": {story['reason']}" if story["reason"] else ""
-    output.heading(f"Document {story['document']} is {story['status']}{reason}")
-    if story["token"] is not None:
-        by = f", last modified by {story['modified_by']}" if story["modified_by"] else ""
-        on = f" at {output.when(story['modified_at'])}" if story["modified_at"] else ""
-        output.line(f"Last read at token {story['token']}{by}{on}.")
+def _tell(known: _Known, told: Story, field: str | None) -> None:
+    subject = f"Document {told.document}" + (f", field {field}" if field else "")
+    document = known.document
+    if document is not None:
+        reason = f": {document.reason}" if document.reason else ""
+        output.heading(f"{subject}; the document is {document.status}{reason}")
     else:
-        print("It has not been read from Windchill yet.")
-    if story["released"] is not None:
-        output.line(f"It was released: {_origin(story['released'])}. What was said before is not managed.")
-    for field in story["fields"]:
-        print()
-        output.heading(field["field"])
-        output.facts(_field_facts(field))
+        output.heading(subject)
+    for sentence in told.now:
+        _say(sentence)
+    if not told.chapters:
+        output.line("No attempt has come to a decision yet.")
+        return
     print()
-    if story["attempts"]:
-        output.heading("Attempts, newest first")
-        told = any(attempt["message"] for attempt in story["attempts"])
-        rows = [attempt | {"tokens": _tokens(attempt)} for attempt in story["attempts"]]
-        output.table(rows, (*_ATTEMPT_COLUMNS, _MESSAGE_COLUMN) if told else _ATTEMPT_COLUMNS)
-    else:
-        print("No attempt has come to a decision yet.")
+    output.heading("How it came to that")
+    if told.left_out or known.more:
+        output.line(f"(What was before is left out: see --limit, or reconciler audit list --document {told.document}.)")
+    for number, chapter in enumerate(told.chapters, start=1):
+        print()
+        output.heading(f"{number}. {chapter.title}")
+        for sentence in chapter.sentences:
+            _say(sentence)
 
 
-def _field_facts(field: dict[str, Any]) -> list[tuple[str, str | list[str]]]:
-    facts: list[tuple[str, str | list[str]]] = []
-    if field["managed"]:
-        facts += [(f"  {name}", output.of_json(field.get(name, MISSING))) for name in ("desired", "live", "base")]
-    else:
-        facts.append(("  desired", "released: nobody manages it"))
-    facts += [(f"  {claim['kind']}", _claim(claim)) for claim in field["claims"]]
-    decision = field["decision"]
-    if decision is None:
-        facts.append(("  rule", f"{field['rule']} ({field['strategy']}); nothing decided yet"))
-    else:
-        tokens = _tokens(decision)
-        facts.append(("  rule", f"{field['rule']} ({field['strategy']})"))
-        facts.append(("  decided", f"{decision['decision']}: {decision['reason']}"))
-        facts.append(("", f"{output.when(decision['at'])}, attempt ended as {decision['result']}, token {tokens}"))
-    if field["conflict"] is not None:
-        conflict = field["conflict"]
-        facts.append(
-            ("  conflict", f"{conflict['id']}, open since {output.when(conflict['opened_at'])}: {conflict['reason']}")
-        )
-        facts.append(("", f"reconciler conflicts resolve {conflict['id']} --take desired|live|VALUE"))
-    return facts
+def _say(sentence: Sentence) -> None:
+    """Print a sentence, below it what it rests on, and by itself the command that would settle it."""
+    _filled(sentence.text, f"{_INDENT}- ")
+    hidden = ("command", "rule", "decision") if sentence.kind == "stands" else ("command", "rule")
+    rests_on = [f"{kind} {value}" for kind, value in sentence.references if kind not in hidden]
+    if rests_on:
+        _filled(f"[{'; '.join(rests_on)}]", _INDENT * 2)
+    for kind, value in sentence.references:
+        if kind == "command":
+            print(f"{_INDENT * 2}> {output.plain(value)}")
 
 
-def _tokens(attempt: dict[str, Any]) -> str:
-    before, after = attempt["token_before"] or "none", attempt["token_after"]
-    return before if after is None or after == before else f"{before} → {after}"
-
-
-def _claim(claim: dict[str, Any]) -> list[str]:
-    lines = [f"{output.of_json(claim['element'])}, {_origin(claim)}" if "element" in claim else _origin(claim)]
-    if claim["reason"]:
-        lines.append(f"because: {claim['reason']}")
-    if "expect" in claim:
-        lines.append(f"knowingly replacing {output.of_json(claim['expect'])}")
-    lines.append(f"event {claim['event']}, record {claim['topic']}/{claim['partition']}/{claim['offset']}")
-    return lines
-
-
-def _origin(claim: dict[str, Any]) -> str:
-    actor = f" ({claim['actor']})" if claim["actor"] else ""
-    return f"by {claim['source']}{actor} at {output.when(claim['time'])}"
+def _filled(text: str, begins: str) -> None:
+    """Print text filled to the terminal's width, in a pipe on one line."""
+    text = output.plain(text)
+    if not sys.stdout.isatty():
+        print(f"{begins}{text}")
+        return
+    width = max(_WIDTH_MIN, shutil.get_terminal_size().columns)
+    print(textwrap.fill(text, width, initial_indent=begins, subsequent_indent=" " * len(begins)))

@@ -1,0 +1,145 @@
+"""
+Story: audit records → what happened to a document, as sentences with references.
+
+Rules of this file:
+1. The trail is enough: desired state, base, snapshot and answer of each attempt stand in its record. What the
+   projection knows besides (`desired`) only adds claims that nothing has been decided on yet.
+2. A claim is told once, at the first decision that knew it. Attempts that came to the very same are told once, with
+   how often. For a single field, attempts in which nothing happened to it are left out.
+3. What is not known is not told: a conflict is named only if the recorded policy gives the very same one again.
+
+Theory of operation: a chapter for each attempt (or for several that were alike), oldest first: who asked for what, what
+Windchill showed, what was decided, how it ended. Then, from the newest record, how each field stands now.
+"""
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+
+from reconciler.core import standing, wording
+from reconciler.model.audit import AuditRecord
+from reconciler.model.desired import Desired, Field
+from reconciler.model.policy import Policy
+from reconciler.model.stamp import Stamp
+from reconciler.model.story import Chapter, Reference, Sentence, Story
+
+_TOLD_UNCHANGED = ("agreed", "neither", "adopted: both sides agree")
+
+
+def tell(
+    document: str,
+    records: Sequence[AuditRecord],
+    policies: Mapping[str, Policy],
+    now_us: int,
+    *,
+    only: str | None = None,
+    desired: Desired | None = None,
+    chapters_max: int = 1000,
+) -> Story:
+    """
+    Return the story of a document, or of `only` one field of it.
+
+    `records` are its audit records, oldest first. `policies` are those known by digest, `desired` is what the log says
+    now, if that is known.
+    """
+    teller = _Teller(now_us, only)
+    groups = _alike(teller.concerning(records), only)
+    told = [teller.chapter(group) for group in groups[-chapters_max:]]
+    now = standing.sentences(document, records, policies, now_us, only=only, desired=desired)
+    return Story(document, now, tuple(told), len(groups) - len(told))
+
+
+class _Teller:
+    """Tells chapter after chapter, and remembers what has been told."""
+
+    def __init__(self, now_us: int, only: str | None) -> None:
+        self._now_us = now_us
+        self._only = only
+        self._known: set[tuple[str, Stamp]] = set()
+
+    def concerning(self, records: Iterable[AuditRecord]) -> list[AuditRecord]:
+        """Return the records in which something happened to what is told of."""
+        found: list[AuditRecord] = []
+        before: tuple[object, ...] | None = None
+        for record in records:
+            if self._only is None:
+                found.append(record)
+                continue
+            verdict, field = standing.verdict_of(record, self._only), record.desired.fields.get(self._only)
+            if verdict is None and field is None:
+                continue
+            seen = None if verdict is None else verdict.live
+            quiet = verdict is None or verdict.reason in _TOLD_UNCHANGED
+            if not (quiet and before == (seen, field)):
+                found.append(record)
+            patch = record.patch or {}
+            if record.result == "written" and self._only in patch:
+                seen = patch[self._only]  # what a later look must show, if nobody does anything
+            before = seen, field
+        return found
+
+    def chapter(self, group: Sequence[AuditRecord]) -> Chapter:
+        record, last = group[0], group[-1]
+        new = standing.unknown(standing.chosen(record.desired, self._only), self._known)
+        sentences = [*self._asked(new), *self._shown(record), *self._decided(record, new)]
+        tokens = dict.fromkeys(one.snapshot.token for one in group if one.snapshot.token is not None)
+        references = (Reference("audit", str(last.id)), *(Reference("token", token) for token in tokens))
+        sentences.append(Sentence("answered", wording.answered(record), None, references))
+        if len(group) > 1:
+            when = wording.moment(last.at_us, self._now_us)
+            more = "once more" if len(group) == 2 else f"{len(group) - 1} more times"
+            sentences.append(Sentence("again", f"The same came of it {more}, the last time at {when}."))
+        cause = wording.CAUSES.get(record.cause, record.cause)
+        return Chapter(
+            title=f"{wording.moment(record.at_us, self._now_us)}: {cause}",
+            records=tuple(one.id for one in group),
+            at_us=record.at_us,
+            until_us=last.at_us,
+            result=record.result,
+            sentences=tuple(sentences),
+        )
+
+    def _asked(self, new: Mapping[str, Field]) -> Iterable[Sentence]:
+        for asking in wording.askings(new):
+            yield Sentence("asked", asking.text(self._now_us), self._only, standing.origin(asking.stamp))
+        for name, field in new.items():
+            self._known.update((name, claim.stamp) for claim in standing.claims_of(field))
+
+    def _shown(self, record: AuditRecord) -> Iterable[Sentence]:
+        snapshot = record.snapshot
+        by, at = standing.last_editor(record), snapshot.modified_at
+        if by or at:
+            when = f" at {wording.moment(at, self._now_us)}" if at else ""
+            yield Sentence("shown", f"In Windchill the document was last modified{when}{f' by {by}' if by else ''}.")
+
+    def _decided(self, record: AuditRecord, new: Container[str]) -> Iterable[Sentence]:
+        settled = []
+        for verdict in record.decisions:
+            if self._only not in (None, verdict.field):
+                continue
+            quiet = verdict.verb == "keep" and verdict.reason in _TOLD_UNCHANGED and verdict.field not in new
+            if self._only is None and quiet:
+                settled.append(verdict.field)
+                continue
+            patch = record.patch or {}
+            written = patch.get(verdict.field, verdict.desired)
+            field = record.desired.fields.get(verdict.field)
+            text = wording.decided(verdict, field, written, in_patch=verdict.field in patch)
+            yield Sentence("decided", text, verdict.field, standing.grounds(verdict))
+        if settled:
+            were = "was" if len(settled) == 1 else "were"
+            text = f"There was nothing to do about {wording.names(settled)}, which {were} settled before."
+            yield Sentence("decided", text)
+
+
+def _alike(records: Iterable[AuditRecord], only: str | None) -> list[list[AuditRecord]]:
+    """Put attempts together that follow each other and came to the same; tokens and times may differ."""
+    groups: list[list[AuditRecord]] = []
+    before: tuple[object, ...] | None = None
+    for record in records:
+        verdicts = tuple((v.field, v.verb, v.reason, v.live) for v in record.decisions if only in (None, v.field))
+        came_to = (record.result, record.status, record.message, record.desired, verdicts, record.patch)
+        if before == came_to and record.result != "written":
+            groups[-1].append(record)
+        else:
+            groups.append([record])
+        before = came_to
+    return groups

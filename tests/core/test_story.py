@@ -1,0 +1,253 @@
+"""
+Stories: what is told of invented histories, word for word.
+
+Each text under `stories/` is what one history is told as; a missing one is written anew, and the test fails once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from reconciler.core import story, wording
+from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
+from reconciler.model.document import Lane
+from reconciler.model.policy import Adopt, ListMode, Rule, Strategy
+from reconciler.model.story import Story
+from tests.core.histories import DOC, MINUTE_US, History
+
+S = Strategy
+STORIES = Path(__file__).parent / "stories"
+CLASH = VersionConflict(412, "Precondition Failed")
+STRATEGIES = [s for s in S if s is not S.IGNORE]
+
+
+def told(history: History, only: str | None = None, **more) -> Story:
+    now_us = history.now_us + 90 * MINUTE_US
+    return story.tell(DOC, history.records, history.policies, now_us, only=only, **more)
+
+
+def text_of(found: Story) -> str:
+    lines = ["Now"]
+    for sentence in found.now:
+        lines += [f"- {sentence.text}", *(f"    {kind} {value}" for kind, value in sentence.references)]
+    for chapter in found.chapters:
+        lines += ["", chapter.title]
+        for sentence in chapter.sentences:
+            lines += [f"- {sentence.text}", *(f"    {kind} {value}" for kind, value in sentence.references)]
+    return "\n".join(lines) + "\n"
+
+
+def moved(strategy: Strategy, *, ours: bool, theirs: bool, **rule) -> History:
+    """A field that both sides had agreed on, and then the moves."""
+    history = History(Rule(("*",), strategy, **rule), owner="akim")
+    history.event(set={"owner": "akim"}).attempt()
+    if theirs:
+        history.edit("jdoe", owner="jdoe")
+    if ours:
+        history.event(set={"owner": "sgarcia"}, actor="wf-7", reason="ECN-2231 approved")
+    return history.attempt()
+
+
+def one_rule(strategy: Strategy = S.MERGE, **rule) -> Rule:
+    return Rule(("*",), strategy, **rule)
+
+
+def adopted(strategy: Strategy, **rule) -> History:
+    history = History(one_rule(strategy, **rule), owner="bmuller")
+    return history.event(set={"owner": "akim"}).edit("jdoe", owner="jdoe").attempt()
+
+
+def tags(strategy: Strategy = S.MERGE) -> History:
+    history = History(one_rule(strategy, list=ListMode.SET), tags=["bolt"])
+    return history.event(add={"tags": ["bracket"]}, remove={"tags": ["draft"]}).attempt()
+
+
+def held_and_resolved() -> History:
+    history = moved(S.MERGE, ours=True, theirs=True)
+    decision = {"set": {"owner": "jdoe"}, "expect": {"owner": "jdoe"}}
+    return history.event("//reconciler/operators", "mlee", "asked jdoe", **decision).attempt(lane=Lane.OPERATOR)
+
+
+def clashes() -> History:
+    history = History(one_rule(S.EXTERNAL), status="INWORK", title="x")
+    history.event(set={"status": "RELEASED"})
+    for user in ("jdoe", "bmuller"):
+        history.attempt(CLASH).edit(user, title=user)
+    return history.attempt(CLASH).attempt(lane=Lane.RETRY)
+
+
+def refused() -> History:
+    history = History(one_rule(), status="INWORK", title="x")
+    history.event(set={"status": "RELAESED", "title": "y"})
+    history.attempt(Refused(422, "RELAESED is not a status", ("status",)))
+    return history.attempt(lane=Lane.RETRY)
+
+
+def lost_and_confirmed() -> History:
+    history = History(one_rule(), status="INWORK").event(set={"status": "RELEASED"}).attempt("lost")
+    return history.confirm()
+
+
+def in_portions() -> History:
+    history = History(one_rule(), status="INWORK", title="x")
+    history.apart = (("status",),)
+    return history.event(set={"status": "RELEASED", "title": "y"}).attempt().attempt(lane=Lane.RETRY)
+
+
+def obstacles() -> History:
+    history = History(one_rule(), status="INWORK", title="x").event(set={"status": "RELEASED"})
+    history.attempt(Locked(423, "checked out by jdoe", "jdoe")).attempt(Throttled(503, "busy"), Lane.RETRY)
+    return history.attempt("connection refused", Lane.RETRY).attempt("connection refused", Lane.RETRY)
+
+
+def released_field() -> History:
+    history = moved(S.EXTERNAL, ours=True, theirs=False).event(set={"title": "y"}).attempt()
+    return history.event(release=["owner"], reason="HR owns it now").attempt()
+
+
+def everything_odd() -> History:
+    history = History(one_rule(), owner="\x1b[31mred")
+    evil = {"source": "//erp/\u202eprod", "actor": "a\nb", "reason": "<script>\u2066" + "x" * 500}
+    return history.event(**evil, set={"owner": "\u202e" + "long " * 50}).attempt()
+
+
+HISTORIES = (
+    {
+        "adopted-agreeing": lambda: History(one_rule(), owner="akim").event(set={"owner": "akim"}).attempt(),
+        "adopted-later": lambda: History(one_rule(), owner="bmuller").event(set={"owner": "akim"}).attempt(),
+        "adopted-as-the-rule-says": lambda: adopted(S.MERGE, on_adopt=Adopt.HOLD),
+        "cleared": lambda: History(one_rule(), owner="akim").event(set={"owner": None}).attempt(),
+        "expecting": lambda: adopted(S.MERGE).event(set={"owner": "li"}, expect={"owner": "jdoe"}).attempt(),
+        "held-and-resolved": held_and_resolved,
+        "yielded-then-newer-event": lambda: (
+            moved(S.PRESERVE, ours=True, theirs=True).event(set={"owner": "li"}).attempt()
+        ),
+        "yielded-then-left": lambda: moved(S.MERGE, ours=False, theirs=True).event(set={"title": "y"}).attempt(),
+        "overlap-newest": lambda: moved(S.MERGE, ours=True, theirs=True, on_overlap=S.NEWEST),
+        "list-added": tags,
+        "list-taken-out": lambda: tags().edit("jdoe", tags=["bolt"]).attempt(lane=Lane.RESYNC),
+        "list-held": lambda: tags(S.HOLD).edit("jdoe", tags=["bolt"]).event(add={"tags": ["steel"]}).attempt(),
+        "version-conflicts": clashes,
+        "refused": refused,
+        "lost-and-confirmed": lost_and_confirmed,
+        "lost": lambda: History(one_rule(), status="INWORK").event(set={"status": "RELEASED"}).attempt("lost"),
+        "in-portions": in_portions,
+        "locked-throttled-failed": obstacles,
+        "released-field": released_field,
+        "hostile-values": everything_odd,
+    }
+    | {
+        f"{strategy}-{moves}": lambda s=strategy, o=ours, t=theirs: moved(s, ours=o, theirs=t)
+        for strategy in STRATEGIES
+        for moves, ours, theirs in (("ours", True, False), ("theirs", False, True), ("both", True, True))
+    }
+    | {f"adopted-{strategy}": lambda s=strategy: adopted(s) for strategy in STRATEGIES}
+)
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_a_history_is_told_as_it_is_written(name: str) -> None:
+    path = STORIES / f"{name}.txt"
+    found = text_of(told(HISTORIES[name]()))
+    if not path.exists():
+        path.write_text(found, encoding="utf-8")
+        pytest.fail(f"written anew: {path.name}; read it")
+    assert found == path.read_text(encoding="utf-8")
+
+
+def test_the_conflict_that_is_named_is_the_one_that_was_opened() -> None:
+    for name in ("hold-theirs", "merge-both", "adopted-hold", "refused"):
+        history = HISTORIES[name]()
+        named = [value for sentence in told(history).now for kind, value in sentence.references if kind == "conflict"]
+        assert named == [conflict.id for conflict in history.document.agreement.held] != []
+
+
+def test_a_sole_refused_field_is_named_with_its_conflict_before_it_was_decided_again() -> None:
+    history = History(one_rule(), status="INWORK").event(set={"status": "RELAESED"}).attempt(Refused(422, "no status"))
+    (sentence,) = told(history).now
+    assert ("conflict", history.opened[0].id) in sentence.references
+    assert "was not written" in sentence.text
+
+
+def test_without_the_policy_no_conflict_is_guessed() -> None:
+    history = moved(S.HOLD, ours=True, theirs=True)
+    found = story.tell(DOC, history.records, {}, history.now_us)
+    (waits,) = [sentence for sentence in found.now if sentence.kind == "waits"]
+    assert waits.references == (("command", "reconciler conflicts list"),)
+
+
+def test_of_one_field_only_what_happened_to_it_is_told() -> None:
+    history = moved(S.EXTERNAL, ours=True, theirs=False)
+    for title in ("a", "b", "c"):
+        history.event(set={"title": title}).attempt()
+    found = told(history, only="owner")
+    assert [chapter.records for chapter in found.chapters] == [(1,), (2,)]
+    assert "title" not in text_of(found)
+    assert [chapter.records for chapter in told(history, only="title").chapters] == [(3,), (4,), (5,)]
+
+
+def test_the_newest_chapters_tell_of_claims_that_older_ones_would_have_told_of() -> None:
+    history = moved(S.PRESERVE, ours=False, theirs=True)
+    found = told(history, chapters_max=1)
+    assert (len(found.chapters), found.left_out) == (1, 1)
+    assert 'that owner be "akim"' in found.chapters[0].sentences[0].text
+
+
+def test_what_the_log_has_asked_for_since_is_told_as_undecided() -> None:
+    history = moved(S.MERGE, ours=False, theirs=False).event(actor="li", set={"owner": "li"})
+    (undecided,) = [s for s in told(history, desired=history.document.desired).now if s.kind == "waits"]
+    assert undecided.text.startswith("//erp/prod (li) asked at 2026-11-22 10:04:00Z (1 hour ago) that owner be")
+    assert "Nothing has been decided on that yet" in undecided.text
+    assert ("event", "e2") in undecided.references
+
+
+def test_a_document_that_was_released_stands_as_it_is() -> None:
+    history = moved(S.EXTERNAL, ours=True, theirs=False).event(released=True)
+    (found,) = told(history, desired=history.document.desired).now
+    assert "released the document" in found.text
+    assert "whatever Windchill has stays" in found.text
+
+
+def test_a_document_without_decisions_has_no_chapters() -> None:
+    history = History(one_rule()).event(set={"owner": "akim"})
+    found = told(history, desired=history.document.desired)
+    assert found.chapters == ()
+    assert [sentence.kind for sentence in found.now] == ["waits"]
+
+
+def test_a_reason_that_nobody_knows_is_told_as_it_was_recorded() -> None:
+    history = moved(S.MERGE, ours=True, theirs=True)
+    (verdict,) = history.records[-1].decisions
+    strange = attrs.evolve(verdict, reason="the moon\u202e was full")
+    history.records[-1] = attrs.evolve(history.records[-1], decisions=(strange,), result="eclipsed", message="dark")
+    assert "No rule can decide it: the moon\\u202e was full" in text_of(told(history))
+    assert "It did not work: “dark”." in text_of(told(history))
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_nothing_that_can_not_be_seen_is_in_any_sentence(name: str) -> None:
+    for line in text_of(told(HISTORIES[name]())).splitlines():
+        assert line.isprintable() or "decision" in line
+
+
+@pytest.mark.parametrize(
+    ("passed_us", "said"),
+    [
+        (0, "just now"),
+        (999_999, "just now"),
+        (1_000_000, "1 second ago"),
+        (119 * 1_000_000, "1 minute ago"),
+        (2 * 60 * MINUTE_US, "2 hours ago"),
+        (49 * 60 * MINUTE_US, "2 days ago"),
+        (-3 * MINUTE_US, "in 3 minutes"),
+    ],
+)
+def test_how_long_ago_something_was_is_told_in_one_unit(passed_us: int, said: str) -> None:
+    assert wording.ago(passed_us) == said
+
+
+def test_every_story_that_is_kept_has_its_history() -> None:
+    assert {path.stem for path in STORIES.iterdir()} == set(HISTORIES)
