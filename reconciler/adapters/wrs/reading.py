@@ -25,7 +25,7 @@ import attrs
 from reconciler.adapters import replies
 from reconciler.adapters.credentials import Headers
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import numbers, service, tokens, values
+from reconciler.adapters.wrs import holders, numbers, service, tokens, values
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.numbers import Numbers
 from reconciler.adapters.wrs.service import Row, Service
@@ -71,7 +71,9 @@ class Reader:
             found = await self._remembered(key, place, schema)
         if found is None:
             found = await self._resolved(key, schema)
-        return Unchanged() if isinstance(found, Snapshot) and token is not None and found.token == token else found
+        if isinstance(found, Snapshot) and token is not None and found.token == token and not found.stranded:
+            return Unchanged()
+        return found
 
     async def iteration(self, key: str, id: str) -> Snapshot | Trouble:
         """Read one iteration by its ID, whatever it is: a working copy, or no longer the latest. With its ETag."""
@@ -111,6 +113,7 @@ class Reader:
             type=None if kind is None else kind.rpartition("#")[2],
             unreadable=shown.unreadable,
             apart=_apart(schema),
+            stranded=is_checked_out(entity) and holders.is_us(holders.holder(entity), self._options.account),
             compared_as=values.compared_as(known),
         )
 

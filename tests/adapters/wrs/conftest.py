@@ -24,12 +24,17 @@ def wrs_server() -> Iterator[Simulator]:
         yield running
 
 
-@pytest.fixture
-def simulated(wrs_server: Simulator) -> Iterator[Simulated]:
+@pytest.fixture(scope="session")
+def steered(wrs_server: Simulator) -> Iterator[Simulated]:
     found = Simulated(wrs_server.url)
-    found.reset()
     yield found
     found.close()
+
+
+@pytest.fixture
+def simulated(steered: Simulated) -> Simulated:
+    steered.reset()
+    return steered
 
 
 @pytest.fixture

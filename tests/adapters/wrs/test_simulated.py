@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import httpx
 import pytest
 
@@ -157,7 +158,9 @@ async def test_what_people_check_in_is_found_and_what_they_are_working_on_is_not
     known = await seen(documents)
     server.act("checkout", "edit", set={"title": "Draft"}, user="integration")
     working = await documents.read(KEY, known)
-    assert isinstance(working, Unchanged)
+    assert isinstance(working, Snapshot), "our own check-out must not pass for nothing new"
+    assert working.stranded
+    assert attrs.evolve(working, stranded=False) == known
     assert (await seen(documents)).token == known.token
     assert [s.token for s in await changes(documents) if s.key == KEY] == [known.token]
     server.act("checkin", user="integration")

@@ -1,0 +1,260 @@
+"""
+Writes that are cut short at every step: afterwards no lock is stranded, no iteration made twice, and the fields right.
+
+Whatever cuts them short, the store says what is needed: the next process has nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reconciler.model.answer import Locked, Released
+from reconciler.model.document import Status
+from tests.adapters.wrs.world import ME, Fault, Person
+from tests.flows.world import KEY
+
+if TYPE_CHECKING:
+    from tests.adapters.wrs.conftest import MakeWorld
+    from tests.adapters.wrs.world import WrsWorld
+
+STEPS = ("CheckOut", "GET one", "PATCH", "CheckIn", "GET list")
+LOST = (Fault.REQUEST_LOST, Fault.REPLY_LOST)
+DEAD = (Fault.DIED_BEFORE, Fault.DIED_AFTER)
+SERVERS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "terse": {"checkout_reply": "id", "checkin_reply": "id", "checkin_id": "fresh", "patch_reply": "entity"},
+    "administrator": {"administrators": [ME], "working_copies_listed": True},
+}
+
+
+@pytest.fixture(params=SERVERS)
+async def ready(request: pytest.FixtureRequest, make_world: MakeWorld) -> WrsWorld:
+    """A world whose document was written once, so that the next write begins with its check-out."""
+    world = await make_world()
+    world.switch(**SERVERS[request.param])
+    await world.emit({"Owner": "lchen"})
+    await world.settle()
+    await world.emit({"Owner": "akim", "CostCenter": "4711"})
+    world.wire.asked.clear()
+    return world
+
+
+async def check_once_and_for_all(world: WrsWorld) -> None:
+    """The document shows what was wanted, in one iteration of ours, and nobody holds it."""
+    await world.settle()
+    shown = world.live()
+    assert (shown["owner"], shown["attributes"]["CostCenter"]) == ("akim", "4711")
+    assert world.holder() is None, "a lock is stranded"
+    assert world.cycles().count("CheckIn") == 2, "the document got more than one iteration, or none"
+    assert world.document().status is Status.SYNCED
+    assert world.document().agreement.intent is None
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["same process", "new process"])
+@pytest.mark.parametrize("fault", LOST, ids=str)
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_lost_message_at_any_step_leaves_neither_lock_nor_second_iteration(
+    ready: WrsWorld, step: str, fault: Fault, restarted: bool
+) -> None:
+    ready.wire.faults[step] = fault
+    await ready.cut_short(restarted=restarted)
+    assert restarted or not ready.wire.faults, "the fault was not met"
+    await check_once_and_for_all(ready)
+
+
+@pytest.mark.parametrize("fault", DEAD, ids=str)
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_death_at_any_step_leaves_neither_lock_nor_second_iteration(
+    ready: WrsWorld, step: str, fault: Fault
+) -> None:
+    ready.wire.faults[step] = fault
+    wire = ready.wire
+    await ready.cut_short(restarted=False)
+    assert ready.wire is not wire, "it did not die"
+    await check_once_and_for_all(ready)
+
+
+@pytest.mark.parametrize("commit", [1, 2, 3], ids=["the intent", "the lock", "the new decision"])
+@pytest.mark.parametrize("when", ["dies_before", "dies_after"])
+async def test_a_death_around_any_commit_leaves_neither_lock_nor_second_iteration(
+    ready: WrsWorld, commit: int, when: str
+) -> None:
+    ready.store.commits = 0
+    setattr(ready.store, when, commit)
+    wire = ready.wire
+    await ready.cut_short(restarted=False)
+    assert ready.wire is not wire, "it did not die"
+    await check_once_and_for_all(ready)
+
+
+@pytest.mark.parametrize("fault", [*LOST, *DEAD], ids=str)
+@pytest.mark.parametrize("step", ["GET one", "UndoCheckOut"])
+async def test_a_release_that_is_cut_short_is_made_again(ready: WrsWorld, step: str, fault: Fault) -> None:
+    ready.wire.faults["PATCH"] = Fault.DIED_BEFORE
+    await ready.cut_short(restarted=True)
+    ready.wire.faults[step] = fault
+    await ready.cut_short(restarted=False)
+    await check_once_and_for_all(ready)
+
+
+@pytest.mark.parametrize("fault", [*LOST, *DEAD], ids=str)
+@pytest.mark.parametrize("step", ["GET list", "GET one", "CheckOut", "UndoCheckOut"])
+async def test_a_search_for_a_lock_that_is_cut_short_is_made_again(ready: WrsWorld, step: str, fault: Fault) -> None:
+    ready.wire.faults["CheckOut"] = Fault.REPLY_LOST
+    await ready.cut_short(restarted=True)
+    ready.wire.faults[step] = fault
+    await ready.cut_short(restarted=False)
+    await check_once_and_for_all(ready)
+
+
+async def test_a_check_out_that_comes_late_is_found_by_the_search_for_it(ready: WrsWorld) -> None:
+    ready.wire.faults["CheckOut"] = Fault.LATE
+    await ready.attempt()
+    await ready.wire.arrive()
+    assert ready.holder() == ME
+    await check_once_and_for_all(ready)
+
+
+async def test_a_check_out_that_comes_after_the_search_for_it_is_taken_over_by_the_next_write(ready: WrsWorld) -> None:
+    ready.wire.faults["CheckOut"] = Fault.LATE
+    await ready.attempt()
+    ready.wire.before["CheckOut"] = ready.wire.arrive
+    await check_once_and_for_all(ready)
+
+
+async def test_a_check_out_that_comes_after_everything_is_given_up_at_the_next_look(ready: WrsWorld) -> None:
+    ready.switch(stale_checkout="latest")
+    ready.wire.faults["CheckOut"] = Fault.LATE
+    await ready.attempt()
+    await check_once_and_for_all(ready)
+    await ready.wire.arrive()
+    assert ready.holder() == ME
+    await ready.resync()
+    await check_once_and_for_all(ready)
+
+
+async def test_a_change_that_comes_late_finds_no_working_copy(ready: WrsWorld) -> None:
+    ready.wire.faults["PATCH"] = Fault.LATE
+    await ready.attempt()
+    assert ready.holder() is None
+    await ready.emit({"Owner": "mrossi"})
+    await ready.wire.arrive()
+    await ready.settle()
+    assert ready.live()["owner"] == "mrossi"
+    assert ready.cycles().count("CheckIn") == 2
+
+
+@pytest.mark.parametrize("moment", ["GET one", "UndoCheckOut"])
+async def test_a_check_in_that_comes_late_is_what_the_release_finds(ready: WrsWorld, moment: str) -> None:
+    ready.wire.faults["CheckIn"] = Fault.LATE
+    await ready.attempt()
+    ready.wire.before[moment] = ready.wire.arrive
+    await check_once_and_for_all(ready)
+    assert not ready.wire.before, "that moment did not come"
+
+
+async def test_a_check_in_that_comes_after_the_release_changes_nothing(ready: WrsWorld) -> None:
+    ready.wire.faults["CheckIn"] = Fault.LATE
+    await ready.attempt()
+    ready.wire.before["CheckOut"] = ready.wire.arrive
+    await check_once_and_for_all(ready)
+
+
+@pytest.mark.parametrize("account", ["", "Integration, Reconciler"])
+@pytest.mark.parametrize("lock", [True, False], ids=["journalled", "not journalled"])
+async def test_a_persons_check_out_is_not_touched_where_the_server_would_let_us(
+    make_world: MakeWorld, account: str, lock: bool
+) -> None:
+    world = await make_world(account=account)
+    world.switch(administrators=[ME], working_copies_listed=True)
+    world.wire.faults["PATCH" if lock else "CheckOut"] = Fault.DIED_BEFORE
+    await world.emit({"Owner": "lchen"})
+    await world.cut_short()
+    if lock:
+        Person(world.simulated, ME).does("undo")  # whoever has undone ours
+    world.person.does("checkout", "edit", set={"title": "Theirs"})
+    theirs = world.where()["working_copy"]
+    for _ in range(3):
+        await world.wait()
+        await world.attempt()
+        assert world.document().status is Status.LOCKED
+        assert world.where()["working_copy"] == theirs
+    world.person.does("checkin")
+    await world.settle()
+    assert (world.live()["owner"], world.live()["title"]) == ("lchen", "Theirs")
+    assert world.cycles("jdoe") == ["CheckOut", "CheckIn"]
+
+
+@pytest.mark.parametrize("shown", [True, False], ids=["holder shown", "holder not shown"])
+async def test_what_is_not_provably_ours_is_left_to_a_person_with_a_message(make_world: MakeWorld, shown: bool) -> None:
+    world = await make_world(account="")
+    world.switch(administrators=[ME], working_copies_listed=True, holder_shown=shown)
+    world.person.does("checkout")
+    answer = await world.adapter.release(KEY, None)
+    assert isinstance(answer, Locked)
+    assert answer.holder == ("jdoe" if shown else None)
+    assert "windchill.account" in answer.message
+    assert world.holder() == "jdoe"
+
+
+async def test_a_working_copy_of_somebody_else_is_not_given_up_though_the_journal_named_it(
+    make_world: MakeWorld,
+) -> None:
+    world = await make_world()
+    world.switch(administrators=[ME])
+    world.person.does("checkout")
+    theirs = world.where()["working_copy"]
+    answer = await world.adapter.release(KEY, theirs)
+    assert isinstance(answer, Locked)
+    assert answer.holder == "jdoe"
+    assert world.where()["working_copy"] == theirs
+
+
+async def test_where_a_second_check_out_is_refused_the_lock_is_left_to_a_person(make_world: MakeWorld) -> None:
+    world = await make_world()
+    world.switch(checkout_again=400)
+    world.wire.faults["CheckOut"] = Fault.REPLY_LOST
+    await world.emit({"Owner": "lchen"})
+    await world.attempt()
+    await world.wait()
+    await world.attempt()
+    assert world.document().status is Status.LOCKED
+    assert "by hand" in world.document().reason
+    Person(world.simulated, ME).does("undo")
+    await world.settle()
+    assert world.live()["owner"] == "lchen"
+
+
+async def test_a_release_without_a_lock_asks_twice_and_changes_nothing(world: WrsWorld) -> None:
+    await world.adapter.read(KEY)
+    world.wire.asked.clear()
+    assert await world.adapter.release(KEY, None) == Released()
+    assert world.wire.asked == ["GET list", "GET one"]
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_any_run_of_faults_ends_with_one_iteration_a_value(make_world: MakeWorld, seed: int) -> None:
+    chance = random.Random(seed)
+    world = await make_world()
+    world.switch(
+        checkin_id=chance.choice(["fresh", "working_copy"]),
+        checkout_reply=chance.choice(["id", "entity"]),
+        administrators=chance.choice([[], [ME]]),
+        working_copies_listed=chance.choice([True, False]),
+    )
+    for number in range(3):
+        await world.emit({"Owner": f"user{number}", "Title": f"Title {number}"})
+        for _ in range(chance.randrange(1, 5)):
+            if world.document().status is Status.SYNCED:
+                break
+            world.wire.faults[chance.choice([*STEPS, "UndoCheckOut"])] = chance.choice([*LOST, *DEAD])
+            await world.wait()
+            await world.cut_short(restarted=chance.random() < 0.3)
+        world.wire.faults.clear()
+        await world.settle()
+        assert (world.live()["owner"], world.live()["title"]) == (f"user{number}", f"Title {number}")
+        assert world.cycles().count("CheckIn") == number + 1
+        assert world.holder() is None
