@@ -22,11 +22,17 @@ def simulator() -> Iterator[Simulator]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def client(simulator: Simulator) -> Iterator[httpx.Client]:
+    """One for all tests: making a client takes longer than most tests do."""
+    with httpx.Client(base_url=simulator.url, headers={"Accept-Encoding": "identity"}) as made:
+        yield made
+
+
 @pytest.fixture
-def server(simulator: Simulator) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=simulator.url, headers={"Accept-Encoding": "identity"}) as client:
-        client.post("/_control/reset").raise_for_status()
-        yield client
+def server(client: httpx.Client) -> httpx.Client:
+    client.post("/_control/reset").raise_for_status()
+    return client
 
 
 @pytest.fixture

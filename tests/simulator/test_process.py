@@ -11,6 +11,7 @@ import pytest
 
 from reconciler.simulator.process import Simulator
 from reconciler.simulator.settings import Behaviour, Faults, Rivals, Settings
+from reconciler.simulator.wrs.options import Wrs
 
 PATIENCE_S = 20.0
 PROGRAM = [sys.executable, "-m", "reconciler.simulator", "--port", "0", "--documents", "2"]
@@ -60,7 +61,14 @@ def test_everything_can_be_chosen_on_the_command_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--faults", '{"lost": 1}'], ["--faults", "{"], ["--rivals", "-1"], ["--documents", "-1"]]
+    "arguments",
+    [
+        ["--faults", '{"lost": 1}'],
+        ["--faults", "{"],
+        ["--rivals", "-1"],
+        ["--wrs", '{"etags": 1}'],
+        ["--documents", "-1"],
+    ],
 )
 def test_a_mistaken_setting_is_one_line_and_status_2(arguments: list[str]) -> None:
     ended = subprocess.run([*PROGRAM, *arguments], capture_output=True, timeout=PATIENCE_S, check=False)
@@ -91,6 +99,7 @@ def test_the_settings_of_a_started_simulator_arrive_whole() -> None:
         ),
         faults=Faults(lost_reply=0.25, retry_after_s=None),
         rivals=Rivals(per_second=0, users=("akim",), documents=("0000000001",)),
+        wrs=Wrs(checkout_conflict=423, transitions={"INWORK": []}),
     )
     running = Simulator(settings)
     url = running.start()
@@ -98,6 +107,8 @@ def test_the_settings_of_a_started_simulator_arrive_whole() -> None:
     assert httpx.get(f"{url}/_control/faults").json()["lost_reply"] == 0.25
     assert httpx.get(f"{url}/_control/faults").json()["retry_after_s"] is None
     assert httpx.get(f"{url}/_control/rivals").json()["documents"] == ["0000000001"]
+    switches = httpx.get(f"{url}/_control/wrs").json()
+    assert (switches["checkout_conflict"], switches["transitions"]) == (423, {"INWORK": []})
     assert running.stop() == 0
     assert running.stop() == 0
 

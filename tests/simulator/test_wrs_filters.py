@@ -54,7 +54,7 @@ ROW = {
     ],
 )
 def test_a_row_matches_as_the_filter_says(text: str, expected: bool) -> None:
-    assert filters.holds(filters.parse(text), ROW.__getitem__) is expected
+    assert filters.matcher(filters.parse(text))(ROW.__getitem__) is expected
 
 
 @pytest.mark.parametrize(

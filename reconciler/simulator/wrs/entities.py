@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from reconciler.simulator.world import World
 
 NAVIGATIONS = ("Context", "Folder", "Creator", "Modifier")
+_NOTHING: frozenset[str] = frozenset()
 SECURED = "(Secured information)"
 _CREATED = datetime(2025, 11, 3, 9, 30, tzinfo=UTC)
+"""When all documents were made, as by a migration."""
 _PROGRESS = {"c/i": "Checked in", "c/o": "Checked out", "wrk": "Working copy"}
 
 
@@ -30,13 +32,17 @@ class View:
         self._content = found.origin.version if isinstance(found, WorkingCopy) else found.version
         self.document: Mapping[str, Any] = found.document if isinstance(found, WorkingCopy) else found.version.fields
         self.type = type_of(found.key, self.document)
-        secured = self._switches.secured
-        self.secured = frozenset((*secured.get("*", ()), *secured.get(found.key, ()))) if secured else frozenset()
+        self.secured = self._secured() if self._switches.secured else _NOTHING
+        """Properties that this user may not read."""
 
     @property
     def token(self) -> str:
         """The token of what is shown, as the history knows it; a working copy has that of its origin."""
         return self._content.token
+
+    def _secured(self) -> frozenset[str]:
+        secured = self._switches.secured
+        return frozenset((*secured.get("*", ()), *secured.get(self.found.key, ())))
 
     def etag(self) -> str | None:
         """The entity tag; None where this server has none."""
@@ -69,6 +75,13 @@ class View:
         if worked_out is not None:
             return worked_out(self)
         return values.outgoing(found, fields.at(self.document, found.path), self._switches)
+
+    def moment(self, found: Property) -> datetime | None:
+        """An instant as it is compared: whole seconds, as it is shown."""
+        if found.name == "LastModified":
+            return self.modified.replace(microsecond=0)
+        value = self.value(found)
+        return values.parsed(value) if isinstance(value, str) else None
 
     def related(self, name: str) -> dict[str, Any]:
         """What a navigation leads to."""
@@ -123,14 +136,9 @@ class View:
         return str(self.document.get("modifiedBy")) if self._copy is None else self._copy.holder
 
     @property
-    def modified(self) -> str:
+    def modified(self) -> datetime:
         """When this was made."""
-        return values.instant(self._content.modified if self._copy is None else self._copy.modified, self._switches)
-
-    @property
-    def created(self) -> str:
-        """When the document was made; all at once, as by a migration."""
-        return values.instant(_CREATED, self._switches)
+        return self._content.modified if self._copy is None else self._copy.modified
 
     @property
     def folder(self) -> str:
@@ -145,6 +153,10 @@ class View:
         if holder == self._user:
             return "Checked out by you"
         return f"Checked out by {self.called(holder)}" if self._switches.holder_shown else "Checked out"
+
+    def instant(self, moment: datetime) -> str:
+        """How an instant is shown."""
+        return values.instant(moment, self._switches)
 
     def called(self, who: str) -> str:
         """How a user is shown."""
@@ -167,8 +179,8 @@ _WORKED_OUT: dict[str, Callable[[View], Any]] = {
     "ModifiedBy": lambda view: view.called(view.modifier),
     "FolderLocation": lambda view: view.folder,
     "FolderName": lambda view: view.folder.rpartition("/")[2],
-    "CreatedOn": lambda view: view.created,
-    "LastModified": lambda view: view.modified,
+    "CreatedOn": lambda view: view.instant(_CREATED),
+    "LastModified": lambda view: view.instant(view.modified),
 }
 
 

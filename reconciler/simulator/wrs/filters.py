@@ -82,34 +82,29 @@ class Comparison:
 
 Node = Every | Some | Not | Comparison
 Look = Callable[[str], Any]
+"""A row's value at a path."""
 
 
-def holds(node: Node, look: Look) -> bool:
-    """Whether a row matches; `look` gives its value at a path."""
+@lru_cache(maxsize=512)
+def matcher(node: Node) -> Callable[[Look], bool]:
+    """A function of a row's values that says whether it matches: read once, asked of every row."""
     match node:
         case Every(parts):
-            return all(holds(part, look) for part in parts)
+            every = [matcher(part) for part in parts]
+            return lambda look: all(part(look) for part in every)
         case Some(parts):
-            return any(holds(part, look) for part in parts)
+            some = [matcher(part) for part in parts]
+            return lambda look: any(part(look) for part in some)
         case Not(part):
-            return not holds(part, look)
+            inner = matcher(part)
+            return lambda look: not inner(look)
         case Comparison(path, "in", wanted):
-            return look(path) in wanted
+            return lambda look: look(path) in wanted
         case Comparison(path, name, wanted) if name in _CALLS:
-            found = look(path)
-            return isinstance(found, str) and _CALLS[name](found, wanted)
+            call = _CALLS[name]
+            return lambda look: isinstance(found := look(path), str) and call(found, wanted)
         case Comparison(path, name, wanted):
-            return _compare(look(path), name, wanted)
-
-
-def comparisons(node: Node) -> list[Comparison]:
-    """Every comparison in a filter."""
-    match node:
-        case Every(parts) | Some(parts):
-            return [found for part in parts for found in comparisons(part)]
-        case Not(part):
-            return comparisons(part)
-    return [node]
+            return lambda look: _compare(look(path), name, wanted)
 
 
 def adjusted(node: Node, change: Callable[[Comparison], Comparison]) -> Node:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
 from reconciler.simulator.messages import Reply, Request
-from reconciler.simulator.wrs import filters, query, replies, values
+from reconciler.simulator.wrs import filters, query, replies
 from reconciler.simulator.wrs.entities import View
 from reconciler.simulator.wrs.query import Asked
 from reconciler.simulator.wrs.shelf import Iteration, WorkingCopy
+from reconciler.simulator.wrs.types import Types
 
 if TYPE_CHECKING:
     from reconciler.simulator.world import World
@@ -53,17 +54,19 @@ def only_key(world: "World", request: Request) -> str | None:
 
 
 def _rows(world: "World", asked: Asked, user: str) -> list[Iteration | WorkingCopy]:
-    found: list[Iteration | WorkingCopy]
-    if asked.filter is None:
-        found = list(_candidates(world, asked, user))
-    else:
-        found = []
-        for row in _candidates(world, asked, user):
-            if filters.holds(asked.filter, _Look(View(world, row, user), world, asked)):
-                found.append(row)
+    types = world.wrs.types
+    zone = None if asked.on_time else timezone(timedelta(minutes=world.wrs.switches.utc_offset_minutes))
+
+    def look(row: Iteration | WorkingCopy) -> _Look:
+        return _Look(View(world, row, user), types, zone)
+
+    found = list(_candidates(world, asked, user))
+    if asked.filter is not None:
+        matches = filters.matcher(asked.filter)
+        found = [row for row in found if matches(look(row))]
     for order in reversed(asked.orders):
         # Rows without a value come first, as OData asks of an ascending order.
-        keyed = [(_Look(View(world, row, user), world, asked)(order.path), row) for row in found]
+        keyed = [(look(row)(order.path), row) for row in found]
         keyed.sort(key=lambda pair: (pair[0] is not None, pair[0] or 0), reverse=order.descending)
         found = [row for _, row in keyed]
     return found
@@ -94,26 +97,23 @@ def _candidates(world: "World", asked: Asked, user: str) -> Iterator[Iteration |
 class _Look:
     """A row's values as filters compare them."""
 
-    def __init__(self, view: View, world: "World", asked: Asked) -> None:
+    def __init__(self, view: View, types: Types, zone: timezone | None) -> None:
         self._view = view
-        self._known = world.wrs.types.properties[view.type]
-        self._offset = world.wrs.switches.utc_offset_minutes
-        self._on_time = asked.on_time
+        self._types = types
+        self._zone = zone
+        """Where only days count: whose days. None: the time counts."""
 
     def __call__(self, path: str) -> Any:
+        view = self._view
         name, _, inside = path.partition("/")
-        found = self._known.get(name)
-        if found is None or name in self._view.secured:
+        found = self._types.properties[view.type].get(name)
+        if found is None or name in view.secured:
             return None
-        value = self._view.value(found)
-        if inside:
-            return None if value is None else value.get(inside)
-        if found.kind != "Edm.DateTimeOffset" or value is None:
-            return value
-        moment = values.parsed(value)
-        if moment is None or self._on_time:
-            return moment
-        return moment.astimezone(timezone(timedelta(minutes=self._offset))).date()
+        if found.kind == "Edm.DateTimeOffset":
+            moment = view.moment(found)
+            return moment if moment is None or self._zone is None else moment.astimezone(self._zone).date()
+        value = view.value(found)
+        return value.get(inside) if inside and value is not None else value
 
 
 def _shown(world: "World", view: View, asked: Asked, user: str) -> dict[str, Any]:
