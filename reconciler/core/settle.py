@@ -120,7 +120,8 @@ def agreed(case: Case, after: Snapshot, result: str) -> Settlement:
     due_us = _interval_us(case, stable)
     settlement = _settlement(case, calm, status, reason, due_us, told=told, lane=Lane.RESYNC)
     if isinstance(final, Patch):  # the next portion, or what the server made of this one: at once, as a new attempt
-        settlement = attrs.evolve(settlement, status=Status.PENDING, due_us=case.now_us, lane=Lane.RETRY)
+        reason = f"next: {', '.join(final.fields)}"
+        settlement = attrs.evolve(settlement, status=Status.PENDING, reason=reason, due_us=case.now_us, lane=Lane.RETRY)
     quiet = not told and case.lane is Lane.RESYNC and status is case.document.status
     settlement = settlement if quiet else _audited(case, settlement, result, token_after=after.token)
     return _with_conflicts(case, _counted(case, settlement), waiting)

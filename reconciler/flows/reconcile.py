@@ -180,7 +180,8 @@ class Reconciler:
     def _say(self, document: Document, settlement: Settlement, result: str, record: AuditRecord | None) -> None:
         written = record is not None and record.patch is not None
         quiet = settlement.status is Status.SYNCED and not written and not settlement.opened and not settlement.closed
-        say = _log.debug if quiet else _log.info if settlement.status is Status.SYNCED else _log.warning
+        well = settlement.status is Status.SYNCED or result == "written"
+        say = _log.debug if quiet else _log.info if well else _log.warning
         say(
             "document settled" if settlement.status in (Status.SYNCED, Status.HELD) else "document not settled",
             document=document.key,
