@@ -53,19 +53,35 @@ def blamed(reply: Reply, fields: Collection[str]) -> tuple[str, ...]:
     """
     Return those of our fields that a refusal names, in our order.
 
-    The plainest way of naming counts alone: members such as `field` and `errors[].field`; else whole dotted names in
-    the message; else quoted names; else plain words. (`Value 'owner' is not allowed for attributes.Role` blames Role.)
+    The plainest way of naming counts alone: members such as `field` and `errors[].field`; else OData's `target`, where
+    that is one of ours; else whole dotted names in the message; else quoted names; else plain words. (`Value 'owner' is
+    not allowed for attributes.Role` blames Role.)
     """
-    structured = set(_structured(replies.json_object(reply) or {}))
-    if structured:
-        exact = tuple(field for field in fields if field in structured)
-        return exact or tuple(field for field in fields if _last(field) in structured)
+    body = replies.json_object(reply) or {}
+    if structured := set(_structured(body)):
+        return _among(fields, structured)
+    if targets := _among(fields, set(_targets(body))):
+        return targets
     said = replies.said(reply)[:_PROSE_CHARACTERS_MAX]
     for is_named in (_dotted_mention, _quoted_mention, _plain_mention):
         found = tuple(field for field in fields if is_named(field, said))
         if found:
             return found
     return ()
+
+
+def _among(fields: Collection[str], names: Collection[str]) -> tuple[str, ...]:
+    exact = tuple(field for field in fields if field in names)
+    return exact or tuple(field for field in fields if _last(field) in names)
+
+
+def _targets(body: Mapping[str, object]) -> Iterator[str]:
+    """Return what an OData error is about (OData JSON Format 4.01 section 21.1): a property, but not always one."""
+    error = body.get("error")
+    details = error.get("details") if isinstance(error, dict) else None
+    for one in (error, *(details if isinstance(details, list) else ())):
+        if isinstance(one, dict):
+            yield from (name.rpartition("/")[2] for name in _names(one.get("target")))
 
 
 def _structured(body: Mapping[str, object]) -> Iterator[str]:
