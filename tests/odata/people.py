@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -39,6 +40,11 @@ class Person:
         """Edit a document as it is now."""
         return self._answer(self.patch(document, fields, self.read(document)["@odata.etag"]))
 
+    def delete(self, document: JSON) -> None:
+        """Delete a document as it is now."""
+        condition = {"If-Match": self.read(document)["@odata.etag"]}
+        self.http.delete(path(document), headers=condition).raise_for_status()
+
     def _answer(self, response: httpx.Response) -> JSON:
         found: JSON = response.raise_for_status().json()
         return found
@@ -46,4 +52,5 @@ class Person:
 
 def path(document: JSON) -> str:
     """Return where a document is, relative to the service."""
-    return f"/Documents('{document['ID']}')"
+    literal = quote(document["ID"].replace("'", "''"), safe=":'")
+    return f"/Documents('{literal}')"
