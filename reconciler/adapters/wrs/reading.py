@@ -122,6 +122,9 @@ class Reader:
         schema = await self._service.schema()
         if not isinstance(schema, Schema):
             return schema
+        known = schema.document.properties.get("LastModified")
+        if (known is None and schema.document.whole) or (known is not None and not known.filterable):
+            return Broken("documents can't be asked for by LastModified on this server; resync.poll_s = 0 stops it")
         by_time = self._options.time_filters == "time"
         # Windchill counts whole seconds. Where it looks at the date alone, that may be of its own place.
         since_us -= since_us % _SECOND_US

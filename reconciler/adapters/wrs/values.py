@@ -92,7 +92,8 @@ def outgoing(fields: Mapping[str, Json], type: EntityType) -> dict[str, Json] | 
 def compared_as(type: EntityType | None) -> dict[str, tuple[Normaliser, ...]]:
     """Return how values are compared, of those properties whose type says something about it."""
     properties = {} if type is None else type.properties
-    return {name: _COMPARED_AS[known.kind] for name, known in properties.items() if known.kind in _COMPARED_AS}
+    fields = {name: known.kind for name, known in properties.items() if name not in BOOKKEEPING}
+    return {name: _COMPARED_AS[kind] for name, kind in fields.items() if kind in _COMPARED_AS}
 
 
 def _fields(

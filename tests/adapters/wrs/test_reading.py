@@ -380,6 +380,7 @@ async def test_a_plain_service_is_read_conditionally_by_its_key(odata: OData) ->
     [
         (Answer(200, LOGIN, HTML), Broken),
         (Answer(200, LOGIN), Broken),
+        (Answer(200, row(), HTML), Broken),
         (Answer(200, "[]"), Broken),
         (Answer(200, ""), Broken),
         (Answer(204), Broken),
@@ -563,6 +564,23 @@ async def test_where_filters_honour_the_time_of_day_they_are_asked_to(odata: ODa
     assert asked.query["$filter"] == "(LastModified ge 2026-08-19T02:00:00Z) and Latest eq true"
     assert asked.query["ptc.search.allowFilterOnTime"] == "true"
     assert asked.headers["prefer"] == "odata.maxpagesize=7"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        METADATA.replace('Name="LastModified"', 'Name="Modified"'),
+        METADATA.replace('Bool="true"/>', 'Bool="true"/><Annotation Term="PTC.NonFilterable"/>'),
+    ],
+)
+async def test_a_server_that_cannot_be_asked_by_time_is_not_asked(
+    odata: OData, documents: WrsWindchill, metadata: str
+) -> None:
+    odata.metadata = Answer(body=metadata, headers=XML)
+    found = await documents.changed(0)
+    assert isinstance(found, Broken)
+    assert "poll_s = 0" in found.message
+    assert not odata.documents
 
 
 async def test_half_a_list_is_no_list(odata: OData, documents: WrsWindchill) -> None:

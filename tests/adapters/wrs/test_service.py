@@ -128,6 +128,7 @@ async def test_a_nonce_refused_when_new_fails_and_then_nothing_is_sent_for_a_whi
     clock.ahead_s = QUIET_S + 1
     odata.respond = accepting("3")
     assert status(await service.post("Documents('x')/A", {})) == 204
+    assert len(odata.documents) == 3
 
 
 async def test_another_refusal_is_not_taken_for_one_of_the_nonce(odata: OData, service: Service) -> None:
@@ -303,6 +304,7 @@ async def test_pages_that_lead_in_a_circle_or_nowhere_end(odata: OData, service:
     [
         (Answer(200, LOGIN, HTML), Broken),
         (Answer(200, LOGIN), Broken),
+        (Answer(200, {"value": []}, HTML), Broken),
         (Answer(200, {"value": {}}), Broken),
         (Answer(200, {"rows": []}), Broken),
         (Answer(200, '{"value": [', {}), Broken),
