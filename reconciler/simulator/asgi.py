@@ -13,6 +13,7 @@ from reconciler.simulator import credentials, faults
 from reconciler.simulator.faults import Met
 from reconciler.simulator.messages import JSON, Dialect, Reply, Request, problem
 from reconciler.simulator.world import World
+from reconciler.simulator.wrs import deeds
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -126,7 +127,12 @@ class Application:
         key = dialect.target(world, request)
         if "version_conflict" in met.names and key is not None and dialect.guarded(request):
             world.rivals.edit(world.documents, key)
-        return faults.spoiled(met, self._answer(dialect, request))
+        if met.deed is not None and not met.deed.after:
+            deeds.perform(world, met.deed.act)
+        reply = self._answer(dialect, request)
+        if met.deed is not None and met.deed.after:
+            deeds.perform(world, met.deed.act)
+        return faults.spoiled(met, reply)
 
 
 async def _request(scope: Scope, receive: Receive, path: str) -> Request:

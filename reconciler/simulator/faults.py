@@ -2,8 +2,9 @@
 Faults: which ones a request meets, and the replies they make up.
 
 A fault is met by chance (settings.Faults) or by script. A script lists what the next matching requests meet, one
-step a request: the name of a fault, `"ok"` for none, several names at once, or a reply spelled out (`Canned`). A
-request that meets a scripted step meets no other fault, so that tests say exactly what happens.
+step a request: the name of a fault, `"ok"` for none, several names at once, a reply spelled out (`Canned`), or what a
+person does at that very moment (`Deed`). A request that meets a scripted step meets no other fault, so that tests say
+exactly what happens.
 """
 
 from collections import deque
@@ -18,6 +19,7 @@ from attrs import frozen
 
 from reconciler.simulator.messages import Reply, problem
 from reconciler.simulator.settings import Faults
+from reconciler.simulator.wrs import deeds
 
 NAMES = (
     "slow",
@@ -61,11 +63,21 @@ class Canned:
 
 
 @frozen
+class Deed:
+    """What a person does right before a request is looked at, or right after it was carried out."""
+
+    act: dict[str, Any]
+    """As `/_control/wrs/act` takes it. What the person is refused is not done: locks hold for everybody."""
+    after: bool
+
+
+@frozen
 class Met:
     """What one request meets."""
 
     names: frozenset[str]
     canned: Canned | None = None
+    deed: Deed | None = None
 
 
 @attrs.define
@@ -186,11 +198,22 @@ def _later(reply: Reply, settings: Faults, now: datetime) -> Reply:
 
 def _step(given: object) -> Met:
     if isinstance(given, dict):
-        return Met(frozenset(), _canned(given))
+        return _doing(given) if "act" in given else Met(frozenset(), _canned(given))
+    return Met(_names(given))
+
+
+def _names(given: object) -> frozenset[str]:
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not set(names) <= {_OK, *NAMES}:
         raise ValueError(f"no fault: {given!r}; known: {_OK}, {', '.join(NAMES)}, or an object with a status")
-    return Met(frozenset(names) - {_OK})
+    return frozenset(names) - {_OK}
+
+
+def _doing(given: dict[str, Any]) -> Met:
+    act, when = given["act"], given.get("when", "before")
+    if given.keys() - {"act", "when", "faults"} or not isinstance(act, dict) or when not in ("before", "after"):
+        raise ValueError('a deed is {"act": {…}, "when": "before" or "after", "faults": [NAME, …]}')
+    return Met(_names(given.get("faults", _OK)), deed=Deed(deeds.checked(act), when == "after"))
 
 
 def _canned(given: dict[str, Any]) -> Canned:
@@ -206,4 +229,7 @@ def _canned(given: dict[str, Any]) -> Canned:
 def _shown(step: Met) -> Any:
     if step.canned is not None:
         return attrs.asdict(step.canned)
+    if step.deed is not None:
+        when = "after" if step.deed.after else "before"
+        return {"act": step.deed.act, "when": when, "faults": sorted(step.names)}
     return sorted(step.names) or _OK

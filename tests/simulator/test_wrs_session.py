@@ -141,3 +141,52 @@ def test_a_rival_gets_in_right_before_a_check_out(
 def test_functions_that_nobody_knows_are_not_implemented(user: User) -> None:
     assert code(user.get(f"{ODATA}/PTC/GetUser()")) == (501, "NOT_IMPLEMENTED")
     assert code(user.act(user.find()["ID"], "Promote")) == (501, "NOT_IMPLEMENTED")
+
+
+WHOLE = {"document": DOCUMENT, "user": "jdoe", "do": ["checkout", "edit", "checkin"], "set": {"title": "theirs"}}
+
+
+@pytest.mark.parametrize(
+    ("when", "reply", "title"), [("before", (400, "STALE_ITERATION"), "theirs"), ("after", None, "unchanged")]
+)
+def test_a_person_acts_right_before_or_after_a_request(
+    server: httpx.Client, user: User, when: str, reply: tuple[int, str] | None, title: str
+) -> None:
+    before = user.find()
+    step = {"act": WHOLE, "when": when}
+    given = {"document": DOCUMENT, "method": "POST", "path": "PTC.DocMgmt.CheckOut", "faults": [step]}
+    server.post("/_control/script", json=given).raise_for_status()
+    answered = user.act(before["ID"], "CheckOut")
+    # After it, our lock holds for that person, too.
+    assert (None if answered.is_success else code(answered)) == reply
+    assert (user.find()["Title"] == "theirs") is (title == "theirs")
+    assert server.get("/_control/stats").json()["refusals"].get("deed", 0) == (when == "after")
+
+
+def test_a_person_can_act_and_the_reply_be_lost(server: httpx.Client, user: User) -> None:
+    copy = user.check_out()["ID"]
+    step = {"act": WHOLE, "when": "after", "faults": ["lost_reply"]}
+    given = {"document": DOCUMENT, "method": "POST", "path": "PTC.DocMgmt.CheckIn", "faults": [step]}
+    server.post("/_control/script", json=given).raise_for_status()
+    with pytest.raises(httpx.RemoteProtocolError):
+        user.check_in(copy)
+    assert [(step["event"], step["user"]) for step in steps(server)][1:] == [
+        ("CheckIn", "integration"),
+        ("CheckOut", "jdoe"),
+        ("CheckIn", "jdoe"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"act": {"document": DOCUMENT}},
+        {"act": WHOLE, "when": "later"},
+        {"act": WHOLE, "faults": ["lost"]},
+        {"act": {**WHOLE, "do": ["edit", "sleep"]}},
+        {"act": {"document": DOCUMENT, "user": "jdoe", "do": "edit"}},
+    ],
+)
+def test_a_mistaken_deed_is_refused(server: httpx.Client, step: dict[str, Any]) -> None:
+    given = {"document": None, "method": None, "faults": [step]}
+    assert server.post("/_control/script", json=given).status_code == 400

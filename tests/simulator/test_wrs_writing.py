@@ -174,6 +174,13 @@ def test_a_state_does_not_move_under_a_check_out_unless_the_server_lets_it(
     assert (document["status"], document["title"]) == ("INREVIEW", "mine")
 
 
+def test_an_organization_is_a_common_property(user: User) -> None:
+    entity = user.find()["ID"]
+    user.act(entity, "UpdateCommonProperties", Updates={"Organization": "Acme"}).raise_for_status()
+    assert user.find()["Organization"] == "Acme"
+    assert user.patch(user.check_out()["ID"], {"Organization": "x"}).status_code == 400
+
+
 def test_name_and_number_change_in_place(server: httpx.Client, user: User, history: Callable[[], list[Entry]]) -> None:
     before = user.find()
     reply = user.act(before["ID"], "UpdateCommonProperties", Updates={"Name": "A name", "Number": "N-1"})

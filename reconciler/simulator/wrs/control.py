@@ -8,19 +8,14 @@ import attrs
 from starlette.requests import Request
 from starlette.routing import Route
 
-from reconciler.simulator import fields, settings
+from reconciler.simulator import settings
 from reconciler.simulator.endpoints import given_object, route
-from reconciler.simulator.history import Writer
-from reconciler.simulator.messages import Reply
-from reconciler.simulator.wrs import checkout, replies
+from reconciler.simulator.wrs import deeds
 from reconciler.simulator.wrs.checkout import Step
 from reconciler.simulator.wrs.entities import identity
-from reconciler.simulator.wrs.shelf import Iteration, WorkingCopy
 
 if TYPE_CHECKING:
     from reconciler.simulator.world import World
-
-_DEEDS = ("checkout", "edit", "checkin", "undo", "setstate")
 
 
 async def switches(world: "World", request: Request) -> object:
@@ -38,13 +33,10 @@ async def act(world: "World", request: Request) -> object:
     Deeds: checkout (`"note"`), edit (`"set": {dotted path: value}`) of the working copy, checkin (`"note"`), undo,
     setstate (`"state": VALUE`, asking no transition). 400 with the server's words where a person would be refused.
     """
-    given = await given_object(request, "document user do", "set note state")
-    deeds = [given["do"]] if isinstance(given["do"], str) else given["do"]
-    if not isinstance(deeds, list) or not set(deeds) <= set(_DEEDS):
-        raise ValueError(f"do must be of {', '.join(_DEEDS)}")
-    for deed in deeds:
-        _do(world, deed, given)
-    return where(world, given["document"])
+    given = deeds.checked(await given_object(request))
+    for deed in given["do"]:
+        deeds.do(world, deed, given)
+    return deeds.where(world, given["document"])
 
 
 async def checkouts(world: "World", request: Request) -> object:
@@ -91,43 +83,6 @@ ROUTES: tuple[tuple[str, str, Callable[["World", Request], Awaitable[object]]], 
 def routes(world: "World", root: str) -> list[Route]:
     """The routes below `root`."""
     return [route(root + path, methods, partial(endpoint, world)) for path, methods, endpoint in ROUTES]
-
-
-def where(world: "World", key: str) -> dict[str, Any]:
-    """By which IDs a document goes now; KeyError where there is none."""
-    latest, copy = world.wrs.shelf.latest(key), world.wrs.shelf.copy_of(key)
-    if latest is None:
-        raise KeyError(key)
-    return {
-        "latest": identity(latest.number),
-        "iterations": latest.ordinal,
-        "working_copy": None if copy is None else identity(copy.number),
-        "locked_by": world.documents.locks.get(key),
-    }
-
-
-def _do(world: "World", deed: str, given: dict[str, Any]) -> None:
-    key, user, note = given["document"], given["user"], given.get("note")
-    latest, copy = world.wrs.shelf.latest(key), world.wrs.shelf.copy_of(key)
-    if latest is None:
-        raise KeyError(key)
-    if deed == "setstate":
-        moved = latest.version.fields | {"status": given["state"]}
-        world.documents.write(key, moved, Writer(user, "control", None, "SetState"))
-        return
-    if deed == "checkout":
-        made: WorkingCopy | Iteration | Reply = checkout.check_out(world, latest, user, note)
-        if isinstance(made, WorkingCopy):
-            return
-        raise ValueError(replies.message_of(made) if isinstance(made, Reply) else "checked out by somebody else")
-    if copy is None or copy.holder != user:
-        raise ValueError(f"{user} has no working copy of {key}")
-    if deed == "edit":
-        checkout.change(world, copy, fields.nested(given["set"]), None)
-    elif deed == "checkin":
-        checkout.check_in(world, copy, note, kind="control")
-    else:
-        checkout.undo(world, copy, user)
 
 
 def _shown(step: Step) -> dict[str, Any]:

@@ -34,6 +34,7 @@ _HEAD = f"""<?xml version="1.0" encoding="UTF-8"?>
 <ComplexType Name="CommonProperties">
 <Property Name="Name" Type="Edm.String"/>
 <Property Name="Number" Type="Edm.String"/>
+<Property Name="Organization" Type="Edm.String"/>
 </ComplexType>
 """
 _LEADS_TO = dict(zip(NAVIGATIONS, ("PTC.Container", "PTC.Folder", "PTC.User", "PTC.User"), strict=True))

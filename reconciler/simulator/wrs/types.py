@@ -5,6 +5,7 @@ What a property is, and where a document keeps it: the one table behind $metadat
     Number              number, else id
     Name                name, else id
     Title, Description  title, description
+    Organization        organization
     State               status
     Owner               owner              (a soft attribute)
     other soft ones     attributes.NAME
@@ -47,6 +48,7 @@ _COMMON = (
     Property("MasterID", read_only=True, **_SECRET),
     Property("Number", action="UpdateCommonProperties", nullable=False),
     Property("Name", path="name", action="UpdateCommonProperties", nullable=False),
+    Property("Organization", path="organization", action="UpdateCommonProperties", **_SECRET),
     Property("Title", path="title"),
     Property("Description", path="description", sortable=False),
     Property("Revision", read_only=True),
@@ -132,7 +134,7 @@ def types(switches: Wrs) -> Types:
 
 def _out_of_reach(found: Property) -> bool:
     """Whether nothing is left that could change it: its action is not bound here."""
-    return found.name in ("Number", "Name", "State") and not found.action
+    return found.name in ("Number", "Name", "Organization", "State") and not found.action
 
 
 def type_of(key: str, document: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from reconciler.simulator.wrs.values import Unfit
 if TYPE_CHECKING:
     from reconciler.simulator.world import World
 
-_COMMON = {"Name": "name", "Number": "number"}
+_COMMON = {"Name": "name", "Number": "number", "Organization": "organization"}
 
 
 def patch(world: "World", view: View, writer: Writer, given: Mapping[str, Any]) -> Reply | None:
@@ -71,7 +71,7 @@ def allowed(world: "World", state: object) -> list[str]:
 def update_common_properties(
     world: "World", found: Iteration | WorkingCopy, writer: Writer, given: object
 ) -> Reply | None:
-    """Change Name or Number, outside any check-out; None: done."""
+    """Change Name, Number or Organization, outside any check-out; None: done."""
     if not isinstance(given, Mapping) or not given:
         return replies.invalid("UpdateCommonProperties needs Updates.")
     for name, value in given.items():
