@@ -17,6 +17,7 @@ from reconciler.adapters import counters, metrics
 from reconciler.adapters.counters import Counters
 from reconciler.adapters.metrics import CATALOG, PREFIX, Exposition
 from reconciler.errors import LogError
+from reconciler.model import instant
 from reconciler.model.answer import VersionConflict
 from reconciler.model.document import Status
 from tests.flows.world import KEY, World
@@ -170,6 +171,16 @@ async def test_a_daemon_tells_every_metric_that_design_names() -> None:
     assert sample(samples, "breaker_open") == 0
     assert [key for key in samples if key[0] == f"{PREFIX}build_info"]
     assert not [labels for _, labels in samples for _, value in labels if KEY in value]
+
+
+async def test_a_source_whose_clock_is_ahead_does_not_make_time_run_backwards() -> None:
+    world = World()
+    async with world.running() as running:
+        world.append(world.event({"title": "Cover"}, time=instant.from_us(world.clock.now_us() + 100_000_000)))
+        await running.settled()
+        samples = await told(running.daemon.telemetry)
+    assert sample(samples, "convergence_seconds_count") == 1
+    assert sample(samples, "convergence_seconds_sum") == 0
 
 
 async def test_fields_that_others_move_under_our_writes_are_counted() -> None:
