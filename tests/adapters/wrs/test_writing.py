@@ -1,26 +1,362 @@
-"""Writing attributes under a check-out, on a real socket."""
+"""Writing attributes under a check-out, on a real socket: what it costs, what is refused, and who comes in between."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from reconciler.model.answer import Locked, NotAvailable, Refused, VersionConflict
 from reconciler.model.document import Status
+from reconciler.model.policy import Rule, Strategy
+from tests.adapters.wrs.world import ME, Fault
+from tests.fakes.journal import MemoryJournal
+from tests.flows.world import KEY, policy
 
 if TYPE_CHECKING:
+    from tests.adapters.wrs.conftest import MakeWorld
     from tests.adapters.wrs.world import WrsWorld
 
 CYCLE = ["CheckOut", "GET one", "PATCH", "CheckIn", "GET list"]
+LOCKED_REPLIES = ["same", 400, 409, 423, 500]
 
 
-async def test_changed_attributes_cost_one_check_out_cycle_whatever_the_number_of_events(world: WrsWorld) -> None:
+@pytest.fixture
+async def ready(world: WrsWorld) -> WrsWorld:
+    """A world whose document was written once, so that the next write begins with its check-out."""
     await world.emit({"Owner": "lchen"})
     await world.settle()
-    for number in range(100):
-        await world.emit({"Owner": f"user{number}", "CostCenter": str(number), "Title": f"Title {number}"})
     world.wire.asked.clear()
-    await world.settle()
-    assert world.wire.asked == CYCLE
-    assert world.cycles() == ["CheckOut", "CheckIn"] * 2
-    shown = world.live()
+    return world
+
+
+# -------------------------------------------------------------------------------------------------------- what it costs
+
+
+async def test_changed_attributes_cost_one_check_out_cycle_whatever_the_number_of_events(ready: WrsWorld) -> None:
+    for number in range(100):
+        await ready.emit({"Owner": f"user{number}", "CostCenter": str(number), "Title": f"Title {number}"})
+    await ready.settle()
+    assert ready.wire.asked == CYCLE
+    assert ready.cycles() == ["CheckOut", "CheckIn"] * 2
+    shown = ready.live()
     assert (shown["owner"], shown["attributes"]["CostCenter"], shown["title"]) == ("user99", "99", "Title 99")
+    assert ready.document().status is Status.SYNCED
+
+
+async def test_a_first_write_costs_besides_a_read_the_metadata_and_a_nonce(world: WrsWorld) -> None:
+    await world.emit({"Owner": "lchen"})
+    await world.settle()
+    assert world.wire.asked == ["metadata", "GET list", "nonce", *CYCLE]
+
+
+async def test_nothing_to_write_costs_no_check_out(ready: WrsWorld) -> None:
+    await ready.emit({"Owner": "lchen", "CostCenter": "4000"})
+    await ready.settle()
+    assert ready.wire.asked == ["GET one"]
+
+
+async def test_what_the_metadata_forbids_costs_no_request_and_keeps_nothing_else_from_going_out(
+    ready: WrsWorld,
+) -> None:
+    wrong = {"LegacyID": "L-1", "CreatedBy": "me", "Nonsense": 1, "Number": "X", "Weight": "heavy", "Quantity": 1.5}
+    await ready.emit({**wrong, "Owner": "akim"})
+    await ready.settle()
+    assert ready.held() == sorted(wrong)
+    assert ready.live()["owner"] == "akim"
+    assert ready.cycles() == ["CheckOut", "CheckIn"] * 2
+    assert ready.live().get("number") is None, "the document would not be found by its key any more"
+
+
+async def test_the_check_in_note_names_the_event_and_its_reason(world: WrsWorld) -> None:
+    await world.emit({"Owner": "lchen"}, reason="ECN-2231 approved", id="e-77")
+    await world.settle()
+    assert world.notes("CheckIn") == ["Reconciler: Owner by event e-77 of //erp/test (ECN-2231 approved)"]
+
+
+async def test_values_go_out_as_their_types_want_them(ready: WrsWorld) -> None:
+    given: dict[str, Any] = {
+        "Classification": "PUBLIC",
+        "Keywords": ["b", "a"],
+        "Weight": "12.5",
+        "Quantity": 7,
+        "ExportControlled": True,
+        "ReviewDue": "2027-01-02T03:04:05+02:00",
+        "Note": None,
+    }
+    await ready.emit(given)
+    await ready.settle()
+    assert ready.held() == []
+    attributes = ready.live()["attributes"]
+    assert attributes["Classification"] == "PUBLIC"
+    assert attributes["Weight"] == 12.5
+    assert attributes["Quantity"] == 7
+    assert attributes.get("Note") is None
+    ready.wire.asked.clear()
+    await ready.resync()
+    assert ready.document().status is Status.SYNCED
+    assert "CheckOut" not in ready.wire.asked, "what the server shows is not what was written"
+
+
+@pytest.mark.parametrize("checkin_id", ["working_copy", "fresh"])
+@pytest.mark.parametrize("form", ["entity", "id"])
+@pytest.mark.parametrize("patch_reply", ["none", "entity"])
+async def test_whatever_the_replies_look_like_the_new_iteration_is_known(
+    ready: WrsWorld, checkin_id: str, form: str, patch_reply: str
+) -> None:
+    ready.switch(checkin_id=checkin_id, checkin_reply=form, checkout_reply=form, patch_reply=patch_reply)
+    await ready.emit({"Owner": "akim"})
+    await ready.settle()
+    snapshot = ready.document().agreement.snapshot
+    assert snapshot is not None
+    assert not snapshot.assumed
+    assert snapshot == await ready.adapter.read(KEY)
+    await ready.emit({"Owner": "mrossi"})
+    await ready.settle()
+    assert ready.wire.asked[-5:] == CYCLE
+    assert ready.iterations() == 4
+
+
+async def test_an_old_nonce_is_renewed_and_the_write_sent_once_more(ready: WrsWorld) -> None:
+    ready.wire.before["PATCH"] = lambda: ready._control.post("/wrs/expire-nonces", json={}).raise_for_status() and None
+    await ready.emit({"Owner": "akim"})
+    await ready.settle()
+    assert ready.wire.asked == ["CheckOut", "GET one", "PATCH", "nonce", "PATCH", "CheckIn", "GET list"]
+    assert ready.iterations() == 3
+
+
+# --------------------------------------------------------------------------------------------------------------- people
+
+
+@pytest.mark.parametrize("stale", [400, 404, "latest"])
+async def test_an_edit_before_our_check_out_is_kept_and_ours_lands(ready: WrsWorld, stale: int | str) -> None:
+    ready.switch(stale_checkout=stale)
+    await ready.emit({"Owner": "akim"})
+    ready.wire.before["CheckOut"] = lambda: ready.person.edits(title="Theirs")
+    await ready.settle()
+    assert (ready.live()["owner"], ready.live()["title"]) == ("akim", "Theirs")
+    assert ready.cycles() == ["CheckOut", "CheckIn"] * 2
+
+
+async def test_an_edit_of_the_same_field_before_our_check_out_is_decided_by_the_policy(make_world: MakeWorld) -> None:
+    for strategy, owner, status in (
+        (Strategy.MERGE, "theirs", Status.HELD),
+        (Strategy.PRESERVE, "theirs", Status.SYNCED),
+        (Strategy.EXTERNAL, "ours", Status.SYNCED),
+    ):
+        world = await make_world(policy(Rule(("Owner",), strategy)))
+        await world.emit({"Owner": "lchen"})
+        await world.settle()
+        before = world.cycles().count("CheckIn")
+        await world.emit({"Owner": "ours"})
+        world.wire.before["CheckOut"] = lambda world=world: world.person.edits(owner="theirs")  # type: ignore[misc]  # bound early
+        await world.settle()
+        assert world.live()["owner"] == owner
+        assert world.document().status is status
+        assert world.holder() is None
+        assert world.cycles().count("CheckIn") == before + (owner == "ours")
+
+
+async def test_what_somebody_else_has_written_meanwhile_is_not_written_again(ready: WrsWorld) -> None:
+    await ready.emit({"Owner": "akim"})
+    ready.wire.before["CheckOut"] = lambda: ready.person.edits(owner="akim")
+    await ready.settle()
+    assert ready.live()["owner"] == "akim"
+    assert ready.cycles() == ["CheckOut", "CheckIn", "CheckOut", "UndoCheckOut"]
+
+
+@pytest.mark.parametrize("shown", [True, False], ids=["holder shown", "holder not shown"])
+@pytest.mark.parametrize("reply", LOCKED_REPLIES)
+async def test_a_document_that_somebody_is_at_work_on_is_locked_until_they_are_done(
+    ready: WrsWorld, reply: int | str, shown: bool
+) -> None:
+    message = "The object is checked out by {holder}." if shown else "The object is checked out."
+    ready.switch(checkout_conflict=reply, holder_shown=shown, locked_message=message)
+    ready.person.does("checkout", "edit", set={"title": "Theirs"})
+    await ready.emit({"Owner": "akim"})
+    await ready.attempt()
+    document = ready.document()
+    assert document.status is Status.LOCKED
+    assert document.agreement.intent is None, "nothing was sent that could be in doubt"
+    assert ("jdoe" in document.reason) is shown
+    assert ready.holder() == "jdoe"
+    ready.person.does("checkin")
+    await ready.settle()
+    assert (ready.live()["owner"], ready.live()["title"]) == ("akim", "Theirs")
+
+
+@pytest.mark.parametrize("step", ["GET one", "PATCH", "CheckIn"])
+@pytest.mark.parametrize("deed", ["edits", "holds"])
+async def test_when_an_administrator_undoes_our_check_out_nothing_of_theirs_is_lost(
+    ready: WrsWorld, step: str, deed: str
+) -> None:
+    ready.switch(administrators=[ME])
+
+    def undo() -> None:
+        ready.simulated.unlock(KEY)
+        if deed == "edits":
+            ready.person.edits(title="Theirs", owner="lchen")
+        else:
+            ready.person.does("checkout", "edit", set={"title": "Theirs"})
+
+    await ready.emit({"Owner": "akim"})
+    ready.wire.before[step] = undo
+    await ready.attempt()
+    if deed == "holds":
+        assert ready.holder() == "jdoe"
+        ready.person.does("checkin")
+    await ready.settle()
+    assert (ready.live()["owner"], ready.live()["title"]) == ("akim", "Theirs")
+    assert ready.cycles("jdoe") == ["CheckOut", "CheckIn"]
+    assert ready.cycles().count("CheckIn") == 2
+
+
+async def test_an_edit_right_after_our_check_in_is_not_taken_for_ours(make_world: MakeWorld) -> None:
+    world = await make_world(policy(Rule(("*",), Strategy.PRESERVE)))
+    await world.emit({"Owner": "lchen"})
+    await world.settle()
+    await world.emit({"Owner": "akim"})
+    world.wire.before["GET list"] = lambda: world.person.edits(owner="theirs")
+    await world.settle()
+    await world.resync()
+    assert world.live()["owner"] == "theirs"
+    assert world.document().agreement.base.fields["Owner"].value == "theirs"
     assert world.document().status is Status.SYNCED
+
+
+async def test_a_working_copys_date_does_not_make_an_event_late(make_world: MakeWorld) -> None:
+    """The event is older than our own last write, which is no edit by others."""
+    world = await make_world(policy(Rule(("*",), Strategy.MERGE)))
+    written = await world.emit({"Owner": "lchen"})
+    await world.settle()
+    await world.emit({"CostCenter": "4711"}, time=written["time"])
+    await world.settle()
+    assert world.live()["attributes"]["CostCenter"] == "4711"
+    assert world.cycles() == ["CheckOut", "CheckIn"] * 2
+
+
+async def test_an_edit_by_others_is_dated_by_its_iteration_not_by_our_working_copy(make_world: MakeWorld) -> None:
+    world = await make_world(policy(Rule(("*",), Strategy.NEWEST)))
+    await world.emit({"Owner": "lchen"})
+    await world.settle()
+    await world.emit({"Owner": "akim"})
+    world.wire.before["CheckOut"] = lambda: world.person.edits(owner="theirs")  # dated an hour before our event
+    await world.settle()
+    assert world.live()["owner"] == "akim"
+
+
+# ------------------------------------------------------------------------------------------------------------- refusals
+
+
+async def test_a_refused_field_is_held_the_check_out_undone_and_the_rest_goes_out(ready: WrsWorld) -> None:
+    ready.simulated.behave(refused_fields={"attributes.CostCenter": "is closed"})
+    await ready.emit({"Owner": "akim", "CostCenter": "4711"})
+    await ready.settle()
+    assert ready.held() == ["CostCenter"]
+    assert "is closed" in ready.document().reason
+    assert ready.live()["owner"] == "akim"
+    assert ready.cycles() == ["CheckOut", "CheckIn", "CheckOut", "UndoCheckOut", "CheckOut", "CheckIn"]
+
+
+async def test_a_409_under_our_lock_is_no_version_conflict(ready: WrsWorld) -> None:
+    canned = {"status": 409, "body": {"error": {"code": "RULE", "message": "Property 'Owner' breaks a rule"}}}
+    ready.simulated.script("PATCH", canned, document=KEY)
+    await ready.emit({"Owner": "akim"})
+    await ready.settle()
+    assert ready.held() == ["Owner"]
+    assert ready.cycles() == ["CheckOut", "CheckIn", "CheckOut", "UndoCheckOut"]
+
+
+@pytest.mark.parametrize(
+    "fault", ["unavailable", "throttle", "login_page", "dropped_request", "lost_reply", "wrong_type", "bad_json"]
+)
+@pytest.mark.parametrize("method", ["GET", "PATCH", "POST"])
+async def test_whatever_a_front_end_does_the_write_is_made_once(ready: WrsWorld, method: str, fault: str) -> None:
+    for place in range(3):
+        await ready.emit({"Owner": f"user{place}"})
+        steps = ["ok"] * place + [fault]
+        ready.simulated.script(method, *steps, document=KEY)
+        await ready.settle()
+        ready._control.delete("/script").raise_for_status()
+        assert ready.live()["owner"] == f"user{place}"
+        assert ready.holder() is None
+        assert ready.cycles().count("CheckIn") == place + 2
+
+
+async def test_a_check_in_that_is_refused_is_undone(ready: WrsWorld) -> None:
+    canned = {"status": 400, "body": {"error": {"code": "RULE", "message": "Property 'Owner' is incomplete"}}}
+    ready.simulated.script("POST", "ok", canned, document=KEY)
+    await ready.emit({"Owner": "akim"})
+    await ready.settle()
+    assert ready.held() == ["Owner"]
+    assert ready.holder() is None
+    assert ready.iterations() == 2
+
+
+async def test_a_check_out_of_our_own_that_nobody_knew_of_is_given_up_before_the_write(ready: WrsWorld) -> None:
+    ready.switch(checkout_again=400, working_copies_listed=True)
+    from tests.adapters.wrs.world import Person
+
+    Person(ready.simulated, ME).does("checkout", "edit", set={"title": "Half done"})
+    await ready.emit({"Owner": "akim"})
+    await ready.attempt()
+    document = ready.document()
+    assert document.agreement.intent is not None, "whether that check-out is ours is open"
+    Person(ready.simulated, ME).does("undo")
+    await ready.settle()
+    assert ready.live()["owner"] == "akim"
+
+
+async def test_tokens_that_guard_nothing_are_not_sent_and_strange_ones_are_read_again(ready: WrsWorld) -> None:
+    shown = await ready.snapshot()
+    journal = MemoryJournal({"Owner": "akim"})
+    for token in ("", " ", "*"):
+        with pytest.raises(ValueError, match="token of a read"):
+            await ready.adapter.write(shown, {"Owner": "akim"}, token=token, journal=journal)  # type: ignore[arg-type]  # the test's
+    answer = await ready.adapter.write(shown, {"Owner": "akim"}, token='"5"', journal=journal)  # type: ignore[arg-type]  # the test's
+    assert isinstance(answer, VersionConflict)
+    assert ready.cycles() == ["CheckOut", "CheckIn"]
+
+
+async def test_the_lock_is_journalled_before_anything_else_is_sent(ready: WrsWorld) -> None:
+    asked_when_journalled: list[list[str]] = []
+    wire = ready.wire
+
+    class Journal(MemoryJournal):
+        async def locked(self, lock: str) -> None:
+            await super().locked(lock)
+            asked_when_journalled.append(list(wire.asked))
+            assert lock == ready.where()["working_copy"]
+
+    shown = await ready.snapshot()
+    assert shown.token is not None
+    wire.asked.clear()
+    journal = Journal({"Owner": "akim"})
+    await ready.adapter.write(shown, {"Owner": "akim"}, token=shown.token, journal=journal)
+    assert asked_when_journalled == [["CheckOut"]]
+    assert journal.shown == [shown], "the working copy does not look as the document does"
+
+
+async def test_a_service_that_does_not_say_what_is_checked_out_is_not_written_to(ready: WrsWorld) -> None:
+    ready.wire.faults["CheckOut"] = Fault.REQUEST_LOST
+    shown = await ready.snapshot()
+    assert shown.token is not None
+    schema = await ready.adapter.service.schema()
+    for name in ("CheckoutState", "CheckOutStatus", "WorkInProgressState"):
+        schema.document.properties.pop(name, None)  # type: ignore[union-attr]  # the test's own schema
+    journal = MemoryJournal({"Owner": "akim"})
+    answer = await ready.adapter.write(shown, {"Owner": "akim"}, token=shown.token, journal=journal)
+    assert isinstance(answer, NotAvailable)
+    assert ready.wire.faults, "a check-out was sent"
+
+
+async def test_a_locked_answer_names_the_holder(ready: WrsWorld) -> None:
+    ready.person.does("checkout")
+    shown = await ready.snapshot()
+    assert shown.token is not None
+    journal = MemoryJournal({"Owner": "akim"})
+    answer = await ready.adapter.write(shown, {"Owner": "akim"}, token=shown.token, journal=journal)
+    assert isinstance(answer, Locked)
+    assert answer.holder == "jdoe"
+    assert not journal.locks
+    assert isinstance(await ready.adapter.write(shown, {"LegacyID": "x"}, token=shown.token, journal=journal), Refused)

@@ -20,6 +20,7 @@ from reconciler.core.breaker import Breaker
 from reconciler.core.limiter import Limiter, RetryQuota
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import Gate
+from reconciler.model.snapshot import Snapshot
 from tests.adapters.simulated import Simulated
 from tests.fakes.memory_store import MemoryStore
 from tests.flows.world import BODY, KEY, World
@@ -179,6 +180,11 @@ class WrsWorld(World):
             self.connect()
 
     # ------------------------------------------------------------------------------------------------------- what came
+
+    async def snapshot(self, key: str = KEY) -> Snapshot:
+        shown = await self.adapter.read(key)
+        assert isinstance(shown, Snapshot)
+        return shown
 
     def live(self, key: str = KEY) -> dict[str, Any]:
         return self.simulated.document(key)
