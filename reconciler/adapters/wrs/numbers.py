@@ -7,7 +7,8 @@ is, the next batch gathers. A caller that is cancelled at the front leaves the o
 line asks for them.
 
 A batch that is refused is no news about any of its documents: one may be to blame, or the size. Each is then asked for
-alone, outside the line, and the next batches are half as large, growing again by one with each that succeeds.
+alone, outside the line, and the next batches are half as large, growing again by one with each that succeeds. Alone, it
+is asked for once more without `Latest eq true`, which not every server may take; from the first success on for good.
 """
 
 import asyncio
@@ -16,9 +17,8 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from reconciler.adapters.wrs.metadata import Schema
-from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.service import Row, Service, encoded, literal
-from reconciler.model.answer import Failed, Throttled, Trouble, Unauthorised
+from reconciler.model.answer import Failed, NotAvailable, Throttled, Trouble, Unauthorised
 from reconciler.ports import Clock
 
 KEYS_MAX = 50  # of one batch
@@ -44,6 +44,7 @@ class Numbers:
         self._front = asyncio.Lock()
         self._waiting: list[_Wish] = []
         self._keys_max = KEYS_MAX
+        self.narrow = True  # until a server turns out to refuse `Latest eq true`
 
     async def rows(self, key: str, schema: Schema) -> Sequence[Row] | Trouble:
         """Return all rows that say this key, as far as the server doesn't leave out older iterations."""
@@ -66,7 +67,7 @@ class Numbers:
         chosen = [first]
         keys = {first.key: None}
         for wish in self._waiting:
-            if wish is first or wish.refused:
+            if wish is first:
                 continue
             wider = {**keys, wish.key: None}
             if len(wider) > self._keys_max or len(self._query(wider, schema)) > QUERY_CHARACTERS_MAX:
@@ -77,23 +78,32 @@ class Numbers:
 
     async def _ask(self, batch: Sequence[_Wish], schema: Schema) -> None:
         keys = dict.fromkeys(wish.key for wish in batch)
+        if len(keys) == 1:
+            answer = await self._alone(batch[0].key, schema)
+            for wish in batch:
+                wish.answer = answer
+            return
         rows = await self._read(self._query(keys, schema))
-        match rows:
-            case list():
-                self._keys_max = min(self._keys_max + 1, KEYS_MAX)
-                by_key = self._by_key(rows)
-                for wish in batch:
-                    wish.answer = by_key.get(wish.key, ())
-            case _ if len(keys) > 1 and not _is_about_all(rows):
-                self._keys_max = max(len(keys) // 2, 1)
-                for wish in batch:
-                    wish.refused = True
-            case _:
-                for wish in batch:
-                    wish.answer = rows
+        if isinstance(rows, list):
+            self._keys_max = min(self._keys_max + 1, KEYS_MAX)
+            by_key = self._by_key(rows)
+            for wish in batch:
+                wish.answer = by_key.get(wish.key, ())
+        elif _is_about_all(rows):
+            for wish in batch:
+                wish.answer = rows
+        else:
+            self._keys_max = max(len(keys) // 2, 2)
+            for wish in batch:
+                wish.refused = True
 
     async def _alone(self, key: str, schema: Schema) -> Sequence[Row] | Trouble:
         rows = await self._read(self._query((key,), schema))
+        if isinstance(rows, NotAvailable) and self._narrows(schema):
+            # Perhaps it is `Latest` that can't be asked for here. Older iterations are told by what they show, too.
+            wider = await self._read(self._query((key,), schema, narrow=False))
+            if isinstance(wider, list):
+                self.narrow, rows = False, wider
         return self._by_key(rows).get(key, ()) if isinstance(rows, list) else rows
 
     async def _read(self, query: str) -> list[Row] | Trouble:
@@ -104,9 +114,25 @@ class Numbers:
             rows += page
         return rows
 
-    def _query(self, keys: Iterable[str], schema: Schema) -> str:
+    def query(self, condition: str, schema: Schema, *further: str, narrow: bool = True) -> str:
+        """Return the query for the latest iterations that meet a condition, with what is to be read along."""
+        options = self._service.options
+        if narrow and self._narrows(schema):
+            condition = f"({condition}) and Latest eq true"
+        parts = [f"$filter={encoded(condition)}", *further]
+        if options.service:
+            parts.append("ptc.search.latestversion=true")
+        if options.expand:
+            parts.append(f"$expand={','.join(options.expand)}")
+        return "&".join(parts)
+
+    def _query(self, keys: Iterable[str], schema: Schema, *, narrow: bool = True) -> str:
         name = self._service.options.key_property
-        return latest(" or ".join(f"{name} eq {literal(key)}" for key in keys), self._service.options, schema)
+        return self.query(" or ".join(f"{name} eq {literal(key)}" for key in keys), schema, narrow=narrow)
+
+    def _narrows(self, schema: Schema) -> bool:
+        known = schema.document.properties.get("Latest")
+        return self.narrow and known is not None and known.filterable
 
     def _by_key(self, rows: Iterable[Row]) -> dict[object, list[Row]]:
         found: dict[object, list[Row]] = {}
@@ -115,19 +141,6 @@ class Numbers:
             if isinstance(key, str):
                 found.setdefault(key, []).append(row)
         return found
-
-
-def latest(condition: str, options: WrsOptions, schema: Schema, *further: str) -> str:
-    """Return the query for the latest iterations that meet a condition, with what is to be read along."""
-    known = schema.document.properties.get("Latest")
-    if known is not None and known.filterable:
-        condition = f"({condition}) and Latest eq true"
-    parts = [f"$filter={encoded(condition)}", *further]
-    if options.service:
-        parts.append("ptc.search.latestversion=true")
-    if options.expand:
-        parts.append(f"$expand={','.join(options.expand)}")
-    return "&".join(parts)
 
 
 def _is_about_all(trouble: Trouble) -> bool:

@@ -25,7 +25,7 @@ import attrs
 from reconciler.adapters import replies
 from reconciler.adapters.credentials import Headers
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import holders, numbers, service, tokens, values
+from reconciler.adapters.wrs import holders, service, tokens, values
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.numbers import Numbers
 from reconciler.adapters.wrs.service import Row, Service
@@ -131,7 +131,7 @@ class Reader:
         from_us = since_us if by_time else since_us - _WESTMOST_US
         moment = instant.from_us(max(from_us, 0)).partition(".")[0] + "Z"
         options = ("ptc.search.allowFilterOnTime=true",) if by_time and self._options.service else ()
-        query = numbers.latest(f"LastModified ge {moment}", self._options, schema, *options)
+        query = self._numbers.query(f"LastModified ge {moment}", schema, *options)
         found: dict[str, Sighting] = {}
         async for page in self._service.pages(query, _PAGES_MAX):
             if not isinstance(page, list):

@@ -122,7 +122,7 @@ class Service:
             if not isinstance(schema, Schema):
                 return schema
             self._schema = schema
-            if schema.type(type) is None and len(self._unknown) < _UNKNOWN_TYPES_MAX:
+            if schema.type(type) is None:
                 self._unknown.add(type or "")
             return schema
 
@@ -247,7 +247,8 @@ class Service:
                 return fruitless(exchange)
 
     def _knows(self, schema: Schema, type: str | None) -> bool:
-        return schema.type(type) is not None or type in self._unknown
+        full = len(self._unknown) >= _UNKNOWN_TYPES_MAX
+        return schema.type(type) is not None or type in self._unknown or full
 
     def _within_origin(self, base: str, link: str) -> str | None:
         """Return where a link leads, None when that is not this server."""

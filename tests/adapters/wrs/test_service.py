@@ -383,6 +383,15 @@ async def test_the_metadata_is_read_again_for_a_type_it_does_not_know_but_once_o
     assert len(odata.of("$metadata")) == 3
 
 
+async def test_types_without_end_don_t_cost_the_metadata_each_time(
+    odata: OData, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.adapters.wrs.service._UNKNOWN_TYPES_MAX", 3)
+    for number in range(10):
+        assert isinstance(await service.schema(f"#PTC.DocMgmt.Type{number}"), Schema)
+    assert len(odata.of("$metadata")) == 3
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
