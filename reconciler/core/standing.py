@@ -17,7 +17,6 @@ from reconciler.model.base import Base
 from reconciler.model.desired import Desired, Element, Field, Register
 from reconciler.model.plan import Decision, Patch
 from reconciler.model.policy import Policy
-from reconciler.model.snapshot import Token
 from reconciler.model.stamp import Stamp
 from reconciler.model.story import Reference, Sentence
 
@@ -201,9 +200,6 @@ def _waiting(record: AuditRecord, policy: Policy) -> dict[str, Decision]:
     if isinstance(plan, Patch) and record.result == "refused":
         base = planning.refuse(plan.base, plan, plan.fields, record.message)
         plan = planning.draft(record.desired, base, record.snapshot, policy)
-    elif isinstance(plan, Patch) and record.result == "written":
-        after = record.snapshot.with_fields(plan.fields, Token(record.token_after or ""))
-        plan = planning.draft(record.desired, planning.agree(plan, record.snapshot, after, policy), after, policy)
     return {d.field: d for d in plan.decisions if d.verb == "hold" or d.held_elements}
 
 

@@ -137,7 +137,7 @@ def _alike(records: Iterable[AuditRecord], only: str | None) -> list[list[AuditR
     for record in records:
         verdicts = tuple((v.field, v.verb, v.reason, v.live) for v in record.decisions if only in (None, v.field))
         came_to = (record.result, record.status, record.message, record.desired, verdicts, record.patch)
-        if before == came_to and record.result != "written":
+        if before == came_to:
             groups[-1].append(record)
         else:
             groups.append([record])

@@ -110,6 +110,16 @@ def test_a_span_and_a_document_are_chosen(looking: Program) -> None:
     assert told(looking, "--policy", new, "--since", newest["at"])["judged"] == 1
 
 
+def test_a_decision_of_another_time_is_left_out_also_where_a_clock_went_back(looking: Program) -> None:
+    records = sorted(looking.json("audit", "list"), key=lambda record: int(record["id"]))
+    with closing(sqlite3.connect(looking.folder / "state.db")) as store:
+        store.execute("DROP TRIGGER audit_is_never_changed")
+        store.execute("UPDATE audit SET at_us = 7 WHERE id = 2")
+        store.commit()
+    new = as_it_was(looking)
+    assert told(looking, "--policy", new, "--since", records[0]["at"], code=0)["judged"] == len(records) - 1
+
+
 def test_a_whole_configuration_will_do_and_its_secrets_are_not_needed(looking: Program, monkeypatch) -> None:
     more = '[windchill]\nauth = "bearer"\ntoken_file = "/nowhere/token"\n'
     new = rules(looking, 'fields = ["*"]\nstrategy = "external"', more=more)
