@@ -30,7 +30,7 @@ def server() -> Iterator[cap.Cap]:
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def user(server: cap.Cap) -> Iterator[Person]:
     person = Person(server.url, "jdoe")
     yield person

@@ -26,14 +26,13 @@ from reconciler.model.answer import (
 from reconciler.model.snapshot import Snapshot, Token
 from tests.fakes.journal import MemoryJournal
 from tests.odata import cap
-from tests.odata.people import Person
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from reconciler.model.value import Json
     from tests.odata.cap import Cap
-    from tests.odata.people import JSON
+    from tests.odata.people import JSON, Person
 
 FULL: dict[str, Json] = {
     "Title": "Pump",
@@ -63,12 +62,9 @@ async def windchill(server: Cap) -> AsyncIterator[WrsWindchill]:
 
 
 @pytest.fixture(scope="module")
-def many(server: Cap) -> list[JSON]:
+def many(user: Person) -> list[JSON]:
     """More documents than fit on a page of CAP's, or into one request of ours."""
-    person = Person(server.url, "jdoe")
-    made = [person.make(Title=f"Title {number}") for number in range(MANY)]
-    person.http.close()
-    return made
+    return [user.make(Title=f"Title {number}") for number in range(MANY)]
 
 
 async def seen(windchill: WrsWindchill, document: JSON) -> tuple[Snapshot, Token]:
