@@ -5,6 +5,14 @@ Here lives what is known of that server and no other: its metadata and types, th
 iteration a number means, check-out as the lock that stands in for `If-Match`. Never here: what a field should be, and
 when to try again; the flows know neither a status nor a URL of it.
 
-How the modules build on each other: `options` and `tokens` at the bottom, then `metadata`, `values`, `session`,
-`service` (requests), `reading`, `locking` and `writing`, and `windchill`, which is the port.
+How the modules build on each other:
+
+    options, tokens        where and how; which iteration was read, and how it was then
+    metadata, values       what types there are; values between OData and us
+    session, service       the nonce; requests, pages, what a refusal means
+    numbers, reading       many numbers with one request; documents and the list of changes
+    holders, portions      who has it checked out; which way a field is written
+    answers, locking       what became of a write's step; check-out and how it is given up
+    writing, actions       attributes under check-out or ETag; State and common properties
+    windchill              the port
 """
