@@ -16,11 +16,13 @@ from reconciler.simulator.wrs.side import Side
 
 
 class Statistics:
-    """What was asked and how it was answered. Bounded: methods, statuses, causes and faults are few."""
+    """What was asked and how it was answered. Bounded: methods, statuses, calls, causes and faults are few."""
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
         """(method, status) → how often; status 0 stands for a connection that dropped without a reply."""
+        self.calls: Counter[str] = Counter()
+        """Of the dialect `wrs`: method and what was called, such as `GET Documents` or `POST CheckOut` → how often."""
         self.causes: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.writes: Counter[str] = Counter()
@@ -42,6 +44,7 @@ class Statistics:
         writes = dict.fromkeys(("guarded", "unguarded", "stale", "rival", "control", "changed_nothing"), 0)
         return {
             "requests": requests,
+            "wrs_calls": dict(sorted(self.calls.items())),
             "refusals": dict(sorted(self.causes.items())),
             "faults": dict(sorted(self.faults.items())),
             "accepted_writes": writes | dict(self.writes),

@@ -148,6 +148,17 @@ def test_only_administrators_undo_what_others_have_checked_out(
     assert (last["event"], last["user"], last["holder"]) == ("UndoCheckOut", "integration", "jdoe")
 
 
+def test_administrators_neither_change_nor_check_in_what_others_have_checked_out(
+    server: httpx.Client, user: User, switch: Callable[..., None]
+) -> None:
+    switch(administrators=["integration"])
+    copy = act(server, "checkout")["working_copy"]
+    assert user.status(copy) == 200
+    assert user.patch(copy, {"Title": "T"}).status_code == 403
+    assert user.act(copy, "CheckIn").status_code == 400
+    assert user.act(copy, "CheckOut").status_code == 409
+
+
 @pytest.mark.parametrize("form", ["id", "entity"])
 def test_replies_show_the_entity_or_its_id(user: User, switch: Callable[..., None], form: str) -> None:
     switch(checkout_reply=form, checkin_reply=form)

@@ -97,3 +97,56 @@ def test_a_list_that_shows_no_content_counts_as_nothing_seen(
 def test_what_a_person_checks_in_by_hand_is_not_called_ours(server: httpx.Client, history: History) -> None:
     act(server, "checkout", "edit", "checkin", set={"title": "theirs"})
     assert (unguarded(history()), outside(history()), lost(history())) == ([], [], [])
+
+
+def test_old_iterations_in_a_list_do_not_hide_that_the_latest_was_seen(
+    server: httpx.Client, user: User, history: History
+) -> None:
+    edit(server, {"status": "INREVIEW"})
+    rows = user.page("$filter=Number eq '0000000001'&$orderby=LastModified desc")["value"]
+    assert [row["Latest"] for row in rows] == [True, False]
+    user.read(rows[1]["ID"])
+    user.act(rows[0]["ID"], "SetState", State=RELEASED).raise_for_status()
+    assert lost(history()) == []
+
+
+def test_an_administrators_look_is_not_the_holders(
+    server: httpx.Client, user: User, rival: User, switch: Callable[..., None], history: History
+) -> None:
+    switch(administrators=["jdoe"])
+    user.find()
+    edit(server, {"title": "theirs"})
+    copy = user.act(server.get("/_control/documents/0000000001").json()["latest"], "CheckOut").json()["ID"]
+    rival.read(copy)
+    user.patch(copy, {"Title": "ours"})
+    user.check_in(copy)
+    assert lost(history()) == ["title"]
+
+
+def test_calls_are_counted_by_what_they_are(server: httpx.Client, user: User) -> None:
+    server.post("/_control/reset-stats").raise_for_status()
+    user.check_in(user.check_out()["ID"])
+    user.get("/Windchill/servlet/odata/v6/DocMgmt/Documents('x')/Anything")
+    user.get("/Windchill/servlet/odata/v6/DocMgmt/Anything")
+    assert server.get("/_control/stats").json()["wrs_calls"] == {
+        "GET ?": 2,
+        "GET Documents": 1,
+        "GET Documents()": 1,
+        "POST CheckIn": 1,
+        "POST CheckOut": 1,
+    }
+
+
+def test_an_action_under_somebodys_check_out_is_not_undone_by_the_check_in(
+    server: httpx.Client, user: User, switch: Callable[..., None], history: History
+) -> None:
+    switch(set_state_when_checked_out="accepted")
+    edit(server, {"status": "INWORK"})
+    copy = user.check_out()["ID"]
+    act(server, "setstate", state="INREVIEW")
+    user.patch(copy, {"Title": "ours"})
+    act(server, "setstate", state="RELEASED")
+    user.check_in(copy)
+    document = truth(server)
+    assert (document["status"], document["title"]) == ("RELEASED", "ours")
+    assert (lost(history()), stale_writes(history(), OURS)) == ([], [])

@@ -191,6 +191,7 @@ def test_filters_on_instants_count_days_unless_asked_for_the_time(server: httpx.
     assert user.numbers(late) == ["X2"]
     assert user.numbers("ReviewDue gt 2027-05-03T12:00:00Z", "&ptc.search.allowFilterOnTime=true") == ["X1", "X2"]
     assert user.numbers("ReviewDue eq 2027-05-03T00:00:00Z") == ["X1"]
+    assert user.numbers("ReviewDue eq 2027-05-03T22:30:00Z") == ["X2"]
     assert user.numbers("ReviewDue lt 2027-05-04") == ["X1"]
 
 

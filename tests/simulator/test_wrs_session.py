@@ -110,9 +110,12 @@ def test_a_fault_can_wait_for_one_action(server: httpx.Client, user: User) -> No
         ("throttle", (429, "application/json")),
         ("login_page", (200, "text/html;charset=UTF-8")),
         ("wrong_type", (200, "text/plain")),
+        ("drip", (200, "application/json;odata.metadata=minimal")),
+        ("expired_token", (401, "application/json")),
     ],
 )
 def test_faults_reach_this_dialect(user: User, script: Callable[..., None], fault: str, seen: tuple[int, str]) -> None:
+    user.server.put("/_control/faults", json={"drip_ms": 1, "drip_bytes": 200}).raise_for_status()
     script(fault, method="GET")
     reply = user.get(f"{DOCUMENTS}?$filter=Number eq '{DOCUMENT}'")
     assert (reply.status_code, reply.headers["Content-Type"]) == seen

@@ -63,7 +63,7 @@ def check_out(
     """Make a working copy. An iteration comes back where somebody else was first and the server doesn't say so."""
     side, key = world.wrs, found.key
     if isinstance(found, WorkingCopy):
-        return _again(world, found)
+        return _again(world, found) if found.holder == user else locked(world, found.holder, 409)
     latest = side.shelf.latest(key)
     assert latest is not None
     if found.number != latest.number:

@@ -24,6 +24,7 @@ from reconciler.simulator.messages import Reply, Request
 from reconciler.simulator.wrs import checkout, lists, metadata, query, replies, writing
 from reconciler.simulator.wrs.entities import NAVIGATIONS, View
 from reconciler.simulator.wrs.filters import Malformed
+from reconciler.simulator.wrs.options import ACTIONS
 from reconciler.simulator.wrs.shelf import Iteration, WorkingCopy
 from reconciler.simulator.wrs.types import NAMESPACE
 
@@ -36,6 +37,7 @@ _ENTITY = re.compile(r"Documents\('((?:[^']|'')*)'\)(?:/(.*))?")
 _KEY = re.compile(r"(OR|VR):wt\.doc\.WTDocument:(\d{1,18})")
 _CHANGES = ("POST", "PATCH", "PUT", "DELETE")
 _GUARDED = f"{NAMESPACE}.CheckOut"
+_NAMED = ("GetCSRFToken()", "$metadata", "Documents", "$batch", "")
 
 
 @frozen
@@ -59,10 +61,10 @@ class Call:
         return Writer(self.user, "rest", etags.bare(self.if_match))
 
     def saw(self, view: View) -> None:
-        """Remember what the user is shown."""
+        """Remember what the user is shown. An old iteration tells nothing of the latest."""
         if isinstance(view.found, WorkingCopy):
-            view.found.read = True
-        else:
+            view.found.read |= view.found.holder == self.user
+        elif view.latest:
             self.world.wrs.showed(self.user, view.found.key, view.token)
 
     def entity(self, view: View, asked: query.Asked | None = None) -> Reply:
@@ -104,6 +106,7 @@ def answer(world: "World", request: Request, user: str) -> Reply:
         return replies.unknown(f"service at {request.path}")
     version, domain, rest = service.groups()
     switches = world.wrs.switches
+    world.statistics.calls[f"{request.method} {_called(rest or '')}"] += 1
     if version is not None and domain == "DocMgmt" and version not in switches.versions:
         return replies.unknown(f"version {version} of {domain}")
     if request.method in _CHANGES and not world.wrs.nonces.accepts(request, user, switches, world.clock()):
@@ -114,6 +117,17 @@ def answer(world: "World", request: Request, user: str) -> Reply:
         return _document_management(Call(world, request, user, _root(request, rest or "")), rest or "")
     except Malformed as mistake:
         return replies.invalid(str(mistake))
+
+
+def _called(rest: str) -> str:
+    """What is called, whichever document it is about; `?` for what there is not."""
+    entity = _ENTITY.fullmatch(rest)
+    if entity is None:
+        return rest if rest in _NAMED else "?"
+    if entity[2] is None:
+        return "Documents()"
+    name = entity[2].removeprefix(f"{NAMESPACE}.").removesuffix("()")
+    return name if name in (*ACTIONS, *NAVIGATIONS) else "?"
 
 
 def _nonce(world: "World", request: Request, user: str) -> Reply:

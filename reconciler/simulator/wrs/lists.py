@@ -117,7 +117,7 @@ class _Look:
 
 
 def _shown(world: "World", view: View, asked: Asked, user: str) -> dict[str, Any]:
-    if asked.shows_content:
+    if asked.shows_content and view.latest:
         world.wrs.showed(user, view.found.key, view.token)
     return view.entity(asked.select, asked.expand)
 

@@ -93,11 +93,7 @@ class Shelf:
             self._add(key, new)
         elif entry.in_place:
             self._replace(attrs.evolve(old, version=new))
-            copy = self._copies.get(key)
-            if copy is not None:
-                # Otherwise its check-in would undo what an action did meanwhile.
-                patch = fields.nested({path: pair[1] for path, pair in entry.changes.items()})
-                copy.document = fields.merge(copy.document, patch)
+            self._carry_over(old, entry)
         else:
             self._iterate(old, new)
 
@@ -197,6 +193,19 @@ class Shelf:
     def _replace(self, iteration: Iteration) -> None:
         self._latest[iteration.key] = self._by_number[iteration.number] = iteration
         self._by_name[shown_number(iteration.key, iteration.version.fields)] = iteration.key
+
+    def _carry_over(self, old: Iteration, entry: Entry) -> None:
+        """Do to a working copy what was done in place: its check-in would undo it, not having seen it."""
+        copy = self._copies.get(old.key)
+        if copy is None:
+            return
+        copy.document = fields.merge(
+            copy.document, fields.nested({path: pair[1] for path, pair in entry.changes.items()})
+        )
+        if copy.origin is old:
+            copy.origin = self._latest[old.key]
+        if copy.guard == entry.before:
+            copy.guard = entry.after
 
     def _forget(self, key: str) -> None:
         """A deleted document's iterations are deleted with it."""

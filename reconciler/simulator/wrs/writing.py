@@ -29,6 +29,8 @@ def patch(world: "World", view: View, writer: Writer, given: Mapping[str, Any]) 
             refused = replies.invalid("The object must be checked out before it is updated.", cause="not_checked_out")
         if refused is not None:
             return refused
+    elif found.holder != writer.who:
+        return replies.refusal(403, "FORBIDDEN", f"Checked out by {found.holder}.", cause="forbidden")
     wanted = _wanted(world, view, given)
     if isinstance(wanted, Reply):
         return wanted
