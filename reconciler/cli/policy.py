@@ -1,6 +1,7 @@
 """`reconciler policy`: what another policy would have decided, before anyone deploys it."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from reconciler.config import Config, rules
 from reconciler.core.backtest import Backtest, Otherwise, Ruling, Unjudged
 from reconciler.errors import ConfigError
 from reconciler.model.chain import Entry
-from reconciler.model.policy import Policy
+from reconciler.model.policy import FALLBACK, ListMode, Policy, Rule, Strategy
 from reconciler.model.value import MISSING
 
-policy = commands.family("policy", "Try a policy on what was decided before it is deployed.")
+policy = commands.family("policy", "Show who wins, or try other rules on what was decided before they are deployed.")
 
 _SHOWN = 60  # characters of a value
 _NAMED_MAX = 20  # records that can't be judged are named up to here, and counted on
@@ -26,6 +27,24 @@ _TURN_COLUMNS = (
     output.Column("would", "would be", whole=True),
     output.Column("would_rule", "rule now"),
 )
+_RULE_COLUMNS = (
+    output.Column("rule", "rule", whole=True),
+    output.Column("fields", "fields", ", ".join),
+    output.Column("strategy", "strategy", whole=True),
+    output.Column("more", "and"),
+)
+
+
+@policy.command("show", epilog=commands.example("reconciler policy show -c reconciler.toml"))
+@options.reporting
+@options.configured()
+def show(config: Config, form: str) -> None:
+    """Show the rules in force, in order: the first that covers a field decides it, the last covers all the rest."""
+    rows = [_rule(rule) for rule in (*config.policy.rules, FALLBACK)]
+    if form == "json":
+        output.as_json(rows)
+    else:
+        output.table([row | {"more": _more(row)} for row in rows], _RULE_COLUMNS)
 
 
 @policy.command(
@@ -154,6 +173,21 @@ def _is_of(entry: Entry, since_us: int, until_us: int | None) -> bool:
         return True
     at_us = int(entry.columns[1])
     return at_us >= since_us and (until_us is None or at_us < until_us)
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    """Return a rule with its name first, as JSON shows it."""
+    said = msgspec.to_builtins(rule)
+    return {"rule": said.pop("name"), **said}
+
+
+def _more(row: Mapping[str, Any]) -> str:
+    """Return what a rule says besides fields and strategy, as far as it means anything."""
+    overlap = ["on_overlap"] if row["strategy"] == Strategy.MERGE else []
+    told = [f"{key} = {row[key]}" for key in [*overlap, "on_adopt"] if row[key]]
+    told += [f"list = {row['list']}"] if row["list"] != ListMode.ATOMIC else []
+    told += [f"{key} = {', '.join(row[key])}" for key in ("normalise", "types", "sources") if row[key]]
+    return "; ".join(told)
 
 
 def _compact(value: object) -> str:

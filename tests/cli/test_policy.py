@@ -155,3 +155,18 @@ def test_a_policy_that_can_not_be_used_is_refused_with_its_place(looking: Progra
 
 def test_a_file_that_is_not_there_is_named(looking: Program) -> None:
     assert "nowhere.toml: can't be read" in looking.fails("policy", "test", "--policy", "nowhere.toml")
+
+
+def test_the_rules_in_force_are_shown_in_order_with_what_covers_the_rest(looking: Program) -> None:
+    rows = looking.json("policy", "show")
+    assert [(row["rule"], row["fields"], row["strategy"]) for row in rows] == [
+        ("policy[1]", ["status"], "external"),
+        ("policy[2]", ["owner"], "preserve"),
+        ("policy[3]", ["attributes.Keywords"], "merge"),
+        ("policy[4]", ["attributes.Secret"], "external"),
+        ("default", ["*"], "merge"),
+    ]
+    said = [" ".join(line.split()) for line in looking.say("policy", "show").splitlines()]
+    assert said[1] == "policy[1] status external"
+    assert said[3] == "policy[3] attributes.Keywords merge on_overlap = hold; list = set"
+    assert said[4] == "policy[4] attributes.Secret external sources = //erp/*"
