@@ -99,7 +99,7 @@ def test_the_settings_of_a_started_simulator_arrive_whole() -> None:
         ),
         faults=Faults(lost_reply=0.25, retry_after_s=None),
         rivals=Rivals(per_second=0, users=("akim",), documents=("0000000001",)),
-        wrs=Wrs(checkout_conflict=423, transitions={"INWORK": []}),
+        wrs=Wrs(checkout_conflict=423, transitions={"INWORK": []}, page_size=2),
     )
     running = Simulator(settings)
     url = running.start()
@@ -108,6 +108,8 @@ def test_the_settings_of_a_started_simulator_arrive_whole() -> None:
     assert httpx.get(f"{url}/_control/faults").json()["retry_after_s"] is None
     assert httpx.get(f"{url}/_control/rivals").json()["documents"] == ["0000000001"]
     switches = httpx.get(f"{url}/_control/wrs").json()
+    page = httpx.get(f"{url}/x/Windchill/servlet/odata/DocMgmt/Documents").json()
+    assert [len(httpx.get(page["@odata.nextLink"]).json()["value"]), len(page["value"])] == [1, 2]
     assert (switches["checkout_conflict"], switches["transitions"]) == (423, {"INWORK": []})
     assert running.stop() == 0
     assert running.stop() == 0

@@ -114,7 +114,7 @@ def answer(world: "World", request: Request, user: str) -> Reply:
     if domain == "PTC":
         return _nonce(world, request, user) if rest == "GetCSRFToken()" else replies.not_implemented(f"PTC/{rest}")
     try:
-        return _document_management(Call(world, request, user, _root(request, rest or "")), rest or "")
+        return _document_management(Call(world, request, user, _root(world, request, rest or "")), rest or "")
     except Malformed as mistake:
         return replies.invalid(str(mistake))
 
@@ -285,8 +285,8 @@ def _bound(world: "World", rest: str) -> bool:
     return rest.removeprefix(f"{NAMESPACE}.").removesuffix("()") in world.wrs.switches.actions
 
 
-def _root(request: Request, rest: str) -> str:
+def _root(world: "World", request: Request, rest: str) -> str:
     """The URL of the service, with a slash at its end, as the client reached it."""
     host = request.headers.get(b"host", b"localhost").decode("latin-1")
     path = request.path.removesuffix(rest).rstrip("/")
-    return f"http://{host}{path}/"
+    return f"http://{host}{world.settings.base_path.rstrip('/')}{path}/"
