@@ -10,8 +10,8 @@ How the modules build on each other:
     options, tokens        where and how; which iteration was read, and how it was then
     metadata, values       what types there are; values between OData and us
     session, service       the nonce; requests, pages, what a refusal means
-    numbers, reading       many numbers with one request; documents and the list of changes
-    holders, portions      who has it checked out; which way a field is written
+    numbers, holders       many numbers with one request; who has a document checked out
+    reading, portions      documents and the list of changes; which way a field is written
     answers, locking       what became of a write's step; check-out and how it is given up
     writing, actions       attributes under check-out or ETag; State and common properties
     windchill              the port

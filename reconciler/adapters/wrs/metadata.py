@@ -166,6 +166,7 @@ class _Reading:
         self._namespaces = {schema.get("Alias"): schema.get("Namespace") for schema in schemas if schema.get("Alias")}
         self._described: dict[str, _Element] = {}
         self._annotations: dict[str, list[_Element]] = {}  # by target
+        self._owned: dict[str, tuple[dict[str, Property], dict[str, Navigation]]] = {}
         for schema in schemas:
             for element in schema.within(*_TYPES):
                 self._described.setdefault(f"{schema.get('Namespace')}.{element.get('Name')}", element)
@@ -215,11 +216,21 @@ class _Reading:
         navigations: dict[str, Navigation] = {}
         for owner, element in lineage:
             key = tuple(ref.get("Name") for k in element.within("Key") for ref in k.within("PropertyRef")) or key
-            properties |= {p.get("Name"): self._property(owner, p) for p in element.within("Property")}
-            navigations |= {n.get("Name"): self._navigation(owner, n) for n in element.within("NavigationProperty")}
+            own = self._own(owner, element)
+            properties |= own[0]
+            navigations |= own[1]
         whole = not self._whole(lineage[0][1].get("BaseType"))
         open_type = any(element.get("OpenType") == "true" for _, element in lineage)
         return EntityType(name, key, properties, navigations, whole and not open_type)
+
+    def _own(self, owner: str, element: _Element) -> tuple[dict[str, Property], dict[str, Navigation]]:
+        """Return what a type declares itself; read once, for a base may have hundreds of types derived from it."""
+        if owner not in self._owned:
+            self._owned[owner] = (
+                {p.get("Name"): self._property(owner, p) for p in element.within("Property")},
+                {n.get("Name"): self._navigation(owner, n) for n in element.within("NavigationProperty")},
+            )
+        return self._owned[owner]
 
     def _property(self, owner: str, element: _Element) -> Property:
         name, collection = _single(element.get("Type"))
