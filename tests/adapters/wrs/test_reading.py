@@ -329,6 +329,8 @@ async def test_an_etag_that_the_list_shows_is_the_token_byte_for_byte(
     place = tokens.place(found.token)
     assert place is not None
     assert place.etag == etag
+    assert isinstance(await documents.read(KEY, found), Unchanged)
+    assert "if-none-match" not in odata.documents[-1].headers  # an old iteration keeps its ETag
 
 
 @pytest.mark.parametrize("etag", ["*", " ", "", 'W/"a"\r\nx: y', 5])
