@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from reconciler.model.answer import Locked, NotAvailable, Refused, VersionConflict
 from reconciler.model.document import Status
 from reconciler.model.policy import Rule, Strategy
+from reconciler.model.snapshot import Token
 from tests.adapters.wrs.world import ME, Fault
 from tests.fakes.journal import MemoryJournal
 from tests.flows.world import KEY, policy
@@ -117,8 +119,30 @@ async def test_whatever_the_replies_look_like_the_new_iteration_is_known(
     assert ready.iterations() == 4
 
 
+@pytest.mark.parametrize("lock", ["auto", "checkout"])
+@pytest.mark.parametrize("place", ["header", "body", "both"])
+@pytest.mark.parametrize("strictness", ["ignored", "enforced", "required"])
+async def test_where_etags_are_shown_they_come_on_top_and_never_instead(
+    make_world: MakeWorld, lock: str, place: str, strictness: str
+) -> None:
+    world = await make_world(lock=lock)
+    world.switch(etags="weak", etag_in=place, if_match=strictness)
+    for owner in ("lchen", "akim"):
+        await world.emit({"Owner": owner})
+        world.wire.asked.clear()
+        world.wire.before["CheckOut"] = partial(world.person.edits, title=f"Theirs before {owner}")
+        await world.settle()
+        assert (world.live()["owner"], world.live()["title"]) == (owner, f"Theirs before {owner}")
+    assert world.cycles() == ["CheckOut", "CheckIn"] * 2
+    if strictness != "required":
+        assert world.wire.asked == ["CheckOut", "GET list", *CYCLE[:2], "GET list", *CYCLE[2:]]
+    world.wire.asked.clear()
+    await world.resync()
+    assert "CheckOut" not in world.wire.asked
+
+
 async def test_an_old_nonce_is_renewed_and_the_write_sent_once_more(ready: WrsWorld) -> None:
-    ready.wire.before["PATCH"] = lambda: ready._control.post("/wrs/expire-nonces", json={}).raise_for_status() and None
+    ready.wire.before["PATCH"] = ready.expire_nonces
     await ready.emit({"Owner": "akim"})
     await ready.settle()
     assert ready.wire.asked == ["CheckOut", "GET one", "PATCH", "nonce", "PATCH", "CheckIn", "GET list"]
@@ -312,8 +336,8 @@ async def test_tokens_that_guard_nothing_are_not_sent_and_strange_ones_are_read_
     journal = MemoryJournal({"Owner": "akim"})
     for token in ("", " ", "*"):
         with pytest.raises(ValueError, match="token of a read"):
-            await ready.adapter.write(shown, {"Owner": "akim"}, token=token, journal=journal)  # type: ignore[arg-type]  # the test's
-    answer = await ready.adapter.write(shown, {"Owner": "akim"}, token='"5"', journal=journal)  # type: ignore[arg-type]  # the test's
+            await ready.adapter.write(shown, {"Owner": "akim"}, token=Token(token), journal=journal)
+    answer = await ready.adapter.write(shown, {"Owner": "akim"}, token=Token('"5"'), journal=journal)
     assert isinstance(answer, VersionConflict)
     assert ready.cycles() == ["CheckOut", "CheckIn"]
 
@@ -335,6 +359,17 @@ async def test_the_lock_is_journalled_before_anything_else_is_sent(ready: WrsWor
     await ready.adapter.write(shown, {"Owner": "akim"}, token=shown.token, journal=journal)
     assert asked_when_journalled == [["CheckOut"]]
     assert journal.shown == [shown], "the working copy does not look as the document does"
+
+
+async def test_under_the_lock_a_newer_iteration_is_shown_as_a_read_shows_it(ready: WrsWorld) -> None:
+    old = await ready.snapshot()
+    ready.person.edits(title="Theirs")
+    new = await ready.snapshot()
+    assert old.token is not None
+    journal = MemoryJournal({"Owner": "akim"})
+    await ready.adapter.write(old, {"Owner": "akim"}, token=old.token, journal=journal)
+    assert journal.shown == [new]
+    assert new.modified_by == "jdoe"
 
 
 async def test_a_service_that_does_not_say_what_is_checked_out_is_not_written_to(ready: WrsWorld) -> None:

@@ -192,6 +192,9 @@ class WrsWorld(World):
     def switch(self, **switches: Any) -> None:
         self._control.patch("/wrs", json=switches).raise_for_status()
 
+    def expire_nonces(self) -> None:
+        self._control.post("/wrs/expire-nonces", json={}).raise_for_status()
+
     def cycles(self, user: str = ME) -> list[str]:
         """The check-outs, check-ins and undone check-outs of a user, in order."""
         shown = self._control.get("/wrs/checkouts", params={"document": KEY, "user": user})

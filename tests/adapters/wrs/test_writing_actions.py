@@ -1,0 +1,218 @@
+"""Writing what takes an action, outside of any lock: State and the common properties."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reconciler.model.answer import Refused, VersionConflict, Written
+from reconciler.model.document import Status
+from reconciler.model.policy import Rule, Strategy
+from tests.adapters.wrs.world import ME, Fault, Person
+from tests.fakes.journal import MemoryJournal
+from tests.flows.world import KEY, policy
+
+if TYPE_CHECKING:
+    from tests.adapters.wrs.conftest import MakeWorld
+    from tests.adapters.wrs.world import WrsWorld
+
+ATTRIBUTES = ["CheckOut", "GET one", "PATCH", "CheckIn", "GET list"]
+COMMON = ["GET one", "UpdateCommonProperties", "GET list"]
+STATE = ["GET one", "GetValidStateTransitions", "SetState", "GET list"]
+EXTERNAL = policy(Rule(("State", "Name"), Strategy.EXTERNAL))
+
+
+@pytest.fixture
+async def ready(make_world: MakeWorld) -> WrsWorld:
+    """A world whose document was written once, and whose State and Name are the log's."""
+    world = await make_world(EXTERNAL)
+    await world.emit({"Owner": "lchen"})
+    await world.settle()
+    world.wire.asked.clear()
+    return world
+
+
+async def test_each_portion_costs_its_own_requests_and_no_more(ready: WrsWorld) -> None:
+    await ready.emit({"State": "INREVIEW", "Name": "Lid", "Owner": "akim", "CostCenter": "4711"})
+    await ready.settle()
+    assert ready.wire.asked == [*ATTRIBUTES, *COMMON, *STATE]
+    shown = ready.live()
+    assert (shown["status"], shown["name"], shown["owner"]) == ("INREVIEW", "Lid", "akim")
+    assert ready.cycles() == ["CheckOut", "CheckIn"] * 2, "an action needs no check-out"
+    assert ready.written()[-3:] == [{"owner", "attributes.CostCenter"}, {"name"}, {"status"}]
+    ready.wire.asked.clear()
+    await ready.resync()
+    assert ready.wire.asked == ["GET one"]
+    assert ready.document().status is Status.SYNCED
+
+
+async def test_a_state_that_can_not_be_reached_is_refused_with_those_that_can(ready: WrsWorld) -> None:
+    await ready.emit({"State": "RELEASED", "Owner": "akim"})
+    await ready.settle()
+    assert ready.held() == ["State"]
+    assert "State can't go from INWORK to RELEASED; Windchill allows INREVIEW, OBSOLETE" in ready.document().reason
+    assert ready.live()["owner"] == "akim"
+    assert "SetState" not in ready.wire.asked
+
+
+async def test_a_state_from_which_nothing_leads_on_says_so(ready: WrsWorld) -> None:
+    ready.person.does("setstate", state="OBSOLETE")
+    await ready.emit({"State": "INWORK"})
+    await ready.settle()
+    assert "Windchill allows no other" in ready.document().reason
+
+
+async def test_without_transitions_the_server_decides(ready: WrsWorld) -> None:
+    ready.switch(actions=["CheckOut", "CheckIn", "UndoCheckOut", "SetState"], states={"INWORK": "INWORK", "B": "B"})
+    await ready.adapter.close()
+    ready.connect()
+    await ready.emit({"State": "B"})
+    await ready.settle()
+    assert ready.document().status is Status.HELD, "the transition from INWORK does not lead there"
+    assert "can't go from state INWORK to B" in ready.document().reason
+    ready.switch(transitions={})
+    await ready.emit({"State": "B"})
+    await ready.settle()
+    assert ready.live()["status"] == "B"
+
+
+async def test_a_server_without_actions_refuses_state_and_name_by_its_metadata(ready: WrsWorld) -> None:
+    ready.switch(actions=["CheckOut", "CheckIn", "UndoCheckOut"])
+    await ready.adapter.close()
+    ready.connect()
+    await ready.emit({"State": "INREVIEW", "Name": "Lid", "Owner": "akim"})
+    await ready.settle()
+    assert ready.held() == ["Name", "State"]
+    assert ready.live()["owner"] == "akim"
+    assert ready.cycles() == ["CheckOut", "CheckIn"] * 2
+
+
+@pytest.mark.parametrize("moves", [True, False], ids=["dated", "not dated"])
+@pytest.mark.parametrize("fields", [{"State": "INREVIEW"}, {"Name": "Lid"}], ids=["State", "Name"])
+async def test_what_was_decided_on_an_older_read_is_decided_again(
+    ready: WrsWorld, fields: dict[str, Any], moves: bool
+) -> None:
+    ready.switch(set_state_moves_last_modified=moves, common_properties_move_last_modified=moves)
+    await ready.emit(fields)
+    ready.wire.before["GET one"] = lambda: ready.person.edits(title="Theirs")
+    await ready.settle()
+    assert ready.live()["title"] == "Theirs"
+    assert ready.live()["status" if "State" in fields else "name"] == next(iter(fields.values()))
+    assert not ready.wire.before
+
+
+async def test_a_state_that_somebody_has_set_meanwhile_is_not_set_again(ready: WrsWorld) -> None:
+    await ready.emit({"State": "INREVIEW"})
+    ready.wire.before["GET one"] = lambda: ready.person.does("setstate", state="INREVIEW")
+    await ready.settle()
+    assert "SetState" not in ready.wire.asked
+    assert ready.document().status is Status.SYNCED
+
+
+async def test_a_state_that_somebody_sets_right_before_ours_is_refused_by_the_server(ready: WrsWorld) -> None:
+    await ready.emit({"State": "INREVIEW"})
+    ready.wire.before["SetState"] = lambda: ready.person.does("setstate", state="OBSOLETE")
+    await ready.settle()
+    assert ready.live()["status"] == "OBSOLETE"
+    assert ready.held() == ["State"]
+
+
+async def test_an_iteration_made_right_before_an_action_is_a_version_conflict_not_a_refusal(ready: WrsWorld) -> None:
+    for fields, action in (({"State": "INREVIEW"}, "SetState"), ({"Name": "Lid"}, "UpdateCommonProperties")):
+        await ready.emit(fields)
+        ready.wire.before[action] = lambda: ready.person.edits(title="Theirs")
+        await ready.settle()
+        assert ready.held() == []
+    assert (ready.live()["status"], ready.live()["name"], ready.live()["title"]) == ("INREVIEW", "Lid", "Theirs")
+
+
+@pytest.mark.parametrize("step", ["GET one", "SetState", "UpdateCommonProperties"])
+@pytest.mark.parametrize("reply", ["same", 400, 409, 423, 500])
+async def test_a_document_that_is_checked_out_is_locked_for_actions_too(
+    ready: WrsWorld, step: str, reply: int | str
+) -> None:
+    ready.switch(checkout_conflict=reply)
+    await ready.emit({"Name": "Lid"} if step == "UpdateCommonProperties" else {"State": "INREVIEW"})
+    ready.wire.before[step] = lambda: ready.person.does("checkout", "edit", set={"title": "Theirs"})
+    await ready.attempt()
+    assert ready.document().status is Status.LOCKED
+    assert "jdoe" in ready.document().reason
+    ready.person.does("checkin")
+    await ready.settle()
+    assert ready.live()["title"] == "Theirs"
+    assert ready.live().get("name") == "Lid" or ready.live()["status"] == "INREVIEW"
+
+
+async def test_a_check_out_of_our_own_is_given_up_before_an_action(ready: WrsWorld) -> None:
+    await ready.emit({"State": "INREVIEW"})
+    ready.wire.before["GET one"] = lambda: Person(ready.simulated, ME).does("checkout")
+    await ready.settle()
+    assert ready.holder() is None
+    assert ready.live()["status"] == "INREVIEW"
+
+
+@pytest.mark.parametrize("after", ["INWORK", "OBSOLETE"])
+async def test_what_somebody_sets_right_after_ours_is_not_taken_for_our_work(make_world: MakeWorld, after: str) -> None:
+    world = await make_world(policy(Rule(("State",), Strategy.PRESERVE)))
+    await world.emit({"Owner": "lchen"})
+    await world.settle()
+    await world.emit({"State": "INREVIEW"})
+    world.wire.before["GET list"] = lambda: world.person.does("setstate", state=after)
+    await world.settle()
+    await world.resync()
+    assert world.live()["status"] == after
+    assert world.held() == [], "held as if the server had altered it"
+    assert world.document().status is Status.SYNCED
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["same process", "new process"])
+@pytest.mark.parametrize("fault", list(Fault)[:4], ids=str)
+@pytest.mark.parametrize(
+    ("fields", "step"),
+    [({"Name": "Lid"}, step) for step in COMMON] + [({"State": "INREVIEW"}, step) for step in STATE],
+)
+async def test_an_action_that_is_cut_short_anywhere_is_done_once(
+    ready: WrsWorld, fields: dict[str, Any], step: str, fault: Fault, restarted: bool
+) -> None:
+    await ready.emit(fields)
+    ready.wire.faults[step] = fault
+    await ready.cut_short(restarted=restarted)
+    await ready.settle()
+    assert ready.live()["status" if "State" in fields else "name"] == next(iter(fields.values()))
+    assert len(ready.written()) == 2, "it was done twice"
+    assert ready.document().agreement.intent is None
+    assert ready.held() == []
+
+
+@pytest.mark.parametrize("etag_in", ["header", "body"])
+async def test_where_etags_are_enforced_an_action_carries_one(ready: WrsWorld, etag_in: str) -> None:
+    ready.switch(etags="weak", etag_in=etag_in, if_match="required")
+    await ready.emit({"State": "INREVIEW", "Name": "Lid", "Owner": "akim"})
+    edits = itertools.count()
+    ready.wire.before["SetState"] = lambda: ready.person.edits(title=f"Theirs {next(edits)}")
+    await ready.settle()
+    assert (ready.live()["status"], ready.live()["name"], ready.live()["owner"]) == ("INREVIEW", "Lid", "akim")
+    assert ready.live()["title"] == "Theirs 0"
+    assert [entry.guard for entry in ready.simulated.history(KEY) if entry.who == ME and entry.way == "SetState"] != [
+        None
+    ]
+
+
+async def test_answers_of_the_port(ready: WrsWorld) -> None:
+    shown = await ready.snapshot()
+    assert shown.token is not None
+    journal = MemoryJournal({})
+    refused = await ready.adapter.write(shown, {"State": None}, token=shown.token, journal=journal)
+    assert isinstance(refused, Refused)
+    assert refused.fields == ("State",)
+    ready.person.edits(title="Theirs")
+    moved = await ready.adapter.write(shown, {"State": "INREVIEW"}, token=shown.token, journal=journal)
+    assert isinstance(moved, VersionConflict), "nothing was left to be written"
+    now = await ready.snapshot()
+    assert now.token is not None
+    written = await ready.adapter.write(now, {"State": "INREVIEW"}, token=now.token, journal=journal)
+    assert isinstance(written, Written)
+    assert written.snapshot == await ready.snapshot()
+    assert len(journal.shown) == 1, "what has not moved is not decided again"
