@@ -26,6 +26,7 @@ POLL_S = 0.05
 
 USERS = ("integration", "jdoe")
 PASSWORD = "secret"
+PATH = "/docs"  # of the service, as services.cds says
 
 _HERE = Path(__file__).parent
 _CACHE = _HERE.parents[1] / ".cache" / "odata"
@@ -143,4 +144,4 @@ class Cap:
             if self._node.poll() is not None or time.monotonic() > until_s:
                 raise RuntimeError(f"CAP does not answer:\n{log.read_text(errors='replace')[-2000:]}")
             time.sleep(POLL_S)
-        self.url = f"http://127.0.0.1:{found[1]}/docs"
+        self.url = f"http://127.0.0.1:{found[1]}{PATH}"

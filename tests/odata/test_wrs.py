@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.credentials import Basic
-from reconciler.adapters.http import HttpClient, HttpOptions
-from reconciler.adapters.wrs.options import WrsOptions
-from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model import instant
 from reconciler.model.answer import (
     NotAvailable,
@@ -23,13 +18,14 @@ from reconciler.model.answer import (
     WriteAnswer,
     Written,
 )
-from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.snapshot import Snapshot
 from tests.fakes.journal import MemoryJournal
-from tests.odata import cap
+from tests.odata.adapter import adapter, seen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from reconciler.adapters.wrs.windchill import WrsWindchill
     from reconciler.model.value import Json
     from tests.odata.cap import Cap
     from tests.odata.people import JSON, Person
@@ -47,16 +43,9 @@ FULL: dict[str, Json] = {
 MANY = 60
 
 
-def adapter(server: Cap, *, password: str = cap.PASSWORD, **options: Any) -> WrsWindchill:
-    guard = {"lock": "etag", "etag_proven": True} | options
-    clock = SystemClock()
-    client = HttpClient(HttpOptions(timeout_s=30), clock, Basic("integration", password))
-    return WrsWindchill(client, WrsOptions(base_url=server.url, service="", **guard), clock)
-
-
 @pytest.fixture
 async def windchill(server: Cap) -> AsyncIterator[WrsWindchill]:
-    made = adapter(server)
+    made = adapter(server.url)
     yield made
     await made.close()
 
@@ -65,13 +54,6 @@ async def windchill(server: Cap) -> AsyncIterator[WrsWindchill]:
 def many(user: Person) -> list[JSON]:
     """More documents than fit on a page of CAP's, or into one request of ours."""
     return [user.make(Title=f"Title {number}") for number in range(MANY)]
-
-
-async def seen(windchill: WrsWindchill, document: JSON) -> tuple[Snapshot, Token]:
-    snapshot = await windchill.read(document["Number"])
-    assert isinstance(snapshot, Snapshot), snapshot
-    assert snapshot.token is not None
-    return snapshot, snapshot.token
 
 
 async def write(windchill: WrsWindchill, document: JSON, fields: dict[str, Json]) -> WriteAnswer:
@@ -162,7 +144,7 @@ async def test_first_reads_of_many_documents_are_all_right(windchill: WrsWindchi
 
 async def test_wrong_credentials_are_called_so(server: Cap, user: Person) -> None:
     made = user.make()
-    stranger = adapter(server, password="wrong")
+    stranger = adapter(server.url, password="wrong")
     assert isinstance(await stranger.read(made["Number"]), Unauthorised)
     await stranger.close()
 
@@ -282,7 +264,7 @@ async def test_what_can_not_be_written_is_refused_by_its_name_and_nothing_is_wri
 @pytest.mark.parametrize("lock", ["auto", "checkout"])
 async def test_without_proof_and_without_check_out_nothing_is_written(server: Cap, user: Person, lock: str) -> None:
     made = user.make(**FULL)
-    careful = adapter(server, lock=lock, etag_proven=False)
+    careful = adapter(server.url, lock=lock, etag_proven=False)
     snapshot = await careful.read(made["Number"])
     assert isinstance(snapshot, Snapshot)
     if snapshot.token is not None:
@@ -294,7 +276,7 @@ async def test_without_proof_and_without_check_out_nothing_is_written(server: Ca
 
 async def test_automatically_the_etag_guards_where_nothing_can_be_checked_out(server: Cap, user: Person) -> None:
     made = user.make(**FULL)
-    windchill = adapter(server, lock="auto")
+    windchill = adapter(server.url, lock="auto")
     assert isinstance(await write(windchill, made, {"Title": "Valve"}), Written)
     snapshot, token = await seen(windchill, made)
     user.edit(made, Title="Edited")
@@ -316,7 +298,7 @@ async def test_there_is_no_lock_to_give_up(windchill: WrsWindchill, user: Person
 async def test_the_list_of_changes_has_all_that_changed_since_with_the_tokens_of_reads(
     server: Cap, user: Person, many: list[JSON], time_filters: str
 ) -> None:
-    windchill = adapter(server, time_filters=time_filters)
+    windchill = adapter(server.url, time_filters=time_filters)
     user.edit(many[0], Title="Title 0")
     sightings = await windchill.changed(instant.to_us(instant.canonical(many[0]["LastModified"])))
     assert isinstance(sightings, list), sightings
@@ -331,7 +313,7 @@ async def test_the_list_of_changes_has_all_that_changed_since_with_the_tokens_of
 
 @pytest.mark.parametrize("time_filters", ["date", "time"])
 async def test_nothing_has_changed_since_a_moment_to_come(server: Cap, user: Person, time_filters: str) -> None:
-    windchill = adapter(server, time_filters=time_filters)
+    windchill = adapter(server.url, time_filters=time_filters)
     made_us = instant.to_us(instant.canonical(user.make()["LastModified"]))
     assert await windchill.changed(made_us + 3_600_000_000) == []
     await windchill.close()

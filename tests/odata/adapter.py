@@ -1,0 +1,32 @@
+"""The dialect `wrs` as the tests of this folder build it: against CAP, guarded by ETags alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.credentials import Basic
+from reconciler.adapters.http import HttpClient, HttpOptions
+from reconciler.adapters.wrs.options import WrsOptions
+from reconciler.adapters.wrs.windchill import WrsWindchill
+from reconciler.model.snapshot import Snapshot, Token
+from tests.odata import cap
+
+if TYPE_CHECKING:
+    from tests.odata.people import JSON
+
+
+def adapter(url: str, *, password: str = cap.PASSWORD, **options: Any) -> WrsWindchill:
+    """Return the adapter for a service at `url`, logged in as `integration`."""
+    guard = {"lock": "etag", "etag_proven": True} | options
+    clock = SystemClock()
+    client = HttpClient(HttpOptions(timeout_s=30), clock, Basic("integration", password))
+    return WrsWindchill(client, WrsOptions(base_url=url, service="", **guard), clock)
+
+
+async def seen(windchill: WrsWindchill, document: JSON) -> tuple[Snapshot, Token]:
+    """Return a document as the adapter reads it, which it must be able to."""
+    snapshot = await windchill.read(document["Number"])
+    assert isinstance(snapshot, Snapshot), snapshot
+    assert snapshot.token is not None
+    return snapshot, snapshot.token

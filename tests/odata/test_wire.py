@@ -1,0 +1,90 @@
+"""What the dialect `wrs` costs a server that is not ours, and what it makes of replies that get lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.model.answer import Failed, Unchanged, Unknown, VersionConflict, Written
+from reconciler.model.snapshot import Snapshot
+from tests.fakes.journal import MemoryJournal
+from tests.faults.proxy import NEVER_SERVED, Fault, HttpProxy
+from tests.odata import cap
+from tests.odata.adapter import adapter, seen
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from reconciler.adapters.wrs.windchill import WrsWindchill
+    from tests.odata.cap import Cap
+    from tests.odata.people import Person
+
+CUT = [
+    Fault.RESET_IN_BODY,
+    Fault.RESET_BEFORE_SERVER,
+    Fault.RESET_BEFORE_REPLY,
+    Fault.RESET_AFTER_HEADERS,
+    Fault.RESET_IN_REPLY,
+    Fault.CLOSED_IN_REPLY,
+]
+
+
+@pytest.fixture
+async def proxy(server: Cap) -> AsyncIterator[HttpProxy]:
+    async with HttpProxy(server.url.removesuffix(cap.PATH)) as between:
+        yield between
+
+
+@pytest.fixture
+async def windchill(proxy: HttpProxy) -> AsyncIterator[WrsWindchill]:
+    made = adapter(proxy.url + cap.PATH)
+    yield made
+    await made.close()
+
+
+async def test_a_document_costs_one_request_to_read_one_to_find_unchanged_and_one_to_write(
+    windchill: WrsWindchill, proxy: HttpProxy, user: Person
+) -> None:
+    made = user.make(Title="Pump")
+    snapshot, token = await seen(windchill, made)
+    assert proxy.asked == {"GET": 2}  # the metadata, once for all documents, and this one
+    assert await windchill.read(snapshot.key, snapshot) == Unchanged()
+    assert proxy.asked == {"GET": 3}
+    answer = await windchill.write(snapshot, {"Title": "Valve", "Pages": 4}, token=token, journal=MemoryJournal())
+    assert isinstance(answer, Written)
+    assert answer.snapshot is not None
+    assert proxy.asked == {"GET": 3, "PATCH": 1}
+    assert await windchill.read(snapshot.key, answer.snapshot) == Unchanged()
+
+
+async def test_first_reads_at_one_time_share_requests(windchill: WrsWindchill, proxy: HttpProxy, user: Person) -> None:
+    made = [user.make() for _ in range(20)]
+    await asyncio.gather(*(seen(windchill, document) for document in made))
+    assert proxy.asked["GET"] <= 3  # the metadata, whoever came first, and all the others
+
+
+@pytest.mark.parametrize("fault", CUT)
+async def test_a_write_whose_answer_is_lost_is_unknown_and_its_guard_makes_another_harmless(
+    windchill: WrsWindchill, proxy: HttpProxy, user: Person, fault: Fault
+) -> None:
+    made = user.make(Title="Pump")
+    snapshot, token = await seen(windchill, made)
+    proxy.plan(fault)
+    answer = await windchill.write(snapshot, {"Title": "Valve"}, token=token, journal=MemoryJournal())
+    assert isinstance(answer, Unknown), answer
+    assert proxy.asked["PATCH"] == 1
+    applied = fault not in NEVER_SERVED
+    assert user.read(made)["Title"] == ("Valve" if applied else "Pump")
+    again = await windchill.write(snapshot, {"Title": "Tap"}, token=token, journal=MemoryJournal())
+    assert isinstance(again, VersionConflict if applied else Written), again
+
+
+async def test_a_read_whose_answer_is_lost_has_failed_and_the_next_one_has_not(
+    windchill: WrsWindchill, proxy: HttpProxy, user: Person
+) -> None:
+    made = user.make(Title="Pump")
+    proxy.plan(Fault.CLOSED_IN_REPLY)
+    assert isinstance(await windchill.read(made["Number"]), Failed)
+    assert isinstance(await windchill.read(made["Number"]), Snapshot)
