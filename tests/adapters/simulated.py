@@ -27,6 +27,10 @@ class Simulated:
     def behave(self, **behaviour: Any) -> None:
         self._control.patch("/behaviour", json=behaviour).raise_for_status()
 
+    def switch(self, **switches: Any) -> None:
+        """How it plays Windchill REST Services."""
+        self._control.patch("/wrs", json=switches).raise_for_status()
+
     def faults(self, **faults: Any) -> None:
         self._control.patch("/faults", json=faults).raise_for_status()
 
