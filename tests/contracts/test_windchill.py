@@ -220,8 +220,7 @@ def simulated() -> Iterator[Simulated]:
         steering.close()
 
 
-@pytest.fixture(params=[*MEMORY_MODES, *SOCKET_MODES, *WRS_MODES])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+async def _made(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     made: World
     if request.param in MEMORY_MODES:
         made = MemoryWorld(**MEMORY_MODES[request.param])
@@ -234,12 +233,20 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     await made.windchill.close()
 
 
-@pytest.fixture
-def json_world(world: World) -> World:
-    """One whose documents hold any JSON, not properties with types."""
-    if isinstance(world, WrsWorld):
-        pytest.skip("properties of this dialect have types")
-    return world
+_LOCKING = [name for name, (options, _) in WRS_MODES.items() if options.get("lock") != "etag"]
+_JSON = [*MEMORY_MODES, *SOCKET_MODES]
+_GUARDED = [*_JSON, *(name for name in WRS_MODES if name not in _LOCKING)]
+
+world = pytest.fixture(params=[*_JSON, *WRS_MODES], name="world")(_made)
+"""Every kind there is."""
+json_world = pytest.fixture(params=_JSON, name="json_world")(_made)
+"""Documents that hold any JSON, not properties with types."""
+token_world = pytest.fixture(params=_GUARDED, name="token_world")(_made)
+"""The token is the guard."""
+locking_world = pytest.fixture(params=_LOCKING, name="locking_world")(_made)
+"""The guard is a lock."""
+any_key_world = pytest.fixture(params=[*_JSON, "wrs"], name="any_key_world")(_made)
+"""Each dialect that puts keys into paths in every mode, and the other one once."""
 
 
 async def seen(world: World, key: str = DOCUMENT) -> tuple[Snapshot, Token]:
@@ -318,14 +325,12 @@ async def test_a_refused_document_is_not_available_to_read_or_write(world: World
 @pytest.mark.parametrize(
     "key", ["a/b", "a//b/", "a b", "50%", "a%2Fb", "a?b#c", "Ä–𝄞", "a+b&c=d", "'\"", "-", "a;b", "*", "..a", "a\\b"]
 )
-async def test_a_key_may_hold_any_character(world: World, key: str) -> None:
-    if isinstance(world, WrsWorld) and (world.switches or world.windchill.service.options.lock != "auto"):
-        pytest.skip("once is enough for a dialect that never puts the key into a path")
-    world.make(BODY | {"id": key})
-    snapshot, token = await seen(world, key)
-    answer = await sent(world, snapshot, token, {"owner": "akim"})
+async def test_a_key_may_hold_any_character(any_key_world: World, key: str) -> None:
+    any_key_world.make(BODY | {"id": key})
+    snapshot, token = await seen(any_key_world, key)
+    answer = await sent(any_key_world, snapshot, token, {"owner": "akim"})
     assert isinstance(answer, Written)
-    assert (await seen(world, key))[0].value(world.name("owner")) == "akim"
+    assert (await seen(any_key_world, key))[0].value(any_key_world.name("owner")) == "akim"
 
 
 @pytest.mark.parametrize("key", [".", "..", ""])
@@ -374,27 +379,25 @@ async def test_a_write_on_what_somebody_has_changed_since_is_a_version_conflict(
     assert world.accepted() == [("jdoe", {"title"})]
 
 
-async def test_under_a_lock_is_decided_again_on_what_is_there_now(world: World) -> None:
-    if not world.windchill.locks:
-        pytest.skip("the token is the guard")
-    snapshot, token = await seen(world)
-    world.edit({"title": "Edited"})
-    journal = MemoryJournal({world.name("attributes.CostCenter"): "4711"})
-    written = await world.windchill.write(snapshot, {world.name("owner"): "akim"}, token=token, journal=journal)
+async def test_under_a_lock_is_decided_again_on_what_is_there_now(locking_world: World) -> None:
+    snapshot, token = await seen(locking_world)
+    locking_world.edit({"title": "Edited"})
+    journal = MemoryJournal({locking_world.name("attributes.CostCenter"): "4711"})
+    written = await locking_world.windchill.write(
+        snapshot, {locking_world.name("owner"): "akim"}, token=token, journal=journal
+    )
     assert isinstance(written, Written)
-    assert [shown.value(world.name("title")) for shown in journal.shown] == ["Edited"]
+    assert [shown.value(locking_world.name("title")) for shown in journal.shown] == ["Edited"]
     assert len(journal.locks) == 1
-    assert world.accepted() == [("jdoe", {"title"}), ("integration", {"attributes.CostCenter"})]
-    assert await world.windchill.release(DOCUMENT, journal.locks[0]) == Released()
+    assert locking_world.accepted() == [("jdoe", {"title"}), ("integration", {"attributes.CostCenter"})]
+    assert await locking_world.windchill.release(DOCUMENT, journal.locks[0]) == Released()
 
 
-async def test_a_write_that_loses_a_race_is_a_version_conflict(world: World) -> None:
-    if world.windchill.locks:
-        pytest.skip("who holds the lock loses no race")
-    world.script("write", "version_conflict")
-    assert isinstance(await write(world, {"attributes.CostCenter": "4711"}), VersionConflict)
-    assert await value(world, "attributes.CostCenter") == "4959"
-    assert isinstance(await write(world, {"attributes.CostCenter": "4711"}), Written)
+async def test_a_write_that_loses_a_race_is_a_version_conflict(token_world: World) -> None:
+    token_world.script("write", "version_conflict")
+    assert isinstance(await write(token_world, {"attributes.CostCenter": "4711"}), VersionConflict)
+    assert await value(token_world, "attributes.CostCenter") == "4959"
+    assert isinstance(await write(token_world, {"attributes.CostCenter": "4711"}), Written)
 
 
 @pytest.mark.parametrize("token", ["", " ", "*", " * "])
@@ -451,16 +454,14 @@ async def test_numbers_and_text_come_through_unchanged(json_world: World) -> Non
 # -------------------------------------------------------------------------------------------------- what can go wrong
 
 
-async def test_a_write_whose_reply_is_lost_is_unknown_and_may_have_been_applied(world: World) -> None:
-    if world.windchill.locks:
-        pytest.skip("what was not checked in was not applied")
-    snapshot, token = await seen(world)
-    world.script("write", "lost_reply")
-    assert isinstance(await sent(world, snapshot, token, {"owner": "akim"}), Unknown)
-    assert await value(world, "owner") == "akim"
+async def test_a_write_whose_reply_is_lost_is_unknown_and_may_have_been_applied(token_world: World) -> None:
+    snapshot, token = await seen(token_world)
+    token_world.script("write", "lost_reply")
+    assert isinstance(await sent(token_world, snapshot, token, {"owner": "akim"}), Unknown)
+    assert await value(token_world, "owner") == "akim"
     # The guard makes a second sending harmless.
-    assert isinstance(await sent(world, snapshot, token, {"owner": "akim"}), VersionConflict)
-    assert len(world.accepted()) == 1
+    assert isinstance(await sent(token_world, snapshot, token, {"owner": "akim"}), VersionConflict)
+    assert len(token_world.accepted()) == 1
 
 
 async def test_a_write_that_is_lost_on_its_way_is_unknown_too_or_taken_back(world: World) -> None:
