@@ -177,6 +177,8 @@ async def test_what_was_changed_in_place_is_seen(odata: OData, documents: WrsWin
         assert (await seen(documents, known=known)).token != known.token
     odata.respond = holding(row(**{"Name@PTC.AccessException": "(Secured)"}) | {"Name": None})
     assert (await seen(documents, known=known)).unreadable == {"Name"}
+    odata.respond = holding(row(**{"Title": None, "Title@PTC.AccessException": "(Secured)"}))
+    assert (await seen(documents, known=known)).unreadable == {"Title"}
 
 
 async def test_the_same_moment_in_another_offset_and_bookkeeping_are_no_change(
