@@ -13,14 +13,17 @@ from reconciler.model.snapshot import Snapshot, Token
 from tests.odata import cap
 
 if TYPE_CHECKING:
+    from reconciler.ports import Telemetry
     from tests.odata.people import JSON
 
 
-def adapter(url: str, *, password: str = cap.PASSWORD, **options: Any) -> WrsWindchill:
+def adapter(
+    url: str, *, password: str = cap.PASSWORD, telemetry: Telemetry | None = None, **options: Any
+) -> WrsWindchill:
     """Return the adapter for a service at `url`, logged in as `integration`."""
     guard = {"lock": "etag", "etag_proven": True} | options
     clock = SystemClock()
-    client = HttpClient(HttpOptions(timeout_s=30), clock, Basic("integration", password))
+    client = HttpClient(HttpOptions(timeout_s=30), clock, Basic("integration", password), telemetry)
     return WrsWindchill(client, WrsOptions(base_url=url, service="", **guard), clock)
 
 
