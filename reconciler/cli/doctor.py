@@ -9,9 +9,9 @@ import attrs
 import click
 
 from reconciler.adapters.replies import Exchange, Reply
-from reconciler.cli import commands, exits, looking, options, output, running, sources
+from reconciler.cli import commands, exits, looking, options, output, probing, running, sources
 from reconciler.config import Config
-from reconciler.errors import ConfigError, LogError, StoreError
+from reconciler.errors import ConfigError, LogError, StoreError, UsageError
 from reconciler.model.answer import NotAvailable, Unauthorised, Unchanged, VersionConflict, Written
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
@@ -52,10 +52,22 @@ def doctor(config_file: Path | None, document: str | None, probe: str | None, de
 
     Exit code 1 if anything failed.
     """
+    if probe is not None and (config := _speaks_wrs(config_file)) is not None:
+        if document is not None or deep:
+            raise UsageError("--probe goes alone on this server: leave out --document and --deep")
+        return running.run(probing.probe(config, probe, form))
     found = running.run(_gather(form, _checks(config_file, document, probe, deep=deep)))
     if form == "json":
         output.as_json([attrs.asdict(check) for check in found])
     return exits.FAILED if any(check.result == _FAILED for check in found) else exits.DONE
+
+
+def _speaks_wrs(config_file: Path | None) -> Config | None:
+    try:
+        config = options.load(config_file)
+    except ConfigError:
+        return None  # told by the checks, fault by fault
+    return config if config.windchill.dialect == "wrs" else None
 
 
 async def _gather(form: str, checks: AsyncIterator[Check]) -> list[Check]:

@@ -1,0 +1,59 @@
+"""Findings: what a probe asked, what came back in a few words, and what that means. Pure."""
+
+import enum
+from collections.abc import Mapping
+
+import attrs
+
+from reconciler.adapters import replies
+from reconciler.adapters.replies import Reply
+from reconciler.adapters.wrs.answers import Unfulfilled
+from reconciler.model.answer import Trouble
+from reconciler.model.value import Json
+
+
+class Result(enum.StrEnum):
+    """How well a question was answered."""
+
+    OK = "ok"
+    WARNING = "warning"  # worth knowing; writing is safe all the same
+    FAILED = "failed"  # writing would not be safe, or is not possible
+    SKIPPED = "skipped"  # not asked, or not to be told
+
+
+@attrs.frozen
+class Finding:
+    """One question to the server and what came of it."""
+
+    check: str
+    result: Result
+    message: str  # what it means
+    sent: str = ""
+    answer: str = ""
+    setting: Mapping[str, Json] = attrs.field(factory=dict)  # what follows: "windchill.account" → "Integration"
+
+
+class Halt(Exception):
+    """The probe can't go on; the finding says why."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.message)
+        self.finding = finding
+
+
+def answered(answer: Reply | Unfulfilled | Trouble) -> str:
+    """Return an answer in a few words: `204`, `200 with ID OR:…:101`, `400 INVALID_REQUEST: …`."""
+    if isinstance(answer, Reply):
+        body = replies.json_object(answer)
+        if body is None:
+            return f"{answer.status}, nothing with it"
+        shown = [name for name in body if "@" not in name]
+        what = "the whole entity" if len(shown) > 3 else f"{', '.join(shown) or 'nothing'} alone"
+        return f"{answer.status} with {what}" + (f", {body['ID']}" if isinstance(body.get("ID"), str) else "")
+    status = getattr(answer, "status", None)
+    return f"{status}, {answer.message}" if status else answer.message
+
+
+def listed(words: list[str]) -> str:
+    """Return words as a sentence lists them: `a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,0 +1,351 @@
+"""
+The probe: what this server really does, asked step by step of a document that nobody needs, and what follows from it.
+
+Theory of operation. Much of what matters is written nowhere: whether a stale `If-Match` is refused, which ID a check-in
+leaves, whether a filter honours the time of day. The probe asks, in the order in which later questions build on earlier
+answers: first by reads alone, then it says what it is going to do to the document, then by writes (`trials`). Whatever
+happens on the way, a cancelled task included, `Scratch.put_back` comes last.
+"""
+
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from reconciler.adapters import replies
+from reconciler.adapters.replies import Reply
+from reconciler.adapters.wrs import holders, reading, service
+from reconciler.adapters.wrs.findings import Finding, Halt, Result, answered, listed
+from reconciler.adapters.wrs.metadata import Schema
+from reconciler.adapters.wrs.numbers import Numbers
+from reconciler.adapters.wrs.scratch import NOTE, Scratch, Sight
+from reconciler.adapters.wrs.service import Service
+from reconciler.adapters.wrs.trials import MARKER, Trials
+from reconciler.adapters.wrs.windchill import WrsWindchill
+from reconciler.model import instant
+from reconciler.model.answer import Unauthorised
+from reconciler.model.snapshot import Token
+from reconciler.model.value import Json
+from reconciler.ports import Clock
+
+_NEEDED = ("CheckOut", "CheckIn", "UndoCheckOut")
+_ACTIONS = (*_NEEDED, "SetState", "UpdateCommonProperties")
+_PAGES_MAX = 5
+_ON_TIME = "ptc.search.allowFilterOnTime=true"
+
+
+@attrs.frozen
+class Means:
+    """What a probe speaks through, and to whom."""
+
+    windchill: WrsWindchill  # with `lock = "checkout"`, whatever is configured: no token of ours is to hide an ETag
+    nonces: Service | None  # the domain that gives nonces; None: the service knows none
+    bare: Service | None  # the service without a nonce, only where a bearer token says who we are
+    clock: Clock
+    lock: str  # as it is configured
+    tell: Callable[[Finding], None]
+    announce: Callable[[Sequence[str]], None]  # what is going to be done to the document
+
+
+class Probe:
+    """Asks one server, by means of one document. `versions` is filled on the way."""
+
+    def __init__(self, means: Means, key: str) -> None:
+        windchill = means.windchill
+        self.versions: dict[str, str | list[str]] = {}
+        self._means = means
+        self._key = key
+        self._service = windchill.service
+        self._reader = windchill.reader
+        self._scratch = Scratch(windchill.service, windchill.reader, key, means.clock)
+        self._trials = Trials(
+            self._scratch, windchill.service, windchill.reader, means.clock, bare=means.bare, tell=means.tell
+        )
+        self._numbers = Numbers(windchill.service, means.clock)
+        self._wrote = False
+
+    async def run(self) -> None:
+        """Ask everything, and leave the document as it was. Every end of it is told."""
+        whole = False
+        try:
+            await self._ask()
+            whole = True
+        except Halt as halt:
+            self._means.tell(halt.finding)
+        finally:
+            if self._wrote:
+                await self._leave()
+        self._conclude(whole=whole)
+
+    async def _ask(self) -> None:
+        await self._reach()
+        schema = await self._metadata()
+        await self._nonce()
+        now = await self._find(schema)
+        self._etags(now)
+        self._trials.choose(now, schema)
+        await self._trials.choose_state(now, schema)
+        checks_out = all(schema.action(name) is not None for name in _NEEDED)
+        self._means.announce(self._intentions(now, schema, checks_out=checks_out))
+        self._wrote = True
+        await self._trials.plain(now)
+        if checks_out:
+            now = await self._scratch.look()
+            await self._trials.check_out_and_undo(now)
+            after = await self._trials.write_under_lock(now)
+            last = await self._scratch.look()
+            await self._trials.stale(_gone(now.etag, after.etag, last.etag), last)
+        else:
+            await self._trials.in_place(await self._scratch.look())
+        await self._filters(await self._scratch.look(), schema)
+        await self._pages()
+        await self._trials.rename(schema)
+        await self._trials.set_state(schema)
+
+    # ------------------------------------------------------------------------------------------------------ by reading
+
+    async def _reach(self) -> None:
+        exchange = await self._service.get("")
+        sent = "GET the service's root"
+        if isinstance(exchange, Unauthorised):
+            raise Halt(Finding("credentials", Result.FAILED, "refused", sent, exchange.message))
+        if not isinstance(exchange, Reply):
+            raise Halt(Finding("reachable", Result.FAILED, "no answer", sent, exchange.message))
+        for name in ("server", "odata-version"):
+            if said := replies.text(exchange, name.encode()):
+                self.versions[name] = said
+        self._tell("reachable", Result.OK, "the server answers", sent, f"{exchange.status}")
+
+    async def _metadata(self) -> Schema:
+        schema = await self._service.schema()
+        sent = "GET $metadata"
+        if isinstance(schema, Unauthorised):
+            raise Halt(Finding("credentials", Result.FAILED, "refused", sent, schema.message))
+        if not isinstance(schema, Schema):
+            said = "no metadata: see windchill.base_url and windchill.service, and that the account may use the domain"
+            raise Halt(Finding("metadata", Result.FAILED, said, sent, answered(schema)))
+        self._tell("credentials", Result.OK, "accepted", sent, "200")
+        offered = [name for name in _ACTIONS if schema.action(name) is not None]
+        missing = [name for name in _ACTIONS if name not in offered]
+        said = f"{len(schema.document.properties)} properties; actions {', '.join(offered) or 'none'}"
+        said += f"; not offered: {', '.join(missing)}" if missing else ""
+        self._tell("metadata", Result.WARNING if missing else Result.OK, said, sent, "200")
+        self.versions |= {"type": schema.document.name, "actions": sorted(schema.actions)}
+        self.versions["functions"] = sorted(schema.functions)
+        return schema
+
+    async def _nonce(self) -> None:
+        if self._means.nonces is None:
+            self._tell("nonce", Result.SKIPPED, "a plain OData service: none is asked for")
+            return
+        sent = "GET PTC/GetCSRFToken()"
+        match await self._means.nonces.get("GetCSRFToken()"):
+            case Reply(status=200) as reply if _is_nonce(reply):
+                cookies = ", with a session of its own (cookies)" if reply.cookies else ""
+                self._tell("nonce", Result.OK, f"given{cookies}", sent, "200")
+            case Reply() as reply:
+                said = "no nonce: nothing can be written"
+                raise Halt(Finding("nonce", Result.FAILED, said, sent, self._means.nonces.explained(reply).message))
+            case exchange:
+                raise Halt(Finding("nonce", Result.FAILED, "no nonce: nothing can be written", sent, exchange.message))
+        if self._means.bare is None:
+            said = "a write without one is not tried: each failure is an entry in the server's security audit log"
+            self._tell("nonce with a bearer token", Result.SKIPPED, f"no bearer token is used; {said}")
+
+    async def _find(self, schema: Schema) -> Sight:
+        options = self._service.options
+        condition = f"{options.key_property} eq {service.literal(self._key)}"
+        everything = await self._rows(f"$filter={service.encoded(condition)}")
+        latest = await self._rows(self._numbers.query(condition, schema))
+        if latest is None:
+            self._numbers.narrow = False  # not every server takes `Latest eq true`, and no document needs it
+            latest = await self._rows(self._numbers.query(condition, schema))
+        now = await self._scratch.look()
+        said = f"found, iteration {now.entity.row.get('Version') or now.id}"
+        said += f"; type {now.snapshot.type}" if now.snapshot.type else ""
+        said += "; `Latest` is shown" if "Latest" in now.entity.row else "; `Latest` is not shown"
+        sent, answer = (
+            f"GET {options.entity_set}, {condition}",
+            f"{_counted(everything)}; {_counted(latest)} of the latest iteration",
+        )
+        self._tell("number", Result.OK, said, sent, answer)
+        if reading.is_checked_out(now.entity.row) or reading.is_working_copy(now.entity.row):
+            who = holders.holder(now.entity.row) or "somebody"
+            said = f"{self._key} is checked out by {who}: take one that is not, or undo that check-out first"
+            raise Halt(Finding("document", Result.FAILED, said, sent, answer))
+        return now
+
+    async def _rows(self, query: str) -> int | None:
+        """Return how many rows a query gives, None when it is refused."""
+        count = 0
+        async for page in self._service.pages(query, _PAGES_MAX):
+            if not isinstance(page, list):
+                return None
+            count += len(page)
+        return count
+
+    def _etags(self, now: Sight) -> None:
+        inside, header = now.entity.row.get("@odata.etag"), now.entity.etag
+        places = [place for place, said in (("`@odata.etag`", inside), ("the header", header)) if said]
+        if now.etag is None:
+            said = "none, as on a stock server: check-out is what guards writes"
+            self._tell("ETags", Result.OK, said, f"GET {now.id}")
+            return
+        self._trials.facts.etag = True
+        kind = "weak" if now.etag.startswith("W/") else "strong"
+        said = f"shown in {listed(places)}, {kind}; whether If-Match counts is asked below"
+        self._tell("ETags", Result.OK, said, f"GET {now.id}", now.etag)
+
+    async def _filters(self, now: Sight, schema: Schema) -> None:
+        check, known = "filters by time", schema.document.properties.get("LastModified")
+        modified = now.snapshot.modified_at
+        if modified is None or known is None or not known.filterable:
+            said = "LastModified can't be asked for: no polling; changes are found by the full comparison only"
+            self._tell(check, Result.WARNING, said, resync__poll_s=0)
+            return
+        at_us = instant.to_us(modified)
+        # On one of the two sides of midnight days alone would answer like times, on both they can't.
+        later = await self._sees(f"ge {_moment(at_us + 1_000_000)}", schema)
+        earlier = await self._sees(f"le {_moment(at_us - 1_000_000)}", schema)
+        itself = await self._sees(f"ge {_moment(at_us)}", schema)
+        sent = f"LastModified a second later, a second earlier, and as it is, with {_ON_TIME}"
+        answer = f"{_found(later)}, {_found(earlier)}, {_found(itself)}"
+        if None in (later, earlier, itself):
+            self._tell(
+                check, Result.WARNING, "refused: days alone are asked for", sent, answer, windchill__time_filters="date"
+            )
+        elif not itself:
+            said = "the document is not found by its own LastModified: polling would miss changes"
+            self._tell(check, Result.WARNING, said, sent, answer, resync__poll_s=0)
+        elif later or earlier:
+            said = "the time of day is ignored: each poll gets all of the day's changes"
+            self._tell(check, Result.OK, said, sent, answer, windchill__time_filters="date")
+        else:
+            said = "the time of day counts: a poll gets only what is new"
+            self._tell(check, Result.OK, said, sent, answer, windchill__time_filters="time")
+
+    async def _sees(self, condition: str, schema: Schema) -> bool | None:
+        options = self._service.options
+        asked = f"{options.key_property} eq {service.literal(self._key)} and LastModified {condition}"
+        further = (_ON_TIME,) if options.service else ()
+        rows = await self._rows(self._numbers.query(asked, schema, *further))
+        return None if rows is None else rows > 0
+
+    async def _pages(self) -> None:
+        size = self._service.options.page_size
+        one, _, _ = await self._page(1)
+        count, more, link = await self._page(size)
+        sent, answer = (
+            f"GET a page of 1, and one of {size}",
+            f"{one} and {count} rows{', and more to come' if more else ''}",
+        )
+        if count is None or one is None:
+            self._tell("pages", Result.WARNING, "lists can't be read: no polling", sent, answer)
+        elif link and service.origin(link) != service.origin(self._service.options.base_url):
+            said = (
+                "the next page has an address of another host or port, which we don't follow: mend the server's own URL"
+            )
+            self._tell("pages", Result.WARNING, said, sent, answer, resync__poll_s=0)
+        elif one > 1:
+            self._tell("pages", Result.OK, "our page size is ignored, which only costs requests", sent, answer)
+        elif more and count < size:
+            said = "this server gives no larger pages"
+            self._tell("pages", Result.OK, said, sent, answer, windchill__page_size=max(count, 1))
+        else:
+            self._tell("pages", Result.OK, "our page size is honoured", sent, answer)
+
+    async def _page(self, size: int) -> tuple[int | None, bool, str]:
+        prefer = ((b"prefer", f"odata.maxpagesize={size}".encode()),)
+        options = self._service.options
+        reply = await self._service.get(
+            options.entity_set, "ptc.search.latestversion=true" if options.service else "", prefer
+        )
+        body = replies.json_object(reply) if isinstance(reply, Reply) and reply.status == 200 else None
+        rows = (body or {}).get("value")
+        link = str((body or {}).get("@odata.nextLink") or "")
+        return (len(rows) if isinstance(rows, list) else None), bool(link), link if "://" in link else ""
+
+    # --------------------------------------------------------------------------------------------------- before, after
+
+    def _intentions(self, now: Sight, schema: Schema, *, checks_out: bool) -> list[str]:
+        field, state = self._trials.facts.field, self._trials.facts.state
+        todo = [f"set {field} to the value that it has, without check-out"]
+        if checks_out:
+            todo.append("check it out and undo that")
+            todo.append(
+                f'check it out, set {field} to "{MARKER}" and check it in; then the same to put {field} back:'
+                f' two iterations, with the note "{NOTE}"'
+            )
+        else:
+            todo.append(f'set {field} to "{MARKER}", and put it back')
+        if schema.action("UpdateCommonProperties") is not None:
+            todo.append('add " (probe)" to its Name, and take that away again')
+        if state is not None:
+            todo.append(
+                f"move it from {now.value('State')} to {state['Value']}, and back if Windchill allows that: nobody can"
+                " tell before"
+            )
+        return todo
+
+    async def _leave(self) -> None:
+        left = await self._scratch.put_back()
+        if not left:
+            said = f"{self._key} is checked in, and its fields are what they were"
+            self._tell("put back", Result.OK, said)
+        for what in left:
+            lasting = what.startswith("State ") and "no way back" in what
+            self._tell("put back", Result.WARNING if lasting else Result.FAILED, what)
+
+    def _conclude(self, *, whole: bool) -> None:
+        facts, lock = self._trials.facts, self._means.lock
+        proven = facts.stale == "refused" and facts.plain
+        check = "guard"
+        if not whole:
+            self._tell(check, Result.FAILED, "the probe did not come to its end, so no configuration follows from it")
+        elif lock == "etag" and not proven:
+            said = 'the configuration relies on If-Match (lock = "etag"), which this server was not seen to honour'
+            if facts.locked:
+                self._tell(check, Result.FAILED, said, windchill__lock="checkout", windchill__etag_proven=False)
+            else:
+                self._tell(check, Result.FAILED, said)
+        elif facts.locked and proven:
+            said = 'check-out guards writes of attributes; If-Match would too, and leave no iterations (lock = "etag")'
+            self._tell(check, Result.OK, said, windchill__lock="checkout", windchill__etag_proven=True)
+        elif facts.locked:
+            self._tell(check, Result.OK, "check-out guards writes of attributes", windchill__lock="checkout")
+        elif proven:
+            said = "If-Match guards every write"
+            self._tell(check, Result.OK, said, windchill__lock="etag", windchill__etag_proven=True)
+        else:
+            said = "there is neither a check-out nor an If-Match that counts: nothing can be written safely here"
+            self._tell(check, Result.FAILED, said)
+
+    def _tell(
+        self, check: str, result: Result, message: str, sent: str = "", answer: str = "", **settings: Json
+    ) -> None:
+        """Tell a finding; settings are named `section__key`."""
+        setting = {name.replace("__", "."): value for name, value in settings.items()}
+        self._means.tell(Finding(check, result, message, sent, answer, setting))
+
+
+def _gone(before: Token | None, marked: Token | None, now: Token | None) -> Token | None:
+    """Return an ETag that the document had and has no more; the present one where they never differ."""
+    if before == marked:
+        return now
+    return before if before != now else marked  # one made of the content alone comes back with it
+
+
+def _is_nonce(reply: Reply) -> bool:
+    value = (replies.json_object(reply) or {}).get("NonceValue") if replies.is_json(reply) else None
+    return isinstance(value, str) and value != ""
+
+
+def _moment(at_us: int) -> str:
+    return instant.from_us(max(at_us, 0)).partition(".")[0] + "Z"
+
+
+def _counted(rows: int | None) -> str:
+    return "refused" if rows is None else f"{rows} row{'' if rows == 1 else 's'}"
+
+
+def _found(seen: bool | None) -> str:
+    return {None: "refused", True: "found", False: "not found"}[seen]

@@ -1,0 +1,225 @@
+"""
+Scratch: the document that a probe tries things on, and how everything done to it is undone.
+
+Rules
+- A check-out is remembered before it is asked for, and its working copy as soon as that is known. Undone is this one
+  and no other: a read has to show first that it still is a working copy.
+- What a field was before is remembered before anything else is written into it, until a read shows it again.
+- `put_back` can be called at any time, as often as one likes, and after whatever went wrong.
+"""
+
+from collections.abc import Mapping
+
+import attrs
+
+from reconciler.adapters import replies
+from reconciler.adapters.replies import Reply
+from reconciler.adapters.wrs import answers, portions, reading
+from reconciler.adapters.wrs.answers import Unfulfilled
+from reconciler.adapters.wrs.findings import Finding, Halt, Result
+from reconciler.adapters.wrs.locking import Locks
+from reconciler.adapters.wrs.metadata import Schema
+from reconciler.adapters.wrs.reading import Entity, Reader
+from reconciler.adapters.wrs.service import Service
+from reconciler.model.answer import NotAvailable, Released, Unknown
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.value import Json
+from reconciler.ports import Clock
+
+NOTE = "Reconciler: a probe of this server"
+_TRIES = 3  # to undo a check-out: a login page in between, a server that is busy
+_PAUSE_S = 1.0
+_ORDER = {"State": 0, "Name": 1}
+_BY_HAND = "sign in to Windchill as that account, or as an administrator, and choose Undo Check Out"
+
+
+@attrs.frozen
+class Sight:
+    """The document's latest iteration as it is now."""
+
+    id: str
+    entity: Entity
+    snapshot: Snapshot
+
+    @property
+    def etag(self) -> Token | None:
+        """Its ETag, from the header or from within."""
+        return answers.etag(self.entity)
+
+    def value(self, name: str) -> Json:
+        """A field as we show it."""
+        return self.snapshot.body.get(name)
+
+    @property
+    def modified(self) -> tuple[str | None, str | None]:
+        """When and by whom, as it says."""
+        return self.snapshot.modified_at, self.snapshot.modified_by
+
+
+class Scratch:
+    """One document, and what is to be undone on it."""
+
+    def __init__(self, service: Service, reader: Reader, key: str, clock: Clock) -> None:
+        self.key = key
+        self.copy: str | None = None
+        self._service = service
+        self._reader = reader
+        self._locks = Locks(service, reader)
+        self._clock = clock
+        self._in_doubt = False  # a check-out was asked for, and nobody knows what became of it
+        self._before: dict[str, Json] = {}
+
+    # ------------------------------------------------------------------------------------------------------ one by one
+
+    async def look(self) -> Sight:
+        """Read the document. Raises Halt when it can't be had."""
+        shown = await answers.latest(self._reader, self.key)
+        latest = answers.id_of(shown) if isinstance(shown, Snapshot) else None
+        entity = shown if latest is None else await self._reader.entity(latest)
+        if isinstance(shown, Snapshot) and latest is not None and isinstance(entity, Entity):
+            return Sight(latest, entity, shown)
+        why = "it names no iteration" if isinstance(entity, Snapshot | Entity) else entity.message
+        raise Halt(Finding("document", Result.FAILED, f"document {self.key} can't be read: {why}", f"GET {self.key}"))
+
+    async def check_out(self, id: str) -> Reply | Unfulfilled:
+        """Check it out; `copy` is then the working copy, unless that was somebody else's."""
+        held, self._in_doubt = self._in_doubt, True
+        answer = await self._locks.act(id, "CheckOut", {"CheckOutNote": NOTE})
+        if isinstance(answer, Reply):
+            made = answers.identity(answer)
+            self._in_doubt = made is None
+            self.copy = made if made != id else self.copy
+        elif not isinstance(answer, Unknown):
+            self._in_doubt = held
+        return answer
+
+    async def check_out_again(self, id: str) -> Reply | Unfulfilled:
+        """Check out what we have checked out already. Nothing new is to be undone by that."""
+        return await self._locks.act(id, "CheckOut", {"CheckOutNote": NOTE})
+
+    async def patch(self, id: str, body: Mapping[str, Json], etag: Token | None) -> Reply | Unfulfilled:
+        """Change attributes."""
+        exchange = await self._service.patch(self._service.entity(id), body, etag)
+        return answers.of(self._service, exchange, body)
+
+    async def check_in(self) -> Reply | Unfulfilled:
+        """Check our working copy in."""
+        assert self.copy is not None, "a check-out came before"
+        answer = await self._locks.act(self.copy, "CheckIn", {"CheckInNote": NOTE, "KeepCheckedOut": False})
+        if isinstance(answer, Reply):
+            self.copy = None
+        return answer
+
+    async def undo(self) -> Reply | Unfulfilled:
+        """Undo our check-out."""
+        assert self.copy is not None, "a check-out came before"
+        answer = await self._locks.act(self.copy, "UndoCheckOut", {})
+        if isinstance(answer, Reply):
+            self.copy = None
+        return answer
+
+    async def act(self, now: Sight, action: str, body: Mapping[str, Json]) -> Reply | Unfulfilled:
+        """Call an action on the document itself, as writes do: with its ETag where it has one."""
+        schema = await self._service.schema()
+        name = schema.action(action) if isinstance(schema, Schema) else None
+        if name is None:
+            return NotAvailable(0, f"the service's metadata knows no action {action}")
+        exchange = await self._service.post(self._service.action(now.id, name), body, now.etag)
+        return answers.of(self._service, exchange)
+
+    async def transitions(self, now: Sight) -> list[dict[str, Json]] | None:
+        """Return the states that can follow, None where the server doesn't tell."""
+        schema = await self._service.schema()
+        name = schema.functions.get("GetValidStateTransitions") if isinstance(schema, Schema) else None
+        if name is None:
+            return None
+        reply = await self._service.get(f"{self._service.action(now.id, name)}()")
+        rows = (replies.json_object(reply) or {}).get("value") if isinstance(reply, Reply) else None
+        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else None
+
+    def remember(self, now: Sight, name: str) -> None:
+        """Keep what a field is, before it is changed."""
+        self._before.setdefault(name, now.value(name))
+
+    # -------------------------------------------------------------------------------------------------------- put back
+
+    async def put_back(self) -> list[str]:
+        """Undo what is left; return what could not be undone, each with what a person can do."""
+        left = [why] if (why := await self._undone()) else []
+        # Attributes last: in another state, perhaps, nobody may check the document out.
+        for name, value in sorted(self._before.items(), key=lambda one: _ORDER.get(one[0], len(_ORDER))):
+            why = await self._restored(name, value)
+            left += [why] if why else []
+        return left
+
+    async def _undone(self) -> str:
+        if self._in_doubt and self.copy is None:
+            released = await self._locks.release(self.key, None)
+            if not isinstance(released, Released):
+                return (
+                    f"{self.key} is perhaps still checked out by our account ({released.message}): look, and {_BY_HAND}"
+                )
+            self._in_doubt = False
+        why = ""
+        for attempt in range(_TRIES):
+            if self.copy is None:
+                return ""
+            if attempt:
+                await self._clock.sleep(_PAUSE_S)
+            why = await self._try_to_undo(self.copy)
+        return (
+            f"{self.key} is still checked out by our account, as working copy {self.copy} ({why}): {_BY_HAND}"
+            if self.copy is not None
+            else ""
+        )
+
+    async def _try_to_undo(self, copy: str) -> str:
+        match await self._reader.entity(copy):
+            case Entity(row) if reading.is_working_copy(row):
+                answer = await self.undo()
+                return "" if isinstance(answer, Reply) else answer.message
+            case Entity() | NotAvailable(status=404 | 410):
+                self.copy = None
+                return ""
+            case trouble:
+                return trouble.message
+
+    async def _restored(self, name: str, value: Json) -> str:
+        by_hand = f"put {name} back to {value!r} by hand" if value is not None else f"clear {name} by hand"
+        try:
+            now = await self.look()
+            if now.value(name) != value:
+                answer = await self._write(now, name, value)
+                if not isinstance(answer, Reply):
+                    return f"{name} of {self.key} is not what it was ({answer.message}): {by_hand}"
+                now = await self.look()
+        except Halt as halt:
+            return f"{name} of {self.key} is perhaps not what it was ({halt.finding.message}): look, and {by_hand}"
+        if now.value(name) != value:
+            return f"{name} of {self.key} is {now.value(name)!r} although we have put it back: {by_hand}"
+        del self._before[name]
+        return ""
+
+    async def _write(self, now: Sight, name: str, value: Json) -> Reply | Unfulfilled:
+        if name == "State":
+            allowed = await self.transitions(now) or []
+            state = next((one for one in allowed if one.get("Value") == value), None)
+            if state is None:
+                return NotAvailable(0, f"Windchill allows no way back from {now.value(name)}")
+            return await self.act(now, "SetState", {"State": {**state}})
+        if name in portions.COMMON:
+            return await self.act(now, "UpdateCommonProperties", {"Updates": {name: value}})
+        schema = await self._service.schema()
+        if not isinstance(schema, Schema) or schema.action("CheckOut") is None:
+            return await self.patch(now.id, {name: value}, now.etag)
+        answer = await self.check_out(now.id)
+        if isinstance(answer, Reply) and self.copy is not None:
+            entity = await self._reader.entity(self.copy)
+            etag = answers.etag(entity) if isinstance(entity, Entity) else None
+            answer = await self.patch(self.copy, {name: value}, etag)
+            answer = await self.check_in() if isinstance(answer, Reply) else answer
+            if isinstance(answer, Reply):
+                return answer
+        why = await self._undone()
+        said = answer.message if not isinstance(answer, Reply) else "somebody else has it checked out"
+        return NotAvailable(0, f"{said}; {why}" if why else said)

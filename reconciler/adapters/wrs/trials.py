@@ -1,0 +1,398 @@
+"""
+Trials: the questions that only a write can answer, each asked of a scratch document and undone at once.
+
+Rules
+- A field is set to the value that it has, wherever that answers the question. Where it does not, it gets a text that
+  says what it is, and its own value again right afterwards.
+- A token counts as stale only if the document really had it before: one made up might be refused for being no token.
+- LastModified counts whole seconds, so a second is waited for before it is asked whether something moves it.
+"""
+
+from collections.abc import Callable
+
+import attrs
+
+from reconciler.adapters.replies import Reply
+from reconciler.adapters.wrs import answers, holders, reading, values
+from reconciler.adapters.wrs.answers import Unfulfilled
+from reconciler.adapters.wrs.findings import Finding, Halt, Result, answered, listed
+from reconciler.adapters.wrs.metadata import Kind, Schema
+from reconciler.adapters.wrs.reading import Entity, Reader
+from reconciler.adapters.wrs.scratch import Scratch, Sight
+from reconciler.adapters.wrs.service import Service
+from reconciler.model.answer import Broken, Failed, NotAvailable, Unauthorised, Unknown, VersionConflict
+from reconciler.model.snapshot import Token
+from reconciler.model.value import Json
+from reconciler.ports import Clock
+
+MARKER = "Reconciler: a probe, put back in a moment"
+_NAME_MARKER = " (probe)"
+_SECOND_S = 1.1
+_PREFERRED = ("Description", "Title", "Comments", "Comment")
+_NO_RETURN = ("OBSOLE", "CANCEL", "RELEASE", "SUPERSED", "DELET")  # where a state's name begins so, take another first
+
+
+@attrs.define
+class Facts:
+    """What was seen so far, as far as the end depends on it."""
+
+    field: str = ""
+    state: dict[str, Json] | None = None  # to be moved to
+    locked: bool = False  # a whole cycle of check-out, PATCH and check-in went through, and showed what was written
+    plain: bool = False  # a PATCH without check-out is taken
+    stale: str = ""  # what became of a plain PATCH with a stale token: `refused`, `ignored`, `otherwise`
+    etag: bool = False
+
+
+class Trials:
+    """Asks by writing. Every trial leaves the document checked in."""
+
+    def __init__(
+        self,
+        scratch: Scratch,
+        service: Service,
+        reader: Reader,
+        clock: Clock,
+        *,
+        bare: Service | None,
+        tell: Callable[[Finding], None],
+    ) -> None:
+        self.facts = Facts()
+        self._scratch = scratch
+        self._service = service
+        self._reader = reader
+        self._clock = clock
+        self._bare = bare
+        self._tell = tell
+
+    # --------------------------------------------------------------------------------------------------------- choosing
+
+    def choose(self, now: Sight, schema: Schema) -> None:
+        """Choose a text field to write into. Raises Halt when there is none."""
+        known = schema.type(now.snapshot.type) or schema.document
+        possible = [
+            name
+            for name, value in now.snapshot.body.items()
+            if (found := known.properties.get(name)) is not None
+            and found.kind is Kind.TEXT
+            and not (found.collection or found.read_only or found.by_action)
+            and (isinstance(value, str) or (value is None and found.nullable))
+            and name not in ("Name", "Number", "Organization", "State", self._service.options.key_property)
+        ]
+        chosen = [name for name in _PREFERRED if name in possible] + possible
+        if not chosen:
+            said = "it has no text that could be written by PATCH: take another document"
+            raise Halt(Finding("document", Result.FAILED, said))
+        self.facts.field = chosen[0]
+
+    async def choose_state(self, now: Sight, schema: Schema) -> None:
+        """Choose the state to move to: one that is not the end of a life cycle, if there is one."""
+        if schema.action("SetState") is None:
+            return
+        allowed = [one for one in await self._scratch.transitions(now) or [] if isinstance(one.get("Value"), str)]
+        allowed = [one for one in allowed if one["Value"] != now.value("State")]
+        allowed.sort(key=lambda one: str(one["Value"]).upper().startswith(_NO_RETURN))
+        self.facts.state = allowed[0] if allowed else None
+
+    # ----------------------------------------------------------------------------------------------- without check-out
+
+    async def plain(self, now: Sight) -> None:
+        """Whether an ordinary iteration can be changed in place."""
+        field, sent = self.facts.field, f"PATCH {self.facts.field}, as it is, without check-out"
+        answer = await self._scratch.patch(now.id, {field: now.value(field)}, now.etag)
+        check = "write without check-out"
+        if isinstance(answer, Reply):
+            self.facts.plain = True
+            after = await self._scratch.look()
+            moved = _moved(now, after)
+            said = f"accepted; it moves {moved}" if moved else "accepted; it moves neither the ID nor LastModified"
+            said += ". Other programs can change documents so, and leave no iteration behind"
+            self._say(check, Result.OK, said, sent, answer)
+        elif isinstance(answer, VersionConflict) and now.etag is not None:
+            said = "refused, although the ETag was the present one: this server does not know its own ETag again"
+            self._say(check, Result.WARNING, said, sent, answer)
+        elif isinstance(answer, Unknown | Broken | Failed | Unauthorised):
+            self._say(check, Result.WARNING, "no usable answer; taken as no", sent, answer)
+        else:
+            self._say(check, Result.OK, "refused: attributes are changed under check-out only", sent, answer)
+
+    async def stale(self, old: Token | None, now: Sight) -> None:
+        """What becomes of a PATCH with a token that the document had before."""
+        check, field = "stale If-Match", self.facts.field
+        if old is None or now.etag is None:
+            self._tell(Finding(check, Result.SKIPPED, "there are no ETags, so nothing to be stale"))
+        elif not self.facts.plain:
+            self._tell(Finding(check, Result.SKIPPED, "not to be asked: a PATCH without check-out is refused anyway"))
+        elif old == now.etag:
+            self.facts.stale = "otherwise"
+            said = "the ETag stayed the same although the document changed: it can't guard anything"
+            self._tell(Finding(check, Result.WARNING, said))
+        else:
+            sent = f"PATCH {field}, as it is, without check-out, If-Match: the ETag from before"
+            answer = await self._scratch.patch(now.id, {field: now.value(field)}, old)
+            match answer:
+                case VersionConflict():
+                    self.facts.stale = "refused"
+                    self._say(check, Result.OK, "refused: If-Match guards writes on this server", sent, answer)
+                case Reply():
+                    self.facts.stale = "ignored"
+                    said = 'IGNORED: the write was taken. Never set lock = "etag" here: it would overwrite people'
+                    self._say(check, Result.WARNING, said, sent, answer)
+                case _:
+                    self.facts.stale = "otherwise"
+                    said = "not taken, but not refused as a version conflict (412, 409) either; it does not count"
+                    self._say(check, Result.WARNING, said, sent, answer)
+
+    async def in_place(self, now: Sight) -> None:
+        """Change the document where there is no check-out, and look whether that shows, and moves the ETag."""
+        field = self.facts.field
+        self._scratch.remember(now, field)
+        answer = await self._scratch.patch(now.id, {field: _marker(now.value(field))}, now.etag)
+        if not isinstance(answer, Reply):
+            raise self._halt("write in place", "refused, and the service knows no check-out", f"PATCH {field}", answer)
+        after = await self._scratch.look()
+        if after.value(field) != _marker(now.value(field)):
+            raise self._halt("write in place", "answered as done, but not to be seen", f"PATCH {field}", answer)
+        self._say("write in place", Result.OK, "taken, and shown by the next read", f"PATCH {field}", answer)
+        await self.stale(now.etag, after)
+        await self._put_back()
+
+    # ------------------------------------------------------------------------------------------------------- check-out
+
+    async def check_out_and_undo(self, now: Sight) -> None:
+        """Check-out, check-out once more, and undo."""
+        copy = await self._checked_out(now)
+        answer = await self._scratch.check_out_again(now.id)
+        check, sent = "check-out once more", "CheckOut by the same account"
+        made = answers.identity(answer) if isinstance(answer, Reply) else None
+        if made == copy:
+            said = "answered with the same working copy: one that was lost sight of is found again"
+            self._say(check, Result.OK, said, sent, answer)
+        elif made == now.id:
+            said = "answered with the document itself, as if it were somebody else's: read who holds it"
+            self._say(check, Result.OK, said, sent, answer)
+        elif made is not None:
+            said = f"answered with yet another ID ({made}): check-out does not keep two writers apart here"
+            self._say(check, Result.FAILED, said, sent, answer)
+        else:
+            said = "refused: the working copy of a check-out that was lost sight of is not told"
+            self._say(check, Result.OK, said, sent, answer)
+        if self._bare is not None:
+            await self._without_nonce(copy)
+        if self._scratch.copy is not None:
+            answer = await self._scratch.undo()
+            if not isinstance(answer, Reply):
+                raise self._halt("undo", "our own check-out could not be undone", "UndoCheckOut", answer)
+            after = await self._scratch.look()
+            if reading.is_checked_out(after.entity.row):
+                said = "answered as done, and the document is checked out as before"
+                raise self._halt("undo", said, "UndoCheckOut", answer)
+            self._say("undo", Result.OK, "the check-out is gone, and nothing of it is left", "UndoCheckOut", answer)
+
+    async def _checked_out(self, now: Sight) -> str:
+        answer = await self._scratch.check_out(now.id)
+        check, copy = "check-out", self._scratch.copy
+        if copy is None:
+            said = "answered with the document itself" if isinstance(answer, Reply) else "refused"
+            raise self._halt(check, f"{said}: no working copy, so nothing to write under", "CheckOut", answer)
+        self._say(check, Result.OK, "made a working copy with an ID of its own", "CheckOut", answer)
+        copied, original = await self._reader.entity(copy), await self._reader.entity(now.id)
+        if not isinstance(copied, Entity):
+            raise self._halt(check, "the working copy can't be read", f"GET {copy}", copied)
+        if not isinstance(original, Entity):
+            raise self._halt(check, "what is checked out can't be read any more", f"GET {now.id}", original)
+        shown = ", ".join(f"{name} {_said(original.row[name])}" for name in values.CHECK_OUT if name in original.row)
+        if not (reading.is_working_copy(copied.row) and reading.is_checked_out(original.row)):
+            said = "neither shows that it is checked out, so our check-outs can't be told from people's"
+            raise Halt(Finding("who holds it", Result.FAILED, said, f"GET {now.id}", shown or "nothing of it"))
+        who = holders.holder(original.row)
+        if who is None:
+            said = (
+                "it is shown as checked out, but not by whom: after a crash, what can't be proved is left to a person"
+            )
+            self._tell(Finding("who holds it", Result.WARNING, said, f"GET {now.id}", shown))
+        else:
+            said = f"shown as checked out by {who}: after a crash we know which check-outs are ours"
+            self._tell(Finding("who holds it", Result.OK, said, f"GET {now.id}", shown))
+        return copy
+
+    async def _without_nonce(self, copy: str) -> None:
+        """Undo the check-out without a nonce: at most two entries in the server's security audit log."""
+        assert self._bare is not None, "asked only with a bearer token"
+        schema = await self._service.schema()
+        name = schema.action("UndoCheckOut") if isinstance(schema, Schema) else None
+        answer = answers.of(self._bare, await self._bare.post(self._bare.action(copy, name or "UndoCheckOut"), {}))
+        check, sent = "nonce with a bearer token", "UndoCheckOut without a nonce"
+        if isinstance(answer, Reply):
+            self._scratch.copy = None
+            self._say(check, Result.OK, "not needed; we send one all the same", sent, answer)
+        else:
+            said = "needed as with a password (that is two entries in the server's security audit log)"
+            self._say(check, Result.OK, said, sent, answer)
+
+    async def write_under_lock(self, now: Sight) -> Sight:
+        """CheckOut, PATCH, CheckIn, as every write of attributes goes; return the document as it was right after."""
+        field, marker = self.facts.field, _marker(now.value(self.facts.field))
+        await self._scratch.check_out(now.id)
+        copy = self._scratch.copy
+        if copy is None:
+            raise Halt(Finding("write under check-out", Result.FAILED, "the second check-out did not come about"))
+        self._scratch.remember(now, field)
+        before = await self._reader.entity(copy)
+        etag = answers.etag(before) if isinstance(before, Entity) else None
+        answer = await self._scratch.patch(copy, {field: marker}, etag)
+        sent = f"PATCH {field} of the working copy"
+        if not isinstance(answer, Reply):
+            raise self._halt("write under check-out", "refused: attributes can't be written here", sent, answer)
+        said = "taken; the answer shows nothing of it, we read" if answer.status != 200 else "taken, and shown at once"
+        self._say("write under check-out", Result.OK, said, sent, answer)
+        if etag is not None:
+            await self._stale_under_lock(copy, etag, marker)
+        answer = await self._scratch.check_in()
+        if not isinstance(answer, Reply):
+            raise self._halt("check-in", "no usable answer, or a refusal", "CheckIn", answer)
+        after = await self._scratch.look()
+        self._checked_in(now, copy, answer, after)
+        await self._old_iteration(now, after)
+        self._account(after)
+        await self._put_back()
+        return after
+
+    def _checked_in(self, now: Sight, copy: str, answer: Reply, after: Sight) -> None:
+        if after.id == now.id:
+            raise self._halt("check-in", "answered as done, and no new iteration is there", "CheckIn", answer)
+        if after.value(self.facts.field) != _marker(now.value(self.facts.field)):
+            raise self._halt("check-in", f"{self.facts.field} is not what was written", "CheckIn", answer)
+        named = answers.identity(answer)
+        new = "the working copy's ID" if after.id == copy else "an ID of its own"
+        said = f"made the next iteration, with {new}; it shows what was written"
+        if named != after.id:
+            said += f", and the answer names {named or 'no ID'}: we look the number up"
+        self._say("check-in", Result.OK, said, "CheckIn", answer)
+        self.facts.locked = True
+
+    async def _stale_under_lock(self, copy: str, old: Token, marker: str) -> None:
+        check, sent = "stale If-Match under check-out", f"PATCH {self.facts.field}, If-Match: the ETag from before"
+        now = await self._reader.entity(copy)
+        if isinstance(now, Entity) and answers.etag(now) == old:
+            said = "the working copy's ETag stayed the same although it changed; check-out guards all the same"
+            self._tell(Finding(check, Result.OK, said))
+            return
+        answer = await self._scratch.patch(copy, {self.facts.field: marker}, old)
+        if isinstance(answer, Reply):
+            said = "ignored; that does no harm, because nobody else can write a working copy of ours"
+        else:
+            said = "refused, so If-Match counts even there"
+        self._say(check, Result.OK, said, sent, answer)
+
+    async def _old_iteration(self, old: Sight, now: Sight) -> None:
+        check, sent = "old iteration's ID", f"GET {old.id}"
+        entity = await self._reader.entity(old.id)
+        if not isinstance(entity, Entity):
+            result = Result.OK if isinstance(entity, NotAvailable) else Result.WARNING
+            self._say(check, result, "answers no more; we look the number up", sent, entity)
+            return
+        latest, named = entity.row.get("Latest"), entity.row.get("ID")
+        shown = f"200, ID {named}, Latest {_said(latest)}"
+        if latest is False:
+            self._tell(Finding(check, Result.OK, "still answers, and says that it is the latest no more", sent, shown))
+        elif named == now.id:
+            self._tell(Finding(check, Result.OK, "answers with the latest iteration", sent, shown))
+        else:
+            said = "still answers, and does not say that there is a later one: an old state would pass for the present"
+            self._tell(Finding(check, Result.FAILED, said, sent, shown))
+
+    def _account(self, now: Sight) -> None:
+        check, by = "account", now.snapshot.modified_by
+        configured = self._service.options.account
+        if not by:
+            said = (
+                "ModifiedBy is not shown: nothing proves which check-outs are ours, and what is in doubt is left alone"
+            )
+            self._tell(Finding(check, Result.WARNING, said, f"GET {now.id}"))
+            return
+        if configured not in ("", by):
+            said = (
+                f"we are {by!r}, and the configuration says {configured!r}: our own check-outs would not be known again"
+            )
+            result = Result.WARNING
+        else:
+            said, result = f"our check-in is by {by!r}: that is how Windchill calls us", Result.OK
+        setting: dict[str, Json] = {"windchill.account": by}
+        self._tell(Finding(check, result, said, f"GET {now.id}", f"ModifiedBy {by!r}", setting))
+
+    # --------------------------------------------------------------------------------------------------------- actions
+
+    async def rename(self, schema: Schema) -> None:
+        """Whether UpdateCommonProperties moves the ID and LastModified."""
+        action, check = "UpdateCommonProperties", "common properties"
+        now = await self._scratch.look()
+        name = now.value("Name")
+        if schema.action(action) is None or not isinstance(name, str):
+            self._tell(
+                Finding(check, Result.SKIPPED, f"the service offers no {action}: Name and Number are not written")
+            )
+            return
+        self._scratch.remember(now, "Name")
+        await self._clock.sleep(_SECOND_S)
+        answer = await self._scratch.act(now, action, {"Updates": {"Name": name + _NAME_MARKER}})
+        await self._judge(now, check, "Name", f"{action} Name", answer)
+        await self._put_back()
+
+    async def set_state(self, schema: Schema) -> None:
+        """Whether SetState moves the ID and LastModified."""
+        check, wanted = "state", self.facts.state
+        now = await self._scratch.look()
+        if wanted is None:
+            offered = schema.action("SetState") is not None
+            said = f"Windchill allows no way out of {_said(now.value('State'))}, so it was not moved"
+            said = said if offered else "the service offers no SetState: State is not written"
+            self._tell(Finding(check, Result.SKIPPED, said, "GetValidStateTransitions" if offered else ""))
+            return
+        self._scratch.remember(now, "State")
+        await self._clock.sleep(_SECOND_S)
+        answer = await self._scratch.act(now, "SetState", {"State": {**wanted}})
+        await self._judge(now, check, "State", f"SetState {wanted['Value']}", answer)
+
+    async def _judge(self, now: Sight, check: str, field: str, sent: str, answer: Reply | Unfulfilled) -> None:
+        after = await self._scratch.look()
+        if not isinstance(answer, Reply):
+            self._say(check, Result.WARNING, f"refused: {field} can't be written with these rights", sent, answer)
+        elif after.value(field) == now.value(field):
+            self._say(check, Result.WARNING, f"answered as done, but {field} is what it was", sent, answer)
+        elif now.modified == after.modified:
+            said = "taken, but LastModified does not move: polling won't see such changes, the full comparison will"
+            self._say(check, Result.WARNING, f"{said} (keep resync.interval_s above 0)", sent, answer)
+        else:
+            self._say(check, Result.OK, f"taken; it moves {_moved(now, after)}, so polling sees it", sent, answer)
+
+    # ---------------------------------------------------------------------------------------------------------- inside
+
+    async def _put_back(self) -> None:
+        left = await self._scratch.put_back()
+        if left:
+            raise Halt(Finding("put back", Result.FAILED, listed(left)))
+
+    def _say(self, check: str, result: Result, message: str, sent: str, answer: Reply | Unfulfilled) -> None:
+        self._tell(Finding(check, result, message, sent, answered(answer)))
+
+    def _halt(self, check: str, message: str, sent: str, answer: Reply | Unfulfilled) -> Halt:
+        return Halt(Finding(check, Result.FAILED, message, sent, answered(answer)))
+
+
+def _marker(value: Json) -> str:
+    return MARKER if value != MARKER else f"{MARKER}, once more"
+
+
+def _moved(before: Sight, after: Sight) -> str:
+    found = ["the ID"] if before.id != after.id else []
+    found += ["LastModified"] if before.snapshot.modified_at != after.snapshot.modified_at else []
+    found += ["ModifiedBy"] if before.snapshot.modified_by != after.snapshot.modified_by else []
+    return listed(found) if found else ""
+
+
+def _said(value: object) -> str:
+    """Return a value as a sentence can hold it."""
+    if isinstance(value, dict):
+        value = value.get("Value", value)
+    return "nothing" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

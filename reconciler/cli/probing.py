@@ -1,0 +1,216 @@
+"""Probing: `reconciler doctor --probe` of a server that speaks `wrs`, for people, and as the report to send to us."""
+
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+
+from reconciler import __version__
+from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.counters import Counters
+from reconciler.adapters.wrs.findings import Finding, Result
+from reconciler.adapters.wrs.probe import Means, Probe
+from reconciler.adapters.wrs.windchill import WrsWindchill
+from reconciler.cli import exits, looking, output
+from reconciler.config import Config
+from reconciler.errors import StoreError
+from reconciler.model import instant
+
+_MARKS = {
+    Result.OK: "[green]✓[/]",
+    Result.WARNING: "[yellow]![/]",
+    Result.FAILED: "[red]✗[/]",
+    Result.SKIPPED: "[dim]·[/]",
+}
+_WITH_BEARER = ("bearer", "oauth2")
+_ADDRESS = re.compile(r"https?://[^/\s'\")]+", re.IGNORECASE)
+_NUMERIC_ADDRESS = re.compile(r"\b\d{1,3}(\.\d{1,3}){3}\b(?!\.)")
+_HIDDEN = "…"
+
+
+async def probe(config: Config, key: str, form: str) -> int:
+    """Probe, tell what is found, and return the exit code."""
+    shown = _Shown(config, form)
+    versions: dict[str, Any] = {}
+    if (why := await _managed(config, key)) is not None:
+        shown.tell(Finding("document", Result.FAILED, why))
+    else:
+        if form != "json":
+            output.line(f"Probing {config.windchill.service or 'the service'} with document {key}.")
+            print()
+        versions = await _asked(config, key, shown)
+    failed = any(finding.result is Result.FAILED for finding in shown.findings)
+    settings = _settings(shown.findings)
+    if form == "json":
+        output.as_json(_report(config, shown.findings, versions, settings))
+    else:
+        _conclude(settings, failed=failed)
+    return exits.FAILED if failed else exits.DONE
+
+
+async def _managed(config: Config, key: str) -> str | None:
+    """Return why a document is not to be probed: it is ours to keep, or nobody can tell."""
+    if not config.store.path.exists():
+        return None
+    try:
+        async with looking.store_of(config) as store:
+            known = key in await store.documents([key])
+    except (StoreError, OSError) as error:
+        return f"the store can't be read, so whether {key} is managed can't be told: {error}"
+    return f"{key} is in the reconciler's store; take one that nobody needs" if known else None
+
+
+async def _asked(config: Config, key: str, shown: "_Shown") -> dict[str, Any]:
+    settings = config.windchill
+    windchill = _part(config, lock="checkout")
+    nonces = _part(config, service="PTC") if settings.service else None
+    root = f"{settings.base_url.rstrip('/')}/{settings.service}"
+    bare = _part(config, base_url=root, service="") if nonces and settings.auth in _WITH_BEARER else None
+    means = Means(
+        windchill,
+        nonces.service if nonces else None,
+        bare.service if bare else None,
+        SystemClock(),
+        settings.lock,
+        shown.tell,
+        shown.announce,
+    )
+    run = Probe(means, key)
+    try:
+        await run.run()
+    finally:
+        for part in (windchill, nonces, bare):
+            if part is not None:
+                await part.close()
+    return run.versions
+
+
+def _part(config: Config, **changes: Any) -> WrsWindchill:
+    from reconciler import parts
+
+    changed = attrs.evolve(config, windchill=attrs.evolve(config.windchill, **changes))
+    part = parts.make_windchill(changed, SystemClock(), Counters())
+    assert isinstance(part, WrsWindchill), "asked for no other dialect"
+    return part
+
+
+class _Shown:
+    """What was found so far. People see each finding when it is made."""
+
+    def __init__(self, config: Config, form: str) -> None:
+        self.findings: list[Finding] = []
+        self._hidden = _hosts(config)
+        self._for_people = form != "json"
+
+    def tell(self, finding: Finding) -> None:
+        """Take note of a finding."""
+        self.findings.append(
+            attrs.evolve(
+                finding,
+                message=self._without_hosts(finding.message),
+                sent=self._without_hosts(finding.sent),
+                answer=self._without_hosts(finding.answer),
+            )
+        )
+        if not self._for_people:
+            return
+        console = output.console()
+        console.print(
+            f"{_MARKS[finding.result]} [bold]{finding.check}[/]: {output.escape(finding.message)}", soft_wrap=True
+        )
+        if finding.sent or finding.answer:
+            exchange = f"{finding.sent} → {finding.answer}" if finding.sent and finding.answer else finding.sent
+            console.print(f"  [dim]{output.escape(exchange or finding.answer)}[/]", soft_wrap=True)
+
+    def announce(self, intentions: Sequence[str]) -> None:
+        """Say what is going to be done to the document."""
+        if not self._for_people:
+            return
+        print()
+        output.line("So far nothing was changed. What comes next is tried on the document, and undone each time:")
+        for intention in intentions:
+            print(f"  - {intention}")
+        output.line("Ctrl-C ends it, and undoes what is under way.")
+        print()
+
+    def _without_hosts(self, text: str) -> str:
+        for host in self._hidden:
+            text = re.sub(re.escape(host), _HIDDEN, text, flags=re.IGNORECASE)
+        return _NUMERIC_ADDRESS.sub(_HIDDEN, _ADDRESS.sub(f"https://{_HIDDEN}", text))
+
+
+def _hosts(config: Config) -> list[str]:
+    settings = config.windchill
+    urls = (settings.base_url, settings.oauth2_token_url)
+    return [host for url in urls if url and (host := urlsplit(url).hostname)]
+
+
+# ------------------------------------------------------------------------------------------------------ what follows
+
+
+def _settings(findings: Sequence[Finding]) -> dict[str, dict[str, Any]]:
+    """Return what follows: section → key → value. The last word on a key counts."""
+    found: dict[str, dict[str, Any]] = {}
+    for finding in findings:
+        for name, value in finding.setting.items():
+            section, _, key = name.partition(".")
+            found.setdefault(section, {})[key] = value
+    return found
+
+
+def as_toml(settings: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return settings as TOML. A basic string of TOML is one of JSON, but for U+007F, which is no part of a name."""
+    lines = []
+    for section, values in settings.items():
+        lines += [f"[{section}]", *(f"{key} = {_value(value)}" for key, value in values.items())]
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def _value(value: object) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+def _conclude(settings: dict[str, dict[str, Any]], *, failed: bool) -> None:
+    print()
+    if failed:
+        output.heading("Don't let the reconciler write to this server yet: see the lines marked ✗.")
+    if settings:
+        output.line("The configuration that follows, for reconciler.toml:")
+        print()
+        print(as_toml(settings), end="")
+        print()
+    output.line("A report for us, without host names and secrets: the same command with -o json (docs/windchill.md).")
+
+
+def _report(
+    config: Config, findings: Sequence[Finding], versions: Mapping[str, Any], settings: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    windchill = config.windchill
+    return {
+        "report": "reconciler doctor --probe",
+        "at": instant.from_us(SystemClock().now_us()),
+        "versions": {
+            "reconciler": __version__,
+            "python": platform.python_version(),
+            "service": windchill.service,
+            "entity_set": windchill.entity_set,
+            "key_property": windchill.key_property,
+            "auth": windchill.auth,
+            "server": dict(versions),
+        },
+        "findings": [_finding(finding) for finding in findings],
+        "settings": settings,
+        "toml": as_toml(settings),
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    shown: dict[str, Any] = {"check": finding.check, "result": finding.result.value, "message": finding.message}
+    shown |= {"sent": finding.sent} if finding.sent else {}
+    shown |= {"answer": finding.answer} if finding.answer else {}
+    return shown | ({"setting": dict(finding.setting)} if finding.setting else {})
