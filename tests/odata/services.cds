@@ -16,8 +16,26 @@ entity metadata.Documents {
       ModifiedBy    : String(80)              @cds.on.insert: $user  @cds.on.update: $user;
 }
 
+// Two more ways of saying which document is meant: by an integer, and by the number itself.
+
+aspect Guarded {
+  Title        : String(200);
+  LastModified : Timestamp @odata.etag @cds.on.insert: $now @cds.on.update: $now;
+}
+
+entity metadata.Sheets : Guarded {
+  key ID     : Integer;
+      Number : String(40);
+}
+
+entity metadata.Parts : Guarded {
+  key Number : String(40);
+}
+
 @path    : '/docs'
 @requires: 'authenticated-user'
 service Docs {
   entity Documents as projection on metadata.Documents;
+  entity Sheets    as projection on metadata.Sheets;
+  entity Parts     as projection on metadata.Parts;
 }

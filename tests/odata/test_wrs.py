@@ -18,7 +18,7 @@ from reconciler.model.answer import (
     WriteAnswer,
     Written,
 )
-from reconciler.model.snapshot import Snapshot
+from reconciler.model.snapshot import Snapshot, Token
 from tests.fakes.journal import MemoryJournal
 from tests.odata.adapter import adapter, seen
 
@@ -127,6 +127,23 @@ async def test_an_id_may_hold_any_character_that_a_segment_can(windchill: WrsWin
     made = user.make(ID="VR:a'b c%d+Ä")
     assert isinstance(await write(windchill, made, {"Title": "found"}), Written)
     assert (await seen(windchill, made))[0].body["Title"] == "found"
+
+
+@pytest.mark.parametrize(("entity_set", "more"), [("Sheets", {"ID": 7}), ("Parts", {})])
+async def test_an_entity_may_be_known_by_an_integer_or_by_its_number_alone(
+    server: Cap, user: Person, entity_set: str, more: JSON
+) -> None:
+    made = {"Number": "0/7", "Title": "Pump", **more}
+    user.http.post(f"/{entity_set}", json=made).raise_for_status()
+    windchill = adapter(server.url, entity_set=entity_set)
+    assert isinstance(await write(windchill, made, {"Title": "Valve"}), Written)
+    snapshot, token = await seen(windchill, made)
+    assert snapshot.body == {"Number": "0/7", "Title": "Valve"}
+    assert await windchill.read("0/7", snapshot) == Unchanged()
+    stale = Token(token.replace("20", "19", 1))
+    answer = await windchill.write(snapshot, {"Title": "x"}, token=stale, journal=MemoryJournal())
+    assert isinstance(answer, VersionConflict)
+    await windchill.close()
 
 
 async def test_two_documents_of_one_number_are_neither(windchill: WrsWindchill, user: Person) -> None:
