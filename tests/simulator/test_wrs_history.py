@@ -6,7 +6,7 @@ import httpx
 
 from reconciler.simulator.history import Entry, lost_updates, outside, stale_writes, unguarded
 from tests.simulator.conftest import edit, truth
-from tests.simulator.wrs import INREVIEW, RELEASED, User, act
+from tests.simulator.wrs import DOCUMENTS, INREVIEW, RELEASED, User, act
 
 History = Callable[[], list[Entry]]
 OURS = "integration"
@@ -92,6 +92,16 @@ def test_a_list_that_shows_no_content_counts_as_nothing_seen(
     (row,) = user.page("$filter=Number eq '0000000001' and Latest&$select=ID,LastModified")["value"]
     user.act(row["ID"], "SetState", State=RELEASED).raise_for_status()
     assert lost(history()) == ["status"]
+
+
+def test_a_look_at_the_working_copys_id_is_no_look_at_it(server: httpx.Client, user: User, history: History) -> None:
+    user.find()
+    edit(server, {"title": "theirs"})
+    copy = user.act(server.get("/_control/documents/0000000001").json()["latest"], "CheckOut").json()["ID"]
+    user.get(f"{DOCUMENTS}('{copy}')?$select=ID,LastModified").raise_for_status()
+    user.patch(copy, {"Title": "ours"})
+    user.check_in(copy)
+    assert lost(history()) == ["title"]
 
 
 def test_what_a_person_checks_in_by_hand_is_not_called_ours(server: httpx.Client, history: History) -> None:
