@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 DOC = "0000000001"
 
 
@@ -34,7 +34,10 @@ class Daemon:
         self.lines: list[str] = []
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-        self.address: str = until(lambda: self.heard("listening"))["address"]
+
+    @property
+    def address(self) -> str:
+        return str(until(lambda: self.heard("listening"))["address"])
 
     def _listen(self) -> None:
         assert self.process.stderr is not None
@@ -54,8 +57,6 @@ class Daemon:
     def ended(self) -> int:
         status = self.process.wait(PATIENCE_S)
         self._listener.join(PATIENCE_S)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
         return status
 
 
@@ -75,7 +76,9 @@ def started(program: Program) -> Iterator[Daemon]:
         yield daemon
     finally:
         daemon.process.kill()
-        daemon.process.wait()
+        daemon.ended()
+        assert daemon.process.stderr is not None
+        daemon.process.stderr.close()
 
 
 @pytest.fixture
