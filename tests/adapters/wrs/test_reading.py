@@ -279,6 +279,11 @@ async def test_a_number_that_nobody_has_is_not_there(odata: OData, documents: Wr
     assert await documents.read(KEY) == NotAvailable(404, f"there is no document with Number {KEY}")
 
 
+async def test_old_iterations_alone_are_no_document(odata: OData, documents: WrsWindchill) -> None:
+    odata.respond = holding(row(Latest=False))
+    assert isinstance(await documents.read(KEY), NotAvailable)
+
+
 async def test_a_row_of_another_number_is_no_answer(odata: OData, documents: WrsWindchill) -> None:
     odata.respond = lambda asked: rows(row("abc"), row("ABC ", id=2), row(id=3) | {"Number": None})
     assert isinstance(await documents.read("ABC"), NotAvailable)
@@ -573,7 +578,7 @@ async def test_a_page_that_moved_working_copies_and_old_iterations_make_no_furth
     def respond(asked: Asked) -> Answer:
         if "$skiptoken" in asked.query:
             return rows(row(), row("3", id=3) | {"Number": None})
-        return rows(row(), row(id=99, Latest=False), row("2", id=2, **WORKING), next_link="Documents?$skiptoken=1")
+        return rows(row(), row("9", id=9, Latest=False), row("2", id=2, **WORKING), next_link="Documents?$skiptoken=1")
 
     odata.respond = respond
     assert [sighting.key for sighting in await changes(documents)] == [KEY]
