@@ -11,7 +11,6 @@ from reconciler.adapters.wrs import values
 from reconciler.adapters.wrs.service import Row
 
 _HOLDER = re.compile(r"checked[ -]?out\s+(?:by|to)\s+(?P<who>\S.*?)\s*\.?\s*", re.IGNORECASE)
-_BY_US = re.compile(r"\bchecked[ -]?out\s+(?:by|to)\s+you\b", re.IGNORECASE)
 _US = "you"
 
 
@@ -29,8 +28,3 @@ def holder(entity: Row) -> str | None:
 def is_us(who: str | None, account: str) -> bool:
     """Whether that is our own account; `account` is its name as Windchill shows it, empty when we weren't told."""
     return who is not None and (who.casefold() == _US or (account != "" and who == account))
-
-
-def names_us(said: str) -> bool:
-    """Whether a refusal says that we hold the document ourselves."""
-    return _BY_US.search(said) is not None

@@ -192,10 +192,8 @@ class Locks:
 
     async def _by_whom(self, id: str, answer: Locked) -> Locked | Unknown:
         """Return who holds a document, as far as that can be had; `Unknown` if it is our own account."""
-        if holders.names_us(answer.message) or holders.is_us(answer.holder, self._account):
-            return Unknown(_OURS)
         if answer.holder is not None:
-            return answer
+            return Unknown(_OURS) if holders.is_us(answer.holder, self._account) else answer
         entity = await self._reader.entity(id)
         held = self.held(entity.row) if isinstance(entity, Entity) else None
         if held is None or isinstance(held, Unknown):
