@@ -67,3 +67,20 @@ def test_what_the_server_refuses_is_held_with_its_words_and_the_rest_goes_out(pr
     told = program.say("explain", made["Number"])
     assert "is invalid according to enum declaration {DRAWING, MANUAL}" in told
     assert "Approver is read-only" in told
+
+
+def test_a_write_that_somebody_was_quicker_than_is_decided_again_on_what_they_wrote(
+    program: Program, user: Person
+) -> None:
+    made = user.make(Title="Pump", Pages=3, Description="For water")
+    number = made["Number"]
+    program.say("emit", number, "--set", "Title=Valve", "--set", "Pages=4")
+    program.say("run", "--once")
+    # What the program remembers is stale from here on, and it writes on that first.
+    user.edit(made, Pages=100, Description="For oil")
+    program.say("emit", number, "--set", "Title=Tap")
+    program.say("run", "--once")
+    now = user.read(made)
+    assert (now["Title"], now["Pages"], now["Description"]) == ("Tap", 100, "For oil")
+    attempts = [attempt["result"] for attempt in program.json("explain", number)["attempts"]]
+    assert attempts == ["written", "version_conflict", "written"]
