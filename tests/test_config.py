@@ -257,6 +257,14 @@ def test_a_secret_file_gives_its_content_without_the_line_end(tmp_path: Path) ->
     assert config.load(None, environ).windchill.token == CANARY
 
 
+def test_where_a_secret_came_from_is_remembered_for_whoever_reads_it_again(written: Any, tmp_path: Path) -> None:
+    for name in ("token", "hook"):
+        (tmp_path / name).write_text("sixteen-letters-", encoding="utf-8")
+    path = written(f'[windchill]\ntoken_file = "{tmp_path}/token"\npassword = "plain"\n')
+    found = config.load(path, {"RECONCILER_ADMIN__HOOK_SECRET_FILE": str(tmp_path / "hook")})
+    assert found.secret_files == {"windchill.token": tmp_path / "token", "admin.hook_secret": tmp_path / "hook"}
+
+
 def test_a_secret_file_in_the_environment_overrides_a_secret_in_the_file(written: Any, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("new", encoding="utf-8")
     path = written('[windchill]\ntoken = "old"\n')
@@ -404,6 +412,12 @@ WRONG_RULES = [
 def test_a_wrong_rule_is_answered_with_its_number_and_what_is_allowed(written: Any, rule: str, message: str) -> None:
     (found,) = faults(written(f"[[policy]]\n{rule}\n"))
     assert found.startswith(f"reconciler.toml:policy{message}")
+
+
+@pytest.mark.parametrize(("slip", "known"), [("ce_file", "ca_file"), ("ken_file", "key_file"), ("tokne", "token")])
+def test_of_names_alike_the_one_with_the_fewest_slips_was_meant(written: Any, slip: str, known: str) -> None:
+    path = written(f"[windchill]\n{slip} = 1\n")
+    assert faults(path) == [f"reconciler.toml:windchill.{slip}: unknown key; did you mean windchill.{known}?"]
 
 
 @pytest.mark.parametrize("text", ["[policy]\nfields = ['a']", "policy = 3", "policy = [3]"])
