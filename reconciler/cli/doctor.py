@@ -9,6 +9,9 @@ import attrs
 import click
 
 from reconciler.adapters.replies import Exchange, Reply
+from reconciler.adapters.wrs import answers
+from reconciler.adapters.wrs.metadata import Schema
+from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.cli import commands, exits, looking, options, output, probing, running, sources
 from reconciler.config import Config
 from reconciler.errors import ConfigError, LogError, StoreError, UsageError
@@ -39,7 +42,7 @@ class Check:
     "reconciler doctor --deep -c reconciler.toml",
 )
 @click.option("--document", default=None, metavar="DOC", help="The document to read.  [default: the store's first]")
-@click.option("--probe", default=None, metavar="DOC", help="Send this one a write that must be refused; see above.")
+@click.option("--probe", default=None, metavar="DOC", help="Try on this one what the server does; see above.")
 @click.option("--deep", is_flag=True, help="Read all of the store: every page, index and row.")
 @options.reporting
 @options.config_file_option
@@ -47,10 +50,13 @@ def doctor(config_file: Path | None, document: str | None, probe: str | None, de
     """
     Check configuration, store, log, Windchill and clocks.
 
-    It only reads. --probe DOC sends one write, for which take a document that nobody needs: a field's present value
-    under a token made up, which a server must refuse. If it is taken, no write of ours would be safe there.
+    It only reads, but for --probe DOC, which tries on a document what the server really does. Take one that nobody
+    needs. With dialect "documents" one write is sent: a field's present value under a token made up, which a server
+    must refuse. With dialect "wrs" the document is checked out, changed, checked in, renamed, moved to another state
+    and put back; what is going to be done is said first, and the configuration that follows is printed last. With
+    -o json that is a report to be sent to us, without host names and secrets.
 
-    Exit code 1 if anything failed.
+    Exit code 1 if anything failed, or makes writing unsafe.
     """
     if probe is not None and (config := _speaks_wrs(config_file)) is not None:
         if document is not None or deep:
@@ -207,7 +213,7 @@ async def _windchill(config: Config, key: str | None, probe: str | None) -> Asyn
     else:
         windchill = parts.make_windchill(config, SystemClock(), Counters())
         try:
-            async for check in _document(windchill, url, key):
+            async for check in _document(windchill, url, key, config):
                 yield check
             if probe is not None:
                 yield await _probe(windchill, probe)
@@ -217,7 +223,7 @@ async def _windchill(config: Config, key: str | None, probe: str | None) -> Asyn
         yield skew
 
 
-async def _document(windchill: Windchill, url: str, key: str) -> AsyncIterator[Check]:
+async def _document(windchill: Windchill, url: str, key: str, config: Config) -> AsyncIterator[Check]:
     answer = await windchill.read(key)
     match answer:
         case Snapshot():
@@ -234,17 +240,60 @@ async def _document(windchill: Windchill, url: str, key: str) -> AsyncIterator[C
         case trouble:
             yield Check("Windchill", _FAILED, f"{url}: {trouble.message}")
             return
-    if answer.token is None:
-        yield Check("ETag", _FAILED, f"document {key} has none, so nothing can be written safely")
+    checks = _wrs(windchill, answer, config) if isinstance(windchill, WrsWindchill) else _etag(windchill, answer)
+    async for check in checks:
+        yield check
+
+
+async def _etag(windchill: Windchill, shown: Snapshot) -> AsyncIterator[Check]:
+    if shown.token is None:
+        yield Check("ETag", _FAILED, f"document {shown.key} has none, so nothing can be written safely")
         return
-    yield Check("ETag", _OK, answer.token)
-    again = await windchill.read(key, answer)
+    yield Check("ETag", _OK, shown.token)
+    again = await windchill.read(shown.key, shown)
     if isinstance(again, Unchanged):
         yield Check("If-None-Match", _OK, "answered 304: comparing again is cheap")
-    elif isinstance(again, Snapshot) and again.token != answer.token:
-        yield Check("If-None-Match", _WARNING, f"document {key} changed meanwhile; try again")
+    elif isinstance(again, Snapshot) and again.token != shown.token:
+        yield Check("If-None-Match", _WARNING, f"document {shown.key} changed meanwhile; try again")
     else:
         yield Check("If-None-Match", _WARNING, "not answered 304: every comparison costs a whole read")
+
+
+async def _wrs(windchill: WrsWindchill, shown: Snapshot, config: Config) -> AsyncIterator[Check]:
+    """Yield what a read tells of how writes would go."""
+    schema = await windchill.service.schema()
+    if not isinstance(schema, Schema):
+        yield Check("metadata", _FAILED, schema.message)
+        return
+    turns = ", then ".join(["attributes", *(", ".join(group) for group in shown.apart)])
+    yield Check("type", _OK, f"{shown.type or schema.document.name}; written in turn: {turns}")
+    possible = schema.action("CheckOut") is not None
+    if not windchill.service.options.checks_out(possible=possible):
+        place = answers.place_of(shown)
+        if place is None or place.etag is None:
+            said = (
+                "there is no check-out, or the configuration rules it out, and no ETag: nothing can be written safely"
+            )
+            yield Check("lock", _FAILED, said)
+        elif not config.windchill.etag_proven:
+            said = f"by ETag ({place.etag}), if this server honours If-Match: try --probe, then set etag_proven"
+            yield Check("lock", _WARNING, said)
+        else:
+            yield Check("lock", _OK, f"by ETag: {place.etag}")
+        return
+    if possible:
+        yield Check("lock", _OK, "by check-out; ETags are not needed")
+    else:
+        yield Check("lock", _FAILED, 'lock = "checkout", and the service offers no CheckOut')
+    if shown.stranded:
+        yield Check("check-out", _WARNING, f"{shown.key} is checked out by our own account; `run` undoes that")
+    if config.windchill.account:
+        yield Check("account", _OK, f"{config.windchill.account!r}: check-outs by that name are taken for ours")
+    else:
+        said = (
+            "windchill.account is empty: after a crash, check-outs that can't be proved to be ours are left to a person"
+        )
+        yield Check("account", _WARNING, f"{said}; --probe finds the name")
 
 
 async def _probe(windchill: Windchill, key: str) -> Check:
@@ -296,7 +345,12 @@ async def _knock(config: Config) -> tuple[Exchange, Check | None]:
 
     clock = SystemClock()
     ca_file = Path(config.windchill.ca_file) if config.windchill.ca_file else None
-    client = http.HttpClient(http.HttpOptions(timeout_s=config.windchill.timeout_s, ca_file=ca_file), clock)
+    cert_file, key_file = (
+        Path(name) if name else None for name in (config.windchill.cert_file, config.windchill.key_file)
+    )
+    timeout_s = config.windchill.timeout_s
+    known = http.HttpOptions(timeout_s=timeout_s, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
+    client = http.HttpClient(known, clock)
     try:
         before_us = clock.now_us()
         answer = await client.exchange("GET", f"{config.windchill.base_url.rstrip('/')}/", ())

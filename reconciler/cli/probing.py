@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
+from rich.table import Table
 
 from reconciler import __version__
 from reconciler.adapters.clock import SystemClock
@@ -117,13 +118,11 @@ class _Shown:
         )
         if not self._for_people:
             return
-        console = output.console()
-        console.print(
-            f"{_MARKS[finding.result]} [bold]{finding.check}[/]: {output.escape(finding.message)}", soft_wrap=True
-        )
-        if finding.sent or finding.answer:
-            exchange = f"{finding.sent} → {finding.answer}" if finding.sent and finding.answer else finding.sent
-            console.print(f"  [dim]{output.escape(exchange or finding.answer)}[/]", soft_wrap=True)
+        finding = self.findings[-1]
+        _line(_MARKS[finding.result], f"[bold]{finding.check}[/]: {output.escape(finding.message)}")
+        exchange = " → ".join(said for said in (finding.sent, finding.answer) if said)
+        if exchange:
+            _line(" ", f"[dim]{output.escape(exchange)}[/]")
 
     def announce(self, intentions: Sequence[str]) -> None:
         """Say what is going to be done to the document."""
@@ -132,7 +131,7 @@ class _Shown:
         print()
         output.line("So far nothing was changed. What comes next is tried on the document, and undone each time:")
         for intention in intentions:
-            print(f"  - {intention}")
+            _line("-", output.escape(intention))
         output.line("Ctrl-C ends it, and undoes what is under way.")
         print()
 
@@ -140,6 +139,17 @@ class _Shown:
         for host in self._hidden:
             text = re.sub(re.escape(host), _HIDDEN, text, flags=re.IGNORECASE)
         return _NUMERIC_ADDRESS.sub(_HIDDEN, _ADDRESS.sub(f"https://{_HIDDEN}", text))
+
+
+def _line(mark: str, text: str) -> None:
+    """Print a line of ours: on a terminal filled to its width, hanging after the mark; in a pipe on one line."""
+    console = output.console()
+    if not console.is_terminal:
+        console.print(f"{mark} {text}", soft_wrap=True)
+        return
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(mark, text)
+    console.print(grid)
 
 
 def _hosts(config: Config) -> list[str]:

@@ -57,3 +57,10 @@ def answered(answer: Reply | Unfulfilled | Trouble) -> str:
 def listed(words: list[str]) -> str:
     """Return words as a sentence lists them: `a, b and c`."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def plain(value: object) -> str:
+    """Return a value as a sentence can hold it."""
+    if isinstance(value, dict):
+        value = value.get("Value", value)
+    return "nothing" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -7,6 +7,7 @@ answers: first by reads alone, then it says what it is going to do to the docume
 happens on the way, a cancelled task included, `Scratch.put_back` comes last.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -17,7 +18,7 @@ from reconciler.adapters.wrs import holders, reading, service
 from reconciler.adapters.wrs.findings import Finding, Halt, Result, answered, listed
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.numbers import Numbers
-from reconciler.adapters.wrs.scratch import NOTE, Scratch, Sight
+from reconciler.adapters.wrs.scratch import NO_WAY_BACK, NOTE, Scratch, Sight
 from reconciler.adapters.wrs.service import Service
 from reconciler.adapters.wrs.trials import MARKER, Trials
 from reconciler.adapters.wrs.windchill import WrsWindchill
@@ -73,7 +74,7 @@ class Probe:
             self._means.tell(halt.finding)
         finally:
             if self._wrote:
-                await self._leave()
+                await self._leave_surely()
         self._conclude(whole=whole)
 
     async def _ask(self) -> None:
@@ -148,8 +149,8 @@ class Probe:
             case exchange:
                 raise Halt(Finding("nonce", Result.FAILED, "no nonce: nothing can be written", sent, exchange.message))
         if self._means.bare is None:
-            said = "a write without one is not tried: each failure is an entry in the server's security audit log"
-            self._tell("nonce with a bearer token", Result.SKIPPED, f"no bearer token is used; {said}")
+            said = "not tried: without a bearer token it would fail, as an entry in the server's security audit log"
+            self._tell("write without a nonce", Result.SKIPPED, said)
 
     async def _find(self, schema: Schema) -> Sight:
         options = self._service.options
@@ -286,28 +287,37 @@ class Probe:
             )
         return todo
 
+    async def _leave_surely(self) -> None:
+        """Leave it tidy also when the end itself is interrupted: by then there may be nothing else left to end."""
+        try:
+            await self._leave()
+        except asyncio.CancelledError:
+            await self._leave()
+            raise
+
     async def _leave(self) -> None:
         left = await self._scratch.put_back()
-        if not left:
-            said = f"{self._key} is checked in, and its fields are what they were"
-            self._tell("put back", Result.OK, said)
+        lasting = [what for what in left if what.startswith("State ") and NO_WAY_BACK in what]
+        if left == lasting:
+            said = "its other fields are" if left else "its fields are"
+            self._tell("put back", Result.OK, f"{self._key} is checked in, and {said} what they were")
         for what in left:
-            lasting = what.startswith("State ") and "no way back" in what
-            self._tell("put back", Result.WARNING if lasting else Result.FAILED, what)
+            self._tell("put back", Result.WARNING if what in lasting else Result.FAILED, what)
 
     def _conclude(self, *, whole: bool) -> None:
-        facts, lock = self._trials.facts, self._means.lock
+        facts, options, check = self._trials.facts, self._service.options, "guard"
         proven = facts.stale == "refused" and facts.plain
-        check = "guard"
         if not whole:
-            self._tell(check, Result.FAILED, "the probe did not come to its end, so no configuration follows from it")
-        elif lock == "etag" and not proven:
-            said = 'the configuration relies on If-Match (lock = "etag"), which this server was not seen to honour'
-            if facts.locked:
-                self._tell(check, Result.FAILED, said, windchill__lock="checkout", windchill__etag_proven=False)
-            else:
-                self._tell(check, Result.FAILED, said)
-        elif facts.locked and proven:
+            said = (
+                "the probe did not come to its end, so it is not known what guards a write: mend that, and probe again"
+            )
+            self._tell(check, Result.FAILED, said)
+            return
+        if options.etag_proven and not proven:
+            said = "the configuration says etag_proven = true, and this server was not seen to refuse a stale If-Match"
+            result = Result.FAILED if self._means.lock == "etag" else Result.WARNING
+            self._tell("If-Match", result, said, windchill__etag_proven=False)
+        if facts.locked and proven:
             said = 'check-out guards writes of attributes; If-Match would too, and leave no iterations (lock = "etag")'
             self._tell(check, Result.OK, said, windchill__lock="checkout", windchill__etag_proven=True)
         elif facts.locked:

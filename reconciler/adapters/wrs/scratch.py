@@ -26,6 +26,7 @@ from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
 from reconciler.ports import Clock
 
+NO_WAY_BACK = "Windchill allows no way back"
 NOTE = "Reconciler: a probe of this server"
 _TRIES = 3  # to undo a check-out: a login page in between, a server that is busy
 _PAUSE_S = 1.0
@@ -145,32 +146,31 @@ class Scratch:
 
     async def put_back(self) -> list[str]:
         """Undo what is left; return what could not be undone, each with what a person can do."""
-        left = [why] if (why := await self._undone()) else []
-        # Attributes last: in another state, perhaps, nobody may check the document out.
-        for name, value in sorted(self._before.items(), key=lambda one: _ORDER.get(one[0], len(_ORDER))):
-            why = await self._restored(name, value)
-            left += [why] if why else []
+        left: list[str] = []
+        for attempt in range(_TRIES):
+            if attempt:
+                await self._clock.sleep(_PAUSE_S)
+            left = [why] if (why := await self._undone()) else []
+            # Attributes last: in another state, perhaps, nobody may check the document out.
+            for name, value in sorted(self._before.items(), key=lambda one: _ORDER.get(one[0], len(_ORDER))):
+                why = await self._restored(name, value)
+                left += [why] if why else []
+            if all(NO_WAY_BACK in why for why in left):
+                break
         return left
 
     async def _undone(self) -> str:
         if self._in_doubt and self.copy is None:
             released = await self._locks.release(self.key, None)
             if not isinstance(released, Released):
-                return (
-                    f"{self.key} is perhaps still checked out by our account ({released.message}): look, and {_BY_HAND}"
-                )
+                said = f"{self.key} is perhaps still checked out by our account ({released.message})"
+                return f"{said}: look, and {_BY_HAND}"
             self._in_doubt = False
-        why = ""
-        for attempt in range(_TRIES):
-            if self.copy is None:
-                return ""
-            if attempt:
-                await self._clock.sleep(_PAUSE_S)
-            why = await self._try_to_undo(self.copy)
+        if self.copy is None:
+            return ""
+        copy, why = self.copy, await self._try_to_undo(self.copy)
         return (
-            f"{self.key} is still checked out by our account, as working copy {self.copy} ({why}): {_BY_HAND}"
-            if self.copy is not None
-            else ""
+            f"{self.key} is still checked out by our account, as working copy {copy} ({why}): {_BY_HAND}" if why else ""
         )
 
     async def _try_to_undo(self, copy: str) -> str:
@@ -202,10 +202,12 @@ class Scratch:
 
     async def _write(self, now: Sight, name: str, value: Json) -> Reply | Unfulfilled:
         if name == "State":
-            allowed = await self.transitions(now) or []
+            allowed = await self.transitions(now)
+            if allowed is None:
+                return NotAvailable(0, "Windchill does not tell which states can follow")
             state = next((one for one in allowed if one.get("Value") == value), None)
             if state is None:
-                return NotAvailable(0, f"Windchill allows no way back from {now.value(name)}")
+                return NotAvailable(0, f"{NO_WAY_BACK} from {now.value(name)}")
             return await self.act(now, "SetState", {"State": {**state}})
         if name in portions.COMMON:
             return await self.act(now, "UpdateCommonProperties", {"Updates": {name: value}})

@@ -1,0 +1,329 @@
+"""The probe against the simulated server in each of its moods, and with every single request going wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.replies import Lost, Reply
+from reconciler.adapters.wrs.findings import Finding, Result
+from reconciler.adapters.wrs.options import WrsOptions
+from reconciler.adapters.wrs.probe import Means, Probe
+from reconciler.adapters.wrs.windchill import WrsWindchill
+from tests.adapters.wrs.world import ACCOUNT, ME, Person, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reconciler.adapters.credentials import Headers
+    from reconciler.adapters.replies import Exchange
+    from tests.adapters.simulated import Simulated
+
+DOC = "0000000001"
+LOGIN = Reply(
+    200,
+    {b"content-type": b"text/html"},
+    b"<html><title>Sign in</title><form><input type='password'></form></html>",
+)
+GUARDED = {"etags": "weak", "etag_in": "both", "if_match": "enforced", "patch_without_checkout": "accepted"}
+
+
+class Hasty(SystemClock):
+    """A clock that waits for nothing: good where it does not matter whether a whole second has passed."""
+
+    async def sleep(self, delay_s: float) -> None:
+        await super().sleep(0)
+
+
+class Faulty(Wire):
+    """A client of which one request goes wrong, or some for good."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrong_at = 0
+        self.how = ""
+        self.never = ""
+        self.days_only = False
+
+    async def exchange(self, method: str, url: str, headers: Headers, content: bytes = b"") -> Exchange:
+        if self.never and self.never in url:
+            return LOGIN
+        if self.days_only:
+            url = url.replace("&ptc.search.allowFilterOnTime=true", "")
+        if len(self.asked) + 1 != self.wrong_at:
+            return await super().exchange(method, url, headers, content)
+        if self.how in ("login page", "request lost", "cancelled before"):
+            self.asked.append(self._step(method, url))
+        else:
+            await super().exchange(method, url, headers, content)
+        if self.how.startswith("cancelled"):
+            raise asyncio.CancelledError
+        return LOGIN if "login page" in self.how else Lost("the connection broke")
+
+
+class Probed:
+    """One probe of one simulated server."""
+
+    def __init__(self, simulated: Simulated, **switches: Any) -> None:
+        self.simulated = simulated
+        self.control = simulated._control
+        self.wire = Faulty()
+        self.findings: list[Finding] = []
+        self.intentions: list[str] = []
+        self.control.patch("/wrs", json={"display_names": {ME: ACCOUNT}, **switches}).raise_for_status()
+        self.before = simulated.document(DOC)
+
+    async def run(self, *, lock: str = "auto", clock: SystemClock | None = None, **options: Any) -> Probed:
+        def tell_intentions(intentions: Sequence[str]) -> None:
+            assert self.cycles() == [], "what is going to be done is said before it is done"
+            self.intentions += intentions
+
+        clock = clock or Hasty()
+        base = f"{self.simulated.url}/Windchill/servlet/odata"
+        known = WrsOptions(**{"base_url": base, "lock": "checkout", **options})
+        nonces = WrsWindchill(Wire(), WrsOptions(base_url=base, service="PTC"), clock)
+        windchill = WrsWindchill(self.wire, known, clock)
+        means = Means(windchill, nonces.service, None, clock, lock, self.findings.append, tell_intentions)
+        try:
+            await Probe(means, DOC).run()
+        finally:
+            await windchill.close()
+            await nonces.close()
+        return self
+
+    def of(self, check: str) -> Finding:
+        (found,) = (finding for finding in self.findings if finding.check == check)
+        return found
+
+    @property
+    def failed(self) -> list[str]:
+        return [finding.check for finding in self.findings if finding.result is Result.FAILED]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {name: value for finding in self.findings for name, value in finding.setting.items()}
+
+    def cycles(self) -> list[str]:
+        shown = self.control.get("/wrs/checkouts", params={"document": DOC, "user": ME}).raise_for_status()
+        return [step["event"] for step in shown.json()["items"]]
+
+    def copies(self) -> list[Any]:
+        return list(self.control.get("/wrs/working-copies").raise_for_status().json()["items"])
+
+    def as_before(self) -> None:
+        """The document is checked in, and what anybody could change of it is what it was."""
+        assert self.copies() == []
+        ours = ("modifiedBy", "modifiedOn")
+        now = self.simulated.document(DOC)
+        assert {k: v for k, v in now.items() if k not in ours and v != DOC} == {
+            k: v for k, v in self.before.items() if k not in ours and v != DOC
+        }
+
+
+async def test_a_stock_server_is_proved_to_guard_by_check_out(simulated: Simulated) -> None:
+    probed = await Probed(simulated).run()
+    assert probed.failed == []
+    assert probed.settings["windchill.lock"] == "checkout"
+    assert probed.settings["windchill.account"] == ACCOUNT
+    assert "windchill.etag_proven" not in probed.settings
+    assert probed.cycles() == ["CheckOut", "UndoCheckOut", *["CheckOut", "CheckIn"] * 2]
+    assert len(probed.intentions) == 5
+    assert probed.control.get("/wrs/audit").json()["items"] == []
+    probed.as_before()
+
+
+MOODS: dict[str, dict[str, Any]] = {
+    "fresh ids": {"checkin_id": "fresh", "checkin_reply": "id", "checkout_reply": "id", "patch_reply": "entity"},
+    "told again": {"checkout_again": 400, "stale_checkout": "latest"},
+    "etags required": {"etags": "strong", "etag_in": "body", "if_match": "required"},
+    "etags in place required": {**GUARDED, "etags": "strong", "etag_in": "header", "if_match": "required"},
+    "holder hidden": {"holder_shown": False, "working_copies_listed": True},
+}
+
+
+@pytest.mark.parametrize("mood", MOODS.values(), ids=MOODS)
+async def test_check_out_is_proved_in_every_mood(simulated: Simulated, mood: dict[str, Any]) -> None:
+    probed = await Probed(simulated, **mood).run()
+    assert probed.failed == []
+    assert probed.settings["windchill.lock"] == "checkout"
+    probed.as_before()
+
+
+async def test_a_stale_token_that_is_refused_proves_the_etag(simulated: Simulated) -> None:
+    probed = await Probed(simulated, **GUARDED).run()
+    assert probed.of("stale If-Match").result is Result.OK
+    assert probed.of("stale If-Match under check-out").message.startswith("refused")
+    assert probed.settings["windchill.etag_proven"] is True
+    probed.as_before()
+
+
+async def test_a_stale_token_that_is_ignored_proves_nothing(simulated: Simulated) -> None:
+    probed = await Probed(simulated, **{**GUARDED, "if_match": "ignored"}).run()
+    assert "IGNORED" in probed.of("stale If-Match").message
+    assert "windchill.etag_proven" not in probed.settings
+    assert probed.failed == []
+    assert probed.settings["windchill.lock"] == "checkout"
+
+
+async def test_relying_on_an_etag_that_is_ignored_is_unsafe(simulated: Simulated) -> None:
+    probed = await Probed(simulated, **{**GUARDED, "if_match": "ignored"}).run(lock="etag", etag_proven=True)
+    assert probed.failed == ["If-Match"]
+    assert probed.settings["windchill.etag_proven"] is False
+    assert probed.settings["windchill.lock"] == "checkout"
+
+
+async def test_a_token_is_not_proved_where_writes_need_a_check_out_anyway(simulated: Simulated) -> None:
+    probed = await Probed(simulated, **{**GUARDED, "patch_without_checkout": "refused"}).run()
+    assert probed.of("stale If-Match").result is Result.SKIPPED
+    assert "windchill.etag_proven" not in probed.settings
+
+
+async def test_without_check_out_the_etag_guards_if_it_is_honoured(simulated: Simulated) -> None:
+    probed = await Probed(simulated, **{**GUARDED, "actions": []}).run()
+    assert probed.failed == []
+    assert (probed.settings["windchill.lock"], probed.settings["windchill.etag_proven"]) == ("etag", True)
+    assert probed.of("common properties").result is Result.SKIPPED
+    probed.as_before()
+
+
+@pytest.mark.parametrize("etags", ["none", "weak"])
+async def test_a_server_that_guards_nothing_is_not_to_be_written_to(simulated: Simulated, etags: str) -> None:
+    mood = {**GUARDED, "etags": etags, "if_match": "ignored", "actions": []}
+    probed = await Probed(simulated, **mood).run()
+    assert probed.failed == ["guard"]
+    assert "windchill.lock" not in probed.settings
+    probed.as_before()
+
+
+async def test_a_document_that_somebody_works_on_is_left_alone(simulated: Simulated) -> None:
+    probed = Probed(simulated)
+    Person(simulated).does("checkout", document=DOC)
+    await probed.run()
+    assert probed.failed == ["document", "guard"]
+    assert "checked out by jdoe" in probed.of("document").message
+    assert probed.intentions == []
+    assert not {"CheckOut", "PATCH", "UndoCheckOut", "SetState"} & set(probed.wire.asked)
+    assert [copy["holder"] for copy in probed.copies()] == ["jdoe"]
+
+
+async def test_somebody_who_checks_out_in_the_middle_keeps_the_check_out(simulated: Simulated) -> None:
+    probed = Probed(simulated, administrators=[ME])
+    probed.wire.before["CheckOut"] = lambda: Person(simulated).does("checkout", document=DOC)
+    await probed.run()
+    assert probed.failed == ["check-out", "guard"]
+    assert [copy["holder"] for copy in probed.copies()] == ["jdoe"]
+
+
+async def test_a_state_without_a_way_back_is_said_to_stay(simulated: Simulated) -> None:
+    one_way = {"INWORK": ["INREVIEW"], "INREVIEW": [], "RELEASED": ["INREVIEW"], "OBSOLETE": ["INREVIEW"]}
+    probed = await Probed(simulated, transitions=one_way).run()
+    assert probed.failed == []
+    assert any("no way back from INREVIEW" in finding.message for finding in probed.findings)
+    assert simulated.document(DOC)["status"] == "INREVIEW"
+    assert probed.copies() == []
+
+
+async def test_no_state_is_set_that_can_not_follow(simulated: Simulated) -> None:
+    nowhere: dict[str, list[str]] = {state: [] for state in ("INWORK", "INREVIEW", "RELEASED", "OBSOLETE")}
+    probed = await Probed(simulated, transitions=nowhere).run()
+    assert probed.of("state").result is Result.SKIPPED
+    assert "SetState" not in probed.wire.asked
+
+
+async def test_the_end_of_a_life_cycle_is_chosen_last(simulated: Simulated) -> None:
+    either = {state: ["OBSOLETE", "INREVIEW", "INWORK"] for state in ("INWORK", "INREVIEW", "RELEASED")}
+    probed = await Probed(simulated, transitions=either).run()
+    assert "SetState IN" in probed.of("state").sent
+    probed.as_before()
+
+
+async def test_actions_that_move_last_modified_are_told_from_those_that_do_not(simulated: Simulated) -> None:
+    probed = await Probed(simulated, set_state_moves_last_modified=False).run(clock=SystemClock())
+    assert probed.of("common properties").result is Result.OK
+    assert probed.of("state").result is Result.WARNING
+    assert "LastModified does not move" in probed.of("state").message
+
+
+@pytest.mark.parametrize("days_only", [True, False])
+@pytest.mark.parametrize("offset", [-480, 0, 840])
+async def test_filters_by_day_are_told_from_filters_by_time(simulated: Simulated, days_only: bool, offset: int) -> None:
+    probed = Probed(simulated, utc_offset_minutes=offset)
+    probed.wire.days_only = days_only
+    await probed.run()
+    assert probed.settings["windchill.time_filters"] == ("date" if days_only else "time")
+
+
+async def test_a_smaller_page_than_asked_for_is_a_setting(simulated: Simulated) -> None:
+    probed = await Probed(simulated, page_size_max=7).run(page_size=10)
+    assert probed.settings["windchill.page_size"] == 7
+
+
+async def test_next_pages_of_another_host_rule_out_polling(simulated: Simulated) -> None:
+    probed = await Probed(simulated, next_link_base="http://inside.example").run(page_size=10)
+    assert probed.of("pages").result is Result.WARNING
+    assert probed.settings["resync.poll_s"] == 0
+
+
+async def test_an_account_that_is_not_the_configured_one_is_named(simulated: Simulated) -> None:
+    probed = await Probed(simulated).run(account="Somebody Else")
+    assert probed.of("account").result is Result.WARNING
+    assert probed.settings["windchill.account"] == ACCOUNT
+    probed.as_before()
+
+
+async def test_a_text_that_the_server_hides_is_not_written(simulated: Simulated) -> None:
+    probed = await Probed(simulated, secured={"*": ["Description"]}).run()
+    assert probed.failed == []
+    assert not any("Description" in finding.sent for finding in probed.findings)
+    probed.as_before()
+
+
+@pytest.mark.parametrize(
+    "how", ["login page", "applied, login page", "request lost", "reply lost", "cancelled before", "cancelled after"]
+)
+async def test_whatever_goes_wrong_the_document_is_as_before(simulated: Simulated, how: str) -> None:
+    whole = await Probed(simulated).run()
+    steps = list(whole.wire.asked)
+    reads = ("metadata", "nonce", "GET one", "GET list", "GET", "GetValidStateTransitions")
+    for step in range(1, len(steps) + 1):
+        if steps[step - 1] in reads and how not in ("login page", "cancelled before"):
+            continue  # of a read it does not matter whether it was carried out
+        simulated.reset()
+        probed = Probed(simulated)
+        probed.wire.wrong_at, probed.wire.how = step, how
+        try:
+            await probed.run()
+        except asyncio.CancelledError:
+            assert how.startswith("cancelled")
+        try:
+            probed.as_before()
+        except AssertionError as error:
+            raise AssertionError(f"{how} at {step}, {steps[step - 1]}: {probed.failed}") from error
+        assert "put back" not in probed.failed, (step, steps[step - 1])
+
+
+async def test_a_check_out_that_can_not_be_undone_is_told_with_what_to_do(simulated: Simulated) -> None:
+    probed = Probed(simulated)
+    probed.wire.never = "UndoCheckOut"
+    await probed.run()
+    assert set(probed.failed) == {"undo", "put back", "guard"}
+    said = probed.of("put back").message
+    assert f"{DOC} is still checked out by our account" in said
+    assert probed.copies()[0]["id"] in said
+    assert "choose Undo Check Out" in said
+
+
+async def test_a_value_that_can_not_be_put_back_is_told_with_the_value(simulated: Simulated) -> None:
+    simulated.edit({"description": "Bracket, left"}, DOC)
+    probed = Probed(simulated)
+
+    def fail_from_now_on() -> None:
+        probed.wire.before["CheckIn"] = lambda: setattr(probed.wire, "never", "/PTC.DocMgmt.CheckOut")
+
+    fail_from_now_on()
+    await probed.run()
+    assert set(probed.failed) == {"put back", "guard"}
+    assert any("put Description back to 'Bracket, left' by hand" in finding.message for finding in probed.findings)
