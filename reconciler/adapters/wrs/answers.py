@@ -70,8 +70,9 @@ async def unless_stale(reader: Reader, key: str, id: str, answer: Unfulfilled) -
     match answer:
         case Refused(status, message) | NotAvailable(status, message) if status in _MAY_MEAN_STALE:
             shown = await latest(reader, key)
-            moved = isinstance(shown, Snapshot) and id_of(shown) not in (None, id)
-            return VersionConflict(status, message) if moved else answer
+            if not isinstance(shown, Snapshot):
+                return shown  # nobody knows what the refusal was about; taken for one, fields would be held for it
+            return VersionConflict(status, message) if id_of(shown) not in (None, id) else answer
     return answer
 
 

@@ -71,7 +71,9 @@ class Locks:
         match answer:
             case Refused(status) | NotAvailable(status) if status in _STALE:
                 shown = await answers.latest(self._reader, key)
-                latest = answers.id_of(shown) if isinstance(shown, Snapshot) else None
+                if not isinstance(shown, Snapshot):
+                    return shown  # nobody knows what the refusal was about; taken for one, fields would be held for it
+                latest = answers.id_of(shown)
                 return answer if latest in (None, id) else await self._check_out(latest, note)
         return answer
 
@@ -131,7 +133,8 @@ class Locks:
             return standing
         who = holders.holder(standing.row)
         if who is not None and self._account and not holders.is_us(who, self._account):
-            return Locked(0, f"the working copy {copy} is not ours but {who}'s", who)
+            said = f"the working copy {copy} is {who}'s, and windchill.account says that we are {self._account}"
+            return Locked(0, replies.cut(said), who)
         undone = await self.act(copy, "UndoCheckOut", {})
         if isinstance(undone, Reply):
             return Released()

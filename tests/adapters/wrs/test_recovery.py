@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 STEPS = ("CheckOut", "GET one", "PATCH", "CheckIn", "GET list")
 LOST = (Fault.REQUEST_LOST, Fault.REPLY_LOST)
 DEAD = (Fault.DIED_BEFORE, Fault.DIED_AFTER)
+STATES = ("INREVIEW", "INWORK")
 SERVERS: dict[str, dict[str, Any]] = {
     "plain": {},
     "terse": {"checkout_reply": "id", "checkin_reply": "id", "checkin_id": "fresh", "patch_reply": "entity"},
@@ -74,6 +75,16 @@ async def test_a_death_at_any_step_leaves_neither_lock_nor_second_iteration(
     wire = ready.wire
     await ready.cut_short(restarted=False)
     assert ready.wire is not wire, "it did not die"
+    await check_once_and_for_all(ready)
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_an_attempt_that_is_cancelled_at_any_step_leaves_neither_lock_nor_second_iteration(
+    ready: WrsWorld, step: str
+) -> None:
+    ready.wire.faults[step] = Fault.CANCELLED
+    await ready.cut_short()
+    assert not ready.wire.faults, "the fault was not met"
     await check_once_and_for_all(ready)
 
 
@@ -257,4 +268,41 @@ async def test_any_run_of_faults_ends_with_one_iteration_a_value(make_world: Mak
         await world.settle()
         assert (world.live()["owner"], world.live()["title"]) == (f"user{number}", f"Title {number}")
         assert world.cycles().count("CheckIn") == number + 1
+        assert world.holder() is None
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_any_run_of_faults_and_people_loses_nothing_of_anybody(make_world: MakeWorld, seed: int) -> None:
+    chance = random.Random(seed)
+    world = await make_world()
+    world.switch(
+        checkin_id=chance.choice(["fresh", "working_copy"]),
+        administrators=chance.choice([[], [ME]]),
+        checkout_conflict=chance.choice(["same", 400, 423, 500]),
+        stale_checkout=chance.choice([400, 404, "latest"]),
+    )
+    titles = ["Bracket"]
+
+    def somebody() -> None:
+        if chance.random() < 0.3:  # an administrator comes first and undoes whatever check-out there is
+            world.simulated.unlock(KEY)
+        title = f"Title {len(titles)}"
+        if world.person.may_edit(title=title):
+            titles.append(title)
+
+    for number in range(4):
+        await world.emit({"Owner": f"user{number}", "State": STATES[number % 2]})
+        for _ in range(chance.randrange(1, 5)):
+            if world.document().status is Status.SYNCED:
+                break
+            world.wire.before[chance.choice([*STEPS, "SetState", "UndoCheckOut"])] = somebody
+            world.wire.faults[chance.choice([*STEPS, "SetState", "UndoCheckOut"])] = chance.choice([*LOST, *DEAD])
+            await world.wait()
+            await world.cut_short(restarted=chance.random() < 0.3)
+        world.wire.faults.clear()
+        world.wire.before.clear()
+        await world.settle()
+        shown = world.live()
+        assert (shown["owner"], shown["status"]) == (f"user{number}", STATES[number % 2])
+        assert shown["title"] == titles[-1]
         assert world.holder() is None

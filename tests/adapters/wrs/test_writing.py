@@ -162,6 +162,15 @@ async def test_an_edit_before_our_check_out_is_kept_and_ours_lands(ready: WrsWor
     assert ready.cycles() == ["CheckOut", "CheckIn"] * 2
 
 
+async def test_a_refusal_of_what_may_be_stale_holds_nothing_while_that_can_not_be_told(ready: WrsWorld) -> None:
+    await ready.emit({"Owner": "akim"})
+    ready.wire.before["CheckOut"] = lambda: ready.person.edits(title="Theirs")
+    ready.wire.faults["GET list"] = Fault.REQUEST_LOST
+    await ready.settle()
+    assert ready.held() == []
+    assert ready.live()["owner"] == "akim"
+
+
 async def test_an_edit_of_the_same_field_before_our_check_out_is_decided_by_the_policy(make_world: MakeWorld) -> None:
     for strategy, owner, status in (
         (Strategy.MERGE, "theirs", Status.HELD),

@@ -128,6 +128,15 @@ async def test_an_iteration_made_right_before_an_action_is_a_version_conflict_no
     assert (ready.live()["status"], ready.live()["name"], ready.live()["title"]) == ("INREVIEW", "Lid", "Theirs")
 
 
+async def test_an_action_whose_refusal_can_not_be_told_from_a_stale_one_is_tried_again(ready: WrsWorld) -> None:
+    await ready.emit({"Name": "Lid"})
+    ready.wire.before["UpdateCommonProperties"] = lambda: ready.person.edits(title="Theirs")
+    ready.wire.faults["GET list"] = Fault.REQUEST_LOST
+    await ready.settle()
+    assert ready.held() == []
+    assert ready.live()["name"] == "Lid"
+
+
 @pytest.mark.parametrize("step", ["GET one", "SetState", "UpdateCommonProperties"])
 @pytest.mark.parametrize("reply", ["same", 400, 409, 423, 500])
 async def test_a_document_that_is_checked_out_is_locked_for_actions_too(
@@ -143,6 +152,15 @@ async def test_a_document_that_is_checked_out_is_locked_for_actions_too(
     await ready.settle()
     assert ready.live()["title"] == "Theirs"
     assert ready.live().get("name") == "Lid" or ready.live()["status"] == "INREVIEW"
+
+
+async def test_a_state_is_not_set_under_somebodys_hands_even_where_the_server_would_let_us(ready: WrsWorld) -> None:
+    ready.switch(set_state_when_checked_out="accepted")
+    ready.person.does("checkout", "edit", set={"title": "Theirs"})
+    await ready.emit({"State": "INREVIEW"})
+    await ready.attempt()
+    assert ready.document().status is Status.LOCKED
+    assert ready.live()["status"] == "INWORK"
 
 
 async def test_a_check_out_of_our_own_is_given_up_before_an_action(ready: WrsWorld) -> None:

@@ -72,6 +72,27 @@ async def test_an_edit_of_the_same_field_is_decided_by_the_policy(make_world: Ma
     assert world.live()["owner"] == "theirs"
 
 
+async def test_an_edit_right_after_our_patch_is_not_taken_for_ours(make_world: MakeWorld) -> None:
+    world = await opened(make_world, policy(Rule(("Owner",), Strategy.PRESERVE)))
+    await world.emit({"Owner": "akim"})
+    world.wire.before["GET list"] = lambda: world.person.edits(owner="theirs")
+    await world.settle()
+    assert not world.wire.before
+    await world.resync()
+    assert world.live()["owner"] == "theirs"
+    assert world.held() == [], "held as if the server had altered it"
+
+
+async def test_actions_are_guarded_by_the_etag_too(make_world: MakeWorld) -> None:
+    world = await opened(make_world, switches={"if_match": "required", "etag_in": "header"})
+    await world.emit({"State": "INREVIEW", "Name": "Lid"})
+    world.wire.before["SetState"] = lambda: world.person.edits(title="Theirs")
+    await world.settle()
+    shown = world.live()
+    assert (shown["status"], shown["name"], shown["title"]) == ("INREVIEW", "Lid", "Theirs")
+    assert world.cycles() == []
+
+
 async def test_a_server_that_nobody_has_proved_is_not_written_to_by_its_etags(make_world: MakeWorld) -> None:
     world = await make_world(lock="auto")
     world.switch(**PLAIN, actions=[])

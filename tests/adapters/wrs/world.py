@@ -8,6 +8,7 @@ deeds can be put before any step, such as a person's who checks the document in 
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,8 @@ class Fault(enum.Enum):
     REPLY_LOST = "reply lost"
     DIED_BEFORE = "died before"
     DIED_AFTER = "died after"
+    CANCELLED = "cancelled"
+    """The attempt is given up while the reply is under way; the process lives on."""
     LATE = "late"
     """Lost as it seems; it arrives when the test lets it."""
 
@@ -81,6 +84,8 @@ class Wire(HttpClient):
         reply = await super().exchange(method, url, headers, content)
         if fault is Fault.DIED_AFTER:
             raise Died(step)
+        if fault is Fault.CANCELLED:
+            raise asyncio.CancelledError
         return Lost("the connection broke") if fault is Fault.REPLY_LOST else reply
 
     async def arrive(self) -> None:
@@ -117,6 +122,11 @@ class Person:
     def edits(self, **fields: Any) -> None:
         """Check out, edit, check in."""
         self.does("checkout", "edit", "checkin", set=fields)
+
+    def may_edit(self, **fields: Any) -> bool:
+        """Check out, edit, check in, unless somebody is at work on it; return whether it went through."""
+        given = {"document": KEY, "user": self.name, "do": ["checkout", "edit", "checkin"], "set": fields}
+        return self._control.post("/wrs/act", json=given).status_code == 200
 
 
 class DyingStore(MemoryStore):
@@ -175,6 +185,8 @@ class WrsWorld(World):
             await self.attempt()
         except Died:
             restarted = True
+        except asyncio.CancelledError:
+            pass
         if restarted:
             await self.adapter.close()
             self.connect()
