@@ -315,12 +315,26 @@ class Views(Protocol):
         """Return since when the longest pending document has been pending."""
         ...
 
-    async def conflicts(self, *, closed: bool = False, limit: int = 1000) -> list[ConflictRow]:
-        """Return open conflicts, oldest first; with `closed`, closed ones too."""
+    async def conflicts(
+        self, *, closed: bool = False, limit: int = 1000, after: tuple[int, str] = (-1, "")
+    ) -> list[ConflictRow]:
+        """Return open conflicts, oldest first, after that opened then of that id; with `closed`, closed ones too."""
+        ...
+
+    async def conflict(self, conflict_id: str) -> ConflictRow | None:
+        """Return a conflict, open or closed."""
         ...
 
     async def dead_letters(self, status: str | None = "open", limit: int = 1000) -> list[DeadLetter]:
         """Return dead letters, oldest first."""
+        ...
+
+    async def list_dead_letters(self, status: str | None, after: str, limit: int) -> list[DeadLetter]:
+        """Return dead letters, oldest first, after that of the id `after`, if any; without key, value and headers."""
+        ...
+
+    async def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        """Return a dead letter, whole."""
         ...
 
     async def count_dead_letters(self) -> int:
@@ -332,9 +346,14 @@ class Views(Protocol):
         ...
 
     async def audit(
-        self, document: str | None = None, since_us: int = 0, until_us: int | None = None, limit: int = 1000
+        self,
+        document: str | None = None,
+        since_us: int = 0,
+        until_us: int | None = None,
+        limit: int = 1000,
+        before: tuple[int, int] | None = None,
     ) -> list[AuditRecord]:
-        """Return audit records, newest first."""
+        """Return audit records, newest first; with `before`, a record's time and id, those that follow on it."""
         ...
 
     async def audit_head(self) -> Head | None:

@@ -399,8 +399,6 @@ SCANS = {
     "POSITIONS": "SCAN position",
     "WAITING": "SCAN outbox",  # in order, up to its limit
     "ALL_LETTERS": "SCAN dead_letter",  # likewise
-    "ALL_CONFLICTS": "SCAN conflict USING INDEX conflict_by_time",  # likewise
-    "OPEN_CONFLICTS": "SCAN conflict USING INDEX conflict_open",  # likewise
     "POLICIES": "SCAN policy",  # one row for every configuration there was
     "COUNTS": "SCAN document USING COVERING INDEX document_by_status",  # what is not settled
     "HOTSPOTS": "SCAN document USING INDEX document_by_conflicts|SCAN contention",  # what was contended, fields

@@ -298,6 +298,31 @@ async def test_dead_letters_are_listed_oldest_first_by_status_up_to_a_limit(stor
     assert await store.count_dead_letters() == 2
 
 
+async def test_dead_letters_are_listed_page_by_page_without_their_bytes(store: Store) -> None:
+    await store.fold(batch(dead_letters=[letter(9), letter(7), letter(8)]))
+    await store.mark_dead_letter("changes/0/7", "discarded")
+
+    async def found(status: str | None, after: str, limit: int) -> list[int]:
+        return [one.place.offset for one in await store.list_dead_letters(status, after, limit)]
+
+    assert await found(None, "", 2) == [9, 7]
+    assert await found(None, "changes/0/7", 2) == [8]
+    assert await found("open", "changes/0/9", 2) == [8]
+    assert await found("open", "changes/0/7", 2) == [8]  # it has been discarded since it ended a page
+    assert await found("discarded", "", 9) == [7]
+    assert await found("open", "changes/0/8", 9) == []
+    cut = attrs.evolve(letter(9)[0], key=None, value=None, headers=())
+    assert await store.list_dead_letters("open", "", 1) == [cut]
+
+
+async def test_one_dead_letter_is_read_whole(store: Store) -> None:
+    await store.fold(batch(dead_letters=[letter(7), letter(8)]))
+    await store.mark_dead_letter("changes/0/8", "discarded")
+    assert await store.dead_letter("changes/0/7") == letter(7)[0]
+    assert await store.dead_letter("changes/0/8") == attrs.evolve(letter(8)[0], status="discarded")
+    assert await store.dead_letter("changes/0/9") is None
+
+
 async def test_no_dead_letters_count_as_none(store: Store) -> None:
     assert await store.count_dead_letters() == 0
 
@@ -501,6 +526,27 @@ async def test_open_conflicts_are_listed_oldest_first(store: Store) -> None:
     assert [found.conflict.id for found in await store.conflicts(limit=1)] == ["c3"]
 
 
+async def test_conflicts_are_listed_page_by_page(store: Store) -> None:
+    await store.fold(batch("d"))
+    opened = [conflict("c2", opened_at_us=10), conflict("c1", opened_at_us=20), conflict("c3", opened_at_us=20)]
+    await store.settle(settlement(opened=tuple(opened)))
+    await store.settle(settlement(closed=("c1",)))
+    for closed, rest in ((True, ["c1", "c3"]), (False, ["c3"])):
+        found = await store.conflicts(closed=closed, after=(10, "c2"))
+        assert [row.conflict.id for row in found] == rest
+    assert [row.conflict.id for row in await store.conflicts(closed=True, after=(20, "c1"))] == ["c3"]
+    assert await store.conflicts(closed=True, after=(20, "c3")) == []
+
+
+async def test_one_conflict_is_read_by_its_id(store: Store) -> None:
+    await store.fold(batch("d"))
+    await store.settle(settlement(opened=(conflict("c1"), conflict("c2"))))
+    await store.settle(settlement(closed=("c2",), at_us=3000))
+    assert await store.conflict("c1") == ConflictRow("d", conflict("c1"), None)
+    assert await store.conflict("c2") == ConflictRow("d", conflict("c2"), 3000)
+    assert await store.conflict("c") is None
+
+
 async def test_a_closed_conflict_is_listed_only_when_asked_for(store: Store) -> None:
     await store.fold(batch("d"))
     await store.settle(settlement(opened=(conflict("c1"), conflict("c2"))))
@@ -697,6 +743,10 @@ async def test_the_audit_trail_is_read_newest_first_by_document_and_time(store: 
     assert await found(since_us=25) == [(4, 30), (5, 25)]
     assert await found(until_us=10) == []
     assert await found(limit=2) == [(4, 30), (5, 25)]
+    assert await found(before=(25, 5)) == [(3, 20), (2, 20), (1, 10)]
+    assert await found("d", before=(20, 3)) == [(2, 20), (1, 10)]
+    assert await found("d", until_us=20, before=(30, 4)) == [(1, 10)]
+    assert await found(before=(20, 3), limit=1) == [(2, 20)]
     assert await store.audit("e") == [attrs.evolve(record("e", 25, message="nul \0 é"), id=5)]
 
 

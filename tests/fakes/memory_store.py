@@ -212,14 +212,32 @@ class MemoryStore:
         since = (row.pending_since_us for row in self.rows.values())
         return min((since_us for since_us in since if since_us is not None), default=None)
 
-    async def conflicts(self, *, closed: bool = False, limit: int = 1000) -> list[ConflictRow]:
+    async def conflicts(
+        self, *, closed: bool = False, limit: int = 1000, after: tuple[int, str] = (-1, "")
+    ) -> list[ConflictRow]:
         self._require_open()
         rows = [row for row in self.clashes.values() if closed or row.closed_at_us is None]
-        return sorted(rows, key=lambda row: (row.conflict.opened_at_us, row.conflict.id))[:limit]
+        found = sorted((row.conflict.opened_at_us, row.conflict.id) for row in rows)
+        return [self.clashes[conflict_id] for at_us, conflict_id in found if (at_us, conflict_id) > after][:limit]
+
+    async def conflict(self, conflict_id: str) -> ConflictRow | None:
+        self._require_open()
+        return self.clashes.get(conflict_id)
 
     async def dead_letters(self, status: str | None = "open", limit: int = 1000) -> list[DeadLetter]:
         self._require_open()
         return [letter for letter in self.letters.values() if status in (None, letter.status)][:limit]
+
+    async def list_dead_letters(self, status: str | None, after: str, limit: int) -> list[DeadLetter]:
+        self._require_open()
+        order = list(self.letters)
+        first = order.index(after) + 1 if after in self.letters else 0
+        found = [self.letters[one] for one in order[first:] if status in (None, self.letters[one].status)]
+        return [attrs.evolve(letter, key=None, value=None, headers=()) for letter in found[:limit]]
+
+    async def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        self._require_open()
+        return self.letters.get(letter_id)
 
     async def count_dead_letters(self) -> int:
         return len(await self.dead_letters(limit=len(self.letters)))
@@ -232,7 +250,12 @@ class MemoryStore:
         return letter is not None
 
     async def audit(
-        self, document: str | None = None, since_us: int = 0, until_us: int | None = None, limit: int = 1000
+        self,
+        document: str | None = None,
+        since_us: int = 0,
+        until_us: int | None = None,
+        limit: int = 1000,
+        before: tuple[int, int] | None = None,
     ) -> list[AuditRecord]:
         self._require_open()
         records = [
@@ -241,6 +264,7 @@ class MemoryStore:
             if document in (None, record.document)
             and record.at_us >= since_us
             and (until_us is None or record.at_us < until_us)
+            and (before is None or (record.at_us, record.id) < before)
         ]
         return sorted(records, key=lambda record: (record.at_us, record.id), reverse=True)[:limit]
 

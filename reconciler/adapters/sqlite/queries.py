@@ -129,13 +129,28 @@ _CONFLICT = "'[' || json_array(document, closed_at_us) || ',' || conflict || ']'
 OPEN_CONFLICTS = _lines(
     "list conflicts",
     _CONFLICT,
-    "SELECT * FROM conflict WHERE closed_at_us IS NULL ORDER BY opened_at_us, id LIMIT ?1",
+    "SELECT * FROM conflict WHERE closed_at_us IS NULL AND (opened_at_us, id) > (?2, ?3)"
+    " ORDER BY opened_at_us, id LIMIT ?1",
 )
-ALL_CONFLICTS = _lines("list conflicts", _CONFLICT, "SELECT * FROM conflict ORDER BY opened_at_us, id LIMIT ?1")
+ALL_CONFLICTS = _lines(
+    "list conflicts",
+    _CONFLICT,
+    "SELECT * FROM conflict WHERE (opened_at_us, id) > (?2, ?3) ORDER BY opened_at_us, id LIMIT ?1",
+)
+CONFLICT = _lines("read a conflict", _CONFLICT, "SELECT * FROM conflict WHERE id = ?1")
 
 _LETTER = "'[' || json_quote(status) || ',' || letter || ']'"
 ALL_LETTERS = _lines("list dead letters", _LETTER, "SELECT * FROM dead_letter ORDER BY number LIMIT ?1")
 LETTERS = _lines("list dead letters", _LETTER, "SELECT * FROM dead_letter WHERE status = ?2 ORDER BY number LIMIT ?1")
+LETTER = _lines("read a dead letter", _LETTER, "SELECT * FROM dead_letter WHERE id = ?1")
+# Cut down here: of a page of letters nobody wants the bytes, which would be most of it.
+LETTER_PAGE = _lines(
+    "list dead letters",
+    "'[' || json_quote(status) || ',' || json_set(CAST(letter AS TEXT), '$.key', NULL, '$.value', NULL, '$.headers',"
+    " json('[]')) || ']'",
+    "SELECT * FROM dead_letter WHERE status = coalesce(?3, status)"
+    " AND number > coalesce((SELECT number FROM dead_letter WHERE id = ?2), -1) ORDER BY number LIMIT ?1",
+)
 
 COUNT_LETTERS = _lines(
     "count dead letters", "letters", "SELECT count(*) AS letters FROM dead_letter WHERE status = 'open'"
@@ -144,7 +159,7 @@ COUNT_LETTERS = _lines(
 MARK_LETTER = Query("mark a dead letter", "UPDATE dead_letter SET status = ?2 WHERE id = ?1")
 
 _AUDIT = "'[' || id || ',' || record || ']'"
-_AUDIT_ORDER = "ORDER BY at_us DESC, id DESC LIMIT ?3"
+_AUDIT_ORDER = "AND NOT (at_us = ?4 AND id >= ?5) ORDER BY at_us DESC, id DESC LIMIT ?3"
 AUDIT = _lines(
     "read the audit trail",
     _AUDIT,
@@ -153,7 +168,7 @@ AUDIT = _lines(
 AUDIT_OF_DOCUMENT = _lines(
     "read the audit trail",
     _AUDIT,
-    f"SELECT id, record FROM audit WHERE document = ?4 AND at_us >= ?1 AND at_us < ?2 {_AUDIT_ORDER}",
+    f"SELECT id, record FROM audit WHERE document = ?6 AND at_us >= ?1 AND at_us < ?2 {_AUDIT_ORDER}",
 )
 
 # In hexadecimal, because what is verified must be seen as it is, whatever was made of it.

@@ -183,11 +183,17 @@ class SqliteStore:
         """See `ports.Views`."""
         return await self._number(queries.OLDEST_PENDING)
 
-    async def conflicts(self, *, closed: bool = False, limit: int = 1000) -> list[ConflictRow]:
+    async def conflicts(
+        self, *, closed: bool = False, limit: int = 1000, after: tuple[int, str] = (-1, "")
+    ) -> list[ConflictRow]:
         """See `ports.Views`."""
-        lines = await self._database.read(queries.ALL_CONFLICTS if closed else queries.OPEN_CONFLICTS, limit)
-        rows = map(_conflict_line.decode, lines)
-        return [ConflictRow(document, conflict, closed_at_us) for (document, closed_at_us), conflict in rows]
+        lines = await self._database.read(queries.ALL_CONFLICTS if closed else queries.OPEN_CONFLICTS, limit, *after)
+        return list(map(_conflict, lines))
+
+    async def conflict(self, conflict_id: str) -> ConflictRow | None:
+        """See `ports.Views`."""
+        lines = await self._database.read(queries.CONFLICT, conflict_id)
+        return _conflict(lines[0]) if lines else None
 
     async def dead_letters(self, status: str | None = "open", limit: int = 1000) -> list[DeadLetter]:
         """See `ports.Views`."""
@@ -195,7 +201,16 @@ class SqliteStore:
             lines = await self._database.read(queries.ALL_LETTERS, limit)
         else:
             lines = await self._database.read(queries.LETTERS, limit, status)
-        return [attrs.evolve(letter, status=now) for now, letter in map(_letter_line.decode, lines)]
+        return list(map(_letter, lines))
+
+    async def list_dead_letters(self, status: str | None, after: str, limit: int) -> list[DeadLetter]:
+        """See `ports.Views`."""
+        return list(map(_letter, await self._database.read(queries.LETTER_PAGE, limit, after, status)))
+
+    async def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        """See `ports.Views`."""
+        lines = await self._database.read(queries.LETTER, letter_id)
+        return _letter(lines[0]) if lines else None
 
     async def count_dead_letters(self) -> int:
         """See `ports.Views`."""
@@ -206,10 +221,16 @@ class SqliteStore:
         return await self._database.write_by_hand(queries.MARK_LETTER, letter_id, status) > 0
 
     async def audit(
-        self, document: str | None = None, since_us: int = 0, until_us: int | None = None, limit: int = 1000
+        self,
+        document: str | None = None,
+        since_us: int = 0,
+        until_us: int | None = None,
+        limit: int = 1000,
+        before: tuple[int, int] | None = None,
     ) -> list[AuditRecord]:
         """See `ports.Views`. `since_us` is included, `until_us` is not."""
-        span = (since_us, _EVER_US if until_us is None else until_us, limit)
+        at_us, number = before or (_EVER_US, 0)
+        span = (since_us, min(_EVER_US if until_us is None else until_us, at_us + 1), limit, at_us, number)
         if document is None:
             lines = await self._database.read(queries.AUDIT, *span)
         else:
@@ -290,6 +311,16 @@ def _packed_keys(keys: Iterable[str]) -> Iterable[tuple[str, bytes]]:
 def _document(line: bytes) -> Document:
     columns, desired, agreement = _document_line.decode(line)
     return Document(**columns._asdict(), desired=desired, agreement=agreement)
+
+
+def _conflict(line: bytes) -> ConflictRow:
+    (document, closed_at_us), conflict = _conflict_line.decode(line)
+    return ConflictRow(document, conflict, closed_at_us)
+
+
+def _letter(line: bytes) -> DeadLetter:
+    status, letter = _letter_line.decode(line)
+    return attrs.evolve(letter, status=status)
 
 
 def _entry(line: bytes) -> Entry:
