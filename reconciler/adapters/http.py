@@ -15,6 +15,7 @@ that we don't want, so requests go straight to the transport. What the client ad
 
 import asyncio
 import zlib
+from collections import deque
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from reconciler.ports import Clock, Telemetry
 
 _REFUSAL_BYTES_MAX = 64 * 1024
 _REFUSAL_S_MAX = 2.0  # for the text of a refusal; the deadline of the call would take its status with it
+_SECRETS_MAX = 3  # the one in use, and those of replies that are still to come
 _BROKEN = (httpx.HTTPError, aiohttp.ClientError, OSError)
 # aiohttp's word for "it never got as far as sending"; httpx's own errors mix these with broken connections.
 _NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
@@ -79,7 +81,7 @@ class HttpClient:
         self._transport = _transport(options, self._trust)
         self._extensions = {"timeout": {"connect": min(options.connect_timeout_s, options.timeout_s / 2)}}
         self._user_agent = ((b"user-agent", options.user_agent.encode()),)
-        self._secret = ""
+        self._secrets: deque[str] = deque(maxlen=_SECRETS_MAX)
 
     async def exchange(self, method: str, url: str, headers: Headers, content: bytes = b"") -> Exchange:
         """
@@ -94,9 +96,11 @@ class HttpClient:
             return Lost(f"no whole answer within {self._options.timeout_s:g} s")
 
     def message(self, reply: Reply) -> str:
-        """Return what a reply says, short enough to be kept and without the secret that we sent."""
+        """Return what a reply says, short enough to be kept and without the secrets that we sent."""
         said = replies.message(reply)
-        return replies.cut(said.replace(self._secret, "***") if self._secret else said)
+        for secret in sorted(self._secrets, key=len, reverse=True):  # one may begin another
+            said = said.replace(secret, "***")
+        return replies.cut(said)
 
     def retry_after_s(self, reply: Reply) -> float | None:
         """Return for how long the server asks us to stay away."""
@@ -122,7 +126,8 @@ class HttpClient:
         return Unauthorised(self.message(reply)) if isinstance(reply, Reply) and reply.status == 401 else reply
 
     async def _as(self, grant: Grant, method: str, url: str, headers: Headers, content: bytes) -> Exchange:
-        self._secret = grant.secret
+        if grant.secret and grant.secret not in self._secrets:
+            self._secrets.append(grant.secret)
         if grant.authorization is not None:
             headers = (*headers, (b"authorization", grant.authorization))
         return await self._send(method, url, headers, content)

@@ -12,6 +12,7 @@ from reconciler.adapters import credentials
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
 from reconciler.adapters.credentials import Basic, Bearer, ClientCredentials, Grant, SecretFile
+from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.adapters.replies import Reply
 from reconciler.model.answer import Failed, Unauthorised, Written
 from reconciler.model.snapshot import Snapshot
@@ -166,6 +167,42 @@ async def test_secrets_are_in_no_representation(tmp_path: Path) -> None:
     assert "hunter2" not in repr(
         await credentials.keeper(Basic("me", SecretFile(file)), unasked, VirtualClock()).current()
     )
+
+
+async def test_a_secret_is_not_shown_by_a_reply_that_comes_after_its_successor_was_taken_up(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("hunter1")
+    late, held = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"/late " in head:
+            held.set()
+            await late.wait()
+            text = b"no entry with hunter1"
+            writer.write(b"HTTP/1.1 403 Forbidden\r\ncontent-length: %d\r\n\r\n%s" % (len(text), text))
+        else:
+            status = b"200 OK" if b"hunter2" in head else b"401 Unauthorized"
+            writer.write(b"HTTP/1.1 %s\r\ncontent-length: 0\r\n\r\n" % status)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    client = HttpClient(HttpOptions(timeout_s=30), SystemClock(), Bearer(SecretFile(file)))
+    slow = asyncio.ensure_future(client.exchange("GET", f"{url}/late", ()))
+    await held.wait()
+    file.write_text("hunter2")
+    quick = await client.exchange("GET", f"{url}/now", ())
+    assert isinstance(quick, Reply)
+    assert quick.status == 200
+    late.set()
+    reply = await slow
+    assert isinstance(reply, Reply)
+    assert client.message(reply) == "no entry with ***"
+    await client.close()
+    server.close()
+    await server.wait_closed()
 
 
 # -------------------------------------------------------------------------------------------------------------- OAuth 2
