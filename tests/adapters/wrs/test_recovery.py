@@ -224,6 +224,16 @@ async def test_a_working_copy_of_somebody_else_is_not_given_up_though_the_journa
     assert world.where()["working_copy"] == theirs
 
 
+@pytest.mark.parametrize("deed", ["undo", "checkin"])
+async def test_a_lock_that_somebody_else_gives_up_at_that_very_moment_is_given_up(world: WrsWorld, deed: str) -> None:
+    us = Person(world.simulated, ME)
+    us.does("checkout")
+    copy = world.where()["working_copy"]
+    world.wire.before["UndoCheckOut"] = lambda: us.does(deed)
+    assert await world.adapter.release(KEY, copy) == Released()
+    assert not world.wire.before
+
+
 async def test_where_a_second_check_out_is_refused_the_lock_is_left_to_a_person(make_world: MakeWorld) -> None:
     world = await make_world()
     world.switch(checkout_again=400)
