@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -37,7 +38,7 @@ class Canned(HttpClient):
     """Answers every request with the same body."""
 
     def __init__(self, status: int, kind: bytes, body: bytes) -> None:
-        self._secret = ""
+        self._secrets = deque()
         self._reply = Reply(status, {b"content-type": kind}, body)
 
     async def exchange(self, method: str, url: str, headers: Any, content: bytes = b"") -> Reply:
