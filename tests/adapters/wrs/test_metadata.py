@@ -176,6 +176,17 @@ def test_what_is_described_nowhere_leaves_a_type_open_and_ptcs_enumerations_know
     assert found.properties["V"].kind is Kind.OTHER
 
 
+def test_an_open_type_may_have_more_than_its_metadata_says() -> None:
+    assert not parse(wrapped(schema(f'<EntityType Name="D" OpenType="true"/>{SET}'))).document.whole
+    assert parse(wrapped(schema(f'<EntityType Name="D"/>{SET}'))).document.whole
+
+
+def test_what_is_described_here_is_looked_for_nowhere_else() -> None:
+    again = '<edmx:Reference Uri="x"><edmx:Include Namespace="N"/></edmx:Reference>'
+    text = wrapped(schema(f'<EntityType Name="B"/><EntityType Name="D" BaseType="N.B"/>{SET}'), again)
+    assert metadata.references(text.encode()) == ()
+
+
 def test_types_that_are_each_others_base_end_somewhere() -> None:
     found = parse(wrapped(schema(f'<EntityType Name="D" BaseType="N.E"/><EntityType Name="E" BaseType="N.D"/>{SET}')))
     assert not found.document.whole

@@ -29,7 +29,7 @@ def test_an_id_can_be_read_in_a_token() -> None:
     assert tokens.guarded("OR:wt.doc.WTDocument:1", Token('W/"5"')) == 'OR:wt.doc.WTDocument:1 W/"5"'
 
 
-@pytest.mark.parametrize("token", ['"v1"', 'W/"v1.2"', "", "#a", ' "v1"', "%FF#a", "v1"])
+@pytest.mark.parametrize("token", ['"v1"', 'W/"v1.2"', "", "#a", ' "v1"', "%FF#a", "a/b#c", "v1"])
 def test_a_token_of_another_dialect_says_nothing(token: str) -> None:
     assert tokens.place(Token(token)) is None
 
