@@ -160,7 +160,7 @@ class Actions:
 
     async def _verified(self, now: _Moment, fields: Mapping[str, Json]) -> Written:
         """Return what the document shows after the write; nothing, if what it shows may be somebody else's work."""
-        shown = await answers.latest(self._reader, now.snapshot.key)
+        shown = await answers.latest(self._reader, now.snapshot.key, now.id)
         if not isinstance(shown, Snapshot) or answers.id_of(shown) != now.id:
             return Written(None, None)
         before = now.snapshot

@@ -143,14 +143,14 @@ class Writer:
 
     async def _checked_in(self, key: str, taken: Taken, reply: Reply) -> Written | Unknown:
         """Return what the document shows after a check-in, as far as that is the iteration that we have made."""
-        shown = await answers.latest(self._reader, key)
+        made = answers.identity(reply) or taken.copy
+        shown = await answers.latest(self._reader, key, made)
         if not isinstance(shown, Snapshot):
             return Written(None, None)
         latest = answers.id_of(shown)
         if latest == taken.origin:
             return Unknown("the check-in was answered as done, and the document shows the iteration before it")
-        ours = latest == (answers.identity(reply) or taken.copy)
-        return Written(shown, shown.token) if ours else Written(None, None)
+        return Written(shown, shown.token) if latest == made else Written(None, None)
 
     # ------------------------------------------------------------------------------------------------------------- ETag
 

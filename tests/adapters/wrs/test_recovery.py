@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.adapters.wrs.conftest import MakeWorld
     from tests.adapters.wrs.world import WrsWorld
 
-STEPS = ("CheckOut", "GET one", "PATCH", "CheckIn", "GET list")
+STEPS = ("CheckOut", "GET copy", "PATCH", "CheckIn", "GET new")
 LOST = (Fault.REQUEST_LOST, Fault.REPLY_LOST)
 DEAD = (Fault.DIED_BEFORE, Fault.DIED_AFTER)
 STATES = ("INREVIEW", "INWORK")
@@ -158,7 +158,7 @@ async def test_a_change_that_comes_late_finds_no_working_copy(ready: WrsWorld) -
     assert ready.cycles().count("CheckIn") == 2
 
 
-@pytest.mark.parametrize("moment", ["GET one", "UndoCheckOut"])
+@pytest.mark.parametrize("moment", ["GET new", "UndoCheckOut"])
 async def test_a_check_in_that_comes_late_is_what_the_release_finds(ready: WrsWorld, moment: str) -> None:
     ready.wire.faults["CheckIn"] = Fault.LATE
     await ready.attempt()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.adapters.wrs.conftest import MakeWorld
     from tests.adapters.wrs.world import WrsWorld
 
-CYCLE = ["CheckOut", "GET one", "PATCH", "CheckIn", "GET list"]
+CYCLE = ["CheckOut", "GET copy", "PATCH", "CheckIn", "GET new"]
 LOCKED_REPLIES = ["same", 400, 409, 423, 500]
 
 
@@ -145,7 +145,7 @@ async def test_an_old_nonce_is_renewed_and_the_write_sent_once_more(ready: WrsWo
     ready.wire.before["PATCH"] = ready.expire_nonces
     await ready.emit({"Owner": "akim"})
     await ready.settle()
-    assert ready.wire.asked == ["CheckOut", "GET one", "PATCH", "nonce", "PATCH", "CheckIn", "GET list"]
+    assert ready.wire.asked == ["CheckOut", "GET copy", "PATCH", "nonce", "PATCH", "CheckIn", "GET new"]
     assert ready.iterations() == 3
 
 
@@ -218,7 +218,7 @@ async def test_a_document_that_somebody_is_at_work_on_is_locked_until_they_are_d
     assert (ready.live()["owner"], ready.live()["title"]) == ("akim", "Theirs")
 
 
-@pytest.mark.parametrize("step", ["GET one", "PATCH", "CheckIn"])
+@pytest.mark.parametrize("step", ["GET copy", "PATCH", "CheckIn"])
 @pytest.mark.parametrize("deed", ["edits", "holds"])
 async def test_when_an_administrator_undoes_our_check_out_nothing_of_theirs_is_lost(
     ready: WrsWorld, step: str, deed: str
@@ -249,7 +249,7 @@ async def test_an_edit_right_after_our_check_in_is_not_taken_for_ours(make_world
     await world.emit({"Owner": "lchen"})
     await world.settle()
     await world.emit({"Owner": "akim"})
-    world.wire.before["GET list"] = lambda: world.person.edits(owner="theirs")
+    world.wire.before["GET new"] = lambda: world.person.edits(owner="theirs")
     await world.settle()
     await world.resync()
     assert world.live()["owner"] == "theirs"

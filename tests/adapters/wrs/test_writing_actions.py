@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from tests.adapters.wrs.conftest import MakeWorld
     from tests.adapters.wrs.world import WrsWorld
 
-ATTRIBUTES = ["CheckOut", "GET one", "PATCH", "CheckIn", "GET list"]
-COMMON = ["GET one", "UpdateCommonProperties", "GET list"]
-STATE = ["GET one", "GetValidStateTransitions", "SetState", "GET list"]
+ATTRIBUTES = ["CheckOut", "GET copy", "PATCH", "CheckIn", "GET new"]
+COMMON = ["GET one", "UpdateCommonProperties", "GET new"]
+STATE = ["GET one", "GetValidStateTransitions", "SetState", "GET new"]
 EXTERNAL = policy(Rule(("State", "Name"), Strategy.EXTERNAL))
 
 
@@ -177,7 +177,7 @@ async def test_what_somebody_sets_right_after_ours_is_not_taken_for_our_work(mak
     await world.emit({"Owner": "lchen"})
     await world.settle()
     await world.emit({"State": "INREVIEW"})
-    world.wire.before["GET list"] = lambda: world.person.does("setstate", state=after)
+    world.wire.before["GET new"] = lambda: world.person.does("setstate", state=after)
     await world.settle()
     await world.resync()
     assert world.live()["status"] == after

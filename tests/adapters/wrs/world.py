@@ -95,7 +95,7 @@ class Wire(HttpClient):
         self.late.clear()
 
     def _step(self, method: str, url: str) -> str:
-        """Name a request: `CheckOut`, `PATCH`, `GET list`, `GET one`, `nonce`, …"""
+        """Name a request: `CheckOut`, `GET copy` after it, `PATCH`, `CheckIn`, `GET new` after it, `GET list`, …"""
         path = url.partition("?")[0]
         if path.endswith("GetCSRFToken()"):
             return "nonce"
@@ -104,7 +104,11 @@ class Wire(HttpClient):
         last = path.rpartition("/")[2]
         if last.startswith("PTC.DocMgmt."):
             return last.removeprefix("PTC.DocMgmt.").removesuffix("()")
-        return {"GET": "GET list" if last == "Documents" else "GET one"}.get(method, method)
+        if method != "GET":
+            return method
+        before = self.asked[-1] if self.asked else ""
+        after = {"CheckOut": "GET copy", **dict.fromkeys(("CheckIn", "SetState", "UpdateCommonProperties"), "GET new")}
+        return "GET list" if last == "Documents" else after.get(before, "GET one")
 
 
 class Person:
