@@ -15,6 +15,8 @@ Rules
 - A token is the entity's ETag where a list shows it as well as a read, or where it guards writes; else a digest of what
   was shown and of `LastModified`. So a list of changes gives the same token as a read. (Where a server shows ETags in
   headers alone and writes rely on them, a list can't: its sightings then only say that something may have changed.)
+- Whether a list shows all that a read by ID does is found out at the first row that lacks what only its own type has:
+  a field that a list leaves out must not pass for one that somebody has cleared.
 - A conditional read is only sent where IDs don't go stale: an old iteration stays as it is for ever.
 """
 
@@ -56,6 +58,7 @@ class Reader:
         self._service = service
         self._options = service.options
         self._numbers = Numbers(service, clock)
+        self._rows_show_all: bool | None = None  # whether lists show what reads by ID do; None: not known yet
 
     async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
         """Read the latest iteration of a document; `Unchanged` if it is what `known` shows."""
@@ -192,6 +195,12 @@ class Reader:
             named = ", ".join(sorted(current)[:3])
             return NotAvailable(409, replies.cut(f"{len(current)} documents have the number {key}: {named}"))
         ((identity, row),) = current.items()
+        if self._rows_show_all is not True and (missing := _missing(row, schema)):
+            whole = await self.entity(identity)
+            if not isinstance(whole, Entity):
+                return whole
+            self._rows_show_all = missing <= _missing(whole.row, schema)
+            return await self.snapshot(key, whole.row, self._counting(whole.etag, schema))
         snapshot = await self.snapshot(key, row)
         if not isinstance(snapshot, Snapshot) or snapshot.token is not None:
             return snapshot
@@ -246,6 +255,12 @@ def _standing(entity: Row, value: str, display: str) -> bool:
 
 def _is_current(row: Row) -> bool:
     return row.get("Latest") is not False and not is_working_copy(row)
+
+
+def _missing(row: Row, schema: Schema) -> set[str]:
+    """Return what a row leaves out of the properties that its type has and the documents' common type has not."""
+    kind = schema.type(_text(row, "@odata.type"))
+    return set() if kind is None else kind.properties.keys() - schema.document.properties.keys() - row.keys()
 
 
 def _can_be_said(key: str) -> bool:

@@ -56,6 +56,25 @@ def holding(*held: dict[str, Any]) -> Any:
     return respond
 
 
+SOFT = {"@odata.type": "#PTC.DocMgmt.Specification", "CostCenter": 4711, "Weight": 1.5}
+
+
+async def test_what_a_list_leaves_out_does_not_pass_for_cleared(odata: OData, documents: WrsWindchill) -> None:
+    whole = row(**SOFT)
+    short = {name: value for name, value in whole.items() if name != "CostCenter"}
+    odata.respond = lambda asked: rows(short) if "$filter" in asked.query else Answer(body=whole)
+    for _ in range(2):
+        assert (await seen(documents)).value("CostCenter") == 4711
+    assert len(odata.documents) == 4
+
+
+async def test_a_list_that_shows_what_a_read_by_id_does_is_enough(odata: OData, documents: WrsWindchill) -> None:
+    odata.respond = holding(row(**SOFT))  # some of its type's properties are shown by neither
+    for _ in range(3):
+        assert (await seen(documents)).value("CostCenter") == 4711
+    assert len(odata.documents) == 4
+
+
 async def seen(documents: WrsWindchill, key: str = KEY, known: Snapshot | None = None) -> Snapshot:
     snapshot = await documents.read(key, known)
     assert isinstance(snapshot, Snapshot), snapshot
