@@ -1,7 +1,9 @@
 """Probing: `reconciler doctor --probe` of a server that speaks `wrs`, for people, and as the report to send to us."""
 
+import json
 import platform
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +19,7 @@ from reconciler.adapters.wrs.probe import Means, Probe
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.cli import exits, looking, output
 from reconciler.config import Config
+from reconciler.config.groups import GROUPS
 from reconciler.errors import StoreError
 from reconciler.model import instant
 
@@ -125,8 +128,10 @@ class _Shown:
             _line(" ", f"[dim]{output.escape(exchange)}[/]")
 
     def announce(self, intentions: Sequence[str]) -> None:
-        """Say what is going to be done to the document."""
+        """Say what is going to be done to the document; beside a report on stderr."""
         if not self._for_people:
+            for intention in intentions:
+                print(f"going to {intention}", file=sys.stderr)
             return
         print()
         output.line("So far nothing was changed. What comes next is tried on the document, and undone each time:")
@@ -168,7 +173,11 @@ def _settings(findings: Sequence[Finding]) -> dict[str, dict[str, Any]]:
         for name, value in finding.setting.items():
             section, _, key = name.partition(".")
             found.setdefault(section, {})[key] = value
-    return found
+    order = {section: [field.name for field in attrs.fields(group)] for section, group in GROUPS.items()}
+    return {
+        section: {key: values[key] for key in sorted(values, key=order[section].index)}
+        for section, values in found.items()
+    }
 
 
 def as_toml(settings: Mapping[str, Mapping[str, Any]]) -> str:
@@ -180,8 +189,6 @@ def as_toml(settings: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _value(value: object) -> str:
-    import json
-
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
@@ -190,7 +197,7 @@ def _conclude(settings: dict[str, dict[str, Any]], *, failed: bool) -> None:
     if failed:
         output.heading("Don't let the reconciler write to this server yet: see the lines marked ✗.")
     if settings:
-        output.line("The configuration that follows, for reconciler.toml:")
+        output.line("The configuration that follows; put these lines into reconciler.toml:")
         print()
         print(as_toml(settings), end="")
         print()

@@ -1,0 +1,234 @@
+"""`doctor` on Windchill REST Services: what it reads, what it proves with --probe, and the report for us."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from reconciler import config
+from tests.cli.program import Program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DOC, OTHER = "0000000001", "0000000002"
+ACCOUNT = 'Integration, "Reconciler"'
+
+
+@pytest.fixture
+def wrs(program: Program) -> Program:
+    program.log.touch()
+    told = program.config.read_text(encoding="utf-8")
+    root = f'dialect = "wrs"\nbase_url = "{program.windchill}/Windchill/servlet/odata"'
+    program.config.write_text(told.replace(f'base_url = "{program.windchill}"', root), encoding="utf-8")
+    switch(program, display_names={"integration": ACCOUNT})
+    return program
+
+
+def switch(program: Program, **switches: Any) -> None:
+    httpx.patch(f"{program.windchill}/_control/wrs", json=switches).raise_for_status()
+
+
+def add(program: Program, lines: str) -> None:
+    told = program.config.read_text(encoding="utf-8")
+    program.config.write_text(told.replace("[windchill]\n", f"[windchill]\n{lines}\n"), encoding="utf-8")
+
+
+def checks(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {row["check"]: row for row in rows}
+
+
+def cycles(program: Program) -> list[str]:
+    shown = httpx.get(f"{program.windchill}/_control/wrs/checkouts").raise_for_status().json()
+    return [step["event"] for step in shown["items"]]
+
+
+def copies(program: Program) -> list[Any]:
+    return list(httpx.get(f"{program.windchill}/_control/wrs/working-copies").raise_for_status().json()["items"])
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def test_without_a_probe_nothing_is_written(wrs: Program) -> None:
+    rows = checks(wrs.json("doctor", "--document", DOC))
+    assert rows["lock"]["message"].startswith("by check-out")
+    assert rows["type"]["message"].endswith("attributes, then Name, Number, Organization, then State")
+    assert (rows["account"]["result"], "ETag" in rows) == ("warning", False)
+    audit = httpx.get(f"{wrs.windchill}/_control/wrs/audit").json()
+    assert (cycles(wrs), wrs.writes(), audit) == ([], 0, {"items": [], "issued": 0})
+
+
+def test_a_named_account_is_no_warning(wrs: Program) -> None:
+    add(wrs, 'account = "Integration"')
+    assert checks(wrs.json("doctor", "--document", DOC))["account"]["result"] == "ok"
+
+
+def test_a_server_that_can_neither_check_out_nor_show_etags_fails(wrs: Program) -> None:
+    switch(wrs, actions=[])
+    assert checks(wrs.json("doctor", "--document", DOC, code=1))["lock"]["result"] == "failed"
+    switch(wrs, etags="strong", etag_in="header")
+    assert checks(wrs.json("doctor", "--document", DOC))["lock"]["result"] == "warning"
+    add(wrs, "etag_proven = true")
+    assert checks(wrs.json("doctor", "--document", DOC))["lock"]["result"] == "ok"
+    add(wrs, 'lock = "checkout"')
+    assert checks(wrs.json("doctor", "--document", DOC, code=1))["lock"]["result"] == "failed"
+
+
+# ------------------------------------------------------------------------------------------------------------- probing
+
+
+def test_what_a_probe_prints_can_be_loaded(wrs: Program, tmp_path: Path) -> None:
+    said = wrs.say("doctor", "--probe", DOC)
+    printed = said[said.index("[windchill]") : said.index("A report for us")]
+    path = tmp_path / "printed.toml"
+    path.write_text(printed, encoding="utf-8")
+    loaded = config.load(path, {}).windchill
+    assert (loaded.account, loaded.lock, loaded.etag_proven, loaded.time_filters) == (
+        ACCOUNT,
+        "checkout",
+        False,
+        "time",
+    )
+
+
+GUARDED = {"etags": "weak", "etag_in": "both", "if_match": "enforced", "patch_without_checkout": "accepted"}
+SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "etag proven": (GUARDED, {"lock": "checkout", "etag_proven": True}),
+    "etag alone": ({**GUARDED, "actions": []}, {"lock": "etag", "etag_proven": True}),
+    "small pages": ({"page_size_max": 7}, {"lock": "checkout", "page_size": 7}),
+}
+
+
+@pytest.mark.parametrize(("switches", "follows"), SETTINGS.values(), ids=SETTINGS)
+def test_every_setting_that_can_follow_can_be_loaded(
+    wrs: Program, tmp_path: Path, switches: dict[str, Any], follows: dict[str, Any]
+) -> None:
+    switch(wrs, **switches)
+    report = wrs.json("doctor", "--probe", DOC)
+    assert report["settings"]["windchill"] | follows == report["settings"]["windchill"]
+    assert tomllib.loads(report["toml"]) == report["settings"]
+    path = tmp_path / "printed.toml"
+    path.write_text(report["toml"], encoding="utf-8")
+    assert config.load(path, {}).windchill.lock == follows["lock"]
+
+
+def test_polling_that_can_not_work_is_turned_off(wrs: Program) -> None:
+    switch(wrs, next_link_base="http://elsewhere.example", page_size_max=7)
+    assert wrs.json("doctor", "--probe", DOC)["settings"]["resync"] == {"poll_s": 0}
+
+
+def test_what_is_going_to_be_done_is_said_before(wrs: Program) -> None:
+    said = wrs.say("doctor", "--probe", DOC)
+    assert said.index("So far nothing was changed") < said.index("✓ write without check-out")
+    assert said.index("✓ ETags") < said.index("So far nothing was changed")
+    ended = wrs.run("doctor", "--probe", DOC, "-o", "json")
+    assert "going to check it out and undo that" in ended.stderr
+
+
+def test_a_report_names_no_host_and_no_secret(wrs: Program) -> None:
+    add(wrs, 'auth = "basic"\nusername = "integration"\npassword = "s3cret-password"')
+    httpx.patch(f"{wrs.windchill}/_control/behaviour", json={"users": {"integration": "s3cret-password"}})
+    httpx.post(
+        f"{wrs.windchill}/_control/script",
+        json={
+            "document": None,
+            "method": "PATCH",
+            "faults": [
+                {
+                    "status": 400,
+                    "headers": {"content-type": "application/json"},
+                    "body": '{"error":{"message":"see http://plm.inside.example:8080/x or 10.1.2.3, not 127.0.0.1"}}',
+                }
+            ],
+        },
+    ).raise_for_status()
+    ended = wrs.run("doctor", "--probe", DOC, "-o", "json")
+    assert "see https://…/x or …, not …" in ended.stdout
+    for hidden in ("127.0.0.1", "plm.inside", "10.1.2.3", "s3cret", str(wrs.folder)):
+        assert hidden not in ended.stdout
+    assert '"auth": "basic"' in ended.stdout
+
+
+def test_a_document_of_ours_is_not_probed(wrs: Program) -> None:
+    wrs.say("emit", DOC, "--set", "Title=ours")
+    wrs.say("run", "--once")
+    before = cycles(wrs)
+    report = wrs.json("doctor", "--probe", DOC, code=1)
+    assert report["findings"] == [
+        {
+            "check": "document",
+            "result": "failed",
+            "message": f"{DOC} is in the reconciler's store; take one that nobody needs",
+        }
+    ]
+    assert cycles(wrs) == before
+    wrs.json("doctor", "--probe", OTHER)
+
+
+def test_a_store_that_can_not_be_read_protects_every_document(wrs: Program) -> None:
+    (wrs.folder / "state.db").write_bytes(b"no database at all" * 100)
+    assert "the store can't be read" in wrs.say("doctor", "--probe", DOC, code=1)
+    assert cycles(wrs) == []
+
+
+def test_a_document_that_is_not_there_is_not_made(wrs: Program) -> None:
+    said = wrs.say("doctor", "--probe", "no-such", code=1)
+    assert "there is no document" in said
+    assert "So far nothing was changed" not in said
+
+
+def test_a_lock_that_does_not_hold_makes_the_exit_code_1(wrs: Program) -> None:
+    switch(wrs, etags="weak", etag_in="both", patch_without_checkout="accepted")
+    add(wrs, 'lock = "etag"\netag_proven = true')
+    said = wrs.say("doctor", "--probe", DOC, code=1)
+    assert "Don't let the reconciler write" in said
+    assert "etag_proven = false" in said
+
+
+def test_wrong_credentials_are_named_before_anything_is_sent(wrs: Program) -> None:
+    httpx.patch(f"{wrs.windchill}/_control/behaviour", json={"auth": "basic", "unauthorized_body": "html"})
+    assert "✗ credentials: refused" in wrs.say("doctor", "--probe", DOC, code=1)
+
+
+def test_with_a_bearer_token_it_is_tried_whether_the_nonce_is_needed(wrs: Program) -> None:
+    add(wrs, 'auth = "bearer"\ntoken = "simulated-token"')
+    for needed, entries in ((True, 2), (False, 2)):
+        switch(wrs, nonce_for_bearer=needed)
+        found = checks(wrs.json("doctor", "--probe", DOC)["findings"])
+        assert found["write without a nonce"]["message"].startswith("refused" if needed else "taken")
+        assert len(httpx.get(f"{wrs.windchill}/_control/wrs/audit").json()["items"]) == entries
+    assert copies(wrs) == []
+
+
+def test_a_probe_goes_alone(wrs: Program) -> None:
+    assert "goes alone" in wrs.fails("doctor", "--probe", DOC, "--deep", code=2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_undoes_the_check_out(wrs: Program) -> None:
+    slow = {"document": None, "method": "PATCH", "faults": ["ok", "slow"]}
+    httpx.post(f"{wrs.windchill}/_control/script", json=slow).raise_for_status()
+    httpx.patch(f"{wrs.windchill}/_control/faults", json={"slow_ms": 3000, "slow": 0}).raise_for_status()
+    command = [sys.executable, "-m", "reconciler", "doctor", "--probe", DOC, "-c", str(wrs.config)]
+    environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=wrs.folder, env=environ, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if "✓ undo" in line:
+                break
+        while not copies(wrs):
+            pass
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) != 0
+        rest = running.stdout.read()
+    assert copies(wrs) == []
+    assert "✓ put back" in rest
+    assert "configuration that follows" not in rest
