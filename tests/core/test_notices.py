@@ -1,0 +1,202 @@
+"""Notices: what is told of, under which name, and what hostile text can do to it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.core import notices, outcomes
+from reconciler.core.notices import Kind, Lot, Notice, Notification
+from reconciler.model import chain, instant
+from reconciler.model.chain import BEGIN, Entry, Head
+from reconciler.model.document import Conflict, Document, Status
+from reconciler.model.event import DeadLetter, Outgoing, PlainRecord
+from reconciler.model.stamp import Place, Stamp
+
+AT_US = 1_795_341_600_000_000
+SOURCE = "//reconciler/test"
+KEY = "0000012345"
+STAMP = Stamp("", "2026-11-22T10:00:00.000000Z", "", "t", 0, 0, "//erp", "e1")
+HOSTILE = "\x1b[31m<b>\u202e\n'; rm -rf /"
+
+
+def record(outgoing: Outgoing, timestamp_ms: int = AT_US // 1000) -> PlainRecord:
+    return PlainRecord(outgoing.topic, 0, 7, timestamp_ms, outgoing.key, outgoing.value, outgoing.headers)
+
+
+def opened(key: str = KEY, *, at_us: int = AT_US, **changes: Any) -> PlainRecord:
+    conflict = Conflict("c1a7c1a7c1a7", "owner", "ours and theirs", "a", True, "secret-b", "secret-c", STAMP, at_us)
+    outcome = outcomes.opened(key, at_us, attrs.evolve(conflict, **changes))
+    return record(outcomes.record(outcome, "outcomes", SOURCE))
+
+
+def parked(status: str, key: str = KEY, reason: str = "404") -> PlainRecord:
+    return record(outcomes.record(outcomes.parked(key, AT_US, status, reason), "outcomes", SOURCE))
+
+
+def letter(reason: str = "data.set is missing") -> DeadLetter:
+    return DeadLetter(Place("changes", 2, 41), AT_US // 1000, b"k", b"{}", (("h", b"1"),), "decode", reason, AT_US)
+
+
+def told(*found: Notice | None, most: int = 5) -> list[dict]:
+    return [json.loads(one.body) for one in notifications(*found, most=most)]
+
+
+def notifications(*found: Notice | None, most: int = 5) -> list[Notification]:
+    lot = Lot(SOURCE, most)
+    for notice in found:
+        assert notice is not None
+        lot.add(notice)
+    return lot.notifications()
+
+
+def test_a_conflict_is_told_with_the_command_that_shows_it_and_without_its_values() -> None:
+    (body,) = told(notices.of_outcome(opened()))
+    assert body == {
+        "type": "conflict.opened",
+        "timestamp": "2026-11-22T10:00:00.000000Z",
+        "data": {
+            "document": KEY,
+            "field": "owner",
+            "conflict": "c1a7c1a7c1a7",
+            "reason": "ours and theirs",
+            "command": "reconciler conflicts show c1a7c1a7c1a7",
+            "source": SOURCE,
+        },
+    }
+    assert "secret" not in json.dumps(body)
+
+
+@pytest.mark.parametrize(("status", "kind"), [("parked", Kind.PARKED), ("contended", Kind.CONTENDED)])
+def test_a_document_put_aside_is_told_as_what_it_is(status: str, kind: Kind) -> None:
+    (body,) = told(notices.of_outcome(parked(status)))
+    assert (body["type"], body["data"]["reason"]) == (kind, "404")
+    assert body["data"]["command"] == f"reconciler docs show {KEY}"
+
+
+def test_a_lock_is_not_told_before_it_has_lasted() -> None:
+    assert notices.of_outcome(parked("locked")) is None
+
+
+def test_what_needs_nobody_is_not_told() -> None:
+    conflict = Conflict("c1", "owner", "r", None, False, "windchill.conflict.opened.v1", 1, STAMP, AT_US)
+    closed = outcomes.record(outcomes.closed(KEY, AT_US, conflict, "windchill.conflict.opened.v1"), "o", SOURCE)
+    assert notices.of_outcome(record(closed)) is None
+    for text in (None, b"", b"windchill.conflict.opened.v1", b'{"type":"windchill.conflict.opened.v1"}', b"[" * 9999):
+        assert notices.of_outcome(PlainRecord("outcomes", 0, 0, 0, None, text)) is None
+
+
+def test_a_dead_letter_is_told_alike_from_kafka_and_from_a_file() -> None:
+    published = outcomes.dead_letter(letter(), "letters")
+    reasons = {name: value.decode() for name, value in published.headers if name.startswith(outcomes.ERRORS) and value}
+    line = json.dumps({"key": None, "value": None, "headers": [], "reasons": reasons}).encode()
+    in_kafka = notices.of_letter(record(published))
+    in_file = notices.of_letter(PlainRecord("x.dead-letters.jsonl", 0, 7, AT_US // 1000, None, line))
+    assert in_kafka is not None
+    assert in_kafka == in_file
+    (body,) = told(in_kafka)
+    assert body["data"]["command"] == "reconciler dead-letters show changes/2/41"
+    assert body["data"]["reason"] == "data.set is missing"
+
+
+def test_what_others_put_beside_our_dead_letters_is_not_told() -> None:
+    for value in (None, b"{}", b"x", b'{"reasons":{}}', b'{"reasons":{"a":1}}'):
+        assert notices.of_letter(PlainRecord("letters", 0, 0, 0, None, value, (("h", b"1"),))) is None
+
+
+def test_the_same_happening_has_the_same_id_and_another_has_another() -> None:
+    def name(found: PlainRecord) -> str:
+        (one,) = notifications(notices.of_outcome(found))
+        return one.id
+
+    assert name(opened()) == name(opened())
+    assert len({name(opened()), name(opened(at_us=AT_US + 1)), name(opened("other"))}) == 3
+    assert "." not in name(opened()), "it is what the parts of the signed text are told apart by"
+
+
+def test_two_installations_never_use_the_same_id() -> None:
+    found = notices.breaker_opened(AT_US)
+    ids = set()
+    for source in ("//reconciler/a", "//reconciler/b"):
+        lot = Lot(source)
+        lot.add(found)
+        ids |= {one.id for one in lot.notifications()}
+    assert len(ids) == 2
+
+
+@pytest.mark.parametrize("key", [HOSTILE, "-rf", "a b", "$(id)", "é", "x" * 600, "\ud7ff\u2028"])
+def test_no_key_gets_anything_into_a_terminal_or_a_shell(key: str) -> None:
+    import shlex
+
+    for found in (notices.of_outcome(parked("parked", key, HOSTILE)), notices.of_outcome(opened(key, field=key))):
+        assert found is not None
+        assert all(str(fact).isprintable() for fact in found.facts.values())
+        words = shlex.split(str(found.facts["command"]))
+        assert words[0] == "reconciler"
+        assert words[-1] in {key, "c1a7c1a7c1a7", "parked"}
+        assert words[-1] != "-rf" or words[-2] == "--"
+
+
+def test_what_is_long_is_cut() -> None:
+    (one,) = notifications(notices.of_outcome(opened("k" * 512, reason="r" * 100_000, field="f" * 9000)))
+    assert len(one.body) < 2_500
+
+
+def make(number: int) -> Notice:
+    return notices.locked(Document(f"d{number:04}", status=Status.LOCKED, reason="locked"), AT_US + number)
+
+
+def test_up_to_the_limit_each_is_told_and_above_it_one_digest_counts_them() -> None:
+    assert [body["type"] for body in told(*map(make, range(3)), most=3)] == ["document.locked"] * 3
+    found = [*map(make, range(40)), notices.breaker_opened(AT_US + 99)]
+    (body,) = told(*found, most=3)
+    assert body["type"] == "digest"
+    assert body["data"]["total"] == 41
+    assert body["data"]["counts"] == {"document.locked": 40, "breaker.opened": 1}
+    assert [one["data"]["document"] for one in body["data"]["first"]] == [f"d{n:04}" for n in range(5)]
+    assert body["timestamp"] == instant.from_us(AT_US + 99)
+
+
+@given(order=st.permutations(range(12)), again=st.lists(st.integers(0, 11)), most=st.integers(1, 14))
+def test_a_lot_gives_the_same_whatever_the_order_and_however_often(order: Any, again: list[int], most: int) -> None:
+    expected = notifications(*map(make, range(12)), most=most)
+    assert notifications(*map(make, [*order, *again]), most=most) == expected
+
+
+def test_another_digest_has_another_id() -> None:
+    one, other = (notifications(*map(make, numbers), most=2)[0] for numbers in (range(9), range(10)))
+    assert one.id != other.id
+
+
+def entries(count: int) -> list[Entry]:
+    made, head = [], BEGIN
+    for number in range(1, count + 1):
+        text = f'{{"n":{number}}}'.encode()
+        after = chain.extend(head, text)
+        made.append(Entry(number, head.link, after.link, text))
+        head = after
+    return made
+
+
+def broken(found: list[Entry]) -> list[str]:
+    before, said = BEGIN, []
+    for entry in found:
+        notice = notices.chain_broken(before, entry, AT_US)
+        if notice is not None:
+            said.append(str(notice.facts["reason"]))
+        before = Head(entry.number, entry.link)
+    return said
+
+
+def test_a_trail_that_is_whole_is_not_told_and_one_that_was_changed_is() -> None:
+    whole = entries(5)
+    assert broken(whole) == []
+    changed = [*whole[:2], attrs.evolve(whole[2], record=b"{}"), *whole[3:]]
+    assert broken(changed) == ["the audit trail was changed: record 3 is not what was written"]
+    assert broken([*whole[:2], *whole[3:]]) == ["the audit trail was changed: record 3 is missing"]
+    assert broken(whole[1:])[0] == "the audit trail was changed: record 1 is missing"
