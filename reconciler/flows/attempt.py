@@ -219,7 +219,8 @@ class Attempt:
         intent = case.document.agreement.intent  # of an earlier write: if this one was sent, it was surely not applied
         match answer:
             case NotAvailable():
-                return settle.parked(case, f"{answer.status}: {answer.message}", "not_available", answer.status)
+                said = f"{answer.status}: {answer.message}" if answer.status else answer.message
+                return settle.parked(case, said, "not_available", answer.status)
             case Throttled():
                 return settle.throttled(case, answer, intent)
             case Unauthorised():

@@ -99,6 +99,14 @@ class Locks:
             return Unknown(_OURS)  # an open end: the next attempt gives it up, and reads before it writes
         return Locked(0, f"checked out by {who}" if who else message, who)
 
+    def not_ours(self, copy: str, entity: Row) -> Locked | None:
+        """Return that a working copy is somebody else's, None where nothing says so."""
+        who = holders.holder(entity)
+        if who is None or not self._account or holders.is_us(who, self._account):
+            return None
+        said = f"the working copy {copy} is {who}'s, and windchill.account says that we are {self._account}"
+        return Locked(0, replies.cut(said), who)
+
     async def act(self, id: str, action: str, body: Row) -> Reply | Unfulfilled:
         """Call one of the actions of a check-out. No guard is needed; where the server insists, it gets one."""
         schema = await self._service.schema()
@@ -131,10 +139,9 @@ class Locks:
         standing = await self._standing(copy)
         if not isinstance(standing, Entity):
             return standing
-        who = holders.holder(standing.row)
-        if who is not None and self._account and not holders.is_us(who, self._account):
-            said = f"the working copy {copy} is {who}'s, and windchill.account says that we are {self._account}"
-            return Locked(0, replies.cut(said), who)
+        theirs = self.not_ours(copy, standing.row)
+        if theirs is not None:
+            return theirs
         undone = await self.act(copy, "UndoCheckOut", {})
         if isinstance(undone, Reply):
             return Released()

@@ -114,6 +114,9 @@ class Writer:
             return VersionConflict(0, "our working copy was none any more when it was read")
         if not isinstance(entity, Entity):
             return _undone_by_others(entity)
+        theirs = self._locks.not_ours(copy, entity.row)
+        if theirs is not None:
+            return theirs
         shown = await self._as_read(snapshot, entity, schema)
         if not isinstance(shown, Snapshot):
             return shown

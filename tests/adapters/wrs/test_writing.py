@@ -278,6 +278,26 @@ async def test_an_edit_by_others_is_dated_by_its_iteration_not_by_our_working_co
     assert world.live()["owner"] == "akim"
 
 
+async def test_somebodys_working_copy_is_not_written_to_though_the_check_out_was_answered_with_it(
+    ready: WrsWorld,
+) -> None:
+    ready.switch(administrators=[ME])
+    ready.person.does("checkout", "edit", set={"title": "Half done"})
+    theirs = ready.where()["working_copy"]
+    ready.simulated.script("POST", {"status": 200, "body": {"ID": theirs}}, document=KEY)
+    await ready.emit({"Owner": "akim"})
+    await ready.attempt()
+    assert "PATCH" not in ready.wire.asked
+    await ready.wait()
+    await ready.attempt()
+    assert ready.document().status is Status.LOCKED
+    assert "jdoe" in ready.document().reason
+    assert ready.where()["working_copy"] == theirs
+    ready.person.does("checkin")
+    await ready.settle()
+    assert (ready.live()["owner"], ready.live()["title"]) == ("akim", "Half done")
+
+
 # ------------------------------------------------------------------------------------------------------------- refusals
 
 

@@ -99,6 +99,7 @@ async def test_a_server_that_nobody_has_proved_is_not_written_to_by_its_etags(ma
     await world.emit({"Owner": "akim"})
     await world.attempt()
     assert world.document().status is Status.PARKED
+    assert world.document().reason.startswith("nobody has seen"), "no status of any answer stands before it"
     assert "doctor --probe" in world.document().reason
     assert "PATCH" not in world.wire.asked
 

@@ -58,8 +58,8 @@ class Fault(enum.Enum):
 class Wire(HttpClient):
     """An HTTP client with faults. `asked` are the steps of all requests, in order."""
 
-    def __init__(self) -> None:
-        super().__init__(HttpOptions(timeout_s=30), SystemClock())
+    def __init__(self, timeout_s: float = 30) -> None:
+        super().__init__(HttpOptions(timeout_s=timeout_s), SystemClock())
         self.asked: list[str] = []
         self.faults: dict[str, Fault] = {}
         """Step → what happens the next time."""
@@ -165,9 +165,9 @@ class WrsWorld(World):
         self.connect()
         self.ingest = self.make_ingest()
 
-    def connect(self) -> None:
+    def connect(self, timeout_s: float = 30) -> None:
         """Begin as a new process does, with nothing but the store."""
-        self.wire = Wire()
+        self.wire = Wire(timeout_s)
         self.adapter = WrsWindchill(self.wire, WrsOptions(**self.options), SystemClock())
         self.gate = Gate(
             self.adapter,
