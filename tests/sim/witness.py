@@ -183,7 +183,8 @@ class Witness:
     def answered(self, write: Write, answer: WriteAnswer) -> None:
         attempt = self._attempts[write.key]
         attempt.answer = answer
-        if isinstance(answer, VersionConflict):
+        # Under a lock it only says that the lock was gone: an undo came late.
+        if isinstance(answer, VersionConflict) and self._world.options.guard == "token":
             self._stale.add((write.key, write.token))
         if isinstance(answer, Refused):
             for name in [*answer.fields] or [*write.fields]:
