@@ -106,7 +106,7 @@ class _Shown:
 
     def __init__(self, config: Config, form: str) -> None:
         self.findings: list[Finding] = []
-        self._hidden = _hosts(config)
+        self._hosts = _hosts(config)
         self._for_people = form != "json"
 
     def tell(self, finding: Finding) -> None:
@@ -141,9 +141,8 @@ class _Shown:
         print()
 
     def _without_hosts(self, text: str) -> str:
-        for host in self._hidden:
-            text = re.sub(re.escape(host), _HIDDEN, text, flags=re.IGNORECASE)
-        return _NUMERIC_ADDRESS.sub(_HIDDEN, _ADDRESS.sub(f"https://{_HIDDEN}", text))
+        text = self._hosts.sub(_HIDDEN, _ADDRESS.sub(f"https://{_HIDDEN}", text))
+        return _NUMERIC_ADDRESS.sub(_HIDDEN, text)
 
 
 def _line(mark: str, text: str) -> None:
@@ -157,10 +156,15 @@ def _line(mark: str, text: str) -> None:
     console.print(grid)
 
 
-def _hosts(config: Config) -> list[str]:
+def _hosts(config: Config) -> re.Pattern[str]:
+    """Return what matches our hosts. A host of one word may be any word: it counts beside a port or `//`."""
     settings = config.windchill
     urls = (settings.base_url, settings.oauth2_token_url)
-    return [host for url in urls if url and (host := urlsplit(url).hostname)]
+    hosts = {host for url in urls if url and (host := urlsplit(url).hostname)}
+    named = [
+        re.escape(host) if "." in host else rf"(?<=//){re.escape(host)}|{re.escape(host)}(?=:\d)" for host in hosts
+    ]
+    return re.compile("|".join(named), re.IGNORECASE)
 
 
 # ------------------------------------------------------------------------------------------------------ what follows

@@ -278,12 +278,12 @@ class Probe:
             )
         else:
             todo.append(f'set {field} to "{MARKER}", and put it back')
-        if schema.action("UpdateCommonProperties") is not None:
+        if schema.action("UpdateCommonProperties") is not None and self._service.options.key_property != "Name":
             todo.append('add " (probe)" to its Name, and take that away again')
         if state is not None:
             todo.append(
-                f"move it from {now.value('State')} to {state['Value']}, and back if Windchill allows that: nobody can"
-                " tell before"
+                f"move it from {now.value('State')} to {state['Value']}, which starts what the life cycle starts then,"
+                " and back if Windchill allows that"
             )
         return todo
 

@@ -4,7 +4,8 @@ Scratch: the document that a probe tries things on, and how everything done to i
 Rules
 - A check-out is remembered before it is asked for, and its working copy as soon as that is known. Undone is this one
   and no other: a read has to show first that it still is a working copy.
-- What a field was before is remembered before anything else is written into it, until a read shows it again.
+- What a field was is remembered before anything else is written into it, until a read shows it again. Put back is only
+  what still holds what the probe wrote: anything else is somebody's work.
 - `put_back` can be called at any time, as often as one likes, and after whatever went wrong.
 """
 
@@ -16,7 +17,7 @@ from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs import answers, portions, reading
 from reconciler.adapters.wrs.answers import Unfulfilled
-from reconciler.adapters.wrs.findings import Finding, Halt, Result
+from reconciler.adapters.wrs.findings import Finding, Halt, Result, listed
 from reconciler.adapters.wrs.locking import Locks
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.reading import Entity, Reader
@@ -56,6 +57,19 @@ class Sight:
         """When and by whom, as it says."""
         return self.snapshot.modified_at, self.snapshot.modified_by
 
+    def moved_since(self, before: "Sight") -> str:
+        """Return what tells this from an earlier sight, beside its fields; empty when nothing does."""
+        told = {"the ID": self.id != before.id}
+        told["LastModified"] = self.snapshot.modified_at != before.snapshot.modified_at
+        told["ModifiedBy"] = self.snapshot.modified_by != before.snapshot.modified_by
+        return listed([name for name, moved in told.items() if moved])
+
+
+@attrs.frozen
+class _Change:
+    before: Json
+    written: Json
+
 
 class Scratch:
     """One document, and what is to be undone on it."""
@@ -68,7 +82,7 @@ class Scratch:
         self._locks = Locks(service, reader)
         self._clock = clock
         self._in_doubt = False  # a check-out was asked for, and nobody knows what became of it
-        self._before: dict[str, Json] = {}
+        self._changes: dict[str, _Change] = {}
 
     # ------------------------------------------------------------------------------------------------------ one by one
 
@@ -138,9 +152,9 @@ class Scratch:
         rows = (replies.json_object(reply) or {}).get("value") if isinstance(reply, Reply) else None
         return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else None
 
-    def remember(self, now: Sight, name: str) -> None:
-        """Keep what a field is, before it is changed."""
-        self._before.setdefault(name, now.value(name))
+    def remember(self, now: Sight, name: str, value: Json) -> None:
+        """Keep what a field is, before `value` is written into it."""
+        self._changes[name] = _Change(now.value(name), value)
 
     # -------------------------------------------------------------------------------------------------------- put back
 
@@ -152,8 +166,8 @@ class Scratch:
                 await self._clock.sleep(_PAUSE_S)
             left = [why] if (why := await self._undone()) else []
             # Attributes last: in another state, perhaps, nobody may check the document out.
-            for name, value in sorted(self._before.items(), key=lambda one: _ORDER.get(one[0], len(_ORDER))):
-                why = await self._restored(name, value)
+            for name, change in sorted(self._changes.items(), key=lambda one: _ORDER.get(one[0], len(_ORDER))):
+                why = await self._restored(name, change)
                 left += [why] if why else []
             if all(NO_WAY_BACK in why for why in left):
                 break
@@ -184,20 +198,25 @@ class Scratch:
             case trouble:
                 return trouble.message
 
-    async def _restored(self, name: str, value: Json) -> str:
+    async def _restored(self, name: str, change: _Change) -> str:
+        value, of_it = change.before, f"{name} of {self.key}"
         by_hand = f"put {name} back to {value!r} by hand" if value is not None else f"clear {name} by hand"
         try:
             now = await self.look()
-            if now.value(name) != value:
+            if now.value(name) == change.written:
                 answer = await self._write(now, name, value)
                 if not isinstance(answer, Reply):
-                    return f"{name} of {self.key} is not what it was ({answer.message}): {by_hand}"
+                    return f"{of_it} is not what it was ({answer.message}): {by_hand}"
                 now = await self.look()
         except Halt as halt:
-            return f"{name} of {self.key} is perhaps not what it was ({halt.finding.message}): look, and {by_hand}"
+            return f"{of_it} is perhaps not what it was ({halt.finding.message}): look, and {by_hand}"
+        if now.value(name) == change.written:
+            return f"{of_it} is {now.value(name)!r} although we have put it back: {by_hand}"
         if now.value(name) != value:
-            return f"{name} of {self.key} is {now.value(name)!r} although we have put it back: {by_hand}"
-        del self._before[name]
+            return (
+                f"{of_it} is {now.value(name)!r} now, which is not ours: left alone; before the probe it was {value!r}"
+            )
+        del self._changes[name]
         return ""
 
     async def _write(self, now: Sight, name: str, value: Json) -> Reply | Unfulfilled:

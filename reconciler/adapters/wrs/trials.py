@@ -74,15 +74,13 @@ class Trials:
             name
             for name, value in now.snapshot.body.items()
             if (found := known.properties.get(name)) is not None
-            and found.kind is Kind.TEXT
-            and not (found.collection or found.read_only or found.by_action)
+            and (found.kind is Kind.TEXT and not (found.collection or found.read_only or found.by_action))
             and (isinstance(value, str) or (value is None and found.nullable))
             and name not in ("Name", "Number", "Organization", "State", self._service.options.key_property)
         ]
-        chosen = [name for name in _PREFERRED if name in possible] + possible
+        chosen = [*(name for name in _PREFERRED if name in possible), *possible]
         if not chosen:
-            said = "it has no text that could be written by PATCH: take another document"
-            raise Halt(Finding("document", Result.FAILED, said))
+            raise Halt(Finding("document", Result.FAILED, "it has no text that a PATCH could write: take another one"))
         self.facts.field = chosen[0]
 
     async def choose_state(self, now: Sight, schema: Schema) -> None:
@@ -104,7 +102,7 @@ class Trials:
         if isinstance(answer, Reply):
             self.facts.plain = True
             after = await self._scratch.look()
-            moved = _moved(now, after)
+            moved = after.moved_since(now)
             said = f"accepted; it moves {moved}" if moved else "accepted; it moves neither the ID nor LastModified"
             said += ". Other programs can change documents so, and leave no iteration behind"
             self._say(check, Result.OK, said, sent, answer)
@@ -120,9 +118,9 @@ class Trials:
         """What becomes of a PATCH with a token that the document had before."""
         check, field = "stale If-Match", self.facts.field
         if old is None or now.etag is None:
-            self._tell(Finding(check, Result.SKIPPED, "there are no ETags, so nothing to be stale"))
+            self._skip(check, "there are no ETags, so nothing to be stale")
         elif not self.facts.plain:
-            self._tell(Finding(check, Result.SKIPPED, "not to be asked: a PATCH without check-out is refused anyway"))
+            self._skip(check, "not to be asked: a PATCH without check-out is refused anyway")
         elif old == now.etag:
             self.facts.stale = "otherwise"
             said = "the ETag stayed the same although the document changed: it can't guard anything"
@@ -146,7 +144,7 @@ class Trials:
     async def in_place(self, now: Sight) -> None:
         """Change the document where there is no check-out, and look whether that shows, and moves the ETag."""
         field = self.facts.field
-        self._scratch.remember(now, field)
+        self._scratch.remember(now, field, _marker(now.value(field)))
         answer = await self._scratch.patch(now.id, {field: _marker(now.value(field))}, now.etag)
         if not isinstance(answer, Reply):
             raise self._halt("write in place", "refused, and the service knows no check-out", f"PATCH {field}", answer)
@@ -236,7 +234,7 @@ class Trials:
         copy = self._scratch.copy
         if copy is None:
             raise self._halt("write under check-out", _no_copy(answer), "CheckOut", answer)
-        self._scratch.remember(now, field)
+        self._scratch.remember(now, field, marker)
         before = await self._reader.entity(copy)
         etag = answers.etag(before) if isinstance(before, Entity) else None
         answer = await self._scratch.patch(copy, {field: marker}, etag)
@@ -327,12 +325,13 @@ class Trials:
         action, check = "UpdateCommonProperties", "common properties"
         now = await self._scratch.look()
         name = now.value("Name")
-        if schema.action(action) is None or not isinstance(name, str):
-            self._tell(
-                Finding(check, Result.SKIPPED, f"the service offers no {action}: Name and Number are not written")
-            )
+        if self._service.options.key_property == "Name" or not isinstance(name, str):
+            self._skip(check, "Name is what the document is known by here, and not changed")
             return
-        self._scratch.remember(now, "Name")
+        if schema.action(action) is None:
+            self._skip(check, f"the service offers no {action}: Name and Number are not written")
+            return
+        self._scratch.remember(now, "Name", name + _NAME_MARKER)
         await self._clock.sleep(_SECOND_S)
         answer = await self._scratch.act(now, action, {"Updates": {"Name": name + _NAME_MARKER}})
         await self._judge(now, check, "Name", f"{action} Name", answer)
@@ -348,7 +347,7 @@ class Trials:
             said = said if offered else "the service offers no SetState: State is not written"
             self._tell(Finding(check, Result.SKIPPED, said, "GetValidStateTransitions" if offered else ""))
             return
-        self._scratch.remember(now, "State")
+        self._scratch.remember(now, "State", wanted["Value"])
         await self._clock.sleep(_SECOND_S)
         answer = await self._scratch.act(now, "SetState", {"State": {**wanted}})
         await self._judge(now, check, "State", f"SetState {wanted['Value']}", answer)
@@ -363,7 +362,7 @@ class Trials:
             said = "taken, but LastModified does not move: polling won't see such changes, the full comparison will"
             self._say(check, Result.WARNING, f"{said} (keep resync.interval_s above 0)", sent, answer)
         else:
-            self._say(check, Result.OK, f"taken; it moves {_moved(now, after)}, so polling sees it", sent, answer)
+            self._say(check, Result.OK, f"taken; it moves {after.moved_since(now)}, so polling sees it", sent, answer)
 
     # ---------------------------------------------------------------------------------------------------------- inside
 
@@ -374,6 +373,9 @@ class Trials:
 
     def _say(self, check: str, result: Result, message: str, sent: str, answer: Reply | Unfulfilled) -> None:
         self._tell(Finding(check, result, message, sent, answered(answer)))
+
+    def _skip(self, check: str, message: str) -> None:
+        self._tell(Finding(check, Result.SKIPPED, message))
 
     def _halt(self, check: str, message: str, sent: str, answer: Reply | Unfulfilled) -> Halt:
         return Halt(Finding(check, Result.FAILED, message, sent, answered(answer)))
@@ -391,10 +393,3 @@ def _no_copy(answer: Reply | Unfulfilled) -> str:
             return "no usable answer, so there is no working copy to write into"
         case _:
             return "refused, so there is no working copy to write into"
-
-
-def _moved(before: Sight, after: Sight) -> str:
-    found = ["the ID"] if before.id != after.id else []
-    found += ["LastModified"] if before.snapshot.modified_at != after.snapshot.modified_at else []
-    found += ["ModifiedBy"] if before.snapshot.modified_by != after.snapshot.modified_by else []
-    return listed(found) if found else ""

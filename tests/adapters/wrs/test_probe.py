@@ -86,7 +86,15 @@ class Probed:
         known = WrsOptions(**{"base_url": base, "lock": "checkout", **options})
         nonces = WrsWindchill(Wire(), WrsOptions(base_url=base, service="PTC"), clock)
         windchill = WrsWindchill(self.wire, known, clock)
-        means = Means(windchill, nonces.service, None, clock, lock, self.findings.append, tell_intentions)
+        means = Means(
+            windchill,
+            nonces.service if known.service else None,
+            None,
+            clock,
+            lock,
+            self.findings.append,
+            tell_intentions,
+        )
         try:
             await Probe(means, DOC).run()
         finally:
@@ -327,3 +335,35 @@ async def test_a_value_that_can_not_be_put_back_is_told_with_the_value(simulated
     await probed.run()
     assert set(probed.failed) == {"put back", "guard"}
     assert any("put Description back to 'Bracket, left' by hand" in finding.message for finding in probed.findings)
+
+
+async def test_what_somebody_writes_meanwhile_is_not_put_back(simulated: Simulated) -> None:
+    probed = Probed(simulated)
+    person = Person(simulated)
+
+    def edits_at_the_next_check_out() -> None:
+        probed.wire.before["GET list"] = lambda: person.does(
+            "checkout", "edit", "checkin", document=DOC, set={"description": "Theirs"}
+        )
+
+    probed.wire.before["CheckIn"] = edits_at_the_next_check_out
+    await probed.run()
+    assert simulated.document(DOC)["description"] == "Theirs"
+    assert any("'Theirs' now, which is not ours" in finding.message for finding in probed.findings)
+    assert probed.copies() == []
+
+
+async def test_a_plain_service_without_nonces_is_probed_too(simulated: Simulated) -> None:
+    base = f"{simulated.url}/Windchill/servlet/odata/v6/DocMgmt"
+    probed = Probed(simulated, nonce_required=False)
+    await probed.run(base_url=base, service="")
+    assert probed.failed == []
+    assert probed.settings["windchill.lock"] == "checkout"
+    probed.as_before()
+
+
+async def test_a_document_known_by_its_name_keeps_it(simulated: Simulated) -> None:
+    probed = await Probed(simulated).run(key_property="Name")
+    assert probed.of("common properties").result is Result.SKIPPED
+    assert "UpdateCommonProperties" not in probed.wire.asked
+    probed.as_before()
