@@ -20,7 +20,7 @@ from reconciler import parts
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
 from reconciler.adapters.metrics import Exposition
-from reconciler.config import Config
+from reconciler.config import Config, shown
 from reconciler.core.breaker import Breaker
 from reconciler.core.budget import WriteBudget
 from reconciler.core.limiter import Limiter, RetryQuota
@@ -123,6 +123,7 @@ class Daemon:
             offer=self.reconciler.offer,
             wake=self.reconciler.published,
         )
+        self._engine = application.Engine(breaker, limiter, queue, lambda: self.ingest.reached)
         self.publisher = Publisher(store, log, clock, self.reconciler.published)
         self._writable = asyncio.Event()
         self._gauges = Gauges(
@@ -226,6 +227,13 @@ class Daemon:
             metrics=Exposition(self.telemetry, self._gauges.refresh).render,
             wake=self.hooked.set,
             clock=self.clock,
+            store=self.store,
+            log=self.log,
+            topic=self.config.log.topic,
+            rules=parts.decoding(self.config),
+            policy=self._rules.policy,
+            engine=self._engine,
+            settings=lambda: shown(self.config),
             hook_secret=self.config.admin.hook_secret,
         )
 

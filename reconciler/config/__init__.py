@@ -10,7 +10,7 @@ Never here: defaults that depend on the machine, reading the environment behind 
 """
 
 from reconciler.config.groups import Admin, Config, Log, Notify, Resync, Retry, Store, Windchill
-from reconciler.config.listing import MASK, Shown, origins
+from reconciler.config.listing import MASK, Shown, origins, shown
 from reconciler.config.loading import load
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "Windchill",
     "load",
     "origins",
+    "shown",
 ]

@@ -247,6 +247,8 @@ class Config:
     secret_files: Mapping[str, Path] = attrs.field(factory=dict)
     """Where secrets came from that were given as `…_file`: "section.key" → file. The groups hold what these said at the
     start; whoever can make use of a new secret without a restart reads the file again."""
+    origins: Mapping[str, str] = attrs.field(factory=dict, eq=False)
+    """Where each value came from that is not a default: "section.key", of a rule its name and key → origin."""
 
 
 GROUPS: dict[str, type[attrs.AttrsInstance]] = {

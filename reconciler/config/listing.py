@@ -7,10 +7,10 @@ from typing import NamedTuple
 import attrs
 
 from reconciler.config import rules
-from reconciler.config.groups import GROUPS
-from reconciler.config.loading import Effective, effective
+from reconciler.config.groups import GROUPS, Config
+from reconciler.config.loading import load
 from reconciler.config.values import limits_of
-from reconciler.model.policy import FALLBACK, Rule
+from reconciler.model.policy import FALLBACK
 from reconciler.model.value import Json
 
 MASK = "********"
@@ -32,31 +32,30 @@ def origins(path: Path | None, environ: Mapping[str, str]) -> list[Shown]:
     Sections are those of the file; a rule of the policy is a section with the rule's name, the last one being the
     fallback for fields that no rule covers.
     """
-    found = effective(path, environ)
-    return [*_settings(found), *_policy(found)]
+    return shown(load(path, environ))
 
 
-def _settings(found: Effective) -> Iterator[Shown]:
+def shown(config: Config) -> list[Shown]:
+    """Return every value of a configuration with its origin."""
+    return [*_settings(config), *_policy(config)]
+
+
+def _settings(config: Config) -> Iterator[Shown]:
     for section, group in GROUPS.items():
         for field in attrs.fields(group):
-            setting = found.settings[section, field.name]
-            masked = limits_of(field).secret and setting.value
-            yield Shown(section, field.name, MASK if masked else _plain(setting.value), setting.origin)
+            value = getattr(getattr(config, section), field.name)
+            masked = limits_of(field).secret and value
+            yield _line(config, section, field.name, MASK if masked else _plain(value))
 
 
-def _policy(found: Effective) -> Iterator[Shown]:
-    given = found.policy_layer
-    rows = given.policy if given and isinstance(given.policy, list) else []
-    for number, rule in enumerate(found.config.policy.rules):
+def _policy(config: Config) -> Iterator[Shown]:
+    for rule in (*config.policy.rules, FALLBACK):
         for key in rules.KEYS:
-            from_layer = given is not None and key in rows[number]
-            yield _rule_line(rule, key, given.origin("policy") if given and from_layer else "default")
-    for key in rules.KEYS:
-        yield _rule_line(FALLBACK, key, "default")
+            yield _line(config, rule.name, key, _plain(getattr(rule, key)))
 
 
-def _rule_line(rule: Rule, key: str, origin: str) -> Shown:
-    return Shown(rule.name, key, _plain(getattr(rule, key)), origin)
+def _line(config: Config, section: str, key: str, value: Json) -> Shown:
+    return Shown(section, key, value, config.origins.get(f"{section}.{key}", "default"))
 
 
 def _plain(value: object) -> Json:

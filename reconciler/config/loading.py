@@ -52,26 +52,12 @@ class Setting:
     secret_file: Path | None = None
 
 
-@attrs.frozen
-class Effective:
-    """Everything that was found; `policy_layer` is `None` when the default policy applies."""
-
-    settings: dict[tuple[str, str], Setting]
-    config: Config
-    policy_layer: Layer | None
-
-
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     """
     Return the configuration of a file (`None`: defaults) with the environment over it.
 
     Raises ConfigError with one line for each fault.
     """
-    return effective(path, environ).config
-
-
-def effective(path: Path | None, environ: Mapping[str, str]) -> Effective:
-    """Return the configuration together with where it came from. Raises ConfigError as `load` does."""
     faults: list[str] = []
     layers = [_from_environ(environ, faults), *([_from_file(path, faults)] if path else [])]
     settings = {
@@ -90,7 +76,17 @@ def effective(path: Path | None, environ: Mapping[str, str]) -> Effective:
         for section, group in GROUPS.items()
     }
     files = {".".join(name): setting.secret_file for name, setting in settings.items() if setting.secret_file}
-    return Effective(settings, Config(policy=Policy(rows), secret_files=files, **groups), policy_layer)
+    given = _origins(settings, policy_layer)
+    return Config(policy=Policy(rows), secret_files=files, origins=given, **groups)
+
+
+def _origins(settings: Mapping[tuple[str, str], Setting], policy: Layer | None) -> dict[str, str]:
+    given = {".".join(name): setting.origin for name, setting in settings.items() if setting.origin != "default"}
+    rows = policy.policy if policy and isinstance(policy.policy, list) else []
+    for number, row in enumerate(rows, 1):
+        assert policy is not None
+        given |= {f"policy[{number}].{key}": policy.origin("policy") for key in row}
+    return given
 
 
 def variable(section: str, key: str = "") -> str:

@@ -4,8 +4,22 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 import orjson
 from starlette.responses import Response
+
+PROBLEM = "application/problem+json"
+
+
+class Refused(Exception):
+    """A request that is not carried out; the answer is a problem. `more` are further members of it."""
+
+    def __init__(self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers
+        self.more = more
 
 
 def json(content: Mapping[str, Any], status: int = 200) -> Response:
@@ -13,9 +27,14 @@ def json(content: Mapping[str, Any], status: int = 200) -> Response:
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
-def problem(status: int, detail: str = "", headers: Mapping[str, str] | None = None) -> Response:
+def shaped(content: msgspec.Struct, status: int = 200) -> Response:
+    """Return one of `shapes` as JSON."""
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+def problem(status: int, detail: str = "", headers: Mapping[str, str] | None = None, **more: Any) -> Response:
     """Return an error as RFC 9457 has it, with the status's own words for its title."""
     content: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
     if detail:
         content["detail"] = detail
-    return Response(orjson.dumps(content), status, headers, "application/problem+json")
+    return Response(msgspec.json.encode(content | more), status, headers, PROBLEM)

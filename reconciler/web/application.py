@@ -1,24 +1,27 @@
 """Application: the routes, and what holds for all of them: security headers, errors as problems, a time limit."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-import attrs
 import structlog
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reconciler.errors import StoreError
-from reconciler.ports import Clock
-from reconciler.web import answers, probes
-from reconciler.web.hooks import Wake, WindchillHook
-from reconciler.web.probes import Readiness
+from reconciler.errors import LogError, StoreError
+from reconciler.web import answers, probes, reading
+from reconciler.web.access import Door
+from reconciler.web.answers import Refused
+from reconciler.web.endpoint import Asked, Endpoint, Role
+from reconciler.web.hooks import WindchillHook
+from reconciler.web.router import Router
+from reconciler.web.sources import Engine, Sources
+
+__all__ = ["ENDPOINTS", "HEAD_BYTES_MAX", "Engine", "Sources", "application"]
 
 _log = structlog.get_logger(__name__)
 
@@ -35,51 +38,61 @@ _HEADERS: Final = {
 }
 
 
-@attrs.frozen
-class Sources:
-    """Where the answers come from."""
-
-    late: Callable[[], Mapping[str, float]]  # loops that are stuck, with the seconds since they were heard of
-    readiness: Callable[[], Readiness]
-    metrics: Callable[[str], Awaitable[tuple[bytes, str]]]  # from an Accept header to a text and its content type
-    wake: Wake
-    clock: Clock
-    hook_secret: str = attrs.field(default="", repr=False)  # empty: no hook
+async def _livez(sources: Sources, _: Asked) -> Response:
+    return probes.live(sources.late())
 
 
-def routes(sources: Sources) -> list[Route]:
-    """Return every route there is."""
+async def _readyz(sources: Sources, _: Asked) -> Response:
+    return probes.ready(sources.readiness())
 
-    async def livez(_: Request) -> Response:
-        return probes.live(sources.late())
 
-    async def readyz(_: Request) -> Response:
-        return probes.ready(sources.readiness())
+async def _metrics(sources: Sources, asked: Asked) -> Response:
+    text, content_type = await sources.metrics(asked.request.headers.get("accept", ""))
+    return Response(text, headers={"content-type": content_type})
 
-    async def metrics(request: Request) -> Response:
-        try:
-            text, content_type = await sources.metrics(request.headers.get("accept", ""))
-        except StoreError as error:
-            return answers.problem(503, str(error))
-        return Response(text, headers={"content-type": content_type})
 
-    found = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
-    if sources.hook_secret:
-        hook = WindchillHook(sources.hook_secret, sources.wake, sources.clock)
-        found.append(Route("/hooks/windchill/{secret}", hook))
-    return found
+# The one place where every address and its role is to be found; only the hook, which has its secret, is beside it.
+ENDPOINTS: Final = (
+    Endpoint(path="/livez", role=None, call=_livez),
+    Endpoint(path="/readyz", role=None, call=_readyz),
+    Endpoint(path="/metrics", role=Role.VIEWER, call=_metrics),
+    *reading.ENDPOINTS,
+)
 
 
 def application(sources: Sources) -> ASGIApp:
     """Return the whole application."""
-    app = Starlette(routes=routes(sources), exception_handlers={HTTPException: _refused, Exception: _failed})
+    routes: list[BaseRoute] = []
+    if sources.hook_secret:
+        hook = WindchillHook(sources.hook_secret, sources.wake, sources.clock)
+        routes.append(Route("/hooks/windchill/{secret}", hook))
+    app = Starlette(
+        routes=routes,
+        exception_handlers={
+            HTTPException: _unknown,
+            Refused: _refused,
+            StoreError: _unavailable,
+            LogError: _unavailable,
+            Exception: _failed,
+        },
+    )
+    app.router.default = Router(ENDPOINTS, sources, Door())
     app.router.redirect_slashes = False  # a second address for everything is one more to protect
     return _Guarded(app)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _unknown(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return answers.problem(error.status_code, headers=error.headers)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return answers.problem(error.status, error.detail, error.headers, **error.more)
+
+
+async def _unavailable(_: Request, error: Exception) -> Response:
+    return answers.problem(503, str(error))
 
 
 async def _failed(_: Request, __: Exception) -> Response:

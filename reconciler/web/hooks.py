@@ -7,7 +7,6 @@ the rate limit, and nothing else. Without the right secret there is nothing here
 
 import hmac
 import math
-from typing import Protocol
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -16,18 +15,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from reconciler.ports import Clock
+from reconciler.web.sources import Wake
 
 _log = structlog.get_logger(__name__)
 
 BURST = 10
 RATE_S = 1.0  # one more each second: wakes that come closer together are one look anyway
 BODY_BYTES_MAX = 64 * 1024
-
-
-class Wake(Protocol):
-    """Asks for a look at what has changed in Windchill, soon. Cheap, and many calls make one look."""
-
-    def __call__(self) -> None: ...
 
 
 class Bucket:

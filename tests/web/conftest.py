@@ -10,12 +10,17 @@ import attrs
 import httpx
 import pytest
 
+from reconciler.core import decode
+from reconciler.core.breaker import Breaker
+from reconciler.core.queue import Queue
 from reconciler.web import application, server
 from reconciler.web.probes import Phase, Readiness
-from tests.fakes.virtual_clock import VirtualClock
+from tests.flows.world import TOPIC, World
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+    from tests.fakes.virtual_clock import VirtualClock
 
 SECRET = "correct-horse_battery"
 
@@ -29,8 +34,14 @@ class Daemon:
     trouble: Exception | None = None
     hold: asyncio.Event | None = None  # metrics wait for it
     wakes: int = 0
-    clock: VirtualClock = attrs.field(factory=VirtualClock)
     hook_secret: str = SECRET
+    world: World = attrs.field(factory=World)
+    breaker: Breaker = attrs.field(factory=Breaker)
+    settings: list[Any] = attrs.field(factory=lambda: [("log", "topic", TOPIC, "default")])
+
+    @property
+    def clock(self) -> VirtualClock:
+        return self.world.clock
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         if self.trouble is not None:
@@ -53,6 +64,13 @@ class Daemon:
             metrics=self.metrics,
             wake=self.wake,
             clock=self.clock,
+            store=self.world.store,
+            log=self.world.log,
+            topic=TOPIC,
+            rules=decode.Rules(policy=self.world.policy),
+            policy=self.world.policy,
+            engine=application.Engine(self.breaker, self.world.limiter, Queue(10), lambda: self.world.store.offsets),
+            settings=lambda: self.settings,
             hook_secret=self.hook_secret,
         )
 

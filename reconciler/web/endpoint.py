@@ -1,0 +1,78 @@
+"""Endpoints: one address and method each, with all that a caller may have to know of it."""
+
+import enum
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any
+
+import attrs
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from reconciler.web.sources import Sources
+
+LIMIT_MAX = 500
+
+
+class Role(enum.IntEnum):
+    """What somebody may do; each may do what those before it may."""
+
+    VIEWER = 1
+    OPERATOR = 2
+    ADMIN = 3
+
+
+@attrs.frozen
+class Principal:
+    """Who asks."""
+
+    name: str
+    role: Role
+
+
+LOCAL = Principal("local", Role.ADMIN)  # whoever is on this machine, where nobody is asked who they are
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """What may stand behind the question mark: nothing. Anything that is not a member is refused by name."""
+
+
+class Page(Query, frozen=True, kw_only=True):
+    """Which part of a list."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX, description="How many, at most.")] = 50
+    after: Annotated[str, msgspec.Meta(description="`next` of the page before.")] = ""
+
+
+@attrs.frozen
+class Asked:
+    """A request, taken apart."""
+
+    path: Mapping[str, str]
+    query: Any  # of the endpoint's own type
+    who: Principal
+    request: Request
+
+
+Call = Callable[[Sources, Asked], Awaitable[msgspec.Struct | Response]]
+
+
+@attrs.frozen(kw_only=True)
+class Endpoint:
+    """
+    One address and method. `role` is the least that is needed; `None`: open to everybody.
+
+    `path` has names in braces, each for one segment, which may hold any character in percent-encoding. What has an
+    `answer` stands in the OpenAPI document.
+    """
+
+    path: str
+    role: Role | None
+    call: Call
+    summary: str = ""
+    method: str = "GET"
+    query: type[Query] = Query
+    answer: type[msgspec.Struct] | None = None
+    status: int = 200
+    bodies: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)  # media type → schema of what may be sent
+    problems: tuple[int, ...] = ()  # beyond those that every endpoint has

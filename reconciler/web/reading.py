@@ -1,0 +1,283 @@
+"""Reading: every endpoint that shows something and changes nothing."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+
+from reconciler import __version__
+from reconciler.core import story
+from reconciler.model import codec, instant
+from reconciler.model.document import Document, Status
+from reconciler.model.policy import FALLBACK, Policy
+from reconciler.web import cursors, shapes, showing
+from reconciler.web.answers import Refused
+from reconciler.web.endpoint import Asked, Call, Endpoint, Page, Query, Role
+from reconciler.web.probes import Health
+from reconciler.web.sources import Sources
+
+ROOT = "/api/v1"
+_COUNTED_MAX = 1000
+_DECIDED_IN = 20  # newest records in which the last decision on a field is looked for
+_STORY_RECORDS = 500
+_CHAPTERS = 100
+_BYTES = 64 * 1024
+_BYTES_MAX = 1024 * 1024
+
+
+class DocumentsQuery(Page, frozen=True, kw_only=True):
+    """Which documents."""
+
+    status: Annotated[Status | None, msgspec.Meta(description="Only documents that stand there.")] = None
+
+
+class StoryQuery(Query, frozen=True, kw_only=True):
+    """What of a story."""
+
+    field: Annotated[str | None, msgspec.Meta(description="Only what concerns this field.")] = None
+
+
+class ConflictsQuery(Page, frozen=True, kw_only=True):
+    """Which conflicts."""
+
+    closed: Annotated[bool, msgspec.Meta(description="Also those that are closed.")] = False
+
+
+class LettersQuery(Page, frozen=True, kw_only=True):
+    """Which dead letters."""
+
+    status: Literal["open", "replayed", "discarded", "all"] = "open"
+
+
+class LetterQuery(Query, frozen=True, kw_only=True):
+    """How much of a dead letter."""
+
+    bytes_max: Annotated[
+        int, msgspec.Meta(ge=0, le=_BYTES_MAX, description="How many bytes of key, value and each header.")
+    ] = _BYTES
+
+
+class HotSpotsQuery(Query, frozen=True, kw_only=True):
+    """How many hot spots."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 50
+
+
+class AuditQuery(Page, frozen=True, kw_only=True):
+    """Which attempts."""
+
+    document: Annotated[str | None, msgspec.Meta(description="Only on this document.")] = None
+    since: Annotated[str | None, msgspec.Meta(description="From this time on, in RFC 3339.")] = None
+    until: Annotated[str | None, msgspec.Meta(description="Before this time, in RFC 3339.")] = None
+
+
+async def status(sources: Sources, _: Asked) -> shapes.Status:
+    """Show where everything stands."""
+    store, engine, readiness = sources.store, sources.engine, sources.readiness()
+    oldest_us = await store.oldest_pending_us()
+    reached, ends = engine.reached(), await sources.ends()
+    counts = await store.counts()
+    return shapes.Status(
+        version=__version__,
+        phase=readiness.phase.value,
+        windchill=readiness.windchill.value,
+        maintenance=readiness.windchill is Health.MAINTENANCE,
+        breaker=engine.breaker.state.name.lower().replace("_", "-"),
+        in_flight=engine.limiter.in_flight,
+        in_flight_limit=engine.limiter.limit,
+        documents={status.value: counts.get(status, 0) for status in Status},
+        oldest_pending_at=showing.at(oldest_us),
+        oldest_pending_seconds=(None if oldest_us is None else max(0, sources.clock.now_us() - oldest_us) / 1_000_000),
+        conflicts=len(await store.conflicts(limit=_COUNTED_MAX)),
+        dead_letters=await store.count_dead_letters(),
+        queue={lane.name.lower(): depth for lane, depth in engine.queue.depth().items()},
+        log_reachable=ends is not None,
+        log=[
+            shapes.LogPartition(
+                topic=place.topic,
+                partition=place.partition,
+                position=reached.get(place, 0),
+                end=(end := (ends or {}).get(place)),
+                lag=None if end is None else max(0, end - reached.get(place, 0)),
+            )
+            for place in sorted({**reached, **(ends or {})})
+        ],
+    )
+
+
+async def documents(sources: Sources, asked: Asked) -> shapes.DocumentPage:
+    """List documents in the order of their keys."""
+    query: DocumentsQuery = asked.query
+    (after,) = cursors.place(query.after, tuple[str]) if query.after else ("",)
+    found = await sources.store.list_documents(query.status, after, query.limit + 1)
+    shown = found[: query.limit]
+    return shapes.DocumentPage(
+        items=[showing.document_row(document) for document in shown],
+        next=cursors.after(shown[-1].key) if len(found) > len(shown) else None,
+    )
+
+
+async def document(sources: Sources, asked: Asked) -> shapes.Document:
+    """Show one document: each field as desired, live and last agreed, where its value comes from and who decides."""
+    found = await _document(sources, asked)
+    trail = await sources.store.audit(found.key, limit=_DECIDED_IN)
+    return showing.whole_document(found, trail, sources.policy)
+
+
+async def document_story(sources: Sources, asked: Asked) -> shapes.Story:
+    """Tell in sentences where a document's values come from, from the audit trail."""
+    query: StoryQuery = asked.query
+    found = await _document(sources, asked)
+    trail = await sources.store.audit(found.key, limit=_STORY_RECORDS + 1)
+    policies = _readable(await sources.store.policy_texts())
+    told = await asyncio.to_thread(
+        story.tell,
+        found.key,
+        trail[:_STORY_RECORDS][::-1],
+        policies,
+        sources.clock.now_us(),
+        only=query.field,
+        desired=found.desired,
+        chapters_max=_CHAPTERS,
+    )
+    return showing.told(told, older=len(trail) > _STORY_RECORDS)
+
+
+async def document_audit(sources: Sources, asked: Asked) -> shapes.AuditPage:
+    """List the attempts on a document, newest first."""
+    found = await _document(sources, asked)
+    return await _attempts(sources, asked.query, found.key, 0, None)
+
+
+async def audit(sources: Sources, asked: Asked) -> shapes.AuditPage:
+    """List attempts, newest first."""
+    query: AuditQuery = asked.query
+    since_us, until_us = _moment("since", query.since), _moment("until", query.until)
+    return await _attempts(sources, query, query.document, since_us or 0, until_us)
+
+
+async def conflicts(sources: Sources, asked: Asked) -> shapes.ConflictPage:
+    """List fields that wait for a person, oldest first."""
+    query: ConflictsQuery = asked.query
+    after = cursors.place(query.after, tuple[cursors.Number, str]) if query.after else (-1, "")
+    found = await sources.store.conflicts(closed=query.closed, limit=query.limit + 1, after=after)
+    shown = found[: query.limit]
+    last = shown[-1].conflict if shown else None
+    return shapes.ConflictPage(
+        items=[showing.conflict(row) for row in shown],
+        next=cursors.after(last.opened_at_us, last.id) if last and len(found) > len(shown) else None,
+    )
+
+
+async def conflict(sources: Sources, asked: Asked) -> shapes.Conflict:
+    """Show one conflict, open or closed."""
+    found = await sources.store.conflict(asked.path["id"])
+    if found is None:
+        raise Refused(404, "there is no conflict of this id")
+    return showing.conflict(found)
+
+
+async def dead_letters(sources: Sources, asked: Asked) -> shapes.DeadLetterPage:
+    """List events that could not be used, oldest first."""
+    query: LettersQuery = asked.query
+    (after,) = cursors.place(query.after, tuple[str]) if query.after else ("",)
+    wanted = None if query.status == "all" else query.status
+    found = await sources.store.list_dead_letters(wanted, after, query.limit + 1)
+    shown = found[: query.limit]
+    return shapes.DeadLetterPage(
+        items=[showing.dead_letter_row(letter) for letter in shown],
+        next=cursors.after(shown[-1].id) if len(found) > len(shown) else None,
+    )
+
+
+async def dead_letter(sources: Sources, asked: Asked) -> shapes.DeadLetter:
+    """Show one dead letter with its original bytes; the slashes of its id are written %2F."""
+    query: LetterQuery = asked.query
+    found = await sources.store.dead_letter(asked.path["id"])
+    if found is None:
+        raise Refused(404, "there is no dead letter of this id")
+    return showing.dead_letter(found, query.bytes_max)
+
+
+async def hotspots(sources: Sources, asked: Asked) -> shapes.HotSpots:
+    """List where version conflicts happen most."""
+    query: HotSpotsQuery = asked.query
+    return shapes.HotSpots(items=[showing.hot_spot(spot) for spot in await sources.store.hotspots(query.limit)])
+
+
+async def policy(sources: Sources, _: Asked) -> shapes.Policy:
+    """Show the rules in force."""
+    rules, digest = sources.policy, codec.policy_digest(sources.policy)
+    return shapes.Policy(
+        digest=digest, rules=[showing.rule(rule) for rule in rules.rules], fallback=showing.rule(FALLBACK)
+    )
+
+
+async def settings(sources: Sources, _: Asked) -> shapes.Settings:
+    """Show every effective setting and where it came from; secrets are masked."""
+    return shapes.Settings(
+        items=[
+            shapes.Setting(section=section, key=key, value=value, origin=origin)
+            for section, key, value, origin in sources.settings()
+        ]
+    )
+
+
+async def _document(sources: Sources, asked: Asked) -> Document:
+    key = asked.path["document"]
+    found = (await sources.store.documents([key])).get(key)
+    if found is None:
+        raise Refused(404, "no event has named this document so far")
+    return found
+
+
+async def _attempts(
+    sources: Sources, page: Page, document: str | None, since_us: int, until_us: int | None
+) -> shapes.AuditPage:
+    before = cursors.place(page.after, tuple[cursors.Number, cursors.Number]) if page.after else None
+    found = await sources.store.audit(document, since_us, until_us, page.limit + 1, before)
+    shown = found[: page.limit]
+    return shapes.AuditPage(
+        items=[showing.audit_row(record) for record in shown],
+        next=cursors.after(shown[-1].at_us, shown[-1].id) if len(found) > len(shown) else None,
+    )
+
+
+def _moment(name: str, given: str | None) -> int | None:
+    try:
+        return None if given is None else instant.to_us(instant.canonical(given))
+    except ValueError as error:
+        raise Refused(400, f"{name}: {error}; write 2026-11-22T10:00:00Z") from error
+
+
+def _readable(texts: Mapping[str, bytes]) -> dict[str, Policy]:
+    """Return the policies that can be read; without one, what it decided is told, but no conflict is named."""
+    found = {}
+    for digest, text in texts.items():
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+            found[digest] = codec.decode_policy(text)
+    return found
+
+
+def _shows(path: str, call: Call, answer: type[msgspec.Struct], query: type[Query] = Query) -> Endpoint:
+    summary = (call.__doc__ or "").strip()
+    return Endpoint(path=ROOT + path, role=Role.VIEWER, call=call, summary=summary, query=query, answer=answer)
+
+
+ENDPOINTS = (
+    _shows("/status", status, shapes.Status),
+    _shows("/documents", documents, shapes.DocumentPage, DocumentsQuery),
+    _shows("/documents/{document}", document, shapes.Document),
+    _shows("/documents/{document}/story", document_story, shapes.Story, StoryQuery),
+    _shows("/documents/{document}/audit", document_audit, shapes.AuditPage, Page),
+    _shows("/conflicts", conflicts, shapes.ConflictPage, ConflictsQuery),
+    _shows("/conflicts/{id}", conflict, shapes.Conflict),
+    _shows("/dead-letters", dead_letters, shapes.DeadLetterPage, LettersQuery),
+    _shows("/dead-letters/{id}", dead_letter, shapes.DeadLetter, LetterQuery),
+    _shows("/hotspots", hotspots, shapes.HotSpots, HotSpotsQuery),
+    _shows("/audit", audit, shapes.AuditPage, AuditQuery),
+    _shows("/policy", policy, shapes.Policy),
+    _shows("/config", settings, shapes.Settings),
+)

@@ -1,0 +1,99 @@
+"""
+Router: from a request to its endpoint, and to who asks.
+
+Paths are matched segment by segment as they came over the wire: a document's key may hold slashes, question marks and
+whatever else, in percent-encoding, and must not be taken for two segments.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from reconciler.web import answers
+from reconciler.web.access import Door
+from reconciler.web.answers import Refused
+from reconciler.web.endpoint import Asked, Endpoint, Query
+from reconciler.web.sources import Sources
+
+_AT = re.compile(r" - at `\$\.(\w+)`$")
+_PARAMETERS_MAX = 50
+
+
+class Router:
+    """An application of endpoints."""
+
+    def __init__(self, endpoints: Iterable[Endpoint], sources: Sources, door: Door) -> None:
+        self._sources = sources
+        self._door = door
+        self._addresses: dict[tuple[str, ...], dict[str, Endpoint]] = {}
+        for endpoint in endpoints:
+            methods = self._addresses.setdefault(tuple(endpoint.path.split("/")), {})
+            assert endpoint.method not in methods, endpoint
+            methods[endpoint.method] = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        methods, names = self._find(request.scope["raw_path"])
+        endpoint = methods.get("GET" if request.method == "HEAD" else request.method)
+        if endpoint is None:
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(_allowed(methods)))})
+        who = self._door.admit(request, endpoint.role)
+        query = _query(request.scope["query_string"], endpoint.query)
+        answer = await endpoint.call(self._sources, Asked(_texts(names), query, who, request))
+        return answer if isinstance(answer, Response) else answers.shaped(answer, endpoint.status)
+
+    def _find(self, raw_path: bytes) -> tuple[Mapping[str, Endpoint], Mapping[str, bytes]]:
+        segments = raw_path.split(b"/")
+        for template, methods in self._addresses.items():
+            if len(template) != len(segments):
+                continue
+            names = {name[1:-1]: given for name, given in zip(template, segments, strict=True) if name.startswith("{")}
+            fixed = (given == name.encode() for name, given in zip(template, segments, strict=True) if name[:1] != "{")
+            if all(fixed) and all(names.values()):
+                return methods, names
+        raise HTTPException(404)
+
+
+def _allowed(methods: Iterable[str]) -> set[str]:
+    return {*methods, *(["HEAD"] if "GET" in methods else [])}
+
+
+def _texts(names: Mapping[str, bytes]) -> dict[str, str]:
+    try:
+        return {name: unquote_to_bytes(given).decode() for name, given in names.items()}
+    except UnicodeDecodeError as error:
+        raise HTTPException(404) from error  # nothing of ours has such a name
+
+
+def _query(query_string: bytes, wanted: type[Query]) -> Query:
+    """Return the parameters as their type has them; raises Refused naming the one that is wrong."""
+    try:
+        pairs = parse_qsl(
+            query_string.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS_MAX
+        )
+    except ValueError as error:
+        raise Refused(400, "the query can't be read: it must be UTF-8 in percent-encoding") from error
+    known = [field.encode_name for field in msgspec.structs.fields(wanted)]
+    given: dict[str, Any] = {}
+    for name, text in pairs:
+        if name not in known:
+            raise Refused(400, f"{name}: unknown query parameter; known are {', '.join(known) or 'none'}")
+        if name in given:
+            raise Refused(400, f"{name}: is given twice")
+        given[name] = text
+    try:
+        return msgspec.convert(given, wanted, strict=False)
+    except msgspec.ValidationError as error:
+        said = str(error)
+        at = _AT.search(said)
+        raise Refused(400, f"{at[1]}: {said[: at.start()]}" if at else said) from error

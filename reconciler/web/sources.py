@@ -1,0 +1,65 @@
+"""Sources: all that the server asks of the daemon, handed over by the composition root."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Protocol
+
+import attrs
+
+from reconciler.core.breaker import Breaker
+from reconciler.core.decode import Rules
+from reconciler.core.limiter import Limiter
+from reconciler.core.queue import Queue
+from reconciler.errors import LogError
+from reconciler.model.policy import Policy
+from reconciler.model.stamp import Partition
+from reconciler.model.value import Json
+from reconciler.ports import Clock, EventLog, Store
+from reconciler.web.probes import Readiness
+
+_LOG_S_MAX = 2.0  # whoever asks how things stand must not wait for a broker that is away
+
+
+class Wake(Protocol):
+    """Asks for a look at what has changed in Windchill, soon. Cheap, and many calls make one look."""
+
+    def __call__(self) -> None: ...
+
+
+@attrs.frozen
+class Engine:
+    """The parts of the daemon at work, to be looked at."""
+
+    breaker: Breaker
+    limiter: Limiter
+    queue: Queue
+    reached: Callable[[], Mapping[Partition, int]]  # how far each partition is folded; empty until the log is open
+
+
+@attrs.frozen(kw_only=True)
+class Sources:
+    """Where the answers come from."""
+
+    late: Callable[[], Mapping[str, float]]  # loops that are stuck, with the seconds since they were heard of
+    readiness: Callable[[], Readiness]
+    metrics: Callable[[str], Awaitable[tuple[bytes, str]]]  # from an Accept header to a text and its content type
+    wake: Wake
+    clock: Clock
+    store: Store
+    log: EventLog
+    topic: str  # of the change log
+    rules: Rules  # by which the log is decoded
+    policy: Policy
+    engine: Engine
+    settings: Callable[[], Iterable[tuple[str, str, Json, str]]]  # section, key, value (secrets masked), origin
+    hook_secret: str = attrs.field(default="", repr=False)  # empty: no hook
+
+    async def ends(self) -> Mapping[Partition, int] | None:
+        """Return where each partition of the change log ends; `None` when it does not say so in time."""
+        if not self.engine.reached():
+            return None
+        try:
+            async with asyncio.timeout(_LOG_S_MAX):
+                return dict(await self.log.ends())
+        except (LogError, TimeoutError):
+            return None
