@@ -3,8 +3,11 @@ Actions: what is written outside of any lock, State by SetState and the common p
 
 Neither can be done to a document that is checked out, so there is no lock for them. They are done in one go instead:
 read, decide again if anything has moved, ask (State), write, read again and compare. Where the server shows ETags, the
-write carries one. Where it does not, an edit between that read and the write goes unnoticed by the guard, and is not
-lost all the same: these actions change nothing but the fields they name.
+write carries one, and nothing can come in between.
+
+Where it does not, the race that remains is this: whoever changes the same field between that read and the write, one
+request later (State: two), is overwritten unnoticed. Other fields are not touched, and a state can only go where the
+server lets it go from the one that it is in then.
 """
 
 from collections.abc import Mapping

@@ -157,8 +157,12 @@ class Locks:
         match entity:
             case NotAvailable(status) if status in _GONE:
                 return Released()
-            case Entity(row):
-                return entity if reading.is_working_copy(row) else Released()
+            case Entity(row) if reading.is_working_copy(row):
+                return entity
+            case Entity(row) if holders.says_ordinary(row, self._account):
+                return Released()
+            case Entity():
+                return Locked(0, f"nothing tells whether {copy} is still our working copy; {_BY_HAND}")
             case trouble:
                 return trouble
 

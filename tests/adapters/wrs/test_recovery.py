@@ -265,6 +265,26 @@ async def test_a_lock_that_somebody_else_gives_up_at_that_very_moment_is_given_u
     assert not world.wire.before
 
 
+async def test_a_lock_of_which_the_server_tells_nothing_is_not_forgotten(world: WrsWorld) -> None:
+    mute = {"status": 200, "body": {"ID": "OR:wt.doc.WTDocument:1", "Number": KEY}}
+    await world.adapter.read(KEY)
+    script = {"document": KEY, "method": "GET", "path": "('", "faults": [mute] * 10}
+    world._control.post("/script", json=script).raise_for_status()
+    await world.emit({"Owner": "lchen"})
+    for _ in range(3):
+        await world.attempt()
+        await world.wait()
+    document = world.document()
+    assert document.status is Status.LOCKED
+    assert "by hand" in document.reason
+    assert document.agreement.intent is not None
+    assert document.agreement.intent.lock == world.where()["working_copy"]
+    world._control.delete("/script").raise_for_status()
+    await world.settle()
+    assert world.live()["owner"] == "lchen"
+    assert world.holder() is None
+
+
 async def test_where_a_second_check_out_is_refused_the_lock_is_left_to_a_person(make_world: MakeWorld) -> None:
     world = await make_world()
     world.switch(checkout_again=400)

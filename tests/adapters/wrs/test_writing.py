@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reconciler.model.answer import Locked, NotAvailable, Refused, VersionConflict
+from reconciler.model.answer import Locked, NotAvailable, Refused, VersionConflict, Written
 from reconciler.model.document import Status
 from reconciler.model.policy import Rule, Strategy
 from reconciler.model.snapshot import Token
@@ -50,6 +52,24 @@ async def test_a_first_write_costs_besides_a_read_the_metadata_and_a_nonce(world
     await world.emit({"Owner": "lchen"})
     await world.settle()
     assert world.wire.asked == ["metadata", "GET list", "nonce", *CYCLE]
+
+
+async def test_many_documents_at_once_cost_a_cycle_each_and_one_nonce(world: WrsWorld) -> None:
+    keys = [f"{number:010d}" for number in range(1, 17)]
+    shown = [await world.snapshot(key) for key in keys]
+    world.wire.asked.clear()
+    answers = await asyncio.gather(
+        *(
+            world.adapter.write(one, {"Owner": "akim"}, token=one.token, journal=MemoryJournal({"Owner": "akim"}))
+            for one in shown
+            if one.token is not None
+        )
+    )
+    assert [type(answer) for answer in answers] == [Written] * len(keys)
+    assert {world.live(key)["owner"] for key in keys} == {"akim"}
+    asked = Counter("GET one" if step.startswith("GET") else step for step in world.wire.asked)
+    cycles = dict.fromkeys(("CheckOut", "PATCH", "CheckIn"), len(keys))
+    assert asked == {"nonce": 1, "GET one": 2 * len(keys), **cycles}
 
 
 async def test_nothing_to_write_costs_no_check_out(ready: WrsWorld) -> None:
