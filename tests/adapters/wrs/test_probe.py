@@ -47,12 +47,20 @@ class Faulty(Wire):
         self.how = ""
         self.never = ""
         self.days_only = False
+        self.nameless = False
+        self.midnight = False
 
     async def exchange(self, method: str, url: str, headers: Headers, content: bytes = b"") -> Exchange:
         if self.never and self.never in url:
             return LOGIN
         if self.days_only:
             url = url.replace("&ptc.search.allowFilterOnTime=true", "")
+        if self.midnight and "LastModified" in url:
+            self.midnight, url = False, url.replace(DOC, "nothing")  # a second later is the next day
+        if self.nameless and "CheckOut" in url:
+            self.nameless = False
+            await super().exchange(method, url, headers, content)
+            return Reply(200, {b"content-type": b"application/json"}, b"{}")
         if len(self.asked) + 1 != self.wrong_at:
             return await super().exchange(method, url, headers, content)
         if self.how in ("login page", "request lost", "cancelled before"):
@@ -262,6 +270,22 @@ async def test_filters_by_day_are_told_from_filters_by_time(simulated: Simulated
     probed.wire.days_only = days_only
     await probed.run()
     assert probed.settings["windchill.time_filters"] == ("date" if days_only else "time")
+
+
+async def test_at_midnight_days_are_not_taken_for_times(simulated: Simulated) -> None:
+    probed = Probed(simulated)
+    probed.wire.days_only = probed.wire.midnight = True
+    await probed.run()
+    assert probed.settings["windchill.time_filters"] == "date"
+
+
+async def test_a_check_out_that_names_no_working_copy_is_undone_all_the_same(simulated: Simulated) -> None:
+    probed = Probed(simulated)
+    probed.wire.nameless = True
+    await probed.run()
+    assert probed.failed == ["check-out", "guard"]
+    assert probed.cycles()[-1] == "UndoCheckOut"
+    probed.as_before()
 
 
 async def test_a_smaller_page_than_asked_for_is_a_setting(simulated: Simulated) -> None:
