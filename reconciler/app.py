@@ -10,7 +10,7 @@ No domain decisions here.
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
@@ -25,7 +25,7 @@ from reconciler.core.breaker import Breaker
 from reconciler.core.budget import WriteBudget
 from reconciler.core.limiter import Limiter, RetryQuota
 from reconciler.core.queue import Queue
-from reconciler.flows import recovery
+from reconciler.flows import notify, recovery, watch
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.beats import Beats, Unhurried
 from reconciler.flows.drift import Drift
@@ -48,6 +48,7 @@ _WORKERS_A_REQUEST = 2  # while one worker's request is in flight, another store
 _LOOK_S = 0.2  # between two looks at whether `--once` is done, or the log caught up with
 _DRAIN_S = 20.0  # for what is under way at a stop; Kubernetes kills ten seconds later
 _SILENT_S_MIN, _SILENT_REQUESTS = 300.0, 10  # of a loop, in seconds or requests' deadlines, before it passes for dead
+_TELL_S = 5.0  # for what is left to be told at a stop; what is not told then is told after the next start
 _STALLED_S = 30.0  # a partition that can't be read must not keep everything else from being written for longer
 
 
@@ -79,6 +80,7 @@ class Daemon:
         outcomes: EventLog,
         telemetry: Counters | None = None,
         admin: server.AdminServer | None = None,
+        outside: notify.Outside | None = None,
     ) -> None:
         self.config = config
         self.store = store
@@ -100,18 +102,7 @@ class Daemon:
         queue = Queue(QUEUE_CAPACITY)
         self.reconciler = Reconciler(attempt, store, queue, clock, self.telemetry, workers=self._workers)
         self.resync = Resync(store, queue, self.reconciler, clock)
-        self._drift: Drift | None = None
-        if isinstance(windchill, ChangeList):
-            self._drift = Drift(
-                windchill,
-                gate,
-                store,
-                clock,
-                offer=self.reconciler.offer,
-                woken=self.hooked,
-                poll_s=config.resync.poll_s,
-                overlap_s=config.resync.poll_overlap_s,
-            )
+        self._drift = self._lists(windchill, gate) if isinstance(windchill, ChangeList) else None
         self.ingest = Ingest(
             log,
             store,
@@ -126,6 +117,7 @@ class Daemon:
         self._engine = application.Engine(breaker, limiter, queue, lambda: self.ingest.reached)
         self.publisher = Publisher(store, log, clock, self.reconciler.published)
         self._writable = asyncio.Event()
+        self._notifier = None if outside is None else self._tells(outside, breaker)
         self._gauges = Gauges(
             store, log, self.ingest, clock, self.telemetry, queue=queue, limiter=limiter, breaker=breaker
         )
@@ -174,11 +166,14 @@ class Daemon:
         ends = dict(await self.log.ends())
         log = self.config.log.path if self.config.log.kind == "file" else self.config.log.topic
         _log.info("started", log=log, store=self.config.store.url, records_known=sum(ends.values()))
+        if self._notifier is not None:
+            await self._notifier.begin(stored)
         _settle_memory()
         self._progress.phase = Phase.READY
         async with asyncio.TaskGroup() as tasks:
             reading = self._start(tasks, "ingest", self.ingest.run)
             publishing = self._start(tasks, "outbox", self.publisher.run)
+            telling = self._start_telling(tasks)
             caught_up = tasks.create_task(self._catch_up(ends, stop, patience_s), name="catch up")
             # What a backlog asks for is known at its end only: writing on the way there would bring back values that
             # it has long replaced, and cost a document a write for each batch.
@@ -191,12 +186,12 @@ class Daemon:
             if self._drift is not None:
                 self._drift.stop()
             # A request that is still under way then is given up, as by a crash: its intent is stored, and read back.
-            _, late = await asyncio.wait([reading, *writing], timeout=_DRAIN_S)
-            for task in late:
-                task.cancel()
-            await asyncio.wait([reading, *writing])
+            await _ended([reading, *writing], _DRAIN_S)
             self.publisher.stop()
             await publishing
+            if self._notifier is not None:
+                self._notifier.stop()
+                await _ended(telling, _TELL_S)
         summary = await self.summary()
         head = await self.store.audit_head()  # worth keeping elsewhere: `audit verify --head` asks for it
         counts = {status.value: count for status, count in summary.counts.items()}
@@ -216,6 +211,26 @@ class Daemon:
         if self._drift is not None:
             loops.append(self._start(tasks, "drift", self._drift.run))
         return loops + [self._start(tasks, f"worker {number}", self.reconciler.work) for number in range(self._workers)]
+
+    def _lists(self, changes: ChangeList, gate: Gate) -> Drift:
+        return Drift(
+            changes,
+            gate,
+            self.store,
+            self.clock,
+            offer=self.reconciler.offer,
+            woken=self.hooked,
+            poll_s=self.config.resync.poll_s,
+            overlap_s=self.config.resync.poll_overlap_s,
+        )
+
+    def _tells(self, outside: notify.Outside, breaker: Breaker) -> notify.Notifier:
+        manner, patience = parts.manner(self.config), parts.patience(self.config)
+        return watch.notifier(outside, self.store, breaker, Unhurried(self.clock), manner=manner, patience=patience)
+
+    def _start_telling(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        loops = {} if self._notifier is None else self._notifier.loops()
+        return [self._start(tasks, name, loop) for name, loop in loops.items()]
 
     def _start(self, tasks: asyncio.TaskGroup, name: str, loop: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         return tasks.create_task(self._beats.watch(name, loop), name=name)
@@ -284,7 +299,29 @@ async def daemon(config: Config, *, once: bool = False) -> AsyncIterator[Daemon]
         windchill = parts.make_windchill(config, clock, telemetry)
         stack.push_async_callback(windchill.close)
         outcomes = parts.make_outcome_log(config, clock)
-        yield Daemon(config, store, log, windchill, clock, outcomes=outcomes, telemetry=telemetry, admin=admin)
+        outside = None
+        if (webhook := parts.make_webhook(config, clock)) is not None:
+            stack.push_async_callback(webhook.close)
+            outside = notify.Outside(webhook, parts.told(config, clock))
+        yield Daemon(
+            config,
+            store,
+            log,
+            windchill,
+            clock,
+            outcomes=outcomes,
+            telemetry=telemetry,
+            admin=admin,
+            outside=outside,
+        )
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]], within_s: float) -> None:
+    """Wait until all of these have ended; what has not within the time is given up."""
+    _, late = await asyncio.wait(tasks, timeout=within_s)
+    for task in late:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 def _settle_memory() -> None:

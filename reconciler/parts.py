@@ -8,12 +8,14 @@ from pathlib import Path
 
 import attrs
 
-from reconciler.adapters import credentials, documents, file_log, http, kafka, kafka_client, sqlite
+from reconciler.adapters import credentials, documents, file_log, http, kafka, kafka_client, sqlite, webhook
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.config import Config
-from reconciler.core import decode
+from reconciler.core import decode, notices
 from reconciler.core.settle import Pace, Rulebook
+from reconciler.flows import notify
+from reconciler.flows.watch import Patience
 from reconciler.model import codec
 from reconciler.model.policy import Policy
 from reconciler.ports import Clock, EventLog, Telemetry, Windchill
@@ -47,6 +49,51 @@ def make_log(config: Config, clock: Clock, *, grows: bool = True) -> EventLog:
     if log.kind == "file":
         return file_log.FileLog(Path(log.path), clock, grows=grows, topics=topics)
     return kafka.KafkaLog(kafka_options(config), clock)
+
+
+def make_webhook(config: Config, clock: Clock) -> webhook.Webhook | None:
+    """Return where notifications go, None where they go nowhere. Call it inside a running event loop."""
+    settings = config.notify
+    if not settings.webhook_url:
+        return None
+    options = webhook.WebhookOptions(
+        url=settings.webhook_url,
+        secrets=tuple(settings.webhook_secret.split()),
+        networks=settings.networks,
+        plain=settings.plain_http,
+        ca_file=Path(settings.ca_file) if settings.ca_file else None,
+    )
+    return webhook.Webhook(options, clock)
+
+
+def told(config: Config, clock: Clock) -> dict[str, notify.Source]:
+    """Return the logs that notifications are made of."""
+    log = config.log
+
+    def source(topic: str, beside: str, read: notify.Read) -> notify.Source:
+        if log.kind == "kafka":
+            one = attrs.evolve(config, log=attrs.evolve(log, topic=topic))
+            return notify.Source(topic, lambda: make_log(one, clock), read)
+        path = file_log.beside(Path(log.path), beside)
+        file_log.create(path)
+        in_file = attrs.evolve(config, log=attrs.evolve(log, path=str(path)))
+        return notify.Source(path.name, lambda: make_log(in_file, clock), read)
+
+    return {
+        "notify outcomes": source(log.outcomes_topic, file_log.OUTCOMES, notices.of_outcome),
+        "notify dead letters": source(log.dead_letter_topic, file_log.DEAD_LETTERS, notices.of_letter),
+    }
+
+
+def manner(config: Config) -> notify.Manner:
+    """Return how notifications are told."""
+    settings = config.notify
+    return notify.Manner(f"//reconciler/{config.log.group}", settings.digest_above, settings.window_s)
+
+
+def patience(config: Config) -> Patience:
+    """Return how long things are let be before they are told."""
+    return Patience(config.notify.locked_s, config.notify.audit_s)
 
 
 def kafka_options(config: Config) -> kafka_client.KafkaOptions:

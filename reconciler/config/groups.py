@@ -20,6 +20,9 @@ _URL_OR_NONE = rf"({_URL}(\?[^\s#]*)?)?"
 _NAME = r"[A-Za-z_][A-Za-z0-9_]{0,127}"
 _NAME_SAYS = "a name of letters, digits and _"
 _MIB = 1024 * 1024
+_WEBHOOK_KEY = r"whsec_[A-Za-z0-9+/]{32,}={0,2}"
+_NETWORK_4 = rf"{_OCTET}(\.{_OCTET}){{3}}(/(3[0-2]|[12]?[0-9]))?"
+_NETWORK_6 = r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?"
 
 
 @attrs.frozen(kw_only=True)
@@ -227,9 +230,31 @@ class Notify:
     """Where notifications are posted, signed per Standard Webhooks; empty: nowhere. Kept secret, because such addresses
     often are the only credential."""
     webhook_secret: str = key(
-        "", secret=True, pattern=r"(whsec_[A-Za-z0-9+/]{16,}={0,2})?", says='"whsec_" and a key in base64'
+        "",
+        secret=True,
+        pattern=rf"({_WEBHOOK_KEY}( {_WEBHOOK_KEY}){{0,4}})?",
+        says='"whsec_" and a key in base64 of at least 24 bytes, or up to five of these with spaces between',
     )
-    """The key they are signed with; needed when `webhook_url` is set."""
+    """The key they are signed with; needed when `webhook_url` is set. With several, each signs: so the receiver can
+    take up a new one before the old one goes."""
+    plain_http: bool = key(default=False)
+    """Whether `webhook_url` may be http://. Signatures keep notifications from being forged, not from being read."""
+    ca_file: str = key("")
+    """PEM file of the authorities that may sign the receiver's certificate; empty: the system's."""
+    networks: tuple[str, ...] = key((), pattern=f"{_NETWORK_4}|{_NETWORK_6}", says="a network such as 10.1.0.0/16")
+    """Networks outside of the public internet that may be connected to. None by default: loopback, private, link-local
+    and metadata addresses are refused, also when a name leads there."""
+    digest_above: int = key(5, least=1, most=100)
+    """Notifications at one time, at most; more become one digest with counts and the first few."""
+    window_s: float = key(60.0, least=0, most=86_400)
+    """Seconds from telling what there was to telling what has come since. The first of a flood comes at once, the rest
+    as one digest a minute."""
+    locked_s: float = key(3600.0, least=0)
+    """Seconds that a document may wait for somebody's lock before it is told; 0: never. Most people check in within the
+    hour."""
+    audit_s: float = key(86_400.0, least=0)
+    """Seconds between two checks of the audit trail's chain while `webhook_url` is set; 0: none. Each reads all of it,
+    a thousand records a second at most."""
 
 
 @attrs.frozen(kw_only=True)

@@ -268,3 +268,5 @@ def _contradictions(settings: dict[tuple[str, str], Setting]) -> Iterator[str]:
         yield f"{at('log', *_TOPICS)}: {', '.join(_TOPICS)} must be three different topics"
     if given("notify", "webhook_url") and not given("notify", "webhook_secret"):
         yield f"{at('notify', 'webhook_url')}: needs notify.webhook_secret, to sign with"
+    if str(given("notify", "webhook_url")).lower().startswith("http:") and not given("notify", "plain_http"):
+        yield f"{at('notify', 'webhook_url')}: must be https://, or set notify.plain_http = true"

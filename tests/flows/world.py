@@ -35,6 +35,7 @@ from tests.fakes.virtual_clock import START_US, VirtualClock
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping
 
+    from reconciler.flows.notify import Outside
     from reconciler.model.settlement import Settlement
 
 T = TypeVar("T")
@@ -231,7 +232,7 @@ class World:
 
     @asynccontextmanager
     async def running(
-        self, *, once: bool = False, accept_truncation: bool = False, **groups: Any
+        self, *, once: bool = False, accept_truncation: bool = False, outside: Outside | None = None, **groups: Any
     ) -> AsyncIterator[Running]:
         """The whole daemon over the fakes; time passes only as the test lets it."""
         config = Config(
@@ -241,7 +242,9 @@ class World:
         )
         await self.clock.advance(1)  # events are then later than the documents
         outcomes = MemoryLog(self.broker, OUTCOMES)
-        daemon = app.Daemon(config, self.store, self.log, self.windchill, self.clock, outcomes=outcomes)
+        daemon = app.Daemon(
+            config, self.store, self.log, self.windchill, self.clock, outcomes=outcomes, outside=outside
+        )
         stop = asyncio.Event()
         task = asyncio.create_task(daemon.run(stop, once=once, accept_truncation=accept_truncation))
         running = Running(self, daemon, stop, task)

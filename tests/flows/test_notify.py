@@ -1,0 +1,394 @@
+"""Notify: told at least once, under one id, one by one or as a digest, and nothing waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+
+from reconciler import config
+from reconciler.core import notices, outcomes
+from reconciler.core.breaker import Breaker, Verdict
+from reconciler.core.notices import Fault, Undelivered
+from reconciler.flows import notify, watch
+from reconciler.flows.notify import Manner, Outside, Source
+from reconciler.flows.watch import Patience
+from reconciler.model.answer import Locked, NotAvailable
+from reconciler.model.document import Status
+from reconciler.model.event import DeadLetter, Outgoing
+from reconciler.model.stamp import Partition, Place
+from tests.fakes.memory_log import MemoryLog
+from tests.flows.world import KEY, LETTERS, OUTCOMES, policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reconciler.core.notices import Notification
+    from tests.flows.conftest import MakeWorld
+    from tests.flows.world import World
+
+REFUSED = Undelivered("status 500")
+
+
+class FakeWebhook:
+    """Takes what it is given, or says what it is told to say."""
+
+    def __init__(self) -> None:
+        self.accepted: list[Notification] = []
+        self.tried: list[Notification] = []
+        self.says: Callable[[], Undelivered | None] = lambda: None
+
+    async def post(self, notification: Notification) -> Undelivered | None:
+        self.tried.append(notification)
+        said = self.says()
+        if said is None:
+            self.accepted.append(notification)
+        await asyncio.sleep(0)  # on its way back an answer may come too late
+        return said
+
+    async def close(self) -> None:
+        return
+
+    @property
+    def bodies(self) -> list[dict]:
+        return [json.loads(one.body) for one in self.accepted]
+
+    @property
+    def types(self) -> list[str]:
+        return [one.kind.value for one in self.accepted]
+
+    @property
+    def ids(self) -> list[str]:
+        return [one.id for one in self.accepted]
+
+
+class Bench:
+    """A notifier over a world's log and store, that can die and be started again."""
+
+    def __init__(self, world: World, **given: Any) -> None:
+        self.world = world
+        self.webhook = FakeWebhook()
+        self.breaker = Breaker(failures_max=1)
+        self.manner = Manner("//reconciler/test", **given.pop("manner", {"most": 3}))
+        self.patience = Patience(**{"audit_s": 0, **given})
+        self.tasks: list[asyncio.Task[None]] = []
+        self._notifier: notify.Notifier | None = None
+
+    def outside(self) -> Outside:
+        broker = self.world.broker
+        sources = {
+            "outcomes": Source(OUTCOMES, lambda: MemoryLog(broker, OUTCOMES), notices.of_outcome),
+            "letters": Source(LETTERS, lambda: MemoryLog(broker, LETTERS), notices.of_letter),
+        }
+        return Outside(self.webhook, sources)
+
+    async def start(self) -> None:
+        store, clock = self.world.store, self.world.clock
+        notifier = watch.notifier(
+            self.outside(), store, self.breaker, clock, manner=self.manner, patience=self.patience
+        )
+        await notifier.begin(await store.positions())
+        self.tasks = [asyncio.ensure_future(loop()) for loop in notifier.loops().values()]
+        self._notifier = notifier
+
+    async def pass_time(self, seconds: float) -> None:
+        await self.world.clock.advance(seconds)
+        for task in self.tasks:
+            if task.done():
+                task.result()
+
+    def dies(self) -> None:
+        """Accept, but kill who tells before it hears of that."""
+        self.tasks[0].cancel()
+
+    async def die(self) -> None:
+        """As by SIGKILL: nothing more is done."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def stop(self) -> None:
+        assert self._notifier is not None
+        self._notifier.stop()
+        await self.world.clock.advance(1)
+        assert all(task.done() for task in self.tasks)
+        for task in self.tasks:
+            task.result()
+
+
+@pytest.fixture
+async def bench(world: World) -> Any:
+    made = Bench(world)
+    yield made
+    await made.die()
+
+
+def park(world: World, key: str = KEY, reason: str = "404") -> None:
+    """Publish that a document was parked."""
+    outcome = outcomes.parked(key, world.clock.now_us(), "parked", reason)
+    world.broker.put(outcomes.record(outcome, OUTCOMES, "//reconciler/test"))
+
+
+def told_to(world: World, topic: str = OUTCOMES) -> int:
+    return world.store.offsets[Partition(f"{topic} (notified)", 0)]
+
+
+async def test_what_is_published_is_told_at_once(world: World, bench: Bench) -> None:
+    await bench.start()
+    park(world)
+    letter = DeadLetter(Place("changes", 0, 4), 0, None, b"x", (), "decode", "not JSON", 0)
+    world.broker.put(outcomes.dead_letter(letter, LETTERS))
+    world.broker.put(Outgoing(LETTERS, None, b"somebody else's"))
+    await bench.pass_time(2)
+    assert sorted(bench.webhook.types) == ["dead_letter.received", "document.parked"]
+    assert (told_to(world), told_to(world, LETTERS)) == (1, 2)
+    await bench.pass_time(100)
+    assert len(bench.webhook.accepted) == 2
+
+
+async def test_what_was_there_before_the_first_start_is_not_told_and_all_later_is(world: World, bench: Bench) -> None:
+    park(world, "old")
+    world.store.offsets[Partition(OUTCOMES, 0)] = 1  # as recovery leaves it
+    await bench.start()
+    await bench.die()
+    park(world, "new")
+    world.store.offsets[Partition(OUTCOMES, 0)] = 2
+    await bench.start()
+    await bench.pass_time(2)
+    assert [body["data"]["document"] for body in bench.webhook.bodies] == ["new"]
+
+
+async def test_a_death_before_the_acceptance_is_known_tells_again_under_the_same_id(world: World, bench: Bench) -> None:
+    await bench.start()
+    park(world)
+    bench.webhook.says = bench.dies
+    await world.clock.advance(2)
+    assert told_to(world) == 0
+    await bench.die()
+    bench.webhook.says = lambda: None
+    await bench.start()
+    await bench.pass_time(2)
+    first, second = bench.webhook.accepted
+    assert first == second
+    assert told_to(world) == 1
+
+
+async def test_a_digest_told_twice_is_the_same_even_if_more_has_come_meanwhile(world: World, bench: Bench) -> None:
+    await bench.start()
+    for number in range(700):  # more than one fetch
+        park(world, f"d{number}")
+    bench.webhook.says = bench.dies
+    await world.clock.advance(2)
+    await bench.die()
+    bench.webhook.says = lambda: None
+    for number in range(700, 720):
+        park(world, f"d{number}")
+    await bench.start()
+    await bench.pass_time(200)
+    assert bench.webhook.types == ["digest"] * 3
+    first, again, rest = bench.webhook.bodies
+    assert first == again
+    assert bench.webhook.ids[0] == bench.webhook.ids[1]
+    assert (first["data"]["total"], rest["data"]["total"]) == (700, 20)
+    assert told_to(world) == 720
+
+
+async def test_a_flood_is_one_notification_and_then_one_a_window(world: World, bench: Bench) -> None:
+    await bench.start()
+    park(world, "first")
+    await bench.pass_time(2)
+    for number in range(50):
+        park(world, f"d{number}")
+        await bench.pass_time(0.5)
+    assert bench.webhook.types == ["document.parked"]
+    await bench.pass_time(60)
+    assert bench.webhook.types == ["document.parked", "digest"]
+    assert bench.webhook.bodies[1]["data"]["total"] == 50
+
+
+async def test_while_the_webhook_is_away_the_same_is_tried_again_and_the_rest_waits_in_the_log(
+    world: World, bench: Bench
+) -> None:
+    await bench.start()
+    bench.webhook.says = lambda: REFUSED
+    park(world, "first")
+    times = []
+    for _ in range(60):
+        tried = len(bench.webhook.tried)
+        await bench.pass_time(5)
+        if len(bench.webhook.tried) > tried:
+            times.append(world.clock.monotonic_s())
+        park(world, f"d{len(times)}")
+    waits = [after - before for before, after in itertools.pairwise(times)]
+    assert len({one.id for one in bench.webhook.tried}) == 1
+    assert waits[0] < 10
+    assert waits[-1] > 60
+    bench.webhook.says = lambda: None
+    await bench.pass_time(500)
+    assert bench.webhook.types == ["document.parked", "digest"]
+    assert len({one.id for one in bench.webhook.accepted}) == 2
+
+
+async def test_a_receiver_that_asks_for_time_gets_it(world: World, bench: Bench) -> None:
+    await bench.start()
+    bench.webhook.says = lambda: Undelivered("status 429", Fault.ENDPOINT, 300.0)
+    park(world)
+    await bench.pass_time(290)
+    assert len(bench.webhook.tried) == 1
+    bench.webhook.says = lambda: None
+    await bench.pass_time(20)
+    assert len(bench.webhook.accepted) == 1
+
+
+async def test_one_that_is_never_taken_does_not_keep_later_ones_from_being_told(world: World, bench: Bench) -> None:
+    await bench.start()
+    bench.webhook.says = lambda: (
+        Undelivered("status 400", Fault.CONTENT) if b"poison" in bench.webhook.tried[-1].body else None
+    )
+    park(world, "poison")
+    park(world, "good")
+    await bench.pass_time(2000)
+    assert [body["data"]["document"] for body in bench.webhook.bodies] == ["good"]
+    assert len(bench.webhook.tried) == 11
+    assert told_to(world) == 2
+
+
+async def test_once_nobody_listens_any_more_nothing_is_posted_until_a_restart(world: World, bench: Bench) -> None:
+    await bench.start()
+    bench.webhook.says = lambda: Undelivered("status 410", Fault.GONE)
+    park(world)
+    await bench.pass_time(1000)
+    assert len(bench.webhook.tried) == 1
+    await bench.stop()
+    bench.webhook.says = lambda: None
+    await bench.start()
+    await bench.pass_time(2)
+    assert len(bench.webhook.accepted) == 1
+
+
+async def test_a_stop_tells_what_is_left_and_tries_it_once(world: World, bench: Bench) -> None:
+    await bench.start()
+    park(world, "one")
+    await bench.pass_time(2)
+    park(world, "two")
+    await bench.stop()
+    assert len(bench.webhook.accepted) == 2
+    await bench.start()
+    bench.webhook.says = lambda: REFUSED
+    park(world, "three")
+    await bench.stop()
+    assert len(bench.webhook.tried) == 3
+    assert told_to(world) == 2
+
+
+async def test_a_log_that_is_away_or_has_lost_records_ends_nothing(world: World, bench: Bench) -> None:
+    await bench.start()
+    world.broker.down = True
+    await bench.die()
+    await bench.start()
+    await bench.pass_time(30)
+    world.broker.down = False
+    for number in range(5):
+        park(world, f"d{number}", "lost" if number < 3 else "404")
+    world.broker.forget_before(Partition(OUTCOMES, 0), 3)
+    await bench.pass_time(120)
+    assert [body["data"]["reason"] for body in bench.webhook.bodies] == ["404", "404"]
+    park(world)
+    await bench.pass_time(120)
+    assert len(bench.webhook.accepted) == 3
+
+
+async def test_windchill_is_told_to_be_down_only_if_it_stays_so_and_then_to_be_back(world: World, bench: Bench) -> None:
+    await bench.start()
+
+    async def fails() -> None:
+        leave = bench.breaker.try_pass(world.clock.monotonic_s())
+        assert leave is not None
+        bench.breaker.report(leave, Verdict.FAILURE, world.clock.monotonic_s(), 0.5)
+
+    def answers() -> None:
+        leave = bench.breaker.try_pass(world.clock.monotonic_s())
+        assert leave is not None
+        bench.breaker.report(leave, Verdict.SUCCESS, world.clock.monotonic_s(), 0.5)
+
+    await fails()
+    await bench.pass_time(20)
+    answers()
+    await bench.pass_time(120)
+    assert bench.webhook.types == []
+    await fails()
+    await bench.pass_time(20)
+    await fails()
+    await bench.pass_time(20)
+    assert bench.webhook.types == ["breaker.opened"]
+    await bench.pass_time(200)
+    answers()
+    await bench.pass_time(2)
+    assert bench.webhook.types == ["breaker.opened", "breaker.closed"]
+    assert len({body["data"]["since"] for body in bench.webhook.bodies}) == 1
+
+
+async def test_a_lock_is_told_once_when_it_has_lasted_and_under_the_same_id_after_a_restart(
+    world: World, bench: Bench
+) -> None:
+    world.windchill.script_writes(*[Locked(423, "checked out", "bmiller")] * 100)
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    assert world.document().status is Status.LOCKED
+    bench.patience = Patience(locked_s=300, audit_s=0)
+    await bench.start()
+    await bench.pass_time(250)
+    assert bench.webhook.types == []
+    await bench.pass_time(300)
+    assert bench.webhook.types == ["document.locked"]
+    (body,) = bench.webhook.bodies
+    assert body["data"]["document"] == KEY
+    assert "bmiller" in body["data"]["reason"]
+    await bench.die()
+    await bench.start()
+    await bench.pass_time(100)
+    assert len(bench.webhook.ids) == 2
+    assert len(set(bench.webhook.ids)) == 1
+
+
+async def test_a_trail_that_somebody_has_changed_is_told(make_world: MakeWorld) -> None:
+    world = make_world()
+    bench = Bench(world, audit_s=300)
+    for number in range(3):
+        await world.emit({"title": f"t{number}"})
+        await world.settle()
+    await bench.start()
+    await bench.pass_time(100)
+    assert bench.webhook.types == []
+    entry, whole = world.store.chain[1], list(world.store.chain)
+    world.store.chain[1] = attrs.evolve(entry, record=entry.record.replace(b"t1", b"tX"))
+    await bench.pass_time(300)
+    assert bench.webhook.types == ["audit.broken"]
+    assert bench.webhook.bodies[0]["data"]["record"] == 2
+    world.store.chain[:] = whole
+    await bench.die()
+
+
+async def test_the_daemon_tells_what_it_has_done_and_waits_for_no_webhook(make_world: MakeWorld) -> None:
+    from reconciler.model.policy import Rule, Strategy
+
+    world = make_world(policy(Rule(("owner",), Strategy.HOLD)))
+    bench = Bench(world)
+    bench.webhook.says = lambda: REFUSED
+    world.windchill.put("gone", {"id": "gone"})
+    world.windchill.refusals["gone"] = NotAvailable(404, "there is no such document")
+    async with world.running(outside=bench.outside(), notify=config.Notify(audit_s=0)) as running:
+        world.append(world.event({"title": "Cover"}, key="gone"))
+        world.append({**world.event({"title": "x"}), "data": {}})
+        await running.settled("gone", Status.PARKED)
+        await running.pass_until(lambda: len(bench.webhook.tried) >= 2, "both are tried")
+        world.append(world.event({"title": "Cover"}))
+        await running.settled()
+        assert bench.webhook.types == []
+        bench.webhook.says = lambda: None
+        await running.pass_until(lambda: len(bench.webhook.accepted) == 2, "both are told")
+    assert sorted(bench.webhook.types) == ["dead_letter.received", "document.parked"]
