@@ -37,7 +37,7 @@ _HIDDEN = "…"
 
 async def probe(config: Config, key: str, form: str) -> int:
     """Probe, tell what is found, and return the exit code."""
-    shown = _Shown(config, form)
+    shown = _Shown(form)
     versions: dict[str, Any] = {}
     if (why := await _managed(config, key)) is not None:
         shown.tell(Finding("document", Result.FAILED, why))
@@ -104,24 +104,17 @@ def _part(config: Config, **changes: Any) -> WrsWindchill:
 class _Shown:
     """What was found so far. People see each finding when it is made."""
 
-    def __init__(self, config: Config, form: str) -> None:
+    def __init__(self, form: str) -> None:
         self.findings: list[Finding] = []
-        self._hosts = _hosts(config)
         self._for_people = form != "json"
 
     def tell(self, finding: Finding) -> None:
         """Take note of a finding."""
-        self.findings.append(
-            attrs.evolve(
-                finding,
-                message=self._without_hosts(finding.message),
-                sent=self._without_hosts(finding.sent),
-                answer=self._without_hosts(finding.answer),
-            )
-        )
+        self.findings.append(finding)
         if not self._for_people:
+            if finding.result is Result.FAILED:  # not only in the report, which an interrupted probe does not print
+                exits.warn(f"{finding.check}: {finding.message}")
             return
-        finding = self.findings[-1]
         _line(_MARKS[finding.result], f"[bold]{finding.check}[/]: {output.escape(finding.message)}")
         exchange = " → ".join(said for said in (finding.sent, finding.answer) if said)
         if exchange:
@@ -140,10 +133,6 @@ class _Shown:
         output.line("Ctrl-C ends it, and undoes what is under way.")
         print()
 
-    def _without_hosts(self, text: str) -> str:
-        text = self._hosts.sub(_HIDDEN, _ADDRESS.sub(f"https://{_HIDDEN}", text))
-        return _NUMERIC_ADDRESS.sub(_HIDDEN, text)
-
 
 def _line(mark: str, text: str) -> None:
     """Print a line of ours: on a terminal filled to its width, hanging after the mark; in a pipe on one line."""
@@ -154,17 +143,6 @@ def _line(mark: str, text: str) -> None:
     grid = Table.grid(padding=(0, 1))
     grid.add_row(mark, text)
     console.print(grid)
-
-
-def _hosts(config: Config) -> re.Pattern[str]:
-    """Return what matches our hosts. A host of one word may be any word: it counts beside a port or `//`."""
-    settings = config.windchill
-    urls = (settings.base_url, settings.oauth2_token_url)
-    hosts = {host for url in urls if url and (host := urlsplit(url).hostname)}
-    named = [
-        re.escape(host) if "." in host else rf"(?<=//){re.escape(host)}|{re.escape(host)}(?=:\d)" for host in hosts
-    ]
-    return re.compile("|".join(named), re.IGNORECASE)
 
 
 # ------------------------------------------------------------------------------------------------------ what follows
@@ -211,7 +189,7 @@ def _conclude(settings: dict[str, dict[str, Any]], *, failed: bool) -> None:
 def _report(
     config: Config, findings: Sequence[Finding], versions: Mapping[str, Any], settings: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    windchill = config.windchill
+    windchill, hosts = config.windchill, _hosts(config)
     return {
         "report": "reconciler doctor --probe",
         "at": instant.from_us(SystemClock().now_us()),
@@ -224,14 +202,26 @@ def _report(
             "auth": windchill.auth,
             "server": dict(versions),
         },
-        "findings": [_finding(finding) for finding in findings],
+        "findings": [_finding(finding, hosts) for finding in findings],
         "settings": settings,
         "toml": as_toml(settings),
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
-    shown: dict[str, Any] = {"check": finding.check, "result": finding.result.value, "message": finding.message}
-    shown |= {"sent": finding.sent} if finding.sent else {}
-    shown |= {"answer": finding.answer} if finding.answer else {}
+def _finding(finding: Finding, hosts: re.Pattern[str]) -> dict[str, Any]:
+    shown: dict[str, Any] = {"check": finding.check, "result": finding.result.value}
+    for name, text in (("message", finding.message), ("sent", finding.sent), ("answer", finding.answer)):
+        without_hosts = hosts.sub(_HIDDEN, _ADDRESS.sub(f"https://{_HIDDEN}", text))
+        shown |= {name: _NUMERIC_ADDRESS.sub(_HIDDEN, without_hosts)} if text else {}
     return shown | ({"setting": dict(finding.setting)} if finding.setting else {})
+
+
+def _hosts(config: Config) -> re.Pattern[str]:
+    """Return what matches our hosts. A host of one word may be any word: it counts beside a port or `//`."""
+    settings = config.windchill
+    urls = (settings.base_url, settings.oauth2_token_url)
+    hosts = {host for url in urls if url and (host := urlsplit(url).hostname)}
+    named = [
+        re.escape(host) if "." in host else rf"(?<=//){re.escape(host)}|{re.escape(host)}(?=:\d)" for host in hosts
+    ]
+    return re.compile("|".join(named), re.IGNORECASE)

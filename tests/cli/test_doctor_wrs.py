@@ -157,6 +157,23 @@ def test_a_report_names_no_host_and_no_secret(wrs: Program) -> None:
     assert '"auth": "basic"' in ended.stdout
 
 
+def test_a_host_of_one_word_hides_no_other_words(wrs: Program) -> None:
+    told = wrs.config.read_text(encoding="utf-8").replace("http://127.0.0.1", "http://localhost")
+    wrs.config.write_text(told, encoding="utf-8")
+    from reconciler.cli import probing
+
+    settings = config.load(wrs.config, {})
+    hosts = probing._hosts(settings)
+    assert hosts.sub("…", "localhost is a word, and host localhost:8080 is none") == (
+        "localhost is a word, and host …:8080 is none"
+    )
+    far = Program(wrs.folder, "http://127.0.0.1:9/Windchill")
+    far.config.write_text(told.replace(wrs.windchill.rpartition(":")[2], "9"), encoding="utf-8")
+    ended = far.run("doctor", "--probe", DOC, "-o", "json")
+    assert "reachable: no answer" in ended.stderr
+    assert "localhost" not in ended.stdout
+
+
 def test_a_document_of_ours_is_not_probed(wrs: Program) -> None:
     wrs.say("emit", DOC, "--set", "Title=ours")
     wrs.say("run", "--once")
