@@ -208,7 +208,8 @@ class Probe:
         later = await self._sees(f"ge {_moment(at_us + 1_000_000)}", schema)
         earlier = await self._sees(f"le {_moment(at_us - 1_000_000)}", schema)
         itself = await self._sees(f"ge {_moment(at_us)}", schema)
-        sent = f"LastModified a second later, a second earlier, and as it is, with {_ON_TIME}"
+        sent = "LastModified a second later, a second earlier, and as it is"
+        sent += f", with {_ON_TIME}" if self._service.options.service else ""
         answer = f"{_found(later)}, {_found(earlier)}, {_found(itself)}"
         if None in (later, earlier, itself):
             self._tell(
@@ -301,6 +302,9 @@ class Probe:
         if left == lasting:
             said = "its other fields are" if left else "its fields are"
             self._tell("put back", Result.OK, f"{self._key} is checked in, and {said} what they were")
+        if self._scratch.unanswered:
+            said = f"{listed(self._scratch.unanswered)} got no answer, and may be carried out even later"
+            self._tell("late requests", Result.WARNING, f"{said}: look at {self._key} once more in a minute")
         for what in left:
             self._tell("put back", Result.WARNING if what in lasting else Result.FAILED, what)
 

@@ -9,7 +9,7 @@ Rules
 - `put_back` can be called at any time, as often as one likes, and after whatever went wrong.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 import attrs
 
@@ -77,6 +77,7 @@ class Scratch:
     def __init__(self, service: Service, reader: Reader, key: str, clock: Clock) -> None:
         self.key = key
         self.copy: str | None = None
+        self.unanswered: list[str] = []  # what was sent and may arrive even now
         self._service = service
         self._reader = reader
         self._locks = Locks(service, reader)
@@ -99,7 +100,7 @@ class Scratch:
     async def check_out(self, id: str) -> Reply | Unfulfilled:
         """Check it out; `copy` is then the working copy, unless that was somebody else's."""
         held, self._in_doubt = self._in_doubt, True
-        answer = await self._locks.act(id, "CheckOut", {"CheckOutNote": NOTE})
+        answer = await self._answered("CheckOut", self._locks.act(id, "CheckOut", {"CheckOutNote": NOTE}))
         if isinstance(answer, Reply):
             made = answers.identity(answer)
             self._in_doubt = made is None
@@ -114,13 +115,17 @@ class Scratch:
 
     async def patch(self, id: str, body: Mapping[str, Json], etag: Token | None) -> Reply | Unfulfilled:
         """Change attributes."""
-        exchange = await self._service.patch(self._service.entity(id), body, etag)
-        return answers.of(self._service, exchange, body)
+
+        async def patched() -> Reply | Unfulfilled:
+            return answers.of(self._service, await self._service.patch(self._service.entity(id), body, etag), body)
+
+        return await self._answered("PATCH", patched())
 
     async def check_in(self) -> Reply | Unfulfilled:
         """Check our working copy in."""
         assert self.copy is not None, "a check-out came before"
-        answer = await self._locks.act(self.copy, "CheckIn", {"CheckInNote": NOTE, "KeepCheckedOut": False})
+        body: dict[str, Json] = {"CheckInNote": NOTE, "KeepCheckedOut": False}
+        answer = await self._answered("CheckIn", self._locks.act(self.copy, "CheckIn", body))
         if isinstance(answer, Reply):
             self.copy = None
         return answer
@@ -139,8 +144,11 @@ class Scratch:
         name = schema.action(action) if isinstance(schema, Schema) else None
         if name is None:
             return NotAvailable(0, f"the service's metadata knows no action {action}")
-        exchange = await self._service.post(self._service.action(now.id, name), body, now.etag)
-        return answers.of(self._service, exchange)
+
+        async def posted(path: str) -> Reply | Unfulfilled:
+            return answers.of(self._service, await self._service.post(path, body, now.etag))
+
+        return await self._answered(action, posted(self._service.action(now.id, name)))
 
     async def transitions(self, now: Sight) -> list[dict[str, Json]] | None:
         """Return the states that can follow, None where the server doesn't tell."""
@@ -151,6 +159,14 @@ class Scratch:
         reply = await self._service.get(f"{self._service.action(now.id, name)}()")
         rows = (replies.json_object(reply) or {}).get("value") if isinstance(reply, Reply) else None
         return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else None
+
+    async def _answered(self, what: str, sent: Awaitable[Reply | Unfulfilled]) -> Reply | Unfulfilled:
+        """Keep in mind what is under way until it is answered; without an answer it may be carried out much later."""
+        self.unanswered.append(what)
+        answer = await sent
+        if not isinstance(answer, Unknown):
+            self.unanswered.remove(what)
+        return answer
 
     def remember(self, now: Sight, name: str, value: Json) -> None:
         """Keep what a field is, before `value` is written into it."""

@@ -325,11 +325,11 @@ class Trials:
         action, check = "UpdateCommonProperties", "common properties"
         now = await self._scratch.look()
         name = now.value("Name")
-        if self._service.options.key_property == "Name" or not isinstance(name, str):
-            self._skip(check, "Name is what the document is known by here, and not changed")
-            return
-        if schema.action(action) is None:
+        if schema.action(action) is None or not isinstance(name, str):
             self._skip(check, f"the service offers no {action}: Name and Number are not written")
+            return
+        if self._service.options.key_property == "Name":
+            self._skip(check, "Name is what the document is known by here, and not changed")
             return
         self._scratch.remember(now, "Name", name + _NAME_MARKER)
         await self._clock.sleep(_SECOND_S)

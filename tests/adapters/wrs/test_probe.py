@@ -13,7 +13,7 @@ from reconciler.adapters.wrs.findings import Finding, Result
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.probe import Means, Probe
 from reconciler.adapters.wrs.windchill import WrsWindchill
-from tests.adapters.wrs.world import ACCOUNT, ME, Person, Wire
+from tests.adapters.wrs.world import ACCOUNT, ME, Fault, Person, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -391,3 +391,12 @@ async def test_a_document_known_by_its_name_keeps_it(simulated: Simulated) -> No
     assert probed.of("common properties").result is Result.SKIPPED
     assert "UpdateCommonProperties" not in probed.wire.asked
     probed.as_before()
+
+
+async def test_a_request_without_an_answer_is_said_to_be_under_way_perhaps(simulated: Simulated) -> None:
+    probed = Probed(simulated)
+    probed.wire.faults["SetState"] = Fault.LATE
+    await probed.run()
+    assert "SetState got no answer" in probed.of("late requests").message
+    simulated.reset()
+    assert all(finding.check != "late requests" for finding in (await Probed(simulated).run()).findings)
