@@ -12,6 +12,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import attrs
 import structlog
@@ -20,6 +21,7 @@ from reconciler import parts
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
 from reconciler.adapters.metrics import Exposition
+from reconciler.adapters.watched_file import WatchedFile
 from reconciler.config import Config, shown
 from reconciler.core.breaker import Breaker
 from reconciler.core.budget import WriteBudget
@@ -40,6 +42,7 @@ from reconciler.model.stamp import Partition
 from reconciler.ports import ChangeList, Clock, EventLog, Store, Windchill
 from reconciler.web import application, server
 from reconciler.web.probes import Phase, Progress
+from reconciler.web.tokens import Keyring
 
 _log = structlog.get_logger(__name__)
 
@@ -249,6 +252,7 @@ class Daemon:
             policy=self._rules.policy,
             engine=self._engine,
             settings=lambda: shown(self.config),
+            keyring=_keyring(self.config),
             hook_secret=self.config.admin.hook_secret,
         )
 
@@ -289,6 +293,8 @@ async def daemon(config: Config, *, once: bool = False) -> AsyncIterator[Daemon]
     async with AsyncExitStack() as stack:
         admin = None
         if config.admin.bind and not once:  # one pass is over before anybody asks, and must not contend for a port
+            if (keyring := _keyring(config)) is not None:
+                keyring.tokens()  # a file that can't be used is said at once
             admin = server.AdminServer(server.listen(config.admin.bind))
             stack.callback(admin.close)
         store = await parts.open_store(config, owner=True)
@@ -322,6 +328,11 @@ async def _ended(tasks: Sequence[asyncio.Task[None]], within_s: float) -> None:
     for task in late:
         task.cancel()
     await asyncio.wait(tasks)
+
+
+def _keyring(config: Config) -> Keyring | None:
+    file = config.admin.tokens_file
+    return Keyring(WatchedFile(Path(file)).text, file) if file else None
 
 
 def _settle_memory() -> None:

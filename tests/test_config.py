@@ -148,7 +148,7 @@ WRONG = [
     ("[[polices]]", "polices: unknown section; did you mean policy?"),
     ("[zzz]", "zzz: unknown section; known are log, store, windchill, retry, resync, admin, notify, policy"),
     ("[windchill]\ninterval_s = 3", "windchill.interval_s: unknown key; did you mean resync.interval_s?"),
-    ("[admin]\nzzz = 3", "admin.zzz: unknown key; known are bind, hook_secret, hook_secret_file"),
+    ("[admin]\nzzz = 3", "admin.zzz: unknown key; known are bind, tokens_file, hook_secret, hook_secret_file"),
     (
         '[log]\ntopic = "same"\noutcomes_topic = "same"',
         "log.topic: topic, outcomes_topic, dead_letter_topic must be three",
@@ -182,10 +182,19 @@ def test_the_admin_api_binds_to_loopback(bind: str) -> None:
 
 @pytest.mark.parametrize(
     "bind",
-    ["0.0.0.0:8090", ":8090", "[::]:8090", "10.0.0.1:8090", "127.0.0.1", "127.0.0.1.example.com:1", "127.0.0.1:65536"],
+    ["0.0.0.0:8090", "[::]:8090", "10.0.0.1:8090", "127.0.0.1.example.com:1", "localhost.example.com:1"],
 )
-def test_the_admin_api_binds_to_nothing_but_loopback_as_long_as_it_has_no_authentication(bind: str) -> None:
-    assert "has no authentication" in faults(None, RECONCILER_ADMIN__BIND=bind)[0]
+def test_the_admin_api_binds_to_nothing_but_loopback_unless_people_are_asked_who_they_are(bind: str) -> None:
+    (fault,) = faults(None, RECONCILER_ADMIN__BIND=bind)
+    assert fault.startswith(f"RECONCILER_ADMIN__BIND: others can reach {bind}, so it needs admin.tokens_file")
+    asked = {"RECONCILER_ADMIN__BIND": bind, "RECONCILER_ADMIN__TOKENS_FILE": "tokens"}
+    assert config.load(None, asked).admin.bind == bind
+
+
+@pytest.mark.parametrize("bind", [":8090", "127.0.0.1", "127.0.0.1:65536", "a b:1", "user@host:1", "host:port"])
+def test_what_is_no_address_is_none_with_tokens_either(bind: str) -> None:
+    (fault,) = faults(None, RECONCILER_ADMIN__BIND=bind, RECONCILER_ADMIN__TOKENS_FILE="tokens")
+    assert "must be a host:port" in fault
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from reconciler.cli.run import run
 from reconciler.cli.simulate import simulate
 from reconciler.cli.snapshot import snapshot
 from reconciler.cli.status import status
+from reconciler.cli.token import token
 
 main = commands.Root(
     name="reconciler",
@@ -62,6 +63,7 @@ for _command in (
     simulate,
     doctor,
     config,
+    token,
 ):
     main.add_command(_command)
 

@@ -12,6 +12,7 @@ from reconciler.model.policy import Policy
 _PORT = r"([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _OCTET = r"(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
 _BROKER = rf"(\[[0-9A-Fa-f:.]+\]|[^\s,:/@\[\]]+):{_PORT}"
+LOOPBACK = rf"(127(\.{_OCTET}){{3}}|localhost|\[::1\]):{_PORT}"
 _TOPIC = r"[A-Za-z0-9._-]{1,249}"  # Kafka's own rule
 _TOPIC_SAYS = "a topic's name: 1 to 249 letters, digits, '.', '_' or '-'"
 _URL = r"https?://[^\s/?#@\\]+(/[^\s?#]*)?"  # no user:password@ either: credentials have keys of their own
@@ -205,11 +206,13 @@ class Admin:
 
     bind: str = key(
         "127.0.0.1:8090",
-        pattern=rf"((127(\.{_OCTET}){{3}}|localhost|\[::1\]):{_PORT})?",
-        says="a loopback host:port such as 127.0.0.1:8090 (the admin API has no authentication yet) or empty for none",
+        pattern=rf"({_BROKER})?",
+        says="a host:port such as 127.0.0.1:8090, or empty for none",
     )
-    """host:port to listen on; port 0: any free one; empty: don't listen. Only loopback, as long as nobody is asked who
-    they are."""
+    """host:port to listen on; port 0: any free one; empty: don't listen. Anything but loopback needs `tokens_file`."""
+    tokens_file: str = key("")
+    """A file that says who may use the API and what they may do, a line each (`reconciler token` makes them); empty:
+    nobody is asked, and only this machine is answered. It is read again when it changes."""
     hook_secret: str = key(
         "",
         secret=True,

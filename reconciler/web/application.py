@@ -16,8 +16,9 @@ from reconciler.errors import LogError, StoreError
 from reconciler.web import answers, probes, reading
 from reconciler.web.access import Door
 from reconciler.web.answers import Refused
-from reconciler.web.endpoint import Asked, Endpoint, Role
+from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.hooks import WindchillHook
+from reconciler.web.principal import Role
 from reconciler.web.router import Router
 from reconciler.web.sources import Engine, Sources
 
@@ -76,7 +77,7 @@ def application(sources: Sources) -> ASGIApp:
             Exception: _failed,
         },
     )
-    app.router.default = Router(ENDPOINTS, sources, Door())
+    app.router.default = Router(ENDPOINTS, sources, Door(sources.keyring))
     app.router.redirect_slashes = False  # a second address for everything is one more to protect
     return _Guarded(app)
 

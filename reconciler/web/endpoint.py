@@ -1,6 +1,5 @@
 """Endpoints: one address and method each, with all that a caller may have to know of it."""
 
-import enum
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
@@ -9,28 +8,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from reconciler.web.principal import Principal, Role
 from reconciler.web.sources import Sources
 
 LIMIT_MAX = 500
-
-
-class Role(enum.IntEnum):
-    """What somebody may do; each may do what those before it may."""
-
-    VIEWER = 1
-    OPERATOR = 2
-    ADMIN = 3
-
-
-@attrs.frozen
-class Principal:
-    """Who asks."""
-
-    name: str
-    role: Role
-
-
-LOCAL = Principal("local", Role.ADMIN)  # whoever is on this machine, where nobody is asked who they are
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):

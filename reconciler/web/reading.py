@@ -14,7 +14,8 @@ from reconciler.model.document import Document, Status
 from reconciler.model.policy import FALLBACK, Policy
 from reconciler.web import cursors, shapes, showing
 from reconciler.web.answers import Refused
-from reconciler.web.endpoint import Asked, Call, Endpoint, Page, Query, Role
+from reconciler.web.endpoint import Asked, Call, Endpoint, Page, Query
+from reconciler.web.principal import Role
 from reconciler.web.probes import Health
 from reconciler.web.sources import Sources
 

@@ -16,6 +16,7 @@ from reconciler.model.stamp import Partition
 from reconciler.model.value import Json
 from reconciler.ports import Clock, EventLog, Store
 from reconciler.web.probes import Readiness
+from reconciler.web.tokens import Keyring
 
 _LOG_S_MAX = 2.0  # whoever asks how things stand must not wait for a broker that is away
 
@@ -52,6 +53,7 @@ class Sources:
     policy: Policy
     engine: Engine
     settings: Callable[[], Iterable[tuple[str, str, Json, str]]]  # section, key, value (secrets masked), origin
+    keyring: Keyring | None = None  # None: nobody is asked who they are
     hook_secret: str = attrs.field(default="", repr=False)  # empty: no hook
 
     async def ends(self) -> Mapping[Partition, int] | None:

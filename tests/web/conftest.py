@@ -15,6 +15,7 @@ from reconciler.core.breaker import Breaker
 from reconciler.core.queue import Queue
 from reconciler.web import application, server
 from reconciler.web.probes import Phase, Readiness
+from reconciler.web.tokens import Keyring
 from tests.flows.world import TOPIC, World
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Daemon:
     hold: asyncio.Event | None = None  # metrics wait for it
     wakes: int = 0
     hook_secret: str = SECRET
+    tokens: str | None = None  # the text of the file; None: nobody is asked
     world: World = attrs.field(factory=World)
     breaker: Breaker = attrs.field(factory=Breaker)
     settings: list[Any] = attrs.field(factory=lambda: [("log", "topic", TOPIC, "default")])
@@ -71,6 +73,7 @@ class Daemon:
             policy=self.world.policy,
             engine=application.Engine(self.breaker, self.world.limiter, Queue(10), lambda: self.world.store.offsets),
             settings=lambda: self.settings,
+            keyring=None if self.tokens is None else Keyring(lambda: self.tokens or "", "tokens"),
             hook_secret=self.hook_secret,
         )
 

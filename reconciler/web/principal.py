@@ -1,0 +1,25 @@
+"""Principals: who asks, and the roles there are."""
+
+import enum
+
+import attrs
+
+
+class Role(enum.IntEnum):
+    """What somebody may do; each may do what those before it may."""
+
+    VIEWER = 1
+    OPERATOR = 2
+    ADMIN = 3
+
+
+@attrs.frozen
+class Principal:
+    """Who asks."""
+
+    name: str
+    role: Role
+
+
+LOCAL = Principal("local", Role.ADMIN)  # whoever is on this machine, where nobody is asked who they are
+ANYBODY = Principal("anybody", Role.VIEWER)  # where it does not matter

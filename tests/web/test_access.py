@@ -1,0 +1,195 @@
+"""Who may do what: every route without a token and with each role, and the file that tokens are in."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.adapters.watched_file import WatchedFile
+from reconciler.errors import ConfigError
+from reconciler.web import application, tokens
+from reconciler.web.principal import Principal, Role
+from tests.cli.program import Program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import httpx
+
+    from tests.web.conftest import Daemon
+
+TOKENS = {role: f"rec_{role.name.lower()}" for role in Role}
+LINES = "\n".join(tokens.line(Principal(f"{role.name.lower()}.jones", role), token) for role, token in TOKENS.items())
+ROUTES = [(endpoint.method, endpoint.path, endpoint.role) for endpoint in application.ENDPOINTS]
+
+
+@pytest.fixture
+def daemon(daemon: Daemon) -> Daemon:
+    daemon.tokens = LINES
+    return daemon
+
+
+def shown(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+def address(path: str) -> str:
+    return re.sub(r"\{\w+\}", "nope", path)
+
+
+# ---------------------------------------------------------------------------------------------------------- every route
+
+
+def test_only_the_probes_are_open() -> None:
+    assert {path for _, path, role in ROUTES if role is None} == {"/livez", "/readyz"}
+
+
+def test_whatever_is_not_a_read_needs_more_than_a_viewer() -> None:
+    assert all(role in (Role.OPERATOR, Role.ADMIN) for method, _, role in ROUTES if method != "GET")
+
+
+@pytest.mark.parametrize(("method", "path", "needed"), ROUTES, ids=[f"{method} {path}" for method, path, _ in ROUTES])
+async def test_a_route_lets_in_whom_it_says_and_nobody_else(
+    client: httpx.AsyncClient, method: str, path: str, needed: Role | None
+) -> None:
+    barred = await client.request(method, address(path))
+    wrong = await client.request(method, address(path), headers=shown("rec_nobody"))
+    if needed is None:
+        assert (barred.status_code, wrong.status_code) == (200, 200)
+    else:
+        assert (barred.status_code, barred.headers["www-authenticate"]) == (401, 'Bearer realm="reconciler"')
+        assert wrong.status_code == 401
+        assert 'error="invalid_token"' in wrong.headers["www-authenticate"]
+        assert barred.headers["content-type"] == wrong.headers["content-type"] == "application/problem+json"
+    for role, token in TOKENS.items():
+        reply = await client.request(method, address(path), headers=shown(token))
+        if needed is not None and role < needed:
+            assert reply.status_code == 403
+            assert needed.name.lower() in reply.json()["detail"]
+        else:
+            assert reply.status_code not in (401, 403, 421, 500), reply.text
+
+
+async def test_without_a_token_nothing_tells_what_there_is(client: httpx.AsyncClient, daemon: Daemon) -> None:
+    await daemon.world.emit({"title": "x"}, key="known")
+    replies = [await client.get(f"/api/v1/documents/{key}") for key in ("known", "unknown")]
+    assert replies[0].content == replies[1].content
+
+
+NO_TOKENS = ["", "Bearer", "Basic cmVjOnZpZXdlcg==", "Bearer a b", "Bearer \u00e9", "Bearer " + "x" * 600, "rec_viewer"]
+
+
+@pytest.mark.parametrize("given", NO_TOKENS)
+async def test_what_is_no_token_lets_nobody_in(client: httpx.AsyncClient, given: str) -> None:
+    reply = await client.get("/api/v1/status", headers={"authorization": given.encode()})
+    assert reply.status_code == 401
+
+
+async def test_two_tokens_at_once_let_nobody_in(client: httpx.AsyncClient) -> None:
+    both = [("authorization", f"Bearer {TOKENS[Role.VIEWER]}"), ("authorization", f"Bearer {TOKENS[Role.ADMIN]}")]
+    assert (await client.get("/api/v1/status", headers=both)).status_code == 401
+
+
+async def test_with_tokens_any_name_of_ours_is_answered(client: httpx.AsyncClient) -> None:
+    headers = shown(TOKENS[Role.VIEWER]) | {"host": "reconciler.example.com"}
+    assert (await client.get("/api/v1/status", headers=headers)).status_code == 200
+
+
+# ------------------------------------------------------------------------------------------------------------- the file
+
+
+async def test_a_token_that_is_taken_out_lets_nobody_in_any_more(client: httpx.AsyncClient, daemon: Daemon) -> None:
+    headers = shown(TOKENS[Role.ADMIN])
+    assert (await client.get("/api/v1/status", headers=headers)).status_code == 200
+    daemon.tokens = LINES.replace("\nadmin", "\n# admin")
+    assert (await client.get("/api/v1/status", headers=headers)).status_code == 401
+    daemon.tokens = LINES
+    assert (await client.get("/api/v1/status", headers=headers)).status_code == 200
+
+
+async def test_a_file_that_can_not_be_used_lets_nobody_in_and_shows_nothing(
+    client: httpx.AsyncClient, daemon: Daemon
+) -> None:
+    daemon.tokens = LINES + "\nrec_a_token_pasted_where_a_hash_belongs"
+    reply = await client.get("/api/v1/status", headers=shown(TOKENS[Role.ADMIN]))
+    assert (reply.status_code, "pasted" in reply.text) == (503, False)
+    assert (await client.get("/livez")).status_code == 200
+
+
+HASH = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "t: holds no token"),
+        ("# nothing\n\n", "t: holds no token"),
+        ("jdoe viewer", "t:1: must be NAME ROLE SHA256, not 2 words"),
+        (f"# x\njdoe root {HASH}", "t:2: ROLE is one of viewer, operator, admin"),
+        (f"j/doe viewer {HASH}", "t:1: NAME has at most"),
+        (f"jdoe viewer {HASH}0", "t:1: SHA256 must have 64 hexadecimal digits"),
+        (f"jdoe viewer {HASH}\nrival admin {HASH.upper()}", "t:2: the same token stands in an earlier line"),
+    ],
+)
+def test_a_fault_of_the_file_is_named_by_its_line(text: str, fault: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(fault)}"):
+        tokens.parse(text, "t")
+
+
+def test_no_message_repeats_what_may_be_a_token() -> None:
+    for text in ("canary", "jdoe viewer canary", "canary viewer x y", f"jdoe canary {HASH}", f"can/ary viewer {HASH}"):
+        with pytest.raises(ConfigError) as raised:
+            tokens.parse(text, "t")
+        assert "canary" not in str(raised.value)
+
+
+def test_comments_and_two_tokens_of_one_person_are_fine() -> None:
+    text = f"  jdoe   VIEWER {HASH}  # until May\n\njdoe viewer {'cd' * 32}\n"
+    assert [token.who for token in tokens.parse(text, "t")] == [Principal("jdoe", Role.VIEWER)] * 2
+
+
+def test_a_watched_file_is_read_again_when_it_was_changed(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text("one", encoding="utf-8")
+    watched = WatchedFile(path)
+    assert (watched.text(), watched.text()) == ("one", "one")
+    path.write_text("three", encoding="utf-8")
+    assert watched.text() == "three"
+    other = tmp_path / "other"
+    other.write_text("fives", encoding="utf-8")
+    os.replace(other, path)  # noqa: PTH105  what Kubernetes does: the same name, another file of the same size
+    assert watched.text() == "fives"
+    path.unlink()
+    with pytest.raises(ConfigError, match="can't be read"):
+        watched.text()
+
+
+# --------------------------------------------------------------------------------------------------------- the command
+
+
+def test_a_token_that_the_command_makes_is_let_in_with_its_role(tmp_path: Path) -> None:
+    program = Program(tmp_path, "http://127.0.0.1:1")
+    made = program.json("token", "jdoe", "--role", "operator")
+    keyring = tokens.Keyring(lambda: made["line"], "t")
+    assert keyring.find(made["token"]) == Principal("jdoe", Role.OPERATOR)
+    assert keyring.find(made["token"] + "x") is None
+    assert program.json("token", "jdoe")["token"] != made["token"]
+    token, *_, line = program.say("token", "jdoe").splitlines()
+    assert tokens.Keyring(lambda: line, "t").find(token) == Principal("jdoe", Role.VIEWER)
+    assert "a name has at most" in program.fails("token", "j doe", code=2)
+
+
+def test_a_tokens_file_that_can_not_be_used_is_said_before_anything_is_opened(tmp_path: Path) -> None:
+    program = Program(tmp_path, "http://127.0.0.1:1")
+    text = program.config.read_text(encoding="utf-8")
+    file = tmp_path / "tokens"
+    program.config.write_text(
+        text.replace('bind = "127.0.0.1:0"', f'bind = "0.0.0.0:0"\ntokens_file = "{file}"'), encoding="utf-8"
+    )
+    assert "can't be read: No such file" in program.fails("run")
+    file.write_text("jdoe viewer\n", encoding="utf-8")
+    assert f"{file}:1: must be NAME ROLE SHA256" in program.fails("run")
+    assert not (tmp_path / "state.db").exists()
