@@ -15,4 +15,6 @@ How the modules build on each other:
     answers, locking       what became of a write's step; check-out and how it is given up
     writing, actions       attributes under check-out or ETag; State and common properties
     windchill              the port
+    findings, scratch      what a probe found; the document that it may spoil, and how that is put right again
+    trials, probe          questions that only a write can answer; all of them in order, and the settings that follow
 """
