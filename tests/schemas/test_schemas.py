@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 
 from reconciler import config
-from reconciler.core import decode
+from reconciler.core import decode, notices, outcomes
+from reconciler.core.notices import Kind, Lot, Notice
 from reconciler.errors import ConfigError
 from reconciler.model.base import NO_BASE
-from reconciler.model.event import Event, PlainRecord
+from reconciler.model.document import Document
+from reconciler.model.event import DeadLetter, Event, PlainRecord
 from reconciler.model.instant import to_us
-from reconciler.model.outcome import OutcomeType
-from reconciler.model.stamp import Stamp
+from reconciler.model.outcome import Outcome, OutcomeType
+from reconciler.model.stamp import Place, Stamp
 from schemas import generate
 
 SCHEMAS = Path(generate.__file__).parent
@@ -35,7 +37,7 @@ def validator(kind: str) -> Draft202012Validator:
     return Draft202012Validator(schema)
 
 
-VALIDATORS = {kind: validator(kind) for kind in ("event", "outcome", "config")}
+VALIDATORS = {kind: validator(kind) for kind in ("event", "outcome", "config", "notification")}
 
 
 def examples(kind: str, folder: str) -> list[Any]:
@@ -220,6 +222,38 @@ def test_the_outcome_schema_describes_stamps_as_the_program_has_them() -> None:
     assert tuple(definitions["stamp"]["properties"]) == Stamp._fields
     assert set(definitions["reconciled"]["properties"]) >= {"base", "refused", "wrote"}
     assert NO_BASE.wrote is None
+
+
+# -------------------------------------------------------------------------------------------------------- notifications
+
+
+def test_the_notification_schema_knows_exactly_the_types_that_are_posted() -> None:
+    assert set(VALIDATORS["notification"].schema["properties"]["type"]["enum"]) == set(Kind)
+    assert {content(path.values[0])["type"] for path in examples("notification", "valid")} == set(Kind)
+
+
+@given(text=st.text(max_size=600), many=st.booleans())
+def test_what_is_posted_keeps_to_the_schema_whatever_it_tells_of(text: str, many: bool) -> None:
+    key = text.encode(errors="replace").decode() or "k"
+    opened = Outcome("id", OutcomeType.CONFLICT_OPENED, key, 0, {"conflict": key, "field": key, "reason": key})
+    parked = [Outcome(f"i{n}", OutcomeType.PARKED, key, n, {"status": "parked", "reason": key}) for n in range(9)]
+    lot = Lot("//reconciler/x")
+    for outcome in (opened, *parked[: 9 if many else 1]):
+        published = outcomes.record(outcome, "t", "//reconciler/x")
+        lot.add(found(notices.of_outcome(PlainRecord("t", 0, 0, 1, None, published.value))))
+    letter = DeadLetter(Place(key, 0, 1), 1, None, None, (), key, key, 1)
+    refused = outcomes.dead_letter(letter, "t")
+    lot.add(found(notices.of_letter(PlainRecord("t", 0, 0, 1, None, None, refused.headers))))
+    lot.add(notices.locked(Document(key, reason=key), 1))
+    told = lot.notifications()
+    assert [one.kind is Kind.DIGEST for one in told] == ([True] if many else [False] * 4)
+    for one in told:
+        VALIDATORS["notification"].validate(json.loads(one.body))
+
+
+def found(notice: Notice | None) -> Notice:
+    assert notice is not None
+    return notice
 
 
 # -------------------------------------------------------------------------------------------------------- configuration
