@@ -9,6 +9,7 @@ import orjson
 from starlette.responses import Response
 
 PROBLEM = "application/problem+json"
+_TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}  # RFC 9110's; Python has its older ones up to 3.12
 
 
 class Refused(Exception):
@@ -20,6 +21,11 @@ class Refused(Exception):
         self.detail = detail
         self.headers = headers
         self.more = more
+
+
+def title(status: int) -> str:
+    """Return a status in the words that go with it."""
+    return _TITLES.get(status, HTTPStatus(status).phrase)
 
 
 def json(content: Mapping[str, Any], status: int = 200) -> Response:
@@ -34,7 +40,7 @@ def shaped(content: msgspec.Struct, status: int = 200) -> Response:
 
 def problem(status: int, detail: str = "", headers: Mapping[str, str] | None = None, **more: Any) -> Response:
     """Return an error as RFC 9457 has it, with the status's own words for its title."""
-    content: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    content: dict[str, Any] = {"type": "about:blank", "title": title(status), "status": status}
     if detail:
         content["detail"] = detail
     return Response(msgspec.json.encode(content | more), status, headers, PROBLEM)

@@ -13,6 +13,7 @@ import pytest
 from reconciler.core import decode
 from reconciler.core.breaker import Breaker
 from reconciler.core.queue import Queue
+from reconciler.model.event import Outgoing
 from reconciler.web import application, server
 from reconciler.web.probes import Phase, Readiness
 from reconciler.web.tokens import Keyring
@@ -101,3 +102,21 @@ def daemon() -> Daemon:
 async def client(daemon: Daemon) -> Any:
     async with daemon.served() as client:
         yield client
+
+
+@pytest.fixture
+async def world(daemon: Daemon) -> World:
+    """A document with a field of each kind: written, held, yielded, released; and two letters that are dead."""
+    world = daemon.world
+    await world.store.keep_policy(world.rules.policy_digest, world.policy)
+    await world.emit({"status": "RELEASED", "title": "Cover", "owner": "erp"}, actor="jdoe", reason="ECN-1")
+    await world.settle()
+    await world.edit({"title": "Lid", "owner": "sgarcia"})
+    await world.emit({"title": "Plate"}, expect={"title": "Cover"})
+    await world.emit({"owner": "erp2"})
+    await world.settle()
+    await world.emit(add={"attributes.Keywords": ["bracket"]}, release=["status"])
+    world.broker.put(Outgoing(TOPIC, b"k\xff", b"not json \xff\0", (("h", b"\xfe"), ("null", None))))
+    world.broker.put(Outgoing(TOPIC, b"k", b"{}"))
+    await world.fold()
+    return world

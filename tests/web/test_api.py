@@ -11,7 +11,6 @@ import pytest
 
 from reconciler.core.breaker import Verdict
 from reconciler.errors import StoreError
-from reconciler.model.event import Outgoing
 from reconciler.web.probes import Health, Phase, Readiness
 from tests.contracts.test_store import HOSTILE
 from tests.flows.world import KEY, TOPIC
@@ -24,24 +23,6 @@ if TYPE_CHECKING:
 
 API = "/api/v1"
 LISTS = ["/documents", "/conflicts?closed=true", "/dead-letters?status=all", f"/documents/{KEY}/audit", "/audit"]
-
-
-@pytest.fixture
-async def world(daemon: Daemon) -> World:
-    """A document with a field of each kind: written, held, yielded, released; and two letters that are dead."""
-    world = daemon.world
-    await world.store.keep_policy(world.rules.policy_digest, world.policy)
-    await world.emit({"status": "RELEASED", "title": "Cover", "owner": "erp"}, actor="jdoe", reason="ECN-1")
-    await world.settle()
-    await world.edit({"title": "Lid", "owner": "sgarcia"})
-    await world.emit({"title": "Plate"}, expect={"title": "Cover"})
-    await world.emit({"owner": "erp2"})
-    await world.settle()
-    await world.emit(add={"attributes.Keywords": ["bracket"]}, release=["status"])
-    world.broker.put(Outgoing(TOPIC, b"k\xff", b"not json \xff\0", (("h", b"\xfe"), ("null", None))))
-    world.broker.put(Outgoing(TOPIC, b"k", b"{}"))
-    await world.fold()
-    return world
 
 
 async def got(client: httpx.AsyncClient, path: str, status: int = 200) -> Any:

@@ -1,0 +1,124 @@
+"""OpenAPI: the document of the API, made from the endpoints themselves, so that it can't say anything else."""
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from reconciler import __version__
+from reconciler.web import answers, shapes
+from reconciler.web.endpoint import Asked, Endpoint
+from reconciler.web.principal import Role
+from reconciler.web.sources import Sources
+
+PATH = "/api/v1/openapi.json"
+_REFERENCE = "#/components/schemas/{name}"
+_PROBLEMS = (400, 401, 403, 421, 431, 500, 503)  # that every endpoint may answer with
+_DESCRIPTION = """\
+What the reconciler's commands show and do, for programs. Errors are problems (RFC 9457). Lists come in pages: `next` of
+one is `after` of the next, and means nothing else. A name in a path is one segment in percent-encoding, slashes too.
+Members are added without notice; none is renamed, removed or given another meaning within v1.
+"""
+
+
+def with_document(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+    """Return the endpoints, and one more that shows the document of them."""
+
+    @functools.cache
+    def text() -> bytes:
+        return msgspec.json.encode(document(endpoints))
+
+    async def show(_: Sources, __: Asked) -> Response:
+        return Response(text(), media_type="application/json")
+
+    return (*endpoints, Endpoint(path=PATH, role=Role.VIEWER, call=show))
+
+
+def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
+    """Return the OpenAPI document of those endpoints that have a shaped answer."""
+    described = [endpoint for endpoint in endpoints if endpoint.answer is not None]
+    named = [shapes.Problem, *(endpoint.answer for endpoint in described if endpoint.answer is not None)]
+    _, schemas = msgspec.json.schema_components(named, ref_template=_REFERENCE)
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in described:
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Windchill metadata reconciler",
+            "version": __version__,
+            "description": " ".join(_DESCRIPTION.split()),
+        },
+        "servers": [{"url": "/", "description": "[admin] bind"}],
+        "paths": paths,
+        "components": {
+            "schemas": dict(sorted(schemas.items())),
+            "responses": {
+                str(status): {
+                    "description": answers.title(status),
+                    "content": {answers.PROBLEM: {"schema": {"$ref": _REFERENCE.format(name="Problem")}}},
+                }
+                for status in sorted({*_PROBLEMS, *(one for endpoint in described for one in _problems(endpoint))})
+            },
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "`reconciler token` makes one; none is asked for without admin.tokens_file.",
+                }
+            },
+        },
+    }
+
+
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    assert endpoint.role is not None
+    assert endpoint.answer is not None
+    answer = {"schema": {"$ref": _REFERENCE.format(name=endpoint.answer.__name__)}}
+    responses: dict[str, Any] = {
+        str(endpoint.status): {
+            "description": answers.title(endpoint.status),
+            "content": {"application/json": answer},
+        }
+    }
+    for status in sorted({*_PROBLEMS, *_problems(endpoint)}):
+        responses[str(status)] = {"$ref": f"#/components/responses/{status}"}
+    bodies = {media_type: {"schema": schema} for media_type, schema in endpoint.bodies.items()}
+    return {
+        "operationId": getattr(endpoint.call, "__name__", endpoint.path),
+        "summary": endpoint.summary,
+        "security": [{"token": [endpoint.role.name.lower()]}],
+        "parameters": [*_path_parameters(endpoint.path), *_query_parameters(endpoint)],
+        **({"requestBody": {"required": True, "content": bodies}} if bodies else {}),
+        "responses": responses,
+    }
+
+
+def _problems(endpoint: Endpoint) -> tuple[int, ...]:
+    return (*endpoint.problems, *((404,) if "{" in endpoint.path else ()))
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    names = [segment[1:-1] for segment in path.split("/") if segment.startswith("{")]
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+
+
+def _query_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    _, schemas = msgspec.json.schema_components([endpoint.query], ref_template=_REFERENCE)
+    found = []
+    for name, schema in schemas[endpoint.query.__name__]["properties"].items():
+        about = {"description": schema["description"]} if "description" in schema else {}
+        found.append({"name": name, "in": "query", **about, "schema": _inline(schema, schemas)})
+    return found
+
+
+def _inline(schema: Any, schemas: Mapping[str, Any]) -> Any:
+    """Return a parameter's schema without references, its description and what a query can't say: null."""
+    if "$ref" in schema:
+        schema = schemas[schema["$ref"].rpartition("/")[2]]
+    if "anyOf" in schema:
+        some = [_inline(one, schemas) for one in schema["anyOf"] if one != {"type": "null"}]
+        return some[0] if len(some) == 1 else {"anyOf": some}
+    return {name: said for name, said in schema.items() if name not in ("description", "title") and said is not None}

@@ -1,0 +1,119 @@
+"""The OpenAPI document: true to 3.1 as far as we use it, to what is checked in, and to what is really answered."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
+
+from reconciler.web import application, openapi
+from tests.flows.world import KEY
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.flows.world import World
+
+DOCUMENT = openapi.document(application.ENDPOINTS)
+OPERATIONS = [(path, method, op) for path, methods in DOCUMENT["paths"].items() for method, op in methods.items()]
+READS = [path for path, method, _ in OPERATIONS if method == "get"]
+
+
+def strict(node: Any) -> Any:
+    """The schemas with no room for members that they don't name."""
+    if isinstance(node, dict):
+        closed = {"additionalProperties": False} if "properties" in node and node.get("type") == "object" else {}
+        return {name: strict(inner) for name, inner in node.items()} | closed
+    return [strict(inner) for inner in node] if isinstance(node, list) else node
+
+
+def validate(shown: Any, response: Any, media_type: str) -> None:
+    if "$ref" in response:
+        response = DOCUMENT["components"]["responses"][response["$ref"].rpartition("/")[2]]
+    schema = copy.deepcopy(response["content"][media_type]["schema"])
+    components = strict(DOCUMENT["components"])
+    if media_type.startswith("application/problem"):  # further members are what RFC 9457 has them for
+        components = DOCUMENT["components"]
+    Draft202012Validator(schema | {"components": components}).validate(shown)
+
+
+def references(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return own + [found for inner in node.values() for found in references(inner)]
+    return [found for inner in node for found in references(inner)] if isinstance(node, list) else []
+
+
+def test_every_reference_leads_somewhere() -> None:
+    assert references(DOCUMENT)
+    for reference in references(DOCUMENT):
+        node = DOCUMENT
+        for step in reference.removeprefix("#/").split("/"):
+            node = node[step]
+
+
+def test_every_schema_is_valid_2020_12() -> None:
+    for schema in DOCUMENT["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+
+
+def test_operations_have_ids_of_their_own_and_name_what_stands_in_their_path() -> None:
+    ids = [operation["operationId"] for _, _, operation in OPERATIONS]
+    assert len(set(ids)) == len(ids)
+    for path, _, operation in OPERATIONS:
+        named = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"}
+        assert named == {segment[1:-1] for segment in path.split("/") if segment.startswith("{")}
+        assert operation["summary"]
+
+
+def test_every_endpoint_of_the_api_is_described_with_its_role() -> None:
+    for endpoint in application.ENDPOINTS:
+        if endpoint.path.startswith("/api/") and endpoint.path != openapi.PATH:
+            operation = DOCUMENT["paths"][endpoint.path][endpoint.method.lower()]
+            assert endpoint.role is not None
+            assert operation["security"] == [{"token": [endpoint.role.name.lower()]}]
+
+
+async def test_what_is_served_is_what_is_checked_in(client: httpx.AsyncClient) -> None:
+    kept = Path(__file__).parents[2] / "schemas" / "openapi.json"
+    assert (await client.get(openapi.PATH)).json() == json.loads(kept.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", READS)
+async def test_what_is_answered_keeps_to_the_document(client: httpx.AsyncClient, world: World, path: str) -> None:
+    world.store.field_conflicts["title"] += 1
+    operation = DOCUMENT["paths"][path]["get"]
+    (conflict,) = await world.store.conflicts()
+    letter = (await world.store.dead_letters())[0]
+    one = {"/api/v1/conflicts/{id}": conflict.conflict.id, "/api/v1/dead-letters/{id}": letter.id}
+    address = path.replace("{document}", KEY).replace("{id}", quote(one.get(path, ""), safe=""))
+    reply = await client.get(address)
+    assert reply.status_code == 200
+    shown = reply.json()
+    assert shown.get("items") != []
+    validate(shown, operation["responses"]["200"], "application/json")
+    refused = await client.get(f"{address}?no_such_parameter=1")
+    validate(refused.json(), operation["responses"]["400"], "application/problem+json")
+    if "{" in path:
+        missing = await client.get(path.replace("{document}", "nope").replace("{id}", "nope"))
+        assert missing.status_code == 404
+        validate(missing.json(), operation["responses"]["404"], "application/problem+json")
+
+
+@pytest.mark.parametrize("path", READS)
+async def test_parameters_are_taken_as_they_are_described(client: httpx.AsyncClient, world: World, path: str) -> None:
+    """Whatever the document names is known, and a value of another type than it says is refused."""
+    if "{id}" in path:
+        return
+    for parameter in DOCUMENT["paths"][path]["get"]["parameters"]:
+        if parameter["in"] == "query":
+            for given in parameter["schema"].get("enum", ["x"]):
+                reply = await client.get(path.replace("{document}", KEY), params={parameter["name"]: given})
+                anything = parameter["schema"] == {"type": "string"} and parameter["name"] in ("document", "field")
+                expected = 200 if anything or "enum" in parameter["schema"] else 400
+                assert reply.status_code == expected, (parameter, reply.text)
