@@ -1,0 +1,231 @@
+"""The program and a webhook: what is told over file and Kafka, also across kill -9, and what is never said."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from tests.cli.program import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.brokers import Server
+    from tests.brokers.fixtures import MakeTopic
+
+pytestmark = pytest.mark.e2e
+
+KEY = b"k" * 32
+CANARY = base64.b64encode(KEY).decode().rstrip("=")
+PATIENCE_S = 60.0
+HELD, GONE = "0000000001", "no-such-document"
+
+
+class Receiver(ThreadingHTTPServer):
+    """Keeps what it accepts, by id."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.status = 204
+        self.tries = 0
+        self.got: list[tuple[str, dict]] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/hooks/{CANARY}"
+
+    def types(self) -> list[str]:
+        return sorted(body["type"] for _, body in self.got)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        name, moment = self.headers["webhook-id"], self.headers["webhook-timestamp"]
+        signed = hmac.new(KEY, f"{name}.{moment}.".encode() + body, hashlib.sha256).digest()
+        assert self.headers["webhook-signature"] == f"v1,{base64.b64encode(signed).decode()}"
+        self.server.tries += 1
+        if self.server.status == 204:
+            self.server.got.append((name, json.loads(body)))
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    thread = threading.Thread(target=made.serve_forever, args=(0.05,))
+    thread.start()
+    yield made
+    made.shutdown()
+    thread.join(PATIENCE_S)
+    made.server_close()
+
+
+class Daemon:
+    """`reconciler run` in a process of its own."""
+
+    def __init__(self, program: Program) -> None:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("RECONCILER_")}
+        self.said = program.folder / "said.log"
+        with self.said.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "reconciler", "run", "-c", str(program.config)],
+                cwd=program.folder, stdout=out, stderr=out, env=environ,
+            )  # fmt: skip
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(PATIENCE_S)
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(PATIENCE_S)
+
+
+def until(found: Callable[[], Any]) -> None:
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not found():
+        assert time.monotonic() < give_up_s, "waited in vain"
+        time.sleep(0.05)
+
+
+def notifying(program: Program, receiver: Receiver, *more: str) -> Program:
+    lines = [
+        "[notify]",
+        f'webhook_url = "{receiver.url}"',
+        f'webhook_secret = "whsec_{CANARY}"',
+        "plain_http = true",
+        'networks = ["127.0.0.0/8"]',
+        "window_s = 0.5",
+        *more,
+    ]
+    with program.config.open("a", encoding="utf-8") as config:
+        config.write("\n".join(lines) + "\n")
+    return program
+
+
+def poison(program: Program) -> None:
+    with program.log.open("a", encoding="utf-8") as log:
+        log.write('{"specversion": "1.0"}\n')
+
+
+def test_a_webhook_hears_of_it_once_across_a_kill_and_no_secret_is_ever_said(
+    program: Program, receiver: Receiver
+) -> None:
+    notifying(program, receiver)
+    program.say("emit", GONE, "--set", "status=RELEASED")
+    poison(program)
+    receiver.status = 500
+    daemon = Daemon(program)
+    try:
+        until(lambda: receiver.tries >= 2)
+        daemon.kill()
+        receiver.status = 204
+        daemon = Daemon(program)
+        until(lambda: len(receiver.got) == 2)
+        assert receiver.types() == ["dead_letter.received", "document.parked"]
+        assert daemon.stop() == 0
+        daemon = Daemon(program)
+        poison(program)
+        until(lambda: len(receiver.got) == 3)
+        assert daemon.stop() == 0
+    finally:
+        daemon.kill()
+    ids = [name for name, _ in receiver.got]
+    assert len(set(ids)) == 3
+    (parked,) = [body for _, body in receiver.got if body["type"] == "document.parked"]
+    assert parked["data"]["command"] == f"reconciler docs show {GONE}"
+    for _, body in receiver.got:
+        *words, last = body["data"]["command"].removeprefix("reconciler ").split()
+        program.say(*words, last)
+    said = daemon.said.read_text(encoding="utf-8") + program.say("config", "show")
+    assert "not accepted" in said
+    assert CANARY not in said
+    assert "Traceback" not in said
+
+
+def test_one_pass_tells_what_it_came_to(program: Program, receiver: Receiver) -> None:
+    notifying(program, receiver)
+    program.say("emit", GONE, "--set", "status=RELEASED")
+    poison(program)
+    assert program.json("run", "--once", code=3)["dead_letters"] == 1
+    assert receiver.types() == ["dead_letter.received", "document.parked"]
+    assert program.json("run", "--once", code=3)["dead_letters"] == 1
+    assert len(receiver.got) == 2
+
+
+def test_a_flood_is_a_digest(program: Program, receiver: Receiver) -> None:
+    notifying(program, receiver, "digest_above = 3")
+    for _ in range(30):
+        poison(program)
+    program.json("run", "--once", code=3)
+    assert "digest" in receiver.types()
+    assert len(receiver.got) <= 4
+    assert sum(body["data"].get("total", 1) for _, body in receiver.got) == 30
+
+
+def test_a_webhook_that_is_not_allowed_is_not_called_and_holds_nothing_up(program: Program, receiver: Receiver) -> None:
+    notifying(program, receiver)
+    text = program.config.read_text(encoding="utf-8")
+    program.config.write_text(text.replace('networks = ["127.0.0.0/8"]', ""), encoding="utf-8")
+    program.say("emit", HELD, "--set", "status=RELEASED")
+    poison(program)
+    ended = program.run("run", "--once")
+    assert ended.returncode == 3
+    assert program.document(HELD)["status"] == "RELEASED"
+    assert receiver.tries == 0
+    assert "not of the public internet" in ended.stderr
+    assert CANARY not in ended.stderr
+
+
+@pytest.mark.kafka
+def test_what_is_published_to_kafka_is_told(
+    tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic, receiver: Receiver
+) -> None:
+    async def topics() -> list[str]:
+        return [await topic(3, name) for name in ("changes", "outcomes", "letters")]
+
+    changes, outcomes, letters = asyncio.run(topics())
+    log = (
+        f"brokers = {json.dumps(broker.brokers)}\n"
+        f'topic = "{changes}"\noutcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"'
+    )
+    program = notifying(Program(tmp_path, windchill, log), receiver)
+    for number in range(4):
+        program.say("emit", f"{GONE}-{number}", "--set", "status=RELEASED")
+    daemon = Daemon(program)
+    try:
+        until(lambda: sum(body["data"].get("total", 1) for _, body in receiver.got) == 4)
+        daemon.kill()
+        daemon = Daemon(program)
+        asyncio.run(_append(broker, changes, b"poison"))
+        until(lambda: "dead_letter.received" in receiver.types())
+        assert daemon.stop() == 0
+    finally:
+        daemon.kill()
+    by_id = dict(receiver.got)  # the kill may have come before the acceptance was stored: the id is the same then
+    told = [body["data"]["document"] for body in by_id.values() if body["type"] == "document.parked"]
+    assert sorted(told) == [f"{GONE}-{number}" for number in range(4)]
+    assert len(by_id) == 5
+
+
+async def _append(broker: Server, topic: str, value: bytes) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=broker.brokers) as producer:
+        await producer.send_and_wait(topic, value)
