@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.errors import LogError, StoreError
-from reconciler.web import answers, openapi, probes, reading
+from reconciler.web import answers, events, openapi, probes, reading
 from reconciler.web.access import Door
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
@@ -57,7 +57,7 @@ ENDPOINTS: Final = (
     Endpoint(path="/livez", role=None, call=_livez),
     Endpoint(path="/readyz", role=None, call=_readyz),
     Endpoint(path="/metrics", role=Role.VIEWER, call=_metrics),
-    *openapi.with_document(reading.ENDPOINTS),
+    *openapi.with_document((*reading.ENDPOINTS, *events.ENDPOINTS)),
 )
 
 

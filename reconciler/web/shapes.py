@@ -16,6 +16,13 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     """What all have in common."""
 
 
+class RefusedEvent(Shape, frozen=True, kw_only=True):
+    """An event that can't be used; `number` counts those of the request from 0."""
+
+    number: int
+    reason: str
+
+
 class Problem(Shape, frozen=True, kw_only=True):
     """An error (RFC 9457)."""
 
@@ -23,6 +30,24 @@ class Problem(Shape, frozen=True, kw_only=True):
     title: str
     status: int
     detail: str | UnsetType = UNSET
+    errors: list[RefusedEvent] | UnsetType = UNSET
+
+
+# -------------------------------------------------------------------------------------------------------------- events
+
+
+class AppendedEvent(Shape, frozen=True, kw_only=True):
+    """An event that the log has acknowledged."""
+
+    id: str
+    document: str
+    topic: str
+
+
+class Appended(Shape, frozen=True, kw_only=True):
+    """What was appended, in the order it was sent."""
+
+    items: list[AppendedEvent]
 
 
 # -------------------------------------------------------------------------------------------------------------- status

@@ -1,0 +1,177 @@
+"""
+Events over HTTP: `POST /api/v1/events` appends change events to the log (CloudEvents 1.0, HTTP binding).
+
+Each event is decoded here as the reconciler will decode it from the log, so that whoever sends one that can't be used
+hears of it at once instead of finding a dead letter. Of several, all are appended or none.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from starlette.requests import Request
+
+from reconciler.core import decode
+from reconciler.errors import RecordTooLargeError
+from reconciler.model.event import Event, Foreign, Outgoing, PlainRecord
+from reconciler.web import shapes
+from reconciler.web.answers import Refused
+from reconciler.web.endpoint import Asked, Endpoint
+from reconciler.web.principal import Role
+from reconciler.web.probes import Phase
+from reconciler.web.sources import Sources
+
+PATH = "/api/v1/events"
+BODY_BYTES_MAX = 1024 * 1024
+BATCH_MAX = 100
+
+_STRUCTURED, _BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
+_CONTENT_TYPE = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
+_ATTRIBUTE = re.compile(r"[a-z0-9]+")
+
+_Members = dict[str, msgspec.Raw]
+_members = msgspec.json.Decoder(_Members).decode
+_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class _Named(msgspec.Struct, frozen=True):
+    id: str
+    subject: str
+
+
+async def append(sources: Sources, asked: Asked) -> shapes.Appended:
+    """Append one change event, or up to 100 at once: all of them or none. The log has them when this answers."""
+    phase = sources.readiness().phase
+    if phase is not Phase.READY:
+        raise Refused(503, f"the reconciler is {phase.value}; try again", headers={"Retry-After": "5"})
+    texts = await _events(asked.request)
+    records: list[Outgoing] = []
+    rows: list[shapes.AppendedEvent] = []
+    refused: list[shapes.RefusedEvent] = []
+    for number, text in enumerate(texts):
+        record = Outgoing(sources.topic, None, _attributed(text, asked.who.name), _CONTENT_TYPE)
+        reason = _refusal(record, sources)
+        if reason is None:
+            named = msgspec.json.decode(record.value or b"", type=_Named)
+            records.append(record._replace(key=named.subject.encode()))
+            rows.append(shapes.AppendedEvent(id=named.id, document=named.subject, topic=sources.topic))
+        else:
+            refused.append(shapes.RefusedEvent(number=number, reason=reason))
+    if refused:
+        what = refused[0].reason if len(texts) == 1 else f"{len(refused)} of {len(texts)} events can't be used"
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"{what}; nothing was appended", errors=refused)
+    try:
+        await sources.log.append(records)
+    except RecordTooLargeError as error:
+        raise Refused(413, str(error)) from error
+    return shapes.Appended(items=rows)
+
+
+async def _events(request: Request) -> Sequence[bytes]:
+    """Return each event in its structured form, not looked at yet."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    binary = "ce-specversion" in request.headers or "ce-type" in request.headers
+    if content_type not in (_STRUCTURED, _BATCH) and not binary:
+        raise Refused(415, f"send {_STRUCTURED}, {_BATCH}, or an event in binary mode with its ce- headers")
+    body = await _body(request)
+    if content_type == _STRUCTURED:
+        return [body]
+    if content_type == _BATCH:
+        return _batch(body)
+    return [_from_headers(request, body)]
+
+
+async def _body(request: Request) -> bytes:
+    pieces, size = [], 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > BODY_BYTES_MAX:
+            raise Refused(413, f"a request has at most {BODY_BYTES_MAX} bytes; send the events in several")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _batch(body: bytes) -> Sequence[bytes]:
+    try:
+        found = [bytes(text) for text in _array(body)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused(400, f"a batch is a JSON array of events: {error}") from error
+    if not 1 <= len(found) <= BATCH_MAX:
+        raise Refused(400, f"a batch has 1 to {BATCH_MAX} events, not {len(found)}")
+    return found
+
+
+def _from_headers(request: Request, body: bytes) -> bytes:
+    """Put an event in binary mode together; its headers are percent-encoded (HTTP binding, section 3.1.3.2)."""
+    attributes: dict[str, Any] = {}
+    for name, text in request.headers.items():
+        if not name.startswith("ce-"):
+            continue
+        attribute = name.removeprefix("ce-")
+        if attribute in attributes or attribute == "data" or not _ATTRIBUTE.fullmatch(attribute):
+            raise Refused(400, f"{name}: is given twice, or is no attribute of CloudEvents")
+        try:
+            attributes[attribute] = unquote_to_bytes(text.encode("latin-1")).decode()
+        except UnicodeDecodeError as error:
+            raise Refused(400, f"{name}: must be UTF-8 in percent-encoding") from error
+    if content_type := request.headers.get("content-type"):
+        attributes["datacontenttype"] = content_type
+    if body:
+        try:
+            _ = msgspec.json.decode(body)  # so that it can't end the object that it is put into
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Refused(400, f"the body of an event in binary mode is its data in JSON: {error}") from error
+        attributes["data"] = msgspec.Raw(body)
+    return msgspec.json.encode(attributes)
+
+
+def _attributed(text: bytes, name: str) -> bytes:
+    """Return an event with an actor: whoever sent it, where it names none. What is no object is left as it is."""
+    try:
+        decode.check_text(text)
+        members: Mapping[str, msgspec.Raw] = _members(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return text
+    if bytes(members.get("actor", b"null")) not in (b"null", b'""'):
+        return text
+    return msgspec.json.encode({**members, "actor": name})
+
+
+def _refusal(record: Outgoing, sources: Sources) -> str | None:
+    """Return why the reconciler would not take a record, `None` if it would."""
+    at_ms = sources.clock.now_us() // 1000
+    found = decode.record(PlainRecord(record.topic, 0, 0, at_ms, None, record.value, record.headers), sources.rules)
+    match found:
+        case Event():
+            return None
+        case Foreign(type=type):
+            return f"type {type!r} is not one of ours, so the reconciler would skip it"
+        case _:
+            return found.reason
+
+
+_EVENT = {
+    "description": "A change event, as schemas/event.schema.json describes it.",
+    "type": "object",
+    "required": ["specversion", "id", "source", "type", "subject", "time"],
+}
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path=PATH,
+        role=Role.OPERATOR,
+        call=append,
+        summary=(append.__doc__ or "").strip(),
+        answer=shapes.Appended,
+        status=202,
+        bodies={
+            _STRUCTURED: _EVENT,
+            _BATCH: {"type": "array", "items": _EVENT, "minItems": 1, "maxItems": BATCH_MAX},
+            "application/json": {"description": "`data` of an event in binary mode, whose attributes are ce- headers."},
+        },
+        problems=(413, 415, 422),
+    ),
+)

@@ -1,0 +1,264 @@
+"""Events over HTTP: every mode of the binding, what is refused, and that nothing is said before the log has it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+
+from reconciler.errors import LogError, RecordTooLargeError
+from reconciler.model.policy import Rule, Strategy
+from reconciler.web import application, events, openapi, tokens
+from reconciler.web.principal import Principal, Role
+from reconciler.web.probes import Phase, Readiness
+from tests.flows.world import KEY, TOPIC, policy
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.web.conftest import Daemon
+
+ONE, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
+
+
+async def sent(client: httpx.AsyncClient, content: Any, kind: str = ONE, **headers: str) -> httpx.Response:
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    named = {"content-type": kind} | {name.replace("_", "-"): text for name, text in headers.items()}
+    return await client.post(events.PATH, content=body, headers=named)
+
+
+def appended(daemon: Daemon) -> list[dict[str, Any]]:
+    return [json.loads(record.value or b"") for record in daemon.world.broker.records(TOPIC)]
+
+
+def is_refused(reply: httpx.Response, status: int, says: str) -> None:
+    assert (reply.status_code, reply.headers["content-type"]) == (status, "application/problem+json"), reply.text
+    assert says in reply.json()["detail"]
+
+
+# --------------------------------------------------------------------------------------------------------------- modes
+
+
+async def test_a_structured_event_is_appended_and_folded(client: httpx.AsyncClient, daemon: Daemon) -> None:
+    event = daemon.world.event({"title": "Cover"}, reason="ECN-1")
+    reply = await sent(client, event, ONE + "; charset=UTF-8")
+    assert reply.status_code == 202, reply.text
+    assert reply.json() == {"items": [{"id": event["id"], "document": KEY, "topic": TOPIC}]}
+    (record,) = daemon.world.broker.records(TOPIC)
+    assert record.key == KEY.encode()
+    await daemon.world.fold()
+    register = daemon.world.document().desired.fields["title"].register
+    assert register is not None
+    assert (register.value, register.reason, register.actor) == ("Cover", "ECN-1", "local")
+
+
+async def test_a_batch_is_appended_in_its_order(client: httpx.AsyncClient, daemon: Daemon) -> None:
+    sends = [daemon.world.event({"title": str(n)}, key=f"d{n}") for n in range(events.BATCH_MAX)]
+    reply = await sent(client, sends, BATCH)
+    assert reply.status_code == 202, reply.text
+    assert [row["document"] for row in reply.json()["items"]] == [event["subject"] for event in sends]
+    assert [event["id"] for event in appended(daemon)] == [event["id"] for event in sends]
+
+
+async def test_an_event_in_binary_mode_is_put_together(client: httpx.AsyncClient, daemon: Daemon) -> None:
+    event = daemon.world.event({"title": "Deckel ü"}, key="a/b ü")
+    data = event.pop("data")
+    headers = {f"ce-{name}": text for name, text in event.items()} | {"ce-subject": "a/b%20%C3%BC"}
+    reply = await sent(client, data, "application/json", **headers)
+    assert reply.status_code == 202, reply.text
+    assert appended(daemon) == [
+        event | {"data": data, "datacontenttype": "application/json", "actor": "local", "subject": "a/b ü"}
+    ]
+
+
+async def test_a_release_in_binary_mode_needs_no_body(client: httpx.AsyncClient, daemon: Daemon) -> None:
+    event = daemon.world.event(type="windchill.document.released.v1")
+    del event["data"]
+    reply = await client.post(events.PATH, headers={f"ce-{name}": text for name, text in event.items()})
+    assert reply.status_code == 202, reply.text
+
+
+async def test_members_that_nobody_knows_are_kept_byte_for_byte(client: httpx.AsyncClient, daemon: Daemon) -> None:
+    event = daemon.world.event({"rank": 1})
+    text = (
+        json.dumps(event)
+        .replace('"rank": 1', '"rank": 1.0e2')
+        .replace("{", '{"big": 123456789012345678901234567890,', 1)
+    )
+    assert (await sent(client, text.encode())).status_code == 202
+    (record,) = daemon.world.broker.records(TOPIC)
+    assert b"1.0e2" in (record.value or b"")
+    assert b"123456789012345678901234567890" in (record.value or b"")
+
+
+# ------------------------------------------------------------------------------------------------------------- who says
+
+
+async def test_an_event_is_by_whoever_sent_it_unless_it_says_by_whom(client: httpx.AsyncClient, daemon: Daemon) -> None:
+    event = daemon.world.event({"title": "x"})
+    for actor in ({}, {"actor": None}, {"actor": ""}, {"actor": "sgarcia"}):
+        assert (await sent(client, event | actor)).status_code == 202
+    assert [found["actor"] for found in appended(daemon)] == ["local", "local", "local", "sgarcia"]
+
+
+async def test_the_name_of_a_token_becomes_the_actor(daemon: Daemon) -> None:
+    daemon.tokens = tokens.line(Principal("jdoe", Role.OPERATOR), "rec_jdoe")
+    async with daemon.served() as client:
+        reply = await sent(client, daemon.world.event({"title": "x"}), authorization="Bearer rec_jdoe")
+    assert reply.status_code == 202
+    assert [found["actor"] for found in appended(daemon)] == ["jdoe"]
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_another_site_appends_nothing_through_a_browser(
+    client: httpx.AsyncClient, daemon: Daemon, site: str
+) -> None:
+    is_refused(await sent(client, daemon.world.event({"title": "x"}), sec_fetch_site=site), 403, "another site")
+    assert appended(daemon) == []
+
+
+# -------------------------------------------------------------------------------------------------------------- refused
+
+
+async def test_of_a_batch_with_a_fault_nothing_is_appended(client: httpx.AsyncClient, daemon: Daemon) -> None:
+    good = daemon.world.event({"title": "x"})
+    reply = await sent(client, [good, good | {"time": "yesterday"}, good, {"specversion": "1.0"}, 7], BATCH)
+    is_refused(reply, 422, "3 of 5 events can't be used; nothing was appended")
+    errors = reply.json()["errors"]
+    assert [error["number"] for error in errors] == [1, 3, 4]
+    assert "`time` is 'yesterday'" in errors[0]["reason"]
+    assert appended(daemon) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"subject": ""}, "`subject`"),
+        ({"subject": "x" * 513}, "`subject`"),
+        ({"data": {"sett": {}}}, "unknown field `sett`"),
+        ({"data": {}}, "says nothing"),
+        ({"type": "windchill.document.changed.v9"}, "is not known here"),
+        ({"type": "com.example.other"}, "is not one of ours"),
+        ({"time": "2027-01-01T00:00:00Z"}, "after the record was written"),
+        ({"specversion": "0.3"}, "specversion"),
+        ({"actor": 7}, "actor"),
+    ],
+)
+async def test_an_event_is_refused_for_the_reason_that_its_dead_letter_would_have(
+    client: httpx.AsyncClient, daemon: Daemon, change: dict[str, Any], says: str
+) -> None:
+    is_refused(await sent(client, daemon.world.event({"title": "x"}) | change), 422, says)
+    assert appended(daemon) == []
+
+
+async def test_a_source_that_may_not_set_a_field_is_refused(daemon: Daemon) -> None:
+    daemon.world.policy = policy(Rule(("title",), Strategy.EXTERNAL, sources=("//mes/*",), name="policy[1]"))
+    async with daemon.served() as client:
+        is_refused(await sent(client, daemon.world.event({"title": "x"})), 422, "may not set `title`")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status", "says"),
+    [
+        (b"{", ONE, 422, "not JSON"),
+        (b"", ONE, 422, "not JSON"),
+        (b"\xff", ONE, 422, "not JSON"),
+        (b'{"a":' * 5000, ONE, 422, "nothing was appended"),
+        (b"[" * 5000, BATCH, 400, "a batch is a JSON array"),
+        (b"{}", BATCH, 400, "a batch is a JSON array"),
+        (b"[]", BATCH, 400, "1 to 100 events, not 0"),
+        (b"[" + b"1," * 100 + b"1]", BATCH, 400, "1 to 100 events, not 101"),
+        (b"{}", "application/json", 415, "send application/cloudevents+json"),
+        (b"{}", "text/plain", 415, "send application/cloudevents+json"),
+        (b"{}", "", 415, "send application/cloudevents+json"),
+        (b"x" * (events.BODY_BYTES_MAX + 1), ONE, 413, "at most 1048576 bytes"),
+    ],
+)
+async def test_what_is_no_event_is_refused(
+    client: httpx.AsyncClient, daemon: Daemon, *, content: bytes, kind: str, status: int, says: str
+) -> None:
+    is_refused(await sent(client, content, kind), status, says)
+    assert appended(daemon) == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "says"),
+    [
+        ({"ce-data": "x"}, b"{}", "ce-data"),
+        ({"ce-a-b": "x"}, b"{}", "ce-a-b"),
+        ({"ce-subject": "%ff"}, b"{}", "ce-subject"),
+        ({}, b'{},"subject":"other"', "data in JSON"),
+        ({}, b"{", "data in JSON"),
+    ],
+)
+async def test_headers_and_a_body_can_not_make_another_event(
+    client: httpx.AsyncClient, daemon: Daemon, headers: dict[str, str], body: bytes, says: str
+) -> None:
+    event = daemon.world.event({"title": "x"})
+    del event["data"]
+    given = {f"ce-{name}": text for name, text in event.items()} | headers
+    is_refused(await sent(client, body, "application/json", **given), 400, says)
+    assert appended(daemon) == []
+
+
+async def test_a_body_without_a_length_is_counted_as_it_comes(daemon: Daemon) -> None:
+    """Without a client between, which might fail to send the rest before it reads the answer."""
+    said: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"x" * 65_536, "more_body": True}
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", ONE.encode()), (b"transfer-encoding", b"chunked")]
+    path = {"path": events.PATH, "raw_path": events.PATH.encode(), "query_string": b"", "root_path": ""}
+    scope = {"type": "http", "method": "POST", "scheme": "http", "http_version": "1.1", "headers": headers, **path}
+    await application.application(daemon.sources)(scope, receive, send)
+    assert said[0]["status"] == 413
+    assert (b"connection", b"close") in said[0]["headers"]
+
+
+async def test_there_is_nothing_to_be_read_where_events_are_sent(client: httpx.AsyncClient) -> None:
+    reply = await client.get(events.PATH)
+    assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
+
+
+# -------------------------------------------------------------------------------------------------------------- the log
+
+
+async def test_nothing_is_accepted_that_the_log_has_not(client: httpx.AsyncClient, daemon: Daemon) -> None:
+    daemon.world.broker.down = True
+    is_refused(await sent(client, daemon.world.event({"title": "x"})), 503, "no broker answers")
+    daemon.world.broker.down = False
+    assert appended(daemon) == []
+
+
+async def test_an_event_that_the_log_does_not_take_is_too_large(
+    client: httpx.AsyncClient, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(_: Any) -> Any:
+        raise RecordTooLargeError("a record is larger than the broker takes")
+
+    monkeypatch.setattr(daemon.world.log, "append", full)
+    is_refused(await sent(client, daemon.world.event({"title": "x"})), 413, "larger than the broker takes")
+    assert issubclass(RecordTooLargeError, LogError)
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.READY])
+async def test_events_are_taken_only_while_the_daemon_is_ready(
+    client: httpx.AsyncClient, daemon: Daemon, phase: Phase
+) -> None:
+    daemon.readiness = attrs.evolve(Readiness(Phase.READY), phase=phase)
+    reply = await sent(client, daemon.world.event({"title": "x"}))
+    is_refused(reply, 503, phase.value)
+    assert reply.headers["retry-after"] == "5"
+
+
+def test_the_document_of_the_api_tells_of_every_mode() -> None:
+    described = openapi.document(events.ENDPOINTS)["paths"][events.PATH]["post"]
+    assert set(described["requestBody"]["content"]) == {ONE, BATCH, "application/json"}
+    assert set(described["responses"]) >= {"202", "400", "401", "403", "413", "415", "422", "503"}
+    assert described["security"] == [{"token": ["operator"]}]
