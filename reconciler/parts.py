@@ -20,6 +20,8 @@ from reconciler.model import codec
 from reconciler.model.policy import Policy
 from reconciler.ports import Clock, EventLog, Telemetry, Windchill
 
+_TOLD_FETCH_BYTES = 4 * 1024 * 1024
+
 
 async def open_store(config: Config, *, owner: bool) -> sqlite.SqliteStore:
     """Open the configured state store."""
@@ -72,8 +74,9 @@ def told(config: Config, clock: Clock) -> dict[str, notify.Source]:
 
     def source(topic: str, beside: str, read: notify.Read) -> notify.Source:
         if log.kind == "kafka":
-            one = attrs.evolve(config, log=attrs.evolve(log, topic=topic))
-            return notify.Source(topic, lambda: make_log(one, clock), read)
+            # What is fetched ahead stays in memory while a webhook is away.
+            options = attrs.evolve(kafka_options(config), topic=topic, fetch_bytes=_TOLD_FETCH_BYTES)
+            return notify.Source(topic, lambda: kafka.KafkaLog(options, clock), read)
         path = file_log.beside(Path(log.path), beside)
         file_log.create(path)
         in_file = attrs.evolve(config, log=attrs.evolve(log, path=str(path)))

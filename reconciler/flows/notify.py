@@ -35,6 +35,7 @@ _log = structlog.get_logger(__name__)
 _FETCH = 500  # records between two turns of the other tasks
 _LOT_MAX = 50_000  # notices of a digest: some megabytes of ids
 _POLL_S = 1.0  # between two looks at a log
+_REST_S = 0.02  # after each fetch, so that a backlog of what has nothing to tell takes nobody else's time
 _KEEP_S = 60.0  # between two notes of how far a log was read that had nothing to tell
 _BACKOFF_S, _BACKOFF_S_MAX = 2.0, 900.0
 _REFUSALS_MAX = 10  # of one notification, before it is given up: it must not keep all later ones from being told
@@ -204,7 +205,7 @@ class Teller:
             self._add(lot, records)
             records = ()
             beats.turn()
-            await self._clock.sleep(0)
+            await self._clock.wait(self._stopping, _REST_S)
         return lot
 
     async def _gather_begun(self, log: EventLog, until: Mapping[int, int]) -> Lot:
