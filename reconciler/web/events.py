@@ -7,7 +7,6 @@ hears of it at once instead of finding a dead letter. Of several, all are append
 
 import re
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -62,7 +61,7 @@ async def append(sources: Sources, asked: Asked) -> shapes.Appended:
             refused.append(shapes.RefusedEvent(number=number, reason=reason))
     if refused:
         what = refused[0].reason if len(texts) == 1 else f"{len(refused)} of {len(texts)} events can't be used"
-        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"{what}; nothing was appended", errors=refused)
+        raise Refused(422, f"{what}; nothing was appended", errors=refused)
     try:
         await sources.log.append(records)
     except RecordTooLargeError as error:

@@ -9,7 +9,7 @@ Instant = Annotated[
     str, Meta(description="RFC 3339, in UTC with microseconds.", extra_json_schema={"format": "date-time"})
 ]
 Next = Annotated[str | None, Meta(description="`after` of the next page; null: this was the last.")]
-Any_ = Annotated[Any, Meta(description="Any JSON value; left out where none is known.")]
+Value = Annotated[Any, Meta(description="Any JSON value; left out where none is known.")]
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,9 +90,9 @@ class Claim(Shape, frozen=True, kw_only=True):
     """What one event says of a field: set it, release it, or add or remove an element."""
 
     kind: str
-    value: Any_ = UNSET
-    element: Any_ = UNSET
-    expect: Any_ = UNSET
+    value: Value = UNSET
+    element: Value = UNSET
+    expect: Value = UNSET
     event: str
     source: str
     actor: str | None
@@ -122,9 +122,9 @@ class Field(Shape, frozen=True, kw_only=True):
 
     field: str
     managed: bool
-    desired: Any_ = UNSET
-    live: Any_ = UNSET
-    base: Any_ = UNSET
+    desired: Value = UNSET
+    live: Value = UNSET
+    base: Value = UNSET
     claims: list[Claim]
     rule: str
     strategy: str
@@ -209,7 +209,7 @@ class Verdict(Shape, frozen=True, kw_only=True):
     decision: str
     desired: Any
     live: Any
-    base: Any_ = UNSET
+    base: Value = UNSET
     reason: str
     rule: str
     strategy: str
