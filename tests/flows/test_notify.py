@@ -392,3 +392,21 @@ async def test_the_daemon_tells_what_it_has_done_and_waits_for_no_webhook(make_w
         bench.webhook.says = lambda: None
         await running.pass_until(lambda: len(bench.webhook.accepted) == 2, "both are told")
     assert sorted(bench.webhook.types) == ["dead_letter.received", "document.parked"]
+
+
+async def test_a_webhook_that_is_set_later_hears_of_nothing_that_was_before(world: World) -> None:
+    bench = Bench(world)
+    world.windchill.refusals[KEY] = NotAvailable(404, "there is no such document")
+    async with world.running() as running:
+        world.append(world.event({"title": "Cover"}))
+        world.append({**world.event({"title": "x"}), "data": {}})
+        await running.settled(KEY, Status.PARKED)
+        await running.pass_until(lambda: not world.store.outbox, "both are published")
+    world.windchill.put("other", {"id": "other"})
+    world.windchill.refusals["other"] = NotAvailable(404, "there is no such document")
+    async with world.running(outside=bench.outside(), notify=config.Notify(audit_s=0)) as running:
+        await running.pass_until(lambda: world.clock.monotonic_s() > 30, "what there was could have been told")
+        assert bench.webhook.tried == []
+        world.append(world.event({"title": "Cover"}, key="other"))
+        await running.pass_until(lambda: bench.webhook.accepted, "what is new is told")
+    assert [body["data"]["document"] for body in bench.webhook.bodies] == ["other"]
