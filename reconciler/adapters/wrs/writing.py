@@ -117,6 +117,9 @@ class Writer:
         theirs = self._locks.not_ours(copy, entity.row)
         if theirs is not None:
             return theirs
+        # A number can be given to another document without an iteration, and what is due is due under the number.
+        if (said := entity.row.get(self._options.key_property, snapshot.key)) != snapshot.key:
+            return VersionConflict(0, replies.cut(f"its working copy is of document {said}"))
         shown = await self._as_read(snapshot, entity, schema)
         if not isinstance(shown, Snapshot):
             return shown

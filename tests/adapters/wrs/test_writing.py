@@ -238,6 +238,20 @@ async def test_a_document_that_somebody_is_at_work_on_is_locked_until_they_are_d
     assert (ready.live()["owner"], ready.live()["title"]) == ("akim", "Theirs")
 
 
+async def test_a_document_that_has_given_its_number_to_another_one_is_not_written_in_its_place(ready: WrsWorld) -> None:
+    other = "0000000002"
+    renamed = ready.live(KEY)["attributes"]
+    for key, number in ((KEY, "ARCHIVED-1"), (other, KEY)):  # in place: no new iteration tells of it
+        ready.person.renames(key, number)
+    await ready.emit({"CostCenter": "4711"})
+    await ready.settle()
+    assert ready.live(KEY)["attributes"] == renamed
+    assert ready.cycles() == ["CheckOut", "CheckIn", "CheckOut", "UndoCheckOut"]
+    shown = ready.document().agreement.snapshot
+    assert shown is not None
+    assert shown.value("Title") == ready.live(other)["title"], "whoever has the number now is the document"
+
+
 @pytest.mark.parametrize("step", ["GET copy", "PATCH", "CheckIn"])
 @pytest.mark.parametrize("deed", ["edits", "holds"])
 async def test_when_an_administrator_undoes_our_check_out_nothing_of_theirs_is_lost(

@@ -127,6 +127,19 @@ class Person:
         """Check out, edit, check in."""
         self.does("checkout", "edit", "checkin", set=fields)
 
+    def renames(self, document: str, number: str) -> None:
+        """Give a document another Number, which makes no iteration."""
+        root = str(self._control.base_url).removesuffix("/_control/") + "/Windchill/servlet/odata"
+        latest = self._control.get("/documents/" + document).json()["latest"]
+        as_person = {"X-Simulated-User": self.name}
+        nonce = self._control.get(f"{root}/PTC/GetCSRFToken()", headers=as_person).json()
+        reply = self._control.post(
+            f"{root}/v6/DocMgmt/Documents('{latest}')/PTC.DocMgmt.UpdateCommonProperties",
+            json={"Updates": {"Number": number}},
+            headers={**as_person, nonce["NonceKey"]: nonce["NonceValue"]},
+        )
+        assert reply.is_success, reply.text
+
     def may_edit(self, **fields: Any) -> bool:
         """Check out, edit, check in, unless somebody is at work on it; return whether it went through."""
         given = {"document": KEY, "user": self.name, "do": ["checkout", "edit", "checkin"], "set": fields}
