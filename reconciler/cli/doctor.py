@@ -288,7 +288,8 @@ async def _wrs(windchill: WrsWindchill, shown: Snapshot, config: Config) -> Asyn
     if shown.stranded:
         yield Check("check-out", _WARNING, f"{shown.key} is checked out by our own account; `run` undoes that")
     if config.windchill.account:
-        yield Check("account", _OK, f"{config.windchill.account!r}: check-outs by that name are taken for ours")
+        said = f"{config.windchill.account!r}: check-outs by that name are taken for ours"
+        yield Check("account", _OK, f"{said}; only --probe proves it")
     else:
         said = (
             "windchill.account is empty: after a crash, check-outs that can't be proved to be ours are left to a person"

@@ -56,12 +56,15 @@ def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy) -> Base
     """
     fields: dict[str, Agreed] = {}
     refused: dict[str, Refused] = {}
+    portion = min(map(before.portion, plan.fields)) if isinstance(plan, Patch) else 0
     for decision in plan.decisions:
         name = decision.field
         old = plan.base.fields.get(name)
         if decision.verb is Verb.HOLD or decision.later:
             fields.update({name: old} if old is not None else {})
-            refused.update({name: plan.base.refused[name]} if name in plan.base.refused else {})
+            # What was refused may be taken now that a later portion is written: a state that allows it, for one.
+            if name in plan.base.refused and before.portion(name) >= portion:
+                refused[name] = plan.base.refused[name]
             continue
         steps = _steps(policy.rule(name, before.type), name, before)
         shown = after.value(name) if decision.verb is Verb.WRITE else decision.live

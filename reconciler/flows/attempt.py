@@ -166,6 +166,8 @@ class Attempt:
             await writing.withdraw()
             raise
         case = writing.case
+        if isinstance(answer, VersionConflict) and writing.nothing_left is not None:
+            return await self._act(self._now(writing.nothing_left))  # what was seen under the lock needs no second look
         if isinstance(answer, Refused) and answer.status == _CONFLICT_STATUS:
             answer = await self._refused_or_stale(case, answer)
         return self._answered(self._now(case), answer, writing.intent, writing.plan)
@@ -199,6 +201,9 @@ class Attempt:
                 return settle.version_conflict(case, answer)
             case Refused():
                 return settle.refused(case, answer)
+            case NotAvailable() if any(decision.later for decision in plan.decisions):
+                # It may be this portion alone that we may not write as the document stands, and the next changes that.
+                return settle.refused(case, Refused(answer.status, answer.message))
             case Locked():
                 return settle.locked(case, answer)
             case Unknown() | Broken():

@@ -22,7 +22,8 @@ _DOUBTS_MAX = 8  # different writes under one token that are remembered; each co
 
 class Writing:
     """
-    The write of one patch. `case` is the decision that it rests on, and `intent` what is stored of it.
+    The write of one patch. `case` is the decision that it rests on, and `intent` what is stored of it. `nothing_left`
+    is the later decision that nothing at all is to be written, if that was made under the lock.
 
     `redecide` takes the case as it was and a newer snapshot, and returns the case decided on that.
     """
@@ -38,6 +39,7 @@ class Writing:
         self._ledger = ledger
         self._redecide = redecide
         self.intent = self._intent(None)
+        self.nothing_left: settle.Case | None = None
 
     @property
     def note(self) -> str:
@@ -61,6 +63,7 @@ class Writing:
         """Decide again on what is there now, and store the new intent; empty when nothing of this write is left."""
         case = self._redecide(self._began, shown)
         plan = case.plan
+        self.nothing_left = None if isinstance(plan, Patch) else case
         if not isinstance(plan, Patch) or _portion(plan, shown) != _portion(self.plan, self._snapshot()):
             return {}
         self.case, self.plan = case, plan

@@ -95,6 +95,7 @@ class MemoryWindchill:
         self.holders: dict[str, str] = {}
         """Key → who has the document checked out."""
         self.lockings = 0
+        self.hidden_under_lock: frozenset[str] = frozenset()
         self.refusals: dict[str, NotAvailable] = {}
         """Key → what every request for it gets."""
         self._now_us = now_us
@@ -222,7 +223,8 @@ class MemoryWindchill:
         if step is Fault.STRANDED:
             return Unknown("the connection broke before the answer was whole")
         version = self._versions[key]
-        fields = await journal.redraft(self._shown(key, version))
+        shown = attrs.evolve(self._shown(key, version), unreadable=self.hidden_under_lock)
+        fields = await journal.redraft(shown)
         answer = self._written(key, fields, version.token) if fields else VersionConflict(0, "changed before the lock")
         del self.holders[key]
         return answer

@@ -138,11 +138,52 @@ async def test_a_refused_portion_does_not_keep_the_next_one_from_going_out(make_
     from reconciler.model.answer import Refused
 
     world = make_world(apart=APART)
-    world.windchill.script_writes(Fault.NONE, Refused(400, "no such title", ("title",)))
+    refused = Refused(400, "no such title", ("title",))
+    world.windchill.script_writes(Fault.NONE, refused, Fault.NONE, refused)
     await world.emit({"status": "RELEASED", "title": "Lid", "owner": "akim"})
     assert (await world.settle()).status is Status.HELD
     assert world.held() == ["title"]
     assert world.live()["status"] == "RELEASED"
+    await world.check()
+
+
+async def test_what_a_state_does_not_allow_goes_out_once_that_state_is_left(make_world: MakeWorld) -> None:
+    from reconciler.model.answer import NotAvailable, Refused
+
+    for answer in (NotAvailable(403, "not in this state"), Refused(400, "not in this state")):
+        world = make_world(apart=APART)
+        world.windchill.script_writes(answer)
+        await world.emit({"status": "INWORK2", "owner": "akim"})
+        assert (await world.settle()).status is Status.SYNCED
+        assert (world.live()["status"], world.live()["owner"]) == ("INWORK2", "akim")
+        assert [sorted(entry.fields) for entry in world.windchill.history if entry.who == ME] == [["status"], ["owner"]]
+        await world.check()
+
+
+async def test_what_is_refused_for_good_is_tried_once_more_after_a_later_portion_and_no_more(
+    make_world: MakeWorld,
+) -> None:
+    from reconciler.model.answer import Refused
+
+    world = make_world(apart=APART)
+    world.windchill.script_writes(Refused(400, "never"), Fault.NONE, Refused(400, "never"))
+    await world.emit({"status": "INWORK2", "owner": "akim"})
+    assert (await world.settle()).status is Status.HELD
+    assert world.held() == ["owner"]
+    assert world.windchill.writes == 3
+    await world.check()
+
+
+async def test_a_field_that_is_hidden_under_the_lock_alone_is_held_and_not_tried_over_and_over(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world(locks=True)
+    world.windchill.hidden_under_lock = frozenset(("owner",))
+    await world.emit({"owner": "akim"})
+    assert (await world.settle()).status is Status.HELD
+    assert "hides" in world.document().reason
+    assert world.windchill.lockings == 1
+    assert not world.windchill.holders
     await world.check()
 
 

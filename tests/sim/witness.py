@@ -149,8 +149,10 @@ class Witness:
         self._attempts[key].under_lock = version
 
     def not_sent(self, key: str, answer: WriteAnswer) -> None:
-        """A write came to nothing before it was sent."""
-        self._attempts[key].answer = answer
+        """A write came to nothing before it was sent; if it was decided under a lock, that decision stands."""
+        attempt = self._attempts[key]
+        attempt.answer = answer
+        attempt.seen = attempt.under_lock or attempt.seen
 
     def sending(self, snapshot: Snapshot, fields: Mapping[str, Any], token: Token) -> Write:
         """A write is decided and on its way: judge it."""

@@ -33,7 +33,7 @@ def says_ordinary(entity: Row, account: str) -> bool:
 
 def is_us(who: str | None, account: str) -> bool:
     """Whether that is our own account; `account` is its name as Windchill shows it, empty when we weren't told."""
-    return who is not None and (who.casefold() == _US or (account != "" and who == account))
+    return who is not None and (who.casefold() == _US or (account != "" and who.casefold() == account.casefold()))
 
 
 def _texts(said: object) -> list[str]:

@@ -38,6 +38,7 @@ from reconciler.model.answer import (
 from reconciler.model.snapshot import Snapshot
 
 _GONE = (404, 410)
+_CONTRADICTIONS_MAX = 3
 _STALE = (400, 404, 409, 410)
 _SAME = "the check-out was answered with the document itself: somebody else has it checked out"
 _OURS = "checked out by our own account already, perhaps by a write that was cut short"
@@ -62,11 +63,20 @@ class Locks:
         self._service = service
         self._reader = reader
         self._account = service.options.account
+        self._contradictions = 0  # check-outs of ours in a row that were answered with somebody else's working copy
+        self._contradiction = ""
 
     # ---------------------------------------------------------------------------------------------------- while writing
 
     async def take(self, key: str, id: str, note: str) -> Taken | Unfulfilled:
-        """Check a document out. An `id` that went stale is looked up once more."""
+        """
+        Check a document out. An `id` that went stale is looked up once more.
+
+        Nothing is checked out any more once a few in a row were answered with somebody else's working copy: most likely
+        `windchill.account` is wrong, and each further one would be left behind as those were.
+        """
+        if self._contradictions >= _CONTRADICTIONS_MAX:
+            return NotAvailable(0, self._contradiction)
         answer = await self._check_out(id, note)
         match answer:
             case Refused(status) | NotAvailable(status) if status in _STALE:
@@ -106,6 +116,15 @@ class Locks:
             return None
         said = f"the working copy {copy} is {who}'s, and windchill.account says that we are {self._account}"
         return Locked(0, replies.cut(said), who)
+
+    def judged(self, theirs: Locked | None) -> None:
+        """Take note whether a check-out of ours was answered with a working copy of ours."""
+        self._contradictions = 0 if theirs is None else self._contradictions + 1
+        if theirs is not None:
+            self._contradiction = replies.cut(
+                "no document is checked out any more: check-outs of ours were answered with what seems somebody else's;"
+                f" correct windchill.account (`doctor --probe` prints it) and start again: {theirs.message}"
+            )
 
     async def act(self, id: str, action: str, body: Row) -> Reply | Unfulfilled:
         """Call one of the actions of a check-out. No guard is needed; where the server insists, it gets one."""
@@ -187,7 +206,9 @@ class Locks:
         if isinstance(copy, Taken):
             return await self._give_up(copy.copy)
         if isinstance(copy, Locked) or copy == Unknown(_OURS):
-            return Locked(0, f"{_OURS}, and the server does not tell its working copy; {_BY_HAND}", who)
+            return Locked(
+                0, f"{_OURS}, and the server does not tell its working copy; {_BY_HAND}", self._account or None
+            )
         return _as_release(copy, f"whether a check-out of ours was left behind can't be found out ({copy.message})")
 
     # ----------------------------------------------------------------------------------------------------------- inside

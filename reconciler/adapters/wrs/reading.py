@@ -39,6 +39,7 @@ from reconciler.ports import Clock
 
 _COMMON = ("Name", "Number", "Organization")  # UpdateCommonProperties takes these, and a PATCH does not
 _PAGES_MAX = 2000  # of a list of changes
+_SIGHTED_MAX = 10_000  # documents of which that list's ID is kept until they are read
 _SECOND_US = 1_000_000
 _WESTMOST_US = 12 * 3600 * _SECOND_US  # nowhere does a day begin later than so long after it has begun in UTC
 
@@ -58,6 +59,7 @@ class Reader:
         self._service = service
         self._options = service.options
         self._numbers = Numbers(service, clock)
+        self._sighted: dict[str, str] = {}  # document → the ID that the list of changes last showed
         self._rows_show_all: bool | None = None  # whether lists show what reads by ID do; None: not known yet
 
     async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
@@ -121,7 +123,12 @@ class Reader:
         )
 
     async def changed(self, since_us: int) -> Sequence[Sighting] | Trouble:
-        """Return every document modified since then, each once, with the token that reading it would give."""
+        """
+        Return every document modified since then, each once, with the token that reading it would give.
+
+        Of more than `_PAGES_MAX` pages the rest is left out: each document is compared by itself besides, and to come
+        to nothing would mean to read them all again.
+        """
         schema = await self._service.schema()
         if not isinstance(schema, Schema):
             return schema
@@ -136,7 +143,8 @@ class Reader:
         options = ("ptc.search.allowFilterOnTime=true",) if by_time and self._options.service else ()
         query = self._numbers.query(f"LastModified ge {moment}", schema, *options)
         found: dict[str, Sighting] = {}
-        async for page in self._service.pages(query, _PAGES_MAX):
+        pages = 0
+        async for page in self._service.pages(query, _PAGES_MAX + 1):
             if not isinstance(page, list):
                 return page
             for row in page:
@@ -145,6 +153,9 @@ class Reader:
                     found[sighting.key] = sighting
                 elif sighting is not None:
                     return sighting
+            pages += 1
+            if pages == _PAGES_MAX:
+                break
         return list(found.values())
 
     # --------------------------------------------------------------------------------------------------------- inside
@@ -159,10 +170,21 @@ class Reader:
         snapshot = await self.snapshot(key, row)
         if not isinstance(snapshot, Snapshot):
             return snapshot
+        self._sight(key, tokens.place(snapshot.token) if snapshot.token is not None else None)
         return Sighting(key, snapshot.token or tokens.seen(key, {"body": snapshot.body, "modified": modified_at}))
+
+    def _sight(self, key: str, place: Place | None) -> None:
+        """Take note of the ID that a list shows. It may be of a new revision beside the one that is remembered."""
+        self._sighted.pop(key, None)
+        if place is not None:
+            self._sighted[key] = place.id
+        if len(self._sighted) > _SIGHTED_MAX:
+            del self._sighted[next(iter(self._sighted))]
 
     async def _remembered(self, key: str, place: Place, schema: Schema) -> ReadAnswer | None:
         """Read by a remembered ID; None when that is not the document's latest iteration any more."""
+        if self._sighted.pop(key, place.id) != place.id:
+            return None
         stays = place.etag is not None and not self._has_latest(schema)
         condition: Headers = ((b"if-none-match", place.etag.encode()),) if stays and place.etag is not None else ()
         entity = await self._entity(place.id, condition)

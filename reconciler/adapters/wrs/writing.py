@@ -115,6 +115,7 @@ class Writer:
         if not isinstance(entity, Entity):
             return _undone_by_others(entity)
         theirs = self._locks.not_ours(copy, entity.row)
+        self._locks.judged(theirs)
         if theirs is not None:
             return theirs
         # A number can be given to another document without an iteration, and what is due is due under the number.

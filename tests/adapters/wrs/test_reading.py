@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.adapters.wrs import numbers, tokens
+from reconciler.adapters.wrs import numbers, reading, tokens
 from reconciler.model import instant
 from reconciler.model.answer import Broken, Failed, NotAvailable, Throttled, Unauthorised, Unchanged
 from reconciler.model.policy import Normaliser
@@ -658,3 +658,32 @@ async def test_where_etags_are_in_headers_alone_a_sighting_still_says_that_somet
         before = await changes(documents)
         odata.respond = lambda asked: rows(row(Name="Other"))
         assert await changes(documents) != before
+
+
+async def test_a_new_revision_in_the_list_of_changes_is_read_though_the_old_one_calls_itself_the_latest(
+    odata: OData, documents: WrsWindchill
+) -> None:
+    held = [row(id=100, Title="A")]
+    odata.respond = lambda asked: (
+        rows(held[-1]) if "$filter" in asked.query else Answer(body=next(r for r in held if r["ID"] in asked.path))
+    )
+    known = await seen(documents)
+    held.append(row(id=200, Title="B"))  # and `Latest` of the old one stays true
+    await documents.changed(0)
+    assert (await seen(documents, known=known)).value("Title") == "B"
+
+
+async def test_a_list_of_changes_that_is_too_long_gives_what_was_read_of_it(
+    odata: OData, documents: WrsWindchill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_PAGES_MAX", 3)
+    pages = iter(range(1000))
+
+    def respond(asked: Asked) -> Answer:
+        number = next(pages)
+        return rows(row(f"{number:010d}", 100 + number), next_link=f"Documents?$skiptoken={number}")
+
+    odata.respond = respond
+    listed = await documents.changed(0)
+    assert isinstance(listed, list)
+    assert [sighting.key for sighting in listed] == ["0000000000", "0000000001", "0000000002"]

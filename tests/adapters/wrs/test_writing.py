@@ -12,7 +12,7 @@ import pytest
 from reconciler.model.answer import Locked, NotAvailable, Refused, VersionConflict, Written
 from reconciler.model.document import Status
 from reconciler.model.policy import Rule, Strategy
-from reconciler.model.snapshot import Token
+from reconciler.model.snapshot import Snapshot, Token
 from tests.adapters.wrs.world import ME, Fault
 from tests.fakes.journal import MemoryJournal
 from tests.flows.world import KEY, policy
@@ -330,6 +330,23 @@ async def test_somebodys_working_copy_is_not_written_to_though_the_check_out_was
     ready.person.does("checkin")
     await ready.settle()
     assert (ready.live()["owner"], ready.live()["title"]) == ("akim", "Half done")
+
+
+async def test_a_wrong_account_ends_all_check_outs_after_a_few(ready: WrsWorld) -> None:
+    ready.switch(administrators=[ME])
+    answers = []
+    for number in range(4, 10):
+        key = f"{number:010d}"
+        ready.person.does("checkout", document=key)  # stands for a working copy of ours that goes by another name
+        copy = ready._control.get(f"/documents/{key}").json()["working_copy"]
+        ready.simulated.script("POST", {"status": 200, "body": {"ID": copy}}, document=key)
+        read = await ready.adapter.read(key)
+        assert isinstance(read, Snapshot)
+        assert read.token is not None
+        fields = {"Title": "Lid"}
+        answers.append(await ready.adapter.write(read, fields, token=read.token, journal=MemoryJournal(fields)))
+    assert ready.wire.asked.count("CheckOut") == 3
+    assert all("windchill.account" in getattr(answer, "message", "") for answer in answers)
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals
