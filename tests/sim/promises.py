@@ -68,6 +68,7 @@ class Promises:
         self._kept: dict[str, _Kept] = {}
         self._under_way: list[Change] = []
         self._leaving: Counter[bytes] = Counter()  # published, and perhaps forgotten already
+        self._unsure: Counter[bytes] = Counter()  # published, and forgotten by a commit that was never acknowledged
         self._early: Counter[bytes] = Counter()  # forgotten before the change that left them was acknowledged
         self._messages: dict[int, bytes] = {}
         self._told: set[bytes] = set()  # outcomes of everything that was ever stored
@@ -120,6 +121,8 @@ class Promises:
             found = _Kept(agreements.get(key, _NOTHING), audit.get(key, Counter()), waiting.get(key, Counter()))
             self._explain(key, found)
         self._under_way.clear()
+        # That they are gone may be seen before it is durable: the next loss of power can bring them back, told twice then.
+        self._unsure |= self._leaving
         self._leaving.clear()
         self._early.clear()
 
@@ -142,7 +145,7 @@ class Promises:
         missing = expected.waiting - found.waiting
         return (
             (expected.agreement, expected.audit) == (found.agreement, found.audit)
-            and not found.waiting - expected.waiting
+            and not found.waiting - expected.waiting - self._unsure
             and not missing - self._leaving - self._early
         )
 

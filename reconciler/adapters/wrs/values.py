@@ -32,6 +32,7 @@ _DIGITS_MAX = 400  # beyond any float; as in core.normalise
 _INTEGER = re.compile(rf"[+-]?\d{{1,{_DIGITS_MAX}}}", re.ASCII)
 _DECIMAL = re.compile(rf"[+-]?\d{{1,{_DIGITS_MAX}}}(\.\d{{1,{_DIGITS_MAX}}})?([eE][+-]?\d{{1,3}})?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_EXACT_MAX = 2**53  # beyond it a float stands for several whole numbers
 _BITS = {"Edm.Int16": 16, "Edm.Int32": 32, "Edm.Int64": 64, "Edm.SByte": 8}
 _COMPARED_AS = {
     Kind.INSTANT: (Normaliser.INSTANT,),
@@ -182,7 +183,7 @@ def _integer(value: object, known: Property) -> int:
         whole = int(value)
     elif isinstance(value, int) and not isinstance(value, bool):
         whole = value
-    elif isinstance(value, float) and value.is_integer():
+    elif isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT_MAX:
         whole = int(value)
     if whole is None:
         raise _UnfitError("a whole number is needed")
