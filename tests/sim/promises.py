@@ -121,7 +121,7 @@ class Promises:
             found = _Kept(agreements.get(key, _NOTHING), audit.get(key, Counter()), waiting.get(key, Counter()))
             self._explain(key, found)
         self._under_way.clear()
-        # That they are gone may be seen before it is durable: the next loss of power can bring them back, told twice then.
+        # That they are gone may be seen before it is durable: the next loss of power can bring them back.
         self._unsure |= self._leaving
         self._leaving.clear()
         self._early.clear()
