@@ -93,6 +93,11 @@ async def test_every_fault_at_every_moment_costs_neither_events_nor_edits(
     assert {fault for _, fault in proxy.met} == set(Fault)
 
 
+# While the breaker is open nobody goes on, and a probe that meets a stuck document doubles its cool-down, up to 120 s.
+_COOLED_S = 300.0
+
+
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("fault", [Fault.SWALLOWED, Fault.SWALLOWED_REPLY, Fault.DRIPPING_REPLY])
 async def test_documents_whose_requests_hang_do_not_keep_others_from_going_on(
     make_world: MakeWorld, proxy: HttpProxy, fault: Fault
@@ -111,10 +116,10 @@ async def test_documents_whose_requests_hang_do_not_keep_others_from_going_on(
                 rows = await running.daemon.store.documents(others)
                 return len(rows) == len(others) and all(row.status is Status.SYNCED for row in rows.values())
 
-            await running.until(others_agree, "all that can be reached is synced")
+            await running.until(others_agree, "all that can be reached is synced", _COOLED_S)
         assert {row.status for row in (await running.daemon.store.documents(stuck)).values()} == {Status.PENDING}
         proxy.heal()
-        await running.until_settled()
+        await running.until_settled(_COOLED_S)
         await running.check()
     for key in KEYS:
         assert world.simulated.document(key)["title"] == "one"
