@@ -16,7 +16,7 @@ from typing import NamedTuple
 import attrs
 import msgspec
 
-from reconciler.core import fold
+from reconciler.core import fold, trail
 from reconciler.core import plan as planning
 from reconciler.model import codec
 from reconciler.model.audit import AuditRecord
@@ -176,19 +176,9 @@ class Backtest:
 
 def _decided_as_recorded(record: AuditRecord, policy: Policy) -> Plan | str:
     """Decide again under the recorded policy; return the plan, or in words that it is another one."""
-    try:
-        plan = planning.draft(record.desired, record.base, record.snapshot, policy)
-    except (
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
-        # The types are right, but no attempt of ours has written these inputs.
-        return f"its inputs can't be decided: {error!r}"
+    plan = trail.decided_again(record, policy)
+    if isinstance(plan, str):
+        return plan
     patch = plan.fields if isinstance(plan, Patch) else None
     verbs = {decision.field: decision.verb.value for decision in plan.decisions}
     if canonical(patch) != canonical(record.patch):

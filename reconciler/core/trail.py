@@ -19,7 +19,7 @@ from reconciler.core import plan as planning
 from reconciler.model import chain, codec
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Entry, Head
-from reconciler.model.plan import Patch
+from reconciler.model.plan import Patch, Plan
 from reconciler.model.policy import Policy
 from reconciler.model.value import canonical
 
@@ -146,10 +146,10 @@ class Verifier:
             yield from differences
 
 
-def _redecided(record: AuditRecord, policy: Policy) -> Iterator[str]:
-    """Yield how a decision differs from what its inputs give now."""
+def decided_again(record: AuditRecord, policy: Policy) -> Plan | str:
+    """Return what a record's inputs give under a policy, or in words why they can't be decided."""
     try:
-        plan = planning.draft(record.desired, record.base, record.snapshot, policy)
+        return planning.draft(record.desired, record.base, record.snapshot, policy)
     except (
         ArithmeticError,
         AssertionError,
@@ -160,7 +160,14 @@ def _redecided(record: AuditRecord, policy: Policy) -> Iterator[str]:
         ValueError,
     ) as error:
         # The types are right, but no attempt of ours has written these inputs.
-        yield f"its inputs can't be decided: {error!r}"
+        return f"its inputs can't be decided: {error!r}"
+
+
+def _redecided(record: AuditRecord, policy: Policy) -> Iterator[str]:
+    """Yield how a decision differs from what its inputs give now."""
+    plan = decided_again(record, policy)
+    if isinstance(plan, str):
+        yield plan
         return
     patch = dict(plan.fields) if isinstance(plan, Patch) else None
     if canonical(patch) != canonical(record.patch):

@@ -47,7 +47,7 @@ _THRESHOLD = (
     "stopped before writing: resync and replay reached writes_max_per_window; look at `reconciler plan`, then let it"
     " through with `reconciler docs retry`"
 )
-_CONFLICT_STATUS = 409
+_CONFLICT_STATUS, _FORBIDDEN_STATUS = 409, 403
 
 
 @attrs.frozen
@@ -201,7 +201,7 @@ class Attempt:
                 return settle.version_conflict(case, answer)
             case Refused():
                 return settle.refused(case, answer)
-            case NotAvailable() if any(decision.later for decision in plan.decisions):
+            case NotAvailable(status) if status == _FORBIDDEN_STATUS and any(d.later for d in plan.decisions):
                 # It may be this portion alone that we may not write as the document stands, and the next changes that.
                 return settle.refused(case, Refused(answer.status, answer.message))
             case Locked():

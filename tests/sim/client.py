@@ -17,7 +17,7 @@ from reconciler.model.answer import (
     WriteAnswer,
     Written,
 )
-from tests.sim.server import Version
+from tests.sim.server import Version, token_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reconciler.model.snapshot import Snapshot, Token
     from reconciler.model.value import Json
     from reconciler.ports import Journal
-    from tests.sim.server import Server
+    from tests.sim.server import Server, Write
     from tests.sim.witness import Witness
     from tests.sim.world import Life
 
@@ -98,28 +98,12 @@ class SimWindchill:
             return await self._write_under_lock(key, journal)
         write = self._witness.sending(snapshot, fields, token)
 
-        def evaluate() -> WriteAnswer:
+        def apply() -> WriteAnswer:
             if self._world.strikes("rival_at_write"):
                 self._server.rival(key)
-            before = self._server.current[key]
-            answer = self._server.write(write)
-            self._world.note(f"write {write.number} of {key} evaluated: {type(answer).__name__}")
-            if write.accepted is not None:
-                self._witness.accepted(write, before)
-            if self._world.strikes("crash"):
-                self._life.die(f"write {write.number} is evaluated, its answer on the way")
-            return answer
+            return self._server.write(write)
 
-        async def act() -> WriteAnswer:
-            if self._world.strikes("request_refused"):
-                return Failed("connection refused")
-            try:
-                return await self._exchange(evaluate)
-            except _Lost as error:
-                return Unknown(str(error))
-
-        answer = await self._life.effect(f"write {write.number} {key} {sorted(fields)}", act)
-        self._world.note(f"write {write.number} -> {type(answer).__name__}")
+        answer = await self._sent(write, apply)
         self._witness.answered(write, answer)
         return answer
 
@@ -140,21 +124,26 @@ class SimWindchill:
             self._witness.not_sent(key, answer)
             return answer
         write = self._witness.sending(shown, fields, version.token)
+        answer = await self._sent(write, lambda: self._server.write_under(lock, write))
+        if not isinstance(answer, Written | Unknown):
+            answer = await self._without_lock(key, lock, Unknown("not sent") if isinstance(answer, Failed) else answer)
+        self._witness.answered(write, answer)
+        return answer
+
+    async def _sent(self, write: Write, apply: Callable[[], WriteAnswer]) -> WriteAnswer:
+        """The request of a write: `apply` is what the server makes of it, once it is there."""
 
         def evaluate() -> WriteAnswer:
-            before = self._server.current[key]
-            answer = self._server.write_under(lock, write)
-            self._world.note(f"write {write.number} of {key} evaluated: {type(answer).__name__}")
+            answer = apply()
+            self._world.note(f"write {write.number} of {write.key} evaluated: {type(answer).__name__}")
             if write.accepted is not None:
-                self._witness.accepted(write, before)
+                before = token_of(write.key, write.accepted.number - 1)
+                self._witness.accepted(write, self._server.versions[write.key, before])
             if self._world.strikes("crash"):
                 self._life.die(f"write {write.number} is evaluated, its answer on the way")
             return answer
 
-        answer = await self._asked(f"write {write.number} {key} {sorted(fields)}", evaluate)
-        if not isinstance(answer, Written | Unknown):
-            answer = await self._without_lock(key, lock, Unknown("not sent") if isinstance(answer, Failed) else answer)
-        self._witness.answered(write, answer)
+        answer: WriteAnswer = await self._asked(f"write {write.number} {write.key} {sorted(write.fields)}", evaluate)
         return answer
 
     async def _without_lock(self, key: str, lock: str, answer: WriteAnswer) -> WriteAnswer:
