@@ -162,9 +162,24 @@ async def stop(consumer: AIOKafkaConsumer) -> None:
     """Close a consumer within `STOP_S_MAX`; one that is stuck is left behind."""
     try:
         async with asyncio.timeout(STOP_S_MAX):
-            await consumer.stop()
+            await _stopped(consumer)
     except (TimeoutError, errors.KafkaError) as error:
         _log.warning("a client did not close in good order", error=text(error))
+
+
+async def _stopped(consumer: AIOKafkaConsumer) -> None:
+    """
+    Stop, whatever becomes of the fetches under way.
+
+    aiokafka cancels those that wait for an absent broker, and lets their cancellation out as if it were ours.
+    """
+    try:
+        await consumer.stop()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        await consumer._client.close()  # noqa: SLF001  what `stop` did not come to
 
 
 async def abandon(producer: AIOKafkaProducer) -> None:

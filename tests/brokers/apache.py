@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import random
 import shutil
 import socket
 import subprocess
@@ -32,6 +33,8 @@ START_S_MAX = 60.0
 STOP_S_MAX = 20.0  # an orderly stop takes half a second, with many topics some seconds
 POLL_S = 0.1
 LOG_TAIL_LINES = 20
+# Linux gives away 32768 and up, other systems 49152 and up.
+_LASTING_PORTS = range(20_000, 32_768)
 
 _POM = pathlib.Path(__file__).with_name("pom.xml")
 _CACHE = pathlib.Path(__file__).parents[2] / ".cache" / "kafka"
@@ -294,12 +297,22 @@ class Apache:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free now. All are held at once, so that none is given twice."""
+    """
+    Ports that are free now, and that nobody gets by chance while a broker is down.
+
+    They lie below those that the system gives away: a client that tries a closed port among them again and again may
+    end up connected to itself, and the broker then can't have its port back.
+    """
     with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
+        ports: list[int] = []
+        for port in random.sample(_LASTING_PORTS, len(_LASTING_PORTS)):
+            each = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                each.bind((HOST, port))
+                ports.append(port)
+            if len(ports) == count:
+                return ports
+    raise RuntimeError("no port is free")
 
 
 def _listens(port: int) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
@@ -247,3 +248,12 @@ def test_without_java_the_embedded_broker_is_chosen_but_never_in_ci(
     monkeypatch.setenv("CI", "true")
     with pytest.raises(apache.Unavailable, match="no java and no mvn on PATH"):
         brokers.choose()
+
+
+def test_nobody_gets_the_port_of_a_broker_that_is_down_by_chance() -> None:
+    # Whoever knocks at a closed port of those that the system gives away can be given that very port to knock from.
+    ports = apache.free_ports(5)
+    assert len(set(ports)) == 5
+    with socket.socket() as given_away:
+        given_away.bind((apache.HOST, 0))
+        assert max(ports) < given_away.getsockname()[1]

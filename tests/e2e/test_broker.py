@@ -13,7 +13,9 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from reconciler import parts
 from reconciler.adapters import kafka_client, sqlite
+from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.kafka import KafkaLog
 from reconciler.model import codec
 from reconciler.model.document import Status
@@ -206,6 +208,19 @@ async def test_a_broker_that_is_away_at_the_start_is_waited_for(make_world: Make
         await proxy.open()
         await running.until_settled()
     assert world.simulated.document()["title"] == "one"
+
+
+async def test_a_log_whose_broker_is_away_closes_in_good_order(make_world: MakeWorld, proxy: StreamProxy) -> None:
+    world = await make_world(log=behind(proxy))
+    log = KafkaLog(attrs.evolve(parts.kafka_options(world.config), fetch_wait_s=0.1), SystemClock())
+    await log.open({})
+    fetcher = log._opened()._fetcher
+    proxy.shut()
+    proxy.cut()
+    async with asyncio.timeout(PATIENCE_S):
+        while log._opened()._client._conns or not fetcher._pending_tasks:  # until a fetch waits for it to come back
+            await asyncio.sleep(0.001)
+    await log.close()
 
 
 async def test_a_slow_and_dripping_broker_is_slow_and_nothing_else(make_world: MakeWorld, proxy: StreamProxy) -> None:
