@@ -218,7 +218,7 @@ async def test_a_log_whose_broker_is_away_closes_in_good_order(make_world: MakeW
     proxy.shut()
     proxy.cut()
     async with asyncio.timeout(PATIENCE_S):
-        while log._opened()._client._conns or not fetcher._pending_tasks:  # until a fetch waits for it to come back
+        while log._opened()._client._conns or not fetcher._pending_tasks:  # noqa: ASYNC110  aiokafka tells of neither
             await asyncio.sleep(0.001)
     await log.close()
 
