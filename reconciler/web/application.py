@@ -1,7 +1,8 @@
 """Application: the routes, and what holds for all of them: security headers, errors as problems, a time limit."""
 
 import asyncio
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import structlog
 from starlette.applications import Starlette
@@ -18,6 +19,8 @@ from reconciler.web.access import Door
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.hooks import WindchillHook
+from reconciler.web.page import rendering
+from reconciler.web.page.endpoints import ENDPOINTS as PAGES
 from reconciler.web.principal import Role
 from reconciler.web.router import Router
 from reconciler.web.sources import Engine, Sources
@@ -58,6 +61,7 @@ ENDPOINTS: Final = (
     Endpoint(path="/readyz", role=None, call=_readyz),
     Endpoint(path="/metrics", role=Role.VIEWER, call=_metrics),
     *openapi.with_document((*reading.ENDPOINTS, *events.ENDPOINTS)),
+    *PAGES,
 )
 
 
@@ -82,22 +86,36 @@ def application(sources: Sources) -> ASGIApp:
     return _Guarded(app)
 
 
-async def _unknown(_: Request, error: Exception) -> Response:
+async def _unknown(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return answers.problem(error.status_code, headers=error.headers)
+    return _refusal(request, error.status_code, headers=error.headers)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    return answers.problem(error.status, error.detail, error.headers, **error.more)
+    return _refusal(request, error.status, error.detail, error.headers, **error.more)
 
 
-async def _unavailable(_: Request, error: Exception) -> Response:
-    return answers.problem(503, str(error))
+async def _unavailable(request: Request, error: Exception) -> Response:
+    return _refusal(request, 503, str(error))
 
 
-async def _failed(_: Request, __: Exception) -> Response:
-    return answers.problem(500)
+async def _failed(request: Request, __: Exception) -> Response:
+    return _refusal(request, 500)
+
+
+def _refusal(
+    request: Request, status: int, detail: str = "", headers: Mapping[str, str] | None = None, **more: Any
+) -> Response:
+    """Say no in the form that whoever asks can read: a page to a browser that asked for one, else a problem."""
+    if getattr(request.state, "page", False) or (status == 404 and _is_for_a_person(request)):
+        return rendering.refusal(status, detail, headers)
+    return answers.problem(status, detail, headers, **more)
+
+
+def _is_for_a_person(request: Request) -> bool:
+    """Tell whether somebody has typed an address that is none into a browser."""
+    return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
 
 
 def _head_bytes(scope: Scope) -> int:

@@ -44,7 +44,7 @@ class Endpoint:
     One address and method. `role` is the least that is needed; `None`: open to everybody.
 
     `path` has names in braces, each for one segment, which may hold any character in percent-encoding. What has an
-    `answer` stands in the OpenAPI document.
+    `answer` stands in the OpenAPI document. A `page` is for a browser: its refusals are pages too, not problems.
     """
 
     path: str
@@ -57,3 +57,4 @@ class Endpoint:
     status: int = 200
     bodies: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)  # media type → schema of what may be sent
     problems: tuple[int, ...] = ()  # beyond those that every endpoint has
+    page: bool = False

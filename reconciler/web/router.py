@@ -44,6 +44,7 @@ class Router:
 
     async def _answer(self, request: Request) -> Response:
         methods, names = self._find(request.scope["raw_path"])
+        request.state.page = any(endpoint.page for endpoint in methods.values())  # so that a refusal is one as well
         endpoint = methods.get("GET" if request.method == "HEAD" else request.method)
         if endpoint is None:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(_allowed(methods)))})

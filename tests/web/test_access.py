@@ -11,6 +11,7 @@ import pytest
 from reconciler.adapters.watched_file import WatchedFile
 from reconciler.errors import ConfigError
 from reconciler.web import application, tokens
+from reconciler.web.page import assets
 from reconciler.web.principal import Principal, Role
 from tests.cli.program import Program
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 TOKENS = {role: f"rec_{role.name.lower()}" for role in Role}
 LINES = "\n".join(tokens.line(Principal(f"{role.name.lower()}.jones", role), token) for role, token in TOKENS.items())
 ROUTES = [(endpoint.method, endpoint.path, endpoint.role) for endpoint in application.ENDPOINTS]
+PAGES = {endpoint.path for endpoint in application.ENDPOINTS if endpoint.page}
 
 
 @pytest.fixture
@@ -37,14 +39,16 @@ def shown(token: str) -> dict[str, str]:
 
 
 def address(path: str) -> str:
+    if path == "/static/{name}":
+        return assets.address("page.css")
     return re.sub(r"\{\w+\}", "nope", path)
 
 
 # ---------------------------------------------------------------------------------------------------------- every route
 
 
-def test_only_the_probes_are_open() -> None:
-    assert {path for _, path, role in ROUTES if role is None} == {"/livez", "/readyz"}
+def test_only_the_probes_are_open_and_what_every_page_is_dressed_in() -> None:
+    assert {path for _, path, role in ROUTES if role is None} == {"/livez", "/readyz", "/static/{name}"}
 
 
 def test_whatever_is_not_a_read_needs_more_than_a_viewer() -> None:
@@ -63,12 +67,13 @@ async def test_a_route_lets_in_whom_it_says_and_nobody_else(
         assert (barred.status_code, barred.headers["www-authenticate"]) == (401, 'Bearer realm="reconciler"')
         assert wrong.status_code == 401
         assert 'error="invalid_token"' in wrong.headers["www-authenticate"]
-        assert barred.headers["content-type"] == wrong.headers["content-type"] == "application/problem+json"
+        form = "text/html; charset=utf-8" if path in PAGES else "application/problem+json"
+        assert barred.headers["content-type"] == wrong.headers["content-type"] == form
     for role, token in TOKENS.items():
         reply = await client.request(method, address(path), headers=shown(token))
         if needed is not None and role < needed:
             assert reply.status_code == 403
-            assert needed.name.lower() in reply.json()["detail"]
+            assert f"needs the role {needed.name.lower()}" in reply.text
         else:
             assert reply.status_code not in (401, 403, 421, 500), reply.text
 

@@ -10,6 +10,7 @@ import pytest
 
 from reconciler.errors import StoreError
 from reconciler.web import application
+from reconciler.web.page import rendering
 from tests.web.conftest import SECRET
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 PATHS = ["/livez", "/readyz", "/metrics", f"/hooks/windchill/{SECRET}"]
 SHOWN = [endpoint.path for endpoint in application.ENDPOINTS if "{" not in endpoint.path and endpoint.method == "GET"]
+PAGES = {endpoint.path for endpoint in application.ENDPOINTS if endpoint.page}
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "FOO"]
 
 
@@ -26,7 +28,10 @@ def is_guarded(reply: httpx.Response) -> None:
     """Every answer carries the security headers and nothing that tells what serves."""
     headers = reply.headers
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+    is_page = headers.get("content-type", "").startswith("text/html")
+    assert headers["content-security-policy"] == (
+        rendering.POLICY if is_page else "default-src 'none'; frame-ancestors 'none'"
+    )
     assert headers["cache-control"] == "no-store"
     assert headers["x-frame-options"] == "DENY"
     assert headers["referrer-policy"] == "no-referrer"
@@ -36,6 +41,9 @@ def is_guarded(reply: httpx.Response) -> None:
 
 def is_problem(reply: httpx.Response, status: int) -> None:
     assert reply.status_code == status
+    if reply.request.url.path in PAGES:  # says it in a page
+        assert reply.headers["content-type"] == "text/html; charset=utf-8"
+        return
     assert reply.headers["content-type"] == "application/problem+json"
     if reply.request.method != "HEAD":
         said = json.loads(reply.content)
@@ -69,7 +77,7 @@ async def test_head_is_get_without_the_body(client: httpx.AsyncClient, path: str
 
 
 async def test_what_is_no_route_is_a_problem_404(client: httpx.AsyncClient) -> None:
-    for path in ("/", "/nope", "/livez/", "/metrics/x", "//livez", "/hooks/windchill/", "/LIVEZ", "/livez%2f"):
+    for path in ("/nope", "/livez/", "/metrics/x", "//livez", "/hooks/windchill/", "/LIVEZ", "/livez%2f"):
         for method in METHODS:
             reply = await client.request(method, str(client.base_url).rstrip("/") + path)
             is_guarded(reply)
