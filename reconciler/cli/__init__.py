@@ -10,8 +10,9 @@ meaning 0. What it needs besides is imported when it runs, so that `--help` stay
 Never here: decisions about documents, or anything that another front end would need as well.
 """
 
-from reconciler.cli import commands
+from reconciler.cli import commands, completing
 from reconciler.cli.audit import audit
+from reconciler.cli.completion import completion
 from reconciler.cli.config import config
 from reconciler.cli.conflicts import conflicts
 from reconciler.cli.dead_letters import dead_letters
@@ -64,7 +65,9 @@ for _command in (
     doctor,
     config,
     token,
+    completion,
 ):
     main.add_command(_command)
+completing.attach(main)
 
 __all__ = ["main"]

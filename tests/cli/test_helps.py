@@ -46,9 +46,9 @@ def test_each_command_says_in_one_line_what_it_is_for_and_shows_an_example(path,
 
 
 @pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
-def test_each_command_takes_a_configuration_except_the_simulator(path, command) -> None:
+def test_each_command_takes_a_configuration_except_those_that_need_none(path, command) -> None:
     taken = {option for parameter in command.params for option in parameter.opts}
-    assert ("-c" in taken) is (path != ("simulate",))
+    assert ("-c" in taken) is (path not in {("simulate",), ("completion",)})
 
 
 def test_an_error_of_ours_is_one_line_and_exit_code_1() -> None:

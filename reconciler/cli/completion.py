@@ -1,0 +1,32 @@
+"""`reconciler completion`: the script that teaches a shell to complete commands, options, documents and ids."""
+
+import click
+from click import shell_completion
+
+from reconciler.cli import commands
+
+_VARIABLE = "_RECONCILER_COMPLETE"  # as click derives it from the program's name
+_SHELLS = ("bash", "zsh", "fish")
+
+
+@commands.command(
+    "reconciler completion bash >> ~/.bashrc",
+    "reconciler completion zsh > ~/.zfunc/_reconciler",
+    "reconciler completion fish > ~/.config/fish/completions/reconciler.fish",
+)
+@click.argument("shell", type=click.Choice(_SHELLS))
+def completion(shell: str) -> None:
+    """
+    Print the script that lets a shell complete what you type.
+
+    To try it in bash: eval "$(reconciler completion bash)". To keep it, write it to where the examples say; zsh looks
+    there once ~/.zshrc says fpath+=~/.zfunc before compinit. Bash needs version 4.4.
+
+    Commands, options, files and statuses are completed, and from the state store documents, fields, open conflicts and
+    open dead letters. Which store that is, a -c FILE or --store URL typed before says, else the environment, else
+    reconciler.toml in the current directory. Where there is no store, nothing is offered, and none is made.
+    """
+    made = shell_completion.get_completion_class(shell)
+    assert made is not None, shell
+    root = click.get_current_context().find_root().command
+    print(made(root, {}, "reconciler", _VARIABLE).source(), end="")
