@@ -10,8 +10,9 @@ STAMP := .venv/.installed
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
-demo: $(STAMP) ## run the whole job on this machine in under a minute: broker, simulated Windchill, rival users
-	@$(BIN)/reconciler demo
+# ARGS=--stay leaves everything up afterwards, page included, to play with.
+demo: $(STAMP) ## run the whole job on this machine in under a minute; ARGS=--stay leaves it up, page included
+	@$(BIN)/reconciler demo $(ARGS)
 
 # pytest comes last, so that its own closing line closes the run.
 test: $(STAMP) ## run everything that CI runs: lint, types, arch, docs, all tests; says which real parts it has

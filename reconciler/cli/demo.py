@@ -7,32 +7,44 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli import commands
+from reconciler.cli import commands, exits
 from reconciler.errors import ReconcilerError, UsageError
 
+_ACTS = 7  # as many as the demonstration has; it is imported only when it runs
 _PARTS = ("starlette", "uvicorn", "httptools", "confluent_kafka")
 
 
-@commands.command("reconciler demo", "reconciler demo --keep ./demo")
+@commands.command("reconciler demo", "reconciler demo --stay", "reconciler demo --keep ./demo")
 @click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="FOLDER",
     help="Leave configuration and store in this folder, to look at with the other commands.",
 )
-def demo(keep: Path | None) -> None:
+@click.option("--stay", is_flag=True, help="Leave everything up after the summary, to play with, until Ctrl-C.")
+@click.option("--stay-s", type=click.FloatRange(0), metavar="SECONDS", help="Likewise, for so long.")
+@click.option(
+    "--acts",
+    type=click.IntRange(1, _ACTS),
+    default=_ACTS,
+    show_default=True,
+    help="Show only so many acts, from the first. The summary is of these.",
+)
+def demo(keep: Path | None, stay: bool, stay_s: float | None, acts: int) -> None:
     """
-    Show the whole job on this machine: broker, simulated Windchill with rival users, reconciler.
+    Show the whole job on this machine: broker, simulated Windchill, reconciler.
 
-    It starts everything as processes on loopback, prints what it shows, and ends by itself in under a minute with a
-    summary that is computed from the simulated Windchill's own history.
+    It starts everything as processes on loopback, with rival users, prints what it shows, and ends by itself in under a
+    minute with a summary that is computed from the simulated Windchill's own history. With --stay it all stays up
+    after that, page included, with events and rival users going on.
     """
     try:
-        from reconciler.cli.demonstration import Demonstration
+        from reconciler.cli.demonstration import Demonstration, Wishes
     except ModuleNotFoundError as error:
         if error.name not in _PARTS:
             raise
         raise ReconcilerError(f"the demo needs {error.name}: pip install 'windchill-reconciler[demo]'") from error
+    wishes = Wishes(keep=keep, acts=acts, stay=stay or stay_s is not None, stay_s=stay_s)
     with ExitStack() as stack:
         if keep is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reconciler-demo-")))
@@ -41,4 +53,7 @@ def demo(keep: Path | None) -> None:
             if any(keep.iterdir()):
                 raise UsageError(f"{keep} is not empty: name a new folder")
             folder = keep
-        asyncio.run(Demonstration(folder, keep).run())
+        try:
+            asyncio.run(Demonstration(folder, wishes).run())
+        except asyncio.CancelledError:
+            raise click.exceptions.Exit(exits.TERMINATED) from None

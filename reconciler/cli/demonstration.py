@@ -12,47 +12,64 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import attrs
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from reconciler.cli import staying
 from reconciler.cli.stage import Stage
 from reconciler.errors import ReconcilerError
 from reconciler.model.document import Status
 from reconciler.simulator import history
 
+ACTS = 7
 DOCUMENTS = 40
 _CROWD = [f"{number:010d}" for number in range(1, 31)]  # rivals edit these all the time
-_HOT, _OWNED, _CLASH, _POISONED = (f"{number:010d}" for number in range(31, 35))
+_HOT, _OWNED, _CLASH, _POISONED, _TORN = (f"{number:010d}" for number in range(31, 36))
 _ROUNDS = 10
 _US = "integration"  # how the simulator names whoever comes through the front end
 
 
-class Demonstration:
-    """The acts in order. `keep` is the folder as the user named it, if it stays."""
+@attrs.frozen(kw_only=True)
+class Wishes:
+    """How much is shown, and what is left afterwards."""
 
-    def __init__(self, folder: Path, keep: Path | None) -> None:
+    keep: Path | None = None
+    """The folder as the user named it, if it is to be kept."""
+    acts: int = ACTS
+    """How many acts, from the first."""
+    stay: bool = False
+    """Whether everything stays up after the summary."""
+    stay_s: float | None = None
+    """For how long; None: until somebody ends it."""
+
+
+class Demonstration:
+    """The acts in order."""
+
+    def __init__(self, folder: Path, wishes: Wishes) -> None:
         self._folder = folder
-        self._keep = keep
+        self._wishes = wishes
         self._out: Console = Console(highlight=False)
         self._act = 0
 
     async def run(self) -> None:
         """Play it; raises ReconcilerError when something did not happen as it must."""
+        staying.end_on_signals()
+        acts = (self._first_load, self._rivals, self._conflict, self._owner, self._overlap, self._poison, self._kill)
+        assert len(acts) == ACTS
         async with Stage(self._folder, DOCUMENTS) as stage:
             self._out.print("[bold]Windchill metadata reconciler[/]: a demonstration on this machine")
             self._out.print(f"  Kafka-protocol broker  {stage.broker}")
             self._out.print(f"  simulated Windchill    {stage.windchill}  ({DOCUMENTS} documents)")
             self._out.print(f"  state store            {stage.config.store.path.name} (SQLite)")
-            await self._first_load(stage)
-            await self._rivals(stage)
-            await self._conflict(stage)
-            await self._owner(stage)
-            await self._overlap(stage)
-            await self._poison(stage)
-            await self._kill(stage)
+            for act in acts[: self._wishes.acts]:
+                await act(stage)
             await self._summary(stage)
+            if self._wishes.stay:
+                await self._stay(stage)
         self._next()
 
     # ------------------------------------------------------------------------------------------------------------ acts
@@ -66,6 +83,7 @@ class Demonstration:
             for key in keys
         )
         stage.start_daemon()
+        self._say(f"the reconciler runs; operators' page: {await stage.until(stage.page, 'the page')}")
         await stage.until(lambda: stage.settled(DOCUMENTS), "the first load")
         stats = await stage.control("GET", "stats")
         patches = sum(stats["requests"].get("PATCH", {}).values())
@@ -216,20 +234,38 @@ class Demonstration:
                 wrong.append(document.key)
         return wrong
 
+    async def _stay(self, stage: Stage) -> None:
+        stay = staying.Stay(stage, _CROWD, _TORN, _US)
+        await stay.prepare()
+        self._out.print("[bold]Everything stays up[/], with an event every two seconds and a rival user now and then")
+        self._out.print(f"  operators' page  {stay.page}", soft_wrap=True)
+        self._out.print(f"  waiting for you  conflict {stay.conflict} on {_TORN}, and a dead letter")
+        self._out.print("\n[bold]Try[/], in another terminal")
+        for command, comment in staying.things_to_try(stage, stay.conflict, _TORN):
+            self._out.print(f"     [dim]# {escape(comment)}[/]")
+            self._out.print(f"     {escape(command)}", soft_wrap=True)
+        seconds = self._wishes.stay_s
+        until = "Ctrl-C ends it." if seconds is None else f"Ctrl-C ends it; else it ends in {seconds:g} seconds."
+        self._out.print(f"\n{until}")
+        came_of_it = await stay.live(seconds)
+        self._out.print(f"\n[bold]Ended[/]: {came_of_it}\n")
+
     def _next(self) -> None:
         self._out.print("[bold]Try next[/]")
-        if self._keep is None:
-            self._command(".venv/bin/reconciler demo --keep ./demo    # keep what it leaves, to look at")
+        program = staying.program_name()
+        if self._wishes.keep is None:
+            if not self._wishes.stay:
+                self._command(f"{program} demo --stay".ljust(44) + "# leave it all up, to play with")
+            self._command(f"{program} demo --keep ./demo".ljust(44) + "# keep what it leaves, to look at")
             return
-        file = self._keep / "reconciler.toml"
+        file = self._wishes.keep / "reconciler.toml"
         for command, comment in (
             ("status", "where everything stands"),
             (f"explain {_CLASH}", "why each field has its value"),
             ("audit list --document " + _HOT, "every decision on one document"),
             ("dead-letters list", "what could not be used, and why"),
         ):
-            name, _, rest = command.partition(" ")
-            self._command(f"reconciler {command} -c {file}".ljust(66) + f"# {comment}" if rest or name else command)
+            self._command(f"{program} {command} -c {file}".ljust(66) + f"# {comment}")
 
     def _title(self, text: str) -> None:
         self._act += 1

@@ -16,6 +16,7 @@ CHANGES = 2  # of `plan`: there is something to write
 UNSETTLED = 3  # something is held, parked, dead-lettered or left out
 INTERRUPTED = 130  # as shells have it: 128 and the signal's number
 PIPE_CLOSED = 141
+TERMINATED = 143
 
 
 def ended(command: Callable[[], object]) -> int:

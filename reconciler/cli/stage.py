@@ -129,6 +129,7 @@ class Stage:
             [sys.executable, "-m", "reconciler", "run", "-c", str(self.config_file)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the demo alone, which then ends everything in order
         )
         self._listener = threading.Thread(target=self._listen, args=(self._daemon,), daemon=True)
         self._listener.start()
@@ -143,6 +144,16 @@ class Stage:
         status = await asyncio.to_thread(daemon.wait)
         await asyncio.to_thread(self._listener.join)
         return status
+
+    def require_daemon(self) -> None:
+        """Raise ReconcilerError when a daemon that was started is no longer there."""
+        if self._daemon is not None and self._daemon.poll() is not None:
+            raise ReconcilerError(f"the daemon ended by itself: {self.said[-1:] or 'it said nothing'}")
+
+    def page(self, since: int = 0) -> str:
+        """Return the address of the operators' page, as the daemon has said it since line `since`; empty: not yet."""
+        said = self.heard(since, event="listening")
+        return f"{said[-1]['address']}/" if said else ""
 
     def _listen(self, daemon: "subprocess.Popen[bytes]") -> None:
         assert daemon.stderr is not None
@@ -166,8 +177,7 @@ class Stage:
                 result = await result
             if result:
                 return result
-            if self._daemon is not None and self._daemon.poll() is not None:
-                raise ReconcilerError(f"the daemon ended by itself: {self.said[-1:] or 'it said nothing'}")
+            self.require_daemon()
             if self._clock.monotonic_s() > give_up_s:
                 raise ReconcilerError(f"waited {timeout_s:.0f} s in vain for {what}; its log is in {self.folder}")
             await self._clock.sleep(_LOOK_S)

@@ -220,6 +220,7 @@ class Broker:
             stdout=subprocess.PIPE,
             stderr=complaints,
             text=True,
+            start_new_session=True,  # Ctrl-C is for the program that started it, and that ends it
         )
 
     def make_topic(self, name: str, partitions: int = PARTITIONS_DEFAULT) -> None:

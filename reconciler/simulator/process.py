@@ -33,7 +33,10 @@ class Simulator:
     def start(self) -> str:
         """Start it and return its URL once it listens; RuntimeError when it does not."""
         assert self._child is None, "started already"
-        self._child = subprocess.Popen(_command(self._settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - our own program
+        # A session of its own: Ctrl-C is for the program that started it, and that ends it.
+        self._child = subprocess.Popen(  # noqa: S603 - our own program
+            _command(self._settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
         said = _first_line(self._child, _START_S_MAX)
         word, _, url = said.partition(" ")
         if word != "listening":
