@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types arch format sim sim-many crash fuzz bench bench-backlog schemas docs lock clean
+.PHONY: help demo test lint types arch format sim sim-many crash fuzz bench bench-backlog schemas docs man lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -57,8 +57,12 @@ bench-backlog: $(STAMP) ## watch memory while ten million events are folded; hal
 schemas: $(STAMP) ## check the schemas and their examples
 	@$(BIN)/python -m pytest tests/schemas -q
 
-docs: $(STAMP) ## check that links lead somewhere and that the command reference is current
+docs: $(STAMP) ## check that links lead somewhere and that what is written from the code is current
 	@$(BIN)/python docs/check.py
+
+# To install them: cp build/man/*.1 /usr/local/share/man/man1/
+man: $(STAMP) ## write manual pages for every command to build/man
+	@$(BIN)/python docs/man.py build/man
 
 # UPGRADE=--upgrade takes newer versions; without it only what pyproject.toml changed is resolved anew.
 lock: $(STAMP) ## resolve pyproject.toml into requirements.lock

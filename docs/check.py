@@ -1,8 +1,9 @@
 """
-Checks the documentation: links lead to files that exist, and commands.md says what the commands' own help says.
+Checks the documentation: links lead to files that exist, every page is in the index, and what is written from the code
+(commands.md, configuration.md) is current.
 
     python docs/check.py           # one line for each fault; exit code 1 if there are any
-    python docs/check.py --write   # write commands.md anew
+    python docs/check.py --write   # write commands.md and configuration.md anew
 """
 
 import re
@@ -11,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import settings
 
 from reconciler import cli
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = Path(__file__).parent / "commands.md"
+DOCS = Path(__file__).parent
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 HEAD = """# Commands
@@ -44,14 +46,27 @@ def sections(command: click.Command, name: str, parent: click.Context | None = N
             yield from sections(child, below, context)
 
 
+def lost_pages() -> Iterator[str]:
+    """Pages that the index does not lead to."""
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    for page in sorted(DOCS.glob("*.md")):
+        if page.name != "README.md" and f"]({page.name})" not in index:
+            yield f"docs/README.md: {page.name} is under none of the four headings"
+
+
 def main() -> int:
     """Check, or write; returns the exit code."""
-    reference = "\n".join([HEAD, *sections(cli.main, "reconciler")])
+    written = {
+        DOCS / "commands.md": "\n".join([HEAD, *sections(cli.main, "reconciler")]),
+        DOCS / "configuration.md": settings.reference(),
+    }
     if "--write" in sys.argv[1:]:
-        COMMANDS.write_text(reference, encoding="utf-8")
-    faults = list(broken_links())
-    if not COMMANDS.exists() or COMMANDS.read_text(encoding="utf-8") != reference:
-        faults.append("docs/commands.md is not current: run .venv/bin/python docs/check.py --write")
+        for page, text in written.items():
+            page.write_text(text, encoding="utf-8")
+    faults = [*broken_links(), *lost_pages()]
+    for page, text in written.items():
+        if not page.exists() or page.read_text(encoding="utf-8") != text:
+            faults.append(f"docs/{page.name} is not current: run .venv/bin/python docs/check.py --write")
     print(*faults, sep="\n", end="\n" if faults else "")
     return 1 if faults else 0
 
