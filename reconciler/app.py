@@ -37,6 +37,7 @@ from reconciler.flows.ingest import Ingest
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
 from reconciler.flows.resync import Resync
+from reconciler.flows.series import Series
 from reconciler.model.document import Lane, Status
 from reconciler.model.stamp import Partition
 from reconciler.ports import ChangeList, Clock, EventLog, Store, Windchill
@@ -124,6 +125,7 @@ class Daemon:
         self._gauges = Gauges(
             store, log, self.ingest, clock, self.telemetry, queue=queue, limiter=limiter, breaker=breaker
         )
+        self._series = Series(self.telemetry, store, log, self.ingest, Unhurried(clock))
 
     async def run(self, stop: asyncio.Event, *, once: bool = False, accept_truncation: bool = False) -> Summary:
         """
@@ -143,6 +145,7 @@ class Daemon:
                 summary = await self._work(stop, once=once, accept_truncation=accept_truncation)
             except Exception as error:  # noqa: BLE001  raised below: a group of one would only wrap it
                 failure = error
+            stop.set()  # whatever ended us: who watches is not kept waiting for more
             self._admin.stop()
         if failure is not None:
             raise failure
@@ -177,6 +180,7 @@ class Daemon:
             reading = self._start(tasks, "ingest", self.ingest.run)
             publishing = self._start(tasks, "outbox", self.publisher.run)
             telling = self._start_telling(tasks)
+            self._start(tasks, "series", self._series.run)
             caught_up = tasks.create_task(self._catch_up(ends, stop, patience_s), name="catch up")
             # What a backlog asks for is known at its end only: writing on the way there would bring back values that
             # it has long replaced, and cost a document a write for each batch.
@@ -184,6 +188,7 @@ class Daemon:
             writing = [] if self.config.windchill.maintenance else self._start_writing(tasks)
             await (self._until_settled(caught_up, stop) if once else stop.wait())
             self.ingest.stop()
+            self._series.stop()
             self.resync.stop()
             self.reconciler.stop()
             if self._drift is not None:
@@ -251,6 +256,8 @@ class Daemon:
             rules=parts.decoding(self.config),
             policy=self._rules.policy,
             engine=self._engine,
+            series=self._series.last,
+            stopping=stop,
             settings=lambda: shown(self.config),
             keyring=_keyring(self.config),
             hook_secret=self.config.admin.hook_secret,

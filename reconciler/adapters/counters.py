@@ -33,6 +33,8 @@ class Counters:
     counts any further one as "other".
     """
 
+    bounds_s = BOUNDS_S
+
     def __init__(self) -> None:
         self.counts: dict[tuple[str, Labels], float] = {}
         self.gauges: dict[tuple[str, Labels], float] = {}
@@ -63,6 +65,11 @@ class Counters:
         """Return the sum of a counter over all labels that include `labels`."""
         wanted = set(labels.items())
         return sum(value for (name, key), value in self.counts.items() if name == metric and wanted <= set(key))
+
+    def classes(self, metric: str) -> tuple[int, ...]:
+        """Return how many durations of a histogram fell into each class, over all labels."""
+        kept = [found.classes for (name, _), found in self.durations.items() if name == metric]
+        return tuple(sum(counts) for counts in zip(*kept, strict=True)) if kept else (0,) * (len(BOUNDS_S) + 1)
 
     def _admitted(self, metric: str, labels: Labels) -> tuple[str, Labels]:
         """Return what a new combination of labels is counted as."""

@@ -71,16 +71,19 @@ class Gauges:
         gauge("in_flight", self._limiter.in_flight)
         gauge("in_flight_limit", self._limiter.limit)
         gauge("breaker_open", float(self._breaker.state is not State.CLOSED))
-        reached = self._ingest.reached  # empty until the log is open
-        ends = await self._ends() if reached else {}
-        for place in {**reached, **ends}:
-            lag = max(0, ends[place] - reached.get(place, 0)) if place in ends else math.nan
-            gauge("log_lag", lag, topic=place.topic, partition=str(place.partition))
+        found = await lags(self._log, self._ingest) or {}
+        for place in {**self._ingest.reached, **found}:
+            gauge("log_lag", found.get(place, math.nan), topic=place.topic, partition=str(place.partition))
 
-    async def _ends(self) -> Mapping[Partition, int]:
-        """Return where the log ends; nothing when it does not say so in time."""
-        try:
-            async with asyncio.timeout(_LOG_S_MAX):
-                return dict(await self._log.ends())
-        except (LogError, TimeoutError):
-            return {}
+
+async def lags(log: EventLog, ingest: Ingest) -> Mapping[Partition, int] | None:
+    """Return of each partition how many records are not folded yet; None when the log does not say so in time."""
+    if not ingest.reached:  # the log is not open yet
+        return None
+    try:
+        async with asyncio.timeout(_LOG_S_MAX):
+            ends = dict(await log.ends())
+    except (LogError, TimeoutError):
+        return None
+    reached = ingest.reached
+    return {place: max(0, end - reached.get(place, 0)) for place, end in ends.items()}

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.errors import LogError, StoreError
-from reconciler.web import answers, events, openapi, probes, reading
+from reconciler.web import answers, events, openapi, probes, reading, series, stream
 from reconciler.web.access import Door
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
@@ -60,7 +60,7 @@ ENDPOINTS: Final = (
     Endpoint(path="/livez", role=None, call=_livez),
     Endpoint(path="/readyz", role=None, call=_readyz),
     Endpoint(path="/metrics", role=Role.VIEWER, call=_metrics),
-    *openapi.with_document((*reading.ENDPOINTS, *events.ENDPOINTS)),
+    *openapi.with_document((*reading.ENDPOINTS, *stream.ENDPOINTS, *series.ENDPOINTS, *events.ENDPOINTS)),
     *PAGES,
 )
 
@@ -148,10 +148,12 @@ class _Guarded:
                     headers.setdefault(name, value)
                 if has_body and message["status"] >= 400:
                     headers["connection"] = "close"  # whatever else of the body is on its way is not waited for
+                if headers.get("content-type", "").startswith(stream.MEDIA):
+                    limit.reschedule(None)  # it is there to go on; what bounds it is in `stream`
             await send(message)
 
         try:
-            async with asyncio.timeout(REQUEST_S_MAX):
+            async with asyncio.timeout(REQUEST_S_MAX) as limit:
                 await self._app(scope, receive, sending)
         except TimeoutError:
             _log.warning("a request took too long", method=scope["method"], limit_s=REQUEST_S_MAX)

@@ -33,6 +33,7 @@ class Asked:
     query: Any  # of the endpoint's own type
     who: Principal
     request: Request
+    again: Callable[[], object]  # asks anew who asks; raises Refused when they may not come in any more
 
 
 Call = Callable[[Sources, Asked], Awaitable[msgspec.Struct | Response]]
@@ -54,6 +55,7 @@ class Endpoint:
     method: str = "GET"
     query: type[Query] = Query
     answer: type[msgspec.Struct] | None = None
+    media: str = "application/json"  # of the answer; events that go on and on have one answer each
     status: int = 200
     bodies: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)  # media type → schema of what may be sent
     problems: tuple[int, ...] = ()  # beyond those that every endpoint has

@@ -80,7 +80,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     responses: dict[str, Any] = {
         str(endpoint.status): {
             "description": answers.title(endpoint.status),
-            "content": {"application/json": answer},
+            "content": {endpoint.media: answer},
         }
     }
     for status in sorted({*_PROBLEMS, *_problems(endpoint)}):

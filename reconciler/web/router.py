@@ -5,6 +5,7 @@ Paths are matched segment by segment as they came over the wire: a document's ke
 whatever else, in percent-encoding, and must not be taken for two segments.
 """
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -48,9 +49,10 @@ class Router:
         endpoint = methods.get("GET" if request.method == "HEAD" else request.method)
         if endpoint is None:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(_allowed(methods)))})
-        who = self._door.admit(request, endpoint.role)
+        again = functools.partial(self._door.admit, request, endpoint.role)
+        who = again()
         query = _query(request.scope["query_string"], endpoint.query)
-        answer = await endpoint.call(self._sources, Asked(_texts(names), query, who, request))
+        answer = await endpoint.call(self._sources, Asked(_texts(names), query, who, request, again))
         return answer if isinstance(answer, Response) else answers.shaped(answer, endpoint.status)
 
     def _find(self, raw_path: bytes) -> tuple[Mapping[str, Endpoint], Mapping[str, bytes]]:

@@ -6,7 +6,8 @@ once; what connects meanwhile waits. Signals are none of its business: uvicorn w
 after a clean stop.
 
 Against clients that are slow or greedy: the head of a request has to be there in `HEAD_S_MAX` and fit into
-`HEAD_BYTES_MAX`, connections are limited, and the application bounds time and bodies.
+`HEAD_BYTES_MAX`, connections are limited, the application bounds time and bodies, and whoever takes nothing of what it
+is sent is let go after `UNREAD_S_MAX`.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ _log = structlog.get_logger(__name__)
 
 HEAD_S_MAX = 10.0
 CONNECTIONS_MAX = 64
+UNREAD_S_MAX = 30.0
 _IDLE_S_MAX = 5
 _STOP_S_MAX = 2
 _BACKLOG = 128
@@ -123,7 +125,9 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """Uvicorn's protocol, except that the head of a request must be whole in time."""
+    """Uvicorn's protocol, except that the head of a request must be whole in time, and answers must be read."""
+
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows the same way
         super().connection_made(transport)
@@ -131,6 +135,7 @@ class _Protocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_time()
+        self._read()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
@@ -143,6 +148,24 @@ class _Protocol(H11Protocol):
         self._in_time()
         self._head = self.loop.call_later(HEAD_S_MAX, self.transport.abort)
         super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(UNREAD_S_MAX, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._read()
+        super().resume_writing()
+
+    def shutdown(self) -> None:
+        if self._unread is not None:  # what it has not read by now it may not want at all
+            self.transport.abort()
+        super().shutdown()
+
+    def _read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _in_time(self) -> None:
         if self._head is not None:

@@ -1,7 +1,7 @@
 """Sources: all that the server asks of the daemon, handed over by the composition root."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -10,6 +10,7 @@ from reconciler.core.breaker import Breaker
 from reconciler.core.decode import Rules
 from reconciler.core.limiter import Limiter
 from reconciler.core.queue import Queue
+from reconciler.core.series import Point
 from reconciler.errors import LogError
 from reconciler.model.policy import Policy
 from reconciler.model.stamp import Partition
@@ -17,6 +18,7 @@ from reconciler.model.value import Json
 from reconciler.ports import Clock, EventLog, Store
 from reconciler.web.probes import Readiness
 from reconciler.web.tokens import Keyring
+from reconciler.web.watching import Watching
 
 _LOG_S_MAX = 2.0  # whoever asks how things stand must not wait for a broker that is away
 
@@ -52,7 +54,10 @@ class Sources:
     rules: Rules  # by which the log is decoded
     policy: Policy
     engine: Engine
+    series: Callable[[float], Sequence[Point]]  # of the last hours
+    stopping: asyncio.Event  # set when the daemon begins to stop, at the latest when the server does
     settings: Callable[[], Iterable[tuple[str, str, Json, str]]]  # section, key, value (secrets masked), origin
+    watching: Watching = attrs.field(factory=Watching)
     keyring: Keyring | None = None  # None: nobody is asked who they are
     hook_secret: str = attrs.field(default="", repr=False)  # empty: no hook
 

@@ -10,7 +10,7 @@ import attrs
 import httpx
 import pytest
 
-from reconciler.core import decode
+from reconciler.core import decode, series
 from reconciler.core.breaker import Breaker
 from reconciler.core.queue import Queue
 from reconciler.model.event import Outgoing
@@ -40,6 +40,8 @@ class Daemon:
     tokens: str | None = None  # the text of the file; None: nobody is asked
     world: World = attrs.field(factory=World)
     breaker: Breaker = attrs.field(factory=Breaker)
+    points: list[series.Point] = attrs.field(factory=list)
+    stopping: asyncio.Event = attrs.field(factory=asyncio.Event)
     settings: list[Any] = attrs.field(factory=lambda: [("log", "topic", TOPIC, "default")])
 
     @property
@@ -73,6 +75,8 @@ class Daemon:
             rules=decode.Rules(policy=self.world.policy),
             policy=self.world.policy,
             engine=application.Engine(self.breaker, self.world.limiter, Queue(10), lambda: self.world.store.offsets),
+            series=lambda hours: series.window(self.points, self.clock.now_us(), round(hours * 60)),
+            stopping=self.stopping,
             settings=lambda: self.settings,
             keyring=None if self.tokens is None else Keyring(lambda: self.tokens or "", "tokens"),
             hook_secret=self.hook_secret,
@@ -86,6 +90,7 @@ class Daemon:
         try:
             async with httpx.AsyncClient(base_url=admin.address) as client:
                 yield client
+            self.stopping.set()
             admin.stop()
             await asyncio.wait_for(task, 10)
         finally:

@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.adapters.watched_file import WatchedFile
 from reconciler.errors import ConfigError
-from reconciler.web import application, tokens
+from reconciler.web import application, stream, tokens
 from reconciler.web.page import assets
 from reconciler.web.principal import Principal, Role
 from tests.cli.program import Program
@@ -70,12 +70,14 @@ async def test_a_route_lets_in_whom_it_says_and_nobody_else(
         form = "text/html; charset=utf-8" if path in PAGES else "application/problem+json"
         assert barred.headers["content-type"] == wrong.headers["content-type"] == form
     for role, token in TOKENS.items():
-        reply = await client.request(method, address(path), headers=shown(token))
+        async with client.stream(method, address(path), headers=shown(token)) as reply:
+            if not reply.headers["content-type"].startswith(stream.MEDIA):  # which has no end
+                await reply.aread()
         if needed is not None and role < needed:
             assert reply.status_code == 403
             assert f"needs the role {needed.name.lower()}" in reply.text
         else:
-            assert reply.status_code not in (401, 403, 421, 500), reply.text
+            assert reply.status_code not in (401, 403, 421, 500), reply.request.url
 
 
 async def test_without_a_token_nothing_tells_what_there_is(client: httpx.AsyncClient, daemon: Daemon) -> None:
