@@ -10,9 +10,10 @@ No domain decisions here.
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import attrs
 import structlog
@@ -22,12 +23,12 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
 from reconciler.adapters.metrics import Exposition
 from reconciler.adapters.watched_file import WatchedFile
-from reconciler.config import Config, shown
+from reconciler.config import Config
 from reconciler.core.breaker import Breaker
 from reconciler.core.budget import WriteBudget
 from reconciler.core.limiter import Limiter, RetryQuota
 from reconciler.core.queue import Queue
-from reconciler.flows import notify, recovery, watch
+from reconciler.flows import notify, recovery, reload, watch
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.beats import Beats, Unhurried
 from reconciler.flows.drift import Drift
@@ -46,6 +47,8 @@ from reconciler.web.probes import Phase, Progress
 from reconciler.web.tokens import Keyring
 
 _log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 QUEUE_CAPACITY = 10_000  # documents waiting in memory; the store holds the rest
 _WORKERS_A_REQUEST = 2  # while one worker's request is in flight, another stores its settlement
@@ -85,6 +88,7 @@ class Daemon:
         telemetry: Counters | None = None,
         admin: server.AdminServer | None = None,
         outside: notify.Outside | None = None,
+        wish: reload.Wish | None = None,
     ) -> None:
         self.config = config
         self.store = store
@@ -101,8 +105,8 @@ class Daemon:
         self._progress = Progress(breaker, maintenance=config.windchill.maintenance)
         gate = Gate(windchill, Unhurried(clock), limiter=limiter, breaker=breaker, quota=RetryQuota())
         budget = WriteBudget(config.resync.writes_max_per_window, config.resync.window_s)
-        self._rules = parts.rulebook(config)
-        attempt = Attempt(gate, store, clock, self._rules, budget)
+        self._in_force = parts.in_force(config)
+        attempt = Attempt(gate, store, clock, self._in_force.rules, budget)
         queue = Queue(QUEUE_CAPACITY)
         self.reconciler = Reconciler(attempt, store, queue, clock, self.telemetry, workers=self._workers)
         self.resync = Resync(store, queue, self.reconciler, clock)
@@ -112,7 +116,7 @@ class Daemon:
             store,
             clock,
             self.telemetry,
-            rules=parts.decoding(config),
+            rules=self._in_force.decoding,
             dead_letter_topic=config.log.dead_letter_topic,
             batch_max=config.log.fetch_records_max,
             offer=self.reconciler.offer,
@@ -120,6 +124,7 @@ class Daemon:
         )
         self._engine = application.Engine(breaker, limiter, queue, lambda: self.ingest.reached)
         self.publisher = Publisher(store, log, clock, self.reconciler.published)
+        self._reload = self._reloads(wish or reload.Wish(lambda: self._in_force))
         self._writable = asyncio.Event()
         self._notifier = None if outside is None else self._tells(outside, breaker)
         self._gauges = Gauges(
@@ -152,16 +157,17 @@ class Daemon:
         return summary
 
     async def _work(self, stop: asyncio.Event, *, once: bool, accept_truncation: bool) -> Summary:
-        await self.store.keep_policy(self._rules.policy_digest, self._rules.policy)
+        await self.store.keep_policy(self._in_force.rules.policy_digest, self._in_force.policy)
         self._progress.phase = Phase.RECOVERING
-        taken = await recovery.recover(
-            self._outcomes, self.store, self.clock, stop, accept_truncation=accept_truncation
-        )
+        recovering = recovery.recover(self._outcomes, self.store, self.clock, stop, accept_truncation=accept_truncation)
+        taken = await _unless(stop, recovering, _TELL_S)
         if stop.is_set():  # before it was known what is agreed: nothing may be written
-            return await self.summary()
+            return await self._stopped()
         self._progress.phase = Phase.CONNECTING
         stored = await self.store.positions()
-        await self.log.open(stored, accept_truncation=accept_truncation)
+        await _unless(stop, self.log.open(stored, accept_truncation=accept_truncation), 0.0)
+        if stop.is_set():
+            return await self._stopped()
         positions = await self.log.positions()
         if accept_truncation:
             await self.store.reposition(positions)
@@ -181,12 +187,14 @@ class Daemon:
             publishing = self._start(tasks, "outbox", self.publisher.run)
             telling = self._start_telling(tasks)
             self._start(tasks, "series", self._series.run)
+            reloading = self._start(tasks, "policy", self._reload.run)
             caught_up = tasks.create_task(self._catch_up(ends, stop, patience_s), name="catch up")
             # What a backlog asks for is known at its end only: writing on the way there would bring back values that
             # it has long replaced, and cost a document a write for each batch.
             await self._writable.wait()
             writing = [] if self.config.windchill.maintenance else self._start_writing(tasks)
             await (self._until_settled(caught_up, stop) if once else stop.wait())
+            self._reload.stop()
             self.ingest.stop()
             self._series.stop()
             self.resync.stop()
@@ -194,12 +202,15 @@ class Daemon:
             if self._drift is not None:
                 self._drift.stop()
             # A request that is still under way then is given up, as by a crash: its intent is stored, and read back.
-            await _ended([reading, *writing], _DRAIN_S)
+            await _ended([reading, reloading, *writing], _DRAIN_S)
             self.publisher.stop()
             await publishing
             if self._notifier is not None:
                 self._notifier.stop()
                 await _ended(telling, _TELL_S)
+        return await self._stopped()
+
+    async def _stopped(self) -> Summary:
         summary = await self.summary()
         head = await self.store.audit_head()  # worth keeping elsewhere: `audit verify --head` asks for it
         counts = {status.value: count for status, count in summary.counts.items()}
@@ -219,6 +230,16 @@ class Daemon:
         if self._drift is not None:
             loops.append(self._start(tasks, "drift", self._drift.run))
         return loops + [self._start(tasks, f"worker {number}", self.reconciler.work) for number in range(self._workers)]
+
+    def _reloads(self, wish: reload.Wish) -> reload.Reload:
+        known = wish, self._in_force, self.store, self.clock, self.telemetry
+        return reload.Reload(*known, take_up=self._take_up, offer=self.reconciler.offer)
+
+    def _take_up(self, in_force: reload.InForce) -> None:
+        """Let a policy decide from here on."""
+        self._in_force = in_force
+        self.reconciler.decide_by(in_force.rules)
+        self.ingest.decode_by(in_force.decoding)
 
     def _lists(self, changes: ChangeList, gate: Gate) -> Drift:
         return Drift(
@@ -253,12 +274,11 @@ class Daemon:
             store=self.store,
             log=self.log,
             topic=self.config.log.topic,
-            rules=parts.decoding(self.config),
-            policy=self._rules.policy,
+            decoding=lambda: self._in_force.decoding,
             engine=self._engine,
             series=self._series.last,
             stopping=stop,
-            settings=lambda: shown(self.config),
+            settings=lambda: self._in_force.settings,
             keyring=_keyring(self.config),
             hook_secret=self.config.admin.hook_secret,
         )
@@ -294,7 +314,7 @@ class Daemon:
 
 
 @asynccontextmanager
-async def daemon(config: Config, *, once: bool = False) -> AsyncIterator[Daemon]:
+async def daemon(config: Config, *, once: bool = False, wish: reload.Wish | None = None) -> AsyncIterator[Daemon]:
     """Open everything the configuration names, and close it again whatever happens."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
@@ -326,10 +346,23 @@ async def daemon(config: Config, *, once: bool = False) -> AsyncIterator[Daemon]
             telemetry=telemetry,
             admin=admin,
             outside=outside,
+            wish=wish,
         )
 
 
-async def _ended(tasks: Sequence[asyncio.Task[None]], within_s: float) -> None:
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T], grace_s: float) -> T | None:
+    """Return what comes of work that may wait for somebody; a stop lets it go on for `grace_s`, then it is given up."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        await _ended([working], grace_s)
+    finally:
+        working.cancel()
+        stopping.cancel()
+    return None if working.cancelled() else working.result()
+
+
+async def _ended(tasks: Sequence[asyncio.Task[Any]], within_s: float) -> None:
     """Wait until all of these have ended; what has not within the time is given up."""
     _, late = await asyncio.wait(tasks, timeout=within_s)
     for task in late:

@@ -4,6 +4,7 @@ Parts: what a configuration stands for, built. Nothing is connected and nothing 
 For the daemon, and for commands that need one part of it.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -11,10 +12,10 @@ import attrs
 from reconciler.adapters import credentials, documents, file_log, http, kafka, kafka_client, sqlite, webhook
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
-from reconciler.config import Config
+from reconciler.config import Config, needing_restart, shown, with_policy
 from reconciler.core import decode, notices
 from reconciler.core.settle import Pace, Rulebook
-from reconciler.flows import notify
+from reconciler.flows import notify, reload
 from reconciler.flows.watch import Patience
 from reconciler.model import codec
 from reconciler.model.policy import Policy
@@ -175,6 +176,21 @@ def rulebook(config: Config) -> Rulebook:
     )
     digest = codec.policy_digest(config.policy)
     return Rulebook(config.policy, digest, pace, config.log.outcomes_topic, f"//reconciler/{config.log.group}")
+
+
+def in_force(config: Config, *, restart: tuple[str, ...] = ()) -> reload.InForce:
+    """Return what decides by a configuration."""
+    return reload.InForce(rulebook(config), decoding(config), shown(config), restart)
+
+
+def wish(running: Config, again: Callable[[], Config]) -> reload.Wish:
+    """Return how the policy is asked for and read again; everything else stays what it is in `running`."""
+
+    def read() -> reload.InForce:
+        fresh = again()
+        return in_force(with_policy(running, fresh), restart=needing_restart(running, fresh))
+
+    return reload.Wish(read)
 
 
 def _auth(config: Config) -> credentials.Auth:

@@ -60,6 +60,13 @@ CATALOG: Final = (
     Metric("in_flight_limit", "gauge", "How many requests may be under way now; it adapts to what Windchill bears."),
     Metric("dead_letters", "gauge", "Events that could not be used and wait for a person."),
     Metric("breaker_open", "gauge", "1 while Windchill is taken to be down and is not asked, else 0."),
+    Metric(
+        "policy_reloads_total",
+        "counter",
+        "Readings of the policy on SIGHUP: loaded, unchanged or refused.",
+        ("result",),
+    ),
+    Metric("policy_loaded_timestamp_seconds", "gauge", "When the policy in force was taken up, in seconds since 1970."),
     Metric("build_info", "gauge", "Always 1; the labels say what runs here.", ("version", "python")),
 )
 

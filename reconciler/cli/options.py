@@ -42,9 +42,11 @@ class Moment(click.ParamType[int]):
             )
 
 
-def configured(*, store: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def configured(*, store: bool = False, again: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
     Give a command `-c/--config`, and pass what it says as `config`; with `store`, `--store URL` too.
+
+    With `again`, it is also passed the function `again`, which reads the same anew.
 
     The environment overrides the file, and `--store` both.
     """
@@ -52,7 +54,9 @@ def configured(*, store: bool = False) -> Callable[[Callable[..., Any]], Callabl
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def run(*args: Any, config_file: Path | None, store_url: str | None = None, **kwargs: Any) -> Any:
-            return function(*args, config=load(config_file, store_url), **kwargs)
+            read = functools.partial(load, config_file, store_url)
+            more = {"again": read} if again else {}
+            return function(*args, config=read(), **more, **kwargs)
 
         if store:
             run = click.option(

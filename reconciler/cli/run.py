@@ -1,12 +1,12 @@
 """`reconciler run`: the daemon, or with `--once` one pass up to where the log ends now."""
 
 import asyncio
-import signal
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli import commands, exits, options, output, running
+from reconciler.cli import commands, exits, options, output, running, signals
 from reconciler.config import Config
 
 if TYPE_CHECKING:
@@ -25,48 +25,40 @@ if TYPE_CHECKING:
     help="Go on with what is left where a log has lost records that were not folded: they are lost.",
 )
 @options.reporting
-@options.configured()
-def run(config: Config, once: bool, accept_truncation: bool, form: str) -> int:
+@options.configured(again=True)
+def run(config: Config, again: Callable[[], Config], once: bool, accept_truncation: bool, form: str) -> int:
     """
     Fold the change log and bring Windchill to what it asks for.
 
-    Runs until SIGTERM or SIGINT; a second signal stops at once, which costs nothing but the work under way. With --once
-    it says at the end what it came to, and exits with 0 when every document is synced and every event was usable, else
-    with 3; while Windchill is away it waits.
+    Runs until SIGTERM or SIGINT; a second signal stops at once, which costs nothing but the work under way. SIGHUP
+    reads the policy again; one that can't be used changes nothing. With --once it says at the end what it came to, and
+    exits with 0 when every document is synced and every event was usable, else with 3; while Windchill is away it
+    waits.
 
     An empty or older store is brought up to date from the change log and the outcome log before anything is written.
     A log that no longer holds what comes next stops it; --accept-truncation, given once, is the decision to go on
     without what is lost.
     """
-    summary = running.run(_run(config, once, accept_truncation))
+    summary = running.run(_run(config, None if once else again, accept_truncation))
     if not once:
         return exits.DONE
     _show(form, summary)
     return exits.DONE if summary.settled else exits.UNSETTLED
 
 
-async def _run(config: Config, once: bool, accept_truncation: bool) -> "Summary":
-    from reconciler import app
+async def _run(config: Config, again: Callable[[], Config] | None, accept_truncation: bool) -> "Summary":
+    """Run the daemon; without `again`, which reads the configuration again, one pass only."""
+    from reconciler import app, parts
 
+    once = again is None
     stop = asyncio.Event()
-    _stop_on_signals(stop)
-    async with app.daemon(config, once=once) as daemon:
+    signals.stop_on(stop)
+    wish = None
+    if again is not None:
+        wish = parts.wish(config, again)
+        signals.ask_on_hangup(wish.asked)
+    async with app.daemon(config, once=once, wish=wish) as daemon:
         return await daemon.run(stop, once=once, accept_truncation=accept_truncation)
-
-
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    """Let the first signal ask for a stop in good order, and leave the second one to the system: it ends us."""
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
-
-    def first() -> None:
-        stop.set()
-        for number in signals:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-
-    for number in signals:
-        loop.add_signal_handler(number, first)
 
 
 def _show(form: str, summary: "Summary") -> None:

@@ -9,6 +9,7 @@ given as `<key>_file` instead, naming a file that holds it. Relative paths start
 Never here: defaults that depend on the machine, reading the environment behind the caller's back, or connections.
 """
 
+from reconciler.config.changes import needing_restart, with_policy
 from reconciler.config.groups import Admin, Config, Log, Notify, Resync, Retry, Store, Windchill
 from reconciler.config.listing import MASK, Shown, origins, shown
 from reconciler.config.loading import load
@@ -25,6 +26,8 @@ __all__ = [
     "Store",
     "Windchill",
     "load",
+    "needing_restart",
     "origins",
     "shown",
+    "with_policy",
 ]

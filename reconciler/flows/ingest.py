@@ -85,6 +85,10 @@ class Ingest:
         self.folding: Callable[[list[Event]], None] | None = None  # told of every event, in no order
         self._wake = wake  # set when a batch had dead letters: the outbox has something to publish
 
+    def decode_by(self, rules: decode.Rules) -> None:
+        """Decode by other rules from the next record on."""
+        self._rules = rules
+
     def stop(self) -> None:
         """End the loop after the batch under way."""
         self._stopping = True

@@ -10,6 +10,7 @@ import asyncio
 import attrs
 import structlog
 
+from reconciler.core import settle
 from reconciler.core.queue import Queue
 from reconciler.flows import beats
 from reconciler.flows.attempt import Attempt
@@ -55,6 +56,10 @@ class Reconciler:
         """Let a document wait for its turn; what does not fit in the queue stays in the store."""
         self._queue.offer(due)
         self._wake.set()
+
+    def decide_by(self, rules: settle.Rulebook) -> None:
+        """Decide by other rules from the next attempt on; those under way end by the rules they began with."""
+        self._attempt = attrs.evolve(self._attempt, rules=rules)
 
     def stop(self) -> None:
         """Take up nothing more; the loops end after the attempts under way, those that a pause holds up excepted."""

@@ -215,9 +215,11 @@ async def hotspots(sources: Sources, asked: Asked) -> shapes.HotSpots:
 
 async def policy(sources: Sources, _: Asked) -> shapes.Policy:
     """Show the rules in force."""
-    rules, digest = sources.policy, codec.policy_digest(sources.policy)
+    rules = sources.policy
     return shapes.Policy(
-        digest=digest, rules=[showing.rule(rule) for rule in rules.rules], fallback=showing.rule(FALLBACK)
+        digest=codec.policy_digest(rules),
+        rules=[showing.rule(rule) for rule in rules.rules],
+        fallback=showing.rule(FALLBACK),
     )
 
 

@@ -51,8 +51,7 @@ class Sources:
     store: Store
     log: EventLog
     topic: str  # of the change log
-    rules: Rules  # by which the log is decoded
-    policy: Policy
+    decoding: Callable[[], Rules]  # by which the log is decoded now
     engine: Engine
     series: Callable[[float], Sequence[Point]]  # of the last hours
     stopping: asyncio.Event  # set when the daemon begins to stop, at the latest when the server does
@@ -60,6 +59,16 @@ class Sources:
     watching: Watching = attrs.field(factory=Watching)
     keyring: Keyring | None = None  # None: nobody is asked who they are
     hook_secret: str = attrs.field(default="", repr=False)  # empty: no hook
+
+    @property
+    def rules(self) -> Rules:
+        """By which the log is decoded now."""
+        return self.decoding()
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force; another one the next time, perhaps."""
+        return self.decoding().policy
 
     async def ends(self) -> Mapping[Partition, int] | None:
         """Return where each partition of the change log ends; `None` when it does not say so in time."""

@@ -1,0 +1,167 @@
+"""
+Reload: the policy is read again while the daemon runs, when somebody asks for it (SIGHUP).
+
+Rules
+-----
+1. What was read is a policy as a whole, or nothing of it is used and the old one stays in force.
+2. A policy is kept in the store under its digest before it decides anything: the audit has to find it there.
+3. The change happens between two attempts and between two records, in one step; an attempt that is under way ends by
+   the policy that it began with.
+4. Documents that the change could decide otherwise are looked at again, at a pace that leaves fresh events their turn:
+   whatever is held or parked, and what is synced where the rules of its fields have changed. What is pending, contended
+   or locked is decided anew in any case, at its time.
+
+A second change that comes while documents are still being gone through begins that anew, and then counts from every
+policy that some document may have been decided by last. A restart forgets the rest of the way; `resync.interval_s`
+brings every document back in any case.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import attrs
+import structlog
+
+from reconciler.core import decode, policies, settle
+from reconciler.errors import ConfigError
+from reconciler.flows import beats
+from reconciler.model.document import Due, Lane, Status
+from reconciler.model.policy import Policy
+from reconciler.model.value import Json
+from reconciler.ports import Clock, Store, Telemetry
+
+_log = structlog.get_logger(__name__)
+
+_PAGE = 500  # documents looked at in the store at one time
+_PAUSE_S = 1.0  # after a page of which any was made due: 500 a second at most, a million in half an hour
+_US = 1_000_000
+
+
+@attrs.frozen
+class InForce:
+    """The policy, with all that follows from it and from the rest of the configuration."""
+
+    rules: settle.Rulebook
+    decoding: decode.Rules
+    settings: Sequence[tuple[str, str, Json, str]]  # section, key, value (secrets masked), origin
+    restart: tuple[str, ...] = ()  # settings that say something else than what runs, and that only a restart takes up
+
+    @property
+    def policy(self) -> Policy:
+        """The rules in order."""
+        return self.rules.policy
+
+
+@attrs.frozen
+class Wish:
+    """How a policy is asked for: `asked` is set when it is to be read again; `read` reads it or raises ConfigError."""
+
+    read: Callable[[], InForce]
+    asked: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+
+class Reload:
+    """The loop that takes up new policies. `take_up` makes a policy the one that decides, in one step."""
+
+    def __init__(
+        self,
+        wish: Wish,
+        in_force: InForce,
+        store: Store,
+        clock: Clock,
+        telemetry: Telemetry,
+        *,
+        take_up: Callable[[InForce], None],
+        offer: Callable[[Due], None],
+    ) -> None:
+        self._wish = wish
+        self._in_force = in_force
+        self._store = store
+        self._clock = clock
+        self._telemetry = telemetry
+        self._take_up = take_up
+        self._offer = offer
+        self._stopping = False
+        self._before: list[Policy] = []  # by which some document may have been decided last, and is not any more
+
+    def stop(self) -> None:
+        """End the loop."""
+        self._stopping = True
+        self._wish.asked.set()
+
+    async def run(self) -> None:
+        """Take up what is asked for until stopped."""
+        self._loaded()
+        while True:
+            beats.turn()
+            with beats.waiting():
+                await self._wish.asked.wait()
+            if self._stopping:
+                return
+            self._wish.asked.clear()
+            await self._read_again()
+            if self._before and await self._look_again():
+                self._before.clear()
+
+    async def _read_again(self) -> None:
+        try:
+            fresh = await asyncio.to_thread(self._wish.read)
+        except ConfigError as error:
+            self._telemetry.add("policy_reloads_total", result="refused")
+            reason = "; ".join(str(error).splitlines())
+            _log.error("the policy can't be read again, and the old one stays in force", reason=reason)
+            return
+        if fresh.restart:
+            _log.warning("settings besides the policy have changed, and wait for a restart", settings=fresh.restart)
+        old, digest = self._in_force, fresh.rules.policy_digest
+        if digest == old.rules.policy_digest:
+            self._telemetry.add("policy_reloads_total", result="unchanged")
+            _log.info("the policy was read again and is the same", digest=digest)
+            return
+        await self._store.keep_policy(digest, fresh.policy)
+        self._take_up(fresh)
+        self._in_force = fresh
+        self._before.append(old.policy)
+        self._telemetry.add("policy_reloads_total", result="loaded")
+        self._loaded()
+        found = policies.difference(old.policy, fresh.policy)
+        _log.info(
+            "a new policy is in force",
+            digest=digest,
+            before=old.rules.policy_digest,
+            added=found.added,
+            removed=found.removed,
+            changed=found.changed,
+            reordered=found.reordered or None,
+        )
+
+    def _loaded(self) -> None:
+        self._telemetry.gauge("policy_loaded_timestamp_seconds", self._clock.now_us() / _US)
+
+    async def _look_again(self) -> bool:
+        """Bring back what could be decided otherwise now; return False when asked for something else on the way."""
+        compared = policies.Comparison(self._before, self._in_force.policy)
+        hastened = 0
+        for status in (Status.HELD, Status.PARKED, Status.SYNCED):
+            after: str | None = ""
+            while after is not None:
+                beats.turn()
+                count, after = await self._page(status, after, compared)
+                hastened += count
+                with beats.waiting():
+                    await self._clock.wait(self._wish.asked, _PAUSE_S if count else 0.0)
+                if self._wish.asked.is_set():
+                    return False
+        _log.info("what the new policy could decide otherwise is looked at again", documents=hastened)
+        return True
+
+    async def _page(self, status: Status, after: str, compared: policies.Comparison) -> tuple[int, str | None]:
+        """Bring back one page of documents; return how many it were, and the key after which the next page begins."""
+        found = await self._store.list_documents(status, after, _PAGE)
+        keys = [one.key for one in found if status is not Status.SYNCED or compared.concerns(one)]
+        if keys:
+            now_us = self._clock.now_us()
+            await self._store.hasten(keys, Lane.RESYNC, now_us)
+            for key in keys:
+                self._offer(Due(key, Lane.RESYNC, now_us))
+        return len(keys), found[-1].key if len(found) == _PAGE else None

@@ -1,0 +1,156 @@
+"""The real program, told by SIGHUP to read its policy again while it works on the simulated Windchill."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from reconciler.simulator.process import Simulator
+from reconciler.simulator.settings import Settings
+from tests.cli.program import Program
+from tests.web.test_program import Daemon, started, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DOC, OTHER = "0000000001", "0000000002"
+IN_FORCE = "a new policy is in force"
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    with Simulator(Settings(port=0, documents=5)) as simulator:
+        yield Program(tmp_path, simulator.url)
+
+
+def rewrite(program: Program, old: str, new: str) -> None:
+    text = program.config.read_text(encoding="utf-8")
+    assert old in text
+    program.config.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def hang_up(daemon: Daemon) -> None:
+    daemon.process.send_signal(signal.SIGHUP)
+
+
+def stop(daemon: Daemon) -> None:
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.ended() == 0
+    assert not [line for line in daemon.lines if "Traceback" in line]
+
+
+def said(daemon: Daemon, event: str) -> dict[str, Any]:
+    return dict(until(lambda: daemon.heard(event)))
+
+
+def count(daemon: Daemon, result: str) -> bool:
+    return f'policy_reloads_total{{result="{result}"}} 1.0' in daemon.get("/metrics").text
+
+
+def hold_the_title(program: Program, daemon: Daemon) -> None:
+    """Let both sides move a field whose overlap is held."""
+    program.say("emit", DOC, "--set", "title=ours")
+    until(lambda: program.document(DOC)["title"] == "ours")
+    program.edit(DOC, title="theirs")
+    program.say("emit", DOC, "--set", "title=ours again")
+    until(lambda: daemon.get("/api/v1/conflicts").json()["items"])
+
+
+def test_a_new_policy_turns_a_held_conflict_into_a_write(program: Program) -> None:
+    program.log.touch()
+    with started(program) as daemon:
+        said(daemon, "caught up with the log")
+        before = daemon.get("/api/v1/policy").json()
+        hold_the_title(program, daemon)
+        with program.config.open("a", encoding="utf-8") as config:
+            config.write('[[policy]]\nfields = ["title"]\nstrategy = "external"\n')
+        hang_up(daemon)
+        until(lambda: program.document(DOC)["title"] == "ours again")
+        told = said(daemon, IN_FORCE)
+        assert told["added"] == ["title: external"]
+        assert (told["removed"], told["changed"], told["before"]) == ([], [], before["digest"])
+        after = daemon.get("/api/v1/policy").json()
+        assert after["digest"] == told["digest"]
+        assert after["rules"][-1]["fields"] == ["title"]
+        until(lambda: not daemon.get("/api/v1/conflicts").json()["items"])
+        newest = daemon.get(f"/api/v1/documents/{DOC}/audit").json()["items"][0]
+        assert (newest["policy"], newest["result"], newest["cause"]) == (told["digest"], "written", "resync")
+        settings = daemon.get("/api/v1/config").json()["items"]
+        assert {"section": "policy[5]", "key": "strategy", "value": "external", "origin": "file"} in settings
+        assert count(daemon, "loaded")
+        stop(daemon)
+    program.say("audit", "verify")  # the policy is in the store under the digest that the records name
+
+
+def test_a_policy_that_cannot_be_used_leaves_the_old_one_in_force(program: Program) -> None:
+    program.log.touch()
+    with started(program) as daemon:
+        said(daemon, "caught up with the log")
+        digest = daemon.get("/api/v1/policy").json()["digest"]
+        whole = program.config.read_text(encoding="utf-8")
+        rewrite(program, 'strategy = "preserve"', 'strategy = "perserve"\nfeilds = 1')
+        hang_up(daemon)
+        told = said(daemon, "the policy can't be read again, and the old one stays in force")
+        assert "policy[2].strategy" in told["reason"]
+        assert "policy[2].feilds: unknown key" in told["reason"]
+        assert count(daemon, "refused")
+        assert daemon.get("/api/v1/policy").json()["digest"] == digest
+        program.config.write_text(whole, encoding="utf-8")
+        hang_up(daemon)
+        said(daemon, "the policy was read again and is the same")
+        program.say("emit", DOC, "--set", "status=RELEASED")
+        until(lambda: program.document(DOC)["status"] == "RELEASED")
+        stop(daemon)
+
+
+def test_other_settings_are_named_and_wait_for_a_restart(program: Program) -> None:
+    program.log.touch()
+    with started(program) as daemon:
+        said(daemon, "caught up with the log")
+        rewrite(program, "backoff_base_s = 0.05", "backoff_base_s = 0.06\ncooldown_base_s = 61")
+        hang_up(daemon)
+        told = said(daemon, "settings besides the policy have changed, and wait for a restart")
+        assert told["settings"] == ["retry.backoff_base_s", "retry.cooldown_base_s"]
+        shown = {(one["section"], one["key"]): one["value"] for one in daemon.get("/api/v1/config").json()["items"]}
+        assert shown["retry", "cooldown_base_s"] == 60.0
+        stop(daemon)
+
+
+def test_who_may_set_a_field_changes_with_the_policy(program: Program) -> None:
+    program.log.touch()
+    event = {
+        "specversion": "1.0",
+        "id": "e1",
+        "source": "//mes/line",
+        "type": "windchill.document.changed.v1",
+        "subject": DOC,
+        "time": "2026-01-01T00:00:00Z",
+        "data": {"set": {"attributes.Secret": "x"}},
+    }
+    with started(program) as daemon:
+        said(daemon, "caught up with the log")
+        send = {"headers": {"content-type": "application/cloudevents+json"}, "timeout": 10}
+        address = f"{daemon.address}/api/v1/events"
+        assert httpx.post(address, content=json.dumps(event), **send).status_code == 422
+        rewrite(program, 'sources = ["//erp/*"]', 'sources = ["//erp/*", "//mes/*"]')
+        hang_up(daemon)
+        assert said(daemon, IN_FORCE)["changed"] == ["attributes.Secret: sources //erp/* → //erp/*+//mes/*"]
+        assert httpx.post(address, content=json.dumps(event), **send).status_code == 202
+        until(lambda: program.document(DOC)["attributes"].get("Secret") == "x")
+        assert daemon.get("/api/v1/dead-letters").json()["items"] == []
+        stop(daemon)
+
+
+def test_a_hangup_before_the_log_is_open_waits_and_ends_nothing(program: Program) -> None:
+    """Until now it would have ended the process: that is what SIGHUP does where nobody listens for it."""
+    rewrite(program, f'kind = "file"\npath = "{program.log}"', 'brokers = ["127.0.0.1:9"]')
+    with started(program) as daemon:
+        until(lambda: daemon.probe("/readyz")[1]["status"] in {"recovering", "connecting"})
+        hang_up(daemon)
+        assert daemon.probe("/livez")[0] == 200
+        stop(daemon)

@@ -1,0 +1,51 @@
+"""SIGTERM at the moments when the program waits for somebody else."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.program import Program
+from tests.web.test_program import Daemon, started, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOWHERE = "127.0.0.1:9"
+
+
+@pytest.fixture
+def brokerless(tmp_path: Path) -> Program:
+    """A program whose broker is away."""
+    return Program(tmp_path, f"http://{NOWHERE}", f'brokers = ["{NOWHERE}"]')
+
+
+def ended_well(daemon: Daemon) -> None:
+    assert daemon.ended() == 0, daemon.lines
+    assert daemon.heard("stopped")["event"] in daemon.lines[-1]
+    assert not [line for line in daemon.lines if line.startswith("error:") or "Traceback" in line]
+
+
+def test_a_stop_while_no_broker_answers_is_a_stop_and_no_failure(brokerless: Program) -> None:
+    with started(brokerless) as daemon:
+        until(lambda: daemon.heard("no broker answers yet"))
+        assert daemon.probe("/readyz")[1]["status"] == "recovering"
+        daemon.process.send_signal(signal.SIGTERM)
+        ended_well(daemon)
+
+
+def test_a_second_stop_while_no_broker_answers_ends_it_at_once(brokerless: Program) -> None:
+    with started(brokerless) as daemon:
+        until(lambda: daemon.heard("no broker answers yet"))
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.ended() in {0, -signal.SIGTERM}
+
+
+def test_a_stop_right_after_the_start_is_a_stop(brokerless: Program) -> None:
+    with started(brokerless) as daemon:
+        until(lambda: daemon.heard("listening"))
+        daemon.process.send_signal(signal.SIGTERM)
+        ended_well(daemon)
