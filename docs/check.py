@@ -1,5 +1,5 @@
 """
-Checks the documentation: links lead to files that exist, every page is in the index, and what is written from the code
+Checks the documentation: links lead to files and headings that exist, every page is in the index, and what is written from the code
 (commands.md, configuration.md) is current.
 
     python docs/check.py           # one line for each fault; exit code 1 if there are any
@@ -27,13 +27,25 @@ Written by `docs/check.py --write` from the commands' own help; `make docs` fail
 
 
 def broken_links() -> Iterator[str]:
-    """Links in Markdown files that lead to no file; web addresses are left alone, and so is what tools keep."""
+    """Links in Markdown files that lead to no file, or to no heading of it; web addresses are left alone."""
     for page in sorted(ROOT.rglob("*.md")):
         if any(part.startswith(".") for part in page.relative_to(ROOT).parts):
-            continue
+            continue  # what tools keep
         for target in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
-            if not re.match(r"\w+:|#", target) and not (page.parent / target.split("#")[0]).exists():
+            if re.match(r"\w+:", target):
+                continue
+            name, _, heading = target.partition("#")
+            file = page.parent / name if name else page
+            if not file.exists():
                 yield f"{page.relative_to(ROOT)}: no such file: {target}"
+            elif heading and file.suffix == ".md" and heading not in anchors(file):
+                yield f"{page.relative_to(ROOT)}: no such heading: {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what the headings of a page can be linked by, as GitHub makes it of their text."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def sections(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[str]:
