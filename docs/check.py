@@ -1,6 +1,6 @@
 """
-Checks the documentation: links lead to files and headings that exist, every page is in the index, and what is written from the code
-(commands.md, configuration.md) is current.
+Checks the documentation: links lead to files and headings that exist, every page is in the index, and what is written
+from the code (commands.md, configuration.md) is current.
 
     python docs/check.py           # one line for each fault; exit code 1 if there are any
     python docs/check.py --write   # write commands.md and configuration.md anew
