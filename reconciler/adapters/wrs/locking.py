@@ -135,12 +135,17 @@ class Locks:
         if name is None:
             return NotAvailable(0, f"the service's metadata knows no action {action}")
         path = self._service.action(id, name)
-        answer = answers.of(self._service, await self._service.post(path, body))
+        urgent = action == "UndoCheckOut"
+        answer = answers.of(self._service, await self._service.post(path, body, urgent=urgent))
         if not isinstance(answer, Unguarded):
             return answer
         entity = await self._reader.entity(id)  # a 428 was not carried out (RFC 6585 section 3)
         etag = answers.etag(entity) if isinstance(entity, Entity) else None
-        return answer if etag is None else answers.of(self._service, await self._service.post(path, body, etag))
+        return (
+            answer
+            if etag is None
+            else answers.of(self._service, await self._service.post(path, body, etag, urgent=urgent))
+        )
 
     # ------------------------------------------------------------------------------------------------------- afterwards
 

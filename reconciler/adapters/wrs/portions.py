@@ -46,6 +46,12 @@ def body(
     return said
 
 
+def described(fields: Collection[str], snapshot: Snapshot, schema: Schema) -> bool:
+    """Whether the metadata says of all fields what they are, as far as it says that of anything."""
+    known = _type(snapshot, schema)
+    return not known.whole or known.properties.keys() | known.navigations.keys() >= set(fields)
+
+
 def same_content(left: Snapshot, right: Snapshot, schema: Schema) -> bool:
     """Whether two snapshots show the same of what anybody could have changed, and hide the same."""
     if left.unreadable != right.unreadable:

@@ -17,6 +17,8 @@ Rules
   headers alone and writes rely on them, a list can't: its sightings then only say that something may have changed.)
 - Whether a list shows all that a read by ID does is found out at the first row that lacks what only its own type has:
   a field that a list leaves out must not pass for one that somebody has cleared.
+- That an iteration calls itself the latest may be meant of its revision. So a remembered ID counts for some minutes
+  after a list has shown it, and is then resolved anew: no new revision stays unseen, and none is written beside.
 - A conditional read is only sent where IDs don't go stale: an old iteration stays as it is for ever.
 """
 
@@ -39,7 +41,8 @@ from reconciler.ports import Clock
 
 _COMMON = ("Name", "Number", "Organization")  # UpdateCommonProperties takes these, and a PATCH does not
 _PAGES_MAX = 2000  # of a list of changes
-_SIGHTED_MAX = 10_000  # documents of which that list's ID is kept until they are read
+_SIGHTED_MAX = 10_000  # documents of which the ID that a list showed is kept
+_VOUCHED_S = 300.0  # how long that ID is good without another look: below the usual interval of comparisons
 _SECOND_US = 1_000_000
 _WESTMOST_US = 12 * 3600 * _SECOND_US  # nowhere does a day begin later than so long after it has begun in UTC
 
@@ -52,14 +55,23 @@ class Entity:
     etag: Token | None = None
 
 
+@attrs.frozen
+class _Sighted:
+    """The ID that a list showed for a number, and when."""
+
+    id: str
+    seen_s: float
+
+
 class Reader:
     """Reads the documents of one service."""
 
     def __init__(self, service: Service, clock: Clock) -> None:
         self._service = service
         self._options = service.options
+        self._clock = clock
         self._numbers = Numbers(service, clock)
-        self._sighted: dict[str, str] = {}  # document → the ID that the list of changes last showed
+        self._sighted: dict[str, _Sighted] = {}  # document → the ID that a list last showed
         self._rows_show_all: bool | None = None  # whether lists show what reads by ID do; None: not known yet
 
     async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
@@ -158,6 +170,19 @@ class Reader:
                 break
         return list(found.values())
 
+    def vouches_for(self, key: str, id: str, schema: Schema) -> bool:
+        """Whether a list has shown not long ago that a number leads to this iteration."""
+        if not self._has_latest(schema):
+            return True  # it is asked for by its number each time, or there are no iterations at all
+        sighted = self._sighted.get(key)
+        return sighted is not None and sighted.id == id and self._clock.monotonic_s() < sighted.seen_s + _VOUCHED_S
+
+    def succeeds(self, key: str, old: str, new: str) -> None:
+        """Take note that we have made an iteration of another one: the number leads there as surely as before."""
+        sighted = self._sighted.get(key)
+        if sighted is not None and sighted.id == old:
+            self._sighted[key] = attrs.evolve(sighted, id=new)
+
     # --------------------------------------------------------------------------------------------------------- inside
 
     async def _sighting(self, row: Row, since_us: int) -> Sighting | Trouble | None:
@@ -170,20 +195,21 @@ class Reader:
         snapshot = await self.snapshot(key, row)
         if not isinstance(snapshot, Snapshot):
             return snapshot
-        self._sight(key, tokens.place(snapshot.token) if snapshot.token is not None else None)
+        place = None if snapshot.token is None else tokens.place(snapshot.token)
+        self._sight(key, None if place is None else place.id)
         return Sighting(key, snapshot.token or tokens.seen(key, {"body": snapshot.body, "modified": modified_at}))
 
-    def _sight(self, key: str, place: Place | None) -> None:
+    def _sight(self, key: str, id: str | None) -> None:
         """Take note of the ID that a list shows. It may be of a new revision beside the one that is remembered."""
         self._sighted.pop(key, None)
-        if place is not None:
-            self._sighted[key] = place.id
+        if id is not None:
+            self._sighted[key] = _Sighted(id, self._clock.monotonic_s())
         if len(self._sighted) > _SIGHTED_MAX:
             del self._sighted[next(iter(self._sighted))]
 
     async def _remembered(self, key: str, place: Place, schema: Schema) -> ReadAnswer | None:
         """Read by a remembered ID; None when that is not the document's latest iteration any more."""
-        if self._sighted.pop(key, place.id) != place.id:
+        if not self.vouches_for(key, place.id, schema):
             return None
         stays = place.etag is not None and not self._has_latest(schema)
         condition: Headers = ((b"if-none-match", place.etag.encode()),) if stays and place.etag is not None else ()
@@ -217,6 +243,7 @@ class Reader:
             named = ", ".join(sorted(current)[:3])
             return NotAvailable(409, replies.cut(f"{len(current)} documents have the number {key}: {named}"))
         ((identity, row),) = current.items()
+        self._sight(key, identity)
         if self._rows_show_all is not True and (missing := _missing(row, schema)):
             whole = await self.entity(identity)
             if not isinstance(whole, Entity):

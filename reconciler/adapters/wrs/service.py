@@ -6,7 +6,8 @@ Rules
   port are the same, a few times at most. A write follows nothing.
 - Only JSON that says it is JSON is data. A login page with status 200 is none.
 - A write carries the session's nonce. Refused for it, it was not carried out: a new nonce, one replay, then `Failed`.
-- The schema is read once, by one call alone for all that wait, and again when an entity is of a type it does not know.
+- The schema is read once, by one call alone for all that wait, and again when an entity is of a type it does not know,
+  or when it stands in the way of a write and is some minutes old.
 - A message keeps the server's error code and none of our secrets.
 """
 
@@ -34,6 +35,7 @@ _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _HOPS_MAX = 3
 _ABOUT_WHAT_WAS_ASKED = frozenset((400, 414, 422, 423, 451))  # an ID, a key, the length of a query
 _REFERENCES_MAX = 4  # other services' metadata that ours builds on: of WRS one, PTC itself
+_SCHEMA_S_MIN = 300.0  # between two readings of the schema for the sake of one property: it can be megabytes
 _UNKNOWN_TYPES_MAX = 1000  # remembered, so that a type nobody describes does not cost a schema at every read
 # identity: a front end that compresses marks or weakens the ETag of what it compressed.
 _HEADERS: Headers = (
@@ -54,7 +56,9 @@ class Service:
         self.options = options
         self._client = client
         self._session = Session(self._ask_nonce if options.service else None, self.explained, clock)
+        self._clock = clock
         self._secrets: tuple[str, ...] = ()
+        self._schema_read_s = 0.0
         self._reading = asyncio.Lock()
         self._schema: Schema | None = None
         self._unknown: set[str] = set()  # types that were not in the schema when it was read again for them
@@ -79,9 +83,15 @@ class Service:
         """Read; redirects within the origin are followed."""
         return await self._read(self._url(path, query), (*_HEADERS, *headers))
 
-    async def post(self, path: str, body: Mapping[str, Json], if_match: Token | None = None) -> Exchange:
-        """Call an action; with an ETag, only if the entity still has it. A refusal for the nonce was dealt with."""
-        return await self._write("POST", path, body, _guard(if_match))
+    async def post(
+        self, path: str, body: Mapping[str, Json], if_match: Token | None = None, *, urgent: bool = False
+    ) -> Exchange:
+        """
+        Call an action; with an ETag, only if the entity still has it. A refusal for the nonce was dealt with.
+
+        `urgent` is what is sent even while no other write is, because nonces are refused.
+        """
+        return await self._write("POST", path, body, _guard(if_match), urgent=urgent)
 
     async def patch(self, path: str, body: Mapping[str, Json], if_match: Token | None) -> Exchange:
         """Change an entity; with an ETag, only if it still has that one."""
@@ -122,9 +132,19 @@ class Service:
             if not isinstance(schema, Schema):
                 return schema
             self._schema = schema
+            self._schema_read_s = self._clock.monotonic_s()
             if schema.type(type) is None:
                 self._unknown.add(type or "")
             return schema
+
+    async def schema_since(self, known: Schema) -> Schema:
+        """Return a schema that was read after `known`, if that is some minutes old: people add properties meanwhile."""
+        async with self._reading:
+            if self._schema is known and self._clock.monotonic_s() >= self._schema_read_s + _SCHEMA_S_MIN:
+                self._schema_read_s = self._clock.monotonic_s()  # also if it fails: no write is worth a storm
+                schema = await self._schema_read()
+                self._schema = schema if isinstance(schema, Schema) else known
+            return self._schema or known
 
     async def close(self) -> None:
         """Close connections."""
@@ -187,25 +207,31 @@ class Service:
             exchange = await self._client.exchange("GET", url, headers)
         return exchange
 
-    async def _write(self, method: str, path: str, body: Mapping[str, Json], guard: Headers) -> Exchange:
+    async def _write(
+        self, method: str, path: str, body: Mapping[str, Json], guard: Headers, *, urgent: bool = False
+    ) -> Exchange:
         content = msgspec.json.encode(body)
-        nonce = await self._session.current()
-        if not isinstance(nonce, Nonce):
-            return nonce
-        exchange = await self._sent(method, self._url(path), guard, content, nonce)
-        if not _refuses_nonce(exchange):
-            return exchange
-        nonce = await self._session.renewed(nonce)
-        if not isinstance(nonce, Nonce):
-            return nonce
-        exchange = await self._sent(method, self._url(path), guard, content, nonce)
-        if not isinstance(exchange, Reply) or not _refuses_nonce(exchange):
-            return exchange
-        return self._session.refused_again(nonce, self.message(exchange))
+        async with self._session.sending():
+            nonce = await self._session.current(urgent=urgent)
+            if not isinstance(nonce, Nonce):
+                return nonce
+            exchange = await self._sent(method, self._url(path), guard, content, nonce)
+            if not _refuses_nonce(exchange):
+                return exchange
+            nonce = await self._session.renewed(nonce)
+            if not isinstance(nonce, Nonce):
+                return nonce
+            exchange = await self._sent(method, self._url(path), guard, content, nonce)
+            if not isinstance(exchange, Reply) or not _refuses_nonce(exchange):
+                return exchange
+            return self._session.refused_again(nonce, self.message(exchange))
 
     async def _sent(self, method: str, url: str, guard: Headers, content: bytes, nonce: Nonce) -> Exchange:
         self._secrets = nonce.secrets
-        return await self._client.exchange(method, url, (*_HEADERS, *_SENT, *guard, *nonce.headers), content)
+        exchange = await self._client.exchange(method, url, (*_HEADERS, *_SENT, *guard, *nonce.headers), content)
+        if isinstance(exchange, Reply) and not _refuses_nonce(exchange):
+            self._session.went_through(nonce)
+        return exchange
 
     async def _page(self, url: str, prefer: Headers) -> "_Page | Trouble":
         exchange = await self._read(url, (*_HEADERS, *prefer))

@@ -4,7 +4,11 @@ The nonce that every write carries, so that Windchill takes it for ours and not 
 Rules
 - It is asked for once a session, and anew when a write is refused for it; by one call alone for all that wait.
 - A write that was refused for its nonce was not carried out, and is sent once more with a new one. Each refusal is an
-  entry in the server's security audit log: after a second one nothing is sent for a while.
+  entry in the server's security audit log: after a second one nothing is sent for a while, but for what frees
+  somebody's document. (There is one such request for each check-out, and no new check-out meanwhile.)
+- Where the new nonce was refused although it had been good for others, it was not wrong but used up: this server's
+  nonces are good for a few requests, or for a moment. From then on writes go one by one for an hour, so that a new
+  nonce is first used by whoever asked for it.
 - A turn is one finished attempt to get a nonce. Whoever was refused names the turn of its nonce; if the turn has moved
   on since, somebody has renewed already. (`adapters.credentials` works the same way.)
 - A nonce may belong to the HTTP session that it was given in: the cookies that came with it go back with each write
@@ -15,6 +19,7 @@ Rules
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import attrs
 
@@ -26,6 +31,7 @@ from reconciler.ports import Clock
 
 INVALID = "INVALID_NONCE"
 QUIET_S = 60.0  # after a fresh nonce was refused: long enough for an audit log, short enough for a restarted server
+ALONE_S = 3600.0  # after nonces were used up by others: it costs nothing but speed, and a restart can look like it
 
 Unsent = Failed | Unauthorised | Throttled  # why there is no nonce; the write was not sent
 _SECRET_CHARACTERS_MIN = 8
@@ -56,12 +62,19 @@ class Session:
         self._lock = asyncio.Lock()
         self._latest: Nonce | Unsent | None = None if ask else Nonce(())
         self._turn = 0
+        self._good_turn = -1  # of the last nonce that a write went through with
         self._quiet_until_s = 0.0
+        self._alone_until_s = 0.0
+        self._one_by_one = asyncio.Lock()
         self._refusal = Failed("")
 
-    async def current(self) -> Nonce | Unsent:
-        """Return the nonce to send now."""
-        if self._clock.monotonic_s() < self._quiet_until_s:
+    def sending(self) -> AbstractAsyncContextManager[None]:
+        """Return what a write is to be sent within: nothing, unless this server's nonces are soon used up."""
+        return self._one_by_one if self._clock.monotonic_s() < self._alone_until_s else nullcontext()
+
+    async def current(self, *, urgent: bool = False) -> Nonce | Unsent:
+        """Return the nonce to send now; `urgent`: even if nothing is to be sent for a while."""
+        if not urgent and self._clock.monotonic_s() < self._quiet_until_s:
             return self._refusal
         return self._latest if isinstance(self._latest, Nonce) else await self._renew(self._turn)
 
@@ -69,8 +82,18 @@ class Session:
         """Return the nonce to send instead of one that was refused."""
         return await self._renew(refused.turn)
 
+    def went_through(self, nonce: Nonce) -> None:
+        """Take note that a write was not refused for its nonce."""
+        self._good_turn = max(self._good_turn, nonce.turn)
+
     def refused_again(self, nonce: Nonce, said: str) -> Failed:
         """Take note that a write was refused with a nonce that was new; return what becomes of it and of all others."""
+        if nonce.turn <= self._good_turn:
+            self._latest = None if nonce.turn == self._turn else self._latest
+            self._alone_until_s = self._clock.monotonic_s() + ALONE_S
+            return Failed(
+                replies.cut(f"the server's nonces are soon used up, so writes go one by one now: {said}"), 400
+            )
         self._refusal = Failed(replies.cut(f"the server refuses a nonce that it has just given us: {said}"), 400)
         if nonce.turn == self._turn:
             self._quiet_until_s = self._clock.monotonic_s() + QUIET_S

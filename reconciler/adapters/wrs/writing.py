@@ -7,6 +7,7 @@ Writing: fields of one portion, by the way that the server has for them, under t
 
 Rules
 - What the metadata forbids is refused before anything is sent, so it costs no check-out.
+- What was read some time ago is looked up by its number before it is written: there may be a new revision.
 - The working copy's ID is journalled before anything else is sent, and what is written is decided on the working copy.
 - What the journal is shown under the lock is the document as a read would show it: who modified it last, and when, is
   of the iteration below. Of the working copy that is ourselves, just now, and every event would come too late.
@@ -74,15 +75,38 @@ class Writer:
         place = tokens.place(token)
         if place is None:
             return VersionConflict(0, "it was read through another dialect, and has to be read again")
-        way = portions.way(fields, schema)
-        body = portions.body(fields, way, snapshot, schema, self._options.key_property)
+        schema, way, body = await self._said(fields, snapshot, schema)
         if isinstance(body, Refused):
             return body
+        latest = place.id
+        if not self._reader.vouches_for(snapshot.key, latest, schema):
+            shown = await answers.latest(self._reader, snapshot.key)
+            if not isinstance(shown, Snapshot):
+                return shown
+            latest = (
+                answers.id_of(shown) or latest
+            )  # if it is another one, what is due is decided again on what it shows
         if way is not Way.ATTRIBUTES:
-            return await self._actions.write(snapshot, fields, way, id=place.id, token=token, journal=journal)
+            return await self._actions.write(snapshot, fields, way, id=latest, token=token, journal=journal)
         if self._options.checks_out(possible=schema.action("CheckOut") is not None):
-            return await self._under_lock(snapshot, place.id, journal, schema)
+            return await self._under_lock(snapshot, latest, journal, schema)
+        if latest != place.id:
+            return VersionConflict(0, "its number leads to another iteration by now")
         return await self._guarded(snapshot, place, body, schema)
+
+    async def _said(
+        self, fields: Mapping[str, Json], snapshot: Snapshot, schema: Schema
+    ) -> tuple[Schema, Way, dict[str, Json] | Refused]:
+        """Return how fields go out and as what; what an old schema has against them, a newer one may not have."""
+        while True:
+            way = portions.way(fields, schema)
+            body = portions.body(fields, way, snapshot, schema, self._options.key_property)
+            if not isinstance(body, Refused) and portions.described(fields, snapshot, schema):
+                return schema, way, body
+            newer = await self._service.schema_since(schema)
+            if newer is schema:
+                return schema, way, body
+            schema = newer
 
     # -------------------------------------------------------------------------------------------------------- check-out
 
@@ -151,6 +175,7 @@ class Writer:
     async def _checked_in(self, key: str, taken: Taken, reply: Reply) -> Written | Unknown:
         """Return what the document shows after a check-in, as far as that is the iteration that we have made."""
         made = answers.identity(reply) or taken.copy
+        self._reader.succeeds(key, taken.origin, made)
         shown = await answers.latest(self._reader, key, made)
         if not isinstance(shown, Snapshot):
             return Written(None, None)

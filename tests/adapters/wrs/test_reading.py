@@ -16,6 +16,7 @@ from reconciler.model.answer import Broken, Failed, NotAvailable, Throttled, Una
 from reconciler.model.policy import Normaliser
 from reconciler.model.snapshot import Sighting, Snapshot, Token
 from tests.adapters.wrs.odata import LOGIN, METADATA, PLAIN, Answer, OData, error, row, rows, serving, windchill
+from tests.fakes.journal import MemoryJournal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -671,6 +672,63 @@ async def test_a_new_revision_in_the_list_of_changes_is_read_though_the_old_one_
     held.append(row(id=200, Title="B"))  # and `Latest` of the old one stays true
     await documents.changed(0)
     assert (await seen(documents, known=known)).value("Title") == "B"
+
+
+def revised(odata: OData) -> list[Asked]:
+    """Let a revision B lie beside A, both of which call themselves the latest; return the writes that are asked for."""
+    held = {"100": row(id=100, Title="A"), "200": row(id=200, Title="B")}
+    writes: list[Asked] = []
+
+    def respond(asked: Asked) -> Answer:
+        if "$filter" in asked.query:
+            return rows(held["200"])
+        if asked.method != "GET":
+            writes.append(asked)
+            return error(423, "LOCKED", "enough has been seen")
+        if asked.path.endswith("GetValidStateTransitions()"):
+            return Answer(body={"value": [{"Value": "RELEASED", "Display": "Released"}]})
+        return Answer(body=next(found for number, found in held.items() if number in asked.path))
+
+    odata.respond = respond
+    return writes
+
+
+async def old_revision(odata: OData) -> Snapshot:
+    """What another process has read before there was another revision."""
+    async with windchill(odata.url) as former:
+        odata.respond = holding(row(id=100, Title="A"))
+        return await seen(former)
+
+
+async def test_a_new_revision_of_which_nobody_told_is_read_though_the_old_one_calls_itself_the_latest(
+    odata: OData, documents: WrsWindchill
+) -> None:
+    known = await old_revision(odata)
+    revised(odata)
+    assert (await seen(documents, known=known)).value("Title") == "B"
+
+
+@pytest.mark.parametrize("fields", [{"Title": "C"}, {"State": "RELEASED"}, {"Name": "Lid"}], ids=str)
+async def test_a_new_revision_of_which_nobody_told_is_written_and_not_the_old_one(
+    odata: OData, documents: WrsWindchill, fields: dict[str, Any]
+) -> None:
+    known = await old_revision(odata)
+    writes = revised(odata)
+    assert known.token is not None
+    await documents.write(known, fields, token=known.token, journal=MemoryJournal(fields))
+    assert writes
+    assert all("WTDocument:200" in asked.path for asked in writes), writes
+
+
+async def test_what_a_list_has_shown_counts_for_some_minutes_only(
+    odata: OData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with windchill(odata.url) as documents:
+        odata.respond = holding(row(id=100, Title="A"))
+        known = await seen(documents)
+        revised(odata)
+        monkeypatch.setattr(reading, "_VOUCHED_S", 0.0)
+        assert (await seen(documents, known=known)).value("Title") == "B"
 
 
 async def test_a_list_of_changes_that_is_too_long_gives_what_was_read_of_it(

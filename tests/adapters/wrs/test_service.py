@@ -131,6 +131,40 @@ async def test_a_nonce_refused_when_new_fails_and_then_nothing_is_sent_for_a_whi
     assert len(odata.documents) == 3
 
 
+async def test_nonces_that_others_have_used_up_stop_nobody_and_writes_go_one_by_one(
+    odata: OData, service: Service
+) -> None:
+    numbered(odata)
+    used: set[str | None] = set()
+
+    def respond(asked: Asked) -> Answer:
+        nonce = asked.headers.get("csrf_nonce")
+        if nonce in used:
+            return error(400, "INVALID_NONCE", "used up")
+        used.add(nonce)
+        return Answer(204)
+
+    odata.respond = respond
+    first = await asyncio.gather(*(service.post("Documents('x')/A", {}) for _ in range(8)))
+    failed = [answer for answer in first if isinstance(answer, Failed)]
+    assert failed, "all eight went through at once, so nothing was used up"
+    assert all("used up" in answer.message for answer in failed)
+    before = len(odata.documents)
+    then = await asyncio.gather(*(service.post("Documents('x')/A", {}) for _ in range(8)))
+    assert [status(answer) for answer in then] == [204] * 8
+    assert len(odata.documents) - before <= 16, "a write was refused more than once"
+
+
+async def test_what_frees_a_document_is_sent_though_nonces_are_refused(odata: OData, service: Service) -> None:
+    numbered(odata)
+    odata.respond = accepting("3")
+    refused = await service.post("Documents('x')/CheckIn", {})
+    assert isinstance(refused, Failed)
+    assert status(await service.post("Documents('x')/UndoCheckOut", {}, urgent=True)) == 204
+    assert await service.post("Documents('x')/CheckOut", {}) == refused
+    assert [asked.path.rpartition("/")[2] for asked in odata.documents] == ["CheckIn", "CheckIn", "UndoCheckOut"]
+
+
 async def test_another_refusal_is_not_taken_for_one_of_the_nonce(odata: OData, service: Service) -> None:
     odata.respond = lambda asked: error(400, "INVALID_REQUEST", "INVALID_NONCE is not the matter here")
     assert status(await service.post("Documents('x')/A", {})) == 400
@@ -380,6 +414,25 @@ async def test_the_metadata_is_read_again_for_a_type_it_does_not_know_but_once_o
     assert schema.type("#PTC.DocMgmt.Novelty") is not None
     for _ in range(3):
         assert isinstance(await service.schema("#PTC.DocMgmt.Nobody"), Schema)
+    assert len(odata.of("$metadata")) == 3
+
+
+async def test_metadata_that_stands_in_the_way_is_read_again_now_and_then(
+    odata: OData, service: Service, clock: LaterClock
+) -> None:
+    old = await service.schema()
+    assert isinstance(old, Schema)
+    odata.metadata = Answer(body=METADATA.replace('Name="Title"', 'Name="Heading"'), headers=odata.metadata.headers)
+    assert await service.schema_since(old) is old
+    assert len(odata.of("$metadata")) == 1
+    clock.ahead_s = 301
+    found = await asyncio.gather(*(service.schema_since(old) for _ in range(5)))
+    assert all("Heading" in schema.document.properties for schema in found)
+    assert len(odata.of("$metadata")) == 2
+    assert await service.schema() is found[0]
+    clock.ahead_s = 602
+    odata.metadata = Answer(500)
+    assert [await service.schema_since(found[0]) for _ in range(3)] == [found[0]] * 3
     assert len(odata.of("$metadata")) == 3
 
 

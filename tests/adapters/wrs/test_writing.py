@@ -7,8 +7,10 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 
+from reconciler.adapters.wrs import service
 from reconciler.model.answer import Locked, NotAvailable, Refused, VersionConflict, Written
 from reconciler.model.document import Status
 from reconciler.model.policy import Rule, Strategy
@@ -450,6 +452,25 @@ async def test_under_the_lock_a_newer_iteration_is_shown_as_a_read_shows_it(read
     await ready.adapter.write(old, {"Owner": "akim"}, token=old.token, journal=journal)
     assert journal.shown == [new]
     assert new.modified_by == "jdoe"
+
+
+async def test_an_attribute_that_was_added_since_the_start_is_written_once_the_metadata_is_old(
+    ready: WrsWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready.switch(soft_attributes={"Colour": "Edm.String"})
+    shown = await ready.snapshot()
+    assert shown.token is not None
+    shown = attrs.evolve(shown, body={name: value for name, value in shown.body.items() if name != "Colour"})
+
+    async def wrote() -> object:
+        return await ready.adapter.write(
+            shown, {"Colour": "red"}, token=Token(str(shown.token)), journal=MemoryJournal({"Colour": "red"})
+        )
+
+    assert isinstance(await wrote(), Refused)
+    monkeypatch.setattr(service, "_SCHEMA_S_MIN", 0.0)
+    assert isinstance(await wrote(), Written)
+    assert ready.live()["attributes"]["Colour"] == "red"
 
 
 async def test_a_service_that_does_not_say_what_is_checked_out_is_not_written_to(ready: WrsWorld) -> None:
