@@ -12,7 +12,6 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
@@ -22,7 +21,6 @@ from reconciler import parts
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
 from reconciler.adapters.metrics import Exposition
-from reconciler.adapters.watched_file import WatchedFile
 from reconciler.config import Config
 from reconciler.core.breaker import Breaker
 from reconciler.core.budget import WriteBudget
@@ -43,8 +41,8 @@ from reconciler.model.document import Lane, Status
 from reconciler.model.stamp import Partition
 from reconciler.ports import ChangeList, Clock, EventLog, Store, Windchill
 from reconciler.web import application, server
+from reconciler.web.access import Door
 from reconciler.web.probes import Phase, Progress
-from reconciler.web.tokens import Keyring
 
 _log = structlog.get_logger(__name__)
 
@@ -87,6 +85,7 @@ class Daemon:
         outcomes: EventLog,
         telemetry: Counters | None = None,
         admin: server.AdminServer | None = None,
+        door: Door | None = None,
         outside: notify.Outside | None = None,
         wish: reload.Wish | None = None,
     ) -> None:
@@ -97,6 +96,7 @@ class Daemon:
         self.clock = clock
         self.telemetry = telemetry or Counters()
         self._admin = admin
+        self._door = door or Door(clock)
         self._beats = Beats(clock, max(_SILENT_S_MIN, _SILENT_REQUESTS * config.windchill.timeout_s))
         self.hooked = asyncio.Event()  # set when Windchill says that something has changed there
         in_flight_max = config.windchill.in_flight_max
@@ -279,7 +279,7 @@ class Daemon:
             series=self._series.last,
             stopping=stop,
             settings=lambda: self._in_force.settings,
-            keyring=_keyring(self.config),
+            door=self._door,
             hook_secret=self.config.admin.hook_secret,
         )
 
@@ -318,10 +318,9 @@ async def daemon(config: Config, *, once: bool = False, wish: reload.Wish | None
     """Open everything the configuration names, and close it again whatever happens."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        admin = None
+        admin = door = None
         if config.admin.bind and not once:  # one pass is over before anybody asks, and must not contend for a port
-            if (keyring := _keyring(config)) is not None:
-                keyring.tokens()  # a file that can't be used is said at once
+            door = parts.make_door(config, clock)
             admin = server.AdminServer(server.listen(config.admin.bind))
             stack.callback(admin.close)
         store = await parts.open_store(config, owner=True)
@@ -345,6 +344,7 @@ async def daemon(config: Config, *, once: bool = False, wish: reload.Wish | None
             outcomes=outcomes,
             telemetry=telemetry,
             admin=admin,
+            door=door,
             outside=outside,
             wish=wish,
         )
@@ -368,11 +368,6 @@ async def _ended(tasks: Sequence[asyncio.Task[Any]], within_s: float) -> None:
     for task in late:
         task.cancel()
     await asyncio.wait(tasks)
-
-
-def _keyring(config: Config) -> Keyring | None:
-    file = config.admin.tokens_file
-    return Keyring(WatchedFile(Path(file)).text, file) if file else None
 
 
 def _settle_memory() -> None:

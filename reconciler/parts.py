@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 
 from reconciler.adapters import credentials, documents, file_log, http, kafka, kafka_client, sqlite, webhook
+from reconciler.adapters.watched_file import WatchedFile
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.config import Config, needing_restart, shown, with_policy
@@ -20,6 +21,9 @@ from reconciler.flows.watch import Patience
 from reconciler.model import codec
 from reconciler.model.policy import Policy
 from reconciler.ports import Clock, EventLog, Telemetry, Windchill
+from reconciler.web.access import Door
+from reconciler.web.sessions import Browsing
+from reconciler.web.tokens import Keyring
 
 _TOLD_FETCH_BYTES = 4 * 1024 * 1024
 
@@ -116,6 +120,19 @@ def kafka_options(config: Config) -> kafka_client.KafkaOptions:
         sasl_password=log.sasl_password or None,
         append_bytes_max=max(log.record_bytes_max, kafka_client.APPEND_BYTES_MAX),
     )
+
+
+def make_door(config: Config, clock: Clock) -> Door:
+    """Return who lets people in. Raises ConfigError when the tokens can't be used."""
+    settings = config.admin
+    file, keyring = settings.tokens_file, None
+    if file:
+        keyring = Keyring(WatchedFile(Path(file)).text, file)
+        keyring.tokens()  # a file that can't be used is said at once
+    browsing = Browsing(
+        external_url=settings.external_url.rstrip("/"), key=settings.session_key, lasts_s=settings.session_s
+    )
+    return Door(clock, keyring, browsing)
 
 
 def make_windchill(config: Config, clock: Clock, telemetry: Telemetry) -> Windchill:

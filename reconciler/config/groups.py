@@ -213,6 +213,23 @@ class Admin:
     tokens_file: str = key("")
     """A file that says who may use the API and what they may do, a line each (`reconciler token` makes them); empty:
     nobody is asked, and only this machine is answered. It is read again when it changes."""
+    external_url: str = key(
+        "",
+        pattern=r"(https?://[^\s/?#@\\]+/?)?",
+        says="an address without a path, such as https://reconciler.example.com, or empty",
+    )
+    """How browsers reach us where that is not `bind` by http, a proxy with TLS for instance; empty: by http. With
+    https:// cookies are sent by https only."""
+    session_key: str = key(
+        "",
+        secret=True,
+        pattern=r"([!-~]{32,})?",
+        says="at least 32 characters without spaces, or empty for a random one",
+    )
+    """What the cookies of browsers are sealed with; empty: a random key, so that everybody signs in again after a
+    restart. 32 characters of chance are not guessed."""
+    session_s: float = key(28_800.0, least=60, most=2_592_000)
+    """Seconds from signing in with a browser to having to do it again, whatever is done meanwhile: a working day."""
     hook_secret: str = key(
         "",
         secret=True,

@@ -14,8 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.errors import LogError, StoreError
-from reconciler.web import answers, events, openapi, probes, reading, series, stream
-from reconciler.web.access import Door
+from reconciler.web import answers, events, openapi, probes, reading, series, signin, stream
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.hooks import WindchillHook
@@ -62,6 +61,7 @@ ENDPOINTS: Final = (
     Endpoint(path="/metrics", role=Role.VIEWER, call=_metrics),
     *openapi.with_document((*reading.ENDPOINTS, *stream.ENDPOINTS, *series.ENDPOINTS, *events.ENDPOINTS)),
     *PAGES,
+    *signin.ENDPOINTS,
 )
 
 
@@ -81,7 +81,7 @@ def application(sources: Sources) -> ASGIApp:
             Exception: _failed,
         },
     )
-    app.router.default = Router(ENDPOINTS, sources, Door(sources.keyring))
+    app.router.default = Router(ENDPOINTS, sources)
     app.router.redirect_slashes = False  # a second address for everything is one more to protect
     return _Guarded(app)
 

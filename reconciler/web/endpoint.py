@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reconciler.web.principal import Principal, Role
+from reconciler.web.sessions import Session
 from reconciler.web.sources import Sources
 
 LIMIT_MAX = 500
@@ -33,7 +34,9 @@ class Asked:
     query: Any  # of the endpoint's own type
     who: Principal
     request: Request
-    again: Callable[[], object]  # asks anew who asks; raises Refused when they may not come in any more
+    again: Callable[[], Awaitable[object]]  # asks anew who asks; raises Refused when they may not come in any more
+    csrf: str = attrs.field(default="", repr=False)  # what every form of the answer carries as its field `csrf`
+    session: Session | None = attrs.field(default=None, repr=False)
 
 
 Call = Callable[[Sources, Asked], Awaitable[msgspec.Struct | Response]]

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from reconciler.ports import Clock
+from reconciler.web.bucket import Bucket
 from reconciler.web.sources import Wake
 
 _log = structlog.get_logger(__name__)
@@ -22,25 +23,6 @@ _log = structlog.get_logger(__name__)
 BURST = 10
 RATE_S = 1.0  # one more each second: wakes that come closer together are one look anyway
 BODY_BYTES_MAX = 64 * 1024
-
-
-class Bucket:
-    """A token bucket: `burst` at once, then one each `period_s`."""
-
-    def __init__(self, burst: int, period_s: float) -> None:
-        self._burst = burst
-        self._period_s = period_s
-        self._level = float(burst)
-        self._at_s = -math.inf
-
-    def wait_s(self, now_s: float) -> float:
-        """Take a token and return 0, or return in how many seconds there is one."""
-        self._level = min(self._burst, self._level + (now_s - self._at_s) / self._period_s)
-        self._at_s = now_s
-        if self._level < 1:
-            return (1 - self._level) * self._period_s
-        self._level -= 1
-        return 0.0
 
 
 class WindchillHook:

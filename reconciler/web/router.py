@@ -14,11 +14,10 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from reconciler.web import answers
-from reconciler.web.access import Door
+from reconciler.web import answers, signin
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint, Query
 from reconciler.web.sources import Sources
@@ -30,9 +29,9 @@ _PARAMETERS_MAX = 50
 class Router:
     """An application of endpoints."""
 
-    def __init__(self, endpoints: Iterable[Endpoint], sources: Sources, door: Door) -> None:
+    def __init__(self, endpoints: Iterable[Endpoint], sources: Sources) -> None:
         self._sources = sources
-        self._door = door
+        self._door = sources.door
         self._addresses: dict[tuple[str, ...], dict[str, Endpoint]] = {}
         for endpoint in endpoints:
             methods = self._addresses.setdefault(tuple(endpoint.path.split("/")), {})
@@ -50,9 +49,15 @@ class Router:
         if endpoint is None:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(_allowed(methods)))})
         again = functools.partial(self._door.admit, request, endpoint.role)
-        who = again()
+        try:
+            admitted = await again()
+        except Refused as refused:
+            if refused.status == 401 and endpoint.page:
+                return _to_sign_in(request)
+            raise
         query = _query(request.scope["query_string"], endpoint.query)
-        answer = await endpoint.call(self._sources, Asked(_texts(names), query, who, request, again))
+        asked = Asked(_texts(names), query, admitted.who, request, again, admitted.csrf, admitted.session)
+        answer = await endpoint.call(self._sources, asked)
         return answer if isinstance(answer, Response) else answers.shaped(answer, endpoint.status)
 
     def _find(self, raw_path: bytes) -> tuple[Mapping[str, Endpoint], Mapping[str, bytes]]:
@@ -65,6 +70,14 @@ class Router:
             if all(fixed) and all(names.values()):
                 return methods, names
         raise HTTPException(404)
+
+
+def _to_sign_in(request: Request) -> Response:
+    """Send a person to the sign-in page, and from there to what they wanted to see; an act is not kept."""
+    if request.method not in ("GET", "HEAD"):
+        return RedirectResponse(signin.PATH, 303)
+    path, query = request.scope["raw_path"].decode("latin-1"), request.scope["query_string"].decode("latin-1")
+    return RedirectResponse(signin.address(path, query), 303)
 
 
 def _allowed(methods: Iterable[str]) -> set[str]:

@@ -16,8 +16,8 @@ from reconciler.model.policy import Policy
 from reconciler.model.stamp import Partition
 from reconciler.model.value import Json
 from reconciler.ports import Clock, EventLog, Store
+from reconciler.web.access import Door
 from reconciler.web.probes import Readiness
-from reconciler.web.tokens import Keyring
 from reconciler.web.watching import Watching
 
 _LOG_S_MAX = 2.0  # whoever asks how things stand must not wait for a broker that is away
@@ -55,9 +55,9 @@ class Sources:
     engine: Engine
     series: Callable[[float], Sequence[Point]]  # of the last hours
     stopping: asyncio.Event  # set when the daemon begins to stop, at the latest when the server does
+    door: Door
     settings: Callable[[], Iterable[tuple[str, str, Json, str]]]  # section, key, value (secrets masked), origin
     watching: Watching = attrs.field(factory=Watching)
-    keyring: Keyring | None = None  # None: nobody is asked who they are
     hook_secret: str = attrs.field(default="", repr=False)  # empty: no hook
 
     @property

@@ -72,7 +72,7 @@ class _Stream(Response):
             await _say(send, b"")  # returns when the client has taken what it was sent: nothing is composed before
             now_s = clock.monotonic_s()
             if now_s - asked_s >= _AGAIN_S:
-                if not self._may_still():
+                if not await self._may_still():
                     return
                 asked_s = now_s
             try:
@@ -87,9 +87,9 @@ class _Stream(Response):
                 said_s = now_s
             await clock.wait(self._sources.stopping, _TICK_S)
 
-    def _may_still(self) -> bool:
+    async def _may_still(self) -> bool:
         try:
-            self._asked.again()
+            await self._asked.again()
         except Refused:
             return False
         return True

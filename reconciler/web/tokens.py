@@ -110,12 +110,20 @@ class Keyring:
         return self._tokens
 
     def find(self, given: str) -> Principal | None:
-        """Return whose token this is. However many there are, it takes the same time whether and where one fits."""
-        digest = _digest(given)
+        """Return whose token this is, `None` if nobody's."""
+        token = self.token(given)
+        return None if token is None else token.who
+
+    def token(self, given: str) -> Token | None:
+        """Return the line that a token has, `None` if it has none."""
+        return self.with_digest(_digest(given))
+
+    def with_digest(self, digest: str) -> Token | None:
+        """Return the line with a digest. However many there are, it takes the same time whether and where one fits."""
         found = None
         for token in self.tokens():
             if hmac.compare_digest(token.digest, digest):
-                found = token.who
+                found = token
         return found
 
 

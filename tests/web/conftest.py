@@ -15,7 +15,9 @@ from reconciler.core.breaker import Breaker
 from reconciler.core.queue import Queue
 from reconciler.model.event import Outgoing
 from reconciler.web import application, server
+from reconciler.web.access import Door
 from reconciler.web.probes import Phase, Readiness
+from reconciler.web.sessions import Browsing
 from reconciler.web.tokens import Keyring
 from tests.flows.world import TOPIC, World
 
@@ -38,6 +40,7 @@ class Daemon:
     wakes: int = 0
     hook_secret: str = SECRET
     tokens: str | None = None  # the text of the file; None: nobody is asked
+    browsing: Browsing = attrs.field(factory=Browsing)
     world: World = attrs.field(factory=World)
     breaker: Breaker = attrs.field(factory=Breaker)
     points: list[series.Point] = attrs.field(factory=list)
@@ -62,6 +65,11 @@ class Daemon:
         return self.late
 
     @property
+    def door(self) -> Door:
+        keyring = None if self.tokens is None else Keyring(lambda: self.tokens or "", "tokens")
+        return Door(self.clock, keyring, self.browsing)
+
+    @property
     def sources(self) -> application.Sources:
         return application.Sources(
             late=self._late,
@@ -77,7 +85,7 @@ class Daemon:
             series=lambda hours: series.window(self.points, self.clock.now_us(), round(hours * 60)),
             stopping=self.stopping,
             settings=lambda: self.settings,
-            keyring=None if self.tokens is None else Keyring(lambda: self.tokens or "", "tokens"),
+            door=self.door,
             hook_secret=self.hook_secret,
         )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reconciler.web import hooks
+from reconciler.web.bucket import Bucket
 from tests.web.conftest import SECRET, Daemon
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ async def test_a_caller_who_hangs_up_halfway_wakes_nobody(daemon: Daemon, client
 
 
 def test_a_bucket_gives_its_burst_and_then_one_each_period() -> None:
-    bucket = hooks.Bucket(3, 2.0)
+    bucket = Bucket(3, 2.0)
     assert [bucket.wait_s(100.0) for _ in range(4)] == [0, 0, 0, 2.0]
     assert bucket.wait_s(101.0) == 1.0
     assert [bucket.wait_s(102.0), bucket.wait_s(102.0)] == [0, 2.0]

@@ -57,7 +57,9 @@ def page(asked: Asked, template: str, status: int = 200, **shown: Any) -> Respon
     """Return a page for whoever asks."""
     may_act = asked.who.role >= Role.OPERATOR
     path = asked.request.url.path
-    return _html(template, status, None, who=asked.who, may_act=may_act, csrf="", path=path, **shown)
+    signed_in = asked.session is not None
+    known = {"who": asked.who, "may_act": may_act, "signed_in": signed_in, "csrf": asked.csrf, "path": path}
+    return _html(template, status, None, **known, **shown)
 
 
 def refusal(status: int, detail: str = "", headers: Mapping[str, str] | None = None) -> Response:
@@ -68,6 +70,7 @@ def refusal(status: int, detail: str = "", headers: Mapping[str, str] | None = N
         headers,
         who=ANYBODY,
         may_act=False,
+        signed_in=False,
         csrf="",
         path="",
         status=status,
@@ -84,4 +87,6 @@ def elsewhere(address: str) -> Response:
 
 def _html(template: str, code: int, headers: Mapping[str, str] | None, **shown: Any) -> Response:
     text = _TEMPLATES.get_template(template).render(shown)
-    return Response(text, code, {"content-security-policy": POLICY, **(headers or {})}, "text/html; charset=utf-8")
+    # With no referrer at all, a browser would not say of a form that it comes from here (`Origin: null`).
+    own = {"content-security-policy": POLICY, "referrer-policy": "same-origin"}
+    return Response(text, code, {**own, **(headers or {})}, "text/html; charset=utf-8")

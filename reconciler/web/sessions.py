@@ -1,0 +1,113 @@
+"""
+Sessions: who is signed in with a browser.
+
+A session is a sealed cookie; nothing is kept here but which ones were ended before their time. What a session came from
+is looked up again with each request (`access.Door`): one made from a token ends with that token's line.
+"""
+
+import secrets
+from typing import Final
+
+import attrs
+import msgspec
+from starlette.requests import Request
+
+from reconciler.ports import Clock
+from reconciler.web.cookies import Cookie, Seal
+from reconciler.web.principal import Principal, Role
+
+COOKIE: Final = "reconciler_session"
+ENDED_MAX = 10_000
+_ID_BYTES = 16
+
+
+@attrs.frozen(kw_only=True)
+class Browsing:
+    """How browsers are let in."""
+
+    external_url: str = ""
+    """How browsers reach us, such as https://reconciler.example.com; empty: as they say themselves, by http."""
+    key: str = attrs.field(default="", repr=False)
+    """What cookies are sealed with; empty: something random, so that sessions end with the process."""
+    lasts_s: float = 8 * 3600.0
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers reach us by https."""
+        return self.external_url.lower().startswith("https:")
+
+
+class Session(msgspec.Struct, frozen=True, array_like=True):
+    """Somebody who is signed in. `source` tells what with: `token:HASH` or `oidc:ISSUER`."""
+
+    name: str
+    role: Role
+    source: str
+    ends_us: int
+    id: str
+
+    @property
+    def who(self) -> Principal:
+        """Who it is."""
+        return Principal(self.name, self.role)
+
+
+class Sessions:
+    """Begins sessions, knows them again, ends them."""
+
+    def __init__(self, clock: Clock, browsing: Browsing) -> None:
+        key = browsing.key.encode() or secrets.token_bytes(32)
+        self.browsing = browsing
+        self.cookie = Cookie(COOKIE, browsing.secure, "Strict")
+        self.key = key  # further cookies are sealed with it, each for its own purpose
+        self._clock = clock
+        self._seal = Seal(key, "session")
+        self._csrf = Seal(key, "csrf")
+        self._ended: dict[str, int] = {}  # id → when it would have ended anyway
+        self._floor_us = 0  # whatever ends by then has ended: what stood for it in `_ended` is forgotten
+
+    def begin(self, who: Principal, source: str) -> Session:
+        """Return a new session."""
+        ends_us = self._clock.now_us() + round(self.browsing.lasts_s * 1e6)
+        return Session(who.name, who.role, source, ends_us, secrets.token_urlsafe(_ID_BYTES))
+
+    def set_cookie(self, session: Session) -> str:
+        """Return the value of `Set-Cookie` that a browser shows a session with from now on."""
+        seconds = (session.ends_us - self._clock.now_us()) // 1_000_000
+        return self.cookie.set(self._seal.seal(msgspec.json.encode(session)), seconds)
+
+    def find(self, request: Request) -> Session | None:
+        """Return the session that a request shows, if there is one that is ours and has not ended."""
+        text = self.cookie.given(request)
+        body = None if text is None else self._seal.unseal(text)
+        if body is None:
+            return None
+        try:
+            session = msgspec.json.decode(body, type=Session)
+        except (msgspec.DecodeError, UnicodeDecodeError):  # of another version of ours, with the same key
+            return None
+        over = session.ends_us <= max(self._clock.now_us(), self._floor_us)
+        return None if over or session.id in self._ended else session
+
+    def end(self, session: Session) -> None:
+        """
+        End a session before its time.
+
+        Only so many are remembered. Beyond, the one that would end first is forgotten, and with it every session that
+        would have ended by then: those people sign in again, but no session that was ended comes back.
+        """
+        now_us = self._clock.now_us()
+        self._ended[session.id] = session.ends_us
+        if len(self._ended) > ENDED_MAX:
+            self._ended = {one: ends_us for one, ends_us in self._ended.items() if ends_us > now_us}
+        if len(self._ended) > ENDED_MAX:
+            first = min(self._ended, key=self._ended.__getitem__)
+            self._floor_us = max(self._floor_us, self._ended.pop(first))
+
+    def csrf(self, session: Session | None) -> str:
+        """
+        Return what forms of a session carry to show that they are ours; `None`: where nobody is asked who they are.
+
+        No page of another site can read it, and it is of no use with another session.
+        """
+        return self._csrf.mark("local" if session is None else f"session:{session.id}")

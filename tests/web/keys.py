@@ -1,0 +1,52 @@
+"""Somebody of each role, with a token, a session, or nothing."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from reconciler.web import application, stream, tokens
+from reconciler.web.page import assets
+from reconciler.web.principal import Principal, Role
+
+if TYPE_CHECKING:
+    import httpx
+
+TOKENS = {role: f"rec_{role.name.lower()}" for role in Role}
+LINES = "\n".join(tokens.line(Principal(f"{role.name.lower()}.jones", role), token) for role, token in TOKENS.items())
+ROUTES = [(endpoint.method, endpoint.path, endpoint.role) for endpoint in application.ENDPOINTS]
+ROUTE_NAMES = [f"{method} {path}" for method, path, _ in ROUTES]
+PAGES = {endpoint.path for endpoint in application.ENDPOINTS if endpoint.page}
+COOKIE = "reconciler_session"
+
+
+def shown(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+def address(path: str) -> str:
+    """An address of a route, of something that is not there."""
+    if path == "/static/{name}":
+        return assets.address("page.css")
+    return re.sub(r"\{\w+\}", "nope", path)
+
+
+async def asked(client: httpx.AsyncClient, method: str, path: str, **how: object) -> httpx.Response:
+    """What a route answers; of an answer that goes on for ever only the head."""
+    async with client.stream(method, address(path), **how) as reply:
+        if not reply.headers.get("content-type", "").startswith(stream.MEDIA):
+            await reply.aread()
+        return reply
+
+
+async def signed_in(client: httpx.AsyncClient, role: Role) -> str:
+    """Sign in by a token; the cookie is the client's then. Returns the CSRF token of the session's pages."""
+    reply = await client.post("/signin", data={"token": TOKENS[role]})
+    assert (reply.status_code, reply.headers["location"]) == (303, "/"), reply.text
+    return csrf_in(await client.get("/"))
+
+
+def csrf_in(reply: httpx.Response) -> str:
+    found = re.search(r'<meta name="csrf" content="([A-Za-z0-9_-]+)">', reply.text)
+    assert found is not None, reply.text
+    return found[1]

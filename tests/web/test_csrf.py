@@ -1,0 +1,155 @@
+"""What a browser sends by itself: from which pages an act is taken, with sessions and where nobody is asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.web import events
+from reconciler.web.principal import Role
+from reconciler.web.sessions import Browsing
+from tests.flows.world import TOPIC
+from tests.web.keys import LINES, csrf_in, shown, signed_in
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.web.conftest import Daemon
+
+EVENT = "application/cloudevents+json"
+
+
+def event(daemon: Daemon) -> dict[str, object]:
+    return daemon.world.event({"title": "x"})
+
+
+async def sent(client: httpx.AsyncClient, daemon: Daemon, kind: str = EVENT, **headers: str) -> int:
+    named = {"content-type": kind} | {name.replace("_", "-"): text for name, text in headers.items()}
+    return (await client.post(events.PATH, json=event(daemon), headers=named)).status_code
+
+
+def appended(daemon: Daemon) -> int:
+    return len(daemon.world.broker.records(TOPIC))
+
+
+# ----------------------------------------------------------------------------------------------- where nobody is asked
+
+
+async def test_a_program_on_this_machine_needs_nothing(client: httpx.AsyncClient, daemon: Daemon) -> None:
+    assert await sent(client, daemon) == 202
+    headers = {f"ce-{name}": text for name, text in event(daemon).items() if name != "data"}
+    headers["ce-type"] = "windchill.document.released.v1"
+    assert (await client.post(events.PATH, headers=headers)).status_code == 202
+    assert appended(daemon) == 2
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"])
+async def test_what_a_form_can_be_sent_as_is_taken_for_one(
+    client: httpx.AsyncClient, daemon: Daemon, kind: str
+) -> None:
+    """Such a request needs no permission of ours to be sent by any page, and old browsers say nothing of where from."""
+    assert await sent(client, daemon, kind) == 403
+    assert await sent(client, daemon, f"{kind}; x=application/json") == 403
+    assert (await client.post(events.PATH)).status_code == 403
+    assert appended(daemon) == 0
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [{"origin": "{own}"}, {"sec_fetch_site": "same-origin"}, {"sec_fetch_site": "none"}, {"cookie": "theme=dark"}],
+)
+async def test_whatever_shows_a_browser_needs_the_token_of_a_page(
+    client: httpx.AsyncClient, daemon: Daemon, sign: dict[str, str]
+) -> None:
+    headers = {name: text.format(own=str(client.base_url).rstrip("/")) for name, text in sign.items()}
+    assert await sent(client, daemon, **headers) == 403
+    csrf = csrf_in(await client.get("/"))
+    assert await sent(client, daemon, x_csrf_token=csrf + "x", **headers) == 403
+    assert appended(daemon) == 0
+    assert await sent(client, daemon, x_csrf_token=csrf, **headers) == 202
+
+
+FOREIGN = [
+    "https://evil.example",
+    "http://localhost:1",
+    "http://127.0.0.1",
+    "null",
+    "",
+    "{own}.evil.example",
+    "{own}/",
+    "{own} https://evil.example",
+    "http://x@{host}",
+    "file://{host}",
+]
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+@pytest.mark.parametrize("signs_in", [False, True], ids=["local", "sessions"])
+async def test_another_origin_acts_nowhere(daemon: Daemon, origin: str, signs_in: bool) -> None:
+    daemon.tokens = LINES if signs_in else None
+    async with daemon.served() as client:
+        own = str(client.base_url).rstrip("/")
+        csrf = await signed_in(client, Role.ADMIN) if signs_in else csrf_in(await client.get("/"))
+        headers = {"x_csrf_token": csrf, "origin": origin.format(own=own, host=own.removeprefix("http://"))}
+        assert await sent(client, daemon, **headers) == 403
+        reply = await client.post("/signin", data={"token": "x"}, headers={"origin": headers["origin"]})
+        assert reply.status_code == 403
+    assert appended(daemon) == 0
+
+
+async def test_a_page_that_keeps_its_address_to_itself_is_ours_if_the_browser_says_so(
+    client: httpx.AsyncClient, daemon: Daemon
+) -> None:
+    csrf = csrf_in(await client.get("/"))
+    assert await sent(client, daemon, origin="null", sec_fetch_site="same-origin", x_csrf_token=csrf) == 202
+
+
+async def test_the_name_that_browsers_know_is_ours_too(daemon: Daemon) -> None:
+    """A proxy may ask us under another name than browsers ask it."""
+    daemon.tokens = LINES
+    daemon.browsing = Browsing(external_url="https://reconciler.example.com")
+    async with daemon.served() as client:
+        token = shown("rec_admin")
+        assert await sent(client, daemon, origin="https://reconciler.example.com", **token) == 202
+        assert await sent(client, daemon, origin="https://reconciler.example.com:444", **token) == 403
+
+
+async def test_another_name_for_this_machine_has_no_page_to_take_a_token_from(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/", headers={"host": "rebound.example"})).status_code == 421
+
+
+# ------------------------------------------------------------------------------------------------------------- sessions
+
+
+async def test_a_session_acts_with_the_token_of_its_pages(daemon: Daemon) -> None:
+    daemon.tokens = LINES
+    async with daemon.served() as client:
+        csrf = await signed_in(client, Role.OPERATOR)
+        assert await sent(client, daemon) == 403
+        assert await sent(client, daemon, x_csrf_token=csrf) == 202
+        assert (await client.post("/signout", data={"csrf": csrf})).status_code == 303
+
+
+@pytest.mark.parametrize("body", [b"csrf=%ff", b"csrf=a&csrf=b", b"\xff", b"&" * 2000])
+async def test_a_form_that_can_not_be_read_is_refused(daemon: Daemon, body: bytes) -> None:
+    daemon.tokens = LINES
+    async with daemon.served() as client:
+        await signed_in(client, Role.VIEWER)
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        assert (await client.post("/signout", content=body, headers=headers)).status_code in (400, 403)
+        assert (await client.post("/signin", content=body, headers=headers)).status_code in (400, 401)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_form_beyond_its_bound_is_refused(daemon: Daemon, declared: bool) -> None:
+    async def pieces() -> object:
+        for _ in range(65):
+            yield b"x" * 1024
+
+    daemon.tokens = LINES
+    async with daemon.served() as client:
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        content = b"x" * 65_537 if declared else pieces()
+        assert (await client.post("/signin", content=content, headers=headers)).status_code == 413
+        assert (await client.get("/livez")).status_code == 200

@@ -1,0 +1,135 @@
+"""Every route, without anything to show and with each role: by a token, by a session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reconciler.web.principal import Role
+from tests.web.keys import COOKIE, LINES, PAGES, ROUTE_NAMES, ROUTES, TOKENS, address, asked, shown, signed_in
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.web.conftest import Daemon
+
+OPEN = {"/livez", "/readyz", "/static/{name}", "/signin"}
+every_route = pytest.mark.parametrize(("method", "path", "needed"), ROUTES, ids=ROUTE_NAMES)
+every_act = pytest.mark.parametrize(
+    ("path", "needed"), [(path, needed) for method, path, needed in ROUTES if method != "GET" and path not in OPEN]
+)
+
+
+@pytest.fixture
+def daemon(daemon: Daemon) -> Daemon:
+    daemon.tokens = LINES
+    return daemon
+
+
+def is_let_in(reply: httpx.Response) -> None:
+    assert reply.status_code not in (401, 403, 421, 500), reply.text
+    assert not reply.headers.get("location", "").startswith("/signin?")
+
+
+def is_sent_away(reply: httpx.Response, method: str, path: str) -> None:
+    """Whoever has nothing to show is asked for it: a person by the sign-in page, a program by a 401."""
+    if path in PAGES:
+        assert reply.status_code == 303
+        here = address(path)
+        onward = f"?next={here}" if method == "GET" and here != "/" else ""
+        assert reply.headers["location"] == f"/signin{onward}"
+    else:
+        assert reply.status_code == 401
+        assert reply.headers["www-authenticate"].startswith('Bearer realm="reconciler"')
+        assert reply.headers["content-type"] == "application/problem+json"
+
+
+def is_refused(reply: httpx.Response, path: str, says: str) -> None:
+    assert reply.status_code == 403
+    assert reply.headers["content-type"] == (
+        "text/html; charset=utf-8" if path in PAGES else "application/problem+json"
+    )
+    assert says in reply.text
+
+
+def test_only_this_is_open_to_everybody() -> None:
+    assert {path for _, path, role in ROUTES if role is None} == OPEN
+
+
+def test_whatever_is_not_a_read_needs_more_than_a_viewer() -> None:
+    acts = {path: role for method, path, role in ROUTES if method != "GET"}
+    assert {path for path, role in acts.items() if role in (None, Role.VIEWER)} == {"/signin", "/signout"}
+
+
+@every_route
+async def test_nothing_to_show_opens_nothing(
+    client: httpx.AsyncClient, method: str, path: str, needed: Role | None
+) -> None:
+    if needed is None:
+        reply = await asked(client, method, path)
+        assert reply.status_code in (200, 415)  # 415: there was no form in it
+        return
+    is_sent_away(await asked(client, method, path), method, path)
+    is_sent_away(await asked(client, method, path, headers=shown("rec_nobody")), method, path)
+    is_sent_away(await asked(client, method, path, headers={"cookie": f"{COOKIE}=v1.e30.{'A' * 43}"}), method, path)
+
+
+@every_route
+async def test_a_token_opens_what_its_role_may(
+    client: httpx.AsyncClient, method: str, path: str, needed: Role | None
+) -> None:
+    for role, token in TOKENS.items():
+        reply = await asked(client, method, path, headers=shown(token))
+        if needed is not None and role < needed:
+            is_refused(reply, path, f"needs the role {needed.name.lower()}")
+        else:
+            is_let_in(reply)
+
+
+@every_route
+@pytest.mark.parametrize("role", Role)
+async def test_a_session_opens_what_its_role_may(
+    client: httpx.AsyncClient, method: str, path: str, needed: Role | None, role: Role
+) -> None:
+    csrf = await signed_in(client, role)
+    reply = await asked(client, method, path, headers={"x-csrf-token": csrf})
+    if needed is not None and role < needed:
+        is_refused(reply, path, f"needs the role {needed.name.lower()}")
+    else:
+        is_let_in(reply)
+
+
+@every_act
+async def test_a_session_alone_acts_nowhere(client: httpx.AsyncClient, path: str, needed: Role) -> None:
+    """A browser adds the cookie to whatever any page has it send."""
+    csrf = await signed_in(client, Role.ADMIN)
+    wrong = [csrf[:-1], csrf + "x", csrf.swapcase(), "", "null", "\xfc" * 43]
+    for given in (None, *wrong):
+        headers = {} if given is None else {"x-csrf-token": given.encode("latin-1")}
+        in_a_form = "wrong" if given is None else given.replace("\xfc", "u")
+        bodies: list[Any] = [{}, {"json": {}}, {"data": {"csrf": in_a_form}}]
+        for body in bodies:
+            reply = await asked(client, "POST", path, headers=headers, **body)
+            is_refused(reply, path, "must come from a page of ours")
+
+
+@every_act
+async def test_the_token_of_another_session_acts_nowhere(client: httpx.AsyncClient, path: str, needed: Role) -> None:
+    earlier = await signed_in(client, Role.ADMIN)
+    csrf = await signed_in(client, Role.ADMIN)
+    assert csrf != earlier
+    reply = await asked(client, "POST", path, headers={"x-csrf-token": earlier})
+    is_refused(reply, path, "must come from a page of ours")
+
+
+@every_act
+async def test_another_site_acts_nowhere_whatever_it_has(client: httpx.AsyncClient, path: str, needed: Role) -> None:
+    csrf = await signed_in(client, Role.ADMIN)
+    for foreign in (
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "https://evil.example"},
+    ):
+        for proof in ({"x-csrf-token": csrf}, shown(TOKENS[Role.ADMIN])):
+            is_refused(await asked(client, "POST", path, headers=foreign | proof), path, "another site")
