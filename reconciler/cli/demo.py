@@ -44,6 +44,8 @@ def demo(keep: Path | None, stay: bool, stay_s: float | None, acts: int) -> None
         if error.name not in _PARTS:
             raise
         raise ReconcilerError(f"the demo needs {error.name}: pip install 'windchill-reconciler[demo]'") from error
+    from reconciler.simulator.broker import Unavailable
+
     wishes = Wishes(keep=keep, acts=acts, stay=stay or stay_s is not None, stay_s=stay_s)
     with ExitStack() as stack:
         if keep is None:
@@ -55,5 +57,7 @@ def demo(keep: Path | None, stay: bool, stay_s: float | None, acts: int) -> None
             folder = keep
         try:
             asyncio.run(Demonstration(folder, wishes).run())
+        except Unavailable as error:
+            raise ReconcilerError(str(error)) from error
         except asyncio.CancelledError:
             raise click.exceptions.Exit(exits.TERMINATED) from None

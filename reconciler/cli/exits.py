@@ -23,6 +23,9 @@ def ended(command: Callable[[], object]) -> int:
     """Run a command to its end and return its exit code; errors become lines on stderr."""
     try:
         result = command()
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)  # the whole help, which is no error to be put in a line
+        return USAGE
     except click.ClickException as error:
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
         fault(f"{_sentence(error.format_message())}" + (f"; see `{where} --help`" if where else ""))

@@ -8,7 +8,7 @@ import msgspec
 
 from reconciler.config import Config
 from reconciler.core import elements
-from reconciler.errors import ReconcilerError
+from reconciler.errors import ReconcilerError, StoreError
 from reconciler.model import instant
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Entry, Head
@@ -27,7 +27,12 @@ async def store_of(config: Config) -> AsyncIterator[Store]:
     """Open the configured store to look into it, which is possible while a reconciler runs."""
     from reconciler import parts
 
-    store = await parts.open_store(config, owner=False)
+    try:
+        store = await parts.open_store(config, owner=False)
+    except StoreError as error:
+        if config.origins:
+            raise
+        raise StoreError(f"{error} (that is the default; is -c FILE missing?)") from error
     try:
         yield store
     finally:

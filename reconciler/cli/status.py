@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli import commands, options, output, running
+from reconciler.cli import commands, looking, options, output, running
 from reconciler.config import Config
 from reconciler.errors import LogError
 
@@ -65,13 +65,11 @@ def _names_log() -> bool:
 
 
 async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
-    from reconciler import parts
     from reconciler.adapters.clock import SystemClock
     from reconciler.model import instant
 
     clock = SystemClock()
-    store = await parts.open_store(config, owner=False)
-    try:
+    async with looking.store_of(config) as store:
         oldest_us = await store.oldest_pending_us()
         counts = await store.counts()
         found: dict[str, Any] = {
@@ -83,8 +81,6 @@ async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
             "dead_letters": await store.count_dead_letters(),
         }
         return found | await _log(config if ask_log else None, store)
-    finally:
-        await store.close()
 
 
 async def _log(config: Config | None, store: "Store") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What holds for every command: its help, its options, how it fails."""
 
+import sys
 from collections.abc import Iterator
 
 import click
@@ -75,6 +76,30 @@ def test_wrong_usage_is_exit_code_2_and_names_the_help() -> None:
     ended = CliRunner().invoke(cli.main, ["status", "--nonsense"])
     assert ended.exit_code == exits.USAGE
     assert ended.stderr == "error: no such option '--nonsense'; see `reconciler status --help`\n"
+
+
+@pytest.mark.parametrize("typed", [(), ("conflicts",)])
+def test_a_command_that_needs_another_word_shows_its_help_as_it_is(typed) -> None:
+    ended = CliRunner().invoke(cli.main, typed)
+    helped = CliRunner().invoke(cli.main, [*typed, "--help"])
+    assert (ended.exit_code, ended.stdout, ended.stderr) == (exits.USAGE, "", helped.stdout)
+
+
+def test_a_demo_without_its_extra_says_what_to_install(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    ended = CliRunner().invoke(cli.main, ["demo"])
+    assert ended.exit_code == exits.FAILED
+    assert "error: the embedded broker needs confluent-kafka: pip install" in ended.stderr
+    assert "report it" not in ended.stderr
+
+
+def test_whoever_forgets_the_configuration_is_told_so(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(cli.main, ["status"]).stderr
+    assert "there is no store at state.db" in said
+    assert "is -c FILE missing?" in said
+    (tmp_path / "given.toml").write_text('[store]\nurl = "sqlite:///other.db"\n')
+    assert "is -c FILE missing?" not in CliRunner().invoke(cli.main, ["status", "-c", "given.toml"]).stderr
 
 
 def test_what_nobody_expected_is_one_line_too_and_a_traceback_only_with_debug() -> None:
