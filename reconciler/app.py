@@ -9,7 +9,7 @@ No domain decisions here.
 """
 
 import asyncio
-import gc
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from reconciler import parts
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
 from reconciler.adapters.metrics import Exposition
+from reconciler.adapters.tracing import configured as configured_tracing
 from reconciler.config import Config
 from reconciler.core.breaker import Breaker
 from reconciler.core.budget import WriteBudget
@@ -40,6 +41,7 @@ from reconciler.flows.series import Series
 from reconciler.model.document import Lane, Status
 from reconciler.model.stamp import Partition
 from reconciler.ports import ChangeList, Clock, EventLog, Store, Windchill
+from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web import application, server
 from reconciler.web.access import Door
 from reconciler.web.probes import Phase, Progress
@@ -88,6 +90,7 @@ class Daemon:
         door: Door | None = None,
         outside: notify.Outside | None = None,
         wish: reload.Wish | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self.config = config
         self.store = store
@@ -108,7 +111,9 @@ class Daemon:
         self._in_force = parts.in_force(config)
         attempt = Attempt(gate, store, clock, self._in_force.rules, budget)
         queue = Queue(QUEUE_CAPACITY)
-        self.reconciler = Reconciler(attempt, store, queue, clock, self.telemetry, workers=self._workers)
+        self.reconciler = Reconciler(
+            attempt, store, queue, clock, self.telemetry, workers=self._workers, tracing=tracing
+        )
         self.resync = Resync(store, queue, self.reconciler, clock)
         self._drift = self._lists(windchill, gate) if isinstance(windchill, ChangeList) else None
         self.ingest = Ingest(
@@ -121,6 +126,7 @@ class Daemon:
             batch_max=config.log.fetch_records_max,
             offer=self.reconciler.offer,
             wake=self.reconciler.published,
+            tracing=tracing,
         )
         self._engine = application.Engine(breaker, limiter, queue, lambda: self.ingest.reached)
         self.publisher = Publisher(store, log, clock, self.reconciler.published)
@@ -180,7 +186,7 @@ class Daemon:
         _log.info("started", log=log, store=self.config.store.url, records_known=sum(ends.values()))
         if self._notifier is not None:
             await self._notifier.begin(stored)
-        _settle_memory()
+        parts.settle_memory()
         self._progress.phase = Phase.READY
         async with asyncio.TaskGroup() as tasks:
             reading = self._start(tasks, "ingest", self.ingest.run)
@@ -328,7 +334,9 @@ async def daemon(config: Config, *, once: bool = False, wish: reload.Wish | None
         log = parts.make_log(config, clock, grows=not once)
         stack.push_async_callback(log.close)
         telemetry = Counters()
-        windchill = parts.make_windchill(config, clock, telemetry)
+        tracing = configured_tracing(os.environ)
+        stack.push_async_callback(tracing.close)
+        windchill = parts.make_windchill(config, clock, telemetry, tracing)
         stack.push_async_callback(windchill.close)
         outcomes = parts.make_outcome_log(config, clock)
         outside = None
@@ -347,6 +355,7 @@ async def daemon(config: Config, *, once: bool = False, wish: reload.Wish | None
             door=door,
             outside=outside,
             wish=wish,
+            tracing=tracing,
         )
 
 
@@ -368,15 +377,3 @@ async def _ended(tasks: Sequence[asyncio.Task[Any]], within_s: float) -> None:
     for task in late:
         task.cancel()
     await asyncio.wait(tasks)
-
-
-def _settle_memory() -> None:
-    """
-    Tell the garbage collector what it can leave alone.
-
-    Our values refer to each other in one direction only, so reference counts free them; the collector finds nothing,
-    and at its default pace it takes a quarter of a replay's time to do so. What is loaded by now stays loaded.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)

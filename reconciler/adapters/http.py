@@ -31,6 +31,7 @@ from reconciler.adapters.credentials import Auth, Grant, Headers, NoAuth
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
 from reconciler.model.answer import Failed, Unauthorised
 from reconciler.ports import Clock, Telemetry
+from reconciler.tracing import NO_TRACING, Request, Tracing
 
 _REFUSAL_BYTES_MAX = 64 * 1024
 _REFUSAL_S_MAX = 2.0  # for the text of a refusal; the deadline of the call would take its status with it
@@ -71,9 +72,15 @@ class HttpClient:
     """
 
     def __init__(
-        self, options: HttpOptions, clock: Clock, auth: Auth | None = None, telemetry: Telemetry | None = None
+        self,
+        options: HttpOptions,
+        clock: Clock,
+        auth: Auth | None = None,
+        telemetry: Telemetry | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._options = options
+        self._tracing = tracing
         self._clock = clock
         self._telemetry = telemetry
         self._keeper = credentials.keeper(auth or NoAuth(), self._send, clock)
@@ -133,6 +140,10 @@ class HttpClient:
         return await self._send(method, url, headers, content)
 
     async def _send(self, method: str, url: str, headers: Headers, content: bytes) -> Exchange:
+        with self._tracing.request(method, url) as followed:
+            return await self._sent(method, url, (*headers, *followed.headers), content, followed)
+
+    async def _sent(self, method: str, url: str, headers: Headers, content: bytes, followed: Request) -> Exchange:
         began_s = self._clock.monotonic_s()
         status = "none"
         self._trust.refresh()
@@ -146,6 +157,7 @@ class HttpClient:
             )
             response = await self._transport.handle_async_request(request)
             status = str(response.status_code)
+            followed.answered(response.status_code)
             try:
                 return await self._received(response)
             finally:

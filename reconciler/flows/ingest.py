@@ -21,6 +21,7 @@ from reconciler.model.event import DeadLetter, Event, Foreign, Outgoing, Record,
 from reconciler.model.policy import OPERATORS
 from reconciler.model.stamp import Partition
 from reconciler.ports import Clock, EventLog, FoldBatch, Projection, Telemetry
+from reconciler.tracing import NO_TRACING, Tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -65,6 +66,7 @@ class Ingest:
         offer: Callable[[Due], None],
         wake: asyncio.Event,
         until: str | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._log = log
         self._projection = projection
@@ -72,6 +74,7 @@ class Ingest:
         self._telemetry = telemetry
         self._rules = rules
         self._dead_letter_topic = dead_letter_topic
+        self._tracing = tracing
         self._batch_max = batch_max
         self._offer = offer
         self._until = until  # canonical instant; events after it are left out, and positions are not advanced
@@ -181,6 +184,8 @@ class Ingest:
         self, records: Sequence[Record], batch: _Batch, others: list[tuple[Record, Refusal | Foreign]]
     ) -> None:
         newest_first = list(records)[::-1]
+        if self._tracing.on:
+            self._tracing.note(records)
         events, left = usual.events(newest_first, self._rules)
         for record in left:
             decoded = decode.record(record, self._rules)

@@ -20,6 +20,7 @@ from reconciler.model.audit import AuditRecord
 from reconciler.model.document import Document, Due, Lane, Status
 from reconciler.model.settlement import Settlement
 from reconciler.ports import Clock, Ledger, Telemetry
+from reconciler.tracing import NO_TRACING, Tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -37,9 +38,18 @@ class Reconciler:
     """The reconcile loop. `feed` and `work` (as often as wanted) run until `stop`."""
 
     def __init__(
-        self, attempt: Attempt, ledger: Ledger, queue: Queue, clock: Clock, telemetry: Telemetry, *, workers: int
+        self,
+        attempt: Attempt,
+        ledger: Ledger,
+        queue: Queue,
+        clock: Clock,
+        telemetry: Telemetry,
+        *,
+        workers: int,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._attempt = attempt
+        self._tracing = tracing
         self._ledger = ledger
         self._queue = queue
         self._clock = clock
@@ -132,8 +142,9 @@ class Reconciler:
                 self._wake.set()  # the feeder may sleep until something later
                 return
         try:
-            settlement = await self._attempt.run(document, work.due.lane)
-            await self._ledger.settle(settlement)
+            with self._tracing.attempt(document, work.due.lane) as followed:
+                settlement = followed.ended(await self._attempt.run(document, work.due.lane))
+                await self._ledger.settle(settlement)
         except HeldUpError:  # nothing was sent: again, from what the store has by now
             self._queue.done(key, work.due)
             self._wake.set()

@@ -1,0 +1,185 @@
+"""
+OpenTelemetry, an extra: spans from an attempt to its requests, handed to a collector over OTLP/HTTP.
+
+Theory of operation: which trace an event belongs to is remembered in memory, by the event's identity, for the newest
+`EVENTS_MAX` events that said one. An attempt looks up the events that it is to satisfy: exactly one trace among them is
+its parent, and all of them are linked to. Spans go through a bounded queue to a thread of the library's, which drops
+what a collector does not take; the loops never wait for it.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
+from urllib.parse import urlsplit
+
+import attrs
+import structlog
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+import reconciler
+from reconciler.adapters import trace_names as names
+from reconciler.core import traces
+from reconciler.model.document import Document, Lane
+from reconciler.model.event import Record
+from reconciler.model.settlement import Settlement
+
+_log = structlog.get_logger(__name__)
+
+EVENTS_MAX: Final = 20_000  # that are remembered: some megabytes
+_LINKS_MAX: Final = 32
+_CLOSE_S_MAX: Final = 3.0  # for what is left to be handed over at a stop
+
+
+def provider(environ: Mapping[str, str]) -> TracerProvider:
+    """Return a provider of spans that sends them where the environment says; what it does not say has a default."""
+    told = {"service.version": reconciler.__version__}
+    if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
+        told["service.name"] = names.SERVICE
+    # At exit the library would wait for an absent collector as long as it likes; `close` hands over within a bound.
+    made = TracerProvider(resource=Resource.create(told), shutdown_on_exit=False)
+    made.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return made
+
+
+class OtelTracing:
+    """The `Tracing` port over a provider of spans."""
+
+    on = True
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer(names.SCOPE, reconciler.__version__)
+        self._known: OrderedDict[traces.Cause, traces.Parent] = OrderedDict()
+
+    def note(self, records: Sequence[Record]) -> None:
+        """Remember which events say what trace they belong to."""
+        for record in records:
+            found = traces.of(record)
+            if found is not None:
+                cause, parent = found
+                self._known[cause] = parent
+                self._known.move_to_end(cause)
+        while len(self._known) > EVENTS_MAX:
+            self._known.popitem(last=False)
+
+    @contextmanager
+    def attempt(self, document: Document, lane: Lane) -> Iterator["_Attempt"]:
+        """Follow an attempt."""
+        causes = traces.causes(document)
+        known = {cause: self._known[cause] for cause in causes if cause in self._known}
+        parents = set(known.values())
+        span = self._tracer.start_span(
+            names.ATTEMPT,
+            context=self._context(parents.pop()) if len(parents) == 1 else None,
+            attributes={names.DOCUMENT: document.key, names.LANE: lane.name.lower()},
+            links=[self._link(cause, parent) for cause, parent in list(known.items())[:_LINKS_MAX]],
+        )
+        with trace.use_span(span, end_on_exit=True, record_exception=False):
+            yield _Attempt(span, told=len(causes) == len(known) == 1)
+
+    @contextmanager
+    def request(self, method: str, url: str) -> Iterator["_Request"]:
+        """Follow a request."""
+        address = url.partition("?")[0]
+        told = {names.METHOD: method, names.URL: address, names.HOST: _host(address)}
+        span = self._tracer.start_span(method, kind=trace.SpanKind.CLIENT, attributes=told)
+        followed = _Request(span)
+        try:
+            yield followed
+        finally:
+            followed.end()
+
+    async def close(self) -> None:
+        """Hand over what is known so far; a collector that does not answer has three seconds."""
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def shut_down() -> None:
+            self._provider.shutdown()
+            with contextlib.suppress(RuntimeError):  # nobody waits for it any more: the loop is closed
+                loop.call_soon_threadsafe(done.set)
+
+        # Not the loop's own threads: those are waited for at the end of the process, however long they take.
+        threading.Thread(target=shut_down, name="traces", daemon=True).start()
+        try:
+            async with asyncio.timeout(_CLOSE_S_MAX):
+                await done.wait()
+        except TimeoutError:
+            _log.warning("the last traces were not taken in time", limit_s=_CLOSE_S_MAX)
+
+    def _context(self, parent: traces.Parent) -> Context:
+        return trace.set_span_in_context(trace.NonRecordingSpan(self._foreign(parent)))
+
+    def _link(self, cause: traces.Cause, parent: traces.Parent) -> trace.Link:
+        told = {names.EVENT_ID: cause.id, names.EVENT_SOURCE: cause.source}
+        return trace.Link(self._foreign(parent), told)
+
+    def _foreign(self, parent: traces.Parent) -> trace.SpanContext:
+        flags = trace.TraceFlags(parent.flags & trace.TraceFlags.SAMPLED)
+        return trace.SpanContext(parent.trace, parent.span, is_remote=True, trace_flags=flags)
+
+
+@attrs.frozen
+class _Attempt:
+    """An attempt under way; `told`: its outcomes name the trace."""
+
+    span: trace.Span
+    told: bool
+
+    def ended(self, settlement: Settlement) -> Settlement:
+        """Note what came of it, and name the trace in its outcomes."""
+        record = settlement.audit[0] if settlement.audit else None
+        self.span.set_attribute(names.STATUS, settlement.status.value)
+        if settlement.reason:
+            self.span.set_attribute(names.REASON, settlement.reason)
+        if record is not None:
+            self.span.set_attribute(names.RESULT, record.result)
+            self.span.set_attribute(names.POLICY, record.policy)
+            self.span.set_attribute(names.FIELDS, sorted(record.patch or {}))
+        if not self.told or not settlement.outcomes:
+            return settlement
+        name = _traceparent(self.span)
+        return attrs.evolve(settlement, outcomes=tuple(traces.told(one, name) for one in settlement.outcomes))
+
+
+class _Request:
+    """A request under way."""
+
+    def __init__(self, span: trace.Span) -> None:
+        self._span = span
+        self._status: int | None = None
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """The trace context that goes out."""
+        return ((b"traceparent", _traceparent(self._span).encode()),)
+
+    def answered(self, status: int) -> None:
+        """Note the status."""
+        self._status = status
+
+    def end(self) -> None:
+        """End the span. A client's errors are answers of 400 and above, and no answer."""
+        if self._status is not None:
+            self._span.set_attribute(names.HTTP_STATUS, self._status)
+        if self._status is None or self._status >= 400:
+            self._span.set_attribute(names.ERROR, str(self._status or "no_answer"))
+            self._span.set_status(trace.StatusCode.ERROR)
+        self._span.end()
+
+
+def _host(address: str) -> str:
+    return urlsplit(address).hostname or ""
+
+
+def _traceparent(span: trace.Span) -> str:
+    context = span.get_span_context()
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & 1:02x}"
