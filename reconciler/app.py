@@ -111,9 +111,8 @@ class Daemon:
         self._in_force = parts.in_force(config)
         attempt = Attempt(gate, store, clock, self._in_force.rules, budget)
         queue = Queue(QUEUE_CAPACITY)
-        self.reconciler = Reconciler(
-            attempt, store, queue, clock, self.telemetry, workers=self._workers, tracing=tracing
-        )
+        known = attempt, store, queue, clock, self.telemetry
+        self.reconciler = Reconciler(*known, workers=self._workers, tracing=tracing)
         self.resync = Resync(store, queue, self.reconciler, clock)
         self._drift = self._lists(windchill, gate) if isinstance(windchill, ChangeList) else None
         self.ingest = Ingest(
@@ -133,9 +132,8 @@ class Daemon:
         self._reload = self._reloads(wish or reload.Wish(lambda: self._in_force))
         self._writable = asyncio.Event()
         self._notifier = None if outside is None else self._tells(outside, breaker)
-        self._gauges = Gauges(
-            store, log, self.ingest, clock, self.telemetry, queue=queue, limiter=limiter, breaker=breaker
-        )
+        seen = store, log, self.ingest, clock, self.telemetry
+        self._gauges = Gauges(*seen, queue=queue, limiter=limiter, breaker=breaker)
         self._series = Series(self.telemetry, store, log, self.ingest, Unhurried(clock))
 
     async def run(self, stop: asyncio.Event, *, once: bool = False, accept_truncation: bool = False) -> Summary:
