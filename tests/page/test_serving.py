@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import html
+import io
 import re
 from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.errors import StoreError
+from reconciler.errors import LogError, StoreError
 from reconciler.web.page import assets, rendering
+from tests.page.stage import furnish
 
 if TYPE_CHECKING:
     import httpx
@@ -69,3 +73,78 @@ async def test_a_store_that_is_busy_is_said_in_a_page(
     reply = await client.get("/")
     assert (reply.status_code, reply.headers["content-type"]) == (503, "text/html; charset=utf-8")
     assert "the store is busy" in reply.text
+
+
+READ = [
+    *("/", "/documents", "/documents?status=held", "/documents?status=&q=0000", "/documents/0000012345", "/conflicts"),
+    *("/conflicts?closed=true", "/dead-letters", "/dead-letters?status=all", "/dead-letters/changes%2F0%2F3"),
+    *("/hotspots", "/policy", "/config", "/audit", "/audit?document=0000012345&since=2026-01-01&until=", "/audit.csv"),
+]
+
+
+@pytest.mark.parametrize("path", READ)
+async def test_every_page_is_there_with_something_and_with_nothing_to_show(
+    daemon: Daemon, client: httpx.AsyncClient, path: str
+) -> None:
+    empty = await client.get(path)
+    assert empty.status_code == (404 if "00012345" in path.split("?", maxsplit=1)[0] or "%2F" in path else 200)
+    await furnish(daemon, calm=2)
+    if "%2F" in path:
+        path = f"/dead-letters/{(await daemon.world.store.dead_letters())[0].id.replace('/', '%2F')}"
+    reply = await client.get(path)
+    assert reply.status_code == 200
+    assert "-&gt;" not in reply.text
+    assert "Undefined" not in reply.text
+
+
+async def test_keys_are_found_by_how_they_begin(daemon: Daemon, client: httpx.AsyncClient) -> None:
+    for key in ("a", "ab", "ab/c", "abc", "ac", "b", "\ue000x", "é"):
+        await daemon.world.emit({"title": "x"}, key=key)
+
+    async def found(q: str, **more: str) -> list[str]:
+        reply = await client.get("/documents", params={"q": q, **more})
+        return re.findall(r'href="/documents/([^"?]+)"', reply.text)
+
+    assert await found("ab") == ["ab", "ab%2Fc", "abc"]
+    assert await found("\ue000") == ["%EE%80%80x"]
+    assert await found("é") == ["%C3%A9"]
+    assert await found("zz") == []
+    assert await found("ab", limit="2") == ["ab", "ab%2Fc"]
+
+
+async def test_a_long_list_comes_in_pages_that_miss_nothing(daemon: Daemon, client: httpx.AsyncClient) -> None:
+    keys = [f"{number:04}" for number in range(120)]
+    for key in keys:
+        daemon.world.append(daemon.world.event({"title": "x"}, key=key))
+    await daemon.world.fold()
+    found, address = [], "/documents"
+    while address:
+        text = (await client.get(address)).text
+        found += re.findall(r'href="/documents/(\d+)"', text)
+        following = re.search(r'href="([^"]+)" rel="next"', text)
+        address = html.unescape(following[1]) if following else ""
+    assert found == keys
+
+
+async def test_the_export_is_a_table_without_formulas(daemon: Daemon, client: httpx.AsyncClient) -> None:
+    daemon.world.windchill.put("=cmd|' /C calc'!A0", {"title": "y"})
+    await daemon.world.emit({"title": "x"}, key="=cmd|' /C calc'!A0")
+    await daemon.world.attempt(key="=cmd|' /C calc'!A0")
+    reply = await client.get("/audit.csv")
+    assert reply.headers["content-type"].startswith("text/csv")
+    assert "attachment" in reply.headers["content-disposition"]
+    rows = list(csv.DictReader(io.StringIO(reply.text)))
+    assert [row["document"] for row in rows] == ["'=cmd|' /C calc'!A0"]
+    assert (await client.get("/audit.csv?since=yesterday")).status_code == 400
+
+
+async def test_the_log_away_is_said_and_the_rest_is_shown(daemon: Daemon, client: httpx.AsyncClient) -> None:
+    async def away() -> None:
+        raise LogError("no broker")
+
+    await furnish(daemon, calm=2)
+    daemon.world.log.ends = away  # type: ignore[method-assign, assignment]  # the broker is gone
+    text = (await client.get("/")).text
+    assert "The log does not answer." in text
+    assert "The change log does not answer" in text
+    assert "Decide" in text

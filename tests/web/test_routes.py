@@ -80,7 +80,8 @@ async def test_head_is_get_without_the_body(client: httpx.AsyncClient, path: str
     got, head = await client.get(path), await client.head(path)
     assert got.content
     assert head.content == b""
-    assert head.headers["content-length"] == str(len(got.content))
+    if "transfer-encoding" not in got.headers:  # what is streamed has no length beforehand
+        assert head.headers["content-length"] == str(len(got.content))
 
 
 async def test_what_is_no_route_is_a_problem_404(client: httpx.AsyncClient) -> None:

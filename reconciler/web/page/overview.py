@@ -2,12 +2,43 @@
 
 from starlette.responses import Response
 
-from reconciler.web import reading
+from reconciler.model.document import Document, Status
+from reconciler.web import reading, showing
 from reconciler.web.endpoint import Asked
-from reconciler.web.page import rendering
+from reconciler.web.page import attention, rendering
 from reconciler.web.sources import Sources
+
+_EACH_MAX = 30  # of each kind of trouble
+_SHOWN_MAX = 15
+_RECENT = 8
+_TROUBLED = [status for status in Status if status.value in ("parked", "contended", "locked", "paused")]
 
 
 async def show(sources: Sources, asked: Asked) -> Response:
-    """Show where everything stands."""
-    return rendering.page(asked, "overview.html", now=await reading.status(sources, asked))
+    """Show where everything stands, what needs a person, and what was done last."""
+    store, now_us = sources.store, sources.clock.now_us()
+    now = await reading.status(sources, asked)
+    troubled: list[Document] = []
+    for status in _TROUBLED:
+        if now.documents.get(status.value):
+            troubled += await store.list_documents(status, "", _EACH_MAX)
+    stuck = await store.list_documents(Status.PENDING, "", _EACH_MAX) if attention.is_old(now) else []
+    found = attention.found(
+        now,
+        now_us=now_us,
+        late=sources.late(),
+        conflicts=[showing.conflict(row) for row in await store.conflicts(limit=_EACH_MAX)],
+        letters=[showing.dead_letter_row(one) for one in await store.list_dead_letters("open", "", _EACH_MAX)],
+        documents=[showing.document_row(one) for one in (*troubled, *stuck)],
+    )
+    recent = [showing.audit_row(record) for record in await store.audit(limit=_RECENT)]
+    return rendering.current(
+        sources,
+        asked,
+        "overview.html",
+        now=now,
+        verdict=attention.verdict(now),
+        needs=found[:_SHOWN_MAX],
+        more=max(0, len(found) - _SHOWN_MAX),
+        recent=recent,
+    )

@@ -9,8 +9,9 @@ from starlette.responses import RedirectResponse, Response
 from reconciler import __version__
 from reconciler.web import answers
 from reconciler.web.endpoint import Asked
-from reconciler.web.page import assets
+from reconciler.web.page import assets, looks, moments, spelling
 from reconciler.web.principal import ANYBODY, Role
+from reconciler.web.sources import Sources
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -27,6 +28,16 @@ _NAVIGATION: Final = (
     ("/policy", "Policy"),
     ("/config", "Configuration"),
 )
+_TONES: Final = {
+    "good": "synced in_sync written confirmed up closed ready done",
+    "busy": "pending running",
+    "warn": "held unknown throttled maintenance half-open",
+    "heat": "contended version_conflict",
+    "lock": "locked",
+    "bad": "parked refused failed no_token not_available threshold down open",
+}
+# Of what a document, an attempt or a part is, the colour that goes with it.
+TONES: Final = {name: tone for tone, names in _TONES.items() for name in names.split()}
 _ADVICE: Final = {
     400: "The address has something in it that can't be read.",
     403: "You may look at other pages; whoever runs this can give you another role.",
@@ -46,38 +57,57 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.globals |= {"static": assets.address, "version": __version__, "navigation": _NAVIGATION}
+    environment.globals |= {
+        "static": assets.address,
+        "version": __version__,
+        "navigation": _NAVIGATION,
+        "tones": TONES,
+        "known": looks.is_known,
+        "shown": looks.value,
+        "clip": looks.clip,
+        "command": spelling.command,
+        "document_at": spelling.document,
+        "conflict_at": spelling.conflict,
+        "letter_at": spelling.letter,
+        "address": spelling.address,
+    }
+    environment.filters |= {
+        "visible": looks.visible,
+        "plain": looks.plain,
+        "json": looks.of_json,
+        "ago": moments.ago,
+        "span": moments.span,
+        "clock": moments.clock,
+    }
     return environment
 
 
 _TEMPLATES: Final = _environment()
 
 
-def page(asked: Asked, template: str, status: int = 200, **shown: Any) -> Response:
+def page(asked: Asked, template: str, code: int = 200, **shown: Any) -> Response:
     """Return a page for whoever asks."""
-    may_act = asked.who.role >= Role.OPERATOR
-    path = asked.request.url.path
-    signed_in = asked.session is not None
-    known = {"who": asked.who, "may_act": may_act, "signed_in": signed_in, "csrf": asked.csrf, "path": path}
-    return _html(template, status, None, **known, **shown)
+    frame = {
+        "who": asked.who,
+        "may_act": asked.who.role >= Role.OPERATOR,
+        "signed_in": asked.session is not None,
+        "csrf": asked.csrf,
+        "path": asked.request.url.path,
+        "now_us": 0,
+    }
+    return _html(template, code, {}, frame | shown)
+
+
+def current(sources: Sources, asked: Asked, template: str, code: int = 200, **shown: Any) -> Response:
+    """Return a page that tells how long ago things were."""
+    return page(asked, template, code, now_us=sources.clock.now_us(), **shown)
 
 
 def refusal(status: int, detail: str = "", headers: Mapping[str, str] | None = None) -> Response:
     """Return the page that says why there is no other one."""
-    return _html(
-        "refusal.html",
-        status,
-        headers,
-        who=ANYBODY,
-        may_act=False,
-        signed_in=False,
-        csrf="",
-        path="",
-        status=status,
-        heading=answers.title(status),
-        detail=detail,
-        advice=_ADVICE.get(status, ""),
-    )
+    frame = {"who": ANYBODY, "may_act": False, "signed_in": False, "csrf": "", "path": "", "now_us": 0}
+    said = {"status": status, "heading": answers.title(status), "detail": detail, "advice": _ADVICE.get(status, "")}
+    return _html("refusal.html", status, headers or {}, frame | said)
 
 
 def elsewhere(address: str) -> Response:
@@ -85,8 +115,8 @@ def elsewhere(address: str) -> Response:
     return RedirectResponse(address, 303)
 
 
-def _html(template: str, code: int, headers: Mapping[str, str] | None, **shown: Any) -> Response:
+def _html(template: str, code: int, headers: Mapping[str, str], shown: Mapping[str, Any]) -> Response:
     text = _TEMPLATES.get_template(template).render(shown)
     # With no referrer at all, a browser would not say of a form that it comes from here (`Origin: null`).
     own = {"content-security-policy": POLICY, "referrer-policy": "same-origin"}
-    return Response(text, code, {**own, **(headers or {})}, "text/html; charset=utf-8")
+    return Response(text, code, {**own, **headers}, "text/html; charset=utf-8")

@@ -1,0 +1,93 @@
+"""Documents: the list, and one with its three sides, its story and what was done."""
+
+from typing import Annotated, Literal
+
+import attrs
+import msgspec
+from starlette.responses import Response
+
+from reconciler.model.document import Status
+from reconciler.web import cursors, reading, shapes, showing
+from reconciler.web.endpoint import Asked, Page, Query
+from reconciler.web.page import rendering, sides, spelling, timeline
+from reconciler.web.sources import Sources
+
+_PREFIX_MAX = 512
+
+
+class DocumentsQuery(Page, frozen=True, kw_only=True):
+    """Which documents; `status` may be empty, as a form sends it."""
+
+    status: Literal["", *(status.value for status in Status)] = ""  # type: ignore[valid-type]  # the members, and none
+    q: Annotated[str, msgspec.Meta(max_length=_PREFIX_MAX)] = ""
+
+
+class DocumentQuery(Query, frozen=True, kw_only=True):
+    """What of a document."""
+
+    after: str = ""  # further attempts
+
+
+async def many(sources: Sources, asked: Asked) -> Response:
+    """List documents in the order of their keys, by status and by how their keys begin."""
+    query: DocumentsQuery = asked.query
+    status = Status(query.status) if query.status else None
+    before = _just_before(query.q) if query.q else ""
+    (after,) = cursors.place(query.after, tuple[str]) if query.after else (before,)
+    found = await sources.store.list_documents(status, after, query.limit + 1)
+    found = [one for one in found if one.key.startswith(query.q)]
+    shown = found[: query.limit]
+    same = {"status": query.status, "q": query.q, "limit": "" if query.limit == Page().limit else query.limit}
+    more = cursors.after(shown[-1].key) if len(found) > len(shown) else None
+    return rendering.current(
+        sources,
+        asked,
+        "documents.html",
+        counts={status.value: count for status, count in (await sources.store.counts()).items()},
+        statuses=[status.value for status in Status],
+        query=query,
+        rows=[showing.document_row(one) for one in shown],
+        next=more and spelling.address("/documents", **same, after=more),
+        first=spelling.address("/documents", **same),
+        command=spelling.command("docs", "list", *(("--status", query.status) if query.status else ())),
+    )
+
+
+def _just_before(prefix: str) -> str:
+    """Return a text that sorts before all that begin with `prefix`, and after (nearly) everything else that does."""
+    last = ord(prefix[-1])
+    if not last:
+        return prefix[:-1]
+    return prefix[:-1] + chr(0xD7FF if last == 0xE000 else last - 1) + "\U0010ffff"
+
+
+async def one(sources: Sources, asked: Asked) -> Response:
+    """Show one document: its fields, its story, and what was done."""
+    query: DocumentQuery = asked.query
+    found = await reading.document(sources, asked)
+    attempts = await reading.document_audit(sources, _as(asked, Page(after=query.after, limit=25)))
+    story = await reading.document_story(sources, _as(asked, reading.StoryQuery()))
+    held = [await _conflict(sources, field.conflict) for field in found.fields if field.conflict]
+    address = spelling.document(found.document)
+    return rendering.current(
+        sources,
+        asked,
+        "document.html",
+        document=found,
+        fields=sides.fields(found),
+        story=story,
+        moments=timeline.of(found, attempts.items, [one for one in held if one], whole=not query.after),
+        next=attempts.next and spelling.address(address, after=attempts.next) + "#line",
+        first=address + "#line",
+        is_first=not query.after,
+    )
+
+
+async def _conflict(sources: Sources, id: str) -> shapes.Conflict | None:
+    found = await sources.store.conflict(id)
+    return None if found is None else showing.conflict(found)
+
+
+def _as(asked: Asked, query: Query) -> Asked:
+    """Return the same request with another query, for what reads one part of what is shown."""
+    return attrs.evolve(asked, query=query)

@@ -1,0 +1,84 @@
+"""
+Looks: values and texts from outside, as they may be shown.
+
+Rules of this file:
+1. Nothing from outside becomes markup. What can't be seen, or turns the text around it (bidi controls, zero-width
+   characters, control characters), is spelled out as its number.
+2. What is long is cut, and it is said how long it is. Whoever wants all of it gets it from the API, or opens it.
+"""
+
+import re
+import unicodedata
+from typing import Final
+
+import attrs
+import msgspec
+from markupsafe import Markup, escape
+
+LIST_MAX: Final = 120  # characters of a value in a list
+WHOLE_MAX: Final = 2_000  # of one that is looked at, before it has to be opened
+OPENED_MAX: Final = 200_000
+
+# Control characters but tab and line feed, soft hyphen, bidi marks, embeddings and isolates, zero-width spaces, line
+# and paragraph separators, the byte order mark, tag characters, and surrogates, which no page can carry at all. Joiners
+# stay: scripts and emoji need them.
+_UNSEEN: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+@attrs.frozen
+class Shown:
+    """A text that is perhaps cut; `length` is how long the whole is."""
+
+    text: str
+    length: int
+
+    @property
+    def is_cut(self) -> bool:
+        return len(self.text) < self.length
+
+
+def visible(text: object) -> Markup:
+    """Return a text as markup, with everything in it to be seen."""
+    pieces: list[Markup] = []
+    end = 0
+    said = str(text)
+    for found in _UNSEEN.finditer(said):
+        pieces += (escape(said[end : found.start()]), _sign(found[0]))
+        end = found.end()
+    return Markup("").join((*pieces, escape(said[end:])))
+
+
+def _sign(character: str) -> Markup:
+    name = unicodedata.name(character, "control character").lower()
+    return Markup('<span class="sign" title="{}">U+{}</span>').format(name, f"{ord(character):04X}")
+
+
+def plain(text: object, length_max: int = LIST_MAX) -> str:
+    """Return a text for where there is no markup, such as a title: cut, and what can't be seen spelled out."""
+    cut = clip(str(text), length_max)
+    return _UNSEEN.sub(lambda found: f"<U+{ord(found[0]):04X}>", cut.text) + ("…" if cut.is_cut else "")
+
+
+def clip(text: str, length_max: int = LIST_MAX) -> Shown:
+    """Return the beginning of a text."""
+    return Shown(text[:length_max], len(text))
+
+
+def of_json(value: object) -> str:
+    """Return a value as JSON, as one would type it."""
+    return msgspec.json.encode(value).decode()
+
+
+def value(value: object, length_max: int = LIST_MAX) -> Shown:
+    """Return a value as JSON, or its beginning; the whole of a long text is not even encoded."""
+    if isinstance(value, str) and len(value) > length_max:
+        return Shown(of_json(value[:length_max])[:length_max], len(value) + 2)
+    return clip(of_json(value), length_max)
+
+
+def is_known(value: object) -> bool:
+    """Tell whether a member of a shape was given."""
+    return value is not msgspec.UNSET

@@ -1,0 +1,33 @@
+"""Settings: the policy and the configuration in force, with where each value comes from."""
+
+import itertools
+
+from starlette.responses import Response
+
+from reconciler.web import reading
+from reconciler.web.endpoint import Asked
+from reconciler.web.page import rendering
+from reconciler.web.sources import Sources
+
+_WHAT = {
+    "external": "the log wins",
+    "preserve": "a user's edit stands until a newer event",
+    "merge": "whoever alone has moved wins",
+    "newest": "the later one wins",
+    "hold": "a person is asked about any edit of a user",
+    "fill": "only blank fields are written",
+    "ignore": "never managed",
+}
+
+
+async def policy(sources: Sources, asked: Asked) -> Response:
+    """Show the rules in force, in their order."""
+    found = await reading.policy(sources, asked)
+    return rendering.current(sources, asked, "policy.html", policy=found, meanings=_WHAT)
+
+
+async def config(sources: Sources, asked: Asked) -> Response:
+    """Show every effective setting."""
+    found = (await reading.settings(sources, asked)).items
+    sections = [(name, list(group)) for name, group in itertools.groupby(found, key=lambda setting: setting.section)]
+    return rendering.current(sources, asked, "config.html", sections=sections)

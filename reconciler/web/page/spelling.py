@@ -1,0 +1,38 @@
+"""Spelling: addresses of pages, and the command lines that do what a button does."""
+
+import shlex
+from typing import Final
+from urllib.parse import quote, urlencode
+
+PROGRAM: Final = "reconciler"
+
+
+def command(*words: str, of: str | None = None) -> str:
+    """Return a command line; `of` is what it is about, which may look like an option and is none."""
+    about = [] if of is None else ["--", of] if of.startswith("-") else [of]
+    if about[:1] == ["--"]:
+        return shlex.join((PROGRAM, *words, *about))
+    # What it is about stands right behind the words of the command, and options follow.
+    options = next((number for number, word in enumerate(words) if word.startswith("-")), len(words))
+    return shlex.join((PROGRAM, *words[:options], *about, *words[options:]))
+
+
+def document(key: str) -> str:
+    """Return the address of a document's page; a key of dots alone can't have one, as browsers tidy it away."""
+    return f"/documents?q={quote(key)}" if key in (".", "..") else f"/documents/{quote(key, safe='')}"
+
+
+def conflict(id: str) -> str:
+    """Return the address of a conflict's page."""
+    return f"/conflicts/{quote(id, safe='')}"
+
+
+def letter(id: str) -> str:
+    """Return the address of a dead letter's page."""
+    return f"/dead-letters/{quote(id, safe='')}"
+
+
+def address(path: str, **query: object) -> str:
+    """Return an address with those parameters that say something."""
+    said = {name: str(value) for name, value in query.items() if value not in (None, "")}
+    return f"{path}?{urlencode(said)}" if said else path

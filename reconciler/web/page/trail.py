@@ -1,0 +1,130 @@
+"""Trail: the search in the audit trail, and its export as CSV."""
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Final
+
+import attrs
+import msgspec
+from starlette.responses import Response, StreamingResponse
+
+from reconciler.model import instant
+from reconciler.web import reading, shapes
+from reconciler.web.answers import Refused
+from reconciler.web.endpoint import Asked, Page, Query
+from reconciler.web.page import rendering, spelling
+from reconciler.web.sources import Sources
+
+ROWS_MAX: Final = 10_000
+_PAGE: Final = 500
+_COLUMNS: Final = (
+    *("id", "at", "document", "cause", "attempt", "result", "written", "status", "message"),
+    *("token_before", "token_after", "policy", "decisions"),
+)
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_Text = Annotated[str, msgspec.Meta(max_length=600)]
+
+
+class TrailQuery(Page, frozen=True, kw_only=True):
+    """Which attempts; a form sends empty texts for what is not said."""
+
+    document: _Text = ""
+    since: _Text = ""
+    until: _Text = ""
+
+
+class ExportQuery(Query, frozen=True, kw_only=True):
+    """Which attempts."""
+
+    document: _Text = ""
+    since: _Text = ""
+    until: _Text = ""
+
+
+async def show(sources: Sources, asked: Asked) -> Response:
+    """List attempts, newest first."""
+    query: TrailQuery = asked.query
+    wanted = _wanted(query, query.after, query.limit)
+    found = await reading.audit(sources, attrs.evolve(asked, query=wanted))
+    same = {"document": query.document, "since": query.since, "until": query.until}
+    options = [word for name in ("document", "since", "until") if same[name] for word in (f"--{name}", same[name])]
+    return rendering.current(
+        sources,
+        asked,
+        "audit.html",
+        query=query,
+        rows=found.items,
+        next=found.next and spelling.address("/audit", **same, after=found.next),
+        first=spelling.address("/audit", **same),
+        export=spelling.address("/audit.csv", **same),
+        rows_max=ROWS_MAX,
+        command=spelling.command("audit", "list", *options),
+    )
+
+
+async def export(sources: Sources, asked: Asked) -> Response:
+    """Answer with the newest attempts as CSV, `ROWS_MAX` at most."""
+    query: ExportQuery = asked.query
+    wanted = _wanted(query, "", _PAGE)
+    begun = await reading.audit(sources, attrs.evolve(asked, query=wanted))  # what is wrong is said before anything
+    headers = {"content-disposition": 'attachment; filename="audit.csv"'}
+    return StreamingResponse(_lines(sources, asked, wanted, begun), headers=headers, media_type="text/csv")
+
+
+def _wanted(query: Any, after: str, limit: int) -> reading.AuditQuery:
+    return reading.AuditQuery(
+        document=query.document or None,
+        since=_moment("since", query.since),
+        until=_moment("until", query.until),
+        after=after,
+        limit=limit,
+    )
+
+
+def _moment(name: str, given: str) -> str | None:
+    """Return a time as the API takes it; what a date field gives has neither seconds nor zone, and means UTC."""
+    if not given:
+        return None
+    for text in (given, f"{given}Z", f"{given}:00Z", f"{given}T00:00:00Z"):
+        try:
+            return instant.canonical(text)
+        except ValueError:
+            continue
+    raise Refused(400, f"{name}: write 2026-11-22, 2026-11-22T10:00 or 2026-11-22T10:00:00Z (in UTC)")
+
+
+async def _lines(
+    sources: Sources, asked: Asked, wanted: reading.AuditQuery, found: shapes.AuditPage
+) -> AsyncIterator[bytes]:
+    yield _csv([_COLUMNS])
+    left = ROWS_MAX
+    while True:
+        yield _csv([[safe(cell) for cell in _row(row)] for row in found.items[:left]])
+        left -= len(found.items)
+        if left <= 0 or found.next is None:
+            return
+        wanted = msgspec.structs.replace(wanted, after=found.next)
+        found = await reading.audit(sources, attrs.evolve(asked, query=wanted))
+
+
+def _csv(rows: Any) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode(errors="backslashreplace")
+
+
+def _row(row: shapes.AuditRow) -> tuple[object, ...]:
+    said = {verdict.field: verdict.decision for verdict in row.decisions}
+    return (
+        *(row.id, row.at, row.document, row.cause, row.attempt, row.result, " ".join(row.written), row.status),
+        *(row.message, row.token_before, row.token_after, row.policy),
+        "; ".join(f"{field}: {decision}" for field, decision in said.items()),
+    )
+
+
+def safe(cell: object) -> object:
+    """Return a cell that no spreadsheet takes for a formula: such a text gets an apostrophe in front."""
+    if isinstance(cell, str) and cell.lstrip(" ").startswith(_FORMULA):
+        return "'" + cell
+    return cell
