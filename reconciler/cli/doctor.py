@@ -4,21 +4,22 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import click
 
 from reconciler.adapters.replies import Exchange, Reply
-from reconciler.adapters.wrs import answers
-from reconciler.adapters.wrs.metadata import Schema
-from reconciler.adapters.wrs.windchill import WrsWindchill
-from reconciler.cli import commands, exits, looking, options, output, probing, running, sources
+from reconciler.cli import commands, exits, looking, options, output, running, sources
 from reconciler.config import Config
 from reconciler.errors import ConfigError, LogError, StoreError, UsageError
 from reconciler.model.answer import NotAvailable, Unauthorised, Unchanged, VersionConflict, Written
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
 from reconciler.ports import Windchill
+
+if TYPE_CHECKING:
+    from reconciler.adapters.wrs.windchill import WrsWindchill
 
 _OK, _FAILED, _WARNING = "ok", "failed", "warning"
 _MARKS = {_OK: "✓", _FAILED: "✗", _WARNING: "!"}
@@ -61,6 +62,8 @@ def doctor(config_file: Path | None, document: str | None, probe: str | None, de
     if probe is not None and (config := _speaks_wrs(config_file)) is not None:
         if document is not None or deep:
             raise UsageError("--probe goes alone on this server: leave out --document and --deep")
+        from reconciler.cli import probing
+
         return running.run(probing.probe(config, probe, form))
     found = running.run(_gather(form, _checks(config_file, document, probe, deep=deep)))
     if form == "json":
@@ -224,6 +227,8 @@ async def _windchill(config: Config, key: str | None, probe: str | None) -> Asyn
 
 
 async def _document(windchill: Windchill, url: str, key: str, config: Config) -> AsyncIterator[Check]:
+    from reconciler.adapters.wrs.windchill import WrsWindchill
+
     answer = await windchill.read(key)
     match answer:
         case Snapshot():
@@ -259,8 +264,11 @@ async def _etag(windchill: Windchill, shown: Snapshot) -> AsyncIterator[Check]:
         yield Check("If-None-Match", _WARNING, "not answered 304: every comparison costs a whole read")
 
 
-async def _wrs(windchill: WrsWindchill, shown: Snapshot, config: Config) -> AsyncIterator[Check]:
+async def _wrs(windchill: "WrsWindchill", shown: Snapshot, config: Config) -> AsyncIterator[Check]:
     """Yield what a read tells of how writes would go."""
+    from reconciler.adapters.wrs import answers
+    from reconciler.adapters.wrs.metadata import Schema
+
     schema = await windchill.service.schema()
     if not isinstance(schema, Schema):
         yield Check("metadata", _FAILED, schema.message)

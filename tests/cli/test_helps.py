@@ -1,5 +1,6 @@
 """What holds for every command: its help, its options, how it fails."""
 
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -121,3 +122,11 @@ def test_a_reader_that_went_away_is_no_error(capfd) -> None:
 
 def test_the_version_is_shown() -> None:
     assert CliRunner().invoke(cli.main, ["--version"]).stdout.startswith("reconciler 0.")
+
+
+def test_help_and_completion_wait_for_no_client_library() -> None:
+    """What a command needs is imported when it runs: every Tab in a shell would pay for it."""
+    heavy = "aiohttp", "aiokafka", "httpx", "starlette", "uvicorn", "jinja2"
+    script = f"import sys, reconciler.cli; print([name for name in {heavy} if name in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"
