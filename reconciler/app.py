@@ -28,6 +28,7 @@ from reconciler.core.budget import WriteBudget
 from reconciler.core.limiter import Limiter, RetryQuota
 from reconciler.core.queue import Queue
 from reconciler.flows import notify, recovery, reload, watch
+from reconciler.flows.acts import Acts
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.beats import Beats, Unhurried
 from reconciler.flows.drift import Drift
@@ -268,6 +269,10 @@ class Daemon:
     def _start(self, tasks: asyncio.TaskGroup, name: str, loop: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         return tasks.create_task(self._beats.watch(name, loop), name=name)
 
+    def _acts(self) -> Acts:
+        made = parts.acts(self.config, self.store, self.log, self.clock)
+        return attrs.evolve(made, decoding=lambda: self._in_force.decoding, offer=self.reconciler.offer)
+
     def _sources(self, stop: asyncio.Event) -> application.Sources:
         return application.Sources(
             late=self._beats.late,
@@ -284,6 +289,7 @@ class Daemon:
             stopping=stop,
             settings=lambda: self._in_force.settings,
             door=self._door,
+            acts=self._acts(),
             hook_secret=self.config.admin.hook_secret,
         )
 

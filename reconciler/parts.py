@@ -18,10 +18,11 @@ from reconciler.config import Config, needing_restart, shown, with_policy
 from reconciler.core import decode, notices
 from reconciler.core.settle import Pace, Rulebook
 from reconciler.flows import notify, reload
+from reconciler.flows.acts import Acts
 from reconciler.flows.watch import Patience
 from reconciler.model import codec
 from reconciler.model.policy import Policy
-from reconciler.ports import Clock, EventLog, Telemetry, Windchill
+from reconciler.ports import Clock, EventLog, Store, Telemetry, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web.access import Door
 from reconciler.web.sessions import Browsing
@@ -104,6 +105,13 @@ def manner(config: Config) -> notify.Manner:
 def patience(config: Config) -> Patience:
     """Return how long things are let be before they are told."""
     return Patience(config.notify.locked_s, config.notify.audit_s)
+
+
+def acts(config: Config, store: Store, log: EventLog, clock: Clock) -> Acts:
+    """Return what an operator can do, by command or (`acting`) in another role."""
+    marks = config.log.kind == "file"  # a line has no headers
+    rules = decoding(config)
+    return Acts(store=store, log=log, clock=clock, decoding=lambda: rules, topic=config.log.topic, marks=marks)
 
 
 def kafka_options(config: Config) -> kafka_client.KafkaOptions:

@@ -10,7 +10,7 @@ meaning 0. What it needs besides is imported when it runs, so that `--help` stay
 Never here: decisions about documents, or anything that another front end would need as well.
 """
 
-from reconciler.cli import commands, completing
+from reconciler.cli import commands, completing, steering
 from reconciler.cli.audit import audit
 from reconciler.cli.completion import completion
 from reconciler.cli.config import config
@@ -68,6 +68,8 @@ for _command in (
     completion,
 ):
     main.add_command(_command)
+for _command in steering.COMMANDS:
+    docs.add_command(_command)
 completing.attach(main)
 
 __all__ = ["main"]

@@ -4,14 +4,16 @@ from typing import Any
 
 import click
 
-from reconciler.cli import commands, events, looking, options, output, resolution, running
+from reconciler.cli import acting, commands, events, looking, options, output, running
 from reconciler.config import Config
-from reconciler.errors import ReconcilerError
+from reconciler.errors import ReconcilerError, UsageError
+from reconciler.model.act import Other, Resolved, Settled, Side, Take
 from reconciler.model.document import Document
-from reconciler.ports import ConflictRow, Store
+from reconciler.ports import RESOLVED_MAX, ConflictRow, Store
 
 conflicts = commands.family("conflicts", "List what waits for a person to decide, show it, and decide it.")
 
+_ESCAPE = "value:"
 _COLUMNS = (
     output.Column("id", "id", whole=True),
     output.Column("document", "document", whole=True),
@@ -78,15 +80,20 @@ def show(config: Config, id: str, form: str) -> None:
         "reconciler conflicts resolve 3f2a --take live --reason 'asked jdoe'",
         "reconciler conflicts resolve 3f2a --take '\"4711\"' -c reconciler.toml",
         "reconciler conflicts resolve 3f2a --take value:live -c reconciler.toml",
+        "reconciler conflicts resolve --field owner --take live --reason 'ECN-7'",
     ),
 )
-@click.argument("id")
+@click.argument("id", required=False)
 @click.option("--take", required=True, metavar="desired|live|VALUE", help="Which value the field gets.")
-@click.option("--actor", default=None, help="Who decides.  [default: you]")
-@click.option("--reason", default="", help="Why; shown wherever the value is explained.")
+@click.option("--field", default=None, help="In place of ID: all open conflicts on this field.")
+@click.option("--rule", default=None, help="In place of ID: all of this rule, as `policy show` names it.")
+@click.option(
+    "--limit", type=click.IntRange(1, RESOLVED_MAX), default=100, show_default=True, help="How many at once, at most."
+)
+@acting.by_whom
 @options.reporting
 @options.configured(store=True)
-def resolve(config: Config, id: str, take: str, *, actor: str | None, reason: str, form: str) -> None:
+def resolve(config: Config, id: str | None, take: str, **said: Any) -> None:
     """
     Decide a conflict, by appending an event that says so.
 
@@ -94,13 +101,22 @@ def resolve(config: Config, id: str, take: str, *, actor: str | None, reason: st
     are to be the word "live" or "desired". If somebody has changed the field since the conflict was opened, the event
     decides nothing and the conflict opens anew.
     """
-    row, said = running.run(_resolve(config, id, take, events.user() if actor is None else actor, reason))
-    if form == "json":
-        output.as_json(said)
+    many = said["field"] is not None or said["rule"] is not None
+    if (id is None) is not many or (said["field"] is not None and said["rule"] is not None):
+        raise UsageError("give either the ID of a conflict, or --field, or --rule")
+    who, form = acting.actor(said["actor"]), said["form"]
+    chosen = _take(take)
+    if many:
+        if not isinstance(chosen, Side):
+            raise UsageError("several conflicts are decided for desired or for live; a VALUE is for one")
+        _say_many(form, running.run(_resolve_many(config, chosen, who, **said)))
         return
-    conflict = row.conflict
-    output.line(f"{row.document} {conflict.field}: {_decision(conflict, said)}.")
-    ids = " and ".join(event["id"] for event in said)
+    found = running.run(_resolve(config, id or "", chosen, who, said["reason"]))
+    if form == "json":
+        output.as_json(list(found.events))
+        return
+    output.line(f"{found.document} {found.field}: {_decision(found)}.")
+    ids = " and ".join(str(event["id"]) for event in found.events)
     output.line(f"Appended {ids} to {events.log_name(config)}; the reconciler applies it when it reads it.")
 
 
@@ -127,23 +143,45 @@ async def _find(store: Store, id: str) -> ConflictRow:
     return (exact or found)[0]
 
 
-async def _resolve(
-    config: Config, id: str, take: str, actor: str, reason: str
-) -> tuple[ConflictRow, list[dict[str, Any]]]:
-    row, document = await _one(config, id)
-    if row.closed_at_us is not None:
-        closed = output.when(looking.at(row.closed_at_us))
-        raise ReconcilerError(f"conflict {row.conflict.id} is closed since {closed}; nothing is left to decide")
-    said = resolution.events_for(config, document, row.conflict, take, actor=actor, reason=reason)
-    records = [events.record(event, config.log.topic) for event in said]
-    events.require_usable(records, events.rules(config))
-    await events.append(config, records)
-    return row, said
+async def _resolve(config: Config, id: str, take: Take, who: str, reason: str) -> Resolved:
+    async with acting.bench(config) as bench:
+        row = await _find(bench.store, id)
+        found: Resolved = acting.require(await bench.acts.resolve(who, row.conflict.id, take, reason))
+        return found
 
 
-def _decision(conflict: Any, said: list[dict[str, Any]]) -> str:
-    value = said[0]["data"]["set"][conflict.field]
-    return f"{output.of_json(value)} is wanted, knowing of {output.of_json(conflict.live)} in Windchill"
+async def _resolve_many(config: Config, take: Side, who: str, **said: Any) -> Settled:
+    async with acting.bench(config) as bench:
+        return await bench.acts.resolve_many(
+            who, take, said["reason"], field=said["field"], rule=said["rule"], limit=said["limit"]
+        )
+
+
+def _take(text: str) -> Take:
+    if text in (Side.DESIRED, Side.LIVE):
+        return Side(text)
+    return Other(events.value(text.removeprefix(_ESCAPE)))
+
+
+def _say_many(form: str, found: Settled) -> None:
+    if form == "json":
+        decided = [
+            {"id": one.conflict, "document": one.document, "events": [event["id"] for event in one.events]}
+            for one in found.decided
+        ]
+        output.as_json({"decided": decided, "left": found.left, "more": found.more})
+        return
+    for one in found.decided:
+        output.line(f"{one.document} {one.field}: {_decision(one)}.")
+    for conflict_id, why in found.left.items():
+        output.line(f"Left {conflict_id}: {why}.")
+    print(f"{output.counted(len(found.decided), 'conflict')} decided, {len(found.left)} left.")
+    if found.more:
+        print("There are more; run this again for the next.")
+
+
+def _decision(found: Resolved) -> str:
+    return f"{output.of_json(found.wanted)} is wanted, knowing of {output.of_json(found.live)} in Windchill"
 
 
 def _row(found: ConflictRow) -> dict[str, Any]:

@@ -1,19 +1,22 @@
 """`reconciler dead-letters`: records that could not be used, kept whole, to be driven again or let go."""
 
 import base64
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
-from reconciler.cli import commands, events, looking, options, output, running
+from reconciler.cli import acting, commands, events, looking, options, output, running
 from reconciler.config import Config
-from reconciler.core import outcomes
 from reconciler.errors import LogError, ReconcilerError, UsageError
-from reconciler.model.event import DeadLetter, Outgoing
+from reconciler.model.act import Appended
+from reconciler.model.event import DeadLetter
 from reconciler.ports import Store
 
-dead_letters = commands.family("dead-letters", "List events that could not be used, show one, replay or discard them.")
+dead_letters = commands.family(
+    "dead-letters", "Events that could not be used: list, show, replay, mend or discard them."
+)
 
+_RESENT_BYTES_MAX = 1024 * 1024
 _STATUSES = ("open", "replayed", "discarded", "all")
 _COLUMNS = (
     output.Column("id", "id", whole=True),
@@ -67,9 +70,10 @@ def show(config: Config, id: str, form: str) -> None:
 )
 @click.argument("id", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All that are open.")
+@acting.by_whom
 @options.reporting
 @options.configured(store=True)
-def replay(config: Config, id: tuple[str, ...], every: bool, form: str) -> None:
+def replay(config: Config, id: tuple[str, ...], *, every: bool, actor: str | None, reason: str, form: str) -> None:
     """
     Append them to the change log again, as they were.
 
@@ -77,7 +81,7 @@ def replay(config: Config, id: tuple[str, ...], every: bool, form: str) -> None:
     that still can't be used becomes a dead letter anew.
     """
     _require_choice(id, every)
-    letters = running.run(_replay(config, id, every))
+    letters = running.run(_replay(config, id, every, acting.actor(actor), reason))
     _report(form, letters, "replayed", f"Appended {_counted(letters)} to {events.log_name(config)} again.")
 
 
@@ -86,14 +90,44 @@ def replay(config: Config, id: tuple[str, ...], every: bool, form: str) -> None:
 )
 @click.argument("id", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All that are open.")
-@click.option("--reason", required=True, help="Why nobody will miss them. It is logged; the store keeps only the fact.")
+@click.option("--actor", default=None, help="Who does it.  [default: you]")
+@click.option("--reason", required=True, help="Why nobody will miss them; kept with the record of it.")
 @options.reporting
 @options.configured(store=True)
-def discard(config: Config, id: tuple[str, ...], every: bool, reason: str, form: str) -> None:
+def discard(config: Config, id: tuple[str, ...], *, every: bool, actor: str | None, reason: str, form: str) -> None:
     """Let them go: they are no longer open, and stay listed as discarded."""
     _require_choice(id, every)
-    letters = running.run(_discard(config, id, every))
+    letters = running.run(_discard(config, id, every, acting.actor(actor), reason))
     _report(form, letters, "discarded", f"Discarded {_counted(letters)}: {reason}")
+
+
+@dead_letters.command(
+    "resend",
+    epilog=commands.example(
+        "reconciler dead-letters resend 0/17 --file mended.json -c reconciler.toml",
+        "reconciler dead-letters resend 0/17 --reason 'a typo' --file - < m.json",
+    ),
+)
+@click.argument("id")
+@click.option("--file", "file", type=click.File("rb"), required=True, metavar="FILE", help="The event; - is stdin.")
+@acting.by_whom
+@options.reporting
+@options.configured(store=True)
+def resend(config: Config, id: str, *, file: BinaryIO, actor: str | None, reason: str, form: str) -> None:
+    """
+    Append a mended event in the place of one that could not be used.
+
+    The event is one JSON object, as `dead-letters show` prints what came; it is checked as `emit` checks it, and its
+    actor is whoever resends it. When the reconciler reads it, the dead letter becomes "replayed".
+    """
+    value = file.read(_RESENT_BYTES_MAX + 1)
+    if len(value) > _RESENT_BYTES_MAX:
+        raise UsageError(f"an event has at most {_RESENT_BYTES_MAX} bytes")
+    found = running.run(_resend(config, id, acting.actor(actor), value, reason))
+    if form == "json":
+        output.as_json({"document": found.document, "events": list(found.events)})
+        return
+    output.line(f"Appended {found.events[0]} (document {found.document}) to {events.log_name(config)}.")
 
 
 async def _list(config: Config, status: str | None, limit: int) -> list[DeadLetter]:
@@ -106,27 +140,30 @@ async def _some(config: Config, ids: tuple[str, ...], every: bool) -> list[DeadL
         return await _find(store, ids, every)
 
 
-async def _replay(config: Config, ids: tuple[str, ...], every: bool) -> list[DeadLetter]:
-    async with looking.store_of(config) as store:
-        letters = await _find(store, ids, every)
+async def _replay(config: Config, ids: tuple[str, ...], every: bool, who: str, reason: str) -> list[DeadLetter]:
+    async with acting.bench(config) as bench:
+        letters = await _find(bench.store, ids, every)
         try:
-            await events.append(config, [_again(letter, config.log.topic) for letter in letters])
+            await bench.acts.replay_letters(who, [letter.id for letter in letters], reason)
         except LogError as error:
             if config.log.kind == "kafka":
                 raise
-            raise LogError(f"{error}; mend it and `emit --file` it, or discard it") from error
-        if config.log.kind == "file":  # a line has no headers, so ingest can't tell whom it stands for
-            for letter in letters:
-                await store.mark_dead_letter(letter.id, "replayed")
+            raise LogError(f"{error}; `dead-letters resend` or `emit --file` a mended one, or discard it") from error
         return letters
 
 
-async def _discard(config: Config, ids: tuple[str, ...], every: bool) -> list[DeadLetter]:
-    async with looking.store_of(config) as store:
-        letters = await _find(store, ids, every)
-        for letter in letters:
-            await store.mark_dead_letter(letter.id, "discarded")
+async def _discard(config: Config, ids: tuple[str, ...], every: bool, who: str, reason: str) -> list[DeadLetter]:
+    async with acting.bench(config) as bench:
+        letters = await _find(bench.store, ids, every)
+        await bench.acts.discard_letters(who, [letter.id for letter in letters], reason)
         return letters
+
+
+async def _resend(config: Config, id: str, who: str, value: bytes, reason: str) -> Appended:
+    async with acting.bench(config) as bench:
+        (letter,) = await _find(bench.store, (id,), False)
+        found: Appended = acting.require(await bench.acts.resend(who, letter.id, value.strip(), reason))
+        return found
 
 
 async def _find(store: Store, ids: tuple[str, ...], every: bool) -> list[DeadLetter]:
@@ -147,12 +184,6 @@ async def _find(store: Store, ids: tuple[str, ...], every: bool) -> list[DeadLet
 def _require_choice(ids: tuple[str, ...], every: bool) -> None:
     if bool(ids) is every:
         raise UsageError("give either the ids of dead letters or --all")
-
-
-def _again(letter: DeadLetter, topic: str) -> Outgoing:
-    """Return the record that appends a letter's own bytes again, with a header that says whom it stands for."""
-    headers = [(name, value) for name, value in letter.headers if name != outcomes.REPLAY_OF]
-    return Outgoing(topic, letter.key, letter.value, (*headers, (outcomes.REPLAY_OF, letter.id.encode())))
 
 
 def _report(form: str, letters: list[DeadLetter], status: str, said: str) -> None:

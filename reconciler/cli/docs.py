@@ -7,12 +7,11 @@ import click
 from reconciler.cli import commands, looking, options, output, running
 from reconciler.config import Config
 from reconciler.core import fold
-from reconciler.errors import UsageError
-from reconciler.model.document import Document, Lane, Status
+from reconciler.model.document import Document, Status
 
-docs = commands.family("docs", "List documents, show one, or have some looked at now.")
+docs = commands.family("docs", "List documents, show one, or say what is to become of some.")
 
-_STATUS = click.Choice([status.value for status in Status])
+STATUS = click.Choice([status.value for status in Status])
 _LIST_COLUMNS = (
     output.Column("document", "document", whole=True),
     output.Column("status", "status", whole=True),
@@ -35,7 +34,7 @@ _HOT_COLUMNS = (
 
 
 @docs.command("list", epilog=commands.example("reconciler docs list --status held -c reconciler.toml"))
-@click.option("--status", type=_STATUS, default=None, help="Only documents that stand there.")
+@click.option("--status", type=STATUS, default=None, help="Only documents that stand there.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, at most.")
 @click.option("--after", default="", metavar="KEY", help="Go on after this key.")
 @options.reporting
@@ -80,30 +79,6 @@ def show(config: Config, document: str, form: str) -> None:
         print("No managed fields.")
 
 
-@docs.command(
-    "retry",
-    epilog=commands.example(
-        "reconciler docs retry 0000012345 -c reconciler.toml", "reconciler docs retry --status parked"
-    ),
-)
-@click.argument("document", nargs=-1)
-@click.option("--status", type=_STATUS, default=None, help="All documents that stand there.")
-@options.reporting
-@options.configured(store=True)
-def retry(config: Config, document: tuple[str, ...], status: str | None, form: str) -> None:
-    """Have documents looked at now, before all others."""
-    if bool(document) is bool(status):
-        raise UsageError("give either the keys of documents or --status")
-    count = running.run(_retry(config, document, Status(status) if status else None))
-    if form == "json":
-        output.as_json({"hastened": count})
-    elif count:
-        are = "document is" if count == 1 else "documents are"
-        output.line(f"{count} {are} due now. A running reconciler notices within half a minute.")
-    else:
-        output.line(f"No document is {status}." if status else "No event has named any of these so far.")
-
-
 @commands.command("reconciler hotspots -c reconciler.toml")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, at most.")
 @options.reporting
@@ -127,14 +102,6 @@ async def _list(config: Config, status: Status | None, after: str, limit: int) -
 async def _one(config: Config, key: str) -> Document:
     async with looking.store_of(config) as store:
         return await looking.document_of(store, key)
-
-
-async def _retry(config: Config, keys: tuple[str, ...], status: Status | None) -> int:
-    from reconciler.adapters.clock import SystemClock
-
-    async with looking.store_of(config) as store:
-        wanted = list(keys) if status is None else [key async for key in looking.keys_of(store, status)]
-        return await store.hasten(wanted, Lane.OPERATOR, SystemClock().now_us())
 
 
 async def _hotspots(config: Config, limit: int) -> list[dict[str, Any]]:

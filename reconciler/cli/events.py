@@ -8,14 +8,14 @@ from typing import Any
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.config import Config
-from reconciler.core import decode
+from reconciler.core import decode, saying
 from reconciler.errors import LogError, UsageError
 from reconciler.model import instant
-from reconciler.model.event import Event, Foreign, Outgoing, PlainRecord
+from reconciler.model.event import Outgoing
 from reconciler.model.value import Json
 
 _CHUNK = 5_000  # records of one append, for whose acknowledgement there is a time limit
-CONTENT_TYPE = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
+CONTENT_TYPE = saying.CONTENT_TYPE
 
 
 def value(text: str) -> Json:
@@ -28,18 +28,7 @@ def value(text: str) -> Json:
 
 def changed(document: str, data: Mapping[str, Any], source: str, actor: str, time: str | None = None) -> dict[str, Any]:
     """Return a changed event; `time` is a canonical instant, `None` meaning now. It gets an id of its own."""
-    event = {
-        "specversion": "1.0",
-        "id": str(uuid.uuid4()),
-        "source": source,
-        "type": decode.CHANGED,
-        "subject": document,
-        "time": time or now(),
-        "datacontenttype": "application/json",
-        "actor": actor,
-        "data": {member: said for member, said in data.items() if said},
-    }
-    return {name: said for name, said in event.items() if said != ""}
+    return saying.changed(document, data, id=str(uuid.uuid4()), source=source, actor=actor, time=time or now())
 
 
 def now() -> str:
@@ -48,25 +37,13 @@ def now() -> str:
 
 
 def record(event: Mapping[str, Any], topic: str) -> Outgoing:
-    """Return the record that appends an event: structured, keyed by its document."""
-    try:
-        text = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError as error:
-        raise UsageError("an argument is not text in UTF-8") from error
-    return Outgoing(topic, str(event.get("subject", "")).encode(), text, CONTENT_TYPE)
+    """Return the record that appends an event; raises UsageError."""
+    return saying.record(event, topic)
 
 
 def refusal(record: Outgoing, rules: decode.Rules) -> str | None:
     """Return why the reconciler would not take a record, `None` if it would."""
-    at_ms = SystemClock().now_us() // 1000
-    decoded = decode.record(PlainRecord(record.topic, 0, 0, at_ms, record.key, record.value, record.headers), rules)
-    match decoded:
-        case Event():
-            return None
-        case Foreign(type=type):
-            return f"type {type!r} is not one of ours, so the reconciler would skip it"
-        case _:
-            return decoded.reason
+    return saying.refusal(record, rules, SystemClock().now_us())
 
 
 def require_usable(records: Sequence[Outgoing], rules: decode.Rules) -> None:

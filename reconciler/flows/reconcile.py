@@ -116,7 +116,9 @@ class Reconciler:
         now_us = self._clock.now_us()
         for due in taken:
             document = documents.get(due.key)
-            if document is None or (due.lane is not Lane.OPERATOR and document.due_us is None):
+            if document is None or document.status is Status.PAUSED:
+                self._queue.done(due.key)
+            elif due.lane is not Lane.OPERATOR and document.due_us is None:
                 self._queue.done(due.key)  # an offer older than the attempt that satisfied it
             elif due.lane is not Lane.OPERATOR and document.due_us is not None and document.due_us > now_us:
                 # A wait that the store has set, and that a new event must not shorten.

@@ -13,6 +13,9 @@ the four one after the other, with nothing between them:
 - record: the record byte for byte as it is stored and exported: JSON in UTF-8, which holds document and time too.
 
 All that stands before the record has a fixed length, so no two different inputs run into the same bytes.
+
+The records of operators' acts (`model/act.py`) are a chain of their own: the same, under the 28 bytes of
+`windchill-reconciler/acts/1` and a line feed.
 """
 
 import hashlib
@@ -22,6 +25,7 @@ from typing import NamedTuple
 import attrs
 
 TAG = b"windchill-reconciler/audit/1\n"
+ACTS_TAG = b"windchill-reconciler/acts/1\n"
 GENESIS = bytes(32)
 
 _NUMBER_BYTES = 8
@@ -53,15 +57,15 @@ class Entry:
     columns: tuple[bytes, bytes] | None = None  # document and time, by which a store finds it; a file has none
 
 
-def link(previous: bytes, number: int, record: bytes) -> bytes:
+def link(previous: bytes, number: int, record: bytes, tag: bytes = TAG) -> bytes:
     """Return the link of a record: see the top of this file."""
-    return hashlib.sha256(b"".join((TAG, previous, number.to_bytes(_NUMBER_BYTES, "big"), record))).digest()
+    return hashlib.sha256(b"".join((tag, previous, number.to_bytes(_NUMBER_BYTES, "big"), record))).digest()
 
 
-def extend(head: Head, record: bytes) -> Head:
+def extend(head: Head, record: bytes, tag: bytes = TAG) -> Head:
     """Return the head once a record has followed."""
     number = head.number + 1
-    return Head(number, link(head.link, number, record))
+    return Head(number, link(head.link, number, record, tag))
 
 
 def parse_head(text: str) -> Head:

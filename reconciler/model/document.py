@@ -20,6 +20,7 @@ class Status(enum.StrEnum):
     CONTENDED = "contended"  # too many version conflicts in a row: cooling down
     LOCKED = "locked"  # checked out by somebody: tried again slowly
     PARKED = "parked"  # can't be read or written (403, 404, 410, no token): tried again slowly
+    PAUSED = "paused"  # an operator wants it neither read nor written until they resume it; known to the store only
 
 
 class Lane(enum.IntEnum):

@@ -13,9 +13,9 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from starlette.requests import Request
 
-from reconciler.core import decode
+from reconciler.core import decode, saying
 from reconciler.errors import RecordTooLargeError
-from reconciler.model.event import Event, Foreign, Outgoing, PlainRecord
+from reconciler.model.event import Outgoing
 from reconciler.web import shapes
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
@@ -28,7 +28,6 @@ BODY_BYTES_MAX = 1024 * 1024
 BATCH_MAX = 100
 
 _STRUCTURED, _BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
-_CONTENT_TYPE = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
 _ATTRIBUTE = re.compile(r"[a-z0-9]+")
 
 _Members = dict[str, msgspec.Raw]
@@ -51,8 +50,8 @@ async def append(sources: Sources, asked: Asked) -> shapes.Appended:
     rows: list[shapes.AppendedEvent] = []
     refused: list[shapes.RefusedEvent] = []
     for number, text in enumerate(texts):
-        record = Outgoing(sources.topic, None, _attributed(text, asked.who.name), _CONTENT_TYPE)
-        reason = _refusal(record, sources)
+        record = Outgoing(sources.topic, None, _attributed(text, asked.who.name), saying.CONTENT_TYPE)
+        reason = saying.refusal(record, sources.decoding(), sources.clock.now_us())
         if reason is None:
             named = msgspec.json.decode(record.value or b"", type=_Named)
             records.append(record._replace(key=named.subject.encode()))
@@ -137,19 +136,6 @@ def _attributed(text: bytes, name: str) -> bytes:
     if bytes(members.get("actor", b"null")) not in (b"null", b'""'):
         return text
     return msgspec.json.encode({**members, "actor": name})
-
-
-def _refusal(record: Outgoing, sources: Sources) -> str | None:
-    """Return why the reconciler would not take a record, `None` if it would."""
-    at_ms = sources.clock.now_us() // 1000
-    found = decode.record(PlainRecord(record.topic, 0, 0, at_ms, None, record.value, record.headers), sources.rules)
-    match found:
-        case Event():
-            return None
-        case Foreign(type=type):
-            return f"type {type!r} is not one of ours, so the reconciler would skip it"
-        case _:
-            return found.reason
 
 
 _EVENT = {

@@ -15,7 +15,7 @@ from reconciler.errors import LogError
 from reconciler.model.policy import Policy
 from reconciler.model.stamp import Partition
 from reconciler.model.value import Json
-from reconciler.ports import Clock, EventLog, Store
+from reconciler.ports import Acts, Clock, EventLog, Store
 from reconciler.web.access import Door
 from reconciler.web.probes import Readiness
 from reconciler.web.watching import Watching
@@ -57,6 +57,7 @@ class Sources:
     stopping: asyncio.Event  # set when the daemon begins to stop, at the latest when the server does
     door: Door
     settings: Callable[[], Iterable[tuple[str, str, Json, str]]]  # section, key, value (secrets masked), origin
+    acts: Acts
     watching: Watching = attrs.field(factory=Watching)
     hook_secret: str = attrs.field(default="", repr=False)  # empty: no hook
 

@@ -72,7 +72,7 @@ def test_commands_are_programs(program: Program) -> None:
 
 def test_once_says_what_it_came_to(settled: Program) -> None:
     assert settled.json("run", "--once") == {
-        "documents": {"pending": 0, "synced": 2, "held": 0, "contended": 0, "locked": 0, "parked": 0},
+        "documents": {"pending": 0, "synced": 2, "held": 0, "contended": 0, "locked": 0, "parked": 0, "paused": 0},
         "dead_letters": 0,
         "maintenance": False,
         "settled": True,
@@ -220,7 +220,7 @@ def test_docs_are_listed_shown_and_hastened(held: Program) -> None:
     cost = next(field for field in shown["fields"] if field["field"] == "attributes.CostCenter")
     assert cost == {"field": "attributes.CostCenter", "desired": "5000", "live": "9999", "base": "4711"}
     assert "within half a minute" in held.say("docs", "retry", DOC)
-    assert held.json("docs", "retry", "--status", "held") == {"hastened": 2}
+    assert held.json("docs", "retry", "--status", "held") == {"hastened": 2, "left": {}}
     assert held.json("docs", "show", DOC)["lane"] == "operator"
     assert "either" in held.fails("docs", "retry", code=2)
     assert "no event has named" in held.fails("docs", "show", "nix")

@@ -1,5 +1,6 @@
 """
-What every Windchill promises (`reconciler/ports.py`), sentence by sentence: a fake, and both dialects on a socket.
+What every Windchill promises (`reconciler/ports/windchill.py`), sentence by sentence: a fake, and both
+dialects on a socket.
 
 Fields go by the names of the dialect `documents` here; `world.name` says what another dialect calls them.
 """

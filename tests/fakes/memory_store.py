@@ -14,6 +14,7 @@ import attrs
 
 from reconciler.errors import StoreError
 from reconciler.model import chain, codec
+from reconciler.model.act import Change
 from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import NOTHING_DESIRED, Desired
 from reconciler.model.document import NO_AGREEMENT, Agreement, Document, Due, Lane, Status
@@ -22,6 +23,7 @@ from reconciler.ports import ConflictRow, FoldBatch, HotSpot, OutboxMessage
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
+    from reconciler.model.act import Act
     from reconciler.model.audit import AuditRecord
     from reconciler.model.event import DeadLetter, Outgoing
     from reconciler.model.policy import Policy
@@ -42,6 +44,8 @@ class MemoryStore:
         self.letters: dict[str, DeadLetter] = {}
         self.trail: list[AuditRecord] = []
         self.chain: list[Entry] = []
+        self.deeds: list[Act] = []
+        self.deeds_chain: list[Entry] = []
         self.clashes: dict[str, ConflictRow] = {}
         self.policies: dict[str, Policy] = {}
         self.field_conflicts: Counter[str] = Counter()
@@ -111,9 +115,11 @@ class MemoryStore:
             attempts=row.attempts + settlement.attempts,
             pending_since_us=since_us,
         )
+        if row.status is Status.PAUSED:
+            row = attrs.evolve(row, pending_since_us=None)
         present = row.revision == settlement.revision
         waits = settlement.due_us is not None and settlement.due_us > settlement.at_us
-        if present or (waits and settlement.status in COOLING):
+        if row.status is not Status.PAUSED and (present or (waits and settlement.status in COOLING)):
             row = attrs.evolve(
                 row,
                 status=settlement.status,
@@ -154,7 +160,7 @@ class MemoryStore:
 
     async def hasten(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
         self._require_open()
-        known = set(keys) & self.rows.keys()
+        known = {key for key in keys if key in self.rows and self.rows[key].status is not Status.PAUSED}
         for key in known:
             row = self.rows[key]
             self.rows[key] = attrs.evolve(row, lane=lane, due_us=at_us, revision=row.revision + 1)
@@ -170,7 +176,9 @@ class MemoryStore:
             row = self.rows.get(key) or Document(key, NOTHING_DESIRED, status=Status.SYNCED, lane=Lane.RESYNC)
             if row.agreement != NO_AGREEMENT and row.agreement.told >= agreement.told:
                 continue
-            if row.revision:
+            if row.status is Status.PAUSED:
+                row = attrs.evolve(row, revision=row.revision + 1)
+            elif row.revision:
                 row = attrs.evolve(
                     row,
                     status=Status.PENDING,
@@ -305,6 +313,67 @@ class MemoryStore:
             if row.revision:
                 yield key, row.desired
 
+    # ----------------------------------------------------------------------------------------------------------- deeds
+
+    async def enact(self, change: Change, acts: Sequence[Act], *, at_us: int, reason: str = "") -> bool:
+        self._require_open()
+        if not all(self._allows(change, act.target) for act in acts):
+            return False
+        for act in acts:
+            self._record(act)
+            match change:
+                case Change.NOTHING:
+                    pass
+                case Change.REPLAY | Change.DISCARD:
+                    status = "replayed" if change is Change.REPLAY else "discarded"
+                    self.letters[act.target] = attrs.evolve(self.letters[act.target], status=status)
+                case _:
+                    row = self.rows[act.target]
+                    self.rows[row.key] = attrs.evolve(_steered(row, change, at_us, reason), revision=row.revision + 1)
+        return True
+
+    def _allows(self, change: Change, target: str) -> bool:
+        if change is Change.NOTHING:
+            return True
+        if change in (Change.REPLAY, Change.DISCARD):
+            return target in self.letters
+        row = self.rows.get(target)
+        return row is not None and row.revision > 0 and (row.status is Status.PAUSED) is (change is Change.RESUME)
+
+    def _record(self, act: Act) -> None:
+        text = codec.encode(act)
+        before = Head(len(self.deeds), self.deeds_chain[-1].link) if self.deeds else chain.BEGIN
+        head = chain.extend(before, text, chain.ACTS_TAG)
+        columns = (act.document.encode(), str(act.at_us).encode())
+        self.deeds_chain.append(Entry(head.number, before.link if self.deeds else None, head.link, text, columns))
+        self.deeds.append(attrs.evolve(act, id=head.number))
+
+    async def acts(
+        self,
+        *,
+        document: str | None = None,
+        who: str | None = None,
+        target: str | None = None,
+        limit: int = 1000,
+        before: int | None = None,
+    ) -> list[Act]:
+        self._require_open()
+        found = [
+            act
+            for act in self.deeds[::-1]
+            if document in (None, act.document) and who in (None, act.who) and target in (None, act.target)
+        ]
+        return [act for act in found if before is None or act.id < before][:limit]
+
+    async def acts_head(self) -> Head | None:
+        self._require_open()
+        return Head(len(self.deeds), self.deeds_chain[-1].link) if self.deeds else None
+
+    async def acts_chain(self) -> AsyncIterator[Entry]:
+        self._require_open()
+        for entry in self.deeds_chain:
+            yield entry
+
     async def close(self) -> None:
         self._open = False
 
@@ -319,8 +388,20 @@ class MemoryStore:
             raise StoreError("the store is closed")
 
 
+def _steered(row: Document, change: Change, at_us: int, reason: str) -> Document:
+    """The row as an operator leaves it."""
+    if change is Change.PAUSE:
+        return attrs.evolve(row, status=Status.PAUSED, reason=reason, due_us=None, pending_since_us=None)
+    row = attrs.evolve(row, lane=Lane.OPERATOR, due_us=at_us)
+    if change is Change.RESUME:
+        row = attrs.evolve(row, status=Status.PENDING, reason="", pending_since_us=at_us)
+    return row
+
+
 def _dirty(row: Document, lane: Lane, at_us: int) -> Document:
-    """The row as an event leaves it: pending and due, or still cooling down."""
+    """The row as an event leaves it: pending and due, or still cooling down, or paused."""
+    if row.status is Status.PAUSED:
+        return attrs.evolve(row, lane=min(row.lane, lane))
     pending_since_us = at_us if row.pending_since_us is None else row.pending_since_us
     if row.status in COOLING and row.due_us is not None and row.due_us > at_us:
         return attrs.evolve(row, lane=min(row.lane, lane), pending_since_us=pending_since_us)

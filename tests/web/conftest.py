@@ -13,6 +13,7 @@ import pytest
 from reconciler.core import decode, series
 from reconciler.core.breaker import Breaker
 from reconciler.core.queue import Queue
+from reconciler.flows.acts import Acts
 from reconciler.model.event import Outgoing
 from reconciler.web import application, server
 from reconciler.web.access import Door
@@ -70,6 +71,12 @@ class Daemon:
         return Door(self.clock, keyring, self.browsing)
 
     @property
+    def acts(self) -> Acts:
+        rules = decode.Rules(policy=self.world.policy)
+        log = self.world.log
+        return Acts(store=self.world.store, log=log, clock=self.clock, decoding=lambda: rules, topic=TOPIC)
+
+    @property
     def sources(self) -> application.Sources:
         return application.Sources(
             late=self._late,
@@ -86,6 +93,7 @@ class Daemon:
             stopping=self.stopping,
             settings=lambda: self.settings,
             door=self.door,
+            acts=self.acts,
             hook_secret=self.hook_secret,
         )
 

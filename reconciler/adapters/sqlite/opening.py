@@ -6,7 +6,7 @@ from contextlib import closing
 from importlib import resources
 from pathlib import Path
 
-from reconciler.adapters.sqlite import locks, procedures
+from reconciler.adapters.sqlite import acting, locks, procedures
 from reconciler.errors import StoreError
 from reconciler.model import chain
 
@@ -104,7 +104,8 @@ def write_as_guest(path: Path, sql: str, parameters: tuple[object, ...]) -> int:
     """
     with locks.held(locks.writer_path(path)), closing(_connect(path, "rw")) as connection:
         _require_current(connection, path)
-        connection.executescript("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")
+        pragmas = "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY;"
+        connection.executescript(f"{pragmas}\n{acting.ENACT.definition}")
         return connection.execute(sql, parameters).rowcount
 
 
@@ -176,4 +177,4 @@ def _migrations() -> list[str]:
 
 
 def _add_procedures(connection: sqlite3.Connection) -> None:
-    connection.executescript("".join(procedure.definition for procedure in procedures.PROCEDURES))
+    connection.executescript("".join(procedure.definition for procedure in (*procedures.PROCEDURES, acting.ENACT)))

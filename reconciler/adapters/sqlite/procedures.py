@@ -67,6 +67,8 @@ _POSITIONS = f"""INSERT INTO position (topic, partition, next_offset)
 
 # A document in a wait that was set after trouble (a retry, a cool-down, a lock): events must not shorten that.
 _COOLING = "status IN ('pending', 'contended', 'locked') AND due_us > excluded.due_us"
+# One that an operator has paused is left where it is too, and is not pending either.
+_LEFT = f"(status = 'paused' OR ({_COOLING}))"
 
 FOLD = Procedure(
     "fold",
@@ -82,14 +84,14 @@ FOLD = Procedure(
             ON CONFLICT (key) DO UPDATE SET
                 desired = excluded.desired,
                 revision = revision + 1,
-                status = CASE WHEN {_COOLING} THEN status ELSE 'pending' END,
-                reason = CASE WHEN {_COOLING} THEN reason ELSE '' END,
-                lane = CASE WHEN status = 'pending' OR ({_COOLING}) THEN min(lane, excluded.lane)
+                status = CASE WHEN {_LEFT} THEN status ELSE 'pending' END,
+                reason = CASE WHEN {_LEFT} THEN reason ELSE '' END,
+                lane = CASE WHEN status = 'pending' OR {_LEFT} THEN min(lane, excluded.lane)
                             ELSE excluded.lane END,
-                due_us = CASE WHEN {_COOLING} THEN due_us
+                due_us = CASE WHEN {_LEFT} THEN due_us
                               WHEN status = 'pending' AND due_us < excluded.due_us THEN due_us
                               ELSE excluded.due_us END,
-                pending_since_us = coalesce(pending_since_us, excluded.pending_since_us)
+                pending_since_us = iif(status = 'paused', NULL, coalesce(pending_since_us, excluded.pending_since_us))
             WHERE excluded.desired IS NOT document.desired""",
         _POSITIONS,
         # Before the letters themselves: afterwards none would be new.
@@ -136,8 +138,8 @@ def _key(item: tuple[str, object]) -> str:
 
 # -------------------------------------------------------------------------------------------------------------- ledger
 
-_STANDS = """(document.revision = change.revision
-                 OR (change.status IN ('pending', 'contended', 'locked') AND change.due_us > change.at_us))"""
+_STANDS = """(document.status <> 'paused' AND (document.revision = change.revision
+                 OR (change.status IN ('pending', 'contended', 'locked') AND change.due_us > change.at_us)))"""
 
 COMMIT = Procedure(
     "settle",
@@ -158,17 +160,19 @@ COMMIT = Procedure(
             FROM {_rows("intents", "key text", "agreement blob")} AS change
             WHERE document.key = change.key""",
         # Only a settlement of the present revision says where the document stands; else the fold has already said so.
-        # But a wait that trouble has set stands in either case, as it does against a fold that comes after it.
+        # But a wait that trouble has set stands in either case, as it does against a fold that comes after it. One that
+        # was paused meanwhile stays paused.
         f"""UPDATE document SET
                 agreement = change.agreement,
                 conflicts = document.conflicts + change.conflicts,
                 attempts = document.attempts + change.attempts,
                 status = iif({_STANDS}, change.status, document.status),
                 reason = iif({_STANDS}, change.reason, document.reason),
-                lane = CASE WHEN document.revision = change.revision THEN change.lane
+                lane = CASE WHEN {_STANDS} AND document.revision = change.revision THEN change.lane
                             WHEN {_STANDS} THEN min(document.lane, change.lane) ELSE document.lane END,
                 due_us = iif({_STANDS}, change.due_us, document.due_us),
-                pending_since_us = iif(document.revision = change.revision AND change.status IN ('synced', 'held'),
+                pending_since_us = iif(document.status = 'paused'
+                                       OR (document.revision = change.revision AND change.status IN ('synced', 'held')),
                                        NULL, coalesce(document.pending_since_us, change.at_us))
             FROM {
             _rows(
@@ -283,6 +287,8 @@ def _chained(rows: Iterable[tuple[str, int, bytes]], head: Head) -> tuple[list[R
 
 _TOLD = "coalesce(json_extract(CAST({}.agreement AS TEXT), '$.told'), 0)"
 
+_MOVES = "revision > 0 AND status <> 'paused'"
+
 REBASE = Procedure(
     "rebase",
     "rebase_batch",
@@ -295,11 +301,11 @@ REBASE = Procedure(
             FROM {_rows("agreements", "key text", "agreement blob")} WHERE true
             ON CONFLICT (key) DO UPDATE SET
                 agreement = excluded.agreement,
-                status = iif(revision > 0, 'pending', status),
-                reason = iif(revision > 0, '', reason),
-                lane = CASE WHEN status = 'pending' THEN lane ELSE excluded.lane END,
-                due_us = iif(revision > 0, min(coalesce(due_us, NEW.at_us), NEW.at_us), NULL),
-                pending_since_us = iif(revision > 0, coalesce(pending_since_us, NEW.at_us), NULL),
+                status = iif({_MOVES}, 'pending', status),
+                reason = iif({_MOVES}, '', reason),
+                lane = CASE WHEN status IN ('pending', 'paused') THEN lane ELSE excluded.lane END,
+                due_us = iif({_MOVES}, min(coalesce(due_us, NEW.at_us), NEW.at_us), NULL),
+                pending_since_us = iif({_MOVES}, coalesce(pending_since_us, NEW.at_us), NULL),
                 revision = iif(revision > 0, revision + 1, 0)
             WHERE document.agreement IS NULL OR {_TOLD.format("document")} < {_TOLD.format("excluded")}""",
         _POSITIONS,

@@ -20,7 +20,7 @@ class Query(NamedTuple):
     sql: str
 
 
-def _lines(operation: str, line: str, source: str) -> Query:
+def lines(operation: str, line: str, source: str) -> Query:
     """Return a query for lines; `source` is a SELECT whose order is kept, as SQLite does for an ordered subquery."""
     return Query(operation, f"SELECT CAST(group_concat({line}, char(10)) AS BLOB) FROM ({source})")
 
@@ -35,16 +35,16 @@ _DOCUMENT = """
 
 # ---------------------------------------------------------------------------------------------------------- projection
 
-POSITIONS = _lines("read positions", "json_array(topic, partition, next_offset)", "SELECT * FROM position")
+POSITIONS = lines("read positions", "json_array(topic, partition, next_offset)", "SELECT * FROM position")
 
 # CROSS JOIN fixes the order of the loops: from the keys asked for to their rows, never over the table.
-DESIRED = _lines(
+DESIRED = lines(
     "read desired state",
     "'[' || json_quote(key) || ',' || desired || ']'",
     f"SELECT key, desired FROM {_KEYS} CROSS JOIN document ON document.key = wanted WHERE revision > 0",
 )
 
-EXPORT = _lines(
+EXPORT = lines(
     "export the projection",
     "'[' || json_quote(key) || ',' || desired || ']'",
     "SELECT key, desired FROM document WHERE key > ?1 AND revision > 0 ORDER BY key LIMIT ?2",
@@ -53,7 +53,7 @@ EXPORT = _lines(
 # -------------------------------------------------------------------------------------------------------------- ledger
 
 # One search a lane: a single search over (lane, due_us) would read every document that is due later.
-DUE = _lines(
+DUE = lines(
     "list what is due",
     "json_object('key', key, 'lane', lane, 'due_us', due_us)",
     " UNION ALL ".join(
@@ -64,7 +64,7 @@ DUE = _lines(
     + " LIMIT ?2",
 )
 
-NEXT_DUE = _lines(
+NEXT_DUE = lines(
     "find the next due time",
     "due_us",
     "SELECT min(due_us) AS due_us FROM ("
@@ -74,7 +74,7 @@ NEXT_DUE = _lines(
     + ")",
 )
 
-DOCUMENTS = _lines(
+DOCUMENTS = lines(
     "read documents",
     _DOCUMENT,
     f"SELECT document.* FROM {_KEYS} CROSS JOIN document ON document.key = wanted",
@@ -83,14 +83,14 @@ DOCUMENTS = _lines(
 HASTEN = Query(
     "make documents due",
     # A new revision, so that an attempt under way does not settle the wish away.
-    f"UPDATE document SET lane = ?3, due_us = ?4, revision = revision + 1 WHERE key IN {_KEYS}",
+    f"UPDATE document SET lane = ?3, due_us = ?4, revision = revision + 1 WHERE key IN {_KEYS} AND status <> 'paused'",
 )
 
 KEEP_POLICY = Query("keep a policy", "INSERT INTO policy (digest, policy) VALUES (?, ?) ON CONFLICT DO NOTHING")
 
 # -------------------------------------------------------------------------------------------------------------- outbox
 
-WAITING = _lines(
+WAITING = lines(
     "list what waits to be published",
     "'{\"number\":' || number || ',\"record\":' || message || '}'",
     "SELECT number, message FROM outbox ORDER BY number LIMIT ?1",
@@ -99,52 +99,52 @@ WAITING = _lines(
 # --------------------------------------------------------------------------------------------------------------- views
 
 # The last line, under "", is the number of all documents: what is missing from it is synced.
-COUNTS = _lines(
+COUNTS = lines(
     "count documents",
     "json_array(status, documents)",
     "SELECT status, count(*) AS documents FROM document WHERE status <> 'synced' GROUP BY status"
     " UNION ALL SELECT '', coalesce(max(rowid), 0) FROM document",
 )
 
-LIST_ALL = _lines("list documents", _DOCUMENT, "SELECT * FROM document WHERE key > ?1 ORDER BY key LIMIT ?2")
-LIST_SYNCED = _lines(
+LIST_ALL = lines("list documents", _DOCUMENT, "SELECT * FROM document WHERE key > ?1 ORDER BY key LIMIT ?2")
+LIST_SYNCED = lines(
     "list documents",
     _DOCUMENT,
     "SELECT * FROM document WHERE key > ?1 AND status = 'synced' ORDER BY key LIMIT ?2",
 )
 # `<> 'synced'` is what lets SQLite use the partial index.
-LIST_UNSETTLED = _lines(
+LIST_UNSETTLED = lines(
     "list documents",
     _DOCUMENT,
     "SELECT * FROM document WHERE status = ?3 AND status <> 'synced' AND key > ?1 ORDER BY key LIMIT ?2",
 )
 
-OLDEST_PENDING = _lines(
+OLDEST_PENDING = lines(
     "find the longest pending document",
     "since_us",
     "SELECT min(pending_since_us) AS since_us FROM document WHERE pending_since_us IS NOT NULL",
 )
 
 _CONFLICT = "'[' || json_array(document, closed_at_us) || ',' || conflict || ']'"
-OPEN_CONFLICTS = _lines(
+OPEN_CONFLICTS = lines(
     "list conflicts",
     _CONFLICT,
     "SELECT * FROM conflict WHERE closed_at_us IS NULL AND (opened_at_us, id) > (?2, ?3)"
     " ORDER BY opened_at_us, id LIMIT ?1",
 )
-ALL_CONFLICTS = _lines(
+ALL_CONFLICTS = lines(
     "list conflicts",
     _CONFLICT,
     "SELECT * FROM conflict WHERE (opened_at_us, id) > (?2, ?3) ORDER BY opened_at_us, id LIMIT ?1",
 )
-CONFLICT = _lines("read a conflict", _CONFLICT, "SELECT * FROM conflict WHERE id = ?1")
+CONFLICT = lines("read a conflict", _CONFLICT, "SELECT * FROM conflict WHERE id = ?1")
 
 _LETTER = "'[' || json_quote(status) || ',' || letter || ']'"
-ALL_LETTERS = _lines("list dead letters", _LETTER, "SELECT * FROM dead_letter ORDER BY number LIMIT ?1")
-LETTERS = _lines("list dead letters", _LETTER, "SELECT * FROM dead_letter WHERE status = ?2 ORDER BY number LIMIT ?1")
-LETTER = _lines("read a dead letter", _LETTER, "SELECT * FROM dead_letter WHERE id = ?1")
+ALL_LETTERS = lines("list dead letters", _LETTER, "SELECT * FROM dead_letter ORDER BY number LIMIT ?1")
+LETTERS = lines("list dead letters", _LETTER, "SELECT * FROM dead_letter WHERE status = ?2 ORDER BY number LIMIT ?1")
+LETTER = lines("read a dead letter", _LETTER, "SELECT * FROM dead_letter WHERE id = ?1")
 # Cut down here: of a page of letters nobody wants the bytes, which would be most of it.
-LETTER_PAGE = _lines(
+LETTER_PAGE = lines(
     "list dead letters",
     "'[' || json_quote(status) || ',' || json_set(CAST(letter AS TEXT), '$.key', NULL, '$.value', NULL, '$.headers',"
     " json('[]')) || ']'",
@@ -152,7 +152,7 @@ LETTER_PAGE = _lines(
     " AND number > coalesce((SELECT number FROM dead_letter WHERE id = ?2), -1) ORDER BY number LIMIT ?1",
 )
 
-COUNT_LETTERS = _lines(
+COUNT_LETTERS = lines(
     "count dead letters", "letters", "SELECT count(*) AS letters FROM dead_letter WHERE status = 'open'"
 )
 
@@ -160,19 +160,19 @@ MARK_LETTER = Query("mark a dead letter", "UPDATE dead_letter SET status = ?2 WH
 
 _AUDIT = "'[' || id || ',' || record || ']'"
 _AUDIT_ORDER = "AND NOT (at_us = ?4 AND id >= ?5) ORDER BY at_us DESC, id DESC LIMIT ?3"
-AUDIT = _lines(
+AUDIT = lines(
     "read the audit trail",
     _AUDIT,
     f"SELECT id, record FROM audit WHERE at_us >= ?1 AND at_us < ?2 {_AUDIT_ORDER}",
 )
-AUDIT_OF_DOCUMENT = _lines(
+AUDIT_OF_DOCUMENT = lines(
     "read the audit trail",
     _AUDIT,
     f"SELECT id, record FROM audit WHERE document = ?6 AND at_us >= ?1 AND at_us < ?2 {_AUDIT_ORDER}",
 )
 
 # In hexadecimal, because what is verified must be seen as it is, whatever was made of it.
-AUDIT_HEAD = _lines(
+AUDIT_HEAD = lines(
     "read the audit's head",
     "id || ' ' || hex(link)",
     "SELECT id, link FROM audit WHERE id = (SELECT max(id) FROM audit)",
@@ -185,25 +185,25 @@ _ENTRIES = """
         coalesce((SELECT hex(link) FROM audit AS before WHERE before.id = audit.id - 1), '') AS previous
     FROM audit
 """
-ENTRIES = _lines("read the audit trail", _ENTRY, f"{_ENTRIES} WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3")
-ENTRIES_NUMBERED = _lines(
+ENTRIES = lines("read the audit trail", _ENTRY, f"{_ENTRIES} WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3")
+ENTRIES_NUMBERED = lines(
     "read the audit trail", _ENTRY, f"{_ENTRIES} WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id"
 )
-AUDIT_SPAN = _lines(
+AUDIT_SPAN = lines(
     "find a span of the audit trail",
     "json_array(first, last)",
     "SELECT coalesce(min(id), 1) AS first, coalesce(max(id), 0) AS last FROM audit WHERE at_us >= ?1 AND at_us < ?2",
 )
-NUMBERS_OF_DOCUMENT = _lines(
+NUMBERS_OF_DOCUMENT = lines(
     "find a document in the audit trail",
     "id",
     "SELECT id FROM audit WHERE document = ?1 AND at_us >= ?2 AND at_us < ?3",
 )
 
-POLICIES = _lines("read policies", "hex(digest) || ' ' || hex(policy)", "SELECT digest, policy FROM policy")
-POLICY = _lines("read a policy", "policy", "SELECT policy FROM policy WHERE digest = ?1")
+POLICIES = lines("read policies", "hex(digest) || ' ' || hex(policy)", "SELECT digest, policy FROM policy")
+POLICY = lines("read a policy", "policy", "SELECT policy FROM policy WHERE digest = ?1")
 
-HOTSPOTS = _lines(
+HOTSPOTS = lines(
     "list hot spots",
     "json_object('kind', kind, 'name', name, 'conflicts', conflicts, 'attempts', attempts)",
     "SELECT * FROM (SELECT 'document' AS kind, key AS name, conflicts, attempts FROM document WHERE conflicts > 0"

@@ -10,6 +10,7 @@ import attrs
 from reconciler.adapters.sqlite import procedures, queries
 from reconciler.adapters.sqlite.damage import Lines
 from reconciler.adapters.sqlite.database import Database, off_loop
+from reconciler.adapters.sqlite.deeds import Deeds
 from reconciler.adapters.sqlite.group_commit import GroupCommit
 from reconciler.adapters.sqlite.opening import path_of
 from reconciler.adapters.sqlite.packing import Packer
@@ -67,10 +68,11 @@ async def open_store(path: Path | str, *, owner: bool) -> "SqliteStore":
     return SqliteStore(await Database.open(Path(path), owner=owner))
 
 
-class SqliteStore:
+class SqliteStore(Deeds):
     """`ports.Store` over one connection."""
 
     def __init__(self, database: Database) -> None:
+        super().__init__(_entry)
         self._database = database
         self._group = GroupCommit(self._commit)
         self._head: Head | None = None  # of the audit trail as we left it; None: to be read

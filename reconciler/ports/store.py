@@ -1,174 +1,19 @@
-"""
-Ports: what the flows need of the outside, as Protocols.
+"""The state store, from the sides of those who use it."""
 
-Every adapter and every fake of a port passes one contract suite (`tests/contracts`). Errors: adapters raise the classes
-of `reconciler.errors`, translated once at the edge; everything expected comes back as a value.
-"""
-
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import attrs
 
-from reconciler.model.answer import ReadAnswer, ReleaseAnswer, Trouble, WriteAnswer
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import Desired
 from reconciler.model.document import Agreement, Conflict, Document, Due, Lane, Status
-from reconciler.model.event import DeadLetter, Outgoing, Record
+from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import Policy
 from reconciler.model.settlement import Settlement
-from reconciler.model.snapshot import Sighting, Snapshot, Token
 from reconciler.model.stamp import Partition
-from reconciler.model.value import Json
-
-
-class Clock(Protocol):
-    """Time, chance and waiting: the only way to any of them."""
-
-    def now_us(self) -> int:
-        """Return wall time, microseconds since 1970."""
-        ...
-
-    def monotonic_s(self) -> float:
-        """Return seconds on a clock that never goes back."""
-        ...
-
-    def chance(self) -> float:
-        """Return a random number in [0, 1)."""
-        ...
-
-    async def sleep(self, delay_s: float) -> None:
-        """Wait; 0 gives other tasks their turn."""
-        ...
-
-    async def wait(self, event: asyncio.Event, timeout_s: float) -> None:
-        """Wait until `event` is set or the time is over, whichever comes first."""
-        ...
-
-
-class Telemetry(Protocol):
-    """Counters, gauges and durations; names and labels are those of DESIGN section 11, without the prefix."""
-
-    def add(self, metric: str, amount: float = 1, **labels: str) -> None:
-        """Add to a counter."""
-        ...
-
-    def gauge(self, metric: str, value: float, **labels: str) -> None:
-        """Set a gauge."""
-        ...
-
-    def observe(self, metric: str, seconds: float, **labels: str) -> None:
-        """Put a duration into a histogram."""
-        ...
-
-
-class EventLog(Protocol):
-    """The change log, and the topics beside it. Positions are *next* offsets."""
-
-    async def open(self, positions: Mapping[Partition, int], *, accept_truncation: bool = False) -> None:
-        """
-        Take all partitions of the topic and go to `positions`; a partition not named starts at offset 0.
-
-        Raises LogTruncatedError when the log does not hold what comes next: a position outside of it, or a beginning
-        that is gone. With `accept_truncation`, a person's choice, reading starts there with the oldest record there is.
-        """
-        ...
-
-    async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
-        """Return the next records, in order within each partition; empty when none came within the time."""
-        ...
-
-    async def positions(self) -> Mapping[Partition, int]:
-        """Return where the next fetch will read, per partition: past gaps that hold no record."""
-        ...
-
-    async def ends(self) -> Mapping[Partition, int]:
-        """Return, of every partition of the change topic, the offset that the next record appended would get."""
-        ...
-
-    async def append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
-        """
-        Append records durably (all replicas); return when every one is acknowledged.
-
-        Returns, of each partition that got any, the offset after the last of them; nothing where that is not known.
-        """
-        ...
-
-    async def close(self) -> None:
-        """Let go of everything."""
-        ...
-
-
-class Journal(Protocol):
-    """
-    What a write tells on its way, where what guards it is a lock on the document: no death may leave that a riddle.
-
-    `note` says in a line what caused the write, for whoever reads the document's history in Windchill.
-    """
-
-    @property
-    def note(self) -> str:
-        """Return events and reasons, at most 250 characters."""
-        ...
-
-    async def locked(self, lock: str) -> None:
-        """Store durably that we hold a lock on the document; awaited before anything else is sent."""
-        ...
-
-    async def redraft(self, shown: Snapshot) -> Mapping[str, Json]:
-        """
-        Decide again: on what is there now that nobody else can change it, or a moment before a write without a guard.
-
-        The intent is stored anew before this returns. Empty: nothing of this write is left to be written.
-        """
-        ...
-
-
-class Windchill(Protocol):
-    """A Windchill, whatever its dialect. The core never learns a status code's or a URL's meaning from it."""
-
-    @property
-    def locks(self) -> bool:
-        """Whether a write may leave a lock of ours behind when it is cut short."""
-        ...
-
-    async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
-        """Read one document; with `known`, conditionally on that snapshot's token or modification date."""
-        ...
-
-    async def write(
-        self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token, journal: Journal
-    ) -> WriteAnswer:
-        """
-        Write `fields` and only those, on condition that the document is still at `token`.
-
-        `snapshot` is the read that was decided on (a PUT sends the whole document from it). There is no unguarded form:
-        where the server knows no condition, the document is locked, and what `journal` decides again is written.
-        """
-        ...
-
-    async def release(self, key: str, lock: str | None) -> ReleaseAnswer:
-        """
-        Give up a lock of ours that a write has perhaps left behind; nobody else's is ever touched.
-
-        `lock` is what the journal was told; None: it is not known whether there is one.
-        """
-        ...
-
-    async def close(self) -> None:
-        """Close connections."""
-        ...
-
-
-@runtime_checkable
-class ChangeList(Protocol):
-    """What some dialects can tell besides: which documents have been modified of late."""
-
-    async def changed(self, since_us: int) -> Sequence[Sighting] | Trouble:
-        """Return every document modified since then, perhaps more, with the tokens that reading them would give."""
-        ...
+from reconciler.ports.acts import Deeds
 
 
 @attrs.frozen
@@ -268,7 +113,7 @@ class Ledger(Protocol):
 
     async def hasten(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
         """
-        Make documents due at `at_us` in a lane (an operator's "now"); return how many there were.
+        Make documents due at `at_us` in a lane; return how many there were. Paused ones are left.
 
         It counts as a revision: an attempt that is under way meanwhile leaves the document due.
         """
@@ -388,7 +233,7 @@ class Views(Protocol):
         ...
 
 
-class Store(Projection, Ledger, Outbox, Views, Protocol):
+class Store(Projection, Ledger, Outbox, Views, Deeds, Protocol):
     """The whole state store. One process owns it; `open` refuses a second owner."""
 
     async def close(self) -> None:

@@ -1,0 +1,296 @@
+"""
+Acts: what an operator does, once, for commands, API and page.
+
+Rules of this file:
+1. Nothing is done without a record of who did it. What changes the store is recorded in the same transaction; what
+   appends events is recorded once the log has them, with their ids.
+2. Nothing that is expected is an error: what is gone, stale or unusable comes back as a value.
+3. What is decided here is decided on what was just read; where somebody else was quicker it is read again.
+"""
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import attrs
+import msgspec
+
+from reconciler.core import fold, outcomes, saying
+from reconciler.core.decode import Rules
+from reconciler.flows import deciding
+from reconciler.flows.deciding import Decided, Deciding
+from reconciler.flows.recording import CHUNK, About, Recorder
+from reconciler.model import instant
+from reconciler.model.act import (
+    CLI,
+    Appended,
+    Change,
+    Deed,
+    Done,
+    Gone,
+    Preview,
+    Resolved,
+    Settled,
+    Side,
+    Stale,
+    Take,
+    Unusable,
+)
+from reconciler.model.document import Conflict, Document, Due, Lane, Status
+from reconciler.model.event import DeadLetter, Outgoing
+from reconciler.model.policy import OPERATORS
+from reconciler.model.value import Json
+from reconciler.ports import RESOLVED_MAX, Clock, ConflictRow, EventLog, Store
+
+_LETTERS = 100  # of one append: each may be a megabyte
+_PAGE = 500
+
+_UNKNOWN = "no event has named this document so far"
+_NO_LETTER = "there is no dead letter of this id"
+
+
+class _Named(msgspec.Struct):
+    id: str
+    subject: str
+
+
+def _nobody(_: Due) -> None:
+    """Tell no queue: whoever owns the store finds what is due there."""
+
+
+@attrs.frozen(kw_only=True)
+class Acts:
+    """`ports.Acts`. `offer` lets the queue of this process know at once; elsewhere it is noticed in the store."""
+
+    store: Store
+    log: EventLog
+    clock: Clock
+    decoding: Callable[[], Rules]  # by which the log is decoded now
+    topic: str
+    marks: bool = False  # the log keeps no headers: a letter counts as replayed as soon as it is appended
+    offer: Callable[[Due], None] = _nobody
+    role: str = CLI
+
+    def acting(self, role: str) -> "Acts":
+        """See `ports.Acts`."""
+        return attrs.evolve(self, role=role)
+
+    # ------------------------------------------------------------------------------------------------------- documents
+
+    async def retry(self, who: str, keys: Sequence[str]) -> Done:
+        """See `ports.Acts`."""
+        done = await self._recorder.steer(who, Deed.RETRY, Change.RETRY, keys, why=_unless_paused)
+        self._offer(done)
+        return done
+
+    async def pause(self, who: str, keys: Sequence[str], reason: str) -> Done:
+        """See `ports.Acts`."""
+        told = f"paused by {who}: {reason}" if reason else f"paused by {who}"
+        return await self._recorder.steer(
+            who, Deed.PAUSE, Change.PAUSE, keys, why=_unless_already, reason=reason, shown=told
+        )
+
+    async def resume(self, who: str, keys: Sequence[str]) -> Done:
+        """See `ports.Acts`."""
+        done = await self._recorder.steer(who, Deed.RESUME, Change.RESUME, keys, why=_if_paused)
+        self._offer(done)
+        return done
+
+    async def release(self, who: str, key: str, reason: str, fields: Sequence[str] = ()) -> Appended | Gone | Unusable:
+        """See `ports.Acts`."""
+        document = (await self._recorder.documents([key])).get(key)
+        if document is None:
+            return Gone(_UNKNOWN)
+        managed = fold.managed(document.desired)
+        missing = [name for name in fields if name not in managed]
+        if missing or not managed:
+            return Unusable(f"nobody manages {', '.join(missing) or 'this document'}; nothing is left to release")
+        stamps = [fold.newest_stamp(managed[name]) for name in fields or managed]
+        time_us = max(self.clock.now_us(), *(instant.to_us(stamp.time) + 1 for stamp in stamps))
+        about = {"id": str(uuid.uuid4()), "source": OPERATORS, "actor": who, "time": instant.from_us(time_us)}
+        if fields:
+            event = saying.changed(key, {"release": list(fields), "reason": reason}, **about)
+        else:
+            event = saying.released(key, reason, **about)
+        checked = self._deciding.checked([event], deciding.ANYWHERE)
+        if isinstance(checked, Unusable):
+            return checked
+        details: dict[str, Json] = {"reason": reason, "fields": list(fields), "events": [about["id"]]}
+        await self.log.append([record for record, _ in checked])
+        about_it = About(kind=Deed.RELEASE, target=key, document=key, details=details, result="appended")
+        await self._recorder.record(who, [about_it])
+        return Appended(key, (about["id"],))
+
+    # ------------------------------------------------------------------------------------------------------- conflicts
+
+    async def preview(self, conflict_id: str, take: Take) -> Preview | Gone | Unusable:
+        """See `ports.Acts`."""
+        found = await self._conflict(conflict_id)
+        if isinstance(found, Gone):
+            return found
+        prepared = self._deciding.decide(*found, take)
+        return prepared if isinstance(prepared, Unusable) else prepared.preview
+
+    async def resolve(
+        self, who: str, conflict_id: str, take: Take, reason: str, seen: str | None = None
+    ) -> Resolved | Stale | Gone | Unusable:
+        """See `ports.Acts`."""
+        found = await self._conflict(conflict_id)
+        if isinstance(found, Gone):
+            return found
+        prepared = self._deciding.decide(*found, take, reason=reason, who=who)
+        if isinstance(prepared, Unusable):
+            return prepared
+        if seen is not None and seen != prepared.preview.seen:
+            return Stale(prepared.preview)
+        (resolved,) = await self._say(who, reason, take, [prepared])
+        return resolved
+
+    async def resolve_many(
+        self, who: str, take: Side, reason: str, *, field: str | None = None, rule: str | None = None, limit: int = 100
+    ) -> Settled:
+        """See `ports.Acts`."""
+        assert 0 < limit <= RESOLVED_MAX
+        ready: list[Decided] = []
+        left: dict[str, str] = {}
+        after, more = (-1, ""), False
+        while not more and (page := await self.store.conflicts(limit=_PAGE, after=after)):
+            documents = await self._recorder.documents([row.document for row in page])
+            for row in page:
+                document = documents.get(row.document)
+                if not self._concerns(row, document, field, rule):
+                    continue
+                if len(ready) + len(left) == limit:
+                    more = True
+                    break
+                prepared = self._deciding.decide_unseen(document, row.conflict, take, reason=reason, who=who)
+                if isinstance(prepared, str):
+                    left[row.conflict.id] = prepared
+                else:
+                    ready.append(prepared)
+            last = page[-1].conflict
+            after = (last.opened_at_us, last.id)
+        return Settled(tuple(await self._say(who, reason, take, ready)), left, more)
+
+    # ---------------------------------------------------------------------------------------------------- dead letters
+
+    async def replay_letters(self, who: str, ids: Sequence[str], reason: str = "") -> Done:
+        """See `ports.Acts`."""
+        wanted = list(dict.fromkeys(ids))
+        done: list[str] = []
+        for start in range(0, len(wanted), _LETTERS):
+            letters = [
+                one for one in [await self.store.dead_letter(n) for n in wanted[start : start + _LETTERS]] if one
+            ]
+            if not letters:
+                continue
+            await self.log.append([_again(one, self.topic, one.key, one.value, one.headers) for one in letters])
+            abouts = [
+                About(kind=Deed.REPLAY, target=one.id, details={"reason": reason}, result="appended") for one in letters
+            ]
+            await self._recorder.record(who, abouts, Change.REPLAY if self.marks else Change.NOTHING)
+            done += [one.id for one in letters]
+        return Done(tuple(done), dict.fromkeys(set(wanted) - set(done), _NO_LETTER))
+
+    async def discard_letters(self, who: str, ids: Sequence[str], reason: str) -> Done:
+        """See `ports.Acts`."""
+        wanted = list(dict.fromkeys(ids))
+        known = [one for one in wanted if await self.store.dead_letter(one) is not None]
+        abouts = [About(kind=Deed.DISCARD, target=one, details={"reason": reason}) for one in known]
+        await self._recorder.record(who, abouts, Change.DISCARD)
+        return Done(tuple(known), dict.fromkeys(set(wanted) - set(known), _NO_LETTER))
+
+    async def resend(self, who: str, letter_id: str, value: bytes, reason: str) -> Appended | Gone | Unusable:
+        """See `ports.Acts`."""
+        letter = await self.store.dead_letter(letter_id)
+        if letter is None:
+            return Gone(_NO_LETTER)
+        try:
+            text = saying.on_behalf(value, who)
+        except (ValueError, RecursionError) as error:
+            return Unusable(f"this is no event, which is a JSON object: {error}")
+        record = Outgoing(self.topic, None, text, saying.CONTENT_TYPE)
+        refusal = saying.refusal(record, self.decoding(), self.clock.now_us())
+        if refusal is not None:
+            return Unusable(f"the event can't be used: {refusal}")
+        named = msgspec.json.decode(text, type=_Named)
+        await self.log.append([_again(letter, self.topic, named.subject.encode(), text, saying.CONTENT_TYPE)])
+        details: dict[str, Json] = {"reason": reason, "events": [named.id]}
+        change = Change.REPLAY if self.marks else Change.NOTHING
+        about = About(kind=Deed.RESEND, target=letter_id, document=named.subject, details=details, result="appended")
+        await self._recorder.record(who, [about], change)
+        return Appended(named.subject, (named.id,))
+
+    async def note(
+        self, who: str, kind: str, target: str, *, document: str = "", details: Mapping[str, Json], result: str = "done"
+    ) -> None:
+        """See `ports.Acts`."""
+        about = About(kind=kind, target=target, document=document, details=details, result=result)
+        await self._recorder.record(who, [about])
+
+    # ----------------------------------------------------------------------------------------------------------- steps
+
+    @property
+    def _recorder(self) -> Recorder:
+        return Recorder(self.store, self.clock, self.role)
+
+    @property
+    def _deciding(self) -> Deciding:
+        return Deciding(self.decoding(), self.topic, self.clock)
+
+    async def _conflict(self, conflict_id: str) -> tuple[Document, Conflict] | Gone:
+        row = await self.store.conflict(conflict_id)
+        if row is None:
+            return Gone("there is no conflict of this id")
+        if row.closed_at_us is not None:
+            return Gone(f"this conflict is closed since {instant.from_us(row.closed_at_us)}; nothing is left to decide")
+        document = (await self._recorder.documents([row.document])).get(row.document)
+        return Gone(_UNKNOWN) if document is None else (document, row.conflict)
+
+    def _concerns(self, row: ConflictRow, document: Document | None, field: str | None, rule: str | None) -> bool:
+        name = row.conflict.field
+        if field is not None and name != field:
+            return False
+        if rule is None:
+            return True
+        snapshot = None if document is None else document.agreement.snapshot
+        return self.decoding().policy.rule(name, None if snapshot is None else snapshot.type).name == rule
+
+    async def _say(self, who: str, reason: str, take: Take, ready: Sequence[Decided]) -> list[Resolved]:
+        said: list[Resolved] = []
+        for start in range(0, len(ready), CHUNK):
+            some = ready[start : start + CHUNK]
+            await self.log.append([record for one in some for record in one.records])
+            await self._recorder.record(who, [one.about(take, reason) for one in some])
+            said += [one.resolved for one in some]
+        return said
+
+    def _offer(self, done: Done) -> None:
+        now_us = self.clock.now_us()
+        for key in done.done:
+            self.offer(Due(key, Lane.OPERATOR, now_us))
+
+
+def _unless_paused(document: Document | None) -> str | None:
+    if document is None:
+        return _UNKNOWN
+    return "it is paused; resume it first" if document.status is Status.PAUSED else None
+
+
+def _unless_already(document: Document | None) -> str | None:
+    if document is None:
+        return _UNKNOWN
+    return "it is paused already" if document.status is Status.PAUSED else None
+
+
+def _if_paused(document: Document | None) -> str | None:
+    if document is None:
+        return _UNKNOWN
+    return None if document.status is Status.PAUSED else "it is not paused"
+
+
+def _again(
+    letter: DeadLetter, topic: str, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]]
+) -> Outgoing:
+    """Return a record that stands for a letter, which a header says."""
+    kept = [(name, content) for name, content in headers if name != outcomes.REPLAY_OF]
+    return Outgoing(topic, key, value, (*kept, (outcomes.REPLAY_OF, letter.id.encode())))

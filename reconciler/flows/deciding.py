@@ -1,0 +1,117 @@
+"""Deciding: a choice on a conflict, made into records that were checked as the reconciler will check them."""
+
+import uuid
+from collections.abc import Sequence
+
+import attrs
+
+from reconciler.core import resolution, saying
+from reconciler.core.decode import Rules
+from reconciler.errors import UsageError
+from reconciler.flows.recording import About
+from reconciler.model import instant
+from reconciler.model.act import Deed, Preview, Resolved, Side, Take, Unusable
+from reconciler.model.document import Conflict, Document
+from reconciler.model.event import Event, Outgoing
+from reconciler.model.policy import OPERATORS
+from reconciler.model.stamp import Partition
+from reconciler.model.value import Json
+from reconciler.ports import Clock
+
+ANYWHERE = Partition("", 0)
+
+
+@attrs.frozen
+class Decided:
+    """A decision that is ready to be appended."""
+
+    preview: Preview
+    events: tuple[dict[str, object], ...]
+    records: tuple[Outgoing, ...]
+
+    @property
+    def resolved(self) -> Resolved:
+        """What it is once it is appended."""
+        shown = self.preview
+        return Resolved(shown.conflict, shown.document, shown.field, shown.wanted, shown.live, self.events)
+
+    def about(self, take: Take, reason: str) -> About:
+        """Return what is recorded of it."""
+        shown = self.preview
+        details: dict[str, Json] = {
+            "field": shown.field,
+            "take": take.value if isinstance(take, Side) else "value",
+            "wanted": shown.wanted,
+            "live": shown.live,
+            "reason": reason,
+            "events": [event["id"] for event in self.events],
+        }
+        return About(
+            kind=Deed.RESOLVE, target=shown.conflict, document=shown.document, details=details, result="appended"
+        )
+
+
+@attrs.frozen
+class Deciding:
+    """Makes decisions into records. Nothing is appended here."""
+
+    rules: Rules
+    topic: str
+    clock: Clock
+
+    def decide(
+        self, document: Document, conflict: Conflict, take: Take, *, reason: str = "", who: str = ""
+    ) -> Decided | Unusable:
+        """Return a decision, or why it can't be one."""
+        policy = self.rules.policy
+        try:
+            choice = resolution.choose(document, conflict, take, policy, reason)
+        except UsageError as error:
+            return Unusable(str(error))
+        # Later than the claim it answers, even if that claim's clock is ahead of ours.
+        time_us = max(self.clock.now_us(), resolution.asked_us(document, conflict) + 1)
+        events = [
+            saying.changed(
+                document.key,
+                data,
+                id=str(uuid.uuid4()),
+                source=OPERATORS,
+                actor=who,
+                time=instant.from_us(time_us + number),
+            )
+            for number, data in enumerate(choice.said)
+        ]
+        checked = self.checked(events, Partition(conflict.stamp.topic, conflict.stamp.partition))
+        if isinstance(checked, Unusable):
+            return checked
+        shown = resolution.preview(
+            document, conflict, take, policy, choice=choice, events=[event for _, event in checked], written=events
+        )
+        return Decided(shown, tuple(events), tuple(record for record, _ in checked))
+
+    def decide_unseen(
+        self, document: Document | None, conflict: Conflict, take: Take, *, reason: str, who: str
+    ) -> Decided | str:
+        """Prepare a decision that nobody has looked at one by one, or say why it needs a look."""
+        if document is None:
+            return "no event has named this document so far"
+        if resolution.asked_since(document, conflict):
+            return "the log has asked for something else since; it is decided again first"
+        if resolution.moved_since(document, conflict):
+            return "somebody has changed it in Windchill since; it is decided again first"
+        prepared = self.decide(document, conflict, take, reason=reason, who=who)
+        return prepared.reason if isinstance(prepared, Unusable) else prepared
+
+    def checked(self, events: Sequence[dict[str, object]], place: Partition) -> list[tuple[Outgoing, Event]] | Unusable:
+        """Return records with the events that will be read from them, or why one would be refused."""
+        checked = []
+        try:
+            for event in events:
+                record = saying.record(event, self.topic)
+                found = saying.decoded(record, self.rules, self.clock.now_us(), place)
+                if isinstance(found, str):
+                    return Unusable(f"the event can't be used: {found}")
+                checked.append((record, found))
+        except UsageError as error:
+            return Unusable(str(error))
+        return checked

@@ -1,0 +1,176 @@
+"""
+Acts: what operators do, as it is recorded, and what comes of it.
+
+An act's record is chained to the one before as audit records are (`model/chain.py`), under a tag of its own.
+"""
+
+import enum
+
+import attrs
+
+from reconciler.model.snapshot import Token
+from reconciler.model.value import MISSING, Json, Missing
+
+CLI = "cli"  # the role of whoever acts by a command on the machine itself
+
+
+@attrs.frozen
+class Act:
+    """
+    One act of one person on one thing.
+
+    `target` is the key of a document, or the id of a conflict, a dead letter or a job; `document` is empty where the
+    act is on none. `details` hold what was given and what came of it: reason, values, ids of the events appended.
+    """
+
+    at_us: int
+    who: str
+    role: str  # viewer, operator, admin; or "cli"
+    kind: str  # a `Deed`, or what another part of the program has to record
+    target: str
+    document: str
+    details: dict[str, Json]
+    result: str  # "done"; "appended": done as soon as the log is read
+    id: int = 0  # given by the store
+
+
+class Deed(enum.StrEnum):
+    """What can be done."""
+
+    RETRY = "retry"
+    PAUSE = "pause"
+    RESUME = "resume"
+    RELEASE = "release"
+    RESOLVE = "resolve"
+    REPLAY = "replay"
+    DISCARD = "discard"
+    RESEND = "resend"
+    EMIT = "emit"
+
+
+class Change(enum.StrEnum):
+    """What an act changes in the store, in the transaction that records it."""
+
+    NOTHING = "nothing"
+    RETRY = "retry"  # its document is due now; not if it is paused
+    PAUSE = "pause"
+    RESUME = "resume"
+    REPLAY = "replay"  # its dead letter is "replayed"
+    DISCARD = "discard"  # its dead letter is "discarded"
+
+
+# ------------------------------------------------------------------------------------------------- what comes of an act
+
+
+@attrs.frozen
+class Done:
+    """Targets that an act was done on, and those that were left, with why."""
+
+    done: tuple[str, ...]
+    left: dict[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Gone:
+    """What was to be acted on is not there, or not any more."""
+
+    reason: str
+
+
+@attrs.frozen
+class Unusable:
+    """What was given can't be used, in words for whoever gave it; nothing was done."""
+
+    reason: str
+
+
+@attrs.frozen
+class Appended:
+    """Events are in the log; they take effect when the reconciler reads them."""
+
+    document: str
+    events: tuple[str, ...]  # ids
+
+
+# ------------------------------------------------------------------------------------------------------------ conflicts
+
+
+class Side(enum.StrEnum):
+    """Whose value a conflict is decided for."""
+
+    DESIRED = "desired"
+    LIVE = "live"
+
+
+@attrs.frozen
+class Other:
+    """A value that is neither side's."""
+
+    value: Json
+
+
+Take = Side | Other
+
+
+@attrs.frozen
+class Step:
+    """
+    One thing that will be written: a field from its live value to another, or an element of a list that comes or goes.
+
+    `before` and `after` are the field's values; of an element, whether it is there.
+    """
+
+    field: str
+    before: Json
+    after: Json
+    element: Json | Missing = MISSING
+
+
+@attrs.frozen
+class Preview:
+    """
+    What a decision would do, and what it rests on.
+
+    `seen` stands for what was looked at: the conflict, the live value, the token and what is asked for. A decision that
+    hands it back is refused when any of them has moved. `events` are as they would be appended, but for id and time.
+    """
+
+    conflict: str
+    document: str
+    field: str
+    live: Json
+    desired: Json
+    token: Token | None
+    wanted: Json
+    steps: tuple[Step, ...]  # empty: Windchill has what is wanted
+    events: tuple[dict[str, object], ...]
+    command: str
+    seen: str
+
+
+@attrs.frozen
+class Resolved:
+    """A decision that is in the log."""
+
+    conflict: str
+    document: str
+    field: str
+    wanted: Json
+    live: Json  # that is knowingly replaced
+    events: tuple[dict[str, object], ...]  # as they were appended
+
+
+@attrs.frozen
+class Stale:
+    """The choice was made on something that has moved since; nothing was done."""
+
+    preview: Preview
+
+
+@attrs.frozen
+class Settled:
+    """Several conflicts decided at once: which, and which were left with why. `more`: there are others beyond these."""
+
+    decided: tuple[Resolved, ...]
+    left: dict[str, str]  # conflict → why
+    more: bool

@@ -1,0 +1,43 @@
+"""
+Ports: what the flows need of the outside, as Protocols.
+
+Every adapter and every fake of a port passes one contract suite (`tests/contracts`). Errors: adapters raise the classes
+of `reconciler.errors`, translated once at the edge; everything expected comes back as a value.
+"""
+
+from reconciler.ports.acts import RESOLVED_MAX, Acts, Deeds
+from reconciler.ports.clock import Clock, Telemetry
+from reconciler.ports.log import EventLog
+from reconciler.ports.store import (
+    ConflictRow,
+    FoldBatch,
+    HotSpot,
+    Ledger,
+    Outbox,
+    OutboxMessage,
+    Projection,
+    Store,
+    Views,
+)
+from reconciler.ports.windchill import ChangeList, Journal, Windchill
+
+__all__ = [
+    "RESOLVED_MAX",
+    "Acts",
+    "ChangeList",
+    "Clock",
+    "ConflictRow",
+    "Deeds",
+    "EventLog",
+    "FoldBatch",
+    "HotSpot",
+    "Journal",
+    "Ledger",
+    "Outbox",
+    "OutboxMessage",
+    "Projection",
+    "Store",
+    "Telemetry",
+    "Views",
+    "Windchill",
+]

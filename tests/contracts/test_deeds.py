@@ -1,0 +1,222 @@
+"""What every store promises of operators' acts and of paused documents (`reconciler/ports/acts.py`)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import attrs
+import pytest
+
+from reconciler.adapters import sqlite
+from reconciler.model import chain, codec
+from reconciler.model.act import Act, Change
+from reconciler.model.document import Agreement, Due, Lane, Status
+from tests.contracts.test_store import AGREEMENT, HOSTILE, batch, letter, row, settlement, wish
+from tests.fakes.memory_store import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from reconciler.ports import Store
+
+AT_US = 7000
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    opened: Store
+    opened = MemoryStore() if request.param == "memory" else await sqlite.open_store(tmp_path / "s.db", owner=True)
+    yield opened
+    await opened.close()
+
+
+def act(target: str = "d", kind: str = "pause", *, who: str = "jdoe", **rest: object) -> Act:
+    settings: dict[str, object] = {"document": target, "details": {"reason": "audit"}, "result": "done"} | rest
+    return Act(AT_US, who, "operator", kind, target, **settings)
+
+
+async def paused(store: Store, key: str = "d") -> None:
+    await store.fold(batch(key))
+    assert await store.enact(Change.PAUSE, [act(key)], at_us=AT_US, reason="paused by jdoe")
+
+
+# -------------------------------------------------------------------------------------------------------------- pausing
+
+
+async def test_a_paused_document_says_why_and_is_neither_due_nor_pending(store: Store) -> None:
+    await paused(store)
+    found = await row(store)
+    assert (found.status, found.reason) == (Status.PAUSED, "paused by jdoe")
+    assert (found.due_us, found.pending_since_us, found.revision) == (None, None, 2)
+    assert await store.due(2**62, 10) == []
+    assert await store.next_due_us() is None
+    assert await store.oldest_pending_us() is None
+    assert (await store.counts())[Status.PAUSED] == 1
+    assert [one.key for one in await store.list_documents(Status.PAUSED, "", 10)] == ["d"]
+
+
+async def test_a_paused_document_takes_in_what_the_log_says_and_stays_paused(store: Store) -> None:
+    await paused(store)
+    await store.fold(batch(rows={"d": wish("NEW", 2)}, at_us=8000, urgent=frozenset({"d"})))
+    found = await row(store)
+    assert (found.desired, found.revision) == (wish("NEW", 2), 3)
+    assert (found.status, found.reason, found.due_us, found.pending_since_us) == (
+        *(Status.PAUSED, "paused by jdoe"),
+        *(None, None),
+    )
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status is not Status.PAUSED])
+@pytest.mark.parametrize("revision", [1, 2])
+async def test_an_attempt_under_way_stores_what_it_agreed_and_ends_no_pause(
+    store: Store, status: Status, revision: int
+) -> None:
+    await paused(store)
+    await store.settle(settlement(revision=revision, status=status, due_us=9000, attempts=1))
+    found = await row(store)
+    assert (found.agreement, found.attempts) == (AGREEMENT, 1)
+    assert (found.status, found.reason, found.due_us, found.pending_since_us) == (
+        *(Status.PAUSED, "paused by jdoe"),
+        *(None, None),
+    )
+
+
+async def test_what_an_outcome_log_gives_back_ends_no_pause(store: Store) -> None:
+    await paused(store)
+    await store.rebase({"d": attrs.evolve(AGREEMENT, told=3)}, {}, 8000)
+    found = await row(store)
+    assert (found.agreement.told, found.status, found.due_us, found.pending_since_us) == (3, Status.PAUSED, None, None)
+
+
+async def test_nothing_hastens_a_paused_document(store: Store) -> None:
+    await paused(store)
+    await store.fold(batch("e"))
+    assert await store.hasten(["d", "e"], Lane.OPERATOR, 8000) == 1
+    assert not await store.enact(Change.RETRY, [act(kind="retry")], at_us=8000)
+    assert (await row(store)).due_us is None
+
+
+async def test_a_resumed_document_is_pending_and_due_at_once_before_all_others(store: Store) -> None:
+    await paused(store)
+    await store.fold(batch("e", at_us=1))
+    assert await store.enact(Change.RESUME, [act(kind="resume")], at_us=8000)
+    found = await row(store)
+    assert (found.status, found.reason, found.pending_since_us, found.revision) == (Status.PENDING, "", 8000, 3)
+    assert (await store.due(8000, 1)) == [Due("d", Lane.OPERATOR, 8000)]
+    await store.settle(settlement(revision=2))  # of an attempt from before
+    assert (await row(store)).status is Status.PENDING
+
+
+async def test_a_document_to_be_retried_is_due_at_once_and_stands_where_it_stood(store: Store) -> None:
+    await store.fold(batch("d"))
+    await store.settle(settlement(status=Status.PARKED, reason="gone", due_us=99_000))
+    assert await store.enact(Change.RETRY, [act(kind="retry")], at_us=8000)
+    found = await row(store)
+    assert (found.status, found.reason, found.lane, found.due_us) == (Status.PARKED, "gone", Lane.OPERATOR, 8000)
+
+
+@pytest.mark.parametrize("change", [Change.RETRY, Change.PAUSE, Change.RESUME, Change.REPLAY, Change.DISCARD])
+async def test_an_act_on_what_is_not_there_does_nothing_at_all_and_is_not_recorded(
+    store: Store, change: Change
+) -> None:
+    await store.fold(batch("d"))
+    await store.rebase({"x": Agreement(told=1)}, {}, 8000)  # known from an outcome log only: never named by an event
+    for target in ("nix", "x"):
+        assert not await store.enact(change, [act("d"), act(target)], at_us=8000)
+    assert await store.acts() == []
+    assert (await row(store)).status is Status.PENDING
+
+
+async def test_what_is_paused_or_not_is_not_paused_or_resumed_again(store: Store) -> None:
+    await store.fold(batch("d"))
+    assert not await store.enact(Change.RESUME, [act()], at_us=8000)
+    assert await store.enact(Change.PAUSE, [act()], at_us=8000, reason="first")
+    assert not await store.enact(Change.PAUSE, [act()], at_us=9000, reason="second")
+    assert ((await row(store)).reason, len(await store.acts())) == ("first", 1)
+
+
+async def test_letters_are_marked_with_the_record_of_who_did_it(store: Store) -> None:
+    await store.fold(batch(dead_letters=[letter(7), letter(8)]))
+    await store.enact(Change.DISCARD, [act("changes/0/7", "discard", document="")], at_us=8000)
+    await store.enact(Change.REPLAY, [act("changes/0/8", "replay", document="")], at_us=8000)
+    assert [(one.id, one.status) for one in await store.dead_letters(None)] == [
+        ("changes/0/7", "discarded"),
+        ("changes/0/8", "replayed"),
+    ]
+    (found,) = await store.acts(target="changes/0/7")
+    assert (found.kind, found.details) == ("discard", {"reason": "audit"})
+
+
+# ---------------------------------------------------------------------------------------------------------- the records
+
+
+async def noted(store: Store, *acts: Act) -> None:
+    assert await store.enact(Change.NOTHING, acts, at_us=AT_US)
+
+
+async def test_acts_are_numbered_and_listed_newest_first_page_by_page(store: Store) -> None:
+    for number in range(5):
+        await noted(store, act(f"d{number}"))
+    assert [(one.id, one.target) for one in await store.acts(limit=2)] == [(5, "d4"), (4, "d3")]
+    assert [one.id for one in await store.acts(limit=2, before=4)] == [3, 2]
+    assert await store.acts(before=1) == []
+
+
+async def test_acts_are_found_by_document_by_who_and_by_what_they_are_on(store: Store) -> None:
+    await noted(store, act("a"), act("b", who="sgarcia"), act("c1", "resolve", document="a", who="sgarcia"))
+    ids = [
+        [one.id for one in await store.acts(**wanted)]
+        for wanted in (
+            *({"document": "a"}, {"who": "sgarcia"}, {"target": "a"}, {"document": "a", "who": "sgarcia"}),
+            *({"document": "a", "target": "b"}, {"who": "nobody"}),
+        )
+    ]
+    assert ids == [[3, 1], [3, 2], [1], [3], [], []]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+async def test_an_act_comes_back_as_it_was_whatever_it_says(store: Store, text: str) -> None:
+    said = act(text, text, who=text, details={"reason": text, "value": [text, None, 1.5, {"a": text}]})
+    await noted(store, said)
+    assert await store.acts(document=text, who=text, target=text) == [attrs.evolve(said, id=1)]
+
+
+async def test_the_records_are_a_chain_of_their_own(store: Store) -> None:
+    assert await store.acts_head() is None
+    assert [entry async for entry in store.acts_chain()] == []
+    await noted(store, act("a"), act("b"))
+    await noted(store, act("c"))
+    entries = [entry async for entry in store.acts_chain()]
+    head = chain.BEGIN
+    for number, entry in enumerate(entries, start=1):
+        previous = None if number == 1 else head.link
+        head = chain.extend(head, entry.record, b"windchill-reconciler/acts/1\n")
+        assert (entry.number, entry.previous, entry.link) == (number, previous, head.link)
+        said = codec.decode_act(entry.record)
+        assert entry.columns == (said.document.encode(), str(said.at_us).encode())
+    assert await store.acts_head() == head
+    assert [codec.decode_act(entry.record).target for entry in entries] == ["a", "b", "c"]
+
+
+async def test_acts_made_at_the_same_time_are_all_recorded_or_told_that_they_were_not(store: Store) -> None:
+    told = await asyncio.gather(*(store.enact(Change.NOTHING, [act(f"d{n}")], at_us=AT_US) for n in range(10)))
+    recorded = await store.acts()
+    assert len(recorded) == sum(told) >= 1
+    assert {one.target for one in recorded} == {f"d{n}" for n, done in enumerate(told) if done}
+
+
+async def test_guests_and_the_owner_write_one_chain(tmp_path: Path) -> None:
+    owner = await sqlite.open_store(tmp_path / "s.db", owner=True)
+    guest = await sqlite.open_store(tmp_path / "s.db", owner=False)
+    try:
+        await owner.fold(batch("d"))
+        await noted(owner, act("a"))
+        assert await guest.enact(Change.PAUSE, [act("d")], at_us=AT_US, reason="by hand")
+        await noted(owner, act("b"))
+        assert [one.target for one in await guest.acts()] == ["b", "d", "a"]
+        assert (await row(owner)).reason == "by hand"
+    finally:
+        await guest.close()
+        await owner.close()
