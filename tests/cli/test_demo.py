@@ -69,6 +69,7 @@ def demo(request: pytest.FixtureRequest) -> Iterator[Demo]:
 def test_a_demo_that_stays_can_be_played_with_and_leaves_nothing_when_it_is_interrupted(demo) -> None:
     said = demo.until("Ctrl-C ends it")
     page = next(line.split()[-1] for line in said if line.startswith("  operators' page"))
+    assert httpx.get(page).headers["content-type"].startswith("text/html")
     assert httpx.get(f"{page}readyz").json()["status"] == "ready"
     shown = httpx.get(f"{page}api/v1/status").json()
     assert shown["documents"]["held"] == 1
