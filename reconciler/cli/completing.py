@@ -40,11 +40,13 @@ class _Stored(click.types.StringParamType):
 
         from reconciler.adapters.sqlite import glance
 
-        document = ctx.params.get("document")
-        query = getattr(glance, self._query(isinstance(document, str)))
+        # An option that has no value yet keeps click from telling arguments apart: then they are in `args`.
+        named = ctx.params.get("document") or ctx.args[:1] or ""
+        document = named if isinstance(named, str) else named[0]  # of several the first
+        query = getattr(glance, self._query(bool(document)))
         try:
             path = options.load(_config_file(ctx), ctx.params.get("store_url")).store.path
-            found = glance.glance(path, query, incomplete, document if isinstance(document, str) else "")
+            found = glance.glance(path, query, incomplete, document)
         except (ReconcilerError, sqlite3.Error, OSError, ValueError):
             return []
         return [(value, _NOTE.sub("?", note)) for value, note in found if _HARMLESS.fullmatch(value)]
@@ -99,7 +101,7 @@ def _kind(family: str, name: str) -> click.ParamType[str] | None:
             return _Letter()
         case _, "document" | "documents":
             return _Document()
-        case _, "field":
+        case _, "field" | "fields":
             return _Field()
         case _, "take":
             return _Take()

@@ -69,6 +69,8 @@ def test_documents_fields_conflicts_and_dead_letters_come_from_the_store(settled
     assert offered("audit", "list", "--document", "") == ["0000000001", "0000000002"]
     assert offered("explain", "0000000001", "") == ["attributes.CostCenter", "status"]
     assert offered("explain", "0000000001", "st") == ["status"]
+    assert offered("docs", "release", "0000000001", "--field", "") == ["attributes.CostCenter", "status"]
+    assert offered("conflicts", "resolve", "--field", "") == ["attributes.CostCenter"]
     assert offered("conflicts", "resolve", "") == [conflict]
     assert offered("conflicts", "show", conflict[:2]) == [conflict]
     assert offered("dead-letters", "discard", "") == [letter]
@@ -78,6 +80,7 @@ def test_the_store_is_the_one_that_was_named(settled, tmp_path_factory, monkeypa
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert offered("explain", "") == []
     assert offered("explain", "-c", str(settled.config), "") == ["0000000001", "0000000002"]
+    assert offered("audit", "list", "-c", str(settled.config), "--document", "") == ["0000000001", "0000000002"]
     assert offered("explain", "--store", f"sqlite:///{settled.folder}/state.db", "0000000002") == ["0000000002"]
     monkeypatch.setenv("RECONCILER_STORE__URL", f"sqlite:///{settled.folder}/state.db")
     assert offered("explain", "") == ["0000000001", "0000000002"]

@@ -19,7 +19,7 @@ GENERATED = {"docs/commands.md"}  # from the help, whose examples are checked by
 TYPED = re.compile(r"^\s*(?:\$ |[A-Z_]+=\S+ )*(?:\.venv/bin/)?reconciler( .*)$", re.MULTILINE)
 IN_LINE = re.compile(r"`(?:\.venv/bin/)?reconciler ([^`\n]+)`")
 BLOCK = re.compile(r"^```[\s\S]*?^```|(?:^ {4}.*\n)+", re.MULTILINE)
-FILES = ("events.jsonl",)  # those that a command looks for while it is parsed
+FILES = ("events.jsonl", "mended.json")  # those that a command looks for while it is parsed
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +63,8 @@ EXAMPLES = list(_commands(cli.main, "reconciler"))
 
 
 @pytest.mark.parametrize(("path", "example"), EXAMPLES, ids=[example for _, example in EXAMPLES])
-def test_an_example_in_the_help_is_of_its_command_and_can_be_typed(path, example) -> None:
-    assert example.startswith(path)
+def test_an_example_in_the_help_can_be_typed(path, example) -> None:
+    assert typed(example)[0] == "reconciler"
     parse(typed(example)[1:])
 
 
