@@ -1,7 +1,100 @@
-"""Pages on a real socket, over the world that the API's tests have."""
+"""Pages on a real socket, over the world that the API's tests have, and a real browser in front of them."""
 
 from __future__ import annotations
 
-from tests.web.conftest import client, daemon, world
+import os
+import shutil
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+import pytest_asyncio
+from playwright.async_api import async_playwright
+
+from tests.web.conftest import Daemon, client, daemon, world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from playwright.async_api import Browser, Page, Response
 
 __all__ = ["client", "daemon", "world"]
+
+_QUIET = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
+_PATIENCE_MS = 20_000
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chromium() -> AsyncIterator[Browser]:
+    """One browser for all tests; CI must have one."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        reason = "there is no Chromium here: install Debian's package chromium"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=[*_QUIET])
+        yield browser
+        await browser.close()
+
+
+@attrs.define
+class Visit:
+    """Somebody who looks at pages; what the browser complains of is kept."""
+
+    page: Page
+    address: str
+    daemon: Daemon
+    complaints: list[str] = attrs.field(factory=list)
+
+    async def go(self, path: str) -> Response:
+        await self.daemon.clock.advance(1)  # streams of pages that were left notice it, and make room
+        reply = await self.page.goto(self.address + path)
+        assert reply is not None
+        return reply
+
+    async def overflow(self) -> int:
+        """How many pixels a page is wider than its window."""
+        return await self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+    async def text(self, selector: str = "main") -> str:
+        return await self.page.inner_text(selector)
+
+
+@attrs.define
+class Stage:
+    """A server with its world, and visitors."""
+
+    daemon: Daemon
+    address: str
+    chromium: Browser
+
+    @asynccontextmanager
+    async def visit(
+        self, *, width: int = 1280, scheme: Any = "light", script: bool = True, **more: Any
+    ) -> AsyncIterator[Visit]:
+        context = await self.chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=script, **more
+        )
+        context.set_default_timeout(_PATIENCE_MS)
+        page = await context.new_page()
+        visit = Visit(page, self.address, self.daemon)
+        page.on("console", lambda said: visit.complaints.append(f"{said.type}: {said.text}"))
+        page.on("pageerror", lambda error: visit.complaints.append(f"uncaught: {error}"))
+        page.on("dialog", lambda dialog: visit.complaints.append(f"dialog: {dialog.message}"))
+        try:
+            yield visit
+        finally:
+            await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def stage(chromium: Browser) -> AsyncIterator[Stage]:
+    daemon = Daemon(hook_secret="")
+    async with daemon.served() as client:
+        yield Stage(daemon, str(client.base_url).rstrip("/"), chromium)

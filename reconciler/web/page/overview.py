@@ -1,16 +1,18 @@
 """The overview: whether Windchill agrees with the log, and what needs a person."""
 
+import attrs
 from starlette.responses import Response
 
 from reconciler.model.document import Document, Status
-from reconciler.web import reading, showing
+from reconciler.web import reading, series, showing
 from reconciler.web.endpoint import Asked
-from reconciler.web.page import attention, rendering
+from reconciler.web.page import attention, plots, rendering
 from reconciler.web.sources import Sources
 
 _EACH_MAX = 30  # of each kind of trouble
 _SHOWN_MAX = 15
 _RECENT = 8
+_HOURS = 6
 _TROUBLED = [status for status in Status if status.value in ("parked", "contended", "locked", "paused")]
 
 
@@ -32,6 +34,7 @@ async def show(sources: Sources, asked: Asked) -> Response:
         documents=[showing.document_row(one) for one in (*troubled, *stuck)],
     )
     recent = [showing.audit_row(record) for record in await store.audit(limit=_RECENT)]
+    measured = await series.series(sources, attrs.evolve(asked, query=series.SeriesQuery(hours=_HOURS)))
     return rendering.current(
         sources,
         asked,
@@ -41,4 +44,6 @@ async def show(sources: Sources, asked: Asked) -> Response:
         needs=found[:_SHOWN_MAX],
         more=max(0, len(found) - _SHOWN_MAX),
         recent=recent,
+        plots=plots.of(measured.points),
+        hours=_HOURS,
     )

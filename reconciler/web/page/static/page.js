@@ -1,1 +1,315 @@
+/* What the pages gain where scripts run: they stay current by themselves, commands can be copied, keys lead around.
+   Everything can be read and done without this file. Nothing from outside becomes markup here. */
 "use strict";
+
+const SOON_MS = 400;
+const PAUSE_MS = 2000;
+const SLOWLY_MS = 30000;
+const AGO_MS = 5000;
+
+const query = (selector, within = document) => within.querySelector(selector);
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+
+/* ---------------------------------------------------------------------------------------------------------- moments */
+
+const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+
+function span(seconds) {
+  const whole = Math.round(seconds);
+  for (let number = 0; number < UNITS.length; number += 1) {
+    const [size, name] = UNITS[number];
+    if (whole < size) continue;
+    const first = Math.floor(whole / size);
+    const below = UNITS[number + 1];
+    const more = below && first < 10 ? Math.floor((whole % size) / below[0]) : 0;
+    return more ? `${first} ${name} ${more} ${below[1]}` : `${first} ${name}`;
+  }
+  return "0 s";
+}
+
+/* The server's clock counts, not this machine's: `data-now` is when it rendered the page. */
+function begin(root) {
+  const now = Number(root.body.dataset.now);
+  return now ? now - Date.now() : null;
+}
+
+let ahead = begin(document);
+
+function tell() {
+  if (ahead === null) return;
+  for (const element of all("time[data-ago]")) {
+    const seconds = (Date.now() + ahead - Date.parse(element.dateTime)) / 1000;
+    const said = Math.abs(seconds) < 1 ? "now" : seconds > 0 ? `${span(seconds)} ago` : `in ${span(-seconds)}`;
+    if (element.textContent !== said) element.textContent = said;
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------- staying current */
+
+/* A part is replaced when what the server has rendered for it has changed, but never under somebody's hands. */
+const rendered = new Map();
+
+/* That time has passed is no change. */
+function markupOf(part) {
+  return part.innerHTML.replace(/(<time[^>]* data-ago[^>]*>)[^<]*/g, "$1");
+}
+
+function remember(fresh) {
+  for (const part of all("[data-live]", fresh)) rendered.set(part.id, markupOf(part));
+}
+
+function isInUse(part) {
+  const selection = document.getSelection();
+  const selected = selection && !selection.isCollapsed && part.contains(selection.anchorNode);
+  const edited = all("input, textarea, select", part).some((field) => field === document.activeElement);
+  return selected || edited || Boolean(query("dialog[open]"));
+}
+
+function keyOf(element) {
+  return element && (element.id || element.getAttribute("href") || element.dataset.copy);
+}
+
+function replace(part, fresh) {
+  const opened = all("details[open]", part).map((one) => one.id || query("summary", one).textContent);
+  const focused = part.contains(document.activeElement) ? keyOf(document.activeElement) : null;
+  part.replaceChildren(...fresh.childNodes);
+  part.className = fresh.className;
+  for (const one of all("details", part)) {
+    if (opened.includes(one.id || query("summary", one).textContent)) one.open = true;
+  }
+  if (focused) {
+    const again = all("a, button, summary, input", part).find((one) => keyOf(one) === focused);
+    if (again) again.focus({ preventScroll: true });
+  }
+  dress(part);
+}
+
+async function refresh() {
+  const reply = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "manual" });
+  if (!reply.ok) {
+    if (reply.type === "opaqueredirect") say("lost", "Signed out: load the page again");
+    return;
+  }
+  const fresh = new DOMParser().parseFromString(await reply.text(), "text/html");
+  ahead = begin(fresh) ?? ahead;
+  for (const part of all("[data-live]")) {
+    const next = fresh.getElementById(part.id);
+    if (!next) continue;
+    const markup = markupOf(next);
+    if (rendered.get(part.id) === markup || isInUse(part)) continue;
+    rendered.set(part.id, markup);
+    replace(part, document.importNode(next, true));
+  }
+  tell();
+}
+
+let waiting = null;
+let last = 0;
+
+function refreshSoon() {
+  if (waiting !== null || document.hidden) return;
+  const wait = Math.max(SOON_MS, PAUSE_MS - (Date.now() - last));
+  waiting = setTimeout(async () => {
+    try {
+      await refresh();
+    } catch {
+      say("lost", "Connection lost: trying again");
+    } finally {
+      last = Date.now();
+      waiting = null;
+    }
+  }, wait);
+}
+
+function say(state, text) {
+  const live = query("#live");
+  if (!live || live.textContent === text) return;
+  live.hidden = false;
+  live.className = `live ${state}`;
+  live.textContent = text;
+}
+
+function listen() {
+  if (!query("[data-live]") || !window.EventSource) return;
+  const stream = new EventSource("/api/v1/stream");
+  let known = 0;
+  stream.addEventListener("open", () => {
+    say("on", "Live");
+    if (known) refreshSoon();
+  });
+  stream.addEventListener("error", () => {
+    say("lost", "Connection lost: trying again");
+    if (stream.readyState === EventSource.CLOSED) setTimeout(listen, SLOWLY_MS);
+  });
+  for (const name of ["status", "audit"]) {
+    stream.addEventListener(name, () => {
+      known += 1;
+      if (known > 2) refreshSoon(); // the first two tell what the page already shows
+    });
+  }
+  window.addEventListener("pagehide", () => stream.close());
+}
+
+/* ------------------------------------------------------------------------------------------------------- commands */
+
+async function copy(button) {
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    announce(button, "Copied");
+  } catch {
+    const code = button.parentElement.querySelector("code");
+    document.getSelection().selectAllChildren(code);
+    announce(button, "Selected");
+  }
+}
+
+function announce(button, said) {
+  const before = button.firstChild.nodeValue;
+  button.firstChild.nodeValue = said;
+  setTimeout(() => { button.firstChild.nodeValue = before; }, 1500);
+}
+
+/* -------------------------------------------------------------------------------------------------- confirmation */
+
+let confirmed = false;
+
+function ask(form, submitter) {
+  const dialog = document.createElement("dialog");
+  dialog.setAttribute("aria-labelledby", "ask");
+  const heading = document.createElement("h2");
+  heading.id = "ask";
+  heading.textContent = submitter?.dataset.confirm || form.dataset.confirm;
+  const bar = document.createElement("form");
+  bar.method = "dialog";
+  bar.className = "bar";
+  const yes = document.createElement("button");
+  yes.value = "yes";
+  yes.className = "main";
+  yes.textContent = submitter ? submitter.textContent : "Yes";
+  const no = document.createElement("button");
+  no.value = "no";
+  no.textContent = "Leave it as it is";
+  no.autofocus = true;
+  bar.append(yes, no);
+  dialog.append(heading, bar);
+  document.body.append(dialog);
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    submitter?.focus();
+    if (dialog.returnValue !== "yes") return;
+    confirmed = true;
+    form.requestSubmit(submitter ?? undefined);
+  });
+  dialog.showModal();
+}
+
+function submitting(event) {
+  const form = event.target;
+  const needed = event.submitter?.dataset.confirm || form.dataset.confirm;
+  if (form.method === "post" && needed && !confirmed) {
+    event.preventDefault();
+    ask(form, event.submitter);
+    return;
+  }
+  confirmed = false;
+  if (form.method !== "post") return;
+  if (form.dataset.sent) {
+    event.preventDefault(); // a second press of an impatient hand
+    return;
+  }
+  form.dataset.sent = "yes";
+}
+
+/* --------------------------------------------------------------------------------------------------- the keyboard */
+
+const PLACES = {
+  o: ["/", "Overview"], d: ["/documents", "Documents"], c: ["/conflicts", "Conflicts"],
+  l: ["/dead-letters", "Dead letters"], h: ["/hotspots", "Hot spots"], j: ["/jobs", "Jobs"],
+  a: ["/audit", "Audit"], p: ["/policy", "Policy"], s: ["/config", "Configuration"],
+};
+
+let leading = 0;
+
+function items() {
+  return all("main .attention > li, main tbody tr, main .fields > li").filter((one) => query("a, button", one));
+}
+
+function step(by) {
+  const found = items();
+  if (!found.length) return;
+  const at = found.findIndex((one) => one.contains(document.activeElement));
+  const next = found[Math.min(found.length - 1, Math.max(0, at < 0 ? (by > 0 ? 0 : found.length - 1) : at + by))];
+  (query("a.button", next) || query("a, button", next)).focus();
+}
+
+function showKeys() {
+  if (query("dialog[open]")) return;
+  const dialog = document.createElement("dialog");
+  dialog.setAttribute("aria-labelledby", "keys");
+  const heading = document.createElement("h2");
+  heading.id = "keys";
+  heading.textContent = "Keyboard shortcuts";
+  const list = document.createElement("dl");
+  list.className = "facts";
+  const rows = [["?", "This list"], ["/", "To the search"], ["n, p", "Next and previous row"], ["r", "Look again now"]];
+  for (const [key, [, name]] of Object.entries(PLACES)) rows.push([`g ${key}`, name]);
+  for (const [keys, does] of rows) {
+    const term = document.createElement("dt");
+    for (const key of keys.split(/,? /)) {
+      const cap = document.createElement("kbd");
+      cap.textContent = key;
+      term.append(cap, " ");
+    }
+    const meaning = document.createElement("dd");
+    meaning.textContent = does;
+    list.append(term, meaning);
+  }
+  const form = document.createElement("form");
+  form.method = "dialog";
+  const close = document.createElement("button");
+  close.textContent = "Close";
+  form.append(close);
+  dialog.append(heading, list, form);
+  document.body.append(dialog);
+  dialog.addEventListener("close", () => dialog.remove());
+  dialog.showModal();
+}
+
+function pressed(event) {
+  const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || query("dialog[open]")) return;
+  if (Date.now() - leading < 1500) {
+    leading = 0;
+    const place = PLACES[event.key];
+    if (place) location.assign(place[0]);
+    return;
+  }
+  const keys = { "?": showKeys, "/": () => query("input[type=search]")?.focus(), n: () => step(1), p: () => step(-1),
+    r: refreshSoon, g: () => { leading = Date.now(); } };
+  const act = keys[event.key];
+  if (!act) return;
+  event.preventDefault();
+  act();
+}
+
+/* ---------------------------------------------------------------------------------------------------------- begin */
+
+function dress(root) {
+  for (const button of all("[data-copy]", root)) button.hidden = false;
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (button) copy(button);
+  if (event.target.closest("#show-keys")) showKeys();
+});
+document.addEventListener("submit", submitting);
+document.addEventListener("keydown", pressed);
+document.addEventListener("visibilitychange", () => { if (!document.hidden && query("[data-live]")) refreshSoon(); });
+window.addEventListener("pageshow", () => { for (const form of all("form[data-sent]")) delete form.dataset.sent; });
+for (const one of all("[data-script]")) one.hidden = false;
+remember(document); // before anything below changes it
+dress(document);
+listen();
+setInterval(tell, AGO_MS);
+if (query("[data-slowly]")) setInterval(refreshSoon, SLOWLY_MS);

@@ -1,0 +1,174 @@
+"""
+Plots: series as drawings that need no script, with the same numbers as a table.
+
+A step in which nothing was measured is a gap in the line, never a zero. The scale begins at zero and ends at a round
+number.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import attrs
+
+from reconciler.web.page import moments
+from reconciler.web.series import SeriesPoint
+
+WIDTH: Final = 420
+HEIGHT: Final = 150
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 8, 22
+_ROWS_MAX: Final = 24
+_TONES: Final = ("one", "two")
+_STEPS: Final = (1, 2, 2.5, 5, 10)
+
+Say = Callable[[float], str]
+Pick = Callable[[SeriesPoint], float | None]
+
+
+@attrs.frozen
+class Line:
+    """One series, drawn: `path` for what is connected, `dots` for measured steps with gaps on both sides."""
+
+    name: str
+    tone: str
+    path: str
+    dots: tuple[tuple[float, float], ...]
+    latest: str
+
+
+@attrs.frozen
+class Plot:
+    """A drawing with its scales, and a table of averages."""
+
+    id: str
+    title: str
+    about: str
+    lines: tuple[Line, ...]
+    heights: tuple[tuple[float, str], ...]
+    times: tuple[tuple[float, str, str], ...]  # where, what, and how it is anchored
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+    is_empty: bool
+
+
+def of(points: Sequence[SeriesPoint]) -> list[Plot]:
+    """Return the plots of the overview."""
+    return [
+        _plot(
+            "convergence",
+            "Convergence time",
+            points,
+            _span,
+            ("half within", lambda point: point.convergence_p50_s),
+            ("95 % within", lambda point: point.convergence_p95_s),
+        ),
+        _plot(
+            "throughput",
+            "Events and writes a second",
+            points,
+            _number,
+            ("events", lambda point: point.events_per_s),
+            ("writes", lambda point: point.writes_per_s),
+        ),
+        _plot(
+            "clashes",
+            "Version conflicts among writes",
+            points,
+            _share,
+            ("version conflicts", lambda point: point.version_conflict_rate),
+        ),
+    ]
+
+
+def _plot(id: str, title: str, points: Sequence[SeriesPoint], say: Say, *series: tuple[str, Pick]) -> Plot:
+    values = [[pick(point) for point in points] for _, pick in series]
+    known = [value for line in values for value in line if value is not None]
+    top = _round_up(max(known, default=0.0), 1.0 if say is _share else math.inf)
+    lines = tuple(
+        _line(name, tone, line, top, say) for (name, _), tone, line in zip(series, _TONES, values, strict=False)
+    )
+    return Plot(
+        id,
+        title,
+        _about(title, points, lines),
+        lines,
+        tuple((_y(top * part, top), say(top * part)) for part in (0.0, 0.5, 1.0)),
+        _times(points),
+        tuple(_rows(points, values, say)),
+        not known,
+    )
+
+
+def _line(name: str, tone: str, values: Sequence[float | None], top: float, say: Say) -> Line:
+    path, dots = [], []
+    number = 0
+    for is_gap, run in itertools.groupby(values, key=lambda value: value is None):
+        steps = list(run)
+        places = [(_x(number + i, len(values)), _y(value, top)) for i, value in enumerate(steps) if value is not None]
+        number += len(steps)
+        if is_gap:
+            continue
+        if len(places) == 1:
+            dots += places
+        else:
+            path.append("M" + "L".join(f"{x} {y}" for x, y in places))
+    latest = next((value for value in reversed(values) if value is not None), None)
+    return Line(name, tone, "".join(path), tuple(dots), "nothing measured" if latest is None else say(latest))
+
+
+def _about(title: str, points: Sequence[SeriesPoint], lines: Sequence[Line]) -> str:
+    if not points:
+        return f"{title}: nothing measured yet."
+    newest = "; ".join(f"{line.name} {line.latest}" for line in lines)
+    return f"{title} from {moments.clock(points[0].at)} to {moments.clock(points[-1].at)}. Newest: {newest}."
+
+
+def _x(number: int, count: int) -> float:
+    return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * (number / max(1, count - 1)), 1)
+
+
+def _y(value: float, top: float) -> float:
+    return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * (min(value, top) / top), 1)
+
+
+def _round_up(value: float, most: float) -> float:
+    """Return a round number that is not less, 1 for nothing."""
+    if value <= 0 or not math.isfinite(value):
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return min(most, next(step * power for step in _STEPS if step * power >= value * 0.999))
+
+
+def _times(points: Sequence[SeriesPoint]) -> tuple[tuple[float, str, str], ...]:
+    if not points:
+        return ()
+    last = len(points) - 1
+    marks = [(0, "start"), (last // 2, "middle"), (last, "end")]
+    return tuple((_x(number, len(points)), points[number].at[11:16], anchor) for number, anchor in marks)
+
+
+def _rows(
+    points: Sequence[SeriesPoint], values: Sequence[Sequence[float | None]], say: Say
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Return averages of equal spans, newest first."""
+    size = max(1, math.ceil(len(points) / _ROWS_MAX))
+    rows = []
+    for begin in range(0, len(points), size):
+        cells = []
+        for line in values:
+            known = [value for value in line[begin : begin + size] if value is not None]
+            cells.append(say(sum(known) / len(known)) if known else "–")
+        rows.append((moments.clock(points[min(begin + size, len(points)) - 1].at), tuple(cells)))
+    return rows[::-1]
+
+
+def _span(value: float) -> str:
+    return moments.span(value) if value else "0"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _share(value: float) -> str:
+    return f"{value * 100:.3g} %"

@@ -1,0 +1,225 @@
+"""Every page in a real browser: it fits, it is in order, everybody can read it, and nothing complains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.core import series
+from tests.page import inspection
+from tests.page.stage import DRAWING, furnish, infest
+
+if TYPE_CHECKING:
+    from tests.page.conftest import Stage
+    from tests.web.conftest import Daemon
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+LISTS = ["/", "/documents", "/conflicts", "/dead-letters", "/hotspots", "/policy", "/config", "/audit"]
+
+
+async def addresses(daemon: Daemon) -> list[str]:
+    """Every page that there is something on."""
+    conflict = (await daemon.world.store.conflicts())[0].conflict.id
+    letters = [letter.id.replace("/", "%2F") for letter in await daemon.world.store.dead_letters()]
+    documents = [row.key for row in await daemon.world.store.list_documents(None, "", 3)]
+    return [
+        *LISTS,
+        *(f"/documents/{key}" for key in documents if key.isalnum()),
+        f"/conflicts/{conflict}",
+        *(f"/dead-letters/{letter}" for letter in letters[:2]),
+        *("/nope", "/documents?status=locked", "/documents?q=zz", "/conflicts?closed=true"),
+    ]
+
+
+def measure(daemon: Daemon) -> None:
+    """Three hours of numbers, with a gap."""
+    step_us = 60_000_000
+    now = daemon.clock.now_us() // step_us
+    for back in range(180, 0, -1):
+        if not 60 < back < 75:
+            daemon.points.append(
+                series.Point(
+                    at_us=(now - back) * step_us,
+                    events_per_s=2 + back % 7,
+                    writes_per_s=1 + back % 5,
+                    convergence_p50_s=0.4 + back % 3 / 10,
+                    convergence_p95_s=1.5 + back % 11 / 4,
+                    version_conflict_rate=back % 13 / 100,
+                )
+            )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_pages_are_in_order_and_can_be_read(stage: Stage, scheme: str) -> None:
+    await furnish(stage.daemon, calm=2)
+    measure(stage.daemon)
+    async with stage.visit(scheme=scheme) as visit:
+        for path in await addresses(stage.daemon):
+            await visit.go(path)
+            assert await inspection.structure(visit.page) == [], path
+            assert await inspection.contrast(visit.page) == [], path
+            assert await visit.overflow() <= 0, path
+    assert [said for said in visit.complaints if "404" not in said] == []
+
+
+async def test_pages_fit_on_a_phone(stage: Stage) -> None:
+    await furnish(stage.daemon, calm=2)
+    measure(stage.daemon)
+    async with stage.visit(width=375) as visit:
+        for path in await addresses(stage.daemon):
+            await visit.go(path)
+            assert await visit.overflow() <= 0, path
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+async def test_hostile_texts_are_texts(stage: Stage, width: int) -> None:
+    world = await infest(stage.daemon)
+    async with stage.visit(width=width) as visit:
+        keys = [row.key for row in await world.store.list_documents(None, "", 50)]
+        paths = [
+            *await addresses(stage.daemon),
+            *(f"/conflicts/{row.conflict.id}" for row in await world.store.conflicts()),
+        ]
+        for path in paths:
+            reply = await visit.go(path)
+            assert reply.status < 500
+            assert await visit.overflow() <= 0, path
+            assert await visit.page.evaluate("window.owned") is None, path
+            assert await inspection.structure(visit.page) == [], path
+        for key in keys:
+            if key == "..":  # browsers tidy such an address away; the list says all there is to say
+                continue
+            await visit.go("/documents?limit=100")
+            await visit.page.get_by_role("link", name=shown(key), exact=True).first.click()
+            assert await visit.overflow() <= 0, key
+            assert (await visit.page.text_content("h1")) == "".join(shown(one, cut=False) for one in key)
+    assert [said for said in visit.complaints if "404" not in said] == []
+
+
+def shown(key: str, *, cut: bool = True) -> str:
+    text = key.replace("\u202e", "U+202E")
+    return f"{text[:90]}…" if cut and len(text) > 90 else text
+
+
+async def test_a_long_value_is_cut_and_can_be_opened(stage: Stage) -> None:
+    await infest(stage.daemon)
+    async with stage.visit() as visit:
+        await visit.go("/documents/long")
+        assert len(await visit.text()) < 20_000
+        await visit.page.locator("#fields summary").first.click()
+        assert "a" * 90_000 in await visit.text("#fields")
+    assert visit.complaints == []
+
+
+async def test_everything_can_be_read_without_scripts(stage: Stage) -> None:
+    await furnish(stage.daemon, calm=2)
+    async with stage.visit(script=False) as visit:
+        await visit.go("/")
+        assert "need a person" in await visit.text()
+        await visit.page.get_by_role("link", name="Decide").first.click()
+        assert "What clashed" in await visit.text()
+        await visit.go(f"/documents/{DRAWING}")
+        await visit.page.get_by_text("How it came to this").click()
+        assert "asked" in await visit.text("#chapters")
+
+
+async def test_the_first_stop_of_the_keyboard_skips_to_the_content(stage: Stage) -> None:
+    async with stage.visit() as visit:
+        await visit.go("/")
+        await visit.page.keyboard.press("Tab")
+        skip = visit.page.locator(":focus")
+        assert await skip.inner_text() == "Skip to the content"
+        box = await skip.bounding_box()
+        assert box is not None
+        assert box["y"] >= 0
+        await visit.page.keyboard.press("Enter")
+        assert await visit.page.evaluate("document.activeElement.id") == "content"
+
+
+async def test_what_has_the_focus_shows_it(stage: Stage) -> None:
+    await furnish(stage.daemon, calm=1)
+    async with stage.visit() as visit:
+        await visit.go("/documents")
+        stops = []
+        for _ in range(40):
+            await visit.page.keyboard.press("Tab")
+            stops.append(
+                await visit.page.evaluate(
+                    "() => { const one = document.activeElement; const box = one.getBoundingClientRect();"
+                    " return [one.tagName, getComputedStyle(one).outlineWidth, box.top, box.left] }"
+                )
+            )
+        stops = [stop for stop in stops if stop[0] != "BODY"]
+        assert len(stops) > 15
+        assert all(float(width.removesuffix("px")) >= 2 for _, width, *_ in stops)
+
+
+async def test_keys_lead_around_and_are_listed(stage: Stage) -> None:
+    await furnish(stage.daemon, calm=1)
+    async with stage.visit() as visit:
+        await visit.go("/")
+        await visit.page.keyboard.press("?")
+        dialog = visit.page.get_by_role("dialog", name="Keyboard shortcuts")
+        assert "To the search" in await dialog.inner_text()
+        assert await inspection.contrast(visit.page) == []
+        await visit.page.keyboard.press("Escape")
+        await dialog.wait_for(state="detached")
+        await visit.page.keyboard.press("n")
+        assert (await visit.page.locator(":focus").inner_text()).startswith("Decide")
+        await visit.page.keyboard.press("g")
+        await visit.page.keyboard.press("d")
+        await visit.page.wait_for_url("**/documents")
+        await visit.page.keyboard.press("/")
+        await visit.page.keyboard.type("gd?")
+        assert await visit.page.locator(":focus").input_value() == "gd?"
+    assert visit.complaints == []
+
+
+async def test_a_command_is_copied_as_it_is_typed(stage: Stage) -> None:
+    await furnish(stage.daemon, calm=1)
+    async with stage.visit(permissions=["clipboard-read", "clipboard-write"]) as visit:
+        await visit.go(f"/documents/{DRAWING}")
+        await visit.page.locator("[data-copy^='reconciler docs show']").click()
+        await visit.page.get_by_text("Copied").wait_for()
+        assert await visit.page.evaluate("navigator.clipboard.readText()") == f"reconciler docs show {DRAWING}"
+    assert visit.complaints == []
+
+
+async def test_a_page_stays_current_without_taking_anything_from_the_hand(stage: Stage) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    measure(stage.daemon)
+    async with stage.visit() as visit:
+        await visit.go("/")
+        await visit.page.locator("#live", has_text="Live").wait_for()
+        await visit.page.locator("#plot-clashes summary").click()
+        await visit.page.locator("#needs a").first.focus()
+        focused = await visit.page.evaluate("document.activeElement.href")
+        assert "4 min" in await visit.text("#recent") or "ago" in await visit.text("#recent")
+        await world.emit({"title": "Lid"}, key="newcomer")
+        world.windchill.put("newcomer", {"title": "Cover"})
+        await world.attempt(key="newcomer")
+        await world.clock.advance(2)
+        await visit.page.locator("#recent", has_text="newcomer").wait_for()
+        assert await visit.page.locator("#plot-clashes details").get_attribute("open") is not None
+        assert await visit.page.evaluate("document.activeElement.href") == focused
+    assert visit.complaints == []
+
+
+async def test_a_lost_connection_is_said(stage: Stage) -> None:
+    async with stage.visit() as visit:
+        await visit.go("/")
+        await visit.page.locator("#live", has_text="Live").wait_for()
+        stage.daemon.stopping.set()
+        await stage.daemon.clock.advance(2)
+        await visit.page.locator("#live", has_text="Connection lost").wait_for()
+
+
+async def test_no_animation_where_none_is_wanted(stage: Stage) -> None:
+    async with stage.visit(reduced_motion="reduce") as visit:
+        await visit.go("/")
+        moving = (
+            "[...document.querySelectorAll('*')].filter((one) => parseFloat(getComputedStyle(one).transitionDuration))"
+        )
+        assert await visit.page.evaluate(f"{moving}.length") == 0
