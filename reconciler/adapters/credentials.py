@@ -12,10 +12,11 @@ Rules
 
 import asyncio
 import base64
+import html
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import quote, quote_plus, urlencode
 
 import attrs
 
@@ -81,6 +82,21 @@ class Grant:
     authorization: bytes | None = attrs.field(repr=False)
     turn: int = 0
     secret: str = attrs.field(default="", repr=False)  # never to be shown, even when a server echoes it
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """The secret as a server may say it back: in a header, a form, an address or a page, longest first."""
+        if not self.secret:
+            return ()
+        sent = (self.authorization or b"").decode(errors="replace").partition(" ")[2]
+        spelt = {self.secret, quote(self.secret, safe=""), quote_plus(self.secret), html.escape(self.secret), sent}
+        return tuple(sorted(filter(None, spelt), key=len, reverse=True))
+
+    def hidden(self, said: str) -> str:
+        """Return what a server says without the secret."""
+        for spelling in self.spellings:
+            said = said.replace(spelling, "***")
+        return said
 
 
 class Send(Protocol):
@@ -209,38 +225,40 @@ async def _from_token_endpoint(auth: ClientCredentials, send: Send, clock: Clock
         return secret
     form = {"grant_type": "client_credentials"} | ({"scope": auth.scope} if auth.scope else {})
     # RFC 6749 section 2.3.1: both are form-encoded before they are put together.
-    client = _basic(quote_plus(auth.client_id), quote_plus(secret)).authorization or b""
+    client = _basic(quote_plus(auth.client_id), quote_plus(secret))
+    shown = attrs.evolve(client, secret=secret)
     headers = (
-        (b"authorization", client),
+        (b"authorization", client.authorization or b""),
         (b"content-type", b"application/x-www-form-urlencoded"),
         (b"accept", b"application/json"),
     )
     asked_s = clock.monotonic_s()
     match await send("POST", auth.token_url, headers, urlencode(form).encode()):
         case Reply(status=200) as reply:
-            return _granted(reply, asked_s)
+            return _granted(reply, asked_s, shown)
         case Reply(status=status) as reply:
-            return _refused(reply, status, clock, secret)
+            return _refused(reply, status, clock, shown)
         case Lost(message) | Unusable(message):
             return Failed(f"no token from the authorisation server: {message}")
         case Failed() | Throttled() | Unauthorised() as trouble:
             return trouble
 
 
-def _granted(reply: Reply, asked_s: float) -> _Obtained | Trouble:
+def _granted(reply: Reply, asked_s: float, client: Grant) -> _Obtained | Trouble:
     body = replies.json_object(reply) or {}
     secret, lifetime_s = body.get("access_token"), body.get("expires_in")
     grant = _token(secret) if isinstance(secret, str) else None
     if grant is None:
-        return Failed(replies.cut(f"the authorisation server answered without a token: {replies.message(reply)}"))
+        said = client.hidden(replies.message(reply))
+        return Failed(replies.cut(f"the authorisation server answered without a token: {said}"))
     if not isinstance(lifetime_s, int | float) or not 0 < lifetime_s < _LIFETIME_S_MAX:
         return _Obtained(grant)  # good until it is refused
     # Half of a short lifetime is margin enough; more would renew before every request.
     return _Obtained(grant, asked_s + max(lifetime_s - _EXPIRY_MARGIN_S, lifetime_s / 2))
 
 
-def _refused(reply: Reply, status: int, clock: Clock, secret: str) -> Trouble:
-    said = replies.cut(f"the authorisation server refused: {replies.message(reply)}".replace(secret or "\0", "***"))
+def _refused(reply: Reply, status: int, clock: Clock, client: Grant) -> Trouble:
+    said = replies.cut(f"the authorisation server refused: {client.hidden(replies.message(reply))}")
     if status in (429, 503):
         return Throttled(status, said, replies.retry_after_s(reply, clock.now_us()))
     if 300 <= status < 400:  # following it would hand our secret to whoever it names

@@ -88,7 +88,7 @@ class HttpClient:
         self._transport = _transport(options, self._trust)
         self._extensions = {"timeout": {"connect": min(options.connect_timeout_s, options.timeout_s / 2)}}
         self._user_agent = ((b"user-agent", options.user_agent.encode()),)
-        self._secrets: deque[str] = deque(maxlen=_SECRETS_MAX)
+        self._grants: deque[Grant] = deque(maxlen=_SECRETS_MAX)
 
     async def exchange(self, method: str, url: str, headers: Headers, content: bytes = b"") -> Exchange:
         """
@@ -105,8 +105,8 @@ class HttpClient:
     def message(self, reply: Reply) -> str:
         """Return what a reply says, short enough to be kept and without the secrets that we sent."""
         said = replies.message(reply)
-        for secret in sorted(self._secrets, key=len, reverse=True):  # one may begin another
-            said = said.replace(secret, "***")
+        for grant in sorted(self._grants, key=lambda grant: len(grant.secret), reverse=True):  # one may begin another
+            said = grant.hidden(said)
         return replies.cut(said)
 
     def retry_after_s(self, reply: Reply) -> float | None:
@@ -133,8 +133,8 @@ class HttpClient:
         return Unauthorised(self.message(reply)) if isinstance(reply, Reply) and reply.status == 401 else reply
 
     async def _as(self, grant: Grant, method: str, url: str, headers: Headers, content: bytes) -> Exchange:
-        if grant.secret and grant.secret not in self._secrets:
-            self._secrets.append(grant.secret)
+        if grant.secret and all(grant.secret != known.secret for known in self._grants):
+            self._grants.append(grant)
         if grant.authorization is not None:
             headers = (*headers, (b"authorization", grant.authorization))
         return await self._send(method, url, headers, content)

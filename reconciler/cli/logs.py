@@ -1,6 +1,13 @@
-"""Logs: on a terminal for people, else one JSON object a line; always on stderr, so that output can be piped."""
+"""
+Logs: on a terminal for people, else one JSON object a line; always on stderr, so that output can be piped.
 
+Whatever an event holds, it is one line, of characters that can be seen, and logging it never fails. A traceback is told
+without the values of variables, which may be secrets.
+"""
+
+import json
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +19,8 @@ from reconciler.cli import output
 
 LEVELS: Sequence[str] = ("debug", "info", "warning", "error")
 _SILENT = logging.CRITICAL + 1
+_UNSEEN = re.compile(r"[^\x20-\x7e]")
+_traced = structlog.processors.format_exc_info
 
 
 def configure(level: str, *, asked_for: bool) -> None:
@@ -47,9 +56,10 @@ def _marks() -> list[Processor]:
 
 def _renderer() -> Processor:
     if sys.stderr.isatty():
-        console = structlog.dev.ConsoleRenderer()
+        console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         return lambda logger, name, event: console(logger, name, _plain(event))
-    return structlog.processors.JSONRenderer(serializer=_json)
+    text = structlog.processors.JSONRenderer(serializer=_json)
+    return lambda logger, name, event: text(logger, name, _traced(logger, name, event))
 
 
 def _plain(event: EventDict) -> EventDict:
@@ -60,7 +70,16 @@ def _plain(event: EventDict) -> EventDict:
 def _json(event: EventDict, **_: Any) -> str:
     import orjson
 
-    return orjson.dumps(event, default=repr).decode()
+    try:
+        line = orjson.dumps(event, default=repr).decode()
+    except TypeError:  # half of a surrogate pair, a number of more than 64 bits: what orjson takes for no JSON
+        line = json.dumps(event, default=repr, skipkeys=True)
+    return line if line.isprintable() else _UNSEEN.sub(_escaped, line)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Return a character that cannot be seen, or would steer who shows it, as JSON spells it in ASCII."""
+    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
 
 
 def _in_order(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

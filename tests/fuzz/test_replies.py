@@ -101,7 +101,7 @@ def check(reply: Reply) -> None:
         body = replies.json_object(reply)
     if body is not None:
         assert codec.encode(body)
-    assert isinstance(credentials._granted(reply, 0.0), credentials._Obtained | answer.Failed)
+    assert isinstance(credentials._granted(reply, 0.0, credentials.Grant(None)), credentials._Obtained | answer.Failed)
     check_dialect(reply)
 
 
@@ -156,7 +156,7 @@ def test_no_reply_of_an_authorisation_server_gets_past(number):
     body = mutating.changed(chance, {"access_token": "t", "expires_in": 60}, ["access_token", "expires_in", "error"])
     status = chance.choice(STATUSES)
     given_ = Reply(status, {b"retry-after": chance.choice(HEADER_VALUES)}, mutating.as_json(body, chance))
-    granted = credentials._granted(given_, 5.0)
+    granted = credentials._granted(given_, 5.0, credentials.Grant(None))
     if isinstance(granted, credentials._Obtained):
         assert isinstance(granted.grant, Grant)
         assert granted.expires_s is None or granted.expires_s >= 5.0
@@ -164,7 +164,7 @@ def test_no_reply_of_an_authorisation_server_gets_past(number):
         assert header.startswith(b"Bearer ")
         assert b"\n" not in header
         assert b"\r" not in header
-    refused = credentials._refused(given_, status, SystemClock(), "secret")
+    refused = credentials._refused(given_, status, SystemClock(), credentials.Grant(None, secret="secret"))
     assert isinstance(refused, answer.Throttled | answer.Unauthorised | answer.Failed)
 
 
@@ -238,7 +238,8 @@ def test_an_etag_of_space_that_only_python_sees_is_no_token(tag):
 
 @pytest.mark.parametrize("seconds", [b"9" * 400, b"9" * 4299])
 def test_a_token_that_is_good_for_longer_than_a_float_can_say_is_good_until_it_is_refused(seconds):
-    granted = credentials._granted(Reply(200, JSON, b'{"access_token":"t","expires_in":%s}' % seconds), 0.0)
+    reply = Reply(200, JSON, b'{"access_token":"t","expires_in":%s}' % seconds)
+    granted = credentials._granted(reply, 0.0, credentials.Grant(None))
     assert isinstance(granted, credentials._Obtained)
     assert granted.expires_s is None
 

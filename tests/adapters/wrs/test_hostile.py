@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Any
 
 import msgspec
@@ -38,7 +37,6 @@ class Canned(HttpClient):
     """Answers every request with the same body."""
 
     def __init__(self, status: int, kind: bytes, body: bytes) -> None:
-        self._secrets = deque()
         self._reply = Reply(status, {b"content-type": kind}, body)
 
     async def exchange(self, method: str, url: str, headers: Any, content: bytes = b"") -> Reply:

@@ -1,0 +1,305 @@
+"""
+A canary in every secret setting there is, searched for in all that the program says and leaves behind.
+
+Which settings are secret is read from the configuration itself: a new one is covered without a word here.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import attrs
+import httpx
+import pytest
+
+from reconciler.config.groups import GROUPS
+from reconciler.config.values import convert, limits_of
+from reconciler.web.application import ENDPOINTS
+from tests.cli.program import Program
+from tests.web.test_program import Daemon, started, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+DOC = "0000000001"
+SECRETS = [
+    (section, field) for section, group in GROUPS.items() for field in attrs.fields(group) if limits_of(field).secret
+]
+
+
+class Parrot:
+    """A server that refuses everything and says back all that it was sent: path, headers and body."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.status = 401
+        parrot = self
+
+        class Saying(BaseHTTPRequestHandler):
+            def _say(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode(errors="replace")
+                said = f"{self.path} {' '.join(f'{name}: {value}' for name, value in self.headers.items())} {body}"
+                parrot.heard.append(said)
+                answer = json.dumps({"error": {"message": f"no: {said}"}, "message": said, "detail": said}).encode()
+                self.send_response(parrot.status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            do_GET = do_POST = do_PATCH = do_PUT = do_HEAD = _say  # noqa: N815  the library's names
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Saying)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def parrot() -> Iterator[Parrot]:
+    made = Parrot()
+    yield made
+    made.close()
+
+
+def token(section: str, key: str) -> str:
+    """The part of a canary that is the same in every spelling but base64."""
+    return f"{section}0{key.replace('_', '0')}0canary".ljust(44, "x")
+
+
+def canary(section: str, field: Any, url: str) -> str:
+    """A value that the setting accepts."""
+    base = token(section, field.name)
+    for form in (f'{base}%+/=&"<', base, f"whsec_{base}", f"{url}/{base}"):
+        try:
+            return str(convert(form, field.type, limits_of(field)))
+        except ValueError:
+            continue
+    raise AssertionError(f"no canary fits {section}.{field.name}: add a form of what it accepts")
+
+
+def spellings(section: str, field: Any, value: str) -> set[bytes]:
+    """What to search for: the part that percent, JSON and HTML leave alone, and every alignment in base64."""
+    base = token(section, field.name).encode()
+    found = {base, quote(value, safe="").encode(), value.encode()}
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        for shift in range(3):
+            found.add(encode(b"x" * shift + base)[4:-4])
+    return found
+
+
+class Place:
+    """A folder with a configuration that has a canary in every secret setting, given in one of three ways."""
+
+    def __init__(self, folder: Path, parrot: Parrot, way: str, auth: str, **more: Mapping[str, object]) -> None:
+        self.folder = folder / "work"
+        self.folder.mkdir()
+        self.way = way
+        self.values = {(section, field.name): canary(section, field, parrot.url) for section, field in SECRETS}
+        self.environ = {name: value for name, value in os.environ.items() if not name.startswith("RECONCILER_")}
+        given: dict[str, dict[str, object]] = {
+            "log": {"kind": "file", "path": "events.jsonl", "sasl_username": "integration"},
+            "store": {"url": "sqlite:///state.db"},
+            "windchill": {
+                "base_url": parrot.url,
+                "auth": auth,
+                "username": "integration",
+                "client_id": "us",
+                "oauth2_token_url": f"{parrot.url}/token",
+            },
+            "admin": {"bind": "127.0.0.1:0"},
+            "notify": {"plain_http": True, "networks": ["127.0.0.0/8"], "window_s": 0.2},
+            "retry": {"backoff_base_s": 0.05, "backoff_max_s": 0.2},
+        }
+        for section, settings in more.items():
+            given[section] |= settings
+        secrets = folder / "secrets"
+        secrets.mkdir()
+        for (section, key), value in self.values.items():
+            if way == "file":
+                (secrets / f"{section}.{key}").write_text(value + "\n", encoding="utf-8")
+                given[section][f"{key}_file"] = str(secrets / f"{section}.{key}")
+            elif way == "environment":
+                self.environ[f"RECONCILER_{section}__{key}".upper()] = value
+            else:
+                given[section][key] = value
+        self.config = secrets / "reconciler.toml"
+        self.config.write_text(toml(given), encoding="utf-8")
+        self.said: list[bytes] = []
+        self.errors: list[str] = []
+
+    def run(self, *arguments: str, seconds: float = 60) -> int | None:
+        """Run a command, whatever comes of it; it is given up after some seconds. Its output is kept."""
+        command = [sys.executable, "-m", "reconciler", *arguments, "-c", str(self.config)]
+        process = subprocess.Popen(
+            command, cwd=self.folder, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        try:
+            said, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGTERM)
+            said, _ = process.communicate(timeout=60)
+        self.said.append(b" ".join(part.encode() for part in arguments) + b": " + said)
+        return process.returncode
+
+    def leaks(self) -> list[str]:
+        """Every place where a canary is found."""
+        texts = {f"output {number} ({said[:60]!r})": said for number, said in enumerate(self.said)}
+        texts |= {str(path): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
+        return [
+            f"{section}.{field.name} in {where}: {text[max(0, text.find(one) - 80) : text.find(one) + 60]!r}"
+            for where, text in texts.items()
+            for section, field in SECRETS
+            for one in spellings(section, field, self.values[section, field.name])
+            if one in text
+        ]
+
+
+def toml(given: Mapping[str, Mapping[str, object]]) -> str:
+    """The settings as a file; JSON's texts, truths and lists are TOML's too."""
+    lines = []
+    for section, settings in given.items():
+        lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items())]
+    return "\n".join(lines) + "\n"
+
+
+def event(place: Place) -> None:
+    lines = [
+        {
+            "specversion": "1.0",
+            "id": "e1",
+            "source": "//erp",
+            "type": "windchill.document.changed.v1",
+            "subject": DOC,
+            "time": "2026-01-01T00:00:00Z",
+            "data": {"set": {"status": "RELEASED"}},
+        },
+        {"specversion": "1.0"},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (place.folder / "events.jsonl").write_text(text, encoding="utf-8")
+
+
+def ask_everything(place: Place, daemon: Daemon) -> None:
+    """Keep what every address answers that needs no name of anything, and what the hook answers."""
+    paths = [one.path for one in ENDPOINTS if "{" not in one.path and not one.path.endswith("/stream")]
+    paths += ["/api/v1/audit?limit=0", "/nowhere", f"/api/v1/documents/{DOC}", f"/api/v1/documents/{DOC}/story"]
+    with httpx.Client(base_url=daemon.address, timeout=15) as client:
+        for path in paths:
+            reply = client.get(path)
+            place.said.append(f"GET {path} {reply.headers}".encode() + reply.content)
+        hook = f"/hooks/windchill/{place.values['admin', 'hook_secret']}"
+        for method, path in (("POST", hook), ("GET", hook), ("POST", hook + "x"), ("POST", f"{hook}?{'x' * 20_000}")):
+            reply = client.request(method, path)
+            place.said.append(f"{method} hook {reply.status_code} {reply.headers}".encode() + reply.content)
+
+
+WAYS = [("inline", "basic", 401), ("file", "bearer", 403), ("environment", "oauth2", 400), ("inline", "oauth2", 500)]
+
+
+@pytest.mark.parametrize("case", WAYS)
+def test_the_daemon_says_no_secret_to_anybody_even_if_a_server_says_it_back(
+    tmp_path: Path, parrot: Parrot, monkeypatch: pytest.MonkeyPatch, case: tuple[str, str, int]
+) -> None:
+    way, auth, status = case
+    place = Place(tmp_path, parrot, way, auth)
+    parrot.status = status
+    event(place)
+    for name in [name for name in os.environ if name.startswith("RECONCILER_")]:
+        monkeypatch.delenv(name)
+    for name, value in place.environ.items():
+        monkeypatch.setenv(name, value)
+    with started(place) as daemon:  # it asks for a folder and a configuration only
+        until(lambda: daemon.heard("caught up with the log"))
+        until(lambda: daemon.heard("document not settled"))
+        webhook = token("notify", "webhook_url")
+        until(lambda: [said for said in parrot.heard if webhook in said])
+        ask_everything(place, daemon)
+        daemon.process.send_signal(signal.SIGHUP)
+        until(lambda: daemon.heard("the policy was read again and is the same"))
+        place.config.write_text("[log\n" + place.config.read_text(encoding="utf-8"), encoding="utf-8")
+        daemon.process.send_signal(signal.SIGHUP)
+        until(lambda: daemon.heard("the policy can't be read again, and the old one stays in force"))
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.ended() == 0
+        place.said.append("".join(daemon.lines).encode())
+    basic, oauth2 = (base64.b64encode(user).decode() for user in (b"integration:", b"us:windchill"))
+    sent = {"basic": basic, "bearer": token("windchill", "token"), "oauth2": oauth2}[auth]
+    assert any(sent in said for said in parrot.heard)
+    assert place.leaks() == []
+
+
+@pytest.mark.parametrize(("way", "auth", "status"), WAYS[:3])
+def test_no_command_says_a_secret(tmp_path: Path, parrot: Parrot, way: str, auth: str, status: int) -> None:
+    place = Place(tmp_path, parrot, way, auth)
+    parrot.status = status
+    event(place)
+    loud = ("--debug", "--log-level", "debug")
+    for form in ("table", "json"):
+        assert place.run("config", "show", "-o", form) == 0
+    assert place.run("config", "check") == 0
+    place.run("run", "--once", *loud, seconds=5)
+    for arguments in (
+        ("status",),
+        ("plan",),
+        ("doctor",),
+        ("doctor", "-o", "json"),
+        ("emit", DOC, "--set", "owner=jdoe"),
+        ("explain", DOC),
+        ("audit", "export", "--to", "trail.jsonl"),
+        ("export", "projection", "--to", "rows.jsonl"),
+        ("dead-letters", "list", "-o", "json"),
+    ):
+        place.run(*arguments, *loud)
+    assert b"********" in place.said[0]
+    assert place.leaks() == []
+
+
+def test_a_configuration_that_is_wrong_is_refused_without_its_secrets(tmp_path: Path, parrot: Parrot) -> None:
+    place = Place(tmp_path, parrot, "inline", "basic")
+    program = Program(tmp_path, parrot.url)
+    whole = place.config.read_text(encoding="utf-8")
+    wrong = place.config.with_name("wrong.toml")
+    for (section, key), value in place.values.items():
+        right = f"{key} = {json.dumps(value)}"
+        assert right in whole
+        for spoilt in (
+            right[:-1],  # the closing quote is missing
+            f"{key}x = {json.dumps(value)}",  # misspelt
+            f"{key} = [{json.dumps(value)}]",
+            f"{key} = {json.dumps(value + chr(1))}",
+            f"{key} = {{ x = {json.dumps(value)} }}",
+            f"{right}\n{key}_file = {json.dumps(value)}",  # both, and the secret for the file's name
+            f"{right}\n{right}",
+        ):
+            wrong.write_text(whole.replace(right, spoilt), encoding="utf-8")
+            ended = program._within(["config", "check", "--debug", "-c", str(wrong)], "")
+            assert ended.returncode == 1, (section, spoilt)
+            place.said.append(ended.stdout.encode() + ended.stderr.encode())
+    assert place.leaks() == []
+
+
+@pytest.mark.parametrize("security", ["sasl_plaintext", "sasl_ssl"])
+def test_a_broker_that_lets_nobody_in_hears_and_tells_no_secret(tmp_path: Path, parrot: Parrot, security: str) -> None:
+    log = {"kind": "kafka", "brokers": [parrot.url.removeprefix("http://")], "security": security}
+    place = Place(tmp_path, parrot, "inline", "basic", log=log)
+    assert place.run("run", "--once", "--debug", "--log-level", "debug") == 1
+    assert place.run("doctor", "--debug", "--log-level", "debug") != 0
+    assert place.leaks() == []
