@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from typing import TYPE_CHECKING
 
@@ -49,3 +50,30 @@ def test_a_stop_right_after_the_start_is_a_stop(brokerless: Program) -> None:
         until(lambda: daemon.heard("listening"))
         daemon.process.send_signal(signal.SIGTERM)
         ended_well(daemon)
+
+
+def test_a_stop_while_outcomes_are_taken_over_is_a_stop_and_the_next_start_takes_the_rest(tmp_path: Path) -> None:
+    program = Program(tmp_path, f"http://{NOWHERE}", real=True)
+    program.log.touch()
+    told = [reconciled(number) for number in range(20_000)]
+    (tmp_path / "events.outcomes.jsonl").write_text("\n".join(told) + "\n", encoding="utf-8")
+    with started(program) as daemon:
+        until(lambda: daemon.heard("listening"))
+        daemon.process.send_signal(signal.SIGTERM)
+        ended_well(daemon)
+    assert program.json("run", "--once")["documents"]["synced"] == 20_000
+
+
+def reconciled(number: int) -> str:
+    """An outcome that tells of a document of its own."""
+    event = {
+        "specversion": "1.0",
+        "id": str(number),
+        "source": "//reconciler/test",
+        "type": "windchill.document.reconciled.v1",
+        "subject": f"document {number}",
+        "time": "2026-01-01T00:00:00.000000Z",
+        "sequence": "0000000001",
+        "data": {"base": {"title": {"value": "x", "stamp": None}}},
+    }
+    return json.dumps(event)
