@@ -31,17 +31,18 @@ from reconciler.flows import notify, recovery, reload, watch
 from reconciler.flows.acts import Acts
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.beats import Beats, Unhurried
+from reconciler.flows.catching_up import CatchingUp
 from reconciler.flows.drift import Drift
 from reconciler.flows.gate import Gate
 from reconciler.flows.gauges import Gauges
 from reconciler.flows.ingest import Ingest
+from reconciler.flows.jobs import ComparingStore, Jobs
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
 from reconciler.flows.resync import Resync
 from reconciler.flows.series import Series
 from reconciler.model.document import Lane, Status
-from reconciler.model.stamp import Partition
-from reconciler.ports import ChangeList, Clock, EventLog, Store, Windchill
+from reconciler.ports import ChangeList, Clock, EventLog, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web import application, server
 from reconciler.web.access import Door
@@ -80,12 +81,13 @@ class Daemon:
     def __init__(
         self,
         config: Config,
-        store: Store,
+        store: ComparingStore,
         log: EventLog,
         windchill: Windchill,
         clock: Clock,
         *,
         outcomes: EventLog,
+        log_again: Callable[[], EventLog],
         telemetry: Counters | None = None,
         admin: server.AdminServer | None = None,
         door: Door | None = None,
@@ -96,6 +98,7 @@ class Daemon:
         self.config = config
         self.store = store
         self.log = log
+        self._log_again = log_again  # the change log once more, from its beginning
         self._outcomes = outcomes  # read at start only; what is published goes through `log`
         self.clock = clock
         self.telemetry = telemetry or Counters()
@@ -116,22 +119,13 @@ class Daemon:
         self.reconciler = Reconciler(*known, workers=self._workers, tracing=tracing)
         self.resync = Resync(store, queue, self.reconciler, clock)
         self._drift = self._lists(windchill, gate) if isinstance(windchill, ChangeList) else None
-        self.ingest = Ingest(
-            log,
-            store,
-            clock,
-            self.telemetry,
-            rules=self._in_force.decoding,
-            dead_letter_topic=config.log.dead_letter_topic,
-            batch_max=config.log.fetch_records_max,
-            offer=self.reconciler.offer,
-            wake=self.reconciler.published,
-            tracing=tracing,
-        )
+        self.ingest = self._folds(tracing)
         self._engine = application.Engine(breaker, limiter, queue, lambda: self.ingest.reached)
         self.publisher = Publisher(store, log, clock, self.reconciler.published)
         self._reload = self._reloads(wish or reload.Wish(lambda: self._in_force))
         self._writable = asyncio.Event()
+        self.jobs = self._does()
+        self._catching_up = CatchingUp(self.ingest, self.jobs, clock, writable=self._writable)
         self._notifier = None if outside is None else self._tells(outside, breaker)
         seen = store, log, self.ingest, clock, self.telemetry
         self._gauges = Gauges(*seen, queue=queue, limiter=limiter, breaker=breaker)
@@ -192,8 +186,9 @@ class Daemon:
             publishing = self._start(tasks, "outbox", self.publisher.run)
             telling = self._start_telling(tasks)
             self._start(tasks, "series", self._series.run)
+            working = [self._start(tasks, name, loop) for name, loop in self.jobs.loops().items()]
             reloading = self._start(tasks, "policy", self._reload.run)
-            caught_up = tasks.create_task(self._catch_up(ends, stop, patience_s), name="catch up")
+            caught_up = tasks.create_task(self._catching_up.run(positions, ends, stop, patience_s), name="catch up")
             # What a backlog asks for is known at its end only: writing on the way there would bring back values that
             # it has long replaced, and cost a document a write for each batch.
             await self._writable.wait()
@@ -202,12 +197,13 @@ class Daemon:
             self._reload.stop()
             self.ingest.stop()
             self._series.stop()
+            self.jobs.stop()
             self.resync.stop()
             self.reconciler.stop()
             if self._drift is not None:
                 self._drift.stop()
             # A request that is still under way then is given up, as by a crash: its intent is stored, and read back.
-            await _ended([reading, reloading, *writing], _DRAIN_S)
+            await _ended([reading, reloading, *working, *writing], _DRAIN_S)
             self.publisher.stop()
             await publishing
             if self._notifier is not None:
@@ -245,6 +241,30 @@ class Daemon:
         self._in_force = in_force
         self.reconciler.decide_by(in_force.rules)
         self.ingest.decode_by(in_force.decoding)
+
+    def _folds(self, tracing: Tracing) -> Ingest:
+        return Ingest(
+            self.log,
+            self.store,
+            self.clock,
+            self.telemetry,
+            rules=self._in_force.decoding,
+            dead_letter_topic=self.config.log.dead_letter_topic,
+            batch_max=self.config.log.fetch_records_max,
+            offer=self.reconciler.offer,
+            wake=self.reconciler.published,
+            tracing=tracing,
+        )
+
+    def _does(self) -> Jobs:
+        return Jobs(
+            self.store,
+            self.ingest,
+            Unhurried(self.clock),
+            make_log=self._log_again,
+            compare=self.resync.wake,
+            maintenance=self.config.windchill.maintenance,
+        )
 
     def _lists(self, changes: ChangeList, gate: Gate) -> Drift:
         return Drift(
@@ -286,31 +306,13 @@ class Daemon:
             decoding=lambda: self._in_force.decoding,
             engine=self._engine,
             series=self._series.last,
+            jobs=self.jobs,
             stopping=stop,
             settings=lambda: self._in_force.settings,
             door=self._door,
             acts=self._acts(),
             hook_secret=self.config.admin.hook_secret,
         )
-
-    async def _catch_up(self, ends: dict[Partition, int], stop: asyncio.Event, patience_s: float | None) -> None:
-        """
-        Return once the log has been folded up to `ends`; from then on events are fresh.
-
-        Writing waits for that, but no longer than `patience_s` for a partition that can't be read.
-        """
-        reached, since_s = self.ingest.reached, self.clock.monotonic_s()
-        while not stop.is_set() and any(self.ingest.reached.get(place, 0) < end for place, end in ends.items()):
-            now_s = self.clock.monotonic_s()
-            if self.ingest.reached != reached:
-                reached, since_s = self.ingest.reached, now_s
-            elif patience_s is not None and now_s - since_s > patience_s and not self._writable.is_set():
-                _log.warning("the log can't be read to its end; going on with what is folded")
-                self._writable.set()
-            await self.clock.wait(stop, _LOOK_S)
-        self.ingest.lane = Lane.EVENT
-        self._writable.set()
-        _log.info("caught up with the log")
 
     async def _until_settled(self, caught_up: asyncio.Task[None], stop: asyncio.Event) -> None:
         """Return when nothing is left to be done but what waits for a person or for somebody else's lock."""
@@ -354,6 +356,7 @@ async def daemon(config: Config, *, once: bool = False, wish: reload.Wish | None
             windchill,
             clock,
             outcomes=outcomes,
+            log_again=lambda: parts.make_log(config, clock, grows=False),
             telemetry=telemetry,
             admin=admin,
             door=door,

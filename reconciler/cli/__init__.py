@@ -12,12 +12,13 @@ Never here: decisions about documents, or anything that another front end would 
 
 from reconciler.cli import commands, completing, steering
 from reconciler.cli.audit import audit
+from reconciler.cli.comparing import docs
 from reconciler.cli.completion import completion
 from reconciler.cli.config import config
 from reconciler.cli.conflicts import conflicts
 from reconciler.cli.dead_letters import dead_letters
 from reconciler.cli.demo import demo
-from reconciler.cli.docs import docs, hotspots
+from reconciler.cli.docs import hotspots
 from reconciler.cli.doctor import doctor
 from reconciler.cli.emit import emit
 from reconciler.cli.explain import explain

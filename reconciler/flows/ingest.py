@@ -67,6 +67,7 @@ class Ingest:
         wake: asyncio.Event,
         until: str | None = None,
         tracing: Tracing = NO_TRACING,
+        beside: asyncio.Lock | None = None,
     ) -> None:
         self._log = log
         self._projection = projection
@@ -82,11 +83,13 @@ class Ingest:
         self._batch = _Batch()
         self._fields_a_row = _FIELDS_A_ROW
         self._kept: dict[Partition, int] = {}  # positions stored so far
-        self.lane = Lane.EVENT
+        self.lane = Lane.EVENT if beside is None else Lane.REPLAY
         self.reached: Mapping[Partition, int] = {}  # everything before these offsets is folded, or was a gap
         self.no_event: Callable[[Record], None] | None = None  # told of every record that is none, in the log's order
         self.folding: Callable[[list[Event]], None] | None = None  # told of every event, in no order
         self._wake = wake  # set when a batch had dead letters: the outbox has something to publish
+        self._folding = beside or asyncio.Lock()  # rows are read, joined and written by one fold at a time
+        self._aside = beside is not None
 
     def decode_by(self, rules: decode.Rules) -> None:
         """Decode by other rules from the next record on."""
@@ -95,6 +98,25 @@ class Ingest:
     def stop(self) -> None:
         """End the loop after the batch under way."""
         self._stopping = True
+
+    def aside(self, log: EventLog) -> "Ingest":
+        """
+        Return a fold of the same log from another client of it, for folding again what this one has folded.
+
+        Both may be at work at the same time. The other stores no positions, counts nothing, and is never urgent.
+        """
+        return Ingest(
+            log,
+            self._projection,
+            self._clock,
+            self._telemetry,
+            rules=self._rules,
+            dead_letter_topic=self._dead_letter_topic,
+            batch_max=self._batch_max,
+            offer=self._offer,
+            wake=self._wake,
+            beside=self._folding,
+        )
 
     async def run(self) -> None:
         """Fold what comes until stopped."""
@@ -145,28 +167,30 @@ class Ingest:
     async def commit(self) -> int:
         """Store what was gathered, durably; return how many documents changed."""
         batch, self._batch = self._batch, _Batch()
-        rows = await self._changed(batch.rows)
+        async with self._folding:
+            rows = await self._changed(batch.rows)
+            now_us = self._clock.now_us()
+            urgent = frozenset() if self._aside else frozenset(batch.urgent & rows.keys())
+            await self._projection.fold(
+                FoldBatch(
+                    rows=rows,
+                    positions={} if self._aside or self._until is not None else batch.positions,
+                    dead_letters=batch.dead,
+                    lane=self.lane,
+                    at_us=now_us,
+                    urgent=urgent,
+                    replayed=frozenset(batch.replayed),
+                )
+            )
         if rows:  # with what was stored of them: later events find fuller rows
             self._fields_a_row = max(1.0, sum(len(row.fields) for row in rows.values()) / len(rows))
-        now_us = self._clock.now_us()
-        urgent = frozenset(batch.urgent & rows.keys())
-        await self._projection.fold(
-            FoldBatch(
-                rows=rows,
-                positions=batch.positions if self._until is None else {},
-                dead_letters=batch.dead,
-                lane=self.lane,
-                at_us=now_us,
-                urgent=urgent,
-                replayed=frozenset(batch.replayed),
-            )
-        )
         self._kept |= batch.positions
         for key in rows:
             self._offer(Due(key, Lane.OPERATOR if key in urgent else self.lane, now_us))
         if batch.dead:
             self._wake.set()
-        self._count(batch)
+        if not self._aside:
+            self._count(batch)
         return len(rows)
 
     async def _take_backlog(self, records: Sequence[Record]) -> None:

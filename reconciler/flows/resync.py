@@ -33,6 +33,10 @@ class Resync:
         self._stopping = True
         self._wake.set()
 
+    def wake(self) -> None:
+        """Look at the store now: something has been made due."""
+        self._wake.set()
+
     async def run(self) -> None:
         """Refill until stopped."""
         while not self._stopping:

@@ -166,6 +166,23 @@ class MemoryStore:
             self.rows[key] = attrs.evolve(row, lane=lane, due_us=at_us, revision=row.revision + 1)
         return len(known)
 
+    async def settled_keys(self, statuses: Sequence[Status], after: str, limit: int) -> list[str]:
+        self._require_open()
+        rows = sorted(self.rows.items())
+        return [key for key, row in rows if key > after and row.revision and row.status in statuses][:limit]
+
+    async def compare_again(self, keys: Sequence[str], statuses: Sequence[Status], at_us: int) -> int:
+        self._require_open()
+        rows = [self.rows[key] for key in sorted(set(keys) & self.rows.keys())]
+        made = [row for row in rows if row.status in statuses and (row.due_us is None or row.due_us > at_us)]
+        for row in made:
+            self.rows[row.key] = attrs.evolve(row, lane=Lane.RESYNC, due_us=at_us, revision=row.revision + 1)
+        return len(made)
+
+    async def count_due(self, lane: Lane, at_us: int) -> int:
+        self._require_open()
+        return sum(row.lane is lane and row.due_us == at_us for row in self.rows.values())
+
     async def keep_policy(self, digest: str, policy: Policy) -> None:
         self._require_open()
         self.policies.setdefault(digest, policy)

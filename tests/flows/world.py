@@ -243,7 +243,14 @@ class World:
         await self.clock.advance(1)  # events are then later than the documents
         outcomes = MemoryLog(self.broker, OUTCOMES)
         daemon = app.Daemon(
-            config, self.store, self.log, self.windchill, self.clock, outcomes=outcomes, outside=outside
+            config,
+            self.store,
+            self.log,
+            self.windchill,
+            self.clock,
+            outcomes=outcomes,
+            log_again=lambda: MemoryLog(self.broker, TOPIC),
+            outside=outside,
         )
         stop = asyncio.Event()
         task = asyncio.create_task(daemon.run(stop, once=once, accept_truncation=accept_truncation))

@@ -15,6 +15,7 @@ import logging
 import subprocess
 import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -226,7 +227,8 @@ class Simulation:
         told = SimLog(self.broker, life, OUTCOMES)
         config = _config(policy)
         config = attrs.evolve(config, windchill=attrs.evolve(config.windchill, maintenance=life.maintenance))
-        daemon = app.Daemon(config, store, log, windchill, life.clock, outcomes=told)
+        again = partial(SimLog, self.broker, life)
+        daemon = app.Daemon(config, store, log, windchill, life.clock, outcomes=told, log_again=again)
         mutants.wired(self._mutant, daemon)
         before = asyncio.all_tasks()
         running = asyncio.create_task(self._daemon(daemon, store, life, accepts=accepts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -14,12 +15,15 @@ from reconciler.core import decode, series
 from reconciler.core.breaker import Breaker
 from reconciler.core.queue import Queue
 from reconciler.flows.acts import Acts
+from reconciler.flows.jobs import Jobs
 from reconciler.model.event import Outgoing
+from reconciler.model.job import JobKind
 from reconciler.web import application, server
 from reconciler.web.access import Door
 from reconciler.web.probes import Phase, Readiness
 from reconciler.web.sessions import Browsing
 from reconciler.web.tokens import Keyring
+from tests.fakes.memory_log import MemoryLog
 from tests.flows.world import TOPIC, World
 
 if TYPE_CHECKING:
@@ -44,9 +48,17 @@ class Daemon:
     browsing: Browsing = attrs.field(factory=Browsing)
     world: World = attrs.field(factory=World)
     breaker: Breaker = attrs.field(factory=Breaker)
+    jobs: Jobs = attrs.field(init=False)  # nobody does them
     points: list[series.Point] = attrs.field(factory=list)
     stopping: asyncio.Event = attrs.field(factory=asyncio.Event)
     settings: list[Any] = attrs.field(factory=lambda: [("log", "topic", TOPIC, "default")])
+
+    def __attrs_post_init__(self) -> None:
+        world = self.world
+        again = partial(MemoryLog, world.broker, TOPIC)
+        self.jobs = Jobs(
+            world.store, world.ingest, world.clock, make_log=again, compare=world.woken.set, maintenance=False
+        )
 
     @property
     def clock(self) -> VirtualClock:
@@ -89,6 +101,7 @@ class Daemon:
             topic=TOPIC,
             decoding=lambda: decode.Rules(policy=self.world.policy),
             engine=application.Engine(self.breaker, self.world.limiter, Queue(10), lambda: self.world.store.offsets),
+            jobs=self.jobs,
             series=lambda hours: series.window(self.points, self.clock.now_us(), round(hours * 60)),
             stopping=self.stopping,
             settings=lambda: self.settings,
@@ -139,4 +152,5 @@ async def world(daemon: Daemon) -> World:
     world.broker.put(Outgoing(TOPIC, b"k\xff", b"not json \xff\0", (("h", b"\xfe"), ("null", None))))
     world.broker.put(Outgoing(TOPIC, b"k", b"{}"))
     await world.fold()
+    daemon.jobs.start(JobKind.RESYNC, "boss")
     return world

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -35,7 +36,9 @@ async def living(world: World, outcomes: MemoryLog | None = None) -> AsyncIterat
     await world.clock.advance(1)
     admin = server.AdminServer(server.listen("127.0.0.1:0"))
     log = outcomes or MemoryLog(world.broker, OUTCOMES)
-    daemon = app.Daemon(config, world.store, world.log, world.windchill, world.clock, outcomes=log, admin=admin)
+    again = partial(MemoryLog, world.broker, TOPIC)
+    parts = world.store, world.log, world.windchill, world.clock
+    daemon = app.Daemon(config, *parts, outcomes=log, log_again=again, admin=admin)
     stop = asyncio.Event()
     task = asyncio.create_task(daemon.run(stop))
     try:

@@ -86,6 +86,26 @@ HASTEN = Query(
     f"UPDATE document SET lane = ?3, due_us = ?4, revision = revision + 1 WHERE key IN {_KEYS} AND status <> 'paused'",
 )
 
+SETTLED_KEYS = lines(
+    "list documents to be compared",
+    "json_quote(key)",
+    "SELECT key FROM document WHERE key > ?1 AND revision > 0 AND status IN (SELECT value FROM json_each(?3))"
+    " ORDER BY key LIMIT ?2",
+)
+
+# What is due already keeps its lane, which may be more urgent; so does what has been folded or paused meanwhile.
+COMPARE_AGAIN = Query(
+    "make documents due for a comparison",
+    f"UPDATE document SET lane = {int(Lane.RESYNC)}, due_us = ?4, revision = revision + 1"
+    f" WHERE key IN {_KEYS} AND status IN (SELECT value FROM json_each(?3)) AND (due_us IS NULL OR due_us > ?4)",
+)
+
+COUNT_DUE = lines(
+    "count documents to be compared",
+    "documents",
+    "SELECT count(*) AS documents FROM document WHERE lane = ?1 AND due_us = ?2",
+)
+
 KEEP_POLICY = Query("keep a policy", "INSERT INTO policy (digest, policy) VALUES (?, ?) ON CONFLICT DO NOTHING")
 
 # -------------------------------------------------------------------------------------------------------------- outbox

@@ -55,6 +55,7 @@ _position_line = Lines(tuple[str, int, int])
 _due_line = Lines(Due)
 _count_line = Lines(tuple[str, int])
 _number_line = Lines(int)
+_key_line = Lines(str)
 _message_line = Lines(OutboxMessage)
 _conflict_line = Lines(tuple[tuple[str, int | None], Conflict])
 _letter_line = Lines(tuple[str, DeadLetter])
@@ -133,6 +134,23 @@ class SqliteStore(Deeds):
         for parameters in _packed_keys(keys):
             hastened += await self._database.write_by_hand(queries.HASTEN, *parameters, int(lane), at_us)
         return hastened
+
+    async def settled_keys(self, statuses: Sequence[Status], after: str, limit: int) -> list[str]:
+        """See `flows.jobs.Comparing`."""
+        lines = await self._database.read(queries.SETTLED_KEYS, after, limit, codec.encode(list(statuses)).decode())
+        return list(map(_key_line.decode, lines))
+
+    async def compare_again(self, keys: Sequence[str], statuses: Sequence[Status], at_us: int) -> int:
+        """See `flows.jobs.Comparing`."""
+        standing = codec.encode(list(statuses)).decode()
+        made = 0
+        for parameters in _packed_keys(keys):
+            made += await self._database.write_by_hand(queries.COMPARE_AGAIN, *parameters, standing, at_us)
+        return made
+
+    async def count_due(self, lane: Lane, at_us: int) -> int:
+        """See `flows.jobs.Comparing`."""
+        return await self._number(queries.COUNT_DUE, int(lane), at_us) or 0
 
     async def keep_policy(self, digest: str, policy: Policy) -> None:
         """See `ports.Ledger`."""
@@ -296,8 +314,8 @@ class SqliteStore(Deeds):
         await self._group.close()
         await self._database.close()
 
-    async def _number(self, query: queries.Query) -> int | None:
-        lines = await self._database.read(query)
+    async def _number(self, query: queries.Query, *parameters: object) -> int | None:
+        lines = await self._database.read(query, *parameters)
         return _number_line.decode(lines[0]) if lines else None
 
 
