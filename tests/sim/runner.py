@@ -23,7 +23,7 @@ from unittest import mock
 import attrs
 import structlog
 
-from reconciler import app
+from reconciler import app, parts
 from reconciler.adapters.sqlite import database
 from reconciler.config import Config, Log, Resync, Retry, Windchill
 from reconciler.errors import LogTruncatedError, ReconcilerError, StoreError
@@ -89,14 +89,14 @@ def _fast_folder() -> str | None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """No log output, and no tuning of the garbage collector by each of thousands of daemons."""
-    settle_memory, before = app._settle_memory, structlog.get_config()
-    app._settle_memory = lambda: None
+    settle_memory, before = parts.settle_memory, structlog.get_config()
+    parts.settle_memory = lambda: None
     silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
     structlog.configure(wrapper_class=silent, cache_logger_on_first_use=False)
     try:
         yield
     finally:
-        app._settle_memory = settle_memory
+        parts.settle_memory = settle_memory
         structlog.configure(**before)
 
 
