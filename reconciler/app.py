@@ -280,7 +280,8 @@ class Daemon:
 
     def _tells(self, outside: notify.Outside, breaker: Breaker) -> notify.Notifier:
         manner, patience = parts.manner(self.config), parts.patience(self.config)
-        return watch.notifier(outside, self.store, breaker, Unhurried(self.clock), manner=manner, patience=patience)
+        known = outside, self.store, breaker, Unhurried(self.clock)
+        return watch.notifier(*known, telemetry=self.telemetry, manner=manner, patience=patience)
 
     def _start_telling(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         loops = {} if self._notifier is None else self._notifier.loops()

@@ -67,6 +67,12 @@ CATALOG: Final = (
         ("result",),
     ),
     Metric("policy_loaded_timestamp_seconds", "gauge", "When the policy in force was taken up, in seconds since 1970."),
+    Metric(
+        "notifications_total",
+        "counter",
+        "Notifications: delivered, digested (a digest was), failed (a try, made again) or refused (given up).",
+        ("result",),
+    ),
     Metric("build_info", "gauge", "Always 1; the labels say what runs here.", ("version", "python")),
 )
 

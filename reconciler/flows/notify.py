@@ -23,12 +23,12 @@ import attrs
 import structlog
 
 from reconciler.core import backoff
-from reconciler.core.notices import Fault, Lot, Notice, Notification, Undelivered
+from reconciler.core.notices import Fault, Kind, Lot, Notice, Notification, Undelivered
 from reconciler.errors import LogError, LogTruncatedError
 from reconciler.flows import beats
 from reconciler.model.event import Record
 from reconciler.model.stamp import Partition
-from reconciler.ports import Clock, EventLog, Store
+from reconciler.ports import Clock, EventLog, Store, Telemetry
 
 _log = structlog.get_logger(__name__)
 
@@ -56,9 +56,10 @@ class Webhook(Protocol):
 class Post:
     """Delivers notifications, however long it takes. `stopping` ends every wait."""
 
-    def __init__(self, webhook: Webhook, clock: Clock, stopping: asyncio.Event) -> None:
+    def __init__(self, webhook: Webhook, clock: Clock, telemetry: Telemetry, *, stopping: asyncio.Event) -> None:
         self._webhook = webhook
         self._clock = clock
+        self._telemetry = telemetry
         self._stopping = stopping
 
     async def deliver(self, notifications: Sequence[Notification]) -> bool:
@@ -74,11 +75,15 @@ class Post:
             beats.turn()
             failure = await self._webhook.post(notification)
             if failure is None:
+                result = "digested" if notification.kind is Kind.DIGEST else "delivered"
+                self._telemetry.add("notifications_total", result=result)
                 return True
             failures += 1
             refusals += failure.fault is Fault.CONTENT
+            given_up = refusals >= _REFUSALS_MAX
+            self._telemetry.add("notifications_total", result="refused" if given_up else "failed")
             told = {"id": notification.id, "type": notification.kind.value, "why": failure.why, "failures": failures}
-            if refusals >= _REFUSALS_MAX:
+            if given_up:
                 _log.error("a notification is given up: the webhook will not take it", **told)
                 return True
             if failure.fault is Fault.GONE:

@@ -18,7 +18,7 @@ from reconciler.flows import beats
 from reconciler.flows.notify import Manner, Notifier, Outside, Post, Teller
 from reconciler.model.chain import BEGIN, Head
 from reconciler.model.document import Status
-from reconciler.ports import Clock, Store, Views
+from reconciler.ports import Clock, Store, Telemetry, Views
 
 _log = structlog.get_logger(__name__)
 
@@ -138,11 +138,18 @@ class Watch:
 
 
 def notifier(
-    outside: Outside, store: Store, breaker: Breaker, clock: Clock, *, manner: Manner, patience: Patience
+    outside: Outside,
+    store: Store,
+    breaker: Breaker,
+    clock: Clock,
+    *,
+    telemetry: Telemetry,
+    manner: Manner,
+    patience: Patience,
 ) -> Notifier:
     """Return everything that tells, wired: the tellers of the logs, and the watch."""
     stopping = asyncio.Event()
-    post = Post(outside.webhook, clock, stopping)
+    post = Post(outside.webhook, clock, telemetry, stopping=stopping)
     tellers = {
         name: Teller(source, store, post, clock, stopping=stopping, manner=manner)
         for name, source in outside.sources.items()

@@ -89,7 +89,13 @@ class Bench:
     async def start(self) -> None:
         store, clock = self.world.store, self.world.clock
         notifier = watch.notifier(
-            self.outside(), store, self.breaker, clock, manner=self.manner, patience=self.patience
+            self.outside(),
+            store,
+            self.breaker,
+            clock,
+            telemetry=self.world.telemetry,
+            manner=self.manner,
+            patience=self.patience,
         )
         await notifier.begin(await store.positions())
         self.tasks = [asyncio.ensure_future(loop()) for loop in notifier.loops().values()]
@@ -145,6 +151,7 @@ async def test_what_is_published_is_told_at_once(world: World, bench: Bench) -> 
     world.broker.put(Outgoing(LETTERS, None, b"somebody else's"))
     await bench.pass_time(2)
     assert sorted(bench.webhook.types) == ["dead_letter.received", "document.parked"]
+    assert world.telemetry.total("notifications_total", result="delivered") == 2
     assert (told_to(world), told_to(world, LETTERS)) == (1, 2)
     await bench.pass_time(100)
     assert len(bench.webhook.accepted) == 2
