@@ -12,7 +12,7 @@ from reconciler.model.job import JobKind, NotNow
 from reconciler.web import shapes, showing
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
-from reconciler.web.principal import Role
+from reconciler.web.principal import Principal, Role
 from reconciler.web.probes import Phase
 from reconciler.web.reading import ROOT
 from reconciler.web.sources import Sources
@@ -72,35 +72,43 @@ async def start_job(sources: Sources, asked: Asked) -> Job:
         wanted = msgspec.json.decode(await _body(asked), type=Wanted)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(400, f'send {{"kind":"resync"}} or {{"kind":"replay"}}: {error}') from error
-    return begin(sources, JobKind(wanted.kind), asked.who.name)
+    return await begin(sources, JobKind(wanted.kind), asked.who)
 
 
-def begin(sources: Sources, kind: JobKind, by: str) -> Job:
+async def begin(sources: Sources, kind: JobKind, who: Principal) -> Job:
     """Begin a job for somebody; raises Refused when that can't be now."""
     phase = sources.readiness().phase
     if phase is not Phase.READY:
         raise Refused(503, f"the reconciler is {phase.value}; try again", headers={"Retry-After": "5"})
-    match sources.jobs.start(kind, by):
+    match sources.jobs.start(kind, who.name):
         case NotNow(reason):
             raise Refused(409, reason)
         case begun:
+            await _note(sources, who, "job.start", begun)
             return _job(begun)
 
 
 async def cancel_job(sources: Sources, asked: Asked) -> Job:
     """Let a job do no more; what it has begun stays begun."""
-    return cancel(sources, asked.path["id"], asked.who.name)
+    return await cancel(sources, asked.path["id"], asked.who)
 
 
-def cancel(sources: Sources, job_id: str, by: str) -> Job:
+async def cancel(sources: Sources, job_id: str, who: Principal) -> Job:
     """Cancel a job for somebody; raises Refused when that can't be."""
-    match sources.jobs.cancel(job_id, by):
+    match sources.jobs.cancel(job_id, who.name):
         case None:
             raise Refused(404, "there is no job of this id; ended ones are kept until the next start")
         case NotNow(reason):
             raise Refused(409, reason)
         case cancelled:
+            await _note(sources, who, "job.cancel", cancelled)
             return _job(cancelled)
+
+
+async def _note(sources: Sources, who: Principal, kind: str, job: Found) -> None:
+    """Record who did it, beside all else that people do."""
+    acts = sources.acts.acting(who.role.name.lower())
+    await acts.note(who.name, kind, job.id, details={"kind": job.kind.value})
 
 
 async def _body(asked: Asked) -> bytes:

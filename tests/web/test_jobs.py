@@ -51,6 +51,11 @@ async def test_a_job_is_begun_listed_shown_and_cancelled(daemon: Daemon, client:
     assert (again.status_code, "is under way" in again.json()["detail"]) == (409, True)
     cancelled = await client.post(f"{PATH}/{job['id']}/cancel", json={})
     assert (cancelled.status_code, cancelled.json()["message"]) == (202, "cancelled by local")
+    acts = await daemon.world.store.acts()
+    assert [(act.who, act.role, act.kind, act.target) for act in acts] == [
+        ("local", "admin", "job.cancel", job["id"]),
+        ("local", "admin", "job.start", job["id"]),
+    ]
 
 
 async def test_who_asked_is_named_by_their_token(daemon: Daemon) -> None:
