@@ -333,7 +333,10 @@ async def daemon(config: Config, *, once: bool = False, wish: reload.Wish | None
     async with AsyncExitStack() as stack:
         admin = door = None
         if config.admin.bind and not once:  # one pass is over before anybody asks, and must not contend for a port
-            door = parts.make_door(config, clock)
+            identity = parts.make_identity(config, clock)
+            if identity is not None:
+                stack.push_async_callback(identity.close)
+            door = parts.make_door(config, clock, identity)
             admin = server.AdminServer(server.listen(config.admin.bind))
             stack.callback(admin.close)
         store = await parts.open_store(config, owner=True)

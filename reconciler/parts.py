@@ -7,6 +7,7 @@ For the daemon, and for commands that need one part of it.
 import gc
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -17,6 +18,7 @@ from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.config import Config, needing_restart, shown, with_policy
 from reconciler.core import decode, notices
 from reconciler.core.settle import Pace, Rulebook
+from reconciler.errors import ConfigError
 from reconciler.flows import notify, reload
 from reconciler.flows.acts import Acts
 from reconciler.flows.watch import Patience
@@ -25,8 +27,12 @@ from reconciler.model.policy import Policy
 from reconciler.ports import Clock, EventLog, Store, Telemetry, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web.access import Door
+from reconciler.web.identity import Provider
 from reconciler.web.sessions import Browsing
 from reconciler.web.tokens import Keyring
+
+if TYPE_CHECKING:
+    from reconciler.adapters.oidc import Oidc
 
 _TOLD_FETCH_BYTES = 4 * 1024 * 1024
 
@@ -132,7 +138,31 @@ def kafka_options(config: Config) -> kafka_client.KafkaOptions:
     )
 
 
-def make_door(config: Config, clock: Clock) -> Door:
+def make_identity(config: Config, clock: Clock) -> "Oidc | None":
+    """Return the identity provider, None where there is none. Call it inside a running event loop."""
+    settings = config.admin
+    if not settings.oidc_issuer:
+        return None
+    try:
+        from reconciler.adapters import oidc  # noqa: PLC0415  its library is an extra, and takes a while to import
+    except ImportError as error:
+        install = "pip install 'windchill-reconciler[oidc]'"
+        raise ConfigError(f"admin.oidc_issuer: needs what is not installed ({error.name}): {install}") from error
+    options = oidc.OidcOptions(
+        issuer=settings.oidc_issuer,
+        audience=settings.oidc_audience,
+        client_id=settings.oidc_client_id,
+        client_secret=settings.oidc_client_secret,
+        scope=settings.oidc_scope,
+        algorithms=settings.oidc_algorithms,
+        roles_claim=settings.oidc_roles_claim,
+        name_claim=settings.oidc_name_claim,
+        ca_file=Path(settings.oidc_ca_file) if settings.oidc_ca_file else None,
+    )
+    return oidc.Oidc(options, clock)
+
+
+def make_door(config: Config, clock: Clock, identity: "Oidc | None" = None) -> Door:
     """Return who lets people in. Raises ConfigError when the tokens can't be used."""
     settings = config.admin
     file, keyring = settings.tokens_file, None
@@ -142,7 +172,10 @@ def make_door(config: Config, clock: Clock) -> Door:
     browsing = Browsing(
         external_url=settings.external_url.rstrip("/"), key=settings.session_key, lasts_s=settings.session_s
     )
-    return Door(clock, keyring, browsing)
+    provider = None
+    if identity is not None:
+        provider = Provider(identity, settings.oidc_viewer, settings.oidc_operator, settings.oidc_admin)
+    return Door(clock, keyring, browsing, provider)
 
 
 def make_windchill(config: Config, clock: Clock, telemetry: Telemetry, tracing: Tracing = NO_TRACING) -> Windchill:

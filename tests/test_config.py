@@ -191,6 +191,50 @@ def test_the_admin_api_binds_to_nothing_but_loopback_unless_people_are_asked_who
     assert config.load(None, asked).admin.bind == bind
 
 
+PROVIDER = {
+    "RECONCILER_ADMIN__OIDC_ISSUER": "https://login.example.com/realms/acme",
+    "RECONCILER_ADMIN__OIDC_AUDIENCE": "reconciler-api",
+    "RECONCILER_ADMIN__OIDC_CLIENT_ID": "reconciler",
+    "RECONCILER_ADMIN__EXTERNAL_URL": "https://reconciler.example.com",
+}
+
+
+def test_an_identity_provider_asks_people_who_they_are_too() -> None:
+    admin = config.load(None, PROVIDER | {"RECONCILER_ADMIN__BIND": "0.0.0.0:8090"}).admin
+    assert admin.oidc_algorithms == ("RS256", "ES256")
+
+
+@pytest.mark.parametrize(
+    ("over", "fault"),
+    [
+        ({"OIDC_AUDIENCE": "", "OIDC_CLIENT_ID": ""}, "OIDC_ISSUER: needs admin.oidc_audience (for programs), or"),
+        ({"OIDC_ISSUER": "http://login.example.com"}, "OIDC_ISSUER: must be https://, unless the provider is on this"),
+        ({"OIDC_ISSUER": "http://127.0.0.1.example.com"}, "OIDC_ISSUER: must be https://"),
+        ({"OIDC_ISSUER": "https://x/?a=b#c"}, "OIDC_ISSUER: must be an https:// address"),
+        ({"EXTERNAL_URL": ""}, "OIDC_CLIENT_ID: needs admin.external_url"),
+        ({"EXTERNAL_URL": "http://reconciler.example.com"}, "EXTERNAL_URL: must be https:// when people sign in"),
+        ({"EXTERNAL_URL": "https://x/path"}, "EXTERNAL_URL: must be an address without a path"),
+        ({"OIDC_CLIENT_ID": "", "OIDC_CLIENT_SECRET": "canary"}, "OIDC_CLIENT_SECRET: needs admin.oidc_client_id"),
+        ({"OIDC_VIEWER": "", "OIDC_OPERATOR": "", "OIDC_ADMIN": ""}, "OIDC_VIEWER: with no word for any role nobody"),
+        ({"OIDC_ALGORITHMS": "none"}, "OIDC_ALGORITHMS: must be RS256, ES256"),
+        ({"OIDC_ALGORITHMS": "RS256,HS256"}, "OIDC_ALGORITHMS: must be"),
+        ({"SESSION_KEY": "short"}, "SESSION_KEY: must be at least 32 characters"),
+    ],
+    ids=str,
+)
+def test_settings_of_signing_in_that_do_not_go_together_are_named(over: dict[str, str], fault: str) -> None:
+    given = PROVIDER | {f"RECONCILER_ADMIN__{key}": text for key, text in over.items()}
+    found = faults(None, **given)
+    assert any(one.startswith(f"RECONCILER_ADMIN__{fault}") for one in found), found
+    assert not any("canary" in one for one in found)
+
+
+@pytest.mark.parametrize("key", ["OIDC_AUDIENCE", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET"])
+def test_what_is_for_a_provider_needs_one(key: str) -> None:
+    (fault,) = faults(None, **{f"RECONCILER_ADMIN__{key}": "x"})
+    assert fault == f"RECONCILER_ADMIN__{key}: needs admin.oidc_issuer"
+
+
 @pytest.mark.parametrize("bind", [":8090", "127.0.0.1", "127.0.0.1:65536", "a b:1", "user@host:1", "host:port"])
 def test_what_is_no_address_is_none_with_tokens_either(bind: str) -> None:
     (fault,) = faults(None, RECONCILER_ADMIN__BIND=bind, RECONCILER_ADMIN__TOKENS_FILE="tokens")
@@ -300,7 +344,8 @@ def test_a_secret_file_that_holds_no_secret_is_named_and_not_quoted(tmp_path: Pa
 def test_secrets_never_appear_in_the_listing_or_in_a_representation(section: str, key: str) -> None:
     fitting = {"webhook_url": f"https://h/{CANARY}", "webhook_secret": f"{WEBHOOK_KEY}canary8f1c"}
     value = (fitting | {"session_key": 32 * "k" + CANARY}).get(key, CANARY)
-    environ = {loading.variable(section, key): value, "RECONCILER_NOTIFY__WEBHOOK_SECRET": f"{WEBHOOK_KEY}canary8f1c"}
+    needed = {"RECONCILER_NOTIFY__WEBHOOK_SECRET": f"{WEBHOOK_KEY}canary8f1c", **PROVIDER}
+    environ = needed | {loading.variable(section, key): value}
     lines = config.origins(None, environ)
     assert "canary" not in repr(lines)
     assert config.MASK in {line.value for line in lines if (line.section, line.key) == (section, key)}

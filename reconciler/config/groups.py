@@ -209,7 +209,8 @@ class Admin:
         pattern=rf"({_BROKER})?",
         says="a host:port such as 127.0.0.1:8090, or empty for none",
     )
-    """host:port to listen on; port 0: any free one; empty: don't listen. Anything but loopback needs `tokens_file`."""
+    """host:port to listen on; port 0: any free one; empty: don't listen. Anything but loopback needs `tokens_file` or
+    `oidc_issuer`."""
     tokens_file: str = key("")
     """A file that says who may use the API and what they may do, a line each (`reconciler token` makes them); empty:
     nobody is asked, and only this machine is answered. It is read again when it changes."""
@@ -230,6 +231,39 @@ class Admin:
     restart. 32 characters of chance are not guessed."""
     session_s: float = key(28_800.0, least=60, most=2_592_000)
     """Seconds from signing in with a browser to having to do it again, whatever is done meanwhile: a working day."""
+    oidc_issuer: str = key("", pattern=rf"({_URL})?", says="an https:// address without credentials or query, or empty")
+    """An identity provider (OpenID Connect) whose tokens are taken, exactly as it spells its own name; empty: none."""
+    oidc_audience: str = key("")
+    """Whom the tokens that programs show must be meant for (their `aud`); empty: programs show none of the provider's.
+    """
+    oidc_client_id: str = key("")
+    """What the provider knows us by, so that people can sign in with it; needs external_url. Empty: they can't."""
+    oidc_client_secret: str = key("", secret=True)
+    """What we show the provider then; empty: we are a public client, and PKCE has to do."""
+    oidc_scope: str = key(
+        "openid profile", pattern=r"openid( [!-~]+)*", says="openid, and more scopes with spaces between"
+    )
+    """What is asked of the provider when people sign in; the roles must come of it, in the ID token."""
+    oidc_algorithms: tuple[str, ...] = key(
+        ("RS256", "ES256"),
+        filled=True,
+        pattern=r"(RS|PS|ES)(256|384|512)|EdDSA",
+        says="RS256, ES256 or another that signs with a private key",
+    )
+    """By which tokens may be signed. Never `none`, nor by a shared secret."""
+    oidc_roles_claim: str = key("roles", filled=True)
+    """The claim that has the provider's words for what somebody may do: a list or words. Dots lead into objects."""
+    oidc_viewer: tuple[str, ...] = key(("reconciler-viewer",))
+    """Which of those words mean viewer."""
+    oidc_operator: tuple[str, ...] = key(("reconciler-operator",))
+    """Which mean operator."""
+    oidc_admin: tuple[str, ...] = key(("reconciler-admin",))
+    """Which mean admin. Whoever has none of them may do nothing."""
+    oidc_name_claim: str = key("preferred_username", filled=True)
+    """The claim with the name that acts are written down under; where it is missing, `sub`. Choose one that people
+    can't change themselves."""
+    oidc_ca_file: str = key("")
+    """PEM file of the authorities that may sign the provider's certificate; empty: the system's."""
     hook_secret: str = key(
         "",
         secret=True,

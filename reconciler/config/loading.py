@@ -6,7 +6,6 @@ value of a secret.
 """
 
 import json
-import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import Any
 
 import attrs
 
-from reconciler.config import nearest, rules
-from reconciler.config.groups import GROUPS, LOOPBACK, Config
+from reconciler.config import nearest, rules, signing_in
+from reconciler.config.groups import GROUPS, Config
 from reconciler.config.values import Limits, convert, from_text, limits_of
 from reconciler.errors import ConfigError
 from reconciler.model.policy import DEFAULT_RULES, Policy
@@ -265,9 +264,7 @@ def _contradictions(settings: dict[tuple[str, str], Setting]) -> Iterator[str]:
             yield f"{at(section, 'cert_file', 'key_file')}: cert_file and key_file are given together or not at all"
     if given("windchill", "lock") == "etag" and not given("windchill", "etag_proven"):
         yield f'{at("windchill", "lock")}: "etag" needs windchill.etag_proven = true: see `reconciler doctor --probe`'
-    bind = given("admin", "bind")
-    if bind and not given("admin", "tokens_file") and not re.fullmatch(LOOPBACK, bind):
-        yield f"{at('admin', 'bind')}: others can reach {bind}, so it needs admin.tokens_file: see `reconciler token`"
+    yield from signing_in.contradictions(given, at)
     if len({given("log", key) for key in _TOPICS}) < len(_TOPICS):
         yield f"{at('log', *_TOPICS)}: {', '.join(_TOPICS)} must be three different topics"
     if given("notify", "webhook_url") and not given("notify", "webhook_secret"):

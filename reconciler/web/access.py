@@ -24,16 +24,19 @@ preflight, which we never grant):
 import hmac
 import ipaddress
 import re
+from typing import assert_never
 from urllib.parse import urlsplit
 
 import attrs
 from starlette.requests import Request
 
 from reconciler.errors import ConfigError
+from reconciler.model.identity import Away, Rejected, Verdict, Verified
 from reconciler.ports import Clock
 from reconciler.web import forms
 from reconciler.web.answers import Refused
 from reconciler.web.bucket import Bucket
+from reconciler.web.identity import Provider
 from reconciler.web.principal import ANYBODY, LOCAL, Principal, Role
 from reconciler.web.sessions import Browsing, Session, Sessions
 from reconciler.web.tokens import Keyring, Token
@@ -48,6 +51,8 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plai
 _SAFE = ("GET", "HEAD")
 FAILURES_MAX, FAILURE_S = 10, 6.0  # so many failed sign-ins at once, then one more each six seconds
 UNKNOWN = 'Bearer realm="reconciler"'  # RFC 6750 section 3
+_INVALID = f'{UNKNOWN}, error="invalid_token"'
+_PROVIDER = "oidc:"
 _TOKEN = "token:"  # noqa: S105  where a session came from, not a token
 
 
@@ -63,7 +68,14 @@ class Admitted:
 class Door:
     """Lets in whoever may come in."""
 
-    def __init__(self, clock: Clock, keyring: Keyring | None = None, browsing: Browsing | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        keyring: Keyring | None = None,
+        browsing: Browsing | None = None,
+        provider: Provider | None = None,
+    ) -> None:
+        self.provider = provider
         self.sessions = Sessions(clock, browsing or Browsing())
         self.failures = Bucket(FAILURES_MAX, FAILURE_S)
         self._keyring = keyring
@@ -71,6 +83,11 @@ class Door:
     @property
     def asks(self) -> bool:
         """Whether anybody is asked who they are."""
+        return self.has_tokens or self.provider is not None
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether there is a file of tokens."""
         return self._keyring is not None
 
     async def admit(self, request: Request, role: Role | None) -> Admitted:
@@ -83,7 +100,7 @@ class Door:
         if not self.asks:
             return await self._local(request, unsafe=unsafe)
         if given := request.headers.getlist("authorization"):
-            return Admitted(_able(self._bearer(given), role))
+            return Admitted(_able(await self._bearer(given), role))
         session = self.session(request)
         if session is None:
             raise _unknown("this needs a token: Authorization: Bearer TOKEN")
@@ -95,8 +112,11 @@ class Door:
     def session(self, request: Request) -> Session | None:
         """Return whose session a request shows, if what it was made from would still do."""
         session = self.sessions.find(request)
-        if session is None or not session.source.startswith(_TOKEN):
+        if session is None:
             return None
+        if not session.source.startswith(_TOKEN):
+            here = self.provider is not None and session.source == _PROVIDER + self.provider.identity.issuer
+            return session if here else None
         token = self._token(digest=session.source.removeprefix(_TOKEN))
         holds = token is not None and token.who.name == session.name and token.who.role >= session.role
         return session if holds else None
@@ -106,6 +126,13 @@ class Door:
         token = self._token(given=given)
         return None if token is None else self.sessions.begin(token.who, _TOKEN + token.digest)
 
+    def sign_in_verified(self, verified: Verified) -> Session | None:
+        """Return a new session for whom the provider vouches, `None` if they have no role here."""
+        assert self.provider is not None
+        role = self.provider.role(verified.roles)
+        source = _PROVIDER + self.provider.identity.issuer
+        return None if role is None else self.sessions.begin(Principal(verified.name, role), source)
+
     async def _local(self, request: Request, *, unsafe: bool) -> Admitted:
         _require_loopback(request.headers.getlist("host"))
         admitted = Admitted(LOCAL, self.sessions.csrf(None))
@@ -113,11 +140,13 @@ class Door:
             await _require_csrf(request, admitted.csrf)
         return admitted
 
-    def _bearer(self, given: list[str]) -> Principal:
+    async def _bearer(self, given: list[str]) -> Principal:
         found = _BEARER.fullmatch(given[0].strip()) if len(given) == 1 else None
+        if self.provider is not None and found and found[1].count(".") == 2:  # a JWT; tokens of ours have no dots
+            return _vouched(self.provider, await self.provider.identity.bearer(found[1]))
         token = self._token(given=found[1]) if found else None
         if token is None:
-            raise _unknown("this token is not known", f'{UNKNOWN}, error="invalid_token"')
+            raise _unknown("this token is not known", _INVALID)
         return token.who
 
     def _token(self, *, given: str = "", digest: str = "") -> Token | None:
@@ -131,6 +160,22 @@ class Door:
 
 def _unknown(detail: str, challenge: str = UNKNOWN) -> Refused:
     return Refused(401, detail, headers={"WWW-Authenticate": challenge})
+
+
+def _vouched(provider: Provider, verdict: Verdict) -> Principal:
+    match verdict:
+        case Away():
+            what = "the identity provider can't be asked now; the log says why"
+            raise Refused(503, what, headers={"Retry-After": "5"})
+        case Rejected(reason):
+            raise _unknown(f"this token is not accepted: {reason}", _INVALID)
+        case Verified(name, roles):
+            role = provider.role(roles)
+            if role is None:
+                raise Refused(403, f"{name} has no role here")
+            return Principal(name, role)
+        case _:
+            assert_never(verdict)
 
 
 def _able(who: Principal, role: Role) -> Principal:
@@ -193,4 +238,4 @@ def _require_loopback(hosts: list[str]) -> None:
     except ValueError:
         loopback = False
     if not loopback:
-        raise Refused(421, "without admin.tokens_file only this machine is answered, under localhost or 127.0.0.1")
+        raise Refused(421, "without a sign-in (admin.tokens_file) only localhost or 127.0.0.1 is answered")

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.errors import LogError, StoreError
-from reconciler.web import answers, events, jobs, openapi, probes, reading, series, signin, stream
+from reconciler.web import answers, events, jobs, openapi, probes, reading, roundtrip, series, signin, stream
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.hooks import WindchillHook
@@ -64,6 +64,7 @@ ENDPOINTS: Final = (
     ),
     *PAGES,
     *signin.ENDPOINTS,
+    *roundtrip.ENDPOINTS,
 )
 
 

@@ -15,7 +15,7 @@ from reconciler.web.sources import Sources
 LIMIT_MAX = 500
 
 
-class Query(msgspec.Struct, frozen=True, kw_only=True):
+class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What may stand behind the question mark: nothing. Anything that is not a member is refused by name."""
 
 

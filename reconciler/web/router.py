@@ -102,6 +102,8 @@ def _query(query_string: bytes, wanted: type[Query]) -> Query:
     known = [field.encode_name for field in msgspec.structs.fields(wanted)]
     given: dict[str, Any] = {}
     for name, text in pairs:
+        if name not in known and not wanted.__struct_config__.forbid_unknown_fields:
+            continue
         if name not in known:
             raise Refused(400, f"{name}: unknown query parameter; known are {', '.join(known) or 'none'}")
         if name in given:

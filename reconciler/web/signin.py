@@ -49,7 +49,8 @@ def address(path: str, query: str = "") -> str:
 def own(wanted: str) -> str:
     """Return where to go after signing in: never to another site, and not back to where it began."""
     path = wanted.partition("?")[0]
-    fits = len(wanted) <= _NEXT_MAX and _OWN_PATH.fullmatch(wanted) and path not in (PATH, LEAVE_PATH)
+    ours = path in (LEAVE_PATH, PATH) or path.startswith(f"{PATH}/")
+    fits = len(wanted) <= _NEXT_MAX and _OWN_PATH.fullmatch(wanted) and not ours
     return wanted if fits else "/"
 
 
@@ -60,7 +61,7 @@ async def show(sources: Sources, asked: Asked) -> Response:
         return RedirectResponse(wanted, 303)
     if asked.request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
         return onward(asked, address(wanted))
-    return _form(asked, wanted)
+    return _form(sources, asked, wanted)
 
 
 async def enter(sources: Sources, asked: Asked) -> Response:
@@ -73,7 +74,7 @@ async def enter(sources: Sources, asked: Asked) -> Response:
     if session is None:
         return refuse(sources, asked, wanted, "this token is not known")
     _log.info("signed in", who=session.name, role=session.role.name.lower(), by="token")
-    return _with_session(sources, RedirectResponse(wanted, 303), session)
+    return with_session(sources, RedirectResponse(wanted, 303), session)
 
 
 async def leave(sources: Sources, asked: Asked) -> Response:
@@ -100,20 +101,24 @@ def refuse(sources: Sources, asked: Asked, wanted: str, reason: str) -> Response
     if wait_s:
         seconds = math.ceil(wait_s)
         said = f"{reason}, and there were too many of that kind: try again in {seconds} s"
-        response = _form(asked, wanted, said, 429)
+        response = _form(sources, asked, wanted, said, 429)
         response.headers["retry-after"] = str(seconds)
         return response
     _log.warning("a sign-in was refused", reason=reason)
-    response = _form(asked, wanted, reason, 401)
+    response = _form(sources, asked, wanted, reason, 401)
     response.headers["www-authenticate"] = UNKNOWN
     return response
 
 
-def _form(asked: Asked, wanted: str, fault: str = "", status: int = 200) -> Response:
-    return rendering.page(asked, "signin.html", status, next=wanted, fault=fault)
+def _form(sources: Sources, asked: Asked, wanted: str, fault: str = "", status: int = 200) -> Response:
+    door = sources.door
+    provider = door.provider is not None and door.provider.identity.signs_in
+    shown = {"next": wanted, "fault": fault, "provider": provider, "tokens": door.has_tokens}
+    return rendering.page(asked, "signin.html", status, **shown)
 
 
-def _with_session(sources: Sources, response: Response, session: Session) -> Response:
+def with_session(sources: Sources, response: Response, session: Session) -> Response:
+    """Give a browser its session."""
     response.headers.append("set-cookie", sources.door.sessions.set_cookie(session))
     return response
 

@@ -20,6 +20,7 @@ from reconciler.model.event import Outgoing
 from reconciler.model.job import JobKind
 from reconciler.web import application, server
 from reconciler.web.access import Door
+from reconciler.web.identity import Provider
 from reconciler.web.probes import Phase, Readiness
 from reconciler.web.sessions import Browsing
 from reconciler.web.tokens import Keyring
@@ -45,6 +46,7 @@ class Daemon:
     wakes: int = 0
     hook_secret: str = SECRET
     tokens: str | None = None  # the text of the file; None: nobody is asked
+    provider: Provider | None = None
     browsing: Browsing = attrs.field(factory=Browsing)
     world: World = attrs.field(factory=World)
     breaker: Breaker = attrs.field(factory=Breaker)
@@ -80,7 +82,7 @@ class Daemon:
     @property
     def door(self) -> Door:
         keyring = None if self.tokens is None else Keyring(lambda: self.tokens or "", "tokens")
-        return Door(self.clock, keyring, self.browsing)
+        return Door(self.clock, keyring, self.browsing, self.provider)
 
     @property
     def acts(self) -> Acts:

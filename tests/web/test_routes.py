@@ -25,7 +25,7 @@ SHOWN = [
     if "{" not in endpoint.path
     and endpoint.method == "GET"
     and endpoint.media != stream.MEDIA  # which has no end
-    and endpoint.path != "/signin"  # which leads away where nobody is asked
+    and not endpoint.path.startswith("/signin")  # which leads away where nobody is asked
 ]
 PAGES = {endpoint.path for endpoint in application.ENDPOINTS if endpoint.page}
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "FOO"]

@@ -1,0 +1,400 @@
+"""JWTs of an identity provider on the API: which are believed, and what becomes of a provider that misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+from cryptography.hazmat.primitives import serialization
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from structlog.testing import capture_logs
+
+from reconciler.adapters import jwts, oidc
+from reconciler.adapters.oidc import Oidc, OidcOptions
+from reconciler.web.identity import Provider
+from reconciler.web.principal import Role
+from tests.flows.world import TOPIC
+from tests.web import issuer
+from tests.web.issuer import AUDIENCE, Issuer, ec_key, public, rsa_key
+from tests.web.keys import LINES, ROUTE_NAMES, ROUTES, TOKENS, asked, shown
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import httpx
+
+    from tests.web.conftest import Daemon
+
+STATUS = "/api/v1/status"
+WELL_KNOWN = "/.well-known/openid-configuration"
+WORDS = {role: f"reconciler-{role.name.lower()}" for role in Role}
+
+
+def provider(identity: Oidc) -> Provider:
+    return Provider(identity, [WORDS[Role.VIEWER]], [WORDS[Role.OPERATOR]], [WORDS[Role.ADMIN]])
+
+
+@pytest.fixture
+async def idp(daemon: Daemon) -> AsyncIterator[Issuer]:
+    async with Issuer(daemon.clock).served() as served:
+        identity = Oidc(OidcOptions(issuer=served.url, audience=AUDIENCE), daemon.clock)
+        daemon.provider = provider(identity)
+        yield served
+        await identity.close()
+
+
+@pytest.fixture
+async def client(daemon: Daemon, idp: Issuer) -> Any:
+    async with daemon.served() as client:
+        yield client
+
+
+async def answer(client: httpx.AsyncClient, token: str) -> httpx.Response:
+    return await client.get(STATUS, headers=shown(token))
+
+
+async def is_refused(client: httpx.AsyncClient, token: str, says: str) -> None:
+    reply = await answer(client, token)
+    assert (reply.status_code, says in reply.json()["detail"]) == (401, True), reply.text
+    assert 'error="invalid_token"' in reply.headers["www-authenticate"]
+    assert token not in reply.text
+
+
+# ---------------------------------------------------------------------------------------------------------- every route
+
+
+@pytest.mark.parametrize(("method", "path", "needed"), ROUTES, ids=ROUTE_NAMES)
+async def test_a_token_of_the_provider_opens_what_its_role_may(
+    client: httpx.AsyncClient, idp: Issuer, method: str, path: str, needed: Role | None
+) -> None:
+    for role in Role:
+        reply = await asked(client, method, path, headers=shown(idp.token(roles=["other", WORDS[role]])))
+        if needed is not None and role < needed:
+            assert reply.status_code == 403
+            assert f"needs the role {needed.name.lower()}" in reply.text
+        else:
+            assert reply.status_code not in (401, 403, 421, 500), reply.text
+    for token in (idp.token(key=rsa_key("stranger")), idp.token(roles=[])):
+        reply = await asked(client, method, path, headers=shown(token))
+        if needed is not None:
+            assert reply.status_code in (401, 403) or reply.headers["location"].startswith("/signin")
+
+
+async def test_tokens_of_the_file_and_of_the_provider_go_together(daemon: Daemon, idp: Issuer) -> None:
+    daemon.tokens = LINES
+    async with daemon.served() as client:
+        assert (await answer(client, TOKENS[Role.VIEWER])).status_code == 200
+        assert (await answer(client, idp.token())).status_code == 200
+        assert (await client.get(STATUS)).status_code == 401
+
+
+async def test_with_a_provider_alone_everybody_is_asked(client: httpx.AsyncClient) -> None:
+    assert (await client.get(STATUS)).status_code == 401
+    assert (await answer(client, "rec_x")).status_code == 401
+
+
+# --------------------------------------------------------------------------------------------------------------- tokens
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
+async def test_a_token_says_who_acts(client: httpx.AsyncClient, daemon: Daemon, idp: Issuer, algorithm: str) -> None:
+    event = daemon.world.event({"title": "x"})
+    headers = shown(idp.token(algorithm=algorithm)) | {"content-type": "application/cloudevents+json"}
+    reply = await client.post("/api/v1/events", json=event, headers=headers)
+    assert reply.status_code == 202, reply.text
+    (record,) = daemon.world.broker.records(TOPIC)
+    assert json.loads(record.value or b"")["actor"] == "jdoe"
+
+
+def unsigned(claims: dict[str, Any], alg: str = "none", **header: Any) -> str:
+    def part(said: dict[str, Any]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(said).encode()).rstrip(b"=").decode()
+
+    return f"{part({'alg': alg, 'kid': 'r1', **header})}.{part(claims)}."
+
+
+async def test_only_the_algorithms_that_are_configured_are_taken(client: httpx.AsyncClient, idp: Issuer) -> None:
+    pem = (
+        rsa_key().public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    with_public_key = _hs256(pem, idp.claims(), {"alg": "HS256", "kid": "r1"})
+    for token in (
+        unsigned(idp.claims()),
+        unsigned(idp.claims(), "None"),
+        unsigned(idp.claims(), "NONE"),
+        unsigned(idp.claims(), ""),
+        with_public_key,
+        idp.token(algorithm="RS512"),
+        idp.token(algorithm="PS256"),
+    ):
+        await is_refused(client, token, "an algorithm that admin.oidc_algorithms")
+    # `none` with no signature at all is no bearer token with a signature that could be looked at.
+    assert (await answer(client, unsigned(idp.claims()))).status_code == 401
+
+
+def _hs256(secret: bytes, claims: dict[str, Any], header: dict[str, Any]) -> str:
+    import hashlib
+    import hmac
+
+    def part(said: bytes) -> str:
+        return base64.urlsafe_b64encode(said).rstrip(b"=").decode()
+
+    content = f"{part(json.dumps(header).encode())}.{part(json.dumps(claims).encode())}"
+    return f"{content}.{part(hmac.digest(secret, content.encode(), hashlib.sha256))}"
+
+
+async def test_the_key_must_be_the_provider_s_and_fit_the_algorithm(client: httpx.AsyncClient, idp: Issuer) -> None:
+    await is_refused(client, idp.token(key=rsa_key("stranger")), "its signature is not the provider's")
+    await is_refused(client, idp.token(header={"kid": "e1"}), "a key that the provider has not")  # RS256 by an EC key
+    await is_refused(client, idp.token(header={"kid": ...}), "it names no key")
+    await is_refused(client, idp.token(header={"kid": ""}), "it names no key")
+    await is_refused(client, idp.token(header={"kid": "x" * 300}), "it names no key")
+    await is_refused(client, idp.token(header={"kid": "../r1"}), "a key that the provider has not")
+    stranger = public(rsa_key("stranger"), "r1")
+    await is_refused(client, idp.token(key=rsa_key("stranger"), header={"jwk": stranger}), "its signature is not")
+    elsewhere = {"jku": f"{idp.url}/jwks", "kid": "r9"}
+    await is_refused(client, idp.token(key=rsa_key("stranger"), header=elsewhere), "a key that the provider has not")
+
+
+async def test_a_token_with_one_letter_changed_is_refused(client: httpx.AsyncClient, idp: Issuer) -> None:
+    head, body, signature = idp.token().split(".")
+    forged = base64.urlsafe_b64encode(json.dumps(idp.claims(roles=["reconciler-admin"])).encode()).rstrip(b"=").decode()
+    await is_refused(client, f"{head}.{forged}.{signature}", "its signature is not the provider's")
+    await is_refused(client, f"{head}.{body}.{signature[:-2]}", "")
+    for broken in ("a.b.c", f"{head}.{body}.", f"{head}..{signature}", "..", f"{'W' * 6000}.{body}.{signature}"):
+        assert (await answer(client, broken)).status_code == 401
+    deep = base64.urlsafe_b64encode(b"[" * 4000).decode().rstrip("=")
+    await is_refused(client, f"{deep}.{body}.{signature}", "it can't be read")
+
+
+WRONG = [
+    ({"iss": "https://other.example"}, "another issuer"),
+    ({"iss": ...}, "does not say its iss"),
+    ({"aud": "other"}, "another audience"),
+    ({"aud": ["other", "third"]}, "another audience"),
+    ({"aud": []}, ""),
+    ({"aud": ...}, "does not say its aud"),
+    ({"aud": 7}, ""),
+    ({"exp": ...}, "does not say its exp"),
+    ({"iat": ...}, "does not say its iat"),
+    ({"sub": ...}, "does not say its sub"),
+    ({"sub": 7}, ""),
+    ({"exp": "tomorrow"}, "its times can't be read"),
+    ({"exp": True}, "its times can't be read"),
+    ({"exp": float("nan")}, ""),
+    ({"exp": float("inf")}, ""),
+    ({"nbf": "x"}, "its times can't be read"),
+    ({"preferred_username": "a\u202eb"}, "no name that can be shown"),
+    ({"preferred_username": "x" * 200}, "no name that can be shown"),
+    ({"preferred_username": ["a"]}, "no name that can be shown"),
+]
+
+
+@pytest.mark.parametrize(("over", "says"), WRONG, ids=[str(over) for over, _ in WRONG])
+async def test_what_a_token_must_say(client: httpx.AsyncClient, idp: Issuer, over: dict[str, Any], says: str) -> None:
+    await is_refused(client, idp.token(**over), says)
+
+
+async def test_a_token_holds_for_its_time_and_the_leeway(
+    client: httpx.AsyncClient, daemon: Daemon, idp: Issuer
+) -> None:
+    now_s = daemon.clock.now_us() // 1_000_000
+    leeway_s = int(jwts.LEEWAY_S)
+    assert (await answer(client, idp.token(exp=now_s - leeway_s + 1))).status_code == 200
+    await is_refused(client, idp.token(exp=now_s - leeway_s), "it has expired")
+    for claim in ("nbf", "iat"):
+        assert (await answer(client, idp.token(**{claim: now_s + leeway_s}))).status_code == 200
+        await is_refused(client, idp.token(**{claim: now_s + leeway_s + 1}), "it is not valid yet")
+    token = idp.token()
+    await daemon.clock.advance(300 + leeway_s)
+    await is_refused(client, token, "it has expired")
+
+
+async def test_a_token_of_another_kind_is_refused(client: httpx.AsyncClient, idp: Issuer) -> None:
+    for kind in ("JWT", "at+jwt", "application/at+JWT"):
+        assert (await answer(client, idp.token(header={"typ": kind}))).status_code == 200
+    kinds: list[Any] = ["logout+jwt", "dpop+jwt", "secevent+jwt", 7, ""]
+    for kind in kinds:
+        reply = await answer(client, unsigned(idp.claims(), "RS256", typ=kind) + "xxxx")
+        assert "a token of another kind" in reply.json()["detail"]
+    for header in ({"crit": ["x"], "x": 1}, {"b64": False, "crit": ["b64"]}):
+        assert (await answer(client, unsigned(idp.claims(), "RS256", **header) + "xxxx")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("claim", "said", "role"),
+    [
+        ("roles", {"roles": ["x", "reconciler-viewer", "reconciler-admin"]}, Role.ADMIN),
+        ("roles", {"roles": "x reconciler-operator"}, Role.OPERATOR),
+        ("realm_access.roles", {"realm_access": {"roles": ["reconciler-viewer"]}}, Role.VIEWER),
+        ("https://acme.example/roles", {"https://acme.example/roles": ["reconciler-viewer"]}, Role.VIEWER),
+        ("roles", {"roles": [7, None, {"x": 1}]}, None),
+        ("roles", {"roles": {"reconciler-admin": True}}, None),
+        ("a.b", {"a": ["reconciler-admin"]}, None),
+        ("a.b", {"a": "x"}, None),
+        ("roles", {"roles": ["RECONCILER-ADMIN", "reconciler-admin "]}, None),
+    ],
+)
+async def test_the_provider_s_words_become_roles(
+    daemon: Daemon, idp: Issuer, claim: str, said: dict[str, Any], role: Role | None
+) -> None:
+    identity = Oidc(OidcOptions(issuer=idp.url, audience=AUDIENCE, roles_claim=claim), daemon.clock)
+    daemon.provider = provider(identity)
+    token = idp.token(**({"roles": ...} | said))
+    async with daemon.served() as client:
+        reply = await answer(client, token)
+        assert reply.status_code == (403 if role is None else 200)
+        acts = await client.post("/api/v1/events", headers=shown(token))
+        assert acts.status_code == (415 if role in (Role.OPERATOR, Role.ADMIN) else 403)
+    await identity.close()
+
+
+async def test_without_a_name_the_subject_is_the_name(client: httpx.AsyncClient, daemon: Daemon, idp: Issuer) -> None:
+    reply = await client.post(
+        "/api/v1/events", headers=shown(idp.token(preferred_username=..., roles=["reconciler-viewer"]))
+    )
+    assert "8f1c is viewer" in reply.json()["detail"]
+
+
+async def test_without_an_audience_programs_show_no_such_tokens(daemon: Daemon, idp: Issuer) -> None:
+    identity = Oidc(OidcOptions(issuer=idp.url), daemon.clock)
+    daemon.provider = provider(identity)
+    async with daemon.served() as client:
+        await is_refused(client, idp.token(), "admin.oidc_audience is not set")
+        await is_refused(client, idp.token(aud=""), "admin.oidc_audience is not set")
+    await identity.close()
+
+
+# ----------------------------------------------------------------------------------------------------------------- keys
+
+
+async def test_keys_are_read_once_and_again_for_a_new_one(
+    client: httpx.AsyncClient, daemon: Daemon, idp: Issuer
+) -> None:
+    replies = await asyncio.gather(*(answer(client, idp.token()) for _ in range(20)))
+    assert {reply.status_code for reply in replies} == {200}
+    assert idp.asked == {WELL_KNOWN: 1, "/jwks": 1}
+    idp.keys = [public(rsa_key("new"), "r2")]
+    new = idp.token(key=rsa_key("new"), header={"kid": "r2"})
+    await is_refused(client, new, "a key that the provider has not")  # it was asked a moment ago
+    await daemon.clock.advance(oidc.REFRESH_S)
+    replies = await asyncio.gather(*(answer(client, new) for _ in range(20)))
+    assert {reply.status_code for reply in replies} == {200}
+    assert idp.asked["/jwks"] == 2
+    await is_refused(client, idp.token(), "a key that the provider has not")  # which has withdrawn it
+
+
+async def test_strangers_can_not_have_the_provider_asked_all_the_time(
+    client: httpx.AsyncClient, daemon: Daemon, idp: Issuer
+) -> None:
+    for number in range(50):
+        assert (await answer(client, idp.token(header={"kid": f"k{number}"}))).status_code == 401
+        await daemon.clock.advance(2)
+    assert idp.asked["/jwks"] <= 1 + 100 // oidc.REFRESH_S
+
+
+async def test_a_withdrawn_key_is_forgotten_within_the_hour(
+    client: httpx.AsyncClient, daemon: Daemon, idp: Issuer
+) -> None:
+    assert (await answer(client, idp.token())).status_code == 200
+    idp.keys = [public(rsa_key("new"), "r2")]
+    await daemon.clock.advance(oidc.KEEP_S)
+    await is_refused(client, idp.token(), "a key that the provider has not")
+
+
+async def test_while_the_provider_is_away_its_keys_stay(client: httpx.AsyncClient, daemon: Daemon, idp: Issuer) -> None:
+    assert (await answer(client, idp.token())).status_code == 200
+    idp.answers = {WELL_KNOWN: Response(status_code=500), "/jwks": Response(status_code=500)}
+    await daemon.clock.advance(10 * oidc.KEEP_S)
+    assert (await answer(client, idp.token())).status_code == 200
+    idp.answers.clear()
+    await daemon.clock.advance(oidc.REFRESH_S)
+    assert (await answer(client, idp.token())).status_code == 200
+    assert idp.asked["/jwks"] == 2
+
+
+def wrong(content: Any) -> Response:
+    return JSONResponse(content)
+
+
+HOSTILE: dict[str, tuple[Any, Any]] = {
+    "html": ("/jwks", HTMLResponse("<title>Sign in</title>")),
+    "html discovery": (WELL_KNOWN, HTMLResponse("<title>Sign in</title>")),
+    "huge": ("/jwks", Response(b'{"keys":[' + b" " * oidc.BODY_BYTES_MAX + b"]}")),
+    "huge discovery": (WELL_KNOWN, Response(b"{" + b" " * oidc.BODY_BYTES_MAX + b"}")),
+    "redirect": ("/jwks", RedirectResponse("/elsewhere")),
+    "redirected discovery": (WELL_KNOWN, RedirectResponse("/elsewhere")),
+    "no keys": ("/jwks", wrong({"keys": []})),
+    "keys of a wrong type": ("/jwks", wrong({"keys": {"r1": 1}})),
+    "no object": ("/jwks", wrong([1])),
+    "deep": ("/jwks", Response(b'{"keys":' * 20_000)),
+    "broken keys": ("/jwks", wrong({"keys": [None, 7, {}, {"kid": 1}, {"kid": "r1", "kty": "RSA", "n": "!", "e": 1}]})),
+    "shared secret": ("/jwks", wrong({"keys": [{"kid": "r1", "kty": "oct", "k": "AAAA"}]})),
+    "short key": ("/jwks", wrong({"keys": [public(rsa_key("short", 1024), "r1")]})),
+    "for encryption": ("/jwks", wrong({"keys": [public(rsa_key(), "r1", use="enc")]})),
+    "error": ("/jwks", Response(status_code=503)),
+    "slow": ("/jwks", 1000.0),
+    "another issuer": ({"issuer": "https://other.example"}, None),
+    "a slash more": ({"issuer": "{url}/"}, None),
+    "no issuer": ({"issuer": None}, None),
+    "keys elsewhere": ({"jwks_uri": "http://127.0.0.1:1/jwks"}, None),
+    "keys in a file": ({"jwks_uri": "file:///etc/passwd"}, None),
+    "keys nowhere": ({"jwks_uri": 7}, None),
+    "keys of a bad address": ({"jwks_uri": "https://[x"}, None),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_provider_that_misbehaves_lets_nobody_in_and_is_named_in_the_log(
+    daemon: Daemon, idp: Issuer, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    what, instead = HOSTILE[name]
+    if isinstance(what, dict):
+        idp.discovery = {key: text.format(url=idp.url) if isinstance(text, str) else text for key, text in what.items()}
+    else:
+        idp.answers[what] = instead
+    monkeypatch.setattr(oidc, "TIMEOUT_S", 0.3)
+    identity = Oidc(OidcOptions(issuer=idp.url, audience=AUDIENCE), daemon.clock)
+    daemon.provider = provider(identity)
+    async with daemon.served() as client:
+        with capture_logs() as logs:
+            reply = await answer(client, idp.token())
+        assert reply.status_code == 503
+        assert reply.headers["retry-after"] == "5"
+        assert [line["event"] for line in logs if "identity" in line["event"]] == [
+            "the identity provider can't be asked"
+        ]
+        asked_then = dict(idp.asked)
+        assert (await answer(client, idp.token())).status_code == 503  # and it is not asked again at once
+        assert idp.asked == asked_then
+        idp.discovery, idp.answers = {}, {}
+        await daemon.clock.advance(oidc.RETRY_S)
+        assert (await answer(client, idp.token())).status_code == 200
+    await identity.close()
+
+
+async def test_a_provider_that_is_not_there_lets_nobody_in(daemon: Daemon) -> None:
+    identity = Oidc(OidcOptions(issuer="http://127.0.0.1:1", audience=AUDIENCE), daemon.clock)
+    daemon.provider = provider(identity)
+    token = Issuer(daemon.clock, "http://127.0.0.1:1").token()
+    async with daemon.served() as client:
+        assert (await answer(client, token)).status_code == 503
+        assert (await client.get("/livez")).status_code == 200
+    await identity.close()
+
+
+async def test_one_key_that_can_not_be_used_takes_none_of_the_others_away(
+    client: httpx.AsyncClient, idp: Issuer
+) -> None:
+    idp.keys = [{"kid": "x", "kty": "RSA"}, {"kty": "EC"}, *idp.keys, public(ec_key(), "r1")]
+    assert (await answer(client, idp.token())).status_code == 200
+
+
+def test_nothing_that_is_shown_of_the_options_holds_the_secret() -> None:
+    assert "canary" not in repr(OidcOptions(issuer="https://x", client_secret="canary"))
+    assert attrs.fields(OidcOptions).client_secret.repr is False
+    assert issuer.CLIENT_SECRET
