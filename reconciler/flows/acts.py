@@ -22,6 +22,8 @@ from reconciler.flows.recording import CHUNK, About, Recorder
 from reconciler.model import instant
 from reconciler.model.act import (
     CLI,
+    UNKNOWN_DOCUMENT,
+    UNKNOWN_LETTER,
     Appended,
     Change,
     Deed,
@@ -43,9 +45,7 @@ from reconciler.ports import RESOLVED_MAX, Clock, ConflictRow, EventLog, Store
 
 _LETTERS = 100  # of one append: each may be a megabyte
 _PAGE = 500
-
-_UNKNOWN = "no event has named this document so far"
-_NO_LETTER = "there is no dead letter of this id"
+_ID_MAX = 200  # characters of an event's id that are recorded: who sends it may make it as long as a record
 
 
 class _Named(msgspec.Struct):
@@ -99,7 +99,7 @@ class Acts:
         """See `ports.Acts`."""
         document = (await self._recorder.documents([key])).get(key)
         if document is None:
-            return Gone(_UNKNOWN)
+            return Gone(UNKNOWN_DOCUMENT)
         managed = fold.managed(document.desired)
         missing = [name for name in fields if name not in managed]
         if missing or not managed:
@@ -189,7 +189,7 @@ class Acts:
             ]
             await self._recorder.record(who, abouts, Change.REPLAY if self.marks else Change.NOTHING)
             done += [one.id for one in letters]
-        return Done(tuple(done), dict.fromkeys(set(wanted) - set(done), _NO_LETTER))
+        return Done(tuple(done), dict.fromkeys(set(wanted) - set(done), UNKNOWN_LETTER))
 
     async def discard_letters(self, who: str, ids: Sequence[str], reason: str) -> Done:
         """See `ports.Acts`."""
@@ -197,13 +197,13 @@ class Acts:
         known = [one for one in wanted if await self.store.dead_letter(one) is not None]
         abouts = [About(kind=Deed.DISCARD, target=one, details={"reason": reason}) for one in known]
         await self._recorder.record(who, abouts, Change.DISCARD)
-        return Done(tuple(known), dict.fromkeys(set(wanted) - set(known), _NO_LETTER))
+        return Done(tuple(known), dict.fromkeys(set(wanted) - set(known), UNKNOWN_LETTER))
 
     async def resend(self, who: str, letter_id: str, value: bytes, reason: str) -> Appended | Gone | Unusable:
         """See `ports.Acts`."""
         letter = await self.store.dead_letter(letter_id)
         if letter is None:
-            return Gone(_NO_LETTER)
+            return Gone(UNKNOWN_LETTER)
         try:
             text = saying.on_behalf(value, who)
         except (ValueError, RecursionError) as error:
@@ -219,6 +219,20 @@ class Acts:
         about = About(kind=Deed.RESEND, target=letter_id, document=named.subject, details=details, result="appended")
         await self._recorder.record(who, [about], change)
         return Appended(named.subject, (named.id,))
+
+    async def emitted(self, who: str, events: Mapping[str, Sequence[str]]) -> None:
+        """See `ports.Acts`."""
+        abouts = [
+            About(
+                kind=Deed.EMIT,
+                target=key,
+                document=key,
+                details={"events": [one[:_ID_MAX] for one in ids]},
+                result="appended",
+            )
+            for key, ids in events.items()
+        ]
+        await self._recorder.record(who, abouts)
 
     async def note(
         self, who: str, kind: str, target: str, *, document: str = "", details: Mapping[str, Json], result: str = "done"
@@ -244,7 +258,7 @@ class Acts:
         if row.closed_at_us is not None:
             return Gone(f"this conflict is closed since {instant.from_us(row.closed_at_us)}; nothing is left to decide")
         document = (await self._recorder.documents([row.document])).get(row.document)
-        return Gone(_UNKNOWN) if document is None else (document, row.conflict)
+        return Gone(UNKNOWN_DOCUMENT) if document is None else (document, row.conflict)
 
     def _concerns(self, row: ConflictRow, document: Document | None, field: str | None, rule: str | None) -> bool:
         name = row.conflict.field
@@ -272,19 +286,19 @@ class Acts:
 
 def _unless_paused(document: Document | None) -> str | None:
     if document is None:
-        return _UNKNOWN
+        return UNKNOWN_DOCUMENT
     return "it is paused; resume it first" if document.status is Status.PAUSED else None
 
 
 def _unless_already(document: Document | None) -> str | None:
     if document is None:
-        return _UNKNOWN
+        return UNKNOWN_DOCUMENT
     return "it is paused already" if document.status is Status.PAUSED else None
 
 
 def _if_paused(document: Document | None) -> str | None:
     if document is None:
-        return _UNKNOWN
+        return UNKNOWN_DOCUMENT
     return None if document.status is Status.PAUSED else "it is not paused"
 
 

@@ -10,7 +10,7 @@ from reconciler.core.decode import Rules
 from reconciler.errors import UsageError
 from reconciler.flows.recording import About
 from reconciler.model import instant
-from reconciler.model.act import Deed, Preview, Resolved, Side, Take, Unusable
+from reconciler.model.act import UNKNOWN_DOCUMENT, Deed, Preview, Resolved, Side, Take, Unusable
 from reconciler.model.document import Conflict, Document
 from reconciler.model.event import Event, Outgoing
 from reconciler.model.policy import OPERATORS
@@ -94,7 +94,7 @@ class Deciding:
     ) -> Decided | str:
         """Prepare a decision that nobody has looked at one by one, or say why it needs a look."""
         if document is None:
-            return "no event has named this document so far"
+            return UNKNOWN_DOCUMENT
         if resolution.asked_since(document, conflict):
             return "the log has asked for something else since; it is decided again first"
         if resolution.moved_since(document, conflict):

@@ -11,6 +11,8 @@ import attrs
 from reconciler.model.snapshot import Token
 from reconciler.model.value import MISSING, Json, Missing
 
+UNKNOWN_DOCUMENT = "no event has named this document so far"
+UNKNOWN_LETTER = "there is no dead letter of this id"
 CLI = "cli"  # the role of whoever acts by a command on the machine itself
 
 

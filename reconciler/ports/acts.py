@@ -117,6 +117,10 @@ class Acts(Protocol):
         """Append a corrected event in the place of a dead letter; it becomes "replayed" when the event is read."""
         ...
 
+    async def emitted(self, who: str, events: Mapping[str, Sequence[str]]) -> None:
+        """Record who appended which events, by document."""
+        ...
+
     async def note(
         self, who: str, kind: str, target: str, *, document: str = "", details: Mapping[str, Json], result: str = "done"
     ) -> None:

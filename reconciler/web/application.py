@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.errors import LogError, StoreError
-from reconciler.web import answers, events, jobs, openapi, probes, reading, roundtrip, series, signin, stream
+from reconciler.web import acting, answers, events, jobs, openapi, probes, reading, roundtrip, series, signin, stream
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.hooks import WindchillHook
@@ -60,7 +60,15 @@ ENDPOINTS: Final = (
     Endpoint(path="/readyz", role=None, call=_readyz),
     Endpoint(path="/metrics", role=Role.VIEWER, call=_metrics),
     *openapi.with_document(
-        (*reading.ENDPOINTS, *stream.ENDPOINTS, *series.ENDPOINTS, *jobs.ENDPOINTS, *events.ENDPOINTS)
+        # Acts first: what has a fixed name, /conflicts/resolve, is found before what has a name in braces.
+        (
+            *acting.ENDPOINTS,
+            *reading.ENDPOINTS,
+            *stream.ENDPOINTS,
+            *series.ENDPOINTS,
+            *jobs.ENDPOINTS,
+            *events.ENDPOINTS,
+        )
     ),
     *PAGES,
     *signin.ENDPOINTS,

@@ -65,6 +65,10 @@ async def append(sources: Sources, asked: Asked) -> shapes.Appended:
         await sources.log.append(records)
     except RecordTooLargeError as error:
         raise Refused(413, str(error)) from error
+    by_document: dict[str, list[str]] = {}
+    for row in rows:
+        by_document.setdefault(row.document, []).append(row.id)
+    await sources.acts.acting(asked.who.role.name.lower()).emitted(asked.who.name, by_document)
     return shapes.Appended(items=rows)
 
 

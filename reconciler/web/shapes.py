@@ -31,6 +31,7 @@ class Problem(Shape, frozen=True, kw_only=True):
     status: int
     detail: str | UnsetType = UNSET
     errors: list[RefusedEvent] | UnsetType = UNSET
+    preview: Annotated[Any | UnsetType, Meta(description="With 409: what a decision would do now.")] = UNSET
 
 
 # -------------------------------------------------------------------------------------------------------------- events

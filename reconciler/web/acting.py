@@ -1,0 +1,220 @@
+"""
+Acting: every endpoint by which an operator does something, and the record of all that was done.
+
+What is done is `ports.Acts`; here it is only asked for. What comes back as a value becomes an answer: gone is 404,
+stale or in the wrong state 409, unusable 422.
+"""
+
+from collections.abc import Awaitable, Sequence
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from reconciler.errors import RecordTooLargeError
+from reconciler.model import act as acts
+from reconciler.ports import Acts
+from reconciler.web import acted, bodies, cursors
+from reconciler.web.answers import Refused
+from reconciler.web.endpoint import Asked, Call, Endpoint, Page
+from reconciler.web.principal import Role
+from reconciler.web.probes import Phase
+from reconciler.web.sources import Sources
+
+ROOT = "/api/v1"
+_BYTES_MAX = 64 * 1024
+_RESENT_BYTES_MAX = 1024 * 1024
+
+_T = TypeVar("_T")
+
+
+class ActsQuery(Page, frozen=True, kw_only=True):
+    """Which acts."""
+
+    document: Annotated[str | None, msgspec.Meta(description="Only on this document.")] = None
+    actor: Annotated[str | None, msgspec.Meta(description="Only of this person.")] = None
+
+
+def acts_of(sources: Sources, asked: Asked) -> Acts:
+    """Return what whoever asks can do, recorded with their role."""
+    return sources.acts.acting(asked.who.role.name.lower())
+
+
+def require_log(sources: Sources) -> None:
+    """Raise Refused while nothing can be appended to the log in good order."""
+    phase = sources.readiness().phase
+    if phase is not Phase.READY:
+        raise Refused(503, f"the reconciler is {phase.value}; try again", headers={"Retry-After": "5"})
+
+
+def found(value: "_T | acts.Gone | acts.Unusable | acts.Stale") -> _T:
+    """Return what came of an act; raises Refused where nothing was done."""
+    match value:
+        case acts.Gone(reason):
+            raise Refused(404, reason)
+        case acts.Unusable(reason):
+            raise Refused(422, reason)
+        case acts.Stale(preview):
+            said = "what this was decided on has moved since; look at it again"
+            raise Refused(409, said, preview=acted.preview(preview))
+        case _:
+            return value
+
+
+def done_one(done: acts.Done) -> acted.Done:
+    """Return what came of an act on one thing; raises Refused where nothing was done."""
+    for reason in done.left.values():
+        raise Refused(404 if reason in _ABSENT else 409, reason)
+    return acted.Done(done=list(done.done))
+
+
+_ABSENT = (acts.UNKNOWN_DOCUMENT, acts.UNKNOWN_LETTER)
+
+
+async def retry(sources: Sources, asked: Asked) -> acted.Done:
+    """Have a document looked at now, before all others."""
+    await bodies.given(asked.request, acted.Nothing, _BYTES_MAX)
+    return done_one(await acts_of(sources, asked).retry(asked.who.name, [asked.path["document"]]))
+
+
+async def pause(sources: Sources, asked: Asked) -> acted.Done:
+    """Neither read nor write a document until it is resumed; what the log says of it is folded all the same."""
+    body = await bodies.given(asked.request, acted.WithReason, _BYTES_MAX)
+    return done_one(await acts_of(sources, asked).pause(asked.who.name, [asked.path["document"]], body.reason))
+
+
+async def resume(sources: Sources, asked: Asked) -> acted.Done:
+    """End the pause of a document: it is looked at now."""
+    await bodies.given(asked.request, acted.Nothing, _BYTES_MAX)
+    return done_one(await acts_of(sources, asked).resume(asked.who.name, [asked.path["document"]]))
+
+
+async def release(sources: Sources, asked: Asked) -> acted.AppendedBy:
+    """Stop managing a document, or some fields of it, by an event; Windchill keeps what it has."""
+    body = await bodies.given(asked.request, acted.Releasing, _BYTES_MAX)
+    require_log(sources)
+    who, key = asked.who.name, asked.path["document"]
+    return _appended(await _logged(acts_of(sources, asked).release(who, key, body.reason, body.fields)))
+
+
+async def preview(sources: Sources, asked: Asked) -> acted.Preview:
+    """Say what deciding a conflict would do: what is wanted, what is written, which events. Nothing is done."""
+    body = await bodies.given(asked.request, acted.Taking, _BYTES_MAX)
+    return acted.preview(found(await sources.acts.preview(asked.path["id"], _take(body))))
+
+
+async def resolve(sources: Sources, asked: Asked) -> acted.Resolved:
+    """Decide a conflict; with `seen`, only if nothing that the preview rests on has moved, else 409 with a new one."""
+    body = await bodies.given(asked.request, acted.Resolving, _BYTES_MAX)
+    require_log(sources)
+    who, wanted = asked.who.name, _take(body)
+    call = acts_of(sources, asked).resolve(who, asked.path["id"], wanted, body.reason, body.seen)
+    return acted.resolved(found(await _logged(call)))
+
+
+async def resolve_many(sources: Sources, asked: Asked) -> acted.Settled:
+    """Decide the open conflicts of one field, or of one rule, for one side; those that need a look are left."""
+    body = await bodies.given(asked.request, acted.ResolvingMany, _BYTES_MAX)
+    if (body.field is None) is (body.rule is None):
+        raise Refused(422, "give either field or rule")
+    require_log(sources)
+    call = acts_of(sources, asked).resolve_many(
+        asked.who.name, acts.Side(body.take), body.reason, field=body.field, rule=body.rule, limit=body.limit
+    )
+    settled = await _logged(call)
+    decided = [acted.resolved(one) for one in settled.decided]
+    return acted.Settled(decided=decided, left=settled.left, more=settled.more)
+
+
+async def replay_letter(sources: Sources, asked: Asked) -> acted.Done:
+    """Append a dead letter to the change log again, as it was."""
+    body = await bodies.given(asked.request, acted.WithReason, _BYTES_MAX)
+    require_log(sources)
+    return done_one(
+        await _logged(acts_of(sources, asked).replay_letters(asked.who.name, [asked.path["id"]], body.reason))
+    )
+
+
+async def discard_letter(sources: Sources, asked: Asked) -> acted.Done:
+    """Let a dead letter go: it stays listed as discarded."""
+    body = await bodies.given(asked.request, acted.Discarding, _BYTES_MAX)
+    return done_one(await acts_of(sources, asked).discard_letters(asked.who.name, [asked.path["id"]], body.reason))
+
+
+async def resend_letter(sources: Sources, asked: Asked) -> acted.AppendedBy:
+    """Append a mended event in the place of a dead letter; its actor is whoever asks."""
+    body = await bodies.given(asked.request, acted.Resending, _RESENT_BYTES_MAX)
+    require_log(sources)
+    call = acts_of(sources, asked).resend(asked.who.name, asked.path["id"], bytes(body.event), body.reason)
+    return _appended(await _logged(call))
+
+
+async def list_acts(sources: Sources, asked: Asked) -> acted.ActPage:
+    """List what operators did, newest first."""
+    query: ActsQuery = asked.query
+    (before,) = cursors.place(query.after, tuple[cursors.Number]) if query.after else (None,)
+    some = await sources.store.acts(document=query.document, who=query.actor, limit=query.limit + 1, before=before)
+    shown = some[: query.limit]
+    return acted.ActPage(
+        items=[acted.act(one) for one in shown],
+        next=cursors.after(shown[-1].id) if len(some) > len(shown) else None,
+    )
+
+
+def _take(body: acted.Taking) -> acts.Take:
+    if body.take != "value":
+        if body.value is not msgspec.UNSET:
+            raise Refused(422, f"value: is only given with take value, not {body.take}")
+        return acts.Side(body.take)
+    if body.value is msgspec.UNSET:
+        raise Refused(422, "value: is missing; take value needs one")
+    return acts.Other(body.value)
+
+
+def _appended(value: acts.Appended | acts.Gone | acts.Unusable) -> acted.AppendedBy:
+    appended: acts.Appended = found(value)
+    return acted.AppendedBy(document=appended.document, events=list(appended.events))
+
+
+async def _logged(call: Awaitable[_T]) -> _T:
+    try:
+        return await call
+    except RecordTooLargeError as error:
+        raise Refused(413, str(error)) from error
+
+
+def _does(
+    path: str, call: Call, body: type[msgspec.Struct], answer: type[msgspec.Struct], problems: Sequence[int]
+) -> Endpoint:
+    return Endpoint(
+        method="POST",
+        path=ROOT + path,
+        role=Role.OPERATOR,
+        call=call,
+        summary=(call.__doc__ or "").strip(),
+        answer=answer,
+        bodies=bodies.described(body),
+        problems=(413, 415, 422, *problems),
+    )
+
+
+_LISTED = Endpoint(
+    path=f"{ROOT}/acts",
+    role=Role.VIEWER,
+    call=list_acts,
+    summary=(list_acts.__doc__ or "").strip(),
+    query=ActsQuery,
+    answer=acted.ActPage,
+)
+ENDPOINTS = (
+    _does("/documents/{document}/retry", retry, acted.Nothing, acted.Done, [409]),
+    _does("/documents/{document}/pause", pause, acted.WithReason, acted.Done, [409]),
+    _does("/documents/{document}/resume", resume, acted.Nothing, acted.Done, [409]),
+    _does("/documents/{document}/release", release, acted.Releasing, acted.AppendedBy, []),
+    _does("/conflicts/resolve", resolve_many, acted.ResolvingMany, acted.Settled, []),
+    _does("/conflicts/{id}/preview", preview, acted.Taking, acted.Preview, []),
+    _does("/conflicts/{id}/resolve", resolve, acted.Resolving, acted.Resolved, [409]),
+    _does("/dead-letters/{id}/replay", replay_letter, acted.WithReason, acted.Done, []),
+    _does("/dead-letters/{id}/discard", discard_letter, acted.Discarding, acted.Done, []),
+    _does("/dead-letters/{id}/resend", resend_letter, acted.Resending, acted.AppendedBy, []),
+    _LISTED,
+)

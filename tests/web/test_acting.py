@@ -1,0 +1,317 @@
+"""What an operator does through the API: what is answered, what comes of it, and the record of who did it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reconciler.core import fold
+from reconciler.model.document import Status
+from reconciler.web import acting, application
+from reconciler.web.principal import Role
+from reconciler.web.probes import Phase, Readiness
+from tests.web.keys import LINES, TOKENS, shown
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.flows.world import World
+    from tests.web.conftest import Daemon
+
+ROOT = "/api/v1"
+
+
+async def post(client: httpx.AsyncClient, path: str, body: Any = None, status: int = 200) -> Any:
+    reply = await client.post(ROOT + path, json={} if body is None else body)
+    assert reply.status_code == status, reply.text
+    return reply.json()
+
+
+async def acts(client: httpx.AsyncClient, query: str = "") -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = (await client.get(f"{ROOT}/acts{query}")).json()["items"]
+    return items
+
+
+@pytest.fixture
+async def key(world: World) -> str:
+    (found,) = world.store.rows
+    return found
+
+
+@pytest.fixture
+async def conflict(world: World) -> str:
+    (row,) = [row for row in await world.store.conflicts() if row.conflict.field == "title"]
+    return row.conflict.id
+
+
+# ------------------------------------------------------------------------------------------------------------ documents
+
+
+async def test_a_document_is_paused_with_a_reason_and_resumed(
+    client: httpx.AsyncClient, world: World, key: str
+) -> None:
+    assert await post(client, f"/documents/{key}/pause", {"reason": "audit"}) == {"done": [key]}
+    found = world.store.rows[key]
+    assert (found.status, found.reason) == (Status.PAUSED, "paused by local: audit")
+    again = await post(client, f"/documents/{key}/pause", {}, 409)
+    assert again["detail"] == "it is paused already"
+    assert "resume it first" in (await post(client, f"/documents/{key}/retry", None, 409))["detail"]
+    await post(client, f"/documents/{key}/resume")
+    assert world.store.rows[key].status is Status.PENDING
+    assert (await post(client, f"/documents/{key}/resume", None, 409))["detail"] == "it is not paused"
+    assert [(act["kind"], act["target"], act["details"]) for act in await acts(client)] == [
+        ("resume", key, {}),
+        ("pause", key, {"reason": "audit"}),
+    ]
+
+
+async def test_a_retried_document_is_due_at_once_before_all_others(
+    client: httpx.AsyncClient, world: World, key: str
+) -> None:
+    await world.settle()
+    await post(client, f"/documents/{key}/retry")
+    due = await world.store.due(world.clock.now_us(), 10)
+    assert [(one.key, one.lane.name) for one in due] == [(key, "OPERATOR")]
+
+
+async def test_a_document_is_released_by_an_event_of_the_operators(
+    client: httpx.AsyncClient, world: World, key: str
+) -> None:
+    said = await post(client, f"/documents/{key}/release", {"reason": "moved to SAP"})
+    await world.fold()
+    assert world.store.rows[key].desired.released is not None
+    assert said["document"] == key
+    (act,) = await acts(client, f"?document={key}")
+    assert (act["kind"], act["result"], act["details"]) == (
+        "release",
+        "appended",
+        {"reason": "moved to SAP", "events": said["events"]},
+    )
+    assert "nobody manages" in (await post(client, f"/documents/{key}/release", {}, 422))["detail"]
+
+
+async def test_one_field_is_released_and_the_others_are_not(client: httpx.AsyncClient, world: World, key: str) -> None:
+    await post(client, f"/documents/{key}/release", {"fields": ["title"]})
+    await world.fold()
+    managed = fold.managed(world.store.rows[key].desired)
+    assert ("title" in managed, "owner" in managed) == (False, True)
+    assert "nope" in (await post(client, f"/documents/{key}/release", {"fields": ["nope"]}, 422))["detail"]
+
+
+@pytest.mark.parametrize("what", ["retry", "pause", "resume", "release"])
+async def test_an_act_on_a_document_that_is_not_known_is_404(client: httpx.AsyncClient, what: str) -> None:
+    await post(client, f"/documents/nix/{what}", {}, 404)
+    assert await acts(client) == []
+
+
+# ------------------------------------------------------------------------------------------------------------ conflicts
+
+
+async def test_a_preview_says_what_will_be_written_and_a_decision_writes_that(
+    client: httpx.AsyncClient, world: World, conflict: str
+) -> None:
+    shown_first = await post(client, f"/conflicts/{conflict}/preview", {"take": "value", "value": "Hood"})
+    assert shown_first["steps"] == [{"field": "title", "before": "Lid", "after": "Hood"}]
+    (event,) = shown_first["events"]
+    assert event["data"] == {"set": {"title": "Hood"}, "expect": {"title": "Lid"}}
+    assert shown_first["command"] == f"reconciler conflicts resolve {conflict} --take '\"Hood\"'"
+    assert await acts(client) == []
+    body = {"take": "value", "value": "Hood", "reason": "asked", "seen": shown_first["seen"]}
+    said = await post(client, f"/conflicts/{conflict}/resolve", body)
+    assert [one["data"] for one in said["events"]] == [event["data"] | {"reason": "asked"}]
+    assert (said["events"][0]["source"], said["events"][0]["actor"]) == ("//reconciler/operators", "local")
+    await world.fold()
+    await world.settle()
+    assert world.live()["title"] == "Hood"
+    (act,) = await acts(client)
+    assert (act["who"], act["role"], act["kind"], act["target"]) == ("local", "admin", "resolve", conflict)
+    assert act["details"]["events"] == [one["id"] for one in said["events"]]
+    assert act["details"] | {"events": []} == {
+        "field": "title", "take": "value", "wanted": "Hood", "live": "Lid", "reason": "asked", "events": [],
+    }  # fmt: skip
+    gone = await post(client, f"/conflicts/{conflict}/resolve", {"take": "live"}, 404)
+    assert "is closed since" in gone["detail"]
+
+
+async def test_taking_what_windchill_has_writes_nothing(client: httpx.AsyncClient, conflict: str) -> None:
+    assert (await post(client, f"/conflicts/{conflict}/preview", {"take": "live"}))["steps"] == []
+    desired = await post(client, f"/conflicts/{conflict}/preview", {"take": "desired"})
+    assert desired["steps"] == [{"field": "title", "before": "Lid", "after": "Plate"}]
+
+
+async def test_a_choice_made_on_what_has_moved_since_is_refused_and_shown_again(
+    client: httpx.AsyncClient, world: World, key: str, conflict: str
+) -> None:
+    body = {
+        "take": "desired",
+        "seen": (await post(client, f"/conflicts/{conflict}/preview", {"take": "desired"}))["seen"],
+    }
+    await world.emit({"title": "Third"}, key=key)  # folded, not decided yet
+    stale = await post(client, f"/conflicts/{conflict}/resolve", body, 409)
+    assert stale["preview"]["seen"] != body["seen"]
+    assert await acts(client) == []
+    await post(client, f"/conflicts/{conflict}/resolve", body | {"seen": stale["preview"]["seen"]})
+
+
+async def test_conflicts_of_a_field_are_decided_at_once(client: httpx.AsyncClient, conflict: str, world: World) -> None:
+    said = await post(client, "/conflicts/resolve", {"take": "live", "field": "title", "reason": "they know"})
+    assert ([one["conflict"] for one in said["decided"]], said["left"], said["more"]) == ([conflict], {}, False)
+    await world.fold()
+    assert (await world.settle()).agreement.held == ()
+    assert world.live()["title"] == "Lid"
+    assert (await post(client, "/conflicts/resolve", {"take": "live", "rule": "nope"}))["decided"] == []
+
+
+async def test_of_many_those_that_need_a_look_are_left_with_why(
+    client: httpx.AsyncClient, conflict: str, key: str, world: World
+) -> None:
+    await world.emit({"title": "Third"}, key=key)
+    said = await post(client, "/conflicts/resolve", {"take": "desired", "field": "title"})
+    assert said["decided"] == []
+    assert "the log has asked for something else since" in said["left"][conflict]
+
+
+@pytest.mark.parametrize("what", ["preview", "resolve"])
+async def test_a_conflict_that_is_not_there_is_404(client: httpx.AsyncClient, what: str) -> None:
+    await post(client, f"/conflicts/nix/{what}", {"take": "live"}, 404)
+
+
+# --------------------------------------------------------------------------------------------------------- dead letters
+
+
+async def test_a_mended_event_takes_the_place_of_a_dead_letter(
+    client: httpx.AsyncClient, world: World, key: str
+) -> None:
+    letter = next(iter(world.store.letters))
+    event = {
+        "specversion": "1.0", "id": "e-mended", "source": "//erp", "type": "windchill.document.changed.v1",
+        "subject": key, "time": "2026-11-22T10:00:00Z", "data": {"set": {"title": "Mended"}},
+    }  # fmt: skip
+    path = f"/dead-letters/{letter.replace('/', '%2F')}"
+    refused = await post(client, f"{path}/resend", {"event": event | {"data": {"sat": {}}}}, 422)
+    assert "can't be used" in refused["detail"]
+    assert await acts(client) == []
+    said = await post(client, f"{path}/resend", {"event": event, "reason": "a typo"})
+    assert said == {"document": key, "events": ["e-mended"]}
+    assert world.store.letters[letter].status == "open"
+    await world.fold()
+    assert world.store.letters[letter].status == "replayed"
+    (act,) = await acts(client, f"?document={key}")
+    assert (act["kind"], act["target"], act["details"]) == (
+        "resend", letter, {"reason": "a typo", "events": ["e-mended"]},
+    )  # fmt: skip
+
+
+async def test_a_dead_letter_is_discarded_for_a_reason_that_is_kept(client: httpx.AsyncClient, world: World) -> None:
+    letter = next(iter(world.store.letters))
+    path = f"/dead-letters/{letter.replace('/', '%2F')}"
+    for body in ({}, {"reason": ""}):
+        await post(client, f"{path}/discard", body, 422)
+    await post(client, f"{path}/discard", {"reason": "a test"})
+    assert world.store.letters[letter].status == "discarded"
+    assert [(act["kind"], act["details"]) for act in await acts(client)] == [("discard", {"reason": "a test"})]
+
+
+async def test_a_dead_letter_is_replayed_as_it_was(client: httpx.AsyncClient, world: World) -> None:
+    letter = next(iter(world.store.letters))
+    await post(client, f"/dead-letters/{letter.replace('/', '%2F')}/replay")
+    await world.fold()
+    assert world.store.letters[letter].status == "replayed"
+    assert len(world.store.letters) == 3  # it still can't be used
+
+
+@pytest.mark.parametrize(
+    ("what", "body"), [("replay", {}), ("discard", {"reason": "x"}), ("resend", {"event": {"id": "x"}})]
+)
+async def test_a_dead_letter_that_is_not_there_is_404(client: httpx.AsyncClient, what: str, body: Any) -> None:
+    await post(client, f"/dead-letters/nix/{what}", body, 404)
+
+
+# --------------------------------------------------------------------------------------------------------------- bodies
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ('{"take": "live", "rason": "x"}', 422, "rason"),
+        ('{"take": "both"}', 422, "take"),
+        ("{}", 422, "take"),
+        ('{"take": "value"}', 422, "value"),
+        ('{"take": "live", "value": 1}', 422, "value"),
+        ('{"take": "live", "reason": 1}', 422, "reason"),
+        ("[]", 422, "object"),
+        ("{", 400, "not JSON"),
+        ('{"take": "' + "x" * 70_000 + '"}', 413, "at most 65536 bytes"),
+    ],
+)
+async def test_a_body_that_can_not_be_used_is_refused_by_name(
+    client: httpx.AsyncClient, conflict: str, body: str, status: int, said: str
+) -> None:
+    headers = {"content-type": "application/json"}
+    reply = await client.post(f"{ROOT}/conflicts/{conflict}/resolve", content=body, headers=headers)
+    assert (reply.status_code, said in reply.json()["detail"]) == (status, True), reply.text
+
+
+async def test_a_body_that_is_not_said_to_be_json_is_refused(daemon: Daemon, world: World, key: str) -> None:
+    daemon.tokens = LINES
+    async with daemon.served() as client:
+        headers = shown(TOKENS[Role.OPERATOR])
+        reply = await client.post(f"{ROOT}/documents/{key}/pause", content='{"reason": "x"}', headers=headers)
+        assert reply.status_code == 415
+        assert (await client.post(f"{ROOT}/documents/{key}/pause", headers=headers)).status_code == 200
+
+
+async def test_what_appends_waits_until_the_daemon_is_ready(
+    daemon: Daemon, client: httpx.AsyncClient, conflict: str
+) -> None:
+
+    daemon.readiness = Readiness(Phase.RECOVERING)
+    reply = await client.post(f"{ROOT}/conflicts/{conflict}/resolve", json={"take": "live"})
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "5")
+
+
+# ---------------------------------------------------------------------------------------------------------- the records
+
+
+async def test_acts_name_who_did_them_in_which_role(daemon: Daemon, world: World, key: str) -> None:
+    daemon.tokens = LINES
+    async with daemon.served() as client:
+        await client.post(f"{ROOT}/documents/{key}/retry", headers=shown(TOKENS[Role.OPERATOR]))
+        await client.post(f"{ROOT}/documents/{key}/retry", headers=shown(TOKENS[Role.ADMIN]))
+        reply = await client.get(f"{ROOT}/acts", headers=shown(TOKENS[Role.VIEWER]))
+        assert [(act["who"], act["role"]) for act in reply.json()["items"]] == [
+            ("admin.jones", "admin"),
+            ("operator.jones", "operator"),
+        ]
+        only = await client.get(f"{ROOT}/acts?actor=admin.jones", headers=shown(TOKENS[Role.VIEWER]))
+        assert [act["id"] for act in only.json()["items"]] == [2]
+
+
+async def test_acts_come_in_pages_newest_first(client: httpx.AsyncClient, world: World, key: str) -> None:
+    for _ in range(3):
+        await post(client, f"/documents/{key}/retry")
+    first = (await client.get(f"{ROOT}/acts?limit=2")).json()
+    second = (await client.get(f"{ROOT}/acts?limit=2&after={first['next']}")).json()
+    assert ([act["id"] for act in first["items"]], [act["id"] for act in second["items"]]) == ([3, 2], [1])
+    assert second["next"] is None
+
+
+async def test_events_that_are_sent_are_recorded_with_who_sent_them(client: httpx.AsyncClient, key: str) -> None:
+    event = {
+        "specversion": "1.0", "id": "e" * 1000, "source": "//erp", "type": "windchill.document.changed.v1",
+        "subject": key, "time": "2026-11-22T10:00:00Z", "data": {"set": {"title": "x"}},
+    }  # fmt: skip
+    events = [event, event | {"id": "e2"}, event | {"id": "e3", "subject": "other"}]
+    headers = {"content-type": "application/cloudevents-batch+json"}
+    reply = await client.post(f"{ROOT}/events", content=json.dumps(events), headers=headers)
+    assert reply.status_code == 202, reply.text
+    found = {act["document"]: act["details"]["events"] for act in await acts(client)}
+    assert found == {key: ["e" * 200, "e2"], "other": ["e3"]}
+
+
+def test_every_act_needs_an_operator_and_a_json_body_that_is_described() -> None:
+    told = [one for one in acting.ENDPOINTS if one.method == "POST"]
+    assert all(one in application.ENDPOINTS for one in told)
+    assert all(one.role is not None and one.role >= Role.OPERATOR and one.bodies for one in told)
