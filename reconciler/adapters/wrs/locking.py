@@ -43,9 +43,8 @@ _STALE = (400, 404, 409, 410)
 _SAME = "the check-out was answered with the document itself: somebody else has it checked out"
 _OURS = "checked out by our own account already, perhaps by a write that was cut short"
 _BY_HAND = "undo that check-out by hand if nobody is at work on it"
-_UNPROVEN = (
-    "it is checked out, and nothing proves by whom: set windchill.account to our account's name in Windchill, or"
-)
+_UNPROVEN = "it is checked out, and nothing proves by whom"
+_NAME_US = "set windchill.account to our account's name in Windchill, or"
 
 
 @attrs.frozen
@@ -84,7 +83,9 @@ class Locks:
                 if not isinstance(shown, Snapshot):
                     return shown  # nobody knows what the refusal was about; taken for one, fields would be held for it
                 latest = answers.id_of(shown)
-                return answer if latest in (None, id) else await self._check_out(latest, note)
+                if latest in (None, id):
+                    return await self._unless_held(id, answer)
+                return await self._check_out(latest, note)
         return answer
 
     async def end(self, copy: str, answer: Unfulfilled) -> Unfulfilled:
@@ -204,8 +205,9 @@ class Locks:
             return Released()
         who = holders.holder(entity.row)
         if not holders.is_us(who, self._account):
-            hint = "" if self._account else f"; if that is our account, set windchill.account, or {_BY_HAND}"
-            said = f"checked out by {who}{hint}" if who else f"{_UNPROVEN} {_BY_HAND}"
+            hint = _BY_HAND if self._account else f"{_NAME_US} {_BY_HAND}"
+            unsure = "" if self._account else f"; if that is our account, {hint}"
+            said = f"checked out by {who}{unsure}" if who else f"{_UNPROVEN}: {hint}"
             return Locked(0, said, who)
         copy = await self._check_out(latest, "")
         if isinstance(copy, Taken):
@@ -228,6 +230,13 @@ class Locks:
                 return await self._by_whom(id, Locked(answer.status, _SAME)) if copy == id else Taken(copy, id)
             case Locked():
                 return await self._by_whom(id, answer)
+        return answer
+
+    async def _unless_held(self, id: str, answer: Unfulfilled) -> Unfulfilled:
+        """Return a refusal, or that somebody has it checked out: the server may say so in a language we don't read."""
+        entity = await self._reader.entity(id)
+        if isinstance(entity, Entity) and reading.is_checked_out(entity.row):
+            return self.held(entity.row, answer.message)
         return answer
 
     async def _by_whom(self, id: str, answer: Locked) -> Locked | Unknown:

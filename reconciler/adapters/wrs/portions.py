@@ -71,7 +71,8 @@ def _type(snapshot: Snapshot, schema: Schema) -> EntityType:
 
 def _is_read_only(name: str, type: EntityType) -> bool:
     known = type.properties.get(name)
-    return "/" in name or name in values.BOOKKEEPING or (known is not None and known.read_only)
+    read_only = known is not None and known.read_only and name not in COMMON | STATE
+    return "/" in name or name in values.BOOKKEEPING or read_only
 
 
 def _obstacle(name: str, by: Way, type: EntityType, key_property: str, shown: bool) -> str | None:
@@ -83,6 +84,8 @@ def _obstacle(name: str, by: Way, type: EntityType, key_property: str, shown: bo
     if _is_read_only(name, type):
         return "is read-only"
     known, navigation = type.properties.get(name), type.navigations.get(name)
+    if by is Way.ATTRIBUTES and known is not None and known.read_only:
+        return "is read-only"  # for a PATCH, that is: what there is an action for can be called read-only all the same
     if by is Way.ATTRIBUTES and any(one is not None and one.by_action for one in (known, navigation)):
         return "is changed only by an action, and the service offers none that we know"
     if by is Way.ATTRIBUTES and navigation is not None:

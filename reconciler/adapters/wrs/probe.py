@@ -188,7 +188,7 @@ class Probe:
         inside, header = now.entity.row.get("@odata.etag"), now.entity.etag
         places = [place for place, said in (("`@odata.etag`", inside), ("the header", header)) if said]
         if now.etag is None:
-            said = "none, as on a stock server: check-out is what guards writes"
+            said = "none, as on a stock server: only check-out can guard writes"
             self._tell("ETags", Result.OK, said, f"GET {now.id}")
             return
         self._trials.facts.etag = True

@@ -98,15 +98,13 @@ class Writer:
         self, fields: Mapping[str, Json], snapshot: Snapshot, schema: Schema
     ) -> tuple[Schema, Way, dict[str, Json] | Refused]:
         """Return how fields go out and as what; what an old schema has against them, a newer one may not have."""
-        while True:
-            way = portions.way(fields, schema)
-            body = portions.body(fields, way, snapshot, schema, self._options.key_property)
-            if not isinstance(body, Refused) and portions.described(fields, snapshot, schema):
-                return schema, way, body
-            newer = await self._service.schema_since(schema)
-            if newer is schema:
-                return schema, way, body
-            schema = newer
+        way = portions.way(fields, schema)
+        body = portions.body(fields, way, snapshot, schema, self._options.key_property)
+        if not isinstance(body, Refused) and portions.described(fields, snapshot, schema):
+            return schema, way, body
+        schema = await self._service.schema_since(schema)
+        way = portions.way(fields, schema)
+        return schema, way, portions.body(fields, way, snapshot, schema, self._options.key_property)
 
     # -------------------------------------------------------------------------------------------------------- check-out
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from reconciler.adapters.wrs import numbers, reading, tokens
 from reconciler.model import instant
-from reconciler.model.answer import Broken, Failed, NotAvailable, Throttled, Unauthorised, Unchanged
+from reconciler.model.answer import Broken, Failed, NotAvailable, Refused, Throttled, Unauthorised, Unchanged
 from reconciler.model.policy import Normaliser
 from reconciler.model.snapshot import Sighting, Snapshot, Token
 from tests.adapters.wrs.odata import LOGIN, METADATA, PLAIN, Answer, OData, error, row, rows, serving, windchill
@@ -718,6 +718,21 @@ async def test_a_new_revision_of_which_nobody_told_is_written_and_not_the_old_on
     await documents.write(known, fields, token=known.token, journal=MemoryJournal(fields))
     assert writes
     assert all("WTDocument:200" in asked.path for asked in writes), writes
+
+
+async def test_read_only_is_no_word_against_what_there_is_an_action_for(odata: OData, documents: WrsWindchill) -> None:
+    said = METADATA.replace("PTC.UpdateableViaAction", "PTC.ReadOnly")
+    odata.metadata = Answer(body=said, headers=XML)
+    writes = revised(odata)
+    known = await seen(documents)
+    assert known.token is not None
+    fields: dict[str, Any] = {"State": "RELEASED"}
+    await documents.write(known, fields, token=known.token, journal=MemoryJournal(fields))
+    assert [asked.path.rpartition(".")[2] for asked in writes] == ["SetState"]
+    odata.metadata = Answer(body=said.replace('"SetState"', '"Promote"'), headers=XML)
+    async with windchill(odata.url) as without:
+        answer = await without.write(known, fields, token=known.token, journal=MemoryJournal(fields))
+    assert answer == Refused(0, "State is read-only", ("State",))
 
 
 async def test_what_a_list_has_shown_counts_for_some_minutes_only(

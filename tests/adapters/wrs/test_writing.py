@@ -454,6 +454,25 @@ async def test_under_the_lock_a_newer_iteration_is_shown_as_a_read_shows_it(read
     assert new.modified_by == "jdoe"
 
 
+@pytest.mark.parametrize("shown", [True, False], ids=["holder shown", "holder not shown"])
+@pytest.mark.parametrize("reply", [400, 409, 500])
+async def test_a_document_that_somebody_has_checked_out_is_locked_in_whatever_language_that_is_said(
+    ready: WrsWorld, reply: int, shown: bool
+) -> None:
+    ready.switch(checkout_conflict=reply, holder_shown=shown, locked_message="Das Objekt ist von {holder} ausgecheckt.")
+    await ready.emit({"Owner": "akim"})
+    ready.person.does("checkout")
+    await ready.attempt()
+    await ready.wait()
+    await ready.attempt()  # a 500 leaves it open what has happened, and the next attempt looks
+    assert ready.document().status is Status.LOCKED
+    assert "set windchill.account" not in ready.document().reason, "it is set"
+    ready.person.does("edit", "checkin", set={"title": "Theirs"})
+    await ready.settle()
+    live = ready.live()
+    assert (live["owner"], live["title"], ready.holder()) == ("akim", "Theirs", None)
+
+
 async def test_an_attribute_that_was_added_since_the_start_is_written_once_the_metadata_is_old(
     ready: WrsWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
