@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from contextlib import asynccontextmanager
@@ -91,6 +92,13 @@ class Stage:
             yield visit
         finally:
             await context.close()
+
+    @asynccontextmanager
+    async def served_again(self) -> AsyncIterator[tuple[str, Any]]:
+        """Another server over the same world, with the settings that the daemon has by now."""
+        self.daemon.stopping = asyncio.Event()
+        async with self.daemon.served() as client:
+            yield str(client.base_url).rstrip("/"), client
 
 
 @pytest_asyncio.fixture(loop_scope="session")

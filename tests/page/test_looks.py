@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import shlex
 
 import msgspec
 import pytest
@@ -104,6 +105,16 @@ def test_a_command_is_typed_as_a_shell_takes_it() -> None:
     assert spelling.command("docs", "retry", of="it's; rm -rf /") == "reconciler docs retry 'it'\"'\"'s; rm -rf /'"
     assert spelling.command("docs", "list", "--status", "held") == "reconciler docs list --status held"
     assert spelling.command("docs", "show", of="--status") == "reconciler docs show -- --status"
+
+
+def test_a_call_is_typed_with_a_token_where_one_is_asked_for() -> None:
+    call = spelling.call("https://r.example", "/api/v1/jobs", '{"kind":"resync"}', with_token=True)
+    words = shlex.split(call)
+    assert words == [
+        *("curl", "--header", "Authorization: Bearer $TOKEN", "--json", '{"kind":"resync"}'),
+        "https://r.example/api/v1/jobs",
+    ]
+    assert "$TOKEN" not in spelling.call("http://localhost", "/x", "{}", with_token=False)
 
 
 def test_a_key_is_one_segment_of_an_address() -> None:

@@ -1,44 +1,122 @@
-"""Conflicts: fields that wait for a person, and one of them."""
+"""Conflicts: fields that wait for a person, and one of them with what each choice would write."""
 
+from typing import Annotated, Any, Final
+
+import attrs
+import msgspec
 from starlette.responses import Response
 
-from reconciler.web import reading
-from reconciler.web.endpoint import Asked, Page
-from reconciler.web.page import differing, rendering, spelling
+from reconciler.model.act import Gone, Other, Preview, Side, Take, Unusable
+from reconciler.ports import ConflictRow
+from reconciler.web import cursors, reading, shapes, showing
+from reconciler.web.endpoint import Asked
+from reconciler.web.page import differing, notices, rendering, spelling
 from reconciler.web.sources import Sources
 
+_PAGE: Final = 500
+_LOOKED_AT_MAX: Final = 5_000  # for those of one field, before whoever asks has to go on
 
-class ConflictsQuery(Page, frozen=True, kw_only=True):
+
+class ConflictsQuery(notices.ToldPage, frozen=True, kw_only=True):
     """Which conflicts."""
 
     closed: bool = False
+    field: Annotated[str, msgspec.Meta(max_length=600)] = ""
+
+
+class ConflictQuery(notices.Told, frozen=True, kw_only=True):
+    """One conflict."""
+
+
+@attrs.frozen
+class Choice:
+    """What somebody may choose: the value that is taken, what would be written then, or why it can't be had."""
+
+    take: str  # desired, live or value
+    value: object
+    parts: tuple[differing.Part, ...]
+    preview: Preview | None
+    fault: str
 
 
 async def many(sources: Sources, asked: Asked) -> Response:
     """List fields that wait for a person, oldest first."""
+    return await listed(sources, asked, notices.of(asked.query))
+
+
+async def listed(sources: Sources, asked: Asked, notice: notices.Notice | None, code: int = 200) -> Response:
+    """List conflicts with a notice."""
     query: ConflictsQuery = asked.query
-    found = await reading.conflicts(sources, asked)
-    closed = "true" if query.closed else ""
+    rows, further = await _found(sources, query)
+    same = {"closed": "true" if query.closed else "", "field": query.field}
     return rendering.current(
         sources,
         asked,
         "conflicts.html",
+        code,
+        notice=notice,
         query=query,
-        rows=found.items,
-        next=found.next and spelling.address("/conflicts", closed=closed, after=found.next),
-        first=spelling.address("/conflicts", closed=closed),
+        rows=[showing.conflict(row) for row in rows],
+        fields=sorted({row.conflict.field for row in rows}),
+        rules=[rule.name for rule in sources.policy.rules],
+        next=further and spelling.address("/conflicts", **same, after=further),
+        first=spelling.address("/conflicts", **same),
     )
 
 
+async def _found(sources: Sources, query: ConflictsQuery) -> tuple[list[ConflictRow], str | None]:
+    """Return a page of conflicts, and where the next one goes on; that may be before anything was found."""
+    after = cursors.place(query.after, tuple[cursors.Number, str]) if query.after else (-1, "")
+    found: list[ConflictRow] = []
+    size = _PAGE if query.field else query.limit + 1
+    for _ in range(_LOOKED_AT_MAX // _PAGE):
+        rows = await sources.store.conflicts(closed=query.closed, limit=size, after=after)
+        for row in rows:
+            if len(found) == query.limit:
+                return found, cursors.after(*after)
+            after = (row.conflict.opened_at_us, row.conflict.id)
+            if not query.field or row.conflict.field == query.field:
+                found.append(row)
+        if len(rows) < size:
+            return found, None
+    return found, cursors.after(*after)
+
+
 async def one(sources: Sources, asked: Asked) -> Response:
-    """Show one conflict: what the log wants, what Windchill had, and what both last agreed on."""
+    """Show one conflict, and what each choice would write."""
+    return await shown(sources, asked, notices.of(asked.query))
+
+
+async def shown(
+    sources: Sources, asked: Asked, notice: notices.Notice | None, code: int = 200, typed: Any = msgspec.UNSET
+) -> Response:
+    """Show one conflict with a notice, and with the preview of a value that was typed."""
     found = await reading.conflict(sources, asked)
+    choices = []
+    if found.closed_at is None:
+        choices = [await _choice(sources, found, side) for side in (Side.LIVE, Side.DESIRED)]
+        if typed is not msgspec.UNSET:
+            choices.append(await _choice(sources, found, Other(typed)))
+    live = next((choice.preview.live for choice in choices if choice.preview), found.live)
     return rendering.current(
         sources,
         asked,
         "conflict.html",
+        code,
+        notice=notice,
         conflict=found,
-        desired=differing.parts(found.desired, found.live),
-        live=differing.parts(found.live, found.desired),
-        base=differing.parts(found.base, found.live) if found.has_base else (),
+        live=live,
+        choices={choice.take: choice for choice in choices},
+        typed="" if typed is msgspec.UNSET else typed,
+        marked_desired=differing.parts(found.desired, live),
+        marked_live=differing.parts(live, found.desired),
+        marked_base=differing.parts(found.base, live) if found.has_base else (),
     )
+
+
+async def _choice(sources: Sources, found: shapes.Conflict, take: Take) -> Choice:
+    preview = await sources.acts.preview(found.id, take)
+    name = take.value if isinstance(take, Side) else "value"
+    if isinstance(preview, Gone | Unusable):
+        return Choice(name, msgspec.UNSET, (), None, preview.reason)
+    return Choice(name, preview.wanted, differing.parts(preview.wanted, preview.live), preview, "")

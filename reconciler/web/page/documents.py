@@ -9,10 +9,12 @@ from starlette.responses import Response
 from reconciler.model.document import Status
 from reconciler.web import cursors, reading, shapes, showing
 from reconciler.web.endpoint import Asked, Page, Query
-from reconciler.web.page import rendering, sides, spelling, timeline
+from reconciler.web.page import notices, rendering, sides, spelling, timeline
 from reconciler.web.sources import Sources
 
 _PREFIX_MAX = 512
+_ATTEMPTS = 25
+_ACTS = 50
 
 
 class DocumentsQuery(Page, frozen=True, kw_only=True):
@@ -22,7 +24,7 @@ class DocumentsQuery(Page, frozen=True, kw_only=True):
     q: Annotated[str, msgspec.Meta(max_length=_PREFIX_MAX)] = ""
 
 
-class DocumentQuery(Query, frozen=True, kw_only=True):
+class DocumentQuery(notices.Told, frozen=True, kw_only=True):
     """What of a document."""
 
     after: str = ""  # further attempts
@@ -63,20 +65,28 @@ def _just_before(prefix: str) -> str:
 
 async def one(sources: Sources, asked: Asked) -> Response:
     """Show one document: its fields, its story, and what was done."""
+    return await shown(sources, asked, notices.of(asked.query))
+
+
+async def shown(sources: Sources, asked: Asked, notice: notices.Notice | None, code: int = 200) -> Response:
+    """Show one document with a notice."""
     query: DocumentQuery = asked.query
     found = await reading.document(sources, asked)
-    attempts = await reading.document_audit(sources, _as(asked, Page(after=query.after, limit=25)))
+    attempts = await reading.document_audit(sources, _as(asked, Page(after=query.after, limit=_ATTEMPTS)))
     story = await reading.document_story(sources, _as(asked, reading.StoryQuery()))
     held = [await _conflict(sources, field.conflict) for field in found.fields if field.conflict]
+    acts = await sources.store.acts(document=found.document, limit=_ACTS)
     address = spelling.document(found.document)
     return rendering.current(
         sources,
         asked,
         "document.html",
+        code,
+        notice=notice,
         document=found,
         fields=sides.fields(found),
         story=story,
-        moments=timeline.of(found, attempts.items, [one for one in held if one], whole=not query.after),
+        moments=timeline.of(found, attempts.items, [one for one in held if one], acts, whole=not query.after),
         next=attempts.next and spelling.address(address, after=attempts.next) + "#line",
         first=address + "#line",
         is_first=not query.after,

@@ -4,7 +4,21 @@ from typing import Final
 
 from reconciler.web import reading
 from reconciler.web.endpoint import Call, Endpoint, Query
-from reconciler.web.page import assets, conflicts, documents, hotspots, letters, overview, settings, trail
+from reconciler.web.page import (
+    assets,
+    conflicts,
+    deciding,
+    documents,
+    hotspots,
+    jobs,
+    letters,
+    mending,
+    notices,
+    overview,
+    settings,
+    steering,
+    trail,
+)
 from reconciler.web.principal import Role
 
 
@@ -12,16 +26,34 @@ def _shows(path: str, call: Call, query: type[Query] = Query) -> Endpoint:
     return Endpoint(path=path, role=Role.VIEWER, call=call, query=query, page=True)
 
 
+def _acts(path: str, call: Call) -> Endpoint:
+    return Endpoint(path=path, role=Role.OPERATOR, call=call, method="POST", page=True)
+
+
 ENDPOINTS: Final = (
     _shows("/", overview.show),
     _shows("/documents", documents.many, documents.DocumentsQuery),
     _shows("/documents/{document}", documents.one, documents.DocumentQuery),
+    _acts("/documents/{document}/retry", steering.retry),
+    _acts("/documents/{document}/pause", steering.pause),
+    _acts("/documents/{document}/resume", steering.resume),
+    _acts("/documents/{document}/release", steering.release),
     _shows("/conflicts", conflicts.many, conflicts.ConflictsQuery),
-    _shows("/conflicts/{id}", conflicts.one),
-    _shows("/dead-letters", letters.many, reading.LettersQuery),
-    _shows("/dead-letters/{id}", letters.one),
+    _acts("/conflicts/resolve", deciding.resolve_many),  # before {id}, which it is none of
+    _shows("/conflicts/{id}", conflicts.one, conflicts.ConflictQuery),
+    _acts("/conflicts/{id}/preview", deciding.preview),
+    _acts("/conflicts/{id}/resolve", deciding.resolve),
+    _shows("/dead-letters", letters.many, letters.LettersQuery),
+    _shows("/dead-letters/{id}", letters.one, letters.LetterQuery),
+    _acts("/dead-letters/{id}/replay", mending.replay),
+    _acts("/dead-letters/{id}/discard", mending.discard),
+    _acts("/dead-letters/{id}/resend", mending.resend),
     _shows("/hotspots", hotspots.show, reading.HotSpotsQuery),
+    _shows("/jobs", jobs.show, notices.Told),
+    _acts("/jobs/{kind}/start", jobs.start),
+    _acts("/jobs/{id}/cancel", jobs.cancel),
     _shows("/audit", trail.show, trail.TrailQuery),
+    _shows("/audit/acts", trail.acts, trail.ActsQuery),
     _shows("/audit.csv", trail.export, trail.ExportQuery),
     _shows("/policy", settings.policy),
     _shows("/config", settings.config),

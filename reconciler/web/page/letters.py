@@ -2,19 +2,31 @@
 
 import base64
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 from starlette.responses import Response
 
 from reconciler.web import reading, shapes
 from reconciler.web.endpoint import Asked
-from reconciler.web.page import rendering, spelling
+from reconciler.web.page import notices, rendering, spelling
 from reconciler.web.sources import Sources
 
+SENT_MAX: Final = 256 * 1024  # of what can be mended on a page: a form of it fits, in percent-encoding too
 _SHOWN_MAX: Final = 16 * 1024
+_HEADERS_MAX: Final = 50
 _HEX_MAX: Final = 2 * 1024
 _HEX_ROW: Final = 16
+
+
+class LettersQuery(notices.ToldPage, frozen=True, kw_only=True):
+    """Which dead letters."""
+
+    status: Literal["open", "replayed", "discarded", "all"] = "open"
+
+
+class LetterQuery(notices.Told, frozen=True, kw_only=True):
+    """One dead letter."""
 
 
 @attrs.frozen
@@ -30,13 +42,14 @@ class Bytes:
 
 async def many(sources: Sources, asked: Asked) -> Response:
     """List records that could not be used, oldest first."""
-    query: reading.LettersQuery = asked.query
+    query: LettersQuery = asked.query
     found = await reading.dead_letters(sources, asked)
     status = "" if query.status == "open" else query.status
     return rendering.current(
         sources,
         asked,
         "letters.html",
+        notice=notices.of(query),
         query=query,
         rows=found.items,
         next=found.next and spelling.address("/dead-letters", status=status, after=found.next),
@@ -47,32 +60,51 @@ async def many(sources: Sources, asked: Asked) -> Response:
 
 async def one(sources: Sources, asked: Asked) -> Response:
     """Show one dead letter."""
-    query = reading.LetterQuery(bytes_max=_SHOWN_MAX)
+    return await shown(sources, asked, notices.of(asked.query))
+
+
+async def shown(
+    sources: Sources, asked: Asked, notice: notices.Notice | None, code: int = 200, mended: str | None = None
+) -> Response:
+    """Show one dead letter with a notice, and with what somebody has made of it so far."""
+    query = reading.LetterQuery(bytes_max=SENT_MAX)
     found = await reading.dead_letter(sources, attrs.evolve(asked, query=query))
+    value = None if found.value is None else readable(found.value)
+    headers = found.headers[:_HEADERS_MAX]
     return rendering.current(
         sources,
         asked,
         "letter.html",
+        code,
+        notice=notice,
         letter=found,
-        value=None if found.value is None else readable(found.value),
+        value=value,
+        mendable=_mendable(found.value) if mended is None else mended,
         key=None if found.key is None else readable(found.key),
-        headers=[
-            (header.name, None if header.value is None else readable(header.value)) for header in found.headers[:50]
-        ],
-        headers_left_out=found.headers_left_out + max(0, len(found.headers) - 50),
+        headers=[(header.name, None if header.value is None else readable(header.value)) for header in headers],
+        headers_left_out=found.headers_left_out + len(found.headers) - len(headers),
     )
+
+
+def _mendable(content: shapes.Content | None) -> str | None:
+    """Return what somebody mends, `None` where it is too long for that."""
+    if content is None:
+        return ""
+    return None if content.truncated else base64.b64decode(content.base64).decode(errors="backslashreplace")
 
 
 def readable(content: shapes.Content) -> Bytes:
     r"""Return bytes as they may be read: what is no UTF-8 is spelled as \xNN."""
-    raw = base64.b64decode(content.base64)
+    whole = base64.b64decode(content.base64)
+    raw = whole[:_SHOWN_MAX]
+    is_cut = content.bytes > len(raw)
     try:
-        (raw[:-3] if content.truncated else raw).decode()
+        (raw[:-3] if is_cut else raw).decode()  # a character may have been cut
         is_utf8 = True
     except UnicodeDecodeError:
         is_utf8 = False
     text = raw.decode(errors="backslashreplace")
-    return Bytes(text, "\n".join(_rows(raw[:_HEX_MAX])), content.bytes, is_utf8, content.truncated)
+    return Bytes(text, "\n".join(_rows(raw[:_HEX_MAX])), content.bytes, is_utf8, is_cut)
 
 
 def _rows(raw: bytes) -> Iterator[str]:

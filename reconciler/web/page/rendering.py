@@ -94,6 +94,8 @@ def page(asked: Asked, template: str, code: int = 200, **shown: Any) -> Response
         "csrf": asked.csrf,
         "path": asked.request.url.path,
         "now_us": 0,
+        "notice": None,
+        "stays": asked.request.method in ("GET", "HEAD"),  # it can be asked for again, to see what has changed
     }
     return _html(template, code, {}, frame | shown)
 
@@ -105,7 +107,8 @@ def current(sources: Sources, asked: Asked, template: str, code: int = 200, **sh
 
 def refusal(status: int, detail: str = "", headers: Mapping[str, str] | None = None) -> Response:
     """Return the page that says why there is no other one."""
-    frame = {"who": ANYBODY, "may_act": False, "signed_in": False, "csrf": "", "path": "", "now_us": 0}
+    frame: dict[str, Any] = {"who": ANYBODY, "may_act": False, "signed_in": False, "csrf": "", "path": "", "now_us": 0}
+    frame |= {"notice": None, "stays": False}
     said = {"status": status, "heading": answers.title(status), "detail": detail, "advice": _ADVICE.get(status, "")}
     return _html("refusal.html", status, headers or {}, frame | said)
 

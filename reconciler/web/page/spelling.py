@@ -17,6 +17,13 @@ def command(*words: str, of: str | None = None) -> str:
     return shlex.join((PROGRAM, *words[:options], *about, *words[options:]))
 
 
+def call(origin: str, path: str, body: str, *, with_token: bool) -> str:
+    """Return the command line of an API call, for what no command of ours does."""
+    token = ' --header "Authorization: Bearer $TOKEN"' if with_token else ""
+    given = shlex.join(("--json", body, origin + path))
+    return f"curl{token} {given}"
+
+
 def document(key: str) -> str:
     """Return the address of a document's page; a key of dots alone can't have one, as browsers tidy it away."""
     return f"/documents?q={quote(key)}" if key in (".", "..") else f"/documents/{quote(key, safe='')}"

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
+from reconciler.model import instant
+from reconciler.model.act import Act
 from reconciler.web import shapes
 from reconciler.web.page import looks
 
@@ -27,6 +29,7 @@ def of(
     document: shapes.Document,
     attempts: Sequence[shapes.AuditRow],
     conflicts: Iterable[shapes.Conflict],
+    acts: Iterable[Act],
     *,
     whole: bool,
 ) -> list[Moment]:
@@ -42,8 +45,9 @@ def of(
         *_edits(attempts),
         *(moment for moment in _events(document) if not newest or moment.at <= newest),
         *(_conflict(one) for one in conflicts if not newest or one.opened_at <= newest),
+        *(moment for moment in map(_act, acts) if not newest or moment.at <= newest),
     ]
-    kept = [moment for moment in moments if moment.at >= oldest or moment.kind != "event" or whole]
+    kept = [moment for moment in moments if moment.at >= oldest or whole]
     return sorted(kept, key=lambda moment: moment.at, reverse=True)
 
 
@@ -104,6 +108,12 @@ def _edits(attempts: Sequence[shapes.AuditRow]) -> Iterator[Moment]:
 def _conflict(one: shapes.Conflict) -> Moment:
     facts = (("the log wants", _brief(one.desired)), ("Windchill had", _brief(one.live)))
     return Moment(one.opened_at, "conflict", "warn", f"Conflict on {one.field} opened", one.reason, facts)
+
+
+def _act(act: Act) -> Moment:
+    said = [(name, value) for name, value in act.details.items() if value not in ("", [], None)]
+    facts = tuple((name, value if isinstance(value, str) else _brief(value)) for name, value in said)
+    return Moment(instant.from_us(act.at_us), "act", "busy", f"{act.who} ({act.role}): {act.kind}", "", facts)
 
 
 def _brief(value: object) -> str:

@@ -10,10 +10,11 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from reconciler.model import instant
-from reconciler.web import reading, shapes
+from reconciler.model.act import Act
+from reconciler.web import cursors, reading, shapes
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Page, Query
-from reconciler.web.page import rendering, spelling
+from reconciler.web.page import looks, rendering, spelling
 from reconciler.web.sources import Sources
 
 ROWS_MAX: Final = 10_000
@@ -61,6 +62,41 @@ async def show(sources: Sources, asked: Asked) -> Response:
         rows_max=ROWS_MAX,
         command=spelling.command("audit", "list", *options),
     )
+
+
+class ActsQuery(Page, frozen=True, kw_only=True):
+    """Which acts of people."""
+
+    document: _Text = ""
+    who: _Text = ""
+
+
+async def acts(sources: Sources, asked: Asked) -> Response:
+    """List what people have done, newest first."""
+    query: ActsQuery = asked.query
+    before = cursors.place(query.after, tuple[cursors.Number])[0] if query.after else None
+    found = await sources.store.acts(
+        document=query.document or None, who=query.who or None, limit=query.limit + 1, before=before
+    )
+    rows = found[: query.limit]
+    same = {"document": query.document, "who": query.who}
+    return rendering.current(
+        sources,
+        asked,
+        "acts.html",
+        query=query,
+        rows=[(act, instant.from_us(act.at_us), _said(act)) for act in rows],
+        next=spelling.address("/audit/acts", **same, after=cursors.after(rows[-1].id))
+        if len(found) > len(rows)
+        else None,
+        first=spelling.address("/audit/acts", **same),
+    )
+
+
+def _said(act: Act) -> list[tuple[str, str]]:
+    """Return what was given with an act, in texts."""
+    given = [(name, value) for name, value in act.details.items() if value not in ("", [], None)]
+    return [(name, value if isinstance(value, str) else looks.of_json(value)) for name, value in given]
 
 
 async def export(sources: Sources, asked: Asked) -> Response:

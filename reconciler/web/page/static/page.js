@@ -107,7 +107,7 @@ let waiting = null;
 let last = 0;
 
 function refreshSoon() {
-  if (waiting !== null || document.hidden) return;
+  if (waiting !== null || document.hidden || "still" in document.body.dataset) return;
   const wait = Math.max(SOON_MS, PAUSE_MS - (Date.now() - last));
   waiting = setTimeout(async () => {
     try {
@@ -130,7 +130,7 @@ function say(state, text) {
 }
 
 function listen() {
-  if (!query("[data-live]") || !window.EventSource) return;
+  if (!query("[data-live]") || "still" in document.body.dataset) return;
   const stream = new EventSource("/api/v1/stream");
   let known = 0;
   stream.addEventListener("open", () => {
@@ -307,6 +307,11 @@ document.addEventListener("submit", submitting);
 document.addEventListener("keydown", pressed);
 document.addEventListener("visibilitychange", () => { if (!document.hidden && query("[data-live]")) refreshSoon(); });
 window.addEventListener("pageshow", () => { for (const form of all("form[data-sent]")) delete form.dataset.sent; });
+if (query("#notice")) { // said once: whoever loads the page again has read it
+  const here = new URL(location.href);
+  for (const name of ["done", "n"]) here.searchParams.delete(name);
+  history.replaceState(null, "", here);
+}
 for (const one of all("[data-script]")) one.hidden = false;
 remember(document); // before anything below changes it
 dress(document);

@@ -1,0 +1,62 @@
+"""Notices: what is said on a page after somebody has acted, and when it could not be done."""
+
+from typing import Final, Literal
+
+import attrs
+
+from reconciler.ports import Acts
+from reconciler.web.endpoint import Asked, Page, Query
+from reconciler.web.sources import Sources
+
+DONE: Final = {
+    "retried": "It is due now, before all others.",
+    "paused": "Paused: it is neither read nor written until somebody resumes it.",
+    "resumed": "Resumed: it is looked at now.",
+    "released": "Released: as soon as the log is read, nothing of it is managed any more.",
+    "decided": "Decided: as soon as the log is read, the document is brought to it.",
+    "decided-many": "Decided: {n}. They are brought to it as soon as the log is read.",
+    "replayed": "Appended to the log again: it counts as replayed once it has come round.",
+    "discarded": "Discarded. It stays listed as such.",
+    "resent": "The mended event is in the log: the letter counts as replayed once it has come round.",
+    "begun": "Begun.",
+    "cancelled": "Cancelled: what was begun stays done.",
+}
+
+Code = Literal["", *DONE]  # type: ignore[valid-type]  # the keys of the table above, and none
+
+
+class Told(Query, frozen=True, kw_only=True):
+    """What was done just now, for the page that is shown next; nothing but these words can be said so."""
+
+    done: Code = ""
+    n: int = 0
+
+
+class ToldPage(Page, frozen=True, kw_only=True):
+    """The same, for a list."""
+
+    done: Code = ""
+    n: int = 0
+
+
+@attrs.frozen
+class Notice:
+    """A sentence with its tone."""
+
+    tone: str
+    text: str
+
+
+def of(told: Told | ToldPage) -> Notice | None:
+    """Return what a page says first."""
+    return Notice("good", DONE[told.done].format(n=told.n)) if told.done else None
+
+
+def refused(reason: str) -> Notice:
+    """Return why something was not done."""
+    return Notice("bad", f"Not done: {reason}.")
+
+
+def acts(sources: Sources, asked: Asked) -> Acts:
+    """Return what whoever asks may do, recorded with their role."""
+    return sources.acts.acting(asked.who.role.name.lower())

@@ -1,0 +1,283 @@
+"""What an operator does on a page, in a real browser, is done, with scripts and without; nobody else may."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reconciler.model.document import Status
+from tests.page.stage import COVER, DRAWING, furnish
+from tests.web.keys import LINES, TOKENS, Role
+
+if TYPE_CHECKING:
+    from tests.page.conftest import Stage, Visit
+    from tests.web.conftest import Daemon
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+scripts = pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
+
+
+async def conflict(daemon: Daemon, field: str = "attributes.CostCenter") -> Any:
+    return next(row.conflict for row in await daemon.world.store.conflicts() if row.conflict.field == field)
+
+
+async def press(visit: Visit, name: str, *, asks: bool = False) -> None:
+    await visit.page.get_by_role("main").get_by_role("button", name=name, exact=True).first.click()
+    if asks:
+        dialog = visit.page.get_by_role("dialog")
+        await dialog.get_by_role("button", name=name, exact=True).click()
+
+
+async def deeds(daemon: Daemon) -> list[tuple[str, str, str]]:
+    return [(act.who, act.role, str(act.kind)) for act in await daemon.world.store.acts()]
+
+
+@scripts
+async def test_a_conflict_is_decided_in_two_clicks_from_the_overview(stage: Stage, script: bool) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    async with stage.visit(script=script) as visit:
+        await visit.go("/")
+        await visit.page.locator("#needs li", has_text="CostCenter").get_by_role("link").click()
+        await press(visit, "Take ours")
+        await visit.page.get_by_text("Decided: as soon as the log is read").wait_for()
+    await world.fold()
+    await world.settle(DRAWING)
+    assert world.live(DRAWING)["attributes"]["CostCenter"] == "4020"
+    assert (await deeds(stage.daemon))[0] == ("local", "admin", "resolve")
+    assert visit.complaints == []
+
+
+async def test_what_will_be_written_is_shown_before_it_is(stage: Stage) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    found = await conflict(stage.daemon, "attributes.Note")
+    async with stage.visit() as visit:
+        await visit.go(f"/conflicts/{found.id}")
+        theirs, ours = [await visit.text(f".pick >> nth={number}") for number in (0, 1)]
+        assert "Nothing is written" in theirs
+        assert "Will be written, and nothing else" in ours
+        assert "0.15 mm" in ours.split("→")[0]
+        await visit.page.get_by_label("Value").fill("Deburr nothing")
+        await press(visit, "Preview")
+        assert '"Deburr nothing"' in await visit.text(".pick >> nth=2")
+        assert world.live(COVER)["attributes"]["Note"] != "Deburr nothing"
+        await press(visit, "Take this value")
+        await visit.page.get_by_text("Decided").first.wait_for()
+    await world.fold()
+    await world.settle(COVER)
+    assert world.live(COVER)["attributes"]["Note"] == "Deburr nothing"
+
+
+@scripts
+async def test_a_choice_on_what_has_moved_since_is_refused_and_shown_again(stage: Stage, script: bool) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    found = await conflict(stage.daemon)
+    async with stage.visit(script=script) as visit:
+        await visit.go(f"/conflicts/{found.id}")
+        world.windchill.edit(DRAWING, {"title": "Bracket, right"})
+        await world.resync(DRAWING)
+        await press(visit, "Take ours")
+        await visit.page.get_by_text("somebody was quicker").wait_for()
+        await press(visit, "Take ours")
+        await visit.page.get_by_text("Decided").first.wait_for()
+    assert len(await deeds(stage.daemon)) == 1
+
+
+async def test_a_conflict_that_is_settled_meanwhile_offers_nothing(stage: Stage) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    found = await conflict(stage.daemon)
+    async with stage.visit() as visit:
+        await visit.go(f"/conflicts/{found.id}")
+        world.windchill.edit(DRAWING, {"attributes.CostCenter": "4020"})
+        await world.resync(DRAWING)
+        await press(visit, "Take theirs")
+        await visit.page.get_by_text("this conflict is closed").wait_for()
+        assert await visit.page.get_by_role("button", name="Take theirs").count() == 0
+    assert await deeds(stage.daemon) == []
+
+
+async def test_all_conflicts_of_a_field_are_decided_at_once_when_it_is_confirmed(stage: Stage) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    async with stage.visit() as visit:
+        await visit.go("/conflicts")
+        await visit.page.get_by_label("Field", exact=True).select_option("attributes.Note")
+        await press(visit, "Take theirs for all")
+        await visit.page.get_by_role("dialog").get_by_role("button", name="Leave it as it is").click()
+        assert await deeds(stage.daemon) == []
+        await press(visit, "Take theirs for all", asks=True)
+        await visit.page.get_by_text("Decided: 1.").wait_for()
+    await world.fold()
+    await world.settle(COVER)
+    assert "attributes.Note" not in world.held(COVER)
+    assert world.held(DRAWING)
+    assert visit.complaints == []
+
+
+async def test_conflicts_are_found_by_their_field(stage: Stage) -> None:
+    await furnish(stage.daemon, calm=1)
+    async with stage.visit() as visit:
+        await visit.go("/conflicts")
+        await visit.page.get_by_label("Only the field").fill("attributes.Note")
+        await press(visit, "Filter")
+        assert await visit.page.locator("#rows tbody tr").count() == 1
+        await visit.go("/conflicts?field=nothing")
+        assert "No conflict on this field" in await visit.text()
+
+
+@scripts
+async def test_a_document_is_paused_resumed_and_looked_at_now(stage: Stage, script: bool) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    async with stage.visit(script=script) as visit:
+        await visit.go(f"/documents/{DRAWING}")
+        await press(visit, "Reconcile now")
+        await visit.page.get_by_text("It is due now").wait_for()
+        assert world.document(DRAWING).due_us == world.clock.now_us()
+        await visit.page.get_by_label(re.compile("^Reason")).first.fill("merging two drawings")
+        await press(visit, "Pause")
+        await visit.page.get_by_text("Paused: it is neither").wait_for()
+        assert world.document(DRAWING).status is Status.PAUSED
+        assert "merging two drawings" in await visit.text()
+        await press(visit, "Resume")
+        await visit.page.get_by_text("Resumed").first.wait_for()
+        assert world.document(DRAWING).status is Status.PENDING
+        assert "local (admin): pause" in await visit.text("#moments")
+    assert [kind for *_, kind in await deeds(stage.daemon)] == ["resume", "pause", "retry"]
+    assert visit.complaints == []
+
+
+async def test_a_document_is_released_when_it_is_confirmed(stage: Stage) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    async with stage.visit() as visit:
+        await visit.go(f"/documents/{DRAWING}")
+        await press(visit, "Release", asks=True)
+        await visit.page.get_by_text("Released: as soon as").wait_for()
+        await world.fold()
+        await visit.go(f"/documents/{DRAWING}")
+        assert "The whole document was released" in await visit.text()
+        await press(visit, "Release", asks=True)
+        await visit.page.get_by_text("nothing is left to release").wait_for()
+    assert "error: Failed to load resource: the server responded with a status of 409 (Conflict)" in visit.complaints
+
+
+@scripts
+async def test_a_dead_letter_is_mended_and_sent_again(stage: Stage, script: bool) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    letter = (await world.store.dead_letters())[0]
+    async with stage.visit(script=script) as visit:
+        await visit.go(f"/dead-letters/{letter.id.replace('/', '%2F')}")
+        field = visit.page.get_by_label("Mended event")
+        given = await field.input_value()
+        assert given == (letter.value or b"").decode()
+        await press(visit, "Send mended")
+        await visit.page.get_by_text("it has no offset").first.wait_for()
+        assert await field.input_value() == given
+        await field.fill(given.replace("2026-11-22 10:00", "2026-11-22T10:00:00Z"))
+        await press(visit, "Send mended")
+        await visit.page.get_by_text("The mended event is in the log").wait_for()
+        await world.fold()
+        assert "0000012361" in world.store.rows
+    assert (await deeds(stage.daemon))[0][2] == "resend"
+
+
+async def test_a_dead_letter_is_discarded_with_a_reason(stage: Stage) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    letter = (await world.store.dead_letters())[1]
+    async with stage.visit() as visit:
+        await visit.go(f"/dead-letters/{letter.id.replace('/', '%2F')}")
+        assert "\\xff" in await visit.text(".bytes")
+        assert "U+202E" in await visit.text(".bytes")
+        reason = visit.page.locator("form", has=visit.page.get_by_role("button", name="Discard")).get_by_label("Reason")
+        await reason.fill("a test of ours")
+        await press(visit, "Discard", asks=True)
+        await visit.page.get_by_text("Discarded. It stays").wait_for()
+    assert (await world.store.dead_letter(letter.id)).status == "discarded"  # type: ignore[union-attr]  # it is there
+
+
+async def test_every_button_says_the_command_that_does_the_same(stage: Stage) -> None:
+    await furnish(stage.daemon, calm=1)
+    found = await conflict(stage.daemon)
+    letter = (await stage.daemon.world.store.dead_letters())[0].id.replace("/", "%2F")
+    async with stage.visit() as visit:
+        for path in (f"/documents/{DRAWING}", f"/conflicts/{found.id}", f"/dead-letters/{letter}", "/conflicts"):
+            await visit.go(path)
+            bare = await visit.page.evaluate(
+                "[...document.querySelectorAll('main form[method=post]')].filter((form) =>"
+                " !form.closest('.act, .pick, .body')?.querySelector('.command code')).map((form) => form.action)"
+            )
+            assert bare == []
+
+
+async def test_a_viewer_sees_commands_and_no_buttons(stage: Stage) -> None:
+    await furnish(stage.daemon, calm=1)
+    found = await conflict(stage.daemon)
+    stage.daemon.tokens = LINES
+    async with stage.served_again() as (address, _), stage.visit() as visit:
+        visit.address = address
+        await visit.go(f"/conflicts/{found.id}")
+        await visit.page.get_by_label("Token").fill(TOKENS[Role.VIEWER])
+        await press(visit, "Sign in with a token")
+        for path in (f"/conflicts/{found.id}", f"/documents/{DRAWING}", "/conflicts"):
+            await visit.go(path)
+            assert await visit.page.locator("main form[method=post]").count() == 0
+            assert "you need the role operator" in await visit.text()
+            assert await visit.page.locator(".command code").count() > 0
+        status = await visit.page.evaluate(
+            f"fetch('/documents/{DRAWING}/retry', {{ method: 'POST', headers: {{ 'x-csrf-token':"
+            " document.querySelector('meta[name=csrf]').content } }).then((reply) => reply.status)"
+        )
+        assert status == 403
+    assert await deeds(stage.daemon) == []
+
+
+async def test_an_operator_signs_in_acts_and_signs_out(stage: Stage) -> None:
+    await furnish(stage.daemon, calm=1)
+    stage.daemon.tokens = LINES
+    async with stage.served_again() as (address, _), stage.visit() as visit:
+        visit.address = address
+        await visit.go(f"/documents/{DRAWING}")
+        await visit.page.get_by_label("Token").fill(TOKENS[Role.OPERATOR])
+        await press(visit, "Sign in with a token")
+        await press(visit, "Reconcile now")
+        await visit.page.get_by_text("It is due now").wait_for()
+        await visit.page.get_by_role("button", name="Sign out").click()
+        await visit.page.get_by_label("Token").wait_for()
+    assert await deeds(stage.daemon) == [("operator.jones", "operator", "retry")]
+
+
+async def test_a_form_of_no_page_of_ours_does_nothing(stage: Stage) -> None:
+    await furnish(stage.daemon, calm=1)
+    async with stage.visit() as visit:
+        await visit.go(f"/documents/{DRAWING}")
+        await visit.page.evaluate("document.querySelector('[action$=retry] [name=csrf]').value = 'x'")
+        await press(visit, "Reconcile now")
+        await visit.page.get_by_role("heading", name="Forbidden").wait_for()
+    assert await deeds(stage.daemon) == []
+
+
+async def test_a_resync_is_begun_and_cancelled(stage: Stage) -> None:
+    await furnish(stage.daemon, calm=1)
+    async with stage.visit() as visit:
+        await visit.go("/jobs")
+        assert "No job" in await visit.text()
+        await press(visit, "Compare everything", asks=True)
+        await visit.page.get_by_text("Begun.").wait_for()
+        assert "running" in await visit.text("#list")
+        await press(visit, "Cancel", asks=True)
+        await visit.page.get_by_text("Cancelled: what was begun").wait_for()
+        assert "cancelled" in await visit.text("#list")
+    assert [kind for *_, kind in await deeds(stage.daemon)] == ["job.cancel", "job.start"]
+    assert visit.complaints == []
+
+
+async def test_acts_of_people_are_listed_with_who_and_why(stage: Stage) -> None:
+    await furnish(stage.daemon, calm=1)
+    await stage.daemon.acts.pause("jdoe", [DRAWING], "a big change")
+    await stage.daemon.acts.resume("akim", [DRAWING])
+    async with stage.visit() as visit:
+        await visit.go("/audit/acts")
+        assert "a big change" in await visit.text("#list")
+        await visit.page.get_by_label("Who").fill("akim")
+        await press(visit, "Search")
+        assert await visit.page.locator("#list tbody tr").count() == 1
