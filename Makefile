@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types arch format sim sim-many crash fuzz bench bench-backlog schemas docs man lock clean
+.PHONY: help demo test lint types arch format sim sim-many crash fuzz bench bench-backlog schemas docs screenshots man lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -63,6 +63,9 @@ docs: $(STAMP) ## check that links lead somewhere and that what is written from 
 # To install them: cp build/man/*.1 /usr/local/share/man/man1/
 man: $(STAMP) ## write manual pages for every command to build/man
 	@$(BIN)/python docs/man.py build/man
+
+screenshots: $(STAMP) ## take the pictures of the operators' page anew; needs Chromium
+	@$(BIN)/python -m docs.screenshots
 
 # UPGRADE=--upgrade takes newer versions; without it only what pyproject.toml changed is resolved anew.
 lock: $(STAMP) ## resolve pyproject.toml into requirements.lock

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from reconciler.core import series
 from reconciler.model.answer import NotAvailable
 from reconciler.model.event import Outgoing
 from tests.fakes.memory_windchill import Fault
@@ -14,6 +16,7 @@ from tests.flows.world import BODY, TOPIC, World
 if TYPE_CHECKING:
     from tests.web.conftest import Daemon
 
+STEP_US = 60_000_000
 ERP = "//erp/prod"
 FLOW = "//workflow/releases"
 DRAWING, COVER, PLATE, GASKET, FLANGE, SHAFT = (f"00000123{number}" for number in (45, 46, 47, 48, 52, 57))
@@ -100,6 +103,26 @@ async def _troubles(world: World) -> None:
     world.broker.put(Outgoing(TOPIC, b"0000012361", bad, headers))
     world.broker.put(Outgoing(TOPIC, b"k\xff", b"not json \xff\x00 \xe2\x80\xaetxt", (("null", None),)))
     await world.fold()
+
+
+def measure(daemon: Daemon, steps: int = 300) -> None:
+    """Hours of numbers, minute by minute, with a gap where nothing was measured."""
+    now = daemon.clock.now_us() // STEP_US
+    for back in range(steps, 0, -1):
+        if 190 < back < 205:
+            continue
+        day, ripple = math.sin(back / 45), math.sin(back / 3.1) * math.sin(back / 7.7)
+        busy = 3.4 + 1.8 * day + 0.5 * ripple
+        daemon.points.append(
+            series.Point(
+                at_us=(now - back) * STEP_US,
+                events_per_s=busy,
+                writes_per_s=busy * 0.42,
+                convergence_p50_s=0.5 + 0.12 * day + 0.05 * ripple,
+                convergence_p95_s=1.9 + 0.7 * day + 0.4 * ripple + (2.5 if 20 < back < 32 else 0),
+                version_conflict_rate=max(0.0, 0.03 + 0.02 * day + 0.01 * ripple + (0.12 if 20 < back < 32 else 0)),
+            )
+        )
 
 
 @attrs.frozen

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.core import series
 from tests.page import inspection
-from tests.page.stage import DRAWING, furnish, infest
+from tests.page.stage import DRAWING, furnish, infest, measure
 
 if TYPE_CHECKING:
     from tests.page.conftest import Stage
@@ -42,24 +41,6 @@ async def addresses(daemon: Daemon) -> list[str]:
         *(f"/dead-letters/{letter}" for letter in letters[:2]),
         *("/nope", "/documents?status=locked", "/documents?q=zz", "/conflicts?closed=true"),
     ]
-
-
-def measure(daemon: Daemon) -> None:
-    """Three hours of numbers, with a gap."""
-    step_us = 60_000_000
-    now = daemon.clock.now_us() // step_us
-    for back in range(180, 0, -1):
-        if not 60 < back < 75:
-            daemon.points.append(
-                series.Point(
-                    at_us=(now - back) * step_us,
-                    events_per_s=2 + back % 7,
-                    writes_per_s=1 + back % 5,
-                    convergence_p50_s=0.4 + back % 3 / 10,
-                    convergence_p95_s=1.5 + back % 11 / 4,
-                    version_conflict_rate=back % 13 / 100,
-                )
-            )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

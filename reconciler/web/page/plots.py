@@ -20,6 +20,7 @@ HEIGHT: Final = 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 8, 22
 _ROWS_MAX: Final = 24
 _TONES: Final = ("one", "two")
+_NOTHING: Final = 1e-9
 _STEPS: Final = (1, 2, 2.5, 5, 10)
 
 Say = Callable[[float], str]
@@ -132,8 +133,8 @@ def _y(value: float, top: float) -> float:
 
 
 def _round_up(value: float, most: float) -> float:
-    """Return a round number that is not less, 1 for nothing."""
-    if value <= 0 or not math.isfinite(value):
+    """Return a round number that is not less, 1 for next to nothing."""
+    if value < _NOTHING or not math.isfinite(value):
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return min(most, next(step * power for step in _STEPS if step * power >= value * 0.999))

@@ -1,0 +1,193 @@
+"""What pages compute from what the API shows, without a browser: attention, plots, trends, time lines."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.model import instant
+from reconciler.web import reading, shapes, showing
+from reconciler.web.page import attention, plots, sides, timeline, trends
+from reconciler.web.series import SeriesPoint
+from tests.page.stage import DRAWING, furnish
+
+if TYPE_CHECKING:
+    from tests.web.conftest import Daemon
+
+ROOT = Path(__file__).parents[2]
+NOW_US = instant.to_us("2026-11-22T10:00:00.000000Z")
+
+
+async def status(daemon: Daemon, **changed: Any) -> shapes.Status:
+    found = await reading.standing(daemon.sources)
+    return msgspec.structs.replace(found, **changed)
+
+
+# ----------------------------------------------------------------------------------------------------------- attention
+
+
+async def test_the_verdict_says_what_is_worst_first(daemon: Daemon) -> None:
+    await furnish(daemon, calm=1)
+    calm = {"documents": {"synced": 3}, "conflicts": 0, "dead_letters": 0}
+    said = {
+        "Windchill agrees with the log.": calm,
+        "2 of 3 documents agree with the log.": calm | {"documents": {"synced": 2, "pending": 1}},
+        "Windchill does not answer.": calm | {"windchill": "down"},
+        "The log does not answer.": calm | {"log_reachable": False, "windchill": "down"},
+        "No document yet.": calm | {"documents": {"synced": 0}},
+    }
+    for text, changed in said.items():
+        assert attention.verdict(await status(daemon, **changed)).text == text
+    waiting = attention.verdict(await status(daemon, **calm | {"conflicts": 1}))
+    assert (waiting.tone, waiting.more) == ("warn", "1 thing needs a person.")
+
+
+async def test_what_needs_a_person_comes_oldest_first_and_the_own_troubles_before_it(daemon: Daemon) -> None:
+    world = await furnish(daemon, calm=1)
+    conflicts = [showing.conflict(row) for row in await world.store.conflicts()]
+    letters = [showing.dead_letter_row(one) for one in await world.store.dead_letters()]
+    documents = [showing.document_row(row) for row in world.store.rows.values() if row.status.value != "synced"]
+    found = attention.found(
+        await status(daemon, windchill="down"),
+        now_us=world.clock.now_us(),
+        late={"reconcile": 400.0},
+        conflicts=conflicts,
+        letters=letters,
+        documents=documents,
+    )
+    assert [need.kind for need in found[:2]] == ["stuck", "down"]
+    times = [need.since for need in found[2:] if need.since]
+    assert times == sorted(times)
+    assert {"held", "parked", "contended", "dead letter"} <= {need.kind for need in found}
+    assert all(need.command.startswith("reconciler ") for need in found)
+
+
+async def test_a_document_that_has_only_just_become_pending_needs_nobody(daemon: Daemon) -> None:
+    await daemon.world.emit({"title": "x"})
+    rows = [showing.document_row(row) for row in daemon.world.store.rows.values()]
+    now = await status(daemon)
+    quick = attention.found(now, now_us=daemon.clock.now_us(), late={}, conflicts=[], letters=[], documents=rows)
+    late_us = daemon.clock.now_us() + 3_600_000_000
+    slow = attention.found(now, now_us=late_us, late={}, conflicts=[], letters=[], documents=rows)
+    assert ([need.kind for need in quick], [need.kind for need in slow]) == ([], ["stuck"])
+
+
+# --------------------------------------------------------------------------------------------------------------- plots
+
+NUMBERS = st.none() | st.floats(0, 1e9)
+
+
+def point(number: int, value: float | None) -> SeriesPoint:
+    named = ("writes_per_s", "convergence_p50_s", "convergence_p95_s", "version_conflict_rate")
+    at = instant.from_us(NOW_US + number * 60_000_000)
+    return SeriesPoint(at=at, events_per_s=value, pending=None, lag=None, **dict.fromkeys(named, None))
+
+
+@given(st.lists(NUMBERS, max_size=400))
+def test_a_plot_stays_within_its_frame_and_a_gap_is_a_gap(values: list[float | None]) -> None:
+    plot = next(one for one in plots.of([point(*pair) for pair in enumerate(values)]) if one.id == "throughput")
+    line = plot.lines[0]
+    places = [(float(x), float(y)) for x, y in re.findall(r"([\d.]+) ([\d.]+)", line.path)] + list(line.dots)
+    assert len(places) == sum(value is not None for value in values)
+    assert all(0 <= x <= plots.WIDTH and 0 <= y <= plots.HEIGHT for x, y in places)
+    runs = re.sub("x+", "x", "".join("x" if value is not None else "." for value in values)).count("x")
+    assert line.path.count("M") + len(line.dots) == runs
+    assert len(plot.rows) <= 24
+    assert plot.is_empty is (not places)
+
+
+def test_a_plot_tells_in_words_what_it_draws() -> None:
+    plot = plots.of([point(0, 1.0), point(1, 3.0)])[1]
+    assert plot.about == (
+        "Events and writes a second from 2026-11-22 10:00:00 UTC to 2026-11-22 10:01:00 UTC. "
+        "Newest: events 3; writes nothing measured."
+    )
+    assert [label for _, label in plot.heights] == ["0", "2.5", "5"]
+    assert plot.rows == (("2026-11-22 10:01:00 UTC", ("3", "–")), ("2026-11-22 10:00:00 UTC", ("1", "–")))
+
+
+# -------------------------------------------------------------------------------------------------------------- trends
+
+
+async def test_a_trend_compares_the_halves_of_a_time_and_says_when_it_can_not(daemon: Daemon) -> None:
+    world = await furnish(daemon, calm=1)
+    trail = await world.store.audit(limit=1000)
+    clash = next(record for record in trail if record.result == "version_conflict")
+    spot = shapes.HotSpot(document="d", conflicts=9, attempts=10, rate=0.9)
+
+    def trend(*times: int) -> str:
+        records = [attrs.evolve(clash, document="d", at_us=at) for at in sorted(times, reverse=True)]
+        return trends.of_documents([spot], records)[0].trend
+
+    assert trend(0, 1, 2, 98, 99, 100) == "steady"
+    assert trend(0, 98, 99, 100) == "rising"
+    assert trend(0, 1, 2, 100) == "falling"
+    assert trend(0, 100) == "too few to tell"
+    assert trends.of_documents([spot], [])[0].trend == "quiet"
+    assert trends.period([]) is None
+    assert "slow the source" in trends.of_documents([spot], [])[0].advice
+    field = shapes.HotSpot(field="title", conflicts=9, attempts=10, rate=0.9)
+    assert "split it" in trends.of_fields([field], [])[0].advice
+
+
+# -------------------------------------------------------------------------------------------------- sides and time line
+
+
+async def test_fields_that_want_something_come_first_and_each_stands_somewhere(daemon: Daemon) -> None:
+    world = await furnish(daemon, calm=1)
+    trail = await world.store.audit(DRAWING)
+    found = sides.fields(showing.whole_document(world.document(DRAWING), trail, world.policy))
+    assert [(one.field.field, one.standing) for one in found] == [
+        ("attributes.CostCenter", "held"),
+        ("attributes.Keywords", "held"),
+        ("owner", "theirs stands"),
+        ("title", "theirs stands"),
+        ("status", "agrees"),
+    ]
+
+
+async def test_a_time_line_tells_each_edit_once_and_every_attempt_with_its_tokens(daemon: Daemon) -> None:
+    world = await furnish(daemon, calm=1)
+    trail = await world.store.audit(DRAWING)
+    shown = showing.whole_document(world.document(DRAWING), trail, world.policy)
+    await daemon.acts.pause("jdoe", [DRAWING], "a change")
+    acts = await world.store.acts(document=DRAWING)
+    conflicts = [showing.conflict(row) for row in await world.store.conflicts() if row.document == DRAWING]
+    moments = timeline.of(shown, [showing.audit_row(one) for one in trail], conflicts, acts, whole=True)
+    assert [one.at for one in moments] == sorted((one.at for one in moments), reverse=True)
+    edits = [one.title for one in moments if one.kind == "edit"]
+    assert len(edits) == len(set(edits)) == 4
+    assert sum(one.kind == "attempt" for one in moments) == len(trail)
+    assert {one.kind for one in moments} == {"event", "attempt", "edit", "conflict", "act"}
+    written = next(one for one in moments if one.title.endswith("written"))
+    assert " → " in dict(written.facts)["token"]
+
+
+# ----------------------------------------------------------------------------------------------------------- packaging
+
+
+@pytest.mark.slow
+def test_what_is_installed_has_templates_and_files(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    wanted = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("templates", "static")
+        for path in (ROOT / "reconciler/web/page" / folder).iterdir()
+    }
+    assert len(wanted) > 15
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        assert wanted <= set(wheel.namelist())
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as source:
+        assert wanted <= {name.partition("/")[2] for name in source.getnames()}
