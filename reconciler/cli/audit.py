@@ -7,7 +7,7 @@ from typing import Any
 import click
 import msgspec
 
-from reconciler.cli import audit_file, commands, exits, files, looking, options, output, running
+from reconciler.cli import acts, audit_file, commands, exits, files, looking, options, output, running
 from reconciler.config import Config
 from reconciler.core.trail import Fault, Scope, Verifier
 from reconciler.errors import ReconcilerError, UsageError
@@ -143,18 +143,20 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
 
     Each record must be the one that its link in the chain stands for, and each decision must give the patch that it
     gave then. Removal of the newest records shows only with --head; a whole chain's head is printed at the end, to be
-    kept where whoever could change the store can't change it. Exit code 1 if anything is wrong.
+    kept where whoever could change the store can't change it. The record of acts (`audit acts`) is verified besides,
+    with the whole trail. Exit code 1 if anything is wrong.
     """
     file: Path | None = said["file"]
     kept: Sequence[Head] = said["kept"]
     spanned = document is not None or since_us != 0 or until_us is not None
     if spanned and (kept or file):
         raise UsageError("--head and --file are about whole trails; leave out --document, --since and --until")
+    done: Head | None = None  # of the record of acts
     if file:
         verifier, faults = _verify_file(file, kept)
     else:
         scope = Scope(document, whole=not spanned)
-        verifier, faults = running.run(_verify(config, scope, since_us, until_us, kept))
+        verifier, faults, done = running.run(_verify(config, scope, since_us, until_us, kept))
     rows = [{"id": fault.number, "document": fault.document, "fault": fault.text} for fault in faults]
     if said["form"] == "json":
         output.as_json(rows)
@@ -164,6 +166,8 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
     say = files.say if said["form"] == "json" else output.line  # programs get the faults alone
     for sentence in _outcome(verifier, len(faults)):
         say(sentence)
+    if done is not None and not faults:
+        say(f"The record of acts holds, up to act {done.number}: acts head {done}")
     return exits.FAILED if faults else exits.DONE
 
 
@@ -184,6 +188,9 @@ def _outcome(verifier: Verifier, faults: int) -> Iterator[str]:
         yield f"The chain holds from the first record to record {head.number}."
         if scope.whole:
             yield f"head {head}"
+
+
+audit.add_command(acts.acts)
 
 
 async def _list(
@@ -223,14 +230,19 @@ async def _export(
 
 async def _verify(
     config: Config, scope: Scope, since_us: int, until_us: int | None, kept: Sequence[Head]
-) -> tuple[Verifier, list[Fault]]:
+) -> tuple[Verifier, list[Fault], Head | None]:
     async with looking.store_of(config) as store:
         head = await store.audit_head()  # first: whatever was decided up to it was decided under a policy read now
         verifier = Verifier(scope, await store.policy_texts(), kept)
         faults: list[Fault] = []
         async for entry in looking.chain(store, head, scope.document, since_us, until_us):
             faults += verifier.faults(entry)
-    return verifier, [*faults, *verifier.missing()]
+        faults += verifier.missing()
+        done: Head | None = None
+        if scope.document is None and scope.whole:
+            done, wrong = await acts.verified(store)
+            faults += wrong
+    return verifier, faults, done
 
 
 def _verify_file(path: Path, kept: Sequence[Head]) -> tuple[Verifier, list[Fault]]:
