@@ -19,8 +19,18 @@ def _simulator() -> Iterator[str]:
 
 @pytest.fixture
 def windchill(_simulator: str) -> str:
-    httpx.post(f"{_simulator}/_control/reset", json={}).raise_for_status()
-    return _simulator
+    return _reset(_simulator)
+
+
+@pytest.fixture(scope="module")
+def untouched(_simulator: str) -> str:
+    """The same for what a module makes once: nothing in it comes from the modules before."""
+    return _reset(_simulator)
+
+
+def _reset(simulator: str) -> str:
+    httpx.post(f"{simulator}/_control/reset", json={}).raise_for_status()
+    return simulator
 
 
 @pytest.fixture

@@ -32,9 +32,9 @@ def living(program: Program) -> Program:
 
 
 @pytest.fixture(scope="module")
-def made(_simulator: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(untouched: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of such a program, made once."""
-    return decided(Program(tmp_path_factory.mktemp("made"), _simulator)).folder / "state.db"
+    return decided(Program(tmp_path_factory.mktemp("made"), untouched)).folder / "state.db"
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ EVIL = "\x1b[31m\u202eevil " + "x" * 300
 
 
 @pytest.fixture(scope="module")
-def made(_simulator: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(untouched: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`owner` of one document was written, edited by jdoe and left so; `title` of the other is held."""
-    program = Program(tmp_path_factory.mktemp("made"), _simulator)
+    program = Program(tmp_path_factory.mktemp("made"), untouched)
     program.say("emit", DOC, "--set", "owner=akim", "--reason", "ECN-2231 approved", "--actor", "wf-7")
     program.say("emit", HELD, "--set", "title=Bracket")
     program.say("run", "--once")

@@ -20,9 +20,9 @@ EVIL = "\x1b[31m\u202eevil"
 
 
 @pytest.fixture(scope="module")
-def made(_simulator: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(untouched: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `owner` was written, edited by a user, and yielded; `status` was written over an edit."""
-    program = Program(tmp_path_factory.mktemp("made"), _simulator)
+    program = Program(tmp_path_factory.mktemp("made"), untouched)
     for document in (DOC, OTHER):
         program.say("emit", document, "--set", "owner=akim", "--set", "status=RELEASED")
     program.say("run", "--once")
