@@ -36,13 +36,13 @@ from reconciler.flows.drift import Drift
 from reconciler.flows.gate import Gate
 from reconciler.flows.gauges import Gauges
 from reconciler.flows.ingest import Ingest
-from reconciler.flows.jobs import ComparingStore, Jobs
+from reconciler.flows.jobs import Jobs
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
 from reconciler.flows.resync import Resync
 from reconciler.flows.series import Series
 from reconciler.model.document import Lane, Status
-from reconciler.ports import ChangeList, Clock, EventLog, Windchill
+from reconciler.ports import ChangeList, Clock, ComparingStore, EventLog, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web import application, server
 from reconciler.web.access import Door

@@ -17,7 +17,6 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
 
 import structlog
 
@@ -27,7 +26,7 @@ from reconciler.flows import beats
 from reconciler.flows.ingest import Ingest
 from reconciler.model.document import Lane, Status
 from reconciler.model.job import Job, JobKind, JobState, NotNow
-from reconciler.ports import Clock, EventLog, Store
+from reconciler.ports import Clock, ComparingStore, EventLog
 
 _log = structlog.get_logger(__name__)
 
@@ -39,29 +38,6 @@ _FETCH_TIMEOUT_S = 1.0
 _REST_S = 0.02  # between two batches, so that fresh events have their turn
 _IDLE_S = 3600.0
 _KEPT = 50  # jobs that have ended
-
-
-class Comparing(Protocol):
-    """What comparing all documents asks of the store, beside `ports.Store`."""
-
-    async def settled_keys(self, statuses: Sequence[Status], after: str, limit: int) -> list[str]:
-        """Return the keys of folded documents that stand there, in order, from the key after `after`."""
-        ...
-
-    async def compare_again(self, keys: Sequence[str], statuses: Sequence[Status], at_us: int) -> int:
-        """
-        Make those documents due at `at_us` in lane RESYNC that (still) stand there and are not due before; return
-        how many these are. As with `hasten`, it counts as a revision.
-        """
-        ...
-
-    async def count_due(self, lane: Lane, at_us: int) -> int:
-        """Return how many documents are due in a lane at exactly that time."""
-        ...
-
-
-class ComparingStore(Store, Comparing, Protocol):
-    """The store of a daemon that does jobs."""
 
 
 class Running:

@@ -9,6 +9,8 @@ from reconciler.ports.acts import RESOLVED_MAX, Acts, Deeds
 from reconciler.ports.clock import Clock, Telemetry
 from reconciler.ports.log import EventLog
 from reconciler.ports.store import (
+    Comparing,
+    ComparingStore,
     ConflictRow,
     FoldBatch,
     HotSpot,
@@ -26,6 +28,8 @@ __all__ = [
     "Acts",
     "ChangeList",
     "Clock",
+    "Comparing",
+    "ComparingStore",
     "ConflictRow",
     "Deeds",
     "EventLog",

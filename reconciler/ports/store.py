@@ -166,6 +166,10 @@ class Views(Protocol):
         """Return open conflicts, oldest first, after that opened then of that id; with `closed`, closed ones too."""
         ...
 
+    async def count_conflicts(self) -> int:
+        """Return how many conflicts are open, without reading them."""
+        ...
+
     async def conflict(self, conflict_id: str) -> ConflictRow | None:
         """Return a conflict, open or closed."""
         ...
@@ -239,3 +243,26 @@ class Store(Projection, Ledger, Outbox, Views, Deeds, Protocol):
     async def close(self) -> None:
         """Finish what is under way and close."""
         ...
+
+
+class Comparing(Protocol):
+    """What comparing all documents asks of the store, beside `ports.Store`."""
+
+    async def settled_keys(self, statuses: Sequence[Status], after: str, limit: int) -> list[str]:
+        """Return the keys of folded documents that stand there, in order, from the key after `after`."""
+        ...
+
+    async def compare_again(self, keys: Sequence[str], statuses: Sequence[Status], at_us: int) -> int:
+        """
+        Make those documents due at `at_us` in lane RESYNC that (still) stand there and are not due before; return
+        how many these are. As with `hasten`, it counts as a revision.
+        """
+        ...
+
+    async def count_due(self, lane: Lane, at_us: int) -> int:
+        """Return how many documents are due in a lane at exactly that time."""
+        ...
+
+
+class ComparingStore(Store, Comparing, Protocol):
+    """The store of a daemon that does jobs."""

@@ -20,7 +20,6 @@ from reconciler.web.probes import Health
 from reconciler.web.sources import Sources
 
 ROOT = "/api/v1"
-_COUNTED_MAX = 1000
 _DECIDED_IN = 20  # newest records in which the last decision on a field is looked for
 _STORY_RECORDS = 500
 _CHAPTERS = 100
@@ -96,7 +95,7 @@ async def standing(sources: Sources) -> shapes.Status:
         documents={status.value: counts.get(status, 0) for status in Status},
         oldest_pending_at=showing.at(oldest_us),
         oldest_pending_seconds=(None if oldest_us is None else max(0, sources.clock.now_us() - oldest_us) / 1_000_000),
-        conflicts=len(await store.conflicts(limit=_COUNTED_MAX)),
+        conflicts=await store.count_conflicts(),
         dead_letters=await store.count_dead_letters(),
         queue={lane.name.lower(): depth for lane, depth in engine.queue.depth().items()},
         log_reachable=ends is not None,

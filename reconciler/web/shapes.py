@@ -77,7 +77,7 @@ class Status(Shape, frozen=True, kw_only=True):
     documents: Annotated[dict[str, int], Meta(description="How many documents, by status.")]
     oldest_pending_at: Instant | None
     oldest_pending_seconds: float | None
-    conflicts: Annotated[int, Meta(description="Open ones; 1000 stands for that many or more.")]
+    conflicts: Annotated[int, Meta(description="Open ones.")]
     dead_letters: int
     queue: Annotated[dict[str, int], Meta(description="Documents that wait in memory, by lane.")]
     log_reachable: bool

@@ -402,6 +402,7 @@ SCANS = {
     "ALL_LETTERS": "SCAN dead_letter",  # likewise
     "POLICIES": "SCAN policy",  # one row for every configuration there was
     "COUNTS": "SCAN document USING COVERING INDEX document_by_status",  # what is not settled
+    "COUNT_CONFLICTS": "SCAN conflict USING INDEX conflict_open",  # what is open; no row is read
     "HOTSPOTS": "SCAN document USING INDEX document_by_conflicts|SCAN contention",  # what was contended, fields
 }
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from reconciler.flows.jobs import ComparingStore
+    from reconciler.ports import ComparingStore
 
 NOW_US = 3000  # `placed` puts documents before their due time at it
 

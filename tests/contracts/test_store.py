@@ -573,6 +573,15 @@ async def test_a_conflict_that_comes_back_opens_anew_under_its_id(store: Store) 
     assert await store.conflicts(closed=True) == [ConflictRow("d", again, None)]
 
 
+async def test_open_conflicts_are_counted_without_those_that_are_closed(store: Store) -> None:
+    assert await store.count_conflicts() == 0
+    await store.fold(batch("d"))
+    clashes = tuple(attrs.evolve(conflict(), id=f"c{n}") for n in range(3))
+    await store.settle(settlement(opened=clashes))
+    await store.settle(settlement(closed=("c1",)))
+    assert await store.count_conflicts() == len(await store.conflicts()) == 2
+
+
 async def test_a_conflict_found_again_keeps_when_it_was_opened(store: Store) -> None:
     await store.fold(batch("d"))
     await store.settle(settlement(opened=(conflict(),)))

@@ -245,6 +245,9 @@ class MemoryStore:
         found = sorted((row.conflict.opened_at_us, row.conflict.id) for row in rows)
         return [self.clashes[conflict_id] for at_us, conflict_id in found if (at_us, conflict_id) > after][:limit]
 
+    async def count_conflicts(self) -> int:
+        return len(await self.conflicts(limit=len(self.clashes)))
+
     async def conflict(self, conflict_id: str) -> ConflictRow | None:
         self._require_open()
         return self.clashes.get(conflict_id)

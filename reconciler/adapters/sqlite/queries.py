@@ -157,6 +157,9 @@ ALL_CONFLICTS = lines(
     _CONFLICT,
     "SELECT * FROM conflict WHERE (opened_at_us, id) > (?2, ?3) ORDER BY opened_at_us, id LIMIT ?1",
 )
+COUNT_CONFLICTS = lines(
+    "count conflicts", "conflicts", "SELECT count(*) AS conflicts FROM conflict WHERE closed_at_us IS NULL"
+)
 CONFLICT = lines("read a conflict", _CONFLICT, "SELECT * FROM conflict WHERE id = ?1")
 
 _LETTER = "'[' || json_quote(status) || ',' || letter || ']'"

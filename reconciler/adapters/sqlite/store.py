@@ -136,12 +136,12 @@ class SqliteStore(Deeds):
         return hastened
 
     async def settled_keys(self, statuses: Sequence[Status], after: str, limit: int) -> list[str]:
-        """See `flows.jobs.Comparing`."""
+        """See `ports.Comparing`."""
         lines = await self._database.read(queries.SETTLED_KEYS, after, limit, codec.encode(list(statuses)).decode())
         return list(map(_key_line.decode, lines))
 
     async def compare_again(self, keys: Sequence[str], statuses: Sequence[Status], at_us: int) -> int:
-        """See `flows.jobs.Comparing`."""
+        """See `ports.Comparing`."""
         standing = codec.encode(list(statuses)).decode()
         made = 0
         for parameters in _packed_keys(keys):
@@ -149,7 +149,7 @@ class SqliteStore(Deeds):
         return made
 
     async def count_due(self, lane: Lane, at_us: int) -> int:
-        """See `flows.jobs.Comparing`."""
+        """See `ports.Comparing`."""
         return await self._number(queries.COUNT_DUE, int(lane), at_us) or 0
 
     async def keep_policy(self, digest: str, policy: Policy) -> None:
@@ -209,6 +209,10 @@ class SqliteStore(Deeds):
         """See `ports.Views`."""
         lines = await self._database.read(queries.ALL_CONFLICTS if closed else queries.OPEN_CONFLICTS, limit, *after)
         return list(map(_conflict, lines))
+
+    async def count_conflicts(self) -> int:
+        """See `ports.Views`."""
+        return await self._number(queries.COUNT_CONFLICTS) or 0
 
     async def conflict(self, conflict_id: str) -> ConflictRow | None:
         """See `ports.Views`."""
