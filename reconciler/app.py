@@ -1,5 +1,5 @@
 """
-The composition root: builds, wires, starts and stops. The only module that knows adapters, flows and configuration.
+The composition root: opens what there is, and starts and stops what `wiring` has made of it.
 
 Every task of the daemon lives in one TaskGroup here. If one fails, the others are stopped and the failure is raised: a
 reconciler that has lost a loop must not look alive. Stopping has an order: first nothing new is taken up, then what is
@@ -20,43 +20,20 @@ import structlog
 from reconciler import parts
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
-from reconciler.adapters.metrics import Exposition
 from reconciler.adapters.tracing import configured as configured_tracing
 from reconciler.config import Config
-from reconciler.core.breaker import Breaker
-from reconciler.core.budget import WriteBudget
-from reconciler.core.limiter import Limiter, RetryQuota
-from reconciler.core.queue import Queue
-from reconciler.flows import notify, recovery, reload, watch
-from reconciler.flows.acts import Acts
-from reconciler.flows.attempt import Attempt
-from reconciler.flows.beats import Beats, Unhurried
-from reconciler.flows.catching_up import CatchingUp
-from reconciler.flows.drift import Drift
-from reconciler.flows.gate import Gate
-from reconciler.flows.gauges import Gauges
-from reconciler.flows.ingest import Ingest
-from reconciler.flows.jobs import Jobs
-from reconciler.flows.outbox import Publisher
-from reconciler.flows.reconcile import Reconciler
-from reconciler.flows.resync import Resync
-from reconciler.flows.series import Series
+from reconciler.flows import notify, recovery, reload
 from reconciler.model.document import Lane, Status
-from reconciler.ports import ChangeList, Clock, ComparingStore, EventLog, Windchill
-from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web import application, server
-from reconciler.web.access import Door
-from reconciler.web.probes import Phase, Progress
+from reconciler.web.probes import Phase
+from reconciler.wiring import Wiring
 
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-QUEUE_CAPACITY = 10_000  # documents waiting in memory; the store holds the rest
-_WORKERS_A_REQUEST = 2  # while one worker's request is in flight, another stores its settlement
 _LOOK_S = 0.2  # between two looks at whether `--once` is done, or the log caught up with
 _DRAIN_S = 20.0  # for what is under way at a stop; Kubernetes kills ten seconds later
-_SILENT_S_MIN, _SILENT_REQUESTS = 300.0, 10  # of a loop, in seconds or requests' deadlines, before it passes for dead
 _TELL_S = 5.0  # for what is left to be told at a stop; what is not told then is told after the next start
 _STALLED_S = 30.0  # a partition that can't be read must not keep everything else from being written for longer
 
@@ -75,61 +52,8 @@ class Summary:
         return not self.dead_letters and all(not n for status, n in self.counts.items() if status is not Status.SYNCED)
 
 
-class Daemon:
-    """The whole reconciler, wired: one store, one log, one Windchill, and the loops between them."""
-
-    def __init__(
-        self,
-        config: Config,
-        store: ComparingStore,
-        log: EventLog,
-        windchill: Windchill,
-        clock: Clock,
-        *,
-        outcomes: EventLog,
-        log_again: Callable[[], EventLog],
-        telemetry: Counters | None = None,
-        admin: server.AdminServer | None = None,
-        door: Door | None = None,
-        outside: notify.Outside | None = None,
-        wish: reload.Wish | None = None,
-        tracing: Tracing = NO_TRACING,
-    ) -> None:
-        self.config = config
-        self.store = store
-        self.log = log
-        self._log_again = log_again  # the change log once more, from its beginning
-        self._outcomes = outcomes  # read at start only; what is published goes through `log`
-        self.clock = clock
-        self.telemetry = telemetry or Counters()
-        self._admin = admin
-        self._door = door or Door(clock)
-        self._beats = Beats(clock, max(_SILENT_S_MIN, _SILENT_REQUESTS * config.windchill.timeout_s))
-        self.hooked = asyncio.Event()  # set when Windchill says that something has changed there
-        in_flight_max = config.windchill.in_flight_max
-        self._workers = _WORKERS_A_REQUEST * in_flight_max
-        limiter, breaker = Limiter(in_flight_max), Breaker()
-        self._progress = Progress(breaker, maintenance=config.windchill.maintenance)
-        gate = Gate(windchill, Unhurried(clock), limiter=limiter, breaker=breaker, quota=RetryQuota())
-        budget = WriteBudget(config.resync.writes_max_per_window, config.resync.window_s)
-        self._in_force = parts.in_force(config)
-        attempt = Attempt(gate, store, clock, self._in_force.rules, budget)
-        queue = Queue(QUEUE_CAPACITY)
-        known = attempt, store, queue, clock, self.telemetry
-        self.reconciler = Reconciler(*known, workers=self._workers, tracing=tracing)
-        self.resync = Resync(store, queue, self.reconciler, clock)
-        self._drift = self._lists(windchill, gate) if isinstance(windchill, ChangeList) else None
-        self.ingest = self._folds(tracing)
-        self._engine = application.Engine(breaker, limiter, queue, lambda: self.ingest.reached)
-        self.publisher = Publisher(store, log, clock, self.reconciler.published)
-        self._reload = self._reloads(wish or reload.Wish(lambda: self._in_force))
-        self._writable = asyncio.Event()
-        self.jobs = self._does()
-        self._catching_up = CatchingUp(self.ingest, self.jobs, clock, writable=self._writable)
-        self._notifier = None if outside is None else self._tells(outside, breaker)
-        seen = store, log, self.ingest, clock, self.telemetry
-        self._gauges = Gauges(*seen, queue=queue, limiter=limiter, breaker=breaker)
-        self._series = Series(self.telemetry, store, log, self.ingest, Unhurried(clock))
+class Daemon(Wiring):
+    """The whole reconciler: one store, one log, one Windchill, and the loops between them, running."""
 
     async def run(self, stop: asyncio.Event, *, once: bool = False, accept_truncation: bool = False) -> Summary:
         """
@@ -232,88 +156,12 @@ class Daemon:
             loops.append(self._start(tasks, "drift", self._drift.run))
         return loops + [self._start(tasks, f"worker {number}", self.reconciler.work) for number in range(self._workers)]
 
-    def _reloads(self, wish: reload.Wish) -> reload.Reload:
-        known = wish, self._in_force, self.store, self.clock, self.telemetry
-        return reload.Reload(*known, take_up=self._take_up, offer=self.reconciler.offer)
-
-    def _take_up(self, in_force: reload.InForce) -> None:
-        """Let a policy decide from here on."""
-        self._in_force = in_force
-        self.reconciler.decide_by(in_force.rules)
-        self.ingest.decode_by(in_force.decoding)
-
-    def _folds(self, tracing: Tracing) -> Ingest:
-        return Ingest(
-            self.log,
-            self.store,
-            self.clock,
-            self.telemetry,
-            rules=self._in_force.decoding,
-            dead_letter_topic=self.config.log.dead_letter_topic,
-            batch_max=self.config.log.fetch_records_max,
-            offer=self.reconciler.offer,
-            wake=self.reconciler.published,
-            tracing=tracing,
-        )
-
-    def _does(self) -> Jobs:
-        return Jobs(
-            self.store,
-            self.ingest,
-            Unhurried(self.clock),
-            make_log=self._log_again,
-            compare=self.resync.wake,
-            maintenance=self.config.windchill.maintenance,
-        )
-
-    def _lists(self, changes: ChangeList, gate: Gate) -> Drift:
-        return Drift(
-            changes,
-            gate,
-            self.store,
-            self.clock,
-            offer=self.reconciler.offer,
-            woken=self.hooked,
-            poll_s=self.config.resync.poll_s,
-            overlap_s=self.config.resync.poll_overlap_s,
-        )
-
-    def _tells(self, outside: notify.Outside, breaker: Breaker) -> notify.Notifier:
-        manner, patience = parts.manner(self.config), parts.patience(self.config)
-        known = outside, self.store, breaker, Unhurried(self.clock)
-        return watch.notifier(*known, telemetry=self.telemetry, manner=manner, patience=patience)
-
     def _start_telling(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         loops = {} if self._notifier is None else self._notifier.loops()
         return [self._start(tasks, name, loop) for name, loop in loops.items()]
 
     def _start(self, tasks: asyncio.TaskGroup, name: str, loop: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         return tasks.create_task(self._beats.watch(name, loop), name=name)
-
-    def _acts(self) -> Acts:
-        made = parts.acts(self.config, self.store, self.log, self.clock)
-        return attrs.evolve(made, decoding=lambda: self._in_force.decoding, offer=self.reconciler.offer)
-
-    def _sources(self, stop: asyncio.Event) -> application.Sources:
-        return application.Sources(
-            late=self._beats.late,
-            readiness=lambda: self._progress.readiness(stopping=stop.is_set()),
-            metrics=Exposition(self.telemetry, self._gauges.refresh).render,
-            wake=self.hooked.set,
-            clock=self.clock,
-            store=self.store,
-            log=self.log,
-            topic=self.config.log.topic,
-            decoding=lambda: self._in_force.decoding,
-            engine=self._engine,
-            series=self._series.last,
-            jobs=self.jobs,
-            stopping=stop,
-            settings=lambda: self._in_force.settings,
-            door=self._door,
-            acts=self._acts(),
-            hook_secret=self.config.admin.hook_secret,
-        )
 
     async def _until_settled(self, caught_up: asyncio.Task[None], stop: asyncio.Event) -> None:
         """Return when nothing is left to be done but what waits for a person or for somebody else's lock."""
