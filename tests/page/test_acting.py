@@ -115,6 +115,20 @@ async def test_all_conflicts_of_a_field_are_decided_at_once_when_it_is_confirmed
     assert visit.complaints == []
 
 
+async def test_all_conflicts_of_a_rule_are_decided_at_once_the_last_rule_too(stage: Stage) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    async with stage.visit(script=False) as visit:
+        await visit.go("/conflicts")
+        form = visit.page.locator("form", has=visit.page.get_by_label("Rule", exact=True))
+        await form.get_by_label("Rule", exact=True).select_option("default")
+        await form.get_by_role("button", name="Take ours for all").click()
+        await visit.page.get_by_text("Decided: 3.").wait_for()
+    await world.fold()
+    for key in (COVER, DRAWING):
+        await world.settle(key)
+        assert world.held(key) == []
+
+
 async def test_conflicts_are_found_by_their_field(stage: Stage) -> None:
     await furnish(stage.daemon, calm=1)
     async with stage.visit() as visit:

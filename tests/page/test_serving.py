@@ -8,11 +8,12 @@ import io
 import re
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 
 from reconciler.errors import LogError, StoreError
 from reconciler.web.page import assets, rendering
-from tests.page.stage import furnish
+from tests.page.stage import DRAWING, furnish
 
 if TYPE_CHECKING:
     import httpx
@@ -148,3 +149,17 @@ async def test_the_log_away_is_said_and_the_rest_is_shown(daemon: Daemon, client
     assert "The log does not answer." in text
     assert "The change log does not answer" in text
     assert "Decide" in text
+
+
+async def test_a_hundred_thousand_documents_come_by_the_page(daemon: Daemon, client: httpx.AsyncClient) -> None:
+    world = await furnish(daemon, calm=1)
+    rows = world.store.rows
+    calm, held = rows["0000012400"], rows[DRAWING]
+    for number in range(100_000):
+        key = f"{number:06}-" + "x" * (number % 400)
+        rows[key] = attrs.evolve(held if number % 100 == 0 else calm, key=key)
+    for path in ("/", "/documents", "/documents?status=held", "/documents?q=09999", "/documents?limit=500"):
+        reply = await client.get(path)
+        assert reply.status_code == 200
+        assert len(reply.content) < (100_000 if "limit" not in path else 1_000_000)
+    assert "100," in (await client.get("/documents")).text

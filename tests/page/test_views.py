@@ -45,6 +45,7 @@ async def test_the_verdict_says_what_is_worst_first(daemon: Daemon) -> None:
         "2 of 3 documents agree with the log.": calm | {"documents": {"synced": 2, "pending": 1}},
         "Windchill does not answer.": calm | {"windchill": "down"},
         "The log does not answer.": calm | {"log_reachable": False, "windchill": "down"},
+        "The reconciler is recovering.": calm | {"phase": "recovering", "log_reachable": False},
         "No document yet.": calm | {"documents": {"synced": 0}},
     }
     for text, changed in said.items():

@@ -48,11 +48,13 @@ def verdict(now: shapes.Status) -> Verdict:
     """Return the answer to the first question of whoever opens the page."""
     counts = now.documents
     total, synced = sum(counts.values()), counts.get("synced", 0)
+    share = f"{synced:,} of {total:,} documents agree with the log."
     waiting = now.conflicts + now.dead_letters + counts.get("parked", 0) + counts.get("contended", 0)
+    if now.phase != "ready":
+        return Verdict("busy", f"The reconciler is {now.phase}.", f"As far as is known: {share}")
     if not total:
         return Verdict("busy", "No document yet.", "No event in the log has named one so far.")
-    share = f"{synced:,} of {total:,} documents agree with the log."
-    if not now.log_reachable and now.phase == "ready":
+    if not now.log_reachable:
         return Verdict("bad", "The log does not answer.", f"As far as it was folded: {share}")
     if now.windchill == "down":
         return Verdict("bad", "Windchill does not answer.", f"When it was last heard of: {share}")
@@ -124,11 +126,10 @@ def _letter(one: shapes.DeadLetterRow) -> Need:
 
 def _document(one: shapes.DocumentRow) -> Need:
     why = looks.plain(one.reason or "It has been pending for long.", _SAID_MAX)
-    action = "Resume" if one.status == "paused" else "Try again"
     kind = "stuck" if one.status == "pending" else one.status
-    command = spelling.command("docs", "resume" if one.status == "paused" else "retry", of=one.document)
+    command = spelling.command("docs", "retry", of=one.document)
     since = one.pending_since
-    return Need(kind, looks.plain(one.document, 60), why, since, action, spelling.document(one.document), command)
+    return Need(kind, looks.plain(one.document, 60), why, since, "Try again", spelling.document(one.document), command)
 
 
 def _is_stuck(one: shapes.DocumentRow, now_us: int) -> bool:

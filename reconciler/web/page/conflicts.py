@@ -7,6 +7,7 @@ import msgspec
 from starlette.responses import Response
 
 from reconciler.model.act import Gone, Other, Preview, Side, Take, Unusable
+from reconciler.model.policy import FALLBACK
 from reconciler.ports import ConflictRow
 from reconciler.web import cursors, reading, shapes, showing
 from reconciler.web.endpoint import Asked
@@ -58,7 +59,7 @@ async def listed(sources: Sources, asked: Asked, notice: notices.Notice | None, 
         query=query,
         rows=[showing.conflict(row) for row in rows],
         fields=sorted({row.conflict.field for row in rows}),
-        rules=[rule.name for rule in sources.policy.rules],
+        rules=[rule.name for rule in (*sources.policy.rules, FALLBACK)],
         next=further and spelling.address("/conflicts", **same, after=further),
         first=spelling.address("/conflicts", **same),
     )

@@ -13,7 +13,7 @@ _EACH_MAX = 30  # of each kind of trouble
 _SHOWN_MAX = 15
 _RECENT = 8
 _HOURS = 6
-_TROUBLED = [status for status in Status if status.value in ("parked", "contended", "locked", "paused")]
+_TROUBLED = (Status.PARKED, Status.CONTENDED)
 
 
 async def show(sources: Sources, asked: Asked) -> Response:

@@ -139,7 +139,11 @@ function listen() {
   });
   stream.addEventListener("error", () => {
     say("lost", "Connection lost: trying again");
-    if (stream.readyState === EventSource.CLOSED) setTimeout(listen, SLOWLY_MS);
+    if (stream.readyState !== EventSource.CLOSED) return; // it comes again by itself
+    setTimeout(() => {
+      listen();
+      refreshSoon();
+    }, SLOWLY_MS);
   });
   for (const name of ["status", "audit"]) {
     stream.addEventListener(name, () => {
