@@ -47,7 +47,7 @@ async def main() -> int:
     conflict = (await world.store.conflicts())[-1].conflict.id
     pictures = (
         Picture("overview", "/", "light", 1280, 1420),
-        Picture("document", f"/documents/{DRAWING}", "light", 1280, 1250),
+        Picture("document", f"/documents/{DRAWING}", "light", 1280, 1180),
         Picture("conflict", f"/conflicts/{conflict}", "dark", 1280, 900),
         Picture("phone", "/", "dark", 390, 1100),
     )

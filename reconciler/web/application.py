@@ -169,6 +169,6 @@ class _Guarded:
         except TimeoutError:
             _log.warning("a request took too long", method=scope["method"], limit_s=REQUEST_S_MAX)
             if not begun:
-                await answers.problem(503, "this took too long; try again")(scope, receive, sending)
+                await _refusal(Request(scope), 503, "this took too long; try again")(scope, receive, sending)
         except ClientDisconnect:
             return  # nobody is there to be answered

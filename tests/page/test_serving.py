@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import html
 import io
@@ -12,6 +13,7 @@ import attrs
 import pytest
 
 from reconciler.errors import LogError, StoreError
+from reconciler.web import application
 from reconciler.web.page import assets, rendering
 from tests.page.stage import DRAWING, furnish
 
@@ -163,3 +165,27 @@ async def test_a_hundred_thousand_documents_come_by_the_page(daemon: Daemon, cli
         assert reply.status_code == 200
         assert len(reply.content) < (100_000 if "limit" not in path else 1_000_000)
     assert "100," in (await client.get("/documents")).text
+
+
+async def test_a_field_has_a_story_of_its_own(daemon: Daemon, client: httpx.AsyncClient) -> None:
+    await furnish(daemon, calm=1)
+    text = (await client.get(f"/documents/{DRAWING}")).text
+    address = next(one for one in re.findall(r'href="([^"]+)#story-heading"', text) if "owner" in one)
+    told = (await client.get(html.unescape(address))).text.partition('id="told"')[2]
+    assert "lchen" in told
+    assert "4711" not in told
+    assert f"reconciler explain {DRAWING} owner" in told.replace("</span> <span>", " ")
+    assert (await client.get(f"/documents/{DRAWING}?field=nothing")).status_code == 200
+
+
+async def test_a_page_that_takes_too_long_says_so_in_a_page(
+    daemon: Daemon, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(application, "REQUEST_S_MAX", 0.05)
+    monkeypatch.setattr(daemon.world.store, "counts", never)
+    reply = await client.get("/")
+    assert (reply.status_code, reply.headers["content-type"]) == (503, "text/html; charset=utf-8")
+    assert "this took too long" in reply.text

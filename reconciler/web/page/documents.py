@@ -28,6 +28,7 @@ class DocumentQuery(notices.Told, frozen=True, kw_only=True):
     """What of a document."""
 
     after: str = ""  # further attempts
+    field: Annotated[str, msgspec.Meta(max_length=_PREFIX_MAX)] = ""  # whose story is told; empty: of all
 
 
 async def many(sources: Sources, asked: Asked) -> Response:
@@ -73,7 +74,7 @@ async def shown(sources: Sources, asked: Asked, notice: notices.Notice | None, c
     query: DocumentQuery = asked.query
     found = await reading.document(sources, asked)
     attempts = await reading.document_audit(sources, _as(asked, Page(after=query.after, limit=_ATTEMPTS)))
-    story = await reading.document_story(sources, _as(asked, reading.StoryQuery()))
+    story = await reading.document_story(sources, _as(asked, reading.StoryQuery(field=query.field or None)))
     held = [await _conflict(sources, field.conflict) for field in found.fields if field.conflict]
     acts = await sources.store.acts(document=found.document, limit=_ACTS)
     address = spelling.document(found.document)
@@ -86,9 +87,10 @@ async def shown(sources: Sources, asked: Asked, notice: notices.Notice | None, c
         document=found,
         fields=sides.fields(found),
         story=story,
+        only=query.field,
         moments=timeline.of(found, attempts.items, [one for one in held if one], acts, whole=not query.after),
-        next=attempts.next and spelling.address(address, after=attempts.next) + "#line",
-        first=address + "#line",
+        next=attempts.next and spelling.address(address, field=query.field, after=attempts.next) + "#line",
+        first=spelling.address(address, field=query.field) + "#line",
         is_first=not query.after,
     )
 

@@ -1,5 +1,6 @@
 """Rendering: from a template and what it shows to an answer; the one place that knows Jinja."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -66,6 +67,7 @@ def _environment() -> jinja2.Environment:
         "shown": looks.value,
         "clip": looks.clip,
         "command": spelling.command,
+        "quoted": shlex.quote,
         "document_at": spelling.document,
         "conflict_at": spelling.conflict,
         "letter_at": spelling.letter,
