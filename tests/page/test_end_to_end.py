@@ -36,7 +36,9 @@ async def until(true: Callable[[], bool], what: str) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_two_clicks_settle_a_conflict_in_windchill(chromium: Browser, tmp_path: Path) -> None:
+async def test_two_clicks_settle_a_conflict_in_windchill_and_the_next_one_shows_by_itself(
+    chromium: Browser, tmp_path: Path
+) -> None:
     log = tmp_path / "events.jsonl"
     log.touch()
     with Simulator(Settings(port=0, documents=3)) as running:
@@ -72,11 +74,16 @@ async def test_two_clicks_settle_a_conflict_in_windchill(chromium: Browser, tmp_
                     await until(lambda: simulated.document()["title"] == "Plate", "Windchill has what was decided")
                     await visit.go("/")
                     await visit.page.get_by_text("Windchill agrees with the log.").wait_for()
+                    await asyncio.to_thread(simulated.edit, {"title": "Flange"})
+                    await asyncio.to_thread(append, "Gasket")
+                    # Nobody loads the page again: it says so by itself.
+                    await visit.page.locator("#needs li", has_text=f"title of {DOCUMENT}").wait_for()
+                    await visit.page.get_by_text("1 thing needs a person.").wait_for()
                     await visit.go(f"/documents/{DOCUMENT}")
                     assert "local (admin): resolve" in await visit.text("#moments")
                 assert visit.complaints == []
                 found = (await daemon.store.documents([DOCUMENT]))[DOCUMENT]
-                assert found.status is Status.SYNCED
+                assert found.status is Status.HELD
             finally:
                 stop.set()
                 await asyncio.wait_for(task, PATIENCE_S)
