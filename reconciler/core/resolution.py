@@ -108,16 +108,21 @@ def preview(
         steps=tuple(_steps(document, conflict, choice, policy, events)),
         events=tuple({name: said for name, said in one.items() if name not in ("id", "time")} for one in written),
         command=command(conflict, take),
-        seen=seen(document, conflict),
+        seen=seen(document, conflict, policy),
     )
 
 
-def seen(document: Document, conflict: Conflict) -> str:
-    """Return what stands for all that a decision rests on."""
-    snapshot, field = document.agreement.snapshot, document.desired.fields.get(conflict.field)
-    token = None if snapshot is None else snapshot.token
-    claim = None if field is None else fold.newest_stamp(field)
-    return codec.digest([conflict.id, live(document, conflict), token, claim])
+def seen(document: Document, conflict: Conflict, policy: Policy) -> str:
+    """
+    Return what stands for all that a decision rests on.
+
+    Not by the newest claim alone: an older one on another element may come late. And not without the rule, which may be
+    another one after a reload, and says whether a list is decided as a whole.
+    """
+    snapshot, name = document.agreement.snapshot, conflict.field
+    token, of_type = (None, None) if snapshot is None else (snapshot.token, snapshot.type)
+    asked, agreed = document.desired.fields.get(name), document.agreement.base.fields.get(name)
+    return codec.digest([conflict.id, live(document, conflict), token, asked, agreed, policy.rule(name, of_type)])
 
 
 def command(conflict: Conflict, take: Take) -> str:

@@ -1,0 +1,102 @@
+"""What a decision on a conflict rests on: whatever of it moves after the preview makes the decision stale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.core import decode
+from reconciler.flows.acts import Acts
+from reconciler.model.act import Other, Preview, Resolved, Side, Stale
+from reconciler.model.document import Status
+from reconciler.model.policy import ListMode, Policy, Rule, Strategy
+from tests.flows.world import TOPIC, policy
+
+if TYPE_CHECKING:
+    from tests.flows.conftest import MakeWorld
+    from tests.flows.world import World
+
+WORDS = "attributes.Keywords"
+HELD = policy(
+    Rule((WORDS,), Strategy.MERGE, on_overlap=Strategy.HOLD, list=ListMode.SET, name="words"),
+    Rule(("title",), Strategy.MERGE, on_overlap=Strategy.HOLD, name="title"),
+)
+
+
+@pytest.fixture
+def world(make_world: MakeWorld) -> World:
+    return make_world(HELD)
+
+
+def acts(world: World, rules: Policy | None = None) -> Acts:
+    return Acts(
+        store=world.store,
+        log=world.log,
+        clock=world.clock,
+        decoding=lambda: decode.Rules(policy=rules or world.policy),
+        topic=TOPIC,
+    )
+
+
+async def held(world: World) -> str:
+    """Let both sides move the title, and return the conflict's id."""
+    await world.emit({"title": "ours"})
+    await world.settle()
+    await world.edit({"title": "theirs"})
+    await world.emit({"title": "ours again"})
+    assert (await world.settle()).status is Status.HELD
+    (conflict,) = world.document().agreement.held
+    return conflict.id
+
+
+async def seen_by(world: World, conflict: str) -> Preview:
+    preview = await acts(world).preview(conflict, Side.DESIRED)
+    assert isinstance(preview, Preview)
+    return preview
+
+
+async def test_a_decision_on_what_has_not_moved_is_taken_and_settles_the_document(world: World) -> None:
+    conflict = await held(world)
+    preview = await seen_by(world, conflict)
+    assert isinstance(await acts(world).resolve("jdoe", conflict, Side.DESIRED, "", preview.seen), Resolved)
+    await world.fold()
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.live()["title"] == "ours again"
+
+
+async def test_a_decision_that_an_edit_overtakes_is_held_again_and_overwrites_nothing(world: World) -> None:
+    conflict = await held(world)
+    preview = await seen_by(world, conflict)
+    await world.edit({"title": "theirs again"})  # nobody has read that yet, so the decision can't be stale
+    assert isinstance(await acts(world).resolve("jdoe", conflict, Side.DESIRED, "", preview.seen), Resolved)
+    await world.fold()
+    assert (await world.settle()).status is Status.HELD
+    assert world.live()["title"] == "theirs again"
+
+
+async def test_a_decision_is_stale_when_another_policy_is_in_force_for_its_field(world: World) -> None:
+    conflict = await held(world)
+    preview = await seen_by(world, conflict)
+    other = policy(Rule(("title",), Strategy.PRESERVE, name="title"))
+    stale = await acts(world, other).resolve("jdoe", conflict, Other("mine"), "", preview.seen)
+    assert isinstance(stale, Stale)
+    assert len(world.broker.records(TOPIC)) == 2, "it was said all the same"
+
+
+async def test_a_decision_is_stale_when_an_older_event_that_came_late_has_changed_what_is_asked_for(
+    world: World,
+) -> None:
+    """The newest claim on the list is the same, and yet another element is wanted."""
+    await world.emit({WORDS: ["draft"]})
+    await world.settle()
+    late = world.event(add={WORDS: ["urgent"]})
+    await world.edit({"attributes": {"Keywords": ["sheet-metal"]}})
+    await world.emit(add={WORDS: ["draft"]})
+    assert (await world.settle()).status is Status.HELD
+    (conflict,) = world.document().agreement.held
+    preview = await seen_by(world, conflict.id)
+    world.append(late)
+    await world.fold()
+    stale = await acts(world).resolve("jdoe", conflict.id, Side.DESIRED, "", preview.seen)
+    assert isinstance(stale, Stale)
