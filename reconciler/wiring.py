@@ -103,7 +103,8 @@ class Wiring:
 
     def _reloads(self, wish: reload.Wish) -> reload.Reload:
         known = wish, self._in_force, self.store, self.clock, self.telemetry
-        return reload.Reload(*known, take_up=self._take_up, offer=self.reconciler.offer)
+        offer, under_way = self.reconciler.offer, lambda: self._engine.queue.running
+        return reload.Reload(*known, take_up=self._take_up, offer=offer, under_way=under_way)
 
     def _take_up(self, in_force: reload.InForce) -> None:
         """Let a policy decide from here on."""

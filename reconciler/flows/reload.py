@@ -8,8 +8,9 @@ Rules
 3. The change happens between two attempts and between two records, in one step; an attempt that is under way ends by
    the policy that it began with.
 4. Documents that the change could decide otherwise are looked at again, at a pace that leaves fresh events their turn:
-   whatever is held or parked, and what is synced where the rules of its fields have changed. What is pending, contended
-   or locked is decided anew in any case, at its time.
+   whatever is held or parked, what is synced where the rules of its fields have changed, and what an attempt is under
+   way on, since that will end by the old policy. What else is pending, contended or locked is decided anew in any case,
+   at its time; what is paused, when it is resumed.
 
 A second change that comes while documents are still being gone through begins that anew, and then counts from every
 policy that some document may have been decided by last. A restart forgets the rest of the way; `resync.interval_s`
@@ -17,7 +18,7 @@ brings every document back in any case.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 import structlog
@@ -73,6 +74,7 @@ class Reload:
         *,
         take_up: Callable[[InForce], None],
         offer: Callable[[Due], None],
+        under_way: Callable[[], Iterable[str]],
     ) -> None:
         self._wish = wish
         self._in_force = in_force
@@ -81,7 +83,9 @@ class Reload:
         self._telemetry = telemetry
         self._take_up = take_up
         self._offer = offer
+        self._under_way = under_way  # documents on which an attempt may have begun and not ended
         self._stopping = False
+        self._begun: set[str] = set()  # of these, those by an old policy
         self._before: list[Policy] = []  # by which some document may have been decided last, and is not any more
 
     def stop(self) -> None:
@@ -120,6 +124,7 @@ class Reload:
             return
         await self._store.keep_policy(digest, fresh.policy)
         self._take_up(fresh)
+        self._begun.update(self._under_way())  # at once: whatever is taken up from here on is decided by the new policy
         self._in_force = fresh
         self._before.append(old.policy)
         self._telemetry.add("policy_reloads_total", result="loaded")
@@ -141,7 +146,7 @@ class Reload:
     async def _look_again(self) -> bool:
         """Bring back what could be decided otherwise now; return False when asked for something else on the way."""
         compared = policies.Comparison(self._before, self._in_force.policy)
-        hastened = 0
+        hastened = await self._decided_meanwhile()
         for status in (Status.HELD, Status.PARKED, Status.SYNCED):
             after: str | None = ""
             while after is not None:
@@ -155,13 +160,25 @@ class Reload:
         _log.info("what the new policy could decide otherwise is looked at again", documents=hastened)
         return True
 
+    async def _decided_meanwhile(self) -> int:
+        """Let what the attempts under way settle be decided once more; each stays in its lane."""
+        now_us, begun = self._clock.now_us(), await self._store.documents(self._begun)
+        for lane in Lane:
+            keys = [key for key, document in sorted(begun.items()) if document.lane is lane]
+            if keys:
+                await self._bring_back(keys, lane, now_us)
+        self._begun.clear()
+        return len(begun)
+
     async def _page(self, status: Status, after: str, compared: policies.Comparison) -> tuple[int, str | None]:
         """Bring back one page of documents; return how many it were, and the key after which the next page begins."""
         found = await self._store.list_documents(status, after, _PAGE)
         keys = [one.key for one in found if status is not Status.SYNCED or compared.concerns(one)]
         if keys:
-            now_us = self._clock.now_us()
-            await self._store.hasten(keys, Lane.RESYNC, now_us)
-            for key in keys:
-                self._offer(Due(key, Lane.RESYNC, now_us))
+            await self._bring_back(keys, Lane.RESYNC, self._clock.now_us())
         return len(keys), found[-1].key if len(found) == _PAGE else None
+
+    async def _bring_back(self, keys: Sequence[str], lane: Lane, now_us: int) -> None:
+        await self._store.hasten(keys, lane, now_us)
+        for key in keys:
+            self._offer(Due(key, lane, now_us))

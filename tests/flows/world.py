@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping
 
     from reconciler.flows.notify import Outside
+    from reconciler.flows.reload import Wish
     from reconciler.model.settlement import Settlement
 
 T = TypeVar("T")
@@ -232,7 +233,13 @@ class World:
 
     @asynccontextmanager
     async def running(
-        self, *, once: bool = False, accept_truncation: bool = False, outside: Outside | None = None, **groups: Any
+        self,
+        *,
+        once: bool = False,
+        accept_truncation: bool = False,
+        outside: Outside | None = None,
+        wish: Wish | None = None,
+        **groups: Any,
     ) -> AsyncIterator[Running]:
         """The whole daemon over the fakes; time passes only as the test lets it."""
         config = Config(
@@ -251,6 +258,7 @@ class World:
             outcomes=outcomes,
             log_again=lambda: MemoryLog(self.broker, TOPIC),
             outside=outside,
+            wish=wish,
         )
         stop = asyncio.Event()
         task = asyncio.create_task(daemon.run(stop, once=once, accept_truncation=accept_truncation))
