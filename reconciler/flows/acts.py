@@ -85,9 +85,11 @@ class Acts:
     async def pause(self, who: str, keys: Sequence[str], reason: str) -> Done:
         """See `ports.Acts`."""
         told = f"paused by {who}: {reason}" if reason else f"paused by {who}"
-        return await self._recorder.steer(
+        done = await self._recorder.steer(
             who, Deed.PAUSE, Change.PAUSE, keys, why=_unless_already, reason=reason, shown=told
         )
+        self._offer(done, Lane.RETRY)  # for a last look
+        return done
 
     async def resume(self, who: str, keys: Sequence[str]) -> Done:
         """See `ports.Acts`."""
@@ -278,10 +280,10 @@ class Acts:
             said += [one.resolved for one in some]
         return said
 
-    def _offer(self, done: Done) -> None:
+    def _offer(self, done: Done, lane: Lane = Lane.OPERATOR) -> None:
         now_us = self.clock.now_us()
         for key in done.done:
-            self.offer(Due(key, Lane.OPERATOR, now_us))
+            self.offer(Due(key, lane, now_us))
 
 
 def _unless_paused(document: Document | None) -> str | None:

@@ -12,7 +12,7 @@ from typing import assert_never
 
 import attrs
 
-from reconciler.core import fold, normalise, settle
+from reconciler.core import fold, normalise, pausing, settle
 from reconciler.core import plan as planning
 from reconciler.core.budget import WriteBudget
 from reconciler.flows.gate import Gate, HeldUpError
@@ -63,6 +63,8 @@ class Attempt:
     async def run(self, document: Document, lane: Lane) -> Settlement:
         """Make one attempt and return how it is to be stored; raises HeldUpError, and else only what is unexpected."""
         case = self._case(document, lane)
+        if document.status is Status.PAUSED:
+            return await self._kept_out(case)
         doubt = document.agreement.intent
         if doubt is not None and self.gate.locks:
             kept = await self._kept_from_releasing(case, doubt.lock)
@@ -105,6 +107,18 @@ class Attempt:
         if kept is not None and kept.status is not Status.PARKED:  # what can't be had has no lock of ours
             return kept
         return settle.nothing_managed(self._now(case), look_again=True)
+
+    async def _kept_out(self, case: settle.Case) -> Settlement:
+        """Somebody has paused the document. Where writes take locks, see to it that none of ours stays there."""
+        agreement = case.document.agreement
+        doubt = agreement.intent
+        if not self.gate.locks or (not agreement.told and agreement.snapshot is None):
+            return pausing.left(case)
+        kept = await self._kept_from_releasing(case, None if doubt is None else doubt.lock)
+        case = self._now(case)
+        if kept is not None and kept.status is not Status.PARKED:  # what can't be had has no lock of ours
+            return pausing.to_be_looked_at(case)
+        return pausing.looked_at(case, None if doubt is None else attrs.evolve(doubt, lock=None))
 
     async def _kept_from_releasing(self, case: settle.Case, lock: str | None) -> Settlement | None:
         """Give up a lock that an earlier write has left behind; return how it ends if that can't be done now."""

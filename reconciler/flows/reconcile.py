@@ -116,7 +116,7 @@ class Reconciler:
         now_us = self._clock.now_us()
         for due in taken:
             document = documents.get(due.key)
-            if document is None or document.status is Status.PAUSED:
+            if document is None or (document.status is Status.PAUSED and document.due_us is None):
                 self._queue.done(due.key)
             elif due.lane is not Lane.OPERATOR and document.due_us is None:
                 self._queue.done(due.key)  # an offer older than the attempt that satisfied it
@@ -157,7 +157,8 @@ class Reconciler:
         due_us = settlement.due_us
         again = None if due_us is None else Due(key, settlement.lane, due_us)
         self._queue.done(key, self._soon(again, settlement.at_us))
-        self._report(document, settlement)
+        if settlement.status is not Status.PAUSED:  # that was no attempt, and nobody has asked for one
+            self._report(document, settlement)
         if settlement.outcomes:
             self.published.set()
         self.settled.set()

@@ -45,16 +45,34 @@ async def paused(store: Store, key: str = "d") -> None:
 # -------------------------------------------------------------------------------------------------------------- pausing
 
 
-async def test_a_paused_document_says_why_and_is_neither_due_nor_pending(store: Store) -> None:
+async def test_a_paused_document_says_why_and_is_due_for_a_last_look_and_not_pending(store: Store) -> None:
     await paused(store)
     found = await row(store)
     assert (found.status, found.reason) == (Status.PAUSED, "paused by jdoe")
-    assert (found.due_us, found.pending_since_us, found.revision) == (None, None, 2)
-    assert await store.due(2**62, 10) == []
-    assert await store.next_due_us() is None
+    assert (found.pending_since_us, found.revision) == (None, 2)
+    assert await store.due(2**62, 10) == [Due("d", Lane.RETRY, AT_US)]
     assert await store.oldest_pending_us() is None
     assert (await store.counts())[Status.PAUSED] == 1
     assert [one.key for one in await store.list_documents(Status.PAUSED, "", 10)] == ["d"]
+
+
+@pytest.mark.parametrize("due_us", [None, 9000])
+async def test_a_paused_document_is_due_again_when_its_last_look_says_so(store: Store, due_us: int | None) -> None:
+    await paused(store)
+    await store.settle(settlement(revision=1, status=Status.PAUSED, due_us=8500, agreement=AGREEMENT))
+    assert (await row(store)).due_us == AT_US, "what was looked at before the pause was no last look"
+    await store.settle(settlement(revision=2, status=Status.PAUSED, due_us=due_us, agreement=AGREEMENT))
+    found = await row(store)
+    assert (found.status, found.reason, found.due_us) == (Status.PAUSED, "paused by jdoe", due_us)
+    assert await store.next_due_us() == due_us
+
+
+async def test_a_last_look_at_a_document_that_was_resumed_meanwhile_does_not_pause_it_again(store: Store) -> None:
+    await paused(store)
+    assert await store.enact(Change.RESUME, [act(kind="resume")], at_us=8000)
+    await store.settle(settlement(revision=2, status=Status.PAUSED, due_us=None))
+    found = await row(store)
+    assert (found.status, found.due_us) == (Status.PENDING, 8000)
 
 
 async def test_a_paused_document_takes_in_what_the_log_says_and_stays_paused(store: Store) -> None:
@@ -64,7 +82,7 @@ async def test_a_paused_document_takes_in_what_the_log_says_and_stays_paused(sto
     assert (found.desired, found.revision) == (wish("NEW", 2), 3)
     assert (found.status, found.reason, found.due_us, found.pending_since_us) == (
         *(Status.PAUSED, "paused by jdoe"),
-        *(None, None),
+        *(AT_US, None),
     )
 
 
@@ -79,7 +97,7 @@ async def test_an_attempt_under_way_stores_what_it_agreed_and_ends_no_pause(
     assert (found.agreement, found.attempts) == (AGREEMENT, 1)
     assert (found.status, found.reason, found.due_us, found.pending_since_us) == (
         *(Status.PAUSED, "paused by jdoe"),
-        *(None, None),
+        *(AT_US, None),
     )
 
 
@@ -87,7 +105,7 @@ async def test_what_an_outcome_log_gives_back_ends_no_pause(store: Store) -> Non
     await paused(store)
     await store.rebase({"d": attrs.evolve(AGREEMENT, told=3)}, {}, 8000)
     found = await row(store)
-    assert (found.agreement.told, found.status, found.due_us, found.pending_since_us) == (3, Status.PAUSED, None, None)
+    assert (found.agreement.told, found.status, found.due_us, found.pending_since_us) == (3, Status.PAUSED, AT_US, None)
 
 
 async def test_nothing_hastens_a_paused_document(store: Store) -> None:
@@ -95,7 +113,7 @@ async def test_nothing_hastens_a_paused_document(store: Store) -> None:
     await store.fold(batch("e"))
     assert await store.hasten(["d", "e"], Lane.OPERATOR, 8000) == 1
     assert not await store.enact(Change.RETRY, [act(kind="retry")], at_us=8000)
-    assert (await row(store)).due_us is None
+    assert (await row(store)).due_us == AT_US
 
 
 async def test_a_resumed_document_is_pending_and_due_at_once_before_all_others(store: Store) -> None:

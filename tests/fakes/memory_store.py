@@ -117,6 +117,8 @@ class MemoryStore:
         )
         if row.status is Status.PAUSED:
             row = attrs.evolve(row, pending_since_us=None)
+            if row.revision == settlement.revision and settlement.status is Status.PAUSED:
+                row = attrs.evolve(row, due_us=settlement.due_us)
         present = row.revision == settlement.revision
         waits = settlement.due_us is not None and settlement.due_us > settlement.at_us
         if row.status is not Status.PAUSED and (present or (waits and settlement.status in COOLING)):
@@ -411,7 +413,9 @@ class MemoryStore:
 def _steered(row: Document, change: Change, at_us: int, reason: str) -> Document:
     """The row as an operator leaves it."""
     if change is Change.PAUSE:
-        return attrs.evolve(row, status=Status.PAUSED, reason=reason, due_us=None, pending_since_us=None)
+        return attrs.evolve(
+            row, status=Status.PAUSED, reason=reason, lane=Lane.RETRY, due_us=at_us, pending_since_us=None
+        )
     row = attrs.evolve(row, lane=Lane.OPERATOR, due_us=at_us)
     if change is Change.RESUME:
         row = attrs.evolve(row, status=Status.PENDING, reason="", pending_since_us=at_us)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reconciler.core import notes
+from reconciler.model.act import Act, Change
 from reconciler.model.document import Lane, Status
 from reconciler.model.plan import Patch
 from reconciler.model.policy import Normaliser
@@ -234,3 +235,49 @@ async def _note(world: World) -> str:
     plan = planning.draft(document.desired, document.agreement.base, await world.snapshot(), world.policy)
     assert isinstance(plan, Patch)
     return notes.of(document.desired, plan)
+
+
+async def pause(world: World) -> None:
+    act = Act(world.clock.now_us(), "jdoe", "operator", "pause", KEY, KEY, {}, "done")
+    assert await world.store.enact(Change.PAUSE, [act], at_us=world.clock.now_us(), reason="paused by jdoe")
+
+
+@pytest.mark.parametrize("left", [Fault.STRANDED, Fault.LOST_LOCK, Fault.LOST_REPLY])
+async def test_a_lock_left_behind_does_not_stay_for_the_length_of_a_pause(world: World, left: Fault) -> None:
+    world.windchill.script_writes(left)
+    await world.emit({"owner": "akim"})
+    await world.attempt()
+    await pause(world)
+    reads, writes = world.windchill.reads, world.windchill.writes
+    async with world.running() as running:
+        await running.pass_until(lambda: not world.windchill.holders, "the lock is given up", 60)
+        await world.clock.advance(1)
+    assert (world.windchill.reads, world.windchill.writes) == (reads, writes)
+    found = world.document()
+    assert (found.status, found.reason) == (Status.PAUSED, "paused by jdoe")
+    assert found.agreement.intent is not None, "what became of the write is still to be read"
+    assert found.agreement.intent.lock is None
+
+
+async def test_a_lock_that_came_late_does_not_stay_for_the_length_of_a_pause(world: World) -> None:
+    await world.emit({"owner": "akim"})
+    await world.settle()
+    await pause(world)
+    async with world.running() as running:
+        await world.clock.advance(30)
+        world.windchill.holders[KEY] = ME  # a request that came through long after it was given up
+        await running.pass_until(lambda: not world.windchill.holders, "the lock is given up", 3 * 3600)
+    assert world.document().status is Status.PAUSED
+
+
+async def test_a_lock_that_a_pause_finds_in_somebody_elses_hands_is_theirs(world: World) -> None:
+    world.windchill.script_writes(Fault.LOST_LOCK)
+    await world.emit({"owner": "akim"})
+    await world.attempt()
+    await pause(world)
+    world.windchill.holders[KEY] = "jdoe"
+    async with world.running():
+        await world.clock.advance(600)
+    assert world.windchill.holders == {KEY: "jdoe"}
+    assert not world.outcomes("parked"), "a pause is no trouble to be told of"
+    del world.windchill.holders[KEY]

@@ -45,8 +45,9 @@ ENACT = Procedure(
         # A new revision each time, so that an attempt under way does not settle the wish away.
         f"""UPDATE document SET lane = {int(Lane.OPERATOR)}, due_us = NEW.at_us, revision = revision + 1
             WHERE NEW.change = '{Change.RETRY}' AND key IN {_TARGETS}""",
-        f"""UPDATE document SET status = '{Status.PAUSED}', reason = NEW.reason, due_us = NULL, pending_since_us = NULL,
-                revision = revision + 1
+        # Due once more: what is under way, or was when we died, may leave a lock behind. See `core/pausing.py`.
+        f"""UPDATE document SET status = '{Status.PAUSED}', reason = NEW.reason, lane = {int(Lane.RETRY)},
+                due_us = NEW.at_us, pending_since_us = NULL, revision = revision + 1
             WHERE NEW.change = '{Change.PAUSE}' AND key IN {_TARGETS}""",
         f"""UPDATE document SET status = '{Status.PENDING}', reason = '', lane = {int(Lane.OPERATOR)},
                 due_us = NEW.at_us, pending_since_us = NEW.at_us, revision = revision + 1

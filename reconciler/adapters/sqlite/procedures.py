@@ -161,7 +161,7 @@ COMMIT = Procedure(
             WHERE document.key = change.key""",
         # Only a settlement of the present revision says where the document stands; else the fold has already said so.
         # But a wait that trouble has set stands in either case, as it does against a fold that comes after it. One that
-        # was paused meanwhile stays paused.
+        # was paused meanwhile stays paused, and due as the pause has left it.
         f"""UPDATE document SET
                 agreement = change.agreement,
                 conflicts = document.conflicts + change.conflicts,
@@ -170,7 +170,8 @@ COMMIT = Procedure(
                 reason = iif({_STANDS}, change.reason, document.reason),
                 lane = CASE WHEN {_STANDS} AND document.revision = change.revision THEN change.lane
                             WHEN {_STANDS} THEN min(document.lane, change.lane) ELSE document.lane END,
-                due_us = iif({_STANDS}, change.due_us, document.due_us),
+                due_us = iif({_STANDS} OR (document.revision = change.revision AND change.status = 'paused'),
+                             change.due_us, document.due_us),
                 pending_since_us = iif(document.status = 'paused'
                                        OR (document.revision = change.revision AND change.status IN ('synced', 'held')),
                                        NULL, coalesce(document.pending_since_us, change.at_us))
@@ -304,7 +305,7 @@ REBASE = Procedure(
                 status = iif({_MOVES}, 'pending', status),
                 reason = iif({_MOVES}, '', reason),
                 lane = CASE WHEN status IN ('pending', 'paused') THEN lane ELSE excluded.lane END,
-                due_us = iif({_MOVES}, min(coalesce(due_us, NEW.at_us), NEW.at_us), NULL),
+                due_us = iif({_MOVES}, min(coalesce(due_us, NEW.at_us), NEW.at_us), due_us),
                 pending_since_us = iif({_MOVES}, coalesce(pending_since_us, NEW.at_us), NULL),
                 revision = iif(revision > 0, revision + 1, 0)
             WHERE document.agreement IS NULL OR {_TOLD.format("document")} < {_TOLD.format("excluded")}""",
