@@ -23,7 +23,9 @@ import pytest
 
 from reconciler.config.groups import GROUPS
 from reconciler.config.values import convert, limits_of
+from reconciler.web import tokens
 from reconciler.web.application import ENDPOINTS
+from reconciler.web.principal import Principal, Role
 from tests.cli.program import Program
 from tests.web.test_program import Daemon, started, until
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DOC = "0000000001"
+TOKEN = tokens.fresh()
 SECRETS = [
     (section, field) for section, group in GROUPS.items() for field in attrs.fields(group) if limits_of(field).secret
 ]
@@ -124,12 +127,19 @@ class Place:
                 "client_id": "us",
                 "oauth2_token_url": f"{parrot.url}/token",
             },
-            "admin": {"bind": "127.0.0.1:0"},
+            "admin": {
+                "bind": "127.0.0.1:0",
+                "tokens_file": str(folder / "tokens"),
+                "oidc_issuer": parrot.url,
+                "oidc_client_id": "us",
+                "external_url": "http://127.0.0.1:8090",
+            },
             "notify": {"plain_http": True, "networks": ["127.0.0.0/8"], "window_s": 0.2},
             "retry": {"backoff_base_s": 0.05, "backoff_max_s": 0.2},
         }
         for section, settings in more.items():
             given[section] |= settings
+        (folder / "tokens").write_text(tokens.line(Principal("jdoe", Role.ADMIN), TOKEN), encoding="utf-8")
         secrets = folder / "secrets"
         secrets.mkdir()
         for (section, key), value in self.values.items():
@@ -163,7 +173,8 @@ class Place:
         """Every place where a canary is found."""
         texts = {f"output {number} ({said[:60]!r})": said for number, said in enumerate(self.said)}
         texts |= {str(path): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
-        return [
+        shown = [f"the token in {where}" for where, text in texts.items() if TOKEN.encode() in text]
+        return shown + [
             f"{section}.{field.name} in {where}: {text[max(0, text.find(one) - 80) : text.find(one) + 60]!r}"
             for where, text in texts.items()
             for section, field in SECRETS
@@ -198,13 +209,14 @@ def event(place: Place) -> None:
 
 
 def ask_everything(place: Place, daemon: Daemon) -> None:
-    """Keep what every address answers that needs no name of anything, and what the hook answers."""
+    """Keep what every address answers that needs no name of anything, to a stranger and to us, and the hook's."""
     paths = [one.path for one in ENDPOINTS if "{" not in one.path and not one.path.endswith("/stream")]
     paths += ["/api/v1/audit?limit=0", "/nowhere", f"/api/v1/documents/{DOC}", f"/api/v1/documents/{DOC}/story"]
     with httpx.Client(base_url=daemon.address, timeout=15) as client:
         for path in paths:
-            reply = client.get(path)
-            place.said.append(f"GET {path} {reply.headers}".encode() + reply.content)
+            for headers in ({}, {"authorization": f"Bearer {TOKEN}"}, {"authorization": f"Bearer {TOKEN}x"}):
+                reply = client.get(path, headers=headers)
+                place.said.append(f"GET {path} {reply.headers}".encode() + reply.content)
         hook = f"/hooks/windchill/{place.values['admin', 'hook_secret']}"
         for method, path in (("POST", hook), ("GET", hook), ("POST", hook + "x"), ("POST", f"{hook}?{'x' * 20_000}")):
             reply = client.request(method, path)
