@@ -42,6 +42,20 @@ def test_a_turned_text_shows_what_turns_it() -> None:
     assert "U+D800" in looks.visible("\ud800")
 
 
+def test_a_text_of_nothing_but_what_is_unseen_makes_no_page_of_megabytes() -> None:
+    markup = looks.visible("a" + "\u200b" * 100_000 + "<b")
+    assert markup.count("<span") == looks.SIGNS_MAX
+    assert len(markup) < 2_000_000
+    assert "\u200b" not in markup
+    assert markup.endswith("&lt;U+200B&gt;&lt;b")
+
+
+def test_the_same_few_words_again_and_again_are_not_compared_for_ages() -> None:
+    value, other = [1, 2] * 140, [1, *[2, 1, 1] * 90, 2]
+    (part,) = [part for part in differing.parts(value, other) if part.differs]
+    assert part.text.count("1") > 130  # as a whole
+
+
 def test_joined_emoji_stay_whole() -> None:
     assert looks.visible("👩‍🔧") == "👩‍🔧"
 

@@ -7,9 +7,11 @@ import csv
 import html
 import io
 import re
+import threading
 from typing import TYPE_CHECKING
 
 import attrs
+import jinja2
 import pytest
 
 from reconciler.errors import LogError, StoreError
@@ -139,6 +141,26 @@ async def test_the_export_is_a_table_without_formulas(daemon: Daemon, client: ht
     rows = list(csv.DictReader(io.StringIO(reply.text)))
     assert [row["document"] for row in rows] == ["'=cmd|' /C calc'!A0"]
     assert (await client.get("/audit.csv?since=yesterday")).status_code == 400
+
+
+async def test_a_page_that_takes_long_to_render_keeps_nobody_waiting(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered, was_answered = threading.Event(), []
+    render = jinja2.Template.render
+
+    def slowly(template: jinja2.Template, *given: object) -> str:
+        was_answered.append(answered.wait(10))
+        return render(template, *given)
+
+    monkeypatch.setattr(jinja2.Template, "render", slowly)
+    page = asyncio.create_task(client.get("/policy"))
+    while not was_answered and not answered.is_set():
+        assert (await client.get("/livez")).status_code == 200
+        answered.set()
+    reply = await page
+    assert (reply.status_code, was_answered) == (200, [True])
+    assert int(reply.headers["content-length"]) == len(reply.content)
 
 
 async def test_the_log_away_is_said_and_the_rest_is_shown(daemon: Daemon, client: httpx.AsyncClient) -> None:

@@ -2,11 +2,13 @@
 Differing: which parts of two values are not the same, within texts and lists too.
 
 Values are taken apart into words, elements and members, which are compared in order. What both begin and end with is
-set aside first; a middle that is too long to be compared in good time counts as different as a whole.
+set aside first; a middle that can't be compared in good time counts as different as a whole: because it is long, or
+because the same few words come again and again, which takes the comparison cubic time.
 """
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -16,6 +18,7 @@ import msgspec
 from reconciler.web.page import looks
 
 _TOKENS_MAX: Final = 600
+_PAIRS_MAX: Final = 20_000  # of a token here and the same one there
 _SAME_MAX: Final = 240  # characters of what is the same, before its middle is left out
 _OTHER_MAX: Final = 2_000
 _BETWEEN: Final = ", "  # elements and members; no word of a text is like it
@@ -69,7 +72,7 @@ def _differing(mine: Sequence[str], others: Sequence[str]) -> list[bool]:
     behind = next((i for i in range(shortest - before) if mine[-1 - i] != others[-1 - i]), shortest - before)
     middle, against = mine[before : len(mine) - behind], others[before : len(others) - behind]
     marks = [True] * len(middle)
-    if len(middle) <= _TOKENS_MAX and len(against) <= _TOKENS_MAX:
+    if len(middle) <= _TOKENS_MAX and len(against) <= _TOKENS_MAX and _pairs(middle, against) <= _PAIRS_MAX:
         # What stands between elements is like none of the others', or it would be matched instead of an element.
         alike = difflib.SequenceMatcher(
             None, middle, [None if token == _BETWEEN else token for token in against], autojunk=False
@@ -77,6 +80,11 @@ def _differing(mine: Sequence[str], others: Sequence[str]) -> list[bool]:
         for block in alike.get_matching_blocks():
             marks[block.a : block.a + block.size] = [False] * block.size
     return [False] * before + marks + [False] * behind
+
+
+def _pairs(mine: Sequence[str], others: Sequence[str]) -> int:
+    counted = Counter(token for token in others if token != _BETWEEN)
+    return sum(counted[token] for token in mine)
 
 
 def _joined(tokens: Sequence[str], marks: Sequence[bool]) -> Iterator[tuple[str, bool]]:

@@ -85,7 +85,7 @@ async def shown(sources: Sources, asked: Asked, notice: notices.Notice | None, c
         code,
         notice=notice,
         document=found,
-        fields=sides.fields(found),
+        fields=await rendering.beside(sides.fields, found),
         story=story,
         only=query.field,
         moments=timeline.of(found, attempts.items, [one for one in held if one], acts, whole=not query.after),

@@ -7,6 +7,7 @@ Rules of this file:
 2. What is long is cut, and it is said how long it is. Whoever wants all of it gets it from the API, or opens it.
 """
 
+import itertools
 import re
 import unicodedata
 from typing import Final
@@ -18,6 +19,7 @@ from markupsafe import Markup, escape
 LIST_MAX: Final = 120  # characters of a value in a list
 WHOLE_MAX: Final = 2_000  # of one that is looked at, before it has to be opened
 OPENED_MAX: Final = 200_000
+SIGNS_MAX: Final = 500  # of what can't be seen, with its name; more of it is no text that anybody reads
 
 # Control characters but tab and line feed, soft hyphen, bidi marks, embeddings and isolates, zero-width spaces, line
 # and paragraph separators, the byte order mark, tag characters, and surrogates, which no page can carry at all. Joiners
@@ -45,10 +47,10 @@ def visible(text: object) -> Markup:
     pieces: list[Markup] = []
     end = 0
     said = str(text)
-    for found in _UNSEEN.finditer(said):
+    for found in itertools.islice(_UNSEEN.finditer(said), SIGNS_MAX):
         pieces += (escape(said[end : found.start()]), _sign(found[0]))
         end = found.end()
-    return Markup("").join((*pieces, escape(said[end:])))
+    return Markup("").join((*pieces, escape(_spelled(said[end:]))))
 
 
 def _sign(character: str) -> Markup:
@@ -59,7 +61,11 @@ def _sign(character: str) -> Markup:
 def plain(text: object, length_max: int = LIST_MAX) -> str:
     """Return a text for where there is no markup, such as a title: cut, and what can't be seen spelled out."""
     cut = clip(str(text), length_max)
-    return _UNSEEN.sub(lambda found: f"<U+{ord(found[0]):04X}>", cut.text) + ("…" if cut.is_cut else "")
+    return _spelled(cut.text) + ("…" if cut.is_cut else "")
+
+
+def _spelled(text: str) -> str:
+    return _UNSEEN.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
 
 
 def clip(text: str, length_max: int = LIST_MAX) -> Shown:

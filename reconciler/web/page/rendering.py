@@ -1,11 +1,19 @@
-"""Rendering: from a template and what it shows to an answer; the one place that knows Jinja."""
+"""
+Rendering: from a template and what it shows to an answer; the one place that knows Jinja.
 
+Who sends events decides how long a page is, and the loop that folds and writes must not wait for it: so pages are
+rendered beside it, in threads of their own, as those that asyncio has are needed for names of hosts.
+"""
+
+import asyncio
 import shlex
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
 
 import jinja2
 from starlette.responses import RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from reconciler import __version__
 from reconciler.web import answers
@@ -13,6 +21,8 @@ from reconciler.web.endpoint import Asked
 from reconciler.web.page import assets, looks, moments, spelling
 from reconciler.web.principal import ANYBODY, Role
 from reconciler.web.sources import Sources
+
+_T = TypeVar("_T")
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -85,6 +95,12 @@ def _environment() -> jinja2.Environment:
 
 
 _TEMPLATES: Final = _environment()
+_BESIDE: Final = ThreadPoolExecutor(2, "page")
+
+
+async def beside(call: Callable[..., _T], *given: object) -> _T:
+    """Return what a call returns that may take long, and let the event loop go on meanwhile."""
+    return await asyncio.get_running_loop().run_in_executor(_BESIDE, call, *given)
 
 
 def page(asked: Asked, template: str, code: int = 200, **shown: Any) -> Response:
@@ -121,7 +137,23 @@ def elsewhere(address: str) -> Response:
 
 
 def _html(template: str, code: int, headers: Mapping[str, str], shown: Mapping[str, Any]) -> Response:
-    text = _TEMPLATES.get_template(template).render(shown)
     # With no referrer at all, a browser would not say of a form that it comes from here (`Origin: null`).
     own = {"content-security-policy": POLICY, "referrer-policy": "same-origin"}
-    return Response(text, code, {**own, **headers}, "text/html; charset=utf-8")
+    return _Rendered(_TEMPLATES.get_template(template), shown, code, {**own, **headers})
+
+
+class _Rendered(Response):
+    """A page that is rendered when it is sent."""
+
+    def __init__(
+        self, template: jinja2.Template, shown: Mapping[str, Any], code: int, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(None, code, headers, "text/html; charset=utf-8")
+        self._template = template
+        self._shown = shown
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        text = await beside(self._template.render, self._shown)
+        self.body = text.encode()
+        self.headers["content-length"] = str(len(self.body))
+        await super().__call__(scope, receive, send)
