@@ -179,6 +179,10 @@ class DocumentsWindchill:
             return Broken(replies.cut(f"asked for document {key}, the answer is document {body['id']}"))
         return _snapshot(key, body, reply)
 
+    def _holder(self, reply: Reply) -> str | None:
+        found = refusals.holder(reply)
+        return None if found is None else self._client.hidden(found)
+
     def _written(self, reply: Reply, snapshot: Snapshot, fields: Mapping[str, Json]) -> WriteAnswer:
         status, said = reply.status, self._client.message
         match status:
@@ -191,9 +195,9 @@ class DocumentsWindchill:
             case 409 if refusals.is_version_conflict(replies.said(reply)):
                 return VersionConflict(status, said(reply))
             case 423:
-                return Locked(status, said(reply), refusals.holder(reply))
+                return Locked(status, said(reply), self._holder(reply))
             case 409 if refusals.is_lock(replies.said(reply)):
-                return Locked(status, said(reply), refusals.holder(reply))
+                return Locked(status, said(reply), self._holder(reply))
             case 428:
                 return Unguarded(said(reply))
             case 408:  # RFC 9110 section 15.5.9: the server did not get the whole request

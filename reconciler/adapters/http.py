@@ -104,10 +104,13 @@ class HttpClient:
 
     def message(self, reply: Reply) -> str:
         """Return what a reply says, short enough to be kept and without the secrets that we sent."""
-        said = replies.message(reply)
+        return replies.cut(self.hidden(replies.message(reply)))
+
+    def hidden(self, said: str) -> str:
+        """Return what a server has said without the secrets that we sent."""
         for grant in sorted(self._grants, key=lambda grant: len(grant.secret), reverse=True):  # one may begin another
             said = grant.hidden(said)
-        return replies.cut(said)
+        return said
 
     def retry_after_s(self, reply: Reply) -> float | None:
         """Return for how long the server asks us to stay away."""

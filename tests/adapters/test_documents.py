@@ -661,6 +661,14 @@ async def test_a_secret_that_the_server_echoes_is_not_shown(server: Simulated) -
     await documents.close()
 
 
+async def test_a_secret_that_the_server_names_as_the_holder_is_not_shown(server: Simulated) -> None:
+    documents = windchill(server.url, auth=Bearer("hunter2"))
+    server.script("PATCH", canned(423, "locked by hunter2", {}))
+    answer = await documents.write(READ, {"owner": "x"}, token=Token('"v1"'), journal=MemoryJournal())
+    assert answer == Locked(423, "locked by ***", "***")
+    await documents.close()
+
+
 # ---------------------------------------------------------------------------------------------------------- connections
 
 

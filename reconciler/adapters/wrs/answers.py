@@ -101,7 +101,8 @@ def _is_page(reply: Reply) -> bool:
 def _refusal(service: Service, reply: Reply, fields: Collection[str]) -> Unfulfilled:
     status, said, message = reply.status, replies.said(reply), service.message(reply)
     if status == 423 or (status in _MAY_MEAN_LOCKED and _says_locked(said)):
-        return Locked(status, message, refusals.holder(reply))
+        holder = refusals.holder(reply)
+        return Locked(status, message, None if holder is None else service.hidden(holder))
     match status:
         case 412:
             return VersionConflict(status, message)

@@ -154,7 +154,13 @@ class Service:
 
     def message(self, reply: Reply) -> str:
         """Return what a reply says, its error code in front: short enough to be kept, and without secrets."""
-        said = self._client.message(reply)
+        return self._without_ours(self._client.message(reply))
+
+    def hidden(self, said: str) -> str:
+        """Return what a server has said without secrets."""
+        return self._without_ours(self._client.hidden(said))
+
+    def _without_ours(self, said: str) -> str:
         for secret in self._secrets:
             said = said.replace(secret, "***")
         return said

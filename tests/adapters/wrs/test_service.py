@@ -10,9 +10,10 @@ import pytest
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.replies import Reply
+from reconciler.adapters.wrs import answers
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.session import QUIET_S
-from reconciler.model.answer import Broken, Failed, NotAvailable, Throttled, Unauthorised
+from reconciler.model.answer import Broken, Failed, Locked, NotAvailable, Throttled, Unauthorised
 from reconciler.model.snapshot import Token
 from tests.adapters.wrs.odata import LOGIN, METADATA, NONCE, PLAIN, Answer, OData, error, row, rows, serving, windchill
 
@@ -176,6 +177,12 @@ async def test_a_nonce_is_never_shown(odata: OData, service: Service) -> None:
     reply = await service.post("Documents('x')/A", {})
     assert isinstance(reply, Reply)
     assert service.message(reply) == "BAD: you said ***"
+
+
+async def test_a_nonce_is_not_shown_as_the_holder_of_a_lock(odata: OData, service: Service) -> None:
+    odata.respond = lambda asked: error(423, "LOCKED", f"locked by {asked.headers['csrf_nonce']}")
+    reply = await service.post("Documents('x')/A", {})
+    assert answers.of(service, reply) == Locked(423, "LOCKED: locked by ***", "***")
 
 
 async def test_a_nonce_goes_back_with_the_session_that_it_was_given_in_and_reads_go_without(
