@@ -17,6 +17,7 @@ import pytest
 from reconciler.errors import LogError, StoreError
 from reconciler.web import application
 from reconciler.web.page import assets, rendering
+from reconciler.web.probes import Phase, Readiness
 from tests.page.stage import DRAWING, furnish
 
 if TYPE_CHECKING:
@@ -211,3 +212,24 @@ async def test_a_page_that_takes_too_long_says_so_in_a_page(
     reply = await client.get("/")
     assert (reply.status_code, reply.headers["content-type"]) == (503, "text/html; charset=utf-8")
     assert "this took too long" in reply.text
+
+
+@pytest.mark.parametrize("path", ["/release", "/conflict", "/letter"])
+async def test_nothing_is_appended_by_a_page_before_the_log_is_open(daemon: Daemon, path: str) -> None:
+    await furnish(daemon)
+    daemon.readiness = Readiness(Phase.RECOVERING)
+    letter = (await daemon.world.store.dead_letters())[0].id.replace("/", "%2F")
+    conflict = (await daemon.world.store.conflicts())[0].conflict.id
+    address = {
+        "/release": f"/documents/{DRAWING}/release",
+        "/conflict": f"/conflicts/{conflict}/resolve",
+        "/letter": f"/dead-letters/{letter}/replay",
+    }[path]
+    async with daemon.served() as client:
+        csrf = re.search(r'name="csrf" content="([^"]+)"', (await client.get("/")).text)
+        assert csrf
+        form = {"csrf": csrf[1], "take": "live", "seen": "x"}
+        reply = await client.post(address, data=form)
+        assert (reply.status_code, "recovering" in reply.text) == (503, True)
+        reply = await client.post(f"/documents/{DRAWING}/pause", data={"csrf": csrf[1], "reason": "x" * 2001})
+        assert (reply.status_code, "at most 2000" in reply.text) == (422, True)

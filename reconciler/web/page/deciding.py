@@ -31,10 +31,10 @@ async def resolve(sources: Sources, asked: Asked) -> Response:
     take, seen = _take(form), form.get("seen", "")
     if not seen:
         raise Refused(400, "seen: is missing; decide on the page of the conflict, which shows what will be written")
-    conflict, reason = asked.path["id"], form.get("reason", "").strip()
+    conflict, reason = asked.path["id"], notices.reason(form)
     asked = attrs.evolve(asked, query=conflicts.ConflictQuery())
     value = take.value if isinstance(take, Other) else msgspec.UNSET
-    match await notices.acts(sources, asked).resolve(asked.who.name, conflict, take, reason, seen):
+    match await notices.acts_on_log(sources, asked).resolve(asked.who.name, conflict, take, reason, seen):
         case Resolved():
             return rendering.elsewhere(spelling.address("/conflicts", done="decided"))
         case Stale():
@@ -51,10 +51,10 @@ async def resolve_many(sources: Sources, asked: Asked) -> Response:
     field, rule = form.get("field", ""), form.get("rule", "")
     if form.get("take") not in ("desired", "live") or bool(field) is bool(rule):
         raise Refused(400, "say which side is taken, and either a field or a rule")
-    done = await notices.acts(sources, asked).resolve_many(
+    done = await notices.acts_on_log(sources, asked).resolve_many(
         asked.who.name,
         Side(form["take"]),
-        form.get("reason", "").strip(),
+        notices.reason(form),
         field=field or None,
         rule=rule or None,
         limit=_LIMIT,

@@ -14,14 +14,14 @@ _FORM_BYTES_MAX = 1024 * 1024
 
 async def replay(sources: Sources, asked: Asked) -> Response:
     """Append a letter to the log again, as it was."""
-    reason = (await forms.fields(asked.request)).get("reason", "").strip()
-    done = await notices.acts(sources, asked).replay_letters(asked.who.name, [asked.path["id"]], reason)
+    reason = notices.reason(await forms.fields(asked.request))
+    done = await notices.acts_on_log(sources, asked).replay_letters(asked.who.name, [asked.path["id"]], reason)
     return await _after(sources, asked, done, "replayed")
 
 
 async def discard(sources: Sources, asked: Asked) -> Response:
     """Let a letter go, with a reason."""
-    reason = (await forms.fields(asked.request)).get("reason", "").strip()
+    reason = notices.reason(await forms.fields(asked.request))
     if not reason:
         said = "say why nobody will miss it; the reason is kept with the record of it"
         return await _shown(sources, asked, notices.refused(said), 422)
@@ -32,8 +32,8 @@ async def discard(sources: Sources, asked: Asked) -> Response:
 async def resend(sources: Sources, asked: Asked) -> Response:
     """Append a mended event in a letter's place."""
     form = await forms.fields(asked.request, _FORM_BYTES_MAX)
-    value, reason = form.get("value", ""), form.get("reason", "").strip()
-    done = await notices.acts(sources, asked).resend(asked.who.name, asked.path["id"], value.encode(), reason)
+    value, reason = form.get("value", ""), notices.reason(form)
+    done = await notices.acts_on_log(sources, asked).resend(asked.who.name, asked.path["id"], value.encode(), reason)
     return await _after(sources, asked, done, "resent", value)
 
 

@@ -1,10 +1,13 @@
 """Notices: what is said on a page after somebody has acted, and when it could not be done."""
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import attrs
 
 from reconciler.ports import Acts
+from reconciler.web import acted, acting
+from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Page, Query
 from reconciler.web.sources import Sources
 
@@ -59,4 +62,18 @@ def refused(reason: str) -> Notice:
 
 def acts(sources: Sources, asked: Asked) -> Acts:
     """Return what whoever asks may do, recorded with their role."""
-    return sources.acts.acting(asked.who.role.name.lower())
+    return acting.acts_of(sources, asked)
+
+
+def acts_on_log(sources: Sources, asked: Asked) -> Acts:
+    """Return the same for what appends to the log; raises Refused while nothing can be appended in good order."""
+    acting.require_log(sources)
+    return acts(sources, asked)
+
+
+def reason(form: Mapping[str, str]) -> str:
+    """Return why somebody acts; raises Refused when it is longer than is kept, as the API does."""
+    said = form.get("reason", "").strip()
+    if len(said) > acted.REASON_MAX:
+        raise Refused(422, f"a reason has at most {acted.REASON_MAX} characters")
+    return said

@@ -18,7 +18,7 @@ async def retry(sources: Sources, asked: Asked) -> Response:
 
 async def pause(sources: Sources, asked: Asked) -> Response:
     """Let a document alone until it is resumed."""
-    reason = (await forms.fields(asked.request)).get("reason", "").strip()
+    reason = notices.reason(await forms.fields(asked.request))
     done = await notices.acts(sources, asked).pause(asked.who.name, [asked.path["document"]], reason)
     return await _after(sources, asked, done, "paused")
 
@@ -31,8 +31,8 @@ async def resume(sources: Sources, asked: Asked) -> Response:
 
 async def release(sources: Sources, asked: Asked) -> Response:
     """Stop managing a document."""
-    reason = (await forms.fields(asked.request)).get("reason", "").strip()
-    done = await notices.acts(sources, asked).release(asked.who.name, asked.path["document"], reason)
+    reason = notices.reason(await forms.fields(asked.request))
+    done = await notices.acts_on_log(sources, asked).release(asked.who.name, asked.path["document"], reason)
     return await _after(sources, asked, done, "released")
 
 
