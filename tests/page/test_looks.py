@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import shlex
+import subprocess
 
 import msgspec
 import pytest
@@ -141,3 +142,11 @@ def test_no_cell_of_an_export_is_a_formula(text: str) -> None:
     assert trail.safe(text) == "'" + text
     assert trail.safe("plain") == "plain"
     assert trail.safe(7) == 7
+
+
+def test_a_command_that_is_pasted_presses_no_keys() -> None:
+    key = "a\x15touch owned\n'\\\x1b[201~"
+    typed = spelling.command("docs", "show", of=key)
+    assert typed.isprintable()
+    found = subprocess.run(["bash", "-c", f'set -- {typed}; printf %s "$4"'], capture_output=True, check=True)
+    assert found.stdout.decode() == key
