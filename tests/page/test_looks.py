@@ -150,3 +150,9 @@ def test_a_command_that_is_pasted_presses_no_keys() -> None:
     assert typed.isprintable()
     found = subprocess.run(["bash", "-c", f'set -- {typed}; printf %s "$4"'], capture_output=True, check=True)
     assert found.stdout.decode() == key
+
+
+def test_what_stands_behind_a_semicolon_is_no_formula_either() -> None:
+    assert trail.safe('x; =HYPERLINK("a")') == 'x; \'=HYPERLINK("a")'
+    assert trail.safe("x\n@SUM(1)") == "x\n'@SUM(1)"
+    assert trail.safe("a; b = c") == "a; b = c"

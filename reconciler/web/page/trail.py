@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
@@ -24,6 +25,7 @@ _COLUMNS: Final = (
     *("token_before", "token_after", "policy", "decisions"),
 )
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_BEHIND: Final = re.compile('(?s)(?<=.)([;\\t\\r\\n][ "]*)(?=[=+\\-@\uff1d\uff0b\uff0d\uff20])')
 _Text = Annotated[str, msgspec.Meta(max_length=600)]
 
 
@@ -160,7 +162,12 @@ def _row(row: shapes.AuditRow) -> tuple[object, ...]:
 
 
 def safe(cell: object) -> object:
-    """Return a cell that no spreadsheet takes for a formula: such a text gets an apostrophe in front."""
-    if isinstance(cell, str) and cell.lstrip(" ").startswith(_FORMULA):
-        return "'" + cell
-    return cell
+    """
+    Return a cell that no spreadsheet takes for a formula: such a text gets an apostrophe in front.
+
+    Where numbers have a comma, spreadsheets part cells at semicolons: what stands behind one may begin a cell too.
+    """
+    if not isinstance(cell, str):
+        return cell
+    text = _BEHIND.sub(r"\1'", cell)
+    return "'" + text if text.lstrip(" ").startswith(_FORMULA) else text
