@@ -25,6 +25,7 @@ class Folding:
         self._positions: dict[Partition, int] = {}  # as acknowledged; they go back where a log is read again
         self._acknowledged = 0
         self._under_way: FoldBatch | None = None
+        self._aside = False  # whether it is one of a replay
         self.lost: dict[Partition, int] = {}  # where a log begins that has lost records, until somebody gives them up
         self._moving: dict[Partition, int] | None = None  # to where somebody has decided to go on
         self._rows: dict[int, dict[str, Row]] = {}
@@ -40,8 +41,16 @@ class Folding:
         if self._moving == stored:
             self.moved()
         self._moving = None
-        batch = self._under_way
-        if batch is not None and all(positions.get(place) == offset for place, offset in batch.positions.items()):
+        batch, documents = self._under_way, list(documents)
+        if batch is not None and self._aside:  # it stores no position: only the rows can tell
+            state = len(self._reached) - 1
+            if all(self.match(one, state) for one in documents if one.revision):
+                self.folded()
+            else:
+                self._reached[-1] = dict(self._reached[self._acknowledged])
+                self._rows.pop(state, None)
+                self._under_way = None
+        elif batch is not None and all(positions.get(place) == offset for place, offset in batch.positions.items()):
             self.folded()
         elif batch is not None:
             self._reached[-1] = dict(self._reached[self._acknowledged])
@@ -90,9 +99,16 @@ class Folding:
         """Whether a batch goes past records that the log has lost and nobody has given up."""
         return any(place in self.lost and offset > self.stored(place) for place, offset in batch.positions.items())
 
-    def folds(self, batch: FoldBatch) -> None:
-        """A batch is handed to the store. Rows never forget, even where a log is read again."""
+    def folds(self, batch: FoldBatch, aside: Mapping[Partition, int] | None = None) -> None:
+        """
+        A batch is handed to the store. Rows never forget, even where a log is read again.
+
+        `aside` is how far a replay has come that stores no positions. It may be ahead of what was folded so far.
+        """
         reached = dict(self._reached[self._acknowledged])
+        self._aside = aside is not None
+        for place, offset in (aside or {}).items():
+            reached[place.partition] = max(offset, reached.get(place.partition, 0))
         for place, offset in batch.positions.items():
             reached[place.partition] = max(offset, reached.get(place.partition, 0))
         self._reached.append(reached)

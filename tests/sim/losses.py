@@ -19,6 +19,7 @@ from tests.sim.logs import OUTCOMES
 if TYPE_CHECKING:
     from reconciler.core.outcomes import Told
     from tests.fakes.memory_log import MemoryBroker
+    from tests.sim.operators import Operators
     from tests.sim.stores import Durable
     from tests.sim.witness import Witness
     from tests.sim.world import World
@@ -32,16 +33,20 @@ class _Copy:
     kept: dict[str, Any]
     folded: tuple[Any, Any]
     known: Any
+    acts: tuple[Any, Any]
 
 
 class Losses:
     """Loses the store between two lives, and tells those who remember what it knew."""
 
-    def __init__(self, world: World, broker: MemoryBroker, durable: Durable, witness: Witness) -> None:
+    def __init__(
+        self, world: World, broker: MemoryBroker, durable: Durable, witness: Witness, operators: Operators
+    ) -> None:
         self._world = world
         self._broker = broker
         self._durable = durable
         self._witness = witness
+        self._operators = operators
         self._copy: _Copy | None = None
         self._restored = False
         self._rng = world.rng("copies")
@@ -59,14 +64,20 @@ class Losses:
         self._restored = False
         if self._world.options.rates["store_restored"] and self._rng.random() < 0.3:
             durable, witness = self._durable, self._witness
-            self._copy = _Copy(durable.copied(), durable.promises.copy(), witness.folding.copy(), witness.copy())
+            self._copy = _Copy(
+                durable.copied(),
+                durable.promises.copy(),
+                witness.folding.copy(),
+                witness.copy(),
+                self._operators.copy(),
+            )
             self._world.note("the store is copied")
 
     def strike(self) -> None:
         """Between two lives."""
         if self._world.strikes("store_lost"):
             self._world.note("the store is lost")
-            self._start_over(_Copy(None, {}, ({}, {}), {}))
+            self._start_over(_Copy(None, {}, ({}, {}), {}, (set(), set())))
             self._copy = None
         elif self._copy is not None and self._world.strikes("store_restored"):
             self._world.note("the store is replaced by its copy")
@@ -74,6 +85,7 @@ class Losses:
             self._restored = True
 
     def _start_over(self, copy: _Copy) -> None:
+        self._operators.starts_over(*copy.acts)
         records = self._broker.records(OUTCOMES)
         values = [record.value or b"" for record in records]
         self._durable.replace(copy.content)

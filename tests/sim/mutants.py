@@ -19,9 +19,12 @@ from reconciler.flows import attempt as attempts
 from reconciler.flows import recovery
 from reconciler.flows.gate import Gate
 from reconciler.flows.outbox import Publisher
+from reconciler.flows.recording import Recorder
 from reconciler.flows.writing import Writing
+from reconciler.model.act import Act, Change
 from reconciler.model.answer import VersionConflict
 from reconciler.model.base import Agreed
+from reconciler.model.document import Status
 from reconciler.model.plan import Verb
 from reconciler.model.snapshot import Snapshot
 from tests.fakes.memory_log import MemoryLog
@@ -47,6 +50,9 @@ SEEDS: dict[str, int] = {
     "accept-truncation-silently": 60,
     "never-release": 60,
     "decide-before-the-lock": 60,
+    "write-while-paused": 60,
+    "settle-unpauses": 60,
+    "forget-the-act": 60,
 }
 
 
@@ -70,6 +76,24 @@ def wired(name: str | None, daemon: app.Daemon) -> None:
         daemon.ingest._projection = _OffsetsFirst(daemon.store)
     if name == "intend-later":
         object.__setattr__(daemon.reconciler._attempt, "ledger", _NoIntent(daemon.store))
+
+    if name == "settle-unpauses":
+        daemon.reconciler._ledger = _Unpausing(daemon.store)
+
+
+class _Unpausing:
+    """Ends the pause of a document that an attempt was under way on."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def settle(self, settlement: Any) -> None:
+        await self._store.settle(settlement)
+        act = Act(settlement.at_us, "nobody", "cli", "resume", settlement.key, settlement.key, {}, "done")
+        await self._store.enact(Change.RESUME, [act], at_us=settlement.at_us)
 
 
 class _OffsetsFirst:
@@ -140,6 +164,15 @@ async def _as_it_was(self: Writing, shown: Snapshot) -> Any:
     return self.plan.fields
 
 
+async def _regardless(self: attempts.Attempt, case: settle.Case) -> Any:
+    """A pause is for others."""
+    return await self.run(attrs.evolve(case.document, status=Status.PENDING), case.lane)
+
+
+async def _unrecorded(*_: Any, **__: Any) -> None:
+    """What was appended is not recorded."""
+
+
 async def _publish_once(self: Publisher) -> int:
     messages = await self._outbox.waiting(500)
     if messages:
@@ -181,5 +214,7 @@ _PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     ),
     "never-release": ((attempts.Attempt, "_kept_from_releasing", _released_never),),
     "decide-before-the-lock": ((Writing, "redraft", _as_it_was),),
+    "write-while-paused": ((attempts.Attempt, "_kept_out", _regardless),),
+    "forget-the-act": ((Recorder, "record", _unrecorded),),
     "publish-once": ((Publisher, "publish", _publish_once),),
 }

@@ -78,6 +78,16 @@ RATES_MAX: dict[str, float] = {
     "clock_jump": 0.2,
     "sigterm": 0.2,
     "sigkill": 0.2,
+    # what operators do, by the program itself
+    "paused": 0.3,
+    "resumed": 0.2,
+    "retried": 0.1,
+    "released": 0.05,
+    "decided": 0.5,
+    "reloaded": 0.3,
+    "resync_job": 0.2,
+    "replay_job": 0.3,
+    "job_cancelled": 0.1,
 }
 
 

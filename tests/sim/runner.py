@@ -27,8 +27,11 @@ from reconciler import app, parts
 from reconciler.adapters.sqlite import database
 from reconciler.config import Config, Log, Resync, Retry, Windchill
 from reconciler.errors import LogTruncatedError, ReconcilerError, StoreError
+from reconciler.flows.attempt import Attempt
+from reconciler.flows.reload import Wish
+from reconciler.model.job import JobState
 from tests.fakes.memory_log import MemoryBroker
-from tests.sim import mutants, options
+from tests.sim import mutants, operators, options
 from tests.sim.checks import Checks
 from tests.sim.client import SimWindchill
 from tests.sim.logs import LETTERS, OUTCOMES, TOPIC, SimLog
@@ -42,8 +45,10 @@ from tests.sim.world import Life, TrueClock, World
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from reconciler.flows.reload import InForce
     from reconciler.model.policy import Policy
     from tests.sim.options import Options
+    from tests.sim.stores import Watched
 
 STEPS = 40
 SETTLE_S = 900.0  # a late request, the longest cool-downs of breaker and documents, and the attempts after them
@@ -117,7 +122,10 @@ class Simulation:
         self.durable = Durable(self.world, folder)
         self.witness = Witness(self.world, self.server, {})
         self.workload = Workload(self.world, self.broker, self.server, self.durable, self.witness)
-        self.losses = Losses(self.world, self.broker, self.durable, self.witness)
+        self.operators = operators.Operators(self.world, self.broker, self.workload)
+        self.workload.operate, self.workload.reconfigure = self.operators.step, self._reconfigure
+        self.losses = Losses(self.world, self.broker, self.durable, self.witness, self.operators)
+        self._policy = options.policy(chosen, 0)  # as the configuration says
         self._mutant = mutant
         self._given = dict(given)
         self._counts: dict[str, int] = {}
@@ -131,7 +139,8 @@ class Simulation:
         asyncio.set_event_loop(world.loop)
         world.loop.set_exception_handler(lambda _, context: world.note(f"loop: {context['message']}"))
         try:
-            world.loop.run_until_complete(self._live_through())
+            with mock.patch.object(Attempt, "run", _told(self.witness)):
+                world.loop.run_until_complete(self._live_through())
         except Exception as error:  # noqa: BLE001  whatever ends a simulation is its verdict
             world.fail(error)
         finally:
@@ -158,9 +167,8 @@ class Simulation:
     async def _live_through(self) -> None:
         world = self.world
         world.later(self.workload.plan(), self._rest)
-        policy = options.policy(world.options, 0)
         while world.violation is None:
-            finished = await self._one_life(policy)
+            finished = await self._one_life(self._policy)
             if finished:
                 break
             world.expect(self._lives < _LIVES_MAX, "the daemon never stays up")
@@ -168,8 +176,7 @@ class Simulation:
             if world.faulty:
                 await asyncio.sleep(world.rng("restarts").uniform(0.1, 5.0))
                 if world.rng("restarts").random() < 0.2:
-                    self._policy_version += 1
-                    policy = options.policy(world.options, self._policy_version)
+                    self._reconfigure()
         if world.violation is None:
             store = self.durable.direct()
             checks = Checks(
@@ -183,9 +190,15 @@ class Simulation:
             )
             await checks.all()
             await self.durable.promises.check(store)
+            await operators.check(self.operators, world, store)
             self.durable.promises.told(record.value or b"" for record in self.broker.records(OUTCOMES))
             self._counts = checks.counts
             await store.close()
+
+    def _reconfigure(self) -> None:
+        """Somebody writes another policy into the configuration; who runs has not read it yet."""
+        self._policy_version += 1
+        self._policy = options.policy(self.world.options, self._policy_version)
 
     def _rest(self) -> None:
         """Faults stop. Waiting out a clock that was days ahead is cut short: the clock goes on by as much."""
@@ -227,9 +240,18 @@ class Simulation:
         told = SimLog(self.broker, life, OUTCOMES)
         config = _config(policy)
         config = attrs.evolve(config, windchill=attrs.evolve(config.windchill, maintenance=life.maintenance))
-        again = partial(SimLog, self.broker, life)
-        daemon = app.Daemon(config, store, log, windchill, life.clock, outcomes=told, log_again=again)
-        mutants.wired(self._mutant, daemon)
+        wish = Wish(lambda: parts.in_force(attrs.evolve(config, policy=self._policy)))
+        daemon = app.Daemon(
+            config,
+            store,
+            log,
+            windchill,
+            life.clock,
+            outcomes=told,
+            log_again=partial(self._log_again, life),
+            wish=wish,
+        )
+        self._wire(daemon, store, life, wish)
         before = asyncio.all_tasks()
         running = asyncio.create_task(self._daemon(daemon, store, life, accepts=accepts))
         ending = asyncio.create_task(self._ending(life))
@@ -244,6 +266,25 @@ class Simulation:
         self._judge_end(running)
         self.durable.released()
         return bool(finished)
+
+    def _log_again(self, life: Life) -> SimLog:
+        life.again = made = SimLog(self.broker, life)
+        return made
+
+    def _wire(self, daemon: app.Daemon, store: Watched, life: Life, wish: Wish) -> None:
+        """Let operators act in this process, and the world know which policy decides."""
+        take_up = daemon._reload._take_up
+
+        def taken_up(in_force: InForce) -> None:
+            take_up(in_force)
+            life.policy = in_force.policy
+            self.world.note("another policy is in force")
+
+        daemon._reload._take_up = taken_up
+        daemon._reload._store = store.aside()
+        life.paused = lambda: self.operators.paused
+        self.operators.arrive(daemon, store, life, wish)
+        mutants.wired(self._mutant, daemon)
 
     def _accept_truncation(self) -> None:
         """An operator decides to go on without what the log has lost and nobody has folded."""
@@ -266,6 +307,7 @@ class Simulation:
             return False
         began_s = world.loop.time()
         while not self._is_settled():
+            await self.operators.resume_all()
             world.expect(world.loop.time() - began_s < SETTLE_S, f"not settled after {SETTLE_S} s without faults")
             await asyncio.sleep(5.0)
         world.note("settled")
@@ -273,11 +315,20 @@ class Simulation:
         while world.on_their_way:  # noqa: ASYNC110  a look at the world costs nothing, and time is not real
             await asyncio.sleep(1.0)
         world.expect(self._is_settled(), "unsettled again, and nobody did anything")
+        await self._replay()
         life.stop.set()
         return True
 
+    async def _replay(self) -> None:
+        """Folding the whole log again changes nothing."""
+        before = await self.durable.rows()
+        job = await self.operators.replays()
+        whole = all(self.broker.at(place).begin == 0 for place in self.broker.partitions(TOPIC))
+        self.world.expect(not whole or job.state is JobState.DONE, f"the log is whole, and was not replayed: {job}")
+        self.world.expect(await self.durable.rows() == before, "a replay has changed rows")
+
     def _is_settled(self) -> bool:
-        return not self.world.on_their_way and self.durable.looks_settled(self.broker)
+        return not self.operators.busy and not self.world.on_their_way and self.durable.looks_settled(self.broker)
 
     def _judge_end(self, running: asyncio.Task[None]) -> None:
         """The daemon may end by itself only for what it can't mend: a store or a log that fails."""
@@ -298,6 +349,17 @@ class Simulation:
         troubled = self.world.faulty or self.world.options.fail_at is not None
         if not isinstance(_first(error), ReconcilerError) or not troubled:
             self.world.fail(_first(error))
+
+
+def _told(witness: Witness) -> Any:
+    """Attempts that tell by which policy they decide."""
+    run = Attempt.run
+
+    async def begun(self: Attempt, document: Any, lane: Any) -> Any:
+        witness.begun(document.key, self.rules.policy)
+        return await run(self, document, lane)
+
+    return begun
 
 
 def _first(error: BaseException) -> BaseException:

@@ -20,7 +20,8 @@ from reconciler.adapters.sqlite.database import Database
 from reconciler.adapters.sqlite.packing import Packer
 from reconciler.adapters.sqlite.store import SqliteStore
 from reconciler.errors import StoreError
-from reconciler.model.document import Lane
+from reconciler.model import codec
+from reconciler.model.document import Lane, Status
 from reconciler.model.stamp import Partition
 from tests.fakes.memory_store import SETTLED, MemoryStore
 from tests.sim.connection import as_owner
@@ -69,7 +70,17 @@ class Watched:
         await self._life.alive()
         return result
 
+    def aside(self) -> Aside:
+        """The same store for whoever makes no attempts: what is read there begins none."""
+        return Aside(self._inner, self._life, self._witness, self._promises, effects=self._effects)
+
     async def fold(self, batch: FoldBatch) -> None:
+        again = self._life.again
+        if not batch.positions and again is not None:  # a replay beside: how far that has come
+            self._witness.folding.folds(batch, dict(await again.positions()))
+            await self._call("fold", lambda: self._inner.fold(batch))
+            self._witness.folding.folded()
+            return
         self._life.world.expect(not self._witness.folding.jumps(batch), f"a silent jump: {batch.positions}")
         self._witness.folding.folds(batch)
         await self._call("fold", lambda: self._inner.fold(batch))
@@ -88,10 +99,12 @@ class Watched:
 
     async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
         wanted = list(keys)
-        mark = self._witness.folding.mark()
+        mark, paused = self._witness.folding.mark(), set(self._life.paused())
         found = await self._call("documents", lambda: self._inner.documents(wanted))
         for key in wanted:
             if key in found:
+                still = key not in paused or key not in self._life.paused() or found[key].status is Status.PAUSED
+                self._life.world.expect(still, f"{key} was paused, and is {found[key].status} though nobody resumed it")
                 self._witness.loaded(found[key], mark)
         return found
 
@@ -118,6 +131,15 @@ class Watched:
         self._promises.forgets(numbers)
         await self._call("published", lambda: self._inner.published(numbers, *more))
         self._promises.forgotten(numbers)
+
+
+class Aside(Watched):
+    """See `Watched.aside`."""
+
+    async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
+        wanted = list(keys)
+        found: dict[str, Document] = await self._call("documents", lambda: self._inner.documents(wanted))
+        return found
 
 
 class InlineConnection:
@@ -252,6 +274,12 @@ class Durable:
         rows = query("SELECT topic, partition, next_offset FROM position").fetchall()
         positions = {Partition(topic, number): offset for topic, number, offset in rows}
         return not unsettled and not waiting and all(positions.get(place, 0) >= end for place, end in ends.items())
+
+    async def rows(self) -> dict[str, tuple[bytes, str]]:
+        """Desired state and status of every document, past all effects."""
+        with self.disk.calm():
+            found = await self.looked_at().list_documents(None, "", 1_000_000)
+        return {row.key: (codec.encode(row.desired), row.status.value) for row in found}
 
     def looked_at(self) -> Any:
         """The store, just opened, past all effects; look at it while the disk is calm."""

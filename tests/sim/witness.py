@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from reconciler.model.document import Document
+    from reconciler.model.policy import Policy
     from reconciler.model.settlement import Settlement
     from reconciler.model.snapshot import Snapshot, Token
     from tests.sim.naive import Claims, Fact, Rank, Row
@@ -49,6 +50,8 @@ class Attempt:
     write: Write | None = None
     answer: WriteAnswer | None = None
     settles: bool = False
+    paused: bool = False  # so it was loaded
+    policy: Policy | None = None  # by which it decides
     after: dict[str, Possible] = attrs.field(factory=dict)
 
 
@@ -102,10 +105,14 @@ class Witness:
         """An attempt may begin on this row, which must be what the log says."""
         row = self.folding.match(document, mark)
         if row is not None:
-            self._attempts[document.key] = Attempt(document.key, row)
+            self._attempts[document.key] = Attempt(document.key, row, paused=document.status is Status.PAUSED)
         else:
             shown = naive.plain(document.desired)
             self._world.expect(False, f"{document.key}: the projection is not what the log says: {shown}")
+
+    def begun(self, key: str, policy: Policy) -> None:
+        """An attempt begins, and will decide by this policy to its end."""
+        self._attempts[key].policy = policy
 
     def saw(self, key: str, version: Version | None) -> None:
         attempt = self._attempts[key]
@@ -164,6 +171,7 @@ class Witness:
         world.expect(attempt.planned is not None and attempt.durable, f"{key}: sent before its intent was stored")
         assert seen is not None
         assert attempt.planned is not None
+        world.expect(not attempt.paused, f"{key}: written while it is paused")
         told = f"{key}: meant to write {attempt.planned.fields} at {attempt.planned.token}, sent {fields} at {token}"
         world.expect((attempt.planned.token, attempt.planned.fields) == (token, dict(fields)), told)
         attempt.seen, attempt.write = seen, attempt.planned
@@ -250,7 +258,7 @@ class Witness:
         assert seen is not None
         named = self._named(key)
         cleared = any(fact.key == key and fact.set.get(KEYWORDS, "") is None for fact in self.facts.values())
-        external = self._rule(KEYWORDS).strategy is Strategy.EXTERNAL
+        external = self._rule(attempt, KEYWORDS).strategy is Strategy.EXTERNAL
         for _, text in changed_parts(KEYWORDS, seen.fields[KEYWORDS], value):
             told = f"{key}: element {text} of {seen.fields[KEYWORDS]} -> {value}, claims {claims}"
             claim = self._claim_on(claims, text)
@@ -267,7 +275,7 @@ class Witness:
 
     def _options(self, attempt: Attempt, name: str, claims: Claims) -> list[tuple[Agreed | None, str]]:
         """What may be decided, with what it rests on."""
-        seen, rule = attempt.seen, self._rule(name)
+        seen, rule = attempt.seen, self._rule(attempt, name)
         assert seen is not None
         assert claims.whole is not None
         options = []
@@ -369,7 +377,7 @@ class Witness:
         now = attempt.seen
         if attempt.write is not None and attempt.write.accepted is not None:
             now = attempt.write.accepted
-        rule = self._rule(KEYWORDS)
+        rule = self._rule(attempt, KEYWORDS)
         holds = rule.strategy is Strategy.HOLD or (rule.strategy, rule.on_overlap) == (Strategy.MERGE, Strategy.HOLD)
         for text in {*claims.elements, *elements(claims.whole.value if claims.whole else None)}:
             claim = self._claim_on(claims, text)
@@ -388,13 +396,13 @@ class Witness:
     def _of(self, key: str, name: str) -> Possible:
         return self._possible.setdefault((key, name), {None})
 
-    def _rule(self, name: str) -> Any:
+    def _rule(self, attempt: Attempt, name: str) -> Any:
         assert self._world.life is not None
-        return self._world.life.policy.rule(name, None)
+        return (attempt.policy or self._world.life.policy).rule(name, None)
 
     def _claims(self, attempt: Attempt, name: str) -> Claims | None:
         claims = attempt.row.managed().get(name)
-        return None if claims is None or self._rule(name).strategy is Strategy.IGNORE else claims
+        return None if claims is None or self._rule(attempt, name).strategy is Strategy.IGNORE else claims
 
     def _is_unseen(self, name: str) -> bool:
         """Whether the program may believe that the server stored what it was sent, and can't be judged by more."""

@@ -9,17 +9,22 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from reconciler.core.outcomes import REPLAY_OF
 from reconciler.model import instant
 from reconciler.model.event import Outgoing, PlainRecord
 from reconciler.model.policy import OPERATORS
 from reconciler.model.stamp import Partition
+from tests.sim import operators
 from tests.sim.logs import OUTCOMES, TOPIC
 from tests.sim.naive import Fact
 from tests.sim.options import FIELDS, KEYWORDS, OUTSIDER, RESTRICTED, SCALARS, SOURCES
 from tests.sim.server import VALUES, WORDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.fakes.memory_log import MemoryBroker
     from tests.sim.server import Server
     from tests.sim.stores import Durable
@@ -66,11 +71,13 @@ class Workload:
         self.replayed: set[tuple[int, int]] = set()  # dead letters that were appended again
         self.poison: dict[tuple[int, int], bytes | None] = {}  # what must become a dead letter
         self._sent: list[tuple[Outgoing, Fact]] = []
+        self.operate: Callable[[str, str], None] = _nobody
+        self.reconfigure: Callable[[], None] = lambda: None  # let the configuration say another policy
 
     def plan(self) -> float:
         """Put all steps on the time line; return when the last one is done."""
         options = self._world.options
-        weights = _USUAL | {name: 2 * options.rates[name] for name in _MISHAPS}
+        weights = _USUAL | {name: 2 * options.rates[name] for name in (*_MISHAPS, *operators.STEPS)}
         at_s = 0.1
         for _ in range(options.steps):
             (kind,) = self._rng.choices([*weights], [*weights.values()])
@@ -124,6 +131,10 @@ class Workload:
                 self._server.windows[f"{kind} {key}"] = world.loop.time() + span_s
             case "clock_jump":
                 world.jump_us = rng.choice((-_DAY_US, 0, _DAY_US))
+            case _ if kind in operators.STEPS:
+                if kind == "reloaded":
+                    self.reconfigure()
+                self.operate(kind, key)
             case "sigterm" if world.life is not None:
                 world.life.stop.set()
             case "sigkill" if world.life is not None:
@@ -203,20 +214,19 @@ class Workload:
 
     def _append(self, event: dict[str, Any]) -> None:
         record = Outgoing(TOPIC, event["subject"].encode(), json.dumps(event).encode(), _TYPE)
-        data = event["data"]
-        rank = (event["time"], event.get("sequence", ""), TOPIC, 0, 0, event["source"], event["id"])
-        fact = Fact(
-            event["subject"],
-            rank,
-            data.get("set", {}),
-            data.get("add", {}),
-            data.get("remove", {}),
-            tuple(data.get("release", ())),
-            data.get("expect", {}),
-            released="released" in event["type"],
-        )
+        fact = _fact(event)
         self._sent.append((record, fact))
         self._put(record, fact)
+
+    def heard(self, record: Outgoing, place: Partition, kept: PlainRecord) -> None:
+        """An operator has appended a record through the program, whose clock may be wrong by a day."""
+        event = json.loads(record.value or b"")
+        at = place.partition, kept.offset
+        if instant.to_us(event["time"]) > (kept.timestamp + 300_000) * 1000:
+            self.poison[at] = record.value
+        else:
+            self._know(_fact(event), *at)
+        self._world.note(f"record {at[0]}/{at[1]}: by an operator")
 
     def _put(self, record: Outgoing, fact: Fact) -> None:
         """Append a record; what it says is ranked by its place too."""
@@ -225,11 +235,14 @@ class Workload:
         if record.value is None:
             at_us = self._broker.at(self._broker.partitions(TOPIC)[partition]).records[-1].timestamp * 1000
             time, name = instant.from_us(at_us), f"{partition}/{offset}"
-        rank = (time, sequence, topic, partition, offset, source, name)
-        self.facts[partition, offset] = Fact(
-            fact.key, rank, fact.set, fact.add, fact.remove, fact.release, fact.expect, fact.released
-        )
+        self._know(attrs.evolve(fact, rank=(time, sequence, topic, 0, 0, source, name)), partition, offset)
         self._world.note(f"record {partition}/{offset}: {(record.value or b'tombstone').decode()}")
+
+    def _know(self, fact: Fact, partition: int, offset: int) -> None:
+        time, sequence, topic, _, _, source, name = fact.rank
+        self.facts[partition, offset] = attrs.evolve(
+            fact, rank=(time, sequence, topic, partition, offset, source, name)
+        )
 
     def _place(self, record: Outgoing) -> tuple[int, int]:
         place = self._broker.put(record)
@@ -289,6 +302,25 @@ class Workload:
             value = self._rng.choice((one["desired"], one["live"], self._rng.choice(VALUES)))
             data = {"set": {one["field"]: value}, "expect": {one["field"]: one["live"]}}
             self._append(self._envelope(one["key"], OPERATORS, "changed", data) | {"actor": "operator"})
+
+
+def _nobody(kind: str, key: str) -> None:
+    """Nobody is there to act."""
+
+
+def _fact(event: dict[str, Any]) -> Fact:
+    """What an event says; where it stands is not known yet."""
+    data = event["data"]
+    return Fact(
+        event["subject"],
+        (event["time"], event.get("sequence", ""), TOPIC, 0, 0, event["source"], event["id"]),
+        data.get("set", {}),
+        data.get("add", {}),
+        data.get("remove", {}),
+        tuple(data.get("release", ())),
+        data.get("expect", {}),
+        released="released" in event["type"],
+    )
 
 
 def _follow(record: PlainRecord, conflicts: dict[str, dict[str, Any]]) -> None:

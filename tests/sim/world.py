@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from reconciler.model.policy import Policy
+    from reconciler.ports import EventLog
     from tests.sim.options import Options
 
 T = TypeVar("T")
@@ -106,6 +107,8 @@ class Life:
         self.policy = policy
         self.once = world.strikes("once")
         self.maintenance = world.strikes("maintenance")  # it folds, and leaves Windchill alone
+        self.again: EventLog | None = None  # the log as a replay reads it
+        self.paused: Callable[[], set[str]] = set  # documents that must be paused
         self.dead = False
         self.over = asyncio.Event()  # set when it died
         self.stop = asyncio.Event()  # SIGTERM

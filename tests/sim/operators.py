@@ -1,0 +1,227 @@
+"""
+Operators: they pause and resume documents, look at conflicts and decide them later, change the policy, start jobs.
+
+They act through the program's own `Acts`, in the process, and may die with it. What was acknowledged to them is kept
+here and must hold: each act is in the record of acts, once, and that record is whole; what is paused stays so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from reconciler.errors import ReconcilerError
+from reconciler.flows.reload import Wish
+from reconciler.model.act import Appended, Done, Other, Preview, Resolved, Side
+from reconciler.model.document import Status
+from reconciler.model.job import Job, JobKind
+from tests.sim.logs import TOPIC, SimLog
+from tests.sim.server import VALUES
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from reconciler import app
+    from reconciler.model.event import Outgoing
+    from reconciler.model.stamp import Partition
+    from tests.fakes.memory_log import MemoryBroker
+    from tests.sim.stores import Watched
+    from tests.sim.workload import Workload
+    from tests.sim.world import Life, World
+
+STEPS = ("paused", "resumed", "retried", "released", "decided", "reloaded", "resync_job", "replay_job", "job_cancelled")
+_EVERYTHING = 1_000_000
+
+
+class _Heard:
+    """The broker, for what operators append: the world has to know what was said."""
+
+    def __init__(self, broker: MemoryBroker, workload: Workload) -> None:
+        self._broker = broker
+        self._workload = workload
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._broker, name)
+
+    def put(self, record: Outgoing) -> Partition:
+        place = self._broker.put(record)
+        if record.topic == TOPIC:
+            self._workload.heard(record, place, self._broker.at(place).records[-1])
+        return place
+
+
+@attrs.define
+class _Here:
+    """The process that they act in."""
+
+    daemon: app.Daemon
+    store: Watched
+    log: SimLog
+    life: Life
+    wish: Wish
+
+
+class Operators:
+    """Everybody who may act in one world."""
+
+    def __init__(self, world: World, broker: MemoryBroker, workload: Workload) -> None:
+        self._world = world
+        self._broker = broker
+        self._workload = workload
+        self._here: _Here | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._number = 0
+        self._resumes: Counter[str] = Counter()  # ever begun
+        self._resuming: Counter[str] = Counter()  # under way
+        self.kept: set[tuple[str, str]] = set()  # who and target of acts that were acknowledged
+        self.paused: set[str] = (
+            set()
+        )  # documents of which it was acknowledged that they are paused, and that nobody resumes
+
+    def arrive(self, daemon: app.Daemon, store: Watched, life: Life, wish: Wish) -> None:
+        """A process begins."""
+        log = SimLog(_Heard(self._broker, self._workload), life)
+        self._here = _Here(daemon, store.aside(), log, life, wish)
+        self._tasks.clear()
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody still waits for something to be done."""
+        return any(not task.done() for task in self._tasks)
+
+    def step(self, kind: str, key: str) -> None:
+        """Somebody does something."""
+        here, rng = self._here, self._world.rng("operators")
+        delay_s, choice = rng.uniform(0, 20), rng.randrange(1000)
+        if here is None or here.life.dead:
+            return
+        jobs = here.daemon.jobs
+        match kind:
+            case "paused":
+                self._begin(self._pause(here, key))
+            case "resumed":
+                self._begin(self._resume(here, key))
+            case "retried":
+                self._begin(self._retry(here, key))
+            case "released":
+                self._begin(self._release(here, key))
+            case "decided":
+                self._begin(self._decide(here, delay_s, choice))
+            case "reloaded":
+                here.wish.asked.set()
+            case "resync_job" | "replay_job":
+                jobs.start(JobKind.RESYNC if kind == "resync_job" else JobKind.REPLAY, "operator")
+            case "job_cancelled":
+                for job in jobs.list():
+                    jobs.cancel(job.id, "operator")
+
+    async def resume_all(self) -> None:
+        """At the end nothing stays paused."""
+        assert self._here is not None
+        rows = await self._here.store.list_documents(Status.PAUSED, "", _EVERYTHING)
+        for row in rows:
+            await self._resume(self._here, row.key)
+
+    async def replays(self) -> Job:
+        """Fold the whole log again, and return how that ended."""
+        assert self._here is not None
+        jobs = self._here.daemon.jobs
+        job = jobs.start(JobKind.REPLAY, "operator")
+        assert isinstance(job, Job), job
+        while (found := jobs.find(job.id)) is not None and found.ended_us is None:  # noqa: ASYNC110  time is not real
+            await asyncio.sleep(1.0)
+        assert found is not None
+        return found
+
+    def copy(self) -> tuple[set[tuple[str, str]], set[str]]:
+        """What a copy of the store knows that is made now."""
+        return set(self.kept), set(self.paused)
+
+    def starts_over(self, kept: set[tuple[str, str]], paused: set[str]) -> None:
+        """Another store takes the place of the one that was; who was resumed since is paused again."""
+        self.kept, self.paused = set(kept), set(paused)
+
+    # ------------------------------------------------------------------------------------------------------------ acts
+
+    def _begin(self, act: Coroutine[Any, Any, None]) -> None:
+        self._tasks.add(asyncio.create_task(self._tried(act)))
+
+    async def _tried(self, act: Coroutine[Any, Any, None]) -> None:
+        try:
+            await act
+        except ReconcilerError as error:
+            self._world.note(f"an operator is told {type(error).__name__}")
+        except Exception as error:  # noqa: BLE001  whatever else an operator meets is a fault
+            self._world.fail(error)
+
+    def _acts(self, here: _Here) -> tuple[Any, str]:
+        self._number += 1
+        return attrs.evolve(here.daemon._acts(), store=here.store, log=here.log), f"operator {self._number}"
+
+    async def _pause(self, here: _Here, key: str) -> None:
+        acts, who = self._acts(here)
+        resumes = self._resumes[key]
+        done: Done = await acts.pause(who, [key], "")
+        self.kept.update((who, target) for target in done.done)
+        if self._resumes[key] == resumes and not self._resuming[key]:  # else nobody knows which of the two came last
+            self.paused.update(done.done)
+        self._world.note(f"paused {done.done}")
+
+    async def _resume(self, here: _Here, key: str) -> None:
+        acts, who = self._acts(here)
+        self.paused.discard(key)
+        self._resumes[key] += 1
+        self._resuming[key] += 1
+        try:
+            done: Done = await acts.resume(who, [key])
+        finally:
+            self._resuming[key] -= 1
+        self.kept.update((who, target) for target in done.done)
+
+    async def _retry(self, here: _Here, key: str) -> None:
+        acts, who = self._acts(here)
+        done: Done = await acts.retry(who, [key])
+        self.kept.update((who, target) for target in done.done)
+
+    async def _release(self, here: _Here, key: str) -> None:
+        acts, who = self._acts(here)
+        found = await acts.release(who, key, "")
+        if isinstance(found, Appended):
+            self.kept.add((who, key))
+
+    async def _decide(self, here: _Here, delay_s: float, choice: int) -> None:
+        """Look at a conflict, think, and decide it if it still is what was looked at."""
+        acts, who = self._acts(here)
+        conflicts = await here.store.conflicts()
+        if not conflicts:
+            return
+        conflict = conflicts[choice % len(conflicts)].conflict
+        takes = Side.DESIRED, Side.LIVE, *(Other(value) for value in VALUES)
+        take = takes[choice % len(takes)]
+        preview = await acts.preview(conflict.id, take)
+        await asyncio.sleep(delay_s)
+        seen = preview.seen if isinstance(preview, Preview) else None
+        found = await acts.resolve(who, conflict.id, take, "", seen)
+        self._world.note(f"an operator decides {conflict.id}: {type(found).__name__}")
+        if isinstance(found, Resolved):
+            self.kept.add((who, conflict.id))
+
+
+async def check(operators: Operators, world: World, store: Any) -> None:
+    """Every act that was acknowledged is recorded, once, and the record is one chain."""
+    acts = await store.acts(limit=_EVERYTHING)
+    recorded = [(act.who, act.target) for act in acts]
+    missing = operators.kept - set(recorded)
+    world.expect(not missing, f"acts that are not recorded: {sorted(missing)}")
+    world.expect(len(recorded) == len(set(recorded)), f"an act is recorded twice: {sorted(recorded)}")
+    link, number = bytes(32), 0
+    async for entry in store.acts_chain():
+        number += 1
+        text = b"windchill-reconciler/acts/1\n" + link + number.to_bytes(8, "big") + entry.record
+        link = hashlib.sha256(text).digest()
+        world.expect((entry.number, entry.link) == (number, link), f"the record of acts is broken at {entry.number}")
+    world.expect(number == len(acts), f"{len(acts)} acts, {number} in the chain")
