@@ -7,6 +7,7 @@ import click
 from reconciler.cli import commands, looking, options, output, running
 from reconciler.config import Config
 from reconciler.core import fold
+from reconciler.core import hotspots as rates
 from reconciler.model.document import Document, Status
 
 docs = commands.family("docs", "List documents, show one, or say what is to become of some.")
@@ -30,6 +31,9 @@ _HOT_COLUMNS = (
     output.Column("conflicts", "conflicts", right=True),
     output.Column("attempts", "attempts", right=True),
     output.Column("rate", "rate", lambda rate: f"{rate:.0%}", right=True),
+    output.Column("day", "last 24 h", lambda day: f"{day['conflicts']} of {day['attempts']}", right=True),
+    output.Column("day_before", "24 h before", lambda day: f"{day['conflicts']} of {day['attempts']}", right=True),
+    output.Column("trend", "trend"),
 )
 
 
@@ -88,7 +92,10 @@ def hotspots(config: Config, limit: int, form: str) -> None:
     rows = running.run(_hotspots(config, limit))
     if form == "json":
         output.as_json(
-            [{row["kind"]: row["name"], **{k: row[k] for k in ("conflicts", "attempts", "rate")}} for row in rows]
+            [
+                {row["kind"]: row["name"]} | {name: row[name] for name in row if name not in ("kind", "name")}
+                for row in rows
+            ]
         )
         return
     output.report(form, rows, _HOT_COLUMNS, "No version conflicts so far.")
@@ -105,6 +112,8 @@ async def _one(config: Config, key: str) -> Document:
 
 
 async def _hotspots(config: Config, limit: int) -> list[dict[str, Any]]:
+    from reconciler.adapters.clock import SystemClock
+
     async with looking.store_of(config) as store:
         return [
             {
@@ -112,10 +121,17 @@ async def _hotspots(config: Config, limit: int) -> list[dict[str, Any]]:
                 "name": spot.name,
                 "conflicts": spot.conflicts,
                 "attempts": spot.attempts,
-                "rate": spot.conflicts / max(spot.attempts, spot.conflicts, 1),
+                "rate": rates.rate(spot.conflicts, spot.attempts),
+                "day": _period(spot.day_conflicts, spot.day_attempts),
+                "day_before": _period(spot.before_conflicts, spot.before_attempts),
+                "trend": rates.trend(spot),
             }
-            for spot in await store.hotspots(limit)
+            for spot in await store.hotspots(SystemClock().now_us(), limit)
         ]
+
+
+def _period(conflicts: int, attempts: int) -> dict[str, Any]:
+    return {"conflicts": conflicts, "attempts": attempts, "rate": rates.rate(conflicts, attempts)}
 
 
 def _row(document: Document) -> dict[str, Any]:

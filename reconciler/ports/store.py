@@ -10,6 +10,7 @@ from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import Desired
 from reconciler.model.document import Agreement, Conflict, Document, Due, Lane, Status
 from reconciler.model.event import DeadLetter, Outgoing
+from reconciler.model.hotspot import HotSpot
 from reconciler.model.policy import Policy
 from reconciler.model.settlement import Settlement
 from reconciler.model.stamp import Partition
@@ -44,16 +45,6 @@ class ConflictRow:
     document: str
     conflict: Conflict
     closed_at_us: int | None
-
-
-@attrs.frozen
-class HotSpot:
-    """A document or a field with version conflicts."""
-
-    kind: str  # "document" or "field"
-    name: str
-    conflicts: int
-    attempts: int
 
 
 class Projection(Protocol):
@@ -228,8 +219,11 @@ class Views(Protocol):
         """Return a policy that was in force."""
         ...
 
-    async def hotspots(self, limit: int = 50) -> list[HotSpot]:
-        """Return documents and fields with version conflicts, most conflicts first."""
+    async def hotspots(self, now_us: int, limit: int = 50) -> list[HotSpot]:
+        """
+        Return documents and fields with version conflicts: the highest rate of the last day first, a rate of few
+        attempts counting for less (`model.hotspot.DOUBT`); then most conflicts of all time.
+        """
         ...
 
     def export_projection(self) -> AsyncIterator[tuple[str, Desired]]:

@@ -209,7 +209,8 @@ async def dead_letter(sources: Sources, asked: Asked) -> shapes.DeadLetter:
 async def hotspots(sources: Sources, asked: Asked) -> shapes.HotSpots:
     """List where version conflicts happen most."""
     query: HotSpotsQuery = asked.query
-    return shapes.HotSpots(items=[showing.hot_spot(spot) for spot in await sources.store.hotspots(query.limit)])
+    found = await sources.store.hotspots(sources.clock.now_us(), query.limit)
+    return shapes.HotSpots(items=[showing.hot_spot(spot) for spot in found])
 
 
 async def policy(sources: Sources, _: Asked) -> shapes.Policy:

@@ -315,6 +315,14 @@ class DeadLetter(DeadLetterRow, frozen=True, kw_only=True):
     headers_left_out: int
 
 
+class Period(Shape, frozen=True, kw_only=True):
+    """Version conflicts of 24 clock hours; attempts on a document count from its first version conflict on."""
+
+    conflicts: int
+    attempts: int
+    rate: float
+
+
 class HotSpot(Shape, frozen=True, kw_only=True):
     """A document or a field, and how often somebody else was quicker there."""
 
@@ -323,10 +331,14 @@ class HotSpot(Shape, frozen=True, kw_only=True):
     conflicts: int
     attempts: int
     rate: float
+    day: Annotated[Period, Meta(description="The present clock hour and the 23 before it.")]
+    day_before: Annotated[Period, Meta(description="The 24 hours before those.")]
+    trend: Annotated[str, Meta(description="quiet, too few to tell, rising, falling or steady.")]
+    advice: str
 
 
 class HotSpots(Shape, frozen=True, kw_only=True):
-    """Hot spots, most conflicts first."""
+    """Hot spots, the highest rate of the last day first; a rate of few attempts counts for less."""
 
     items: list[HotSpot]
 

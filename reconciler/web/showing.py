@@ -6,12 +6,13 @@ from typing import Any
 
 import msgspec
 
-from reconciler.core import elements, fold
+from reconciler.core import elements, fold, hotspots
 from reconciler.model import desired, document, event, instant, policy, story
 from reconciler.model.audit import AuditRecord, Verdict
+from reconciler.model.hotspot import HotSpot
 from reconciler.model.stamp import Stamp
 from reconciler.model.value import MISSING, Json, Missing
-from reconciler.ports import ConflictRow, HotSpot
+from reconciler.ports import ConflictRow
 from reconciler.web import shapes
 
 HEADERS_MAX = 100
@@ -266,9 +267,21 @@ def _content(content: bytes | None, bytes_max: int) -> shapes.Content | None:
 
 def hot_spot(spot: HotSpot) -> shapes.HotSpot:
     """Return a hot spot."""
-    rate = spot.conflicts / max(spot.attempts, spot.conflicts, 1)
     where = {spot.kind: spot.name}  # kind is "document" or "field"
-    return shapes.HotSpot(conflicts=spot.conflicts, attempts=spot.attempts, rate=rate, **where)
+    return shapes.HotSpot(
+        conflicts=spot.conflicts,
+        attempts=spot.attempts,
+        rate=hotspots.rate(spot.conflicts, spot.attempts),
+        day=_period(spot.day_conflicts, spot.day_attempts),
+        day_before=_period(spot.before_conflicts, spot.before_attempts),
+        trend=hotspots.trend(spot),
+        advice=hotspots.advice(spot),
+        **where,
+    )
+
+
+def _period(conflicts: int, attempts: int) -> shapes.Period:
+    return shapes.Period(conflicts=conflicts, attempts=attempts, rate=hotspots.rate(conflicts, attempts))
 
 
 # ------------------------------------------------------------------------------------------------------- configuration

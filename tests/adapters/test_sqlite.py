@@ -403,7 +403,7 @@ SCANS = {
     "POLICIES": "SCAN policy",  # one row for every configuration there was
     "COUNTS": "SCAN document USING COVERING INDEX document_by_status",  # what is not settled
     "COUNT_CONFLICTS": "SCAN conflict USING INDEX conflict_open",  # what is open; no row is read
-    "HOTSPOTS": "SCAN document USING INDEX document_by_conflicts|SCAN contention",  # what was contended, fields
+    "HOTSPOTS": "SCAN document USING INDEX document_by_conflicts|SCAN contention|SCAN lately",  # what was contended
 }
 
 
@@ -414,7 +414,7 @@ def test_no_statement_reads_more_than_it_must(path: Path, name: str, sql: str) -
         numbered = (None,) * len(set(re.findall(r"\?\d*", sql)))
         values = named or (numbered if "?1" in sql else (None,) * sql.count("?"))
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
-    tables = "document|position|outbox|dead_letter|audit|conflict|contention|policy"
+    tables = "document|position|outbox|dead_letter|audit|conflict|contention|contention_hour|policy"
     scans = [step for step in plan if re.match(rf"SCAN ({tables})\b", step)]
     allowed = SCANS.get(name, "never").split("|")
     assert [scan for scan in scans if scan not in allowed] == [], plan

@@ -16,11 +16,12 @@ from reconciler.model.base import NO_BASE, Agreed, Base
 from reconciler.model.desired import NOTHING_DESIRED, Desired, Element, Field, Register
 from reconciler.model.document import NO_AGREEMENT, Agreement, Conflict, Document, Due, Intent, Lane, Status
 from reconciler.model.event import DeadLetter, Outgoing
+from reconciler.model.hotspot import HOUR_US, HotSpot
 from reconciler.model.policy import Policy, Rule, Strategy
 from reconciler.model.settlement import Contention, Settlement
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import Partition, Place, Stamp
-from reconciler.ports import ConflictRow, FoldBatch, HotSpot, OutboxMessage
+from reconciler.ports import ConflictRow, FoldBatch, OutboxMessage
 from tests.checks import check_chain
 from tests.fakes.memory_store import MemoryStore
 
@@ -596,24 +597,58 @@ async def test_closing_and_opening_in_one_settlement_leaves_it_open(store: Store
     assert [found.closed_at_us for found in await store.conflicts()] == [None]
 
 
-async def test_hot_spots_are_documents_and_fields_with_most_conflicts_first(store: Store) -> None:
+async def test_hot_spots_are_documents_and_fields_with_the_highest_rate_of_the_last_day_first(store: Store) -> None:
     await store.fold(batch("a", "b", "calm"))
     await store.settle(settlement("a", conflicts=2, attempts=9, contention=(Contention("owner", 1, 3),)))
     await store.settle(settlement("b", conflicts=5, attempts=7, contention=(Contention("owner", 3, 3),)))
     await store.settle(settlement("calm", attempts=1, contention=(Contention("status", 0, 8),)))
-    assert await store.hotspots() == [
-        HotSpot("document", "b", 5, 7),
-        HotSpot("field", "owner", 4, 6),
-        HotSpot("document", "a", 2, 9),
-    ]
-    assert await store.hotspots(1) == [HotSpot("document", "b", 5, 7)]
+    b = HotSpot("document", "b", 5, 7, 5, 7, hours=((0, 5),))
+    owner, a = (
+        HotSpot("field", "owner", 4, 6, 4, 6, hours=((0, 4),)),
+        HotSpot("document", "a", 2, 9, 2, 9, hours=((0, 2),)),
+    )
+    assert await store.hotspots(3000) == [b, owner, a]
+    assert await store.hotspots(3000, 1) == [b]
 
 
 async def test_contention_adds_up_across_one_group(store: Store) -> None:
     keys = [f"d{n}" for n in range(50)]
     await store.fold(batch(*keys))
     await asyncio.gather(*(store.settle(settlement(key, contention=(Contention("f", 1, 2),))) for key in keys))
-    assert await store.hotspots() == [HotSpot("field", "f", 50, 100)]
+    assert await store.hotspots(3000) == [HotSpot("field", "f", 50, 100, 50, 100, hours=((0, 50),))]
+
+
+async def test_conflicts_of_the_last_day_and_of_the_day_before_are_counted_apart_to_the_hour(store: Store) -> None:
+    await store.fold(batch("d"))
+    now_us = 100 * HOUR_US
+    for ago, conflicts in ((48, 32), (47, 16), (24, 8), (23, 4), (1, 2), (0, 1)):
+        end = settlement(at_us=now_us - ago * HOUR_US, conflicts=conflicts, attempts=conflicts + 1)
+        await store.settle(attrs.evolve(end, contention=(Contention("f", conflicts, conflicts + 1),)))
+    for spot in await store.hotspots(now_us + HOUR_US - 1):
+        assert (spot.conflicts, spot.attempts) == (63, 69)
+        assert (spot.day_conflicts, spot.day_attempts) == (7, 10)
+        assert (spot.before_conflicts, spot.before_attempts) == (24, 26)
+        assert spot.hours == ((0, 1), (1, 2), (23, 4), (24, 8), (47, 16))
+    (spot, _) = await store.hotspots(now_us + 200 * HOUR_US)
+    assert (spot.conflicts, spot.day_conflicts, spot.before_conflicts, spot.hours) == (63, 0, 0, ())
+
+
+async def test_what_is_hot_now_comes_before_what_was_hot_once(store: Store) -> None:
+    await store.fold(batch("once", "now", "rare"))
+    now_us = 100 * HOUR_US
+    await store.settle(settlement("once", at_us=HOUR_US, conflicts=90, attempts=100))
+    await store.settle(settlement("now", at_us=now_us, conflicts=40, attempts=100))
+    await store.settle(settlement("rare", at_us=now_us, conflicts=1, attempts=1))
+    assert [spot.name for spot in await store.hotspots(now_us)] == ["now", "rare", "once"]
+    assert [spot.name for spot in await store.hotspots(now_us, 1)] == ["now"]
+
+
+async def test_a_document_without_a_version_conflict_is_never_counted_by_the_hour(store: Store) -> None:
+    await store.fold(batch("d"))
+    await store.settle(settlement(attempts=3))
+    await store.settle(settlement(conflicts=1, attempts=1))
+    (spot,) = await store.hotspots(3000)
+    assert (spot.attempts, spot.day_attempts) == (4, 1)
 
 
 # ------------------------------------------------------------------------------------------------- policies and rebase
@@ -870,7 +905,7 @@ async def test_any_text_is_a_key(store: Store, key: str) -> None:
     assert await store.list_documents(Status.HELD, "", 9) == [found]
     assert [one.document for one in await store.audit(key)] == [key]
     assert await store.conflicts() == [ConflictRow(key, clash, None)]
-    assert [spot.name for spot in await store.hotspots()] == [key, key]
+    assert [spot.name for spot in await store.hotspots(3000)] == [key, key]
     assert await store.hasten([key], Lane.OPERATOR, 1) == 1
     await store.settle(settlement(key, closed=(key,)))
     assert await store.conflicts() == []

@@ -18,7 +18,8 @@ from reconciler.model.act import Change
 from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import NOTHING_DESIRED, Desired
 from reconciler.model.document import NO_AGREEMENT, Agreement, Document, Due, Lane, Status
-from reconciler.ports import ConflictRow, FoldBatch, HotSpot, OutboxMessage
+from reconciler.model.hotspot import DAY_H, DOUBT, KEPT_H, HotSpot, hour_of
+from reconciler.ports import ConflictRow, FoldBatch, OutboxMessage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -50,6 +51,7 @@ class MemoryStore:
         self.policies: dict[str, Policy] = {}
         self.field_conflicts: Counter[str] = Counter()
         self.field_attempts: Counter[str] = Counter()
+        self.hours: dict[tuple[int, str, str], tuple[int, int]] = {}  # hour, kind, name → conflicts, attempts
         self._numbers = itertools.count(1)
         self._open = True
 
@@ -140,6 +142,11 @@ class MemoryStore:
         for spot in settlement.contention:
             self.field_conflicts[spot.field] += spot.conflicts
             self.field_attempts[spot.field] += spot.attempts
+            self._count(settlement.at_us, "field", spot.field, spot.conflicts, spot.attempts)
+        if row.conflicts:
+            self._count(settlement.at_us, "document", row.key, settlement.conflicts, settlement.attempts)
+        oldest = hour_of(settlement.at_us) - KEPT_H
+        self.hours = {place: counts for place, counts in self.hours.items() if place[0] > oldest}
 
     def _link(self, record: AuditRecord) -> None:
         text = codec.encode(record)
@@ -322,12 +329,29 @@ class MemoryStore:
         self._require_open()
         return self.policies.get(digest)
 
-    async def hotspots(self, limit: int = 50) -> list[HotSpot]:
+    async def hotspots(self, now_us: int, limit: int = 50) -> list[HotSpot]:
         self._require_open()
         spots = [HotSpot("document", row.key, row.conflicts, row.attempts) for row in self.rows.values()]
         spots += [HotSpot("field", name, n, self.field_attempts[name]) for name, n in self.field_conflicts.items()]
-        hot = [spot for spot in spots if spot.conflicts]
-        return sorted(hot, key=lambda spot: (-spot.conflicts, spot.kind, spot.name))[:limit]
+        hot = [self._lately(spot, hour_of(now_us)) for spot in spots if spot.conflicts]
+        return sorted(hot, key=lambda spot: (-_doubted(spot), -spot.conflicts, spot.kind, spot.name))[:limit]
+
+    def _lately(self, spot: HotSpot, hour: int) -> HotSpot:
+        counts = [self.hours.get((hour - ago, spot.kind, spot.name), (0, 0)) for ago in range(2 * DAY_H)]
+        day, before = counts[:DAY_H], counts[DAY_H:]
+        return attrs.evolve(
+            spot,
+            day_conflicts=sum(conflicts for conflicts, _ in day),
+            day_attempts=sum(attempts for _, attempts in day),
+            before_conflicts=sum(conflicts for conflicts, _ in before),
+            before_attempts=sum(attempts for _, attempts in before),
+            hours=tuple((ago, conflicts) for ago, (conflicts, _) in enumerate(counts) if conflicts),
+        )
+
+    def _count(self, at_us: int, kind: str, name: str, conflicts: int, attempts: int) -> None:
+        place = hour_of(at_us), kind, name
+        before = self.hours.get(place, (0, 0))
+        self.hours[place] = before[0] + conflicts, before[1] + attempts
 
     async def export_projection(self) -> AsyncIterator[tuple[str, Desired]]:
         self._require_open()
@@ -408,6 +432,10 @@ class MemoryStore:
     def _require_open(self) -> None:
         if not self._open:
             raise StoreError("the store is closed")
+
+
+def _doubted(spot: HotSpot) -> float:
+    return spot.day_conflicts / (max(spot.day_attempts, spot.day_conflicts) + DOUBT)
 
 
 def _steered(row: Document, change: Change, at_us: int, reason: str) -> Document:

@@ -130,7 +130,7 @@ async def test_a_contended_document_cools_down_twice_as_long_each_time_and_is_ne
     assert (await world.settle()).status is Status.SYNCED
     assert world.live()["title"] == "Cover"
     assert world.document().agreement.cooldowns == 0
-    (spot,) = [spot for spot in await world.store.hotspots() if spot.kind == "document"]
+    (spot,) = [spot for spot in await world.store.hotspots(world.clock.now_us()) if spot.kind == "document"]
     assert spot.conflicts == 8
 
 
@@ -139,7 +139,9 @@ async def test_the_field_that_a_rival_moves_is_a_hot_spot(world: World) -> None:
     await world.emit({"title": "Cover", "owner": "akim"})
     await world.edit({"owner": "jdoe"})
     await world.settle()
-    spots = {spot.name: spot.conflicts for spot in await world.store.hotspots() if spot.kind == "field"}
+    spots = {
+        spot.name: spot.conflicts for spot in await world.store.hotspots(world.clock.now_us()) if spot.kind == "field"
+    }
     assert spots == {"owner": 1}
 
 

@@ -10,7 +10,6 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import msgspec
 import pytest
 from hypothesis import given
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 
 from reconciler.model import instant
 from reconciler.web import reading, shapes, showing
-from reconciler.web.page import attention, plots, sides, timeline, trends
+from reconciler.web.page import attention, plots, sides, timeline
 from reconciler.web.series import SeriesPoint
 from tests.page.stage import DRAWING, furnish
 
@@ -116,30 +115,6 @@ def test_a_plot_tells_in_words_what_it_draws() -> None:
     )
     assert [label for _, label in plot.heights] == ["0", "2.5", "5"]
     assert plot.rows == (("2026-11-22 10:01:00 UTC", ("3", "–")), ("2026-11-22 10:00:00 UTC", ("1", "–")))
-
-
-# -------------------------------------------------------------------------------------------------------------- trends
-
-
-async def test_a_trend_compares_the_halves_of_a_time_and_says_when_it_can_not(daemon: Daemon) -> None:
-    world = await furnish(daemon, calm=1)
-    trail = await world.store.audit(limit=1000)
-    clash = next(record for record in trail if record.result == "version_conflict")
-    spot = shapes.HotSpot(document="d", conflicts=9, attempts=10, rate=0.9)
-
-    def trend(*times: int) -> str:
-        records = [attrs.evolve(clash, document="d", at_us=at) for at in sorted(times, reverse=True)]
-        return trends.of_documents([spot], records)[0].trend
-
-    assert trend(0, 1, 2, 98, 99, 100) == "steady"
-    assert trend(0, 98, 99, 100) == "rising"
-    assert trend(0, 1, 2, 100) == "falling"
-    assert trend(0, 100) == "too few to tell"
-    assert trends.of_documents([spot], [])[0].trend == "quiet"
-    assert trends.period([]) is None
-    assert "slow the source" in trends.of_documents([spot], [])[0].advice
-    field = shapes.HotSpot(field="title", conflicts=9, attempts=10, rate=0.9)
-    assert "split it" in trends.of_fields([field], [])[0].advice
 
 
 # -------------------------------------------------------------------------------------------------- sides and time line

@@ -174,7 +174,10 @@ async def test_a_dead_letter_is_shown_with_its_bytes(client: httpx.AsyncClient, 
 async def test_hot_spots_name_what_is_contended(client: httpx.AsyncClient, world: World) -> None:
     world.store.field_conflicts["title"], world.store.field_attempts["title"] = 3, 4
     (spot,) = (await got(client, "/hotspots?limit=1"))["items"]
-    assert spot == {"field": "title", "conflicts": 3, "attempts": 4, "rate": 0.75}
+    none, day = {"conflicts": 0, "attempts": 0, "rate": 0.0}, {"conflicts": 1, "attempts": 2, "rate": 0.5}
+    totals = {"conflicts": 3, "attempts": 4, "rate": 0.75}
+    assert spot.pop("advice").startswith("Nothing to do")
+    assert spot == {"field": "title", **totals, "day": day, "day_before": none, "trend": "too few to tell"}
 
 
 async def test_the_policy_is_shown_rule_by_rule(client: httpx.AsyncClient, world: World) -> None:

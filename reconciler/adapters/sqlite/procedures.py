@@ -23,6 +23,7 @@ from reconciler.model.base import NO_BASE
 from reconciler.model.chain import Head
 from reconciler.model.desired import NOTHING_DESIRED
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane, Status
+from reconciler.model.hotspot import HOUR_US, KEPT_H, hour_of
 from reconciler.model.settlement import Settlement
 from reconciler.model.stamp import Partition
 from reconciler.ports import FoldBatch
@@ -141,6 +142,23 @@ def _key(item: tuple[str, object]) -> str:
 _STANDS = """(document.status <> 'paused' AND (document.revision = change.revision
                  OR (change.status IN ('pending', 'contended', 'locked') AND change.due_us > change.at_us)))"""
 
+_SETTLEMENTS = _rows(
+    "settlements",
+    "key text",
+    "agreement blob",
+    "revision int",
+    "status text",
+    "reason text",
+    "lane int",
+    "due_us int",
+    "at_us int",
+    "conflicts int",
+    "attempts int",
+)
+_CONTENTION = _rows("contention", "field text", "conflicts int", "attempts int", "hour int")
+_ADDED_UP = """ON CONFLICT (hour, kind, name) DO UPDATE SET conflicts = conflicts + excluded.conflicts,
+                attempts = attempts + excluded.attempts"""
+
 COMMIT = Procedure(
     "settle",
     "ledger_group",
@@ -175,21 +193,7 @@ COMMIT = Procedure(
                 pending_since_us = iif(document.status = 'paused'
                                        OR (document.revision = change.revision AND change.status IN ('synced', 'held')),
                                        NULL, coalesce(document.pending_since_us, change.at_us))
-            FROM {
-            _rows(
-                "settlements",
-                "key text",
-                "agreement blob",
-                "revision int",
-                "status text",
-                "reason text",
-                "lane int",
-                "due_us int",
-                "at_us int",
-                "conflicts int",
-                "attempts int",
-            )
-        } AS change
+            FROM {_SETTLEMENTS} AS change
             WHERE document.key = change.key""",
         f"""INSERT INTO audit (id, document, at_us, link, record)
             SELECT id, document, at_us, link, record
@@ -208,9 +212,21 @@ COMMIT = Procedure(
             WHERE conflict.closed_at_us IS NOT NULL""",
         f"""INSERT INTO contention (field, conflicts, attempts)
             SELECT field, conflicts, attempts
-            FROM {_rows("contention", "field text", "conflicts int", "attempts int")} WHERE true
+            FROM {_CONTENTION} WHERE true
             ON CONFLICT (field) DO UPDATE SET conflicts = conflicts + excluded.conflicts,
                 attempts = attempts + excluded.attempts""",
+        f"""INSERT INTO contention_hour (hour, kind, name, conflicts, attempts)
+            SELECT hour, 'field', field, conflicts, attempts FROM {_CONTENTION} WHERE true
+            {_ADDED_UP}""",
+        # After the update above: a document's first version conflict counts. Most documents never meet one.
+        f"""INSERT INTO contention_hour (hour, kind, name, conflicts, attempts)
+            SELECT change.at_us / {HOUR_US}, 'document', change.key, change.conflicts, change.attempts
+            FROM {_SETTLEMENTS} AS change
+            CROSS JOIN document ON document.key = change.key WHERE document.conflicts > 0
+            {_ADDED_UP}""",
+        # What this group is a week ahead of.
+        f"""DELETE FROM contention_hour WHERE hour <= (
+                SELECT max(at_us) / {HOUR_US} - {KEPT_H} FROM {_SETTLEMENTS})""",
     ),
 )
 
@@ -248,7 +264,7 @@ def settlement(end: Settlement) -> Change:
         outcomes=tuple((encode(message),) for message in end.outcomes),
         closed=tuple((conflict_id, end.at_us) for conflict_id in end.closed),
         opened=tuple((one.id, end.key, one.opened_at_us, encode(one)) for one in end.opened),
-        contention=tuple((spot.field, spot.conflicts, spot.attempts) for spot in end.contention),
+        contention=tuple((spot.field, spot.conflicts, spot.attempts, hour_of(end.at_us)) for spot in end.contention),
     )
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from reconciler.adapters.sqlite.packing import unpack
 from reconciler.model.document import Lane
+from reconciler.model.hotspot import DAY_H, DOUBT
 
 
 class Query(NamedTuple):
@@ -226,13 +227,38 @@ NUMBERS_OF_DOCUMENT = lines(
 POLICIES = lines("read policies", "hex(digest) || ' ' || hex(policy)", "SELECT digest, policy FROM policy")
 POLICY = lines("read a policy", "policy", "SELECT policy FROM policy WHERE digest = ?1")
 
+# The hours of two days, added up by name; then the totals of what was found there, and of what has most of all time.
+_RATE = f"(1.0 * day_conflicts / (max(day_attempts, day_conflicts) + {DOUBT}))"
+_LATELY = f"""SELECT kind, name,
+        sum(iif(hour > ?2 - {DAY_H}, conflicts, 0)) AS day_conflicts,
+        sum(iif(hour > ?2 - {DAY_H}, attempts, 0)) AS day_attempts,
+        sum(iif(hour > ?2 - {DAY_H}, 0, conflicts)) AS before_conflicts,
+        sum(iif(hour > ?2 - {DAY_H}, 0, attempts)) AS before_attempts,
+        json_group_array(json_array(?2 - hour, conflicts)) FILTER (WHERE conflicts > 0) AS hours
+    FROM contention_hour WHERE hour > ?2 - {2 * DAY_H} AND hour <= ?2 GROUP BY kind, name"""
+_OF_DAYS = ("day_conflicts", "day_attempts", "before_conflicts", "before_attempts")
+_COUNTED = ", ".join(f"coalesce({name}, 0) AS {name}" for name in _OF_DAYS) + ", coalesce(hours, '[]') AS hours"
+_HOTTEST = f"ORDER BY {_RATE} DESC, conflicts DESC, kind, name LIMIT ?1"
 HOTSPOTS = lines(
     "list hot spots",
-    "json_object('kind', kind, 'name', name, 'conflicts', conflicts, 'attempts', attempts)",
-    "SELECT * FROM (SELECT 'document' AS kind, key AS name, conflicts, attempts FROM document WHERE conflicts > 0"
-    " ORDER BY conflicts DESC, key LIMIT ?1)"
-    " UNION ALL SELECT 'field', field, conflicts, attempts FROM contention WHERE conflicts > 0"
-    " ORDER BY conflicts DESC, kind, name LIMIT ?1",
+    "json_object('kind', kind, 'name', name, 'conflicts', conflicts, 'attempts', attempts, "
+    + ", ".join(f"'{name}', {name}" for name in _OF_DAYS)
+    + ", 'hours', json(hours))",
+    f"""WITH lately AS ({_LATELY}),
+    found AS (
+        SELECT name FROM (SELECT name, document.conflicts FROM lately CROSS JOIN document ON document.key = lately.name
+            WHERE kind = 'document' AND day_conflicts > 0 ORDER BY {_RATE} DESC, document.conflicts DESC, name LIMIT ?1)
+        UNION SELECT name FROM (SELECT key AS name FROM document WHERE conflicts > 0
+            ORDER BY conflicts DESC, key LIMIT ?1)
+    ),
+    spot AS (
+        SELECT 'document' AS kind, key AS name, conflicts, attempts
+        FROM found CROSS JOIN document ON document.key = found.name
+        UNION ALL SELECT 'field', field, conflicts, attempts FROM contention WHERE conflicts > 0
+    )
+    SELECT * FROM (
+        SELECT kind, name, conflicts, attempts, {_COUNTED} FROM spot LEFT JOIN lately USING (kind, name)
+    ) {_HOTTEST}""",
 )
 
 # PASSIVE waits for nobody: what readers still need stays in the write-ahead log until the next time.

@@ -21,10 +21,11 @@ from reconciler.model.chain import BEGIN, Entry, Head
 from reconciler.model.desired import Desired
 from reconciler.model.document import Agreement, Conflict, Document, Due, Lane, Status
 from reconciler.model.event import DeadLetter
+from reconciler.model.hotspot import HotSpot, hour_of
 from reconciler.model.policy import Policy
 from reconciler.model.settlement import Settlement
 from reconciler.model.stamp import Partition
-from reconciler.ports import ConflictRow, FoldBatch, HotSpot, OutboxMessage
+from reconciler.ports import ConflictRow, FoldBatch, OutboxMessage
 
 __all__ = ["SqliteStore", "open_store", "path_of"]
 
@@ -301,9 +302,11 @@ class SqliteStore(Deeds):
         lines = await self._database.read(queries.POLICY, digest)
         return codec.decode_policy(lines[0]) if lines else None
 
-    async def hotspots(self, limit: int = 50) -> list[HotSpot]:
+    async def hotspots(self, now_us: int, limit: int = 50) -> list[HotSpot]:
         """See `ports.Views`."""
-        return list(map(_hotspot_line.decode, await self._database.read(queries.HOTSPOTS, limit)))
+        lines = await self._database.read(queries.HOTSPOTS, limit, hour_of(now_us))
+        spots = map(_hotspot_line.decode, lines)
+        return [attrs.evolve(spot, hours=tuple(sorted(spot.hours))) for spot in spots]
 
     async def export_projection(self) -> AsyncIterator[tuple[str, Desired]]:
         """See `ports.Views`. Reads page by page: rows that change meanwhile are exported as they are when reached."""

@@ -1,0 +1,42 @@
+"""Hot spots: a trend compares rates, and says so where too little has happened."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.core import hotspots
+from reconciler.model.hotspot import HotSpot
+
+COUNTS = st.integers(0, 10**6)
+
+
+@pytest.mark.parametrize(
+    ("day", "before", "trend"),
+    [
+        ((0, 9), (0, 9), "quiet"),
+        ((1, 1), (1, 1), "too few to tell"),
+        ((9, 20), (3, 20), "rising"),
+        ((3, 20), (9, 20), "falling"),
+        ((6, 40), (3, 20), "steady"),
+        ((3, 9), (0, 0), "rising"),
+    ],
+)
+def test_a_trend_compares_rates(day: tuple[int, int], before: tuple[int, int], trend: str) -> None:
+    assert hotspots.trend(HotSpot("field", "f", 99, 999, *day, *before)) == trend
+
+
+@given(COUNTS, COUNTS, COUNTS, COUNTS)
+def test_a_trend_turned_round_is_the_opposite(a: int, b: int, c: int, d: int) -> None:
+    there = hotspots.trend(HotSpot("field", "f", 9, 9, a, b, c, d))
+    back = hotspots.trend(HotSpot("field", "f", 9, 9, c, d, a, b))
+    assert back == {"rising": "falling", "falling": "rising"}.get(there, there)
+
+
+def test_advice_is_given_by_what_the_last_day_was_like() -> None:
+    hot = HotSpot("document", "d", 900, 1000, 5, 10)
+    assert "slow the source" in hotspots.advice(hot)
+    assert "Two write it" in hotspots.advice(attrs.evolve(hot, kind="field"))
+    assert "Nothing to do" in hotspots.advice(attrs.evolve(hot, day_conflicts=0))
