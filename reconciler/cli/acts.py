@@ -8,7 +8,7 @@ from reconciler.cli import commands, looking, options, output, running
 from reconciler.config import Config
 from reconciler.core.acts_trail import ActsVerifier
 from reconciler.core.trail import Fault
-from reconciler.model.act import Act
+from reconciler.model.act import CLI, Act
 from reconciler.model.chain import Head
 from reconciler.ports import Store
 
@@ -36,6 +36,21 @@ def acts(config: Config, document: str | None, *, actor: str | None, limit: int,
     """List what operators did, newest first: who, when, on what, and why."""
     found = running.run(_list(config, document, actor, limit))
     output.report(form, [_row(act) for act in found], _COLUMNS, "Nobody did anything.")
+
+
+def by(act: Act | None) -> dict[str, Any] | None:
+    """Return who did something, as JSON shows it."""
+    if act is None:
+        return None
+    shown = {name: value for name, value in _row(act).items() if name in ("who", "role", "at", "kind")}
+    return {"act": act.id, **shown, "reason": act.details.get("reason")}
+
+
+def told(act: Act) -> str:
+    """Return who did something, when and why, in words."""
+    why = act.details.get("reason")
+    how = " by command" if act.role == CLI else f" as {act.role}"
+    return f"{output.when(looking.at(act.at_us))} by {act.who}{how}" + (f": {why}" if why else ", without a reason")
 
 
 async def verified(store: Store) -> tuple[Head | None, list[Fault]]:

@@ -5,18 +5,19 @@ from typing import Any, BinaryIO
 
 import click
 
-from reconciler.cli import acting, commands, events, looking, options, output, running
+from reconciler.cli import acting, acts, commands, events, looking, options, output, running
 from reconciler.config import Config
 from reconciler.errors import LogError, ReconcilerError, UsageError
-from reconciler.model.act import Appended
+from reconciler.model.act import Act, Appended, Deed
 from reconciler.model.event import DeadLetter
-from reconciler.ports import Store
+from reconciler.ports import Store, authorship
 
 dead_letters = commands.family(
     "dead-letters", "Events that could not be used: list, show, replay, mend or discard them."
 )
 
 _RESENT_BYTES_MAX = 1024 * 1024
+_SETTLED = {Deed.DISCARD: "discarded", Deed.REPLAY: "replayed", Deed.RESEND: "mended"}
 _STATUSES = ("open", "replayed", "discarded", "all")
 _COLUMNS = (
     output.Column("id", "id", whole=True),
@@ -43,14 +44,15 @@ def list_(config: Config, status: str, limit: int, form: str) -> None:
 @options.configured(store=True)
 def show(config: Config, id: str, form: str) -> None:
     """Show one, with its original bytes; of its ID the end is enough, such as 0/17."""
-    (letter,) = running.run(_some(config, (id,), False))
+    letter, settled = running.run(_one(config, id))
     if form == "json":
-        output.as_json(_row(letter) | _original(letter))
+        output.as_json(_row(letter) | {"settled": acts.by(settled)} | _original(letter))
         return
     output.facts(
         [
             ("id", letter.id),
             ("status", letter.status),
+            *([(_SETTLED[Deed(settled.kind)], acts.told(settled))] if settled else []),
             ("reason", f"{letter.reason} ({letter.stage})"),
             ("refused", output.when(looking.at(letter.refused_at_us))),
             ("recorded", output.when(_recorded(letter))),
@@ -135,9 +137,10 @@ async def _list(config: Config, status: str | None, limit: int) -> list[DeadLett
         return await store.dead_letters(status, limit)
 
 
-async def _some(config: Config, ids: tuple[str, ...], every: bool) -> list[DeadLetter]:
+async def _one(config: Config, id: str) -> tuple[DeadLetter, Act | None]:
     async with looking.store_of(config) as store:
-        return await _find(store, ids, every)
+        (letter,) = await _find(store, (id,), False)
+        return letter, await authorship.settled(store, letter)
 
 
 async def _replay(config: Config, ids: tuple[str, ...], every: bool, who: str, reason: str) -> list[DeadLetter]:

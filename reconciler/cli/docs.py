@@ -1,14 +1,17 @@
 """`reconciler docs` and `reconciler hotspots`: the documents, where they stand, and where people collide with us."""
 
+import shlex
 from typing import Any
 
 import click
 
-from reconciler.cli import commands, looking, options, output, running
+from reconciler.cli import acts, commands, looking, options, output, running
 from reconciler.config import Config
 from reconciler.core import fold
 from reconciler.core import hotspots as rates
+from reconciler.model.act import Act
 from reconciler.model.document import Document, Status
+from reconciler.ports import authorship
 
 docs = commands.family("docs", "List documents, show one, or say what is to become of some.")
 
@@ -57,8 +60,8 @@ def list_(config: Config, status: str | None, limit: int, after: str, form: str)
 @options.configured(store=True)
 def show(config: Config, document: str, form: str) -> None:
     """Show one document: where it stands, and its managed fields."""
-    found = running.run(_one(config, document))
-    row = _row(found)
+    found, paused = running.run(_one(config, document))
+    row = _row(found) | {"paused": acts.by(paused)}
     fields = _fields(found)
     if form == "json":
         output.as_json(row | {"fields": fields})
@@ -67,7 +70,8 @@ def show(config: Config, document: str, form: str) -> None:
         [
             ("document", found.key),
             ("status", found.status.value + (f": {found.reason}" if found.reason else "")),
-            ("next look", f"{output.when(row['due_at'])}, as {row['lane']}" if row["due_at"] else "when it changes"),
+            *([("paused", acts.told(paused))] if paused else []),
+            ("next look", f"{output.when(row['due_at'])}, as {row['lane']}" if row["due_at"] else _no_look(found)),
             ("pending since", output.when(row["pending_since"]) if row["pending_since"] else "not pending"),
             ("attempts", f"{found.attempts}, {found.conflicts} with a version conflict"),
             ("token", output.words(row["token"])),
@@ -106,9 +110,10 @@ async def _list(config: Config, status: Status | None, after: str, limit: int) -
         return await store.list_documents(status, after, limit)
 
 
-async def _one(config: Config, key: str) -> Document:
+async def _one(config: Config, key: str) -> tuple[Document, Act | None]:
     async with looking.store_of(config) as store:
-        return await looking.document_of(store, key)
+        found = await looking.document_of(store, key)
+        return found, await authorship.paused(store, found)
 
 
 async def _hotspots(config: Config, limit: int) -> list[dict[str, Any]]:
@@ -149,6 +154,12 @@ def _row(document: Document) -> dict[str, Any]:
         "modified_at": None if snapshot is None else snapshot.modified_at,
         "modified_by": None if snapshot is None else snapshot.modified_by,
     }
+
+
+def _no_look(document: Document) -> str:
+    if document.status is Status.PAUSED:
+        return f"none before it is resumed: reconciler docs resume {shlex.quote(document.key)}"
+    return "when it changes"
 
 
 def _modified(row: dict[str, Any]) -> str:

@@ -20,12 +20,14 @@ from reconciler.core import fold, story
 from reconciler.core.trail import Fault
 from reconciler.errors import ReconcilerError
 from reconciler.model import codec
+from reconciler.model.act import Act
 from reconciler.model.audit import AuditRecord, Verdict
 from reconciler.model.chain import Entry
 from reconciler.model.desired import Field
 from reconciler.model.document import Document
 from reconciler.model.policy import Policy
 from reconciler.model.story import Sentence, Story
+from reconciler.ports import authorship
 
 _WIDTH_MIN = 40
 _KNOWN_MAX = looking.PAGE  # newest decisions that a story is made from, unless more are asked for
@@ -39,6 +41,7 @@ class _Known:
     trail: list[AuditRecord]  # newest first
     policies: Mapping[str, Policy]
     document: Document | None
+    paused: Act | None
     more: bool  # there are older decisions
 
 
@@ -71,6 +74,7 @@ def explain(config: Config, document: str, field: str | None, limit: int, *, fil
         SystemClock().now_us(),
         only=field,
         desired=None if known.document is None else known.document.desired,
+        paused=known.paused,
         chapters_max=limit,
     )
     if form == "json":
@@ -84,10 +88,11 @@ async def _from_store(config: Config, key: str, field: str | None, most: int) ->
         document = await looking.document_of(store, key)
         trail = await store.audit(key, limit=most + 1)
         policies = _readable(await store.policy_texts())
+        paused = await authorship.paused(store, document)
     desired = document.desired.fields
     if field is not None and field not in desired and not any(field in record.desired.fields for record in trail):
         raise _unheard_of(key, field, desired)
-    return _Known(trail[:most], policies, document, more=len(trail) > most)
+    return _Known(trail[:most], policies, document, paused, more=len(trail) > most)
 
 
 def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
@@ -107,7 +112,7 @@ def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
         raise ReconcilerError(f"{path} holds no decision on document {key!r}")
     if field is not None and not any(field in record.desired.fields for record in newest):
         raise _unheard_of(key, field, newest[-1].desired.fields)
-    return _Known(list(newest)[::-1], _readable(exported.policies), None, more=count > most)
+    return _Known(list(newest)[::-1], _readable(exported.policies), None, None, more=count > most)
 
 
 def _record(entry: Entry) -> AuditRecord | None:

@@ -49,8 +49,9 @@ def plan(config: Config, document: tuple[str, ...], every: bool, kept: bool, for
 
     Reads Windchill, and writes nothing. Without DOCUMENTs it looks at all that are due or not synced. What the
     reconciler has not folded yet is not in it; as long as there is no store, the whole log is folded aside. With a
-    store made by `replay --until` it compares what was desired then with Windchill now. Exit code 0: nothing would be
-    written; 2: something would; 1: some documents could not be read.
+    store made by `replay --until` it compares what was desired then with Windchill now. A paused document is not read:
+    nothing of it would be written. Exit code 0: nothing would be written; 2: something would; 1: some documents could
+    not be read.
     """
     rows, looked_at = running.run(_plan(config, document, every))
     shown = [row for row in rows if kept or row["decision"] != Verb.KEEP]
@@ -130,6 +131,8 @@ class _Drafting:
         """Return a row for each managed field, or one that says why the document can't be had."""
         if not fold.managed(document.desired):
             return []
+        if document.status is Status.PAUSED:
+            return [_trouble(document, Status.PAUSED.value, document.reason)]
         async with self._room:
             answer = await self._read(document)
         match answer:
@@ -193,4 +196,6 @@ def _summary(rows: list[dict[str, Any]], looked_at: int) -> str:
     changed = len({row["document"] for row in rows if row["decision"] == Verb.WRITE})
     said = ", ".join(f"{count} {verb}" for verb, count in counts.items())
     documents = "1 document" if looked_at == 1 else f"{looked_at} documents"
-    return f"{documents} looked at, {changed} would be written. Fields: {said}."
+    paused = sum(1 for row in rows if row["decision"] == Status.PAUSED.value)
+    left = f", {paused} {'is' if paused == 1 else 'are'} paused" if paused else ""
+    return f"{documents} looked at, {changed} would be written{left}. Fields: {said}."

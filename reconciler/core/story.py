@@ -12,9 +12,12 @@ Theory of operation: a chapter for each attempt (or for several that were alike)
 Windchill showed, what was decided, how it ended. Then, from the newest record, how each field stands now.
 """
 
+import shlex
 from collections.abc import Container, Iterable, Mapping, Sequence
 
 from reconciler.core import standing, wording
+from reconciler.model import instant
+from reconciler.model.act import Act
 from reconciler.model.audit import AuditRecord
 from reconciler.model.desired import Desired, Field
 from reconciler.model.policy import Policy
@@ -32,19 +35,33 @@ def tell(
     *,
     only: str | None = None,
     desired: Desired | None = None,
+    paused: Act | None = None,
     chapters_max: int = 1000,
 ) -> Story:
     """
     Return the story of a document, or of `only` one field of it.
 
     `records` are its audit records, oldest first. `policies` are those known by digest, `desired` is what the log says
-    now, if that is known.
+    now, if that is known; `paused` is the act by which the document is paused, if it is.
     """
     teller = _Teller(now_us, only)
     groups = _alike(teller.concerning(records), only)
     told = [teller.chapter(group) for group in groups[-chapters_max:]]
     now = standing.sentences(document, records, policies, now_us, only=only, desired=desired)
+    if paused is not None:
+        now = (_pause(document, paused), *now)
     return Story(document, now, tuple(told), len(groups) - len(told))
+
+
+def _pause(document: str, paused: Act) -> Sentence:
+    reason = paused.details.get("reason")
+    why = f" ({wording.quoted(reason)})" if isinstance(reason, str) else ""
+    text = (
+        f"The document is paused: since {instant.from_us(paused.at_us)} {wording.safe(paused.who)} wants it neither"
+        f" read nor written{why}, until somebody resumes it. What the log says meanwhile is kept."
+    )
+    command = f"reconciler docs resume {shlex.quote(document)}"
+    return Sentence("waits", text, None, (Reference("act", str(paused.id)), Reference("command", command)))
 
 
 class _Teller:

@@ -48,10 +48,15 @@ class Deeds(Protocol):
         document: str | None = None,
         who: str | None = None,
         target: str | None = None,
+        kind: str | None = None,
         limit: int = 1000,
         before: int | None = None,
     ) -> list[Act]:
-        """Return acts, newest first; with `before`, a record's number, those that stand before it."""
+        """
+        Return acts, newest first; with `before`, a record's number, those that stand before it.
+
+        With `kind`, those on `target`, which must be given then.
+        """
         ...
 
     async def acts_head(self) -> Head | None:

@@ -12,6 +12,7 @@ from reconciler.core import story
 from reconciler.model import codec, instant
 from reconciler.model.document import Document, Status
 from reconciler.model.policy import FALLBACK, Policy
+from reconciler.ports import authorship
 from reconciler.web import cursors, shapes, showing
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Call, Endpoint, Page, Query
@@ -128,7 +129,7 @@ async def document(sources: Sources, asked: Asked) -> shapes.Document:
     """Show one document: each field as desired, live and last agreed, where its value comes from and who decides."""
     found = await _document(sources, asked)
     trail = await sources.store.audit(found.key, limit=_DECIDED_IN)
-    return showing.whole_document(found, trail, sources.policy)
+    return showing.whole_document(found, trail, sources.policy, await authorship.paused(sources.store, found))
 
 
 async def document_story(sources: Sources, asked: Asked) -> shapes.Story:
@@ -145,6 +146,7 @@ async def document_story(sources: Sources, asked: Asked) -> shapes.Story:
         sources.clock.now_us(),
         only=query.field,
         desired=found.desired,
+        paused=await authorship.paused(sources.store, found),
         chapters_max=_CHAPTERS,
     )
     return showing.told(told, older=len(trail) > _STORY_RECORDS)
@@ -203,7 +205,7 @@ async def dead_letter(sources: Sources, asked: Asked) -> shapes.DeadLetter:
     found = await sources.store.dead_letter(asked.path["id"])
     if found is None:
         raise Refused(404, "there is no dead letter of this id")
-    return showing.dead_letter(found, query.bytes_max)
+    return showing.dead_letter(found, query.bytes_max, await authorship.settled(sources.store, found))
 
 
 async def hotspots(sources: Sources, asked: Asked) -> shapes.HotSpots:

@@ -156,9 +156,21 @@ class DocumentPage(Shape, frozen=True, kw_only=True):
     next: Next
 
 
+class By(Shape, frozen=True, kw_only=True):
+    """Who did something, when and why; `act` is its number in the record of acts."""
+
+    act: int
+    who: str
+    role: str
+    at: Instant
+    kind: str
+    reason: str | None
+
+
 class Document(DocumentRow, frozen=True, kw_only=True):
     """One document with its fields."""
 
+    paused: Annotated[By | None, Meta(description="Who paused it, while it is paused.")]
     released: Annotated[str | None, Meta(description="Since when the whole document is not managed.")]
     fields: list[Field]
 
@@ -313,6 +325,7 @@ class DeadLetter(DeadLetterRow, frozen=True, kw_only=True):
     value: Content | None
     headers: list[Header]
     headers_left_out: int
+    settled: Annotated[By | None, Meta(description="Who discarded, replayed or mended it.")]
 
 
 class Period(Shape, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ import msgspec
 
 from reconciler.core import elements, fold, hotspots
 from reconciler.model import desired, document, event, instant, policy, story
+from reconciler.model.act import Act
 from reconciler.model.audit import AuditRecord, Verdict
 from reconciler.model.hotspot import HotSpot
 from reconciler.model.stamp import Stamp
@@ -31,7 +32,9 @@ def document_row(found: document.Document) -> shapes.DocumentRow:
     return shapes.DocumentRow(**_row(found))
 
 
-def whole_document(found: document.Document, trail: Iterable[AuditRecord], rules: policy.Policy) -> shapes.Document:
+def whole_document(
+    found: document.Document, trail: Iterable[AuditRecord], rules: policy.Policy, paused: Act | None = None
+) -> shapes.Document:
     """Return a document with its fields; `trail` are its newest audit records, newest first."""
     decided: dict[str, tuple[AuditRecord, Verdict]] = {}
     for record in trail:
@@ -39,7 +42,23 @@ def whole_document(found: document.Document, trail: Iterable[AuditRecord], rules
             decided.setdefault(verdict.field, (record, verdict))
     released = found.desired.released
     fields = [_field(found, name, decided.get(name), rules) for name in sorted(found.desired.fields)]
-    return shapes.Document(**_row(found), released=None if released is None else released.time, fields=fields)
+    since = None if released is None else released.time
+    return shapes.Document(**_row(found), released=since, paused=by(paused), fields=fields)
+
+
+def by(found: Act | None) -> shapes.By | None:
+    """Return who did something."""
+    if found is None:
+        return None
+    reason = found.details.get("reason")
+    return shapes.By(
+        act=found.id,
+        who=found.who,
+        role=found.role,
+        at=instant.from_us(found.at_us),
+        kind=found.kind,
+        reason=reason if isinstance(reason, str) else None,
+    )
 
 
 def _row(found: document.Document) -> dict[str, Any]:
@@ -228,7 +247,7 @@ def dead_letter_row(letter: event.DeadLetter) -> shapes.DeadLetterRow:
     return shapes.DeadLetterRow(**_letter(letter))
 
 
-def dead_letter(letter: event.DeadLetter, bytes_max: int) -> shapes.DeadLetter:
+def dead_letter(letter: event.DeadLetter, bytes_max: int, settled: Act | None) -> shapes.DeadLetter:
     """Return a dead letter with its bytes, of each value not more than `bytes_max`."""
     shown = letter.headers[:HEADERS_MAX]
     return shapes.DeadLetter(
@@ -237,6 +256,7 @@ def dead_letter(letter: event.DeadLetter, bytes_max: int) -> shapes.DeadLetter:
         value=_content(letter.value, bytes_max),
         headers=[shapes.Header(name=name, value=_content(value, bytes_max)) for name, value in shown],
         headers_left_out=len(letter.headers) - len(shown),
+        settled=by(settled),
     )
 
 

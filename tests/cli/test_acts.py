@@ -42,6 +42,43 @@ def test_a_paused_document_is_left_until_it_is_resumed_and_once_does_not_wait_fo
     assert (rows[1]["who"], rows[1]["details"]) == ("jdoe", {"reason": "audit"})
 
 
+def test_who_paused_a_document_when_and_why_is_said_wherever_it_is_shown(settled: Program) -> None:
+    settled.say("docs", "pause", DOC, "--reason", "the audit", "--actor", "jdoe")
+    settled.say("docs", "retry", DOC, code=1)
+    shown = settled.json("docs", "show", DOC)["paused"]
+    assert (shown["who"], shown["role"], shown["kind"], shown["reason"]) == ("jdoe", "cli", "pause", "the audit")
+    assert "by jdoe by command: the audit" in settled.say("docs", "show", DOC)
+    (sentence, *_) = settled.json("explain", DOC)["story"]["now"]
+    assert (sentence["kind"], "jdoe" in sentence["text"], "the audit" in sentence["text"]) == ("waits", True, True)
+    assert ["command", f"reconciler docs resume {DOC}"] in [list(one.values()) for one in sentence["references"]]
+    settled.say("docs", "resume", DOC)
+    assert settled.json("docs", "show", DOC)["paused"] is None
+    assert not any("paused" in one["text"] for one in settled.json("explain", DOC)["story"]["now"])
+
+
+def test_a_plan_names_paused_documents_and_counts_on_no_write_of_them(settled: Program) -> None:
+    settled.say("docs", "pause", DOC, "--reason", "the audit", "--actor", "jdoe")
+    settled.say("emit", DOC, "--set", "title=Waits")
+    settled.say("run", "--once", code=3)
+    for arguments in ((), (DOC,), ("--all",)):
+        (row,) = settled.json("plan", *arguments)
+        assert (row["decision"], row["reason"]) == ("paused", "paused by jdoe: the audit")
+    assert "0 would be written, 1 is paused" in settled.say("plan")
+    settled.say("docs", "resume", DOC)
+    assert [row["desired"] for row in settled.json("plan", code=2)] == ["Waits"]
+
+
+def test_a_letter_that_was_let_go_says_by_whom_and_why(program: Program) -> None:
+    program.log.write_text('{"no":"event"}\n', encoding="utf-8")
+    program.say("run", "--once", code=3)
+    (letter,) = program.json("dead-letters", "list")
+    assert program.json("dead-letters", "show", letter["id"])["settled"] is None
+    program.say("dead-letters", "discard", letter["id"], "--reason", "a test", "--actor", "jdoe")
+    shown = program.json("dead-letters", "show", letter["id"])["settled"]
+    assert (shown["kind"], shown["who"], shown["reason"]) == ("discard", "jdoe", "a test")
+    assert "by jdoe by command: a test" in program.say("dead-letters", "show", letter["id"])
+
+
 def test_a_released_document_is_not_written_any_more(settled: Program) -> None:
     (said,) = settled.json("docs", "release", DOC, "--reason", "moved")
     settled.say("run", "--once")

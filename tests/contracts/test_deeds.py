@@ -194,6 +194,16 @@ async def test_acts_are_found_by_document_by_who_and_by_what_they_are_on(store: 
     assert ids == [[3, 1], [3, 2], [1], [3], [], []]
 
 
+async def test_the_last_act_of_a_kind_on_one_thing_is_found_among_others(store: Store) -> None:
+    await noted(store, act("a", "pause"))
+    await noted(store, act("a", "resume"))
+    await noted(store, act("a", "pause", details={"reason": '"kind":"resume"'}))
+    await noted(store, act("a", "retry"), act("b", "pause"))
+    assert [one.id for one in await store.acts(target="a", kind="pause")] == [3, 1]
+    assert [one.id for one in await store.acts(target="a", kind="resume", limit=1)] == [2]
+    assert await store.acts(target="b", kind="resume") == []
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 async def test_an_act_comes_back_as_it_was_whatever_it_says(store: Store, text: str) -> None:
     said = act(text, text, who=text, details={"reason": text, "value": [text, None, 1.5, {"a": text}]})

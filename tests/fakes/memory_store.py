@@ -400,6 +400,7 @@ class MemoryStore:
         document: str | None = None,
         who: str | None = None,
         target: str | None = None,
+        kind: str | None = None,
         limit: int = 1000,
         before: int | None = None,
     ) -> list[Act]:
@@ -408,6 +409,7 @@ class MemoryStore:
             act
             for act in self.deeds[::-1]
             if document in (None, act.document) and who in (None, act.who) and target in (None, act.target)
+            if kind in (None, act.kind)
         ]
         return [act for act in found if before is None or act.id < before][:limit]
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reconciler.core import fold
+from reconciler.errors import StoreDamagedError
 from reconciler.model.document import Status
 from reconciler.web import acting, application
 from reconciler.web.principal import Role
-from reconciler.web.probes import Phase, Readiness
+from reconciler.web.probes import Health, Phase, Readiness
 from tests.web.keys import LINES, TOKENS, shown
 
 if TYPE_CHECKING:
@@ -55,11 +56,16 @@ async def test_a_document_is_paused_with_a_reason_and_resumed(
     assert await post(client, f"/documents/{key}/pause", {"reason": "audit"}) == {"done": [key]}
     found = world.store.rows[key]
     assert (found.status, found.reason) == (Status.PAUSED, "paused by local: audit")
+    paused = (await client.get(f"{ROOT}/documents/{key}")).json()["paused"]
+    assert (paused["who"], paused["role"], paused["reason"]) == ("local", "admin", "audit")
+    story = (await client.get(f"{ROOT}/documents/{key}/story")).json()
+    assert "local wants it neither read nor written" in story["now"][0]["text"]
     again = await post(client, f"/documents/{key}/pause", {}, 409)
     assert again["detail"] == "it is paused already"
     assert "resume it first" in (await post(client, f"/documents/{key}/retry", None, 409))["detail"]
     await post(client, f"/documents/{key}/resume")
     assert world.store.rows[key].status is Status.PENDING
+    assert (await client.get(f"{ROOT}/documents/{key}")).json()["paused"] is None
     assert (await post(client, f"/documents/{key}/resume", None, 409))["detail"] == "it is not paused"
     assert [(act["kind"], act["target"], act["details"]) for act in await acts(client)] == [
         ("resume", key, {}),
@@ -211,6 +217,8 @@ async def test_a_dead_letter_is_discarded_for_a_reason_that_is_kept(client: http
         await post(client, f"{path}/discard", body, 422)
     await post(client, f"{path}/discard", {"reason": "a test"})
     assert world.store.letters[letter].status == "discarded"
+    settled = (await client.get(f"{ROOT}{path}")).json()["settled"]
+    assert (settled["kind"], settled["who"], settled["reason"]) == ("discard", "local", "a test")
     assert [(act["kind"], act["details"]) for act in await acts(client)] == [("discard", {"reason": "a test"})]
 
 
@@ -270,6 +278,50 @@ async def test_what_appends_waits_until_the_daemon_is_ready(
     daemon.readiness = Readiness(Phase.RECOVERING)
     reply = await client.post(f"{ROOT}/conflicts/{conflict}/resolve", json={"take": "live"})
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "5")
+
+
+async def test_what_the_log_does_not_take_is_not_recorded_as_done(
+    daemon: Daemon, client: httpx.AsyncClient, world: World, conflict: str, key: str
+) -> None:
+    letter = next(iter(world.store.letters)).replace("/", "%2F")
+    event = {"specversion": "1.0", "id": "x", "source": "//erp", "type": "windchill.document.released.v1",
+             "subject": key, "time": "2026-11-22T10:00:00Z"}  # fmt: skip
+    daemon.world.broker.down = True
+    for path, body in (
+        (f"/conflicts/{conflict}/resolve", {"take": "desired"}),
+        ("/conflicts/resolve", {"field": "title", "take": "live"}),
+        (f"/documents/{key}/release", {}),
+        (f"/dead-letters/{letter}/replay", {}),
+        (f"/dead-letters/{letter}/resend", {"event": event}),
+    ):
+        await post(client, path, body, 503)
+    sent = await client.post(f"{ROOT}/events", json=event, headers={"content-type": "application/cloudevents+json"})
+    assert sent.status_code == 503
+    assert await acts(client) == []
+    await post(client, f"/documents/{key}/pause")  # what is done in the store alone needs no log
+    assert [act["kind"] for act in await acts(client)] == ["pause"]
+
+
+async def test_acts_are_done_while_windchill_is_in_maintenance(
+    daemon: Daemon, client: httpx.AsyncClient, conflict: str, key: str
+) -> None:
+    daemon.readiness = Readiness(Phase.READY, Health.MAINTENANCE)
+    await post(client, f"/conflicts/{conflict}/resolve", {"take": "desired"})
+    await post(client, f"/documents/{key}/retry")
+    assert [act["kind"] for act in await acts(client)] == ["retry", "resolve"]
+
+
+async def test_an_act_that_the_store_can_not_take_is_not_said_to_be_done(
+    client: httpx.AsyncClient, world: World, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any, **__: Any) -> Any:
+        raise StoreDamagedError("the store is damaged")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "enact", broken)
+        await post(client, f"/documents/{key}/pause", {}, 503)
+    assert world.store.rows[key].status is not Status.PAUSED
+    assert await acts(client) == []
 
 
 # ---------------------------------------------------------------------------------------------------------- the records

@@ -90,6 +90,13 @@ SIFT = lines(
     f"""SELECT id, record FROM act WHERE document = coalesce(?3, document) AND target = coalesce(?4, target)
         AND who = coalesce(?5, who) {_ORDER}""",
 )
+# What was last done so to one thing. Text, since a blob would be taken for SQLite's own form of JSON.
+KIND = lines(
+    "list acts of a kind",
+    _ACT,
+    f"""SELECT id, record FROM act WHERE target = ?3
+        AND iif(json_valid(CAST(record AS TEXT)), json_extract(CAST(record AS TEXT), '$.kind'), '') = ?4 {_ORDER}""",
+)
 
 # In hexadecimal, because what is verified must be seen as it is, whatever was made of it.
 ENTRIES = lines(
@@ -103,8 +110,10 @@ ENTRIES = lines(
 )
 
 
-def listing(wanted: Sequence[tuple[str, str | None]]) -> tuple[Query, tuple[object, ...]]:
+def listing(wanted: Sequence[tuple[str, str | None]], kind: str | None) -> tuple[Query, tuple[object, ...]]:
     """Return the query for acts by document, target and who, each None where it does not matter."""
+    if kind is not None:
+        return KIND, (dict(wanted)["target"], kind)
     given = [(by, value) for by, value in wanted if value is not None]
     if len(given) > 1:
         named = dict(wanted)

@@ -37,11 +37,12 @@ class Deeds:
         document: str | None = None,
         who: str | None = None,
         target: str | None = None,
+        kind: str | None = None,
         limit: int = 1000,
         before: int | None = None,
     ) -> list[Act]:
         """See `ports.Deeds`."""
-        query, chosen = acting.listing((("document", document), ("target", target), ("who", who)))
+        query, chosen = acting.listing((("document", document), ("target", target), ("who", who)), kind)
         found = await self._database.read(query, _LAST if before is None else before, limit, *chosen)
         return [attrs.evolve(act, id=number) for number, act in map(_act_line.decode, found)]
 

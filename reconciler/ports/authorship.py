@@ -1,0 +1,23 @@
+"""Authorship: whose act it is that something stands where it stands, from the record of acts."""
+
+from reconciler.model.act import Act, Deed
+from reconciler.model.document import Document, Status
+from reconciler.model.event import DeadLetter
+from reconciler.ports.acts import Deeds
+
+_SETTLING = {"discarded": (Deed.DISCARD,), "replayed": (Deed.REPLAY, Deed.RESEND)}
+
+
+async def paused(store: Deeds, document: Document) -> Act | None:
+    """Return the act by which a document is paused; None: it is not."""
+    if document.status is not Status.PAUSED:
+        return None
+    return next(iter(await store.acts(target=document.key, kind=Deed.PAUSE, limit=1)), None)
+
+
+async def settled(store: Deeds, letter: DeadLetter) -> Act | None:
+    """Return the act by which a dead letter is not open any more; None: it is open."""
+    found: list[Act] = []
+    for kind in _SETTLING.get(letter.status, ()):
+        found += await store.acts(target=letter.id, kind=kind, limit=1)
+    return max(found, key=lambda act: act.id, default=None)
