@@ -1,5 +1,6 @@
 """`reconciler audit acts`: what operators did, by command, through the API or on the page."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -19,7 +20,7 @@ _COLUMNS = (
     output.Column("role", "role", whole=True),
     output.Column("kind", "what", whole=True),
     output.Column("target", "on", whole=True),
-    output.Column("details", "details", output.of_json),
+    output.Column("details", "details", lambda details: output.of_json(details) if details else ""),
 )
 
 
@@ -53,15 +54,15 @@ def told(act: Act) -> str:
     return f"{output.when(looking.at(act.at_us))} by {act.who}{how}" + (f": {why}" if why else ", without a reason")
 
 
-async def verified(store: Store) -> tuple[Head | None, list[Fault]]:
-    """Return the head of the record of acts, and what is wrong with it."""
-    last, verifier = await store.acts_head(), ActsVerifier()
+async def verified(store: Store, kept: Sequence[Head]) -> tuple[Head | None, list[Fault]]:
+    """Return the head of the record of acts, and what is wrong with it; `kept` are heads that must be in it."""
+    last, verifier = await store.acts_head(), ActsVerifier(kept)
     faults: list[Fault] = []
     async for entry in store.acts_chain():
         if last is None or entry.number > last.number:  # written meanwhile
             break
         faults += verifier.faults(entry)
-    return verifier.head, faults
+    return verifier.head, faults + verifier.missing()
 
 
 async def _list(config: Config, document: str | None, actor: str | None, limit: int) -> list[Act]:

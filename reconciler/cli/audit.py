@@ -134,6 +134,7 @@ def export(config: Config, to: Path, document: str | None, since_us: int, until_
     multiple=True,
     help="A head that was kept elsewhere: its record must still be there, and be that one. May be repeated.",
 )
+@click.option("--acts-head", type=_Kept(), multiple=True, help="The same for a head of the record of acts.")
 @_spanned
 @options.reporting
 @options.configured(store=True)
@@ -144,19 +145,22 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
     Each record must be the one that its link in the chain stands for, and each decision must give the patch that it
     gave then. Removal of the newest records shows only with --head; a whole chain's head is printed at the end, to be
     kept where whoever could change the store can't change it. The record of acts (`audit acts`) is verified besides,
-    with the whole trail. Exit code 1 if anything is wrong.
+    with the whole trail; it has a head of its own. Exit code 1 if anything is wrong.
     """
     file: Path | None = said["file"]
     kept: Sequence[Head] = said["kept"]
     spanned = document is not None or since_us != 0 or until_us is not None
-    if spanned and (kept or file):
-        raise UsageError("--head and --file are about whole trails; leave out --document, --since and --until")
+    acts_kept: Sequence[Head] = said["acts_head"]
+    if spanned and (kept or acts_kept or file):
+        raise UsageError("heads and --file are about whole trails; leave out --document, --since and --until")
+    if file and acts_kept:
+        raise UsageError("an export holds no acts; leave out --acts-head or --file")
     done: Head | None = None  # of the record of acts
     if file:
         verifier, faults = _verify_file(file, kept)
     else:
         scope = Scope(document, whole=not spanned)
-        verifier, faults, done = running.run(_verify(config, scope, since_us, until_us, kept))
+        verifier, faults, done = running.run(_verify(config, scope, since_us, until_us, kept=kept, acts_kept=acts_kept))
     rows = [{"id": fault.number, "document": fault.document, "fault": fault.text} for fault in faults]
     if said["form"] == "json":
         output.as_json(rows)
@@ -229,7 +233,13 @@ async def _export(
 
 
 async def _verify(
-    config: Config, scope: Scope, since_us: int, until_us: int | None, kept: Sequence[Head]
+    config: Config,
+    scope: Scope,
+    since_us: int,
+    until_us: int | None,
+    *,
+    kept: Sequence[Head],
+    acts_kept: Sequence[Head],
 ) -> tuple[Verifier, list[Fault], Head | None]:
     async with looking.store_of(config) as store:
         head = await store.audit_head()  # first: whatever was decided up to it was decided under a policy read now
@@ -240,7 +250,7 @@ async def _verify(
         faults += verifier.missing()
         done: Head | None = None
         if scope.document is None and scope.whole:
-            done, wrong = await acts.verified(store)
+            done, wrong = await acts.verified(store, acts_kept)
             faults += wrong
     return verifier, faults, done
 

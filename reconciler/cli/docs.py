@@ -69,7 +69,7 @@ def show(config: Config, document: str, form: str) -> None:
     output.facts(
         [
             ("document", found.key),
-            ("status", found.status.value + (f": {found.reason}" if found.reason else "")),
+            ("status", found.status.value + (f": {found.reason}" if found.reason and not paused else "")),
             *([("paused", acts.told(paused))] if paused else []),
             ("next look", f"{output.when(row['due_at'])}, as {row['lane']}" if row["due_at"] else _no_look(found)),
             ("pending since", output.when(row["pending_since"]) if row["pending_since"] else "not pending"),

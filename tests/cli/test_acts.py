@@ -104,6 +104,21 @@ def test_the_record_of_acts_is_verified_and_whoever_changes_it_is_found(settled:
     assert "act: its link is not that of its content" in fault["fault"]
 
 
+def test_acts_that_were_cut_off_at_the_end_show_by_a_head_that_was_kept(settled: Program) -> None:
+    settled.say("docs", "retry", DOC)
+    settled.say("docs", "retry", DOC)
+    head = settled.say("audit", "verify").split("acts head ")[1].strip()
+    assert settled.json("audit", "verify", "--acts-head", head) == []
+    with sqlite3.connect(settled.folder / "state.db") as store:
+        store.execute("DROP TRIGGER act_is_never_deleted")
+        store.execute("DELETE FROM act WHERE id = 2")
+    assert settled.json("audit", "verify") == []
+    (fault,) = settled.json("audit", "verify", "--acts-head", head, code=1)
+    assert fault["id"] == 2
+    assert "there is no such record" in fault["fault"]
+    assert "an export holds no acts" in settled.fails("audit", "verify", "--acts-head", head, "--file", "x", code=2)
+
+
 def test_an_act_is_hashed_under_a_tag_of_its_own() -> None:
     act = codec.encode(Act(1, "jdoe", "cli", "pause", "d", "d", {}, "done"))
     assert chain.extend(chain.BEGIN, act, chain.ACTS_TAG) != chain.extend(chain.BEGIN, act)

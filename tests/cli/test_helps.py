@@ -130,3 +130,24 @@ def test_help_and_completion_wait_for_no_client_library() -> None:
     script = f"import sys, reconciler.cli; print([name for name in {heavy} if name in sys.modules])"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[]"
+
+
+def test_an_identity_provider_without_its_extra_says_what_to_install(tmp_path) -> None:
+    config = tmp_path / "reconciler.toml"
+    config.write_text(
+        '[log]\nkind = "file"\n[admin]\nbind = "127.0.0.1:0"\noidc_issuer = "https://login.example.com"\n'
+        'oidc_audience = "us"\n',
+        encoding="utf-8",
+    )
+    script = "import sys; sys.modules['jwt'] = None; import reconciler.cli; reconciler.cli.main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", script, "run", "-c", str(config)],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    (said,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert "pip install 'windchill-reconciler[oidc]'" in said
