@@ -260,6 +260,20 @@ async def test_an_operator_signs_in_acts_and_signs_out(stage: Stage) -> None:
     assert await deeds(stage.daemon) == [("operator.jones", "operator", "retry")]
 
 
+async def test_whoever_is_let_in_no_more_is_told_so_on_the_page_that_is_open(stage: Stage) -> None:
+    await furnish(stage.daemon, calm=1)
+    stage.daemon.tokens = LINES
+    async with stage.served_again() as (address, _), stage.visit() as visit:
+        visit.address = address
+        await visit.go("/")
+        await visit.page.get_by_label("Token").fill(TOKENS[Role.OPERATOR])
+        await press(visit, "Sign in with a token")
+        await visit.page.locator("#live", has_text="Live").wait_for()
+        stage.daemon.tokens = LINES.replace(" operator ", " viewer ")
+        stage.daemon.stopping.set()  # ends the stream, so that the page asks for it again
+        await visit.page.locator("#live", has_text="Signed out").wait_for()
+
+
 async def test_a_form_of_no_page_of_ours_does_nothing(stage: Stage) -> None:
     await furnish(stage.daemon, calm=1)
     async with stage.visit() as visit:

@@ -84,10 +84,15 @@ function replace(part, fresh) {
   dress(part);
 }
 
+let isSignedOut = false;
+
 async function refresh() {
   const reply = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "manual" });
   if (!reply.ok) {
-    if (reply.type === "opaqueredirect") say("lost", "Signed out: load the page again");
+    if (reply.type === "opaqueredirect") {
+      isSignedOut = true;
+      say("lost", "Signed out: load the page again");
+    }
     return;
   }
   const fresh = new DOMParser().parseFromString(await reply.text(), "text/html");
@@ -138,9 +143,12 @@ function listen() {
     if (known) refreshSoon();
   });
   stream.addEventListener("error", () => {
+    if (isSignedOut) return;
     say("lost", "Connection lost: trying again");
     if (stream.readyState !== EventSource.CLOSED) return; // it comes again by itself
+    refreshSoon(); // which also finds out whether we are let in no more
     setTimeout(() => {
+      if (isSignedOut) return;
       listen();
       refreshSoon();
     }, SLOWLY_MS);
