@@ -8,6 +8,7 @@ import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
@@ -31,10 +32,25 @@ def test_the_page_has_commands() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_a_command_of_the_page_works(client: httpx.AsyncClient, world: World, command: str) -> None:
     base = str(client.base_url).rstrip("/")
-    told = shlex.split(re.sub(r"http://127\.0\.0\.1:8090", base, command.replace("$TOKEN", "rec_nobody")))
+    if "/resume" in command:
+        await client.post("/api/v1/documents/0000012345/pause", json={"reason": "an audit"})
+    for word, meant in (await _meant(client, command)).items():
+        command = command.replace(word, meant)
+    told = shlex.split(re.sub(r"http://127\.0\.0\.1:8090", base, command))
     curl = await asyncio.create_subprocess_exec(
         *told, "--silent", "--show-error", "--fail-with-body", "--max-time", "20", stdout=asyncio.subprocess.PIPE
     )
     said, _ = await curl.communicate()
     assert curl.returncode == 0, said
     assert said.startswith(b"{")
+
+
+async def _meant(client: httpx.AsyncClient, command: str) -> dict[str, str]:
+    """What the words in capitals stand for on this server."""
+    (conflict,) = (await client.get("/api/v1/conflicts")).json()["items"]
+    letter = (await client.get("/api/v1/dead-letters")).json()["items"][0]
+    meant = {"$TOKEN": "rec_nobody", "CONFLICT": conflict["id"], "LETTER": quote(letter["id"], safe="")}
+    if "SEEN" in command:
+        take = {"take": "value", "value": "RELEASED"}
+        meant["SEEN"] = (await client.post(f"/api/v1/conflicts/{conflict['id']}/preview", json=take)).json()["seen"]
+    return meant
