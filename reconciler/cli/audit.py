@@ -4,16 +4,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 import msgspec
 
 from reconciler.cli import acts, audit_file, commands, exits, files, looking, options, output, running
 from reconciler.config import Config
+from reconciler.core.acts_trail import ActsVerifier
 from reconciler.core.trail import Fault, Scope, Verifier
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.model import chain, codec
 from reconciler.model.audit import AuditRecord
-from reconciler.model.chain import Head
+from reconciler.model.chain import Entry, Head
 
 audit = commands.family("audit", "The trail of decisions: list it, show or export it, verify that it is whole.")
 
@@ -108,14 +110,18 @@ def show(config: Config, id: int, form: str) -> None:
 @options.configured(store=True)
 def export(config: Config, to: Path, document: str | None, since_us: int, until_us: int | None) -> None:
     """
-    Write the trail as JSON lines, oldest first, such that the file can be verified.
+    Write the trail as JSON lines that can be verified.
 
-    With --since or --until, the piece of the chain from the first decision of that time to the last.
+    Decisions come first, oldest first, then what operators did. With --since or --until, the pieces of the two chains
+    from the first record of that time to the last.
     """
-    count, first = running.run(_export(config, to, document, since_us, until_us))
-    files.say(f"Wrote {output.counted(count, 'decision')} to {files.name(to)}.")
-    if first is not None and first > 1:
-        files.say(f"The file begins with record {first}, in mid-chain.")
+    decisions, done = running.run(_export(config, to, document, since_us, until_us))
+    counts = f"{output.counted(decisions.count, 'decision')} and {output.counted(done.count, 'act')}"
+    files.say(f"Wrote {counts} to {files.name(to)}.")
+    if decisions.first > 1:
+        files.say(f"The file begins with record {decisions.first}, in mid-chain.")
+    if done.first > 1:
+        files.say(f"Its acts begin with act {done.first}, in mid-chain.")
 
 
 @audit.command(
@@ -145,7 +151,7 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
     Each record must be the one that its link in the chain stands for, and each decision must give the patch that it
     gave then. Removal of the newest records shows only with --head; a whole chain's head is printed at the end, to be
     kept where whoever could change the store can't change it. The record of acts (`audit acts`) is verified besides,
-    with the whole trail; it has a head of its own. Exit code 1 if anything is wrong.
+    with the whole trail or the file; it has a head of its own. Exit code 1 if anything is wrong.
     """
     file: Path | None = said["file"]
     kept: Sequence[Head] = said["kept"]
@@ -153,11 +159,9 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
     acts_kept: Sequence[Head] = said["acts_head"]
     if spanned and (kept or acts_kept or file):
         raise UsageError("heads and --file are about whole trails; leave out --document, --since and --until")
-    if file and acts_kept:
-        raise UsageError("an export holds no acts; leave out --acts-head or --file")
-    done: Head | None = None  # of the record of acts
+    done: ActsVerifier | None = None
     if file:
-        verifier, faults = _verify_file(file, kept)
+        verifier, faults, done = _verify_file(file, kept, acts_kept)
     else:
         scope = Scope(document, whole=not spanned)
         verifier, faults, done = running.run(_verify(config, scope, since_us, until_us, kept=kept, acts_kept=acts_kept))
@@ -170,14 +174,14 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
     say = files.say if said["form"] == "json" else output.line  # programs get the faults alone
     for sentence in _outcome(verifier, len(faults)):
         say(sentence)
-    if done is not None and not faults:
-        say(f"The record of acts holds, up to act {done.number}: acts head {done}")
+    for sentence in acts.outcome(done) if done and not faults else ():
+        say(sentence)
     return exits.FAILED if faults else exits.DONE
 
 
 def _outcome(verifier: Verifier, faults: int) -> Iterator[str]:
     """Yield in words what was verified; at the end the head, if it stands for all there is."""
-    scope, first, head = verifier.scope, verifier.first, verifier.head
+    scope, first, head = verifier.places.scope, verifier.places.first, verifier.places.head
     yield f"{output.counted(verifier.recomputed, 'decision')} recomputed; differing: {verifier.differing}."
     if faults:
         yield f"The trail was changed, or is damaged: {output.counted(faults, 'fault')}."
@@ -212,24 +216,37 @@ async def _one(config: Config, id: int) -> AuditRecord:
     raise ReconcilerError(f"there is no decision {id}; see `reconciler audit list`")
 
 
+@attrs.define
+class _Tally:
+    """How many entries were written, and the number of the first; 0 if there was none."""
+
+    count: int = 0
+    first: int = 0
+
+    def take(self, entry: Entry) -> None:
+        self.count += 1
+        self.first = self.first or entry.number
+
+
 async def _export(
     config: Config, to: Path, document: str | None, since_us: int, until_us: int | None
-) -> tuple[int, int | None]:
-    """Write the trail; return how many records, and the number of the first."""
+) -> tuple[_Tally, _Tally]:
+    """Write the trail; return what decisions and acts came to."""
+    decisions, done = _Tally(), _Tally()
     async with looking.store_of(config) as store:
-        head = await store.audit_head()  # first: see `_verify`
+        head, acts_head = await store.audit_head(), await store.acts_head()  # first: see `_verify`
         policies = await store.policy_texts()
-        count = 0
-        first: int | None = None
         with files.writing(to) as write:
             write(audit_file.header(document))
             for digest, text in sorted(policies.items()):
                 write(audit_file.policy(digest, text))
             async for entry in looking.chain(store, head, document, since_us, until_us):
                 write(audit_file.record(entry))
-                count += 1
-                first = first or entry.number
-    return count, first
+                decisions.take(entry)
+            async for entry in acts.chain(store, acts_head, document, since_us, until_us):
+                write(audit_file.act(entry))
+                done.take(entry)
+    return decisions, done
 
 
 async def _verify(
@@ -240,7 +257,7 @@ async def _verify(
     *,
     kept: Sequence[Head],
     acts_kept: Sequence[Head],
-) -> tuple[Verifier, list[Fault], Head | None]:
+) -> tuple[Verifier, list[Fault], ActsVerifier | None]:
     async with looking.store_of(config) as store:
         head = await store.audit_head()  # first: whatever was decided up to it was decided under a policy read now
         verifier = Verifier(scope, await store.policy_texts(), kept)
@@ -248,20 +265,26 @@ async def _verify(
         async for entry in looking.chain(store, head, scope.document, since_us, until_us):
             faults += verifier.faults(entry)
         faults += verifier.missing()
-        done: Head | None = None
+        done: ActsVerifier | None = None
         if scope.document is None and scope.whole:
             done, wrong = await acts.verified(store, acts_kept)
             faults += wrong
     return verifier, faults, done
 
 
-def _verify_file(path: Path, kept: Sequence[Head]) -> tuple[Verifier, list[Fault]]:
+def _verify_file(
+    path: Path, kept: Sequence[Head], acts_kept: Sequence[Head]
+) -> tuple[Verifier, list[Fault], ActsVerifier]:
     exported = audit_file.Exported(str(path), files.reading(path))
     verifier = Verifier(exported.scope, exported.policies, kept)
     faults = exported.faults
     for entry in exported.entries():
         faults += [entry] if isinstance(entry, Fault) else verifier.faults(entry)
-    return verifier, [*faults, *verifier.missing()]
+    scope, entries = exported.acts()
+    done = ActsVerifier(scope, acts_kept)
+    for entry in entries:
+        faults += [entry] if isinstance(entry, Fault) else done.faults(entry)
+    return verifier, [*faults, *verifier.missing(), *done.missing()], done
 
 
 def _row(record: AuditRecord) -> dict[str, Any]:

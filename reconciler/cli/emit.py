@@ -1,17 +1,20 @@
 """`reconciler emit`: append change events to the log, checked first."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import click
 import msgspec
 
-from reconciler.cli import commands, events, options, output, running
+from reconciler.cli import acting, commands, events, files, options, output, running
 from reconciler.config import Config
 from reconciler.core import decode
-from reconciler.errors import UsageError
+from reconciler.errors import StoreError, UsageError
 from reconciler.model import instant
+from reconciler.model.act import Deed
 from reconciler.model.event import Outgoing
+
+_ACTS_MAX = 100  # events that are recorded by document, as over HTTP; more are one act
 
 
 @commands.command(
@@ -27,7 +30,7 @@ from reconciler.model.event import Outgoing
 @click.option("--release", "releases", multiple=True, metavar="FIELD", help="A field to stop managing.")
 @click.option("--expect", "expects", multiple=True, metavar="FIELD=VALUE", help="The live value knowingly replaced.")
 @click.option("--source", default="//reconciler/emit", show_default=True, help="Who says so: a URI reference.")
-@click.option("--actor", default=None, help="On whose behalf.  [default: you]")
+@click.option("--actor", default=None, help="Who says so, and is recorded as who did it.  [default: you]")
 @click.option("--reason", default="", help="Why; shown wherever the value is explained.")
 @click.option("--time", default=None, help="Since when, in RFC 3339.  [default: now]")
 @click.option("--file", "file", type=click.File("rb"), metavar="FILE", help="Events as JSON lines; - is stdin.")
@@ -38,7 +41,8 @@ def emit(config: Config, document: str | None, file: BinaryIO | None, form: str,
     Append change events to the log.
 
     A VALUE is JSON if it reads as JSON, else text: status=RELEASED is text, rank=3 a number, and rank='"3"' text again.
-    Every event is checked as the reconciler will check it; if one is refused, none is appended.
+    Every event is checked as the reconciler will check it; if one is refused, none is appended. Where the store is at
+    hand, who appended what is recorded there (`audit acts`).
     """
     rules = events.rules(config)
     changes = any(said[name] for name in ("sets", "adds", "removes", "releases", "expects"))
@@ -49,14 +53,43 @@ def emit(config: Config, document: str | None, file: BinaryIO | None, form: str,
     else:
         records = [events.record(_event(document or "", **said), config.log.topic)]
         events.require_usable(records, rules)
-    running.run(events.append(config, records))
     rows = [_row(record) for record in records]
+    name = "" if file is None else getattr(file, "name", "<stdin>")
+    unrecorded = running.run(_append(config, records, rows, acting.actor(said["actor"]), name))
     if form == "json":
         output.as_json(rows)
     elif len(rows) == 1:
         output.line(f"Appended {rows[0]['id']} (document {rows[0]['document']}) to {events.log_name(config)}.")
     else:
         print(f"Appended {len(rows)} events to {events.log_name(config)}.")
+    if unrecorded:
+        files.say(f"Not in the record of acts: {unrecorded}.")
+
+
+async def _append(
+    config: Config, records: Sequence[Outgoing], rows: Sequence[dict[str, str]], who: str, file: str
+) -> str | None:
+    """
+    Append events, and record who did so. Return why that is not recorded, if it is not.
+
+    Events come from anywhere, also from machines that have no store: what counts is that they are in the log.
+    """
+    await events.append(config, records)
+    if not rows:
+        return None
+    by_document: dict[str, list[str]] = {}
+    for row in rows:
+        by_document.setdefault(row["document"], []).append(row["id"])
+    try:
+        async with acting.bench(config) as bench:
+            if len(rows) <= _ACTS_MAX:
+                await bench.acts.emitted(who, by_document)
+            else:
+                counts = {"count": len(rows), "documents": len(by_document)}
+                await bench.acts.note(who, Deed.EMIT, file, details=counts, result="appended")
+    except StoreError as error:
+        return str(error)
+    return None
 
 
 def _event(

@@ -44,47 +44,40 @@ class Scope:
     whole: bool = True
 
 
-class Verifier:
+class Places:
     """
-    Takes entries in the order in which they stand, and says what is wrong with each.
+    Whether entries, taken in the order in which they stand, are where their links say, each with its content.
 
-    `heads` were kept elsewhere: their records must come by with those links. `policies` are as they are stored, by
-    digest; what is wrong with one is reported at the first record that was decided under it.
+    `heads` were kept elsewhere: their records must come by with those links. `tag` is the chain's own.
     """
 
-    def __init__(self, scope: Scope, policies: Mapping[str, bytes], heads: Iterable[Head] = ()) -> None:
-        self.recomputed = 0
-        self.differing = 0  # of those recomputed
+    def __init__(self, scope: Scope, heads: Iterable[Head] = (), tag: bytes = chain.TAG) -> None:
         self.first: Head | None = None
         self.head: Head | None = None  # of the last entry, as it is stored
         self.scope = scope
-        self._policies = policies
-        self._checked: dict[str, Policy | None] = {}  # by digest; None: unusable, which has been reported
         self._kept = set(heads)
+        self._tag = tag
 
-    def faults(self, entry: Entry) -> list[Fault]:
-        """Return what is wrong with the next entry."""
-        try:
-            record = codec.decode_audit(entry.record)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            record, unreadable = None, f"it is no audit record: {error}"
+    def texts(self, entry: Entry) -> list[str]:
+        """Return in words what is wrong with where the next entry stands, and with its link."""
         gaps = list(self._placed(entry))
-        texts = [*gaps, *self._linked(entry, bool(gaps)), *self._as_kept(entry)]
-        if record is None:
-            texts.append(unreadable)
-        else:
-            texts += [*self._columns(entry, record), *self._recomputed(record)]
+        found = [*gaps, *self._linked(entry, bool(gaps)), *self._as_kept(entry)]
         if entry.number > 0:
             self.head = Head(entry.number, entry.link)
             self.first = self.first or self.head
-        document = None if record is None else record.document
-        return [Fault(entry.number, document, text) for text in texts]
+        return found
 
-    def missing(self) -> list[Fault]:
-        """Return, at the end, what should have come and did not."""
+    def columns(self, entry: Entry, document: str, at_us: int) -> Iterator[str]:
+        """Judge what the store finds a record by, and what a selection claims, by what the record says."""
+        if entry.columns is not None and entry.columns != (document.encode(), str(at_us).encode()):
+            yield f"it is filed under another document or time than its own ({document}, {at_us})"
+        if self.scope.document not in (None, document):
+            yield f"it is of another document than {self.scope.document}"
+
+    def missing(self) -> list[tuple[int, str]]:
+        """Return, at the end, what should have come and did not: its number, and that in words."""
         return [
-            Fault(head.number, None, f"it was kept as the head {head}, and there is no such record")
-            for head in sorted(self._kept)
+            (head.number, f"it was kept as the head {head}, and there is no such record") for head in sorted(self._kept)
         ]
 
     def _placed(self, entry: Entry) -> Iterator[str]:
@@ -114,7 +107,7 @@ class Verifier:
         if previous is None:
             if not misplaced:
                 yield "the record before it is missing"
-        elif chain.link(previous, entry.number, entry.record) != entry.link:
+        elif chain.link(previous, entry.number, entry.record, self._tag) != entry.link:
             yield "its link is not that of its content after the record before"
 
     def _as_kept(self, entry: Entry) -> Iterator[str]:
@@ -123,12 +116,39 @@ class Verifier:
         for head in sorted(kept - {Head(entry.number, entry.link)}):
             yield f"it was kept as the head {head}, and its link is now {entry.link.hex()}"
 
-    def _columns(self, entry: Entry, record: AuditRecord) -> Iterator[str]:
-        """Judge what the store finds a record by, and what a selection claims, by the record."""
-        if entry.columns is not None and entry.columns != (record.document.encode(), str(record.at_us).encode()):
-            yield f"it is filed under another document or time than its own ({record.document}, {record.at_us})"
-        if self.scope.document not in (None, record.document):
-            yield f"it is of another document than {self.scope.document}"
+
+class Verifier:
+    """
+    Takes entries in the order in which they stand, and says what is wrong with each.
+
+    `heads` were kept elsewhere: their records must come by with those links. `policies` are as they are stored, by
+    digest; what is wrong with one is reported at the first record that was decided under it.
+    """
+
+    def __init__(self, scope: Scope, policies: Mapping[str, bytes], heads: Iterable[Head] = ()) -> None:
+        self.recomputed = 0
+        self.differing = 0  # of those recomputed
+        self.places = Places(scope, heads)
+        self._policies = policies
+        self._checked: dict[str, Policy | None] = {}  # by digest; None: unusable, which has been reported
+
+    def faults(self, entry: Entry) -> list[Fault]:
+        """Return what is wrong with the next entry."""
+        try:
+            record = codec.decode_audit(entry.record)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            record, unreadable = None, f"it is no audit record: {error}"
+        texts = self.places.texts(entry)
+        if record is None:
+            texts.append(unreadable)
+        else:
+            texts += [*self.places.columns(entry, record.document, record.at_us), *self._recomputed(record)]
+        document = None if record is None else record.document
+        return [Fault(entry.number, document, text) for text in texts]
+
+    def missing(self) -> list[Fault]:
+        """Return, at the end, what should have come and did not."""
+        return [Fault(number, None, text) for number, text in self.places.missing()]
 
     def _recomputed(self, record: AuditRecord) -> Iterator[str]:
         """Decide again."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -10,9 +12,11 @@ import pytest
 
 from reconciler.model import chain, codec
 from reconciler.model.act import Act
+from tests.cli.program import Program
 
 if TYPE_CHECKING:
-    from tests.cli.program import Program
+    from collections.abc import Callable
+    from pathlib import Path
 
 DOC = "0000000001"
 
@@ -38,8 +42,8 @@ def test_a_paused_document_is_left_until_it_is_resumed_and_once_does_not_wait_fo
     settled.say("run", "--once")
     assert settled.document(DOC)["title"] == "Paused"
     rows = settled.json("audit", "acts", "--document", DOC)
-    assert [(row["kind"], row["role"]) for row in rows] == [("resume", "cli"), ("pause", "cli")]
-    assert (rows[1]["who"], rows[1]["details"]) == ("jdoe", {"reason": "audit"})
+    assert [(row["kind"], row["role"]) for row in rows] == [("resume", "cli"), ("emit", "cli"), ("pause", "cli")]
+    assert (rows[2]["who"], rows[2]["details"]) == ("jdoe", {"reason": "audit"})
 
 
 def test_who_paused_a_document_when_and_why_is_said_wherever_it_is_shown(settled: Program) -> None:
@@ -116,7 +120,109 @@ def test_acts_that_were_cut_off_at_the_end_show_by_a_head_that_was_kept(settled:
     (fault,) = settled.json("audit", "verify", "--acts-head", head, code=1)
     assert fault["id"] == 2
     assert "there is no such record" in fault["fault"]
-    assert "an export holds no acts" in settled.fails("audit", "verify", "--acts-head", head, "--file", "x", code=2)
+
+
+def test_who_appends_events_is_recorded_by_document(settled: Program) -> None:
+    (said,) = settled.json("emit", DOC, "--set", "title=Lid", "--actor", "jdoe")
+    (row,) = settled.json("audit", "acts", "--document", DOC)
+    assert (row["kind"], row["who"], row["role"], row["result"]) == ("emit", "jdoe", "cli", "appended")
+    assert row["details"] == {"events": [said["id"]]}
+    lines = settled.log.read_text(encoding="utf-8").splitlines()
+    settled.say("emit", "--file", "-", "--actor", "akim", given="\n".join(lines))
+    (row, _) = settled.json("audit", "acts")
+    assert (row["who"], len(row["details"]["events"])) == ("akim", len(lines))
+
+
+def test_many_events_of_one_file_are_one_act(settled: Program) -> None:
+    (line, *_) = settled.log.read_text(encoding="utf-8").splitlines()
+    (settled.folder / "load.jsonl").write_text(f"{line}\n" * 101, encoding="utf-8")
+    settled.say("emit", "--file", "load.jsonl", "--actor", "jdoe")
+    (row,) = settled.json("audit", "acts")
+    assert (row["kind"], row["who"], row["target"], row["document"]) == ("emit", "jdoe", "load.jsonl", None)
+    assert row["details"] == {"count": 101, "documents": 1}
+
+
+def test_where_no_store_is_at_hand_events_are_appended_all_the_same_and_that_is_said(program: Program) -> None:
+    ended = program.run("emit", DOC, "--set", "title=Cover", "-o", "json")
+    assert (ended.returncode, len(json.loads(ended.stdout))) == (0, 1)
+    assert ended.stderr.startswith("Not in the record of acts: there is no store at ")
+    assert len(program.log.read_text(encoding="utf-8").splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def made(untouched: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a program with three acts, the second on another document, and its export; made once."""
+    program = Program(tmp_path_factory.mktemp("made"), untouched)
+    program.say("emit", DOC, "--set", "status=RELEASED")
+    program.say("run", "--once")
+    program.say("docs", "retry", DOC)
+    program.say("emit", "0000000002", "--set", "title=Lid")
+    program.say("docs", "retry", DOC)
+    assert "1 decision and 3 acts" in program.run("audit", "export", "--to", "audit.jsonl").stderr
+    return program.folder
+
+
+@pytest.fixture
+def acted(made: Path, tmp_path: Path) -> Program:
+    """A program with copies of both, for looking at them."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)  # the store's write-ahead log too
+    return Program(tmp_path, "http://127.0.0.1:9")
+
+
+def test_an_export_holds_the_acts_too_and_is_verified_with_them(acted: Program) -> None:
+    told = acted.say("audit", "verify")
+    head = told.split("acts head ")[1].strip()
+    (acted.folder / "state.db").unlink()
+    assert acted.say("audit", "verify", "--file", "audit.jsonl", "--acts-head", head) == told
+
+
+EDITS: dict[str, Callable[[list[bytes]], object]] = {
+    "who": lambda lines: lines.__setitem__(-3, re.sub(rb'"who":"[^"]*"', b'"who":"nobody"', lines[-3])),
+    "the link told of the act before": lambda lines: lines.__setitem__(
+        -2, lines[-2].replace(json.loads(lines[-2])["previous"].encode(), b"0" * 64)
+    ),
+    "a link": lambda lines: lines.__setitem__(-1, lines[-1].replace(json.loads(lines[-1])["link"].encode(), b"0" * 64)),
+    "an act away": lambda lines: lines.pop(-2),
+    "two acts exchanged": lambda lines: lines.insert(-2, lines.pop()),
+    "an act as a decision": lambda lines: lines.__setitem__(-2, lines[-2].replace(b'"act"', b'"number"')),
+    "a decision behind the acts": lambda lines: lines.append(lines[-4]),
+    "a line slipped in": lambda lines: lines.insert(-1, b"{}"),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_whatever_is_changed_in_the_acts_of_a_file_is_found(acted: Program, name: str) -> None:
+    path = acted.folder / "audit.jsonl"
+    before = path.read_bytes().splitlines()
+    lines = list(before)
+    EDITS[name](lines)
+    assert lines != before
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    assert acted.json("audit", "verify", "--file", "audit.jsonl", code=1)
+
+
+def test_acts_cut_off_at_the_end_of_a_file_show_by_a_head_that_was_kept(acted: Program) -> None:
+    head = acted.say("audit", "verify").split("acts head ")[1].strip()
+    path = acted.folder / "audit.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    assert acted.json("audit", "verify", "--file", "audit.jsonl") == []
+    (fault,) = acted.json("audit", "verify", "--file", "audit.jsonl", "--acts-head", head, code=1)
+    assert (fault["id"], "there is no such record" in fault["fault"]) == (3, True)
+
+
+def test_an_export_of_a_time_or_of_a_document_holds_its_acts(acted: Program) -> None:
+    since = acted.json("audit", "acts")[1]["at"]
+    ended = acted.run("audit", "export", "--to", "audit.jsonl", "--since", since)
+    assert "begin with act 2, in mid-chain" in ended.stderr
+    told = acted.say("audit", "verify", "--file", "audit.jsonl")
+    assert "The record of acts holds from act 2 to act 3; what stands before was not seen." in told
+    acted.say("audit", "export", "--to", "audit.jsonl", "--document", DOC)
+    lines = (acted.folder / "audit.jsonl").read_bytes().splitlines()
+    assert [json.loads(line)["act"] for line in lines if line.startswith(b'{"act":')] == [1, 3]
+    assert "Each act is the one" in acted.say("audit", "verify", "--file", "audit.jsonl")
+    acted.say("audit", "export", "--to", "audit.jsonl", "--until", since)
+    lines = (acted.folder / "audit.jsonl").read_bytes().splitlines()
+    assert [json.loads(line)["act"] for line in lines if line.startswith(b'{"act":')] == [1]
 
 
 def test_an_act_is_hashed_under_a_tag_of_its_own() -> None:

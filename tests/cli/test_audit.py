@@ -76,14 +76,14 @@ def test_a_whole_trail_is_verified_and_its_head_is_told(trailed: Program) -> Non
     told = trailed.say("audit", "verify")
     number, _, _, link, _ = rows(trailed)[-1]
     assert "6 decisions recomputed; differing: 0." in told
-    assert told.splitlines()[-1] == f"head {number}:{link.hex()}"
+    assert f"head {number}:{link.hex()}" in told.splitlines()
     assert trailed.json("audit", "verify", "--head", head_of(trailed)) == []
 
 
 def test_programs_get_an_array_and_the_head_beside_it(trailed: Program) -> None:
     ended = trailed.run("audit", "verify", "-o", "json")
     assert json.loads(ended.stdout) == []
-    assert ended.stderr.splitlines()[-1] == f"head {head_of(trailed)}"
+    assert f"head {head_of(trailed)}" in ended.stderr.splitlines()
 
 
 def test_a_store_without_records_is_whole_and_has_no_head(program: Program) -> None:
@@ -273,7 +273,7 @@ EDITS: dict[str, Callable[[list[bytes]], object]] = {
 def test_whatever_is_changed_in_a_file_is_found(trailed: Program, name: str) -> None:
     path = exported(trailed)
     lines = path.read_bytes().splitlines()
-    assert len(lines) == 8
+    assert [line for line in lines if line.startswith(b'{"number":')] == lines[2:8]
     before = list(lines)
     EDITS[name](lines)
     assert lines != before
@@ -285,7 +285,8 @@ def test_a_file_cut_short_is_found_with_a_head_that_was_kept(trailed: Program) -
     kept = head_of(trailed)
     path = exported(trailed)
     assert trailed.json("audit", "verify", "--file", "audit.jsonl", "--head", kept) == []
-    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:7], *lines[8:]]))
     assert trailed.json("audit", "verify", "--file", "audit.jsonl") == []
     assert [
         fault["id"] for fault in trailed.json("audit", "verify", "--file", "audit.jsonl", "--head", kept, code=1)

@@ -426,7 +426,7 @@ def test_the_trail_is_listed_shown_exported_and_verified(held: Program) -> None:
     assert "there is no decision 999" in held.fails("audit", "show", "999")
     held.say("audit", "export", "--to", "audit.jsonl")
     exported = [json.loads(line) for line in (held.folder / "audit.jsonl").read_text().splitlines()]
-    records = [line["record"] for line in exported if "record" in line]
+    records = [line["record"] for line in exported if "number" in line]
     assert whole | {"id": 0} in records
     assert held.json("audit", "verify") == []
     assert f"{len(records)} decisions recomputed; differing: 0" in held.say("audit", "verify")

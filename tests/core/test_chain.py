@@ -96,7 +96,7 @@ def test_a_trail_as_it_was_written_has_no_faults(entries: list[Entry]) -> None:
     verifier = Verifier(Scope(), POLICIES, heads)
     assert [fault for entry in entries for fault in verifier.faults(entry)] == []
     assert verifier.missing() == []
-    assert (verifier.first, verifier.head) == (heads[0], heads[-1])
+    assert (verifier.places.first, verifier.places.head) == (heads[0], heads[-1])
     assert (verifier.recomputed, verifier.differing) == (len(entries), 0)
 
 

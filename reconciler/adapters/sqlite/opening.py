@@ -61,7 +61,11 @@ def as_owner(path: Path) -> sqlite3.Connection:
 
 def as_guest(path: Path) -> sqlite3.Connection:
     """Open read-only. SQLite never checkpoints on such a connection, not even when it is the last one to close."""
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise StoreError(f"can't read {path}: {error.strerror}") from error
+    if not there:
         raise StoreError(f"there is no store at {path}; start the reconciler once, or correct the [store] url")
     connection = to_read(path)
     try:
