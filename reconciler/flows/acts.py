@@ -44,7 +44,8 @@ from reconciler.model.value import Json
 from reconciler.ports import RESOLVED_MAX, Clock, ConflictRow, EventLog, Store
 
 _LETTERS = 100  # of one append: each may be a megabyte
-_PAGE = 500
+_PAGE = 25  # conflicts read at once with their documents: each may be some megabytes
+_RESOLVED_BYTES = 4 * 1024 * 1024  # of the events of one act on many conflicts, one of them at least
 _ID_MAX = 200  # characters of an event's id that are recorded: who sends it may make it as long as a record
 
 
@@ -154,14 +155,14 @@ class Acts:
         assert 0 < limit <= RESOLVED_MAX
         ready: list[Decided] = []
         left: dict[str, str] = {}
-        after, more = (-1, ""), False
+        after, more, size = (-1, ""), False, 0
         while not more and (page := await self.store.conflicts(limit=_PAGE, after=after)):
             documents = await self._recorder.documents([row.document for row in page])
             for row in page:
                 document = documents.get(row.document)
                 if not self._concerns(row, document, field, rule):
                     continue
-                if len(ready) + len(left) == limit:
+                if len(ready) + len(left) == limit or size >= _RESOLVED_BYTES:
                     more = True
                     break
                 prepared = self._deciding.decide_unseen(document, row.conflict, take, reason=reason, who=who)
@@ -169,6 +170,7 @@ class Acts:
                     left[row.conflict.id] = prepared
                 else:
                     ready.append(prepared)
+                    size += sum(len(record.value or b"") for record in prepared.records)
             last = page[-1].conflict
             after = (last.opened_at_us, last.id)
         return Settled(tuple(await self._say(who, reason, take, ready)), left, more)

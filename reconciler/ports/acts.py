@@ -109,7 +109,7 @@ class Acts(Protocol):
     async def resolve_many(
         self, who: str, take: Side, reason: str, *, field: str | None = None, rule: str | None = None, limit: int = 100
     ) -> Settled:
-        """Decide open conflicts, oldest first, of one field or of one rule of the policy."""
+        """Decide open conflicts, oldest first, of one field or one rule; fewer than `limit` if they are large."""
         ...
 
     async def replay_letters(self, who: str, ids: Sequence[str], reason: str = "") -> Done:

@@ -59,7 +59,9 @@ class ResolvingMany(WithReason, frozen=True, kw_only=True):
     take: Literal["desired", "live"]
     field: str | None = None
     rule: str | None = None
-    limit: Annotated[int, Meta(ge=1, le=RESOLVED_MAX, description="How many, at most.")] = 100
+    limit: Annotated[
+        int, Meta(ge=1, le=RESOLVED_MAX, description="How many, at most; fewer where values are large.")
+    ] = 100
 
 
 class Discarding(Given, frozen=True, kw_only=True):

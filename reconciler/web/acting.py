@@ -5,15 +5,14 @@ What is done is `ports.Acts`; here it is only asked for. What comes back as a va
 stale or in the wrong state 409, unusable 422.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, TypeVar
 
 import msgspec
 
-from reconciler.errors import RecordTooLargeError
 from reconciler.model import act as acts
 from reconciler.ports import Acts
-from reconciler.web import acted, bodies, cursors
+from reconciler.web import acted, bodies, cursors, lists
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Call, Endpoint, Page
 from reconciler.web.principal import Role
@@ -93,7 +92,7 @@ async def release(sources: Sources, asked: Asked) -> acted.AppendedBy:
     body = await bodies.given(asked.request, acted.Releasing, _BYTES_MAX)
     require_log(sources)
     who, key = asked.who.name, asked.path["document"]
-    return _appended(await _logged(acts_of(sources, asked).release(who, key, body.reason, body.fields)))
+    return _appended(await acts_of(sources, asked).release(who, key, body.reason, body.fields))
 
 
 async def preview(sources: Sources, asked: Asked) -> acted.Preview:
@@ -108,7 +107,7 @@ async def resolve(sources: Sources, asked: Asked) -> acted.Resolved:
     require_log(sources)
     who, wanted = asked.who.name, _take(body)
     call = acts_of(sources, asked).resolve(who, asked.path["id"], wanted, body.reason, body.seen)
-    return acted.resolved(found(await _logged(call)))
+    return acted.resolved(found(await call))
 
 
 async def resolve_many(sources: Sources, asked: Asked) -> acted.Settled:
@@ -117,10 +116,9 @@ async def resolve_many(sources: Sources, asked: Asked) -> acted.Settled:
     if (body.field is None) is (body.rule is None):
         raise Refused(422, "give either field or rule")
     require_log(sources)
-    call = acts_of(sources, asked).resolve_many(
+    settled = await acts_of(sources, asked).resolve_many(
         asked.who.name, acts.Side(body.take), body.reason, field=body.field, rule=body.rule, limit=body.limit
     )
-    settled = await _logged(call)
     decided = [acted.resolved(one) for one in settled.decided]
     return acted.Settled(decided=decided, left=settled.left, more=settled.more)
 
@@ -129,9 +127,7 @@ async def replay_letter(sources: Sources, asked: Asked) -> acted.Done:
     """Append a dead letter to the change log again, as it was."""
     body = await bodies.given(asked.request, acted.WithReason, _BYTES_MAX)
     require_log(sources)
-    return done_one(
-        await _logged(acts_of(sources, asked).replay_letters(asked.who.name, [asked.path["id"]], body.reason))
-    )
+    return done_one(await acts_of(sources, asked).replay_letters(asked.who.name, [asked.path["id"]], body.reason))
 
 
 async def discard_letter(sources: Sources, asked: Asked) -> acted.Done:
@@ -145,19 +141,15 @@ async def resend_letter(sources: Sources, asked: Asked) -> acted.AppendedBy:
     body = await bodies.given(asked.request, acted.Resending, _RESENT_BYTES_MAX)
     require_log(sources)
     call = acts_of(sources, asked).resend(asked.who.name, asked.path["id"], bytes(body.event), body.reason)
-    return _appended(await _logged(call))
+    return _appended(await call)
 
 
 async def list_acts(sources: Sources, asked: Asked) -> acted.ActPage:
     """List what operators did, newest first."""
     query: ActsQuery = asked.query
-    (before,) = cursors.place(query.after, tuple[cursors.Number]) if query.after else (None,)
-    some = await sources.store.acts(document=query.document, who=query.actor, limit=query.limit + 1, before=before)
-    shown = some[: query.limit]
-    return acted.ActPage(
-        items=[acted.act(one) for one in shown],
-        next=cursors.after(shown[-1].id) if len(some) > len(shown) else None,
-    )
+    before = cursors.place(query.after, tuple[cursors.Number]) if query.after else None
+    page = await lists.acts(sources.store, before, query.limit, document=query.document, who=query.actor)
+    return acted.ActPage(items=[acted.act(one) for one in page.items], next=page.next)
 
 
 def _take(body: acted.Taking) -> acts.Take:
@@ -173,13 +165,6 @@ def _take(body: acted.Taking) -> acts.Take:
 def _appended(value: acts.Appended | acts.Gone | acts.Unusable) -> acted.AppendedBy:
     appended: acts.Appended = found(value)
     return acted.AppendedBy(document=appended.document, events=list(appended.events))
-
-
-async def _logged(call: Awaitable[_T]) -> _T:
-    try:
-        return await call
-    except RecordTooLargeError as error:
-        raise Refused(413, str(error)) from error
 
 
 def _does(

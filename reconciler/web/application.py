@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reconciler.errors import LogError, StoreError
+from reconciler.errors import LogError, RecordTooLargeError, StoreError
 from reconciler.web import acting, answers, events, jobs, openapi, probes, reading, roundtrip, series, signin, stream
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
@@ -89,6 +89,7 @@ def application(sources: Sources) -> ASGIApp:
             Refused: _refused,
             StoreError: _unavailable,
             LogError: _unavailable,
+            RecordTooLargeError: _too_large,
             Exception: _failed,
         },
     )
@@ -109,6 +110,10 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     return _refusal(request, 503, str(error))
+
+
+async def _too_large(request: Request, error: Exception) -> Response:
+    return _refusal(request, 413, str(error))
 
 
 async def _failed(request: Request, __: Exception) -> Response:

@@ -22,7 +22,9 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Page(Query, frozen=True, kw_only=True):
     """Which part of a list."""
 
-    limit: Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX, description="How many, at most.")] = 50
+    limit: Annotated[
+        int, msgspec.Meta(ge=1, le=LIMIT_MAX, description="How many, at most; fewer where values are large.")
+    ] = 50
     after: Annotated[str, msgspec.Meta(description="`next` of the page before.")] = ""
 
 

@@ -14,7 +14,6 @@ import msgspec
 from starlette.requests import Request
 
 from reconciler.core import decode, saying
-from reconciler.errors import RecordTooLargeError
 from reconciler.model.event import Outgoing
 from reconciler.web import shapes
 from reconciler.web.answers import Refused
@@ -61,10 +60,7 @@ async def append(sources: Sources, asked: Asked) -> shapes.Appended:
     if refused:
         what = refused[0].reason if len(texts) == 1 else f"{len(refused)} of {len(texts)} events can't be used"
         raise Refused(422, f"{what}; nothing was appended", errors=refused)
-    try:
-        await sources.log.append(records)
-    except RecordTooLargeError as error:
-        raise Refused(413, str(error)) from error
+    await sources.log.append(records)
     by_document: dict[str, list[str]] = {}
     for row in rows:
         by_document.setdefault(row.document, []).append(row.id)

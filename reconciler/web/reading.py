@@ -13,7 +13,7 @@ from reconciler.model import codec, instant
 from reconciler.model.document import Document, Status
 from reconciler.model.policy import FALLBACK, Policy
 from reconciler.ports import authorship
-from reconciler.web import cursors, shapes, showing
+from reconciler.web import cursors, lists, shapes, showing
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Call, Endpoint, Page, Query
 from reconciler.web.principal import Role
@@ -116,13 +116,9 @@ async def standing(sources: Sources) -> shapes.Status:
 async def documents(sources: Sources, asked: Asked) -> shapes.DocumentPage:
     """List documents in the order of their keys."""
     query: DocumentsQuery = asked.query
-    (after,) = cursors.place(query.after, tuple[str]) if query.after else ("",)
-    found = await sources.store.list_documents(query.status, after, query.limit + 1)
-    shown = found[: query.limit]
-    return shapes.DocumentPage(
-        items=[showing.document_row(document) for document in shown],
-        next=cursors.after(shown[-1].key) if len(found) > len(shown) else None,
-    )
+    after = cursors.place(query.after, tuple[str]) if query.after else ("",)
+    page = await lists.documents(sources.store, query.status, after, query.limit)
+    return shapes.DocumentPage(items=page.items, next=page.next)
 
 
 async def document(sources: Sources, asked: Asked) -> shapes.Document:
@@ -136,12 +132,12 @@ async def document_story(sources: Sources, asked: Asked) -> shapes.Story:
     """Tell in sentences where a document's values come from, from the audit trail."""
     query: StoryQuery = asked.query
     found = await _document(sources, asked)
-    trail = await sources.store.audit(found.key, limit=_STORY_RECORDS + 1)
+    trail = await lists.trail(sources.store, found.key, _STORY_RECORDS)
     policies = _readable(await sources.store.policy_texts())
     told = await asyncio.to_thread(
         story.tell,
         found.key,
-        trail[:_STORY_RECORDS][::-1],
+        trail.items[::-1],
         policies,
         sources.clock.now_us(),
         only=query.field,
@@ -149,7 +145,7 @@ async def document_story(sources: Sources, asked: Asked) -> shapes.Story:
         paused=await authorship.paused(sources.store, found),
         chapters_max=_CHAPTERS,
     )
-    return showing.told(told, older=len(trail) > _STORY_RECORDS)
+    return showing.told(told, older=trail.next is not None)
 
 
 async def document_audit(sources: Sources, asked: Asked) -> shapes.AuditPage:
@@ -169,13 +165,8 @@ async def conflicts(sources: Sources, asked: Asked) -> shapes.ConflictPage:
     """List fields that wait for a person, oldest first."""
     query: ConflictsQuery = asked.query
     after = cursors.place(query.after, tuple[cursors.Number, str]) if query.after else (-1, "")
-    found = await sources.store.conflicts(closed=query.closed, limit=query.limit + 1, after=after)
-    shown = found[: query.limit]
-    last = shown[-1].conflict if shown else None
-    return shapes.ConflictPage(
-        items=[showing.conflict(row) for row in shown],
-        next=cursors.after(last.opened_at_us, last.id) if last and len(found) > len(shown) else None,
-    )
+    page = await lists.conflicts(sources.store, after, query.limit, closed=query.closed)
+    return shapes.ConflictPage(items=page.items, next=page.next)
 
 
 async def conflict(sources: Sources, asked: Asked) -> shapes.Conflict:
@@ -189,14 +180,9 @@ async def conflict(sources: Sources, asked: Asked) -> shapes.Conflict:
 async def dead_letters(sources: Sources, asked: Asked) -> shapes.DeadLetterPage:
     """List events that could not be used, oldest first."""
     query: LettersQuery = asked.query
-    (after,) = cursors.place(query.after, tuple[str]) if query.after else ("",)
-    wanted = None if query.status == "all" else query.status
-    found = await sources.store.list_dead_letters(wanted, after, query.limit + 1)
-    shown = found[: query.limit]
-    return shapes.DeadLetterPage(
-        items=[showing.dead_letter_row(letter) for letter in shown],
-        next=cursors.after(shown[-1].id) if len(found) > len(shown) else None,
-    )
+    after = cursors.place(query.after, tuple[str]) if query.after else ("",)
+    page = await lists.letters(sources.store, None if query.status == "all" else query.status, after, query.limit)
+    return shapes.DeadLetterPage(items=page.items, next=page.next)
 
 
 async def dead_letter(sources: Sources, asked: Asked) -> shapes.DeadLetter:
@@ -247,12 +233,10 @@ async def _attempts(
     sources: Sources, page: Page, document: str | None, since_us: int, until_us: int | None
 ) -> shapes.AuditPage:
     before = cursors.place(page.after, tuple[cursors.Number, cursors.Number]) if page.after else None
-    found = await sources.store.audit(document, since_us, until_us, page.limit + 1, before)
-    shown = found[: page.limit]
-    return shapes.AuditPage(
-        items=[showing.audit_row(record) for record in shown],
-        next=cursors.after(shown[-1].at_us, shown[-1].id) if len(found) > len(shown) else None,
+    found = await lists.attempts(
+        sources.store, before, page.limit, document=document, since_us=since_us, until_us=until_us
     )
+    return shapes.AuditPage(items=found.items, next=found.next)
 
 
 def _moment(name: str, given: str | None) -> int | None:

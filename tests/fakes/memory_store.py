@@ -6,6 +6,7 @@ Nothing here is durable, and nothing is awaited: each method is done in one go, 
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -238,8 +239,8 @@ class MemoryStore:
 
     async def list_documents(self, status: Status | None, after: str, limit: int) -> list[Document]:
         self._require_open()
-        rows = [row for key, row in sorted(self.rows.items()) if key > after and status in (None, row.status)]
-        return rows[:limit]
+        keys = (key for key, row in self.rows.items() if key > after and status in (None, row.status))
+        return [self.rows[key] for key in heapq.nsmallest(limit, keys)]
 
     async def oldest_pending_us(self) -> int | None:
         self._require_open()

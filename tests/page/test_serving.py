@@ -14,11 +14,12 @@ import attrs
 import jinja2
 import pytest
 
-from reconciler.errors import LogError, StoreError
+from reconciler.errors import LogError, RecordTooLargeError, StoreError
 from reconciler.web import application
 from reconciler.web.page import assets, rendering
 from reconciler.web.probes import Phase, Readiness
 from tests.page.stage import DRAWING, furnish
+from tests.web.keys import csrf_in
 
 if TYPE_CHECKING:
     import httpx
@@ -79,6 +80,35 @@ async def test_a_store_that_is_busy_is_said_in_a_page(
     reply = await client.get("/")
     assert (reply.status_code, reply.headers["content-type"]) == (503, "text/html; charset=utf-8")
     assert "the store is busy" in reply.text
+
+
+async def test_what_is_too_large_for_the_log_is_said_in_a_page_with_what_to_do(
+    daemon: Daemon, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await furnish(daemon, calm=1)
+    conflict, letter = (await world.store.conflicts())[0], (await world.store.dead_letters())[0]
+    at = f"/conflicts/{conflict.conflict.id}"
+    seen = re.findall(r'name="seen" value="([^"]+)"', (await client.get(at)).text)[0]
+    letter_at = f"/dead-letters/{letter.id.replace('/', '%2F')}"
+    mended = {"value": (letter.value or b"").decode().replace("2026-11-22 10:00", "2026-11-22T10:00:00Z")}
+
+    async def too_large(_: object) -> None:
+        raise RecordTooLargeError("a record has 2 bytes, and 1 is the most: make it smaller")
+
+    monkeypatch.setattr(world.log, "append", too_large)
+    before = await world.store.acts()
+    for path, form in (
+        (f"{at}/resolve", {"take": "live", "seen": seen}),
+        ("/conflicts/resolve", {"field": conflict.conflict.field, "take": "live"}),
+        (f"/documents/{DRAWING}/release", {}),
+        (f"{letter_at}/replay", {}),
+        (f"{letter_at}/resend", mended),
+    ):
+        reply = await client.post(path, data={"csrf": csrf_in(await client.get("/")), **form})
+        assert (reply.status_code, reply.headers["content-type"]) == (413, "text/html; charset=utf-8"), path
+        assert "and 1 is the most: make it smaller" in reply.text
+        assert "Go back to the page before" in reply.text
+    assert await world.store.acts() == before
 
 
 READ = [

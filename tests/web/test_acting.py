@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reconciler.core import fold
-from reconciler.errors import StoreDamagedError
+from reconciler.errors import RecordTooLargeError, StoreDamagedError
 from reconciler.model.document import Status
 from reconciler.web import acting, application
 from reconciler.web.principal import Role
@@ -28,6 +28,10 @@ async def post(client: httpx.AsyncClient, path: str, body: Any = None, status: i
     reply = await client.post(ROOT + path, json={} if body is None else body)
     assert reply.status_code == status, reply.text
     return reply.json()
+
+
+async def too_large(_: Any) -> Any:
+    raise RecordTooLargeError("a record has 2 bytes, and 1 is the most: make it smaller")
 
 
 async def acts(client: httpx.AsyncClient, query: str = "") -> list[dict[str, Any]]:
@@ -281,23 +285,32 @@ async def test_what_appends_waits_until_the_daemon_is_ready(
 
 
 async def test_what_the_log_does_not_take_is_not_recorded_as_done(
-    daemon: Daemon, client: httpx.AsyncClient, world: World, conflict: str, key: str
+    daemon: Daemon, client: httpx.AsyncClient, conflict: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    letter = next(iter(world.store.letters)).replace("/", "%2F")
+    letter = next(iter(daemon.world.store.letters)).replace("/", "%2F")
     event = {"specversion": "1.0", "id": "x", "source": "//erp", "type": "windchill.document.released.v1",
              "subject": key, "time": "2026-11-22T10:00:00Z"}  # fmt: skip
-    daemon.world.broker.down = True
-    for path, body in (
+    appends = [
         (f"/conflicts/{conflict}/resolve", {"take": "desired"}),
         ("/conflicts/resolve", {"field": "title", "take": "live"}),
         (f"/documents/{key}/release", {}),
         (f"/dead-letters/{letter}/replay", {}),
         (f"/dead-letters/{letter}/resend", {"event": event}),
-    ):
-        await post(client, path, body, 503)
-    sent = await client.post(f"{ROOT}/events", json=event, headers={"content-type": "application/cloudevents+json"})
-    assert sent.status_code == 503
-    assert await acts(client) == []
+    ]
+
+    async def tried(status: int) -> None:
+        for path, body in appends:
+            await post(client, path, body, status)
+        sent = await client.post(f"{ROOT}/events", json=event, headers={"content-type": "application/cloudevents+json"})
+        assert sent.status_code == status
+        assert await acts(client) == []
+
+    daemon.world.broker.down = True
+    await tried(503)
+    daemon.world.broker.down = False
+    with monkeypatch.context() as patched:
+        patched.setattr(daemon.world.log, "append", too_large)
+        await tried(413)
     await post(client, f"/documents/{key}/pause")  # what is done in the store alone needs no log
     assert [act["kind"] for act in await acts(client)] == ["pause"]
 

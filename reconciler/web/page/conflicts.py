@@ -1,6 +1,6 @@
 """Conflicts: fields that wait for a person, and one of them with what each choice would write."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import attrs
 import msgspec
@@ -8,14 +8,10 @@ from starlette.responses import Response
 
 from reconciler.model.act import Gone, Other, Preview, Side, Take, Unusable
 from reconciler.model.policy import FALLBACK
-from reconciler.ports import ConflictRow
-from reconciler.web import cursors, reading, shapes, showing
+from reconciler.web import cursors, lists, reading, shapes
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import differing, notices, rendering, spelling
 from reconciler.web.sources import Sources
-
-_PAGE: Final = 500
-_LOOKED_AT_MAX: Final = 5_000  # for those of one field, before whoever asks has to go on
 
 
 class ConflictsQuery(notices.ToldPage, frozen=True, kw_only=True):
@@ -48,7 +44,8 @@ async def many(sources: Sources, asked: Asked) -> Response:
 async def listed(sources: Sources, asked: Asked, notice: notices.Notice | None, code: int = 200) -> Response:
     """List conflicts with a notice."""
     query: ConflictsQuery = asked.query
-    rows, further = await _found(sources, query)
+    after = cursors.place(query.after, tuple[cursors.Number, str]) if query.after else (-1, "")
+    page = await lists.conflicts(sources.store, after, query.limit, closed=query.closed, field=query.field)
     same = {"closed": "true" if query.closed else "", "field": query.field}
     return rendering.current(
         sources,
@@ -57,30 +54,12 @@ async def listed(sources: Sources, asked: Asked, notice: notices.Notice | None, 
         code,
         notice=notice,
         query=query,
-        rows=[showing.conflict(row) for row in rows],
-        fields=sorted({row.conflict.field for row in rows}),
+        rows=page.items,
+        fields=sorted({row.field for row in page.items}),
         rules=[rule.name for rule in (*sources.policy.rules, FALLBACK)],
-        next=further and spelling.address("/conflicts", **same, after=further),
+        next=page.next and spelling.address("/conflicts", **same, after=page.next),
         first=spelling.address("/conflicts", **same),
     )
-
-
-async def _found(sources: Sources, query: ConflictsQuery) -> tuple[list[ConflictRow], str | None]:
-    """Return a page of conflicts, and where the next one goes on; that may be before anything was found."""
-    after = cursors.place(query.after, tuple[cursors.Number, str]) if query.after else (-1, "")
-    found: list[ConflictRow] = []
-    size = _PAGE if query.field else query.limit + 1
-    for _ in range(_LOOKED_AT_MAX // _PAGE):
-        rows = await sources.store.conflicts(closed=query.closed, limit=size, after=after)
-        for row in rows:
-            if len(found) == query.limit:
-                return found, cursors.after(*after)
-            after = (row.conflict.opened_at_us, row.conflict.id)
-            if not query.field or row.conflict.field == query.field:
-                found.append(row)
-        if len(rows) < size:
-            return found, None
-    return found, cursors.after(*after)
 
 
 async def one(sources: Sources, asked: Asked) -> Response:

@@ -7,7 +7,7 @@ import msgspec
 from starlette.responses import Response
 
 from reconciler.model.document import Status
-from reconciler.web import cursors, reading, shapes, showing
+from reconciler.web import cursors, lists, reading, shapes, showing
 from reconciler.web.endpoint import Asked, Page, Query
 from reconciler.web.page import notices, rendering, sides, spelling, timeline
 from reconciler.web.sources import Sources
@@ -36,12 +36,9 @@ async def many(sources: Sources, asked: Asked) -> Response:
     query: DocumentsQuery = asked.query
     status = Status(query.status) if query.status else None
     before = _just_before(query.q) if query.q else ""
-    (after,) = cursors.place(query.after, tuple[str]) if query.after else (before,)
-    found = await sources.store.list_documents(status, after, query.limit + 1)
-    found = [one for one in found if one.key.startswith(query.q)]
-    shown = found[: query.limit]
+    after = cursors.place(query.after, tuple[str]) if query.after else (before,)
+    page = await lists.documents(sources.store, status, after, query.limit, query.q)
     same = {"status": query.status, "q": query.q, "limit": "" if query.limit == Page().limit else query.limit}
-    more = cursors.after(shown[-1].key) if len(found) > len(shown) else None
     return rendering.current(
         sources,
         asked,
@@ -49,8 +46,8 @@ async def many(sources: Sources, asked: Asked) -> Response:
         counts={status.value: count for status, count in (await sources.store.counts()).items()},
         statuses=[status.value for status in Status],
         query=query,
-        rows=[showing.document_row(one) for one in shown],
-        next=more and spelling.address("/documents", **same, after=more),
+        rows=page.items,
+        next=page.next and spelling.address("/documents", **same, after=page.next),
         first=spelling.address("/documents", **same),
         command=spelling.command("docs", "list", *(("--status", query.status) if query.status else ())),
     )
@@ -76,7 +73,7 @@ async def shown(sources: Sources, asked: Asked, notice: notices.Notice | None, c
     attempts = await reading.document_audit(sources, _as(asked, Page(after=query.after, limit=_ATTEMPTS)))
     story = await reading.document_story(sources, _as(asked, reading.StoryQuery(field=query.field or None)))
     held = [await _conflict(sources, field.conflict) for field in found.fields if field.conflict]
-    acts = await sources.store.acts(document=found.document, limit=_ACTS)
+    acts = await lists.acts(sources.store, None, _ACTS, document=found.document)
     address = spelling.document(found.document)
     return rendering.current(
         sources,
@@ -88,7 +85,7 @@ async def shown(sources: Sources, asked: Asked, notice: notices.Notice | None, c
         fields=await rendering.beside(sides.fields, found),
         story=story,
         only=query.field,
-        moments=timeline.of(found, attempts.items, [one for one in held if one], acts, whole=not query.after),
+        moments=timeline.of(found, attempts.items, [one for one in held if one], acts.items, whole=not query.after),
         next=attempts.next and spelling.address(address, field=query.field, after=attempts.next) + "#line",
         first=spelling.address(address, field=query.field) + "#line",
         is_first=not query.after,

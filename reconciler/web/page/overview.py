@@ -3,8 +3,8 @@
 import attrs
 from starlette.responses import Response
 
-from reconciler.model.document import Document, Status
-from reconciler.web import reading, series, showing
+from reconciler.model.document import Status
+from reconciler.web import lists, reading, series, shapes
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import attention, plots, rendering
 from reconciler.web.sources import Sources
@@ -20,20 +20,19 @@ async def show(sources: Sources, asked: Asked) -> Response:
     """Show where everything stands, what needs a person, and what was done last."""
     store, now_us = sources.store, sources.clock.now_us()
     now = await reading.status(sources, asked)
-    troubled: list[Document] = []
-    for status in _TROUBLED:
+    troubled: list[shapes.DocumentRow] = []
+    for status in (*_TROUBLED, *((Status.PENDING,) if attention.is_old(now) else ())):
         if now.documents.get(status.value):
-            troubled += await store.list_documents(status, "", _EACH_MAX)
-    stuck = await store.list_documents(Status.PENDING, "", _EACH_MAX) if attention.is_old(now) else []
+            troubled += (await lists.documents(store, status, ("",), _EACH_MAX)).items
     found = attention.found(
         now,
         now_us=now_us,
         late=sources.late(),
-        conflicts=[showing.conflict(row) for row in await store.conflicts(limit=_EACH_MAX)],
-        letters=[showing.dead_letter_row(one) for one in await store.list_dead_letters("open", "", _EACH_MAX)],
-        documents=[showing.document_row(one) for one in (*troubled, *stuck)],
+        conflicts=(await lists.conflicts(store, (-1, ""), _EACH_MAX)).items,
+        letters=(await lists.letters(store, "open", ("",), _EACH_MAX)).items,
+        documents=troubled,
     )
-    recent = [showing.audit_row(record) for record in await store.audit(limit=_RECENT)]
+    recent = (await lists.attempts(store, None, _RECENT)).items
     measured = await series.series(sources, attrs.evolve(asked, query=series.SeriesQuery(hours=_HOURS)))
     return rendering.current(
         sources,

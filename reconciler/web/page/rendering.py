@@ -54,6 +54,7 @@ _ADVICE: Final = {
     403: "You may look at other pages; whoever runs this can give you another role.",
     404: "It may have been spelled otherwise, or no event has named it yet.",
     405: "This address is for a button of another page.",
+    413: "Go back to the page before: what was typed there is still there to be made smaller.",
     500: "This is a fault of the program. Its log says what went wrong.",
     503: "Try again in a moment. Nothing is lost: the reconciler works without this page.",
 }

@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from reconciler.model import instant
 from reconciler.model.act import Act
-from reconciler.web import cursors, reading, shapes
+from reconciler.web import cursors, lists, reading, shapes
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Page, Query
 from reconciler.web.page import looks, rendering, spelling
@@ -76,21 +76,16 @@ class ActsQuery(Page, frozen=True, kw_only=True):
 async def acts(sources: Sources, asked: Asked) -> Response:
     """List what people have done, newest first."""
     query: ActsQuery = asked.query
-    before = cursors.place(query.after, tuple[cursors.Number])[0] if query.after else None
-    found = await sources.store.acts(
-        document=query.document or None, who=query.who or None, limit=query.limit + 1, before=before
-    )
-    rows = found[: query.limit]
+    before = cursors.place(query.after, tuple[cursors.Number]) if query.after else None
+    page = await lists.acts(sources.store, before, query.limit, document=query.document or None, who=query.who or None)
     same = {"document": query.document, "who": query.who}
     return rendering.current(
         sources,
         asked,
         "acts.html",
         query=query,
-        rows=[(act, instant.from_us(act.at_us), _said(act)) for act in rows],
-        next=spelling.address("/audit/acts", **same, after=cursors.after(rows[-1].id))
-        if len(found) > len(rows)
-        else None,
+        rows=[(act, instant.from_us(act.at_us), _said(act)) for act in page.items],
+        next=page.next and spelling.address("/audit/acts", **same, after=page.next),
         first=spelling.address("/audit/acts", **same),
     )
 
