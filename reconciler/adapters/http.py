@@ -37,6 +37,7 @@ _REFUSAL_BYTES_MAX = 64 * 1024
 _REFUSAL_S_MAX = 2.0  # for the text of a refusal; the deadline of the call would take its status with it
 _SECRETS_MAX = 3  # the one in use, and those of replies that are still to come
 _BROKEN = (httpx.HTTPError, aiohttp.ClientError, OSError)
+_CERTIFICATE = "a client certificate, or another one? See cert_file"
 # aiohttp's word for "it never got as far as sending"; httpx's own errors mix these with broken connections.
 _NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
@@ -166,7 +167,7 @@ class HttpClient:
             finally:
                 await response.aclose()
         except (*_BROKEN, httpx.InvalidURL) as error:
-            return _came_to_nothing(error)
+            return _came_to_nothing(error, secure=url.startswith("https:"))
         finally:
             self._observe(method, status, began_s)
 
@@ -268,14 +269,19 @@ async def _fits(response: httpx.Response, limit: int, pieces: list[bytes]) -> bo
     return True
 
 
-def _came_to_nothing(error: Exception) -> Failed | Lost | Unauthorised:
+def _came_to_nothing(error: Exception, *, secure: bool) -> Failed | Lost | Unauthorised:
     cause = error.__cause__ or error
     if (refusal := tls.refusal(error)) is not None:
         return Unauthorised(refusal)
-    said = replies.cut(f"{type(cause).__name__}: {cause}")
+    said = tls.disagreement(error) or " ".join(f"{type(cause).__name__}: {cause}".split())
+    # Some servers refuse us without a word: they hang up, in the handshake or, with TLS 1.3, after it.
+    if secure and isinstance(cause, aiohttp.ClientConnectorError) and isinstance(cause.os_error, ConnectionResetError):
+        said = f"the server hung up while TLS was agreed on: does it want {_CERTIFICATE}"
+    elif secure and isinstance(cause, aiohttp.ServerDisconnectedError):
+        said = f"the server hung up; if it goes on so, does it want {_CERTIFICATE}"
     if isinstance(cause, _NOT_SENT) or isinstance(error, httpx.InvalidURL):
-        return Failed(f"no connection: {tls.disagreement(error) or said}")
-    return Lost(f"the connection broke before the answer was whole: {said}")
+        return Failed(replies.cut(f"no connection: {said}"))
+    return Lost(replies.cut(f"the connection broke before the answer was whole: {said}"))
 
 
 def _plain(body: bytes, headers: dict[bytes, bytes], limit: int) -> bytes | None:

@@ -6,7 +6,7 @@ Rules
   context of a client in use can't be exchanged, but OpenSSL lets it be changed: connections that exist stay as they
   are, later ones are made with what was loaded last.
 - A pair that can't be used, such as a certificate whose key has not been replaced yet, changes nothing: the one that is
-  loaded stays, and the files are looked at again.
+  loaded stays, and the files are looked at again. That is told once, for it would come out at the next start only.
 - An authority that was taken out of `ca_file` stays trusted until a restart; a new one is trusted at once.
 """
 
@@ -15,8 +15,11 @@ from functools import cache
 from pathlib import Path
 
 import attrs
+import structlog
 
 from reconciler.errors import ConfigError
+
+_log = structlog.get_logger(__name__)
 
 # What TLS calls a client certificate that is missing or refused (RFC 8446 section 6.2). The server says so before it
 # reads a request, but with TLS 1.3 only after we have sent one.
@@ -30,6 +33,9 @@ _REFUSED = {
     "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "of a kind that it does not support",
     "TLSV1_ALERT_ACCESS_DENIED": "known, but not let in",
 }
+# What OpenSSL says of the server's certificate (X509_V_ERR_…), and what then helps. Else it is `ca_file`.
+_RENEW, _OTHER_HOST = "it has to be renewed there, if our clock is right", "see the host in the address"
+_REMEDIES = {9: _RENEW, 10: _RENEW, 62: _OTHER_HOST, 64: _OTHER_HOST}
 
 
 @attrs.frozen
@@ -51,7 +57,7 @@ class Trust:
     def __init__(self, files: Files) -> None:
         self._files = files
         self._paths = [path for path in (files.authorities, files.certificate, files.key) if path is not None]
-        self._seen = self._stamps()
+        self._seen = self._told = self._stamps()
         # Reading the system's authorities takes longer than many a request, hence once; with files of its own a client
         # gets a context of its own, since it will be changed.
         self.context = _loaded(files) if self._paths else _system()
@@ -66,9 +72,12 @@ class Trust:
         try:
             _loaded(self._files)  # elsewhere first: half a pair would leave the context with none
             _load(self.context, self._files)
-        except ConfigError:
+        except ConfigError as error:
+            if stamps != self._told:
+                self._told = stamps
+                _log.warning("certificate files can't be used, and the old ones stay in force", reason=str(error))
             return
-        self._seen = stamps
+        self._seen = self._told = stamps
 
     def _stamps(self) -> list[tuple[int, int, int] | None]:
         return [_stamp(path) for path in self._paths]
@@ -85,8 +94,11 @@ def refusal(error: BaseException) -> str | None:
 def disagreement(error: BaseException) -> str | None:
     """Return why there is no TLS with the server, None when that is not what went wrong."""
     match _cause(error):
-        case ssl.SSLCertVerificationError(verify_message=said):
-            return f"the server's certificate can't be trusted ({said}): see ca_file"
+        case ssl.SSLCertVerificationError(verify_code=code, verify_message=said):
+            remedy = _REMEDIES.get(code, "see ca_file")
+            return f"the server's certificate can't be trusted ({said.rstrip('.')}): {remedy}"
+        case ssl.SSLError(reason="WRONG_VERSION_NUMBER" as reason):
+            return f"the server speaks no TLS there ({reason}): is it http://, or another port?"
         case ssl.SSLError(reason="SSLV3_ALERT_HANDSHAKE_FAILURE" as reason):
             return f"the server does not agree on TLS ({reason}): does it ask for a client certificate? See cert_file"
         case _:

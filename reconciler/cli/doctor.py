@@ -109,8 +109,11 @@ async def _checks(
         yield await _soundness(config.store.path, deep=deep)
     async for check in _log(config):
         yield check
-    async for check in _windchill(config, document or probe or first, probe):
-        yield check
+    try:
+        async for check in _windchill(config, document or probe or first, probe):
+            yield check
+    except ConfigError as error:  # a certificate's file that can't be used
+        yield Check("Windchill", _FAILED, str(error))
 
 
 async def _store(config: Config) -> AsyncIterator[tuple[Check, str | None]]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
+from reconciler.adapters import tls
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.http import HttpClient, HttpOptions
-from reconciler.adapters.replies import Reply
+from reconciler.adapters.replies import Lost, Reply
 from reconciler.errors import ConfigError
 from reconciler.model.answer import Failed, Unauthorised
 from tests import brokers
@@ -110,6 +113,52 @@ async def test_a_server_that_nobody_we_trust_vouches_for_gets_nothing(made: Made
     assert server.clients == []
 
 
+async def test_a_certificate_for_another_host_is_no_matter_of_ca_file(made: Made) -> None:
+    with SecureServer(made.server) as server:
+        async with client(made.ours.certificate) as http:
+            refused = await http.exchange("GET", server.url.replace("127.0.0.1", "localhost"), ())
+    assert isinstance(refused, Failed)
+    assert refused.message.endswith("'localhost'): see the host in the address")
+
+
+def test_an_expired_certificate_is_no_matter_of_ca_file() -> None:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = 10, "certificate has expired"  # X509_V_ERR_CERT_HAS_EXPIRED
+    assert (tls.disagreement(error) or "").endswith(
+        "(certificate has expired): it has to be renewed there, if our clock is right"
+    )
+
+
+@pytest.mark.parametrize("version", BOTH_VERSIONS)
+async def test_a_server_that_hangs_up_over_our_certificate_without_a_word_leaves_a_hint(
+    made: Made, version: ssl.TLSVersion
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = version
+    context.load_cert_chain(made.server.certificate, made.server.key)
+    context.load_verify_locations(made.ours.certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    async with server, client(made.ours.certificate) as http:
+        refused = await http.exchange("GET", f"https://127.0.0.1:{port}/", ())
+    assert isinstance(refused, Failed | Lost)
+    assert "See cert_file" in refused.message
+
+
+async def test_https_to_a_port_without_tls_is_called_so(made: Made) -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, client(made.ours.certificate) as http:
+        refused = await http.exchange("GET", f"https://127.0.0.1:{port}/", ())
+    assert isinstance(refused, Failed)
+    assert "is it http://" in refused.message
+
+
 async def test_two_clients_each_show_their_own(made: Made) -> None:
     with SecureServer(made.server, made.ours.certificate) as server:
         async with (
@@ -159,13 +208,18 @@ async def test_a_certificate_is_shown_until_its_successor_is_whole(made: Made, t
     mounted = Mounted(tmp_path, made.first, made.ours.certificate)
     with SecureServer(made.server, made.ours.certificate) as server:
         async with client(mounted.authority, mounted.certificate, mounted.key) as http:
-            mounted.put(made.second.certificate, made.first.key, made.ours.certificate)
-            await ask(http, server)
-            mounted.key.unlink()
-            await ask(http, server)
-            shutil.copyfile(made.second.key, mounted.key)
-            await ask(http, server)
-    assert server.clients == ["first", "first", "second"]
+            with capture_logs() as logs:
+                mounted.put(made.second.certificate, made.first.key, made.ours.certificate)
+                await ask(http, server)
+                await ask(http, server)
+                mounted.key.unlink()
+                await ask(http, server)
+                shutil.copyfile(made.second.key, mounted.key)
+                await ask(http, server)
+    assert server.clients == ["first", "first", "first", "second"]
+    (mismatch, missing) = (log["reason"] for log in logs if log["log_level"] == "warning")  # each told once
+    assert "is not the key of" in mismatch
+    assert "can't be read: No such file" in missing
 
 
 async def test_a_server_that_moved_to_another_authority_is_trusted_once_ca_file_names_it(

@@ -82,6 +82,14 @@ def test_a_server_that_can_neither_check_out_nor_show_etags_fails(wrs: Program) 
     assert checks(wrs.json("doctor", "--document", DOC, code=1))["lock"]["result"] == "failed"
 
 
+def test_a_certificate_that_can_not_be_used_is_a_finding_like_any_other(wrs: Program, tmp_path: Path) -> None:
+    add(wrs, f'ca_file = "{tmp_path / "missing.pem"}"')
+    found = checks(wrs.json("doctor", code=1))
+    assert found["log"]["result"] == "ok"
+    assert found["Windchill"]["result"] == "failed"
+    assert found["Windchill"]["message"].startswith(f"ca_file {tmp_path / 'missing.pem'} can't be used")
+
+
 # ------------------------------------------------------------------------------------------------------------- probing
 
 

@@ -3,7 +3,7 @@ The service: URLs, requests and pages of one OData service, and what reads and w
 
 Rules
 - No other origin gets a request of ours: redirects of reads and links to next pages are followed where scheme, host and
-  port are the same, a few times at most. A write follows nothing.
+  port are the same, a few times at most, and with no credentials but ours. A write follows nothing.
 - Only JSON that says it is JSON is data. A login page with status 200 is none.
 - A write carries the session's nonce. Refused for it, it was not carried out: a new nonce, one replay, then `Failed`.
 - The schema is read once, by one call alone for all that wait, and again when an entity is of a type it does not know,
@@ -113,7 +113,10 @@ class Service:
                 return
             following = self._within_origin(url, page.next_link)
             if following is None:
-                yield Broken(replies.cut(f"the next page is on another origin, not read: {_shown(page.next_link)}"))
+                where = self.hidden(_shown(page.next_link))
+                yield Broken(
+                    replies.cut(f"the next page is on another origin, not read: {where}; see base_url, or the proxy")
+                )
                 return
             if following in seen:
                 yield Broken(replies.cut(f"the next page is one that was read already: {_shown(following)}"))
@@ -188,7 +191,10 @@ class Service:
     def not_promised(self, reply: Reply) -> Broken:
         """Return that this is no answer of the protocol."""
         if 300 <= reply.status < 400:
-            return Broken(replies.cut(f"a redirect to {replies.redirect(reply)} (status {reply.status}), not followed"))
+            where = self.hidden(replies.redirect(reply))
+            elsewhere = self._within_origin(self.options.base_url, replies.text(reply, b"location") or "") is None
+            hint = ": credentials go to no other address; if the server has moved there, see base_url" * elsewhere
+            return Broken(replies.cut(f"a redirect to {where} (status {reply.status}), not followed{hint}"))
         kind = replies.text(reply, b"content-type") or "no content type"
         said = f"status {reply.status} with {kind} is not an answer of this protocol: {self.message(reply)}"
         return Broken(replies.cut(said))
@@ -283,10 +289,11 @@ class Service:
         return schema.type(type) is not None or type in self._unknown or full
 
     def _within_origin(self, base: str, link: str) -> str | None:
-        """Return where a link leads, None when that is not this server."""
+        """Return where a link leads, None when that is not this server, or with somebody else's credentials."""
         try:
             target = urljoin(base, link)
-            return target if link and origin(target) == origin(self.options.base_url) else None
+            ours = origin(target) == origin(self.options.base_url) and "@" not in urlsplit(target).netloc
+            return target if link and ours else None
         except ValueError:
             return None
 

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.credentials import Basic
+from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs import answers
 from reconciler.adapters.wrs.metadata import Schema
+from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.session import QUIET_S
+from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model.answer import Broken, Failed, Locked, NotAvailable, Throttled, Unauthorised
 from reconciler.model.snapshot import Token
-from tests.adapters.wrs.odata import LOGIN, METADATA, NONCE, PLAIN, Answer, OData, error, row, rows, serving, windchill
+from tests.adapters.wrs.odata import (
+    LOGIN,
+    METADATA,
+    NONCE,
+    PLAIN,
+    ROOT,
+    Answer,
+    OData,
+    error,
+    row,
+    rows,
+    serving,
+    windchill,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,6 +42,7 @@ if TYPE_CHECKING:
 
 HTML = {"content-type": "text/html"}
 ID = "OR:wt.doc.WTDocument:100"
+PASSWORD = "s3cret-password"
 
 
 class LaterClock(SystemClock):
@@ -282,7 +300,16 @@ async def test_a_redirect_within_the_origin_is_followed_by_reads_only(odata: ODa
     assert status(await service.post("Documents('x')/A", {})) == 307
 
 
-@pytest.mark.parametrize("location", ["http://127.0.0.2:{port}/x", "//evil.example/x", "https://127.0.0.1:{port}/x"])
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://127.0.0.2:{port}/x",
+        "//evil.example/x",
+        "https://127.0.0.1:{port}/x",
+        "http://127.0.0.1:{port}@evil.example/x",
+        "http://jdoe:theirs@127.0.0.1:{port}/x",  # our server, and another's credentials
+    ],
+)
 async def test_a_redirect_to_another_origin_is_not_followed(odata: OData, service: Service, location: str) -> None:
     port = odata.url.rpartition(":")[2]
     odata.respond = lambda asked: Answer(302, headers={"location": location.format(port=port) + "?secret=s3cret"})
@@ -290,8 +317,23 @@ async def test_a_redirect_to_another_origin_is_not_followed(odata: OData, servic
     assert isinstance(reply, Reply)
     said = service.not_promised(reply).message
     assert "not followed" in said
+    assert "see base_url" in said
     assert "s3cret" not in said
     assert len(odata.asked) == 1
+
+
+async def test_a_link_with_credentials_in_it_is_not_taken_up_where_ours_are_sent(odata: OData) -> None:
+    theirs = odata.url.replace("//", "//jdoe:theirs@")
+    async with secured(odata.url) as made:
+        odata.respond = lambda asked: rows(row(), next_link=f"{theirs}/p/{PASSWORD}")
+        _, trouble = await gathered(made.service)
+        assert isinstance(trouble, Broken)
+        assert PASSWORD not in trouble.message
+        odata.respond = lambda asked: Answer(302, headers={"location": f"{theirs}/p/{PASSWORD}"})
+        (trouble,) = await gathered(made.service)
+        assert isinstance(trouble, Broken)
+        assert PASSWORD not in trouble.message
+    assert len(odata.asked) == 2
 
 
 async def test_redirects_that_lead_in_a_circle_end(odata: OData, service: Service) -> None:
@@ -319,6 +361,16 @@ async def test_pages_are_followed_to_the_last_with_the_size_that_is_preferred(od
     odata.respond = respond
     assert [page[0]["ID"][-1] for page in await gathered(service)] == ["0", "1", "2"]
     assert [asked.headers["prefer"] for asked in odata.asked] == ["odata.maxpagesize=200"] * 3
+
+
+@asynccontextmanager
+async def secured(url: str) -> AsyncIterator[WrsWindchill]:
+    """The adapter with a password."""
+    clock = SystemClock()
+    client = HttpClient(HttpOptions(timeout_s=20), clock, Basic("integration", PASSWORD))
+    made = WrsWindchill(client, WrsOptions(base_url=url + ROOT), clock)
+    yield made
+    await made.close()
 
 
 @pytest.mark.parametrize("link", ["http://evil.example/p", "https://127.0.0.1/p", "http://[", "ftp://127.0.0.1/p"])
