@@ -234,7 +234,7 @@ async def _from_token_endpoint(auth: ClientCredentials, send: Send, clock: Clock
     )
     asked_s = clock.monotonic_s()
     match await send("POST", auth.token_url, headers, urlencode(form).encode()):
-        case Reply(status=200) as reply:
+        case Reply(status=status) as reply if 200 <= status < 300:
             return _granted(reply, asked_s, shown)
         case Reply(status=status) as reply:
             return _refused(reply, status, clock, shown)
@@ -249,8 +249,12 @@ def _granted(reply: Reply, asked_s: float, client: Grant) -> _Obtained | Trouble
     secret, lifetime_s = body.get("access_token"), body.get("expires_in")
     grant = _token(secret) if isinstance(secret, str) else None
     if grant is None:
-        said = client.hidden(replies.message(reply))
-        return Failed(replies.cut(f"the authorisation server answered without a token: {said}"))
+        # Of what it says only what can't hold a token: in a form that we don't read there may well be one.
+        error = body.get("error")
+        kind = replies.text(reply, b"content-type") or "no content type"
+        shows = replies.message(reply) if replies.is_html(reply) else error if isinstance(error, str) else kind
+        said = client.hidden(shows)
+        return Failed(replies.cut(f"the authorisation server answered {reply.status} without a token: {said}"))
     if not isinstance(lifetime_s, int | float) or not 0 < lifetime_s < _LIFETIME_S_MAX:
         return _Obtained(grant)  # good until it is refused
     # Half of a short lifetime is margin enough; more would renew before every request.

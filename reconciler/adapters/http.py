@@ -18,6 +18,7 @@ import zlib
 from collections import deque
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeGuard
 
 import aiohttp
 import attrs
@@ -97,11 +98,27 @@ class HttpClient:
 
         A 401 is answered with new credentials, once; a reply with status 401 means that they didn't help.
         """
+        under_way = False
         try:
             async with asyncio.timeout(self._options.timeout_s):
-                return await self._authorised(method, url, headers, content)
+                grant = await self._keeper.current()
+                if not isinstance(grant, Grant):
+                    return grant
+                under_way = True
+                reply = await self._as(grant, method, url, headers, content)
+                if not _is_401(reply):
+                    return reply
+                under_way = False
+                anew = await self._keeper.renewed(grant)
+                if not isinstance(anew, Grant):
+                    return anew or Unauthorised(self.message(reply))
+                under_way = True
+                reply = await self._as(anew, method, url, headers, content)
+                return Unauthorised(self.message(reply)) if _is_401(reply) else reply
         except TimeoutError:
-            return Lost(f"no whole answer within {self._options.timeout_s:g} s")
+            if under_way:
+                return Lost(f"no whole answer within {self._options.timeout_s:g} s")
+            return Failed(f"no credentials within {self._options.timeout_s:g} s: does oauth2_token_url answer?")
 
     def message(self, reply: Reply) -> str:
         """Return what a reply says, short enough to be kept and without the secrets that we sent."""
@@ -120,21 +137,6 @@ class HttpClient:
     async def close(self) -> None:
         """Close all connections."""
         await self._transport.aclose()
-
-    async def _authorised(self, method: str, url: str, headers: Headers, content: bytes) -> Exchange:
-        grant = await self._keeper.current()
-        if not isinstance(grant, Grant):
-            return grant
-        reply = await self._as(grant, method, url, headers, content)
-        if not isinstance(reply, Reply) or reply.status != 401:
-            return reply
-        anew = await self._keeper.renewed(grant)
-        if anew is None:
-            return Unauthorised(self.message(reply))
-        if not isinstance(anew, Grant):
-            return anew
-        reply = await self._as(anew, method, url, headers, content)
-        return Unauthorised(self.message(reply)) if isinstance(reply, Reply) and reply.status == 401 else reply
 
     async def _as(self, grant: Grant, method: str, url: str, headers: Headers, content: bytes) -> Exchange:
         if grant.secret and all(grant.secret != known.secret for known in self._grants):
@@ -255,6 +257,10 @@ async def _write_sent_once(
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise aiohttp.ClientPayloadError(str(error) or "the connection broke") from error
+
+
+def _is_401(exchange: Exchange) -> TypeGuard[Reply]:
+    return isinstance(exchange, Reply) and exchange.status == 401
 
 
 async def _fits(response: httpx.Response, limit: int, pieces: list[bytes]) -> bool:

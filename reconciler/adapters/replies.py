@@ -128,7 +128,7 @@ def said(reply: Reply) -> str:
     body = json_object(reply)
     if body is not None:
         words = ": ".join(dict.fromkeys(_texts(body)))
-    elif _is_html(reply):
+    elif is_html(reply):
         title = _TITLE.search(_decoded(reply))
         page = "an HTML login page" if _LOGIN.search(_decoded(reply)) else "an HTML page"
         words = f"{page} titled {_line(title[1])!r}" if title else page
@@ -147,7 +147,8 @@ def redirect(reply: Reply) -> str:
     return (text(reply, b"location") or "nowhere").partition("?")[0].partition("#")[0]
 
 
-def _is_html(reply: Reply) -> bool:
+def is_html(reply: Reply) -> bool:
+    """Whether the reply is a page, whatever it says that it is."""
     kind = reply.headers.get(b"content-type", b"").lower()
     return b"html" in kind or reply.body[:200].lstrip().lower().startswith((b"<!doctype html", b"<html"))
 

@@ -253,5 +253,67 @@ async def test_a_redirect_of_the_token_endpoint_is_not_followed_with_our_secret(
     assert asked == ["http://here/token"]
 
 
+CANARY = "canary-of-a-token"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/x-www-form-urlencoded", f"access_token={CANARY}&token_type=bearer"),
+        ("application/json", f'{{"access_token":"{CANARY}"'),  # cut off
+        ("application/json", f'["{CANARY}"]'),
+        ("application/json", f'{{"id_token":"{CANARY}","message":"take {CANARY}"}}'),
+        ("application/xml", f"<token>{CANARY}</token>"),
+        ("text/html", f"access_token={CANARY}"),
+    ],
+)
+async def test_a_token_in_a_form_that_we_do_not_read_is_not_shown(kind: str, body: str) -> None:
+    said = await without_token(kind, body)
+    assert "answered 200 without a token" in said
+    assert CANARY not in said
+
+
+async def test_a_page_instead_of_a_token_and_an_error_with_status_200_are_named() -> None:
+    page = await without_token("text/html", "<title>Sign in</title>")
+    assert page.endswith("without a token: an HTML login page titled 'Sign in'")
+    assert (await without_token("application/json", '{"error":"bad_code"}')).endswith("without a token: bad_code")
+
+
+async def without_token(kind: str, body: str) -> str:
+    """Return what becomes of it that a token endpoint answers this."""
+
+    async def answer(*_: object) -> Reply:
+        return Reply(200, {b"content-type": kind.encode()}, body.encode())
+
+    auth = ClientCredentials("http://here/token", "me", "hunter2")
+    refused = await credentials.keeper(auth, answer, VirtualClock()).current()
+    assert isinstance(refused, Failed)
+    return refused.message
+
+
+async def test_a_write_that_waits_for_a_token_in_vain_was_surely_not_sent_and_the_token_is_to_blame() -> None:
+    heard: list[bytes] = []
+    hung_up = asyncio.Event()
+
+    async def keep_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        await reader.read()  # until the client hangs up
+        writer.close()
+        await writer.wait_closed()
+        hung_up.set()
+
+    silent = await asyncio.start_server(keep_silent, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+    auth = ClientCredentials(f"{url}/token", "integration", "hunter2")
+    client = HttpClient(HttpOptions(timeout_s=0.2), SystemClock(), auth)
+    async with silent:
+        ended = await client.exchange("PATCH", f"{url}/documents/1", (), b"{}")
+        await client.close()
+        await hung_up.wait()
+    assert isinstance(ended, Failed), ended
+    assert "does oauth2_token_url answer?" in ended.message
+    assert not any(b"/documents" in said for said in heard)
+
+
 async def unasked(*_: object) -> Reply:
     raise AssertionError
