@@ -129,6 +129,7 @@ async def _hotspots(config: Config, limit: int) -> list[dict[str, Any]]:
                 "rate": rates.rate(spot.conflicts, spot.attempts),
                 "day": _period(spot.day_conflicts, spot.day_attempts),
                 "day_before": _period(spot.before_conflicts, spot.before_attempts),
+                "hours": rates.by_hour(spot),
                 "trend": rates.trend(spot),
             }
             for spot in await store.hotspots(SystemClock().now_us(), limit)

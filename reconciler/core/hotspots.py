@@ -7,7 +7,7 @@ has happened, that is said instead.
 
 from typing import Final
 
-from reconciler.model.hotspot import HotSpot
+from reconciler.model.hotspot import DAY_H, HotSpot
 
 _FEW: Final = 3  # conflicts of both days
 _CLEARLY: Final = 1.5  # times the other rate
@@ -20,14 +20,22 @@ def rate(conflicts: int, attempts: int) -> float:
 
 
 def trend(spot: HotSpot) -> str:
-    """Return the last day against the one before: quiet, too few to tell, rising, falling or steady."""
+    """Return the last day against the one before: quiet, too few to tell, new, rising, falling or steady."""
     both = spot.day_conflicts + spot.before_conflicts
     if both < _FEW:
         return "too few to tell" if both else "quiet"
+    if not spot.before_attempts and not spot.before_conflicts:
+        return "new"
     now, before = rate(spot.day_conflicts, spot.day_attempts), rate(spot.before_conflicts, spot.before_attempts)
     if now > before * _CLEARLY:
         return "rising"
     return "falling" if before > now * _CLEARLY else "steady"
+
+
+def by_hour(spot: HotSpot) -> list[int]:
+    """Return how many conflicts each clock hour of both days had, oldest first; the last one is the present hour."""
+    counts = dict(spot.hours)
+    return [counts.get(ago, 0) for ago in range(2 * DAY_H - 1, -1, -1)]
 
 
 def advice(spot: HotSpot) -> str:

@@ -349,7 +349,8 @@ class HotSpot(Shape, frozen=True, kw_only=True):
     rate: float
     day: Annotated[Period, Meta(description="The present clock hour and the 23 before it.")]
     day_before: Annotated[Period, Meta(description="The 24 hours before those.")]
-    trend: Annotated[str, Meta(description="quiet, too few to tell, rising, falling or steady.")]
+    hours: Annotated[list[int], Meta(description="Version conflicts of each clock hour of both days, oldest first.")]
+    trend: Annotated[str, Meta(description="quiet, too few to tell, new, rising, falling or steady.")]
     advice: str
 
 

@@ -294,6 +294,7 @@ def hot_spot(spot: HotSpot) -> shapes.HotSpot:
         rate=hotspots.rate(spot.conflicts, spot.attempts),
         day=_period(spot.day_conflicts, spot.day_attempts),
         day_before=_period(spot.before_conflicts, spot.before_attempts),
+        hours=hotspots.by_hour(spot),
         trend=hotspots.trend(spot),
         advice=hotspots.advice(spot),
         **where,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import shlex
 import subprocess
@@ -35,6 +36,13 @@ def test_a_text_becomes_no_markup_and_nothing_in_it_stays_unseen(text: str) -> N
     assert not re.search("[\x00-\x08\u202a-\u202e\u2066-\u2069\u200b\ufeff\x7f]", markup)
     if not re.search("[\x00-\x1f\x7f-\x9f\r]|[\ufdd0-\ufdef\ufffe\uffff]", text):  # HTML has no numbers for those
         assert html.unescape(kept) == text
+
+
+@given(st.text())
+def test_what_is_to_be_mended_shows_all_that_is_in_it_and_still_means_the_same(text: str) -> None:
+    shown = looks.mendable(json.dumps({"a": text}, ensure_ascii=False))
+    assert json.loads(shown) == {"a": text}
+    assert not re.search("[\x00-\x1f\u202a-\u202e\u2066-\u2069\u200b\ufeff\x7f\U000e0000-\U000e007f]", shown)
 
 
 def test_a_turned_text_shows_what_turns_it() -> None:

@@ -15,9 +15,11 @@ import jinja2
 import pytest
 
 from reconciler.errors import LogError, RecordTooLargeError, StoreError
+from reconciler.model.event import Outgoing
 from reconciler.web import application
 from reconciler.web.page import assets, rendering
 from reconciler.web.probes import Phase, Readiness
+from tests.flows.world import TOPIC
 from tests.page.stage import DRAWING, furnish
 from tests.web.keys import csrf_in
 
@@ -263,3 +265,35 @@ async def test_nothing_is_appended_by_a_page_before_the_log_is_open(daemon: Daem
         assert (reply.status_code, "recovering" in reply.text) == (503, True)
         reply = await client.post(f"/documents/{DRAWING}/pause", data={"csrf": csrf[1], "reason": "x" * 2001})
         assert (reply.status_code, "at most 2000" in reply.text) == (422, True)
+
+
+async def test_a_conflict_that_has_opened_anew_leads_to_where_it_waits(
+    daemon: Daemon, client: httpx.AsyncClient
+) -> None:
+    world = await furnish(daemon, calm=1)
+    first = next(row.conflict for row in await world.store.conflicts() if row.conflict.field == "attributes.CostCenter")
+    page = (await client.get(f"/documents/{DRAWING}")).text
+    assert "2 fields wait" in page
+    assert "on_overlap" not in page.partition('id="fields"')[0]
+    world.windchill.edit(DRAWING, {"attributes.CostCenter": "5000"})
+    await world.resync(DRAWING)
+    again = next(row.conflict for row in await world.store.conflicts() if row.conflict.field == first.field)
+    assert again.id != first.id
+    text = (await client.get(f"/conflicts/{first.id}")).text
+    assert f'href="/conflicts/{again.id}"' in text
+    assert "nothing is to be decided" not in text
+    world.windchill.edit(DRAWING, {"attributes.CostCenter": "4020"})
+    await world.resync(DRAWING)
+    assert "nothing is to be decided" in (await client.get(f"/conflicts/{first.id}")).text
+
+
+async def test_bytes_that_are_no_text_are_nobody_s_to_mend(daemon: Daemon, client: httpx.AsyncClient) -> None:
+    world = daemon.world
+    for value in (b"\xff\x00 not json", b'{"id": "\xe2\x80\xaetxt"}'):
+        world.broker.put(Outgoing(TOPIC, None, value, ()))
+    await world.fold()
+    pages = [
+        await client.get(f"/dead-letters/{one.id.replace('/', '%2F')}") for one in await world.store.dead_letters()
+    ]
+    mended = [re.search(r"<textarea[^>]*>\n(.*?)</textarea>", page.text, re.DOTALL) for page in pages]
+    assert [found and html.unescape(found[1]) for found in mended] == ["", '{"id": "\\u202etxt"}']

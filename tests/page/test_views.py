@@ -48,9 +48,13 @@ async def test_the_verdict_says_what_is_worst_first(daemon: Daemon) -> None:
         "No document yet.": calm | {"documents": {"synced": 0}},
     }
     for text, changed in said.items():
-        assert attention.verdict(await status(daemon, **changed)).text == text
-    waiting = attention.verdict(await status(daemon, **calm | {"conflicts": 1}))
+        assert attention.verdict(await status(daemon, **changed), {}).text == text
+    waiting = attention.verdict(await status(daemon, **calm | {"conflicts": 1}), {})
     assert (waiting.tone, waiting.more) == ("warn", "1 thing needs a person.")
+    stuck = attention.verdict(await status(daemon, **calm), {"reconcile": 400.0})
+    assert (stuck.tone, stuck.text) == ("bad", "The reconciler is stuck.")
+    slow = attention.verdict(await status(daemon, **calm | {"oldest_pending_seconds": 3600.0}), {})
+    assert (slow.tone, "nothing needs a person" in slow.more) == ("warn", False)
 
 
 async def test_what_needs_a_person_comes_oldest_first_and_the_own_troubles_before_it(daemon: Daemon) -> None:
@@ -115,6 +119,23 @@ def test_a_plot_tells_in_words_what_it_draws() -> None:
     )
     assert [label for _, label in plot.heights] == ["0", "2.5", "5"]
     assert plot.rows == (("2026-11-22 10:01:00 UTC", ("3", "–")), ("2026-11-22 10:00:00 UTC", ("1", "–")))
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=48, max_size=48))
+def test_a_strip_has_a_bar_for_each_hour_in_which_there_was_something(hours: list[int]) -> None:
+    strip = plots.strip(hours)
+    assert len(strip.bars) == sum(count > 0 for count in hours)
+    assert all(y >= 0 and y + height <= plots.STRIP_HEIGHT + 0.01 for _, y, height, _ in strip.bars)
+    assert f"{sum(hours[24:]):,} in the last 24" in strip.about or not any(hours)
+
+
+def test_a_strip_tells_in_words_what_it_draws() -> None:
+    strip = plots.strip([*[0] * 22, 3, 0, 0, 5, *[0] * 21, 1])
+    assert strip.about == (
+        "Version conflicts by the hour: 3 in the 24 hours before, 6 in the last 24. The most in one hour: 5, 22 h ago."
+    )
+    assert [(x, tone) for x, _, _, tone in strip.bars] == [(66, "before"), (75, "day"), (141, "day")]
+    assert plots.strip([0] * 48).bars == ()
 
 
 # -------------------------------------------------------------------------------------------------- sides and time line

@@ -177,6 +177,7 @@ async def test_hot_spots_name_what_is_contended(client: httpx.AsyncClient, world
     none, day = {"conflicts": 0, "attempts": 0, "rate": 0.0}, {"conflicts": 1, "attempts": 2, "rate": 0.5}
     totals = {"conflicts": 3, "attempts": 4, "rate": 0.75}
     assert spot.pop("advice").startswith("Nothing to do")
+    assert spot.pop("hours") == [*[0] * 47, 1]
     assert spot == {"field": "title", **totals, "day": day, "day_before": none, "trend": "too few to tell"}
 
 

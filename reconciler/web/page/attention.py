@@ -44,12 +44,14 @@ def is_old(now: shapes.Status) -> bool:
     return (now.oldest_pending_seconds or 0) > _STUCK_S
 
 
-def verdict(now: shapes.Status) -> Verdict:
+def verdict(now: shapes.Status, late: Mapping[str, float]) -> Verdict:
     """Return the answer to the first question of whoever opens the page."""
     counts = now.documents
     total, synced = sum(counts.values()), counts.get("synced", 0)
     share = f"{synced:,} of {total:,} documents agree with the log."
     waiting = now.conflicts + now.dead_letters + counts.get("parked", 0) + counts.get("contended", 0)
+    if late:
+        return Verdict("bad", "The reconciler is stuck.", f"As far as is known: {share}")
     if now.phase != "ready":
         return Verdict("busy", f"The reconciler is {now.phase}.", f"As far as is known: {share}")
     if not total:
@@ -60,6 +62,8 @@ def verdict(now: shapes.Status) -> Verdict:
         return Verdict("bad", "Windchill does not answer.", f"When it was last heard of: {share}")
     if waiting:
         return Verdict("warn", share, f"{_things(waiting)} a person.")
+    if is_old(now):
+        return Verdict("warn", share, "The rest has been waiting for longer than a queue explains.")
     if synced == total:
         return Verdict("good", "Windchill agrees with the log.", f"All {total:,} documents are synced.")
     return Verdict("busy", share, "The rest is on its way; nothing needs a person.")
@@ -90,7 +94,7 @@ def found(
 def _troubles(now: shapes.Status, late: Mapping[str, float]) -> Iterable[Need]:
     for loop, seconds in late.items():
         why = f"Nothing was heard of it for {moments.span(seconds)}. The program's log tells more."
-        yield Need("stuck", f"The loop {loop} is stuck", why, None, "See the log", "/config", "reconciler doctor")
+        yield Need("stuck", f"The loop {loop} is stuck", why, None, "See the probe", "/livez", "reconciler doctor")
     if now.phase == "ready" and not now.log_reachable:
         why = "What Windchill has is still compared with what was folded; new events are not seen."
         yield Need("log", "The change log does not answer", why, None, "See the log", "#log", "reconciler doctor")

@@ -72,6 +72,7 @@ async def shown(
 ) -> Response:
     """Show one conflict with a notice, and with the preview of a value that was typed."""
     found = await reading.conflict(sources, asked)
+    again = await _again(sources, found) if found.closed_at else None
     choices = []
     if found.closed_at is None:
         choices = [await _choice(sources, found, side) for side in (Side.LIVE, Side.DESIRED)]
@@ -85,6 +86,7 @@ async def shown(
         code,
         notice=notice,
         conflict=found,
+        again=again,
         live=live,
         choices={choice.take: choice for choice in choices},
         typed="" if typed is msgspec.UNSET else typed,
@@ -92,6 +94,13 @@ async def shown(
         marked_live=differing.parts(live, found.desired),
         marked_base=differing.parts(found.base, live) if found.has_base else (),
     )
+
+
+async def _again(sources: Sources, found: shapes.Conflict) -> str | None:
+    """Return the conflict in which the same field waits anew: each move of either side closes one and opens another."""
+    document = (await sources.store.documents([found.document])).get(found.document)
+    held = () if document is None else document.agreement.held
+    return next((one.id for one in held if one.field == found.field), None)
 
 
 async def _choice(sources: Sources, found: shapes.Conflict, take: Take) -> Choice:

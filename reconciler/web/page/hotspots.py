@@ -3,9 +3,9 @@
 import msgspec
 from starlette.responses import Response
 
-from reconciler.web import reading
+from reconciler.web import reading, shapes
 from reconciler.web.endpoint import Asked
-from reconciler.web.page import rendering
+from reconciler.web.page import plots, rendering
 from reconciler.web.sources import Sources
 
 
@@ -16,6 +16,10 @@ async def show(sources: Sources, asked: Asked) -> Response:
         sources,
         asked,
         "hotspots.html",
-        documents=[(spot.document, spot) for spot in found if spot.document is not msgspec.UNSET],
-        fields=[(spot.field, spot) for spot in found if spot.field is not msgspec.UNSET],
+        documents=[_row(spot.document, spot) for spot in found if spot.document is not msgspec.UNSET],
+        fields=[_row(spot.field, spot) for spot in found if spot.field is not msgspec.UNSET],
     )
+
+
+def _row(name: str, spot: shapes.HotSpot) -> tuple[str, shapes.HotSpot, plots.Strip]:
+    return name, spot, plots.strip(spot.hours)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from reconciler.web import reading, shapes
 from reconciler.web.endpoint import Asked
-from reconciler.web.page import notices, rendering, spelling
+from reconciler.web.page import looks, notices, rendering, spelling
 from reconciler.web.sources import Sources
 
 SENT_MAX: Final = 256 * 1024  # of what can be mended on a page: a form of it fits, in percent-encoding too
@@ -87,10 +87,19 @@ async def shown(
 
 
 def _mendable(content: shapes.Content | None) -> str | None:
-    """Return what somebody mends, `None` where it is too long for that."""
+    """
+    Return what somebody mends: `None` where it is too long for that, nothing where it is no text to begin with.
+
+    What can't be seen, or turns the text around it, is spelled as JSON spells it: somebody is to see what they send.
+    """
     if content is None:
         return ""
-    return None if content.truncated else base64.b64decode(content.base64).decode(errors="backslashreplace")
+    if content.truncated:
+        return None
+    try:
+        return looks.mendable(base64.b64decode(content.base64).decode())
+    except UnicodeDecodeError:
+        return ""
 
 
 def readable(content: shapes.Content) -> Bytes:

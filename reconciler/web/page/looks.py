@@ -68,6 +68,16 @@ def _spelled(text: str) -> str:
     return _UNSEEN.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
 
 
+def mendable(text: str) -> str:
+    r"""Return JSON with what can't be seen spelled as \uNNNN, which means the same in it; ends of lines stay."""
+    return _UNSEEN.sub(lambda found: found[0] if found[0] == "\r" else _in_json(found[0]), text)
+
+
+def _in_json(character: str) -> str:
+    units = re.findall("....", character.encode("utf-16-be", "surrogatepass").hex())
+    return "".join(f"\\u{unit}" for unit in units)
+
+
 def clip(text: str, length_max: int = LIST_MAX) -> Shown:
     """Return the beginning of a text."""
     return Shown(text[:length_max], len(text))

@@ -20,6 +20,7 @@ async def show(sources: Sources, asked: Asked) -> Response:
     """Show where everything stands, what needs a person, and what was done last."""
     store, now_us = sources.store, sources.clock.now_us()
     now = await reading.status(sources, asked)
+    late = sources.late()
     troubled: list[shapes.DocumentRow] = []
     for status in (*_TROUBLED, *((Status.PENDING,) if attention.is_old(now) else ())):
         if now.documents.get(status.value):
@@ -27,7 +28,7 @@ async def show(sources: Sources, asked: Asked) -> Response:
     found = attention.found(
         now,
         now_us=now_us,
-        late=sources.late(),
+        late=late,
         conflicts=(await lists.conflicts(store, (-1, ""), _EACH_MAX)).items,
         letters=(await lists.letters(store, "open", ("",), _EACH_MAX)).items,
         documents=troubled,
@@ -39,7 +40,7 @@ async def show(sources: Sources, asked: Asked) -> Response:
         asked,
         "overview.html",
         now=now,
-        verdict=attention.verdict(now),
+        verdict=attention.verdict(now, late),
         needs=found[:_SHOWN_MAX],
         more=max(0, len(found) - _SHOWN_MAX),
         recent=recent,

@@ -7,16 +7,19 @@ number.
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import attrs
 
+from reconciler.model.hotspot import DAY_H
 from reconciler.web.page import moments
 from reconciler.web.series import SeriesPoint
 
 WIDTH: Final = 420
 HEIGHT: Final = 150
+BAR_STEP: Final = 3
+STRIP_HEIGHT: Final = 22
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 8, 22
 _ROWS_MAX: Final = 24
 _TONES: Final = ("one", "two")
@@ -24,7 +27,6 @@ _NOTHING: Final = 1e-9
 _STEPS: Final = (1, 2, 2.5, 5, 10)
 
 Say = Callable[[float], str]
-Pick = Callable[[SeriesPoint], float | None]
 
 
 @attrs.frozen
@@ -52,46 +54,61 @@ class Plot:
     is_empty: bool
 
 
+@attrs.frozen
+class Strip:
+    """A bar for each hour, on a scale of its own; where nothing was counted there is none."""
+
+    about: str
+    bars: tuple[tuple[int, float, float, str], ...]  # where, from what height down, how high, and its tone
+
+
+@attrs.frozen
+class _Subject:
+    """What a plot is of: how its numbers are said, and its lines, each a member of the points."""
+
+    id: str
+    title: str
+    say: Say
+    lines: Mapping[str, str]
+
+
 def of(points: Sequence[SeriesPoint]) -> list[Plot]:
     """Return the plots of the overview."""
-    return [
-        _plot(
-            "convergence",
-            "Convergence time",
-            points,
-            _span,
-            ("half within", lambda point: point.convergence_p50_s),
-            ("95 % within", lambda point: point.convergence_p95_s),
-        ),
-        _plot(
-            "throughput",
-            "Events and writes a second",
-            points,
-            _number,
-            ("events", lambda point: point.events_per_s),
-            ("writes", lambda point: point.writes_per_s),
-        ),
-        _plot(
-            "clashes",
-            "Version conflicts among writes",
-            points,
-            _share,
-            ("version conflicts", lambda point: point.version_conflict_rate),
-        ),
-    ]
+    return [_plot(subject, points) for subject in _SUBJECTS]
 
 
-def _plot(id: str, title: str, points: Sequence[SeriesPoint], say: Say, *series: tuple[str, Pick]) -> Plot:
-    values = [[pick(point) for point in points] for _, pick in series]
+def strip(hours: Sequence[int]) -> Strip:
+    """Return the version conflicts of two days, an hour a bar, oldest first."""
+    most = max(hours)
+    if not most:
+        return Strip("No version conflict in the last 48 hours.", ())
+    bars = []
+    for number, count in enumerate(hours):
+        if count:
+            height = max(1.0, round(STRIP_HEIGHT * count / most, 1))  # few beside many are to be seen as well
+            tone = "before" if number < DAY_H else "day"
+            bars.append((BAR_STEP * number, round(STRIP_HEIGHT - height, 1), height, tone))
+    ago = len(hours) - 1 - max(number for number, count in enumerate(hours) if count == most)
+    before, day = sum(hours[:DAY_H]), sum(hours[DAY_H:])
+    return Strip(
+        f"Version conflicts by the hour: {before:,} in the 24 hours before, {day:,} in the last 24. "
+        f"The most in one hour: {most:,}, {f'{ago} h ago' if ago else 'in the present one'}.",
+        tuple(bars),
+    )
+
+
+def _plot(subject: _Subject, points: Sequence[SeriesPoint]) -> Plot:
+    say = subject.say
+    values = [[getattr(point, member) for point in points] for member in subject.lines.values()]
     known = [value for line in values for value in line if value is not None]
     top = _round_up(max(known, default=0.0), 1.0 if say is _share else math.inf)
     lines = tuple(
-        _line(name, tone, line, top, say) for (name, _), tone, line in zip(series, _TONES, values, strict=False)
+        _line(name, tone, line, top, say) for name, tone, line in zip(subject.lines, _TONES, values, strict=False)
     )
     return Plot(
-        id,
-        title,
-        _about(title, points, lines),
+        subject.id,
+        subject.title,
+        _about(subject.title, points, lines),
         lines,
         tuple((_y(top * part, top), say(top * part)) for part in (0.0, 0.5, 1.0)),
         _times(points),
@@ -173,3 +190,15 @@ def _number(value: float) -> str:
 
 def _share(value: float) -> str:
     return f"{value * 100:.3g} %"
+
+
+_SUBJECTS: Final = (
+    _Subject(
+        "convergence",
+        "Convergence time",
+        _span,
+        {"half within": "convergence_p50_s", "95 % within": "convergence_p95_s"},
+    ),
+    _Subject("throughput", "Events and writes a second", _number, {"events": "events_per_s", "writes": "writes_per_s"}),
+    _Subject("clashes", "Version conflicts among writes", _share, {"version conflicts": "version_conflict_rate"}),
+)
