@@ -6,7 +6,9 @@ is to be kept out then are pages on the web that reach us through a browser here
 the session that a browser got for one.
 
 What a browser sends by itself proves nothing about who wanted it: any page may have a browser send us a form, and it
-adds the cookie. So whatever changes something has to come from a page of ours, and three things tell:
+adds the cookie. So whatever changes something has to come from a page of ours, and three things tell (of what only
+shows something the first two, since a page elsewhere can't read it, but can ask for much; a link is free to lead to a
+page of ours):
 
 - `Sec-Fetch-Site`, which browsers send to https and to this machine, and no page can set;
 - `Origin`, which they send with every POST, and no page can set either;
@@ -90,10 +92,11 @@ class Door:
         """Whether there is a file of tokens."""
         return self._keyring is not None
 
-    async def admit(self, request: Request, role: Role | None) -> Admitted:
-        """Return who asks; raises Refused unless they have this role. `None`: anybody may."""
+    async def admit(self, request: Request, role: Role | None, *, linked: bool = False) -> Admitted:
+        """Return who asks; raises Refused unless they have this role (`None`: anybody may). See `Endpoint.linked`."""
         unsafe = request.method not in _SAFE
-        if unsafe:
+        open_to_sites = not unsafe and (_is_led_here(request) if linked else role is None)
+        if not open_to_sites:
             _require_own_page(request, self.sessions.browsing.external_url)
         if role is None:
             return Admitted(ANYBODY)
@@ -197,6 +200,12 @@ def _require_own_page(request: Request, external_url: str) -> None:
         own = {request.headers.get("host", "").lower(), urlsplit(external_url).netloc.lower()} - {""}
         if not re.fullmatch(r"https?://[^/]+", origin) or urlsplit(origin).netloc.lower() not in own:
             raise foreign
+
+
+def _is_led_here(request: Request) -> bool:
+    """Whether a browser is to show the answer as a page of its own: a link was followed, whoever made it."""
+    headers = request.headers
+    return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
 
 
 async def _require_csrf(request: Request, expected: str) -> None:

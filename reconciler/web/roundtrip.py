@@ -132,6 +132,6 @@ def _cookie(sessions: Sessions) -> Cookie:
 
 
 ENDPOINTS: Final = (
-    Endpoint(path=PATH, role=None, call=leave, query=signin.Wanted, page=True),
-    Endpoint(path=BACK_PATH, role=None, call=back, query=Back, page=True),
+    Endpoint(path=PATH, role=None, call=leave, query=signin.Wanted, page=True, linked=True),
+    Endpoint(path=BACK_PATH, role=None, call=back, query=Back, page=True, linked=True),
 )

@@ -48,7 +48,7 @@ class Router:
         endpoint = methods.get("GET" if request.method == "HEAD" else request.method)
         if endpoint is None:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(_allowed(methods)))})
-        again = functools.partial(self._door.admit, request, endpoint.role)
+        again = functools.partial(self._door.admit, request, endpoint.role, linked=endpoint.linked)
         try:
             admitted = await again()
         except Refused as refused:

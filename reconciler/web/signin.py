@@ -124,7 +124,7 @@ def with_session(sources: Sources, response: Response, session: Session) -> Resp
 
 
 ENDPOINTS: Final = (
-    Endpoint(path=PATH, role=None, call=show, query=Wanted, page=True),
+    Endpoint(path=PATH, role=None, call=show, query=Wanted, page=True, linked=True),
     Endpoint(path=PATH, role=None, call=enter, method="POST", page=True),
     Endpoint(path=LEAVE_PATH, role=Role.VIEWER, call=leave, method="POST", page=True),
 )

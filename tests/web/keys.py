@@ -16,8 +16,11 @@ TOKENS = {role: f"rec_{role.name.lower()}" for role in Role}
 LINES = "\n".join(tokens.line(Principal(f"{role.name.lower()}.jones", role), token) for role, token in TOKENS.items())
 ROUTES = [(endpoint.method, endpoint.path, endpoint.role) for endpoint in application.ENDPOINTS]
 ROUTE_NAMES = [f"{method} {path}" for method, path, _ in ROUTES]
+LINKED = {endpoint.path for endpoint in application.ENDPOINTS if endpoint.linked}
 PAGES = {endpoint.path for endpoint in application.ENDPOINTS if endpoint.page}
 COOKIE = "reconciler_session"
+# What a browser sends when somebody follows a link on another site.
+FOLLOWED = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
 
 
 def shown(token: str) -> dict[str, str]:

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
+from reconciler.web import application
 from reconciler.web.principal import Role
-from tests.web.keys import COOKIE, LINES, PAGES, ROUTE_NAMES, ROUTES, TOKENS, address, asked, shown, signed_in
+from tests.web.keys import (
+    COOKIE,
+    FOLLOWED,
+    LINES,
+    LINKED,
+    PAGES,
+    ROUTE_NAMES,
+    ROUTES,
+    TOKENS,
+    address,
+    asked,
+    shown,
+    signed_in,
+)
 
 if TYPE_CHECKING:
-    import httpx
-
     from tests.web.conftest import Daemon
 
 OPEN = {"/livez", "/readyz", "/static/{name}", "/signin", "/signin/provider", "/signin/callback"}
@@ -121,6 +134,41 @@ async def test_the_token_of_another_session_acts_nowhere(client: httpx.AsyncClie
     assert csrf != earlier
     reply = await asked(client, "POST", path, headers={"x-csrf-token": earlier})
     is_refused(reply, path, "must come from a page of ours")
+
+
+FETCHED = [
+    {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"},
+    {"sec-fetch-site": "same-site", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"},
+    {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"},
+    {"sec-fetch-site": "cross-site"},
+    {"origin": "https://evil.example"},
+]
+
+
+@pytest.mark.parametrize("asks", [False, True], ids=["local", "token"])
+async def test_another_site_has_a_browser_ask_for_nothing_but_pages(daemon: Daemon, asks: bool) -> None:
+    """What it can't read could be much all the same: streams that stay open, exports, stories."""
+    daemon.tokens = LINES if asks else None
+    proof = shown(TOKENS[Role.ADMIN]) if asks else {}
+    transport = httpx.ASGITransport(application.application(daemon.sources))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=proof) as client:
+        for path in [path for method, path, _ in ROUTES if method == "GET"]:
+            for foreign in FETCHED:
+                reply = await asked(client, "GET", path, headers=foreign)
+                if path in OPEN - LINKED:
+                    is_let_in(reply)
+                else:
+                    is_refused(reply, path, "another site")
+            followed = await asked(client, "GET", path, headers=FOLLOWED)
+            if path in OPEN | LINKED:
+                is_let_in(followed)
+            else:
+                is_refused(followed, path, "another site")
+
+
+def test_links_lead_to_pages_that_show_something() -> None:
+    assert PAGES >= LINKED
+    assert {path for method, path, _ in ROUTES if method == "GET" and path in PAGES - LINKED} == {"/audit.csv"}
 
 
 @every_act

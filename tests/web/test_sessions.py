@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from reconciler.web import access, sessions, tokens
 from reconciler.web.principal import Principal, Role
 from reconciler.web.sessions import Browsing, Sessions
-from tests.web.keys import COOKIE, LINES, TOKENS, csrf_in, shown, signed_in
+from tests.web.keys import COOKIE, FOLLOWED, LINES, TOKENS, csrf_in, shown, signed_in
 
 if TYPE_CHECKING:
     import httpx
@@ -121,8 +121,8 @@ async def test_from_another_site_the_page_comes_by_a_step_of_our_own(client: htt
     await signed_in(client, Role.VIEWER)
     cookies = dict(client.cookies)
     client.cookies.clear()
-    away = await client.get("/?window=6", headers={"sec-fetch-site": "cross-site"})
-    step = await client.get(away.headers["location"], headers={"sec-fetch-site": "cross-site"})
+    away = await client.get("/?window=6", headers=FOLLOWED)
+    step = await client.get(away.headers["location"], headers=FOLLOWED)
     assert step.status_code == 200
     seconds, _, url = step.headers["refresh"].partition("; url=")
     assert (seconds, url) == ("0", away.headers["location"])

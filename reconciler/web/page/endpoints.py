@@ -23,7 +23,7 @@ from reconciler.web.principal import Role
 
 
 def _shows(path: str, call: Call, query: type[Query] = Query) -> Endpoint:
-    return Endpoint(path=path, role=Role.VIEWER, call=call, query=query, page=True)
+    return Endpoint(path=path, role=Role.VIEWER, call=call, query=query, page=True, linked=True)
 
 
 def _acts(path: str, call: Call) -> Endpoint:
@@ -54,7 +54,7 @@ ENDPOINTS: Final = (
     _acts("/jobs/{id}/cancel", jobs.cancel),
     _shows("/audit", trail.show, trail.TrailQuery),
     _shows("/audit/acts", trail.acts, trail.ActsQuery),
-    _shows("/audit.csv", trail.export, trail.ExportQuery),
+    Endpoint(path="/audit.csv", role=Role.VIEWER, call=trail.export, query=trail.ExportQuery, page=True),
     _shows("/policy", settings.policy),
     _shows("/config", settings.config),
     Endpoint(path="/static/{name}", role=None, call=assets.serve),
