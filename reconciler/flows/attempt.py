@@ -173,7 +173,9 @@ class Attempt:
         if not self.budget.try_spend(case.lane, self.clock.monotonic_s()):
             return attrs.evolve(settle.parked(case, _THRESHOLD, "threshold"), due_us=None)
         writing = Writing(case, plan, self.ledger, self._redecided)
-        await writing.begin()
+        if not await writing.begin():  # paused since the row was loaded
+            await writing.withdraw()
+            raise HeldUpError
         try:
             answer = await self.gate.write(snapshot, plan.fields, token=plan.token, journal=writing)
         except HeldUpError:

@@ -35,7 +35,7 @@ _WAIT_S_MIN = 0.001  # less can be too little for a clock to move at all, and th
 
 
 class HeldUpError(Exception):
-    """Windchill was not to be asked for a while, so the request was not sent: what it rests on may be out of date."""
+    """Windchill is not to be asked now, so the request was not sent: what it rests on may be out of date."""
 
 
 class Gate:

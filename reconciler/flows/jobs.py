@@ -200,6 +200,8 @@ class Jobs:
         passed, after, due_us = 0, "", 0
         left: dict[int, int] = {}  # when documents were made due → how many of them are
         while keys := await self._store.settled_keys(SETTLED, after, _CHUNK):
+            if running.ending.is_set():  # before the first of them already
+                return
             due_us = max(due_us + 1, self._clock.now_us())
             left[due_us] = await self._store.compare_again(keys, SETTLED, due_us)
             self._compare()

@@ -25,6 +25,7 @@ from reconciler.tracing import NO_TRACING, Tracing
 _log = structlog.get_logger(__name__)
 
 _IDLE_S_MAX = 30.0  # how long the feeder sleeps at most; everything that matters wakes it earlier
+_FRESH_US = 100_000  # a row that was loaded earlier is loaded again: somebody may have paused the document since
 _RETRY_KEPT_US = 120_000_000  # a later retry is left to the store, which brings it back when its time comes
 
 
@@ -32,6 +33,7 @@ _RETRY_KEPT_US = 120_000_000  # a later retry is left to the store, which brings
 class _Work:
     due: Due
     document: Document
+    loaded_us: int
 
 
 class Reconciler:
@@ -105,11 +107,17 @@ class Reconciler:
                 continue
             if 2 * self._loaded.qsize() <= self._ahead:
                 self._wake.set()
+            if self._clock.now_us() - work.loaded_us > _FRESH_US:
+                work = await self._again(work)
             await self._one(work)
 
     async def _next(self) -> _Work | None:
         with beats.waiting():
             return await self._loaded.get()
+
+    async def _again(self, work: _Work) -> _Work:
+        found = await self._ledger.documents([work.due.key])
+        return attrs.evolve(work, document=found.get(work.due.key, work.document))
 
     async def _load(self, taken: list[Due]) -> None:
         documents = await self._ledger.documents([due.key for due in taken])
@@ -124,7 +132,7 @@ class Reconciler:
                 # A wait that the store has set, and that a new event must not shorten.
                 self._queue.done(due.key, self._soon(Due(due.key, due.lane, document.due_us), now_us))
             else:
-                self._loaded.put_nowait(_Work(due, document))
+                self._loaded.put_nowait(_Work(due, document, now_us))
 
     async def _sleep(self) -> None:
         soonest_us = self._queue.next_due_us()

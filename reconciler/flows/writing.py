@@ -46,16 +46,16 @@ class Writing:
         """Events and reasons, at most 250 characters."""
         return notes.of(self.case.document.desired, self.plan)
 
-    async def begin(self) -> None:
-        """Store the intent, and what was adopted on the way to it."""
-        await self._ledger.intend(self.case.document.key, self._agreement(self.intent))
+    async def begin(self) -> bool:
+        """Store the intent, and what was adopted on the way to it; return whether anything may be sent now."""
+        return await self._ledger.intend(self.case.document.key, self._agreement(self.intent))
 
     async def withdraw(self) -> None:
         """Store that nothing was sent: nothing is in doubt that was not before."""
         await self._ledger.intend(self.case.document.key, self._agreement(self._began.document.agreement.intent))
 
     async def locked(self, lock: str) -> None:
-        """Store which lock is ours."""
+        """Store which lock is ours. The write has begun: a pause that comes now finds it under way."""
         self.intent = attrs.evolve(self.intent, lock=lock)
         await self.begin()
 

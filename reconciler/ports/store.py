@@ -94,8 +94,12 @@ class Ledger(Protocol):
         """Return whole rows of those keys that exist."""
         ...
 
-    async def intend(self, key: str, agreement: Agreement) -> None:
-        """Store an agreement that carries an intent (and what was adopted), durably, before the write is sent."""
+    async def intend(self, key: str, agreement: Agreement) -> bool:
+        """
+        Store an agreement that carries an intent (and what was adopted), durably, before the write is sent.
+
+        Return whether it may be sent: not if the document has been paused by then.
+        """
         ...
 
     async def settle(self, settlement: Settlement) -> None:

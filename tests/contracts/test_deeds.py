@@ -67,6 +67,17 @@ async def test_a_paused_document_is_due_again_when_its_last_look_says_so(store: 
     assert await store.next_due_us() == due_us
 
 
+@pytest.mark.parametrize("key", HOSTILE)
+async def test_an_intent_that_comes_after_a_pause_is_stored_and_must_not_be_sent(store: Store, key: str) -> None:
+    await paused(store, key)
+    await store.fold(batch("other"))
+    assert tuple(await asyncio.gather(store.intend(key, AGREEMENT), store.intend("other", AGREEMENT))) == (False, True)
+    found = (await store.documents([key]))[key]
+    assert (found.status, found.agreement) == (Status.PAUSED, AGREEMENT)
+    assert await store.enact(Change.RESUME, [act(key, kind="resume")], at_us=8000)
+    assert await store.intend(key, AGREEMENT)
+
+
 async def test_a_last_look_at_a_document_that_was_resumed_meanwhile_does_not_pause_it_again(store: Store) -> None:
     await paused(store)
     assert await store.enact(Change.RESUME, [act(kind="resume")], at_us=8000)

@@ -444,7 +444,7 @@ async def test_an_intent_is_stored_and_changes_nothing_else(store: Store) -> Non
     await store.fold(batch("d"))
     before = await row(store)
     intended = attrs.evolve(AGREEMENT, intent=Intent({"status": "R"}, Token('"1"'), 1234))
-    await store.intend("d", intended)
+    assert await store.intend("d", intended)
     assert await row(store) == attrs.evolve(before, agreement=intended)
 
 
@@ -898,7 +898,7 @@ async def test_any_text_is_a_key(store: Store, key: str) -> None:
         opened=(clash,),
         contention=(Contention(key, 9, 9),),
     )
-    await store.intend(key, AGREEMENT)
+    assert await store.intend(key, AGREEMENT)
     await store.settle(end)
     found = (await store.documents([key]))[key]
     assert (found.key, found.reason, found.agreement) == (key, key, AGREEMENT)

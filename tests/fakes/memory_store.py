@@ -105,8 +105,9 @@ class MemoryStore:
         self._require_open()
         return {key: self.rows[key] for key in set(keys) if key in self.rows}
 
-    async def intend(self, key: str, agreement: Agreement) -> None:
+    async def intend(self, key: str, agreement: Agreement) -> bool:
         self.rows[key] = attrs.evolve(self._row(key), agreement=agreement)
+        return self.rows[key].status is not Status.PAUSED
 
     async def settle(self, settlement: Settlement) -> None:
         row = self._row(settlement.key)

@@ -122,6 +122,17 @@ async def test_a_cancelled_resync_hastens_no_more_and_leaves_what_is_due(
         assert asked == set(keys[:500]), "what was due is looked at all the same, and nothing else"
 
 
+async def test_a_resync_that_is_cancelled_at_once_makes_nothing_due(world: World) -> None:
+    async with world.running(resync=NO_RESYNC) as running:
+        await many(world, running, 3)
+        before = dict(world.store.rows)
+        job_id = begun(running, JobKind.RESYNC)
+        assert isinstance(running.daemon.jobs.cancel(job_id, "jdoe"), Job)
+        job = await over(running, job_id)
+        assert (job.state, job.done, job.message) == (JobState.CANCELLED, 0, "cancelled by jdoe")
+        assert world.store.rows == before
+
+
 async def test_a_resync_touches_no_wait_and_no_lane_that_is_more_urgent(world: World) -> None:
     async with world.running(resync=NO_RESYNC) as running:
         await many(world, running, 2)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler import config
 from reconciler.model.document import Status
 from tests.fakes.memory_windchill import Fault
-from tests.flows.world import KEY
+from tests.flows.world import BODY, KEY
 
 if TYPE_CHECKING:
     import pytest
@@ -40,6 +40,56 @@ async def test_an_attempt_that_a_pause_finds_under_way_is_the_last_until_the_doc
         await acts.resume("jdoe", [KEY])
         await running.settled()
         assert world.live()["title"] == "Lid"
+
+
+async def test_a_pause_that_finds_an_attempt_reading_is_not_written_through(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, under_way = world.windchill.read, asyncio.Event()
+
+    async def slowly(*args: Any, **named: Any) -> Any:
+        under_way.set()
+        await world.clock.sleep(10)
+        return await read(*args, **named)
+
+    monkeypatch.setattr(world.windchill, "read", slowly)
+    async with world.running(resync=config.Resync(interval_s=0)) as running:
+        world.append(world.event({"title": "Cover"}))
+        await running.pass_until(under_way.is_set, "the attempt has begun to read")
+        await running.daemon._acts().pause("jdoe", [KEY], "")
+        await world.clock.advance(120)
+        assert (world.windchill.writes, world.document().status) == (0, Status.PAUSED)
+        assert (world.document().due_us, world.document().agreement.intent) == (None, None)
+        await running.daemon._acts().resume("jdoe", [KEY])
+        await running.settled()
+        assert world.live()["title"] == "Cover"
+
+
+async def test_a_document_that_waits_for_its_turn_when_it_is_paused_is_not_even_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, asked = world.windchill.read, list[str]()
+
+    async def slowly(key: str, *args: Any, **named: Any) -> Any:
+        asked.append(key)
+        await world.clock.sleep(10)
+        return await read(key, *args, **named)
+
+    monkeypatch.setattr(world.windchill, "read", slowly)
+    async with world.running(
+        resync=config.Resync(interval_s=0), windchill=config.Windchill(in_flight_max=1)
+    ) as running:
+        keys = [f"d{number}" for number in range(6)]
+        for key in keys:
+            world.windchill.put(key, BODY | {"id": key})
+        await world.clock.advance(1)
+        for key in keys:
+            world.append(world.event({"title": "Lid"}, key=key))
+        await running.pass_until(lambda: bool(asked), "the first is read, and the second waits at the gate")
+        assert (await running.daemon._acts().pause("jdoe", keys[2:], "")).done == tuple(keys[2:])
+        await world.clock.advance(120)
+        assert asked == keys[:2]
+        assert [world.live(key)["title"] for key in keys] == ["Lid", "Lid", *["Bracket"] * 4]
 
 
 async def test_a_write_whose_reply_was_lost_before_a_pause_is_read_back_after_it(world: World) -> None:

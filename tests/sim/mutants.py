@@ -51,6 +51,7 @@ SEEDS: dict[str, int] = {
     "never-release": 60,
     "decide-before-the-lock": 60,
     "write-while-paused": 60,
+    "begin-while-paused": 60,
     "settle-unpauses": 60,
     "forget-the-act": 60,
 }
@@ -119,8 +120,14 @@ class _NoIntent:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def intend(self, key: str, agreement: Any) -> None:
+    async def intend(self, key: str, agreement: Any) -> bool:
         """Nothing is stored."""
+        return True
+
+
+async def _begun_anyway(self: Writing) -> bool:
+    await _begin(self)
+    return True
 
 
 def _forgetful(case: settle.Case, intent: Any, message: str) -> Any:
@@ -199,6 +206,7 @@ _open, _take = MemoryLog.open, MemoryLog._take
 _must_read = attempts._must_read
 _agreed = planning._agreed
 _write = Gate.write
+_begin = Writing.begin
 
 _PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     "forget-intent": ((settle, "unknown", _forgetful), (attempts, "_must_read", _reads_unless_failed)),
@@ -214,6 +222,7 @@ _PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     ),
     "never-release": ((attempts.Attempt, "_kept_from_releasing", _released_never),),
     "decide-before-the-lock": ((Writing, "redraft", _as_it_was),),
+    "begin-while-paused": ((Writing, "begin", _begun_anyway),),
     "write-while-paused": ((attempts.Attempt, "_kept_out", _regardless),),
     "forget-the-act": ((Recorder, "record", _unrecorded),),
     "publish-once": ((Publisher, "publish", _publish_once),),

@@ -74,6 +74,7 @@ class Operators:
         self._workload = workload
         self._here: _Here | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._awaited: set[str] = set()  # documents that somebody will pause when an attempt on them begins
         self._number = 0
         self._resumes: Counter[str] = Counter()  # ever begun
         self._resuming: Counter[str] = Counter()  # under way
@@ -87,6 +88,7 @@ class Operators:
         log = SimLog(_Heard(self._broker, self._workload), life)
         self._here = _Here(daemon, store.aside(), log, life, wish)
         self._tasks.clear()
+        self._awaited.clear()
 
     @property
     def busy(self) -> bool:
@@ -101,6 +103,8 @@ class Operators:
             return
         jobs = here.daemon.jobs
         match kind:
+            case "paused" if choice % 2:
+                self._awaited.add(key)  # they pause it the moment that they see it worked on
             case "paused":
                 self._begin(self._pause(here, key))
             case "resumed":
@@ -119,8 +123,15 @@ class Operators:
                 for job in jobs.list():
                     jobs.cancel(job.id, "operator")
 
+    def see(self, key: str) -> None:
+        """An attempt on a document begins."""
+        if key in self._awaited and self._here is not None and not self._here.life.dead:
+            self._awaited.discard(key)
+            self._begin(self._pause(self._here, key))
+
     async def resume_all(self) -> None:
         """At the end nothing stays paused."""
+        self._awaited.clear()
         assert self._here is not None
         rows = await self._here.store.list_documents(Status.PAUSED, "", _EVERYTHING)
         for row in rows:

@@ -139,7 +139,7 @@ class Simulation:
         asyncio.set_event_loop(world.loop)
         world.loop.set_exception_handler(lambda _, context: world.note(f"loop: {context['message']}"))
         try:
-            with mock.patch.object(Attempt, "run", _told(self.witness)):
+            with mock.patch.object(Attempt, "run", _told(self.witness, self.operators)):
                 world.loop.run_until_complete(self._live_through())
         except Exception as error:  # noqa: BLE001  whatever ends a simulation is its verdict
             world.fail(error)
@@ -351,12 +351,13 @@ class Simulation:
             self.world.fail(_first(error))
 
 
-def _told(witness: Witness) -> Any:
-    """Attempts that tell by which policy they decide."""
+def _told(witness: Witness, people: operators.Operators) -> Any:
+    """Attempts that tell when they begin, and by which policy they decide."""
     run = Attempt.run
 
     async def begun(self: Attempt, document: Any, lane: Any) -> Any:
         witness.begun(document.key, self.rules.policy)
+        people.see(document.key)
         return await run(self, document, lane)
 
     return begun

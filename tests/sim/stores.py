@@ -108,12 +108,13 @@ class Watched:
                 self._witness.loaded(found[key], mark)
         return found
 
-    async def intend(self, key: str, agreement: Agreement) -> None:
-        self._witness.intending(key, agreement.intent)
+    async def intend(self, key: str, agreement: Agreement) -> bool:
+        self._witness.intending(key, agreement.intent, paused=key in self._life.paused())
         change = self._promises.intends(key, agreement)
-        await self._call("intend", lambda: self._inner.intend(key, agreement))
+        stands: bool = await self._call("intend", lambda: self._inner.intend(key, agreement))
         self._promises.acknowledged(change)
         self._witness.intended(key)
+        return stands
 
     async def settle(self, settlement: Settlement) -> None:
         self._witness.settling(settlement)

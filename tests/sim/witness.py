@@ -50,7 +50,7 @@ class Attempt:
     write: Write | None = None
     answer: WriteAnswer | None = None
     settles: bool = False
-    paused: bool = False  # so it was loaded
+    paused: bool = False  # so it was loaded, or so it was known to be before its intent was stored
     policy: Policy | None = None  # by which it decides
     after: dict[str, Possible] = attrs.field(factory=dict)
 
@@ -119,9 +119,10 @@ class Witness:
         if attempt.write is None:
             attempt.seen = version
 
-    def intending(self, key: str, intent: Intent | None) -> None:
+    def intending(self, key: str, intent: Intent | None, *, paused: bool) -> None:
         """The base with what was adopted may become durable now, and what is about to be written."""
         attempt, life = self._attempts[key], self._world.life
+        attempt.paused = attempt.paused or (paused and attempt.planned is None)
         if attempt.planned is not None:
             attempt.withdrawn = intent is None or intent.lock is None
             if attempt.withdrawn or attempt.under_lock is None:

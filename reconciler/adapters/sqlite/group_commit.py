@@ -12,7 +12,7 @@ driven by one shielded coroutine, which ends when nothing waits; `close` waits f
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 
 from reconciler.adapters.sqlite.procedures import Change
 from reconciler.errors import StoreError
@@ -21,21 +21,25 @@ GROUP_MAX = 256  # bounds the memory and the time of one transaction
 
 
 class GroupCommit:
-    """Collects changes and commits them in groups through `commit`, which is all or nothing."""
+    """
+    Collects changes and commits them in groups through `commit`, which is all or nothing.
 
-    def __init__(self, commit: Callable[[Sequence[Change]], Awaitable[None]]) -> None:
+    It returns the keys of those documents that nothing is to be written to; it raises only if nothing was committed.
+    """
+
+    def __init__(self, commit: Callable[[Sequence[Change]], Awaitable[Container[str]]]) -> None:
         self._commit = commit
-        self._waiting: deque[tuple[Change, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[Change, asyncio.Future[bool]]] = deque()
         self._under_way: asyncio.Future[None] | None = None
 
-    async def add(self, change: Change) -> None:
-        """Commit a change; return when it is durable."""
-        future = asyncio.get_running_loop().create_future()
+    async def add(self, change: Change) -> bool:
+        """Commit a change; return, when it is durable, whether its document may be written to."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((change, future))
         if self._under_way is None:
             # `shield` runs the coroutine on its own: no caller owns it, so no caller's cancellation ends it.
             self._under_way = asyncio.shield(self._drain())
-        await future
+        return await future
 
     async def close(self) -> None:
         """Wait until everything handed in is committed."""
@@ -53,18 +57,18 @@ class GroupCommit:
         finally:
             self._under_way = None  # here and not in a callback: between the two a change could be queued for nobody
 
-    def _next_group(self) -> list[tuple[Change, asyncio.Future[None]]]:
+    def _next_group(self) -> list[tuple[Change, asyncio.Future[bool]]]:
         """Take the oldest changes, up to the first of a document that is already among them."""
-        group: list[tuple[Change, asyncio.Future[None]]] = []
+        group: list[tuple[Change, asyncio.Future[bool]]] = []
         keys: set[str] = set()
         while self._waiting and len(group) < GROUP_MAX and self._waiting[0][0].key not in keys:
             keys.add(self._waiting[0][0].key)
             group.append(self._waiting.popleft())
         return group
 
-    async def _run(self, group: list[tuple[Change, asyncio.Future[None]]]) -> None:
+    async def _run(self, group: list[tuple[Change, asyncio.Future[bool]]]) -> None:
         try:
-            await self._commit([change for change, _ in group])
+            left_alone = await self._commit([change for change, _ in group])
         except StoreError as error:
             if len(group) > 1:  # one change's fault must not be its neighbours'
                 for one in group:
@@ -76,12 +80,12 @@ class GroupCommit:
                 _fail(future, error)
             raise
         else:
-            for _, future in group:
+            for change, future in group:
                 if not future.done():
-                    future.set_result(None)
+                    future.set_result(change.key not in left_alone)
 
 
-def _fail(future: "asyncio.Future[None]", error: BaseException) -> None:
+def _fail(future: "asyncio.Future[bool]", error: BaseException) -> None:
     if future.done():
         return
     if isinstance(error, asyncio.CancelledError):

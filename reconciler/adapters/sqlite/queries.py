@@ -75,6 +75,12 @@ NEXT_DUE = lines(
     + ")",
 )
 
+PAUSED = lines(
+    "find what is paused",
+    "json_quote(key)",
+    f"SELECT key FROM {_KEYS} CROSS JOIN document ON document.key = wanted WHERE status = 'paused'",
+)
+
 DOCUMENTS = lines(
     "read documents",
     _DOCUMENT,

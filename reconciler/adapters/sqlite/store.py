@@ -1,6 +1,6 @@
 """The store over SQLite: each method of the port is one statement, or one change of a group commit."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from reconciler.adapters.sqlite.group_commit import GroupCommit
 from reconciler.adapters.sqlite.opening import path_of
 from reconciler.adapters.sqlite.packing import Packer
 from reconciler.adapters.sqlite.procedures import Change
+from reconciler.errors import StoreError
 from reconciler.model import codec
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import BEGIN, Entry, Head
@@ -121,9 +122,9 @@ class SqliteStore(Deeds):
             found.update((document.key, document) for document in map(_document, lines))
         return found
 
-    async def intend(self, key: str, agreement: Agreement) -> None:
+    async def intend(self, key: str, agreement: Agreement) -> bool:
         """See `ports.Ledger`."""
-        await self._group.add(procedures.intent(key, agreement))
+        return await self._group.add(procedures.intent(key, agreement))
 
     async def settle(self, settlement: Settlement) -> None:
         """See `ports.Ledger`."""
@@ -163,12 +164,21 @@ class SqliteStore(Deeds):
         parameters = await off_loop(partial(procedures.rebase, rows, positions, at_us))
         await self._database.write(procedures.REBASE.call, *parameters)
 
-    async def _commit(self, changes: Sequence[Change]) -> None:
+    async def _commit(self, changes: Sequence[Change]) -> Container[str]:
         head = self._head or await self.audit_head() or BEGIN
         self._head = None  # until it is known that the commit has gone through
         parameters, end = procedures.commit(changes, head)
         await self._database.write(procedures.COMMIT.call, *parameters)
         self._head = end
+        return await self._paused([change.key for change in changes if change.intents])
+
+    async def _paused(self, keys: Sequence[str]) -> Container[str]:
+        """Return which of these documents are paused now; all of them if that can't be told: they are committed."""
+        try:
+            lines = [await self._database.read(queries.PAUSED, *parameters) for parameters in _packed_keys(keys)]
+        except StoreError:
+            return keys
+        return {_key_line.decode(line) for found in lines for line in found}
 
     # ---------------------------------------------------------------------------------------------------------- outbox
 
