@@ -32,6 +32,7 @@ from reconciler.model.value import canonical
 CHANGED = "windchill.document.changed.v1"
 RELEASED = "windchill.document.released.v1"
 NAMESPACE = "windchill."
+POLICY = "policy"  # the stage of a refusal that only the configuration makes: its source may not set a field
 _NEWEST = (CHANGED, RELEASED)
 # What we publish ourselves changes nothing when it is met in a merged archive.
 _OUTCOMES = frozenset(OutcomeType)
@@ -279,7 +280,7 @@ def _forbidden(data: _Data, elements: Iterable[str], source: str, place: Place, 
         rule = policy.refuses(field, source)
         if rule is not None:
             allowed = ", ".join(rule.sources)
-            return _refusal(place, "policy", f"source {source!r} may not set `{field}`: {rule.name} allows {allowed}")
+            return _refusal(place, POLICY, f"source {source!r} may not set `{field}`: {rule.name} allows {allowed}")
     return None
 
 

@@ -47,6 +47,7 @@ class _Batch:
     replayed: set[str] = attrs.field(factory=set)
     positions: dict[Partition, int] = attrs.field(factory=dict)
     foreign: int = 0
+    outlived: int = 0  # read long ago, and refused by the policy of today
     count: int = 0
 
 
@@ -83,6 +84,7 @@ class Ingest:
         self._batch = _Batch()
         self._fields_a_row = _FIELDS_A_ROW
         self._kept: dict[Partition, int] = {}  # positions stored so far
+        self._read: Mapping[Partition, int] | None = None  # what the store has read before us; None: to be asked
         self.lane = Lane.EVENT if beside is None else Lane.REPLAY
         self.reached: Mapping[Partition, int] = {}  # everything before these offsets is folded, or was a gap
         self.no_event: Callable[[Record], None] | None = None  # told of every record that is none, in the log's order
@@ -153,6 +155,8 @@ class Ingest:
         Newest first: most of what older events say has lost by then, and need not be built (see `fold.into`).
         """
         batch = self._batch
+        if self._read is None:
+            self._read = await self._projection.positions()
         others: list[tuple[Record, Refusal | Foreign]] = []
         for end in range(len(records), 0, -_SLICE):
             self._gather_slice(records[max(0, end - _SLICE) : end], batch, others)
@@ -189,6 +193,8 @@ class Ingest:
             self._offer(Due(key, Lane.OPERATOR if key in urgent else self.lane, now_us))
         if batch.dead:
             self._wake.set()
+        if batch.outlived:
+            _log.warning("events of before left as they are: their sources may not set a field", events=batch.outlived)
         if not self._aside:
             self._count(batch)
         return len(rows)
@@ -234,13 +240,19 @@ class Ingest:
         )
 
     def _set_aside(self, record: Record, found: Refusal | Foreign, batch: _Batch) -> None:
-        """Keep what is no event."""
-        if isinstance(found, Refusal):
-            batch.dead.append(self._bury(record, found))
-        else:
+        """Keep what is no event. Of what was read long ago, and was one then, today's policy makes no dead letter."""
+        if isinstance(found, Foreign):
             batch.foreign += 1
+        elif found.stage == decode.POLICY and self._was_read(record):
+            batch.outlived += 1
+        else:
+            batch.dead.append(self._bury(record, found))
         if self.no_event is not None:
             self.no_event(record)
+
+    def _was_read(self, record: Record) -> bool:
+        assert self._read is not None, "it is read before any record is looked at"
+        return record.offset < self._read.get(Partition(record.topic, record.partition), 0)
 
     async def _changed(self, said: Mapping[str, Desired]) -> dict[str, Desired]:
         """Join what a batch says with what is stored; return the rows that changed."""
@@ -271,7 +283,7 @@ class Ingest:
         return letter, outcomes.dead_letter(letter, self._dead_letter_topic)
 
     def _count(self, found: _Batch) -> None:
-        folded = found.count - len(found.dead) - found.foreign
+        folded = found.count - len(found.dead) - found.foreign - found.outlived
         for result, count in (("folded", folded), ("refused", len(found.dead)), ("foreign", found.foreign)):
             if count:
                 self._telemetry.add("events_total", count, result=result)

@@ -9,14 +9,18 @@ import attrs
 import pytest
 
 from reconciler import config
+from reconciler.core.decode import Rules
 from reconciler.errors import LogError
-from reconciler.flows import jobs
+from reconciler.flows import jobs, replay
+from reconciler.flows.recovery import Bases
 from reconciler.model.answer import Failed
 from reconciler.model.document import Lane, Status
 from reconciler.model.event import Outgoing
 from reconciler.model.job import Job, JobKind, JobState, NotNow
+from reconciler.model.policy import Policy, Rule, Strategy
 from reconciler.model.stamp import Partition
 from tests.fakes.memory_log import MemoryLog
+from tests.fakes.memory_store import MemoryStore
 from tests.flows.world import BODY, KEY, OPERATORS, TOPIC
 
 if TYPE_CHECKING:
@@ -217,6 +221,30 @@ async def test_an_operators_old_event_is_not_urgent_when_it_is_folded_again(worl
         running.daemon.reconciler.stop()  # so that it is seen where it waits
         await over(running, begun(running, JobKind.REPLAY))
         assert world.document().lane is Lane.REPLAY
+
+
+async def test_a_replay_makes_no_dead_letter_of_what_another_policy_let_in(world: World) -> None:
+    """Neither in the daemon nor by command; a store that has read nothing yet folds by the rules of today."""
+    async with world.running(resync=NO_RESYNC) as running:
+        keys = await many(world, running, 3)
+        before, offsets = dict(world.store.rows), dict(world.store.offsets)
+        world.broker.put(Outgoing(TOPIC, b"k", b"not json"))
+        narrower = Policy((Rule(("*",), Strategy.EXTERNAL, sources=("//mes/*",)),))
+        running.daemon.ingest.decode_by(Rules(policy=narrower))
+        await running.pass_until(lambda: bool(world.store.letters), "what can't be used is a dead letter")
+        job = await over(running, begun(running, JobKind.REPLAY))
+        assert (job.state, job.done) == (JobState.DONE, 4)
+        assert [letter.stage for letter in await world.store.dead_letters()] == ["decode"]
+        assert {key: world.store.rows[key] for key in keys} == before
+    world.store.offsets = offsets
+    world.policy = narrower
+    world.log = MemoryLog(world.broker, TOPIC)
+    await world.run(replay.replay(world.log, world.make_ingest(), Bases(world.store, world.clock)))
+    assert len(await world.store.dead_letters()) == 1
+    other = MemoryStore()
+    world.log = MemoryLog(world.broker, TOPIC)
+    await world.run(replay.replay(world.log, world.make_ingest(store=other), Bases(other, world.clock)))
+    assert [letter.stage for letter in await other.dead_letters()] == ["policy"] * 3 + ["decode"]
 
 
 async def test_two_folds_at_the_same_time_lose_nothing_of_each_other(
