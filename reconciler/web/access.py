@@ -50,7 +50,7 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]{1,5})?", re.IGNORECASE)
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]{1,8192})", re.IGNORECASE | re.ASCII)  # RFC 6750 section 2.1
 # What a form can be sent as, and a script may send anywhere without asking (Fetch, "CORS-safelisted request-header").
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain", "")
-_SAFE = ("GET", "HEAD")
+SAFE = ("GET", "HEAD")
 FAILURES_MAX, FAILURE_S = 10, 6.0  # so many failed sign-ins at once, then one more each six seconds
 UNKNOWN = 'Bearer realm="reconciler"'  # RFC 6750 section 3
 _INVALID = f'{UNKNOWN}, error="invalid_token"'
@@ -94,7 +94,7 @@ class Door:
 
     async def admit(self, request: Request, role: Role | None, *, linked: bool = False) -> Admitted:
         """Return who asks; raises Refused unless they have this role (`None`: anybody may). See `Endpoint.linked`."""
-        unsafe = request.method not in _SAFE
+        unsafe = request.method not in SAFE
         open_to_sites = not unsafe and (_is_led_here(request) if linked else role is None)
         if not open_to_sites:
             _require_own_page(request, self.sessions.browsing.external_url)

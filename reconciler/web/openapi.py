@@ -8,7 +8,7 @@ import msgspec
 from starlette.responses import Response
 
 from reconciler import __version__
-from reconciler.web import answers, shapes
+from reconciler.web import access, answers, cookies, sessions, shapes, signin
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.principal import Role
 from reconciler.web.sources import Sources
@@ -21,6 +21,29 @@ What the reconciler's commands show and do, for programs. Errors are problems (R
 one is `after` of the next, and means nothing else. A name in a path is one segment in percent-encoding, slashes too.
 Members are added without notice; none is renamed, removed or given another meaning within v1.
 """
+
+_SECURE = cookies.Cookie(sessions.COOKIE, secure=True, same_site="Strict").full_name
+_SCHEMES: Mapping[str, Mapping[str, str]] = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "Of `reconciler token`, or a JWT of the identity provider. Without admin.tokens_file and "
+        "admin.oidc_issuer none is asked for.",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": sessions.COOKIE,
+        "description": f"What a browser gets at {signin.PATH}; {_SECURE} where admin.external_url is https.",
+    },
+    "csrf": {
+        "type": "apiKey",
+        "in": "header",
+        "name": access.CSRF_HEADER,
+        "description": "What the session's pages have in `meta name=csrf`; needed with the cookie by what changes "
+        "something.",
+    },
+}
 
 
 def with_document(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
@@ -62,13 +85,7 @@ def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
                 }
                 for status in sorted({*_PROBLEMS, *(one for endpoint in described for one in _problems(endpoint))})
             },
-            "securitySchemes": {
-                "token": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "`reconciler token` makes one; none is asked for without admin.tokens_file.",
-                }
-            },
+            "securitySchemes": _SCHEMES,
         },
     }
 
@@ -89,11 +106,17 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     return {
         "operationId": getattr(endpoint.call, "__name__", endpoint.path),
         "summary": endpoint.summary,
-        "security": [{"token": [endpoint.role.name.lower()]}],
+        "security": _security(endpoint, endpoint.role.name.lower()),
         "parameters": [*_path_parameters(endpoint.path), *_query_parameters(endpoint)],
         **({"requestBody": {"required": True, "content": bodies}} if bodies else {}),
         "responses": responses,
     }
+
+
+def _security(endpoint: Endpoint, role: str) -> list[dict[str, list[str]]]:
+    """Return what opens an endpoint: a token; or a session, and with it what other sites don't have if it acts."""
+    mark: dict[str, list[str]] = {} if endpoint.method in access.SAFE else {"csrf": []}
+    return [{"token": [role]}, {"session": [role], **mark}]
 
 
 def _problems(endpoint: Endpoint) -> tuple[int, ...]:

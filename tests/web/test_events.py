@@ -260,4 +260,4 @@ def test_the_document_of_the_api_tells_of_every_mode() -> None:
     described = openapi.document(events.ENDPOINTS)["paths"][events.PATH]["post"]
     assert set(described["requestBody"]["content"]) == {ONE, BATCH, "application/json"}
     assert set(described["responses"]) >= {"202", "400", "401", "403", "413", "415", "422", "503"}
-    assert described["security"] == [{"token": ["operator"]}]
+    assert described["security"] == [{"token": ["operator"]}, {"session": ["operator"], "csrf": []}]

@@ -12,7 +12,9 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 
 from reconciler.web import application, openapi, stream
+from reconciler.web.principal import Role
 from tests.flows.world import KEY
+from tests.web.keys import LINES, signed_in
 
 if TYPE_CHECKING:
     import httpx
@@ -81,7 +83,20 @@ def test_every_endpoint_of_the_api_is_described_with_its_role() -> None:
         if endpoint.path.startswith("/api/") and endpoint.path != openapi.PATH:
             operation = DOCUMENT["paths"][endpoint.path][endpoint.method.lower()]
             assert endpoint.role is not None
-            assert operation["security"] == [{"token": [endpoint.role.name.lower()]}]
+            role = [endpoint.role.name.lower()]
+            mark: dict[str, list[str]] = {} if endpoint.method == "GET" else {"csrf": []}
+            assert operation["security"] == [{"token": role}, {"session": role, **mark}]
+
+
+async def test_what_is_described_as_security_opens_the_api(daemon: Daemon) -> None:
+    daemon.tokens = LINES
+    schemes = DOCUMENT["components"]["securitySchemes"]
+    async with daemon.served() as client:
+        csrf = await signed_in(client, Role.OPERATOR)
+        assert list(client.cookies) == [schemes["session"]["name"]]
+        assert (await client.post("/api/v1/jobs", json={"kind": "resync"})).status_code == 403
+        headers = {schemes["csrf"]["name"]: csrf}
+        assert (await client.post("/api/v1/jobs", json={"kind": "resync"}, headers=headers)).status_code == 202
 
 
 async def test_what_is_served_is_what_is_checked_in(client: httpx.AsyncClient) -> None:
