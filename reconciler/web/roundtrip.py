@@ -25,6 +25,7 @@ from reconciler.web import signin
 from reconciler.web.answers import Refused
 from reconciler.web.cookies import Cookie, Seal
 from reconciler.web.endpoint import Asked, Endpoint, Query
+from reconciler.web.page import looks
 from reconciler.web.sessions import Sessions
 from reconciler.web.sources import Sources
 
@@ -104,7 +105,10 @@ async def _come_back(sources: Sources, asked: Asked) -> Response:
     session = sources.door.sign_in_verified(verdict)
     if session is None:
         _log.warning("a sign-in was refused", who=verdict.name, reason="no role")
-        raise Refused(403, f"{verdict.name} has no role here; whoever runs the identity provider can give you one")
+        said = (
+            f"you have no role here as {looks.plain(verdict.name)}; whoever runs the identity provider can give you one"
+        )
+        return signin.form(sources, asked, left.next, said, 403)
     _log.info("signed in", who=session.name, role=session.role.name.lower(), by="identity provider")
     return signin.with_session(sources, signin.onward(asked, left.next), session)
 

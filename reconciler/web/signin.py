@@ -61,16 +61,16 @@ async def show(sources: Sources, asked: Asked) -> Response:
         return RedirectResponse(wanted, 303)
     if asked.request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
         return onward(asked, address(wanted))
-    return _form(sources, asked, wanted)
+    return form(sources, asked, wanted)
 
 
 async def enter(sources: Sources, asked: Asked) -> Response:
     """Take a token, and begin a session if it is known."""
-    form = await forms.fields(asked.request)
-    wanted = own(form.get("next", "/"))
+    given = await forms.fields(asked.request)
+    wanted = own(given.get("next", "/"))
     if not sources.door.asks:
         return RedirectResponse(wanted, 303)
-    session = sources.door.sign_in(form.get("token", "").strip())
+    session = sources.door.sign_in(given.get("token", "").strip())
     if session is None:
         return refuse(sources, asked, wanted, "this token is not known")
     _log.info("signed in", who=session.name, role=session.role.name.lower(), by="token")
@@ -101,16 +101,17 @@ def refuse(sources: Sources, asked: Asked, wanted: str, reason: str) -> Response
     if wait_s:
         seconds = math.ceil(wait_s)
         said = f"{reason}, and there were too many of that kind: try again in {seconds} s"
-        response = _form(sources, asked, wanted, said, 429)
+        response = form(sources, asked, wanted, said, 429)
         response.headers["retry-after"] = str(seconds)
         return response
     _log.warning("a sign-in was refused", reason=reason)
-    response = _form(sources, asked, wanted, reason, 401)
+    response = form(sources, asked, wanted, reason, 401)
     response.headers["www-authenticate"] = UNKNOWN
     return response
 
 
-def _form(sources: Sources, asked: Asked, wanted: str, fault: str = "", status: int = 200) -> Response:
+def form(sources: Sources, asked: Asked, wanted: str, fault: str = "", status: int = 200) -> Response:
+    """Return the page to sign in, with what is wrong so far."""
     door = sources.door
     provider = door.provider is not None and door.provider.identity.signs_in
     shown = {"next": wanted, "fault": fault, "provider": provider, "tokens": door.has_tokens}

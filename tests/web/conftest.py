@@ -48,6 +48,7 @@ class Daemon:
     tokens: str | None = None  # the text of the file; None: nobody is asked
     provider: Provider | None = None
     browsing: Browsing = attrs.field(factory=Browsing)
+    as_localhost: bool = False  # `external_url` is that name of ours, which is another site than 127.0.0.1
     world: World = attrs.field(factory=World)
     breaker: Breaker = attrs.field(factory=Breaker)
     jobs: Jobs = attrs.field(init=False)  # nobody does them
@@ -116,6 +117,8 @@ class Daemon:
     async def served(self) -> AsyncIterator[httpx.AsyncClient]:
         """A client of the server, which runs until the block ends and is then stopped in order."""
         admin = server.AdminServer(server.listen("127.0.0.1:0"))
+        if self.as_localhost:
+            self.browsing = attrs.evolve(self.browsing, external_url=admin.address.replace("127.0.0.1", "localhost"))
         task = asyncio.create_task(admin.serve(application.application(self.sources)))
         try:
             async with httpx.AsyncClient(base_url=admin.address) as client:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import html
 import json
 import secrets
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from reconciler.web import server
@@ -60,6 +61,7 @@ class Issuer:
     person: dict[str, Any] = attrs.field(factory=lambda: {"preferred_username": "jdoe", "roles": ["reconciler-viewer"]})
     id_token: dict[str, Any] = attrs.field(factory=dict)  # over what is right
     public_client: bool = False
+    asks: bool = False  # shows a page, on which somebody says that it is they
     codes: dict[str, dict[str, str]] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
@@ -134,7 +136,11 @@ class Issuer:
         code = secrets.token_urlsafe()
         self.codes[code] = asked
         answer = {"code": code, "state": asked["state"], "iss": self.url, "session_state": "x"}
-        return RedirectResponse(f"{asked['redirect_uri']}?{urlencode(answer)}", 302)
+        back = f"{asked['redirect_uri']}?{urlencode(answer)}"
+        if self.asks:
+            head = '<!doctype html><title>Provider</title><link rel="icon" href="data:,">'
+            return HTMLResponse(f'{head}<a href="{html.escape(back)}">It is me</a>')
+        return RedirectResponse(back, 302)
 
     async def _token(self, request: Request) -> Response:
         given = dict(parse_qsl((await request.body()).decode()))

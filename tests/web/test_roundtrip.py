@@ -203,7 +203,7 @@ async def test_an_id_token_that_is_not_right_signs_nobody_in(
 
 async def test_whoever_has_no_role_here_is_told_so(client: httpx.AsyncClient, idp: Issuer) -> None:
     idp.person = {"preferred_username": "jdoe", "roles": ["other"]}
-    await is_not_signed_in(client, await client.get(await left(client)), 403, "jdoe has no role here")
+    await is_not_signed_in(client, await client.get(await left(client)), 403, "ou have no role here as jdoe")
 
 
 @pytest.mark.parametrize(

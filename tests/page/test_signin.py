@@ -1,0 +1,105 @@
+"""Signing in by an identity provider of another site, in a real browser, and the pages that say why not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from reconciler.adapters.oidc import Oidc, OidcOptions
+from reconciler.web.identity import Provider
+from tests.page import inspection
+from tests.page.conftest import Stage
+from tests.page.stage import DRAWING, furnish
+from tests.web.issuer import CLIENT, CLIENT_SECRET, Issuer
+from tests.web.keys import LINES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.page.conftest import Visit
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def idp(stage: Stage) -> AsyncIterator[Issuer]:
+    """The provider, which the stage's server knows from its next start on."""
+    daemon = stage.daemon
+    await furnish(daemon, calm=1)
+    async with Issuer(daemon.clock, asks=True).served() as served:
+        identity = Oidc(OidcOptions(issuer=served.url, client_id=CLIENT, client_secret=CLIENT_SECRET), daemon.clock)
+        daemon.provider = Provider(identity, ["reconciler-viewer"], ["reconciler-operator"], ["reconciler-admin"])
+        daemon.tokens = LINES
+        daemon.as_localhost = True
+        yield served
+        await identity.close()
+
+
+async def vouched_for(visit: Visit) -> None:
+    """Go by the provider: from our page to its page, and back."""
+    await visit.page.get_by_role("link", name="Sign in with your account").click()
+    await visit.page.get_by_role("link", name="It is me").click()
+
+
+async def is_readable(visit: Visit) -> None:
+    assert await inspection.structure(visit.page) == []
+    assert await inspection.contrast(visit.page) == []
+    assert await visit.overflow() <= 0
+
+
+async def test_somebody_for_whom_a_provider_vouches_signs_in_acts_and_signs_out(stage: Stage, idp: Issuer) -> None:
+    idp.person = {"preferred_username": "mrossi", "roles": ["reconciler-operator"]}
+    async with stage.served_again() as (address, _), stage.visit() as visit:
+        visit.address = address.replace("127.0.0.1", "localhost")
+        await visit.go("/")
+        await is_readable(visit)
+        await vouched_for(visit)
+        await visit.page.locator(".who", has_text="mrossi").wait_for()
+        assert await visit.text(".who .chip") == "operator"
+        assert "need a person" in await visit.text()
+        await visit.page.locator("#live", has_text="Live").wait_for()
+        await visit.go(f"/documents/{DRAWING}")
+        await visit.page.get_by_role("main").get_by_role("button", name="Reconcile now", exact=True).click()
+        await visit.page.get_by_text("It is due now").wait_for()
+        await visit.page.get_by_role("button", name="Sign out").click()
+        await visit.page.get_by_role("link", name="Sign in with your account").wait_for()
+        await visit.go("/")
+        await visit.page.get_by_role("link", name="Sign in with your account").wait_for()
+    assert [said for said in visit.complaints if not said.startswith("verbose")] == []
+    (act,) = await stage.daemon.world.store.acts()
+    assert (act.who, act.role, act.kind) == ("mrossi", "operator", "retry")
+    assert idp.asked["/token"] == 1
+
+
+async def test_a_sign_in_that_is_played_back_is_refused_in_words(stage: Stage, idp: Issuer) -> None:
+    async with stage.served_again() as (address, _), stage.visit(width=375) as visit:
+        visit.address = address.replace("127.0.0.1", "localhost")
+        await visit.go("/")
+        async with visit.page.expect_response(lambda reply: "/signin/callback" in reply.url) as came_back:
+            await vouched_for(visit)
+        back = (await came_back.value).url
+        await visit.page.locator(".who", has_text="jdoe").wait_for()
+        await visit.page.get_by_role("button", name="Sign out").click()
+        reply = await visit.page.goto(back)
+        assert reply is not None
+        assert reply.status == 401
+        assert "took too long or began elsewhere; begin again" in await visit.text()
+        await is_readable(visit)
+        await vouched_for(visit)
+        await visit.page.locator(".who", has_text="jdoe").wait_for()
+
+
+async def test_whoever_has_no_role_here_is_told_so_and_can_be_somebody_else(stage: Stage, idp: Issuer) -> None:
+    idp.person = {"preferred_username": "mrossi", "roles": ["other"]}
+    async with stage.served_again() as (address, _), stage.visit() as visit:
+        visit.address = address.replace("127.0.0.1", "localhost")
+        await visit.go("/")
+        await vouched_for(visit)
+        await visit.page.get_by_text("You have no role here as mrossi").wait_for()
+        await is_readable(visit)
+        idp.person = {"preferred_username": "akim", "roles": ["reconciler-viewer"]}
+        await visit.go("/")
+        await vouched_for(visit)
+        await visit.page.locator(".who", has_text="akim").wait_for()
