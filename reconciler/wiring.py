@@ -98,7 +98,8 @@ class Wiring:
         self._catching_up = CatchingUp(self.ingest, self.jobs, clock, writable=self._writable)
         self._notifier = None if outside is None else self._tells(outside, breaker)
         seen = store, log, self.ingest, clock, self.telemetry
-        self._gauges = Gauges(*seen, queue=queue, limiter=limiter, breaker=breaker)
+        backlog = (lambda: notify.Backlog(0, 0.0)) if self._notifier is None else self._notifier.backlog
+        self._gauges = Gauges(*seen, queue=queue, limiter=limiter, breaker=breaker, backlog=backlog)
         self._series = Series(self.telemetry, store, log, self.ingest, Unhurried(clock))
 
     def _reloads(self, wish: reload.Wish) -> reload.Reload:

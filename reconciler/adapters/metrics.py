@@ -68,10 +68,19 @@ CATALOG: Final = (
     ),
     Metric("policy_loaded_timestamp_seconds", "gauge", "When the policy in force was taken up, in seconds since 1970."),
     Metric(
+        "policy_refused", "gauge", "1 while the policy as it was last read can't be used, and an older one decides."
+    ),
+    Metric(
         "notifications_total",
         "counter",
         "Notifications: delivered, digested (a digest was), failed (a try, made again) or refused (given up).",
         ("result",),
+    ),
+    Metric("notifications_waiting", "gauge", "Notifications being posted; what comes after them waits in the logs."),
+    Metric(
+        "notifications_oldest_seconds",
+        "gauge",
+        "For how long the webhook has not taken the oldest of these; 0: none waits.",
     ),
     Metric("build_info", "gauge", "Always 1; the labels say what runs here.", ("version", "python")),
 )

@@ -7,13 +7,14 @@ and one request to the broker; the log gets little time for its answer, because 
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from reconciler.core.breaker import Breaker, State
 from reconciler.core.limiter import Limiter
 from reconciler.core.queue import Queue
 from reconciler.errors import LogError
 from reconciler.flows.ingest import Ingest
+from reconciler.flows.notify import Backlog
 from reconciler.model.document import Status
 from reconciler.model.stamp import Partition
 from reconciler.ports import Clock, EventLog, Telemetry, Views
@@ -36,6 +37,7 @@ class Gauges:
         queue: Queue,
         limiter: Limiter,
         breaker: Breaker,
+        backlog: Callable[[], Backlog],
     ) -> None:
         self._views = views
         self._log = log
@@ -45,6 +47,7 @@ class Gauges:
         self._queue = queue
         self._limiter = limiter
         self._breaker = breaker
+        self._backlog = backlog
         self._looking = asyncio.Lock()
         self._looked_s: float | None = None
 
@@ -71,6 +74,9 @@ class Gauges:
         gauge("in_flight", self._limiter.in_flight)
         gauge("in_flight_limit", self._limiter.limit)
         gauge("breaker_open", float(self._breaker.state is not State.CLOSED))
+        waiting, oldest_s = self._backlog()
+        gauge("notifications_waiting", waiting)
+        gauge("notifications_oldest_seconds", oldest_s)
         found = await lags(self._log, self._ingest) or {}
         for place in {**self._ingest.reached, **found}:
             gauge("log_lag", found.get(place, math.nan), topic=place.topic, partition=str(place.partition))

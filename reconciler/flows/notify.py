@@ -17,7 +17,7 @@ What stands in no log (a lock that lasts, Windchill down, a broken trail) is loo
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import attrs
 import structlog
@@ -53,6 +53,13 @@ class Webhook(Protocol):
         ...
 
 
+class Backlog(NamedTuple):
+    """What was to be told and was not accepted yet: how many notices, and for how long the oldest has been posted."""
+
+    waiting: int
+    oldest_s: float
+
+
 class Post:
     """Delivers notifications, however long it takes. `stopping` ends every wait."""
 
@@ -61,13 +68,25 @@ class Post:
         self._clock = clock
         self._telemetry = telemetry
         self._stopping = stopping
+        self._waiting: list[tuple[float, Lot]] = []  # each since when
 
-    async def deliver(self, notifications: Sequence[Notification]) -> bool:
-        """Return whether all were accepted (or are given up); False when a stop came before."""
-        for notification in notifications:
-            if not await self._deliver(notification):
-                return False
-        return True
+    def backlog(self) -> Backlog:
+        """Return what waits for the webhook here."""
+        now_s = self._clock.monotonic_s()
+        count = sum(len(lot) for _, lot in self._waiting)
+        return Backlog(count, max((now_s - since_s for since_s, _ in self._waiting), default=0.0))
+
+    async def deliver(self, lot: Lot) -> bool:
+        """Return whether all of it was accepted (or is given up); False when a stop came before."""
+        waiting = self._clock.monotonic_s(), lot
+        self._waiting.append(waiting)
+        try:
+            for notification in lot.notifications():
+                if not await self._deliver(notification):
+                    return False
+            return True
+        finally:
+            self._waiting.remove(waiting)
 
     async def _deliver(self, notification: Notification) -> bool:
         failures = refusals = 0
@@ -240,7 +259,7 @@ class Teller:
         """Tell a lot, and store both that it is begun and that it is done; return False when a stop came before."""
         if not self._until:
             await self._keep(_begun_name(self._source.topic), end)
-        if not await self._post.deliver(lot.notifications()):
+        if not await self._post.deliver(lot):
             return False
         _log.info("told", topic=self._source.topic, notices=len(lot))
         await self._done(end)
@@ -273,9 +292,12 @@ class Outside:
 
 
 class Notifier:
-    """All that tells: one teller a log, and whoever looks at what stands in none. `stopping` is shared by all."""
+    """All that tells: one teller a log, and whoever looks at what stands in none. `post` and `stopping` all share."""
 
-    def __init__(self, tellers: Mapping[str, Teller], watch: Mapping[str, Loop], stopping: asyncio.Event) -> None:
+    def __init__(
+        self, tellers: Mapping[str, Teller], watch: Mapping[str, Loop], post: Post, stopping: asyncio.Event
+    ) -> None:
+        self.backlog = post.backlog
         self._tellers = tellers
         self._watch = watch
         self.stop = stopping.set

@@ -112,6 +112,7 @@ class Reload:
             fresh = await asyncio.to_thread(self._wish.read)
         except ConfigError as error:
             self._telemetry.add("policy_reloads_total", result="refused")
+            self._telemetry.gauge("policy_refused", 1)
             reason = "; ".join(str(error).splitlines())
             _log.error("the policy can't be read again, and the old one stays in force", reason=reason)
             return
@@ -120,6 +121,7 @@ class Reload:
         old, digest = self._in_force, fresh.rules.policy_digest
         if digest == old.rules.policy_digest:
             self._telemetry.add("policy_reloads_total", result="unchanged")
+            self._telemetry.gauge("policy_refused", 0)
             _log.info("the policy was read again and is the same", digest=digest)
             return
         await self._store.keep_policy(digest, fresh.policy)
@@ -142,6 +144,7 @@ class Reload:
 
     def _loaded(self) -> None:
         self._telemetry.gauge("policy_loaded_timestamp_seconds", self._clock.now_us() / _US)
+        self._telemetry.gauge("policy_refused", 0)
 
     async def _look_again(self) -> bool:
         """Bring back what could be decided otherwise now; return False when asked for something else on the way."""

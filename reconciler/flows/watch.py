@@ -73,7 +73,7 @@ class Watch:
             lot = Lot(self._manner.source, self._manner.most)
             for notice in [*self._windchill(), *await self._locked(), *self._trail()]:
                 lot.add(notice)
-            if lot and not await self._post.deliver(lot.notifications()):
+            if lot and not await self._post.deliver(lot):
                 return
             await self._clock.wait(self._stopping, self._manner.window_s if lot else _LOOK_S)
 
@@ -155,4 +155,4 @@ def notifier(
         for name, source in outside.sources.items()
     }
     watch = Watch(store, breaker, post, clock, stopping=stopping, manner=manner, patience=patience)
-    return Notifier(tellers, {"notify watch": watch.run, "notify audit": watch.walk}, stopping)
+    return Notifier(tellers, {"notify watch": watch.run, "notify audit": watch.walk}, post, stopping)

@@ -401,6 +401,26 @@ async def test_the_daemon_tells_what_it_has_done_and_waits_for_no_webhook(make_w
     assert sorted(bench.webhook.types) == ["dead_letter.received", "document.parked"]
 
 
+async def test_what_the_webhook_does_not_take_is_counted_and_timed_while_it_waits(world: World) -> None:
+    bench = Bench(world)
+    bench.webhook.says = lambda: Undelivered("410", Fault.GONE)  # which is not tried again, so that nothing else tells
+    async with world.running(outside=bench.outside(), notify=config.Notify(audit_s=0)) as running:
+
+        async def waiting() -> tuple[float, float]:
+            await running.daemon._gauges.refresh()
+            gauges = running.daemon.telemetry.gauges
+            return gauges["notifications_waiting", ()], gauges["notifications_oldest_seconds", ()]
+
+        assert await waiting() == (0, 0)
+        world.append({**world.event({"title": "x"}), "data": {}})
+        world.append({**world.event({"title": "y"}), "data": {}})
+        await running.pass_until(lambda: bool(bench.webhook.tried), "the first is tried")
+        await world.clock.advance(600)
+        count, oldest_s = await waiting()
+        assert count == 2
+        assert 590 < oldest_s < 610
+
+
 async def test_a_webhook_that_is_set_later_hears_of_nothing_that_was_before(world: World) -> None:
     bench = Bench(world)
     world.windchill.refusals[KEY] = NotAvailable(404, "there is no such document")

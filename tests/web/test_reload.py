@@ -99,10 +99,12 @@ def test_a_policy_that_cannot_be_used_leaves_the_old_one_in_force(program: Progr
         assert "policy[2].strategy" in told["reason"]
         assert "policy[2].feilds: unknown key" in told["reason"]
         assert count(daemon, "refused")
+        assert "reconciler_policy_refused 1.0" in daemon.get("/metrics").text
         assert daemon.get("/api/v1/policy").json()["digest"] == digest
         program.config.write_text(whole, encoding="utf-8")
         hang_up(daemon)
         said(daemon, "the policy was read again and is the same")
+        assert "reconciler_policy_refused 0.0" in daemon.get("/metrics").text
         program.say("emit", DOC, "--set", "status=RELEASED")
         until(lambda: program.document(DOC)["status"] == "RELEASED")
         stop(daemon)
