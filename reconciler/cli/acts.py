@@ -44,7 +44,7 @@ def by(act: Act | None) -> dict[str, Any] | None:
     """Return who did something, as JSON shows it."""
     if act is None:
         return None
-    shown = {name: value for name, value in _row(act).items() if name in ("who", "role", "at", "kind")}
+    shown = {name: value for name, value in _row(act).items() if name in ("who", "role", "issuer", "at", "kind")}
     return {"act": act.id, **shown, "reason": act.details.get("reason")}
 
 
@@ -52,6 +52,7 @@ def told(act: Act) -> str:
     """Return who did something, when and why, in words."""
     why = act.details.get("reason")
     how = " by command" if act.role == CLI else f" as {act.role}"
+    how += f" ({act.issuer})" if act.issuer else ""
     return f"{output.when(looking.at(act.at_us))} by {act.who}{how}" + (f": {why}" if why else ", without a reason")
 
 
@@ -118,6 +119,7 @@ def _row(act: Act) -> dict[str, Any]:
         "at": looking.at(act.at_us),
         "who": act.who,
         "role": act.role,
+        "issuer": act.issuer or None,
         "kind": act.kind,
         "target": act.target,
         "document": act.document or None,

@@ -70,10 +70,11 @@ class Acts:
     marks: bool = False  # the log keeps no headers: a letter counts as replayed as soon as it is appended
     offer: Callable[[Due], None] = _nobody
     role: str = CLI
+    issuer: str = ""
 
-    def acting(self, role: str) -> "Acts":
+    def acting(self, role: str, issuer: str = "") -> "Acts":
         """See `ports.Acts`."""
-        return attrs.evolve(self, role=role)
+        return attrs.evolve(self, role=role, issuer=issuer)
 
     # ------------------------------------------------------------------------------------------------------- documents
 
@@ -249,7 +250,7 @@ class Acts:
 
     @property
     def _recorder(self) -> Recorder:
-        return Recorder(self.store, self.clock, self.role)
+        return Recorder(self.store, self.clock, self.role, self.issuer)
 
     @property
     def _deciding(self) -> Deciding:

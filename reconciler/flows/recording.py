@@ -29,11 +29,12 @@ class About:
 
 @attrs.frozen
 class Recorder:
-    """Records acts of whoever has this role."""
+    """Records acts of whoever has this role, and of whose name this issuer vouches."""
 
     store: Store
     clock: Clock
     role: str
+    issuer: str = ""
 
     async def record(self, who: str, abouts: Iterable[About], change: Change = Change.NOTHING) -> None:
         """Record acts, and change what they are on. Raises StoreError."""
@@ -92,6 +93,7 @@ class Recorder:
             document=about.document,
             details=said,
             result=about.result,
+            issuer=self.issuer,
         )
 
 

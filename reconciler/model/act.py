@@ -34,6 +34,7 @@ class Act:
     details: dict[str, Json]
     result: str  # "done"; "appended": done as soon as the log is read
     id: int = 0  # given by the store
+    issuer: str = ""  # the identity provider that vouched for the name; empty: none did, or it was not kept yet
 
 
 class Deed(enum.StrEnum):

@@ -76,8 +76,8 @@ class Acts(Protocol):
     acknowledged them, with their ids.
     """
 
-    def acting(self, role: str) -> "Acts":
-        """Return the same, recording that whoever acts has this role."""
+    def acting(self, role: str, issuer: str = "") -> "Acts":
+        """Return the same, recording that whoever acts has this role, and who vouched for their name if anybody did."""
         ...
 
     async def retry(self, who: str, keys: Sequence[str]) -> Done:

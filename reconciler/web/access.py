@@ -40,7 +40,7 @@ from reconciler.web.answers import Refused
 from reconciler.web.bucket import Bucket
 from reconciler.web.identity import Provider
 from reconciler.web.principal import ANYBODY, LOCAL, Principal, Role
-from reconciler.web.sessions import Browsing, Session, Sessions
+from reconciler.web.sessions import PROVIDER, Browsing, Session, Sessions
 from reconciler.web.tokens import Keyring, Token
 
 CSRF_HEADER = "x-csrf-token"
@@ -54,7 +54,6 @@ SAFE = ("GET", "HEAD")
 FAILURES_MAX, FAILURE_S = 10, 6.0  # so many failed sign-ins at once, then one more each six seconds
 UNKNOWN = 'Bearer realm="reconciler"'  # RFC 6750 section 3
 _INVALID = f'{UNKNOWN}, error="invalid_token"'
-_PROVIDER = "oidc:"
 _TOKEN = "token:"  # noqa: S105  where a session came from, not a token
 
 
@@ -118,7 +117,7 @@ class Door:
         if session is None:
             return None
         if not session.source.startswith(_TOKEN):
-            here = self.provider is not None and session.source == _PROVIDER + self.provider.identity.issuer
+            here = self.provider is not None and session.source == PROVIDER + self.provider.identity.issuer
             return session if here else None
         token = self._token(digest=session.source.removeprefix(_TOKEN))
         holds = token is not None and token.who.name == session.name and token.who.role >= session.role
@@ -133,8 +132,9 @@ class Door:
         """Return a new session for whom the provider vouches, `None` if they have no role here."""
         assert self.provider is not None
         role = self.provider.role(verified.roles)
-        source = _PROVIDER + self.provider.identity.issuer
-        return None if role is None else self.sessions.begin(Principal(verified.name, role), source)
+        issuer = self.provider.identity.issuer
+        who = None if role is None else Principal(verified.name, role, issuer)
+        return None if who is None else self.sessions.begin(who, PROVIDER + issuer)
 
     async def _local(self, request: Request, *, unsafe: bool) -> Admitted:
         _require_loopback(request.headers.getlist("host"))
@@ -176,7 +176,7 @@ def _vouched(provider: Provider, verdict: Verdict) -> Principal:
             role = provider.role(roles)
             if role is None:
                 raise Refused(403, f"{name} has no role here")
-            return Principal(name, role)
+            return Principal(name, role, provider.identity.issuer)
         case _:
             assert_never(verdict)
 

@@ -140,6 +140,7 @@ class Act(Shape, frozen=True, kw_only=True):
     at: Instant
     who: str
     role: Annotated[str, Meta(description="viewer, operator, admin; cli: by a command.")]
+    issuer: Annotated[str | None, Meta(description="The identity provider that vouched for the name, if one did.")]
     kind: Annotated[str, Meta(description="retry, pause, resume, release, resolve, replay, discard, resend, emit, …")]
     target: str
     document: str | None
@@ -199,6 +200,7 @@ def act(found: acts.Act) -> Act:
         at=instant.from_us(found.at_us),
         who=found.who,
         role=found.role,
+        issuer=found.issuer or None,
         kind=found.kind,
         target=found.target,
         document=found.document or None,

@@ -15,7 +15,7 @@ from reconciler.ports import Acts
 from reconciler.web import acted, bodies, cursors, lists
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Call, Endpoint, Page
-from reconciler.web.principal import Role
+from reconciler.web.principal import Principal, Role
 from reconciler.web.probes import Phase
 from reconciler.web.sources import Sources
 
@@ -34,8 +34,13 @@ class ActsQuery(Page, frozen=True, kw_only=True):
 
 
 def acts_of(sources: Sources, asked: Asked) -> Acts:
-    """Return what whoever asks can do, recorded with their role."""
-    return sources.acts.acting(asked.who.role.name.lower())
+    """Return what whoever asks can do, recorded with who they are."""
+    return acts_by(sources, asked.who)
+
+
+def acts_by(sources: Sources, who: Principal) -> Acts:
+    """Return what somebody can do, recorded with their role and with who vouches for their name."""
+    return sources.acts.acting(who.role.name.lower(), who.issuer)
 
 
 def require_log(sources: Sources) -> None:

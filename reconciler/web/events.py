@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from reconciler.core import decode, saying
 from reconciler.model.event import Outgoing
-from reconciler.web import shapes
+from reconciler.web import acting, shapes
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.principal import Role
@@ -64,7 +64,7 @@ async def append(sources: Sources, asked: Asked) -> shapes.Appended:
     by_document: dict[str, list[str]] = {}
     for row in rows:
         by_document.setdefault(row.document, []).append(row.id)
-    await sources.acts.acting(asked.who.role.name.lower()).emitted(asked.who.name, by_document)
+    await acting.acts_of(sources, asked).emitted(asked.who.name, by_document)
     return shapes.Appended(items=rows)
 
 

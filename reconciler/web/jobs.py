@@ -9,7 +9,7 @@ from msgspec import Meta
 from reconciler.model import instant
 from reconciler.model.job import Job as Found
 from reconciler.model.job import JobKind, NotNow
-from reconciler.web import shapes, showing
+from reconciler.web import acting, shapes, showing
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.principal import Principal, Role
@@ -107,8 +107,7 @@ async def cancel(sources: Sources, job_id: str, who: Principal) -> Job:
 
 async def _note(sources: Sources, who: Principal, kind: str, job: Found) -> None:
     """Record who did it, beside all else that people do."""
-    acts = sources.acts.acting(who.role.name.lower())
-    await acts.note(who.name, kind, job.id, details={"kind": job.kind.value})
+    await acting.acts_by(sources, who).note(who.name, kind, job.id, details={"kind": job.kind.value})
 
 
 async def _body(asked: Asked) -> bytes:

@@ -15,10 +15,11 @@ class Role(enum.IntEnum):
 
 @attrs.frozen
 class Principal:
-    """Who asks."""
+    """Who asks. `issuer` is the identity provider that vouches for the name; empty: the name is one of ours."""
 
     name: str
     role: Role
+    issuer: str = ""
 
 
 LOCAL = Principal("local", Role.ADMIN)  # whoever is on this machine, where nobody is asked who they are

@@ -17,6 +17,7 @@ from reconciler.web.cookies import Cookie, Seal
 from reconciler.web.principal import Principal, Role
 
 COOKIE: Final = "reconciler_session"
+PROVIDER: Final = "oidc:"  # begins the source of a session that an identity provider vouched for
 ENDED_MAX = 10_000
 _ID_BYTES = 16
 
@@ -49,7 +50,8 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     @property
     def who(self) -> Principal:
         """Who it is."""
-        return Principal(self.name, self.role)
+        issuer = self.source.removeprefix(PROVIDER) if self.source.startswith(PROVIDER) else ""
+        return Principal(self.name, self.role, issuer)
 
 
 class Sessions:

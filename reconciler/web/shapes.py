@@ -8,10 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 Instant = Annotated[
     str, Meta(description="RFC 3339, in UTC with microseconds.", extra_json_schema={"format": "date-time"})
 ]
-Next = Annotated[
-    str | None,
-    Meta(description="`after` of the next page, which there may be after fewer than `limit`; null: this was the last."),
-]
+Next = Annotated[str | None, Meta(description="`after` of the next page, however few are on this; null: the last.")]
 Value = Annotated[Any, Meta(description="Any JSON value; left out where none is known.")]
 
 
@@ -165,6 +162,7 @@ class By(Shape, frozen=True, kw_only=True):
     act: int
     who: str
     role: str
+    issuer: str | None
     at: Instant
     kind: str
     reason: str | None

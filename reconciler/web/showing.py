@@ -55,6 +55,7 @@ def by(found: Act | None) -> shapes.By | None:
         act=found.id,
         who=found.who,
         role=found.role,
+        issuer=found.issuer or None,
         at=instant.from_us(found.at_us),
         kind=found.kind,
         reason=reason if isinstance(reason, str) else None,

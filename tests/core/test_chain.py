@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.core import plan as planning
+from reconciler.core.acts_trail import ActsVerifier
 from reconciler.core.trail import Fault, Scope, Verifier
 from reconciler.model import chain, codec
 from reconciler.model.audit import AuditRecord
@@ -232,3 +233,19 @@ def test_the_records_of_one_document_are_verified_one_by_one(entries: list[Entry
         assert faults([*of_d[:place], forged, *of_d[place + 1 :]], scope=scope)[0].number == entry.number
     others = [entry for entry in entries if entry not in of_d]
     assert {fault.number for fault in faults(others, scope=scope)} == {entry.number for entry in others}
+
+
+def test_a_record_of_an_act_from_before_issuers_were_kept_stands_in_its_chain() -> None:
+    old = (
+        b'{"at_us":7000,"details":{"reason":"audit"},"document":"d","id":0,"kind":"pause","result":"done",'
+        b'"role":"operator","target":"d","who":"jdoe"}'
+    )
+    act = codec.decode_act(old)
+    assert (act.who, act.issuer) == ("jdoe", "")
+    new = codec.encode(attrs.evolve(act, issuer="https://login.example.com"))
+    first = chain.extend(chain.BEGIN, old, chain.ACTS_TAG)
+    second = chain.extend(first, new, chain.ACTS_TAG)
+    verifier = ActsVerifier(Scope(), [second])
+    for head, previous, text in ((first, chain.GENESIS, old), (second, first.link, new)):
+        assert verifier.faults(Entry(head.number, previous, head.link, text)) == []
+    assert verifier.missing() == []

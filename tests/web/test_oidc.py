@@ -15,8 +15,9 @@ from structlog.testing import capture_logs
 
 from reconciler.adapters import jwts, oidc
 from reconciler.adapters.oidc import Oidc, OidcOptions
+from reconciler.web import tokens
 from reconciler.web.identity import Provider
-from reconciler.web.principal import Role
+from reconciler.web.principal import Principal, Role
 from tests.flows.world import TOPIC
 from tests.web import issuer
 from tests.web.issuer import AUDIENCE, Issuer, ec_key, public, rsa_key
@@ -108,6 +109,18 @@ async def test_a_token_says_who_acts(client: httpx.AsyncClient, daemon: Daemon, 
     assert reply.status_code == 202, reply.text
     (record,) = daemon.world.broker.records(TOPIC)
     assert json.loads(record.value or b"")["actor"] == "jdoe"
+
+
+async def test_a_token_of_the_file_under_the_same_name_is_told_apart_in_acts(daemon: Daemon, idp: Issuer) -> None:
+    daemon.tokens = tokens.line(Principal("jdoe", Role.OPERATOR), "rec_jdoe")
+    await daemon.world.emit({"title": "x"}, key="d")
+    async with daemon.served() as client:
+        for token in ("rec_jdoe", idp.token()):
+            assert (await client.post("/api/v1/documents/d/pause", json={}, headers=shown(token))).status_code == 200
+            assert (await client.get("/api/v1/documents/d", headers=shown(token))).json()["paused"]["who"] == "jdoe"
+            assert (await client.post("/api/v1/documents/d/resume", json={}, headers=shown(token))).status_code == 200
+        found = (await client.get("/api/v1/acts", headers=shown("rec_jdoe"))).json()["items"]
+    assert [(act["who"], act["issuer"]) for act in found] == [("jdoe", idp.url)] * 2 + [("jdoe", None)] * 2
 
 
 def unsigned(claims: dict[str, Any], alg: str = "none", **header: Any) -> str:
