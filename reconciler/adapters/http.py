@@ -18,7 +18,6 @@ import zlib
 from collections import deque
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeGuard
 
 import aiohttp
 import attrs
@@ -106,15 +105,14 @@ class HttpClient:
                     return grant
                 under_way = True
                 reply = await self._as(grant, method, url, headers, content)
-                if not _is_401(reply):
+                if not isinstance(reply, Reply) or reply.status != 401:
                     return reply
                 under_way = False
                 anew = await self._keeper.renewed(grant)
                 if not isinstance(anew, Grant):
-                    return anew or Unauthorised(self.message(reply))
+                    return anew or reply
                 under_way = True
-                reply = await self._as(anew, method, url, headers, content)
-                return Unauthorised(self.message(reply)) if _is_401(reply) else reply
+                return await self._as(anew, method, url, headers, content)
         except TimeoutError:
             if under_way:
                 return Lost(f"no whole answer within {self._options.timeout_s:g} s")
@@ -257,10 +255,6 @@ async def _write_sent_once(
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise aiohttp.ClientPayloadError(str(error) or "the connection broke") from error
-
-
-def _is_401(exchange: Exchange) -> TypeGuard[Reply]:
-    return isinstance(exchange, Reply) and exchange.status == 401
 
 
 async def _fits(response: httpx.Response, limit: int, pieces: list[bytes]) -> bool:

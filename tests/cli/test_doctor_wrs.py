@@ -82,6 +82,14 @@ def test_a_server_that_can_neither_check_out_nor_show_etags_fails(wrs: Program) 
     assert checks(wrs.json("doctor", "--document", DOC, code=1))["lock"]["result"] == "failed"
 
 
+def test_a_server_that_wants_credentials_answers_though_no_document_is_named(wrs: Program) -> None:
+    httpx.patch(f"{wrs.windchill}/_control/behaviour", json={"auth": "basic"}).raise_for_status()
+    add(wrs, 'auth = "basic"\nusername = "integration"\npassword = "secret"')
+    found = checks(wrs.json("doctor"))["Windchill"]
+    assert found["result"] == "warning"
+    assert "answers; name a document" in found["message"]
+
+
 def test_a_certificate_that_can_not_be_used_is_a_finding_like_any_other(wrs: Program, tmp_path: Path) -> None:
     add(wrs, f'ca_file = "{tmp_path / "missing.pem"}"')
     found = checks(wrs.json("doctor", code=1))

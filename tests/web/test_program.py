@@ -28,8 +28,8 @@ DOC = "0000000001"
 class Daemon:
     """`reconciler run` in a process of its own."""
 
-    def __init__(self, program: Program) -> None:
-        command = [sys.executable, "-m", "reconciler", "run", "-c", str(program.config)]
+    def __init__(self, program: Program, *options: str) -> None:
+        command = [sys.executable, "-m", "reconciler", "run", "-c", str(program.config), *options]
         self.process = subprocess.Popen(command, cwd=program.folder, stderr=subprocess.PIPE, text=True)
         self.lines: list[str] = []
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -70,8 +70,8 @@ def until(found: Callable[[], Any]) -> Any:
 
 
 @contextmanager
-def started(program: Program) -> Iterator[Daemon]:
-    daemon = Daemon(program)
+def started(program: Program, *options: str) -> Iterator[Daemon]:
+    daemon = Daemon(program, *options)
     try:
         yield daemon
     finally:

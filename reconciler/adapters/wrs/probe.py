@@ -107,8 +107,9 @@ class Probe:
     async def _reach(self) -> None:
         exchange = await self._service.get("")
         sent = "GET the service's root"
-        if isinstance(exchange, Unauthorised):
-            raise Halt(Finding("credentials", Result.FAILED, "refused", sent, exchange.message))
+        trouble = self._service.trouble(exchange) if isinstance(exchange, Reply) else exchange
+        if isinstance(trouble, Unauthorised):
+            raise Halt(Finding("credentials", Result.FAILED, "refused", sent, trouble.message))
         if not isinstance(exchange, Reply):
             raise Halt(Finding("reachable", Result.FAILED, "no answer", sent, exchange.message))
         for name in ("server", "odata-version"):

@@ -157,13 +157,11 @@ class Service:
 
     def message(self, reply: Reply) -> str:
         """Return what a reply says, its error code in front: short enough to be kept, and without secrets."""
-        return self._without_ours(self._client.message(reply))
+        return replies.cut(self.hidden(replies.message(reply)))  # cut last, lest the beginning of one be left
 
     def hidden(self, said: str) -> str:
         """Return what a server has said without secrets."""
-        return self._without_ours(self._client.hidden(said))
-
-    def _without_ours(self, said: str) -> str:
+        said = self._client.hidden(said)
         for secret in self._secrets:
             said = said.replace(secret, "***")
         return said
@@ -241,7 +239,7 @@ class Service:
     async def _sent(self, method: str, url: str, guard: Headers, content: bytes, nonce: Nonce) -> Exchange:
         self._secrets = nonce.secrets
         exchange = await self._client.exchange(method, url, (*_HEADERS, *_SENT, *guard, *nonce.headers), content)
-        if isinstance(exchange, Reply) and not _refuses_nonce(exchange):
+        if isinstance(exchange, Reply) and exchange.status != 401 and not _refuses_nonce(exchange):
             self._session.went_through(nonce)
         return exchange
 

@@ -44,8 +44,8 @@ class Canned(HttpClient):
             return Reply(200, {b"content-type": b"application/xml"}, METADATA.encode())
         return self._reply
 
-    def message(self, reply: Reply) -> str:
-        return "said"
+    def hidden(self, said: str) -> str:
+        return said
 
     def retry_after_s(self, reply: Reply) -> None:
         return None

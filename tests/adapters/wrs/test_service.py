@@ -11,7 +11,7 @@ import pytest
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Basic
 from reconciler.adapters.http import HttpClient, HttpOptions
-from reconciler.adapters.replies import Reply
+from reconciler.adapters.replies import MESSAGE_CHARACTERS_MAX, Reply
 from reconciler.adapters.wrs import answers
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.options import WrsOptions
@@ -190,11 +190,22 @@ async def test_another_refusal_is_not_taken_for_one_of_the_nonce(odata: OData, s
     assert len(odata.documents) == 1
 
 
-async def test_a_nonce_is_never_shown(odata: OData, service: Service) -> None:
-    odata.respond = lambda asked: error(400, "BAD", f"you said {asked.headers['csrf_nonce']}")
+@pytest.mark.parametrize("refused", [400, 401, 403])
+async def test_a_nonce_is_never_shown(odata: OData, service: Service, refused: int) -> None:
+    odata.respond = lambda asked: error(refused, "BAD", f"you said {asked.headers['csrf_nonce']}")
+    answer = answers.of(service, await service.post("Documents('x')/A", {}))
+    assert not isinstance(answer, Reply)
+    assert answer.message == "BAD: you said ***"
+
+
+async def test_of_a_nonce_where_a_message_is_cut_not_even_the_beginning_is_shown(
+    odata: OData, service: Service
+) -> None:
+    before = "x" * (MESSAGE_CHARACTERS_MAX - len("BAD: ") - len("8q87"))
+    odata.respond = lambda asked: error(400, "BAD", f"{before}{asked.headers['csrf_nonce']}")
     reply = await service.post("Documents('x')/A", {})
     assert isinstance(reply, Reply)
-    assert service.message(reply) == "BAD: you said ***"
+    assert "8q8" not in service.message(reply)
 
 
 async def test_a_nonce_is_not_shown_as_the_holder_of_a_lock(odata: OData, service: Service) -> None:
