@@ -177,7 +177,7 @@ def _say_many(form: str, found: Settled) -> None:
         output.line(f"Left {conflict_id}: {why}.")
     print(f"{output.counted(len(found.decided), 'conflict')} decided, {len(found.left)} left.")
     if found.more:
-        print("There are more; run this again for the next.")
+        print("There are more; run this again for the next once the reconciler has read these.")
 
 
 def _decision(found: Resolved) -> str:

@@ -11,6 +11,7 @@ import attrs
 from reconciler.adapters.clock import SystemClock
 from reconciler.cli import output, sources
 from reconciler.config import Config
+from reconciler.errors import UsageError
 from reconciler.flows import replay as replaying
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.recovery import Bases
@@ -34,6 +35,12 @@ async def aside(config: Config) -> AsyncIterator[Store]:
             yield store
         finally:
             await store.close()
+
+
+def require_brokers(config: Config, origins: Sequence[str]) -> None:
+    """Raise UsageError where Kafka is to be read and only a file is configured."""
+    if KAFKA in origins and config.log.kind == "file" and config.log.brokers == Config().log.brokers:
+        raise UsageError(f"the configured log is a file; name it: --from {config.log.path}")
 
 
 async def fold_all(

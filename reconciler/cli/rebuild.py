@@ -43,6 +43,7 @@ def rebuild(config: Config, origins: tuple[str, ...], accept_truncation: bool, f
 
     store, clock = config.store.path, SystemClock()
     began_s = clock.monotonic_s()
+    folding.require_brokers(config, origins)
     logs = origins or (folding.KAFKA if config.log.kind == "kafka" else config.log.path,)
     with care.replacing(store) as replacement:
         done = running.run(_build(config, replacement.fresh, logs, accept_truncation))

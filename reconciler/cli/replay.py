@@ -41,6 +41,7 @@ def replay(config_file: Path | None, origins: tuple[str, ...], until_us: int | N
     """
     into, check, form, accept = rest["into"], rest["check"], rest["form"], rest["accept_truncation"]
     config = options.load(config_file, into)
+    folding.require_brokers(config, origins)
     until = None if until_us is None else instant.from_us(until_us)
     began_s = SystemClock().monotonic_s()
     if check:

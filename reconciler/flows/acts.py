@@ -10,6 +10,7 @@ Rules of this file:
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import attrs
 import msgspec
@@ -22,6 +23,7 @@ from reconciler.flows.recording import CHUNK, About, Recorder
 from reconciler.model import instant
 from reconciler.model.act import (
     CLI,
+    MOVED_ON,
     UNKNOWN_DOCUMENT,
     UNKNOWN_LETTER,
     Appended,
@@ -30,6 +32,7 @@ from reconciler.model.act import (
     Done,
     Gone,
     Preview,
+    Previews,
     Resolved,
     Settled,
     Side,
@@ -149,10 +152,42 @@ class Acts:
         (resolved,) = await self._say(who, reason, take, [prepared])
         return resolved
 
+    async def preview_many(
+        self, take: Side, *, field: str | None = None, rule: str | None = None, limit: int = 100
+    ) -> Previews:
+        """See `ports.Acts`."""
+        decide = partial(self._deciding.decide_unseen, take=take, reason="", who="")
+        ready, left, more = await self._many(decide, field, rule, limit)
+        return Previews(tuple(one.preview for one in ready), left, more)
+
     async def resolve_many(
-        self, who: str, take: Side, reason: str, *, field: str | None = None, rule: str | None = None, limit: int = 100
+        self,
+        who: str,
+        take: Side,
+        reason: str,
+        *,
+        field: str | None = None,
+        rule: str | None = None,
+        limit: int = 100,
+        seen: Mapping[str, str] | None = None,
     ) -> Settled:
         """See `ports.Acts`."""
+        decide = partial(self._deciding.decide_unseen, take=take, reason=reason, who=who)
+        ready, left, more = await self._many(decide, field, rule, limit)
+        if seen is not None:
+            ready = [one for one in ready if seen.get(one.preview.conflict) == one.preview.seen]
+            done = {one.preview.conflict for one in ready}
+            left = {conflict: left.get(conflict, MOVED_ON) for conflict in seen if conflict not in done}
+        return Settled(tuple(await self._say(who, reason, take, ready)), left, more)
+
+    async def _many(
+        self,
+        decide: Callable[[Document | None, Conflict], Decided | str],
+        field: str | None,
+        rule: str | None,
+        limit: int,
+    ) -> tuple[list[Decided], dict[str, str], bool]:
+        """Return what is ready to be said, what needs a look with why, and whether there are others beyond these."""
         assert 0 < limit <= RESOLVED_MAX
         ready: list[Decided] = []
         left: dict[str, str] = {}
@@ -166,7 +201,7 @@ class Acts:
                 if len(ready) + len(left) == limit or size >= _RESOLVED_BYTES:
                     more = True
                     break
-                prepared = self._deciding.decide_unseen(document, row.conflict, take, reason=reason, who=who)
+                prepared = decide(document, row.conflict)
                 if isinstance(prepared, str):
                     left[row.conflict.id] = prepared
                 else:
@@ -174,7 +209,7 @@ class Acts:
                     size += sum(len(record.value or b"") for record in prepared.records)
             last = page[-1].conflict
             after = (last.opened_at_us, last.id)
-        return Settled(tuple(await self._say(who, reason, take, ready)), left, more)
+        return ready, left, more
 
     # ---------------------------------------------------------------------------------------------------- dead letters
 

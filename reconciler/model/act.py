@@ -12,6 +12,7 @@ from reconciler.model.snapshot import Token
 from reconciler.model.value import MISSING, Json, Missing
 
 UNKNOWN_DOCUMENT = "no event has named this document so far"
+MOVED_ON = "it has moved since it was shown"
 UNKNOWN_LETTER = "there is no dead letter of this id"
 CLI = "cli"  # the role of whoever acts by a command on the machine itself
 
@@ -168,6 +169,15 @@ class Stale:
     """The choice was made on something that has moved since; nothing was done."""
 
     preview: Preview
+
+
+@attrs.frozen
+class Previews:
+    """What deciding several conflicts at once would do: each, and which would be left with why."""
+
+    previews: tuple[Preview, ...]
+    left: dict[str, str]  # conflict → why
+    more: bool
 
 
 @attrs.frozen

@@ -10,6 +10,7 @@ from reconciler.model.act import (
     Done,
     Gone,
     Preview,
+    Previews,
     Resolved,
     Settled,
     Side,
@@ -106,10 +107,28 @@ class Acts(Protocol):
         """Decide a conflict, by events. With `seen`, of a preview, only if what it rests on has not moved since."""
         ...
 
+    async def preview_many(
+        self, take: Side, *, field: str | None = None, rule: str | None = None, limit: int = 100
+    ) -> Previews:
+        """Say what `resolve_many` would do; nothing is done."""
+        ...
+
     async def resolve_many(
-        self, who: str, take: Side, reason: str, *, field: str | None = None, rule: str | None = None, limit: int = 100
+        self,
+        who: str,
+        take: Side,
+        reason: str,
+        *,
+        field: str | None = None,
+        rule: str | None = None,
+        limit: int = 100,
+        seen: Mapping[str, str] | None = None,
     ) -> Settled:
-        """Decide open conflicts, oldest first, of one field or one rule; fewer than `limit` if they are large."""
+        """
+        Decide open conflicts, oldest first, of one field or one rule; fewer than `limit` if they are large.
+
+        With `seen`, of the previews by their conflicts, only these, and of them only what has not moved since.
+        """
         ...
 
     async def replay_letters(self, who: str, ids: Sequence[str], reason: str = "") -> Done:

@@ -49,6 +49,13 @@ def test_what_was_desired_then_is_compared_with_windchill_now(program: Program) 
     assert program.json("docs", "list", "--store", "sqlite:///then.db")[0]["document"] == DOC
 
 
+@pytest.mark.parametrize("command", ["replay", "rebuild"])
+def test_where_the_log_is_a_file_no_broker_is_asked_for_it(program: Program, command: str) -> None:
+    program.say("emit", DOC, "--set", "status=RELEASED")
+    assert f"--from {program.log}" in program.fails(command, "--from", "kafka", code=2)
+    assert list(program.folder.glob("state.db*")) == []
+
+
 # -------------------------------------------------------------------------------------- logs that no longer reach back
 
 

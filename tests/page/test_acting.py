@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reconciler.model.document import Status
+from tests.page import inspection
 from tests.page.stage import COVER, DRAWING, furnish
 from tests.web.keys import LINES, TOKENS, Role
 
@@ -98,15 +99,17 @@ async def test_a_conflict_that_is_settled_meanwhile_offers_nothing(stage: Stage)
     assert await deeds(stage.daemon) == []
 
 
-async def test_all_conflicts_of_a_field_are_decided_at_once_when_it_is_confirmed(stage: Stage) -> None:
+async def test_all_conflicts_of_a_field_are_decided_at_once_when_it_was_shown_what_is_written(stage: Stage) -> None:
     world = await furnish(stage.daemon, calm=1)
     async with stage.visit() as visit:
         await visit.go("/conflicts")
         await visit.page.get_by_label("Field", exact=True).select_option("attributes.Note")
-        await press(visit, "Take theirs for all")
-        await visit.page.get_by_role("dialog").get_by_role("button", name="Leave it as it is").click()
+        await press(visit, "Take theirs for all…")
+        await visit.page.get_by_text("nothing: Windchill has it").wait_for()
+        assert await inspection.structure(visit.page) == []
+        assert await visit.overflow() <= 0
         assert await deeds(stage.daemon) == []
-        await press(visit, "Take theirs for all", asks=True)
+        await press(visit, "Take theirs for 1")
         await visit.page.get_by_text("Decided: 1.").wait_for()
     await world.fold()
     await world.settle(COVER)
@@ -121,12 +124,28 @@ async def test_all_conflicts_of_a_rule_are_decided_at_once_the_last_rule_too(sta
         await visit.go("/conflicts")
         form = visit.page.locator("form", has=visit.page.get_by_label("Rule", exact=True))
         await form.get_by_label("Rule", exact=True).select_option("default")
-        await form.get_by_role("button", name="Take ours for all").click()
+        await form.get_by_role("button", name="Take ours for all…").click()
+        await press(visit, "Take ours for 3")
         await visit.page.get_by_text("Decided: 3.").wait_for()
     await world.fold()
     for key in (COVER, DRAWING):
         await world.settle(key)
         assert world.held(key) == []
+
+
+async def test_of_many_that_were_shown_those_that_have_moved_since_are_left(stage: Stage) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    moved = await conflict(stage.daemon, "attributes.Note")
+    async with stage.visit(script=False) as visit:
+        await visit.go("/conflicts")
+        form = visit.page.locator("form", has=visit.page.get_by_label("Rule", exact=True))
+        await form.get_by_label("Rule", exact=True).select_option("default")
+        await form.get_by_role("button", name="Take ours for all…").click()
+        world.windchill.edit(COVER, {"title": "Lid"})
+        await world.resync(COVER)
+        await press(visit, "Take ours for 3")
+        assert f"Decided: 2; left: 1. {moved.id}: it has moved since it was shown." in await visit.text()
+    assert len(await deeds(stage.daemon)) == 2
 
 
 async def test_conflicts_are_found_by_their_field(stage: Stage) -> None:

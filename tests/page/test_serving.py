@@ -101,7 +101,10 @@ async def test_what_is_too_large_for_the_log_is_said_in_a_page_with_what_to_do(
     before = await world.store.acts()
     for path, form in (
         (f"{at}/resolve", {"take": "live", "seen": seen}),
-        ("/conflicts/resolve", {"field": conflict.conflict.field, "take": "live"}),
+        (
+            "/conflicts/resolve",
+            {"field": conflict.conflict.field, "take": "live", "seen": f"{conflict.conflict.id}:{seen}"},
+        ),
         (f"/documents/{DRAWING}/release", {}),
         (f"{letter_at}/replay", {}),
         (f"{letter_at}/resend", mended),

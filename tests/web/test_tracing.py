@@ -47,8 +47,8 @@ def program(tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatc
         yield made
 
 
-def send(daemon: Daemon, name: str, fields: dict[str, Any], traceparent: str | None) -> None:
-    event = {
+def event(name: str, fields: dict[str, Any], trace: str | None) -> str:
+    said = {
         "specversion": "1.0",
         "id": name,
         "source": "//erp/prod",
@@ -57,10 +57,14 @@ def send(daemon: Daemon, name: str, fields: dict[str, Any], traceparent: str | N
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "data": {"set": fields},
     }
-    if traceparent is not None:
-        event["traceparent"] = traceparent
+    return json.dumps(said | ({"traceparent": f"00-{trace}-{SPAN}-01"} if trace else {}))
+
+
+def send(daemon: Daemon, name: str, fields: dict[str, Any], trace: str | None) -> None:
     headers = {"content-type": "application/cloudevents+json"}
-    reply = httpx.post(f"{daemon.address}/api/v1/events", content=json.dumps(event), headers=headers, timeout=10)
+    reply = httpx.post(
+        f"{daemon.address}/api/v1/events", content=event(name, fields, trace), headers=headers, timeout=10
+    )
     assert reply.status_code == 202, reply.text
 
 
@@ -74,7 +78,7 @@ def stop(daemon: Daemon) -> None:
 def test_a_trace_goes_from_the_event_to_the_patch_and_on_to_the_outcome(program: Program, collector: Collector) -> None:
     with started(program) as daemon:
         until(lambda: daemon.heard("caught up with the log"))
-        send(daemon, "e1", {"status": "RELEASED"}, f"00-{TRACE}-{SPAN}-01")
+        send(daemon, "e1", {"status": "RELEASED"}, TRACE)
         until(lambda: program.document(DOC)["status"] == "RELEASED")
         until(lambda: collector.named("PATCH"))
         stop(daemon)
@@ -100,19 +104,7 @@ def test_a_trace_goes_from_the_event_to_the_patch_and_on_to_the_outcome(program:
 
 def test_several_causes_are_linked_to_and_none_of_them_is_the_parent(program: Program, collector: Collector) -> None:
     events = [("e1", {"status": "RELEASED"}, TRACE), ("e2", {"owner": "jdoe"}, OTHER), ("e3", {"title": "x"}, None)]
-    lines = []
-    for name, fields, trace in events:
-        event = {
-            "specversion": "1.0",
-            "id": name,
-            "source": "//erp/prod",
-            "type": "windchill.document.changed.v1",
-            "subject": DOC,
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "data": {"set": fields},
-        }
-        lines.append(json.dumps(event | ({"traceparent": f"00-{trace}-{SPAN}-01"} if trace else {})) + "\n")
-    program.log.write_text("".join(lines), encoding="utf-8")
+    program.log.write_text("".join(f"{event(*one)}\n" for one in events), encoding="utf-8")
     with started(program) as daemon:
         until(lambda: collector.named("PATCH"))
         stop(daemon)
@@ -129,7 +121,7 @@ def test_a_collector_that_refuses_hurts_nothing(program: Program, collector: Col
     collector.status = status
     with started(program) as daemon:
         until(lambda: daemon.heard("caught up with the log"))
-        send(daemon, "e1", {"status": "RELEASED"}, f"00-{TRACE}-{SPAN}-01")
+        send(daemon, "e1", {"status": "RELEASED"}, TRACE)
         until(lambda: program.document(DOC)["status"] == "RELEASED")
         until(lambda: collector.headers)
         stop(daemon)
@@ -141,7 +133,7 @@ def test_a_collector_that_is_away_hurts_nothing(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     with started(program) as daemon:
         until(lambda: daemon.heard("caught up with the log"))
-        send(daemon, "e1", {"status": "RELEASED"}, f"00-{TRACE}-{SPAN}-01")
+        send(daemon, "e1", {"status": "RELEASED"}, TRACE)
         until(lambda: program.document(DOC)["status"] == "RELEASED")
         stop(daemon)
 
@@ -150,7 +142,7 @@ def test_a_collector_that_never_answers_does_not_keep_a_stop_waiting(program: Pr
     collector.silent.set()
     with started(program) as daemon:
         until(lambda: daemon.heard("caught up with the log"))
-        send(daemon, "e1", {"status": "RELEASED"}, f"00-{TRACE}-{SPAN}-01")
+        send(daemon, "e1", {"status": "RELEASED"}, TRACE)
         until(lambda: program.document(DOC)["status"] == "RELEASED")
         until(lambda: collector.headers)
         stop(daemon)
@@ -173,7 +165,7 @@ def test_where_it_is_turned_off_nothing_is_sent(
         monkeypatch.setenv(name, value)
     with started(program) as daemon:
         until(lambda: daemon.heard("caught up with the log"))
-        send(daemon, "e1", {"status": "RELEASED"}, f"00-{TRACE}-{SPAN}-01")
+        send(daemon, "e1", {"status": "RELEASED"}, TRACE)
         until(lambda: program.document(DOC)["status"] == "RELEASED")
         stop(daemon)
     assert collector.headers == []

@@ -1,6 +1,7 @@
 """Deciding: a person takes one side of a conflict, or types a value; or takes one side of many at once."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 import msgspec
@@ -8,6 +9,7 @@ from starlette.responses import Response
 
 from reconciler.model.act import Gone, Other, Resolved, Side, Stale, Take, Unusable
 from reconciler.model.value import Json
+from reconciler.ports import RESOLVED_MAX
 from reconciler.web import forms
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked
@@ -15,7 +17,7 @@ from reconciler.web.page import conflicts, notices, rendering, spelling
 from reconciler.web.sources import Sources
 
 _STALE = "somebody was quicker: this is what each choice would write now; look again before you decide"
-_LIMIT = 500
+_SHOWN_MAX = 100  # of many; the rest is decided alike
 
 
 async def preview(sources: Sources, asked: Asked) -> Response:
@@ -45,24 +47,61 @@ async def resolve(sources: Sources, asked: Asked) -> Response:
             return await conflicts.shown(sources, asked, notices.refused(said), 422, value)
 
 
-async def resolve_many(sources: Sources, asked: Asked) -> Response:
-    """Decide all conflicts on a field or of a rule for one side."""
-    form = await forms.fields(asked.request)
+@attrs.frozen
+class _Wish:
+    """Which conflicts are to be decided at once, and for which side."""
+
+    take: Side
+    field: str
+    rule: str
+
+    @property
+    def which(self) -> dict[str, Any]:
+        return {"field": self.field or None, "rule": self.rule or None, "limit": RESOLVED_MAX}
+
+    @property
+    def command(self) -> str:
+        by = ("--field", self.field) if self.field else ("--rule", self.rule)
+        return spelling.command("conflicts", "resolve", *by, "--take", self.take.value, "--limit", str(RESOLVED_MAX))
+
+
+def _wish(form: Mapping[str, str]) -> _Wish:
     field, rule = form.get("field", ""), form.get("rule", "")
     if form.get("take") not in ("desired", "live") or bool(field) is bool(rule):
         raise Refused(400, "say which side is taken, and either a field or a rule")
-    done = await notices.acts_on_log(sources, asked).resolve_many(
-        asked.who.name,
-        Side(form["take"]),
-        notices.reason(form),
-        field=field or None,
-        rule=rule or None,
-        limit=_LIMIT,
+    return _Wish(Side(form["take"]), field, rule)
+
+
+async def preview_many(sources: Sources, asked: Asked) -> Response:
+    """Show what deciding all conflicts on a field or of a rule for one side would write; nothing is done."""
+    wish = _wish(await forms.fields(asked.request))
+    found = await sources.acts.preview_many(wish.take, **wish.which)
+    return rendering.current(
+        sources,
+        asked,
+        "many.html",
+        wish=wish,
+        found=found,
+        listed=found.previews[:_SHOWN_MAX],
+        left=list(found.left.items())[:_SHOWN_MAX],
+        seen=" ".join(f"{one.conflict}:{one.seen}" for one in found.previews),
     )
-    if not done.left and not done.more and done.decided:
+
+
+async def resolve_many(sources: Sources, asked: Asked) -> Response:
+    """Decide those conflicts on a field or of a rule for one side that were shown, if what was seen is still so."""
+    form = await forms.fields(asked.request)
+    wish = _wish(form)
+    seen = dict(one.rpartition(":")[::2] for one in form.get("seen", "").split())
+    if not seen:
+        raise Refused(400, "seen: is missing; the page shows first what will be written")
+    done = await notices.acts_on_log(sources, asked).resolve_many(
+        asked.who.name, wish.take, notices.reason(form), **wish.which, seen=seen
+    )
+    if not done.left and not done.more:
         return rendering.elsewhere(spelling.address("/conflicts", done="decided-many", n=len(done.decided)))
     asked = attrs.evolve(asked, query=conflicts.ConflictsQuery())
-    more = " There are others beyond these: do it again for the next." if done.more else ""
+    more = " There are others beyond these: do it again for the next, once these are read." if done.more else ""
     kept = "".join(f" {one}: {why}." for one, why in list(done.left.items())[:5])
     said = f"Decided: {len(done.decided)}; left: {len(done.left)}.{more}{kept}"
     return await conflicts.listed(sources, asked, notices.Notice("warn", said), 200 if done.decided else 409)

@@ -39,7 +39,8 @@ ENDPOINTS: Final = (
     _acts("/documents/{document}/resume", steering.resume),
     _acts("/documents/{document}/release", steering.release),
     _shows("/conflicts", conflicts.many, conflicts.ConflictsQuery),
-    _acts("/conflicts/resolve", deciding.resolve_many),  # before {id}, which it is none of
+    _acts("/conflicts/preview", deciding.preview_many),  # before {id}, which it is none of
+    _acts("/conflicts/resolve", deciding.resolve_many),
     _shows("/conflicts/{id}", conflicts.one, conflicts.ConflictQuery),
     _acts("/conflicts/{id}/preview", deciding.preview),
     _acts("/conflicts/{id}/resolve", deciding.resolve),
