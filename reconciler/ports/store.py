@@ -151,6 +151,10 @@ class Views(Protocol):
         """Return documents in key order, from the key after `after`."""
         ...
 
+    async def list_waiting(self, status: Status, after: tuple[int, str], limit: int) -> list[Document]:
+        """Return pending documents that stand there, longest pending first: those after a time and a key."""
+        ...
+
     async def oldest_pending_us(self) -> int | None:
         """Return since when the longest pending document has been pending."""
         ...

@@ -84,6 +84,18 @@ async def documents(
     return await taken(read, after, limit, place=lambda one: (one.key,), shown=showing.document_row)
 
 
+async def waiting(store: Store, status: Status, limit: int) -> Page[shapes.DocumentRow]:
+    """Return pending documents that stand there, longest pending first."""
+
+    async def read(after: tuple[int, str], limit: int) -> list[Document]:
+        return await store.list_waiting(status, after, limit)
+
+    def place(one: Document) -> tuple[int, str]:
+        return one.pending_since_us or 0, one.key
+
+    return await taken(read, (-1, ""), limit, place=place, shown=showing.document_row)
+
+
 async def conflicts(
     store: Store, after: tuple[int, str], limit: int, *, closed: bool = False, field: str = ""
 ) -> Page[shapes.Conflict]:

@@ -633,6 +633,21 @@ async def test_conflicts_of_the_last_day_and_of_the_day_before_are_counted_apart
     assert (spot.conflicts, spot.day_conflicts, spot.before_conflicts, spot.hours) == (63, 0, 0, ())
 
 
+async def test_what_was_counted_by_the_hour_is_forgotten_after_a_week(store: Store) -> None:
+    """Looked at from its own time: a look from a later one would not show it in any case."""
+    await store.fold(batch("d"))
+    for hour in (0, 1, 2):
+        end = settlement(at_us=hour * HOUR_US, conflicts=1, attempts=1, contention=(Contention("f", 1, 1),))
+        await store.settle(end)
+    week_us = 7 * 24 * HOUR_US
+    await store.settle(settlement(at_us=week_us - 1))
+    for spot in await store.hotspots(2 * HOUR_US):
+        assert spot.hours == ((0, 1), (1, 1), (2, 1))
+    await store.settle(settlement(at_us=week_us + HOUR_US))
+    for spot in await store.hotspots(2 * HOUR_US):
+        assert (spot.hours, spot.conflicts) == (((0, 1),), 3)
+
+
 async def test_what_is_hot_now_comes_before_what_was_hot_once(store: Store) -> None:
     await store.fold(batch("once", "now", "rare"))
     now_us = 100 * HOUR_US
@@ -771,6 +786,21 @@ async def test_documents_are_listed_page_by_page_in_key_order(store: Store) -> N
     assert [found.key for found in await store.list_documents(Status.SYNCED, "", 9)] == ["a"]
     assert await store.list_documents(Status.HELD, "Z", 9) == []
     assert await store.list_documents(Status.HELD, "", 9) == [await row(store, "Z")]
+
+
+async def test_what_waits_is_listed_longest_pending_first_and_page_by_page(store: Store) -> None:
+    for at_us, key in enumerate(("z", "b", "a", "held", "y"), start=1000):
+        await store.fold(batch(key, at_us=at_us))
+    for key in ("z", "b", "a"):
+        await store.settle(settlement(key, status=Status.PARKED))
+    await store.settle(settlement("held", status=Status.HELD))
+    await store.rebase({"recovered": AGREEMENT}, {}, 1)
+    parked = await store.list_waiting(Status.PARKED, (-1, ""), 9)
+    assert [(found.pending_since_us, found.key) for found in parked] == [(1000, "z"), (1001, "b"), (1002, "a")]
+    assert await store.list_waiting(Status.PARKED, (-1, ""), 2) == parked[:2]
+    assert await store.list_waiting(Status.PARKED, (1000, "z"), 9) == parked[1:]
+    assert [found.key for found in await store.list_waiting(Status.PENDING, (1003, "zz"), 9)] == ["y"]
+    assert await store.list_waiting(Status.HELD, (-1, ""), 9) == []
 
 
 async def test_the_audit_trail_is_read_newest_first_by_document_and_time(store: Store) -> None:

@@ -243,6 +243,12 @@ class MemoryStore:
         keys = (key for key, row in self.rows.items() if key > after and status in (None, row.status))
         return [self.rows[key] for key in heapq.nsmallest(limit, keys)]
 
+    async def list_waiting(self, status: Status, after: tuple[int, str], limit: int) -> list[Document]:
+        self._require_open()
+        rows = [row for row in self.rows.values() if row.status is status and row.pending_since_us is not None]
+        found = sorted((row.pending_since_us or 0, row.key) for row in rows)
+        return [self.rows[key] for since_us, key in found if (since_us, key) > after][:limit]
+
     async def oldest_pending_us(self) -> int | None:
         self._require_open()
         since = (row.pending_since_us for row in self.rows.values())

@@ -15,6 +15,7 @@ import jinja2
 import pytest
 
 from reconciler.errors import LogError, RecordTooLargeError, StoreError
+from reconciler.model.document import Status
 from reconciler.model.event import Outgoing
 from reconciler.web import application
 from reconciler.web.page import assets, rendering
@@ -136,6 +137,19 @@ async def test_every_page_is_there_with_something_and_with_nothing_to_show(
     assert reply.status_code == 200
     assert "-&gt;" not in reply.text
     assert "Undefined" not in reply.text
+
+
+async def test_what_needs_attention_is_the_oldest_of_all_however_many_there_are(
+    daemon: Daemon, client: httpx.AsyncClient
+) -> None:
+    rows = daemon.world.store.rows
+    for number in range(80):  # the later its key, the longer it has waited
+        await daemon.world.emit({"title": "x"}, key=f"d{number:02}")
+        row, status = daemon.world.document(f"d{number:02}"), (Status.PARKED, Status.CONTENDED)[number % 2]
+        rows[row.key] = attrs.evolve(row, status=status, pending_since_us=1_000_000_000 - number)
+    reply = await client.get("/")
+    shown = re.findall(r'href="/documents/(d\d\d)"', reply.text)
+    assert list(dict.fromkeys(shown))[:15] == [f"d{number:02}" for number in range(79, 64, -1)]
 
 
 async def test_keys_are_found_by_how_they_begin(daemon: Daemon, client: httpx.AsyncClient) -> None:

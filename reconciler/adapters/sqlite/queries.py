@@ -10,7 +10,7 @@ win the interpreter lock anew for each (see `packing`). The codec decodes a line
 from typing import NamedTuple
 
 from reconciler.adapters.sqlite.packing import unpack
-from reconciler.model.document import Lane
+from reconciler.model.document import Lane, Status
 from reconciler.model.hotspot import DAY_H, DOUBT
 
 
@@ -146,10 +146,23 @@ LIST_UNSETTLED = lines(
     "SELECT * FROM document WHERE status = ?3 AND status <> 'synced' AND key > ?1 ORDER BY key LIMIT ?2",
 )
 
+LIST_WAITING = lines(
+    "list documents",
+    _DOCUMENT,
+    "SELECT * FROM document WHERE status = ?4 AND pending_since_us IS NOT NULL AND (pending_since_us, key) > (?1, ?2)"
+    " ORDER BY pending_since_us, key LIMIT ?3",
+)
+
 OLDEST_PENDING = lines(
     "find the longest pending document",
     "since_us",
-    "SELECT min(pending_since_us) AS since_us FROM document WHERE pending_since_us IS NOT NULL",
+    "SELECT min(since_us) AS since_us FROM ("
+    + " UNION ALL ".join(
+        "SELECT min(pending_since_us) AS since_us FROM document"
+        f" WHERE status = '{status}' AND pending_since_us IS NOT NULL"
+        for status in Status
+    )
+    + ")",
 )
 
 _CONFLICT = "'[' || json_array(document, closed_at_us) || ',' || conflict || ']'"

@@ -210,6 +210,10 @@ class SqliteStore(Deeds):
                 lines = await self._database.read(queries.LIST_UNSETTLED, after, limit, status.value)
         return list(map(_document, lines))
 
+    async def list_waiting(self, status: Status, after: tuple[int, str], limit: int) -> list[Document]:
+        """See `ports.Views`."""
+        return list(map(_document, await self._database.read(queries.LIST_WAITING, *after, limit, status.value)))
+
     async def oldest_pending_us(self) -> int | None:
         """See `ports.Views`."""
         return await self._number(queries.OLDEST_PENDING)

@@ -9,7 +9,7 @@ from reconciler.web.endpoint import Asked
 from reconciler.web.page import attention, plots, rendering
 from reconciler.web.sources import Sources
 
-_EACH_MAX = 30  # of each kind of trouble
+_EACH_MAX = 30  # of each kind of trouble, the oldest; the oldest of all are among them
 _SHOWN_MAX = 15
 _RECENT = 8
 _HOURS = 6
@@ -24,7 +24,7 @@ async def show(sources: Sources, asked: Asked) -> Response:
     troubled: list[shapes.DocumentRow] = []
     for status in (*_TROUBLED, *((Status.PENDING,) if attention.is_old(now) else ())):
         if now.documents.get(status.value):
-            troubled += (await lists.documents(store, status, ("",), _EACH_MAX)).items
+            troubled += (await lists.waiting(store, status, _EACH_MAX)).items
     found = attention.found(
         now,
         now_us=now_us,
