@@ -149,14 +149,14 @@ class _Guarded:
         if _head_bytes(scope) > HEAD_BYTES_MAX:  # it came at once, so that the server did not notice
             await answers.problem(431, headers={"connection": "close", **_HEADERS})(scope, receive, send)
             return
-        begun = False
+        begun = endless = False
         has_body = any(
             (name == b"content-length" and value != b"0") or name == b"transfer-encoding"
             for name, value in scope["headers"]
         )
 
         async def sending(message: Message) -> None:
-            nonlocal begun
+            nonlocal begun, endless
             if message["type"] == "http.response.start":
                 begun = True
                 headers = MutableHeaders(scope=message)
@@ -164,9 +164,16 @@ class _Guarded:
                     headers.setdefault(name, value)
                 if has_body and message["status"] >= 400:
                     headers["connection"] = "close"  # whatever else of the body is on its way is not waited for
-                if headers.get("content-type", "").startswith(stream.MEDIA):
+                endless = headers.get("content-type", "").startswith(stream.MEDIA)
+                if endless:
                     limit.reschedule(None)  # it is there to go on; what bounds it is in `stream`
+            if not message.get("more_body") or endless:
+                await send(message)
+                return
+            # An answer in pieces has that time for each; how long a client may take over one the server knows.
+            limit.reschedule(None)
             await send(message)
+            limit.reschedule(asyncio.get_running_loop().time() + REQUEST_S_MAX)
 
         try:
             async with asyncio.timeout(REQUEST_S_MAX) as limit:

@@ -118,6 +118,20 @@ async def test_everything_can_be_read_without_scripts(stage: Stage) -> None:
         assert "asked" in await visit.text("#chapters")
 
 
+async def test_an_export_is_downloaded_by_its_button(stage: Stage) -> None:
+    await furnish(stage.daemon, calm=1)
+    async with stage.visit() as visit:
+        await visit.go("/audit")
+        async with visit.page.expect_download() as begun:
+            await visit.page.get_by_role("link", name="Export as CSV").click()
+        download = await begun.value
+        assert download.suggested_filename == "audit.csv"
+        assert (await download.path()).read_text(encoding="utf-8").count("\n") == 1 + len(
+            stage.daemon.world.store.trail
+        )
+    assert visit.complaints == []
+
+
 async def test_the_first_stop_of_the_keyboard_skips_to_the_content(stage: Stage) -> None:
     async with stage.visit() as visit:
         await visit.go("/")

@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import attrs
+import httpx
 import jinja2
 import pytest
 
@@ -18,15 +19,16 @@ from reconciler.errors import LogError, RecordTooLargeError, StoreError
 from reconciler.model.document import Status
 from reconciler.model.event import Outgoing
 from reconciler.web import application
-from reconciler.web.page import assets, rendering
+from reconciler.web.page import assets, rendering, trail
 from reconciler.web.probes import Phase, Readiness
 from tests.flows.world import TOPIC
 from tests.page.stage import DRAWING, furnish
 from tests.web.keys import csrf_in
 
 if TYPE_CHECKING:
-    import httpx
+    from starlette.types import Message
 
+    from reconciler.model.audit import AuditRecord
     from tests.web.conftest import Daemon
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -191,6 +193,95 @@ async def test_the_export_is_a_table_without_formulas(daemon: Daemon, client: ht
     rows = list(csv.DictReader(io.StringIO(reply.text)))
     assert [row["document"] for row in rows] == ["'=cmd|' /C calc'!A0"]
     assert (await client.get("/audit.csv?since=yesterday")).status_code == 400
+
+
+async def attempt(daemon: Daemon) -> AuditRecord:
+    await furnish(daemon, calm=1)
+    return (await daemon.world.store.audit(limit=1))[0]
+
+
+async def test_an_export_has_every_attempt_however_many_there_are(
+    daemon: Daemon, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 10_050
+    one = attrs.evolve(await attempt(daemon), document="=1+1")
+
+    async def audit(*given: object) -> list[AuditRecord]:
+        *_, limit, before = given
+        first = before[1] - 1 if isinstance(before, tuple) else count
+        assert isinstance(limit, int)
+        assert limit <= 500
+        return [attrs.evolve(one, id=number) for number in range(first, max(0, first - limit), -1)]
+
+    monkeypatch.setattr(daemon.world.store, "audit", audit)
+    rows = list(csv.DictReader(io.StringIO((await client.get("/audit.csv")).text)))
+    assert [int(row["id"]) for row in rows] == list(range(count, 0, -1))
+    assert {row["document"] for row in rows} == {"'=1+1"}
+
+
+@pytest.mark.parametrize("trouble", ["silence", "store", "stop"])
+async def test_an_export_that_breaks_off_is_a_download_that_failed(
+    daemon: Daemon, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    one = await attempt(daemon)
+    pages = 0
+
+    async def audit(*given: object) -> list[AuditRecord]:
+        nonlocal pages
+        pages += 1
+        if pages < 3:
+            return [one] * 3
+        monkeypatch.setattr(application, "REQUEST_S_MAX", 0.05)  # from the next piece on
+        if pages < 5:
+            if trouble == "stop":
+                daemon.stopping.set()
+            return [one] * 3
+        if trouble == "silence":
+            await asyncio.Event().wait()
+        raise StoreError("can't read the audit trail: the disk is gone")
+
+    monkeypatch.setattr(trail, "_PAGE", 2)
+    monkeypatch.setattr(daemon.world.store, "audit", audit)
+    with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
+        await client.get("/audit.csv")
+    assert pages <= 5
+
+
+async def test_an_answer_in_pieces_has_the_time_of_a_request_for_each_and_a_client_has_its_own(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Limit:
+        def __init__(self) -> None:
+            self.ends: list[float | None] = []
+
+        async def __aenter__(self) -> Limit:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+        def reschedule(self, when: float | None) -> None:
+            self.ends.append(when)
+
+    await furnish(daemon, calm=1)
+    limit, sent = Limit(), []
+
+    async def send(message: Message) -> None:
+        sent.append((message["type"], limit.ends[-1] if limit.ends else 0))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(application.asyncio, "timeout", lambda _: limit)
+        headers = [(b"host", b"localhost")]
+        path = {"path": "/audit.csv", "raw_path": b"/audit.csv", "query_string": b"", "root_path": ""}
+        scope = {"type": "http", "method": "GET", "scheme": "http", "http_version": "1.1", "headers": headers, **path}
+        await application.application(daemon.sources)(scope, never, send)
+    assert [end for kind, end in sent if kind == "http.response.body"][:-1] == [None, None]
+    assert [end for end in limit.ends if end is not None] == sorted(end for end in limit.ends if end is not None)
+    assert limit.ends[-1] is not None
+
+
+async def never() -> Message:
+    return await asyncio.Event().wait()  # type: ignore[return-value]  # it does not return
 
 
 async def test_a_page_that_takes_long_to_render_keeps_nobody_waiting(

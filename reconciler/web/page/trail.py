@@ -8,8 +8,11 @@ from typing import Annotated, Any, Final
 
 import attrs
 import msgspec
-from starlette.responses import Response, StreamingResponse
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from reconciler.errors import StoreError
 from reconciler.model import instant
 from reconciler.model.act import Act
 from reconciler.web import cursors, lists, reading, shapes
@@ -18,7 +21,8 @@ from reconciler.web.endpoint import Asked, Page, Query
 from reconciler.web.page import looks, rendering, spelling
 from reconciler.web.sources import Sources
 
-ROWS_MAX: Final = 10_000
+_log = structlog.get_logger(__name__)
+
 _PAGE: Final = 500
 _COLUMNS: Final = (
     *("id", "at", "document", "cause", "attempt", "result", "written", "status", "message"),
@@ -61,7 +65,6 @@ async def show(sources: Sources, asked: Asked) -> Response:
         next=found.next and spelling.address("/audit", **same, after=found.next),
         first=spelling.address("/audit", **same),
         export=spelling.address("/audit.csv", **same),
-        rows_max=ROWS_MAX,
         command=spelling.command("audit", "list", *options),
     )
 
@@ -97,12 +100,55 @@ def _said(act: Act) -> list[tuple[str, str]]:
 
 
 async def export(sources: Sources, asked: Asked) -> Response:
-    """Answer with the newest attempts as CSV, `ROWS_MAX` at most."""
+    """Answer with all attempts that are searched for as CSV, newest first, page by page."""
     query: ExportQuery = asked.query
     wanted = _wanted(query, "", _PAGE)
     begun = await reading.audit(sources, attrs.evolve(asked, query=wanted))  # what is wrong is said before anything
-    headers = {"content-disposition": 'attachment; filename="audit.csv"'}
-    return StreamingResponse(_lines(sources, asked, wanted, begun), headers=headers, media_type="text/csv")
+    return _Export(sources, asked, wanted, begun)
+
+
+class _AbandonedError(Exception):
+    """An export is not worth going on with."""
+
+
+class _Export(Response):
+    """
+    The rows, as many as there are.
+
+    An export that can't go on ends without the end of the answer, so that no client takes what it has for the whole.
+    """
+
+    def __init__(self, sources: Sources, asked: Asked, wanted: reading.AuditQuery, begun: shapes.AuditPage) -> None:
+        headers = {"content-disposition": 'attachment; filename="audit.csv"'}
+        super().__init__(None, headers=headers, media_type="text/csv")
+        del self.headers["content-length"]
+        self._sources = sources
+        self._asked = asked
+        self._wanted = wanted
+        self._begun = begun
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  as ASGI has it
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        if scope["method"] != "HEAD":
+            try:
+                async for text in self._lines():
+                    await send({"type": "http.response.body", "body": text, "more_body": True})
+            except (StoreError, _AbandonedError) as error:
+                _log.warning("an export ends before its end", error=str(error))
+                return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _lines(self) -> AsyncIterator[bytes]:
+        yield _csv([_COLUMNS])
+        wanted, found = self._wanted, self._begun
+        while True:
+            yield await rendering.beside(_rows, found)
+            if found.next is None:
+                return
+            if self._sources.stopping.is_set() or await self._asked.request.is_disconnected():
+                raise _AbandonedError("nobody waits for it any more, or the reconciler stops")
+            wanted = msgspec.structs.replace(wanted, after=found.next)
+            found = await reading.audit(self._sources, attrs.evolve(self._asked, query=wanted))
 
 
 def _wanted(query: Any, after: str, limit: int) -> reading.AuditQuery:
@@ -127,18 +173,8 @@ def _moment(name: str, given: str) -> str | None:
     raise Refused(400, f"{name}: write 2026-11-22, 2026-11-22T10:00 or 2026-11-22T10:00:00Z (in UTC)")
 
 
-async def _lines(
-    sources: Sources, asked: Asked, wanted: reading.AuditQuery, found: shapes.AuditPage
-) -> AsyncIterator[bytes]:
-    yield _csv([_COLUMNS])
-    left = ROWS_MAX
-    while True:
-        yield _csv([[safe(cell) for cell in _row(row)] for row in found.items[:left]])
-        left -= len(found.items)
-        if left <= 0 or found.next is None:
-            return
-        wanted = msgspec.structs.replace(wanted, after=found.next)
-        found = await reading.audit(sources, attrs.evolve(asked, query=wanted))
+def _rows(found: shapes.AuditPage) -> bytes:
+    return _csv([[safe(cell) for cell in _row(row)] for row in found.items])
 
 
 def _csv(rows: Any) -> bytes:
