@@ -17,7 +17,7 @@ from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.config import Config, needing_restart, shown, with_policy
 from reconciler.core import decode, notices
-from reconciler.core.settle import Pace, Rulebook
+from reconciler.core.cases import Pace, Rulebook
 from reconciler.errors import ConfigError
 from reconciler.flows import notify, reload
 from reconciler.flows.acts import Acts

@@ -8,7 +8,7 @@ pause found under way may have left one, and a request that was given up long ag
 import attrs
 
 from reconciler.core import backoff
-from reconciler.core.settle import Case
+from reconciler.core.cases import Case
 from reconciler.model.document import Agreement, Intent, Lane, Status
 from reconciler.model.settlement import Settlement
 

@@ -14,66 +14,24 @@ unknown result keeps its intent, so that the next attempt reads first; refusals 
 out; locks and absences are tried again slowly; everything else backs off.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import attrs
 
-from reconciler.core import backoff, conflicts, outcomes
+from reconciler.core import backoff, evidence, outcomes
 from reconciler.core import plan as planning
+from reconciler.core.cases import Case
 from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
-from reconciler.model.audit import AuditRecord, Verdict
-from reconciler.model.base import NO_BASE, Base
-from reconciler.model.document import Agreement, Document, Intent, Lane, Status
+from reconciler.model.base import Base
+from reconciler.model.document import Agreement, Intent, Lane, Status
 from reconciler.model.outcome import Outcome, OutcomeType
-from reconciler.model.plan import Decision, Held, InSync, Patch, Plan, Verb
-from reconciler.model.policy import Policy
-from reconciler.model.settlement import Contention, Settlement
-from reconciler.model.snapshot import Snapshot, Token
-from reconciler.model.value import MISSING, Json, Missing
+from reconciler.model.plan import Decision, InSync, Patch, Plan, Verb
+from reconciler.model.settlement import Settlement
+from reconciler.model.snapshot import Snapshot
+from reconciler.model.value import Json
 
 _SECOND_US = 1_000_000
 _STABLEST = 100  # comparisons without drift: the longest interval there is
-
-
-@attrs.frozen
-class Pace:
-    """How long things wait (configuration sections retry and resync)."""
-
-    conflict_attempts_max: int = 5
-    backoff_base_s: float = 1.0
-    backoff_max_s: float = 60.0
-    cooldown_base_s: float = 60.0
-    cooldown_max_s: float = 900.0
-    interval_s: float = 600.0
-    interval_factor_max: float = 6.0
-
-
-@attrs.frozen
-class Rulebook:
-    """What all attempts share: policy, pace, and where outcomes go."""
-
-    policy: Policy
-    policy_digest: str
-    pace: Pace
-    outcomes_topic: str
-    source: str  # of outcomes: "//reconciler/<group>"
-
-
-@attrs.frozen
-class Case:
-    """One attempt at its end: the document as it was taken up, the plan, and the moment."""
-
-    document: Document
-    lane: Lane
-    rules: Rulebook
-    now_us: int
-    chance: float
-    snapshot: Snapshot | None = None  # what was decided on
-    plan: Plan | None = None
-    drifted: bool = False  # a fresh read showed other content than the last one
-    moved: tuple[str, ...] = ()  # managed fields that somebody moved under a write of ours
-    confirmed: Mapping[str, Json] = attrs.field(factory=dict)  # a write whose reply was lost, found to be applied
-    stored: Base = NO_BASE  # the base before this attempt saw what had become of earlier writes
 
 
 def with_base(agreement: Agreement, base: Base, stored: Base) -> Agreement:
@@ -90,7 +48,7 @@ def nothing_managed(case: Case, *, look_again: bool = False) -> Settlement:
         told = (outcomes.reconciled(case.document.key, case.now_us, (), Base(), tokens=(None, None), tries=1),)
     due_us = _interval_us(case, _STABLEST) if look_again else None
     settlement = _settlement(case, agreement, Status.SYNCED, "nothing managed", due_us, told=told, lane=Lane.RESYNC)
-    return _with_conflicts(case, settlement, ())
+    return evidence.with_conflicts(case, settlement, ())
 
 
 def agreed(case: Case, after: Snapshot, result: str) -> Settlement:
@@ -123,8 +81,8 @@ def agreed(case: Case, after: Snapshot, result: str) -> Settlement:
         reason = f"next: {', '.join(final.fields)}"
         settlement = attrs.evolve(settlement, status=Status.PENDING, reason=reason, due_us=case.now_us, lane=Lane.RETRY)
     quiet = not told and case.lane is Lane.RESYNC and status is case.document.status
-    settlement = settlement if quiet else _audited(case, settlement, result, token_after=after.token)
-    return _with_conflicts(case, _counted(case, settlement), waiting)
+    settlement = settlement if quiet else evidence.audited(case, settlement, result, token_after=after.token)
+    return evidence.with_conflicts(case, evidence.counted(case, settlement), waiting)
 
 
 def confirmed(case: Case) -> Settlement:
@@ -147,7 +105,7 @@ def confirmed(case: Case) -> Settlement:
     agreement = attrs.evolve(_calm(case), base=base, snapshot=case.snapshot, intent=None)
     reason = "an earlier write is confirmed, and there is more to write"
     settlement = _settlement(case, agreement, Status.PENDING, reason, case.now_us, told=(told,))
-    return _audited(case, settlement, "confirmed", reason)
+    return evidence.audited(case, settlement, "confirmed", reason)
 
 
 def version_conflict(case: Case, answer: VersionConflict) -> Settlement:
@@ -164,8 +122,8 @@ def version_conflict(case: Case, answer: VersionConflict) -> Settlement:
         agreement = attrs.evolve(agreement, clashes=0, cooldowns=old.cooldowns + 1)
         reason = f"contended: {clashes} version conflicts in a row"
         settlement = _cooling(case, agreement, Status.CONTENDED, reason)
-    settlement = attrs.evolve(_counted(case, settlement), conflicts=1)
-    return _audited(case, settlement, "version_conflict", answer.message, status=answer.status)
+    settlement = attrs.evolve(evidence.counted(case, settlement), conflicts=1)
+    return evidence.audited(case, settlement, "version_conflict", answer.message, status=answer.status)
 
 
 def refused(case: Case, answer: Refused) -> Settlement:
@@ -186,8 +144,10 @@ def refused(case: Case, answer: Refused) -> Settlement:
     else:
         reason, due_us = _held_reason(waiting), _interval_us(case, 0)
         settlement = _settlement(case, agreement, Status.HELD, reason, due_us, told=told, lane=Lane.RESYNC)
-    settlement = _audited(case, _counted(case, settlement), "refused", answer.message, status=answer.status)
-    return _with_conflicts(case, settlement, waiting)
+    settlement = evidence.audited(
+        case, evidence.counted(case, settlement), "refused", answer.message, status=answer.status
+    )
+    return evidence.with_conflicts(case, settlement, waiting)
 
 
 def locked(case: Case, answer: Locked) -> Settlement:
@@ -195,20 +155,20 @@ def locked(case: Case, answer: Locked) -> Settlement:
     holder = f" by {answer.holder}" if answer.holder else ""
     agreement = attrs.evolve(_kept(case), cooldowns=case.document.agreement.cooldowns + 1)
     settlement = _cooling(case, agreement, Status.LOCKED, f"locked{holder}: {answer.message}")
-    return _audited(case, _counted(case, settlement), "locked", answer.message, status=answer.status)
+    return evidence.audited(case, evidence.counted(case, settlement), "locked", answer.message, status=answer.status)
 
 
 def parked(case: Case, reason: str, result: str, status: int | None = None) -> Settlement:
     """Not written to until something changes; looked at again slowly."""
     agreement = attrs.evolve(_kept(case), cooldowns=case.document.agreement.cooldowns + 1)
-    settlement = _counted(case, _cooling(case, agreement, Status.PARKED, reason))
-    return _audited(case, settlement, result, reason, status=status)
+    settlement = evidence.counted(case, _cooling(case, agreement, Status.PARKED, reason))
+    return evidence.audited(case, settlement, result, reason, status=status)
 
 
 def unknown(case: Case, intent: Intent, message: str) -> Settlement:
     """The reply to a write was lost. The intent stays, so the next attempt reads before anything else."""
     settlement = _again(case, attrs.evolve(_kept(case), intent=intent), f"result unknown: {message}", 0.0)
-    return _audited(case, settlement, "unknown", message)
+    return evidence.audited(case, settlement, "unknown", message)
 
 
 def throttled(case: Case, answer: Throttled, intent: Intent | None = None) -> Settlement:
@@ -216,12 +176,14 @@ def throttled(case: Case, answer: Throttled, intent: Intent | None = None) -> Se
     reason = f"throttled ({answer.status}): {answer.message}"
     at_least_s = min(answer.retry_after_s or 0.0, case.rules.pace.cooldown_max_s)
     settlement = _again(case, attrs.evolve(_kept(case), intent=intent), reason, at_least_s)
-    return _audited(case, settlement, "throttled", answer.message, status=answer.status)
+    return evidence.audited(case, settlement, "throttled", answer.message, status=answer.status)
 
 
 def failed(case: Case, message: str, intent: Intent | None = None) -> Settlement:
     """It did not work this time; `intent` stays when the write may have been applied."""
-    return _audited(case, _again(case, attrs.evolve(_kept(case), intent=intent), message, 0.0), "failed", message)
+    return evidence.audited(
+        case, _again(case, attrs.evolve(_kept(case), intent=intent), message, 0.0), "failed", message
+    )
 
 
 def _again(case: Case, agreement: Agreement, reason: str, at_least_s: float) -> Settlement:
@@ -229,7 +191,7 @@ def _again(case: Case, agreement: Agreement, reason: str, at_least_s: float) -> 
     failures = case.document.agreement.failures + 1
     wait_s = max(at_least_s, backoff.delay_s(failures, pace.backoff_base_s, pace.backoff_max_s, case.chance))
     agreement = attrs.evolve(agreement, failures=failures)
-    return _counted(case, _settlement(case, agreement, Status.PENDING, reason, _in(case, wait_s)))
+    return evidence.counted(case, _settlement(case, agreement, Status.PENDING, reason, _in(case, wait_s)))
 
 
 def _cooling(case: Case, agreement: Agreement, status: Status, reason: str) -> Settlement:
@@ -272,94 +234,11 @@ def _settlement(
     )
 
 
-def _with_conflicts(case: Case, settlement: Settlement, waiting: Sequence[Decision]) -> Settlement:
-    """Open the conflicts that are new, close those that are no more, and tell of both."""
-    if not waiting and not case.document.agreement.held:
-        return settlement
-    key, now_us, rules = case.document.key, case.now_us, case.rules
-    before = {conflict.id: conflict for conflict in case.document.agreement.held}
-    held = tuple(before.get(conflict.id, conflict) for conflict in (conflicts.of(key, d, now_us) for d in waiting))
-    still = {conflict.id for conflict in held}
-    opened = tuple(conflict for conflict in held if conflict.id not in before)
-    gone = [conflict for conflict in before.values() if conflict.id not in still]
-    reheld = {conflict.field for conflict in held}
-    told = [outcomes.opened(key, now_us, conflict) for conflict in opened]
-    told += [outcomes.closed(key, now_us, c, "moved on" if c.field in reheld else "settled") for c in gone]
-    return attrs.evolve(
-        settlement,
-        agreement=attrs.evolve(settlement.agreement, held=held),
-        opened=opened,
-        closed=tuple(conflict.id for conflict in gone),
-        outcomes=settlement.outcomes + tuple(outcomes.record(o, rules.outcomes_topic, rules.source) for o in told),
-    )
-
-
-def _audited(
-    case: Case,
-    settlement: Settlement,
-    result: str,
-    message: str = "",
-    *,
-    status: int | None = None,
-    token_after: Token | None = None,
-) -> Settlement:
-    """Add the audit record; an attempt that came to no decision (nothing could be read) has none."""
-    document, snapshot = case.document, case.snapshot
-    if case.plan is None or snapshot is None:
-        return settlement
-    names = {decision.field for decision in case.plan.decisions}
-    shown = {name: value for name in sorted(names) if (value := snapshot.value(name)) is not MISSING}
-    for head in sorted(name.partition(".")[0] for name in names if snapshot.in_the_way(name) is not None):
-        shown[head] = snapshot.body[head]
-    compared_as = {name: steps for name, steps in snapshot.compared_as.items() if name in names}
-    record = AuditRecord(
-        document=document.key,
-        at_us=case.now_us,
-        cause=case.lane.name.lower(),
-        attempt=document.agreement.clashes + 1,
-        desired=document.desired,
-        base=document.agreement.base,
-        snapshot=attrs.evolve(snapshot, body=shown, compared_as=compared_as),
-        policy=case.rules.policy_digest,
-        decisions=tuple(_verdict(decision) for decision in case.plan.decisions),
-        patch=dict(case.plan.fields) if isinstance(case.plan, Patch) else None,
-        result="confirmed" if case.confirmed else result,
-        message=message,
-        status=status,
-        token_after=token_after,
-    )
-    return attrs.evolve(settlement, audit=(record,))
-
-
 def _as_confirmed(decision: Decision, confirmed: Mapping[str, Json]) -> Decision:
     """What a lost reply had left in doubt and a read has confirmed was written, not kept."""
     if decision.field not in confirmed or decision.verb is not Verb.KEEP:
         return decision
     return attrs.evolve(decision, verb=Verb.WRITE, target=confirmed[decision.field])
-
-
-def _verdict(decision: Decision) -> Verdict:
-    return Verdict(
-        field=decision.field,
-        verb=decision.verb.value,
-        reason=decision.reason,
-        rule=decision.rule,
-        strategy=decision.strategy,
-        desired=decision.desired,
-        base=_null(decision.base),
-        has_base=decision.base is not MISSING,
-        live=_null(decision.live),
-        event=decision.stamp.id,
-        source=decision.stamp.source,
-    )
-
-
-def _counted(case: Case, settlement: Settlement) -> Settlement:
-    """Count, for the hot spots, what was written and what somebody moved under us."""
-    written = case.plan.fields if isinstance(case.plan, Patch) else {}
-    names = sorted({*written, *case.moved})
-    counts = tuple(Contention(name, int(name in case.moved), int(name in written)) for name in names)
-    return attrs.evolve(settlement, contention=counts)
 
 
 def _calm(case: Case) -> Agreement:
@@ -391,10 +270,3 @@ def _waits(decision: Decision) -> bool:
 
 def _held_reason(waiting: Iterable[Decision]) -> str:
     return "; ".join(f"{decision.field}: {decision.reason}" for decision in waiting)
-
-
-def _null(value: Json | Missing) -> Json:
-    return None if value is MISSING else value
-
-
-__all__ = ["Case", "Held", "InSync", "Pace", "Rulebook"]

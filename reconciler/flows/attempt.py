@@ -15,6 +15,7 @@ import attrs
 from reconciler.core import fold, normalise, pausing, settle
 from reconciler.core import plan as planning
 from reconciler.core.budget import WriteBudget
+from reconciler.core.cases import Case, Rulebook
 from reconciler.flows.gate import Gate, HeldUpError
 from reconciler.flows.writing import Writing
 from reconciler.model.answer import (
@@ -57,7 +58,7 @@ class Attempt:
     gate: Gate
     ledger: Ledger
     clock: Clock
-    rules: settle.Rulebook
+    rules: Rulebook
     budget: WriteBudget
 
     async def run(self, document: Document, lane: Lane) -> Settlement:
@@ -94,7 +95,7 @@ class Attempt:
             case trouble:
                 return self._troubled(case, trouble)
 
-    async def _left_alone(self, case: settle.Case) -> Settlement:
+    async def _left_alone(self, case: Case) -> Settlement:
         """
         Nobody manages the document any more. Where writes take locks, see to it that none of ours stays there.
 
@@ -108,7 +109,7 @@ class Attempt:
             return kept
         return settle.nothing_managed(self._now(case), look_again=True)
 
-    async def _kept_out(self, case: settle.Case) -> Settlement:
+    async def _kept_out(self, case: Case) -> Settlement:
         """Somebody has paused the document. Where writes take locks, see to it that none of ours stays there."""
         agreement = case.document.agreement
         doubt = agreement.intent
@@ -120,7 +121,7 @@ class Attempt:
             return pausing.to_be_looked_at(case)
         return pausing.looked_at(case, None if doubt is None else attrs.evolve(doubt, lock=None))
 
-    async def _kept_from_releasing(self, case: settle.Case, lock: str | None) -> Settlement | None:
+    async def _kept_from_releasing(self, case: Case, lock: str | None) -> Settlement | None:
         """Give up a lock that an earlier write has left behind; return how it ends if that can't be done now."""
         match await self.gate.release(case.document.key, lock):
             case Released():
@@ -130,15 +131,15 @@ class Attempt:
             case trouble:
                 return self._troubled(self._now(case), trouble)
 
-    def _case(self, document: Document, lane: Lane) -> settle.Case:
+    def _case(self, document: Document, lane: Lane) -> Case:
         now_us, chance = self.clock.now_us(), self.clock.chance()
-        return settle.Case(document, lane, self.rules, now_us, chance, stored=document.agreement.base)
+        return Case(document, lane, self.rules, now_us, chance, stored=document.agreement.base)
 
-    def _now(self, case: settle.Case) -> settle.Case:
+    def _now(self, case: Case) -> Case:
         """Take the time again: an answer may have been long in coming, and waits count from its end."""
         return attrs.evolve(case, now_us=self.clock.now_us())
 
-    def _decided(self, case: settle.Case, document: Document, snapshot: Snapshot) -> settle.Case:
+    def _decided(self, case: Case, document: Document, snapshot: Snapshot) -> Case:
         """Decide. The moved fields are found here too: they are what the hot spots count."""
         before = case.document.agreement.snapshot
         base = planning.own_write_recognised(document.agreement.base, before, snapshot)
@@ -159,7 +160,7 @@ class Attempt:
             moved=tuple(moved) if document.agreement.clashes else (),
         )
 
-    async def _act(self, case: settle.Case) -> Settlement:
+    async def _act(self, case: Case) -> Settlement:
         plan, snapshot = case.plan, case.snapshot
         assert plan is not None
         assert snapshot is not None
@@ -188,10 +189,10 @@ class Attempt:
             answer = await self._refused_or_stale(case, answer)
         return self._answered(self._now(case), answer, writing.intent, writing.plan)
 
-    def _redecided(self, case: settle.Case, shown: Snapshot) -> settle.Case:
+    def _redecided(self, case: Case, shown: Snapshot) -> Case:
         return self._decided(self._now(case), case.document, shown)
 
-    async def _refused_or_stale(self, case: settle.Case, answer: Refused) -> WriteAnswer:
+    async def _refused_or_stale(self, case: Case, answer: Refused) -> WriteAnswer:
         """A 409 that does not say what it means: it was a version conflict if the document has moved since."""
         assert case.snapshot is not None
         match await self.gate.read(case.document.key, case.snapshot):
@@ -206,7 +207,7 @@ class Attempt:
             case trouble:  # nobody knows; held on a suspicion, the fields would wait for a person for ever
                 return Failed(f"{answer.status}: {answer.message}; and then: {trouble.message}")
 
-    def _answered(self, case: settle.Case, answer: WriteAnswer, intent: Intent, plan: Patch) -> Settlement:
+    def _answered(self, case: Case, answer: WriteAnswer, intent: Intent, plan: Patch) -> Settlement:
         """Turn the answer to a write into its settlement: the one switch over outcomes."""
         assert case.snapshot is not None
         match answer:
@@ -236,7 +237,7 @@ class Attempt:
             case _:
                 return self._troubled(case, answer)
 
-    def _troubled(self, case: settle.Case, answer: Trouble) -> Settlement:
+    def _troubled(self, case: Case, answer: Trouble) -> Settlement:
         intent = case.document.agreement.intent  # of an earlier write: if this one was sent, it was surely not applied
         match answer:
             case NotAvailable():

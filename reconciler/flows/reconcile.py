@@ -10,7 +10,7 @@ import asyncio
 import attrs
 import structlog
 
-from reconciler.core import settle
+from reconciler.core.cases import Rulebook
 from reconciler.core.queue import Queue
 from reconciler.flows import beats
 from reconciler.flows.attempt import Attempt
@@ -69,7 +69,7 @@ class Reconciler:
         self._queue.offer(due)
         self._wake.set()
 
-    def decide_by(self, rules: settle.Rulebook) -> None:
+    def decide_by(self, rules: Rulebook) -> None:
         """Decide by other rules from the next attempt on; those under way end by the rules they began with."""
         self._attempt = attrs.evolve(self._attempt, rules=rules)
 

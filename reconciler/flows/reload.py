@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 import structlog
 
-from reconciler.core import decode, policies, settle
+from reconciler.core import decode, policies
+from reconciler.core.cases import Rulebook
 from reconciler.errors import ConfigError
 from reconciler.flows import beats
 from reconciler.model.document import Due, Lane, Status
@@ -42,7 +43,7 @@ _US = 1_000_000
 class InForce:
     """The policy, with all that follows from it and from the rest of the configuration."""
 
-    rules: settle.Rulebook
+    rules: Rulebook
     decoding: decode.Rules
     settings: Sequence[tuple[str, str, Json, str]]  # section, key, value (secrets masked), origin
     restart: tuple[str, ...] = ()  # settings that say something else than what runs, and that only a restart takes up

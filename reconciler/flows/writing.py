@@ -11,6 +11,7 @@ import attrs
 
 from reconciler.core import notes, settle
 from reconciler.core import plan as planning
+from reconciler.core.cases import Case
 from reconciler.model.document import Agreement, Intent
 from reconciler.model.plan import Patch
 from reconciler.model.snapshot import Snapshot, Token
@@ -28,9 +29,7 @@ class Writing:
     `redecide` takes the case as it was and a newer snapshot, and returns the case decided on that.
     """
 
-    def __init__(
-        self, case: settle.Case, plan: Patch, ledger: Ledger, redecide: Callable[[settle.Case, Snapshot], settle.Case]
-    ) -> None:
+    def __init__(self, case: Case, plan: Patch, ledger: Ledger, redecide: Callable[[Case, Snapshot], Case]) -> None:
         assert plan.token is not None, "a document without a token is parked"
         self.case = case
         self.plan = plan
@@ -39,7 +38,7 @@ class Writing:
         self._ledger = ledger
         self._redecide = redecide
         self.intent = self._intent(None)
-        self.nothing_left: settle.Case | None = None
+        self.nothing_left: Case | None = None
 
     @property
     def note(self) -> str:

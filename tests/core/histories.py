@@ -8,6 +8,7 @@ import attrs
 
 from reconciler.core import fold, settle
 from reconciler.core import plan as planning
+from reconciler.core.cases import Case, Pace, Rulebook
 from reconciler.model import codec, instant
 from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
 from reconciler.model.audit import AuditRecord
@@ -79,9 +80,9 @@ class History:
         self.minute += 1
         snapshot = self.snapshot()
         plan = planning.draft(self.document.desired, self.document.agreement.base, snapshot, self.policy)
-        pace = settle.Pace()
-        rules = settle.Rulebook(self.policy, codec.policy_digest(self.policy), pace, "outcomes", "//reconciler/t")
-        case = settle.Case(self.document, lane, rules, self.now_us, 0.5, snapshot, plan, **more)
+        pace = Pace()
+        rules = Rulebook(self.policy, codec.policy_digest(self.policy), pace, "outcomes", "//reconciler/t")
+        case = Case(self.document, lane, rules, self.now_us, 0.5, snapshot, plan, **more)
         ended = self._ended(case, plan, answer)
         for record in ended.audit:
             kept = codec.decode_audit(codec.encode(record))  # as it is read from a store
@@ -90,7 +91,7 @@ class History:
         self.document = attrs.evolve(self.document, agreement=ended.agreement, status=ended.status, reason=ended.reason)
         return self
 
-    def _ended(self, case: settle.Case, plan: Plan, answer: object) -> Settlement:
+    def _ended(self, case: Case, plan: Plan, answer: object) -> Settlement:
         snapshot = case.snapshot
         assert snapshot is not None
         if not isinstance(plan, Patch):

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from reconciler.core import outcomes
-from reconciler.core.settle import Pace
+from reconciler.core.cases import Pace
 from reconciler.model.answer import (
     Broken,
     Failed,

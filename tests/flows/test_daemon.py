@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reconciler import config
-from reconciler.core.settle import Pace
+from reconciler.core.cases import Pace
 from reconciler.model.answer import Failed, NotAvailable, Throttled, VersionConflict
 from reconciler.model.document import Due, Lane, Status
 from tests.flows.world import BODY, KEY, OPERATORS

@@ -15,6 +15,7 @@ import attrs
 from reconciler.adapters.sqlite import opening
 from reconciler.core import plan as planning
 from reconciler.core import settle
+from reconciler.core.cases import Case
 from reconciler.flows import attempt as attempts
 from reconciler.flows import recovery
 from reconciler.flows.gate import Gate
@@ -130,7 +131,7 @@ async def _begun_anyway(self: Writing) -> bool:
     return True
 
 
-def _forgetful(case: settle.Case, intent: Any, message: str) -> Any:
+def _forgetful(case: Case, intent: Any, message: str) -> Any:
     return settle.failed(case, message)
 
 
@@ -171,7 +172,7 @@ async def _as_it_was(self: Writing, shown: Snapshot) -> Any:
     return self.plan.fields
 
 
-async def _regardless(self: attempts.Attempt, case: settle.Case) -> Any:
+async def _regardless(self: attempts.Attempt, case: Case) -> Any:
     """A pause is for others."""
     return await self.run(attrs.evolve(case.document, status=Status.PENDING), case.lane)
 

@@ -1,0 +1,53 @@
+"""Cases: an attempt at its end, and by which rules what follows from it is decided (`core/settle.py`)."""
+
+from collections.abc import Mapping
+
+import attrs
+
+from reconciler.model.base import NO_BASE, Base
+from reconciler.model.document import Document, Lane
+from reconciler.model.plan import Plan
+from reconciler.model.policy import Policy
+from reconciler.model.snapshot import Snapshot
+from reconciler.model.value import Json
+
+
+@attrs.frozen
+class Pace:
+    """How long things wait (configuration sections retry and resync)."""
+
+    conflict_attempts_max: int = 5
+    backoff_base_s: float = 1.0
+    backoff_max_s: float = 60.0
+    cooldown_base_s: float = 60.0
+    cooldown_max_s: float = 900.0
+    interval_s: float = 600.0
+    interval_factor_max: float = 6.0
+
+
+@attrs.frozen
+class Rulebook:
+    """What all attempts share: policy, pace, and where outcomes go."""
+
+    policy: Policy
+    policy_digest: str
+    pace: Pace
+    outcomes_topic: str
+    source: str  # of outcomes: "//reconciler/<group>"
+
+
+@attrs.frozen
+class Case:
+    """One attempt at its end: the document as it was taken up, the plan, and the moment."""
+
+    document: Document
+    lane: Lane
+    rules: Rulebook
+    now_us: int
+    chance: float
+    snapshot: Snapshot | None = None  # what was decided on
+    plan: Plan | None = None
+    drifted: bool = False  # a fresh read showed other content than the last one
+    moved: tuple[str, ...] = ()  # managed fields that somebody moved under a write of ours
+    confirmed: Mapping[str, Json] = attrs.field(factory=dict)  # a write whose reply was lost, found to be applied
+    stored: Base = NO_BASE  # the base before this attempt saw what had become of earlier writes
