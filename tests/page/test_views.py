@@ -77,6 +77,20 @@ async def test_what_needs_a_person_comes_oldest_first_and_the_own_troubles_befor
     assert all(need.command.startswith("reconciler ") for need in found)
 
 
+async def test_many_conflicts_on_one_field_are_one_thing_to_decide(daemon: Daemon) -> None:
+    world = await furnish(daemon, calm=0)
+    rows = [showing.conflict(row) for row in await world.store.conflicts()]
+    note = next(row for row in rows if row.field == "attributes.Note")
+    many = [msgspec.structs.replace(note, id=f"{number}", document=f"{number}") for number in range(5)]
+    found = attention.found(
+        await status(daemon), now_us=world.clock.now_us(), late={}, conflicts=[*rows, *many], letters=[], documents=[]
+    )
+    assert [(need.action, need.address) for need in found if "Note" in need.what] == [
+        ("Decide together", "/conflicts?field=attributes.Note")
+    ]
+    assert sum(need.action == "Decide" for need in found) == len(rows) - 1
+
+
 async def test_a_document_that_has_only_just_become_pending_needs_nobody(daemon: Daemon) -> None:
     await daemon.world.emit({"title": "x"})
     rows = [showing.document_row(row) for row in daemon.world.store.rows.values()]

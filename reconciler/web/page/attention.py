@@ -15,6 +15,7 @@ from reconciler.web.page import looks, moments, spelling
 
 _STUCK_S = 900.0  # pending for longer than this is no queue any more
 _SAID_MAX = 160
+_TOGETHER = 5  # conflicts on one field, from which on they are one thing to decide
 
 
 @attrs.frozen
@@ -84,7 +85,7 @@ def found(
 ) -> list[Need]:
     """Return what needs a person, the reconciler's own troubles first, then oldest first."""
     needs = [
-        *(_conflict(one) for one in conflicts),
+        *_conflicts(conflicts),
         *(_letter(one) for one in letters),
         *(_document(one) for one in documents if one.status != "pending" or _is_stuck(one, now_us)),
     ]
@@ -103,12 +104,32 @@ def _troubles(now: shapes.Status, late: Mapping[str, float]) -> Iterable[Need]:
         yield Need("down", "Windchill does not answer", why, None, "Look at it", "#windchill", "reconciler doctor")
 
 
+def _conflicts(conflicts: Iterable[shapes.Conflict]) -> Iterable[Need]:
+    """Say of a field that comes up again and again that it does, so that what else there is can be seen beside it."""
+    by_field: dict[str, list[shapes.Conflict]] = {}
+    for one in conflicts:
+        by_field.setdefault(one.field, []).append(one)
+    for field, same in by_field.items():
+        if len(same) < _TOGETHER:
+            yield from map(_conflict, same)
+            continue
+        yield Need(
+            "held",
+            f"{looks.plain(field, 60)} of many documents",
+            f"Of the oldest conflicts {len(same)} are on this field: perhaps one decision will do for all, or a rule.",
+            min(one.opened_at for one in same),
+            "Decide together",
+            spelling.address("/conflicts", field=field),
+            spelling.command("conflicts", "list"),
+        )
+
+
 def _conflict(one: shapes.Conflict) -> Need:
     desired, live = (looks.plain(looks.of_json(value), 40) for value in (one.desired, one.live))
     return Need(
         "held",
         f"{looks.plain(one.field, 60)} of {looks.plain(one.document, 60)}",
-        f"The log wants {desired}, Windchill has {live}.",
+        f"The log wants {desired}, Windchill has {live}{'' if live.endswith('…') else '.'}",
         one.opened_at,
         "Decide",
         spelling.conflict(one.id),
