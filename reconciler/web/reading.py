@@ -124,8 +124,8 @@ async def documents(sources: Sources, asked: Asked) -> shapes.DocumentPage:
 async def document(sources: Sources, asked: Asked) -> shapes.Document:
     """Show one document: each field as desired, live and last agreed, where its value comes from and who decides."""
     found = await _document(sources, asked)
-    trail = await sources.store.audit(found.key, limit=_DECIDED_IN)
-    return showing.whole_document(found, trail, sources.policy, await authorship.paused(sources.store, found))
+    trail = await lists.trail(sources.store, found.key, _DECIDED_IN)
+    return showing.whole_document(found, trail.items, sources.policy, await authorship.paused(sources.store, found))
 
 
 async def document_story(sources: Sources, asked: Asked) -> shapes.Story:

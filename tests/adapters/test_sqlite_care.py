@@ -236,6 +236,17 @@ async def test_a_full_store_ends_every_call_with_one_line_and_keeps_what_was_the
     await store.close()
 
 
+async def test_an_answer_that_is_too_large_for_sqlite_ends_nothing_but_the_call(path: Path) -> None:
+    store = await opens(path)
+    await store.fold(batch(MANY))
+    connection = store._database._connection
+    await connection._execute(connection._conn.setlimit, sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
+    with pytest.raises(StoreError, match="ask for less"):
+        await store.list_documents(None, "", len(MANY))
+    assert len(await store.list_documents(None, "", 10)) == 10
+    await store.close()
+
+
 async def test_a_store_that_may_not_be_written_to_says_so(path: Path) -> None:
     store = await opens(path)
     await store._database._connection.execute_fetchall("PRAGMA query_only = ON")

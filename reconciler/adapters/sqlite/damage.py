@@ -50,9 +50,10 @@ _HINTS = {
     sqlite3.SQLITE_READONLY: "make file and directory writable, then start again",
     sqlite3.SQLITE_BUSY: "another program writes to it; find and stop it",
     sqlite3.SQLITE_LOCKED: "another program writes to it; find and stop it",
+    sqlite3.SQLITE_TOOBIG: "that is more than SQLite takes at once; ask for less",
     sqlite3.SQLITE_CANTOPEN: "see that its directory exists and may be written to",
 }
-_PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CONSTRAINT})
+_PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG})
 
 
 # -------------------------------------------------------------------------------------------------------------- errors
