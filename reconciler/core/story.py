@@ -16,7 +16,6 @@ import shlex
 from collections.abc import Container, Iterable, Mapping, Sequence
 
 from reconciler.core import standing, wording
-from reconciler.model import instant
 from reconciler.model.act import Act
 from reconciler.model.audit import AuditRecord
 from reconciler.model.desired import Desired, Field
@@ -49,16 +48,16 @@ def tell(
     told = [teller.chapter(group) for group in groups[-chapters_max:]]
     now = standing.sentences(document, records, policies, now_us, only=only, desired=desired)
     if paused is not None:
-        now = (_pause(document, paused), *now)
+        now = (_pause(document, paused, now_us), *now)
     return Story(document, now, tuple(told), len(groups) - len(told))
 
 
-def _pause(document: str, paused: Act) -> Sentence:
+def _pause(document: str, paused: Act, now_us: int) -> Sentence:
     reason = paused.details.get("reason")
     why = f" ({wording.quoted(reason)})" if isinstance(reason, str) else ""
     text = (
-        f"The document is paused: since {instant.from_us(paused.at_us)} {wording.safe(paused.who)} wants it neither"
-        f" read nor written{why}, until somebody resumes it. What the log says meanwhile is kept."
+        f"The document is paused: since {wording.moment(paused.at_us, now_us)} {wording.safe(paused.who)} wants it"
+        f" neither read nor written{why}, until somebody resumes it. What the log says meanwhile is kept."
     )
     command = f"reconciler docs resume {shlex.quote(document)}"
     return Sentence("waits", text, None, (Reference("act", str(paused.id)), Reference("command", command)))

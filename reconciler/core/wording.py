@@ -184,6 +184,12 @@ def decided(verdict: Verdict, field: Field | None, target: object, *, in_patch: 
     return " ".join(parts)
 
 
+def held(verdict: Verdict) -> str:
+    """Return why a field waits for a person."""
+    said = obstacle(verdict.reason) or _facts(verdict, None, verdict.reason)
+    return f"{said[:1].upper()}{said[1:]}{'' if said.endswith('.') else '.'}"
+
+
 def _facts(verdict: Verdict, field: Field | None, reason: str) -> str:
     pieces = [_REASON.fullmatch(piece) for piece in _PIECES.split(reason)]
     if pieces and all(piece is not None and piece["elements"] for piece in pieces):

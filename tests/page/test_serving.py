@@ -389,6 +389,7 @@ async def test_a_conflict_that_has_opened_anew_leads_to_where_it_waits(
     assert again.id != first.id
     text = (await client.get(f"/conflicts/{first.id}")).text
     assert f'href="/conflicts/{again.id}"' in text
+    assert "Both sides had moved since they agreed on" in text
     assert "nothing is to be decided" not in text
     world.windchill.edit(DRAWING, {"attributes.CostCenter": "4020"})
     await world.resync(DRAWING)

@@ -63,7 +63,7 @@ async def test_a_document_is_paused_with_a_reason_and_resumed(
     paused = (await client.get(f"{ROOT}/documents/{key}")).json()["paused"]
     assert (paused["who"], paused["role"], paused["reason"]) == ("local", "admin", "audit")
     story = (await client.get(f"{ROOT}/documents/{key}/story")).json()
-    assert "local wants it neither read nor written" in story["now"][0]["text"]
+    assert "(just now) local wants it neither read nor written" in story["now"][0]["text"]
     again = await post(client, f"/documents/{key}/pause", {}, 409)
     assert again["detail"] == "it is paused already"
     assert "resume it first" in (await post(client, f"/documents/{key}/retry", None, 409))["detail"]

@@ -6,7 +6,9 @@ import attrs
 import msgspec
 from starlette.responses import Response
 
+from reconciler.core import wording
 from reconciler.model.act import Gone, Other, Preview, Side, Take, Unusable
+from reconciler.model.audit import Verdict
 from reconciler.model.policy import FALLBACK
 from reconciler.web import cursors, lists, reading, shapes
 from reconciler.web.endpoint import Asked
@@ -87,12 +89,29 @@ async def shown(
         notice=notice,
         conflict=found,
         again=again,
+        why=wording.held(_verdict(found)),
         live=live,
         choices={choice.take: choice for choice in choices},
         typed="" if typed is msgspec.UNSET else typed,
         marked_desired=differing.parts(found.desired, live),
         marked_live=differing.parts(live, found.desired),
         marked_base=differing.parts(found.base, live) if found.has_base else (),
+    )
+
+
+def _verdict(found: shapes.Conflict) -> Verdict:
+    return Verdict(
+        field=found.field,
+        verb="hold",
+        reason=found.reason,
+        rule="",
+        strategy="",
+        desired=found.desired,
+        base=found.base,
+        has_base=found.has_base,
+        live=found.live,
+        event=found.event,
+        source=found.source,
     )
 
 
