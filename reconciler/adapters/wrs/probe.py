@@ -235,28 +235,28 @@ class Probe:
 
     async def _pages(self) -> None:
         size = self._service.options.page_size
-        one, _, _ = await self._page(1)
-        count, more, link = await self._page(size)
+        one, _ = await self._page(1)
+        count, link = await self._page(size)
         sent, answer = (
             f"GET a page of 1, and one of {size}",
-            f"{one} and {count} rows{', and more to come' if more else ''}",
+            f"{one} and {count} rows{', and more to come' if link else ''}",
         )
         if count is None or one is None:
             self._tell("pages", Result.WARNING, "lists can't be read: no polling", sent, answer)
-        elif link and service.origin(link) != service.origin(self._service.options.base_url):
+        elif link and self._service.within_origin(f"{self._service.options.root}/", link) is None:
             said = (
                 "the next page has an address of another host or port, which we don't follow: mend the server's own URL"
             )
             self._tell("pages", Result.WARNING, said, sent, answer, resync__poll_s=0)
         elif one > 1:
             self._tell("pages", Result.OK, "our page size is ignored, which only costs requests", sent, answer)
-        elif more and count < size:
+        elif link and count < size:
             said = "this server gives no larger pages"
             self._tell("pages", Result.OK, said, sent, answer, windchill__page_size=max(count, 1))
         else:
             self._tell("pages", Result.OK, "our page size is honoured", sent, answer)
 
-    async def _page(self, size: int) -> tuple[int | None, bool, str]:
+    async def _page(self, size: int) -> tuple[int | None, str]:
         prefer = ((b"prefer", f"odata.maxpagesize={size}".encode()),)
         options = self._service.options
         reply = await self._service.get(
@@ -265,7 +265,7 @@ class Probe:
         body = replies.json_object(reply) if isinstance(reply, Reply) and reply.status == 200 else None
         rows = (body or {}).get("value")
         link = str((body or {}).get("@odata.nextLink") or "")
-        return (len(rows) if isinstance(rows, list) else None), bool(link), link if "://" in link else ""
+        return (len(rows) if isinstance(rows, list) else None), link
 
     # --------------------------------------------------------------------------------------------------- before, after
 

@@ -77,6 +77,15 @@ class Service:
         """Return the path of an action or function bound to one entity; `name` with its namespace."""
         return f"{self.entity(id)}/{name}"
 
+    def within_origin(self, base: str, link: str) -> str | None:
+        """Return where a link leads, None when that is not this server, or with somebody else's credentials."""
+        try:
+            target = urljoin(base, link)
+            ours = origin(target) == origin(self.options.base_url) and "@" not in urlsplit(target).netloc
+            return target if link and ours else None
+        except ValueError:
+            return None
+
     # ------------------------------------------------------------------------------------------------------- requests
 
     async def get(self, path: str, query: str = "", headers: Headers = ()) -> Exchange:
@@ -111,7 +120,7 @@ class Service:
             yield page.rows
             if page.next_link is None:
                 return
-            following = self._within_origin(url, page.next_link)
+            following = self.within_origin(url, page.next_link)
             if following is None:
                 where = self.hidden(_shown(page.next_link))
                 yield Broken(
@@ -190,7 +199,7 @@ class Service:
         """Return that this is no answer of the protocol."""
         if 300 <= reply.status < 400:
             where = self.hidden(replies.redirect(reply))
-            elsewhere = self._within_origin(self.options.base_url, replies.text(reply, b"location") or "") is None
+            elsewhere = self.within_origin(self.options.base_url, replies.text(reply, b"location") or "") is None
             hint = ": credentials go to no other address; if the server has moved there, see base_url" * elsewhere
             return Broken(replies.cut(f"a redirect to {where} (status {reply.status}), not followed{hint}"))
         kind = replies.text(reply, b"content-type") or "no content type"
@@ -210,7 +219,7 @@ class Service:
         for _ in range(_HOPS_MAX):
             if not isinstance(exchange, Reply) or exchange.status not in _REDIRECTS:
                 break
-            target = self._within_origin(url, replies.text(exchange, b"location") or "")
+            target = self.within_origin(url, replies.text(exchange, b"location") or "")
             if target is None:
                 break
             url = target
@@ -266,7 +275,7 @@ class Service:
             # In a thread: of a whole Windchill it is megabytes, and everything else would have to wait.
             further = []
             for reference in (await asyncio.to_thread(metadata.references, text))[:_REFERENCES_MAX]:
-                url = self._within_origin(self._url("$metadata"), reference)
+                url = self.within_origin(self._url("$metadata"), reference)
                 found = None if url is None else await self._metadata_text(url)
                 further += [found] if isinstance(found, bytes) else []
             return await asyncio.to_thread(metadata.parse, text, self.options.entity_set, *further)
@@ -285,15 +294,6 @@ class Service:
     def _knows(self, schema: Schema, type: str | None) -> bool:
         full = len(self._unknown) >= _UNKNOWN_TYPES_MAX
         return schema.type(type) is not None or type in self._unknown or full
-
-    def _within_origin(self, base: str, link: str) -> str | None:
-        """Return where a link leads, None when that is not this server, or with somebody else's credentials."""
-        try:
-            target = urljoin(base, link)
-            ours = origin(target) == origin(self.options.base_url) and "@" not in urlsplit(target).netloc
-            return target if link and ours else None
-        except ValueError:
-            return None
 
 
 @attrs.frozen

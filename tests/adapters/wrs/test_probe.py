@@ -293,8 +293,9 @@ async def test_a_smaller_page_than_asked_for_is_a_setting(simulated: Simulated) 
     assert probed.settings["windchill.page_size"] == 7
 
 
-async def test_next_pages_of_another_host_rule_out_polling(simulated: Simulated) -> None:
-    probed = await Probed(simulated, next_link_base="http://inside.example").run(page_size=10)
+@pytest.mark.parametrize("elsewhere", ["http://inside.example", "//inside.example", "http://[inside"])
+async def test_next_pages_of_another_host_rule_out_polling(simulated: Simulated, elsewhere: str) -> None:
+    probed = await Probed(simulated, next_link_base=elsewhere).run(page_size=10)
     assert probed.of("pages").result is Result.WARNING
     assert probed.settings["resync.poll_s"] == 0
 
