@@ -14,6 +14,7 @@ that we don't want, so requests go straight to the transport. What the client ad
 """
 
 import asyncio
+import re
 import zlib
 from collections import deque
 from functools import lru_cache
@@ -37,6 +38,8 @@ _REFUSAL_BYTES_MAX = 64 * 1024
 _REFUSAL_S_MAX = 2.0  # for the text of a refusal; the deadline of the call would take its status with it
 _SECRETS_MAX = 3  # the one in use, and those of replies that are still to come
 _BROKEN = (httpx.HTTPError, aiohttp.ClientError, OSError)
+# What aiohttp quotes of an answer that it can't read: there may be anything in it, even what we have sent.
+_QUOTED = re.compile(r""":?\s*\bb['"].*""")
 _CERTIFICATE = "a client certificate, or another one? See cert_file"
 # aiohttp's word for "it never got as far as sending"; httpx's own errors mix these with broken connections.
 _NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
@@ -273,7 +276,7 @@ def _came_to_nothing(error: Exception, *, secure: bool) -> Failed | Lost | Unaut
     cause = error.__cause__ or error
     if (refusal := tls.refusal(error)) is not None:
         return Unauthorised(refusal)
-    said = tls.disagreement(error) or " ".join(f"{type(cause).__name__}: {cause}".split())
+    said = tls.disagreement(error) or _QUOTED.sub("", " ".join(f"{type(cause).__name__}: {cause}".split()))
     # Some servers refuse us without a word: they hang up, in the handshake or, with TLS 1.3, after it.
     if secure and isinstance(cause, aiohttp.ClientConnectorError) and isinstance(cause.os_error, ConnectionResetError):
         said = f"the server hung up while TLS was agreed on: does it want {_CERTIFICATE}"

@@ -13,7 +13,7 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
 from reconciler.adapters.credentials import Basic, Bearer, ClientCredentials, Grant, SecretFile
 from reconciler.adapters.http import HttpClient, HttpOptions
-from reconciler.adapters.replies import Reply
+from reconciler.adapters.replies import Lost, Reply
 from reconciler.model.answer import Failed, Unauthorised, Written
 from reconciler.model.snapshot import Snapshot
 from reconciler.simulator.process import Simulator
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from reconciler.ports import Windchill
 
 CALLERS = 50
+CANARY = "canary-of-a-token"
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +206,34 @@ async def test_a_secret_is_not_shown_by_a_reply_that_comes_after_its_successor_w
     await server.wait_closed()
 
 
+async def test_a_secret_is_not_shown_of_an_answer_that_is_no_http() -> None:
+    answers = [
+        b"HTTP/1.1 200 OK\r\nx-echo: %b" + b"x" * 9000 + b"\r\n\r\n",  # a line that is too long
+        b"HTTP/1.1 200 OK\r\nx echo: %b\r\n\r\n",
+        b"HTTP/1.1 %b\r\n\r\n",
+        b"%b\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: %b\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n%b\r\n",
+    ]
+    left = iter(answers)
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        said = next(line for line in asked.split(b"\r\n") if line.lower().startswith(b"authorization"))
+        writer.write(next(left).replace(b"%b", said))
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    client = HttpClient(HttpOptions(timeout_s=20), SystemClock(), Bearer(CANARY))
+    async with server:
+        for _ in answers:
+            ended = await client.exchange("GET", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", ())
+            assert isinstance(ended, Lost), ended
+            assert "Bearer" not in ended.message
+            assert CANARY not in ended.message
+        await client.close()
+
+
 # -------------------------------------------------------------------------------------------------------------- OAuth 2
 
 
@@ -251,9 +280,6 @@ async def test_a_redirect_of_the_token_endpoint_is_not_followed_with_our_secret(
     assert isinstance(refused, Failed)
     assert "http://elsewhere/token" in refused.message
     assert asked == ["http://here/token"]
-
-
-CANARY = "canary-of-a-token"
 
 
 @pytest.mark.parametrize(
