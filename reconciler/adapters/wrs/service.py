@@ -202,7 +202,7 @@ class Service:
             elsewhere = self.within_origin(self.options.base_url, replies.text(reply, b"location") or "") is None
             hint = ": credentials go to no other address; if the server has moved there, see base_url" * elsewhere
             return Broken(replies.cut(f"a redirect to {where} (status {reply.status}), not followed{hint}"))
-        kind = replies.text(reply, b"content-type") or "no content type"
+        kind = self.hidden(replies.text(reply, b"content-type") or "no content type")
         said = f"status {reply.status} with {kind} is not an answer of this protocol: {self.message(reply)}"
         return Broken(replies.cut(said))
 

@@ -17,7 +17,7 @@ from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.session import QUIET_S
 from reconciler.adapters.wrs.windchill import WrsWindchill
-from reconciler.model.answer import Broken, Failed, Locked, NotAvailable, Throttled, Unauthorised
+from reconciler.model.answer import Broken, Failed, Locked, NotAvailable, Throttled, Unauthorised, Unknown
 from reconciler.model.snapshot import Token
 from tests.adapters.wrs.odata import (
     LOGIN,
@@ -196,6 +196,13 @@ async def test_a_nonce_is_never_shown(odata: OData, service: Service, refused: i
     answer = answers.of(service, await service.post("Documents('x')/A", {}))
     assert not isinstance(answer, Reply)
     assert answer.message == "BAD: you said ***"
+
+
+async def test_a_nonce_is_not_shown_as_a_content_type(odata: OData, service: Service) -> None:
+    odata.respond = lambda asked: Answer(200, "x", {"content-type": f"text/{asked.headers['csrf_nonce']}"})
+    answer = answers.of(service, await service.post("Documents('x')/A", {}))
+    assert isinstance(answer, Unknown)
+    assert "with text/*** is not an answer" in answer.message
 
 
 async def test_of_a_nonce_where_a_message_is_cut_not_even_the_beginning_is_shown(
