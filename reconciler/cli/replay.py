@@ -37,7 +37,8 @@ def replay(config_file: Path | None, origins: tuple[str, ...], until_us: int | N
     Folding again what a store holds changes nothing, so logs may overlap and come in any order. Outcome logs give back
     what was agreed with Windchill: kafka means both topics; of archives, name the outcomes as well. Where Kafka no
     longer holds a log's beginning, archives must. Refused while a reconciler runs on the store, except with --check,
-    which exits with 1 if anything differs.
+    which exits with 1 if anything differs. What an event changes in the meantime counts as well then: do it again, and
+    see what differs still.
     """
     into, check, form, accept = rest["into"], rest["check"], rest["form"], rest["accept_truncation"]
     config = options.load(config_file, into)
