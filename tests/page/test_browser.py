@@ -80,6 +80,13 @@ async def test_hostile_texts_are_texts(stage: Stage, width: int) -> None:
             assert await visit.overflow() <= 0, path
             assert await visit.page.evaluate("window.owned") is None, path
             assert await inspection.structure(visit.page) == [], path
+        await visit.go("/conflicts")
+        await visit.page.get_by_label("Rule", exact=True).select_option("default")
+        await visit.page.get_by_role("button", name="Take ours for all…").last.click()
+        await visit.page.get_by_text("What will be written").wait_for()
+        assert await visit.overflow() <= 0
+        assert await visit.page.evaluate("window.owned") is None
+        assert await inspection.structure(visit.page) == []
         for key in keys:
             if key == "..":  # browsers tidy such an address away; the list says all there is to say
                 continue
