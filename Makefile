@@ -14,11 +14,12 @@ help: ## list these commands
 demo: $(STAMP) ## run the whole job on this machine in under a minute; ARGS=--stay leaves it up, page included
 	@$(BIN)/reconciler demo $(ARGS)
 
-# pytest comes last, so that its own closing line closes the run.
+# pytest comes last, so that its own closing line closes the run. Tests of one file stay in one process, in their order.
+# WORKERS=0 runs all of them in one.
 test: $(STAMP) ## run everything that CI runs: lint, types, arch, docs, all tests; says which real parts it has
 	@scripts/real-parts
 	@$(MAKE) --no-print-directory lint types arch docs
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(or $(WORKERS),auto) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(STAMP) ## check style and formatting
 	@$(BIN)/ruff check .

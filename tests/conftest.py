@@ -5,20 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
-from tests import brokers
+from tests import absences, brokers
 from tests.brokers import apache
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 pytest_plugins = ["tests.brokers.fixtures"]
 
-USED = pytest.StashKey[str]()
 STATUS = pytest.StashKey[int]()
 
 # No deadline: on shared cores single examples are slow by chance. CI looks further, and prints what reproduces a find.
@@ -38,30 +33,27 @@ def pytest_sessionstart() -> None:
         pytest.exit(f"CI needs Apache Kafka, and there is {absent}", returncode=1)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(
-    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
-) -> Generator[None, object, object]:
-    """Remember which broker was really started: Java and Maven may be there and Kafka's jars still not to be had."""
-    made = yield
-    if fixturedef.argname == "broker":
-        request.config.stash[USED] = str(getattr(made, "name", made))
-    return made
+@pytest.hookimpl(optionalhook=True)  # xdist's
+def pytest_testnodedown(node: object) -> None:
+    """Learn what a worker did without."""
+    absences.take(node)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say after the last test, before pytest's closing line, what the tests did without."""
-    used = config.stash.get(USED, "")
-    if used and not used.startswith("Apache Kafka"):
-        absent = apache.missing() or "no way to get its jars"
-        terminalreporter.write_line(
-            f"missing: Apache Kafka ({absent}); the Kafka tests ran against {used}", yellow=True, bold=True
-        )
+    for line in absences.noted(config):
+        terminalreporter.write_line(f"missing: {line}", yellow=True, bold=True)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End even if a failed test has left a connection open: its thread would keep the interpreter waiting for ever."""
+    """
+    End even if a failed test has left a connection open: its thread would keep the interpreter waiting for ever.
+
+    A process that runs a share of the tests is ended by the one that reports.
+    """
+    if absences.is_worker(config):
+        return
     left = [
         thread.name for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon
     ]
@@ -71,5 +63,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Remember how it went, for the hook above."""
+    """Remember how it went, for the hook above; a worker tells what it did without."""
+    if absences.is_worker(session.config):
+        absences.hand_over(session.config)
     session.config.stash[STATUS] = int(exitstatus)

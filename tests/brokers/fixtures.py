@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from tests import brokers
+from tests import absences, brokers
 from tests.brokers import apache
 
 MakeTopic = Callable[..., Awaitable[str]]
@@ -23,10 +23,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def broker() -> Iterator[brokers.Server]:
+def broker(request: pytest.FixtureRequest) -> Iterator[brokers.Server]:
     """The broker that tests run against, started once a session: `.brokers`, `.name`."""
     server = brokers.choose()
     server.start()
+    if not isinstance(server, apache.Apache):
+        absent = apache.missing() or "no way to get its jars"
+        absences.note(request.config, f"Apache Kafka ({absent}); the Kafka tests ran against {server.name}")
     yield server
     server.stop()
 

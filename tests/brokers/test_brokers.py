@@ -257,3 +257,18 @@ def test_nobody_gets_the_port_of_a_broker_that_is_down_by_chance() -> None:
     with socket.socket() as given_away:
         given_away.bind((apache.HOST, 0))
         assert max(ports) < given_away.getsockname()[1]
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_run_that_had_no_apache_kafka_says_so_at_its_end(tmp_path: pathlib.Path, workers: str) -> None:
+    environ = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("PYTEST_")}
+    one = "tests/contracts/test_kafka_log.py::test_every_compression_is_appended_and_read[gzip]"
+    order = [sys.executable, "-m", "pytest", "-n", workers, "-p", "no:cacheprovider", one]
+    top = pathlib.Path(__file__).parents[2]
+    ended = subprocess.run(
+        order, cwd=top, env={**environ, "PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False
+    )
+    *_, last = ended.stdout.splitlines()
+    assert (ended.returncode, "1 passed" in last) == (0, True), ended.stdout
+    said = "missing: Apache Kafka (no java and no mvn on PATH); the Kafka tests ran against the embedded broker"
+    assert ended.stdout.count(said) == 1
