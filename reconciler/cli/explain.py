@@ -42,6 +42,7 @@ class _Known:
     policies: Mapping[str, Policy]
     document: Document | None
     paused: Act | None
+    released: Act | None
     more: bool  # there are older decisions
 
 
@@ -73,8 +74,9 @@ def explain(config: Config, document: str, field: str | None, limit: int, *, fil
         known.policies,
         SystemClock().now_us(),
         only=field,
-        desired=None if known.document is None else known.document.desired,
+        row=known.document,
         paused=known.paused,
+        released=known.released,
         chapters_max=limit,
     )
     if form == "json":
@@ -89,10 +91,11 @@ async def _from_store(config: Config, key: str, field: str | None, most: int) ->
         trail = await store.audit(key, limit=most + 1)
         policies = _readable(await store.policy_texts())
         paused = await authorship.paused(store, document)
+        released = await authorship.released(store, document)
     desired = document.desired.fields
     if field is not None and field not in desired and not any(field in record.desired.fields for record in trail):
         raise _unheard_of(key, field, desired)
-    return _Known(trail[:most], policies, document, paused, more=len(trail) > most)
+    return _Known(trail[:most], policies, document, paused, released, more=len(trail) > most)
 
 
 def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
@@ -112,7 +115,7 @@ def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
         raise ReconcilerError(f"{path} holds no decision on document {key!r}")
     if field is not None and not any(field in record.desired.fields for record in newest):
         raise _unheard_of(key, field, newest[-1].desired.fields)
-    return _Known(list(newest)[::-1], _readable(exported.policies), None, None, more=count > most)
+    return _Known(list(newest)[::-1], _readable(exported.policies), None, None, None, more=count > most)
 
 
 def _record(entry: Entry) -> AuditRecord | None:
@@ -258,8 +261,7 @@ def _tell(known: _Known, told: Story, field: str | None) -> None:
     subject = f"Document {told.document}" + (f", field {field}" if field else "")
     document = known.document
     if document is not None:
-        reason = f": {document.reason}" if document.reason else ""
-        output.heading(f"{subject}; the document is {document.status}{reason}")
+        output.heading(f"{subject}; the document is {document.status}")
     else:
         output.heading(subject)
     for sentence in told.now:

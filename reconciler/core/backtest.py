@@ -16,12 +16,14 @@ from typing import NamedTuple
 import attrs
 import msgspec
 
-from reconciler.core import fold, trail
+from reconciler.core import fold, standing, trail
 from reconciler.core import plan as planning
 from reconciler.model import codec
 from reconciler.model.audit import AuditRecord
+from reconciler.model.desired import Desired
 from reconciler.model.plan import Decision, Patch, Plan, Verb
 from reconciler.model.policy import Policy, Rule, Strategy
+from reconciler.model.stamp import Stamp
 from reconciler.model.value import MISSING, Json, Missing, canonical
 
 _ALIKE_MAX = 16_384  # field names come from outside
@@ -124,10 +126,12 @@ class Backtest:
         was = {decision.field: decision for decision in before.decisions}
         after = planning.draft(record.desired, record.base, record.snapshot, self._policy)
         would = {decision.field: decision for decision in after.decisions}
+        refused = self._refused(old, record.desired) if self._narrowed else {}
         for name in sorted(names):
             then, now = was.get(name), would.get(name)
-            stamp = fold.newest_stamp(names[name])
-            refusing = self._refusing(old, name, stamp.source)
+            stamps = sorted((claim.stamp for claim in standing.claims_of(names[name])), reverse=True)
+            lost = next((stamp for stamp in stamps if stamp in refused), None)
+            stamp, refusing = lost or stamps[0], None if lost is None else refused[lost]
             if refusing is None and _same(then, now):
                 continue
             yield Otherwise(
@@ -151,13 +155,17 @@ class Backtest:
             return Ruling(UNKNOWN, rule.name, rule.strategy, reason)
         return _ruling(now)
 
-    def _refusing(self, old: Policy, name: str, source: str) -> Ruling | None:
-        """Return what keeps this source from setting the field, if nothing kept it then."""
-        rule = self._policy.refuses(name, source) if self._narrowed else None
-        if rule is None or old.refuses(name, source) is not None:
-            return None
-        reason = f"{source} may not set it, so the whole event would be a dead letter"
-        return Ruling(REFUSE, rule.name, rule.strategy, reason)
+    def _refused(self, old: Policy, desired: Desired) -> dict[Stamp, Ruling]:
+        """Return the events, by their stamps, that would have been refused for some field, and were not then."""
+        found: dict[Stamp, Ruling] = {}
+        for name, field in sorted(desired.fields.items()):
+            for claim in standing.claims_of(field):
+                source = claim.stamp.source
+                rule = self._policy.refuses(name, source)
+                if rule is not None and old.refuses(name, source) is None:
+                    reason = f"{source} may not set {name}, so the whole event would be a dead letter"
+                    found.setdefault(claim.stamp, Ruling(REFUSE, rule.name, rule.strategy, reason))
+        return found
 
     def _decides_alike(self, digest: str, old: Policy, name: str, type_: str | None) -> bool:
         key = digest, name, type_

@@ -12,11 +12,13 @@ import attrs
 
 from reconciler.core import conflicts, fold, wording
 from reconciler.core import plan as planning
+from reconciler.model.act import Act
 from reconciler.model.audit import AuditRecord, Verdict
 from reconciler.model.base import Base
 from reconciler.model.desired import Desired, Element, Field, Register
+from reconciler.model.document import Document, Status
 from reconciler.model.plan import Decision, Patch
-from reconciler.model.policy import Policy
+from reconciler.model.policy import ListMode, Policy
 from reconciler.model.stamp import Stamp
 from reconciler.model.story import Reference, Sentence
 
@@ -26,6 +28,7 @@ _STANDS = {
     "fill": "Whatever somebody changes it to in Windchill stays.",
 }
 _STANDS_USUALLY = "If somebody changes it in Windchill, their edit stands until a newer event."
+_STOPPED = (Status.PARKED, Status.CONTENDED, Status.LOCKED, Status.PAUSED)  # why is told before anything else
 _CONFLICTS = Reference("command", "reconciler conflicts list")
 
 
@@ -36,10 +39,13 @@ def sentences(
     now_us: int,
     *,
     only: str | None = None,
-    desired: Desired | None = None,
+    row: Document | None = None,
+    released: Act | None = None,
 ) -> tuple[Sentence, ...]:
     """Return how all fields stand, or `only` one; see `story.tell`."""
-    ending = _Ending(document=document, records=records, policies=policies, now_us=now_us, only=only, desired=desired)
+    ending = _Ending(
+        document=document, records=records, policies=policies, now_us=now_us, only=only, row=row, released=released
+    )
     return tuple(ending.sentences())
 
 
@@ -52,7 +58,12 @@ class _Ending:
     policies: Mapping[str, Policy]
     now_us: int
     only: str | None
-    desired: Desired | None
+    row: Document | None
+    released: Act | None
+
+    @property
+    def desired(self) -> Desired | None:
+        return None if self.row is None else self.row.desired
 
     @functools.cached_property
     def last(self) -> AuditRecord | None:
@@ -95,7 +106,7 @@ class _Ending:
             yield Sentence("waits", text, name)
         elif written or verdict.reason in ("agreed", "adopted: both sides agree"):
             shown = wording.value(patch[name] if written else verdict.live)
-            text = f"{field} is {shown}, as asked for. {_STANDS.get(verdict.strategy, _STANDS_USUALLY)}"
+            text = f"{field} is {shown}{self._as_asked(name)}. {_STANDS.get(verdict.strategy, _STANDS_USUALLY)}"
             yield Sentence("stands", text, name, grounds(verdict))
         elif verdict.strategy == "fill":
             text = f"{field} stays {wording.value(verdict.live)}: the rule writes only where there is nothing."
@@ -106,12 +117,23 @@ class _Ending:
             held = ", ".join(wording.safe(text) for text in self.waiting[name].held_elements)
             yield Sentence("waits", f"Of {field}, these elements wait for a person: {held}.", name, (_CONFLICTS,))
 
+    def _as_asked(self, name: str) -> str:
+        """Return how far a value is what was asked for: of a set, elements that nobody asked for stay beside it."""
+        assert self.last is not None
+        policy = self.policies.get(self.last.policy)
+        if policy is None or policy.rule(name, self.last.snapshot.type).list is not ListMode.SET:
+            return ", as asked for"
+        if name in self.waiting:
+            return ""  # what waits is told behind it
+        return ": what was asked for of it is so, and other elements are left alone"
+
     def _theirs(self, record: AuditRecord, verdict: Verdict) -> Sentence:
         by = last_editor(record)
         whose = f" (the document was last modified by {by})" if by else ""
         name = wording.safe(verdict.field)
+        what = "What Windchill has" if verdict.reason.startswith("adopted") else "The edit in Windchill"
         text = (
-            f"The edit in Windchill stands: {name} is {wording.value(verdict.live)} there{whose} until a newer event"
+            f"{what} stands: {name} is {wording.value(verdict.live)} there{whose} until a newer event"
             f" asks for another value. {wording.value(verdict.desired)}, which was asked for, is not written. A new"
             " event would bring it back."
         )
@@ -155,9 +177,12 @@ class _Ending:
         if desired is None:
             return
         if desired.released is not None and not fold.managed(desired):
-            by = wording.who(desired.released.source, "")
+            act = self.released
+            by = wording.who(desired.released.source, act.who if act else "")
             when = wording.moment(desired.released.time, self.now_us)
-            text = f"{by} released the document at {when}: nobody manages it, and whatever Windchill has stays."
+            reason = act.details.get("reason") if act else None
+            why = f" ({wording.quoted(reason)})" if isinstance(reason, str) and reason.strip() else ""
+            text = f"{by} released the document at {when}{why}: nobody manages it, and whatever Windchill has stays."
             yield Sentence("stands", text, None, origin(desired.released))
         for name, field in sorted(chosen(desired, self.only).items()):
             if not fold.is_managed(field):
@@ -171,8 +196,10 @@ class _Ending:
         decided = {} if self.last is None else self.last.desired.fields
         known = {(name, claim.stamp) for name, field in decided.items() for claim in claims_of(field)}
         new = unknown({n: f for n, f in chosen(self.desired, self.only).items() if fold.is_managed(f)}, known)
+        free = self.row is None or self.row.status not in _STOPPED
+        how = "; it is done by `reconciler run`" if free else ""
         for asking in wording.askings(new):
-            text = f"{asking.text(self.now_us)} Nothing has been decided on that yet; it is done by `reconciler run`."
+            text = f"{asking.text(self.now_us)} Nothing has been decided on that yet{how}."
             yield Sentence("waits", text, self.only, origin(asking.stamp))
 
 

@@ -3,7 +3,7 @@ Story: audit records → what happened to a document, as sentences with referenc
 
 Rules of this file:
 1. The trail is enough: desired state, base, snapshot and answer of each attempt stand in its record. What the
-   projection knows besides (`desired`) only adds claims that nothing has been decided on yet.
+   projection knows besides (`row`) only adds where the document stands, and claims not decided on yet.
 2. A claim is told once, at the first decision that knew it. Attempts that came to the very same are told once, with
    how often. For a single field, attempts in which nothing happened to it are left out.
 3. What is not known is not told: a conflict is named only if the recorded policy gives the very same one again.
@@ -18,11 +18,18 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from reconciler.core import standing, wording
 from reconciler.model.act import Act
 from reconciler.model.audit import AuditRecord
-from reconciler.model.desired import Desired, Field
-from reconciler.model.policy import Policy
+from reconciler.model.desired import Field
+from reconciler.model.document import Document, Status
+from reconciler.model.policy import OPERATORS, Policy
 from reconciler.model.stamp import Stamp
 from reconciler.model.story import Chapter, Reference, Sentence, Story
 
+_STOPS = {
+    Status.PARKED: "The document is parked: nothing is written to it",
+    Status.CONTENDED: "The document cools down, because others keep writing it",
+    Status.LOCKED: "The document waits until whoever has it locked or checked out lets go of it",
+}
+_GOES_ON = "It is tried again by itself, more and more slowly, or now by a command."
 _TOLD_UNCHANGED = ("agreed", "neither", "adopted: both sides agree")
 
 
@@ -33,22 +40,25 @@ def tell(
     now_us: int,
     *,
     only: str | None = None,
-    desired: Desired | None = None,
+    row: Document | None = None,
     paused: Act | None = None,
+    released: Act | None = None,
     chapters_max: int = 1000,
 ) -> Story:
     """
     Return the story of a document, or of `only` one field of it.
 
-    `records` are its audit records, oldest first. `policies` are those known by digest, `desired` is what the log says
-    now, if that is known; `paused` is the act by which the document is paused, if it is.
+    `records` are its audit records, oldest first. `policies` are those known by digest, `row` is how it stands in the
+    store, if that is known; `paused` and `released` are the acts by which it is so, if it is.
     """
     teller = _Teller(now_us, only)
     groups = _alike(teller.concerning(records), only)
     told = [teller.chapter(group) for group in groups[-chapters_max:]]
-    now = standing.sentences(document, records, policies, now_us, only=only, desired=desired)
+    now = standing.sentences(document, records, policies, now_us, only=only, row=row, released=released)
     if paused is not None:
         now = (_pause(document, paused, now_us), *now)
+    elif row is not None and row.status in _STOPS:
+        now = (_stop(row), *now)
     return Story(document, now, tuple(told), len(groups) - len(told))
 
 
@@ -61,6 +71,12 @@ def _pause(document: str, paused: Act, now_us: int) -> Sentence:
     )
     command = f"reconciler docs resume {shlex.quote(document)}"
     return Sentence("waits", text, None, (Reference("act", str(paused.id)), Reference("command", command)))
+
+
+def _stop(row: Document) -> Sentence:
+    text = f"{_STOPS[row.status]} (as the last attempt found: {wording.quoted(row.reason)}). {_GOES_ON}"
+    command = f"reconciler docs retry {shlex.quote(row.key)}"
+    return Sentence("waits", text, None, (Reference("command", command),))
 
 
 class _Teller:
@@ -103,7 +119,9 @@ class _Teller:
             when = wording.moment(last.at_us, self._now_us)
             more = "once more" if len(group) == 2 else f"{len(group) - 1} more times"
             sentences.append(Sentence("again", f"The same came of it {more}, the last time at {when}."))
-        cause = wording.CAUSES.get(record.cause, record.cause)
+        claims = [claim for field in new.values() for claim in standing.claims_of(field)]
+        by_person = record.cause == "operator" and any(claim.stamp.source == OPERATORS for claim in claims)
+        cause = "a person had decided" if by_person else wording.CAUSES.get(record.cause, record.cause)
         return Chapter(
             title=f"{wording.moment(record.at_us, self._now_us)}: {cause}",
             records=tuple(one.id for one in group),
@@ -138,7 +156,9 @@ class _Teller:
             patch = record.patch or {}
             written = patch.get(verdict.field, verdict.desired)
             field = record.desired.fields.get(verdict.field)
-            text = wording.decided(verdict, field, written, in_patch=verdict.field in patch)
+            base = record.base.fields.get(verdict.field)
+            agreed = base is None or base.stamp is not None or bool(base.elements)
+            text = wording.decided(verdict, field, written, in_patch=verdict.field in patch, agreed=agreed)
             yield Sentence("decided", text, verdict.field, standing.grounds(verdict))
         if settled:
             were = "was" if len(settled) == 1 else "were"

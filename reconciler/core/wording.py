@@ -162,10 +162,10 @@ def _wish(name: str, register: Register) -> str:
     return f"{safe(name)} {be}{knowing}"
 
 
-def decided(verdict: Verdict, field: Field | None, target: object, *, in_patch: bool) -> str:
-    """Return why and how a field was decided."""
+def decided(verdict: Verdict, field: Field | None, target: object, *, in_patch: bool, agreed: bool) -> str:
+    """Return why and how a field was decided; `agreed`: its base is more than what was there at the first look."""
     reason = verdict.reason.removesuffix(_LATER)
-    parts = [f"{safe(verdict.field)}: {_facts(verdict, field, reason)}"]
+    parts = [f"{safe(verdict.field)}: {_facts(verdict, field, reason, agreed=agreed)}"]
     rule = f"Rule {safe(verdict.rule)} ({verdict.strategy}: {STRATEGIES.get(verdict.strategy, 'its own')})"
     match verdict.verb:
         case "write":
@@ -190,7 +190,7 @@ def held(verdict: Verdict) -> str:
     return f"{said[:1].upper()}{said[1:]}{'' if said.endswith('.') else '.'}"
 
 
-def _facts(verdict: Verdict, field: Field | None, reason: str) -> str:
+def _facts(verdict: Verdict, field: Field | None, reason: str, *, agreed: bool = True) -> str:
     pieces = [_REASON.fullmatch(piece) for piece in _PIECES.split(reason)]
     if pieces and all(piece is not None and piece["elements"] for piece in pieces):
         told = [_of_elements(piece["case"], piece["elements"]) for piece in pieces if piece is not None]
@@ -201,7 +201,7 @@ def _facts(verdict: Verdict, field: Field | None, reason: str) -> str:
     overlap = (found["more"] or "").removeprefix(", on_overlap = ")
     more = [f"For such an overlap the rule says: {_OVERLAPS.get(overlap, overlap)}."] if overlap else []
     more += [_LAST[found["last"]]] if found["last"] else []
-    return " ".join([_case(verdict, field, found["case"]), *more])
+    return " ".join([_case(verdict, field, found["case"], agreed=agreed), *more])
 
 
 def _of_elements(case: str, elements: str) -> str:
@@ -209,7 +209,7 @@ def _of_elements(case: str, elements: str) -> str:
     return known.format(safe(elements))
 
 
-def _case(verdict: Verdict, field: Field | None, case: str) -> str:
+def _case(verdict: Verdict, field: Field | None, case: str, *, agreed: bool) -> str:
     live, desired, base = value(verdict.live), value(verdict.desired), value(verdict.base)
     knowing = field is not None and field.register is not None and bool(field.register.expect)
     first = "this was the first look at it."
@@ -218,6 +218,8 @@ def _case(verdict: Verdict, field: Field | None, case: str) -> str:
             return f"Windchill had {live}, as asked for."
         case "neither":
             return f"Windchill had {live}, which had been left to stand against {desired}; nothing has moved since."
+        case "ours only" if canonical(verdict.live) == canonical(verdict.base) and not agreed:
+            return f"Windchill had {live}, as at the first look; {desired} was asked for, and not written so far."
         case "ours only" if canonical(verdict.live) == canonical(verdict.base):
             return f"Windchill had {live}, as both sides had last agreed; {desired} was asked for since."
         case "ours only" if knowing:
@@ -229,6 +231,8 @@ def _case(verdict: Verdict, field: Field | None, case: str) -> str:
                 f"Windchill had {live} instead of {base}, on which both sides had last agreed: somebody had changed it"
                 f" there, and no newer event asked for anything ({desired} is the last that was asked for)."
             )
+        case "ours and theirs" if not agreed:
+            return f"Windchill had {base} at the first look and {live} now, and {desired} was asked for."
         case "ours and theirs":
             return (
                 f"both sides had moved since they agreed on {base}: Windchill had {live}, and {desired} was asked for."

@@ -3,8 +3,10 @@
 from reconciler.model.act import Act, Deed
 from reconciler.model.document import Document, Status
 from reconciler.model.event import DeadLetter
+from reconciler.model.policy import OPERATORS
 from reconciler.ports.acts import Deeds
 
+_RELEASES_MAX = 20  # also those of single fields, which come in between
 _SETTLING = {"discarded": (Deed.DISCARD,), "replayed": (Deed.REPLAY, Deed.RESEND)}
 
 
@@ -13,6 +15,15 @@ async def paused(store: Deeds, document: Document) -> Act | None:
     if document.status is not Status.PAUSED:
         return None
     return next(iter(await store.acts(target=document.key, kind=Deed.PAUSE, limit=1)), None)
+
+
+async def released(store: Deeds, document: Document) -> Act | None:
+    """Return the act by which a document was released last; None: it was not, or by a source of events."""
+    stamp = document.desired.released
+    if stamp is None or stamp.source != OPERATORS:
+        return None
+    acts = await store.acts(target=document.key, kind=Deed.RELEASE, limit=_RELEASES_MAX)
+    return next((act for act in acts if [stamp.id] == act.details.get("events")), None)
 
 
 async def settled(store: Deeds, letter: DeadLetter) -> Act | None:

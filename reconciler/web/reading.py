@@ -141,8 +141,9 @@ async def document_story(sources: Sources, asked: Asked) -> shapes.Story:
         policies,
         sources.clock.now_us(),
         only=query.field,
-        desired=found.desired,
+        row=found,
         paused=await authorship.paused(sources.store, found),
+        released=await authorship.released(sources.store, found),
         chapters_max=_CHAPTERS,
     )
     return showing.told(told, older=trail.next is not None)

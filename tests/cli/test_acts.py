@@ -89,6 +89,8 @@ def test_a_released_document_is_not_written_any_more(settled: Program) -> None:
     assert "nobody manages" in settled.fails("docs", "release", DOC, code=2)
     (row,) = settled.json("audit", "acts")
     assert (row["kind"], row["target"], row["details"]["events"]) == ("release", DOC, said["events"])
+    assert f"{row['who']} released the document at " in settled.say("explain", DOC)
+    assert "(“moved”): nobody manages it" in settled.say("explain", DOC)
 
 
 def test_the_record_of_acts_is_verified_and_whoever_changes_it_is_found(settled: Program) -> None:

@@ -132,6 +132,28 @@ def test_a_claim_of_a_source_that_may_no_longer_set_the_field_would_be_a_dead_le
     assert judged(decided(now, BOTH_MOVED), now, now) == []  # it was so then already
 
 
+def test_with_one_field_all_others_of_its_event_would_be_lost() -> None:
+    now = policy(Rule(("status",), S.EXTERNAL, sources=("//mes/*",)), Rule(("*",), S.EXTERNAL))
+    title = Field(Register(stamp(4), "x"))
+    record = decided(EXTERNAL, BOTH_MOVED | {"status": ("INWORK", "INWORK", 1)}, {"title": "x"}, {"title": title})
+    found = judged(record, EXTERNAL, now)
+    assert [(one.field, one.would.verb, one.would.rule) for one in found] == [
+        ("owner", "refuse", "policy[1]"),
+        ("status", "refuse", "policy[1]"),
+    ]
+    assert "//erp/prod may not set status" in found[0].would.reason
+
+
+def test_an_older_claim_that_would_be_lost_is_told_beside_a_newer_one_that_would_not() -> None:
+    rule = Rule(("tags",), S.EXTERNAL, list=ListMode.SET, sources=("//mes/*",))
+    added = {'"bolt"': Element(stamp(6, "//mes/1"), present=True)}
+    tags = Field(Register(stamp(5), ["nut"]), added)
+    then = policy(attrs.evolve(rule, sources=()), Rule(("*",), S.EXTERNAL))
+    record = decided(then, {}, {"tags": []}, {"tags": tags})
+    (found,) = judged(record, then, policy(rule, Rule(("*",), S.EXTERNAL)))
+    assert (found.would.verb, found.event, found.source) == ("refuse", "e5", "//erp/prod")
+
+
 def test_differences_are_counted_by_rule_and_verb() -> None:
     test = Backtest(EXTERNAL, {codec.policy_digest(PRESERVE): codec.encode(PRESERVE)})
     for _ in range(3):

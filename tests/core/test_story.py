@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from reconciler.core import story, wording
 from reconciler.core.backtest import Backtest
 from reconciler.model import codec
+from reconciler.model.act import Act, Deed
 from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
-from reconciler.model.document import Lane
+from reconciler.model.document import Lane, Status
 from reconciler.model.policy import Adopt, ListMode, Rule, Strategy
 from reconciler.model.story import Story
 from tests.core.histories import DOC, MINUTE_US, History
@@ -218,7 +219,7 @@ def test_the_newest_chapters_tell_of_claims_that_older_ones_would_have_told_of()
 
 def test_what_the_log_has_asked_for_since_is_told_as_undecided() -> None:
     history = moved(S.MERGE, ours=False, theirs=False).event(actor="li", set={"owner": "li"})
-    (undecided,) = [s for s in told(history, desired=history.document.desired).now if s.kind == "waits"]
+    (undecided,) = [s for s in told(history, row=history.document).now if s.kind == "waits"]
     assert undecided.text.startswith("//erp/prod (li) asked at 2026-11-22 10:04:00Z (1 hour ago) that owner be")
     assert "Nothing has been decided on that yet" in undecided.text
     assert ("event", "e2") in undecided.references
@@ -226,14 +227,41 @@ def test_what_the_log_has_asked_for_since_is_told_as_undecided() -> None:
 
 def test_a_document_that_was_released_stands_as_it_is() -> None:
     history = moved(S.EXTERNAL, ours=True, theirs=False).event(released=True)
-    (found,) = told(history, desired=history.document.desired).now
+    (found,) = told(history, row=history.document).now
     assert "released the document" in found.text
     assert "whatever Windchill has stays" in found.text
 
 
+def test_who_released_a_document_and_why_is_told_where_the_act_is_known() -> None:
+    history = moved(S.EXTERNAL, ours=True, theirs=False).event("//reconciler/operators", released=True)
+    details = {"reason": "moved to archive", "events": ["e3"]}
+    act = Act(history.now_us, "mlee", "operator", Deed.RELEASE, DOC, DOC, details, "appended")
+    (found,) = told(history, row=history.document, released=act).now
+    assert found.text.startswith("mlee released the document at ")
+    assert "(“moved to archive”): nobody manages it" in found.text
+
+
+@pytest.mark.parametrize("status", [Status.PARKED, Status.CONTENDED, Status.LOCKED])
+def test_why_nothing_is_decided_on_a_document_that_is_stopped_is_told_before_what_is_asked_of_it(status) -> None:
+    history = History(one_rule()).event(set={"owner": "akim"})
+    row = attrs.evolve(history.document, status=status, reason="404: there is no\x1b such document")
+    stop, undecided = told(history, row=row).now
+    assert "“404: there is no\\x1b such document”" in stop.text
+    assert ("command", f"reconciler docs retry {DOC}") in stop.references
+    assert undecided.text.endswith("Nothing has been decided on that yet.")
+
+
+def test_what_was_only_seen_at_the_first_look_is_not_told_as_agreed() -> None:
+    history = History(one_rule(), owner="akim").event(set={"owner": "li"}).attempt(Locked(423, "Locked", "jdoe"))
+    history.edit("jdoe", owner="sgarcia").attempt()
+    said = text_of(told(history))
+    assert 'Windchill had "akim" at the first look and "sgarcia" now, and "li" was asked for.' in said
+    assert "agreed" not in said
+
+
 def test_a_document_without_decisions_has_no_chapters() -> None:
     history = History(one_rule()).event(set={"owner": "akim"})
-    found = told(history, desired=history.document.desired)
+    found = told(history, row=history.document)
     assert found.chapters == ()
     assert [sentence.kind for sentence in found.now] == ["waits"]
 
@@ -318,7 +346,7 @@ def test_whatever_has_happened_every_field_is_told_of_and_no_conflict_is_named_t
     one, two, moves
 ) -> None:
     history = played((Rule(("tags",), one, list=ListMode.SET), Rule(("*",), two)), moves)
-    found = told(history, desired=history.document.desired)
+    found = told(history, row=history.document)
     named = {value for sentence in found.now for kind, value in sentence.references if kind == "conflict"}
     assert named <= {conflict.id for conflict in history.document.agreement.held}
     standing = {sentence.field for sentence in found.now if sentence.kind in ("stands", "waits")}
