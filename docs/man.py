@@ -26,7 +26,9 @@ Failed; a line on standard error says why and what to do.
 .B 2
 Wrong usage. Of
 .BR plan :
-there is something to write.
+there is something to write. Of
+.BR "policy test" :
+something would be decided otherwise.
 .TP
 .B 3
 Work remains unsettled: something is held, parked or a dead letter.

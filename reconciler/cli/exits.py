@@ -62,22 +62,31 @@ def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
-def _failed(error: BaseException) -> int:
+def reasons(error: BaseException) -> list[str]:
+    """Return what is wrong, one line each."""
     match error:
         case BaseExceptionGroup():
             # Several tasks may have met the same fault, which is told once.
             told = {(type(inner), str(inner)): inner for inner in error.exceptions}
-            return max(_failed(inner) for inner in told.values())
+            return [line for inner in told.values() for line in reasons(inner)]
         case errors.ReconcilerError():
-            fault(str(error))
-            return USAGE if isinstance(error, errors.UsageError) else FAILED
+            return str(error).splitlines()
         case _:
             said = " ".join(str(error).split())
-            fault(
-                f"unexpected {type(error).__name__}{f': {said}' if said else ''}; please report it with the output of"
-                " the same command with --debug"
-            )
-            return FAILED
+            what = f"unexpected {type(error).__name__}{f': {said}' if said else ''}"
+            return [f"{what}; please report it with the output of the same command with --debug"]
+
+
+def _failed(error: BaseException) -> int:
+    for line in reasons(error):
+        fault(line)
+    return _code(error)
+
+
+def _code(error: BaseException) -> int:
+    if isinstance(error, BaseExceptionGroup):
+        return max(_code(inner) for inner in error.exceptions)
+    return USAGE if isinstance(error, errors.UsageError) else FAILED
 
 
 def _sentence(message: str) -> str:

@@ -1,6 +1,7 @@
 """`reconciler run`: the daemon, or with `--once` one pass up to where the log ends now."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -57,8 +58,22 @@ async def _run(config: Config, again: Callable[[], Config] | None, accept_trunca
     if again is not None:
         wish = parts.wish(config, again)
         signals.ask_on_hangup(wish.asked)
-    async with app.daemon(config, once=once, wish=wish) as daemon:
-        return await daemon.run(stop, once=once, accept_truncation=accept_truncation)
+    try:
+        async with app.daemon(config, once=once, wish=wish) as daemon:
+            return await daemon.run(stop, once=once, accept_truncation=accept_truncation)
+    except Exception as error:
+        _tell(error)
+        raise
+
+
+def _tell(error: Exception) -> None:
+    """Tell a program that reads the log why it ends here; people get the same as the last line."""
+    import structlog
+
+    if not sys.stderr.isatty():
+        log = structlog.get_logger(__name__)
+        for reason in exits.reasons(error):
+            log.critical("ended by an error", reason=reason)
 
 
 def _show(form: str, summary: "Summary") -> None:

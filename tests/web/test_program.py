@@ -101,8 +101,12 @@ def test_the_program_tells_where_it_listens_and_answers_there(silent: Program) -
         other.config.write_text(other.config.read_text(encoding="utf-8").replace("127.0.0.1:0", bind), encoding="utf-8")
         said = other.run("run")
         assert said.returncode == 1
-        assert said.stderr.startswith(f"error: admin.bind: can't listen on {bind} (address already in use); choose ")
-        assert said.stderr.count("\n") == 1
+        told, shown = said.stderr.splitlines()
+        reason = f"admin.bind: can't listen on {bind} (address already in use); choose "
+        assert shown.startswith(f"error: {reason}")
+        logged = json.loads(told)
+        assert (logged["level"], logged["event"]) == ("critical", "ended by an error")
+        assert logged["reason"].startswith(reason)
         daemon.process.send_signal(signal.SIGTERM)
         assert daemon.ended() == 0
 
