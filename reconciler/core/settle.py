@@ -112,16 +112,19 @@ def version_conflict(case: Case, answer: VersionConflict) -> Settlement:
     """Somebody wrote between our read and our write. Nothing was applied: read and decide again, a little later."""
     old, pace = case.document.agreement, case.rules.pace
     clashes = old.clashes + 1
+    # Writes come through again: what it cooled down for as locked or parked is over.
+    cooldowns = 0 if case.document.status in (Status.LOCKED, Status.PARKED) else old.cooldowns
     assert case.plan is not None
-    agreement = attrs.evolve(old, base=case.plan.base, snapshot=case.snapshot, clashes=clashes)
+    agreement = attrs.evolve(old, base=case.plan.base, snapshot=case.snapshot, clashes=clashes, cooldowns=cooldowns)
     if clashes < pace.conflict_attempts_max:
         wait_s = backoff.delay_s(clashes, pace.backoff_base_s, pace.backoff_max_s, case.chance)
         reason = f"version conflict {clashes} of {pace.conflict_attempts_max}: read and decide again"
         settlement = _settlement(case, agreement, Status.PENDING, reason, _in(case, wait_s))
     else:
-        agreement = attrs.evolve(agreement, clashes=0, cooldowns=old.cooldowns + 1)
+        agreement = attrs.evolve(agreement, clashes=0, cooldowns=cooldowns + 1)
         reason = f"contended: {clashes} version conflicts in a row"
-        settlement = _cooling(case, agreement, Status.CONTENDED, reason)
+        # It is pending during its tries, so that its status does not say whether it was contended before them.
+        settlement = _cooling(case, agreement, Status.CONTENDED, reason, entered=not cooldowns)
     settlement = attrs.evolve(evidence.counted(case, settlement), conflicts=1)
     return evidence.audited(case, settlement, "version_conflict", answer.message, status=answer.status)
 
@@ -154,14 +157,16 @@ def locked(case: Case, answer: Locked) -> Settlement:
     """Somebody has the document checked out: come back slowly."""
     holder = f" by {answer.holder}" if answer.holder else ""
     agreement = attrs.evolve(_kept(case), cooldowns=case.document.agreement.cooldowns + 1)
-    settlement = _cooling(case, agreement, Status.LOCKED, f"locked{holder}: {answer.message}")
+    entered = case.document.status is not Status.LOCKED
+    settlement = _cooling(case, agreement, Status.LOCKED, f"locked{holder}: {answer.message}", entered=entered)
     return evidence.audited(case, evidence.counted(case, settlement), "locked", answer.message, status=answer.status)
 
 
 def parked(case: Case, reason: str, result: str, status: int | None = None) -> Settlement:
     """Not written to until something changes; looked at again slowly."""
     agreement = attrs.evolve(_kept(case), cooldowns=case.document.agreement.cooldowns + 1)
-    settlement = evidence.counted(case, _cooling(case, agreement, Status.PARKED, reason))
+    entered = case.document.status is not Status.PARKED
+    settlement = evidence.counted(case, _cooling(case, agreement, Status.PARKED, reason, entered=entered))
     return evidence.audited(case, settlement, result, reason, status=status)
 
 
@@ -194,11 +199,11 @@ def _again(case: Case, agreement: Agreement, reason: str, at_least_s: float) -> 
     return evidence.counted(case, _settlement(case, agreement, Status.PENDING, reason, _in(case, wait_s)))
 
 
-def _cooling(case: Case, agreement: Agreement, status: Status, reason: str) -> Settlement:
+def _cooling(case: Case, agreement: Agreement, status: Status, reason: str, *, entered: bool) -> Settlement:
     pace = case.rules.pace
     wait_s = backoff.cooldown_s(agreement.cooldowns, pace.cooldown_base_s, pace.cooldown_max_s, case.chance)
     told: tuple[Outcome, ...] = ()
-    if case.document.status is not status:  # once on entering, not at every look
+    if entered:  # once, not at every look
         told = (outcomes.parked(case.document.key, case.now_us, status, reason),)
     return _settlement(case, agreement, status, reason, _in(case, wait_s), told=told)
 

@@ -134,6 +134,29 @@ async def test_a_contended_document_cools_down_twice_as_long_each_time_and_is_ne
     assert spot.conflicts == 8
 
 
+async def test_a_document_that_stays_contended_is_told_once_and_anew_once_it_has_settled(world: World) -> None:
+    def told() -> list[str]:
+        return [outcome["data"]["status"] for outcome in world.outcomes("parked")]
+
+    for title, so_far in (("Cover", ["contended"]), ("Lid", ["contended", "contended"])):
+        world.windchill.script_writes(*[MISMATCH] * 12)
+        await world.emit({"title": title})
+        for _ in range(12):
+            await world.attempt()
+            await world.wait()
+        assert told() == so_far
+        assert (await world.settle()).status is Status.SYNCED
+
+
+async def test_a_document_that_was_locked_and_is_contended_then_is_told_as_both(world: World) -> None:
+    world.windchill.script_writes(Locked(423, "checked out", "jdoe"), *[MISMATCH] * 5)
+    await world.emit({"title": "Cover"})
+    for _ in range(6):
+        await world.attempt()
+        await world.wait()
+    assert [outcome["data"]["status"] for outcome in world.outcomes("parked")] == ["locked", "contended"]
+
+
 async def test_the_field_that_a_rival_moves_is_a_hot_spot(world: World) -> None:
     await known(world)
     await world.emit({"title": "Cover", "owner": "akim"})
