@@ -10,6 +10,9 @@ from tests.page import inspection
 from tests.page.stage import DRAWING, furnish, infest, measure
 
 if TYPE_CHECKING:
+    from playwright.async_api import Route
+
+    from tests.flows.world import World
     from tests.page.conftest import Stage
     from tests.web.conftest import Daemon
 
@@ -219,6 +222,60 @@ async def test_a_page_stays_current_without_taking_anything_from_the_hand(stage:
         assert await visit.page.locator("#plot-clashes details").get_attribute("open") is not None
         assert await visit.page.evaluate("document.activeElement.href") == focused
     assert visit.complaints == []
+
+
+async def _happen(world: World, key: str) -> None:
+    world.windchill.put(key, {"title": "Cover"})
+    await world.emit({"title": "Lid"}, key=key)
+    await world.attempt(key=key)
+
+
+async def test_what_came_between_a_page_and_its_stream_is_shown(stage: Stage) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    async with stage.visit() as visit:
+
+        async def late(route: Route) -> None:
+            await _happen(world, "newcomer")
+            await route.continue_()
+
+        await visit.page.route("**/api/v1/stream", late)
+        await visit.go("/")
+        await visit.page.locator("#recent", has_text="newcomer").wait_for()
+
+
+_COUNTING = """
+window.told = 0;
+window.EventSource = class extends EventSource {
+  constructor(...given) {
+    super(...given);
+    this.addEventListener("audit", () => { window.told += 1; });
+  }
+};
+"""
+
+_TOLD_AFTER = """(count) => new Promise((done) => {
+  const look = () => { if (told > count) done(); else setTimeout(look, 20); };
+  look();
+})"""
+
+
+async def test_what_is_told_while_a_page_is_made_anew_is_shown_as_well(stage: Stage) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    async with stage.visit() as visit:
+
+        async def slow(route: Route) -> None:
+            made = await route.fetch()
+            so_far = await visit.page.evaluate("told")
+            await _happen(world, "newcomer")
+            await world.clock.advance(2)
+            await visit.page.evaluate(_TOLD_AFTER, so_far)
+            await route.fulfill(response=made)
+
+        await visit.page.add_init_script(_COUNTING)
+        await visit.go("/")
+        await visit.page.route(f"{visit.address}/", slow, times=1)
+        await visit.page.keyboard.press("r")
+        await visit.page.locator("#recent", has_text="newcomer").wait_for()
 
 
 async def test_a_lost_connection_is_said(stage: Stage) -> None:

@@ -110,11 +110,17 @@ async function refresh() {
 
 let waiting = null;
 let last = 0;
+let missed = false;
 
 function refreshSoon() {
-  if (waiting !== null || document.hidden || "still" in document.body.dataset) return;
+  if (document.hidden || "still" in document.body.dataset) return;
+  if (waiting !== null) {
+    missed = true;
+    return;
+  }
   const wait = Math.max(SOON_MS, PAUSE_MS - (Date.now() - last));
   waiting = setTimeout(async () => {
+    missed = false; // what changes from here on may not be in the answer
     try {
       await refresh();
     } catch {
@@ -122,6 +128,7 @@ function refreshSoon() {
     } finally {
       last = Date.now();
       waiting = null;
+      if (missed) refreshSoon();
     }
   }, wait);
 }
@@ -137,11 +144,7 @@ function say(state, text) {
 function listen() {
   if (!query("[data-live]") || "still" in document.body.dataset) return;
   const stream = new EventSource("/api/v1/stream");
-  let known = 0;
-  stream.addEventListener("open", () => {
-    say("on", "Live");
-    if (known) refreshSoon();
-  });
+  stream.addEventListener("open", () => say("on", "Live"));
   stream.addEventListener("error", () => {
     if (isSignedOut) return;
     say("lost", "Connection lost: trying again");
@@ -153,12 +156,8 @@ function listen() {
       refreshSoon();
     }, SLOWLY_MS);
   });
-  for (const name of ["status", "audit"]) {
-    stream.addEventListener(name, () => {
-      known += 1;
-      if (known > 2) refreshSoon(); // the first two tell what the page already shows
-    });
-  }
+  // The first ones, too: something may have changed between the making of the page and them.
+  for (const name of ["status", "audit"]) stream.addEventListener(name, refreshSoon);
   window.addEventListener("pagehide", () => stream.close());
 }
 
