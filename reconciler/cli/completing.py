@@ -20,6 +20,7 @@ from click.shell_completion import CompletionItem
 
 from reconciler.cli import options
 from reconciler.errors import ReconcilerError
+from reconciler.model.act import SIDES, Side
 
 _HARMLESS = re.compile(r"[A-Za-z0-9_.@%+,/][A-Za-z0-9_.@%+,/-]*")  # no leading "-": it would be an option
 _NOTE = re.compile(r"[^A-Za-z0-9_./ -]")
@@ -74,8 +75,11 @@ class _Field(_Stored):
 
 class _Take(click.types.StringParamType):
     def shell_complete(self, _: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        """Return the two words; a value is for the user to type."""
-        words = {"desired": "what the log asks for", "live": "what Windchill has"}
+        """Return the words for either side."""
+        words = {
+            word: "what the log asks for" if side is Side.DESIRED else "what Windchill has"
+            for word, side in SIDES.items()
+        }
         return [CompletionItem(word, help=note) for word, note in words.items() if word.startswith(incomplete)]
 
 

@@ -1,19 +1,20 @@
 """`reconciler conflicts`: fields that wait for a person, and the events that decide them."""
 
+import shlex
 from typing import Any
 
 import click
 
 from reconciler.cli import acting, commands, events, looking, options, output, running
 from reconciler.config import Config
+from reconciler.core import resolution
 from reconciler.errors import ReconcilerError, UsageError
-from reconciler.model.act import Other, Resolved, Settled, Side, Take
+from reconciler.model.act import SIDES, Other, Resolved, Settled, Side, Take
 from reconciler.model.document import Document
 from reconciler.ports import RESOLVED_MAX, ConflictRow, Store
 
 conflicts = commands.family("conflicts", "List what waits for a person to decide, show it, and decide it.")
 
-_ESCAPE = "value:"
 _COLUMNS = (
     output.Column("id", "id", whole=True),
     output.Column("document", "document", whole=True),
@@ -40,7 +41,7 @@ def list_(config: Config, closed: bool, limit: int, form: str) -> None:
     output.report(form, rows, columns, "No open conflicts.")
     if any(row["closed_at"] is None for row in rows):
         print()
-        output.line("Decide one: reconciler conflicts resolve ID --take desired|live|VALUE")
+        output.line("Decide one: reconciler conflicts resolve ID --take desired|live")
 
 
 @conflicts.command("show", epilog=commands.example("reconciler conflicts show 3f2a -c reconciler.toml"))
@@ -71,20 +72,20 @@ def show(config: Config, id: str, form: str) -> None:
     )
     if not closed:
         print()
-        output.line(f"Decide it: reconciler conflicts resolve {row['id']} --take desired|live|VALUE")
+        output.line(f"Decide it: reconciler conflicts resolve {row['id']} --take desired|live")
 
 
 @conflicts.command(
     "resolve",
     epilog=commands.example(
         "reconciler conflicts resolve 3f2a --take live --reason 'asked jdoe'",
-        "reconciler conflicts resolve 3f2a --take '\"4711\"' -c reconciler.toml",
-        "reconciler conflicts resolve 3f2a --take value:live -c reconciler.toml",
+        "reconciler conflicts resolve 3f2a --value '\"4711\"' -c reconciler.toml",
         "reconciler conflicts resolve --field owner --take live --reason 'ECN-7'",
     ),
 )
 @click.argument("id", required=False)
-@click.option("--take", required=True, metavar="desired|live|VALUE", help="Which value the field gets.")
+@click.option("--take", metavar="desired|live", help="Whose value the field gets: ours or theirs are the same words.")
+@click.option("--value", metavar="JSON", help="In place of --take: a value that is neither side's.")
 @click.option("--field", default=None, help="In place of ID: all open conflicts on this field.")
 @click.option("--rule", default=None, help="In place of ID: all of this rule, as `policy show` names it.")
 @click.option(
@@ -93,22 +94,22 @@ def show(config: Config, id: str, form: str) -> None:
 @acting.by_whom
 @options.reporting
 @options.configured(store=True)
-def resolve(config: Config, id: str | None, take: str, **said: Any) -> None:
+def resolve(config: Config, id: str | None, take: str | None, value: str | None, **said: Any) -> None:
     """
     Decide a conflict, by appending an event that says so.
 
-    A VALUE is JSON if it reads as JSON, else text; what stands after value: is always taken as VALUE, for fields that
-    are to be the word "live" or "desired". If somebody has changed the field since the conflict was opened, the event
-    decides nothing and the conflict opens anew.
+    --take desired (or ours) writes what the log asks for, --take live (or theirs) keeps what Windchill has. --value
+    takes JSON: text stands in double quotes, and null clears the field. If someone has changed the field since the
+    conflict was opened, the event decides nothing and the conflict opens again.
     """
     many = said["field"] is not None or said["rule"] is not None
     if (id is None) is not many or (said["field"] is not None and said["rule"] is not None):
         raise UsageError("give either the ID of a conflict, or --field, or --rule")
     who, form = acting.actor(said["actor"]), said["form"]
-    chosen = _take(take)
+    chosen = _chosen(take, value)
     if many:
         if not isinstance(chosen, Side):
-            raise UsageError("several conflicts are decided for desired or for live; a VALUE is for one")
+            raise UsageError("several conflicts are decided with --take desired or --take live; --value is for one")
         _say_many(form, running.run(_resolve_many(config, chosen, who, **said)))
         return
     found = running.run(_resolve(config, id or "", chosen, who, said["reason"]))
@@ -157,10 +158,14 @@ async def _resolve_many(config: Config, take: Side, who: str, **said: Any) -> Se
         )
 
 
-def _take(text: str) -> Take:
-    if text in (Side.DESIRED, Side.LIVE):
-        return Side(text)
-    return Other(events.value(text.removeprefix(_ESCAPE)))
+def _chosen(take: str | None, value: str | None) -> Take:
+    if (take is None) is (value is None):
+        raise UsageError("give either --take desired|live or --value JSON")
+    if take is None:
+        return Other(resolution.value(value or "", lambda text: f"--value {shlex.quote(text)}"))
+    if take not in SIDES:
+        raise UsageError(f"--take {take}: it is one of {', '.join(SIDES)}; for another value use --value JSON")
+    return SIDES[take]
 
 
 def _say_many(form: str, found: Settled) -> None:

@@ -11,7 +11,7 @@ Rules of this file:
 """
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 import msgspec
@@ -27,6 +27,8 @@ from reconciler.model.event import Event
 from reconciler.model.plan import Decision, Verb
 from reconciler.model.policy import Policy
 from reconciler.model.value import MISSING, Json, canonical, same
+
+_HINT_CHARS_MAX = 80  # of a text that is shown again, quoted
 
 
 @attrs.frozen
@@ -127,8 +129,20 @@ def seen(document: Document, conflict: Conflict, policy: Policy) -> str:
 
 def command(conflict: Conflict, take: Take) -> str:
     """Return the command that decides the same."""
-    value = take.value if isinstance(take, Side) else canonical(take.value)
-    return f"reconciler conflicts resolve {conflict.id} --take {shlex.quote(value)}"
+    option = f"--take {take.value}" if isinstance(take, Side) else f"--value {shlex.quote(canonical(take.value))}"
+    return f"reconciler conflicts resolve {conflict.id} {option}"
+
+
+def value(text: str, spelled: Callable[[str], str] = str) -> Json:
+    """Return the value that a person has typed as JSON; raises UsageError that shows, `spelled`, how text is quoted."""
+    try:
+        found: Json = msgspec.json.decode(text)
+        return found
+    except UnicodeError as error:
+        raise UsageError("the value is not text in UTF-8") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        hint = canonical(text) if len(text) <= _HINT_CHARS_MAX else '"LOT-7"'
+        raise UsageError(f"the value is not JSON; write text in double quotes, as in {spelled(hint)}") from error
 
 
 def _question(document: Document, conflict: Conflict, policy: Policy) -> elements.Question | None:

@@ -163,7 +163,7 @@ class _Ending:
         if decision is None:
             return (_CONFLICTS,)
         found = conflicts.of(self.document, decision, 0)
-        command = f"reconciler conflicts resolve {found.id} --take desired|live|VALUE"
+        command = f"reconciler conflicts resolve {found.id} --take desired|live"
         return Reference("conflict", found.id), Reference("command", command)
 
     def _released(self, name: str) -> bool:

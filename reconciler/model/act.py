@@ -5,6 +5,7 @@ An act's record is chained to the one before as audit records are (`model/chain.
 """
 
 import enum
+from typing import Final
 
 import attrs
 
@@ -104,6 +105,9 @@ class Side(enum.StrEnum):
 
     DESIRED = "desired"
     LIVE = "live"
+
+
+SIDES: Final = {"desired": Side.DESIRED, "live": Side.LIVE, "ours": Side.DESIRED, "theirs": Side.LIVE}  # by each name
 
 
 @attrs.frozen

@@ -40,9 +40,9 @@ class Releasing(WithReason, frozen=True, kw_only=True):
 
 
 class Taking(Given, frozen=True, kw_only=True):
-    """Which value a field gets: the desired one, the live one, or `value`."""
+    """Which value a field gets: the desired one (`ours`), the live one (`theirs`), or `value`."""
 
-    take: Literal["desired", "live", "value"]
+    take: Literal["value", *acts.SIDES]  # type: ignore[valid-type]  # each name of a side
     value: Any | UnsetType = UNSET
 
 
@@ -56,7 +56,7 @@ class Resolving(Taking, frozen=True, kw_only=True):
 class ResolvingMany(WithReason, frozen=True, kw_only=True):
     """A decision on the open conflicts of one field, or of one rule of the policy."""
 
-    take: Literal["desired", "live"]
+    take: Literal[*acts.SIDES]  # type: ignore[valid-type]  # each name of a side
     field: str | None = None
     rule: str | None = None
     limit: Annotated[

@@ -50,7 +50,7 @@ def test_commands_options_and_statuses_are_offered() -> None:
     assert set(offered("conflicts", "")) >= {"list", "show", "resolve"}
     assert "--accept-truncation" in offered("run", "--ac")
     assert "held" in offered("docs", "list", "--status", "h")
-    assert offered("conflicts", "resolve", "3f2a", "--take", "") == ["desired", "live"]
+    assert offered("conflicts", "resolve", "3f2a", "--take", "") == ["desired", "live", "ours", "theirs"]
     assert offered("completion", "") == ["bash", "zsh", "fish"]
 
 

@@ -143,4 +143,4 @@ def test_the_manual_shows_what_the_help_says(manual) -> None:
     shown = subprocess.run([groff, "-man", "-Tascii", "-P-cbou", page], capture_output=True, text=True, check=True)
     text = " ".join(shown.stdout.split())
     assert "reconciler-conflicts-resolve - decide a conflict, by appending an event" in text
-    assert "reconciler conflicts resolve 3f2a --take '\"4711\"' -c reconciler.toml" in text
+    assert "reconciler conflicts resolve 3f2a --value '\"4711\"' -c reconciler.toml" in text

@@ -251,15 +251,21 @@ def _conflict(program: Program, field: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("take", "value"),
-    [("desired", "5000"), ("live", "9999"), ('"7"', "7"), ("R2", "R2"), ("value:live", "live"), ("null", None)],
+    ("choice", "value"),
+    [
+        (("--take", "desired"), "5000"),
+        (("--take", "ours"), "5000"),
+        (("--take", "live"), "9999"),
+        (("--take", "theirs"), "9999"),
+        (("--value", '"7"'), "7"),
+        (("--value", '"live"'), "live"),
+        (("--value", "null"), None),
+    ],
 )
-def test_a_resolution_decides_a_field(held: Program, take: str, value: object) -> None:
+def test_a_resolution_decides_a_field(held: Program, choice: tuple[str, str], value: object) -> None:
     conflict = _conflict(held, "attributes.CostCenter")
     assert "9999" in held.say("conflicts", "show", conflict[:6])
-    (event,) = held.json(
-        "conflicts", "resolve", conflict[:6], "--take", take, "--actor", "me", "--reason", "asked jdoe"
-    )
+    (event,) = held.json("conflicts", "resolve", conflict[:6], *choice, "--actor", "me", "--reason", "asked jdoe")
     assert (event["source"], event["actor"]) == ("//reconciler/operators", "me")
     assert event["data"] == {
         "set": {"attributes.CostCenter": value}, "expect": {"attributes.CostCenter": "9999"}, "reason": "asked jdoe",
@@ -272,11 +278,46 @@ def test_a_resolution_decides_a_field(held: Program, take: str, value: object) -
 
 
 @pytest.mark.parametrize(
-    ("take", "keywords"),
-    [("desired", ["bracket"]), ("live", ["bracket", "mine"]), ('["mine"]', ["mine"]), ("[]", [])],
+    "choice",
+    [
+        (),
+        ("--take", "thiers"),
+        ("--take", "THEIRS"),
+        ("--take", ""),
+        ("--take", '"7"'),
+        ("--take", "value:live"),
+        ("--take", "live", "--value", '"7"'),
+        ("--value", "theirs"),
+        ("--value", "R2"),
+        ("--value", ""),
+        ("--value", "NaN"),
+        ("--value", "1e999"),
+        ("--value", "[" * 5000),
+    ],
 )
-def test_a_resolution_decides_the_elements_of_a_list(held: Program, take: str, keywords: list[str]) -> None:
-    held.say("conflicts", "resolve", _conflict(held, "attributes.Keywords"), "--take", take)
+def test_a_mistyped_word_decides_nothing(held: Program, choice: tuple[str, ...]) -> None:
+    conflict = _conflict(held, "attributes.CostCenter")
+    said = held.fails("conflicts", "resolve", conflict, *choice, code=2)
+    assert "--value" in said
+    assert "live" in said or "write text in double quotes, as in --value '\"" in said
+    held.say("run", "--once", code=3)
+    assert held.document(DOC)["attributes"]["CostCenter"] == "9999"
+    assert _conflict(held, "attributes.CostCenter") == conflict
+
+
+@pytest.mark.parametrize(
+    ("choice", "keywords"),
+    [
+        (("--take", "desired"), ["bracket"]),
+        (("--take", "live"), ["bracket", "mine"]),
+        (("--value", '["mine"]'), ["mine"]),
+        (("--value", "[]"), []),
+    ],
+)
+def test_a_resolution_decides_the_elements_of_a_list(
+    held: Program, choice: tuple[str, str], keywords: list[str]
+) -> None:
+    held.say("conflicts", "resolve", _conflict(held, "attributes.Keywords"), *choice)
     held.say("run", "--once", code=3)
     assert held.document(OTHER)["attributes"]["Keywords"] == keywords
     assert [row["document"] for row in held.json("conflicts", "list")] == [DOC]
@@ -311,7 +352,7 @@ def test_an_unknown_conflict_or_an_impossible_value_is_an_error(held: Program) -
     assert "there is no conflict 'zz'" in held.fails("conflicts", "resolve", "zz", "--take", "live")
     assert "2 conflicts" in held.fails("conflicts", "show", "")
     elements = _conflict(held, "attributes.Keywords")
-    assert "give a JSON list" in held.fails("conflicts", "resolve", elements, "--take", "text", code=2)
+    assert "give a JSON list" in held.fails("conflicts", "resolve", elements, "--value", '"text"', code=2)
 
 
 # -------------------------------------------------------------------------------------------------------- dead letters

@@ -173,10 +173,12 @@ async def operate(
         listed = await command("conflicts", "list", "-o", "json")
         conflicts = json.loads(listed) if listed else []
         for one in rng.sample(conflicts, min(len(conflicts), 3)):
-            take = rng.choice(("desired", "live", "live", "value:checked"))
-            if one["field"] == plan.KEYWORDS and take.startswith("value"):
-                take = "live"
-            if await command("conflicts", "resolve", one["id"], "--take", take, "-o", "json"):
+            choice = rng.choice(
+                (("--take", "desired"), ("--take", "live"), ("--take", "live"), ("--value", '"checked"'))
+            )
+            if one["field"] == plan.KEYWORDS and choice[0] == "--value":
+                choice = "--take", "live"
+            if await command("conflicts", "resolve", one["id"], *choice, "-o", "json"):
                 resolved.append(one["id"])
 
 

@@ -60,7 +60,7 @@ async def test_what_will_be_written_is_shown_before_it_is(stage: Stage) -> None:
         assert "Nothing is written" in theirs
         assert "Will be written, and nothing else" in ours
         assert "0.15 mm" in ours.split("→")[0]
-        await visit.page.get_by_label("Value").fill("Deburr nothing")
+        await visit.page.get_by_label("Value").fill('"Deburr nothing"')
         await press(visit, "Preview")
         assert '"Deburr nothing"' in await visit.text(".pick >> nth=2")
         assert world.live(COVER)["attributes"]["Note"] != "Deburr nothing"

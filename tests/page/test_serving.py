@@ -119,6 +119,28 @@ async def test_what_is_too_large_for_the_log_is_said_in_a_page_with_what_to_do(
     assert await world.store.acts() == before
 
 
+async def test_a_form_takes_either_side_by_each_name_and_a_value_only_as_json(
+    daemon: Daemon, client: httpx.AsyncClient
+) -> None:
+    world = await furnish(daemon, calm=1)
+    at = f"/conflicts/{(await world.store.conflicts())[0].conflict.id}"
+    csrf = csrf_in(await client.get("/"))
+    seen = re.findall(r'name="seen" value="([^"]+)"', (await client.get(at)).text)[0]
+    reply = await client.post(f"{at}/preview", data={"csrf": csrf, "value": "<LOT-7>"})
+    assert (reply.status_code, "write text in double quotes, as in &#34;&lt;LOT-7&gt;&#34;" in reply.text) == (
+        422,
+        True,
+    )
+    assert "\n&lt;LOT-7&gt;</textarea>" in reply.text, "what was typed is there to be mended"
+    for form, code in (({"take": "value", "value": "theirs"}, 422), ({"take": "thiers"}, 400), ({}, 400)):
+        reply = await client.post(f"{at}/resolve", data={"csrf": csrf, "seen": seen, **form})
+        assert reply.status_code == code, form
+    assert await world.store.acts() == []
+    reply = await client.post(f"{at}/resolve", data={"csrf": csrf, "seen": seen, "take": "theirs"})
+    assert (reply.status_code, reply.headers["location"]) == (303, "/conflicts?done=decided")
+    assert [act.details["take"] for act in await world.store.acts()] == ["live"]
+
+
 READ = [
     *("/", "/documents", "/documents?status=held", "/documents?status=&q=0000", "/documents/0000012345", "/conflicts"),
     *("/conflicts?closed=true", "/dead-letters", "/dead-letters?status=all", "/dead-letters/changes%2F0%2F3"),

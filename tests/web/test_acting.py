@@ -126,7 +126,7 @@ async def test_a_preview_says_what_will_be_written_and_a_decision_writes_that(
     assert shown_first["steps"] == [{"field": "title", "before": "Lid", "after": "Hood"}]
     (event,) = shown_first["events"]
     assert event["data"] == {"set": {"title": "Hood"}, "expect": {"title": "Lid"}}
-    assert shown_first["command"] == f"reconciler conflicts resolve {conflict} --take '\"Hood\"'"
+    assert shown_first["command"] == f"reconciler conflicts resolve {conflict} --value '\"Hood\"'"
     assert await acts(client) == []
     body = {"take": "value", "value": "Hood", "reason": "asked", "seen": shown_first["seen"]}
     said = await post(client, f"/conflicts/{conflict}/resolve", body)
@@ -166,7 +166,7 @@ async def test_a_choice_made_on_what_has_moved_since_is_refused_and_shown_again(
 
 
 async def test_conflicts_of_a_field_are_decided_at_once(client: httpx.AsyncClient, conflict: str, world: World) -> None:
-    said = await post(client, "/conflicts/resolve", {"take": "live", "field": "title", "reason": "they know"})
+    said = await post(client, "/conflicts/resolve", {"take": "theirs", "field": "title", "reason": "they know"})
     assert ([one["conflict"] for one in said["decided"]], said["left"], said["more"]) == ([conflict], {}, False)
     await world.fold()
     assert (await world.settle()).agreement.held == ()
@@ -250,6 +250,7 @@ async def test_a_dead_letter_that_is_not_there_is_404(client: httpx.AsyncClient,
         ('{"take": "live", "rason": "x"}', 422, "rason"),
         ('{"take": "both"}', 422, "take"),
         ("{}", 422, "take"),
+        ('{"take": "thiers"}', 422, "thiers"),
         ('{"take": "value"}', 422, "value"),
         ('{"take": "live", "value": 1}', 422, "value"),
         ('{"take": "live", "reason": 1}', 422, "reason"),

@@ -70,9 +70,15 @@ async def one(sources: Sources, asked: Asked) -> Response:
 
 
 async def shown(
-    sources: Sources, asked: Asked, notice: notices.Notice | None, code: int = 200, typed: Any = msgspec.UNSET
+    sources: Sources,
+    asked: Asked,
+    notice: notices.Notice | None,
+    code: int = 200,
+    *,
+    typed: Any = msgspec.UNSET,
+    text: str = "",
 ) -> Response:
-    """Show one conflict with a notice, and with the preview of a value that was typed."""
+    """Show one conflict with a notice, and with the preview of a value that was typed, or the text that is none."""
     found = await reading.conflict(sources, asked)
     again = await _again(sources, found) if found.closed_at else None
     choices = []
@@ -93,6 +99,7 @@ async def shown(
         live=live,
         choices={choice.take: choice for choice in choices},
         typed="" if typed is msgspec.UNSET else typed,
+        text=text,
         marked_desired=differing.parts(found.desired, live),
         marked_live=differing.parts(live, found.desired),
         marked_base=differing.parts(found.base, live) if found.has_base else (),

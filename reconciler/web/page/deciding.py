@@ -7,8 +7,9 @@ import attrs
 import msgspec
 from starlette.responses import Response
 
-from reconciler.model.act import Gone, Other, Resolved, Side, Stale, Take, Unusable
-from reconciler.model.value import Json
+from reconciler.core import resolution
+from reconciler.errors import UsageError
+from reconciler.model.act import SIDES, Gone, Other, Resolved, Side, Stale, Take, Unusable
 from reconciler.ports import RESOLVED_MAX
 from reconciler.web import forms
 from reconciler.web.answers import Refused
@@ -23,8 +24,11 @@ _SHOWN_MAX = 100  # of many; the rest is decided alike
 async def preview(sources: Sources, asked: Asked) -> Response:
     """Show what a typed value would write; nothing is done."""
     form = await forms.fields(asked.request)
-    asked = attrs.evolve(asked, query=conflicts.ConflictQuery())
-    return await conflicts.shown(sources, asked, None, typed=typed(form.get("value", "")))
+    asked, text = attrs.evolve(asked, query=conflicts.ConflictQuery()), form.get("value", "")
+    try:
+        return await conflicts.shown(sources, asked, None, typed=resolution.value(text))
+    except UsageError as fault:
+        return await conflicts.shown(sources, asked, notices.refused(str(fault)), 422, text=text)
 
 
 async def resolve(sources: Sources, asked: Asked) -> Response:
@@ -40,11 +44,11 @@ async def resolve(sources: Sources, asked: Asked) -> Response:
         case Resolved():
             return rendering.elsewhere(spelling.address("/conflicts", done="decided"))
         case Stale():
-            return await conflicts.shown(sources, asked, notices.refused(_STALE), 409, value)
+            return await conflicts.shown(sources, asked, notices.refused(_STALE), 409, typed=value)
         case Gone(said):
             return await conflicts.shown(sources, asked, notices.refused(said), 409)
         case Unusable(said):
-            return await conflicts.shown(sources, asked, notices.refused(said), 422, value)
+            return await conflicts.shown(sources, asked, notices.refused(said), 422, typed=value)
 
 
 @attrs.frozen
@@ -67,9 +71,10 @@ class _Wish:
 
 def _wish(form: Mapping[str, str]) -> _Wish:
     field, rule = form.get("field", ""), form.get("rule", "")
-    if form.get("take") not in ("desired", "live") or bool(field) is bool(rule):
+    side = SIDES.get(form.get("take", ""))
+    if side is None or bool(field) is bool(rule):
         raise Refused(400, "say which side is taken, and either a field or a rule")
-    return _Wish(Side(form["take"]), field, rule)
+    return _Wish(side, field, rule)
 
 
 async def preview_many(sources: Sources, asked: Asked) -> Response:
@@ -108,19 +113,12 @@ async def resolve_many(sources: Sources, asked: Asked) -> Response:
 
 
 def _take(form: Mapping[str, str]) -> Take:
-    match form.get("take"):
-        case "desired" | "live" as side:
-            return Side(side)
-        case "value":
-            return Other(typed(form.get("value", "")))
-        case _:
-            raise Refused(400, "take: is desired, live or value")
-
-
-def typed(text: str) -> Json:
-    """Return what somebody has typed: JSON if it reads as JSON, else text."""
+    take = form.get("take", "")
+    if take != "value":
+        if take not in SIDES:
+            raise Refused(400, f"take: is one of {', '.join(SIDES)} or value")
+        return SIDES[take]
     try:
-        found: Json = msgspec.json.decode(text)
-        return found
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return text
+        return Other(resolution.value(form.get("value", "")))
+    except UsageError as fault:
+        raise Refused(422, str(fault)) from fault
