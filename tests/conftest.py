@@ -9,7 +9,7 @@ import threading
 import hypothesis
 import pytest
 
-from tests import absences, brokers
+from tests import absences, brokers, openings
 from tests.brokers import apache
 
 pytest_plugins = ["tests.brokers.fixtures"]
@@ -28,7 +28,8 @@ def pytest_report_header() -> str:
 
 
 def pytest_sessionstart() -> None:
-    """In CI a missing real part is a failure: a green run must mean that Apache Kafka was tested."""
+    """Watch over openings; in CI a missing real part is a failure: green must mean that Apache Kafka was tested."""
+    openings.watch()
     if brokers.must_be_apache() and (absent := apache.missing()):
         pytest.exit(f"CI needs Apache Kafka, and there is {absent}", returncode=1)
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +21,7 @@ from reconciler.model.stamp import Partition
 from tests.adapters.test_sqlite import KEYS, P0, batch, codec_value, one_round, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
 MANY = [f"d{n:04}" for n in range(2000)]
 PAGE = 4096
@@ -49,9 +51,14 @@ async def killed(path: Path, rounds: int = 3) -> Path:
     for number in range(1, rounds + 1):
         await one_round(store, number)
     for suffix in ("", "-wal", "-shm", ".owner"):
-        shutil.copy(care.beside(living, suffix), care.beside(path, suffix))
+        cloned(care.beside(living, suffix), care.beside(path, suffix))
     await store.close()
     return path
+
+
+def cloned(path: Path, to: Path) -> None:
+    """Copy a file that SQLite has open here: in another process, whose locks are its own."""
+    subprocess.run(["cp", path, to], check=True)
 
 
 def overwrite(path: Path, at: int, count: int, byte: bytes = b"\x55") -> None:
@@ -165,7 +172,7 @@ async def test_what_a_checkpoint_has_saved_may_be_missing_from_the_log(path: Pat
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA wal_checkpoint(PASSIVE)")
         for suffix in ("", "-wal", "-shm"):
-            shutil.copy(care.beside(path, suffix), care.beside(path.with_name("saved.db"), suffix))
+            cloned(care.beside(path, suffix), care.beside(path.with_name("saved.db"), suffix))
     saved = path.with_name("saved.db")
     shutil.copy(locks.owner_path(path), locks.owner_path(saved))
     saved.with_name("saved.db-wal").unlink()
@@ -188,6 +195,36 @@ def test_a_later_generation_of_the_log_lacks_nothing_and_an_earlier_one_does() -
     assert not went(2**32 - 1, 10).lost_in(went(0, 1))
     assert not went(5, 10, 10).lost_in(None)
     assert not went(5, 0).lost_in(went(4, 0))
+
+
+OTHER_PROCESS = """\
+import fcntl, sys
+bytes_of = {"": (0x40000002, 510), "-shm": (128, 1)}  # what every reader holds: see "File Locking" and "WAL" of SQLite
+for suffix, (start, count) in bytes_of.items():
+    with open(sys.argv[1] + suffix, "r+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, count, start)
+        except BlockingIOError:
+            continue
+        print("no lock on", suffix or "the file")
+"""
+
+
+@pytest.mark.parametrize("state", [made, killed])
+async def test_while_a_start_looks_at_the_store_another_process_finds_its_locks(
+    path: Path, state: Callable[[Path], Awaitable[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await state(path)
+    said, sound = [], damage.require_sound
+
+    def looking(connection: sqlite3.Connection, path: Path, *args: Sequence[str]) -> None:
+        command = [sys.executable, "-c", OTHER_PROCESS, str(path)]
+        said.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        sound(connection, path, *args)
+
+    monkeypatch.setattr(damage, "require_sound", looking)
+    await (await opens(path)).close()
+    assert said == [""]
 
 
 async def test_a_large_store_is_read_whole_only_if_it_was_not_closed(

@@ -13,6 +13,12 @@ How processes share the file:
   write-ahead log while another writes or checkpoints it. So only the owner checkpoints, by command and never by itself,
   and its checkpoints and every write of a guest hold a lock on `<file>.writer`. The owner's own writes need no lock:
   they run on the connection that checkpoints, and SQLite keeps them apart from a guest's writes.
+
+A rule for whoever opens a file: **no code opens or closes the file, its `-wal` or its `-shm` by hand while SQLite has
+it open in the same process.** POSIX locks belong to the process: closing any descriptor of a file drops every lock that
+the process holds on it, SQLite's too. The next process to come then finds no lock, truncates `-shm`, and ours dies of
+SIGBUS. So what is read by hand is read before SQLite opens the file, or through a descriptor that is opened before and
+closed after; looking at names (`stat`) is harmless. `tests/openings.py` holds all tests to this.
 """
 
 from reconciler.adapters.sqlite.store import SqliteStore, open_store, path_of

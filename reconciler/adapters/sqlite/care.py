@@ -74,20 +74,17 @@ def copy(source: Path, to: Path, tell: Tell) -> None:
     if not source.exists():
         raise StoreError(f"there is no store at {source}; correct the name")
     try:
-        with closing(opening.to_read(source)) as reader, closing(_fresh(to)) as writer:
+        # What is forced to the disk is opened before SQLite opens it and closed after: see the package's docstring.
+        with _made(to) as written, closing(opening.to_read(source)) as reader, closing(_fresh(to)) as writer:
             # In a transaction of its own the reader sees one moment, and the backup never begins again.
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            written = os.open(to, os.O_RDONLY | os.O_CLOEXEC)
-            try:
 
-                def sliced(_: int, remaining: int, total: int) -> None:
-                    os.fdatasync(written)
-                    tell(total - remaining, total)
+            def sliced(_: int, remaining: int, total: int) -> None:
+                os.fdatasync(written)
+                tell(total - remaining, total)
 
-                reader.backup(writer, pages=_SLICE_PAGES, progress=sliced)
-            finally:
-                os.close(written)
+            reader.backup(writer, pages=_SLICE_PAGES, progress=sliced)
             writer.execute("PRAGMA journal_mode = DELETE")  # one file, which opens wherever it is put
     except sqlite3.Error as error:
         told = damage.translated(f"copy {source}", to, error)
@@ -211,6 +208,16 @@ def _contents(connection: sqlite3.Connection, path: Path) -> Contents:
     rows = connection.execute("SELECT topic, partition, next_offset FROM position ORDER BY topic, partition")
     positions = {Partition(topic, partition): offset for topic, partition, offset in rows}
     return Contents(documents, positions, path.stat().st_size)
+
+
+@contextmanager
+def _made(path: Path) -> Iterator[int]:
+    """Make an empty file that only its owner may read, and keep it open for one block."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        yield file
+    finally:
+        os.close(file)
 
 
 def _fresh(path: Path) -> sqlite3.Connection:

@@ -103,26 +103,26 @@ def recognise(path: Path, ownership: locks.Ownership) -> None:
     Look at a store before its owner opens it. Changes nothing of it.
 
     Raises StoreDamagedError. Reads the whole file if it is small or was not closed in good order, else only a part.
+    What is read by hand is read before SQLite opens the file: see the package's docstring.
     """
     if not _is_there(path, ownership.found):
         return
-    before = walindex.extent(path)
     try:
-        with closing(opening.to_read(path)) as connection:
-            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # reads the log's end, if need be
-            if ownership.found == locks.LOST or (before and before.lost_in(walindex.extent(path))):
-                ownership.note(locks.LOST)
-                raise StoreDamagedError(
-                    f"{path}-wal, its write-ahead log, has lost commits: the store is damaged; {REMEDY}"
-                )
-            size = path.stat().st_size
-            if ownership.found == locks.CLOSED and size > CHECKED_BYTES_MAX:
-                require_sound(connection, path, ALWAYS)
-                return
-            if size > CHECKED_BYTES_MAX:
-                _log.info("checking the whole store, which was not closed in good order", bytes=size)
+        large = path.stat().st_size > CHECKED_BYTES_MAX
+        whole = not large or ownership.found != locks.CLOSED
+        if whole:
+            if large:
+                _log.info("checking the whole store, which was not closed in good order", bytes=path.stat().st_size)
             read_through(path)
-            require_sound(connection, path)
+        with walindex.watched(path) as extent:
+            before = extent()
+            with closing(opening.to_read(path)) as connection:  # which reads the log's end, if need be
+                if ownership.found == locks.LOST or (before and before.lost_in(extent())):
+                    ownership.note(locks.LOST)
+                    raise StoreDamagedError(
+                        f"{path}-wal, its write-ahead log, has lost commits: the store is damaged; {REMEDY}"
+                    )
+                require_sound(connection, path, () if whole else ALWAYS)
     except sqlite3.Error as error:
         raise translated(OPENING, path, error) from error
 

@@ -6,10 +6,16 @@ commit that was never finished looks the same. But the shared memory, which outl
 went: it is written after a commit's sync, so it never promises too much. If the log then has less, commits that were
 acknowledged are gone. (After a power cut that file is old or gone as well, and then it proves nothing.)
 
+POSIX locks belong to the process: closing any descriptor of a file drops those that SQLite holds on it, and the next
+process to come truncates this one under us. So it is opened before SQLite is, and closed after it.
+
 The layout is that of https://www.sqlite.org/walformat.html, in native byte order.
 """
 
+import os
 import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -44,11 +50,27 @@ class Extent:
         return 0 < step % 2**32 < 2**31
 
 
-def extent(path: Path) -> Extent | None:
-    """Return how far the log of a database goes; `None` where nothing says so."""
+@contextmanager
+def watched(path: Path) -> Iterator[Callable[[], Extent | None]]:
+    """
+    Yield what returns how far the log of a database goes at that moment; `None` where nothing says so.
+
+    Enter before SQLite opens the database in this process, and leave after it has closed it.
+    """
     try:
-        with path.with_name(path.name + "-shm").open("rb") as file:
-            content = file.read(2 * _HEADER.size + _BACKFILLED.size)
+        file = os.open(path.with_name(path.name + "-shm"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield lambda: None
+        return
+    try:
+        yield lambda: _extent(file)
+    finally:
+        os.close(file)
+
+
+def _extent(file: int) -> Extent | None:
+    try:
+        content = os.pread(file, 2 * _HEADER.size + _BACKFILLED.size, 0)
     except OSError:
         return None
     if len(content) < 2 * _HEADER.size + _BACKFILLED.size:
