@@ -6,8 +6,8 @@ once; what connects meanwhile waits. Signals are none of its business: uvicorn w
 after a clean stop.
 
 Against clients that are slow or greedy: the head of a request has to be there in `HEAD_S_MAX` and fit into
-`HEAD_BYTES_MAX`, connections are limited, the application bounds time and bodies, and whoever takes nothing of what it
-is sent is let go after `UNREAD_S_MAX`.
+`HEAD_BYTES_MAX`, the application bounds time and bodies, whoever takes nothing of what it is sent is let go after
+`UNREAD_S_MAX`, and `crowd` says who goes when too many come.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from reconciler.errors import ConfigError
+from reconciler.web import crowd
 from reconciler.web.application import HEAD_BYTES_MAX
 
 _log = structlog.get_logger(__name__)
 
 HEAD_S_MAX = 10.0
-CONNECTIONS_MAX = 64
 UNREAD_S_MAX = 30.0
 _IDLE_S_MAX = 5
 _STOP_S_MAX = 2
-_BACKLOG = 128
 
 
 def listen(bind: str) -> socket.socket:
@@ -40,7 +40,7 @@ def listen(bind: str) -> socket.socket:
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
+        return socket.create_server((host, int(port)), family=family, backlog=crowd.BACKLOG)
     except OSError as error:
         raise ConfigError(
             f'admin.bind: can\'t listen on {bind} ({_reason(error)}); choose another port, or "" for none'
@@ -85,7 +85,7 @@ class AdminServer:
 
 def _config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
-        app,
+        crowd.Bounded(app),
         http=_Protocol,
         ws="none",
         lifespan="off",
@@ -95,12 +95,20 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         access_log=False,  # addresses may hold secrets
         log_config=None,
         log_level="error",  # of what strangers send, nothing is worth a line
-        backlog=_BACKLOG,
-        limit_concurrency=CONNECTIONS_MAX,
+        backlog=crowd.BACKLOG,
         timeout_keep_alive=_IDLE_S_MAX,
         timeout_graceful_shutdown=_STOP_S_MAX,
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,
     )
+
+
+class _State(ServerState):
+    """What the connections of one server have in common."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = crowd.Waiting()
+        self.connections_max = crowd.connections_max()
 
 
 class _Server(uvicorn.Server):
@@ -110,6 +118,7 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
+        self.server_state = _State()
         self.servers = []
 
     @contextlib.contextmanager
@@ -125,17 +134,22 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """Uvicorn's protocol, except that the head of a request must be whole in time, and answers must be read."""
+    """Uvicorn's protocol, except that clients may not let us wait: for a head, for an answer to be read, in a crowd."""
 
+    server_state: _State
     _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows the same way
         super().connection_made(transport)
         self._head: asyncio.TimerHandle | None = self.loop.call_later(HEAD_S_MAX, transport.abort)
+        self._await_client()
+        if len(self.connections) > self.server_state.connections_max:
+            self.server_state.waiting.make_room(self.loop.time())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_time()
         self._read()
+        self.server_state.waiting.end(self.transport)
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
@@ -143,24 +157,36 @@ class _Protocol(H11Protocol):
         super().handle_events()
         if self.cycle is not before:
             self._in_time()
+        self._await_client()
 
     def on_response_complete(self) -> None:
         self._in_time()
         self._head = self.loop.call_later(HEAD_S_MAX, self.transport.abort)
         super().on_response_complete()
+        self._await_client()
 
     def pause_writing(self) -> None:
         super().pause_writing()
         self._unread = self.loop.call_later(UNREAD_S_MAX, self.transport.abort)
+        self._await_client()
 
     def resume_writing(self) -> None:
         self._read()
         super().resume_writing()
+        self._await_client()
 
     def shutdown(self) -> None:
         if self._unread is not None:  # what it has not read by now it may not want at all
             self.transport.abort()
         super().shutdown()
+
+    def _await_client(self) -> None:
+        """Note whether it is the client that has to do something now."""
+        asked = self.cycle is not None
+        if asked and self._unread is None and not (self.cycle.response_complete or self.cycle.more_body):
+            self.server_state.waiting.end(self.transport)
+        else:
+            self.server_state.waiting.begin(self.transport)
 
     def _read(self) -> None:
         if self._unread is not None:

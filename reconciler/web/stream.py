@@ -18,7 +18,7 @@ from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.principal import Role
 from reconciler.web.reading import ROOT
 from reconciler.web.sources import Sources
-from reconciler.web.watching import STREAMS_MAX, Seen
+from reconciler.web.watching import Seen
 
 _log = structlog.get_logger(__name__)
 
@@ -41,10 +41,6 @@ async def stream(sources: Sources, asked: Asked) -> Response:
         return Response(None, headers=_HEADERS, media_type=MEDIA)
     if sources.stopping.is_set():
         raise Refused(503, "the reconciler is stopping; try again", headers={"Retry-After": "5"})
-    if sources.watching.full:
-        reason = f"{STREAMS_MAX} streams are open, which is the most; close one, or ask /status now and then"
-        raise Refused(503, reason, headers={"Retry-After": "30"})
-    await _seen(sources)  # so that what goes wrong is said as a problem, and not within the stream
     return _Stream(sources, asked)
 
 
@@ -60,6 +56,7 @@ class _Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  as ASGI has it
         with self._sources.watching.counted():
+            await _seen(self._sources)  # so that what goes wrong is said as a problem, and not within the stream
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await _say(send, f"retry: {_RETRY_MS}\n\n".encode())
             await self._go_on(send)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import attrs
 
 from reconciler.ports import Clock
+from reconciler.web.answers import Refused
 
 STREAMS_MAX = 16  # of the connections that the server takes; the others are left to requests
 _AGE_S = 1.0
@@ -35,14 +36,12 @@ class Watching:
         self._seen: Seen | None = None
         self._looked_s = 0.0
 
-    @property
-    def full(self) -> bool:
-        """Whether no further stream is taken."""
-        return self._streams >= STREAMS_MAX
-
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Count a stream for as long as the block takes."""
+        """Count a stream for as long as the block takes; raises Refused when there are enough."""
+        if self._streams >= STREAMS_MAX:  # asked in the same moment as counted: many may come at once
+            reason = f"{STREAMS_MAX} streams are open, which is the most; close one, or ask /status now and then"
+            raise Refused(503, reason, headers={"Retry-After": "30"})
         self._streams += 1
         try:
             yield

@@ -125,24 +125,6 @@ async def test_what_is_no_request_is_refused(client: httpx.AsyncClient, sent: by
     assert (await client.get("/livez")).status_code == 200
 
 
-async def test_more_connections_than_the_limit_are_turned_away_and_let_in_again(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "CONNECTIONS_MAX", 5)
-    async with daemon.served() as client:
-        host, port = client.base_url.host, client.base_url.port
-        idle = [await asyncio.open_connection(host, port) for _ in range(5)]
-        for _, writer in idle:  # a connection counts from its first byte at the latest
-            writer.write(b"GET /livez HTTP/1.1\r\n")
-        assert (await client.get("/livez", headers={"connection": "close"})).status_code == 503
-        for _, writer in idle:
-            writer.close()
-            await writer.wait_closed()
-        async with asyncio.timeout(PATIENCE_S):
-            while (await client.get("/livez", headers={"connection": "close"})).status_code != 200:  # noqa: ASYNC110  no event tells that there is room
-                await asyncio.sleep(0.02)
-
-
 async def test_a_stop_waits_for_nobody_who_only_sits_there(daemon: Daemon) -> None:
     async with daemon.served() as client:
         await client.get("/livez")

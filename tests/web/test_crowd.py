@@ -1,0 +1,190 @@
+"""More clients than can be served, on real sockets: what is answered all the same, and who has to go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from reconciler.web import server, watching
+from reconciler.web.principal import Role
+from tests.web.keys import LINES, TOKENS, shown
+from tests.web.test_server import PATIENCE_S
+from tests.web.test_stream import PATH, greeted, pass_s
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.web.conftest import Daemon
+
+HEAD = b" HTTP/1.1\r\nhost: localhost\r\n"
+KINDS = {
+    "idle": b"",
+    "a head that is not whole": b"GET /api/v1/status" + HEAD,
+    "a body that is not whole": b"POST /signin" + HEAD
+    + b"content-type: application/x-www-form-urlencoded\r\ncontent-length: 50\r\n\r\ntoken=",
+    "a body for a probe": b"GET /livez" + HEAD + b"content-length: 50\r\n\r\nx",
+    "kept open after a probe": b"GET /livez" + HEAD + b"\r\n",
+    "kept open after a refusal": b"GET /api/v1/status" + HEAD + b"\r\n",
+}  # fmt: skip
+
+
+@asynccontextmanager
+async def crowd_of(client: httpx.AsyncClient, count: int, sent: bytes) -> AsyncIterator[list[asyncio.StreamWriter]]:
+    """So many connections, each of which has sent that and is left open."""
+    writers = []
+    for _ in range(count):
+        _, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        writer.write(sent)
+        writers.append(writer)
+    await asyncio.sleep(0.05)
+    try:
+        yield writers
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+async def asked(client: httpx.AsyncClient, path: str, **more: Any) -> httpx.Response:
+    """Ask once, on a connection of its own, as a kubelet does."""
+    return await client.get(path, timeout=PATIENCE_S, headers={"connection": "close", **more})
+
+
+@pytest.mark.parametrize("count", [120, 1000])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_number_of_clients_that_do_nothing_keeps_anyone_out(daemon: Daemon, kind: str, count: int) -> None:
+    daemon.tokens = LINES
+    async with daemon.served() as client, crowd_of(client, count, KINDS[kind]):
+        for _ in range(3):
+            assert [(await asked(client, path)).status_code for path in ("/livez", "/readyz")] == [200, 200]
+            assert (await asked(client, "/api/v1/status", **shown(TOKENS[Role.VIEWER]))).status_code == 200
+
+
+async def test_a_probe_is_answered_while_connections_pour_in(daemon: Daemon) -> None:
+    async with daemon.served() as client:
+        host, port = client.base_url.host, client.base_url.port
+        writers: list[asyncio.StreamWriter] = []
+
+        async def pour() -> None:
+            while True:
+                opened = await asyncio.gather(*(asyncio.open_connection(host, port) for _ in range(100)))
+                writers.extend(writer for _, writer in opened)
+                for writer in writers[:-1000]:
+                    writer.close()
+                del writers[:-1000]
+
+        pouring = asyncio.create_task(pour())
+        try:
+            for _ in range(10):
+                assert (await asked(client, "/livez")).status_code == 200
+        finally:
+            pouring.cancel()
+            await asyncio.gather(pouring, return_exceptions=True)
+            for writer in writers:
+                writer.close()
+
+
+async def test_what_is_worked_for_is_left_alone_by_a_crowd(daemon: Daemon) -> None:
+    daemon.hold = asyncio.Event()
+    async with daemon.served() as client, greeted(client) as listener:
+        scrape = asyncio.create_task(client.get("/metrics", timeout=PATIENCE_S))
+        await asyncio.sleep(0.05)
+        async with crowd_of(client, 1000, b""):
+            await daemon.world.emit({"title": "Cover"})
+            await pass_s(daemon, 2)
+            assert (await listener.event())[0] == "status"
+            daemon.hold.set()
+            assert (await scrape).status_code == 200
+
+
+async def test_who_has_been_waited_for_longest_goes_first(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reconciler.web import crowd
+
+    monkeypatch.setattr(crowd, "CONNECTIONS_MAX", 3)
+    async with daemon.served() as client:
+        host, port = client.base_url.host, client.base_url.port
+        first, second, third = [await asyncio.open_connection(host, port) for _ in range(3)]
+        second[1].write(b"GET /livez" + HEAD + b"\r\n")  # so that it waits since its answer only
+        assert (await second[0].readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+        first[1].write(b"GET /livez HTTP/1.1\r\n")  # a drip wins no time
+        fourth = await asyncio.open_connection(host, port)
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(first[0].read(), PATIENCE_S) == b""
+        first[1].close()
+        for reader, writer in (second, third, fourth):
+            writer.write(b"GET /livez" + HEAD + b"\r\n")
+            assert (await asyncio.wait_for(reader.readuntil(b"}"), PATIENCE_S)).startswith(b"HTTP/1.1 200 ")
+            writer.close()
+
+
+async def test_so_many_requests_are_worked_on_at_once_and_probes_beside_them(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reconciler.web import crowd
+
+    monkeypatch.setattr(crowd, "REQUESTS_MAX", 3)
+    daemon.hold = asyncio.Event()
+    async with daemon.served() as client:
+        held = [asyncio.create_task(client.get("/metrics", timeout=PATIENCE_S)) for _ in range(3)]
+        async with asyncio.timeout(PATIENCE_S):
+            while (refused := await client.get("/api/v1/openapi.json")).status_code != 503:  # noqa: ASYNC110  no event tells that they are there
+                await asyncio.sleep(0.01)
+        assert (refused.headers["retry-after"], refused.headers["content-type"]) == ("1", "application/problem+json")
+        assert [(await client.get(path)).status_code for path in ("/livez", "/readyz")] == [200, 200]
+        daemon.hold.set()
+        assert [(await one).status_code for one in held] == [200] * 3
+        assert (await client.get("/api/v1/status")).status_code == 200
+
+
+async def test_an_answer_that_nobody_takes_holds_no_place(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reconciler.web import crowd
+
+    monkeypatch.setattr(crowd, "REQUESTS_MAX", 2)
+    daemon.settings = [("log", "topic", "x" * 1_000_000, "default")] * 8
+    async with daemon.served() as client, crowd_of(client, 4, b"GET /api/v1/config" + HEAD + b"\r\n"):
+        await asyncio.sleep(0.5)
+        assert (await asked(client, "/api/v1/status")).status_code == 200
+
+
+async def test_few_files_leave_room_for_the_daemons_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from reconciler.web import crowd
+
+    monkeypatch.setattr(crowd.resource, "getrlimit", lambda _: (256, 1024))
+    assert crowd.connections_max() == 128
+
+
+@pytest.mark.parametrize("count", [20, 100])
+async def test_of_streams_that_come_at_once_exactly_so_many_are_let_in(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(watching, "STREAMS_MAX", 5)
+    counts = daemon.world.store.counts
+
+    async def slowly() -> Any:
+        await asyncio.sleep(0.05)
+        return await counts()
+
+    monkeypatch.setattr(daemon.world.store, "counts", slowly)
+    async with daemon.served() as client:
+        async with httpx.AsyncClient(base_url=client.base_url, limits=httpx.Limits(max_connections=None)) as many:
+            requests = [many.build_request("GET", PATH) for _ in range(count)]
+            replies = await asyncio.gather(*(many.send(request, stream=True) for request in requests))
+            assert sorted(reply.status_code for reply in replies) == [200] * 5 + [503] * (count - 5)
+            assert (await client.get("/livez")).status_code == 200
+            for reply in replies:
+                await reply.aclose()
+        await pass_s(daemon, 2)
+        async with greeted(client):
+            pass
+
+
+def test_a_flood_does_not_drive_out_who_has_just_come() -> None:
+    from reconciler.web import crowd
+
+    assert crowd.CONNECTIONS_MAX - crowd.REQUESTS_MAX > 3 * crowd.BACKLOG
+    assert watching.STREAMS_MAX < crowd.REQUESTS_MAX
+    assert server.crowd is crowd
