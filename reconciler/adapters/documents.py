@@ -43,7 +43,7 @@ from reconciler.model.value import Json
 from reconciler.ports import Journal
 
 _JSON = "application/json"
-_READ_ONLY = frozenset(("id", "modifiedBy", "modifiedOn"))
+_READ_ONLY = ("id", "modifiedBy", "modifiedOn", "type")
 # identity: a front end that compresses marks or weakens the ETag of what it compressed.
 _HEADERS: Headers = ((b"accept", _JSON.encode()), (b"accept-encoding", b"identity"))
 
@@ -262,7 +262,7 @@ def _condition(known: Snapshot | None) -> Headers:
 def _whole(snapshot: Snapshot, fields: Mapping[str, Json]) -> dict[str, Json]:
     """Return the document as it should be, its read-only fields as they were read."""
     body = snapshot.with_fields(dict(fields), None).body
-    return body | {name: snapshot.body[name] for name in _READ_ONLY & snapshot.body.keys()}
+    return body | {name: snapshot.body[name] for name in _READ_ONLY if name in snapshot.body}
 
 
 def _snapshot(key: str, body: dict[str, Json], reply: Reply) -> Snapshot:
@@ -275,6 +275,7 @@ def _snapshot(key: str, body: dict[str, Json], reply: Reply) -> Snapshot:
         modified_by=by if isinstance(by, str) else None,
         type=kind if isinstance(kind, str) else None,
         last_modified=replies.last_modified(reply),
+        read_only=_READ_ONLY,
     )
 
 

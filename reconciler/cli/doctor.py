@@ -345,7 +345,7 @@ class _Unrecorded:
 
 def _harmless(snapshot: Snapshot) -> str | None:
     texts = [name for name, value in snapshot.body.items() if isinstance(value, str)]
-    allowed = [name for name in texts if name not in ("id", "type", "modifiedBy", "modifiedOn")]
+    allowed = [name for name in texts if name not in snapshot.read_only]
     preferred = [name for name in ("title", "name", "description") if name in allowed]
     return next(iter(preferred + allowed), None)
 

@@ -57,6 +57,8 @@ def audited(
     for head in sorted(name.partition(".")[0] for name in names if snapshot.in_the_way(name) is not None):
         shown[head] = snapshot.body[head]
     compared_as = {name: steps for name, steps in snapshot.compared_as.items() if name in names}
+    heads = names | {name.partition(".")[0] for name in names}
+    read_only = tuple(name for name in snapshot.read_only if name in heads)
     record = AuditRecord(
         document=document.key,
         at_us=case.now_us,
@@ -64,7 +66,7 @@ def audited(
         attempt=document.agreement.clashes + 1,
         desired=document.desired,
         base=document.agreement.base,
-        snapshot=attrs.evolve(snapshot, body=shown, compared_as=compared_as),
+        snapshot=attrs.evolve(snapshot, body=shown, compared_as=compared_as, read_only=read_only),
         policy=case.rules.policy_digest,
         decisions=tuple(_verdict(decision) for decision in case.plan.decisions),
         patch=dict(case.plan.fields) if isinstance(case.plan, Patch) else None,

@@ -229,6 +229,8 @@ def _obstacle(
     name = decision.field
     if any(_within(name, hidden) or _within(hidden, name) for hidden in snapshot.unreadable):
         return "the server hides this field's value, so nobody can tell what would be overwritten"
+    if decision.verb is not Verb.KEEP and any(_within(name, fixed) for fixed in snapshot.read_only):
+        return "it is the document's identity, or set by the server alone, so no write may change it: release the field"
     if nested_with is not None and decision.verb is not Verb.KEEP:
         return f"it lies within, or around, the managed field `{nested_with}`: release one of them"
     if decision.verb is Verb.WRITE and (outer := snapshot.in_the_way(name)) is not None:

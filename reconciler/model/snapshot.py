@@ -23,6 +23,7 @@ class Snapshot:
     type: str | None = None
     last_modified: str | None = None  # the `Last-Modified` header as it came, for `If-Modified-Since`
     unreadable: frozenset[str] = frozenset()  # fields the server hides: never compared, never written
+    read_only: tuple[str, ...] = ()  # identity, and fields that the server itself sets: no write may name them
     assumed: tuple[str, ...] = ()  # fields of a write of ours that the server answered with a token alone: not yet seen
     apart: tuple[tuple[str, ...], ...] = ()  # groups of fields that take a write of their own, after all the others
     stranded: bool = False  # a lock of our own lies on the document, left behind by a write that was cut short

@@ -70,6 +70,20 @@ def test_commands_are_programs(program: Program) -> None:
     assert real.fails("status", "--nonsense", code=2).startswith("error: no such option")
 
 
+def test_what_is_the_servers_own_is_held_and_never_sent(program: Program) -> None:
+    program.say("emit", DOC, "--set", "title=one", "--set", "modifiedBy=me", "--set", "type=x", "--set", "id=other")
+    program.say("run", "--once", code=3)
+    assert (program.document(DOC)["title"], program.writes()) == ("one", 1)
+    (attempt,) = program.json("audit", "list", "--document", DOC)
+    assert (attempt["result"], attempt["written"]) == ("written", ["title"])
+    held = {row["field"]: row for row in program.json("conflicts", "list")}
+    assert held.keys() == {"modifiedBy", "type", "id"}
+    assert "release the field" in program.say("explain", DOC, "type")
+    program.say("emit", DOC, *(word for field in held for word in ("--release", field)))
+    program.say("run", "--once")
+    assert program.json("conflicts", "list") == []
+
+
 def test_once_says_what_it_came_to(settled: Program) -> None:
     assert settled.json("run", "--once") == {
         "documents": {"pending": 0, "synced": 2, "held": 0, "contended": 0, "locked": 0, "parked": 0, "paused": 0},

@@ -40,7 +40,8 @@ def situations(draw: st.DrawFn) -> tuple[Desired, Base, Snapshot, Policy]:
         desired = fold.join(earlier, desired)
     live = draw(strategies.snapshots)
     hidden = draw(st.frozensets(strategies.field_names | st.just("attributes"), max_size=1))
-    return desired, base, attrs.evolve(live, unreadable=hidden), policy
+    fixed = tuple(draw(st.sets(strategies.field_names | st.just("attributes"), max_size=1)))
+    return desired, base, attrs.evolve(live, unreadable=hidden, read_only=fixed), policy
 
 
 def applied(drafted: InSync | Held | Patch, before: Snapshot, policy: Policy) -> tuple[Snapshot, Base]:
@@ -141,6 +142,14 @@ def test_a_hidden_value_is_never_compared_nor_written(situation):
         if snapshot.unreadable & {decision.field, decision.field.partition(".")[0]}:
             assert decision.verb is Verb.HOLD
             assert agreed.fields.get(decision.field) == base.fields.get(decision.field)
+
+
+@given(situations())
+def test_what_is_identity_or_the_servers_own_is_never_written(situation):
+    snapshot = situation[2]
+    for decision in plan.draft(*situation).decisions:
+        if {decision.field, decision.field.partition(".")[0]} & {*snapshot.read_only}:
+            assert decision.verb in (Verb.KEEP, Verb.HOLD)
 
 
 @given(situations())

@@ -65,6 +65,12 @@ def changeable(snapshot: Snapshot, schema: Schema) -> dict[str, Json]:
     return {name: value for name, value in snapshot.body.items() if not _is_read_only(name, known)}
 
 
+def read_only(body: Collection[str], type: EntityType, key_property: str) -> tuple[str, ...]:
+    """Return the names of what no write may change: identity, and what the server sets or is read along."""
+    names = {*body, *type.properties, *values.BOOKKEEPING}
+    return tuple(sorted({key_property, *(name for name in names if _is_read_only(name, type))}))
+
+
 def _type(snapshot: Snapshot, schema: Schema) -> EntityType:
     return schema.type(snapshot.type) or schema.document
 

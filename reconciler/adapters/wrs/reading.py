@@ -29,7 +29,7 @@ import attrs
 from reconciler.adapters import replies
 from reconciler.adapters.credentials import Headers
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import holders, service, tokens, values
+from reconciler.adapters.wrs import holders, portions, service, tokens, values
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.numbers import Numbers
 from reconciler.adapters.wrs.service import Row, Service
@@ -129,6 +129,7 @@ class Reader:
             modified_by=_text(entity, "ModifiedBy"),
             type=None if kind is None else kind.rpartition("#")[2],
             unreadable=shown.unreadable,
+            read_only=portions.read_only(shown.body, known or schema.document, self._options.key_property),
             apart=_apart(schema),
             stranded=is_checked_out(entity) and holders.is_us(holders.holder(entity), self._options.account),
             compared_as=values.compared_as(known),

@@ -110,6 +110,8 @@ async def test_a_document_is_shown_with_what_its_type_says(odata: OData, documen
     assert found.modified_by == "Demo User"
     assert found.type == "PTC.DocMgmt.Specification"
     assert found.apart == (("Name", "Number", "Organization"), ("State",))
+    assert {"Number", "ID", "VersionID", "ModifiedBy", "LastModified", "CheckoutState"} <= {*found.read_only}
+    assert not {"Name", "State", "CostCenter", "Description"} & {*found.read_only}
     assert found.compared_as["CostCenter"] == (Normaliser.NUMBER,)
 
 
