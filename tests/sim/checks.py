@@ -83,7 +83,7 @@ class Checks:
         """Every unusable record is kept and was announced with its original bytes; nothing else was."""
         letters = await self._store.dead_letters(None)
         again = {(one.place.partition, one.place.offset) for one in letters if one.status == "replayed"}
-        expected = self._workload.replayed & self._workload.poison.keys()
+        expected = {*self._workload.replayed.values()} & self._workload.poison.keys()
         self._expect(again == expected, f"replayed are {sorted(again)}, not {sorted(expected)}")
         kept = {(one.place.partition, one.place.offset) for one in letters}
         poison = self._workload.poison

@@ -96,7 +96,7 @@ class Losses:
             told = outcomes.told(value)
             if told is not None and (told.key not in last or last[told.key][0].number <= told.number):
                 last[told.key] = told, value
-        self._witness.starts_over(copy.known, {key: value for key, (_, value) in last.items()})
+        self._witness.starts_over(copy.known, {key: value for key, (_, value) in last.items()}, values)
         for value in values:
             event = json.loads(value)
             if "conflict" in event["data"]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # time, sequence, topic, partition, offset, source, id
 Rank = tuple[str, str, str, int, int, str, str]
+# time, sequence, source, id: what makes an event this one and no other, wherever its record stands
+Identity = tuple[str, str, str, str]
 
 
 @attrs.frozen
@@ -35,6 +37,21 @@ class Fact:
     release: tuple[str, ...] = ()
     expect: dict[str, Any] = attrs.field(factory=dict)
     released: bool = False
+
+    @property
+    def identity(self) -> Identity:
+        time, sequence, _, _, _, source, name = self.rank
+        return time, sequence, source, name
+
+    @property
+    def order(self) -> tuple[str, str]:
+        """All that ranks two events but for where their records stand."""
+        return self.rank[:2]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The fields that it asks something of."""
+        return frozenset((*self.set, *self.add, *self.remove))
 
 
 @attrs.frozen

@@ -77,6 +77,7 @@ class Write:
     released: bool = False  # nobody managed the document any more before that was known
     unrecorded: bool = False  # its audit record may have been lost with the store
     forgotten: set[str] = attrs.field(factory=set)  # fields that were not managed for a while since
+    policy: Any = None  # by which it was decided
 
 
 def elements(value: Any) -> list[str]:
@@ -173,6 +174,14 @@ class Server:
         write.accepted = after
         return Written(self.shown(after), after.token)
 
+    def token(self, key: str, number: int) -> Token:
+        """The token of a version of a document."""
+        return token_of(key, number)
+
+    def type_of(self, key: str) -> str | None:
+        """The document's type, as it is shown."""
+        return None
+
     def shown(self, version: Version) -> Snapshot:
         """A version as a client sees it."""
         body: dict[str, Any] = {"id": version.key, "title": "never managed"}
@@ -248,14 +257,14 @@ class Server:
 
     # ---------------------------------------------------------------------------------------------------------- rivals
 
-    def rival(self, key: str) -> None:
+    def rival(self, key: str, field: str | None = None) -> None:
         """Somebody edits a field or two, sometimes back to what it was."""
         if key in self.locks:
             self._world.note(f"{key} is locked: nobody can edit it")
             return
         rng = self._world.rng("rivals")
         fields: dict[str, Any] = {}
-        for name in rng.sample(FIELDS, rng.choice((1, 1, 2))):
+        for name in rng.sample(FIELDS, rng.choice((1, 1, 2))) if field is None else [field]:
             before = [old.fields[name] for (k, _), old in self.versions.items() if k == key]
             if rng.random() < 0.3:
                 fields[name] = rng.choice(before[-4:])

@@ -18,13 +18,14 @@ from reconciler.model.document import Intent, Status
 from reconciler.model.policy import Strategy
 from reconciler.model.value import canonical
 from tests.sim import naive, oracle
+from tests.sim.bystander import Bystander
 from tests.sim.folding import Folding
 from tests.sim.options import KEYWORDS, SCALARS
 from tests.sim.oracle import Agreed
 from tests.sim.server import Server, Version, Write, changed_parts, elements
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from reconciler.model.document import Document
     from reconciler.model.policy import Policy
@@ -64,6 +65,7 @@ class Witness:
         self.facts = facts  # by partition and offset
         self.writes: list[Write] = []
         self.folding = Folding(facts)
+        self.bystander = Bystander(world, server)
         self._attempts: dict[str, Attempt] = {}
         self._possible: dict[tuple[str, str], Possible] = {}
         self._elements: dict[tuple[str, str], tuple[Rank, int]] = {}  # claim and version when last agreed
@@ -80,12 +82,15 @@ class Witness:
         self._world.expect(wrong is None, f"the store has not what was folded: {wrong}")
         self._attempts.clear()
         self._stale.clear()
+        self.bystander.begins()
 
     def copy(self) -> dict[tuple[str, str], Possible]:
         """What a copy of the store knows that is made now."""
         return {part: set(possible) for part, possible in self._possible.items()}
 
-    def starts_over(self, known: Mapping[tuple[str, str], Possible], told: Mapping[str, bytes]) -> None:
+    def starts_over(
+        self, known: Mapping[tuple[str, str], Possible], told: Mapping[str, bytes], outcomes: Iterable[bytes]
+    ) -> None:
         """
         Another store takes the place of the one that was, and learns what the last outcome of each document told.
 
@@ -97,6 +102,7 @@ class Witness:
                 possible = set(at_outcome.get(name, ())) | set(known.get((key, name), ()))
                 self._possible[key, name] = possible or {None}
         self._elements.clear()
+        self.bystander.loses_the_store(outcomes)
         for write in self.writes:
             write.unrecorded = True
             write.forgotten.update(SCALARS)
@@ -113,11 +119,14 @@ class Witness:
     def begun(self, key: str, policy: Policy) -> None:
         """An attempt begins, and will decide by this policy to its end."""
         self._attempts[key].policy = policy
+        self.bystander.looks(key, policy)
 
     def saw(self, key: str, version: Version | None) -> None:
         attempt = self._attempts[key]
         if attempt.write is None:
             attempt.seen = version
+        if version is not None:
+            self.bystander.shows(key, version)
 
     def intending(self, key: str, intent: Intent | None, *, paused: bool) -> None:
         """The base with what was adopted may become durable now, and what is about to be written."""
@@ -134,6 +143,7 @@ class Witness:
         stamps = {name: attempt.row.fields[name].newest for name in intent.fields if name in attempt.row.fields}
         number = len(self.writes) + 1
         attempt.planned = Write(number, life.number, key, attempt.seen.token, dict(intent.fields), stamps)
+        attempt.planned.policy = attempt.policy
         self.writes.append(attempt.planned)
         for name in SCALARS:
             possible = self._of(key, name)
@@ -155,6 +165,7 @@ class Witness:
     def under_lock(self, key: str, version: Version) -> None:
         """A document is shown that only we can change now."""
         self._attempts[key].under_lock = version
+        self.bystander.shows(key, version)
 
     def not_sent(self, key: str, answer: WriteAnswer) -> None:
         """A write came to nothing before it was sent; if it was decided under a lock, that decision stands."""
@@ -190,10 +201,14 @@ class Witness:
         for name, value in write.fields.items():
             changes = changed_parts(name, before.fields[name], value)
             self._world.expect(changes, f"{write.key}: a write that changes nothing: `{name}` = {value!r}")
+        assert write.accepted is not None
+        self.bystander.accepts(write, before, write.accepted, write.policy)
 
     def answered(self, write: Write, answer: WriteAnswer) -> None:
         attempt = self._attempts[write.key]
         attempt.answer = answer
+        if isinstance(answer, Written):
+            self.bystander.answers(write)
         # Under a lock it only says that the lock was gone: an undo came late.
         if isinstance(answer, VersionConflict) and self._world.options.guard == "token":
             self._stale.add((write.key, write.token))
@@ -219,6 +234,7 @@ class Witness:
 
     def settled(self, settlement: Settlement) -> None:
         attempt = self._attempts[settlement.key]
+        self.bystander.remembers(settlement.key)
         if attempt.write is not None:  # before this was stored, a crash would have left it in doubt
             lost = isinstance(attempt.answer, Unknown) or getattr(attempt.answer, "status", 0) == 503
             attempt.write.answered = not lost

@@ -37,6 +37,8 @@ _USUAL = {"event": 6.0, "rival": 2.0}
 _MISHAPS = (
     "poison",
     "duplicate",
+    "late_duplicate",
+    "appended_twice",
     "gap",
     "letter_replayed",
     "document_retried",
@@ -62,13 +64,15 @@ class Workload:
     def __init__(self, world: World, broker: MemoryBroker, server: Server, durable: Durable, witness: Witness) -> None:
         self._durable = durable
         self._folding = witness.folding
+        self._witness = witness
         self._world = world
         self._broker = broker
         self._server = server
         self._rng = world.rng("workload")
         self._ids = 0
+        self._ends_s = 0.0  # when the faults stop
         self.facts = witness.facts
-        self.replayed: set[tuple[int, int]] = set()  # dead letters that were appended again
+        self.replayed: dict[tuple[int, int], tuple[int, int]] = {}  # records that stand for a dead letter → that letter
         self.poison: dict[tuple[int, int], bytes | None] = {}  # what must become a dead letter
         self._sent: list[tuple[Outgoing, Fact]] = []
         self.operate: Callable[[str, str], None] = _nobody
@@ -83,6 +87,7 @@ class Workload:
             (kind,) = self._rng.choices([*weights], [*weights.values()])
             self._world.later(at_s, self._step, kind)
             at_s += self._rng.expovariate(1 / options.step_s)
+        self._ends_s = at_s
         return at_s
 
     def _step(self, kind: str) -> None:
@@ -102,12 +107,17 @@ class Workload:
             case "duplicate" if self._sent:
                 record, fact = rng.choice(self._sent[-5:])
                 self._put(record, fact)
+            case "late_duplicate" if self._sent:  # a retry, a POST sent twice, a letter replayed that was none
+                self._comes_again(span_s)
+            case "appended_twice":  # the whole log, to itself
+                for record, fact in list(self._sent):
+                    self._put(record, fact)
             case "gap":  # offsets without a record, as transactions and compaction leave them
                 self._broker.put_gap(rng.choice(self._broker.partitions(TOPIC)))
             case "letter_replayed" if self.poison:
                 self._replay_letter()
             case "document_retried":
-                self._durable.hasten(key, world.now_us() + world.jump_us)
+                self._look(key)
             case "second_owner":
                 world.expect(self._durable.is_guarded(), "two processes own the store")
             case "resolution":
@@ -157,6 +167,7 @@ class Workload:
         for offset in range(first, after):
             self.facts.pop((place.partition, offset), None)
             self.poison.pop((place.partition, offset), None)
+            self.replayed.pop((place.partition, offset), None)
 
     def _broker_back(self) -> None:
         self._broker.down = False
@@ -179,6 +190,24 @@ class Workload:
         if data:
             self._append(self._envelope(key, source, "changed", data))
         return None
+
+    def _comes_again(self, span_s: float) -> None:
+        """A person edits what an event asked for, and that is seen; then the event's record comes once more."""
+        rng = self._rng
+        _, some = again = rng.choice(self._sent)
+        name = rng.choice(sorted(some.names) or FIELDS)
+        if rng.random() < 0.8:
+            about = [one for one in self._sent if one[1].key == some.key and name in one[1].names]
+            again = max(about, key=lambda one: one[1].order, default=again)
+        span_s = min(span_s, self._ends_s - self._world.loop.time())
+        if rng.random() < 0.8:
+            self._server.rival(again[1].key, name)
+            self._world.later(rng.uniform(0, span_s), self._look, again[1].key)
+        self._world.later(span_s, self._put, *again)
+
+    def _look(self, key: str) -> None:
+        """Somebody asks for a comparison."""
+        self._durable.hasten(key, self._world.now_us() + self._world.jump_us)
 
     def _wish(self, key: str, name: str, data: dict[str, Any]) -> None:
         """Ask for something about one field."""
@@ -240,9 +269,9 @@ class Workload:
 
     def _know(self, fact: Fact, partition: int, offset: int) -> None:
         time, sequence, topic, _, _, source, name = fact.rank
-        self.facts[partition, offset] = attrs.evolve(
-            fact, rank=(time, sequence, topic, partition, offset, source, name)
-        )
+        placed = attrs.evolve(fact, rank=(time, sequence, topic, partition, offset, source, name))
+        self.facts[partition, offset] = placed
+        self._witness.bystander.publishes(placed)
 
     def _place(self, record: Outgoing) -> tuple[int, int]:
         place = self._broker.put(record)
@@ -287,7 +316,7 @@ class Workload:
         headers = (*_TYPE, (REPLAY_OF, letter.encode()))
         again = self._place(Outgoing(TOPIC, self._rng.choice(self._world.options.keys).encode(), value, headers))
         self.poison[again] = value
-        self.replayed.add(place)
+        self.replayed[again] = place
         self._world.note(f"record {again}: dead letter {letter} again")
 
     def _resolve(self) -> None:

@@ -1,0 +1,187 @@
+"""
+The bystander: judges our writes by the server's history and by what was published, and by nothing else.
+
+It knows no stamp, no offset, no row and no reason of the program. It counts an event once, whenever and wherever it was
+published again: two records with one time, sequence, source and id are one event.
+
+**The rule.** Where people's edits stand, every change that a write of ours makes to a field, or to an element of a set,
+needs an event of its own: one that asks for just this, was published before, is not older than what we wrote before,
+and was not carried by an earlier write that the program knows of. So whoever edits after an event was carried out keeps
+the edit until somebody says something new.
+
+The program *knows* of a write when the answer has reached it, or a read has shown it, and the end of that attempt was
+acknowledged by the store. What it can't know counts for nothing here: a reply that was lost, a store that was lost with
+what nobody had been told, a base that was dropped while a policy ignored the field.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from reconciler.model.value import canonical
+from tests.sim import comparing
+from tests.sim.options import KEYWORDS
+from tests.sim.server import changed_parts, elements
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from reconciler.model.policy import Normaliser, Policy, Rule
+    from tests.sim.naive import Fact, Identity
+    from tests.sim.server import Part, Server, Version, Write
+    from tests.sim.world import World
+
+# By strategy: whether a person's edit stands until somebody says something new. Written from DESIGN section 6.
+STANDS = {"external": False, "preserve": True, "merge": True, "newest": True, "hold": True, "fill": True}
+
+
+@attrs.frozen
+class _Said:
+    """One event, however often it was published."""
+
+    fact: Fact
+    at_us: int  # when it was first published
+
+
+@attrs.define(eq=False)
+class _Carry:
+    """What one write of ours made of one part of a document."""
+
+    part: Part
+    write: int
+    version: int
+    at_us: int
+    wanted: Any  # the value that was sent; for an element, whether it is there
+    steps: tuple[Normaliser, ...]
+    stands: bool
+    shown: bool = False  # the program has heard of it, in the attempt that is under way
+
+
+class Bystander:
+    """Watches one world."""
+
+    def __init__(self, world: World, server: Server) -> None:
+        self._world = world
+        self._server = server
+        self._said: dict[tuple[str, str], dict[Identity, _Said]] = {}  # by document and field
+        self._known: dict[tuple[str, Part], list[_Carry]] = {}
+        self._open: dict[str, list[_Carry]] = {}
+
+    # ------------------------------------------------------------------------------------------------ what it can see
+
+    def publishes(self, fact: Fact) -> None:
+        """Somebody publishes an event, perhaps again."""
+        said = _Said(fact, self._world.now_us())
+        for name in fact.names:
+            self._said.setdefault((fact.key, name), {}).setdefault(fact.identity, said)
+
+    def begins(self) -> None:
+        """A process begins."""
+        for carries in self._open.values():
+            for carry in carries:
+                carry.shown = False
+
+    def looks(self, key: str, policy: Policy) -> None:
+        """An attempt on a document begins. What a policy ignores is forgotten."""
+        for carry in self._open.get(key, ()):
+            carry.shown = False
+        for part in [part for where, part in self._known if where == key]:
+            if policy.rule(part[0], self._server.type_of(key)).strategy == "ignore":
+                del self._known[key, part]
+        self._open[key] = [
+            carry
+            for carry in self._open.get(key, ())
+            if policy.rule(carry.part[0], self._server.type_of(key)).strategy != "ignore"
+        ]
+
+    def shows(self, key: str, version: Version) -> None:
+        """A read has reached the program."""
+        for carry in self._open.get(key, ()):
+            touch = version.touched.get(carry.part)
+            carry.shown = carry.shown or (touch is not None and touch.write == carry.write)
+
+    def answers(self, write: Write) -> None:
+        """The program was told that a write was applied."""
+        for carry in self._open.get(write.key, ()):
+            carry.shown = carry.shown or carry.write == write.number
+
+    def remembers(self, key: str) -> None:
+        """The store has acknowledged the end of an attempt."""
+        carries = self._open.get(key, [])
+        for carry in carries:
+            if carry.shown:
+                self._known.setdefault((key, carry.part), []).append(carry)
+        self._open[key] = [carry for carry in carries if not carry.shown]
+
+    def loses_the_store(self, outcomes: Iterable[bytes]) -> None:
+        """All is forgotten but the writes that an outcome tells of."""
+        told = set()
+        for outcome in map(json.loads, outcomes):
+            if outcome["type"] == "windchill.document.reconciled.v1":
+                told.add((outcome["subject"], outcome["data"]["token_after"]))
+        for (key, _), carries in self._known.items():
+            carries[:] = [carry for carry in carries if (key, self._server.token(key, carry.version)) in told]
+        self._open.clear()
+
+    # ------------------------------------------------------------------------------------------------------- judgement
+
+    def accepts(self, write: Write, before: Version, after: Version, policy: Policy) -> None:
+        """The server applies a write of ours, which was decided by `policy`."""
+        for name, value in write.fields.items():
+            rule = policy.rule(name, self._server.type_of(write.key))
+            told = f"{write.key}: `{name}` {before.fields[name]!r} -> {value!r} under {rule.strategy}"
+            self._world.expect(rule.strategy in STANDS, f"nobody asked for {told}")
+            for part in changed_parts(name, before.fields[name], value):
+                wanted = value if name != KEYWORDS else part[1] in elements(value)
+                carry = _Carry(
+                    part, write.number, after.number, after.at_us, wanted, rule.normalise, STANDS[rule.strategy]
+                )
+                self._judge(write.key, carry, rule, before, told)
+                self._open.setdefault(write.key, []).append(carry)
+
+    def _judge(self, key: str, carry: _Carry, rule: Rule, before: Version, told: str) -> None:
+        world, name = self._world, carry.part[0]
+        if rule.strategy == "fill" and rule.on_adopt != "write":
+            blank = carry.wanted is True if name == KEYWORDS else comparing.blank(before.fields[name], carry.steps)
+            world.expect(blank, f"filled what was not blank: {told}")
+        said = sorted(self._said.get((key, name), {}).values(), key=lambda one: one.fact.order)
+        floor, spent = ("", ""), set[Any]()
+        known = sorted(self._known.get((key, carry.part), ()), key=lambda one: one.version)
+        for earlier in [*known, carry]:
+            asking = [
+                one
+                for one in said
+                if one.fact.order >= floor
+                and one.at_us <= earlier.at_us
+                and (not earlier.stands or one.fact.identity not in spent)
+                and _asks(one.fact, earlier)
+            ]
+            if asking:
+                floor = asking[0].fact.order
+                spent.add(asking[0].fact.identity)
+            elif earlier is carry:
+                touch = before.touched.get(carry.part)
+                who = f"{touch.who} in v{touch.version}" if touch else "nobody since the beginning"
+                ours = [f"v{one.version} = {one.wanted!r}" for one in known]
+                world.expect(
+                    False,
+                    f"no new event asks for it: {told} (last changed by {who}; written before: {ours}; published:"
+                    f" {[one.fact for one in said]})",
+                )
+
+
+def _asks(fact: Fact, carry: _Carry) -> bool:
+    """Whether an event asks for what a write has made of a part."""
+    (name, text), steps = carry.part, carry.steps
+    if name != KEYWORDS:
+        return name in fact.set and canonical(comparing.sent(fact.set[name], steps)) == canonical(carry.wanted)
+    if name in fact.set:
+        return _names(fact.set[name], text, steps) is carry.wanted
+    return _names((fact.add if carry.wanted else fact.remove).get(name), text, steps)
+
+
+def _names(value: Any, text: str, steps: Collection[Normaliser]) -> bool:
+    return any(comparing.alike(json.loads(one), json.loads(text), steps) for one in elements(value))
