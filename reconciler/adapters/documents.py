@@ -204,6 +204,8 @@ class DocumentsWindchill:
                 return Failed(said(reply), status)
             case 501:
                 return Refused(status, said(reply))
+            case 403 if reply.whole and (named := refusals.blamed(reply, fields, in_plain_words=False)):
+                return Refused(status, said(reply), named)
         trouble = self._trouble(reply)
         if trouble is None and 400 <= status < 500 and not reply.whole:
             return Failed(said(reply), status)  # not applied for sure, but what is wrong broke off

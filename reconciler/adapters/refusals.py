@@ -49,13 +49,14 @@ def holder(reply: Reply) -> str | None:
     return who if who and not _NOBODY.match(who) else None
 
 
-def blamed(reply: Reply, fields: Collection[str]) -> tuple[str, ...]:
+def blamed(reply: Reply, fields: Collection[str], *, in_plain_words: bool = True) -> tuple[str, ...]:
     """
     Return those of our fields that a refusal names, in our order.
 
     The plainest way of naming counts alone: members such as `field` and `errors[].field`; else OData's `target`, where
     that is one of ours; else whole dotted names in the message; else quoted names; else plain words. (`Value 'owner' is
-    not allowed for attributes.Role` blames Role.)
+    not allowed for attributes.Role` blames Role.) Plain words are left out for statuses that mostly are about the whole
+    document: "only its owner may change it" is not about `owner`.
     """
     body = replies.json_object(reply) or {}
     if structured := set(_structured(body)):
@@ -63,7 +64,7 @@ def blamed(reply: Reply, fields: Collection[str]) -> tuple[str, ...]:
     if targets := _among(fields, set(_targets(body))):
         return targets
     said = replies.said(reply)[:_PROSE_CHARACTERS_MAX]
-    for is_named in (_dotted_mention, _quoted_mention, _plain_mention):
+    for is_named in (_dotted_mention, _quoted_mention, *([_plain_mention] if in_plain_words else [])):
         found = tuple(field for field in fields if is_named(field, said))
         if found:
             return found

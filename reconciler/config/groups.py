@@ -194,10 +194,11 @@ class Resync:
     """`wrs`: seconds by which each look reaches back before the last one, for changes that were committed late and
     for clocks that differ."""
     writes_max_per_window: int = key(0, least=0)
-    """Writes from resync or replay within `window_s`, before an operator is asked; 0: no threshold, since any number
-    guessed here would stop a first load. Set it once you know your usual drift."""
+    """Documents that resync or replay may write to within `window_s`; the others wait for room, and an operator is
+    told. 0: no threshold, since any number guessed here would stop a first load. Set it once you know your usual
+    drift."""
     window_s: float = key(600.0, above=0)
-    """Seconds over which those writes are counted: one resync interval."""
+    """Seconds over which those documents are counted: one resync interval."""
 
 
 @attrs.frozen(kw_only=True)

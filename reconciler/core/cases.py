@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from reconciler.core.retrying import Moment
 from reconciler.model.base import NO_BASE, Base
 from reconciler.model.document import Document, Lane
 from reconciler.model.plan import Plan
@@ -51,3 +52,8 @@ class Case:
     moved: tuple[str, ...] = ()  # managed fields that somebody moved under a write of ours
     confirmed: Mapping[str, Json] = attrs.field(factory=dict)  # a write whose reply was lost, found to be applied
     stored: Base = NO_BASE  # the base before this attempt saw what had become of earlier writes
+
+    @property
+    def moment(self) -> Moment:
+        """By which clock and chance the waits of refused fields are reckoned."""
+        return Moment(self.now_us, self.chance, self.rules.pace.cooldown_base_s)

@@ -18,7 +18,7 @@ from reconciler.model.base import Agreed
 from reconciler.model.desired import Field, Register
 from reconciler.model.plan import Decision, Verb
 from reconciler.model.policy import ListMode, Normaliser, Rule
-from reconciler.model.stamp import Stamp
+from reconciler.model.stamp import LEAST, Stamp
 from reconciler.model.value import MISSING, Json, Missing, canonical, same
 
 _NAMED_MAX = 3  # elements named in a reason: enough to recognise the case, short enough to read
@@ -119,6 +119,15 @@ def unwritten(decision: Decision, steps: Collection[Normaliser]) -> dict[str, St
     """Return the claims of a write that it leaves as they are: agreed already, or yielded."""
     there, written = _texts(decision.live, steps), _texts(decision.target, steps)
     return {text: stamp for text, stamp in decision.elements.items() if (text in there) is (text in written)}
+
+
+def unsettled(agreed: Agreed, meant: Json | Missing, steps: Collection[Normaliser]) -> Agreed:
+    """Return what was agreed by a write of `meant`, without the claims that the server did not carry out."""
+    if not agreed.elements:
+        return agreed._replace(stamp=None)
+    missing = _texts(agreed.value, steps) ^ _texts(meant, steps)
+    settled = {text: LEAST if text in missing else stamp for text, stamp in agreed.elements.items()}
+    return agreed._replace(stamp=None, elements=settled)
 
 
 def _claims(question: Question, there: Collection[str]) -> dict[str, _Claim]:

@@ -142,6 +142,14 @@ class _RefusedData(msgspec.Struct, frozen=True):
     stamp: _StampData
     live: Json
     message: str
+    tries: int = 1
+    at: str | None = None
+    due: str | None = None
+
+    def refused(self) -> Refused:
+        at_us = 0 if self.at is None else instant.to_us(self.at)
+        due_us = None if self.due is None else instant.to_us(self.due)
+        return Refused(self.stamp.stamp(), self.live, self.message, self.tries, at_us, due_us)
 
 
 class _WroteData(msgspec.Struct, frozen=True):
@@ -223,7 +231,7 @@ def told(text: bytes) -> Told | None:
         name: Agreed(agreed.value, _stamp(agreed.stamp), {text: s.stamp() for text, s in agreed.elements.items()})
         for name, agreed in data.base.items()
     }
-    refused = {name: Refused(r.stamp.stamp(), r.live, r.message) for name, r in data.refused.items()}
+    refused = {name: one.refused() for name, one in data.refused.items()}
     return Told(event.subject, int(event.sequence), Base(fields, refused, _wrote(data.wrote)))
 
 
@@ -262,7 +270,14 @@ def _agreed(agreed: Agreed) -> dict[str, Json]:
 
 
 def _refused(refused: Refused) -> dict[str, Json]:
-    return {"stamp": refused.stamp._asdict(), "live": refused.live, "message": refused.message}
+    return {
+        "stamp": refused.stamp._asdict(),
+        "live": refused.live,
+        "message": refused.message,
+        "tries": refused.tries,
+        "at": instant.from_us(refused.at_us),
+        "due": None if refused.due_us is None else instant.from_us(refused.due_us),
+    }
 
 
 def _outcome(kind: OutcomeType, key: str, at_us: int, data: dict[str, Json]) -> Outcome:

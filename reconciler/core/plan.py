@@ -16,7 +16,8 @@ from collections.abc import Collection, Iterable
 
 import attrs
 
-from reconciler.core import elements, fold, merge, normalise
+from reconciler.core import elements, fold, merge, normalise, retrying
+from reconciler.core.retrying import UNTIMED, Moment
 from reconciler.model.base import Agreed, Base, Refused, Wrote
 from reconciler.model.desired import Desired
 from reconciler.model.plan import Decision, Held, InSync, Patch, Plan, Verb
@@ -47,7 +48,7 @@ def draft(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy) -> P
     return Held(decisions, known) if any(_waits(d) for d in decisions) else InSync(decisions, known)
 
 
-def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy) -> Base:
+def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy, at: Moment = UNTIMED) -> Base:
     """
     Return the base once `plan` has gone through and the document shows `after` (`before` if nothing was sent).
 
@@ -70,14 +71,17 @@ def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy) -> Base
         shown = after.value(name) if decision.verb is Verb.WRITE else decision.live
         fields[name] = _agreed(decision, old, shown, steps)
         if decision.verb is Verb.WRITE and not _equal(decision, shown, decision.target, steps):
-            refused[name] = Refused(decision.stamp, _null(shown), _ALTERED)
+            fields[name] = elements.unsettled(fields[name], decision.target, steps)
+            refused[name] = retrying.refusal(plan.base.refused.get(name), decision.stamp, _null(shown), _ALTERED, at)
     wrote = plan.base.wrote
     if isinstance(plan, Patch):
         wrote = Wrote(after.token, modified_by_others(plan.base, before))
     return Base(fields, refused, wrote)
 
 
-def alterations_seen(base: Base, expected: Snapshot | None, read: Snapshot, policy: Policy) -> Base:
+def alterations_seen(
+    base: Base, expected: Snapshot | None, read: Snapshot, policy: Policy, at: Moment = UNTIMED
+) -> Base:
     """
     Return the base with what the server made of our last write, at the first sight of the version that it left.
 
@@ -91,10 +95,13 @@ def alterations_seen(base: Base, expected: Snapshot | None, read: Snapshot, poli
         agreed, meant, shown = base.fields.get(name), expected.value(name), read.value(name)
         if agreed is None or agreed.stamp is None or not normalise.equal(agreed.value, meant, ()):
             continue  # not managed any more, or a list of which some elements are held: their base is not what is there
-        compare = elements.equal if agreed.elements else normalise.equal
-        if not compare(shown, meant, _steps(policy.rule(name, read.type), name, read)):
-            fields[name] = agreed._replace(value=_null(shown))
-            refused[name] = Refused(agreed.stamp, _null(shown), _ALTERED)
+        compare, steps = (
+            elements.equal if agreed.elements else normalise.equal,
+            _steps(policy.rule(name, read.type), name, read),
+        )
+        if not compare(shown, meant, steps):
+            fields[name] = elements.unsettled(agreed._replace(value=_null(shown)), meant, steps)
+            refused[name] = retrying.refusal(refused.get(name), agreed.stamp, _null(shown), _ALTERED, at)
     return attrs.evolve(base, fields=fields, refused=refused)
 
 
@@ -104,13 +111,24 @@ def settled_if_written(plan: Patch, before: Snapshot, policy: Policy) -> dict[st
     return {name: base.fields[name] for name in plan.fields}
 
 
-def refuse(base: Base, plan: Patch, fields: Iterable[str], message: str) -> Base:
-    """Return the base with a refusal for each of `fields` that `plan` wrote: they are held until either side moves."""
+def refuse(base: Base, plan: Patch, fields: Iterable[str], message: str, at: Moment = UNTIMED) -> Base:
+    """
+    Return the base with a refusal for each of `fields` that `plan` wrote: they are held, and tried again later.
+
+    Where the server named none of them, what it refused before is to blame, or else every field.
+    """
     named = plan.fields.keys() & set(fields)
+    blamed = named or plan.fields.keys() & base.refused.keys() or plan.fields.keys()
     refusals = {
-        decision.field: Refused(decision.stamp, _null(decision.live), message)
-        for decision in plan.decisions
-        if decision.field in named
+        decision.field: retrying.refusal(
+            base.refused.get(decision.field),
+            decision.stamp,
+            _null(decision.live),
+            message,
+            at,
+            place=0 if named else place,
+        )
+        for place, decision in enumerate(d for d in plan.decisions if d.field in blamed)
     }
     return attrs.evolve(base, refused={**base.refused, **refusals})
 
@@ -235,7 +253,7 @@ def _obstacle(
         return f"it lies within, or around, the managed field `{nested_with}`: release one of them"
     if decision.verb is Verb.WRITE and (outer := snapshot.in_the_way(name)) is not None:
         return f"`{outer}` is not an object there, and writing within it would replace its value"
-    if refused is None or refused.stamp != decision.stamp or not normalise.equal(refused.live, decision.live, ()):
+    if refused is None or not retrying.bars(refused, decision):
         return None
     if decision.verb is Verb.KEEP and _equal(decision, decision.live, decision.desired, steps):
         return None

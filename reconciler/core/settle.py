@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from reconciler.core import backoff, evidence, outcomes
+from reconciler.core import backoff, evidence, outcomes, retrying
 from reconciler.core import plan as planning
 from reconciler.core.cases import Case
 from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
@@ -56,7 +56,7 @@ def agreed(case: Case, after: Snapshot, result: str) -> Settlement:
     assert case.plan is not None
     assert case.snapshot is not None
     old = case.document.agreement
-    base = planning.agree(case.plan, case.snapshot, after, case.rules.policy)
+    base = planning.agree(case.plan, case.snapshot, after, case.rules.policy, case.moment)
     # A write that went through whole needs no second look; one that left something open is decided again as it stands.
     final: Plan = InSync((), base) if isinstance(case.plan, Patch) else case.plan
     if isinstance(case.plan, Patch) and (base.refused or any(_waits(d) or d.later for d in case.plan.decisions)):
@@ -75,7 +75,7 @@ def agreed(case: Case, after: Snapshot, result: str) -> Settlement:
     waiting = [decision for decision in final.decisions if _waits(decision)]
     status, reason = (Status.HELD, _held_reason(waiting)) if waiting else (Status.SYNCED, "")
     # Also if the policy ignores every field that the log manages: another policy, after a restart, may not.
-    due_us = _interval_us(case, stable)
+    due_us = _next_us(case, base, stable)
     settlement = _settlement(case, calm, status, reason, due_us, told=told, lane=Lane.RESYNC)
     if isinstance(final, Patch):  # the next portion, or what the server made of this one: at once, as a new attempt
         reason = f"next: {', '.join(final.fields)}"
@@ -130,11 +130,10 @@ def version_conflict(case: Case, answer: VersionConflict) -> Settlement:
 
 
 def refused(case: Case, answer: Refused) -> Settlement:
-    """The server will not take some fields: they wait for a person, the rest goes out at once."""
+    """The server will not take some fields: they are tried again later, the rest goes out at once."""
     assert isinstance(case.plan, Patch)
     assert case.snapshot is not None
-    named = [field for field in answer.fields if field in case.plan.fields] or list(case.plan.fields)
-    base = planning.refuse(case.plan.base, case.plan, named, answer.message)
+    base = planning.refuse(case.plan.base, case.plan, answer.fields, answer.message, case.moment)
     rest = planning.draft(case.document.desired, base, case.snapshot, case.rules.policy)
     waiting = [decision for decision in rest.decisions if _waits(decision)]
     agreement = attrs.evolve(_calm(case), base=rest.base, snapshot=case.snapshot)
@@ -145,7 +144,7 @@ def refused(case: Case, answer: Refused) -> Settlement:
         reason = "the rest goes out without refused fields"
         settlement = _settlement(case, agreement, Status.PENDING, reason, case.now_us, told=told)
     else:
-        reason, due_us = _held_reason(waiting), _interval_us(case, 0)
+        reason, due_us = _held_reason(waiting), _next_us(case, rest.base, 0)
         settlement = _settlement(case, agreement, Status.HELD, reason, due_us, told=told, lane=Lane.RESYNC)
     settlement = evidence.audited(
         case, evidence.counted(case, settlement), "refused", answer.message, status=answer.status
@@ -162,11 +161,12 @@ def locked(case: Case, answer: Locked) -> Settlement:
     return evidence.audited(case, evidence.counted(case, settlement), "locked", answer.message, status=answer.status)
 
 
-def parked(case: Case, reason: str, result: str, status: int | None = None) -> Settlement:
-    """Not written to until something changes; looked at again slowly."""
+def parked(case: Case, reason: str, result: str, status: int | None = None, *, at_least_s: float = 0.0) -> Settlement:
+    """Not written to for now; looked at again slowly."""
     agreement = attrs.evolve(_kept(case), cooldowns=case.document.agreement.cooldowns + 1)
     entered = case.document.status is not Status.PARKED
-    settlement = evidence.counted(case, _cooling(case, agreement, Status.PARKED, reason, entered=entered))
+    cooling = _cooling(case, agreement, Status.PARKED, reason, entered=entered, at_least_s=at_least_s)
+    settlement = evidence.counted(case, cooling)
     return evidence.audited(case, settlement, result, reason, status=status)
 
 
@@ -199,9 +199,12 @@ def _again(case: Case, agreement: Agreement, reason: str, at_least_s: float) -> 
     return evidence.counted(case, _settlement(case, agreement, Status.PENDING, reason, _in(case, wait_s)))
 
 
-def _cooling(case: Case, agreement: Agreement, status: Status, reason: str, *, entered: bool) -> Settlement:
+def _cooling(
+    case: Case, agreement: Agreement, status: Status, reason: str, *, entered: bool, at_least_s: float = 0.0
+) -> Settlement:
     pace = case.rules.pace
     wait_s = backoff.cooldown_s(agreement.cooldowns, pace.cooldown_base_s, pace.cooldown_max_s, case.chance)
+    wait_s += at_least_s
     told: tuple[Outcome, ...] = ()
     if entered:  # once, not at every look
         told = (outcomes.parked(case.document.key, case.now_us, status, reason),)
@@ -257,6 +260,12 @@ def _kept(case: Case) -> Agreement:
         return agreement
     base = agreement.base if case.plan is None else case.plan.base
     return attrs.evolve(agreement, snapshot=case.snapshot, base=base)
+
+
+def _next_us(case: Case, base: Base, stable: int) -> int | None:
+    """Return when a settled document is looked at again: to be compared, or because a refused field is tried again."""
+    moments = (_interval_us(case, stable), retrying.due_us(base))
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def _interval_us(case: Case, stable: int) -> int | None:

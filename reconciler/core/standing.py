@@ -154,9 +154,9 @@ class _Ending:
     def _refused(self, record: AuditRecord, name: str, patch: Mapping[str, object]) -> Sentence:
         said = wording.quoted(record.message) if record.message.strip() else "without a word"
         alone = len(patch) == 1
-        may = "it waits for a person or for" if alone else "what it did not like waits for a person or for"
+        what = "it" if alone else "what it did not like"
         why = f"since Windchill did not accept the write ({said})"
-        text = f"{wording.safe(name)} was not written, {why}: {may} a newer event."
+        text = f"{wording.safe(name)} was not written, {why}: {what} waits for its next try, a person or a newer event."
         return Sentence("waits", text, name, self._settling(self.waiting.get(name) if alone else None))
 
     def _settling(self, decision: Decision | None) -> tuple[Reference, ...]:
@@ -214,7 +214,7 @@ def _why(record: AuditRecord) -> str:
         "throttled": "Windchill asked to slow down",
         "not_available": "Windchill does not give access to the document",
         "no_token": "Windchill gives no token to guard the write",
-        "threshold": "an operator has to allow so many writes",
+        "threshold": "comparisons have written to as many documents as is allowed for now",
         "confirmed": "an earlier write was confirmed first",
     }.get(record.result, "the last attempt failed")
     return why + said

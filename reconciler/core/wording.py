@@ -175,7 +175,7 @@ def decided(verdict: Verdict, field: Field | None, target: object, *, in_patch: 
             parts.append(f"{rule} let {value(verdict.live)} stand.")
         case "hold":
             why = obstacle(reason)
-            parts.append(f"{why}, so it waits for a person" if why else f"{rule} left it to a person")
+            parts.append(f"{why}. It waits for a person" if why else f"{rule} left it to a person")
             parts.append("(the other fields don't wait for it).")
         case _ if reason in ("agreed", "adopted: both sides agree"):
             pass  # there was nothing to decide
@@ -252,7 +252,7 @@ def obstacle(reason: str) -> str | None:
     """Return why a field waits whatever its rule says, `None` if it does for its rule."""
     if reason.startswith(_REFUSED):
         said = quoted(reason.removeprefix(_REFUSED))
-        return f"Windchill had not accepted it as asked ({said}) and neither side has moved since"
+        return f"Windchill had not accepted it as asked ({said}), and it is tried again from time to time"
     if _REASON.match(reason):
         return None
     return f"No rule can decide it: {safe(reason)}"
@@ -298,6 +298,6 @@ def answered(record: AuditRecord) -> str:
         case "no_token":
             return "Windchill gave no token for the document, so nothing could be written safely."
         case "threshold":
-            return "Too much was to be written that no new event had asked for: it waits for an operator."
+            return "Too many documents were to be written that no new event had asked for: it waits for room."
         case _:
             return f"It did not work{code}{said}."

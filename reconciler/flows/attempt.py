@@ -12,7 +12,7 @@ from typing import assert_never
 
 import attrs
 
-from reconciler.core import fold, normalise, pausing, settle
+from reconciler.core import fold, normalise, pausing, retrying, settle
 from reconciler.core import plan as planning
 from reconciler.core.budget import WriteBudget
 from reconciler.core.cases import Case, Rulebook
@@ -45,8 +45,8 @@ from reconciler.ports import Clock, Ledger
 
 _NO_ETAG = "the server gives no ETag for it, so nothing can be written safely: have the front end send one"
 _THRESHOLD = (
-    "stopped before writing: resync and replay reached writes_max_per_window; look at `reconciler plan`, then let it"
-    " through with `reconciler docs retry`"
+    "stopped before writing: comparisons have written to as many documents as resync.writes_max_per_window allows; it"
+    " waits for room. Look at `reconciler plan`, and let it through at once with `reconciler docs retry`"
 )
 _CONFLICT_STATUS, _FORBIDDEN_STATUS = 409, 403
 
@@ -143,7 +143,8 @@ class Attempt:
         """Decide. The moved fields are found here too: they are what the hot spots count."""
         before = case.document.agreement.snapshot
         base = planning.own_write_recognised(document.agreement.base, before, snapshot)
-        base = planning.alterations_seen(base, before, snapshot, self.rules.policy)
+        base = planning.alterations_seen(base, before, snapshot, self.rules.policy, case.moment)
+        base = retrying.lifted(base, case.now_us, every=case.lane is Lane.OPERATOR)
         if base is not document.agreement.base:
             document = attrs.evolve(document, agreement=attrs.evolve(document.agreement, base=base))
         plan = planning.draft(document.desired, base, snapshot, self.rules.policy)
@@ -171,8 +172,9 @@ class Attempt:
             return settle.confirmed(case)
         if plan.token is None:
             return settle.parked(case, _NO_ETAG, "no_token")
-        if not self.budget.try_spend(case.lane, self.clock.monotonic_s()):
-            return attrs.evolve(settle.parked(case, _THRESHOLD, "threshold"), due_us=None)
+        wait_s = self.budget.wait_s(case.lane, case.document.key, self.clock.monotonic_s())
+        if wait_s > 0:
+            return settle.parked(case, _THRESHOLD, "threshold", at_least_s=wait_s)
         writing = Writing(case, plan, self.ledger, self._redecided)
         if not await writing.begin():  # paused since the row was loaded
             await writing.withdraw()

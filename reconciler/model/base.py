@@ -23,11 +23,19 @@ class Agreed(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A write of this field that the server refused or altered: not tried again until either side moves."""
+    """
+    A write of this field that the server refused or altered: not tried again before its time, or until a side moves.
+
+    `tries` counts those of this claim that came to this, `at_us` is when the last one did. `due_us` is when it is tried
+    again; `None`: that time has come, and the next attempt tries.
+    """
 
     stamp: Stamp
     live: Json
     message: str
+    tries: int = 1
+    at_us: int = 0
+    due_us: int | None = None
 
 
 @attrs.frozen

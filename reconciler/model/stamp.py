@@ -40,3 +40,7 @@ class Stamp(NamedTuple):
     def place(self) -> Place:
         """The record that made this claim."""
         return Place(self.topic, self.partition, self.offset)
+
+
+LEAST = Stamp("", "0001-01-01T00:00:00.000000Z", "", "", 0, 0, "", "")
+"""Ranks before every claim: what was agreed by it is agreed by nothing."""

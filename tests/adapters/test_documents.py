@@ -360,6 +360,18 @@ REFUSALS: dict[str, tuple[Any, WriteAnswer]] = {
     "501": (canned(501, {"message": "no PATCH here"}), Refused(501, "no PATCH here")),
     "408": (canned(408, {"message": "too slow"}), Failed("too slow", 408)),
     "403": (canned(403, {"message": "no right"}), NotAvailable(403, "no right")),
+    "403 about a field": (
+        canned(403, {"message": "no right to change it", "field": "owner"}),
+        Refused(403, "no right to change it", ("owner",)),
+    ),
+    "403 about a field in a quoted word": (
+        canned(403, {"message": "you may not set 'owner'"}),
+        Refused(403, "you may not set 'owner'", ("owner",)),
+    ),
+    "403 that speaks of an owner": (
+        canned(403, {"message": "only its owner may change the document"}),
+        NotAvailable(403, "only its owner may change the document"),
+    ),
     "401": (canned(401, {"message": "who?"}), Unauthorised("who?")),
     "503": (canned(503, {"message": "later"}), Throttled(503, "later")),
 }

@@ -88,7 +88,7 @@ def read_base(case: Path, events: list[Event]) -> Base:
     stamps[None] = None
     fields = {name: agreed(stamps=stamps, **one) for name, one in stored["fields"].items()}
     refused = {
-        name: Refused(stamps[one["event"]], one["live"], one["message"])
+        name: Refused(stamps[one["event"]], one["live"], one["message"], due_us=1)  # its time has not come
         for name, one in stored.get("refused", {}).items()
     }
     return Base(fields, refused, Wrote(**stored["wrote"]) if "wrote" in stored else None)

@@ -114,6 +114,8 @@ def _refusal(service: Service, reply: Reply, fields: Collection[str]) -> Unfulfi
             return Failed(message, status)
         case 501:
             return Refused(status, message)
+        case 403 if reply.whole and (named := refusals.blamed(reply, fields, in_plain_words=False)):
+            return Refused(status, message, named)
     trouble = service.trouble(reply)
     if trouble is not None and not isinstance(trouble, Failed):
         return trouble
