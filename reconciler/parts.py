@@ -43,11 +43,11 @@ async def open_store(config: Config, *, owner: bool) -> sqlite.SqliteStore:
 
 
 def outcome_log(config: Config) -> Config:
-    """Return the configuration with its outcome log in place of its change log."""
+    """Return the configuration with its outcome log in place of its change log; nothing ranks outcomes."""
     if config.log.kind == "kafka":
-        return attrs.evolve(config, log=attrs.evolve(config.log, topic=config.log.outcomes_topic))
+        return attrs.evolve(config, log=attrs.evolve(config.log, topic=config.log.outcomes_topic, order="time"))
     path = file_log.beside(Path(config.log.path), file_log.OUTCOMES)
-    return attrs.evolve(config, log=attrs.evolve(config.log, path=str(path)))
+    return attrs.evolve(config, log=attrs.evolve(config.log, path=str(path), order="time"))
 
 
 def make_outcome_log(config: Config, clock: Clock) -> EventLog:
@@ -63,7 +63,7 @@ def make_log(config: Config, clock: Clock, *, grows: bool = True) -> EventLog:
     log = config.log
     topics = file_log.FileTopics(changes=log.topic, outcomes=log.outcomes_topic, dead_letters=log.dead_letter_topic)
     if log.kind == "file":
-        return file_log.FileLog(Path(log.path), clock, grows=grows, topics=topics)
+        return file_log.FileLog(Path(log.path), clock, grows=grows, topics=topics, stamped=log.order == "log")
     return kafka.KafkaLog(kafka_options(config), clock)
 
 
@@ -126,6 +126,7 @@ def kafka_options(config: Config) -> kafka_client.KafkaOptions:
     return kafka_client.KafkaOptions(
         brokers=log.brokers,
         topic=log.topic,
+        append_time=log.order == "log",
         client_id=log.group,
         security=log.security,
         ca_file=log.ca_file or None,

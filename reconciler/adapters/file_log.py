@@ -24,11 +24,13 @@ from itertools import repeat
 from typing import overload
 
 import attrs
+import msgspec
 import orjson
 import structlog
 
 from reconciler.adapters import file_lines
 from reconciler.errors import LogError, LogTruncatedError
+from reconciler.model import instant
 from reconciler.model.event import Outgoing, PlainRecord
 from reconciler.model.stamp import Partition
 from reconciler.ports import Clock
@@ -97,14 +99,23 @@ class FileLog:
 
     `grows`: others append while we read, so a fetch at the end waits and a last line without newline is left until it
     has one. Without it (`--once`, `replay`) the file's end is the end, and a fetch there returns at once.
+
+    `stamped`: each event that is appended gets the present time as its `recordedtime`, as a broker would stamp it.
     """
 
     def __init__(
-        self, path: pathlib.Path | str, clock: Clock, *, grows: bool = True, topics: FileTopics | None = None
+        self,
+        path: pathlib.Path | str,
+        clock: Clock,
+        *,
+        grows: bool = True,
+        topics: FileTopics | None = None,
+        stamped: bool = False,
     ) -> None:
         self._path = pathlib.Path(path)
         self._clock = clock
         self._grows = grows
+        self._stamped = stamped
         self._topics = topics or FileTopics()
         self._partition = Partition(self._path.name, 0)
         self._reader: file_lines.LineReader | None = None
@@ -262,7 +273,8 @@ class FileLog:
             raise LogError(
                 f"{self._path} is compressed and can't be appended to: unpack it, and name the .jsonl instead"
             )
-        return self._path, _event(record)
+        line = _event(record)
+        return self._path, _stamped(line, self._clock.now_us()) if self._stamped else line
 
 
 def beside(path: pathlib.Path, what: str) -> pathlib.Path:
@@ -291,6 +303,13 @@ def _event(record: Outgoing) -> bytes:
         raise LogError(f"a record for {record.topic} has no specversion: a file takes structured CloudEvents only")
     # Inside a JSON text, raw line breaks can only be white space between its tokens.
     return (record.value or b"").replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"
+
+
+def _stamped(line: bytes, now_us: int) -> bytes:
+    """Return an event's line with the time at which it is recorded; all other members stay as they are written."""
+    members = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    members["recordedtime"] = msgspec.Raw(msgspec.json.encode(instant.from_us(now_us)))
+    return msgspec.json.encode(members) + b"\n"
 
 
 def _dead_letter(record: Outgoing) -> bytes:

@@ -19,7 +19,7 @@ from itertools import chain
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 
-from reconciler.adapters import kafka_append, kafka_client
+from reconciler.adapters import kafka_append, kafka_client, kafka_topic
 from reconciler.adapters.kafka_client import KafkaOptions
 from reconciler.errors import LogError, LogTruncatedError
 from reconciler.model.event import Outgoing, Record
@@ -61,6 +61,8 @@ class KafkaLog:
         stored = {partition: offset for partition, offset in positions.items() if partition.topic == topic}
         consumer = await self._connect(self._options.connect_timeout_s)
         try:
+            if self._options.append_time:
+                await kafka_topic.require_append_time(self._options)
             starts = await self._starts(consumer, stored, accept_truncation)
         except errors.KafkaError as error:
             await kafka_client.stop(consumer)

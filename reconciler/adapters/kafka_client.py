@@ -35,6 +35,8 @@ class KafkaOptions:
     """`host:port` of some brokers; they name the others."""
     topic: str
     """The change topic."""
+    append_time: bool = False
+    """Reading needs records that the broker has stamped: their timestamps rank claims."""
     client_id: str = "windchill-reconciler"
     """What the broker's own logs and quotas call us."""
     security: str = attrs.field(default="plaintext", validator=attrs.validators.in_(SECURITY))

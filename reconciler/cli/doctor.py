@@ -10,7 +10,11 @@ import attrs
 import click
 
 from reconciler.adapters.replies import Exchange, Reply
-from reconciler.cli import commands, exits, looking, options, output, running, sources
+from reconciler.cli import commands, exits, looking, options, output, running, sources, topics
+from reconciler.cli.topics import FAILED as _FAILED
+from reconciler.cli.topics import OK as _OK
+from reconciler.cli.topics import WARNING as _WARNING
+from reconciler.cli.topics import Check
 from reconciler.config import Config
 from reconciler.errors import ConfigError, LogError, StoreError, UsageError
 from reconciler.model.answer import NotAvailable, Unauthorised, Unchanged, VersionConflict, Written
@@ -21,20 +25,10 @@ from reconciler.ports import Windchill
 if TYPE_CHECKING:
     from reconciler.adapters.wrs.windchill import WrsWindchill
 
-_OK, _FAILED, _WARNING = "ok", "failed", "warning"
 _MARKS = {_OK: "✓", _FAILED: "✗", _WARNING: "!"}
 _STYLES = {_OK: "green", _FAILED: "red", _WARNING: "yellow"}
 _LOG_S_MAX = 20.0  # for one topic; more than the log itself needs to say why it can't be reached
 _SKEW_S_MAX = 60.0  # more than that and "modified after the event" means little
-
-
-@attrs.frozen
-class Check:
-    """One thing that was looked at."""
-
-    check: str
-    result: str
-    message: str
 
 
 @commands.command(
@@ -159,31 +153,15 @@ async def _log(config: Config) -> AsyncIterator[Check]:
         yield await _topic("log", config, config.log.path)
         return
     log = config.log
-    topics = {"log": log.topic, "outcomes": log.outcomes_topic, "dead letters": log.dead_letter_topic}
-    checks = (
-        _topic(name, attrs.evolve(config, log=attrs.evolve(log, topic=topic)), topic) for name, topic in topics.items()
-    )
-    for check in await asyncio.gather(*checks):
+    beside = {"outcomes": log.outcomes_topic, "dead letters": log.dead_letter_topic}
+    known = {"log": config} | {
+        name: attrs.evolve(config, log=attrs.evolve(log, topic=topic, order="time")) for name, topic in beside.items()
+    }
+    for check in await asyncio.gather(*(_topic(name, one, one.log.topic) for name, one in known.items())):
         yield check
         if check.result == _OK and check.check in ("log", "outcomes"):
-            yield await _kept(check.check, attrs.evolve(config, log=attrs.evolve(log, topic=topics[check.check])))
-
-
-async def _kept(name: str, config: Config) -> Check:
-    """Look whether a log keeps what a lost store is rebuilt from."""
-    from reconciler import parts
-    from reconciler.adapters import kafka_topic
-
-    topic, check = config.log.topic, f"retention of the {name}"
-    kept = await kafka_topic.retention(parts.kafka_options(config))
-    if kept is None:
-        return Check(check, _WARNING, f"{topic}: the broker does not tell what it keeps; see that it keeps everything")
-    if kept.losses:
-        said = " and ".join(kept.losses)
-        return Check(
-            check, _WARNING, f"{topic}: {said}; keep everything, or archive it in time with `reconciler export`"
-        )
-    return Check(check, _OK, f"{topic}: everything is kept")
+            async for told in topics.look(check.check, known[check.check]):
+                yield told
 
 
 async def _topic(name: str, config: Config, what: str) -> Check:

@@ -46,8 +46,9 @@ class Log:
     group: str = key("windchill-reconciler", filled=True)
     """What brokers call us, and the name that outcomes carry as their source: two installations need two groups."""
     order: Literal["time", "log"] = key("time")
-    """What ranks two claims first: the events' time, which makes re-published old events harmless, or their place in
-    the log, for sources whose clocks can't be trusted."""
+    """What ranks two claims first: the events' time, which makes re-published old events harmless, or when their
+    records were appended, for sources whose clocks can't be trusted. `log` needs a topic with
+    `message.timestamp.type=LogAppendTime`, or a file whose lines have `recordedtime`."""
     max_clock_skew_s: float = key(300.0, least=0)
     """Seconds by which an event's time may be later than its record's timestamp; 0: not at all. Five minutes are what
     badly kept clocks are off by; more would let one wrong clock win against everybody for that long."""

@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from reconciler.core import profile, upcast
+from reconciler.core import profile, timing, upcast
 from reconciler.model import instant
 from reconciler.model.event import Decoded, Event, Foreign, Header, Record, Refusal
 from reconciler.model.outcome import OutcomeType
@@ -192,7 +192,7 @@ def _check_envelope(envelope: _Envelope) -> None:
 
 
 def _stamp(envelope: _Envelope, source: Record, rules: Rules) -> Stamp:
-    time = _canonical_time(envelope.time, "time")
+    time = timing.canonical(envelope.time, "time")
     topic, partition, offset = source.topic, source.partition, source.offset
     recorded_us = source.timestamp * 1000
     if rules.archived:
@@ -204,41 +204,11 @@ def _stamp(envelope: _Envelope, source: Record, rules: Rules) -> Stamp:
             ):
                 raise profile.Invalid("`kafkatopic`, `kafkapartition` and `kafkaoffset` are not the place of a record")
         if envelope.recordedtime is not None:
-            recorded_us = instant.to_us(_canonical_time(envelope.recordedtime, "recordedtime"))
+            recorded_us = instant.to_us(timing.canonical(envelope.recordedtime, "recordedtime"))
     if recorded_us > 0:  # a line of a file may not say when it was recorded
-        _check_skew(time, recorded_us, rules.clock_skew_us_max)
-    lead = f"{topic}/{partition:010d}/{offset:020d}" if rules.by_position else ""
+        timing.check_skew(time, recorded_us, rules.clock_skew_us_max)
+    lead = timing.lead(recorded_us, partition, offset, archived=rules.archived) if rules.by_position else ""
     return Stamp(lead, time, envelope.sequence or "", topic, partition, offset, envelope.source, envelope.id)
-
-
-def _canonical_time(text: str, attribute: str) -> str:
-    try:
-        return instant.canonical(text)
-    except ValueError as error:
-        raise profile.Invalid(f"`{attribute}` is {text!r}: {error}") from error
-
-
-@functools.lru_cache(maxsize=8)  # records of one batch share their millisecond: format the limit once
-def latest_allowed(recorded_us: int, skew_us_max: int) -> str:
-    """Return the latest time that an event may have whose record was written at `recorded_us`."""
-    return _as_time(recorded_us + skew_us_max)
-
-
-def _as_time(recorded_us: int) -> str:
-    """Return the time of a record's timestamp, which in Kafka is any number that the producer chose."""
-    try:
-        return instant.from_us(recorded_us)
-    except OverflowError as error:
-        raise profile.Invalid("the record's timestamp is beyond the year 9999; mend the producer's clock") from error
-
-
-def _check_skew(time: str, recorded_us: int, skew_us_max: int) -> None:
-    if time > latest_allowed(recorded_us, skew_us_max):
-        recorded = instant.from_us(recorded_us)
-        raise profile.Invalid(
-            f"`time` {time} is more than {skew_us_max // 1_000_000} s after the record was written ({recorded}): "
-            "it would win over every later event; mend the producer's clock"
-        )
 
 
 def _elements(data: _Data) -> dict[str, dict[str, bool]]:
@@ -299,8 +269,8 @@ def _tombstone(source: Record, rules: Rules) -> Event:
     if not 0 < len(key) <= KEY_LENGTH_MAX:
         raise profile.Invalid(f"the record's key, the document's key, has 1 to {KEY_LENGTH_MAX} characters")
     topic, partition, offset = source.topic, source.partition, source.offset
-    lead = f"{topic}/{partition:010d}/{offset:020d}" if rules.by_position else ""
-    time = _as_time(max(source.timestamp, 0) * 1000)
+    time = timing.of_record(max(source.timestamp, 0) * 1000)
+    lead = timing.lead(source.timestamp * 1000, partition, offset, archived=False) if rules.by_position else ""
     stamp = Stamp(lead, time, "", topic, partition, offset, f"//kafka/{topic}", f"{partition}/{offset}")
     return Event(key, stamp, {}, {}, (), {}, True, "", "")
 

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from reconciler.core import decode, profile
+from reconciler.core import decode, profile, timing
 from reconciler.model import instant
 from reconciler.model.event import Event, Record
 from reconciler.model.stamp import Stamp
@@ -151,10 +151,10 @@ def _check_skew(
     known_us = [us for us in recorded_us if us > 0]  # lines of a file need not say when they were recorded
     if not known_us:
         return
-    decode.latest_allowed(max(known_us), rules.clock_skew_us_max)  # raises for a record from beyond the calendar
+    timing.latest_allowed(max(known_us), rules.clock_skew_us_max)  # raises for a record from beyond the calendar
     # Nearly always even the latest event keeps the limit of the earliest record.
-    if max(times) <= decode.latest_allowed(min(known_us), rules.clock_skew_us_max):
+    if max(times) <= timing.latest_allowed(min(known_us), rules.clock_skew_us_max):
         return
     for time, us in zip(times, recorded_us, strict=True):
-        if us > 0 and time > decode.latest_allowed(us, rules.clock_skew_us_max):
+        if us > 0 and time > timing.latest_allowed(us, rules.clock_skew_us_max):
             raise ValueError("later than its record")

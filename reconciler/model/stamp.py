@@ -23,8 +23,8 @@ class Stamp(NamedTuple):
     The totally ordered tuple that ranks two claims on one field (DESIGN section 4).
 
     A tuple, not an attrs class: a fold compares stamps millions of times, and tuples compare in C.
-    `lead` is `""` when `[log] order = "time"`; under `order = "log"` it is the place as padded text, which then decides
-    before the time does.
+    `lead` is `""` when `[log] order = "time"`; under `order = "log"` it is the record's own timestamp, partition and
+    offset as padded text, which then decides before the event's time does.
     """
 
     lead: str

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from reconciler.adapters import file_lines
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.file_log import FileLog, FileTopics
+from reconciler.adapters.file_log import OUTCOMES, FileLog, FileTopics, beside
 from reconciler.errors import LogError, LogTruncatedError
+from reconciler.model import instant
 from reconciler.model.event import Outgoing, PlainRecord
 from reconciler.model.stamp import Partition
 from tests.fakes.virtual_clock import VirtualClock
@@ -253,6 +254,18 @@ async def test_a_pretty_printed_event_becomes_one_line(path: pathlib.Path, log: 
     await log.append([Outgoing(TOPICS.changes, b"d", b'{\r\n  "specversion": "1.0",\n "id": "a\\nb"}')])
     ((_, line),) = await lines_of(path)
     assert orjson.loads(line or b"") == {"specversion": "1.0", "id": "a\nb"}
+
+
+async def test_where_the_log_ranks_claims_an_event_gets_the_time_at_which_it_is_recorded(path: pathlib.Path) -> None:
+    clock = VirtualClock()
+    log = FileLog(path, clock, stamped=True)
+    given = b'{"specversion":"1.0","id":"1","data":{"set":{"weight":1.000e0}},"recordedtime":"2001-01-01T00:00:00Z"}'
+    await log.append([Outgoing("windchill.document.changes", None, given)])
+    await log.append([Outgoing("windchill.document.outcomes", None, given)])
+    (line,) = path.read_bytes().splitlines()
+    assert orjson.loads(line)["recordedtime"] == instant.from_us(clock.now_us())
+    assert b'"weight":1.000e0' in line
+    assert beside(path, OUTCOMES).read_bytes() == given + b"\n"
 
 
 async def test_an_event_is_not_glued_to_a_line_that_has_no_end(path: pathlib.Path, log: FileLog) -> None:

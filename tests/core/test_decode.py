@@ -464,6 +464,29 @@ def test_by_position_a_later_record_outranks_a_later_time():
     assert accepted(structured(envelope())).stamp.lead == ""
 
 
+def test_by_position_the_record_that_was_written_later_wins_whatever_its_topic_and_partition_are_called():
+    first = accepted(structured(envelope(), topic="z", partition=7, offset=90), BY_POSITION)
+    later = structured(envelope(), topic="a", partition=0, offset=0, timestamp=RECORDED_MS + 1)
+    assert accepted(later, BY_POSITION).stamp > first.stamp
+
+
+def test_by_position_records_of_one_millisecond_rank_by_partition_and_offset():
+    stamps = [
+        accepted(structured(envelope(), partition=partition, offset=offset), BY_POSITION).stamp
+        for partition, offset in ((0, 9), (0, 10), (1, 0))
+    ]
+    assert stamps == sorted(stamps)
+
+
+@pytest.mark.parametrize("timestamp", [0, -1])
+def test_by_position_a_record_without_a_timestamp_is_refused(timestamp):
+    assert "timestamp" in refused(structured(envelope(), timestamp=timestamp), BY_POSITION)
+    assert "timestamp" in refused(structured(None, timestamp=timestamp), BY_POSITION)
+    rules = decode.Rules(by_position=True, archived=True)
+    assert "`recordedtime` is missing" in refused(structured(envelope(), timestamp=timestamp), rules)
+    assert accepted(structured(envelope(recordedtime="2026-11-22T10:00:00Z"), timestamp=timestamp), rules)
+
+
 # ------------------------------------------------------------------------------------------------------------- sources
 
 ONLY_ERP = Rule(("status",), Strategy.EXTERNAL, sources=("//erp/*",), name="policy[1]")
