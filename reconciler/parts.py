@@ -236,7 +236,8 @@ def rulebook(config: Config) -> Rulebook:
         interval_factor_max=resync.interval_factor_max,
     )
     digest = codec.policy_digest(config.policy)
-    return Rulebook(config.policy, digest, pace, config.log.outcomes_topic, f"//reconciler/{config.log.group}")
+    source, fields_max = f"//reconciler/{config.log.group}", config.windchill.fields_max
+    return Rulebook(config.policy, digest, pace, config.log.outcomes_topic, source, fields_max)
 
 
 def in_force(config: Config, *, restart: tuple[str, ...] = ()) -> reload.InForce:

@@ -122,7 +122,10 @@ class _Drafting:
     """Reads documents, a bounded number at a time, and drafts their plans."""
 
     def __init__(self, config: Config, windchill: "Windchill", clock: "Clock") -> None:
+        from reconciler import parts
+
         self._config = config
+        self._rules = parts.rulebook(config)
         self._windchill = windchill
         self._clock = clock
         self._room = asyncio.Semaphore(config.windchill.in_flight_max)
@@ -133,6 +136,8 @@ class _Drafting:
             return []
         if document.status is Status.PAUSED:
             return [_trouble(document, Status.PAUSED.value, document.reason)]
+        if (wide := self._rules.too_wide(document.desired)) is not None:
+            return [_trouble(document, "parked", wide)]
         async with self._room:
             answer = await self._read(document)
         match answer:

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 import attrs
 
+from reconciler.core import fold
 from reconciler.core.retrying import Moment
 from reconciler.model.base import NO_BASE, Base
+from reconciler.model.desired import Desired
 from reconciler.model.document import Document, Lane
 from reconciler.model.plan import Plan
 from reconciler.model.policy import Policy
@@ -35,6 +37,17 @@ class Rulebook:
     pace: Pace
     outcomes_topic: str
     source: str  # of outcomes: "//reconciler/<group>"
+    fields_max: int = 2000  # managed fields of one document
+
+    def too_wide(self, desired: Desired) -> str | None:
+        """Say why a document is not worked on for its many managed fields, `None` if they are few enough."""
+        count = len(fold.managed(desired))
+        if count <= self.fields_max:
+            return None
+        return (
+            f"{count:,} managed fields, more than windchill.fields_max = {self.fields_max:,}: release fields that "
+            "nobody needs, or raise the setting"
+        )
 
 
 @attrs.frozen

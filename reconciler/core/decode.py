@@ -38,7 +38,7 @@ _NEWEST = (CHANGED, RELEASED)
 _OUTCOMES = frozenset(OutcomeType)
 
 KEY_LENGTH_MAX = 512
-FIELDS_MAX = 1000  # each is stored with its event's whole provenance
+FIELDS_MAX = 256  # each is stored with its event's whole provenance
 TEXT_LENGTH_MAX = 1024  # id, source, sequence, actor, reason: they are stored with every field they set
 REASON_LENGTH_MAX = 1000  # of a refusal: what it quotes may be a megabyte, and it is published beside that very record
 

@@ -84,6 +84,27 @@ def test_what_is_the_servers_own_is_held_and_never_sent(program: Program) -> Non
     assert program.json("conflicts", "list") == []
 
 
+def test_a_wide_document_is_shown_and_parked_until_fields_are_released(program: Program) -> None:
+    text = program.config.read_text(encoding="utf-8")
+    program.config.write_text(text.replace("[windchill]", "[windchill]\nfields_max = 1000"), encoding="utf-8")
+    names = [f"attributes.Field{number:04}" for number in range(1024)]
+    assert "at most 256 fields" in program.fails(
+        "emit", DOC, *(word for name in names[:257] for word in ("--set", f"{name}=x")), code=2
+    )
+    for start in range(0, len(names), 256):
+        program.say("emit", DOC, *(word for name in names[start : start + 256] for word in ("--set", f"{name}=x")))
+    program.say("run", "--once", code=3)
+    (row,) = program.json("docs", "list")
+    assert row["status"] == "parked"
+    assert "1,024 managed fields, more than windchill.fields_max = 1,000" in row["reason"]
+    assert "windchill.fields_max" in program.say("plan", DOC)
+    assert len(program.json("docs", "show", DOC)["fields"]) == 1024
+    assert "Field1023" in program.say("explain", DOC)
+    program.say("emit", DOC, *(word for name in names[:24] for word in ("--release", name)))
+    program.say("run", "--once")
+    assert len(program.document(DOC)["attributes"]) >= 1000
+
+
 def test_once_says_what_it_came_to(settled: Program) -> None:
     assert settled.json("run", "--once") == {
         "documents": {"pending": 0, "synced": 2, "held": 0, "contended": 0, "locked": 0, "parked": 0, "paused": 0},

@@ -324,6 +324,18 @@ async def test_what_can_not_be_had_is_parked_with_the_reason_and_tried_again(
     assert len(world.outcomes("parked")) == 1
 
 
+async def test_a_document_of_too_many_fields_is_parked_unasked_until_some_are_released(world: World) -> None:
+    world.attempts = attrs.evolve(world.attempts, rules=attrs.evolve(world.rules, fields_max=2))
+    await world.emit({"title": "Cover", "owner": "akim", "attributes.Note": "n"})
+    await world.attempt()
+    assert world.document().status is Status.PARKED
+    assert "3 managed fields, more than windchill.fields_max = 2" in world.document().reason
+    assert world.windchill.reads == world.windchill.writes == 0
+    await world.emit(release=["attributes.Note"])
+    assert (await world.settle()).status is Status.SYNCED
+    assert (world.live()["title"], world.live()["attributes"]["Note"]) == ("Cover", "")
+
+
 async def test_a_document_that_was_parked_twice_for_one_reason_is_told_of_twice(world: World) -> None:
     for title in ("Cover", "Lid"):
         world.windchill.script_reads(NotAvailable(404, "gone"), NotAvailable(404, "gone"))
