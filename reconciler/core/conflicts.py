@@ -8,7 +8,7 @@ from reconciler.model.value import MISSING, Json, Missing
 
 def of(key: str, decision: Decision, now_us: int) -> Conflict:
     """Return the conflict that a held decision stands for."""
-    identity = [key, decision.field, decision.stamp, _null(decision.live), decision.held_elements]
+    identity = [key, decision.field, decision.stamp.event, _null(decision.live), decision.held_elements]
     return Conflict(
         id=codec.digest(identity)[:12],  # 48 bits: typed by people, unique among open conflicts by far
         field=decision.field,

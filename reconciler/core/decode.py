@@ -167,13 +167,18 @@ def _event(envelope: _Envelope, source: Record, rules: Rules) -> Decoded:
         return Event(key, stamp, {}, {}, (), {}, True, actor, reason)
     if data is None:
         raise profile.Invalid("`data` is missing: say at least one of set, add, remove, release")
+    wanted, expect = profile.leaves(data.set), profile.leaves(data.expect)
     elements = _elements(data) if data.add or data.remove else {}
-    _check_data(data, elements, rules)
+    _check_values((*wanted.items(), *expect.items()), rules)
+    _check_fields((*wanted, *elements, *data.release))
+    for field in expect:
+        if field not in wanted:
+            raise profile.Invalid(f"`expect` names `{field}`, which `set` does not")
     if rules.sources_restricted:
-        refusal = _forbidden(data, elements, envelope.source, stamp.place, rules.policy)
+        refusal = _forbidden((*wanted, *elements, *data.release), envelope.source, stamp.place, rules.policy)
         if refusal is not None:
             return refusal
-    return Event(key, stamp, data.set, elements, tuple(data.release), data.expect, False, actor, reason)
+    return Event(key, stamp, wanted, elements, tuple(data.release), expect, False, actor, reason)
 
 
 def _check_envelope(envelope: _Envelope) -> None:
@@ -223,30 +228,29 @@ def _elements(data: _Data) -> dict[str, dict[str, bool]]:
     return {field: of_field for field, of_field in elements.items() if of_field}  # an empty list says nothing
 
 
-def _check_data(data: _Data, elements: Mapping[str, object], rules: Rules) -> None:
-    count = len(data.set) + len(elements) + len(data.release)
-    if count > FIELDS_MAX:
-        raise profile.Invalid(f"an event names at most {FIELDS_MAX} fields, not {count}")
-    if not count:
-        raise profile.Invalid("`data` says nothing: give at least one of set, add, remove, release")
-    for field, value in data.set.items():
-        profile.check_field(field)
+def _check_values(said: Iterable[tuple[str, object]], rules: Rules) -> None:
+    for _, value in said:
         if type(value) is not str and value is not None:
             profile.check_value(value, rules.depth_max)
-    if len(data.set) != count:  # only then is there anything else to look at
-        for field in (*elements, *data.release):
-            profile.check_field(field)
-        fields = {*data.set, *elements, *data.release}
-        if len(fields) != count:
-            raise profile.Invalid("a field may stand in only one of set, add/remove and release of one event")
-    for field, value in data.expect.items():
-        if field not in data.set:
-            raise profile.Invalid(f"`expect` names `{field}`, which `set` does not")
-        profile.check_value(value, rules.depth_max)
 
 
-def _forbidden(data: _Data, elements: Iterable[str], source: str, place: Place, policy: Policy) -> Refusal | None:
-    for field in (*data.set, *elements, *data.release):
+def _check_fields(fields: Sequence[str]) -> None:
+    """Refuse an event that names no field, too many, or one of them twice: by itself, or within its own group."""
+    if len(fields) > FIELDS_MAX:
+        raise profile.Invalid(f"an event names at most {FIELDS_MAX} fields, not {len(fields)}")
+    if not fields:
+        raise profile.Invalid("`data` says nothing: give at least one of set, add, remove, release")
+    for field in fields:
+        profile.check_field(field)
+    if len(set(fields)) != len(fields):
+        raise profile.Invalid("a field may stand in only one of set, add/remove and release of one event")
+    problem = profile.nested_problem(fields)
+    if problem is not None:
+        raise profile.Invalid(problem)
+
+
+def _forbidden(fields: Iterable[str], source: str, place: Place, policy: Policy) -> Refusal | None:
+    for field in fields:
         rule = policy.refuses(field, source)
         if rule is not None:
             allowed = ", ".join(rule.sources)

@@ -155,11 +155,11 @@ def _left_out(question: Question, register: Register, there: Iterable[str]) -> I
     """Yield the elements that the register takes away by not naming them."""
     agreed = question.agreed
     if agreed is not None:
-        yield from (text for text, stamp in agreed.elements.items() if register.stamp > stamp)
+        yield from (text for text, stamp in agreed.elements.items() if register.stamp.follows(stamp))
     if register.value is None:
         if agreed is None:
             yield from there
-        elif agreed.stamp is None or register.stamp > agreed.stamp:
+        elif agreed.stamp is None or register.stamp.follows(agreed.stamp):
             yield from _texts(agreed.value, question.steps)
 
 
@@ -171,7 +171,7 @@ def _rule(
     settled = None
     if agreed is not None:  # a base that was agreed as a whole knows no elements
         settled = agreed.elements.get(text) if agreed.elements else agreed.stamp
-    ours = settled is None or claim.stamp > settled
+    ours = settled is None or claim.stamp.follows(settled)
     theirs = (before is None or live is not (text in before)) and not (ours and question.expected)
     moves = merge.Moves(
         agreed=live is claim.present,

@@ -5,22 +5,38 @@ Rules of this file:
 1. `join` is commutative, associative and idempotent, and `steps(d, events)` equals joining `d` with each
    `lift(event)`; `into` does that for many documents. So any order, any duplicates and any split of a set of records
    give the same rows, the same bytes.
-2. What is covered is dropped: elements not newer than their register, and everything not newer than the document's
-   release. Dropping commutes with joining, because a later arrival that is older than the cover is dropped as well.
-3. When nothing changes the very same object comes back, so that callers can tell by `is`.
+2. A copy of a record changes nothing, wherever it stands: records that agree in time, sequence, source and id are one
+   event, and each event counts at the least of its places.
+3. What is covered for good is dropped: claims of an earlier level (lead, time, sequence) than their register, or than
+   the document's release. Dropping commutes with joining, because a later arrival that is older is dropped as well.
+4. When nothing changes the very same object comes back, so that callers can tell by `is`.
 
 Theory of operation: a field's value is a last-writer-wins register with element registers on top (DESIGN section 4).
-The greatest stamp wins. Two claims with one stamp can only be one record seen twice, or two that pretend to be (a topic
-made anew under its old name); then the greater canonical text wins, so that even this has one outcome.
+The greatest stamp wins. Two events of one level rank by their places, and a copy can still lower a place. So the losers
+of that level are kept beside the winner, as rivals, until a later level covers them all. Nearly always there is one
+event and no rival, and claims of different levels are compared by one look at their stamps.
+
+Two records with one stamp that differ pretend to be one (a topic made again under its old name); then the greater
+canonical text wins, so that even this has one outcome. More than `EVENTS_MAX` events of one level on one value are too
+many to rank: those with the greatest source and id are kept, which no order changes, and `crowded` tells of it. A row
+keeps at most `FIELDS_MAX` fields: beyond that the oldest levels are cut off, again as a join (`Desired.cut`).
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
-from reconciler.model.desired import NO_ELEMENTS, NOTHING_DESIRED, Desired, Element, Field, Register
+from reconciler.model.desired import NO_ELEMENTS, NOTHING_DESIRED, Desired, Element, Field, Register, Rival
 from reconciler.model.event import Event
-from reconciler.model.stamp import Stamp
+from reconciler.model.stamp import Level, Stamp
 from reconciler.model.value import canonical
+
+EVENTS_MAX = 64  # of one time and sequence on one value; a clock that stands still must not make a row grow for ever
+FIELDS_MAX = 4_096  # of a row, whatever the log names: folding one more event into it stays cheap
+
+_T = TypeVar("_T")
+# By element (`None`: the whole value), then by event. All claims on one element are of one level.
+_Claims = dict[str | None, dict[tuple[str, ...], Register]]
 
 # Building the tuples in C: the generated `__new__` of a named tuple costs twice as much.
 _new_field = functools.partial(tuple.__new__, Field)
@@ -46,24 +62,28 @@ def into(rows: dict[str, Desired], events: Iterable[Event]) -> None:
     Fold events into the rows that `rows` has for their documents; the hot path of every replay.
 
     The rows are the caller's own, made by this function: their fields are changed in place. What loses is never built,
-    so whoever has a choice folds the newest event first.
+    so it pays to fold the newest event first.
     """
     for event in events:
         key, stamp, fields, elements, release, expect, released, actor, reason = event
         row = rows.get(key)
         if row is None:
             rows[key] = lift(event)
-        elif released or elements or release or row.released is not None:
+        elif released or elements or release or row.released is not None or row.cut is not None:
             rows[key] = join(row, lift(event))
         else:
             known = row.fields
             for name, value in fields.items():
                 old = known.get(name)
-                if old is not None and old.register is not None and old.register.stamp > stamp:
-                    continue
+                if old is not None and old.register is not None:
+                    other = old.register.stamp
+                    if other > stamp and other[:3] != stamp[:3]:
+                        continue
                 expected = (expect[name],) if name in expect else ()
-                new = _new_field((_new_register((stamp, value, True, expected, actor, reason)), NO_ELEMENTS))
+                new = _new_field((_new_register((stamp, value, True, expected, actor, reason)), NO_ELEMENTS, ()))
                 known[name] = new if old is None else _join_field(old, new)
+            if len(known) > FIELDS_MAX:
+                rows[key] = _narrowed(row)
 
 
 def lift(event: Event) -> Desired:
@@ -74,7 +94,7 @@ def lift(event: Event) -> Desired:
     fields: dict[str, Field] = {}
     for name, value in event.set.items():
         expect = (event.expect[name],) if name in event.expect else ()
-        fields[name] = _new_field((_new_register((stamp, value, True, expect, actor, reason)), NO_ELEMENTS))
+        fields[name] = _new_field((_new_register((stamp, value, True, expect, actor, reason)), NO_ELEMENTS, ()))
     for name in event.release:
         fields[name] = Field(Register(stamp, None, False, (), actor, reason), NO_ELEMENTS)
     for name, elements in event.elements.items():
@@ -85,22 +105,18 @@ def lift(event: Event) -> Desired:
 
 def join(left: Desired, right: Desired) -> Desired:
     """Return the row that knows what both know."""
-    released = _later(left.released, right.released)
-    fields = left.fields if released is left.released else _not_covered(left.fields, released)
-    merged = dict(fields)
-    theirs = right.fields if released is right.released else _not_covered(right.fields, released)
-    changed = fields is not left.fields or released is not left.released
-    for name, field in theirs.items():
-        old = merged.get(name)
-        new = field if old is None else _join_field(old, field)
-        if new is not old:
-            merged[name] = new
-            changed = True
-    return Desired(merged, released) if changed else left
+    if left.released is None and right.released is None and left.cut is None and right.cut is None:
+        fields = _merged(left.fields, right.fields)
+        if fields is left.fields:
+            return left
+        row = Desired(fields)
+    else:
+        row = _join_covered(left, right)
+    return _narrowed(row) if len(row.fields) + len(row.covered) > FIELDS_MAX else row
 
 
 def managed(desired: Desired) -> dict[str, Field]:
-    """Return the fields that somebody still wants managed."""
+    """Return the fields that some claim wants managed."""
     return {name: field for name, field in desired.fields.items() if is_managed(field)}
 
 
@@ -117,58 +133,199 @@ def newest_stamp(field: Field) -> Stamp:
     return max(stamps)
 
 
-def _later(left: Stamp | None, right: Stamp | None) -> Stamp | None:
-    if left is None or right is None:
-        return left or right
-    return max(left, right)
+def crowded(field: Field) -> bool:
+    """Whether more events of one time and sequence than can be ranked claim a field, or an element of it."""
+    if len(field.rivals) < EVENTS_MAX:
+        return False
+    return any(len(events) > EVENTS_MAX for events in _claims(field).values())
+
+
+def _join_covered(left: Desired, right: Desired) -> Desired:
+    """Join rows of which one at least was released, or cut."""
+    releases = _releases(left, right)
+    floor = releases[0].level if releases else None
+    cut = max((one.cut for one in (left, right) if one.cut is not None), default=None)
+    if cut is not None and floor is not None and floor > cut:
+        cut = None  # what was let go is covered now
+    whole = _merged(left.fields, left.covered)
+    kept = _cleared(whole, floor, cut)
+    merged = _merged(kept, _cleared(_merged(right.fields, right.covered), floor, cut))
+    known = () if left.released is None else (left.released, *left.rivals)
+    if merged is whole and releases == known and cut == left.cut:
+        return left
+    fields: dict[str, Field] = {}
+    covered: dict[str, Field] = {}
+    for name, field in merged.items():
+        standing, under = _parted(field, releases[0]) if releases else (field, None)
+        fields.update({} if standing is None else {name: standing})
+        covered.update({} if under is None else {name: under})
+    return Desired(fields, releases[0] if releases else None, releases[1:], covered, cut)
+
+
+def _releases(left: Desired, right: Desired) -> tuple[Stamp, ...]:
+    """Return the releases of the latest level that two rows know of, each event at its least place, greatest first."""
+    stamps = [stamp for row in (left, right) if row.released is not None for stamp in (row.released, *row.rivals)]
+    latest = max((stamp.level for stamp in stamps), default=None)
+    events: dict[tuple[str, ...], Stamp] = {}
+    for stamp in stamps:
+        if stamp.level == latest:
+            events[stamp.event] = min(stamp, events.get(stamp.event, stamp))
+    return tuple(sorted(_bounded(events).values(), reverse=True))
+
+
+def _merged(left: dict[str, Field], right: Mapping[str, Field]) -> dict[str, Field]:
+    """Return the fields of both; `left` itself when the other brings nothing new."""
+    merged = left
+    for name, field in right.items():
+        old = merged.get(name)
+        new = field if old is None else _join_field(old, field)
+        if new is not old:
+            merged = dict(left) if merged is left else merged
+            merged[name] = new
+    return merged
 
 
 def _join_field(left: Field, right: Field) -> Field:
-    register = _greater(left.register, right.register)
-    elements = left.elements
-    if not elements and not right.elements:
-        return left if register is left.register else right
-    if right.elements:
-        merged = dict(left.elements)
-        for text, element in right.elements.items():
-            old = merged.get(text)
-            merged[text] = element if old is None else _greater_element(old, element)
-        elements = merged
-    if register is not None and elements:
-        elements = _after(elements, register.stamp)
-    if register is left.register and elements == left.elements:
-        return left
-    return Field(register, elements)
+    one, other = left.register, right.register
+    if one is not None and other is not None and not (left.elements or right.elements or left.rivals or right.rivals):
+        if one.stamp[:3] != other.stamp[:3]:
+            return left if one.stamp > other.stamp else right
+        if one is other:
+            return left
+    claims = _claims(left)
+    added = [_added(claims, element, claim) for element, claim in _listed(right)]
+    return _field(claims) if any(added) else left
 
 
-def _greater(left: Register | None, right: Register | None) -> Register | None:
-    if left is None or right is None:
-        return left or right
-    if left.stamp != right.stamp:
-        return right if right.stamp > left.stamp else left
-    return right if canonical(right) > canonical(left) else left
+def _listed(field: Field) -> Iterable[tuple[str | None, Register]]:
+    """Yield every claim that a field keeps, with its element; those on the whole value come first."""
+    if field.register is not None:
+        yield None, field.register
+    yield from sorted(field.rivals, key=lambda rival: rival.element is not None)
+    for text, element in field.elements.items():
+        yield text, Register(element.stamp, element.present, True, (), element.actor, element.reason)
 
 
-def _greater_element(left: Element, right: Element) -> Element:
-    if left.stamp != right.stamp:
-        return right if right.stamp > left.stamp else left
-    return right if canonical(right) > canonical(left) else left
+def _claims(field: Field) -> _Claims:
+    claims: _Claims = {}
+    for element, claim in _listed(field):
+        claims.setdefault(element, {})[claim.stamp.event] = claim
+    return claims
 
 
-def _after(elements: dict[str, Element], stamp: Stamp) -> dict[str, Element]:
-    return {text: element for text, element in elements.items() if element.stamp > stamp}
+def _added(claims: _Claims, element: str | None, claim: Register) -> bool:
+    """Add a claim to those of a field, unless they know better; return whether it changed them."""
+    whole, known = claims.get(None), claims.get(element)
+    level, event = claim.stamp.level, claim.stamp.event
+    if whole and level < _level(whole):
+        return False
+    if not known or level > _level(known):
+        claims[element] = {event: claim}
+        return True
+    if level < _level(known):
+        return False
+    old = known.get(event)
+    if old is not None and not _replaces(claim, old):
+        return False
+    bounded = _bounded({**known, event: claim})
+    claims[element] = bounded
+    return event in bounded
 
 
-def _not_covered(fields: dict[str, Field], released: Stamp | None) -> dict[str, Field]:
-    if released is None:
-        return fields
-    left: dict[str, Field] = {}
+def _replaces(claim: Register, old: Register) -> bool:
+    """Whether a claim of the same event stands for it: at a lesser place, or at the same with a greater text."""
+    if claim.stamp != old.stamp:
+        return claim.stamp < old.stamp
+    return canonical(claim) > canonical(old)
+
+
+def _bounded(events: dict[tuple[str, ...], _T]) -> dict[tuple[str, ...], _T]:
+    """Return as many events as are ranked, and one more where there are too many; which ones, no order changes."""
+    if len(events) <= EVENTS_MAX + 1:
+        return events
+    return {event: events[event] for event in sorted(events)[-EVENTS_MAX - 1 :]}
+
+
+def _level(events: Mapping[tuple[str, ...], Register]) -> Level:
+    return next(iter(events.values())).stamp.level
+
+
+def _field(claims: _Claims) -> Field:
+    """Rank the claims on a field: its register, the elements on top of it, and what loses by its place alone."""
+    whole = sorted(claims.get(None, {}).values(), key=_stamp, reverse=True)
+    register = whole[0] if whole else None
+    elements: dict[str, Element] = {}
+    rivals = [Rival(None, claim) for claim in whole[1:]]
+    for text, events in claims.items():
+        if text is None or (register is not None and _level(events) < register.stamp.level):
+            continue
+        ranked = sorted(events.values(), key=_stamp, reverse=True)
+        first = ranked[0]
+        if register is None or first.stamp > register.stamp:
+            elements[text] = Element(first.stamp, first.value is True, first.actor, first.reason)
+            del ranked[0]
+        rivals += [Rival(text, claim) for claim in ranked]
+    rivals.sort(key=lambda rival: (rival.element or "", rival.claim.stamp))
+    return Field(register, elements or NO_ELEMENTS, tuple(rivals))
+
+
+def _stamp(claim: Register) -> Stamp:
+    return claim.stamp
+
+
+def _parted(field: Field, released: Stamp) -> tuple[Field | None, Field | None]:
+    """Return what of a field stands after a release, and what of the same level it covers by its place alone."""
+    standing = [(element, claim) for element, claim in _listed(field) if claim.stamp > released]
+    under = [(element, claim) for element, claim in _listed(field) if claim.stamp <= released]
+    return (_built(standing), _built(under)) if under else (field, None)
+
+
+def _built(listed: Iterable[tuple[str | None, Register]]) -> Field | None:
+    claims: _Claims = {}
+    for element, claim in listed:
+        claims.setdefault(element, {})[claim.stamp.event] = claim
+    return _field(claims) if claims else None
+
+
+def _cleared(fields: dict[str, Field], floor: Level | None, cut: Level | None) -> dict[str, Field]:
+    """Return fields without claims before the level of a release, or up to a cut; the same object if there are none."""
+    cleared: dict[str, Field] = {}
     for name, field in fields.items():
-        register = field.register if field.register is not None and field.register.stamp > released else None
-        elements = _after(field.elements, released) if field.elements else field.elements
-        if register is not None or elements:
-            left[name] = Field(register, elements)
-    return left
+        listed = list(_listed(field))
+        kept = [
+            (element, claim)
+            for element, claim in listed
+            if (floor is None or claim.stamp.level >= floor) and (cut is None or claim.stamp.level > cut)
+        ]
+        left = field if len(kept) == len(listed) else _built(kept)
+        cleared.update({} if left is None else {name: left})
+    unchanged = len(cleared) == len(fields) and all(cleared[name] is field for name, field in fields.items())
+    return fields if unchanged else cleared
 
 
-__all__ = ["NOTHING_DESIRED", "into", "is_managed", "join", "lift", "managed", "newest_stamp", "step", "steps"]
+def _narrowed(row: Desired) -> Desired:
+    """
+    Return a row of more than `FIELDS_MAX` fields without its oldest levels.
+
+    A field counts by its newest level, which later arrivals can only raise, unless a release covers it. So whatever
+    comes, and in whatever order, the levels that are let go here would be let go later too.
+    """
+    fields = _merged(row.fields, row.covered)
+    newest = sorted((max(claim.stamp.level for _, claim in _listed(field)) for field in fields.values()), reverse=True)
+    if len(newest) <= FIELDS_MAX:
+        return row
+    return _join_covered(row._replace(cut=newest[FIELDS_MAX]), NOTHING_DESIRED)
+
+
+__all__ = [
+    "NOTHING_DESIRED",
+    "crowded",
+    "into",
+    "is_managed",
+    "join",
+    "lift",
+    "managed",
+    "newest_stamp",
+    "step",
+    "steps",
+]

@@ -3,8 +3,9 @@ Merge: what one move, or two, of one value comes to under a strategy. The decisi
 
 Rules of this file:
 1. It knows nothing of documents, lists or patches. Whole values and single elements of sets are decided by one table.
-2. `ours` and `theirs` are facts found by the caller. *Ours*: the claim's stamp is newer than the stamp agreed in the
-   base. *Theirs*: the live value differs from the base's (and from what the producer said to expect).
+2. `ours` and `theirs` are facts found by the caller. *Ours*: the claim is a later one than the claim agreed in the
+   base, and another event's. *Theirs*: the live value differs from the base's, and from the value that the producer
+   said to expect.
 """
 
 import enum

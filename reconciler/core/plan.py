@@ -12,6 +12,7 @@ others, the base becomes the live value without a stamp, and that base is stored
 section 6).
 """
 
+import shlex
 from collections.abc import Collection, Iterable
 
 import attrs
@@ -19,9 +20,9 @@ import attrs
 from reconciler.core import elements, fold, merge, normalise, retrying
 from reconciler.core.retrying import UNTIMED, Moment
 from reconciler.model.base import Agreed, Base, Refused, Wrote
-from reconciler.model.desired import Desired
+from reconciler.model.desired import Desired, Field
 from reconciler.model.plan import Decision, Held, InSync, Patch, Plan, Verb
-from reconciler.model.policy import Normaliser, Policy, Rule, Strategy
+from reconciler.model.policy import OPERATORS, Normaliser, Policy, Rule, Strategy
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.value import MISSING, Json, Missing, canonical
 
@@ -37,8 +38,8 @@ def draft(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy) -> P
     next attempt's, decided on what this one has left.
     """
     questions = _questions(desired, base, snapshot, policy)
-    nested = _nested(question.name for question in questions)
-    decisions = tuple(_decide(q, base.refused.get(q.name), snapshot, nested.get(q.name)) for q in questions)
+    below = _below(question.name for question in questions if fold.is_managed(question.field))
+    decisions = tuple(_decide(q, base.refused.get(q.name), snapshot, below.get(q.name)) for q in questions)
     known = _adopted(questions, decisions, base)
     writes = {d.field: d.target for d in decisions if d.verb is Verb.WRITE and d.target is not MISSING}
     if writes:
@@ -165,7 +166,7 @@ def modified_by_others(base: Base, snapshot: Snapshot) -> str | None:
 def _questions(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy) -> list[elements.Question]:
     modified_at = modified_by_others(base, snapshot)
     questions = []
-    for name, field in sorted(fold.managed(desired).items()):
+    for name, field in sorted({**fold.managed(desired), **_released_groups(desired)}.items()):
         rule = policy.rule(name, snapshot.type)
         if rule.strategy is not Strategy.IGNORE:
             agreed, types = base.fields.get(name), snapshot.compared_as.get(name, ())
@@ -195,11 +196,9 @@ def _waits(decision: Decision) -> bool:
     return decision.verb is Verb.HOLD or bool(decision.held_elements)
 
 
-def _decide(
-    question: elements.Question, refused: Refused | None, snapshot: Snapshot, nested_with: str | None
-) -> Decision:
+def _decide(question: elements.Question, refused: Refused | None, snapshot: Snapshot, below: str | None) -> Decision:
     decision = elements.decide(question) if elements.applies(question) else _decide_whole(question)
-    obstacle = _obstacle(decision, question.steps, refused, snapshot, nested_with)
+    obstacle = _not_a_field(question, snapshot, below) or _obstacle(decision, question.steps, refused, snapshot)
     if obstacle is None:
         return decision
     return attrs.evolve(decision, verb=Verb.HOLD, reason=obstacle, target=MISSING, held_elements=())
@@ -209,7 +208,7 @@ def _decide_whole(question: elements.Question) -> Decision:
     agreed, live, rule, steps = question.agreed, question.live, question.rule, question.steps
     desired = elements.whole(question.field, steps)
     stamp = fold.newest_stamp(question.field)
-    ours = agreed is None or agreed.stamp is None or stamp > agreed.stamp
+    ours = agreed is None or agreed.stamp is None or stamp.follows(agreed.stamp)
     moved = agreed is None or not normalise.equal(live, agreed.value, steps)
     moves = merge.Moves(
         agreed=normalise.equal(live, desired, steps),
@@ -241,7 +240,6 @@ def _obstacle(
     steps: Collection[Normaliser],
     refused: Refused | None,
     snapshot: Snapshot,
-    nested_with: str | None,
 ) -> str | None:
     """Say why a field can't be decided or written whatever its rule says, `None` when nothing is in the way."""
     name = decision.field
@@ -249,8 +247,6 @@ def _obstacle(
         return "the server hides this field's value, so nobody can tell what would be overwritten"
     if decision.verb is not Verb.KEEP and any(_within(name, fixed) for fixed in snapshot.read_only):
         return "it is the document's identity, or set by the server alone, so no write may change it: release the field"
-    if nested_with is not None and decision.verb is not Verb.KEEP:
-        return f"it lies within, or around, the managed field `{nested_with}`: release one of them"
     if decision.verb is Verb.WRITE and (outer := snapshot.in_the_way(name)) is not None:
         return f"`{outer}` is not an object there, and writing within it would replace its value"
     if refused is None or not retrying.bars(refused, decision):
@@ -269,18 +265,67 @@ def _within(inner: str, outer: str) -> bool:
     return inner == outer or inner.startswith(f"{outer}.")
 
 
-def _nested(fields: Iterable[str]) -> dict[str, str]:
-    """Return the fields of which one path lies within another, each with the other one."""
-    names = set(fields)
-    found: dict[str, str] = {}
-    for name in sorted(names):
-        parts = name.split(".")
-        for length in range(1, len(parts)):
-            outer = ".".join(parts[:length])
-            if outer in names:
-                found[name] = outer
-                found[outer] = name
+def group_member(question: elements.Question, below: str | None) -> str | None:
+    """
+    Return a field of the group that a name turns out to be, `None` for the name of a field (DESIGN section 4).
+
+    It is a group when Windchill shows an object there that is no enumeration, or when a field below it is managed
+    (`below`). What is claimed for the whole of it cannot be carried out field by field under the fields' own rules.
+    """
+    if below is not None:
+        return below
+    shown = normalise.comparable(question.live, question.steps)
+    return f"{question.name}.{min(shown, default='…')}" if isinstance(shown, dict) else None
+
+
+def _not_a_field(question: elements.Question, snapshot: Snapshot, below: str | None) -> str | None:
+    """Say why a claim on a whole group of fields is held, `None` for a field; and why too many claims on one are."""
+    if fold.crowded(question.field):
+        return (
+            f"more than {fold.EVENTS_MAX} events claim it for one `time` without a `sequence` to rank them: have their"
+            " source send finer times, or a sequence"
+        )
+    member = group_member(question, below)
+    if member is None:
+        return None
+    drop = shlex.join(["reconciler", "docs", "release", snapshot.key, "--field", question.name])
+    return f"it is a group of fields, so events name its fields, as in `{member}`; to drop this claim: {drop}"
+
+
+def _released_groups(desired: Desired) -> dict[str, Field]:
+    """
+    Return the names that an event released although they are groups of managed fields.
+
+    Passed over, such a release would leave fields managed that its producer believes to be free. An operator's release
+    drops the claim on the group's own name; claims later than a release are not meant by it.
+    """
+    released = {
+        name: field.register
+        for name, field in desired.fields.items()
+        if field.register is not None and not fold.is_managed(field) and field.register.stamp.source != OPERATORS
+    }
+    if not released:
+        return {}
+    found: dict[str, Field] = {}
+    for name, field in fold.managed(desired).items():
+        for outer in _outer(name):
+            if outer in released and fold.newest_stamp(field) < released[outer].stamp:
+                found[outer] = desired.fields[outer]
     return found
+
+
+def _below(fields: Iterable[str]) -> dict[str, str]:
+    """Return the names around other fields, each with the first of these."""
+    found: dict[str, str] = {}
+    for name in sorted(fields):
+        for outer in _outer(name):
+            found.setdefault(outer, name)
+    return found
+
+
+def _outer(name: str) -> Iterable[str]:
+    """Yield the names of the groups that a dotted name lies in."""
+    return (name[:place] for place, character in enumerate(name) if character == ".")
 
 
 def _adopted(questions: Iterable[elements.Question], decisions: Iterable[Decision], base: Base) -> Base:
@@ -294,7 +339,7 @@ def _adopted(questions: Iterable[elements.Question], decisions: Iterable[Decisio
         elif decision.verb is Verb.WRITE:
             fields[name] = Agreed(_null(decision.live), None, elements.unwritten(decision, question.steps))
         refusal = base.refused.get(name)
-        if refusal is not None and refusal.stamp == decision.stamp:
+        if refusal is not None and refusal.stamp.event == decision.stamp.event:
             refused[name] = refusal
     return Base(fields, refused, base.wrote)
 

@@ -5,6 +5,8 @@ The limits keep what is stored for an event in proportion to the event, and ever
 """
 
 import functools
+from collections.abc import Iterable
+from typing import Any
 
 _FIELD_LENGTH_MAX = 256
 _SEGMENTS_MAX = 16
@@ -33,6 +35,32 @@ def check_value(value: object, depth_left: int) -> None:
         raise Invalid("a number has more than 64 bits; send it as text")
 
 
+def leaves(said: dict[str, Any]) -> dict[str, Any]:
+    """Return values by the dotted names of their leaves: an object is another way to write such names (DESIGN 4)."""
+    if not any(isinstance(value, dict) for value in said.values()):
+        return said
+    leaves: dict[str, Any] = {}
+    for name, value in said.items():
+        for path, leaf in _walked(name, value):
+            if path in leaves:
+                raise Invalid(f"`{path}` is said twice in one event")
+            leaves[path] = leaf
+    return leaves
+
+
+def _walked(name: str, value: object) -> Iterable[tuple[str, object]]:
+    if not isinstance(value, dict):
+        yield name, value
+        return
+    check_field(name)  # so that nesting ends with the longest name there may be
+    if not value:
+        raise Invalid(f"`{name}` is an empty object, which says nothing: name its fields, or release them")
+    for key, inner in value.items():
+        if "." in key:
+            raise Invalid(f"{key!r} within `{name}` has a dot: write the whole dotted name outside of objects")
+        yield from _walked(f"{name}.{key}", inner)
+
+
 @functools.lru_cache(maxsize=16_384)  # bounded: field names come from outside
 def _field_problem(field: str) -> str | None:
     if not 0 < len(field) <= _FIELD_LENGTH_MAX:
@@ -40,4 +68,14 @@ def _field_problem(field: str) -> str | None:
     segments = field.split(".")
     if not all(segments) or len(segments) > _SEGMENTS_MAX or not field.isprintable():
         return f"{field!r} is not a dotted path of at most {_SEGMENTS_MAX} printable names"
+    return None
+
+
+def nested_problem(fields: Iterable[str]) -> str | None:
+    """Return why fields cannot be claimed together, `None` if they can: one must not lie within another."""
+    names = set(fields)
+    for name in sorted(names):
+        for place, character in enumerate(name):
+            if character == "." and name[:place] in names:
+                return f"one event names both `{name}` and its group `{name[:place]}`: name fields only"
     return None

@@ -25,7 +25,7 @@ from reconciler.model.desired import Desired, Field
 from reconciler.model.document import Conflict, Document
 from reconciler.model.event import Event
 from reconciler.model.plan import Decision, Verb
-from reconciler.model.policy import Policy
+from reconciler.model.policy import Normaliser, Policy
 from reconciler.model.value import MISSING, Json, canonical, same
 
 _HINT_CHARS_MAX = 80  # of a text that is shown again, quoted
@@ -50,7 +50,7 @@ def live(document: Document, conflict: Conflict) -> Json:
 def asked_since(document: Document, conflict: Conflict) -> bool:
     """Whether the log asks for something else by now than when the conflict was found."""
     field = document.desired.fields.get(conflict.field)
-    return field is None or not fold.is_managed(field) or fold.newest_stamp(field) != conflict.stamp
+    return field is None or not fold.is_managed(field) or fold.newest_stamp(field).event != conflict.stamp.event
 
 
 def moved_since(document: Document, conflict: Conflict) -> bool:
@@ -74,9 +74,17 @@ def choose(document: Document, conflict: Conflict, take: Take, policy: Policy, r
             wanted = seen
         case other:
             wanted = other.value
+    question = _question(document, conflict, policy)
+    if question is not None and planning.group_member(question, _managed_below(document, conflict.field)) is not None:
+        if take is not Side.LIVE:
+            raise UsageError(f"{conflict.field} is a group of fields: keep Windchill's, and name its fields in events")
+        return Choice(seen, seen, ({"release": [conflict.field], "reason": reason},))
+    # An enumeration shown as an object is meant by its value: events know no objects, only fields.
+    seen, wanted = (normalise.comparable(value, (Normaliser.ENUM,)) for value in (seen, wanted))
+    if isinstance(wanted, dict):
+        raise UsageError(f"{conflict.field} is one field: give a value, not a JSON object")
     removed: list[object] = []
     to_set: Json = wanted
-    question = _question(document, conflict, policy)
     if question is not None and elements.applies(question):
         to_set, removed = _by_elements(question, conflict.field, seen, wanted)
     said: list[dict[str, object]] = [
@@ -154,6 +162,10 @@ def _question(document: Document, conflict: Conflict, policy: Policy) -> element
     shown = MISSING if snapshot is None else snapshot.value(name)
     types = () if snapshot is None else snapshot.compared_as.get(name, ())
     return elements.Question(name, field, document.agreement.base.fields.get(name), shown, rule, None, types)
+
+
+def _managed_below(document: Document, name: str) -> str | None:
+    return next((other for other in sorted(fold.managed(document.desired)) if other.startswith(f"{name}.")), None)
 
 
 def _by_elements(question: elements.Question, name: str, seen: Json, wanted: Json) -> tuple[list[object], list[object]]:

@@ -47,14 +47,14 @@ def refusal(old: Refused | None, stamp: Stamp, live: Json, message: str, at: Mom
     Of several fields that were refused together, nobody knows which is to blame: their waits differ by `place`, so that
     each is tried by itself.
     """
-    tries = old.tries + 1 if old is not None and old.stamp == stamp else 1
+    tries = old.tries + 1 if old is not None and old.stamp.event == stamp.event else 1
     wait_s = backoff.cooldown_s(tries, at.first_s, DAY_S, at.chance) + place * at.first_s
     return Refused(stamp, live, message, tries, at.now_us, at.now_us + round(wait_s * _SECOND_US))
 
 
 def bars(known: Refused | None, decision: Decision) -> bool:
     """Whether a refusal keeps a field from being written for now."""
-    if known is None or known.due_us is None or known.stamp != decision.stamp:
+    if known is None or known.due_us is None or known.stamp.event != decision.stamp.event:
         return False
     return known.tries >= TRIES or normalise.equal(known.live, decision.live, ())
 

@@ -102,8 +102,11 @@ def _envelopes(records: Sequence[Record], bytes_max: int) -> tuple[list[Record],
 
 def _events(records: Sequence[Record], envelopes: Sequence[_Envelope], rules: decode.Rules) -> list[Event]:
     """Return the events of usual envelopes; raise for anything odd."""
-    for name in set(chain.from_iterable([one.data.set for one in envelopes])):
+    names = set(chain.from_iterable([one.data.set for one in envelopes]))
+    for name in names:
         _check_field(name)
+    if profile.nested_problem(names) is not None:
+        raise ValueError("a field and its group, perhaps in one event")
     times = _canonical([one.time for one in envelopes])
     _check_skew(times, records, envelopes, rules)
     places = _places(records, envelopes, rules)

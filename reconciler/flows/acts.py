@@ -108,10 +108,12 @@ class Acts:
         if document is None:
             return Gone(UNKNOWN_DOCUMENT)
         managed = fold.managed(document.desired)
-        missing = [name for name in fields if name not in managed]
+        held = {conflict.field for conflict in document.agreement.held}
+        missing = [name for name in fields if name not in managed and name not in held]
         if missing or not managed:
             return Unusable(f"nobody manages {', '.join(missing) or 'this document'}; nothing is left to release")
-        stamps = [fold.newest_stamp(managed[name]) for name in fields or managed]
+        known = document.desired.fields
+        stamps = [fold.newest_stamp(known[name]) for name in fields or managed if name in known]
         time_us = max(self.clock.now_us(), *(instant.to_us(stamp.time) + 1 for stamp in stamps))
         about = {"id": str(uuid.uuid4()), "source": OPERATORS, "actor": who, "time": instant.from_us(time_us)}
         if fields:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from reconciler.model.stamp import Stamp
+from reconciler.model.stamp import Level, Stamp
 from reconciler.model.value import Json
 
 
@@ -31,6 +31,18 @@ class Element(NamedTuple):
     reason: str = ""
 
 
+class Rival(NamedTuple):
+    """
+    A claim that loses by its place alone: one of the same time and sequence outranks it.
+
+    It is kept because a copy of a record, at a lesser place, can turn that rank. `element` is canonical JSON text, or
+    `None` for a claim on the whole value. A claim on an element has present (true) or absent (false) as its value.
+    """
+
+    element: str | None
+    claim: Register
+
+
 # Shared by the million fields that have none. Never changed: values are replaced, not mutated.
 NO_ELEMENTS: dict[str, Element] = {}
 
@@ -39,18 +51,28 @@ class Field(NamedTuple):
     """
     A field's desired value: its register, with the elements stamped after it on top.
 
-    `elements` is keyed by the element's canonical JSON text. Elements that the register covers are not kept.
+    `elements` is keyed by the element's canonical JSON text. What the register covers is not among them.
     """
 
     register: Register | None
     elements: dict[str, Element] = NO_ELEMENTS
+    rivals: tuple[Rival, ...] = ()
 
 
 class Desired(NamedTuple):
-    """The folded row of one document. Fields stamped up to `released` are not managed and not kept."""
+    """
+    The folded row of one document. Fields stamped up to `released` are not managed.
+
+    `rivals` are other releases of the same time and sequence; `covered` holds claims of that time which the release
+    covers by its place alone. `cut` is set where the log names more fields than a row may have: claims up to that level
+    were let go, and the document is not written to.
+    """
 
     fields: dict[str, Field] = {}  # noqa: RUF012 - never mutated: values are replaced, not changed
     released: Stamp | None = None
+    rivals: tuple[Stamp, ...] = ()
+    covered: dict[str, Field] = {}  # noqa: RUF012 - never mutated: values are replaced, not changed
+    cut: Level | None = None
 
 
 NOTHING_DESIRED = Desired({}, None)

@@ -1,6 +1,6 @@
 """Stamps and places: what ranks two claims on one field, and where a record stands in its log."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 
 class Partition(NamedTuple):
@@ -16,6 +16,9 @@ class Place(NamedTuple):
     topic: str
     partition: int
     offset: int
+
+
+Level: TypeAlias = tuple[str, str, str]  # lead, time and sequence: the part of a stamp that a copy shares
 
 
 class Stamp(NamedTuple):
@@ -40,6 +43,20 @@ class Stamp(NamedTuple):
     def place(self) -> Place:
         """The record that made this claim."""
         return Place(self.topic, self.partition, self.offset)
+
+    @property
+    def level(self) -> Level:
+        """Everything that ranks before the place: only at one level can a place decide between two claims."""
+        return self[:3]
+
+    @property
+    def event(self) -> tuple[str, str, str, str]:
+        """Which event made the claim, wherever its record stands: records that agree in these are one event."""
+        return self.time, self.sequence, self.source, self.id
+
+    def follows(self, agreed: "Stamp") -> bool:
+        """Whether this is a later claim than `agreed`, and another event's: a copy of the agreed event asks nothing."""
+        return self > agreed and self.event != agreed.event
 
 
 LEAST = Stamp("", "0001-01-01T00:00:00.000000Z", "", "", 0, 0, "", "")

@@ -32,12 +32,12 @@ values = scalars | lists | st.dictionaries(st.sampled_from(["Value", "Display", 
 field_names = st.sampled_from(FIELDS)
 
 all_stamps = [
-    Stamp("", time, sequence, topic, partition, offset, source, f"{partition}")
+    Stamp("", time, sequence, topic, partition, offset, source, name)
     for time in TIMES
     for sequence in ("", "1")
     for topic in ("changes", "old")
     for partition, offset in ((0, 0), (0, 1), (1, 0))
-    for source in ("//erp/prod", "//mes")
+    for source, name in (("//erp/prod", "1"), ("//erp/prod", "2"), ("//mes", "1"))
 ]
 stamps = st.sampled_from(all_stamps)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -138,18 +139,69 @@ def test_both_content_modes_give_the_same_event(event):
     assert decode.record(declared, RULES) == decode.record(structured(event), RULES)
 
 
+def flat(said: dict) -> dict:
+    """Values by the dotted names of their leaves; an empty object stays one."""
+    found = {}
+    for name, value in said.items():
+        inner = flat({f"{name}.{key}": deep for key, deep in value.items()}) if isinstance(value, dict) else {}
+        found |= inner or {name: value}
+    return found
+
+
 @given(strategies.envelopes)
 def test_an_event_says_what_its_producer_wrote(event):
     outcome = decode.record(structured(event), RULES)
-    if isinstance(outcome, Refusal):  # the pools hold events that say nothing: `remove` of no element
-        assert "add" in event["data"] or "remove" in event["data"]
+    wanted, expected = flat(event["data"].get("set", {})), flat(event["data"].get("expect", {}))
+    # The pools hold events that say nothing: `remove` of no element, an empty object; and an `expect` of other leaves.
+    if isinstance(outcome, Refusal):
+        said_nothing = "add" in event["data"] or "remove" in event["data"]
+        assert said_nothing or {} in (*wanted.values(), *expected.values()) or not expected.keys() <= wanted.keys()
         return
     assert isinstance(outcome, Event)
     assert (outcome.key, outcome.stamp.id, outcome.stamp.source) == (event["subject"], event["id"], event["source"])
-    assert canonical(outcome.set) == canonical(event["data"].get("set", {}))
-    assert canonical(outcome.expect) == canonical(event["data"].get("expect", {}))
+    assert canonical(outcome.set) == canonical(wanted)
+    assert canonical(outcome.expect) == canonical(expected)
     assert list(outcome.release) == event["data"].get("release", [])
     assert outcome.stamp.place == ("changes", 0, 7)
+
+
+# -------------------------------------------------------------------------------------------------------------- leaves
+
+
+def test_an_object_is_another_way_to_write_the_dotted_names_of_its_leaves():
+    nested = {"attributes": {"CostCenter": "5", "Size": {"Width": 3, "Tags": ["a", {"b": {}}]}}, "status": None}
+    event = accepted(structured(envelope(data={"set": nested, "expect": {"attributes": {"CostCenter": None}}})))
+    assert event.set == {
+        "attributes.CostCenter": "5",
+        "attributes.Size.Width": 3,
+        "attributes.Size.Tags": ["a", {"b": {}}],
+        "status": None,
+    }
+    assert event.expect == {"attributes.CostCenter": None}
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ({"set": {"attributes": {}}}, "`attributes` is an empty object"),
+        ({"set": {"attributes": {"Size": {}}}}, "`attributes.Size` is an empty object"),
+        ({"set": {"attributes": {"a.b": 1}}}, "'a.b' within `attributes` has a dot"),
+        ({"set": {"attributes": {"": 1}}}, "'attributes.' is not a dotted path"),
+        ({"set": {"attributes": {"Note": 1}, "attributes.Note": 2}}, "`attributes.Note` is said twice"),
+        ({"set": {"attributes": None, "attributes.Note": 2}}, "both `attributes.Note` and its group `attributes`"),
+        ({"set": {"a.b.c": 1}, "release": ["a"]}, "both `a.b.c` and its group `a`"),
+        ({"set": {"a": {"b": 1}}, "add": {"a": ["x"]}}, "both `a.b` and its group `a`"),
+        ({"set": {"a": 1}, "expect": {"a": {"b": 1}}}, "`expect` names `a.b`, which `set` does not"),
+    ],
+)
+def test_an_event_that_says_two_things_of_one_leaf_or_nothing_is_refused(data, reason):
+    assert reason in refused(structured(envelope(data=data)))
+
+
+def test_a_rule_for_sources_is_asked_about_the_leaves_of_an_object():
+    policy = Policy((Rule(("attributes.Secret",), Strategy.MERGE, sources=("//mes",), name="policy[1]"),))
+    nested = structured(envelope(data={"set": {"attributes": {"Secret": 1}}}))
+    assert "may not set `attributes.Secret`" in refused(nested, attrs.evolve(RULES, policy=policy))
 
 
 # --------------------------------------------------------------------------------------------------------- whose event

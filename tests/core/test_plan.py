@@ -13,7 +13,7 @@ from reconciler.model.base import NO_BASE, Agreed, Base, Refused, Wrote
 from reconciler.model.desired import NOTHING_DESIRED, Desired
 from reconciler.model.event import Event
 from reconciler.model.plan import Held, InSync, Patch, Verb
-from reconciler.model.policy import ListMode, Normaliser, Policy, Rule, Strategy
+from reconciler.model.policy import OPERATORS, ListMode, Normaliser, Policy, Rule, Strategy
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import Stamp
 from reconciler.model.value import MISSING
@@ -267,11 +267,63 @@ def test_a_number_from_hell_ends_no_decision():
     assert isinstance(drafted, Patch)
 
 
-def test_three_fields_within_each_other_are_held_with_one_reason_in_every_process():
-    reasons = ["a.b.c", "a.b.c", "a.b"]
-    desired = wanting(event(1, set={"a": {}, "a.b": {}, "a.b.c": 1}))
+def test_claims_on_groups_of_fields_are_held_and_the_fields_below_go_out():
+    desired = wanting(event(1, set={"a": None}), event(2, set={"a.b": None}), event(3, set={"a.b.c": 1}))
     drafted = plan.draft(desired, NO_BASE, reading(), under())
-    assert [decision.reason.split("`")[1] for decision in drafted.decisions if decision.verb is Verb.HOLD] == reasons
+    assert [decision.reason.split("`")[1] for decision in drafted.decisions if decision.verb is Verb.HOLD] == [
+        "a.b",
+        "a.b.c",
+    ]
+    assert isinstance(drafted, Patch)
+    assert drafted.fields == {"a.b.c": 1}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"set": {"attributes": None}},
+        {"set": {"attributes": "text"}},
+        {"set": {"attributes": ["a"]}},
+        {"elements": {"attributes": {'"a"': True}}},
+        {"elements": {"attributes": {'"a"': False}}},
+    ],
+)
+@pytest.mark.parametrize("strategy", [one for one in Strategy if one is not Strategy.IGNORE])
+def test_no_claim_replaces_a_group_that_windchill_has(said, strategy):
+    drafted = plan.draft(wanting(event(1, **said)), NO_BASE, reading(attributes={"Note": "x"}), under(strategy))
+    assert isinstance(drafted, Held)
+    assert "`attributes.Note`" in drafted.decisions[0].reason
+    assert "reconciler docs release" in drafted.decisions[0].reason
+
+
+def test_an_event_that_releases_a_group_is_held_until_its_fields_are_claimed_later_or_an_operator_drops_it():
+    wanted, released = event(1, set={"attributes.Note": "a"}), event(2, release=("attributes",))
+    live = reading(attributes={"Note": "a"})
+    assert verbs(plan.draft(wanting(wanted, released), NO_BASE, live, under())) == {
+        "attributes": "hold",
+        "attributes.Note": "keep",
+    }
+    by_operator = event(3, release=("attributes",))
+    by_operator = by_operator._replace(stamp=by_operator.stamp._replace(source=OPERATORS))
+    for later in (event(3, set={"attributes.Note": "a"}), by_operator):
+        desired = wanting(wanted, released, later)
+        assert verbs(plan.draft(desired, NO_BASE, live, under())) == {"attributes.Note": "keep"}
+
+
+def test_an_enumeration_is_a_field_though_windchill_shows_an_object():
+    policy = Policy((Rule(("*",), Strategy.EXTERNAL, normalise=(Normaliser.ENUM,), name="policy[1]"),))
+    desired = wanting(event(1, set={"State": "A"}))
+    assert verbs(plan.draft(desired, NO_BASE, reading(State={"Value": "B", "Display": "b"}), policy)) == {
+        "State": "write"
+    }
+
+
+def test_more_events_of_one_time_than_can_be_ranked_hold_the_field():
+    stamped = [event(1, set={"status": str(n)}) for n in range(fold.EVENTS_MAX + 1)]
+    log = [one._replace(stamp=one.stamp._replace(id=str(n), offset=n)) for n, one in enumerate(stamped)]
+    drafted = plan.draft(wanting(*log), NO_BASE, reading(status="x"), under(Strategy.EXTERNAL))
+    assert isinstance(drafted, Held)
+    assert "finer times, or a sequence" in drafted.decisions[0].reason
 
 
 def test_our_own_write_is_not_somebody_elses_edit():

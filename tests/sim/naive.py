@@ -101,9 +101,13 @@ class Row:
 
 
 def project(facts: Iterable[Fact]) -> dict[str, Row]:
-    """Carry out records in the order of their stamps."""
+    """Carry out events in the order of their stamps, each once: where its record, or a copy of it, first stood."""
     rows: dict[str, Row] = {}
+    events: dict[tuple[str, ...], Fact] = {}
     for fact in sorted(facts, key=lambda fact: fact.rank):
+        time, sequence, _, _, _, source, name = fact.rank
+        events.setdefault((fact.key, time, sequence, source, name), fact)
+    for fact in events.values():
         row = rows.setdefault(fact.key, Row())
         if fact.released:
             row.fields, row.released = {}, fact.rank

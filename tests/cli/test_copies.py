@@ -1,0 +1,131 @@
+"""A record that comes again changes nothing, and a nested value asks the rules of its leaves."""
+
+import json
+import shlex
+from collections.abc import Callable
+
+import pytest
+
+from tests.cli.program import Program
+
+pytestmark = pytest.mark.e2e
+
+DOC, OTHER = "0000000001", "0000000002"
+
+
+@pytest.fixture
+def edited(program: Program) -> Program:
+    """ERP has set an owner, a cost centre and two keywords; then a person has changed all three, and that stands."""
+    sets = ("--set", "owner=jdoe", "--set", 'attributes.CostCenter="4711"', "--set", 'attributes.Keywords=["a", "b"]')
+    program.say("emit", DOC, *sets, "--source", "//erp/prod")
+    program.say("run", "--once")
+    assert program.document(DOC)["owner"] == "jdoe"
+    program.edit(DOC, owner="mrossi", attributes__CostCenter="9999", attributes__Keywords=["b", "mine"])
+    program.say("run", "--once")
+    check_edit_stands(program)
+    return program
+
+
+def check_edit_stands(program: Program) -> None:
+    shown = program.document(DOC)
+    assert shown["owner"] == "mrossi"
+    assert shown["attributes"]["CostCenter"] == "9999"
+    assert shown["attributes"]["Keywords"] == ["b", "mine"]
+
+
+def appended_again(program: Program) -> None:
+    program.log.write_bytes(program.log.read_bytes() * 2)
+
+
+def under_another_name(program: Program) -> None:
+    program.log.write_bytes(program.log.read_bytes())
+    copy = program.log.rename(program.folder / "z-renamed.jsonl")
+    program.config.write_text(program.config.read_text().replace(str(program.log), str(copy)))
+
+
+def sent_again(program: Program) -> None:
+    copy = program.folder / "again.jsonl"
+    copy.write_bytes(program.log.read_bytes())
+    program.say("emit", "--file", str(copy))
+
+
+def replayed(program: Program) -> None:
+    copy = program.folder / "archive.jsonl"
+    copy.write_bytes(b"\n" * 7 + program.log.read_bytes())
+    program.say("replay", "--from", str(copy))
+
+
+@pytest.mark.parametrize("come_again", [appended_again, under_another_name, sent_again, replayed])
+def test_an_event_that_comes_again_undoes_no_persons_edit(
+    edited: Program, come_again: Callable[[Program], None]
+) -> None:
+    come_again(edited)
+    edited.say("run", "--once")
+    check_edit_stands(edited)
+    assert edited.json("conflicts", "list") == []
+
+
+def test_an_event_that_comes_again_reopens_no_conflict_that_was_decided(edited: Program) -> None:
+    edited.say("emit", DOC, "--set", 'attributes.CostCenter="5000"', "--source", "//erp/prod")
+    edited.edit(DOC, attributes__CostCenter="8888")
+    edited.say("run", "--once", code=3)
+    (conflict,) = edited.json("conflicts", "list")
+    edited.say("conflicts", "resolve", conflict["id"], "--take", "live")
+    edited.say("run", "--once")
+    appended_again(edited)
+    edited.say("run", "--once")
+    assert edited.json("conflicts", "list") == []
+    assert edited.document(DOC)["attributes"]["CostCenter"] == "8888"
+
+
+def test_a_nested_value_writes_the_fields_it_names_and_no_other(program: Program) -> None:
+    before = program.document(DOC)["attributes"]
+    program.say("emit", DOC, "--set", 'attributes={"CostCenter": "5"}', "--source", "//mes/hall-3")
+    program.say("run", "--once")
+    assert program.document(DOC)["attributes"] == {**before, "CostCenter": "5"}
+
+
+def test_a_nested_value_does_not_get_round_a_rule_for_sources(program: Program) -> None:
+    nested = {"attributes": {"Secret": "x"}}
+    event = {
+        "specversion": "1.0",
+        "id": "1",
+        "source": "//mes/hall-3",
+        "type": "windchill.document.changed.v1",
+        "subject": DOC,
+        "time": "2026-11-22T10:00:00Z",
+        "data": {"set": nested},
+    }
+    with program.log.open("a") as log:
+        log.write(json.dumps(event) + "\n")
+    program.say("run", "--once", code=3)
+    (letter,) = program.json("dead-letters", "list")
+    assert "may not set `attributes.Secret`" in letter["reason"]
+    assert "Secret" not in program.document(DOC)["attributes"]
+
+
+@pytest.mark.parametrize(
+    "said", [("--set", "attributes=null"), ("--set", "attributes=text"), ("--add", "attributes=x")]
+)
+def test_a_claim_on_a_whole_group_is_held_and_the_command_it_names_settles_it(program: Program, said: tuple) -> None:
+    before = program.document(DOC)["attributes"]
+    program.say("emit", DOC, *said, "--source", "//erp/prod")
+    program.say("run", "--once", code=3)
+    assert program.document(DOC)["attributes"] == before
+    (conflict,) = program.json("conflicts", "list")
+    assert "group of fields" in conflict["reason"]
+    named = conflict["reason"].partition("to drop this claim: reconciler ")[2]
+    program.say(*shlex.split(named))
+    program.say("run", "--once")
+    assert program.json("conflicts", "list") == []
+    assert program.document(DOC)["attributes"] == before
+
+
+def test_keeping_windchills_side_settles_a_claim_on_a_whole_group(program: Program) -> None:
+    program.say("emit", DOC, "--set", "attributes=null", "--source", "//erp/prod")
+    program.say("run", "--once", code=3)
+    (conflict,) = program.json("conflicts", "list")
+    assert "group of fields" in program.fails("conflicts", "resolve", conflict["id"], "--take", "desired", code=2)
+    program.say("conflicts", "resolve", conflict["id"], "--take", "live")
+    program.say("run", "--once")
+    assert program.json("conflicts", "list") == []
