@@ -141,7 +141,7 @@ def test_both_content_modes_give_the_same_event(event):
 
 def flat(said: dict) -> dict:
     """Values by the dotted names of their leaves; an empty object stays one."""
-    found = {}
+    found: dict[str, object] = {}
     for name, value in said.items():
         inner = flat({f"{name}.{key}": deep for key, deep in value.items()}) if isinstance(value, dict) else {}
         found |= inner or {name: value}
