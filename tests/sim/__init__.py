@@ -8,7 +8,7 @@ opinion:
 
 - `naive.py` folds the log a second time, as simply as possible;
 - `oracle.py` decides every field a second time, from what the server knows of who changed what;
-- `bystander.py` knows the server's history and the published events alone: each write of ours needs an event of its own;
+- `bystander.py` knows only the server's history and the published events: each write of ours needs an event;
 - `checks.py` compares log, store, audit and the server's history once everything has come to rest.
 
 What nobody can tell apart is forgiven, in the open (`witness.py`): after a write whose result is unknown, a rival who
