@@ -140,8 +140,9 @@ class _Attempt:
         self.span.set_attribute(names.STATUS, settlement.status.value)
         if settlement.reason:
             self.span.set_attribute(names.REASON, settlement.reason)
+        if settlement.result:
+            self.span.set_attribute(names.RESULT, settlement.result)
         if record is not None:
-            self.span.set_attribute(names.RESULT, record.result)
             self.span.set_attribute(names.POLICY, record.policy)
             self.span.set_attribute(names.FIELDS, sorted(record.patch or {}))
         if not self.told or not settlement.outcomes:

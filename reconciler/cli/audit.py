@@ -24,6 +24,7 @@ _COLUMNS = (
     output.Column("at", "at", output.when, whole=True),
     output.Column("document", "document", whole=True),
     output.Column("result", "result", whole=True),
+    output.Column("repeats", "same before", lambda times: f"{times} more" if times else "–"),
     output.Column("written", "written", lambda fields: ", ".join(fields) or "–"),
 )
 _DECISION_COLUMNS = (
@@ -94,6 +95,7 @@ def show(config: Config, id: int, form: str) -> None:
             ("cause", record.cause),
             ("result", record.result + (f" (status {record.status})" if record.status is not None else "")),
             *([("message", record.message)] if record.message else []),
+            *([("before", _before(record))] if record.repeats else []),
             ("token", [f"{record.snapshot.token or 'none'} when read", f"{record.token_after or 'not known'} after"]),
             ("modified", f"{output.when(record.snapshot.modified_at)} by {record.snapshot.modified_by or 'somebody'}"),
             ("policy", record.policy),
@@ -295,6 +297,7 @@ def _row(record: AuditRecord) -> dict[str, Any]:
         "cause": record.cause,
         "attempt": record.attempt,
         "result": record.result,
+        "repeats": record.repeats,
         "written": sorted(record.patch or {}),
         "status": record.status,
         "message": record.message or None,
@@ -316,6 +319,10 @@ def _row(record: AuditRecord) -> dict[str, Any]:
             for verdict in record.decisions
         ],
     }
+
+
+def _before(record: AuditRecord) -> str:
+    return f"the record before it came again {output.counted(record.repeats, 'time')}, at looks without a record"
 
 
 def _whole(record: AuditRecord) -> Any:

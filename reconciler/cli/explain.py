@@ -223,6 +223,7 @@ def _attempt(record: AuditRecord) -> dict[str, Any]:
         "cause": record.cause,
         "attempt": record.attempt,
         "result": record.result,
+        "repeats": record.repeats,
         "written": sorted(record.patch or {}),
         "status": record.status,
         "message": record.message or None,

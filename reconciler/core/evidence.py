@@ -2,6 +2,11 @@
 Evidence: what is stored and told of an attempt beside where its document stands now.
 
 The audit record holds every input of the decision; conflicts are opened and closed; hot spots are counted.
+
+A document that is locked for a week is looked at hundreds of times, and each look comes to the same. So a result that
+nothing is done by is recorded when it begins; the record after it says how often it came again. Two results are the
+same when the result, the status and all decisions are equal. The message does not count, because it may hold a time or
+a number of its own.
 """
 
 from collections.abc import Sequence
@@ -10,11 +15,18 @@ import attrs
 
 from reconciler.core import conflicts, outcomes
 from reconciler.core.cases import Case
+from reconciler.model import codec
 from reconciler.model.audit import AuditRecord, Verdict
-from reconciler.model.plan import Decision, Patch
+from reconciler.model.document import Repeating
+from reconciler.model.plan import Decision, Patch, Plan
 from reconciler.model.settlement import Contention, Settlement
-from reconciler.model.snapshot import Token
+from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import MISSING, Json, Missing
+
+# Not "unknown", whose write was perhaps applied, nor version conflicts: each is an edit of somebody else.
+_REPEATING = frozenset(
+    {"failed", "locked", "no_token", "not_available", "refused", "threshold", "throttled", "unguarded"}
+)
 
 
 def with_conflicts(case: Case, settlement: Settlement, waiting: Sequence[Decision]) -> Settlement:
@@ -48,18 +60,48 @@ def audited(
     status: int | None = None,
     token_after: Token | None = None,
 ) -> Settlement:
-    """Add the audit record; an attempt that came to no decision (nothing could be read) has none."""
-    document, snapshot = case.document, case.snapshot
-    if case.plan is None or snapshot is None:
+    """
+    Add the audit record, unless the document's last record says the same: then only count.
+
+    An attempt that came to no decision (nothing could be read) has none.
+    """
+    if case.plan is None or case.snapshot is None:
         return settlement
-    names = {decision.field for decision in case.plan.decisions}
+    result = "confirmed" if case.confirmed else result
+    record = _record(case, case.plan, case.snapshot)
+    record = attrs.evolve(record, result=result, message=message, status=status, token_after=token_after)
+    same = _digest(record) if result in _REPEATING else None
+    before = case.document.agreement.repeating
+    audit: tuple[AuditRecord, ...] = ()
+    if before is not None and before.digest == same:
+        repeating: Repeating | None = attrs.evolve(before, times=before.times + 1)
+    else:
+        repeating = None if same is None else Repeating(same)
+        audit = (attrs.evolve(record, repeats=0 if before is None else before.times),)
+    agreement = attrs.evolve(settlement.agreement, repeating=repeating)
+    return attrs.evolve(settlement, agreement=agreement, audit=audit, result=result)
+
+
+def _digest(record: AuditRecord) -> str:
+    """
+    Return what makes two results the same: not their prose, in which a number or a time may differ.
+
+    Nor the base: without one, the first look adopts it and stores it, so it is there at the second.
+    """
+    decisions = [attrs.evolve(verdict, reason="", base=None, has_base=False) for verdict in record.decisions]
+    return codec.digest([record.result, record.status, decisions])
+
+
+def _record(case: Case, plan: Plan, snapshot: Snapshot) -> AuditRecord:
+    document = case.document
+    names = {decision.field for decision in plan.decisions}
     shown = {name: value for name in sorted(names) if (value := snapshot.value(name)) is not MISSING}
     for head in sorted(name.partition(".")[0] for name in names if snapshot.in_the_way(name) is not None):
         shown[head] = snapshot.body[head]
     compared_as = {name: steps for name, steps in snapshot.compared_as.items() if name in names}
     heads = names | {name.partition(".")[0] for name in names}
     read_only = tuple(name for name in snapshot.read_only if name in heads)
-    record = AuditRecord(
+    return AuditRecord(
         document=document.key,
         at_us=case.now_us,
         cause=case.lane.name.lower(),
@@ -68,14 +110,13 @@ def audited(
         base=document.agreement.base,
         snapshot=attrs.evolve(snapshot, body=shown, compared_as=compared_as, read_only=read_only),
         policy=case.rules.policy_digest,
-        decisions=tuple(_verdict(decision) for decision in case.plan.decisions),
-        patch=dict(case.plan.fields) if isinstance(case.plan, Patch) else None,
-        result="confirmed" if case.confirmed else result,
-        message=message,
-        status=status,
-        token_after=token_after,
+        decisions=tuple(_verdict(decision) for decision in plan.decisions),
+        patch=dict(plan.fields) if isinstance(plan, Patch) else None,
+        result="",
+        message="",
+        status=None,
+        token_after=None,
     )
-    return attrs.evolve(settlement, audit=(record,))
 
 
 def _verdict(decision: Decision) -> Verdict:

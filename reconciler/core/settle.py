@@ -42,7 +42,7 @@ def with_base(agreement: Agreement, base: Base, stored: Base) -> Agreement:
 
 def nothing_managed(case: Case, *, look_again: bool = False) -> Settlement:
     """Nobody manages anything here any more: forget the base, leave the document alone, but for a look now and then."""
-    agreement = attrs.evolve(_calm(case), base=Base(), snapshot=None, intent=None, held=())
+    agreement = attrs.evolve(_calm(case), base=Base(), snapshot=None, intent=None, held=(), repeating=None)
     told: tuple[Outcome, ...] = ()
     if case.document.agreement.base != Base() or case.document.agreement.untold:
         told = (outcomes.reconciled(case.document.key, case.now_us, (), Base(), tokens=(None, None), tries=1),)

@@ -12,6 +12,7 @@ Theory of operation: a chapter for each attempt (or for several that were alike)
 Windchill showed, what was decided, how it ended. Then, from the newest record, how each field stands now.
 """
 
+import itertools
 import shlex
 from collections.abc import Container, Iterable, Mapping, Sequence
 
@@ -51,7 +52,7 @@ def tell(
     `records` are its audit records, oldest first. `policies` are those known by digest, `row` is how it stands in the
     store, if that is known; `paused` and `released` are the acts by which it is so, if it is.
     """
-    teller = _Teller(now_us, only)
+    teller = _Teller(now_us, only, _repeats(records, row))
     groups = _alike(teller.concerning(records), only)
     told = [teller.chapter(group) for group in groups[-chapters_max:]]
     now = standing.sentences(document, records, policies, now_us, only=only, row=row, released=released)
@@ -82,9 +83,10 @@ def _stop(row: Document) -> Sentence:
 class _Teller:
     """Tells chapter after chapter, and remembers what has been told."""
 
-    def __init__(self, now_us: int, only: str | None) -> None:
+    def __init__(self, now_us: int, only: str | None, repeats: Mapping[int, int]) -> None:
         self._now_us = now_us
         self._only = only
+        self._repeats = repeats
         self._known: set[tuple[str, Stamp]] = set()
 
     def concerning(self, records: Iterable[AuditRecord]) -> list[AuditRecord]:
@@ -115,10 +117,11 @@ class _Teller:
         tokens = dict.fromkeys(one.snapshot.token for one in group if one.snapshot.token is not None)
         references = (Reference("audit", str(last.id)), *(Reference("token", token) for token in tokens))
         sentences.append(Sentence("answered", wording.answered(record), None, references))
-        if len(group) > 1:
-            when = wording.moment(last.at_us, self._now_us)
-            more = "once more" if len(group) == 2 else f"{len(group) - 1} more times"
-            sentences.append(Sentence("again", f"The same came of it {more}, the last time at {when}."))
+        more = sum(1 + self._repeats.get(one.id, 0) for one in group) - 1
+        if more:
+            times = "once more" if more == 1 else f"{more} more times"
+            when = "" if last.id in self._repeats else f", the last time at {wording.moment(last.at_us, self._now_us)}"
+            sentences.append(Sentence("again", f"The same came of it {times}{when}."))
         claims = [claim for field in new.values() for claim in standing.claims_of(field)]
         by_person = record.cause == "operator" and any(claim.stamp.source == OPERATORS for claim in claims)
         cause = "a person had decided" if by_person else wording.CAUSES.get(record.cause, record.cause)
@@ -164,6 +167,15 @@ class _Teller:
             were = "was" if len(settled) == 1 else "were"
             text = f"There was nothing to do about {wording.names(settled)}, which {were} settled before."
             yield Sentence("decided", text)
+
+
+def _repeats(records: Sequence[AuditRecord], row: Document | None) -> dict[int, int]:
+    """Return by record how often the same came again without a record: the next one says it, or the document."""
+    found = {one.id: following.repeats for one, following in itertools.pairwise(records) if following.repeats}
+    repeating = None if row is None else row.agreement.repeating
+    if records and repeating is not None and repeating.times:
+        found[records[-1].id] = repeating.times
+    return found
 
 
 def _alike(records: Iterable[AuditRecord], only: str | None) -> list[list[AuditRecord]]:

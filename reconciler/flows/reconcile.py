@@ -179,7 +179,7 @@ class Reconciler:
 
     def _report(self, document: Document, settlement: Settlement) -> None:
         record = settlement.audit[0] if settlement.audit else None
-        result = record.result if record is not None else settlement.status.value
+        result = settlement.result or settlement.status.value
         self._telemetry.add("attempts_total", result=result)
         if settlement.conflicts:
             status = str(record.status) if record is not None else ""

@@ -47,4 +47,5 @@ class AuditRecord:
     message: str
     status: int | None
     token_after: Token | None
+    repeats: int = 0  # attempts since the document's record before this one that came to the same as that one
     id: int = 0  # given by the store

@@ -68,6 +68,14 @@ class Conflict:
 
 
 @attrs.frozen
+class Repeating:
+    """The result that was audited last, by its digest, and how often it has come again without a record of its own."""
+
+    digest: str
+    times: int = 0
+
+
+@attrs.frozen
 class Agreement:
     """What the reconciler knows of one document: the base, the last snapshot, an intent in doubt, its troubles."""
 
@@ -81,6 +89,7 @@ class Agreement:
     cooldowns: int = 0  # times in a row that it was contended; doubles the cool-down
     stable: int = 0  # re-comparisons in a row that found no drift; lengthens the interval
     told: int = 0  # outcomes that have told of the base, ever: which of two agreements is the later one
+    repeating: Repeating | None = None  # None after a result that is audited every time
 
 
 NO_AGREEMENT = Agreement()

@@ -29,6 +29,7 @@ class Settlement:
     due_us: int | None
     at_us: int
     audit: tuple[AuditRecord, ...] = ()
+    result: str = ""  # in the words of the audit, recorded or not; empty if the attempt came to no decision
     outcomes: tuple[Outgoing, ...] = ()  # queued in the outbox
     opened: tuple[Conflict, ...] = ()
     closed: tuple[str, ...] = ()  # ids of conflicts that are no more

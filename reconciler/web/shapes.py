@@ -240,6 +240,7 @@ class AuditRow(Shape, frozen=True, kw_only=True):
     cause: str
     attempt: int
     result: str
+    repeats: Annotated[int, Meta(description="How often the document's record before came again without a record.")]
     written: list[str]
     status: Annotated[int | None, Meta(description="The HTTP status that Windchill answered with.")]
     message: str | None

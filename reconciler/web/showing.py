@@ -196,6 +196,7 @@ def audit_row(record: AuditRecord) -> shapes.AuditRow:
         cause=record.cause,
         attempt=record.attempt,
         result=record.result,
+        repeats=record.repeats,
         written=sorted(record.patch or {}),
         status=record.status,
         message=record.message or None,

@@ -105,7 +105,9 @@ def in_portions() -> History:
 def obstacles() -> History:
     history = History(one_rule(), status="INWORK", title="x").event(set={"status": "RELEASED"})
     history.attempt(Locked(423, "checked out by jdoe", "jdoe")).attempt(Throttled(503, "busy"), Lane.RETRY)
-    return history.attempt("connection refused", Lane.RETRY).attempt("connection refused", Lane.RETRY)
+    for _ in range(3):
+        history.attempt("connection refused", Lane.RETRY)
+    return history.attempt(lane=Lane.RETRY)
 
 
 def released_field() -> History:
@@ -169,6 +171,14 @@ def test_a_history_is_told_as_it_is_written(name: str) -> None:
         path.write_text(found, encoding="utf-8")
         pytest.fail(f"written anew: {path.name}; read it")
     assert found == path.read_text(encoding="utf-8")
+
+
+def test_looks_that_came_to_the_same_since_the_last_record_are_told_too() -> None:
+    history = History(one_rule(), status="INWORK").event(set={"status": "RELEASED"})
+    for number in range(4):
+        history.attempt(Locked(423, f"checked out, look {number}", "jdoe"), Lane.RETRY)
+    again = [s.text for s in told(history, row=history.document).chapters[-1].sentences if s.kind == "again"]
+    assert again == ["The same came of it 3 more times."]
 
 
 def test_the_conflict_that_is_named_is_the_one_that_was_opened() -> None:

@@ -29,6 +29,9 @@ from tests.fakes.memory_windchill import Fault
 from tests.flows.world import KEY, OPERATORS, policy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reconciler.model.answer import WriteAnswer
     from tests.flows.conftest import MakeWorld
     from tests.flows.world import World
 
@@ -565,6 +568,53 @@ async def test_every_decision_that_was_sent_is_in_the_audit_trail_whatever_came_
     assert world.windchill.writes == len(answers)
     sent = [record for record in await world.store.audit() if record.patch is not None]
     assert len(sent) == len(answers)
+
+
+@pytest.mark.parametrize(
+    ("answer", "result"),
+    [
+        (lambda n: Locked(423, f"checked out for {n} min", "jdoe"), "locked"),
+        (lambda n: NotAvailable(403, f"request {n} is forbidden"), "not_available"),
+        (lambda n: Throttled(429, f"{n} requests too many"), "throttled"),
+        (lambda n: Failed(f"no connection, try {n}"), "failed"),
+    ],
+)
+async def test_the_same_result_is_audited_when_it_begins_and_when_it_ends(
+    world: World, answer: Callable[[int], WriteAnswer], result: str
+) -> None:
+    world.windchill.script_writes(*[answer(number) for number in range(20)])
+    await world.emit({"title": "Cover"})
+    for _ in range(20):
+        await world.attempt()
+    await world.settle()
+    trail = [(record.result, record.repeats) for record in await world.store.audit()][::-1]
+    assert trail == [(result, 0), ("written", 19)]
+    assert world.document().attempts == 21
+    await world.emit({"title": "Lid"})
+    await world.settle()
+    assert (await world.store.audit())[0].repeats == 0
+
+
+async def test_a_result_is_audited_again_when_its_status_or_what_was_decided_has_changed(world: World) -> None:
+    world.windchill.script_writes(*[Locked(423, "checked out", "jdoe")] * 2, Locked(409, "checked out", "jdoe"))
+    await world.emit({"title": "Cover"})
+    for _ in range(3):
+        await world.attempt()
+    world.windchill.script_writes(*[Locked(409, "checked out", "jdoe")] * 2)
+    await world.emit({"title": "Lid"})
+    await world.attempt()
+    await world.edit({"title": "Mine"})
+    await world.attempt(Lane.OPERATOR)
+    trail = [(record.status, record.repeats) for record in await world.store.audit()][::-1]
+    assert trail == [(423, 0), (409, 1), (409, 0), (None, 0)]
+
+
+async def test_a_write_whose_answer_was_lost_is_audited_every_time(world: World) -> None:
+    world.windchill.script_writes(Unknown("lost"), Unknown("lost"))
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    await world.attempt()
+    assert [record.result for record in await world.store.audit()] == ["unknown", "unknown"]
 
 
 # ------------------------------------------------------------------------------------------------ fields that are held

@@ -78,6 +78,8 @@ def _claimed(claim: shapes.Claim) -> str:
 
 def _attempt(row: shapes.AuditRow) -> Moment:
     facts = [("because of", row.cause)]
+    if row.repeats:
+        facts.append(("looks without a record", f"{row.repeats}, which came to the same as the attempt before"))
     if row.written:
         went_through = row.result in ("written", "confirmed")
         facts.append(("wrote" if went_through else "would have written", ", ".join(row.written)))
