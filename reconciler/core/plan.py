@@ -329,7 +329,11 @@ def _outer(name: str) -> Iterable[str]:
 
 
 def _adopted(questions: Iterable[elements.Question], decisions: Iterable[Decision], base: Base) -> Base:
-    """Return the base cut down to managed fields, with those that are about to be written on first sight adopted."""
+    """
+    Return the base cut down to managed fields, with those that are about to be written on first sight adopted.
+
+    This is where a release ends a base. One that is claimed again before an attempt sees it ends nothing.
+    """
     fields: dict[str, Agreed] = {}
     refused: dict[str, Refused] = {}
     for question, decision in zip(questions, decisions, strict=True):

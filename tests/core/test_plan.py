@@ -371,3 +371,26 @@ def test_what_is_no_longer_managed_leaves_the_base_and_its_refusal():
     drafted = plan.draft(wanting(old, event(2, release=("owner",))), base, reading(status="A", owner="A"), under())
     assert drafted.base.fields.keys() == {"status"}
     assert drafted.base.refused == {}
+
+
+@pytest.mark.parametrize("release", [{"released": True}, {"release": ("owner",)}])
+def test_a_release_that_no_attempt_has_seen_leaves_the_base_as_it_is(release):
+    """The base was adopted at a version conflict. It tells an edit of the field from one of another field."""
+    first = plan.draft(wanting(event(1, set={"owner": "old"})), NO_BASE, reading(owner="x"), under())
+    assert isinstance(first, Patch)
+    again = wanting(event(1, set={"owner": "old"}), event(2, **release), event(3, set={"owner": "new"}))
+    untouched, edited = reading('"v2"', LATE, owner="x", title="edited"), reading('"v2"', LATE, owner="edited")
+    assert verbs(plan.draft(again, first.base, untouched, under())) == {"owner": "write"}
+    assert verbs(plan.draft(again, first.base, edited, under())) == {"owner": "hold"}
+
+
+@pytest.mark.parametrize("release", [{"released": True}, {"release": ("owner",)}])
+def test_a_release_that_an_attempt_has_seen_makes_the_next_claim_a_first_sight(release):
+    first = plan.draft(wanting(event(1, set={"owner": "old"})), NO_BASE, reading(owner="x"), under())
+    released = wanting(event(1, set={"owner": "old"}), event(2, **release))
+    seen = plan.draft(released, first.base, reading(owner="x"), under())
+    assert seen.base.fields == {}
+    again = fold.step(released, event(3, set={"owner": "new"}))
+    drafted = plan.draft(again, seen.base, reading('"v2"', LATE, owner="x", title="edited"), under())
+    assert verbs(drafted) == {"owner": "yield"}
+    assert drafted.decisions[0].reason.startswith("adopted")

@@ -109,12 +109,10 @@ class World(RuleBasedStateMachine):
     @rule(name=st.sampled_from([*SCALARS, KEYWORDS]))
     def an_event_releases(self, name: str) -> None:
         self.emit(0, release=(name,))
-        self.seen.pop(name, None)
 
     @rule()
     def an_event_releases_the_document(self) -> None:
         self.emit(0, released=True)
-        self.seen.clear()
 
     def emit(self, age: int, **content) -> None:
         self.now += 1
@@ -144,6 +142,7 @@ class World(RuleBasedStateMachine):
         drafted = self.draft(read)
         if isinstance(drafted, Patch):  # the guard failed: only what was adopted is kept
             self.base = drafted.base
+            self.forget_released_fields()
             for decision in drafted.decisions:
                 if decision.verb is Verb.WRITE and decision.field not in self.seen:
                     self.seen[decision.field] = Seen(self.text(decision.live), new_claim=True)
@@ -171,10 +170,20 @@ class World(RuleBasedStateMachine):
             after = before.with_fields(drafted.fields, self.snapshot().token if shown else None)
         self.base = plan.agree(drafted, before, after, self.policy)
         self.base = plan.own_write_recognised(self.base, after, self.snapshot())
+        self.forget_released_fields()
         for decision in drafted.decisions:
             if decision.verb is not Verb.HOLD:
                 self.seen[decision.field] = Seen(self.text(self.fields.get(decision.field)))
         self.check_settled()
+
+    def forget_released_fields(self) -> None:
+        """
+        An attempt has seen which fields are released: the next claim on one of them is a first sight.
+
+        Released and claimed again between two attempts is one move: what was seen before it still counts.
+        """
+        managed = fold.managed(self.desired)
+        self.seen = {name: seen for name, seen in self.seen.items() if name in managed}
 
     def draft(self, snapshot: Snapshot) -> InSync | Held | Patch:
         drafted = plan.draft(self.desired, self.base, snapshot, self.policy)
