@@ -175,7 +175,10 @@ def make_door(config: Config, clock: Clock, identity: "Oidc | None" = None) -> D
     )
     provider = None
     if identity is not None:
-        provider = Provider(identity, settings.oidc_viewer, settings.oidc_operator, settings.oidc_admin)
+        bound: dict[str, tuple[str, ...]] = {}
+        for word, source in (one.rsplit(maxsplit=1) for one in settings.oidc_sources):
+            bound[word] = (*bound.get(word, ()), source)
+        provider = Provider(identity, settings.oidc_viewer, settings.oidc_operator, settings.oidc_admin, bound)
     return Door(clock, keyring, browsing, provider)
 
 

@@ -263,7 +263,12 @@ class Admin:
     oidc_operator: tuple[str, ...] = key(("reconciler-operator",))
     """Which mean operator."""
     oidc_admin: tuple[str, ...] = key(("reconciler-admin",))
-    """Which mean admin. Whoever has none of them may do nothing."""
+    """Which mean admin. Whoever has none of them may do nothing, except by oidc_sources."""
+    oidc_sources: tuple[str, ...] = key(
+        (), pattern=r"\S(.*\S)?\s+\S+", says='WORD SOURCE, such as "erp-export //erp/*"'
+    )
+    """Of which event sources (globs) those who have a word may append events by the API. A word that means no role
+    makes them producers, who may do nothing else. A word of operators or admins binds those who have no other."""
     oidc_name_claim: str = key("preferred_username", filled=True)
     """The claim with the name that acts are written down under; where it is missing, `sub`. Choose one that people
     can't change themselves."""

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from reconciler.config.groups import LOOPBACK
 
-_ONLY_WITH_ISSUER = ("oidc_audience", "oidc_client_id", "oidc_client_secret")
+_ONLY_WITH_ISSUER = ("oidc_audience", "oidc_client_id", "oidc_client_secret", "oidc_sources")
 
 
 class Given(Protocol):
@@ -53,7 +53,7 @@ def _provider(given: Given, at: At) -> Iterator[str]:
         yield f"{at('admin', 'oidc_client_id')}: needs admin.external_url, where the provider leads people back to"
     if given("admin", "oidc_client_id") and outside and _is_open(outside):
         yield f"{at('admin', 'external_url')}: must be https:// when people sign in with a provider"
-    if not any(given("admin", f"oidc_{role}") for role in ("viewer", "operator", "admin")):
+    if not any(given("admin", f"oidc_{role}") for role in ("viewer", "operator", "admin", "sources")):
         yield f"{at('admin', 'oidc_viewer')}: with no word for any role nobody could come in"
 
 

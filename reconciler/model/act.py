@@ -29,7 +29,7 @@ class Act:
 
     at_us: int
     who: str
-    role: str  # viewer, operator, admin; or "cli"
+    role: str  # producer, viewer, operator, admin; or "cli"
     kind: str  # a `Deed`, or what another part of the program has to record
     target: str
     document: str

@@ -91,8 +91,10 @@ class Door:
         """Whether there is a file of tokens."""
         return self._keyring is not None
 
-    async def admit(self, request: Request, role: Role | None, *, linked: bool = False) -> Admitted:
-        """Return who asks; raises Refused unless they have this role (`None`: anybody may). See `Endpoint.linked`."""
+    async def admit(
+        self, request: Request, role: Role | None, *, linked: bool = False, producers: bool = False
+    ) -> Admitted:
+        """Return who asks; raises Refused unless they have this role (`None`: anybody may). See `Endpoint`."""
         unsafe = request.method not in SAFE
         open_to_sites = not unsafe and (_is_led_here(request) if linked else role is None)
         if not open_to_sites:
@@ -102,11 +104,11 @@ class Door:
         if not self.asks:
             return await self._local(request, unsafe=unsafe)
         if given := request.headers.getlist("authorization"):
-            return Admitted(_able(await self._bearer(given), role))
+            return Admitted(_able(await self._bearer(given), role, producers=producers))
         session = self.session(request)
         if session is None:
             raise _unknown("this needs a token: Authorization: Bearer TOKEN")
-        admitted = Admitted(_able(session.who, role), self.sessions.csrf(session), session)
+        admitted = Admitted(_able(session.who, role, producers=producers), self.sessions.csrf(session), session)
         if unsafe:
             await _require_csrf(request, admitted.csrf)
         return admitted
@@ -120,21 +122,24 @@ class Door:
             here = self.provider is not None and session.source == PROVIDER + self.provider.identity.issuer
             return session if here else None
         token = self._token(digest=session.source.removeprefix(_TOKEN))
-        holds = token is not None and token.who.name == session.name and token.who.role >= session.role
-        return session if holds else None
+        if token is None or token.who.name != session.name or token.who.role < session.role:
+            return None
+        return session if token.who.sources == session.speaks_for else None
 
     def sign_in(self, given: str) -> Session | None:
         """Return a new session for whoever shows a token, `None` if it is not known."""
         token = self._token(given=given)
+        if token is not None and token.who.role is Role.PRODUCER:
+            raise Refused(403, "this token is for a program that appends events; nobody signs in with it")
         return None if token is None else self.sessions.begin(token.who, _TOKEN + token.digest)
 
     def sign_in_verified(self, verified: Verified) -> Session | None:
         """Return a new session for whom the provider vouches, `None` if they have no role here."""
         assert self.provider is not None
-        role = self.provider.role(verified.roles)
-        issuer = self.provider.identity.issuer
-        who = None if role is None else Principal(verified.name, role, issuer)
-        return None if who is None else self.sessions.begin(who, PROVIDER + issuer)
+        who = self.provider.principal(verified)
+        if who is None or who.role is Role.PRODUCER:
+            return None
+        return self.sessions.begin(who, PROVIDER + who.issuer)
 
     async def _local(self, request: Request, *, unsafe: bool) -> Admitted:
         _require_loopback(request.headers.getlist("host"))
@@ -172,17 +177,17 @@ def _vouched(provider: Provider, verdict: Verdict) -> Principal:
             raise Refused(503, what, headers={"Retry-After": "5"})
         case Rejected(reason):
             raise _unknown(f"this token is not accepted: {reason}", _INVALID)
-        case Verified(name, roles):
-            role = provider.role(roles)
-            if role is None:
+        case Verified(name):
+            who = provider.principal(verdict)
+            if who is None:
                 raise Refused(403, f"{name} has no role here")
-            return Principal(name, role, provider.identity.issuer)
+            return who
         case _:
             assert_never(verdict)
 
 
-def _able(who: Principal, role: Role) -> Principal:
-    if who.role < role:
+def _able(who: Principal, role: Role, *, producers: bool) -> Principal:
+    if who.role < role and not (producers and who.sources):
         raise Refused(403, f"this needs the role {role.name.lower()}; {who.name} is {who.role.name.lower()}")
     return who
 

@@ -139,7 +139,7 @@ class Act(Shape, frozen=True, kw_only=True):
     id: int
     at: Instant
     who: str
-    role: Annotated[str, Meta(description="viewer, operator, admin; cli: by a command.")]
+    role: Annotated[str, Meta(description="producer, viewer, operator, admin; cli: by a command.")]
     issuer: Annotated[str | None, Meta(description="The identity provider that vouched for the name, if one did.")]
     kind: Annotated[str, Meta(description="retry, pause, resume, release, resolve, replay, discard, resend, emit, …")]
     target: str

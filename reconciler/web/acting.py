@@ -10,7 +10,9 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
+from reconciler.core import saying
 from reconciler.model import act as acts
+from reconciler.model.event import Event, Outgoing
 from reconciler.ports import Acts
 from reconciler.web import acted, bodies, cursors, lists
 from reconciler.web.answers import Refused
@@ -48,6 +50,14 @@ def require_log(sources: Sources) -> None:
     phase = sources.readiness().phase
     if phase is not Phase.READY:
         raise Refused(503, f"the reconciler is {phase.value}; try again", headers={"Retry-After": "5"})
+
+
+def require_sayable(sources: Sources, who: Principal, event: bytes) -> None:
+    """Raise Refused for an event of a source that somebody may not speak for; one that can't be read says none."""
+    record = Outgoing(sources.topic, None, event, saying.CONTENT_TYPE)
+    read = saying.decoded(record, sources.decoding(), sources.clock.now_us())
+    if isinstance(read, Event) and (reason := who.refusal(read.stamp.source)):
+        raise Refused(403, f"{reason}; nothing was appended")
 
 
 def found(value: "_T | acts.Gone | acts.Unusable | acts.Stale") -> _T:
@@ -145,6 +155,7 @@ async def resend_letter(sources: Sources, asked: Asked) -> acted.AppendedBy:
     """Append a mended event in the place of a dead letter; its actor is whoever asks."""
     body = await bodies.given(asked.request, acted.Resending, _RESENT_BYTES_MAX)
     require_log(sources)
+    require_sayable(sources, asked.who, bytes(body.event))
     call = acts_of(sources, asked).resend(asked.who.name, asked.path["id"], bytes(body.event), body.reason)
     return _appended(await call)
 

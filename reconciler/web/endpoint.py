@@ -49,6 +49,8 @@ class Endpoint:
     """
     One address and method. `role` is the least that is needed; `None`: open to everybody.
 
+    Whoever may append events of some source may ask `producers` too, whatever their role.
+
     `path` has names in braces, each for one segment, which may hold any character in percent-encoding. What has an
     `answer` stands in the OpenAPI document. A `page` is for a browser: its refusals are pages too, not problems. To
     what is `linked`, pages of other sites may lead by a link; to all else only ours, and programs.
@@ -65,5 +67,6 @@ class Endpoint:
     status: int = 200
     bodies: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)  # media type → schema of what may be sent
     problems: tuple[int, ...] = ()  # beyond those that every endpoint has
+    producers: bool = False
     page: bool = False
     linked: bool = False

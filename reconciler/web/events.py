@@ -19,7 +19,6 @@ from reconciler.web import acting, shapes
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.principal import Role
-from reconciler.web.probes import Phase
 from reconciler.web.sources import Sources
 
 PATH = "/api/v1/events"
@@ -34,32 +33,28 @@ _members = msgspec.json.Decoder(_Members).decode
 _array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-class _Named(msgspec.Struct, frozen=True):
-    id: str
-    subject: str
-
-
 async def append(sources: Sources, asked: Asked) -> shapes.Appended:
     """Append one change event, or up to 100 at once: all of them or none. The log has them when this answers."""
-    phase = sources.readiness().phase
-    if phase is not Phase.READY:
-        raise Refused(503, f"the reconciler is {phase.value}; try again", headers={"Retry-After": "5"})
+    acting.require_log(sources)
     texts = await _events(asked.request)
     records: list[Outgoing] = []
     rows: list[shapes.AppendedEvent] = []
-    refused: list[shapes.RefusedEvent] = []
+    unusable: list[shapes.RefusedEvent] = []
+    forbidden: list[shapes.RefusedEvent] = []
     for number, text in enumerate(texts):
         record = Outgoing(sources.topic, None, _attributed(text, asked.who.name), saying.CONTENT_TYPE)
-        reason = saying.refusal(record, sources.decoding(), sources.clock.now_us())
-        if reason is None:
-            named = msgspec.json.decode(record.value or b"", type=_Named)
-            records.append(record._replace(key=named.subject.encode()))
-            rows.append(shapes.AppendedEvent(id=named.id, document=named.subject, topic=sources.topic))
+        event = saying.decoded(record, sources.decoding(), sources.clock.now_us())
+        if isinstance(event, str):
+            unusable.append(shapes.RefusedEvent(number=number, reason=event))
+        elif reason := asked.who.refusal(event.stamp.source):
+            forbidden.append(shapes.RefusedEvent(number=number, reason=reason))
         else:
-            refused.append(shapes.RefusedEvent(number=number, reason=reason))
-    if refused:
-        what = refused[0].reason if len(texts) == 1 else f"{len(refused)} of {len(texts)} events can't be used"
-        raise Refused(422, f"{what}; nothing was appended", errors=refused)
+            records.append(record._replace(key=event.key.encode()))
+            rows.append(shapes.AppendedEvent(id=event.stamp.id, document=event.key, topic=sources.topic))
+    for refused, status, said in ((forbidden, 403, "may not be appended"), (unusable, 422, "can't be used")):
+        if refused:
+            what = refused[0].reason if len(texts) == 1 else f"{len(refused)} of {len(texts)} events {said}"
+            raise Refused(status, f"{what}; nothing was appended", errors=refused)
     await sources.log.append(records)
     by_document: dict[str, list[str]] = {}
     for row in rows:
@@ -148,6 +143,7 @@ ENDPOINTS = (
         method="POST",
         path=PATH,
         role=Role.OPERATOR,
+        producers=True,
         call=append,
         summary=(append.__doc__ or "").strip(),
         answer=shapes.Appended,

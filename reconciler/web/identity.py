@@ -1,12 +1,12 @@
 """Identity: the provider that vouches for people and programs, as far as the web has to know it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from typing import Protocol
 
 import attrs
 
-from reconciler.model.identity import Away, Flow, Verdict
-from reconciler.web.principal import Role
+from reconciler.model.identity import Away, Flow, Verdict, Verified
+from reconciler.web.principal import ANY, Principal, Role
 
 
 class Identity(Protocol):
@@ -37,14 +37,31 @@ class Identity(Protocol):
 
 @attrs.frozen
 class Provider:
-    """A provider, and which of its words for roles mean which of ours."""
+    """
+    A provider, and which of its words for roles mean which of ours.
+
+    `sources` says for a word of which sources its people may append events: a word that means no role makes producers
+    of them, and operators have any source by each word that is not in it.
+    """
 
     identity: Identity
     viewer: Collection[str] = ()
     operator: Collection[str] = ()
     admin: Collection[str] = ()
+    sources: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
 
-    def role(self, words: Collection[str]) -> Role | None:
-        """Return the greatest role that one of these means, `None` if none does."""
+    def principal(self, verified: Verified) -> Principal | None:
+        """Return who somebody is here, with the greatest role that one of their words means, `None` for a stranger."""
+        sources = tuple(sorted(set(self._sources(verified.roles))))
         meaning = ((Role.ADMIN, self.admin), (Role.OPERATOR, self.operator), (Role.VIEWER, self.viewer))
-        return next((role for role, known in meaning if set(known) & set(words)), None)
+        role = next((role for role, known in meaning if set(known) & verified.roles), None)
+        if role is None and not sources:
+            return None
+        return Principal(verified.name, role or Role.PRODUCER, self.identity.issuer, sources)
+
+    def _sources(self, words: Collection[str]) -> Iterator[str]:
+        for word in words:
+            if word in self.sources:
+                yield from self.sources[word]
+            elif word in self.operator or word in self.admin:
+                yield from ANY

@@ -116,7 +116,8 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
 def _security(endpoint: Endpoint, role: str) -> list[dict[str, list[str]]]:
     """Return what opens an endpoint: a token; or a session, and with it what other sites don't have if it acts."""
     mark: dict[str, list[str]] = {} if endpoint.method in access.SAFE else {"csrf": []}
-    return [{"token": [role]}, {"session": [role], **mark}]
+    producer = [{"token": ["producer"]}] if endpoint.producers else []
+    return [*producer, {"token": [role]}, {"session": [role], **mark}]
 
 
 def _problems(endpoint: Endpoint) -> tuple[int, ...]:

@@ -48,7 +48,9 @@ class Router:
         endpoint = methods.get("GET" if request.method == "HEAD" else request.method)
         if endpoint is None:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(_allowed(methods)))})
-        again = functools.partial(self._door.admit, request, endpoint.role, linked=endpoint.linked)
+        again = functools.partial(
+            self._door.admit, request, endpoint.role, linked=endpoint.linked, producers=endpoint.producers
+        )
         try:
             admitted = await again()
         except Refused as refused:

@@ -39,19 +39,24 @@ class Browsing:
 
 
 class Session(msgspec.Struct, frozen=True, array_like=True):
-    """Somebody who is signed in. `source` tells what with: `token:HASH` or `oidc:ISSUER`."""
+    """
+    Somebody who is signed in. `source` tells what with: `token:HASH` or `oidc:ISSUER`.
+
+    `speaks_for` are the sources of the events that they may append (`Principal.sources`).
+    """
 
     name: str
     role: Role
     source: str
     ends_us: int
     id: str
+    speaks_for: tuple[str, ...] = ()
 
     @property
     def who(self) -> Principal:
         """Who it is."""
         issuer = self.source.removeprefix(PROVIDER) if self.source.startswith(PROVIDER) else ""
-        return Principal(self.name, self.role, issuer)
+        return Principal(self.name, self.role, issuer, self.speaks_for)
 
 
 class Sessions:
@@ -71,7 +76,7 @@ class Sessions:
     def begin(self, who: Principal, source: str) -> Session:
         """Return a new session."""
         ends_us = self._clock.now_us() + round(self.browsing.lasts_s * 1e6)
-        return Session(who.name, who.role, source, ends_us, secrets.token_urlsafe(_ID_BYTES))
+        return Session(who.name, who.role, source, ends_us, secrets.token_urlsafe(_ID_BYTES), who.sources)
 
     def set_cookie(self, session: Session) -> str:
         """Return the value of `Set-Cookie` that a browser shows a session with from now on."""

@@ -1,7 +1,8 @@
 """
 Tokens: who may come in, from a file that holds no secret.
 
-A line is `NAME ROLE SHA256`, the hash being that of the token in 64 hexadecimal digits; # begins a comment. A token is
+A line is `NAME ROLE SHA256 [SOURCE …]`, the hash being that of the token in 64 hexadecimal digits; # begins a comment.
+With sources (globs) its holder may append events of these alone. A token is
 made of 256 random bits, so its plain hash can be kept where others may read it: nobody finds a token that fits.
 """
 
@@ -9,13 +10,13 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 import structlog
 
 from reconciler.errors import ConfigError
-from reconciler.web.principal import Principal, Role
+from reconciler.web.principal import ANY, Principal, Role, usual_sources
 
 _log = structlog.get_logger(__name__)
 
@@ -23,6 +24,8 @@ NAME = r"[A-Za-z0-9._@+-]{1,64}"
 PREFIX = "rec_"  # so that whoever finds one somewhere, a scanner for instance, knows what it is
 _BYTES = 32
 _HASH = re.compile(r"[0-9a-f]{64}")
+_SOURCE = re.compile(r"[^\s#]+")
+_SOURCES_CHARS_MAX = 1000  # they are kept in cookies
 
 
 @attrs.frozen
@@ -40,7 +43,8 @@ def fresh() -> str:
 
 def line(who: Principal, token: str) -> str:
     """Return the line that lets in whoever shows this token."""
-    return f"{who.name} {who.role.name.lower()} {_digest(token)}"
+    sources = () if who.sources == ANY else who.sources
+    return " ".join((who.name, who.role.name.lower(), _digest(token), *sources))
 
 
 def parse(text: str, where: str) -> tuple[Token, ...]:
@@ -55,22 +59,34 @@ def parse(text: str, where: str) -> tuple[Token, ...]:
             fault = "the same token stands in an earlier line"
         if fault:
             raise ConfigError(f"{where}:{number}: {fault}; `reconciler token NAME --role viewer` makes such a line")
-        name, role, digest = words
-        found[digest.lower()] = Token(Principal(name, Role[role.upper()]), digest.lower())
+        name, role, digest, *sources = words
+        who = Principal(name, Role[role.upper()], sources=tuple(sources) or usual_sources(Role[role.upper()]))
+        found[digest.lower()] = Token(who, digest.lower())
     if not found:
         raise ConfigError(f"{where}: holds no token, so nobody could come in; make one by `reconciler token`")
     return tuple(found.values())
 
 
 def _fault(words: list[str]) -> str:
-    if len(words) != 3:
-        return f"must be NAME ROLE SHA256, not {len(words)} words"
+    if len(words) < 3:
+        return f"must be NAME ROLE SHA256 and perhaps sources, not {len(words)} words"
     if not re.fullmatch(NAME, words[0]):
         return "NAME has at most 64 letters, digits and . _ @ + -"
     if words[1].upper() not in Role.__members__:
         return f"ROLE is one of {', '.join(_roles())}"
     if not _HASH.fullmatch(words[2].lower()):
         return "SHA256 must have 64 hexadecimal digits: the token's hash, not the token"
+    return sources_fault(Role[words[1].upper()], words[3:])
+
+
+def sources_fault(role: Role, sources: Sequence[str]) -> str:
+    """Return what is wrong with the sources of a token; empty: nothing."""
+    if role is Role.PRODUCER and not sources:
+        return "a producer needs the sources whose events it may append, such as //erp/*"
+    if role is Role.VIEWER and sources:
+        return "a viewer appends no events, so it has no sources"
+    if sum(map(len, sources)) > _SOURCES_CHARS_MAX or not all(map(_SOURCE.fullmatch, sources)):
+        return f"sources are without blanks and #, and have at most {_SOURCES_CHARS_MAX} characters together"
     return ""
 
 

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     import httpx
 
 TOKENS = {role: f"rec_{role.name.lower()}" for role in Role}
-LINES = "\n".join(tokens.line(Principal(f"{role.name.lower()}.jones", role), token) for role, token in TOKENS.items())
+SOURCES = {Role.PRODUCER: ("//erp/*",), Role.VIEWER: (), Role.OPERATOR: ("*",), Role.ADMIN: ("*",)}
+LINES = "\n".join(
+    tokens.line(Principal(f"{role.name.lower()}.jones", role, sources=SOURCES[role]), token)
+    for role, token in TOKENS.items()
+)
+PEOPLE = [Role.VIEWER, Role.OPERATOR, Role.ADMIN]  # who signs in
+PRODUCING = {endpoint.path for endpoint in application.ENDPOINTS if endpoint.producers}
 ROUTES = [(endpoint.method, endpoint.path, endpoint.role) for endpoint in application.ENDPOINTS]
 ROUTE_NAMES = [f"{method} {path}" for method, path, _ in ROUTES]
 LINKED = {endpoint.path for endpoint in application.ENDPOINTS if endpoint.linked}
@@ -25,6 +31,11 @@ FOLLOWED = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-f
 
 def shown(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
+
+
+def may(role: Role, path: str, needed: Role | None) -> bool:
+    """Whether a role is let in by a route."""
+    return needed is None or role >= needed or (role is Role.PRODUCER and path in PRODUCING)
 
 
 def address(path: str) -> str:

@@ -94,10 +94,13 @@ HASH = "ab" * 32
     [
         ("", "t: holds no token"),
         ("# nothing\n\n", "t: holds no token"),
-        ("jdoe viewer", "t:1: must be NAME ROLE SHA256, not 2 words"),
-        (f"# x\njdoe root {HASH}", "t:2: ROLE is one of viewer, operator, admin"),
+        ("jdoe viewer", "t:1: must be NAME ROLE SHA256 and perhaps sources, not 2 words"),
+        (f"# x\njdoe root {HASH}", "t:2: ROLE is one of producer, viewer, operator, admin"),
         (f"j/doe viewer {HASH}", "t:1: NAME has at most"),
         (f"jdoe viewer {HASH}0", "t:1: SHA256 must have 64 hexadecimal digits"),
+        (f"erp producer {HASH}", "t:1: a producer needs the sources whose events it may append, such as //erp/*"),
+        (f"jdoe viewer {HASH} //erp/*", "t:1: a viewer appends no events, so it has no sources"),
+        (f"erp producer {HASH} {'x' * 1001}", "t:1: sources are without blanks and #, and have at most 1000"),
         (f"jdoe viewer {HASH}\nrival admin {HASH.upper()}", "t:2: the same token stands in an earlier line"),
     ],
 )
@@ -147,6 +150,12 @@ def test_a_token_that_the_command_makes_is_let_in_with_its_role(tmp_path: Path) 
     token, *_, line = program.say("token", "jdoe").splitlines()
     assert tokens.Keyring(lambda: line, "t").find(token) == Principal("jdoe", Role.VIEWER)
     assert "a name has at most" in program.fails("token", "j doe", code=2)
+    made = program.json("token", "erp", "--role", "producer", "--source", "//erp/*", "--source", "//mes/?")
+    erp = tokens.Keyring(lambda: made["line"], "t").find(made["token"])
+    assert erp == Principal("erp", Role.PRODUCER, sources=("//erp/*", "//mes/?"))
+    for role, *more in (("producer",), ("viewer", "//erp/*"), ("operator", "//erp/ *"), ("operator", "//erp#x")):
+        options = [word for source in more for word in ("--source", source)]
+        assert "--source: " in program.fails("token", "erp", "--role", role, *options, code=2)
 
 
 def test_a_tokens_file_that_can_not_be_used_is_said_before_anything_is_opened(tmp_path: Path) -> None:

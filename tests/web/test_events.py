@@ -9,11 +9,13 @@ import attrs
 import pytest
 
 from reconciler.errors import LogError, RecordTooLargeError
+from reconciler.model.event import Outgoing
 from reconciler.model.policy import Rule, Strategy
 from reconciler.web import application, events, openapi, tokens
 from reconciler.web.principal import Principal, Role
 from reconciler.web.probes import Phase, Readiness
 from tests.flows.world import KEY, TOPIC, policy
+from tests.web.keys import LINES, TOKENS
 
 if TYPE_CHECKING:
     import httpx
@@ -31,6 +33,10 @@ async def sent(client: httpx.AsyncClient, content: Any, kind: str = ONE, **heade
 
 def appended(daemon: Daemon) -> list[dict[str, Any]]:
     return [json.loads(record.value or b"") for record in daemon.world.broker.records(TOPIC)]
+
+
+def appended_raw(daemon: Daemon) -> list[bytes]:
+    return [record.value or b"" for record in daemon.world.broker.records(TOPIC)]
 
 
 def is_refused(reply: httpx.Response, status: int, says: str) -> None:
@@ -117,6 +123,62 @@ async def test_another_site_appends_nothing_through_a_browser(
 ) -> None:
     is_refused(await sent(client, daemon.world.event({"title": "x"}), sec_fetch_site=site), 403, "another site")
     assert appended(daemon) == []
+
+
+async def test_an_event_of_a_source_that_is_not_the_tokens_own_is_refused(daemon: Daemon) -> None:
+    daemon.tokens = LINES
+    good = daemon.world.event({"title": "x"}) | {"source": "//erp/prod"}
+    async with daemon.served() as client:
+        producer = f"Bearer {TOKENS[Role.PRODUCER]}"
+        assert (await sent(client, good, authorization=producer)).status_code == 202
+        reply = await sent(client, good | {"source": "//mes/a"}, authorization=producer)
+        is_refused(reply, 403, "producer.jones may not append events of the source //mes/a, only of //erp/*")
+        reply = await sent(client, [good, good | {"source": "//mes/a"}], BATCH, authorization=producer)
+        is_refused(reply, 403, "1 of 2 events may not be appended; nothing was appended")
+        assert [error["number"] for error in reply.json()["errors"]] == [1]
+        twice = json.dumps(good).replace("{", '{"source": "//erp/prod", ', 1).replace("//erp/prod", "//mes/a", 1)
+        for text in (
+            twice,
+            json.dumps(good)[:-1] + ', "source": "//mes/a"}',
+        ):  # whichever of the two is read, it is asked
+            found = await sent(client, text.encode(), authorization=producer)
+            assert found.status_code in (202, 403, 422)
+        reply = await sent(client, good, authorization=f"Bearer {TOKENS[Role.VIEWER]}")
+        is_refused(reply, 403, "this needs the role operator; viewer.jones is viewer")
+    await daemon.world.fold()
+    register = daemon.world.document().desired.fields["title"].register
+    assert register is not None
+    assert register.stamp.source == "//erp/prod"
+    assert {event["source"] for event in appended(daemon)} == {"//erp/prod"}
+
+
+@pytest.mark.parametrize("role", [None, *Role])
+@pytest.mark.parametrize("source", ["//reconciler/operators", "//reconciler/emit", "//reconciler", "//RECONCILER/x"])
+async def test_nobody_speaks_as_the_reconciler(daemon: Daemon, role: Role | None, source: str) -> None:
+    daemon.tokens = None if role is None else LINES
+    headers = {} if role is None else {"authorization": f"Bearer {TOKENS[role]}"}
+    async with daemon.served() as client:
+        reply = await sent(client, daemon.world.event({"title": "x"}) | {"source": source}, **headers)
+        assert reply.status_code in (403, 422), reply.text
+    assert appended(daemon) == []
+
+
+@pytest.mark.parametrize("source", ["//mes/a", "//reconciler/operators"])
+async def test_a_mended_letter_is_of_a_source_that_whoever_sends_it_may_speak_for(daemon: Daemon, source: str) -> None:
+    daemon.tokens = tokens.line(Principal("jdoe", Role.OPERATOR, sources=("//erp/*",)), "rec_jdoe")
+    daemon.world.broker.put(Outgoing(TOPIC, b"k", b"not json"))
+    await daemon.world.fold()
+    (letter,) = daemon.world.store.letters
+    before = len(appended_raw(daemon))
+    event = daemon.world.event({"title": "x"})
+    async with daemon.served() as client:
+        client.headers["authorization"] = "Bearer rec_jdoe"
+        at = f"/api/v1/dead-letters/{letter.replace('/', '%2F')}/resend"
+        reply = await client.post(at, json={"event": event | {"source": source}})
+        assert reply.status_code in (403, 422), reply.text
+        assert len(appended_raw(daemon)) == before
+        reply = await client.post(at, json={"event": event | {"source": "//erp/prod"}})
+        assert reply.status_code == 200, reply.text
 
 
 # -------------------------------------------------------------------------------------------------------------- refused
@@ -260,4 +322,8 @@ def test_the_document_of_the_api_tells_of_every_mode() -> None:
     described = openapi.document(events.ENDPOINTS)["paths"][events.PATH]["post"]
     assert set(described["requestBody"]["content"]) == {ONE, BATCH, "application/json"}
     assert set(described["responses"]) >= {"202", "400", "401", "403", "413", "415", "422", "503"}
-    assert described["security"] == [{"token": ["operator"]}, {"session": ["operator"], "csrf": []}]
+    assert described["security"] == [
+        {"token": ["producer"]},
+        {"token": ["operator"]},
+        {"session": ["operator"], "csrf": []},
+    ]

@@ -21,7 +21,7 @@ from reconciler.web.principal import Principal, Role
 from tests.flows.world import TOPIC
 from tests.web import issuer
 from tests.web.issuer import AUDIENCE, Issuer, ec_key, public, rsa_key
-from tests.web.keys import LINES, ROUTE_NAMES, ROUTES, TOKENS, asked, shown
+from tests.web.keys import LINES, ROUTE_NAMES, ROUTES, TOKENS, asked, may, shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,7 +36,9 @@ WORDS = {role: f"reconciler-{role.name.lower()}" for role in Role}
 
 
 def provider(identity: Oidc) -> Provider:
-    return Provider(identity, [WORDS[Role.VIEWER]], [WORDS[Role.OPERATOR]], [WORDS[Role.ADMIN]])
+    sources = {WORDS[Role.PRODUCER]: ("//erp/*",), "plm-operator": ("//plm/*", "//plm")}
+    operators = [WORDS[Role.OPERATOR], "plm-operator"]
+    return Provider(identity, [WORDS[Role.VIEWER]], operators, [WORDS[Role.ADMIN]], sources)
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ async def test_a_token_of_the_provider_opens_what_its_role_may(
 ) -> None:
     for role in Role:
         reply = await asked(client, method, path, headers=shown(idp.token(roles=["other", WORDS[role]])))
-        if needed is not None and role < needed:
+        if needed is not None and not may(role, path, needed):
             assert reply.status_code == 403
             assert f"needs the role {needed.name.lower()}" in reply.text
         else:
@@ -121,6 +123,33 @@ async def test_a_token_of_the_file_under_the_same_name_is_told_apart_in_acts(dae
             assert (await client.post("/api/v1/documents/d/resume", json={}, headers=shown(token))).status_code == 200
         found = (await client.get("/api/v1/acts", headers=shown("rec_jdoe"))).json()["items"]
     assert [(act["who"], act["issuer"]) for act in found] == [("jdoe", idp.url)] * 2 + [("jdoe", None)] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "takes", "refuses"),
+    [
+        ([Role.PRODUCER], ["//erp/prod"], ["//plm/x", "//erp", "erp/prod", "//ERP/prod", "//reconciler/operators"]),
+        ([Role.PRODUCER, Role.VIEWER], ["//erp/prod"], ["//plm/x", "//reconciler/emit"]),
+        ([Role.OPERATOR], ["//erp/prod", "urn:x"], ["//reconciler/operators", "//Reconciler/operators"]),
+        (["plm-operator"], ["//plm/x", "//plm"], ["//erp/prod", "//reconciler/operators"]),
+        (["plm-operator", Role.PRODUCER], ["//plm/x", "//erp/prod"], ["urn:x"]),
+        (["plm-operator", Role.ADMIN], ["//plm/x", "//erp/prod", "urn:x"], ["//reconciler/operators"]),
+    ],
+)
+async def test_words_of_the_provider_bind_people_to_sources(
+    daemon: Daemon, idp: Issuer, words: list[Any], takes: list[str], refuses: list[str]
+) -> None:
+    token = idp.token(roles=["other", *(WORDS.get(word, word) for word in words)])
+    headers = shown(token) | {"content-type": "application/cloudevents+json"}
+    event = daemon.world.event({"title": "x"})
+    async with daemon.served() as client:
+        for source in takes:
+            reply = await client.post("/api/v1/events", json=event | {"source": source}, headers=headers)
+            assert reply.status_code == 202, (source, reply.text)
+        for source in refuses:
+            reply = await client.post("/api/v1/events", json=event | {"source": source}, headers=headers)
+            assert (reply.status_code, source in reply.json()["detail"]) == (403, True), (source, reply.text)
+    assert len(daemon.world.broker.records(TOPIC)) == len(takes)
 
 
 def unsigned(claims: dict[str, Any], alg: str = "none", **header: Any) -> str:

@@ -216,6 +216,25 @@ async def test_a_session_ends_when_its_token_is_another_s_or_may_do_less(
     assert reply.status_code == 415  # its role has not grown by itself, but an operator may do that
 
 
+async def test_a_session_ends_when_its_token_is_bound_to_other_sources(
+    client: httpx.AsyncClient, daemon: Daemon
+) -> None:
+    bound = Principal("operator.jones", Role.OPERATOR, sources=("//erp/*",))
+    daemon.tokens = tokens.line(bound, TOKENS[Role.OPERATOR])
+    csrf = await signed_in(client, Role.OPERATOR)
+    event = daemon.world.event({"title": "x"}) | {"source": "//mes/a"}
+    headers = {"content-type": "application/cloudevents+json", "x-csrf-token": csrf}
+    assert (await client.post("/api/v1/events", json=event, headers=headers)).status_code == 403
+    daemon.tokens = tokens.line(Principal("operator.jones", Role.OPERATOR), TOKENS[Role.OPERATOR])
+    assert await status(client) == 401
+
+
+async def test_nobody_signs_in_with_the_token_of_a_producer(client: httpx.AsyncClient) -> None:
+    reply = await client.post("/signin", data={"token": TOKENS[Role.PRODUCER]})
+    assert (reply.status_code, "set-cookie" in reply.headers) == (403, False)
+    assert "this token is for a program that appends events" in reply.text
+
+
 async def test_a_tokens_file_that_can_not_be_read_keeps_sessions_out_too(
     client: httpx.AsyncClient, daemon: Daemon
 ) -> None:

@@ -4,7 +4,7 @@ import attrs
 from starlette.responses import Response
 
 from reconciler.model.act import Appended, Done, Gone, Unusable
-from reconciler.web import forms
+from reconciler.web import acting, forms
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import letters, notices, rendering, spelling
 from reconciler.web.sources import Sources
@@ -33,6 +33,7 @@ async def resend(sources: Sources, asked: Asked) -> Response:
     """Append a mended event in a letter's place."""
     form = await forms.fields(asked.request, _FORM_BYTES_MAX)
     value, reason = form.get("value", ""), notices.reason(form)
+    acting.require_sayable(sources, asked.who, value.encode())
     done = await notices.acts_on_log(sources, asked).resend(asked.who.name, asked.path["id"], value.encode(), reason)
     return await _after(sources, asked, done, "resent", value)
 
