@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from reconciler.model import instant
 from reconciler.model.policy import Strategy
-from reconciler.model.value import canonical
 from tests.crash.evidence import ME, same
 from tests.crash.plan import KEYWORDS, SCALARS
 from tests.sim import naive, oracle
@@ -145,11 +143,11 @@ class Trail:
         """What can have been agreed on a field, seen from a version."""
         before = self._agreed.get(name, {None})
         possible = [*before]
-        text = canonical(seen.fields.get(name))
-        asking: list[Agreed | None] = [Agreed(text, rank) for rank in self._claimed(name, text)]
+        shown = seen.fields.get(name)
+        asking: list[Agreed | None] = [Agreed(shown, rank) for rank in self._claimed(name, shown)]
         for write in self.ours:
             if not write.told and write.version.number <= seen.number and name in write.entry.changes:
-                stored = canonical(write.version.fields.get(name))
+                stored = write.version.fields.get(name)
                 possible += [Agreed(stored, rank) for rank in self._claimed(name, stored)]
                 if seen.touched[name, ""] == (write.version.number, ME) and not write.unseen:
                     possible = asking
@@ -157,12 +155,12 @@ class Trail:
         possible += asking
         if None in before:
             earlier = self._chain.versions[: seen.number + 1]
-            possible += [Agreed(canonical(old.fields.get(name)), None) for old in earlier]
+            possible += [Agreed(old.fields.get(name), None) for old in earlier]
         return possible
 
-    def _claimed(self, name: str, text: str) -> list[Rank]:
+    def _claimed(self, name: str, value: Any) -> list[Rank]:
         """Ranks of the claims on a field that ask for this value."""
-        asking = [fact for fact in self._facts if name in fact.set and canonical(fact.set[name]) == text]
+        asking = [fact for fact in self._facts if name in fact.set and same(fact.set[name], value)]
         return [fact.rank for fact in asking]
 
     # -------------------------------------------------------------------------------------------------------- decision
@@ -172,9 +170,7 @@ class Trail:
         verdict = next(decision for decision in record.decisions if decision.field == name)
         live, rule = seen.fields.get(name), policy.rule(name, None)
         times = self._modified_us(seen)
-        verbs = {
-            oracle.verb(rule, claims, agreed, live, later=claims.newest[0] > instant.from_us(at_us)) for at_us in times
-        }
+        verbs = {oracle.verb(oracle.asked(rule, claims, live, at_us), agreed) for at_us in times}
         if verdict.verb not in verbs and name not in record.base.refused:
             self._say(f"`{name}` = {live!r}: {verdict.verb}, not {verbs}; base {agreed}, log {claims.whole}", record)
         patch = record.patch or {}
@@ -257,9 +253,9 @@ class Trail:
             rank = row.fields[name].newest
             if settles and verbs[name] != "hold":
                 version = after if name in patched else seen
-                agreed = Agreed(canonical(version.fields.get(name)), rank)
+                agreed = Agreed(version.fields.get(name), rank)
             elif agreed is None and name in patched:
-                agreed = Agreed(canonical(seen.fields.get(name)), None)
+                agreed = Agreed(seen.fields.get(name), None)
             self._agreed[name] = {agreed}
         if settles and KEYWORDS in verbs:
             self._settle_elements(row.fields[KEYWORDS], policy, after)
@@ -279,7 +275,7 @@ def _base_of(record: AuditRecord, name: str) -> Agreed | None:
     base = record.base.fields.get(name)
     if base is None:
         return None
-    return Agreed(canonical(base.value), None if base.stamp is None else base.stamp[1:])
+    return Agreed(base.value, None if base.stamp is None else base.stamp[1:])
 
 
 def _named(fact: Fact) -> list[str]:

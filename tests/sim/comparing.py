@@ -7,6 +7,7 @@ It shares nothing with `core.normalise`, and knows only the values that occur in
 from __future__ import annotations
 
 import contextlib
+import json
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,11 @@ from reconciler.model.value import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+
+def read(text: str) -> Any:
+    """The value of a canonical text."""
+    return json.loads(text)
 
 
 def alike(left: Any, right: Any, steps: Collection[str]) -> bool:

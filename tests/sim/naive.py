@@ -100,6 +100,11 @@ class Row:
         return canonical([fields, self.released])
 
 
+def follows(rank: Rank, agreed: Rank) -> bool:
+    """Whether a claim is newer than an agreed one."""
+    return rank > agreed
+
+
 def project(facts: Iterable[Fact]) -> dict[str, Row]:
     """Carry out events in the order of their stamps, each once: where its record, or a copy of it, first stood."""
     rows: dict[str, Row] = {}

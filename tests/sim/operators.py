@@ -20,7 +20,7 @@ from reconciler.model.act import Appended, Done, Other, Preview, Resolved, Side
 from reconciler.model.document import Status
 from reconciler.model.job import Job, JobKind
 from tests.sim.logs import TOPIC, SimLog
-from tests.sim.server import VALUES
+from tests.sim.options import VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

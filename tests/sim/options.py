@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from reconciler.model.policy import ListMode, Policy, Rule, Strategy
+from reconciler.model.policy import ListMode, Normaliser, Policy, Rule, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,8 @@ FIELDS = (*SCALARS, KEYWORDS)
 RESTRICTED = "attributes.Cost"  # in some worlds one source may not set it
 OUTSIDER = "//mes/line-3"
 SOURCES = ("//erp/prod", "//plm/flow", OUTSIDER)
+VALUES: tuple[Any, ...] = ("a", "b", "c", None, 1)
+WORDS = ("draft", "bracket", "steel", "mine")
 
 _DECIDING = (Strategy.EXTERNAL, Strategy.PRESERVE, Strategy.MERGE, Strategy.NEWEST, Strategy.HOLD, Strategy.FILL)
 _OVERLAPS = (Strategy.HOLD, Strategy.HOLD, Strategy.EXTERNAL, Strategy.PRESERVE, Strategy.NEWEST)
@@ -112,6 +114,16 @@ class Options:
     crash_at: int | None = None  # die at this effect and at no other
     cut_at: int | None = None  # lose power at this I/O and at no other
     fail_at: int | None = None  # fail at this I/O
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The elements that lists may have."""
+        return WORDS
+
+    @property
+    def word_steps(self) -> tuple[Normaliser, ...]:
+        """What does not count in comparing elements."""
+        return ()
 
     @property
     def by_chance(self) -> bool:

@@ -1,8 +1,9 @@
 """
 The decision table once more, written from DESIGN section 6 and not from the program.
 
-It decides whole values only, from three things: what both sides last agreed on, what the server shows, what the log
-says. Where the witness can't know what was agreed (the process died in between), it asks for every possibility.
+It decides a whole value, or one element of a set with "is it there?" as its value, from three things: what both sides
+last agreed on, what the server shows, what the log says. Where the witness can't know what was agreed (the process died
+in between), it asks for every possibility.
 """
 
 from __future__ import annotations
@@ -11,51 +12,141 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from reconciler.model.policy import Rule, Strategy
+from reconciler.model import instant
+from reconciler.model.policy import Adopt, Rule, Strategy
 from reconciler.model.value import canonical
+from tests.sim import comparing, naive
+from tests.sim.server import elements
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from tests.sim.naive import Claims, Rank
 
-KEEP, WRITE, YIELD, HOLD = "keep", "write", "yield", "hold"
+KEEP, WRITE, YIELD, HOLD, LEAVE = "keep", "write", "yield", "hold", "leave"  # the last one: nobody asks for anything
+_SECOND_US = 1_000_000
+_ADOPT = {Adopt.WRITE: WRITE, Adopt.YIELD: YIELD, Adopt.HOLD: HOLD}
 
 
 @attrs.frozen
 class Agreed:
     """What both sides last agreed on: the value, and the claim that it settled (None: adopted, not yet settled)."""
 
-    text: str
+    value: Any = attrs.field(eq=canonical)
     rank: Rank | None
 
+    def __hash__(self) -> int:
+        return hash((canonical(self.value), self.rank))
 
-def verb(rule: Rule, claims: Claims, agreed: Agreed | None, live: Any, *, later: bool) -> str:
-    """What is to happen to a field. `later`: the claim is later than the last change by others."""
-    whole = claims.whole
-    assert whole is not None
-    text = canonical(live)
-    if text == canonical(whole.value):
+
+@attrs.frozen
+class Question:
+    """A value to be decided."""
+
+    rule: Rule
+    wanted: Any
+    rank: Rank  # of the claim
+    live: Any
+    expected: bool  # the producer knowingly replaces what is there
+    later: bool  # the claim is later than the last change by others
+    element: bool = False
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What does not count in comparing."""
+        return () if self.element else self.rule.normalise
+
+    @property
+    def blank(self) -> bool:
+        """Whether there is nothing."""
+        return not self.live if self.element else comparing.blank(self.live, self.steps)
+
+
+def verb(q: Question, agreed: Agreed | None) -> str:
+    """What is to happen."""
+    if comparing.alike(q.live, q.wanted, q.steps):
         return KEEP
-    strategy = rule.strategy
+    if agreed is None and not q.expected and not q.later:
+        return _adopted(q)
+    ours = agreed is None or agreed.rank is None or naive.follows(q.rank, agreed.rank)
+    moved = agreed is not None and not comparing.alike(q.live, agreed.value, q.steps)
+    return _decided(q, ours=ours, theirs=moved and not (ours and q.expected))
+
+
+def _adopted(q: Question) -> str:
+    """Nobody can tell whose value is wanted."""
+    if q.rule.on_adopt is not None:
+        return _ADOPT[q.rule.on_adopt]
+    match q.rule.strategy:
+        case Strategy.EXTERNAL:
+            return WRITE
+        case Strategy.HOLD:
+            return HOLD
+        case Strategy.FILL:
+            return WRITE if q.blank else KEEP
+    return YIELD
+
+
+def _decided(q: Question, *, ours: bool, theirs: bool) -> str:
+    strategy = q.rule.strategy
     if strategy is Strategy.EXTERNAL:
         return WRITE
-    blank = live in (None, "", [])
     if strategy is Strategy.FILL:
-        known = agreed is not None and agreed.rank is not None and whole.rank <= agreed.rank
-        return WRITE if blank and not known else KEEP
-    expected = any(canonical(value) == text for value in whole.expect)
-    if agreed is None:
-        if expected or later:
-            return WRITE
-        return HOLD if strategy is Strategy.HOLD else YIELD
-    ours = agreed.rank is None or whole.rank > agreed.rank
-    theirs = text != agreed.text and not (ours and expected)
+        return WRITE if ours and q.blank else KEEP
     if not theirs:
         return WRITE if ours else KEEP
     if strategy is Strategy.HOLD:
         return HOLD
     if not ours or strategy is Strategy.PRESERVE:
         return YIELD
-    overlap = rule.on_overlap if strategy is Strategy.MERGE else strategy
+    overlap = q.rule.on_overlap if strategy is Strategy.MERGE else strategy
     if overlap is Strategy.NEWEST:
-        return WRITE if later else YIELD
+        return WRITE if q.later else YIELD
     return {Strategy.EXTERNAL: WRITE, Strategy.PRESERVE: YIELD, Strategy.HOLD: HOLD}[overlap]
+
+
+def is_later(time: str, modified_us: int) -> bool:
+    """
+    Whether an event is later than a modification.
+
+    A whole second is one that a server has cut off: nobody can tell about an event within it.
+    """
+    event_us = instant.to_us(time)
+    if modified_us % _SECOND_US:
+        return event_us > modified_us
+    return event_us // _SECOND_US > modified_us // _SECOND_US
+
+
+def asked(rule: Rule, claims: Claims, live: Any, modified_us: int) -> Question:
+    """The question about a field's whole value."""
+    whole = claims.whole
+    assert whole is not None
+    expected = any(comparing.alike(live, value, rule.normalise) for value in whole.expect)
+    return Question(rule, whole.value, claims.newest, live, expected, is_later(claims.newest[0], modified_us))
+
+
+def claims_on(
+    claims: Claims, text: str, agreed: Agreed | None, steps: Collection[str], *, live: bool
+) -> list[tuple[Rank, bool] | None]:
+    """What may be claimed about an element: it is to be there, or not; or nothing is said of it."""
+    on_top = [claim for raw, claim in claims.elements.items() if texts([comparing.read(raw)], steps) == {text}]
+    if on_top:
+        return [max(on_top)]
+    whole = claims.whole
+    if whole is None or not whole.managed:
+        return [None]
+    if text in texts(whole.value, steps):
+        return [(whole.rank, True)]
+    left_out = whole.rank, False
+    if agreed is None:
+        return [left_out if whole.value is None and live else None]
+    if agreed.rank is not None and naive.follows(whole.rank, agreed.rank):
+        return [left_out]  # it was managed before
+    if whole.value is None and agreed.value:
+        return [left_out, None]  # cleared with all else, or added after that
+    return [None]
+
+
+def texts(value: Any, steps: Collection[str]) -> set[str]:
+    """The elements of a list, without what does not count."""
+    return {canonical(comparing.bare(comparing.read(text), steps)) for text in elements(value)}

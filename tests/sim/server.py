@@ -27,14 +27,12 @@ from reconciler.model.answer import (
 )
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import canonical
-from tests.sim.options import FIELDS, KEYWORDS, SCALARS
+from tests.sim.options import FIELDS, KEYWORDS, SCALARS, VALUES, WORDS
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
 ME = "integration"
-VALUES: tuple[Any, ...] = ("a", "b", "c", None, 1)
-WORDS = ("draft", "bracket", "steel", "mine")
 Part = tuple[str, str]  # a field, and the text of one of its elements or ""
 
 
@@ -70,7 +68,7 @@ class Write:
     key: str
     token: Token
     fields: dict[str, Any]
-    stamps: dict[str, Any]  # of the claims it carries out
+    stamps: dict[Part, Any]  # of the claims it carries out
     accepted: Version | None = None
     answered: bool = False  # the program was told what became of it, and has stored that
     known: bool = False  # a settlement came after it that had seen it

@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from reconciler.model import instant
 from reconciler.model.answer import Refused, Unknown, VersionConflict, WriteAnswer, Written
 from reconciler.model.document import Intent, Status
 from reconciler.model.policy import Strategy
 from reconciler.model.value import canonical
-from tests.sim import naive, oracle
+from tests.sim import comparing, naive, oracle
 from tests.sim.bystander import Bystander
 from tests.sim.folding import Folding
-from tests.sim.options import KEYWORDS, SCALARS
+from tests.sim.options import FIELDS, KEYWORDS, SCALARS
 from tests.sim.oracle import Agreed
-from tests.sim.server import Server, Version, Write, changed_parts, elements
+from tests.sim.server import Server, Version, Write, changed_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,9 +31,20 @@ if TYPE_CHECKING:
     from reconciler.model.settlement import Settlement
     from reconciler.model.snapshot import Snapshot, Token
     from tests.sim.naive import Claims, Fact, Rank, Row
+    from tests.sim.server import Part
     from tests.sim.world import World
 
 Possible = set[Agreed | None]
+
+
+@attrs.frozen
+class Option:
+    """What may be decided about a part: what it rests on, the claim and what that wants."""
+
+    agreed: Agreed | None
+    verb: str
+    rank: Rank | None
+    wanted: Any = attrs.field(eq=canonical)
 
 
 @attrs.define
@@ -53,7 +63,8 @@ class Attempt:
     settles: bool = False
     paused: bool = False  # so it was loaded, or so it was known to be before its intent was stored
     policy: Policy | None = None  # by which it decides
-    after: dict[str, Possible] = attrs.field(factory=dict)
+    after: dict[Part, Possible] = attrs.field(factory=dict)
+    options: dict[Part, list[Option]] = attrs.field(factory=dict)  # as of what is seen
 
 
 class Witness:
@@ -67,11 +78,12 @@ class Witness:
         self.folding = Folding(facts)
         self.bystander = Bystander(world, server)
         self._attempts: dict[str, Attempt] = {}
-        self._possible: dict[tuple[str, str], Possible] = {}
-        self._elements: dict[tuple[str, str], tuple[Rank, int]] = {}  # claim and version when last agreed
+        words = sorted(oracle.texts([*world.options.words], world.options.word_steps))
+        self._parts: tuple[Part, ...] = (*((name, "") for name in SCALARS), *((KEYWORDS, text) for text in words))
+        self._possible: dict[tuple[str, Part], Possible] = {}
         self._excused: set[tuple[str, str, Any, str]] = set()  # claims on fields that the server would not take
         self._stale: set[tuple[str, Token]] = set()
-        self._at_outcome: dict[bytes, dict[str, Possible]] = {}  # what can have been agreed when it was told
+        self._at_outcome: dict[bytes, dict[Part, Possible]] = {}  # what can have been agreed when it was told
 
     # ------------------------------------------------------------------------------------------------------- attempts
 
@@ -84,12 +96,12 @@ class Witness:
         self._stale.clear()
         self.bystander.begins()
 
-    def copy(self) -> dict[tuple[str, str], Possible]:
+    def copy(self) -> dict[tuple[str, Part], Possible]:
         """What a copy of the store knows that is made now."""
         return {part: set(possible) for part, possible in self._possible.items()}
 
     def starts_over(
-        self, known: Mapping[tuple[str, str], Possible], told: Mapping[str, bytes], outcomes: Iterable[bytes]
+        self, known: Mapping[tuple[str, Part], Possible], told: Mapping[str, bytes], outcomes: Iterable[bytes]
     ) -> None:
         """
         Another store takes the place of the one that was, and learns what the last outcome of each document told.
@@ -98,14 +110,13 @@ class Witness:
         """
         for key in self._world.options.keys:
             at_outcome = self._at_outcome[told[key]] if key in told else {}
-            for name in SCALARS:
-                possible = set(at_outcome.get(name, ())) | set(known.get((key, name), ()))
-                self._possible[key, name] = possible or {None}
-        self._elements.clear()
+            for part in self._parts:
+                possible = set(at_outcome.get(part, ())) | set(known.get((key, part), ()))
+                self._possible[key, part] = possible or {None}
         self.bystander.loses_the_store(outcomes)
         for write in self.writes:
             write.unrecorded = True
-            write.forgotten.update(SCALARS)
+            write.forgotten.update(FIELDS)
 
     def loaded(self, document: Document, mark: int) -> None:
         """An attempt may begin on this row, which must be what the log says."""
@@ -125,6 +136,7 @@ class Witness:
         attempt = self._attempts[key]
         if attempt.write is None:
             attempt.seen = version
+            attempt.options.clear()
         if version is not None:
             self.bystander.shows(key, version)
 
@@ -140,20 +152,20 @@ class Witness:
         assert intent is not None
         assert life is not None
         attempt.seen = attempt.under_lock or self._server.versions[key, intent.token]
-        stamps = {name: attempt.row.fields[name].newest for name in intent.fields if name in attempt.row.fields}
+        attempt.options.clear()
+        stamps = {part: self._rank(attempt, part) for part in self._parts if part[0] in intent.fields}
         number = len(self.writes) + 1
         attempt.planned = Write(number, life.number, key, attempt.seen.token, dict(intent.fields), stamps)
         attempt.planned.policy = attempt.policy
         self.writes.append(attempt.planned)
-        for name in SCALARS:
-            possible = self._of(key, name)
-            if self._claims(attempt, name) is None:
-                self._forget(key, name)
+        for part in self._parts:
+            possible = self._of(key, part)
+            if self._claims(attempt, part[0]) is None:
+                self._forget(key, part[0])
                 possible.add(None)
                 continue
-            possible |= self._agreements(attempt, name)  # what a read has shown of writes in doubt is stored with it
-            if None in possible:
-                possible.add(Agreed(canonical(attempt.seen.fields[name]), None))
+            possible |= self._agreements(attempt, part)  # what a read has shown of writes in doubt is stored with it
+            possible |= self._adopted(attempt, part, attempt.seen)
 
     def intended(self, key: str) -> None:
         """The intent is durable, or its withdrawal."""
@@ -172,6 +184,7 @@ class Witness:
         attempt = self._attempts[key]
         attempt.answer = answer
         attempt.seen = attempt.under_lock or attempt.seen
+        attempt.options.clear()
 
     def sending(self, snapshot: Snapshot, fields: Mapping[str, Any], token: Token) -> Write:
         """A write is decided and on its way: judge it."""
@@ -187,11 +200,12 @@ class Witness:
         told = f"{key}: meant to write {attempt.planned.fields} at {attempt.planned.token}, sent {fields} at {token}"
         world.expect((attempt.planned.token, attempt.planned.fields) == (token, dict(fields)), told)
         attempt.seen, attempt.write = seen, attempt.planned
+        attempt.options.clear()
         for name, value in fields.items():
             claims = self._claims(attempt, name)
             world.expect(claims is not None, f"{key}: `{name}` is written, but nobody manages it")
             if name in SCALARS and claims is not None and claims.whole is not None:
-                wanted = claims.whole.value
+                wanted = comparing.sent(claims.whole.value, self._rule(attempt, name).normalise)
                 world.expect(canonical(value) == canonical(wanted), f"{key}: `{name}` = {value!r}, not {wanted!r}")
         self._judge(attempt, fields)
         return attempt.write
@@ -224,12 +238,15 @@ class Witness:
             for write in self._open(attempt.key):
                 write.released = True
         attempt.after = self._after(attempt)
-        for name, possible in attempt.after.items():
+        if settlement.status is Status.SYNCED and self._agrees(attempt):
+            held = self._must_be_held(attempt)
+            self._world.expect(not held, f"{settlement.key}: said to be in sync, but a person has to decide {held}")
+        for part, possible in attempt.after.items():
             if possible == {None}:
-                self._forget(attempt.key, name)
-            self._of(attempt.key, name).update(possible)
+                self._forget(attempt.key, part[0])
+            self._of(attempt.key, part).update(possible)
         for outcome in settlement.outcomes:
-            now = {name: set(attempt.after.get(name, self._of(attempt.key, name))) for name in SCALARS}
+            now = {part: set(attempt.after.get(part, self._of(attempt.key, part))) for part in self._parts}
             self._at_outcome[outcome.value or b""] = now
 
     def settled(self, settlement: Settlement) -> None:
@@ -240,10 +257,8 @@ class Witness:
             attempt.write.answered = not lost
         elif attempt.planned is not None and not isinstance(attempt.answer, Unknown | None):
             attempt.planned.answered = True
-        for name, possible in attempt.after.items():
-            self._possible[attempt.key, name] = set(possible)
-        if self._agrees(attempt) or (attempt.settles and not attempt.row.managed()):
-            self._settle_elements(attempt)
+        for part, possible in attempt.after.items():
+            self._possible[attempt.key, part] = set(possible)
         if attempt.seen is not None and (attempt.write is None or self._agrees(attempt)):
             for write in self._open(attempt.key):
                 seen = write.accepted is not None and write.accepted.number <= attempt.seen.number
@@ -252,69 +267,97 @@ class Witness:
     # ------------------------------------------------------------------------------------------------------ judgement
 
     def _judge(self, attempt: Attempt, fields: Mapping[str, Any]) -> None:
+        """Each part must be written, or left alone, by what can have been agreed on it."""
         seen = attempt.seen
         assert seen is not None
-        for name in SCALARS:
+        for part in self._parts:
+            name = part[0]
             claims = self._claims(attempt, name)
-            if claims is None:
+            if claims is None or self._is_unseen(name):
                 continue
-            options = self._options(attempt, name, claims)
-            verbs = sorted({verb for _, verb in options})
-            told = f"{attempt.key}: `{name}` is {seen.fields[name]!r}, wanted {claims.whole}; {options}"
-            if self._is_unseen(name):
-                continue
-            if name in fields:
+            options = self._options(attempt, part, claims)
+            verbs = sorted({option.verb for option in options})
+            live = self._value(seen.fields, part)
+            element = f" element {part[1]} of {seen.fields[name]}" if part[1] else ""
+            told = f"{attempt.key}: `{name}`{element} is {live!r}, wanted {claims}; {options}"
+            written = name in fields and canonical(self._value(fields, part)) != canonical(live)
+            if written:
                 self._world.expect(oracle.WRITE in verbs, f"written against the policy: {told}")
+                if part[1]:
+                    asked = {option.wanted for option in options if option.verb == oracle.WRITE}
+                    self._world.expect(live not in asked, f"the opposite of the claim: {told}")
             elif verbs == [oracle.WRITE] and not self._is_excused(attempt, name, claims):
                 self._world.expect(False, f"not written: {told}")
-        if KEYWORDS in fields:
-            self._judge_elements(attempt, fields[KEYWORDS])
 
-    def _judge_elements(self, attempt: Attempt, value: Any) -> None:
-        key, seen, claims = attempt.key, attempt.seen, attempt.row.fields[KEYWORDS]
-        assert seen is not None
-        named = self._named(key)
-        cleared = any(fact.key == key and fact.set.get(KEYWORDS, "") is None for fact in self.facts.values())
-        external = self._rule(attempt, KEYWORDS).strategy is Strategy.EXTERNAL
-        for _, text in changed_parts(KEYWORDS, seen.fields[KEYWORDS], value):
-            told = f"{key}: element {text} of {seen.fields[KEYWORDS]} -> {value}, claims {claims}"
-            claim = self._claim_on(claims, text)
-            if claim is None:
-                gone = text not in elements(value)
-                self._world.expect(gone and (cleared or text in named), f"nobody asked for it: {told}")
-                continue
-            rank, present = claim
-            self._world.expect(present is (text in elements(value)), f"the opposite of the claim: {told}")
-            touch, settled = seen.touched.get((KEYWORDS, text)), self._elements.get((key, text))
-            if settled is not None and touch is not None and touch.write is None and not external:
-                against = settled[0] == rank and settled[1] >= touch.version
-                self._world.expect(not against, f"a user's element stands until a newer event: {told}")
+    def _must_be_held(self, attempt: Attempt) -> list[str]:
+        """The fields that wait for a person, whatever was agreed."""
+        found = []
+        for part in self._parts:
+            claims = self._claims(attempt, part[0])
+            if claims is not None and not self._is_unseen(part[0]):
+                verbs = {option.verb for option in self._options(attempt, part, claims)}
+                found += [part[0]] if verbs == {oracle.HOLD} else []
+        return found
 
-    def _options(self, attempt: Attempt, name: str, claims: Claims) -> list[tuple[Agreed | None, str]]:
-        """What may be decided, with what it rests on."""
-        seen, rule = attempt.seen, self._rule(attempt, name)
+    def _options(self, attempt: Attempt, part: Part, claims: Claims) -> list[Option]:
+        """What may be decided about a part, with what it rests on."""
+        cached = attempt.options.get(part)
+        if cached is None:
+            agreements = sorted(self._agreements(attempt, part), key=repr)
+            cached = [option for agreed in agreements for option in self._decided(attempt, part, claims, agreed)]
+            attempt.options[part] = cached = list(dict.fromkeys(cached))
+        return cached
+
+    def _decided(self, attempt: Attempt, part: Part, claims: Claims, agreed: Agreed | None) -> list[Option]:
+        found = []
+        for modified_us in self._modified_us(attempt):
+            options = self._verbs(attempt, part, claims, agreed, modified_us)
+            if agreed is None and part[1] and oracle.HOLD in self._verbs_of_all(attempt, claims, modified_us):
+                # Without a base half a decision could not be told from an agreement later.
+                options = [attrs.evolve(o, verb=oracle.HOLD) if o.verb != oracle.LEAVE else o for o in options]
+            found += options
+        return found
+
+    def _verbs_of_all(self, attempt: Attempt, claims: Claims, modified_us: int) -> set[str]:
+        parts = [part for part in self._parts if part[1]]
+        return {o.verb for part in parts for o in self._verbs(attempt, part, claims, None, modified_us)}
+
+    def _verbs(
+        self, attempt: Attempt, part: Part, claims: Claims, agreed: Agreed | None, modified_us: int
+    ) -> list[Option]:
+        seen, rule = attempt.seen, self._rule(attempt, part[0])
         assert seen is not None
-        assert claims.whole is not None
+        live, whole, steps = self._value(seen.fields, part), claims.whole, rule.normalise
+        if not part[1]:
+            question = oracle.asked(rule, claims, live, modified_us)
+            return [Option(agreed, oracle.verb(question, agreed), question.rank, question.wanted)]
+        expected = whole is not None and any(comparing.alike(seen.fields[part[0]], v, steps) for v in whole.expect)
         options = []
-        for agreed in sorted(self._agreements(attempt, name), key=repr):
-            for modified_us in self._modified_us(attempt):
-                later = claims.newest[0] > instant.from_us(modified_us)
-                options.append((agreed, oracle.verb(rule, claims, agreed, seen.fields[name], later=later)))
-        return list(dict.fromkeys(options))
+        for claim in oracle.claims_on(claims, part[1], agreed, steps, live=live):
+            if claim is None:
+                options.append(Option(agreed, oracle.LEAVE, None, None))
+                continue
+            rank, wanted = claim
+            later = oracle.is_later(rank[0], modified_us)
+            question = oracle.Question(rule, wanted, rank, live, expected, later, element=True)
+            options.append(Option(agreed, oracle.verb(question, agreed), rank, wanted))
+        return options
 
-    def _agreements(self, attempt: Attempt, name: str) -> Possible:
+    def _agreements(self, attempt: Attempt, part: Part) -> Possible:
         """What can have been agreed, seen from a version that may show writes of ours whose replies were lost."""
-        seen = attempt.seen
+        seen, name = attempt.seen, part[0]
         assert seen is not None
-        possible = set(self._of(attempt.key, name))
-        touch = seen.touched.get((name, ""))
+        possible = set(self._of(attempt.key, part))
+        touch = None if part[1] else seen.touched.get(part)
         for write in self._open(attempt.key):
             if name not in write.fields:
                 continue
-            ours = Agreed(canonical(write.fields[name]), write.stamps[name])
-            shown = canonical(seen.fields[name]) == ours.text
+            ours = Agreed(self._value(write.fields, part), write.stamps.get(part))
+            steps = self._rule(attempt, name).normalise
+            shown = comparing.alike(seen.fields[name], write.fields[name], steps)
             if write.accepted is not None and write.accepted.number <= seen.number:
-                if touch is not None and touch.write == write.number and shown and name not in write.forgotten:
+                last = touch is not None and touch.write == write.number
+                if last and shown and name not in write.forgotten:
                     return {ours}
                 possible.add(ours)
             elif shown and not write.answered:
@@ -336,71 +379,70 @@ class Witness:
                 times |= {before.at_us, before.others_at_us}
         return sorted(times)
 
-    def _after(self, attempt: Attempt) -> dict[str, Possible]:
+    def _after(self, attempt: Attempt) -> dict[Part, Possible]:
         """What is agreed once the attempt is settled."""
         key, seen = attempt.key, attempt.seen
         if not attempt.row.managed():
-            return {name: {None} for name in SCALARS} if attempt.settles else {}
+            return {part: {None} for part in self._parts} if attempt.settles else {}
         if seen is None:
             return {}
-        fields = attempt.write.fields if attempt.write is not None else {}
         agrees = self._agrees(attempt)
         if attempt.write is None and agrees:
             self._judge(attempt, {})
-        after: dict[str, Possible] = {}
-        for name in SCALARS:
-            claims = self._claims(attempt, name)
+        after: dict[Part, Possible] = {}
+        for part in self._parts:
+            claims = self._claims(attempt, part[0])
             if claims is None:
-                after[name] = {None}
+                after[part] = {None}
             elif agrees:
-                after[name] = self._agreed(attempt, name, claims, fields)
+                after[part] = self._agreed(attempt, part, claims)
             elif attempt.write is None:  # it may only have found out what became of earlier writes
-                after[name] = self._agreements(attempt, name)
+                after[part] = self._agreements(attempt, part)
             else:
-                adopted = Agreed(canonical(seen.fields[name]), None)
-                after[name] = self._of(key, name) | ({adopted} if None in self._of(key, name) else set())
+                after[part] = self._of(key, part) | self._adopted(attempt, part, seen)
         return after
 
-    def _agreed(self, attempt: Attempt, name: str, claims: Claims, fields: Mapping[str, Any]) -> Possible:
-        seen = attempt.seen
+    def _adopted(self, attempt: Attempt, part: Part, seen: Version) -> Possible:
+        """What a base may hold that was taken at first sight, before anything was sent."""
+        if None not in self._of(attempt.key, part):
+            return set()
+        ranks = {None, self._rank(attempt, part)} if part[1] else {None}
+        return {Agreed(self._value(seen.fields, part), rank) for rank in ranks}
+
+    def _agreed(self, attempt: Attempt, part: Part, claims: Claims) -> Possible:
+        seen, write, name = attempt.seen, attempt.write, part[0]
         assert seen is not None
-        rank = claims.newest
-        if name in fields:
-            write = attempt.write
-            assert write is not None
-            stored = write.fields[name] if write.accepted is None else write.accepted.fields[name]
-            if canonical(stored) != canonical(write.fields[name]):
-                self._excused.add((attempt.key, name, rank, canonical(stored)))
-            return {Agreed(canonical(stored), rank), Agreed(canonical(write.fields[name]), rank)}
+        written = write is not None and name in write.fields
+        if written and not part[1]:
+            return self._agreed_by_write(attempt, name, claims)
+        now = seen.fields if not written or write is None or write.accepted is None else write.accepted.fields
+        live = self._value(now, part)
         after: Possible = set()
-        for agreed, verb in self._options(attempt, name, claims):
-            if verb in (oracle.KEEP, oracle.YIELD):
-                after.add(Agreed(canonical(seen.fields[name]), rank))
-            if verb == oracle.HOLD or self._is_excused(attempt, name, claims):
-                after.add(agreed)
+        for option in self._options(attempt, part, claims):
+            if option.verb != oracle.HOLD and (option.verb != oracle.WRITE or written):
+                after.add(Agreed(live, option.rank))
+            if option.verb == oracle.HOLD or self._is_excused(attempt, name, claims):
+                after.add(option.agreed)
+            if part[1] and not written and self._may_be_held(attempt, claims):
+                after.add(option.agreed)  # a list that is not written waits as a whole for its held elements
         if self._is_unseen(name):
-            after |= {
-                Agreed(canonical(value), rank) for value in (seen.fields[name], claims.whole and claims.whole.value)
-            }
+            wanted = claims.whole and claims.whole.value
+            after |= {Agreed(value, claims.newest) for value in (seen.fields[name], wanted)}
         return after
 
-    def _settle_elements(self, attempt: Attempt) -> None:
-        claims = self._claims(attempt, KEYWORDS)
-        for part in [part for part in self._elements if part[0] == attempt.key]:
-            if claims is None:
-                del self._elements[part]
-        if claims is None or attempt.seen is None or self._is_excused(attempt, KEYWORDS, claims):
-            return
-        now = attempt.seen
-        if attempt.write is not None and attempt.write.accepted is not None:
-            now = attempt.write.accepted
-        rule = self._rule(attempt, KEYWORDS)
-        holds = rule.strategy is Strategy.HOLD or (rule.strategy, rule.on_overlap) == (Strategy.MERGE, Strategy.HOLD)
-        for text in {*claims.elements, *elements(claims.whole.value if claims.whole else None)}:
-            claim = self._claim_on(claims, text)
-            assert claim is not None
-            if not holds or claim[1] is (text in elements(now.fields[KEYWORDS])):
-                self._elements[attempt.key, text] = (claim[0], now.number)
+    def _agreed_by_write(self, attempt: Attempt, name: str, claims: Claims) -> Possible:
+        write, rank = attempt.write, claims.newest
+        assert write is not None
+        meant, stored = write.fields[name], write.fields[name]
+        if write.accepted is not None:
+            stored = write.accepted.fields[name]
+        if not comparing.alike(stored, meant, self._rule(attempt, name).normalise):
+            self._excused.add((attempt.key, name, rank, canonical(stored)))
+        return {Agreed(stored, rank), Agreed(meant, rank)}
+
+    def _may_be_held(self, attempt: Attempt, claims: Claims) -> bool:
+        parts = [part for part in self._parts if part[1]]
+        return any(option.verb == oracle.HOLD for part in parts for option in self._options(attempt, part, claims))
 
     # ------------------------------------------------------------------------------------------------------ small print
 
@@ -410,12 +452,13 @@ class Witness:
             return False
         return attempt.settles if attempt.write is None else isinstance(attempt.answer, Written)
 
-    def _of(self, key: str, name: str) -> Possible:
-        return self._possible.setdefault((key, name), {None})
+    def _of(self, key: str, part: Part) -> Possible:
+        return self._possible.setdefault((key, part), {None})
 
     def _rule(self, attempt: Attempt, name: str) -> Any:
         assert self._world.life is not None
-        return (attempt.policy or self._world.life.policy).rule(name, None)
+        policy = attempt.policy or self._world.life.policy
+        return policy.rule(name, self._server.type_of(attempt.key))
 
     def _claims(self, attempt: Attempt, name: str) -> Claims | None:
         claims = attempt.row.managed().get(name)
@@ -425,21 +468,20 @@ class Witness:
         """Whether the program may believe that the server stored what it was sent, and can't be judged by more."""
         return name == self._world.options.alters and self._world.options.shows == "token"
 
-    def _claim_on(self, claims: Claims, text: str) -> tuple[Rank, bool] | None:
-        if text in claims.elements:
-            return claims.elements[text]
-        if claims.whole is not None and claims.whole.managed and text in elements(claims.whole.value):
-            return claims.whole.rank, True
-        return None
+    def _value(self, fields: Mapping[str, Any], part: Part) -> Any:
+        """The value of a part: a field's, or whether an element is there."""
+        name, text = part
+        return text in oracle.texts(fields[name], self._world.options.word_steps) if text else fields[name]
 
-    def _named(self, key: str) -> set[str]:
-        """Elements that any event of a document ever named."""
-        named: set[str] = set()
-        for fact in self.facts.values():
-            if fact.key == key:
-                named.update(elements(fact.set.get(KEYWORDS)))
-                named.update(*(elements(change.get(KEYWORDS, [])) for change in (fact.add, fact.remove)))
-        return named
+    def _rank(self, attempt: Attempt, part: Part) -> Rank | None:
+        """The claim on a part that a write carries out, if one does."""
+        claims = attempt.row.fields.get(part[0])
+        if claims is None or not part[1]:
+            return None if claims is None else claims.newest
+        (claim, *_) = oracle.claims_on(claims, part[1], None, self._world.options.word_steps, live=False)
+        if claim is not None:
+            return claim[0]
+        return None if claims.whole is None else claims.whole.rank
 
     def _forget(self, key: str, name: str) -> None:
         """A field is not managed any more: that an earlier write of it was ours may be forgotten too."""

@@ -19,8 +19,7 @@ from reconciler.model.stamp import Partition
 from tests.sim import operators
 from tests.sim.logs import OUTCOMES, TOPIC
 from tests.sim.naive import Fact
-from tests.sim.options import FIELDS, KEYWORDS, OUTSIDER, RESTRICTED, SCALARS, SOURCES
-from tests.sim.server import VALUES, WORDS
+from tests.sim.options import FIELDS, KEYWORDS, OUTSIDER, RESTRICTED, SCALARS, SOURCES, VALUES, WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
