@@ -140,6 +140,8 @@ class Bystander:
                     part, write.number, after.number, after.at_us, wanted, rule.normalise, STANDS[rule.strategy]
                 )
                 self._judge(write.key, carry, rule, before, told)
+                if not comparing.alike(after.fields[name], value, rule.normalise):
+                    continue  # the server made something else of it: it was not carried out
                 self._open.setdefault(write.key, []).append(carry)
 
     def _judge(self, key: str, carry: _Carry, rule: Rule, before: Version, told: str) -> None:

@@ -40,8 +40,7 @@ class Fact:
 
     @property
     def identity(self) -> Identity:
-        time, sequence, _, _, _, source, name = self.rank
-        return time, sequence, source, name
+        return _event(self.rank)
 
     @property
     def order(self) -> tuple[str, str]:
@@ -101,17 +100,16 @@ class Row:
 
 
 def follows(rank: Rank, agreed: Rank) -> bool:
-    """Whether a claim is newer than an agreed one."""
-    return rank > agreed
+    """Whether a claim is newer than an agreed one, and another event's."""
+    return rank > agreed and _event(rank) != _event(agreed)
 
 
 def project(facts: Iterable[Fact]) -> dict[str, Row]:
     """Carry out events in the order of their stamps, each once: where its record, or a copy of it, first stood."""
     rows: dict[str, Row] = {}
-    events: dict[tuple[str, ...], Fact] = {}
+    events: dict[tuple[str, Identity], Fact] = {}
     for fact in sorted(facts, key=lambda fact: fact.rank):
-        time, sequence, _, _, _, source, name = fact.rank
-        events.setdefault((fact.key, time, sequence, source, name), fact)
+        events.setdefault((fact.key, fact.identity), fact)
     for fact in events.values():
         row = rows.setdefault(fact.key, Row())
         if fact.released:
@@ -146,6 +144,11 @@ def plain(desired: Desired) -> str:
         for name, field in desired.fields.items()
     }
     return canonical([fields, None if desired.released is None else _rank(desired.released)])
+
+
+def _event(rank: Rank) -> Identity:
+    time, sequence, _, _, _, source, name = rank
+    return time, sequence, source, name
 
 
 def _rank(stamp: Stamp) -> Rank:

@@ -64,8 +64,8 @@ RATES_MAX: dict[str, float] = {
     # steps of the workload
     "poison": 0.3,
     "duplicate": 0.4,
-    "late_duplicate": 0.0,
-    "appended_twice": 0.0,
+    "late_duplicate": 1.0,
+    "appended_twice": 0.05,
     "gap": 0.2,
     "letter_replayed": 0.3,
     "document_retried": 0.3,

@@ -273,7 +273,7 @@ class Witness:
         for part in self._parts:
             name = part[0]
             claims = self._claims(attempt, name)
-            if claims is None or self._is_unseen(name):
+            if claims is None or self.is_unseen(name):
                 continue
             options = self._options(attempt, part, claims)
             verbs = sorted({option.verb for option in options})
@@ -294,7 +294,7 @@ class Witness:
         found = []
         for part in self._parts:
             claims = self._claims(attempt, part[0])
-            if claims is not None and not self._is_unseen(part[0]):
+            if claims is not None and not self.is_unseen(part[0]):
                 verbs = {option.verb for option in self._options(attempt, part, claims)}
                 found += [part[0]] if verbs == {oracle.HOLD} else []
         return found
@@ -425,7 +425,7 @@ class Witness:
                 after.add(option.agreed)
             if part[1] and not written and self._may_be_held(attempt, claims):
                 after.add(option.agreed)  # a list that is not written waits as a whole for its held elements
-        if self._is_unseen(name):
+        if self.is_unseen(name):
             wanted = claims.whole and claims.whole.value
             after |= {Agreed(value, claims.newest) for value in (seen.fields[name], wanted)}
         return after
@@ -438,6 +438,7 @@ class Witness:
             stored = write.accepted.fields[name]
         if not comparing.alike(stored, meant, self._rule(attempt, name).normalise):
             self._excused.add((attempt.key, name, rank, canonical(stored)))
+            return {Agreed(stored, None), Agreed(stored, rank), Agreed(meant, rank)}  # it was not carried out
         return {Agreed(stored, rank), Agreed(meant, rank)}
 
     def _may_be_held(self, attempt: Attempt, claims: Claims) -> bool:
@@ -464,7 +465,7 @@ class Witness:
         claims = attempt.row.managed().get(name)
         return None if claims is None or self._rule(attempt, name).strategy is Strategy.IGNORE else claims
 
-    def _is_unseen(self, name: str) -> bool:
+    def is_unseen(self, name: str) -> bool:
         """Whether the program may believe that the server stored what it was sent, and can't be judged by more."""
         return name == self._world.options.alters and self._world.options.shows == "token"
 
