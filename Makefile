@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types arch format sim sim-many crash fuzz bench bench-backlog schemas docs screenshots man lock clean
+.PHONY: help demo test lint types arch format sim sim-many mutants crash fuzz bench bench-backlog schemas docs screenshots man lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -41,6 +41,10 @@ sim: $(STAMP) ## run one simulated world: SEED=1 STEPS=40; the same seed is the 
 
 sim-many: $(STAMP) ## run many simulated worlds on all processors: N=1000, from SEED=1 on
 	@nice $(BIN)/python -m tests.sim --many $(or $(N),1000) --seed $(or $(SEED),1) --steps $(or $(STEPS),40) $(ARGS)
+
+# ARGS: --only PART-OF-A-PATH (or the name of a bug), --show, --output FILE.
+mutants: $(STAMP) ## make mistakes in the core on purpose, one at a time, and say which no test notices: N=200 SEED=1
+	@nice $(BIN)/python -m tests.mutants --count $(or $(N),200) --seed $(or $(SEED),1) --workers $(or $(WORKERS),2) $(ARGS)
 
 crash: $(STAMP) ## kill the daemon on a real broker, hundreds of times, and judge what is left: KILLS=300 SEED=1
 	@nice $(BIN)/python -m tests.crash --kills $(or $(KILLS),300) --seed $(or $(SEED),1) $(ARGS)

@@ -1,0 +1,30 @@
+"""Which modules are changed, and which tests must notice: the quick ones, in the order in which they usually do."""
+
+from __future__ import annotations
+
+DECIDING = (
+    "tests/golden",
+    "tests/core/test_merge.py",
+    "tests/core/test_elements.py",
+    "tests/core/test_fold.py",
+    "tests/core/test_plan.py",
+)
+_ATTEMPTS = (
+    "tests/flows/test_attempt.py",
+    "tests/flows/test_locking.py",
+    "tests/flows/test_resolving.py",
+)
+_DAEMON = ("tests/flows/test_recovery.py", "tests/flows/test_pause.py", "tests/flows/test_daemon.py")
+
+TESTS: dict[str, tuple[str, ...]] = {
+    "reconciler/core/merge.py": DECIDING,
+    "reconciler/core/elements.py": (*DECIDING, *_ATTEMPTS),
+    "reconciler/core/fold.py": (*DECIDING, "tests/flows/test_ingest.py"),
+    "reconciler/core/plan.py": (*DECIDING, *_ATTEMPTS),
+    "reconciler/core/retrying.py": (*DECIDING, *_ATTEMPTS),
+    "reconciler/core/settle.py": (*_ATTEMPTS, *_DAEMON),
+    "reconciler/core/resolution.py": ("tests/flows/test_resolving.py",),
+    "reconciler/flows/attempt.py": (*_ATTEMPTS, *_DAEMON),
+    "reconciler/flows/writing.py": (*_ATTEMPTS, *_DAEMON),
+    "reconciler/flows/recovery.py": ("tests/flows/test_recovery.py", "tests/flows/test_replay.py"),
+}
