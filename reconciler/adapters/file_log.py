@@ -28,7 +28,7 @@ import msgspec
 import orjson
 import structlog
 
-from reconciler.adapters import file_lines
+from reconciler.adapters import file_lines, private_file
 from reconciler.errors import LogError, LogTruncatedError
 from reconciler.model import instant
 from reconciler.model.event import Outgoing, PlainRecord
@@ -286,7 +286,7 @@ def beside(path: pathlib.Path, what: str) -> pathlib.Path:
 def create(path: pathlib.Path) -> None:
     """Make an empty log where there is none; raises LogError."""
     try:
-        path.open("ab").close()
+        os.close(private_file.opened(path, os.O_WRONLY | os.O_APPEND))
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -334,7 +334,7 @@ def _append(path: pathlib.Path, lines: bytes) -> bool:
     """Append lines under the file's lock and wait for the disk; False, with nothing done, when the lock is taken."""
     try:
         is_new = not path.exists()
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        descriptor = private_file.opened(path, os.O_RDWR | os.O_APPEND)
         try:
             if not _locked(descriptor):
                 return False

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from reconciler.adapters import file_log, private_file
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.sqlite import care
+from reconciler.adapters.sqlite import care, locks
 from reconciler.cli import output
+from reconciler.cli.topics import OK, WARNING, Check
+from reconciler.config import Config
 from reconciler.model.stamp import Partition
 
 
@@ -44,6 +48,18 @@ def behind(places: Mapping[Partition, tuple[int, int]]) -> list[dict[str, Any]]:
         {"topic": place.topic, "partition": place.partition, "offset": here, "was": there}
         for place, (here, there) in places.items()
     ]
+
+
+def privacy(config: Config) -> Check:
+    """Look whether others than their owner may read the files of store and log."""
+    files = [care.beside(locks.real(config.store.path), suffix) for suffix in ("", "-wal", "-shm", ".owner", ".writer")]
+    if config.log.kind == "file":
+        log = Path(config.log.path)
+        files += [log, *(file_log.beside(log, what) for what in (file_log.OUTCOMES, file_log.DEAD_LETTERS))]
+    if found := private_file.exposed(files):
+        shown = f"others may read {', '.join(found)}; if nobody needs that: chmod 600"
+        return Check("files", WARNING, shown)
+    return Check("files", OK, "store and file logs are for their owner alone")
 
 
 def lines(texts: Iterable[str]) -> None:

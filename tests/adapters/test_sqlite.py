@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import sqlite3
@@ -197,6 +198,50 @@ async def test_a_second_owner_is_refused_and_told_who_has_it(path: Path) -> None
     await store.fold(batch(["a"]))
     await store.close()
     await (await sqlite.open_store(path, owner=True)).close()
+
+
+async def test_a_store_has_one_owner_however_it_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await sqlite.open_store(path, owner=True)
+    await store.fold(batch(["a"]))
+    (path.parent / "elsewhere").mkdir()
+    link, folder, hard = (path.parent / "elsewhere" / name for name in ("link.db", "folder", "hard.db"))
+    link.symlink_to(path)
+    folder.symlink_to(path.parent, target_is_directory=True)
+    monkeypatch.chdir(path.parent)
+    for name in (link, folder / path.name, Path(path.name), Path("elsewhere", "..", path.name), hard):
+        if name == hard:
+            hard.hardlink_to(path)
+        with pytest.raises(StoreError, match=r"in use by another reconciler|has another name"):
+            await sqlite.open_store(name, owner=True)
+    await store.close()
+    with pytest.raises(StoreError, match="has another name"):
+        await sqlite.open_store(path, owner=True)
+    hard.unlink()
+    store = await sqlite.open_store(link, owner=True)
+    await store.fold(batch(["b"], 2, 2))
+    guest = await sqlite.open_store(link, owner=False)
+    assert await guest.positions() == {P0: 2}
+    await guest.close()
+    await store.close()
+    assert {file.name for file in link.parent.iterdir()} == {"link.db", "folder"}
+
+
+async def test_a_store_that_is_mounted_as_a_single_file_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "_mounts", lambda: frozenset({bytes(path)}))
+    await (await sqlite.open_store(path, owner=True)).close()  # there was none yet
+    with pytest.raises(StoreError, match="mount the directory"):
+        await sqlite.open_store(path, owner=True)
+
+
+async def test_what_sqlite_makes_is_for_the_owner_alone_whatever_the_umask(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        store = await sqlite.open_store(path, owner=True)
+        await store.fold(batch(["a"]))
+        assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
+        await store.close()
+    finally:
+        os.umask(before)
 
 
 async def test_an_owner_that_could_not_open_is_owner_no_more(path: Path) -> None:

@@ -292,7 +292,7 @@ async def test_a_store_that_may_not_be_written_to_says_so(path: Path) -> None:
     await store.close()
 
 
-@pytest.mark.parametrize("suffix", ["", "-wal"])
+@pytest.mark.parametrize("suffix", ["", "-wal", ".owner"])
 async def test_a_file_removed_under_its_owner_ends_it(path: Path, suffix: str) -> None:
     store = await opens(path)
     await store.fold(batch(KEYS))

@@ -1,6 +1,8 @@
 """Care of the store by command: snapshot, restore, rebuild, and what the doctor says of damage."""
 
+import os
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -25,6 +27,35 @@ def settled(program: Program) -> Program:
     program.say("emit", DOC, "--set", "title=two")
     program.say("run", "--once")
     return program
+
+
+@pytest.fixture
+def anything_goes() -> Iterator[None]:
+    """A umask that takes nothing away."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("anything_goes")
+def test_what_is_made_is_for_its_owner_alone_whatever_the_umask(program: Program) -> None:
+    program.say("emit", DOC, "--set", "title=one")
+    with program.log.open("a", encoding="utf-8") as log:
+        log.write("not an event\n")
+    program.say("run", "--once", code=3)
+    program.say("snapshot", "--to", "copy.db")
+    for what in ("log", "outcomes", "projection"):
+        for suffix in (".jsonl", ".jsonl.gz", ".jsonl.zst"):
+            program.run("export", what, "--to", what + suffix)
+    program.say("audit", "export", "--to", "audit.jsonl")
+    program.say("restore", "--from", "copy.db")
+    program.say("rebuild")
+    made = {path.name: path.stat().st_mode & 0o777 for path in program.folder.iterdir() if path != program.config}
+    assert len(made) >= 16
+    assert set(made.values()) == {0o600}, made
+    assert "for their owner alone" in program.say("doctor")
+    (program.folder / "state.db").chmod(0o640)
+    assert "chmod" in program.say("doctor", code=0)
 
 
 def state(program: Program) -> Path:

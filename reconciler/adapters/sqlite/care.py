@@ -17,6 +17,7 @@ from pathlib import Path
 
 import attrs
 
+from reconciler.adapters import private_file
 from reconciler.adapters.sqlite import damage, locks, opening
 from reconciler.errors import StoreDamagedError, StoreError
 from reconciler.model.stamp import Partition
@@ -48,6 +49,7 @@ def snapshot(store: Path, to: Path, tell: Tell) -> Contents:
 
     Raises StoreDamagedError when the store is found damaged, StoreError when the file can't be written.
     """
+    locks.require_one_name(store)
     if to.exists() and to.samefile(store):
         raise StoreError(f"{to} is the store itself; name another file")
     if any(beside(to, suffix).exists() for suffix in (*_BESIDE, *_LOCKS)):
@@ -132,6 +134,7 @@ def audit_records(path: Path) -> int | None:
 @contextmanager
 def replacing(store: Path) -> Iterator["Replacement"]:
     """Own a store's place for one block, to put another one there; refused while a reconciler owns the store."""
+    store = locks.real(store)
     with locks.owned(store) as ownership:
         # What is in the log only is not in the header yet: a note tells whose it is as well.
         if not ownership.found and opening.is_foreign(store):
@@ -148,6 +151,7 @@ def replacing(store: Path) -> Iterator["Replacement"]:
 def unowned(path: Path) -> Iterator[None]:
     """Keep a file that was a store from being taken in use for one block; refused while it is."""
     with ExitStack() as stack:
+        path = locks.real(path)
         if locks.owner_path(path).exists():
             stack.enter_context(locks.owned(path))
         yield
@@ -212,8 +216,8 @@ def _contents(connection: sqlite3.Connection, path: Path) -> Contents:
 
 @contextmanager
 def _made(path: Path) -> Iterator[int]:
-    """Make an empty file that only its owner may read, and keep it open for one block."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    """Make an empty file, and keep it open for one block."""
+    file = private_file.opened(path, os.O_RDWR | os.O_EXCL)
     try:
         yield file
     finally:

@@ -183,7 +183,7 @@ def _is_there(path: Path, found: str) -> bool:
 
 @attrs.frozen
 class Identity:
-    """Which files a store's name and its log's stood for when it was opened."""
+    """Which files a store's name, its log's and its owner's stood for when it was opened."""
 
     path: Path
     files: tuple[tuple[int, int], ...]
@@ -197,13 +197,14 @@ class Identity:
         """Raise StoreDamagedError if somebody has removed or exchanged a file that we go on writing to."""
         if _files(self.path) != self.files:
             raise StoreDamagedError(
-                f"{self.path} or its -wal was removed or exchanged while in use; put it back as it was, or {REMEDY}"
+                f"{self.path}, its -wal or its .owner was removed or exchanged while in use; put it back as it was, "
+                f"or {REMEDY}"
             )
 
 
 def _files(path: Path) -> tuple[tuple[int, int], ...]:
     found = []
-    for name in (path, path.with_name(path.name + "-wal")):
+    for name in (path, path.with_name(path.name + "-wal"), locks.owner_path(path)):
         try:
             status = name.stat()
         except OSError as error:

@@ -45,6 +45,7 @@ class Database:
     @classmethod
     async def open(cls, path: Path, *, owner: bool) -> "Database":
         """Open a file; the owner makes it when there is none."""
+        path = locks.real(path)
         ownership = locks.claim(path) if owner else None
         try:
             # Opened beforehand: when its connector fails, aiosqlite leaves a thread that may outlive the event loop.

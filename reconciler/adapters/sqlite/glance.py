@@ -10,6 +10,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from reconciler.adapters.sqlite import locks
+
 MOST = 100  # lines: more than anybody reads in a shell
 _STEPS_MAX = 2_000_000  # of SQLite's machine, a few tens of milliseconds
 _WAIT_S = 0.1
@@ -56,6 +58,7 @@ def _address(path: Path) -> str:
     Where a write-ahead log and its index are, SQLite reads both and makes neither. Where no log is, nobody writes: the
     file is read as it lies there, since even a read-only connection would make the two files, as whoever asks.
     """
+    path = locks.real(path)  # beside which SQLite's own files lie
     address = path.absolute().as_uri()
     log, index = Path(f"{path}-wal"), Path(f"{path}-shm")
     if log.exists() and index.exists():

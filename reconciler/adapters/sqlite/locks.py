@@ -1,6 +1,9 @@
 """
 Advisory locks on files beside the database: who owns the store, and who is at the end of its log.
 
+They go by name, as SQLite's own files beside it do. So a database has one name here: symbolic links are followed to it
+(`real`), and one that has a second name, or is mounted as a file, is not written to (`require_one_name`).
+
 The owner's file also says how the last owner left the store, which decides how closely the next one looks at it.
 """
 
@@ -11,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from reconciler.adapters import private_file
 from reconciler.errors import StoreError, StoreFullError
 
 # What an owner notes; nothing is noted before there is a store.
@@ -28,7 +32,7 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._file = private_file.opened(path, os.O_RDWR)
         except OSError as error:
             hint = "make its directory writable" if path.parent.is_dir() else f"make the directory {path.parent} first"
             raise StoreError(f"can't lock {path}: {error.strerror}; {hint}") from error
@@ -98,8 +102,38 @@ def owned(path: Path) -> Iterator[Ownership]:
         ownership.close()
 
 
+def real(path: Path) -> Path:
+    """Return the file that a name leads to; the same name where it is no symbolic link."""
+    return path.resolve() if path.is_symlink() else path
+
+
+def require_one_name(path: Path) -> None:
+    """Raise StoreError if a file could be opened under another name, beside which there are other locks."""
+    try:
+        links = path.stat().st_nlink
+    except OSError:  # whoever opens it says what is wrong
+        return
+    why = ""
+    if links > 1:
+        why = f"has another name (a hard link); find it with `find / -samefile {path}` and remove it"
+    elif os.fsencode(path.resolve()) in _mounts():
+        why = "is mounted as a single file; mount the directory that it is in"
+    if why:
+        raise StoreError(f"{path} {why}: under two names two reconcilers could write to it at once")
+
+
+def _mounts() -> frozenset[bytes]:
+    """Return where something is mounted, as Linux says it; elsewhere nothing is known."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(line.split(b" ")[4].decode("unicode_escape").encode("latin-1") for line in lines)
+
+
 def claim(path: Path) -> Ownership:
     """Return the owner's lock on a store, with our process id written in it; refuse when somebody else has it."""
+    require_one_name(path)
     lock = Ownership(owner_path(path))
     try:
         if not lock.take_at_once():

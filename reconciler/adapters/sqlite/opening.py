@@ -6,6 +6,7 @@ from contextlib import closing
 from importlib import resources
 from pathlib import Path
 
+from reconciler.adapters import private_file
 from reconciler.adapters.sqlite import acting, locks, procedures
 from reconciler.errors import StoreError
 from reconciler.model import chain
@@ -42,6 +43,7 @@ def as_owner(path: Path) -> sqlite3.Connection:
     """Open for reading and writing; make or bring up to date what is there. The caller holds the owner's lock."""
     if sqlite3.sqlite_version_info < _VERSION_MIN:
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old; at least 3.33 is needed")
+    private_file.make(path)  # SQLite gives -wal and -shm the mode of the file that they are of
     connection = _connect(path, "rwc")
     try:
         version = _version(connection, path)
@@ -106,6 +108,7 @@ def write_as_guest(path: Path, sql: str, parameters: tuple[object, ...]) -> int:
 
     Closing is inside the lock too: the last connection to close checkpoints.
     """
+    locks.require_one_name(path)
     with locks.held(locks.writer_path(path)), closing(_connect(path, "rw")) as connection:
         _require_current(connection, path)
         pragmas = "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY;"
