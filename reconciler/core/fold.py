@@ -77,7 +77,7 @@ def into(rows: dict[str, Desired], events: Iterable[Event]) -> None:
                 old = known.get(name)
                 if old is not None and old.register is not None:
                     other = old.register.stamp
-                    if other > stamp and other[:3] != stamp[:3]:
+                    if other > stamp and (other[1] != stamp[1] or other[:3] != stamp[:3]):  # nearly always by time
                         continue
                 expected = (expect[name],) if name in expect else ()
                 new = _new_field((_new_register((stamp, value, True, expected, actor, reason)), NO_ELEMENTS, ()))
@@ -188,10 +188,9 @@ def _merged(left: dict[str, Field], right: Mapping[str, Field]) -> dict[str, Fie
 def _join_field(left: Field, right: Field) -> Field:
     one, other = left.register, right.register
     if one is not None and other is not None and not (left.elements or right.elements or left.rivals or right.rivals):
-        if one.stamp[:3] != other.stamp[:3]:
-            return left if one.stamp > other.stamp else right
-        if one is other:
-            return left
+        first, second = one.stamp, other.stamp
+        if first[1] != second[1] or first[:3] != second[:3]:
+            return left if first > second else right
     claims = _claims(left)
     added = [_added(claims, element, claim) for element, claim in _listed(right)]
     return _field(claims) if any(added) else left
