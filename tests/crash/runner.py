@@ -157,11 +157,22 @@ class Crashes:
         if not retried:
             raise Broken("`docs retry` failed")
         await self._once(path)
+        await self._hear_everything_again(path)
         replayed = f"sqlite:///{self._folder}/{checks.REPLAYED}"
         if not await self._operate("replay", "--from", "kafka", "--into", replayed, "-o", "json"):
             raise Broken("`replay` failed")
         if not await self._operate("audit", "verify", "-o", "json"):
             raise Broken("`audit verify` found a broken chain")
+
+    async def _hear_everything_again(self, path: Path) -> None:
+        """Append every event once more: nothing that was written or edited since may move for a copy."""
+        before = await asyncio.to_thread(self._simulated.whole_history)
+        async with self._producer() as producer:
+            await self._producers.everything_again(producer)
+        await self._once(path)
+        after = await asyncio.to_thread(self._simulated.whole_history)
+        if len(after) > len(before):
+            raise Broken(f"copies of events have changed Windchill: {after[len(before) :][:3]}")
 
     async def judge(self) -> None:
         """Hold against each other what the server, the topics and the store say."""
@@ -177,6 +188,7 @@ class Crashes:
         self._tally.violations.extend(violations)
         self._tally.counts = counts | {
             "events": len(self._producers.ids),
+            "copies of events": self._producers.copies,
             "conflicts resolved by the operator": len(self._resolved),
             **{f"requests met: {name}": count for name, count in self._faults_met().items()},
         }

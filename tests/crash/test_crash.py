@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.crash import plan, runner, strikes
+from tests.crash.launch import COUNT_COPIES
 
 if TYPE_CHECKING:
     from tests import brokers
@@ -19,6 +20,7 @@ MISTAKES = {
     "offsets-first": ("before store.fold", "after store.fold"),
     "intend-later": ("after windchill.write", "before store.settle"),
     "drop-outbox": ("before log.append", "after store.settle"),
+    COUNT_COPIES: ("after store.fold", "after store.settle"),
 }
 
 

@@ -46,6 +46,7 @@ class Producers:
         self.ids: set[str] = set()  # of the events that the broker has acknowledged
         self.poison: set[bytes] = set()
         self.foreign: set[bytes] = set()
+        self.copies = 0  # of events that stand in the log already
 
     async def run(self, producer: AIOKafkaProducer, per_second: float, over: asyncio.Event) -> None:
         """Append until it is over."""
@@ -66,7 +67,8 @@ class Producers:
         elif chance < 0.022:
             await producer.send_and_wait(self._topic, None, key=key.encode())
         elif chance < 0.05 and self._sent:
-            again, value = rng.choice(self._sent[-20:])
+            again, value = rng.choice(self._sent if rng.random() < 0.5 else self._sent[-20:])
+            self.copies += 1
             await producer.send_and_wait(self._topic, value, key=again, headers=_TYPE)
         else:
             event = self._event(key, "released" if chance > 0.995 else "changed")
@@ -81,8 +83,17 @@ class Producers:
             event = self._event(key, "changed")
             wanted = {name: self._rng.choice(values) for name, values in _VALUES.items()}
             event["data"] = {"set": wanted, "add": {plan.KEYWORDS: ["casting"]}}
-            await producer.send_and_wait(self._topic, json.dumps(event).encode(), key=key.encode(), headers=_TYPE)
+            value = json.dumps(event).encode()
+            await producer.send_and_wait(self._topic, value, key=key.encode(), headers=_TYPE)
             self.ids.add(event["id"])
+            self._sent.append((key.encode(), value))
+
+    async def everything_again(self, producer: AIOKafkaProducer) -> None:
+        """Append each event once more, as a mirrored topic or a restored archive does."""
+        for key, value in self._sent:
+            await producer.send(self._topic, value, key=key, headers=_TYPE)
+            self.copies += 1
+        await producer.flush()
 
     def _event(self, key: str, kind: str) -> dict[str, Any]:
         rng = self._rng
