@@ -14,7 +14,7 @@ from reconciler.model.document import Document, Status
 from reconciler.model.policy import Strategy
 from reconciler.model.value import canonical
 from tests.checks import check_audit, check_outcomes
-from tests.sim import naive
+from tests.sim import comparing, naive
 from tests.sim.logs import LETTERS, OUTCOMES
 from tests.sim.options import KEYWORDS, SCALARS
 from tests.sim.server import ME, elements, token_of
@@ -128,14 +128,15 @@ class Checks:
         wanted = naive.project(self._workload.facts.values())[row.key].managed()
         assert self._world.life is not None
         for name in wanted:
-            strategy = self._world.life.policy.rule(name, None).strategy
+            rule = self._world.life.policy.rule(name, self._server.type_of(row.key))
+            strategy = rule.strategy
             known = name in row.agreement.base.fields or name in held
             self._expect(known or strategy is Strategy.IGNORE, f"{row.key}: `{name}` was never decided")
             claim = wanted[name].whole
+            unseen = self._witness.is_unseen(name)
             if name in SCALARS and strategy is Strategy.EXTERNAL and name not in held and claim is not None:
-                self._expect(
-                    canonical(claim.value) == canonical(live[name]), f"{row.key}: `{name}` = {live[name]!r}: {claim}"
-                )
+                agrees = unseen or comparing.alike(claim.value, live[name], rule.normalise)
+                self._expect(agrees, f"{row.key}: `{name}` = {live[name]!r}: {claim}")
 
     def _outcomes(self) -> list[dict[str, Any]]:
         return [json.loads(record.value or b"") for record in self._broker.records(OUTCOMES)]

@@ -20,7 +20,6 @@ from reconciler.model.act import Appended, Done, Other, Preview, Resolved, Side
 from reconciler.model.document import Status
 from reconciler.model.job import Job, JobKind
 from tests.sim.logs import TOPIC, SimLog
-from tests.sim.options import VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -211,7 +210,7 @@ class Operators:
         if not conflicts:
             return
         conflict = conflicts[choice % len(conflicts)].conflict
-        takes = Side.DESIRED, Side.LIVE, *(Other(value) for value in VALUES)
+        takes = Side.DESIRED, Side.LIVE, *(Other(value) for value in self._world.options.values)
         take = takes[choice % len(takes)]
         preview = await acts.preview(conflict.id, take)
         await asyncio.sleep(delay_s)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from reconciler.model.policy import ListMode, Normaliser, Policy, Rule, Strategy
+from reconciler.model.policy import Adopt, ListMode, Normaliser, Policy, Rule, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,10 @@ RESTRICTED = "attributes.Cost"  # in some worlds one source may not set it
 OUTSIDER = "//mes/line-3"
 SOURCES = ("//erp/prod", "//plm/flow", OUTSIDER)
 VALUES: tuple[Any, ...] = ("a", "b", "c", None, 1)
+SPELLINGS: tuple[Any, ...] = ("a", " a ", "A", "b", "", None, 1, "1", "1.00")
 WORDS = ("draft", "bracket", "steel", "mine")
+WORD_SPELLINGS = ("draft", "Draft", " draft", "bracket", "steel", "mine")
+TYPES = ("PART", "DRAWING")
 
 _DECIDING = (Strategy.EXTERNAL, Strategy.PRESERVE, Strategy.MERGE, Strategy.NEWEST, Strategy.HOLD, Strategy.FILL)
 _OVERLAPS = (Strategy.HOLD, Strategy.HOLD, Strategy.EXTERNAL, Strategy.PRESERVE, Strategy.NEWEST)
@@ -71,6 +74,7 @@ RATES_MAX: dict[str, float] = {
     "document_retried": 0.3,
     "second_owner": 0.1,
     "resolution": 1.0,
+    "same_second": 0.5,
     "broker_away": 0.3,
     "disk_full": 0.2,
     "retention": 0.3,
@@ -110,6 +114,10 @@ class Options:
     guard: Literal["token", "lock"]  # what keeps a write of ours from going over somebody else's
     restricted: bool
     step_s: float  # mean time between two steps of the workload
+    spelled: bool  # whether one value has many spellings, and rules have normalisers
+    coarse: bool  # whether the server shows whole seconds only
+    typed: bool  # whether rules differ by the documents' type
+    window: int  # documents that may wait in memory
     checkpoint: int = 4000  # rows changed between two checkpoints of a SQLite store
     crash_at: int | None = None  # die at this effect and at no other
     cut_at: int | None = None  # lose power at this I/O and at no other
@@ -118,12 +126,22 @@ class Options:
     @property
     def words(self) -> tuple[str, ...]:
         """The elements that lists may have."""
-        return WORDS
+        return WORD_SPELLINGS if self.spelled else WORDS
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The values that fields may have."""
+        return SPELLINGS if self.spelled else VALUES
 
     @property
     def word_steps(self) -> tuple[Normaliser, ...]:
-        """What does not count in comparing elements."""
-        return ()
+        """What does not count in comparing elements, under every policy of this world."""
+        return (Normaliser.TRIM, Normaliser.CASE) if self.spelled else ()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more documents want something than fit into memory."""
+        return len(self.keys) > self.window
 
     @property
     def by_chance(self) -> bool:
@@ -140,12 +158,14 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
     rng = random.Random(f"{seed}/options")
     # About half of the faults are asleep in each world: a fault that always strikes hides what others would show.
     own = {name: _rate(random.Random(f"{seed}/rate of {name}"), most) for name, most in RATES_MAX.items()} | dict(rates)
+    more = random.Random(f"{seed}/more options")
+    many = more.choice((10, 16)) if more.random() < 0.06 else 0
     options = Options(
         seed=seed,
         steps=steps,
-        store="sqlite" if rng.random() < 0.25 else "memory",
+        store="sqlite" if rng.random() < 0.5 else "memory",
         rates=own,
-        keys=tuple(f"DOC-{number}" for number in range(rng.choice((1, 2, 2, 3)))),
+        keys=tuple(f"DOC-{number}" for number in range(many or rng.choice((1, 2, 2, 3)))),
         partitions=rng.choice((1, 1, 2)),
         shows=rng.choice(("document", "document", "token", "nothing")),
         alters=rng.choice((None, None, None, "attributes.Note")),
@@ -153,6 +173,10 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
         restricted=rng.random() < 0.3,
         step_s=rng.choice((0.5, 2.0, 5.0, 10.0)),
         checkpoint=rng.choice((10, 100, 4000)),
+        spelled=more.random() < 0.3,
+        coarse=more.random() < 0.4,
+        typed=more.random() < 0.3,
+        window=4 if many else 10_000,
     )
     # What the log has lost, only the store has: in one world one of them loses something.
     off = rng.choice((("retention", "truncation"), ("store_lost", "store_restored")))
@@ -171,18 +195,28 @@ def _rate(rng: random.Random, most: float) -> float:
 
 def policy(options: Options, version: int) -> Policy:
     """The rules of one configuration of this world; every version has others."""
-    rng = options.rng(f"policy {version}")
-    rules = [
-        Rule(
+    rng, more = options.rng(f"policy {version}"), options.rng(f"more of policy {version}")
+    rules = []
+    for name in FIELDS:
+        rule = Rule(
             (name,),
             rng.choice((*_DECIDING, Strategy.MERGE, Strategy.IGNORE) if rng.random() < 0.3 else _DECIDING),
             on_overlap=rng.choice(_OVERLAPS),
+            on_adopt=more.choice((None, None, None, None, *Adopt)),
             list=ListMode.SET if name == KEYWORDS else ListMode.ATOMIC,
+            normalise=options.word_steps if name == KEYWORDS else _normalisers(options, more),
             sources=tuple(source for source in SOURCES if source != OUTSIDER)
             if options.restricted and name == RESTRICTED
             else (),
             name=f"v{version} {name}",
         )
-        for name in FIELDS
-    ]
+        if options.typed and more.random() < 0.5:
+            special = attrs.evolve(rule, strategy=more.choice((*_DECIDING, Strategy.IGNORE)), types=(TYPES[-1],))
+            rules.append(attrs.evolve(special, name=f"v{version} {name} of drawings"))
+        rules.append(rule)
     return Policy(tuple(rules))
+
+
+def _normalisers(options: Options, rng: random.Random) -> tuple[Normaliser, ...]:
+    steps = (Normaliser.TRIM, Normaliser.CASE, Normaliser.BLANK, Normaliser.NUMBER)
+    return tuple(step for step in steps if rng.random() < 0.4) if options.spelled else ()

@@ -27,7 +27,7 @@ from reconciler.model.answer import (
 )
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import canonical
-from tests.sim.options import FIELDS, KEYWORDS, SCALARS, VALUES, WORDS
+from tests.sim.options import FIELDS, KEYWORDS, SCALARS, TYPES
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -100,9 +100,11 @@ class Server:
         self.windows: dict[str, float] = {}  # what is wrong for a while → until when
         self.locks: dict[str, str] = {}  # document → the lock of ours on it
         self._lockings = 0
-        rng = world.rng("documents")
+        rng, of_type = world.rng("documents"), world.rng("types")
+        self._types = {key: of_type.choice(TYPES) for key in world.options.keys}
+        values, words = world.options.values, world.options.words
         for key in world.options.keys:
-            fields = {name: rng.choice(VALUES) for name in SCALARS} | {KEYWORDS: rng.sample(WORDS, rng.randrange(3))}
+            fields = {name: rng.choice(values) for name in SCALARS} | {KEYWORDS: rng.sample(words, rng.randrange(3))}
             self._store(Version(key, 0, fields, token_of(key, 0), "administrator", 0, 0, {}))
 
     # ------------------------------------------------------------------------------------------------------ requests
@@ -176,23 +178,30 @@ class Server:
         """The token of a version of a document."""
         return token_of(key, number)
 
-    def type_of(self, key: str) -> str | None:
+    def type_of(self, key: str) -> str:
         """The document's type, as it is shown."""
-        return None
+        return self._types[key]
+
+    def shown_us(self, at_us: int) -> int:
+        """A time as it is shown."""
+        return at_us - at_us % 1_000_000 if self._world.options.coarse else at_us
 
     def shown(self, version: Version) -> Snapshot:
         """A version as a client sees it."""
-        body: dict[str, Any] = {"id": version.key, "title": "never managed"}
+        kind = self._types[version.key]
+        body: dict[str, Any] = {"id": version.key, "type": kind, "title": "never managed"}
         for name, value in version.fields.items():
             head, dot, rest = name.partition(".")
             if dot:
                 body.setdefault(head, {})[rest] = value
             else:
                 body[name] = value
-        at = instant.from_us(version.at_us)
+        at = instant.from_us(self.shown_us(version.at_us))
         body |= {"modifiedBy": version.who, "modifiedOn": at}
         stranded = version.key in self.locks
-        return Snapshot(version.key, body, version.token, modified_at=at, modified_by=version.who, stranded=stranded)
+        return Snapshot(
+            version.key, body, version.token, modified_at=at, modified_by=version.who, type=kind, stranded=stranded
+        )
 
     def _trouble(self, key: str) -> Any:
         rng = self._world.rng("trouble")
@@ -260,16 +269,16 @@ class Server:
         if key in self.locks:
             self._world.note(f"{key} is locked: nobody can edit it")
             return
-        rng = self._world.rng("rivals")
+        rng, words = self._world.rng("rivals"), self._world.options.words
         fields: dict[str, Any] = {}
         for name in rng.sample(FIELDS, rng.choice((1, 1, 2))) if field is None else [field]:
             before = [old.fields[name] for (k, _), old in self.versions.items() if k == key]
             if rng.random() < 0.3:
                 fields[name] = rng.choice(before[-4:])
             elif name == KEYWORDS:
-                fields[name] = rng.sample(WORDS, rng.randrange(len(WORDS)))
+                fields[name] = rng.sample(words, rng.randrange(len(words)))
             else:
-                fields[name] = rng.choice(VALUES)
+                fields[name] = rng.choice(self._world.options.values)
         self.change(key, fields, rng.choice(("jdoe", "sgarcia")))
 
 

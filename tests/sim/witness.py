@@ -377,7 +377,7 @@ class Witness:
             if not write.answered:  # as above
                 before = self._server.versions[attempt.key, write.token]
                 times |= {before.at_us, before.others_at_us}
-        return sorted(times)
+        return sorted({self._server.shown_us(at_us) for at_us in times})
 
     def _after(self, attempt: Attempt) -> dict[Part, Possible]:
         """What is agreed once the attempt is settled."""

@@ -19,7 +19,7 @@ from reconciler.model.stamp import Partition
 from tests.sim import operators
 from tests.sim.logs import OUTCOMES, TOPIC
 from tests.sim.naive import Fact
-from tests.sim.options import FIELDS, KEYWORDS, OUTSIDER, RESTRICTED, SCALARS, SOURCES, VALUES, WORDS
+from tests.sim.options import FIELDS, KEYWORDS, OUTSIDER, RESTRICTED, SCALARS, SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +38,7 @@ _MISHAPS = (
     "duplicate",
     "late_duplicate",
     "appended_twice",
+    "same_second",
     "gap",
     "letter_replayed",
     "document_retried",
@@ -82,6 +83,8 @@ class Workload:
         options = self._world.options
         weights = _USUAL | {name: 2 * options.rates[name] for name in (*_MISHAPS, *operators.STEPS)}
         at_s = 0.1
+        for key in options.keys if options.crowded else ():
+            self._world.later(at_s, self._event, key)
         for _ in range(options.steps):
             (kind,) = self._rng.choices([*weights], [*weights.values()])
             self._world.later(at_s, self._step, kind)
@@ -111,6 +114,10 @@ class Workload:
             case "appended_twice":  # the whole log, to itself
                 for record, fact in list(self._sent):
                     self._put(record, fact)
+            case "same_second":  # an event and an edit of one field, and nobody can tell which came first
+                name = rng.choice(FIELDS)
+                world.later(rng.uniform(0, 1), self._server.rival, key, name)
+                world.later(rng.uniform(0, 1), self._about, key, name)
             case "gap":  # offsets without a record, as transactions and compaction leave them
                 self._broker.put_gap(rng.choice(self._broker.partitions(TOPIC)))
             case "letter_replayed" if self.poison:
@@ -208,20 +215,28 @@ class Workload:
         """Somebody asks for a comparison."""
         self._durable.hasten(key, self._world.now_us() + self._world.jump_us)
 
+    def _about(self, key: str, name: str) -> None:
+        """An event about one field, by a clock that knows whole seconds only."""
+        data: dict[str, Any] = {}
+        self._wish(key, name, data)
+        event = self._envelope(key, SOURCES[0], "changed", data)
+        at_us = self._world.now_us()
+        self._append(event | {"time": instant.from_us(at_us - at_us % 1_000_000)})
+
     def _wish(self, key: str, name: str, data: dict[str, Any]) -> None:
         """Ask for something about one field."""
-        rng = self._rng
+        rng, options = self._rng, self._world.options
         if rng.random() < 0.06:
             data.setdefault("release", []).append(name)
         elif name == KEYWORDS and rng.random() < 0.75:
-            words = rng.sample(WORDS, rng.choice((1, 1, 2)))
-            data.setdefault(rng.choice(("add", "remove")), {})[name] = words
+            data.setdefault(rng.choice(("add", "remove")), {})[name] = rng.sample(options.words, rng.choice((1, 1, 2)))
+        elif name == KEYWORDS:
+            data.setdefault("set", {})[name] = rng.choice((None, rng.sample(options.words, rng.randrange(3))))
         else:
-            value = rng.choice((None, rng.sample(WORDS, rng.randrange(3)))) if name == KEYWORDS else rng.choice(VALUES)
-            data.setdefault("set", {})[name] = value
-            if name != KEYWORDS and rng.random() < 0.15:
-                expect = self._server.current[key].fields[name] if rng.random() < 0.5 else rng.choice(VALUES)
-                data.setdefault("expect", {})[name] = expect
+            data.setdefault("set", {})[name] = rng.choice(options.values)
+            if rng.random() < 0.15:
+                live = self._server.current[key].fields[name]
+                data.setdefault("expect", {})[name] = live if rng.random() < 0.5 else rng.choice(options.values)
 
     def _envelope(self, key: str, source: str, kind: str, data: dict[str, Any]) -> dict[str, Any]:
         rng = self._rng
@@ -327,7 +342,7 @@ class Workload:
         known = [one for _, one in sorted(conflicts.items()) if one["field"] in fields]
         if known:
             one = self._rng.choice(known)
-            value = self._rng.choice((one["desired"], one["live"], self._rng.choice(VALUES)))
+            value = self._rng.choice((one["desired"], one["live"], self._rng.choice(self._world.options.values)))
             data = {"set": {one["field"]: value}, "expect": {one["field"]: one["live"]}}
             self._append(self._envelope(one["key"], OPERATORS, "changed", data) | {"actor": "operator"})
 
