@@ -116,7 +116,7 @@ def shown(document: Document, name: str) -> dict[str, Any]:
         "field": name,
         "desired": _desired(field),
         "live": MISSING if snapshot is None else snapshot.value(name),
-        "base": MISSING if agreed is None else agreed.value,
+        "base": elements.known(agreed),
     }
     return {member: value for member, value in values.items() if value is not MISSING}
 

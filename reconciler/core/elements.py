@@ -97,13 +97,19 @@ def equal(left: Json | Missing, right: Json | Missing, steps: Collection[Normali
 def decide(question: Question) -> Decision:
     """Decide a field element by element."""
     there = _texts(question.live, question.steps)
-    before = None if question.agreed is None else _texts(question.agreed.value, question.steps)
+    base = known(question.agreed)
+    before = None if base is MISSING else _texts(base, question.steps)
     claims = _claims(question, there)
     ruled = [_rule(question, text, claim, there, before) for text, claim in sorted(claims.items())]
-    if question.agreed is None and any(item.ruling.verb is Verb.HOLD for item in ruled):
+    if before is None and any(item.ruling.verb is Verb.HOLD for item in ruled):
         # Without a base, half a decision could not be told from an agreement later: the field waits as a whole.
         ruled = [attrs.evolve(item, ruling=attrs.evolve(item.ruling, verb=Verb.HOLD)) for item in ruled]
     return _decision(question, there, ruled)
+
+
+def known(agreed: Agreed | None) -> Json | Missing:
+    """Return the agreed value, `MISSING` without a base and where only its digest is known."""
+    return MISSING if agreed is None or agreed.digest else agreed.value
 
 
 def agreed_list(decision: Decision, after: Json | Missing, steps: Collection[Normaliser]) -> Json:
@@ -200,7 +206,7 @@ def _decision(question: Question, there: Collection[str], ruled: list[_Ruled]) -
         rule=question.rule.name,
         strategy=question.rule.strategy,
         desired=_carried_out(question, ruled),
-        base=MISSING if question.agreed is None else question.agreed.value,
+        base=known(question.agreed),
         live=question.live,
         stamp=fold.newest_stamp(question.field),
         target=_carried_out(question, written) if written else MISSING,

@@ -7,7 +7,8 @@ The `reconciled` outcomes of a document are numbered, and each holds the whole b
 has the last one, in whatever order and however often the outcomes come. No clock has a say in it.
 """
 
-from typing import Annotated, NamedTuple
+from collections.abc import Iterable
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -24,6 +25,7 @@ from reconciler.model.value import Json, is_deep
 _CONTENT_TYPE = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
 ERRORS = "__reconciler.errors."
 REPLAY_OF = "__reconciler.replay-of"
+_LARGE_BYTES = 256  # several times a digest; an outcome is only slimmed if the log does not take it whole
 _SEQUENCE_DIGITS = 10  # the extension is compared as text
 
 
@@ -52,6 +54,8 @@ def reconciled(
         "refused": {name: _refused(refused) for name, refused in base.refused.items()},
         "wrote": None if base.wrote is None else _wrote_data(base.wrote),
     }
+    if digests := {name: agreed.digest for name, agreed in base.fields.items() if agreed.digest}:
+        data["digests"] = {"base": digests}
     return _outcome(OutcomeType.RECONCILED, key, at_us, data)
 
 
@@ -101,6 +105,42 @@ def record(outcome: Outcome, topic: str, source: str, number: int = 0) -> Outgoi
     if outcome.type is OutcomeType.RECONCILED:
         event["sequence"] = f"{number:0{_SEQUENCE_DIGITS}}"
     return Outgoing(topic, outcome.key.encode(), codec.encode(event), _CONTENT_TYPE)
+
+
+def slimmed(record: Outgoing) -> Outgoing | None:
+    """
+    Return an outcome with digests in the place of its large values; `None` for what is no outcome, or has none.
+
+    That is enough for whoever rebuilds the base from it: a digest tells what was agreed from what has changed since.
+    """
+    if record.headers != _CONTENT_TYPE or record.value is None:
+        return None
+    event = msgspec.json.decode(record.value)
+    data = event["data"]
+    known = data.get("digests", {})  # of values that we don't know ourselves
+    digests: dict[str, dict[str, str] | str] = {**known}
+    for member, inner in (("written", None), ("base", "value"), ("refused", "live")):
+        if isinstance(found := data.get(member), dict):
+            cut = {name: codec.digest(value) for name, value in _values(found, inner) if _is_large(value)}
+            for name in cut:
+                found[name] = None if inner is None else {**found[name], inner: None}
+            digests |= {member: {**known.get(member, {}), **cut}} if cut else {}
+    if event["type"] == OutcomeType.CONFLICT_OPENED:
+        large = {name: value for name in ("desired", "live", "base") if _is_large(value := data.get(name))}
+        digests |= {name: codec.digest(value) for name, value in large.items()}
+        data |= dict.fromkeys(large)
+    if digests == known:
+        return None
+    data["digests"] = digests
+    return record._replace(value=codec.encode(event))
+
+
+def _values(found: dict[str, Any], inner: str | None) -> Iterable[tuple[str, object]]:
+    return found.items() if inner is None else ((name, of[inner]) for name, of in found.items())
+
+
+def _is_large(value: object) -> bool:
+    return len(codec.encode(value)) > _LARGE_BYTES
 
 
 def dead_letter(letter: DeadLetter, topic: str) -> Outgoing:
@@ -157,8 +197,14 @@ class _WroteData(msgspec.Struct, frozen=True):
     modified_before: str | None
 
 
+class _Digests(msgspec.Struct, frozen=True):
+    base: dict[str, str] = {}
+    refused: dict[str, str] = {}
+
+
 class _ReconciledData(msgspec.Struct, frozen=True):
     base: dict[str, _AgreedData]
+    digests: _Digests = _Digests()
     refused: dict[str, _RefusedData] = {}
     wrote: _WroteData | None = None
 
@@ -228,10 +274,16 @@ def told(text: bytes) -> Told | None:
     if is_deep([*(a.value for a in data.base.values()), *(r.live for r in data.refused.values())]):
         raise ValueError("it holds values nested too deeply")
     fields = {
-        name: Agreed(agreed.value, _stamp(agreed.stamp), {text: s.stamp() for text, s in agreed.elements.items()})
+        name: Agreed(
+            agreed.value,
+            _stamp(agreed.stamp),
+            {text: s.stamp() for text, s in agreed.elements.items()},
+            data.digests.base.get(name, ""),
+        )
         for name, agreed in data.base.items()
     }
-    refused = {name: one.refused() for name, one in data.refused.items()}
+    # Of a refusal whose value is not told nobody could say whether it still stands: it is tried again.
+    refused = {name: one.refused() for name, one in data.refused.items() if name not in data.digests.refused}
     return Told(event.subject, int(event.sequence), Base(fields, refused, _wrote(data.wrote)))
 
 

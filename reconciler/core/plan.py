@@ -19,6 +19,7 @@ import attrs
 
 from reconciler.core import elements, fold, merge, normalise, retrying
 from reconciler.core.retrying import UNTIMED, Moment
+from reconciler.model import codec
 from reconciler.model.base import Agreed, Base, Refused, Wrote
 from reconciler.model.desired import Desired, Field
 from reconciler.model.plan import Decision, Held, InSync, Patch, Plan, Verb
@@ -94,7 +95,7 @@ def alterations_seen(
     fields, refused = dict(base.fields), dict(base.refused)
     for name in expected.assumed:
         agreed, meant, shown = base.fields.get(name), expected.value(name), read.value(name)
-        if agreed is None or agreed.stamp is None or not normalise.equal(agreed.value, meant, ()):
+        if agreed is None or agreed.stamp is None or not normalise.equal(elements.known(agreed), meant, ()):
             continue  # not managed any more, or a list of which some elements are held: their base is not what is there
         compare, steps = (
             elements.equal if agreed.elements else normalise.equal,
@@ -169,9 +170,17 @@ def _questions(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy)
     for name, field in sorted({**fold.managed(desired), **_released_groups(desired)}.items()):
         rule = policy.rule(name, snapshot.type)
         if rule.strategy is not Strategy.IGNORE:
-            agreed, types = base.fields.get(name), snapshot.compared_as.get(name, ())
-            questions.append(elements.Question(name, field, agreed, snapshot.value(name), rule, modified_at, types))
+            live, types = snapshot.value(name), snapshot.compared_as.get(name, ())
+            agreed = _recalled(base.fields.get(name), live)
+            questions.append(elements.Question(name, field, agreed, live, rule, modified_at, types))
     return questions
+
+
+def _recalled(agreed: Agreed | None, live: Json | Missing) -> Agreed | None:
+    """Return what was agreed with its value, if that is known by its digest only and is what is there now."""
+    if agreed is None or not agreed.digest or agreed.digest != codec.digest(_null(live)):
+        return agreed
+    return agreed._replace(value=_null(live), digest="")
 
 
 def _steps(rule: Rule, name: str, snapshot: Snapshot) -> tuple[Normaliser, ...]:
@@ -209,7 +218,7 @@ def _decide_whole(question: elements.Question) -> Decision:
     desired = elements.whole(question.field, steps)
     stamp = fold.newest_stamp(question.field)
     ours = agreed is None or agreed.stamp is None or stamp.follows(agreed.stamp)
-    moved = agreed is None or not normalise.equal(live, agreed.value, steps)
+    moved = agreed is None or bool(agreed.digest) or not normalise.equal(live, agreed.value, steps)
     moves = merge.Moves(
         agreed=normalise.equal(live, desired, steps),
         ours=ours,
@@ -226,7 +235,7 @@ def _decide_whole(question: elements.Question) -> Decision:
         rule=rule.name,
         strategy=rule.strategy,
         desired=desired,
-        base=MISSING if agreed is None else agreed.value,
+        base=elements.known(agreed),
         live=live,
         stamp=stamp,
         target=normalise.outgoing(desired, steps) if ruling.verb is Verb.WRITE else MISSING,

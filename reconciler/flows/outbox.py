@@ -76,14 +76,19 @@ class Publisher:
 
     async def _publish_cut(self, message: OutboxMessage) -> Mapping[Partition, int]:
         """
-        Publish one message, without its value if the log does not take it whole, else with nothing but our own headers.
+        Publish one message, with less of it where the log does not take it whole.
 
-        A dead letter may have been refused for its very size, and is larger than its record by what is told of it; it
-        must not keep everything behind it from going out. The original stays in the store.
+        An outcome gets digests in the place of its large values. A dead letter may have been refused for its very size,
+        and is larger than its record by what is told of it: without its value, or with nothing but our own headers, it
+        does not keep everything behind it from going out. The original stays in the store.
         """
         record = message.record
         try:
             return await self._log.append([record])
+        except RecordTooLargeError:
+            slim = outcomes.slimmed(record)
+        try:
+            return await self._log.append([slim or record])
         except RecordTooLargeError as error:
             _log.error("published without its value: too large", number=message.number, error=str(error))
         note = f"{len(record.value or b'')} bytes were left out; the state store has them"

@@ -15,11 +15,15 @@ class Agreed(NamedTuple):
 
     `stamp` is `None` after an adoption that nothing has settled yet. `elements` holds, for a list that is merged
     element by element, the stamp at which each managed element was agreed.
+
+    `digest`, if it is not empty, is that of a value that is not known: an outcome was too large to tell it, and the
+    store was lost. It is enough to tell agreed from changed, and is never written anywhere; `value` means nothing then.
     """
 
     value: Json
     stamp: Stamp | None
     elements: dict[str, Stamp] = {}  # noqa: RUF012 - never mutated: values are replaced, not changed
+    digest: str = ""
 
 
 class Refused(NamedTuple):

@@ -91,7 +91,7 @@ def _field(
         managed=managed,
         desired=_desired(field) if managed else msgspec.UNSET,
         live=_known(MISSING if snapshot is None else snapshot.value(name)),
-        base=msgspec.UNSET if agreed is None else agreed.value,
+        base=_known(elements.known(agreed)),
         claims=list(_claims(field)),
         rule=rule.name if decided is None else decided[1].rule,
         strategy=rule.strategy.value if decided is None else decided[1].strategy,

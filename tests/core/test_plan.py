@@ -16,7 +16,7 @@ from reconciler.model.plan import Held, InSync, Patch, Verb
 from reconciler.model.policy import OPERATORS, ListMode, Normaliser, Policy, Rule, Strategy
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import Stamp
-from reconciler.model.value import MISSING
+from reconciler.model.value import MISSING, canonical
 from tests.core import strategies, worlds
 from tests.core.strategies import KEY
 
@@ -142,6 +142,23 @@ def test_a_hidden_value_is_never_compared_nor_written(situation):
         if snapshot.unreadable & {decision.field, decision.field.partition(".")[0]}:
             assert decision.verb is Verb.HOLD
             assert agreed.fields.get(decision.field) == base.fields.get(decision.field)
+
+
+@given(situations())
+def test_a_base_known_by_its_digests_never_writes_more_and_is_as_good_where_nothing_has_moved(situation):
+    desired, base, snapshot, policy = situation
+    forgotten = {
+        name: agreed._replace(value=None, digest=codec.digest(agreed.value)) for name, agreed in base.fields.items()
+    }
+    drafted = plan.draft(*situation)
+    vague = plan.draft(desired, attrs.evolve(base, fields=forgotten), snapshot, policy)
+    known = {decision.field: decision for decision in drafted.decisions}
+    for decision in vague.decisions:
+        agreed, live = base.fields.get(decision.field), snapshot.value(decision.field)
+        if agreed is None or canonical(agreed.value) == canonical(None if live is MISSING else live):
+            assert decision == known[decision.field]
+        elif decision.verb is Verb.WRITE:
+            assert known[decision.field].verb is Verb.WRITE
 
 
 @given(situations())

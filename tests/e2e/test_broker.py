@@ -321,6 +321,20 @@ async def test_a_record_of_the_limit_is_folded_and_one_byte_more_is_a_dead_lette
     assert b"%d bytes" % (limit + 1) in (dict(letter.headers)["__reconciler.errors.message"] or b"")
 
 
+async def test_an_outcome_that_the_broker_does_not_take_whole_tells_digests(
+    make_world: MakeWorld, server: apache.Apache, topic: MakeTopic
+) -> None:
+    name = f"{await topic(name='small')}-outcomes"
+    await server.create_topic(name, 1, max_message_bytes=str(4 * 1024))
+    world = await make_world(log={"outcomes_topic": name})
+    await world.append(event(KEYS[0], {"title": "x" * 10_000, "owner": "akim"}))
+    assert (await world.converge()).settled
+    (outcome,) = (json.loads(record.value or b"") for record in await world.read(name))
+    told = outcome["data"]
+    assert (told["base"]["owner"]["value"], told["base"]["title"]["value"]) == ("akim", None)
+    assert told["digests"]["base"].keys() == {"title"}
+
+
 async def test_transactions_count_when_they_are_committed_and_not_before(
     make_world: MakeWorld, server: apache.Apache
 ) -> None:

@@ -10,7 +10,7 @@ import bisect
 import zlib
 from collections.abc import Mapping, Sequence
 
-from reconciler.errors import LogError, LogTruncatedError
+from reconciler.errors import LogError, LogTruncatedError, RecordTooLargeError
 from reconciler.model.event import Outgoing, PlainRecord, Record
 from reconciler.model.stamp import Partition
 from reconciler.ports import Clock
@@ -22,6 +22,7 @@ class MemoryBroker:
     def __init__(self, clock: Clock, **partitions: int) -> None:
         self.clock = clock
         self.down = False  # whether clients get no answer
+        self.record_bytes_max: int | None = None  # of a record's value
         self.appended = asyncio.Event()
         self._topics = {topic: [_Partition() for _ in range(count)] for topic, count in partitions.items()}
 
@@ -117,6 +118,9 @@ class MemoryLog:
 
     async def append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
         self._check_up()
+        limit = self._broker.record_bytes_max
+        if limit is not None and any(len(record.value or b"") > limit for record in records):
+            raise RecordTooLargeError(f"a record is larger than {limit} bytes")
         places = [self._broker.put(record) for record in records]
         return {place: self._broker.at(place).end for place in places}
 

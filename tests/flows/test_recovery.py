@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -65,6 +66,41 @@ async def test_a_lost_store_costs_no_write_and_no_users_edit(world: World) -> No
     assert world.live()["owner"] == "jdoe"
     recovered = world.document().agreement
     assert (recovered.base, recovered.told) == (agreed.base, agreed.told)
+
+
+LARGE, LIMIT = "Cover " * 500, 2_500
+
+
+async def test_an_outcome_that_is_too_large_still_tells_what_was_agreed(world: World) -> None:
+    world.broker.record_bytes_max = LIMIT
+    await said(world, owner="akim", title=LARGE)
+    assert await run(world) == 1
+    agreed = world.document().agreement
+    assert len(json.dumps({**agreed.base.fields})) > LIMIT
+    (record,) = world.broker.records(OUTCOMES)
+    told = json.loads(record.value or b"")["data"]
+    assert (told["base"]["owner"]["value"], told["base"]["title"]["value"]) == ("akim", None)
+    assert told["digests"]["base"].keys() == told["digests"]["written"].keys() == {"title"}
+    world.store = MemoryStore()
+    assert await run(world) == 0
+    assert world.document().agreement.base.fields == agreed.base.fields, "its value is what is there"
+
+
+async def test_an_edit_of_what_is_known_by_its_digest_is_seen_as_one(world: World) -> None:
+    world.broker.record_bytes_max = LIMIT
+    await said(world, owner="akim", title=LARGE)
+    await run(world)
+    world.store = MemoryStore()
+    await world.edit({"title": "Lid"})
+    await said(world, title="Plate")
+    assert await run(world) == 0
+    assert world.live()["title"] == "Lid"
+    (row,) = await world.store.conflicts()
+    assert (row.conflict.field, row.conflict.live, row.conflict.has_base) == ("title", "Lid", False)
+    world.store = MemoryStore()  # what is still not known is told again, as its digest
+    assert await run(world) == 0
+    assert world.live()["title"] == "Lid"
+    assert [row.conflict.field for row in await world.store.conflicts()] == ["title"]
 
 
 async def test_an_older_copy_of_the_store_takes_over_what_was_agreed_since(world: World) -> None:
