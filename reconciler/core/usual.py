@@ -61,7 +61,7 @@ _envelope = msgspec.json.Decoder(_Envelope).decode
 _place = attrgetter("topic", "partition", "offset")
 _timestamp, _recordedtime = attrgetter("timestamp"), attrgetter("recordedtime")
 _archived_place = attrgetter("kafkatopic", "kafkapartition", "kafkaoffset")
-_CANONICAL_TIMES = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)*", re.ASCII)
+_CANONICAL_TIMES = re.compile(r"(\d{4}-\d\d-\d\dT([01]\d|2[0-3]):\d\d:\d\d\.\d{6}Z)*", re.ASCII)
 _NOTHING: dict[str, Any] = {}  # shared by all events that have none of something; never changed
 # Building the tuples in C: the generated `__new__` of a named tuple costs twice as much.
 _new_stamp = functools.partial(tuple.__new__, Stamp)

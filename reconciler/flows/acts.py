@@ -115,7 +115,10 @@ class Acts:
         known = document.desired.fields
         stamps = [fold.newest_stamp(known[name]) for name in fields or managed if name in known]
         time_us = max(self.clock.now_us(), *(instant.to_us(stamp.time) + 1 for stamp in stamps))
-        about = {"id": str(uuid.uuid4()), "source": OPERATORS, "actor": who, "time": instant.from_us(time_us)}
+        try:
+            about = {"id": str(uuid.uuid4()), "source": OPERATORS, "actor": who, "time": instant.from_us(time_us)}
+        except OverflowError:
+            return Unusable(deciding.NO_LATER)
         if fields:
             event = saying.changed(key, {"release": list(fields), "reason": reason}, **about)
         else:

@@ -19,6 +19,7 @@ from reconciler.model.value import Json
 from reconciler.ports import Clock
 
 ANYWHERE = Partition("", 0)
+NO_LATER = "what is to be answered is dated at the end of the year 9999, and nothing can be dated later"
 
 
 @attrs.frozen
@@ -70,16 +71,13 @@ class Deciding:
             return Unusable(str(error))
         # Later than the claim it answers, even if that claim's clock is ahead of ours.
         time_us = max(self.clock.now_us(), resolution.asked_us(document, conflict) + 1)
+        try:
+            times = [instant.from_us(time_us + number) for number in range(len(choice.said))]
+        except OverflowError:
+            return Unusable(NO_LATER)
         events = [
-            saying.changed(
-                document.key,
-                data,
-                id=str(uuid.uuid4()),
-                source=OPERATORS,
-                actor=who,
-                time=instant.from_us(time_us + number),
-            )
-            for number, data in enumerate(choice.said)
+            saying.changed(document.key, data, id=str(uuid.uuid4()), source=OPERATORS, actor=who, time=time)
+            for data, time in zip(choice.said, times, strict=True)
         ]
         checked = self.checked(events, Partition(conflict.stamp.topic, conflict.stamp.partition))
         if isinstance(checked, Unusable):

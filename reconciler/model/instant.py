@@ -12,38 +12,53 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
 _MICROSECOND = timedelta(microseconds=1)
 _CANONICAL_LENGTH = 27
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_RFC_3339 = re.compile(  # section 5.6; "T" and "Z" may be lower case
+    r"\d{4}-\d\d-\d\d[Tt]([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)", re.ASCII
+)
 
 
 def canonical(text: str) -> str:
     """
     Return an RFC 3339 timestamp (any offset, any precision) in canonical form; digits past microseconds are cut.
 
-    Raises ValueError for anything else, and for a time without an offset: its meaning would depend on the reader.
+    A leap second (`23:59:60` in UTC, with any fraction) counts as the last microsecond before it, since the time line
+    has no room for it. Raises ValueError for anything else, and for a time without an offset: its meaning would depend
+    on the reader.
     """
-    moment = datetime.fromisoformat(text)  # it also takes much of ISO 8601 that RFC 3339 leaves out: see below
-    # Producers that already write the canonical form are the hot path of a replay: check the layout, keep the string.
-    if len(text) == _CANONICAL_LENGTH and text[-1] == "Z" and text[19] == "." and text[10] == "T" and text[7] == "-":
-        return text
-    if moment.tzinfo is None:
-        raise ValueError("it has no offset; write it in UTC with a final 'Z'")
-    if _RFC_3339.fullmatch(text) is None:
+    found = _RFC_3339.fullmatch(text)
+    if found is None:
+        if _RFC_3339.fullmatch(f"{text}Z") is not None:
+            raise ValueError("it has no offset; write it in UTC with a final 'Z'")
         raise ValueError("it is not an RFC 3339 date-time such as 2026-11-22T10:00:00.000001Z")
+    leaps = found[2] == "60"
+    written = f"{text[:17]}59{text[19:]}" if leaps else text
+    moment = datetime.fromisoformat(written.upper())  # raises for a day that its month does not have
+    # Producers that already write the canonical form are the hot path of a replay: keep the string.
+    if len(text) == _CANONICAL_LENGTH and text[-1] == "Z" and text[10] == "T" and not leaps:
+        return text
     try:
-        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").zfill(_CANONICAL_LENGTH)
+        moment = moment.astimezone(UTC)
     except OverflowError as error:
         raise ValueError("it is out of range") from error
+    if leaps:
+        if (moment.hour, moment.minute) != (23, 59):
+            raise ValueError("second 60 is a leap second, and there is none at that time")
+        moment = moment.replace(microsecond=999_999)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").zfill(_CANONICAL_LENGTH)
 
 
 def from_us(instant_us: int) -> str:
-    """Return the canonical text of microseconds since 1970."""
+    """Return the canonical text of microseconds since 1970; raises OverflowError beyond the years 1 to 9999."""
     moment = _NAIVE_EPOCH + timedelta(microseconds=instant_us)  # naive: `isoformat` would add `+00:00`
     return moment.isoformat(timespec="microseconds") + "Z"
 
 
 def to_us(canonical_text: str) -> int:
-    """Return microseconds since 1970 of a canonical text."""
-    return (datetime.fromisoformat(canonical_text) - _EPOCH) // _MICROSECOND
+    """Return microseconds since 1970 of a canonical text; raises ValueError for what is none."""
+    moment = datetime.fromisoformat(canonical_text)
+    if moment.tzinfo is None:
+        raise ValueError("it has no offset")
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def local(instant_us: int) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 
 from reconciler.core import decode
 from reconciler.flows.acts import Acts
-from reconciler.model.act import Other, Preview, Resolved, Side, Stale
+from reconciler.model.act import Other, Preview, Resolved, Side, Stale, Unusable
 from reconciler.model.document import Status
 from reconciler.model.policy import ListMode, Policy, Rule, Strategy
-from tests.flows.world import TOPIC, policy
+from tests.flows.world import KEY, TOPIC, policy
 
 if TYPE_CHECKING:
     from tests.flows.conftest import MakeWorld
@@ -54,6 +55,22 @@ async def seen_by(world: World, conflict: str) -> Preview:
     preview = await acts(world).preview(conflict, Side.DESIRED)
     assert isinstance(preview, Preview)
     return preview
+
+
+async def test_nothing_answers_a_claim_from_the_end_of_the_calendar(world: World) -> None:
+    conflict = await held(world)
+    row = world.document()
+    field = row.desired.fields["title"]
+    assert field.register is not None
+    last = field.register._replace(stamp=field.register.stamp._replace(time="9999-12-31T23:59:59.999999Z"))
+    desired = row.desired._replace(fields={**row.desired.fields, "title": field._replace(register=last)})
+    world.store.rows[KEY] = attrs.evolve(row, desired=desired)
+    for answer in (
+        await acts(world).preview(conflict, Side.LIVE),
+        await acts(world).release("boss", KEY, ""),
+    ):
+        assert isinstance(answer, Unusable)
+        assert "nothing can be dated later" in answer.reason
 
 
 async def test_a_decision_on_what_has_not_moved_is_taken_and_settles_the_document(world: World) -> None:
