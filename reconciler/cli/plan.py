@@ -132,12 +132,12 @@ class _Drafting:
 
     async def draft(self, document: Document) -> list[dict[str, Any]]:
         """Return a row for each managed field, or one that says why the document can't be had."""
-        if not fold.managed(document.desired):
-            return []
         if document.status is Status.PAUSED:
             return [_trouble(document, Status.PAUSED.value, document.reason)]
         if (wide := self._rules.too_wide(document.desired)) is not None:
             return [_trouble(document, "parked", wide)]
+        if not fold.managed(document.desired):
+            return []
         async with self._room:
             answer = await self._read(document)
         match answer:

@@ -157,7 +157,7 @@ class Windchill:
     body_bytes_max: int = key(16 * _MIB, least=1024, most=1024 * _MIB)
     """Bytes of one answer; more is an error, never data. Metadata is thousands of times smaller: this only bounds
     memory."""
-    fields_max: int = key(2000, least=1, most=100_000)
+    fields_max: int = key(2000, least=1, most=4096)
     """Managed fields of one document; one with more is parked with that reason until some are released. Real documents
     have dozens; each field costs about a kilobyte in the store, and all of them are read and decided at each event."""
     maintenance: bool = key(default=False)

@@ -41,6 +41,11 @@ class Rulebook:
 
     def too_wide(self, desired: Desired) -> str | None:
         """Say why a document is not worked on for its many managed fields, `None` if they are few enough."""
+        if desired.cut is not None:
+            return (
+                f"events name more than {fold.FIELDS_MAX:,} fields of it, so the oldest claims were let go: release the"
+                " document, and have its producers claim again what is meant"
+            )
         count = len(fold.managed(desired))
         if count <= self.fields_max:
             return None

@@ -110,11 +110,13 @@ class Acts:
         managed = fold.managed(document.desired)
         held = {conflict.field for conflict in document.agreement.held}
         missing = [name for name in fields if name not in managed and name not in held]
-        if missing or not managed:
+        cut = document.desired.cut
+        if missing or not (managed or cut):
             return Unusable(f"nobody manages {', '.join(missing) or 'this document'}; nothing is left to release")
         known = document.desired.fields
         stamps = [fold.newest_stamp(known[name]) for name in fields or managed if name in known]
-        time_us = max(self.clock.now_us(), *(instant.to_us(stamp.time) + 1 for stamp in stamps))
+        times = [stamp.time for stamp in stamps] + ([] if cut is None else [cut[1]])
+        time_us = max(self.clock.now_us(), *(instant.to_us(time) + 1 for time in times))
         try:
             about = {"id": str(uuid.uuid4()), "source": OPERATORS, "actor": who, "time": instant.from_us(time_us)}
         except OverflowError:

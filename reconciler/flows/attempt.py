@@ -73,10 +73,10 @@ class Attempt:
                 return kept
             document = attrs.evolve(document, agreement=_without_lock(document.agreement, doubt))
             case = attrs.evolve(self._now(case), document=document)
-        if not fold.managed(document.desired):
-            return await self._left_alone(case)
         if (wide := self.rules.too_wide(document.desired)) is not None:
             return settle.parked(case, wide, "too_wide")
+        if not fold.managed(document.desired):
+            return await self._left_alone(case)
         known = document.agreement.snapshot
         if known is not None and not _must_read(document, lane):
             decided = self._decided(case, document, known)

@@ -84,6 +84,28 @@ def test_what_is_the_servers_own_is_held_and_never_sent(program: Program) -> Non
     assert program.json("conflicts", "list") == []
 
 
+def test_a_document_without_bounds_keeps_a_bounded_row_and_starts_again_with_a_release(program: Program) -> None:
+    events = [
+        {
+            "specversion": "1.0", "id": f"e{number}", "source": "//erp/prod", "subject": DOC,
+            "type": "windchill.document.changed.v1", "time": f"2026-01-01T00:{number // 60:02}:{number % 60:02}Z",
+            "data": {"set": {f"attributes.F{number * 256 + field}": "x" for field in range(256)}},
+        }
+        for number in range(40)
+    ]  # fmt: skip
+    program.log.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
+    program.say("run", "--once", code=3)
+    (row,) = program.json("docs", "list")
+    assert (row["status"], "more than 4,096 fields" in row["reason"]) == ("parked", True)
+    assert "more than 4,096 fields" in program.say("plan", DOC)
+    assert len(program.json("docs", "show", DOC)["fields"]) <= 4096
+    assert program.writes() == 0
+    program.say("docs", "release", DOC)
+    program.say("emit", DOC, "--set", "owner=akim")
+    program.say("run", "--once")
+    assert program.document(DOC)["owner"] == "akim"
+
+
 def test_a_wide_document_is_shown_and_parked_until_fields_are_released(program: Program) -> None:
     text = program.config.read_text(encoding="utf-8")
     program.config.write_text(text.replace("[windchill]", "[windchill]\nfields_max = 1000"), encoding="utf-8")
