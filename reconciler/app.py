@@ -84,11 +84,14 @@ class Daemon(Wiring):
         self._progress.phase = Phase.RECOVERING
         recovering = recovery.recover(self._outcomes, self.store, self.clock, stop, accept_truncation=accept_truncation)
         taken = await _unless(stop, recovering, _TELL_S)
+        if self._letters is not None and not stop.is_set():
+            await _unless(stop, recovery.recall(self._letters, self.store, self.clock, stop), _TELL_S)
         if stop.is_set():  # before it was known what is agreed: nothing may be written
             return await self._stopped()
         self._progress.phase = Phase.CONNECTING
         stored = await self.store.positions()
-        await _unless(stop, self.log.open(stored, accept_truncation=accept_truncation), 0.0)
+        anchors = await self.store.anchors()
+        await _unless(stop, self.log.open(stored, accept_truncation=accept_truncation, anchors=anchors), 0.0)
         if stop.is_set():
             return await self._stopped()
         positions = await self.log.positions()
@@ -208,6 +211,7 @@ async def daemon(config: Config, *, once: bool = False, wish: reload.Wish | None
             windchill,
             clock,
             outcomes=outcomes,
+            letters=parts.make_letter_log(config, clock),
             log_again=lambda: parts.make_log(config, clock, grows=False),
             telemetry=telemetry,
             admin=admin,

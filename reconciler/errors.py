@@ -37,5 +37,9 @@ class LogTruncatedError(LogError):
     """The log no longer holds the offsets we need next: events may be lost, so we stop instead of jumping."""
 
 
+class ClockBehindError(LogError):
+    """The broker's own timestamps show that this host's clock is behind: by it, good events would be refused."""
+
+
 class UsageError(ReconcilerError):
     """A command was asked for something it can't do; exit code 2."""

@@ -58,6 +58,16 @@ def make_outcome_log(config: Config, clock: Clock) -> EventLog:
     return make_log(outcomes, clock, grows=False)
 
 
+def make_letter_log(config: Config, clock: Clock) -> EventLog | None:
+    """Return the dead-letter log for reading, not yet opened; None where a file of them is not there yet."""
+    log = config.log
+    if log.kind == "kafka":
+        letters = attrs.evolve(log, topic=log.dead_letter_topic, order="time")
+        return make_log(attrs.evolve(config, log=letters), clock)
+    path = file_log.beside(Path(log.path), file_log.DEAD_LETTERS)
+    return file_log.FileLog(path, clock, grows=False) if path.exists() else None
+
+
 def make_log(config: Config, clock: Clock, *, grows: bool = True) -> EventLog:
     """Return the configured change log, not yet opened; `grows` says whether a file is followed past its end."""
     log = config.log

@@ -58,6 +58,7 @@ class Wiring:
         *,
         outcomes: EventLog,
         log_again: Callable[[], EventLog],
+        letters: EventLog | None = None,
         telemetry: Counters | None = None,
         admin: server.AdminServer | None = None,
         door: Door | None = None,
@@ -70,6 +71,7 @@ class Wiring:
         self.log = log
         self._log_again = log_again  # the change log once more, from its beginning
         self._outcomes = outcomes  # read at start only; what is published goes through `log`
+        self._letters = letters  # likewise
         self.clock = clock
         self.telemetry = telemetry or Counters()
         self._admin = admin
@@ -161,7 +163,9 @@ class Wiring:
     def _sources(self, stop: asyncio.Event) -> application.Sources:
         return application.Sources(
             late=self._beats.late,
-            readiness=lambda: self._progress.readiness(stopping=stop.is_set()),
+            readiness=lambda: attrs.evolve(
+                self._progress.readiness(stopping=stop.is_set()), folding_waits=self.ingest.waits_for
+            ),
             metrics=Exposition(self.telemetry, self._gauges.refresh).render,
             wake=self.hooked.set,
             clock=self.clock,

@@ -14,7 +14,6 @@ has a thread.
 """
 
 import asyncio
-import base64
 import functools
 import os
 import pathlib
@@ -24,15 +23,13 @@ from itertools import repeat
 from typing import overload
 
 import attrs
-import msgspec
-import orjson
 import structlog
 
-from reconciler.adapters import file_lines, private_file
+from reconciler.adapters import file_lines, file_records, private_file
+from reconciler.core import anchoring
 from reconciler.errors import LogError, LogTruncatedError
-from reconciler.model import instant
 from reconciler.model.event import Outgoing, PlainRecord
-from reconciler.model.stamp import Partition
+from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
 from reconciler.ports import Clock
 
 if sys.platform != "win32":
@@ -45,7 +42,6 @@ POLL_S = 0.1  # between two looks at a file that grows
 LOCK_POLL_S = 0.02
 LOCK_S_MAX = 10.0  # an append takes some milliseconds; a lock held longer is somebody's fault
 BLANK_BYTES_MAX = 32  # no event is as short, so only shorter lines are looked at for being blank
-REASON_HEADERS = "__reconciler.errors."
 OUTCOMES, DEAD_LETTERS = "outcomes", "dead-letters"  # as the files beside a log are called
 
 # Building the tuple in C: the generated `PlainRecord.__new__` costs twice as much.
@@ -78,8 +74,9 @@ class LineRecords(Sequence[PlainRecord]):
         return len(self.lines)
 
     def __iter__(self) -> Iterator[PlainRecord]:
+        none = repeat(0)
         fields = zip(
-            repeat(self.topic), repeat(0), self.numbers, repeat(0), repeat(None), self.lines, repeat(()), strict=False
+            repeat(self.topic), none, self.numbers, none, repeat(None), self.lines, repeat(()), none, strict=False
         )
         return map(_record, fields)
 
@@ -128,21 +125,25 @@ class FileLog:
 
     # ------------------------------------------------------------------------------------------------------- reading
 
-    async def open(self, positions: Mapping[Partition, int], *, accept_truncation: bool = False) -> None:
+    async def open(
+        self,
+        positions: Mapping[Partition, int],
+        *,
+        accept_truncation: bool = False,
+        anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
+    ) -> None:
         """
         Go to the line that `positions` has for this file's name, or to its first; others are ignored.
 
-        Raises LogError when there is no such file, LogTruncatedError when it has fewer lines; with `accept_truncation`
-        it is read from its first line then.
+        Raises LogError when there is no such file, LogTruncatedError when it has fewer lines, or another one than an
+        anchor says; with `accept_truncation` it is read from its first line then.
         """
         assert self._reader is None, "open once"
         wanted = positions.get(self._partition, 0)
         reader = file_lines.LineReader(self._path, grows=self._grows)
         try:
-            while reader.skip(wanted):
-                await self._clock.sleep(0)
-            if reader.line < wanted:
-                fault = f"{self._path}: line {wanted} comes next, but it holds {reader.line} lines"
+            fault = await self._go_to(reader, wanted, anchors.get(self._partition))
+            if fault is not None:
                 if not accept_truncation:
                     raise LogTruncatedError(
                         f"{fault}. Events are lost: put the file back, or fold an archive and what is left with"
@@ -150,11 +151,28 @@ class FileLog:
                     )
                 _log.warning("going on although events may be lost, as asked for", fault=fault)
                 reader.close()
-                reader, wanted = file_lines.LineReader(self._path, grows=self._grows), 0
+                reader, wanted, self._spare = file_lines.LineReader(self._path, grows=self._grows), 0, []
         except BaseException:
             reader.close()
             raise
         self._reader, self._next = reader, wanted
+
+    async def _go_to(self, reader: file_lines.LineReader, wanted: int, anchor: Anchor | None) -> str | None:
+        """Go to a line, past the one that was read last; return why this can't be the file that was read."""
+        known = anchor is not None and anchor.offset < wanted
+        first = anchor.offset if anchor is not None and known else wanted
+        while reader.skip(first):
+            await self._clock.sleep(0)
+        lines: list[bytes] = []
+        while reader.line < wanted and (more := reader.read()) is not None:
+            lines += more
+        if reader.line < wanted:
+            return f"{self._path}: line {wanted} comes next, but it holds {reader.line} lines"
+        self._spare = lines[wanted - first :]
+        read = PlainRecord(self._partition.topic, 0, first, 0, None, lines[0], ()) if known else None
+        if anchor is not None and read is not None and anchoring.replaced(anchor, read):
+            return anchoring.fault(str(self._path), anchor)
+        return None
 
     async def fetch(self, records_max: int, timeout_s: float) -> Sequence[PlainRecord]:
         """
@@ -262,9 +280,9 @@ class FileLog:
     def _line(self, record: Outgoing) -> tuple[pathlib.Path, bytes]:
         """The file that a record goes to, and its line."""
         if record.topic == self._topics.dead_letters:
-            return beside(self._path, DEAD_LETTERS), _dead_letter(record)
+            return beside(self._path, DEAD_LETTERS), file_records.dead_letter(record)
         if record.topic == self._topics.outcomes:
-            return beside(self._path, OUTCOMES), _event(record)
+            return beside(self._path, OUTCOMES), file_records.event(record)
         if record.topic not in {self._topics.changes, self._partition.topic}:
             raise LogError(
                 f'a file log has no topic {record.topic}: use [log] kind = "kafka", or one of its own topics'
@@ -273,8 +291,8 @@ class FileLog:
             raise LogError(
                 f"{self._path} is compressed and can't be appended to: unpack it, and name the .jsonl instead"
             )
-        line = _event(record)
-        return self._path, _stamped(line, self._clock.now_us()) if self._stamped else line
+        line = file_records.event(record)
+        return self._path, file_records.stamped(line, self._clock.now_us()) if self._stamped else line
 
 
 def beside(path: pathlib.Path, what: str) -> pathlib.Path:
@@ -289,45 +307,6 @@ def create(path: pathlib.Path) -> None:
         os.close(private_file.opened(path, os.O_WRONLY | os.O_APPEND))
     except OSError as error:
         raise _unwritable(path, error) from error
-
-
-def _event(record: Outgoing) -> bytes:
-    """A line for a structured event; headers and key are dropped, since the event names its type and subject."""
-    try:
-        event = orjson.loads(record.value or b"")
-    except orjson.JSONDecodeError as error:
-        raise LogError(
-            f"a record for {record.topic} is not JSON ({error}): a file takes structured CloudEvents"
-        ) from error
-    if not isinstance(event, dict) or "specversion" not in event:
-        raise LogError(f"a record for {record.topic} has no specversion: a file takes structured CloudEvents only")
-    # Inside a JSON text, raw line breaks can only be white space between its tokens.
-    return (record.value or b"").replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"
-
-
-def _stamped(line: bytes, now_us: int) -> bytes:
-    """Return an event's line with the time at which it is recorded; all other members stay as they are written."""
-    members = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-    members["recordedtime"] = msgspec.Raw(msgspec.json.encode(instant.from_us(now_us)))
-    return msgspec.json.encode(members) + b"\n"
-
-
-def _dead_letter(record: Outgoing) -> bytes:
-    """A line that keeps a dead letter whole (bytes in Base64) and shows why it is one."""
-    reasons = {
-        name: (text or b"").decode(errors="replace") for name, text in record.headers if name.startswith(REASON_HEADERS)
-    }
-    letter = {
-        "key": _base64(record.key),
-        "value": _base64(record.value),
-        "headers": [[name, _base64(text)] for name, text in record.headers if name not in reasons],
-        "reasons": reasons,
-    }
-    return orjson.dumps(letter) + b"\n"
-
-
-def _base64(original: bytes | None) -> str | None:
-    return None if original is None else base64.b64encode(original).decode()
 
 
 def _append(path: pathlib.Path, lines: bytes) -> bool:

@@ -19,17 +19,17 @@ from itertools import chain
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 
-from reconciler.adapters import kafka_append, kafka_client, kafka_topic
+from reconciler.adapters import kafka_append, kafka_client, kafka_places, kafka_topic
 from reconciler.adapters.kafka_client import KafkaOptions
+from reconciler.core import anchoring
 from reconciler.errors import LogError, LogTruncatedError
 from reconciler.model.event import Outgoing, Record
-from reconciler.model.stamp import Partition
+from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
 from reconciler.ports import Clock
 
 _log = structlog.get_logger()
 
 CONNECT_PAUSE_S = 0.5  # between attempts to reach any broker at all
-PROBE_S_MAX = 5.0  # for asking an unresponsive broker; the caller of `fetch` has other work
 
 
 class KafkaLog:
@@ -40,6 +40,8 @@ class KafkaLog:
         self._clock = clock
         self._consumer: AIOKafkaConsumer | None = None
         self._positions: dict[Partition, int] = {}  # after what `fetch` last returned
+        self._anchors: dict[Partition, Anchor] = {}  # of what `open` was given
+        self._last: dict[Partition, Record] = {}  # of what `fetch` has returned
         self._appender = kafka_append.KafkaAppender(options)
         self._check_at_s = 0.0
         self._stuck_at: dict[Partition, int] | None = None  # positions at the last check that found something wrong
@@ -48,13 +50,19 @@ class KafkaLog:
 
     # ------------------------------------------------------------------------------------------------------- reading
 
-    async def open(self, positions: Mapping[Partition, int], *, accept_truncation: bool = False) -> None:
+    async def open(
+        self,
+        positions: Mapping[Partition, int],
+        *,
+        accept_truncation: bool = False,
+        anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
+    ) -> None:
         """
         Take all partitions and go to `positions`; one that is not named starts at offset 0.
 
         Positions of other topics are ignored. Raises LogError when no broker answers or there is no such topic within
-        `connect_timeout_s`, LogTruncatedError when a partition does not hold what comes next; with `accept_truncation`
-        it is read from the oldest record that it holds.
+        `connect_timeout_s`, LogTruncatedError when a partition does not hold what comes next, or another
+        record than an anchor says; with `accept_truncation` it is read from the oldest record that it holds.
         """
         assert self._consumer is None, "open once"
         topic = self._options.topic
@@ -63,15 +71,17 @@ class KafkaLog:
         try:
             if self._options.append_time:
                 await kafka_topic.require_append_time(self._options)
-            starts = await self._starts(consumer, stored, accept_truncation)
+            read = {place: anchors[place] for place in stored.keys() & anchors.keys()}
+            starts = await self._starts(consumer, stored, read, accept_truncation)
         except errors.KafkaError as error:
             await kafka_client.stop(consumer)
             raise LogError(f"{topic}: the broker did not tell its offsets: {kafka_client.text(error)}") from error
         except BaseException:
             await kafka_client.stop(consumer)
             raise
-        _take(consumer, starts)
+        kafka_places.take(consumer, starts)
         self._consumer, self._positions, self._away = consumer, starts, False
+        self._anchors = {place: anchor for place, anchor in read.items() if starts.get(place) == stored[place]}
         self._check_at_s = self._clock.monotonic_s() + self._options.stall_check_s
 
     async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
@@ -88,15 +98,18 @@ class KafkaLog:
             batches = await consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=records_max)
         except Exception as error:
             # What aiokafka had drained of other partitions before it came upon the fault went with the exception.
-            _go_to(consumer, self._positions)
+            kafka_places.go_to(consumer, self._positions)
             raise await self._explained(consumer, error) from error
         self._positions = {place: await consumer.position(TopicPartition(*place)) for place in self._positions}
         if not batches:
             await self._watch(consumer)
             return ()
+        if self._away:
+            await self._require_same(consumer)
         self._has_answered()
         self._stuck_at = None
         self._check_at_s = self._clock.monotonic_s() + self._options.stall_check_s
+        self._last.update((Partition(*place), records[-1]) for place, records in batches.items())
         if len(batches) == 1:
             (records,) = batches.values()
             return records  # type: ignore[no-any-return]  # aiokafka is untyped; its records satisfy `Record`
@@ -199,7 +212,11 @@ class KafkaLog:
         )
 
     async def _starts(
-        self, consumer: AIOKafkaConsumer, stored: Mapping[Partition, int], accept_truncation: bool
+        self,
+        consumer: AIOKafkaConsumer,
+        stored: Mapping[Partition, int],
+        anchors: Mapping[Partition, Anchor],
+        accept_truncation: bool,
     ) -> dict[Partition, int]:
         """Where to begin with each partition, `stored` being checked against what the log holds."""
         places = self._known(consumer)
@@ -214,10 +231,14 @@ class KafkaLog:
         for place, offset in starts.items():
             begin, end = begins[TopicPartition(*place)], ends[TopicPartition(*place)]
             if not begin <= offset <= end:
-                faults.append(_outside(place, offset, begin, end))
+                faults.append(kafka_places.outside(place, offset, begin, end))
                 starts[place] = begin
+        held = {place: anchor for place, anchor in anchors.items() if starts.get(place) == stored[place]}
+        for place, fault in (await kafka_places.replaced(consumer, held, self._clock)).items():
+            faults.append(fault)
+            starts[place] = begins[TopicPartition(*place)]
         if faults and not accept_truncation:
-            raise LogTruncatedError(f"{faults[0]}. {_WAY_OUT}")
+            raise LogTruncatedError(f"{faults[0]}. {kafka_places.WAY_OUT}")
         for fault in faults:
             _log.warning("going on although events may be lost, as asked for", fault=fault)
         return starts
@@ -232,7 +253,9 @@ class KafkaLog:
         if known is None or len(known) == len(self._positions):
             return
         if len(known) < len(self._positions):
-            raise LogTruncatedError(f"{self._options.topic} has {len(known)} partitions, and had more. {_WAY_OUT}")
+            raise LogTruncatedError(
+                f"{self._options.topic} has {len(known)} partitions, and had more. {kafka_places.WAY_OUT}"
+            )
         new = [place for place in self._known(consumer) if Partition(*place) not in self._positions]
         try:
             begins = await consumer.beginning_offsets(new)
@@ -242,9 +265,11 @@ class KafkaLog:
             ) from error
         for place, begin in begins.items():
             if begin:
-                raise LogTruncatedError(f"{_outside(Partition(*place), 0, begin, begin)}. {_WAY_OUT}")
+                raise LogTruncatedError(
+                    f"{kafka_places.outside(Partition(*place), 0, begin, begin)}. {kafka_places.WAY_OUT}"
+                )
         self._positions = self._positions | {Partition(*place): 0 for place in begins}
-        _take(consumer, self._positions)
+        kafka_places.take(consumer, self._positions)
         _log.info("partitions were added", topic=self._options.topic, partitions=[place.partition for place in new])
 
     async def _ends(self, consumer: AIOKafkaConsumer) -> dict[Partition, int]:
@@ -257,7 +282,7 @@ class KafkaLog:
         match error:
             case errors.OffsetOutOfRangeError():
                 ((place, offset),) = error.args[0].items()
-                return await _out_of_range(consumer, place, offset)
+                return await kafka_places.out_of_range(consumer, place, offset)
             case errors.TopicAuthorizationFailedError():
                 return LogError(f"topic {topic}: this client may not read it; grant it READ and DESCRIBE")
             case errors.UnsupportedCodecError():
@@ -283,7 +308,7 @@ class KafkaLog:
             return
         self._check_at_s = now_s + self._options.stall_check_s
         try:
-            async with asyncio.timeout(PROBE_S_MAX):
+            async with asyncio.timeout(kafka_places.PROBE_S_MAX):
                 ends = await self._ends(consumer)
         except (TimeoutError, errors.KafkaError) as error:
             if not self._away:
@@ -304,47 +329,33 @@ class KafkaLog:
             self._away = False
             _log.info("the broker is back", brokers=self._options.brokers)
 
+    async def _require_same(self, consumer: AIOKafkaConsumer) -> None:
+        """
+        Raise LogTruncatedError if the topic is another one now, which an absence of the broker may have hidden.
+
+        The consumer is where it was afterwards; records that it had and nobody fetched are fetched again.
+        """
+        anchors = self._anchors | {place: anchoring.of(record) for place, record in self._last.items()}
+        known = {place: anchor for place, anchor in anchors.items() if place in self._positions}
+        try:
+            faults = await kafka_places.replaced(consumer, known, self._clock)
+        except errors.KafkaError as error:
+            raise LogError(f"{self._options.topic} can't be read: {kafka_client.text(error)}") from error
+        kafka_places.take(consumer, self._positions)
+        for fault in faults.values():
+            raise LogTruncatedError(f"{fault}. {kafka_places.WAY_OUT}")
+
     async def _renew(self, old: AIOKafkaConsumer) -> None:
         try:
-            fresh = await self._connect(PROBE_S_MAX)
+            fresh = await self._connect(kafka_places.PROBE_S_MAX)
         except LogError:
             return  # still away; the next check tries again
-        _take(fresh, self._positions)
+        try:
+            await self._require_same(fresh)
+        except BaseException:
+            await kafka_client.stop(fresh)
+            raise
         self._consumer, self._stuck_at = fresh, None
         self._has_answered()
         _log.warning("a stalled client was replaced", topic=self._options.topic)
         await kafka_client.stop(old)
-
-
-_WAY_OUT = (
-    "Records are lost: restore the topic, or fold an archive and what is left with"
-    " `replay --from ARCHIVE --from kafka`, or go on without them with `run --accept-truncation`"
-)
-
-
-async def _out_of_range(consumer: AIOKafkaConsumer, place: TopicPartition, offset: int) -> LogError:
-    """What to raise when a broker has refused an offset, with what the log does hold if the broker says it."""
-    name = f"{place.topic}/{place.partition}"
-    try:
-        begins, ends = await consumer.beginning_offsets([place]), await consumer.end_offsets([place])
-    except errors.KafkaError:
-        return LogTruncatedError(f"{name}: offset {offset} comes next, but the log no longer holds it. {_WAY_OUT}")
-    if begins[place] <= offset <= ends[place]:
-        return LogError(f"{name}: the broker refused offset {offset}, though it has it; try again")
-    return LogTruncatedError(f"{_outside(Partition(*place), offset, begins[place], ends[place])}. {_WAY_OUT}")
-
-
-def _outside(partition: Partition, offset: int, begin: int, end: int) -> str:
-    name = f"{partition.topic}/{partition.partition}"
-    return f"{name}: offset {offset} comes next, but the log holds {begin} up to {end}"
-
-
-def _take(consumer: AIOKafkaConsumer, positions: Mapping[Partition, int]) -> None:
-    """Assign exactly these partitions. Nothing is awaited before the seeks, so no fetch goes out from elsewhere."""
-    consumer.assign([TopicPartition(*partition) for partition in positions])
-    _go_to(consumer, positions)
-
-
-def _go_to(consumer: AIOKafkaConsumer, positions: Mapping[Partition, int]) -> None:
-    for partition, offset in positions.items():
-        consumer.seek(TopicPartition(*partition), offset)

@@ -12,6 +12,7 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.cli import output, sources
 from reconciler.config import Config
 from reconciler.errors import UsageError
+from reconciler.flows import recovery
 from reconciler.flows import replay as replaying
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.recovery import Bases
@@ -60,6 +61,7 @@ async def fold_all(
     """
     total = Replayed(0, 0, 0)
     folding = _Folding(config, store, until, with_outcomes, Archives(accept_truncation))
+    await folding.recall(origins)
     for origin in sorted(origins, key=lambda name: name == KAFKA):
         for done in await folding.fold(origin):
             total = Replayed(total.records + done.records, total.changed + done.changed, total.rebased + done.rebased)
@@ -76,9 +78,19 @@ class _Folding:
     with_outcomes: bool
     archives: Archives
 
+    async def recall(self, origins: Sequence[str]) -> None:
+        """Take what our clock refused when it was first read, if the configured log is among those to be folded."""
+        from reconciler import parts
+
+        clock = SystemClock()
+        if any(self._is_ours(self._log(origin)) for origin in origins):
+            letters = parts.make_letter_log(self.config, clock)
+            if letters is not None:
+                await recovery.recall(letters, self.store, clock, asyncio.Event())
+
     async def fold(self, origin: str) -> list[Replayed]:
         """Fold one log, and take the outcomes beside it."""
-        log = sources.in_kafka(self.config) if origin == KAFKA else sources.in_file(self.config, Path(origin))
+        log = self._log(origin)
         done = [await self._events(log)]
         if self.with_outcomes and (told := self._outcomes_of(log)) is not None:
             done.append(await self._outcomes(told))
@@ -133,6 +145,9 @@ class _Folding:
             return None
         outcomes = parts.outcome_log(log)
         return None if outcomes.log.kind == "file" and not Path(outcomes.log.path).exists() else outcomes
+
+    def _log(self, origin: str) -> Config:
+        return sources.in_kafka(self.config) if origin == KAFKA else sources.in_file(self.config, Path(origin))
 
     def _is_ours(self, log: Config) -> bool:
         if self.config.log.kind != log.log.kind:

@@ -7,7 +7,7 @@ import attrs
 
 from reconciler.config import Config
 from reconciler.model.event import Outgoing, Record
-from reconciler.model.stamp import Partition
+from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
 from reconciler.ports import EventLog
 
 BATCH = 5_000
@@ -44,9 +44,15 @@ class Source:
         self._total: int | None = None
         self._read = 0
 
-    async def open(self, positions: Mapping[Partition, int], *, accept_truncation: bool = False) -> None:
+    async def open(
+        self,
+        positions: Mapping[Partition, int],
+        *,
+        accept_truncation: bool = False,
+        anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
+    ) -> None:
         """See `ports.EventLog`."""
-        await self._log.open(positions, accept_truncation=accept_truncation)
+        await self._log.open(positions, accept_truncation=accept_truncation, anchors=anchors)
         self._begins = sum((await self._log.positions()).values())
 
     async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:

@@ -33,6 +33,7 @@ CHANGED = "windchill.document.changed.v1"
 RELEASED = "windchill.document.released.v1"
 NAMESPACE = "windchill."
 POLICY = "policy"  # the stage of a refusal that only the configuration makes: its source may not set a field
+CLOCK = "clock"  # the stage of a refusal by our own clock: a fact of when the record was first read
 _NEWEST = (CHANGED, RELEASED)
 # What we publish ourselves changes nothing when it is met in a merged archive.
 _OUTCOMES = frozenset(OutcomeType)
@@ -109,8 +110,15 @@ _kind = msgspec.json.Decoder(_Kind).decode
 _anything = msgspec.json.Decoder().decode
 
 
-def record(source: Record, rules: Rules) -> Decoded:
-    """Decode one record."""
+def record(source: Record, rules: Rules, present: timing.Present = timing.READ_BEFORE) -> Decoded:
+    """Decode one record; `present` is what is known of the present where it is read for the first time."""
+    found = _record(source, rules)
+    if isinstance(found, Event) and (objection := present.objection(found.stamp)) is not None:
+        return _refusal(found.stamp.place, CLOCK, objection)
+    return found
+
+
+def _record(source: Record, rules: Rules) -> Decoded:
     value = source.value
     try:
         if source.headers and (found := _binary_headers(source.headers)):

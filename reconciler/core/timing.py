@@ -1,14 +1,58 @@
 """
 Timing: what a record's own timestamp and an event's `time` say, and what they may not say.
 
-A claim may not lie in the future: it would win over every later one (DESIGN section 4, Clocks). Text in canonical form
+A claim may not lie in the future: it would win over every later one (DESIGN section 4, Clocks). The record's timestamp
+shows that only where the broker has set it. So the first reader of a record asks the host's clock as well, and keeps to
+that refusal by the record's place: time goes by, and a rebuild must come to the same rows. Text in canonical form
 compares as time does (`model/instant.py`).
 """
 
 import functools
+from collections.abc import Iterable
+
+import attrs
 
 from reconciler.core import profile
 from reconciler.model import instant
+from reconciler.model.stamp import Place, Stamp
+
+_LENGTH = 27  # of a time in canonical form, with which a lead begins
+_NEVER = "~"  # later than every time
+_AGAIN = "mend the producer's clock, or this host's; `reconciler dead-letters replay` tries it again"
+
+
+@attrs.frozen
+class Present:
+    """What whoever reads records knows of the present: how late a claim may be, and which ones were refused for it."""
+
+    latest: str = _NEVER
+    refused: frozenset[Place] = frozenset()
+
+    @classmethod
+    def of(cls, now_us: int, skew_us_max: int, refused: frozenset[Place] = frozenset()) -> "Present":
+        """Return what our clock says at `now_us`, for records that are read for the first time."""
+        return cls(of_record(now_us + skew_us_max), refused)
+
+    def objection(self, stamp: Stamp) -> str | None:
+        """Return why a claim may not count, None if it may."""
+        if stamp.place in self.refused:
+            return f"its time was ahead of this host's clock when it was first read: {_AGAIN}"
+        # Under `order = "log"` the record's timestamp ranks claims, so it may not lie in the future either.
+        claimed = max(stamp.time, stamp.lead[:_LENGTH])
+        if claimed <= self.latest:
+            return None
+        what = "`time`" if claimed == stamp.time else "the record's timestamp"
+        return (
+            f"{what} {claimed} is ahead of this host's clock (at most {self.latest} is allowed): it would win over"
+            f" every later event; {_AGAIN}"
+        )
+
+    def objects(self, latest: str, places: Iterable[tuple[str, int, int]]) -> bool:
+        """Whether there is an objection to any of several claims, of which `latest` is the latest time."""
+        return latest > self.latest or (bool(self.refused) and not self.refused.isdisjoint(places))
+
+
+READ_BEFORE = Present()
 
 
 def canonical(text: str, attribute: str) -> str:

@@ -69,13 +69,15 @@ _new_event = functools.partial(tuple.__new__, Event)
 _check_field = functools.lru_cache(maxsize=16_384)(profile.check_field)  # bounded: names come from outside
 
 
-def events(records: Sequence[Record], rules: decode.Rules) -> tuple[list[Event], list[Record]]:
+def events(
+    records: Sequence[Record], rules: decode.Rules, present: timing.Present = timing.READ_BEFORE
+) -> tuple[list[Event], list[Record]]:
     """Decode what is usual; return its events, and the records left to `decode.record`, both in the given order."""
     if rules.by_position or rules.sources_restricted:
         return [], list(records)
     taken, envelopes, left = _envelopes(records, rules.record_bytes_max)
     try:
-        return _events(taken, envelopes, rules), left
+        return _events(taken, envelopes, rules, present), left
     except (ValueError, OverflowError, profile.Invalid):  # something odd: each record by itself
         return [], list(records)
 
@@ -100,7 +102,9 @@ def _envelopes(records: Sequence[Record], bytes_max: int) -> tuple[list[Record],
     return taken, envelopes, left
 
 
-def _events(records: Sequence[Record], envelopes: Sequence[_Envelope], rules: decode.Rules) -> list[Event]:
+def _events(
+    records: Sequence[Record], envelopes: Sequence[_Envelope], rules: decode.Rules, present: timing.Present
+) -> list[Event]:
     """Return the events of usual envelopes; raise for anything odd."""
     names = set(chain.from_iterable([one.data.set for one in envelopes]))
     for name in names:
@@ -110,6 +114,8 @@ def _events(records: Sequence[Record], envelopes: Sequence[_Envelope], rules: de
     times = _canonical([one.time for one in envelopes])
     _check_skew(times, records, envelopes, rules)
     places = _places(records, envelopes, rules)
+    if envelopes and present.objects(max(times), places):
+        raise ValueError("later than the present, or refused before")
     stamps = [
         _new_stamp(("", time, one.sequence or "", topic, partition, offset, one.source, one.id))
         for one, time, (topic, partition, offset) in zip(envelopes, times, places, strict=True)

@@ -3,6 +3,9 @@ Ingest: log → decode → fold → projection, one transaction a batch.
 
 Rows and offsets advance together, so a crash between two batches costs nothing and repeats nothing. It never calls
 Windchill: it marks documents as due and lets the reconciler know.
+
+The host's clock has a say in what is read for the first time (`core/timing.py`). Where a record that the broker has
+stamped shows that this clock is behind, folding waits until it is right: refusing would blame good events for it.
 """
 
 import asyncio
@@ -13,13 +16,14 @@ from operator import attrgetter
 import attrs
 import structlog
 
-from reconciler.core import decode, fold, outcomes, usual
+from reconciler.core import anchoring, decode, fold, outcomes, timing, usual
+from reconciler.errors import ClockBehindError
 from reconciler.flows import beats
 from reconciler.model.desired import Desired
 from reconciler.model.document import Due, Lane
 from reconciler.model.event import DeadLetter, Event, Foreign, Outgoing, Record, Refusal
 from reconciler.model.policy import OPERATORS
-from reconciler.model.stamp import Partition
+from reconciler.model.stamp import Partition, Place
 from reconciler.ports import Clock, EventLog, FoldBatch, Projection, Telemetry
 from reconciler.tracing import NO_TRACING, Tracing
 
@@ -33,7 +37,9 @@ _FIELDS_A_ROW = 4.0  # as long as no row has been seen
 _ROOM_MIN = 2_000  # smaller fetches cost more than they bring
 _RECORDS_MAX = 250_000  # of a transaction: a few seconds of work to do again after a crash
 _LETTERS_MAX = 1_000  # of a transaction: they are kept whole
-_partition, _headers = attrgetter("topic", "partition"), attrgetter("headers")
+_partition, _headers, _timestamp = attrgetter("topic", "partition"), attrgetter("headers"), attrgetter("timestamp")
+_BY_BROKER = 1  # a record's `timestamp_type`: LogAppendTime
+_BEHIND_S = 1.0  # between two looks whether this host's clock is right again
 _PAUSE_S = 0.05  # after an empty fetch: one at the end of a file that does not grow returns at once
 
 
@@ -46,6 +52,7 @@ class _Batch:
     dead: list[tuple[DeadLetter, Outgoing]] = attrs.field(factory=list)
     replayed: set[str] = attrs.field(factory=set)
     positions: dict[Partition, int] = attrs.field(factory=dict)
+    last: dict[Partition, Record] = attrs.field(factory=dict)
     foreign: int = 0
     outlived: int = 0  # read long ago, and refused by the policy of today
     count: int = 0
@@ -85,6 +92,8 @@ class Ingest:
         self._fields_a_row = _FIELDS_A_ROW
         self._kept: dict[Partition, int] = {}  # positions stored so far
         self._read: Mapping[Partition, int] | None = None  # what the store has read before us; None: to be asked
+        self._refused: frozenset[Place] = frozenset()  # by our clock, when they were first read
+        self.waits_for = ""  # why folding waits, if it does
         self.lane = Lane.EVENT if beside is None else Lane.REPLAY
         self.reached: Mapping[Partition, int] = {}  # everything before these offsets is folded, or was a gap
         self.no_event: Callable[[Record], None] | None = None  # told of every record that is none, in the log's order
@@ -124,7 +133,9 @@ class Ingest:
         """Fold what comes until stopped."""
         while not self._stopping:
             beats.turn()
-            records = await self._log.fetch(self._batch_max, _FETCH_TIMEOUT_S)
+            records = await self._fetch(self._batch_max, _FETCH_TIMEOUT_S)
+            if records is None:
+                return
             if records:
                 await self._take_backlog(records)
             self.reached = await self._log.positions()
@@ -152,11 +163,14 @@ class Ingest:
         """
         Fold records into the batch that the next `commit` stores; return for how many more it has room.
 
-        Newest first: most of what older events say has lost by then, and need not be built (see `fold.into`).
+        Newest first: most of what older events say has lost by then, and need not be built (see `fold.into`). Raises
+        ClockBehindError, and takes none of them, if this host's clock is behind the one that stamped them.
         """
         batch = self._batch
         if self._read is None:
-            self._read = await self._projection.positions()
+            self._read, self._refused = await self._projection.positions(), await self._projection.refused()
+        if (fault := self._behind(records)) is not None:
+            raise ClockBehindError(fault)
         others: list[tuple[Record, Refusal | Foreign]] = []
         for end in range(len(records), 0, -_SLICE):
             self._gather_slice(records[max(0, end - _SLICE) : end], batch, others)
@@ -175,20 +189,23 @@ class Ingest:
             rows = await self._changed(batch.rows)
             now_us = self._clock.now_us()
             urgent = frozenset() if self._aside else frozenset(batch.urgent & rows.keys())
+            positions = {} if self._aside or self._until is not None else batch.positions
             await self._projection.fold(
                 FoldBatch(
                     rows=rows,
-                    positions={} if self._aside or self._until is not None else batch.positions,
+                    positions=positions,
                     dead_letters=batch.dead,
                     lane=self.lane,
                     at_us=now_us,
                     urgent=urgent,
                     replayed=frozenset(batch.replayed),
+                    anchors={place: anchoring.of(batch.last[place]) for place in positions.keys() & batch.last.keys()},
                 )
             )
         if rows:  # with what was stored of them: later events find fuller rows
             self._fields_a_row = max(1.0, sum(len(row.fields) for row in rows.values()) / len(rows))
         self._kept |= batch.positions
+        self._refused |= {letter.place for letter, _ in batch.dead if letter.stage == decode.CLOCK}
         for key in rows:
             self._offer(Due(key, Lane.OPERATOR if key in urgent else self.lane, now_us))
         if batch.dead:
@@ -203,26 +220,81 @@ class Ingest:
         """Fold records, and if there is a backlog what comes right behind them: a row is then written once for all."""
         room, backlog = await self.gather(records), len(records) >= self._batch_max
         while backlog and room and not self._stopping:
-            records = await self._log.fetch(room, _BACKLOG_TIMEOUT_S)  # each may be of another document
-            if not records:
+            more = await self._fetch(room, _BACKLOG_TIMEOUT_S)  # each may be of another document
+            if not more:
                 break
             beats.turn()
-            room = await self.gather(records)
+            room = await self.gather(more)
         await self.commit()
+
+    async def _fetch(self, records_max: int, timeout_s: float) -> Sequence[Record] | None:
+        """
+        Return the next records, once this host's clock is not behind them any more; None when told to stop before.
+
+        What comes behind them is fetched too meanwhile: it may show that it was the broker's clock that was ahead.
+        """
+        records = await self._log.fetch(records_max, timeout_s)
+        while (fault := self._behind(records)) is not None:
+            if self._stopping:
+                return None
+            if self._batch.count:
+                await self.commit()
+            if not self.waits_for:
+                _log.error("folding waits for this host's clock", reason=fault)
+            self.waits_for = fault
+            beats.turn()
+            more = await self._log.fetch(records_max, _BEHIND_S) if len(records) < 2 * records_max else ()
+            records = [*records, *more]
+            await self._clock.sleep(_BEHIND_S)
+        self.waits_for = ""
+        return records
+
+    def _behind(self, records: Sequence[Record]) -> str | None:
+        """Say how a broker's own timestamp shows that this host's clock is behind, None if none does."""
+        if not records or records[0].timestamp <= 0:  # lines of a file have none
+            return None
+        now_us = self._clock.now_us()
+        limit_ms = (now_us + self._rules.clock_skew_us_max) // 1000
+        if max(map(_timestamp, records)) <= limit_ms:
+            return None
+        last = {_partition(record): record for record in records}.values()
+        ahead = next((one for one in last if one.timestamp > limit_ms and one.timestamp_type == _BY_BROKER), None)
+        if ahead is None:
+            return None
+        place = f"{ahead.topic}/{ahead.partition} offset {ahead.offset}"
+        return (
+            f"this host's clock is behind: {place} was appended at {timing.of_record(ahead.timestamp * 1000)} by the"
+            f" broker's clock, and here it is {timing.of_record(now_us)}. Set this host's clock, and folding goes on by"
+            " itself; it also does once a later record shows that it was the broker's clock that was ahead"
+        )
+
+    def _parted(self, newest_first: Sequence[Record]) -> list[tuple[Sequence[Record], timing.Present]]:
+        """Part records that were read before from those that are read for the first time, which our clock judges."""
+        first = timing.Present.of(self._clock.now_us(), self._rules.clock_skew_us_max, self._refused)
+        groups = groupby(reversed(newest_first), _partition)
+        if not any(next(group).offset < self._read_to(place) for place, group in groups):
+            return [(newest_first, first)]
+        parted: tuple[list[Record], list[Record]] = ([], [])
+        for record in newest_first:
+            parted[self._was_read(record)].append(record)
+        return [(parted[False], first), (parted[True], attrs.evolve(timing.READ_BEFORE, refused=self._refused))]
 
     def _gather_slice(
         self, records: Sequence[Record], batch: _Batch, others: list[tuple[Record, Refusal | Foreign]]
     ) -> None:
-        newest_first = list(records)[::-1]
+        newest_first: list[Record] = list(records)[::-1]
         if self._tracing.on:
             self._tracing.note(records)
-        events, left = usual.events(newest_first, self._rules)
-        for record in left:
-            decoded = decode.record(record, self._rules)
-            if isinstance(decoded, Event):
-                events.append(decoded)
-            else:
-                others.append((record, decoded))
+        events: list[Event] = []
+        for some, present in self._parted(newest_first):
+            taken, left = usual.events(some, self._rules, present)
+            events += taken
+            for record in left:
+                decoded = decode.record(record, self._rules, present)
+                if isinstance(decoded, Event):
+                    events.append(decoded)
+                else:
+                    others.append((record, decoded))
         if self._until is not None:
             events = [event for event in events if event.stamp.time <= self._until]
         if self.folding is not None:
@@ -231,7 +303,8 @@ class Ingest:
         batch.urgent.update(event.key for event in events if event.stamp.source == OPERATORS)
         for (topic, partition), (last, *_) in groupby(newest_first, _partition):
             place = Partition(topic, partition)
-            batch.positions[place] = max(batch.positions.get(place, 0), last.offset + 1)
+            if last.offset >= batch.positions.get(place, 0):
+                batch.positions[place], batch.last[place] = last.offset + 1, last
         batch.replayed.update(
             letter.decode(errors="replace")
             for record in filter(_headers, newest_first)
@@ -251,8 +324,11 @@ class Ingest:
             self.no_event(record)
 
     def _was_read(self, record: Record) -> bool:
+        return record.offset < self._read_to((record.topic, record.partition))
+
+    def _read_to(self, place: tuple[str, int]) -> int:
         assert self._read is not None, "it is read before any record is looked at"
-        return record.offset < self._read.get(Partition(record.topic, record.partition), 0)
+        return max(self._read.get(Partition(*place), 0), self._kept.get(Partition(*place), 0))
 
     async def _changed(self, said: Mapping[str, Desired]) -> dict[str, Desired]:
         """Join what a batch says with what is stored; return the rows that changed."""

@@ -16,15 +16,15 @@ from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
-from reconciler.core import outcomes
+from reconciler.core import anchoring, decode, letters, outcomes
 from reconciler.core.coverage import Span
 from reconciler.core.outcomes import Heading
 from reconciler.model.base import Base
-from reconciler.model.document import NO_AGREEMENT, Agreement
+from reconciler.model.document import NO_AGREEMENT, Agreement, Lane
 from reconciler.model.event import Record
 from reconciler.model.outcome import OutcomeType
-from reconciler.model.stamp import Partition
-from reconciler.ports import Clock, EventLog, Ledger, Store
+from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
+from reconciler.ports import Clock, EventLog, FoldBatch, Ledger, Store
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +32,7 @@ _BATCH = 5_000
 _SLICE = 100  # outcomes decoded between two turns of the other tasks: some milliseconds
 _BYTES_MAX = 64 * 1024 * 1024  # of outcomes in memory, the last one of each document as it was read
 _CHUNK = 1_000  # documents of a transaction
+_LETTERS = 100  # dead letters a fetch: each may be a megabyte
 _FETCH_TIMEOUT_S = 1.0
 _RECONCILED = OutcomeType.RECONCILED.value.encode()
 
@@ -72,14 +73,14 @@ class Bases:
             self._last[found.key] = found, record.value
             self._bytes += len(record.value) - (0 if known is None else len(known[1]))
 
-    async def store(self, positions: Mapping[Partition, int]) -> None:
+    async def store(self, positions: Mapping[Partition, int], anchors: Mapping[Partition, Anchor] = NO_ANCHORS) -> None:
         """Give the ledger what it does not know, and then how far the outcome log was read."""
         last, self._last, self._bytes = self._last, {}, 0
         keys = sorted(last)
         for start in range(0, len(keys), _CHUNK):
             await self._store(keys[start : start + _CHUNK], last)
         if positions:
-            await self._ledger.rebase({}, positions, self._clock.now_us())
+            await self._ledger.rebase({}, positions, self._clock.now_us(), anchors)
 
     async def _store(self, keys: Iterable[str], last: Mapping[str, tuple[Heading, bytes]]) -> None:
         rows = await self._ledger.documents(keys)
@@ -120,7 +121,8 @@ async def recover(
     """
     bases = Bases(store, clock)
     try:
-        await log.open(await store.positions(), accept_truncation=accept_truncation)
+        anchors = await store.anchors()
+        await log.open(await store.positions(), accept_truncation=accept_truncation, anchors=anchors)
         if accept_truncation:
             await store.reposition(await log.positions())
         await take(log, bases, clock, stop.is_set)
@@ -131,13 +133,35 @@ async def recover(
     return bases.taken
 
 
+async def recall(log: EventLog, store: Store, clock: Clock, stop: asyncio.Event) -> int:
+    """
+    Take from the dead-letter log which records our clock has refused, up to its end; return how many there were.
+
+    Time has gone by: without that, an empty or older store would now take them. Other refusals are found again. What
+    the log no longer holds can't be helped. `log` is opened and closed. Raises LogError when the log can't be read.
+    """
+    count = 0
+    try:
+        await log.open(await store.positions(), accept_truncation=True)
+        ends, reached = dict(await log.ends()), dict(await log.positions())
+        while not stop.is_set() and any(reached.get(place, 0) < end for place, end in ends.items()):
+            found = map(letters.read, await log.fetch(_LETTERS, _FETCH_TIMEOUT_S))
+            refused = [(letter, None) for letter in found if letter is not None and letter.stage == decode.CLOCK]
+            reached = dict(await log.positions())
+            await store.fold(FoldBatch({}, reached, refused, Lane.REPLAY, clock.now_us()))
+            count += len(refused)
+    finally:
+        await log.close()
+    return count
+
+
 async def take(
     log: EventLog, bases: Bases, clock: Clock, stopped: Callable[[], bool], *, keep_positions: bool = True
 ) -> int:
     """Give the store every base from where the log stands up to its end; return how many records there were."""
     ends = dict(await log.ends())
     reached = dict(await log.positions())
-    count = 0
+    count, last = 0, dict[Partition, Anchor]()
     while not stopped() and any(reached.get(place, 0) < end for place, end in ends.items()):
         records = await log.fetch(_BATCH, _FETCH_TIMEOUT_S)
         for number, record in enumerate(records, start=1):
@@ -145,11 +169,13 @@ async def take(
             if number % _SLICE == 0:
                 await clock.sleep(0)
         count += len(records)
+        for record in {(record.topic, record.partition): record for record in records}.values():
+            last[Partition(record.topic, record.partition)] = anchoring.of(record)
         reached = dict(await log.positions())  # past gaps that hold no record
         if bases.full:
-            await bases.store(reached if keep_positions else {})
-    await bases.store(reached if keep_positions else {})
+            await bases.store(reached if keep_positions else {}, last)
+    await bases.store(reached if keep_positions else {}, last)
     return count
 
 
-__all__ = ["Bases", "recover", "take"]
+__all__ = ["Bases", "recall", "recover", "take"]

@@ -23,6 +23,8 @@ class Record(Protocol):
     @property
     def timestamp(self) -> int: ...  # milliseconds since 1970, as the broker has it
     @property
+    def timestamp_type(self) -> int: ...  # 0: the producer's own, 1: the broker's, set when it was appended
+    @property
     def key(self) -> bytes | None: ...
     @property
     def value(self) -> bytes | None: ...
@@ -40,6 +42,7 @@ class PlainRecord(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[Header] = ()
+    timestamp_type: int = 0
 
 
 class Outgoing(NamedTuple):
@@ -106,4 +109,4 @@ class DeadLetter:
     @property
     def id(self) -> str:
         """`topic/partition/offset`: the record itself is the identity, so refusing it twice keeps one letter."""
-        return f"{self.place.topic}/{self.place.partition}/{self.place.offset}"
+        return self.place.text

@@ -1,5 +1,6 @@
 """Stamps and places: what ranks two claims on one field, and where a record stands in its log."""
 
+from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 
@@ -10,12 +11,33 @@ class Partition(NamedTuple):
     partition: int
 
 
+class Anchor(NamedTuple):
+    """The last record that was read of a partition: where it stands, and the digest of all that it holds."""
+
+    offset: int
+    digest: str
+
+
+NO_ANCHORS: Mapping[Partition, Anchor] = {}
+
+
 class Place(NamedTuple):
     """Where a record stands: topic, partition, offset. For a file: its name, 0 and the line counted from 0."""
 
     topic: str
     partition: int
     offset: int
+
+    @property
+    def text(self) -> str:
+        """The place as people and dead letters name it: `topic/partition/offset`."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Place":
+        """Return the place that a text names; a file's name may have slashes."""
+        topic, partition, offset = text.rsplit("/", 2)
+        return cls(topic, int(partition), int(offset))
 
 
 Level: TypeAlias = tuple[str, str, str]  # lead, time and sequence: the part of a stamp that a copy shares

@@ -4,18 +4,25 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from reconciler.model.event import Outgoing, Record
-from reconciler.model.stamp import Partition
+from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
 
 
 class EventLog(Protocol):
     """The change log, and the topics beside it. Positions are *next* offsets."""
 
-    async def open(self, positions: Mapping[Partition, int], *, accept_truncation: bool = False) -> None:
+    async def open(
+        self,
+        positions: Mapping[Partition, int],
+        *,
+        accept_truncation: bool = False,
+        anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
+    ) -> None:
         """
         Take all partitions of the topic and go to `positions`; a partition not named starts at offset 0.
 
-        Raises LogTruncatedError when the log does not hold what comes next: a position outside of it, or a beginning
-        that is gone. With `accept_truncation`, a person's choice, reading starts there with the oldest record there is.
+        Raises LogTruncatedError when the log does not hold what comes next: a position outside of it, a beginning that
+        is gone, or another record in the place of an anchor, which was read before. With `accept_truncation`, a
+        person's choice, reading starts there with the oldest record there is.
         """
         ...
 

@@ -13,7 +13,7 @@ from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.hotspot import HotSpot
 from reconciler.model.policy import Policy
 from reconciler.model.settlement import Settlement
-from reconciler.model.stamp import Partition
+from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition, Place
 from reconciler.ports.acts import Deeds
 
 
@@ -23,11 +23,12 @@ class FoldBatch:
 
     rows: Mapping[str, Desired]
     positions: Mapping[Partition, int]
-    dead_letters: Sequence[tuple[DeadLetter, Outgoing]]  # each with the record that announces it
+    dead_letters: Sequence[tuple[DeadLetter, Outgoing | None]]  # each with what announces it, unless that was done
     lane: Lane
     at_us: int
     urgent: frozenset[str] = frozenset()  # keys that an operator's event touched: lane OPERATOR
     replayed: frozenset[str] = frozenset()  # ids of dead letters that were appended again and have now come round
+    anchors: Mapping[Partition, Anchor] = NO_ANCHORS  # the last records that were read, of partitions in `positions`
 
 
 @attrs.frozen
@@ -58,8 +59,16 @@ class Projection(Protocol):
         """
         ...
 
+    async def anchors(self) -> Mapping[Partition, Anchor]:
+        """Return the last record that was read of each partition, where one was."""
+        ...
+
     async def reposition(self, positions: Mapping[Partition, int]) -> None:
-        """Store these positions as the only ones of their topics: where somebody has decided to go on."""
+        """Store these positions, without anchors, as the only ones of their topics: a person has decided to go on."""
+        ...
+
+    async def refused(self) -> frozenset[Place]:
+        """Return the places of records that were refused by our clock when they were first read."""
         ...
 
     async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
@@ -118,7 +127,13 @@ class Ledger(Protocol):
         """Keep a policy under its digest, once."""
         ...
 
-    async def rebase(self, agreements: Mapping[str, Agreement], positions: Mapping[Partition, int], at_us: int) -> None:
+    async def rebase(
+        self,
+        agreements: Mapping[str, Agreement],
+        positions: Mapping[Partition, int],
+        at_us: int,
+        anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
+    ) -> None:
         """
         Store agreements recovered from an outcome log, and how far it was read, in one durable transaction.
 

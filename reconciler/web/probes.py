@@ -40,6 +40,7 @@ class Readiness:
 
     phase: Phase
     windchill: Health = Health.UP
+    folding_waits: str = ""  # why, if it does
 
 
 class Progress:
@@ -69,5 +70,8 @@ def ready(readiness: Readiness) -> Response:
     """Answer `/readyz`."""
     if readiness.phase is not Phase.READY:
         return answers.json({"status": readiness.phase.value}, 503)
-    status = "degraded" if readiness.windchill is Health.DOWN else "ready"
-    return answers.json({"status": status, "windchill": readiness.windchill.value})
+    waits = readiness.folding_waits
+    status = "degraded" if waits or readiness.windchill is Health.DOWN else "ready"
+    return answers.json(
+        {"status": status, "windchill": readiness.windchill.value} | ({"folding": waits} if waits else {})
+    )

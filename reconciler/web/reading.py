@@ -91,6 +91,7 @@ async def standing(sources: Sources) -> shapes.Status:
         windchill=readiness.windchill.value,
         maintenance=readiness.windchill is Health.MAINTENANCE,
         breaker=engine.breaker.state.name.lower().replace("_", "-"),
+        folding_waits=readiness.folding_waits or None,
         in_flight=engine.limiter.in_flight,
         in_flight_limit=engine.limiter.limit,
         documents={status.value: counts.get(status, 0) for status in Status},

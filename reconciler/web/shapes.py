@@ -72,6 +72,7 @@ class Status(Shape, frozen=True, kw_only=True):
     windchill: Annotated[str, Meta(description="up, down or maintenance.")]
     maintenance: bool
     breaker: Annotated[str, Meta(description="closed, open or half-open: whether Windchill is asked.")]
+    folding_waits: Annotated[str | None, Meta(description="Why no event is folded for now; null: they are.")]
     in_flight: int
     in_flight_limit: float
     documents: Annotated[dict[str, int], Meta(description="How many documents, by status.")]

@@ -443,6 +443,9 @@ def statements() -> list[tuple[str, str]]:
 # The only statements that may read a table or an index from end to end, and which.
 SCANS = {
     "POSITIONS": "SCAN position",
+    "ANCHORS": "SCAN position",
+    "REFUSED": "SCAN dead_letter USING INDEX dead_letter_by_clock|SCAN dead_letter USING COVERING INDEX"
+    " dead_letter_by_clock",  # what our clock has refused
     "WAITING": "SCAN outbox",  # in order, up to its limit
     "ALL_LETTERS": "SCAN dead_letter",  # likewise
     "POLICIES": "SCAN policy",  # one row for every configuration there was

@@ -44,7 +44,7 @@ def test_the_whole_way_over_kafka(tmp_path: Path, windchill: str, broker: Server
     assert sum(row["end"] for row in program.json("status")["log"]) == 6
     found = {row["check"]: row for row in program.json("doctor")}
     assert {check for check, row in found.items() if row["result"] != "ok"} == {
-        "retention of the log", "retention of the outcomes",
+        "retention of the log", "timestamps of the log", "retention of the outcomes",
     }  # fmt: skip
     if isinstance(broker, Apache):
         assert "it keeps 7 days (retention.ms)" in found["retention of the log"]["message"]

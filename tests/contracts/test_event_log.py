@@ -14,6 +14,7 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.file_log import FileLog
 from reconciler.adapters.kafka import KafkaLog
 from reconciler.adapters.kafka_client import KafkaOptions
+from reconciler.core import anchoring
 from reconciler.errors import LogError, LogTruncatedError
 from reconciler.model.event import Outgoing, Record
 from reconciler.model.stamp import Partition
@@ -209,6 +210,38 @@ async def test_a_position_beyond_the_end_is_refused_with_what_the_log_holds(worl
     with pytest.raises(LogTruncatedError, match=r"11 comes next, but .* holds .*10") as caught:
         await log.open({Partition(world.topic, 0): 11})
     assert world.topic in str(caught.value)
+
+
+async def test_the_record_that_was_read_last_is_recognised_and_another_in_its_place_is_refused(world: World) -> None:
+    await world.put(events(10))
+    place = Partition(world.topic, 0)
+    reader = world.client()
+    await reader.open({})
+    read = [record for record in await read_to_end(reader) if record.partition == 0]
+    await reader.close()
+    for record in (read[3], read[9]):
+        same, position = anchoring.of(record), record.offset + 1
+        again, other, forced = world.client(), world.client(), world.client()
+        await again.open({place: position}, anchors={place: same})
+        assert values(await read_to_end(again)) == [one.value for one in read[position:]]
+        with pytest.raises(LogTruncatedError, match=rf"another record stands at {record.offset} than was read"):
+            await other.open({place: position}, anchors={place: same._replace(digest="another")})
+        await forced.open({place: position}, accept_truncation=True, anchors={place: same._replace(digest="another")})
+        assert values(await read_to_end(forced)) == [one.value for one in read]
+        for client in (again, other, forced):
+            await client.close()
+
+
+async def test_an_anchor_before_the_last_record_leads_to_the_position_all_the_same(world: World) -> None:
+    """As where the offsets after it hold no record."""
+    await world.put(events(10))
+    place, first, again = Partition(world.topic, 0), world.client(), world.client()
+    await first.open({})
+    read = [record for record in await read_to_end(first) if record.partition == 0]
+    await again.open({place: 7}, anchors={place: anchoring.of(read[2])})
+    assert values(await read_to_end(again)) == [one.value for one in read[7:]]
+    await first.close()
+    await again.close()
 
 
 async def test_what_is_appended_is_visible_in_the_ends_and_comes_with_the_next_fetch(

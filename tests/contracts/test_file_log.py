@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from reconciler.adapters import file_lines
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.file_log import OUTCOMES, FileLog, FileTopics, beside
+from reconciler.core import anchoring
 from reconciler.errors import LogError, LogTruncatedError
 from reconciler.model import instant
 from reconciler.model.event import Outgoing, PlainRecord
@@ -206,6 +207,21 @@ async def test_a_file_that_loses_lines_while_it_is_read_stops_the_reader(
         path.unlink()
     with pytest.raises(LogTruncatedError, match="was replaced or cut short after line 1 was read"):
         await log.fetch(10, 0)
+
+
+async def test_a_file_in_whose_place_a_longer_one_is_put_is_not_taken_for_it(path: pathlib.Path, log: FileLog) -> None:
+    path.write_bytes(event(0) + b"\n" + event(1) + b"\n")
+    await log.open({})
+    last = (await log.fetch(10, 0))[-1]
+    path.write_bytes(b"".join(event(number) + b"\n" for number in range(10, 20)))
+    anchors = {PLACE: anchoring.of(last)}
+    for at in (2, 3):  # also where blank lines came after it
+        with pytest.raises(LogTruncatedError, match=f"{path}: another record stands at 1 than was read there"):
+            await FileLog(path, SystemClock()).open({PLACE: at}, anchors=anchors)
+    again = FileLog(path, SystemClock())
+    await again.open({PLACE: 2}, accept_truncation=True, anchors=anchors)
+    assert len(await again.fetch(100, 0)) == 10
+    await again.close()
 
 
 # ------------------------------------------------------------------------------------------------------------ appending

@@ -13,6 +13,7 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.kafka import KafkaLog
 from reconciler.adapters.kafka_client import KafkaOptions
 from reconciler.config import Config, Log
+from reconciler.core import anchoring
 from reconciler.errors import ConfigError, LogError, LogTruncatedError
 from reconciler.model.event import Outgoing, Record
 from reconciler.model.stamp import Partition
@@ -107,6 +108,49 @@ async def test_where_records_are_lost_a_person_may_decide_to_go_on(
         await log.open(stored)
     await log.open(stored, accept_truncation=True)
     assert values(await read_to_end(log)) == [b"2"]
+
+
+async def test_a_topic_that_was_made_again_and_has_more_records_is_not_taken_for_it(
+    server: apache.Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
+) -> None:
+    await put(log, changes, b"0", b"1")
+    await log.open({})
+    last = (await read(log, 2))[-1]
+    await log.close()  # it would have the broker make the topic
+    await admin.delete_topics([changes])
+    await server.create_topic(changes, 1)
+    place, other = Partition(changes, 0), KafkaLog(options(server, changes), SystemClock())
+    await put(other, changes, *[b"new"] * 5)
+    with pytest.raises(LogTruncatedError, match=f"{changes}/0: another record stands at 1 than was read there"):
+        await other.open({place: 2}, anchors={place: anchoring.of(last)})
+    await other.open({place: 2}, accept_truncation=True, anchors={place: anchoring.of(last)})
+    assert values(await read_to_end(other)) == [b"new"] * 5
+    await other.close()
+
+
+async def test_a_record_that_is_gone_or_was_never_one_tells_nothing_of_the_log(
+    server: apache.Apache,
+    admin: AIOKafkaAdminClient,
+    transactions: AIOKafkaProducer,
+    log: KafkaLog,
+    changes: str,
+) -> None:
+    await put(log, changes, b"0")
+    async with transactions.transaction():
+        await transactions.send_and_wait(changes, b"1", partition=0)
+    place = Partition(changes, 0)
+    await log.open({})
+    last = (await read(log, 2))[-1]
+    marked = KafkaLog(options(server, changes), SystemClock())
+    await marked.open({place: 3}, anchors={place: anchoring.of(last)})  # past the transaction's marker
+    await put(marked, changes, b"3")
+    assert values(await read(marked, 1)) == [b"3"]
+    await admin.delete_records({TopicPartition(changes, 0): RecordsToDelete(3)})
+    passed = KafkaLog(options(server, changes), SystemClock())
+    await passed.open({place: 3}, anchors={place: anchoring.of(last)})
+    assert values(await read(passed, 1)) == [b"3"]
+    await marked.close()
+    await passed.close()
 
 
 async def test_a_partition_that_is_gone_may_be_given_up(log: KafkaLog, changes: str) -> None:
@@ -395,3 +439,28 @@ async def test_settings_that_can_not_work_are_refused_before_anything_is_tried(
     log = KafkaLog(KafkaOptions(brokers=NOBODY, topic="changes", **settings), SystemClock())
     with pytest.raises(ConfigError, match=message):
         await log.open({})
+
+
+async def test_a_client_that_is_replaced_does_not_go_on_in_a_topic_that_was_made_again(
+    server: apache.Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
+) -> None:
+    clock = VirtualClock()
+    reader = KafkaLog(options(server, changes), clock)
+    await put(log, changes, b"before")
+    await reader.open({})
+    await read(reader, 1)
+    assert reader._consumer is not None
+    await reader._consumer._client.close()  # it would have the broker make the topic
+    reader._consumer._fetcher._fetch_task.cancel()
+    await log.close()
+    await admin.delete_topics([changes])
+    await server.create_topic(changes, 1)
+    other = KafkaLog(options(server, changes), SystemClock())
+    await put(other, changes, *[b"new"] * 5)
+    for _ in range(2):
+        assert not await reader.fetch(10, 0.05)
+        await clock.advance(31)
+    with pytest.raises(LogTruncatedError, match="another record stands at 0 than was read there"):
+        await reader.fetch(10, 0.05)
+    await other.close()
+    await reader.close()

@@ -20,7 +20,7 @@ from reconciler.model.hotspot import HOUR_US, HotSpot
 from reconciler.model.policy import Policy, Rule, Strategy
 from reconciler.model.settlement import Contention, Settlement
 from reconciler.model.snapshot import Snapshot, Token
-from reconciler.model.stamp import Partition, Place, Stamp
+from reconciler.model.stamp import Anchor, Partition, Place, Stamp
 from reconciler.ports import ConflictRow, FoldBatch, OutboxMessage
 from tests.checks import check_chain
 from tests.fakes.memory_store import MemoryStore
@@ -154,6 +154,32 @@ async def test_positions_advance_without_rows(store: Store) -> None:
     await store.fold(FoldBatch({}, {P0: 5}, (), Lane.EVENT, 1))
     assert await store.positions() == {P0: 5}
     assert await store.counts() == dict.fromkeys(Status, 0)
+
+
+async def test_the_last_record_of_a_partition_is_known_until_a_person_decides_to_go_on_elsewhere(store: Store) -> None:
+    await store.fold(batch(positions={P0: 5, P1: 3}, anchors={P0: Anchor(4, "a")}))
+    assert await store.anchors() == {P0: Anchor(4, "a")}
+    await store.fold(batch(positions={P0: 7}))  # offsets that hold no record
+    await store.rebase({}, {P1: 4}, 1, {P1: Anchor(3, "b")})
+    assert await store.anchors() == {P0: Anchor(4, "a"), P1: Anchor(3, "b")}
+    await store.published([], {P0: 9})
+    assert (await store.anchors())[P0] == Anchor(4, "a")
+    await store.reposition({P0: 9, P1: 4})
+    assert await store.anchors() == {}
+
+
+async def test_what_our_clock_has_refused_is_told_by_place_whatever_became_of_it(store: Store) -> None:
+    early, odd, other = letter(7), letter(8, "a/b"), letter(9)
+    early, odd = ((attrs.evolve(one, stage="clock"), announced) for one, announced in (early, odd))
+    await store.fold(batch(dead_letters=[early, odd, other]))
+    await store.mark_dead_letter("changes/0/7", "replayed")
+    assert await store.refused() == {Place("changes", 0, 7), Place("a/b", 0, 8)}
+
+
+async def test_a_letter_that_was_announced_before_is_kept_and_not_announced(store: Store) -> None:
+    await store.fold(batch(dead_letters=[(letter(7)[0], None), letter(8)]))
+    assert [one.id for one in await store.dead_letters()] == ["changes/0/7", "changes/0/8"]
+    assert [message.record for message in await store.waiting(10)] == [letter(8)[1]]
 
 
 async def test_a_folded_document_is_pending_and_due(store: Store) -> None:

@@ -10,9 +10,10 @@ import bisect
 import zlib
 from collections.abc import Mapping, Sequence
 
+from reconciler.core import anchoring
 from reconciler.errors import LogError, LogTruncatedError, RecordTooLargeError
 from reconciler.model.event import Outgoing, PlainRecord, Record
-from reconciler.model.stamp import Partition
+from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
 from reconciler.ports import Clock
 
 
@@ -82,7 +83,13 @@ class MemoryLog:
         self._topic = topic
         self._positions: dict[Partition, int] = {}
 
-    async def open(self, positions: Mapping[Partition, int], *, accept_truncation: bool = False) -> None:
+    async def open(
+        self,
+        positions: Mapping[Partition, int],
+        *,
+        accept_truncation: bool = False,
+        anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
+    ) -> None:
         self._check_up()
         starts = {partition: positions.get(partition, 0) for partition in self._broker.partitions(self._topic)}
         for partition in positions:
@@ -95,6 +102,11 @@ class MemoryLog:
                     raise LogTruncatedError(
                         f"{partition}: offset {offset} comes next, but the log holds {own.begin} up to {own.end}"
                     )
+                starts[partition] = own.begin
+            anchor = anchors.get(partition)
+            if anchor is not None and any(anchoring.replaced(anchor, record) for record in own.records):
+                if not accept_truncation:
+                    raise LogTruncatedError(anchoring.fault(f"{partition}", anchor))
                 starts[partition] = own.begin
         self._positions = starts
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from reconciler.model.event import DeadLetter, Outgoing
     from reconciler.model.policy import Policy
     from reconciler.model.settlement import Settlement
-    from reconciler.model.stamp import Partition
+    from reconciler.model.stamp import Anchor, Partition, Place
 
 COOLING = (Status.PENDING, Status.CONTENDED, Status.LOCKED)
 SETTLED = (Status.SYNCED, Status.HELD)
@@ -42,6 +42,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.rows: dict[str, Document] = {}
         self.offsets: dict[Partition, int] = {}
+        self.last: dict[Partition, Anchor] = {}
         self.outbox: dict[int, Outgoing] = {}
         self.letters: dict[str, DeadLetter] = {}
         self.trail: list[AuditRecord] = []
@@ -62,10 +63,19 @@ class MemoryStore:
         self._require_open()
         return dict(self.offsets)
 
+    async def anchors(self) -> Mapping[Partition, Anchor]:
+        self._require_open()
+        return {place: anchor for place, anchor in self.last.items() if place in self.offsets}
+
     async def reposition(self, positions: Mapping[Partition, int]) -> None:
         self._require_open()
         topics = {place.topic for place in positions}
         self.offsets = {place: n for place, n in self.offsets.items() if place.topic not in topics} | dict(positions)
+        self.last = {place: anchor for place, anchor in self.last.items() if place.topic not in topics}
+
+    async def refused(self) -> frozenset[Place]:
+        self._require_open()
+        return frozenset(letter.place for letter in self.letters.values() if letter.stage == "clock")
 
     async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
         self._require_open()
@@ -82,10 +92,12 @@ class MemoryStore:
                 continue
             self.rows[key] = attrs.evolve(_dirty(row, lane, batch.at_us), desired=desired, revision=row.revision + 1)
         self.offsets.update(batch.positions)
+        self.last.update(batch.anchors)
         for letter, announcement in batch.dead_letters:
             if letter.id not in self.letters:
                 self.letters[letter.id] = letter
-                self.outbox[next(self._numbers)] = announcement
+                if announcement is not None:
+                    self.outbox[next(self._numbers)] = announcement
         for letter_id in batch.replayed & self.letters.keys():
             self.letters[letter_id] = attrs.evolve(self.letters[letter_id], status="replayed")
 
@@ -198,8 +210,15 @@ class MemoryStore:
         self._require_open()
         self.policies.setdefault(digest, policy)
 
-    async def rebase(self, agreements: Mapping[str, Agreement], positions: Mapping[Partition, int], at_us: int) -> None:
+    async def rebase(
+        self,
+        agreements: Mapping[str, Agreement],
+        positions: Mapping[Partition, int],
+        at_us: int,
+        anchors: Mapping[Partition, Anchor] | None = None,
+    ) -> None:
         self._require_open()
+        self.last.update(anchors or {})
         for key, agreement in agreements.items():
             row = self.rows.get(key) or Document(key, NOTHING_DESIRED, status=Status.SYNCED, lane=Lane.RESYNC)
             if row.agreement != NO_AGREEMENT and row.agreement.told >= agreement.told:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reconciler.errors import LogError
 from tests.fakes.memory_log import MemoryBroker, MemoryLog
@@ -28,9 +28,9 @@ class SimLog(MemoryLog):
         self._life = life
         self._again: dict[Partition, int] = {}  # up to where records are read a second time
 
-    async def open(self, positions: Mapping[Partition, int], *, accept_truncation: bool = False) -> None:
+    async def open(self, positions: Mapping[Partition, int], **settings: Any) -> None:
         act = super().open
-        await self._life.effect("log.open", lambda: act(positions, accept_truncation=accept_truncation))
+        await self._life.effect("log.open", lambda: act(positions, **settings))
 
     async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
         await self._life.alive()

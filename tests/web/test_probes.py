@@ -33,6 +33,14 @@ async def test_a_daemon_whose_windchill_is_down_is_degraded_and_ready(
     assert (reply.status_code, reply.json()) == (200, {"status": "degraded", "windchill": "down"})
 
 
+async def test_a_daemon_whose_folding_waits_says_why(daemon: Daemon, client: httpx.AsyncClient) -> None:
+    daemon.readiness = Readiness(Phase.READY, folding_waits="this host's clock is behind")
+    reply = await client.get("/readyz")
+    said = {"status": "degraded", "windchill": "up", "folding": "this host's clock is behind"}
+    assert (reply.status_code, reply.json()) == (200, said)
+    assert (await client.get("/api/v1/status")).json()["folding_waits"] == "this host's clock is behind"
+
+
 async def test_a_ready_daemon_says_so(client: httpx.AsyncClient) -> None:
     reply = await client.get("/readyz")
     assert (reply.status_code, reply.json()) == (200, {"status": "ready", "windchill": "up"})

@@ -25,7 +25,7 @@ from reconciler.model.desired import NOTHING_DESIRED
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane, Status
 from reconciler.model.hotspot import HOUR_US, KEPT_H, hour_of
 from reconciler.model.settlement import Settlement
-from reconciler.model.stamp import Partition
+from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
 from reconciler.ports import FoldBatch
 
 
@@ -58,10 +58,16 @@ def _rows(table: str, *columns: str) -> str:
     return unpack(f"NEW.{table}", *columns, packed="NEW.packed")
 
 
-_POSITIONS = f"""INSERT INTO position (topic, partition, next_offset)
-    SELECT topic, partition, next_offset
-    FROM {_rows("positions", "topic text", "partition int", "next_offset int")} WHERE true
-    ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset"""
+_PLACES = _rows(
+    "positions", "topic text", "partition int", "next_offset int", "anchor_offset int", "anchor_digest text"
+)
+# Offsets that hold no record move a position on, but leave the last record what it was.
+_POSITIONS = f"""INSERT INTO position (topic, partition, next_offset, anchor_offset, anchor_digest)
+    SELECT topic, partition, next_offset, anchor_offset, anchor_digest FROM {_PLACES} WHERE true
+    ON CONFLICT (topic, partition) DO UPDATE SET
+        next_offset = excluded.next_offset,
+        anchor_offset = coalesce(excluded.anchor_offset, anchor_offset),
+        anchor_digest = iif(excluded.anchor_offset IS NULL, anchor_digest, excluded.anchor_digest)"""
 
 
 # ---------------------------------------------------------------------------------------------------------------- fold
@@ -99,7 +105,8 @@ FOLD = Procedure(
         f"""INSERT INTO outbox (message)
             SELECT letters.message
             FROM {_rows("letters", "id text", "status text", "letter blob", "message blob")} AS letters
-            WHERE NOT EXISTS (SELECT 1 FROM dead_letter WHERE dead_letter.id = letters.id)""",
+            WHERE letters.message <> x''
+                AND NOT EXISTS (SELECT 1 FROM dead_letter WHERE dead_letter.id = letters.id)""",
         f"""INSERT INTO dead_letter (id, status, letter)
             SELECT id, status, letter
             FROM {_rows("letters", "id text", "status text", "letter blob", "message blob")} WHERE true
@@ -122,9 +129,9 @@ def fold(batch: FoldBatch) -> tuple[object, ...]:
     letters = {letter.id: (letter, message) for letter, message in reversed(batch.dead_letters)}
     return (
         packer.table(documents),
-        _places(packer, batch.positions),
+        _places(packer, batch.positions, batch.anchors),
         packer.table(
-            (letter_id, letter.status, encode(letter), encode(message))
+            (letter_id, letter.status, encode(letter), b"" if message is None else encode(message))
             for letter_id, (letter, message) in reversed(letters.items())
         ),
         packer.table((letter_id,) for letter_id in batch.replayed),
@@ -331,12 +338,15 @@ REBASE = Procedure(
 
 
 def rebase(
-    agreements: Iterable[tuple[str, Agreement]], positions: Mapping[Partition, int], at_us: int
+    agreements: Iterable[tuple[str, Agreement]],
+    positions: Mapping[Partition, int],
+    at_us: int,
+    anchors: Mapping[Partition, Anchor],
 ) -> tuple[object, ...]:
     """Return the parameters of `REBASE`."""
     packer = Packer()
     table = packer.table((key, codec.encode(agreement)) for key, agreement in agreements)
-    return table, _places(packer, positions), packer.packed(), at_us
+    return table, _places(packer, positions, anchors), packer.packed(), at_us
 
 
 # ----------------------------------------------------------------------------------------------------------- positions
@@ -353,8 +363,7 @@ REPOSITION = Procedure(
     "positions_batch",
     ("positions", "packed"),
     (
-        f"""DELETE FROM position WHERE topic IN
-            (SELECT topic FROM {_rows("positions", "topic text", "partition int", "next_offset int")})""",
+        f"DELETE FROM position WHERE topic IN (SELECT topic FROM {_PLACES})",
         _POSITIONS,
     ),
 )
@@ -372,8 +381,13 @@ def reposition(positions: Mapping[Partition, int]) -> tuple[object, ...]:
     return _places(packer, positions), packer.packed()
 
 
-def _places(packer: Packer, positions: Mapping[Partition, int]) -> str:
-    return packer.table((place.topic, place.partition, offset) for place, offset in positions.items())
+def _places(
+    packer: Packer, positions: Mapping[Partition, int], anchors: Mapping[Partition, Anchor] = NO_ANCHORS
+) -> str:
+    known = ((place, offset, anchors.get(place)) for place, offset in positions.items())
+    return packer.table(
+        (*place, offset, None, "") if anchor is None else (*place, offset, *anchor) for place, offset, anchor in known
+    )
 
 
 PROCEDURES = (FOLD, COMMIT, REBASE, PUBLISHED, REPOSITION)

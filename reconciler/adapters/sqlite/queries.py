@@ -38,6 +38,15 @@ _DOCUMENT = """
 
 POSITIONS = lines("read positions", "json_array(topic, partition, next_offset)", "SELECT * FROM position")
 
+ANCHORS = lines(
+    "read positions",
+    "json_array(topic, partition, anchor_offset, anchor_digest)",
+    "SELECT * FROM position WHERE anchor_offset IS NOT NULL",
+)
+
+CLOCK = "json_extract(CAST(letter AS TEXT), '$.stage') = 'clock'"  # as the index on it says it
+REFUSED = lines("list what our clock refused", "json_quote(id)", f"SELECT id FROM dead_letter WHERE {CLOCK}")
+
 # CROSS JOIN fixes the order of the loops: from the keys asked for to their rows, never over the table.
 DESIRED = lines(
     "read desired state",

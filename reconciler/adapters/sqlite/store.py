@@ -12,6 +12,7 @@ from reconciler.adapters.sqlite.damage import Lines
 from reconciler.adapters.sqlite.database import Database, off_loop
 from reconciler.adapters.sqlite.deeds import Deeds
 from reconciler.adapters.sqlite.group_commit import GroupCommit
+from reconciler.adapters.sqlite.letters import Letters
 from reconciler.adapters.sqlite.opening import path_of
 from reconciler.adapters.sqlite.packing import Packer
 from reconciler.adapters.sqlite.procedures import Change
@@ -21,11 +22,10 @@ from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import BEGIN, Entry, Head
 from reconciler.model.desired import Desired
 from reconciler.model.document import Agreement, Conflict, Document, Due, Lane, Status
-from reconciler.model.event import DeadLetter
 from reconciler.model.hotspot import HotSpot, hour_of
 from reconciler.model.policy import Policy
 from reconciler.model.settlement import Settlement
-from reconciler.model.stamp import Partition
+from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
 from reconciler.ports import ConflictRow, FoldBatch, OutboxMessage
 
 __all__ = ["SqliteStore", "open_store", "path_of"]
@@ -54,13 +54,13 @@ class _Columns(NamedTuple):
 _document_line = Lines(tuple[_Columns, Desired, Agreement])
 _desired_line = Lines(tuple[str, Desired])
 _position_line = Lines(tuple[str, int, int])
+_anchor_line = Lines(tuple[str, int, int, str])
 _due_line = Lines(Due)
 _count_line = Lines(tuple[str, int])
 _number_line = Lines(int)
 _key_line = Lines(str)
 _message_line = Lines(OutboxMessage)
 _conflict_line = Lines(tuple[tuple[str, int | None], Conflict])
-_letter_line = Lines(tuple[str, DeadLetter])
 _audit_line = Lines(tuple[int, AuditRecord])
 _span_line = Lines(tuple[int, int])
 _hotspot_line = Lines(HotSpot)
@@ -71,7 +71,7 @@ async def open_store(path: Path | str, *, owner: bool) -> "SqliteStore":
     return SqliteStore(await Database.open(Path(path), owner=owner))
 
 
-class SqliteStore(Deeds):
+class SqliteStore(Deeds, Letters):
     """`ports.Store` over one connection."""
 
     def __init__(self, database: Database) -> None:
@@ -86,6 +86,11 @@ class SqliteStore(Deeds):
         """See `ports.Projection`."""
         lines = map(_position_line.decode, await self._database.read(queries.POSITIONS))
         return {Partition(topic, partition): offset for topic, partition, offset in lines}
+
+    async def anchors(self) -> Mapping[Partition, Anchor]:
+        """See `ports.Projection`."""
+        lines = map(_anchor_line.decode, await self._database.read(queries.ANCHORS))
+        return {Partition(topic, partition): Anchor(offset, digest) for topic, partition, offset, digest in lines}
 
     async def reposition(self, positions: Mapping[Partition, int]) -> None:
         """See `ports.Projection`."""
@@ -158,10 +163,16 @@ class SqliteStore(Deeds):
         """See `ports.Ledger`."""
         await self._database.write(queries.KEEP_POLICY, digest, codec.encode(policy))
 
-    async def rebase(self, agreements: Mapping[str, Agreement], positions: Mapping[Partition, int], at_us: int) -> None:
+    async def rebase(
+        self,
+        agreements: Mapping[str, Agreement],
+        positions: Mapping[Partition, int],
+        at_us: int,
+        anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
+    ) -> None:
         """See `ports.Ledger`."""
         rows = sorted(agreements.items(), key=_first)
-        parameters = await off_loop(partial(procedures.rebase, rows, positions, at_us))
+        parameters = await off_loop(partial(procedures.rebase, rows, positions, at_us, anchors))
         await self._database.write(procedures.REBASE.call, *parameters)
 
     async def _commit(self, changes: Sequence[Change]) -> Container[str]:
@@ -233,31 +244,6 @@ class SqliteStore(Deeds):
         """See `ports.Views`."""
         lines = await self._database.read(queries.CONFLICT, conflict_id)
         return _conflict(lines[0]) if lines else None
-
-    async def dead_letters(self, status: str | None = "open", limit: int = 1000) -> list[DeadLetter]:
-        """See `ports.Views`."""
-        if status is None:
-            lines = await self._database.read(queries.ALL_LETTERS, limit)
-        else:
-            lines = await self._database.read(queries.LETTERS, limit, status)
-        return list(map(_letter, lines))
-
-    async def list_dead_letters(self, status: str | None, after: str, limit: int) -> list[DeadLetter]:
-        """See `ports.Views`."""
-        return list(map(_letter, await self._database.read(queries.LETTER_PAGE, limit, after, status)))
-
-    async def dead_letter(self, letter_id: str) -> DeadLetter | None:
-        """See `ports.Views`."""
-        lines = await self._database.read(queries.LETTER, letter_id)
-        return _letter(lines[0]) if lines else None
-
-    async def count_dead_letters(self) -> int:
-        """See `ports.Views`."""
-        return await self._number(queries.COUNT_LETTERS) or 0
-
-    async def mark_dead_letter(self, letter_id: str, status: str) -> bool:
-        """See `ports.Views`."""
-        return await self._database.write_by_hand(queries.MARK_LETTER, letter_id, status) > 0
 
     async def audit(
         self,
@@ -357,11 +343,6 @@ def _document(line: bytes) -> Document:
 def _conflict(line: bytes) -> ConflictRow:
     (document, closed_at_us), conflict = _conflict_line.decode(line)
     return ConflictRow(document, conflict, closed_at_us)
-
-
-def _letter(line: bytes) -> DeadLetter:
-    status, letter = _letter_line.decode(line)
-    return attrs.evolve(letter, status=status)
 
 
 def _entry(line: bytes) -> Entry:

@@ -1,0 +1,33 @@
+"""
+Anchoring: whether a log still holds the record that was read last.
+
+A topic that was deleted and made again, or a file that another one has replaced, may be longer than the one before it:
+its offsets then tell nothing. Where the record is gone, by retention or compaction, there is nothing to compare.
+"""
+
+import hashlib
+
+from reconciler.model.event import Record
+from reconciler.model.stamp import Anchor
+
+_DIGEST_BYTES = 16
+
+
+def of(record: Record) -> Anchor:
+    """Return a record as the anchor of its partition."""
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    headers = [part for name, value in record.headers for part in (name.encode(), value)]
+    for part in (b"%d %d" % (record.offset, record.timestamp), record.key, record.value, *headers):
+        # Each with its length, so that no two records can be written as one.
+        digest.update(b"-" if part is None else b"%d " % len(part) + part)
+    return Anchor(record.offset, digest.hexdigest())
+
+
+def replaced(anchor: Anchor, found: Record) -> bool:
+    """Whether another record stands in the place of the one that was read."""
+    return found.offset == anchor.offset and of(found) != anchor
+
+
+def fault(name: str, anchor: Anchor) -> str:
+    """Say that a log was replaced; `name` is what people call it."""
+    return f"{name}: another record stands at {anchor.offset} than was read there: the log was replaced by another one"
