@@ -114,6 +114,16 @@ def test_every_fault_is_reported_at_once_and_each_on_its_own_line(written: Any) 
     ]
 
 
+BASIC = '[windchill]\nauth = "basic"\nusername = "u"\npassword = "p"\nbase_url = '
+SASL = '[log]\nsecurity = "sasl_plaintext"\nsasl_username = "u"\nsasl_password = "p"\nbrokers = '
+OAUTH2 = """\
+[windchill]
+auth = "oauth2"
+client_id = "c"
+client_secret = "s"
+base_url = "https://plm.example.com"
+oauth2_token_url = """
+
 WRONG = [
     ('[log]\nkind = "kafak"', 'log.kind: must be one of "kafka", "file", not "kafak"'),
     (
@@ -158,6 +168,15 @@ WRONG = [
     ('[windchill]\nauth = "basic"\nusername = "u"', 'windchill.auth: "basic" needs windchill.password'),
     ('[windchill]\nauth = "bearer"', 'windchill.auth: "bearer" needs windchill.token'),
     (
+        f'{BASIC}"http://plm.example.com/api"',
+        "windchill.base_url: anyone in between can read the credentials of auth =",
+    ),
+    (
+        f'{OAUTH2}"http://idp.example.com/token"',
+        "windchill.oauth2_token_url: anyone in between can read windchill.client_secret; use https://, or set",
+    ),
+    (f'{SASL}["[::1]:1", "kafka:9092"]', "log.security: anyone between us and kafka:9092 can read along and try"),
+    (
         '[windchill]\nauth = "oauth2"',
         'windchill.auth: "oauth2" needs windchill.oauth2_token_url and windchill.client_id and',
     ),
@@ -169,6 +188,19 @@ WRONG = [
 @pytest.mark.parametrize(("text", "message"), WRONG)
 def test_a_wrong_value_is_answered_with_its_place_and_what_is_allowed(written: Any, text: str, message: str) -> None:
     assert [line[: len(message) + 16] for line in faults(written(text))] == [f"reconciler.toml:{message}"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "[::1]"])
+def test_credentials_may_go_unencrypted_within_this_machine(written: Any, host: str) -> None:
+    config.load(written(f'{BASIC}"http://{host}:8085/odata"\n{SASL}["{host}:9092"]'), {})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1.example.com", "localhost.example.com", "2130706433", "127.1", "[::2]"])
+def test_credentials_go_unencrypted_to_other_machines_only_if_a_setting_says_so(written: Any, host: str) -> None:
+    wrong = f'{BASIC}"http://{host}:8085/odata"\n{SASL}["{host}:9092"]'
+    assert len(faults(written(wrong))) == 2
+    allowed = {"RECONCILER_WINDCHILL__PLAIN_HTTP": "true", "RECONCILER_LOG__PLAIN_SASL": "true"}
+    assert config.load(written(wrong), allowed).windchill.auth == "basic"
 
 
 def test_integers_that_no_float_holds_are_refused_in_words(written: Any) -> None:

@@ -58,6 +58,9 @@ class Log:
     """Records of one batch, which is one transaction. Larger batches fold faster, smaller ones take less memory."""
     security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = key("plaintext")
     """How brokers are spoken to. The default fits the default broker, on this machine."""
+    plain_sasl: bool = key(default=False)
+    """Whether `sasl_plaintext` may be used to brokers on other machines. Anyone in between can then read all events,
+    with `PLAIN` the password too. For networks that are encrypted by other means."""
     ca_file: str = key("")
     """PEM file of the authorities that may sign the brokers' certificates; empty: the system's."""
     cert_file: str = key("")
@@ -116,6 +119,9 @@ class Windchill:
     auth: Literal["none", "basic", "bearer", "oauth2"] = key("none")
     """`basic` needs username and password, `bearer` token, `oauth2` (client credentials) oauth2_token_url, client_id
     and client_secret. The default fits the simulated server."""
+    plain_http: bool = key(default=False)
+    """Whether credentials may go to another machine by http://, where anyone in between can read them. For networks
+    that are encrypted by other means."""
     username: str = key("")
     """For `basic`."""
     password: str = key("", secret=True)

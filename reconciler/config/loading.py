@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from reconciler.config import nearest, rules, signing_in
+from reconciler.config import in_the_clear, nearest, rules, signing_in
 from reconciler.config.groups import GROUPS, Config
 from reconciler.config.values import Limits, convert, from_text, limits_of
 from reconciler.errors import ConfigError
@@ -269,5 +269,4 @@ def _contradictions(settings: dict[tuple[str, str], Setting]) -> Iterator[str]:
         yield f"{at('log', *_TOPICS)}: {', '.join(_TOPICS)} must be three different topics"
     if given("notify", "webhook_url") and not given("notify", "webhook_secret"):
         yield f"{at('notify', 'webhook_url')}: needs notify.webhook_secret, to sign with"
-    if str(given("notify", "webhook_url")).lower().startswith("http:") and not given("notify", "plain_http"):
-        yield f"{at('notify', 'webhook_url')}: must be https://, or set notify.plain_http = true"
+    yield from in_the_clear.contradictions(given, at)

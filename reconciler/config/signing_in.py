@@ -2,24 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from reconciler.config.groups import LOOPBACK
+from reconciler.config.in_the_clear import At, Given, is_open
 
 _ONLY_WITH_ISSUER = ("oidc_audience", "oidc_client_id", "oidc_client_secret", "oidc_sources")
-
-
-class Given(Protocol):
-    """Returns the value of a key."""
-
-    def __call__(self, section: str, key: str) -> Any: ...
-
-
-class At(Protocol):
-    """Returns the place of the first of these keys that somebody gave."""
-
-    def __call__(self, section: str, *keys: str) -> str: ...
 
 
 def contradictions(given: Given, at: At) -> Iterator[str]:
@@ -40,7 +27,7 @@ def contradictions(given: Given, at: At) -> Iterator[str]:
 
 def _provider(given: Given, at: At) -> Iterator[str]:
     outside = given("admin", "external_url")
-    if _is_open(given("admin", "oidc_issuer")):
+    if is_open(given("admin", "oidc_issuer")):
         yield f"{at('admin', 'oidc_issuer')}: must be https://, unless the provider is on this machine"
     if not given("admin", "oidc_audience") and not given("admin", "oidc_client_id"):
         yield (
@@ -51,17 +38,7 @@ def _provider(given: Given, at: At) -> Iterator[str]:
         yield f"{at('admin', 'oidc_client_secret')}: needs admin.oidc_client_id"
     if given("admin", "oidc_client_id") and not outside:
         yield f"{at('admin', 'oidc_client_id')}: needs admin.external_url, where the provider leads people back to"
-    if given("admin", "oidc_client_id") and outside and _is_open(outside):
+    if given("admin", "oidc_client_id") and outside and is_open(outside):
         yield f"{at('admin', 'external_url')}: must be https:// when people sign in with a provider"
     if not any(given("admin", f"oidc_{role}") for role in ("viewer", "operator", "admin", "sources")):
         yield f"{at('admin', 'oidc_viewer')}: with no word for any role nobody could come in"
-
-
-def _is_open(url: str) -> bool:
-    """Whether what goes there can be read on the way."""
-    try:
-        parts = urlsplit(url)
-        place = f"{parts.hostname if ':' not in (parts.hostname or '') else f'[{parts.hostname}]'}:{parts.port or 80}"
-    except ValueError:
-        return True
-    return parts.scheme.lower() != "https" and re.fullmatch(LOOPBACK, place) is None
