@@ -79,6 +79,23 @@ def test_newest_takes_the_later_and_asks_where_nobody_says_when(newest):
     assert merge.decide(moves("both", modified_at=None), newest).verb is Verb.HOLD
 
 
+@pytest.mark.parametrize(
+    ("claimed", "modified", "verb"),
+    [
+        ("10:00:00.500000Z", "10:00:00.499999Z", "write"),
+        ("10:00:00.500000Z", "10:00:00.500000Z", "yield"),
+        ("10:00:00.500000Z", "10:00:00.500001Z", "yield"),
+        ("10:00:00.999999Z", "10:00:00.000000Z", "yield"),  # shown to the second: it may be from 10:00:00.9999999
+        ("10:00:01.000000Z", "10:00:00.000000Z", "write"),
+        ("10:00:00.000000Z", "10:00:00.000000Z", "yield"),
+    ],
+)
+def test_a_modification_without_a_fraction_may_be_from_anywhere_in_its_second(claimed, modified, verb):
+    both = moves("both", claimed_at=f"2026-11-22T{claimed}", modified_at=f"2026-11-22T{modified}")
+    assert merge.decide(both, rule("newest")).verb == verb
+    assert merge.adopt(both, rule("merge")).verb == verb
+
+
 @pytest.mark.parametrize("column", [name for name in COLUMNS if name != "merge"])
 def test_on_overlap_means_nothing_to_other_strategies(column):
     for row, on_overlap in itertools.product(FACTS, ["external", "preserve", "newest"]):

@@ -77,6 +77,17 @@ def test_held_fields_stay_held_and_as_they_were_until_something_moves(situation)
 
 
 @given(situations())
+def test_held_elements_stay_held_while_others_of_their_list_are_written(situation):
+    desired, _, snapshot, policy = situation
+    drafted = plan.draft(*situation)
+    after, agreed = applied(drafted, snapshot, policy)
+    again = {decision.field: decision for decision in plan.draft(desired, agreed, after, policy).decisions}
+    for decision in drafted.decisions:
+        if decision.held_elements and decision.verb is not Verb.HOLD:
+            assert again[decision.field].held_elements == decision.held_elements
+
+
+@given(situations())
 def test_deciding_again_on_what_was_adopted_gives_the_same_patch(situation):
     """A version conflict on another field must not change a decision: what was adopted is stored before sending."""
     desired, _, snapshot, policy = situation
@@ -411,3 +422,28 @@ def test_a_release_that_an_attempt_has_seen_makes_the_next_claim_a_first_sight(r
     drafted = plan.draft(again, seen.base, reading('"v2"', LATE, owner="x", title="edited"), under())
     assert verbs(drafted) == {"owner": "yield"}
     assert drafted.decisions[0].reason.startswith("adopted")
+
+
+@pytest.mark.parametrize(
+    ("before", "claimed", "live"),
+    [
+        (["a"], {'"a"': True, '"new"': True}, []),  # a user took out what is asked for again
+        ([], {'"a"': False, '"new"': True}, ["a"]),  # a user put in what is to go, and what was never agreed on
+    ],
+)
+def test_a_held_element_is_held_again_after_another_one_of_its_list_was_written(before, claimed, live):
+    """It is not settled by a write that left it out: both sides have moved it, and no one has decided yet."""
+    policy = under(list=ListMode.SET)
+    first, later = event(1, set={"tags": ["z", *before]}), event(2, elements={"tags": claimed})
+    base = written(wanting(first), NO_BASE, reading(tags=["x"]), reading(tags=["x", "z", *before]), policy)
+    moved, there = wanting(first, later), reading('"v2"', tags=["x", "z", *live])
+    drafted = plan.draft(moved, base, there, policy)
+    assert isinstance(drafted, Patch)
+    after = there.with_fields(drafted.fields, Token('"v3"'))
+    assert after.value("tags") == ["x", "z", *live, "new"]
+    agreed = plan.agree(drafted, there, after, policy)
+    for _ in range(2):
+        again = plan.draft(moved, agreed, after, policy)
+        assert isinstance(again, Held)
+        assert again.decisions[0].held_elements == ('"a"',)
+        agreed = plan.agree(again, after, after, policy)

@@ -10,6 +10,7 @@ import pytest
 
 from reconciler.core import outcomes
 from reconciler.core.cases import Pace
+from reconciler.flows.gate import Gate, HeldUpError
 from reconciler.model.answer import (
     Broken,
     Failed,
@@ -21,6 +22,7 @@ from reconciler.model.answer import (
     Unguarded,
     Unknown,
     VersionConflict,
+    WriteAnswer,
     Written,
 )
 from reconciler.model.document import Agreement, Lane, Status
@@ -158,6 +160,41 @@ async def test_a_document_that_was_locked_and_is_contended_then_is_told_as_both(
         await world.attempt()
         await world.wait()
     assert [outcome["data"]["status"] for outcome in world.outcomes("parked")] == ["locked", "contended"]
+
+
+async def test_version_conflicts_are_counted_from_the_start_after_a_write_that_came_through(world: World) -> None:
+    for title in ("Cover", "Lid"):
+        world.windchill.script_writes(*[MISMATCH] * 4)
+        await world.emit({"title": title})
+        for number in range(1, 5):
+            await world.attempt()
+            assert world.document().reason.startswith(f"version conflict {number} of 5")
+            await world.wait()
+        assert (await world.settle()).status is Status.SYNCED
+    assert not world.outcomes("parked")
+
+
+async def test_version_conflicts_are_counted_from_the_start_after_a_refusal(world: World) -> None:
+    await known(world)
+    world.windchill.script_writes(*[MISMATCH] * 3, Refused(400, "no such owner", ("owner",)), MISMATCH)
+    await world.emit({"owner": "akim"})
+    assert (await world.settle()).status is Status.HELD
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    assert world.document().reason.startswith("version conflict 1 of 5")
+    await world.settle()
+
+
+async def test_a_contended_document_has_all_its_tries_again_after_it_has_cooled_down(world: World) -> None:
+    world.windchill.script_writes(*[MISMATCH] * 9)
+    await world.emit({"title": "Cover"})
+    found = []
+    for _ in range(9):
+        await world.attempt()
+        found.append(world.document().status)
+        await world.wait()
+    assert found == [*[Status.PENDING] * 4, Status.CONTENDED, *[Status.PENDING] * 4]
+    await world.settle()
 
 
 async def test_the_field_that_a_rival_moves_is_a_hot_spot(world: World) -> None:
@@ -305,6 +342,75 @@ async def test_an_unusable_answer_to_a_write_leaves_its_result_in_doubt(world: W
     await world.attempt()
     assert world.document().agreement.intent is not None
     await world.settle()
+
+
+async def test_a_write_of_which_only_a_part_is_there_was_not_applied(world: World) -> None:
+    """A user has set one of its fields to the same value. What is there is agreed; nothing is told as written."""
+    await known(world)
+    world.windchill.script_writes(Unknown("no answer in time"), Fault.NONE)
+    await world.emit({"title": "Cover", "owner": "akim"})
+    await world.attempt()
+    await world.edit({"title": "Cover"})
+    await world.settle()
+    assert (world.live()["title"], world.live()["owner"]) == ("Cover", "akim")
+    assert [one["data"]["written"] for one in world.outcomes("reconciled")][1:] == [{"owner": "akim"}]
+    assert "confirmed" not in {record.result for record in await world.store.audit()}
+
+
+async def test_an_edit_beside_a_write_whose_reply_was_lost_is_no_part_of_it(world: World) -> None:
+    """Else the edit would count as ours, and an older event for the field, first seen then, would overwrite it."""
+    world.windchill.script_writes(Fault.LOST_REPLY)
+    await world.emit({"title": "Cover"})
+    late = world.event({"attributes.CostCenter": "4711"})
+    await world.attempt()
+    await world.edit({"attributes": {"CostCenter": "5000"}})
+    await world.settle()
+    world.append(late)
+    await world.fold()
+    await world.settle()
+    assert world.live()["attributes"]["CostCenter"] == "5000"
+
+
+async def in_doubt(world: World, *owners: str) -> None:
+    """One write after the other is sent, and no reply comes: each may still be applied."""
+    for owner in owners:
+        world.windchill.script_writes(Unknown("no answer in time"))
+        await world.emit({"owner": owner})
+        await world.attempt()
+
+
+@pytest.mark.parametrize("comes", ["akim", "jdoe", "lchen"])
+async def test_any_of_several_writes_in_doubt_is_ours_when_it_comes_late(world: World, comes: str) -> None:
+    await known(world)
+    await in_doubt(world, "akim", "jdoe", "lchen")
+    await world.clock.advance(1)
+    world.windchill.edit(KEY, {"owner": comes}, "integration")
+    await world.emit({"owner": "mroth"})
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.live()["owner"] == "mroth"
+
+
+async def test_a_write_that_is_not_sent_leaves_an_earlier_one_in_doubt(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await known(world)
+    await in_doubt(world, "akim")
+    await world.emit({"owner": "jdoe"})
+
+    async def held_up(*_: object, **__: object) -> WriteAnswer:
+        raise HeldUpError
+
+    monkeypatch.setattr(Gate, "write", held_up)
+    with pytest.raises(HeldUpError):
+        await world.attempt()
+    monkeypatch.undo()
+    intent = world.document().agreement.intent
+    assert intent is not None
+    assert intent.fields == {"owner": "akim"}
+    await world.clock.advance(1)
+    world.windchill.edit(KEY, {"owner": "akim"}, "integration")
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.live()["owner"] == "jdoe"
 
 
 # --------------------------------------------------------------------------------------------- what can't be had

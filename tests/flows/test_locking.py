@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -39,6 +39,40 @@ async def test_what_is_decided_under_the_lock_is_what_is_written_and_audited(wor
     assert world.windchill.lockings == world.windchill.writes == 1
     assert world.windchill.history[-1].fields == {"owner": "akim"}
     await world.check()
+
+
+async def test_what_is_confirmed_after_a_lost_reply_is_what_was_decided_under_the_lock(world: World) -> None:
+    """A user wrote the other field. That it shows our value does not make it ours."""
+    await world.emit({"owner": "sgarcia", "attributes.CostCenter": "4000"})
+    await world.settle()
+    await world.emit({"owner": "akim", "attributes.CostCenter": "4711"})
+    world.windchill.script_writes(Fault.LOST_REPLY)
+    await world.edit({"attributes.CostCenter": "4711"})
+    await world.attempt()
+    intent = world.document().agreement.intent
+    assert intent is not None
+    assert intent.fields == {"owner": "akim"}
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.outcomes("reconciled")[-1]["data"]["written"] == {"owner": "akim"}
+    assert world.windchill.writes == 1
+
+
+async def test_what_was_decided_under_the_lock_is_stored_before_it_is_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.emit({"owner": "sgarcia", "attributes.CostCenter": "4000"})
+    await world.settle()
+    await world.emit({"owner": "akim", "attributes.CostCenter": "4711"})
+    await world.edit({"attributes.CostCenter": "4711"})
+    written, stored = world.windchill._written, []
+
+    def looked_at(*given: Any) -> Any:
+        stored.append(world.document().agreement.intent)
+        return written(*given)
+
+    monkeypatch.setattr(world.windchill, "_written", looked_at)
+    await world.settle()
+    assert [intent.fields for intent in stored] == [{"owner": "akim"}]
 
 
 async def test_nothing_left_to_write_under_the_lock_ends_without_a_write(world: World) -> None:
