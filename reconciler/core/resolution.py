@@ -5,7 +5,8 @@ Rules of this file:
 1. A whole value is one event: `set`, with `expect` naming the live value that is knowingly replaced. `expect` stands
    only beside `set`, so a list that is merged element by element is decided by `set` too. Its list holds the managed
    elements that are to be there; those that nobody manages are left out, so that they stay nobody's. An element that
-   is to go, and that was never agreed on, is not taken away by leaving it out: a second event removes it.
+   is to go, and that was never agreed on, is not taken away by leaving it out: a second event removes it. Under a rule
+   for whole lists `set` names every element, the users' too, for there it claims the list as it is to be.
 2. What a decision would do is not guessed: its events are folded and planned as the reconciler will do it.
 3. A decision rests on what was seen. `seen` changes with everything that it may depend on.
 """
@@ -25,7 +26,7 @@ from reconciler.model.desired import Desired, Field
 from reconciler.model.document import Conflict, Document
 from reconciler.model.event import Event
 from reconciler.model.plan import Decision, Verb
-from reconciler.model.policy import Normaliser, Policy
+from reconciler.model.policy import ListMode, Normaliser, Policy
 from reconciler.model.value import MISSING, Json, canonical, same
 
 _HINT_CHARS_MAX = 80  # of a text that is shown again, quoted
@@ -172,6 +173,8 @@ def _by_elements(question: elements.Question, name: str, seen: Json, wanted: Jso
     """Return the elements to set and those to remove besides."""
     if wanted is not None and not isinstance(wanted, list):
         raise UsageError(f"{name} is a list of elements: give a JSON list")
+    if question.rule.list is not ListMode.SET:  # its elements were decided one by one only for want of a whole value
+        return _listed(wanted), []
 
     def text(element: object) -> str:
         return canonical(normalise.comparable(element, question.steps))

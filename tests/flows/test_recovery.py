@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import json
 from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.errors import LogTruncatedError
+from reconciler.errors import LogTruncatedError, StoreError
 from reconciler.flows import recovery
+from reconciler.flows.outbox import Publisher
 from reconciler.model.document import Lane, Status
+from reconciler.model.event import Outgoing
+from reconciler.model.outcome import OutcomeType
 from reconciler.model.policy import Rule, Strategy
 from reconciler.model.stamp import Partition
 from tests.fakes.memory_log import MemoryLog
 from tests.fakes.memory_store import MemoryStore
-from tests.flows.world import KEY, OUTCOMES, TOPIC, policy
+from tests.flows.world import BODY, KEY, OUTCOMES, TOPIC, policy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from reconciler.model.document import Agreement
     from reconciler.model.event import Record
     from tests.flows.conftest import MakeWorld
     from tests.flows.world import World
@@ -201,3 +206,119 @@ async def test_a_store_that_is_behind_writes_nothing_before_it_has_seen_the_whol
         await running.pass_until(lambda: KEY in world.store.rows, "the first event is folded")
         await world.clock.advance(600)
         assert world.windchill.writes == writes
+
+
+# ------------------------------------------------------------------------------------------------- how much at a time
+
+
+class Watched(MemoryStore):
+    """A store that notes how many agreements it is given at a time, and may die before it takes some."""
+
+    def __init__(self, dies_at: int | None = None) -> None:
+        super().__init__()
+        self.given: list[int] = []
+        self.dies_at = dies_at
+
+    async def rebase(self, agreements: Mapping[str, Agreement], positions: Mapping[Partition, int], at_us: int) -> None:
+        if len(self.given) == self.dies_at:
+            raise StoreError("the disk is gone")
+        if agreements:
+            self.given.append(len(agreements))
+        await super().rebase(agreements, positions, at_us)
+
+
+async def told(world: World, keys: Sequence[str]) -> int:
+    """Let an outcome be told of each; return how many bytes the longest takes."""
+    for key in keys:
+        if key not in world.windchill._versions:
+            world.windchill.put(key, BODY)
+        await world.emit({"title": f"title {world.clock.now_us()}"}, key=key)
+        await world.settle(key)
+    while await Publisher(world.store, world.log, world.clock, world.woken).publish():
+        pass
+    return max(len(record.value or b"") for record in world.broker.records(OUTCOMES))
+
+
+async def recovered(world: World, store: MemoryStore, topic: str = OUTCOMES) -> int:
+    log = MemoryLog(world.broker, topic)
+    return await world.run(recovery.recover(log, store, world.clock, asyncio.Event()))
+
+
+async def test_what_was_read_is_stored_before_it_takes_more_memory_than_it_may(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [f"{number:03}" for number in range(31)]
+    longest = await told(world, keys)
+    monkeypatch.setattr(recovery, "_BYTES_MAX", 7 * longest)
+    monkeypatch.setattr(recovery, "_BATCH", 2)
+    store = Watched()
+    assert await recovered(world, store) == len(keys)
+    assert {key: store.rows[key].agreement.base for key in keys} == {
+        key: world.store.rows[key].agreement.base for key in keys
+    }
+    assert store.given == [8, 8, 8, 7], "as soon as it is too much, and not after every further record"
+
+
+async def test_what_a_later_outcome_replaces_takes_no_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = await told(world, [KEY, "001", *[KEY] * 20])
+    monkeypatch.setattr(recovery, "_BYTES_MAX", 3 * longest)
+    monkeypatch.setattr(recovery, "_BATCH", 2)
+    store = Watched()
+    assert await recovered(world, store) == 2
+    assert store.given == [2]
+    assert store.rows[KEY].agreement.base == world.document().agreement.base
+
+
+async def test_a_transaction_holds_only_so_many_documents(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await told(world, [f"{number:03}" for number in range(7)])
+    monkeypatch.setattr(recovery, "_CHUNK", 3)
+    store = Watched()
+    assert await recovered(world, store) == 7
+    assert store.given == [3, 3, 1]
+
+
+@pytest.mark.parametrize("dies_at", range(5))
+async def test_a_recovery_that_dies_between_two_transactions_is_taken_up_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, dies_at: int
+) -> None:
+    """How far the log was read is stored after what was read there."""
+    keys = [f"{number:03}" for number in range(9)]
+    longest = await told(world, keys)
+    monkeypatch.setattr(recovery, "_BYTES_MAX", 3 * longest)
+    monkeypatch.setattr(recovery, "_BATCH", 2)
+    monkeypatch.setattr(recovery, "_CHUNK", 3)
+    store = Watched(dies_at)
+    with contextlib.suppress(StoreError):
+        await recovered(world, store)
+    store.dies_at = None
+    await recovered(world, store)
+    assert {key: row.agreement.base for key, row in store.rows.items()} == {
+        key: world.store.rows[key].agreement.base for key in keys
+    }
+
+
+async def test_what_the_store_knows_already_is_not_taken_again(world: World) -> None:
+    await told(world, [KEY, "001"])
+    store = Watched()
+    assert await recovered(world, store) == 2
+    store.offsets.clear()
+    assert await recovered(world, store) == 0
+    await told(world, ["001"])
+    store.offsets.clear()
+    assert await recovered(world, store) == 1
+
+
+async def test_what_only_mentions_an_outcome_or_can_not_be_read_is_passed_over(world: World) -> None:
+    await told(world, [KEY])
+    (outcome,) = world.outcomes("reconciled")
+    kind = OutcomeType.RECONCILED.value
+    bases: tuple[object, ...] = (None, [], {"title": 5})
+    broken = [outcome | {"subject": "002", "data": outcome["data"] | {"base": base}} for base in bases]
+    others = [b"", b"[]", kind.encode(), f'{{"type": "{kind}"'.encode(), f'{{"note": "{kind}"}}'.encode()]
+    place = Partition("strange", 0)
+    for value in (None, *others, *[json.dumps(one).encode() for one in (*broken, outcome)]):
+        world.broker.put(Outgoing(place.topic, b"001", value))
+    store = Watched()
+    assert await recovered(world, store, place.topic) == 1
+    assert store.rows.keys() == {KEY}
+    assert store.offsets[place] == world.broker.at(place).end, "they are not read again"

@@ -23,7 +23,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "reconciler/core/plan.py": (*DECIDING, *_ATTEMPTS),
     "reconciler/core/retrying.py": (*DECIDING, *_ATTEMPTS),
     "reconciler/core/settle.py": (*_ATTEMPTS, *_DAEMON),
-    "reconciler/core/resolution.py": ("tests/flows/test_resolving.py",),
+    "reconciler/core/resolution.py": ("tests/core/test_resolution.py", "tests/flows/test_resolving.py"),
     "reconciler/flows/attempt.py": (*_ATTEMPTS, *_DAEMON),
     "reconciler/flows/writing.py": (*_ATTEMPTS, *_DAEMON),
     "reconciler/flows/recovery.py": ("tests/flows/test_recovery.py", "tests/flows/test_replay.py"),
