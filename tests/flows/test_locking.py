@@ -72,7 +72,7 @@ async def test_what_was_decided_under_the_lock_is_stored_before_it_is_written(
 
     monkeypatch.setattr(world.windchill, "_written", looked_at)
     await world.settle()
-    assert [intent.fields for intent in stored] == [{"owner": "akim"}]
+    assert [intent and intent.fields for intent in stored] == [{"owner": "akim"}]
 
 
 async def test_nothing_left_to_write_under_the_lock_ends_without_a_write(world: World) -> None:

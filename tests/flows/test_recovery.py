@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import copy
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -219,12 +219,12 @@ class Watched(MemoryStore):
         self.given: list[int] = []
         self.dies_at = dies_at
 
-    async def rebase(self, agreements: Mapping[str, Agreement], positions: Mapping[Partition, int], at_us: int) -> None:
+    async def rebase(self, agreements: Mapping[str, Agreement], *where: Any, **more: Any) -> None:
         if len(self.given) == self.dies_at:
             raise StoreError("the disk is gone")
         if agreements:
             self.given.append(len(agreements))
-        await super().rebase(agreements, positions, at_us)
+        await super().rebase(agreements, *where, **more)
 
 
 async def told(world: World, keys: Sequence[str]) -> int:
