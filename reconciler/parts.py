@@ -247,6 +247,7 @@ def rulebook(config: Config) -> Rulebook:
         cooldown_max_s=retry.cooldown_max_s,
         interval_s=resync.interval_s,
         interval_factor_max=resync.interval_factor_max,
+        contested_window_s=config.windchill.contested_window_s,
     )
     digest = codec.policy_digest(config.policy)
     source, fields_max = f"//reconciler/{config.log.group}", config.windchill.fields_max

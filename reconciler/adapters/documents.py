@@ -231,7 +231,8 @@ class DocumentsWindchill:
         if not snapshot.body.keys() - cleared <= body.keys():
             # An excerpt or a mere "ok". What else the write changed is not known, so the next one needs a read first.
             return Written(None, None)
-        return Written(_snapshot(snapshot.key, body, reply), token)
+        # What the answer shows need not be what is stored: the next read is to show it, whatever the token says.
+        return Written(attrs.evolve(_snapshot(snapshot.key, body, reply), assumed=tuple(sorted(fields))), token)
 
     def _trouble(self, reply: Reply) -> Trouble | None:
         """Return what reads and writes have in common, None for what is no trouble of that kind."""

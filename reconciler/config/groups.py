@@ -166,6 +166,10 @@ class Windchill:
     fields_max: int = key(2000, least=1, most=4096)
     """Managed fields of one document; one with more is parked with that reason until some are released. Real documents
     have dozens; each field costs about a kilobyte in the store, and all of them are read and decided at each event."""
+    contested_window_s: float = key(86_400.0, least=0)
+    """Seconds within which three writes of one value to a field, each of them found changed, make the field contested:
+    it is shown as a conflict, and tried again after half of that, then more rarely, up to once a day. 0: writes are not
+    counted. A day, so that a job that sets a field back every few hours is found out."""
     maintenance: bool = key(default=False)
     """true: events are folded, but Windchill is neither read nor written until it is false again."""
 

@@ -26,6 +26,7 @@ class Pace:
     cooldown_max_s: float = 900.0
     interval_s: float = 600.0
     interval_factor_max: float = 6.0
+    contested_window_s: float = 86_400.0
 
 
 @attrs.frozen
@@ -74,4 +75,5 @@ class Case:
     @property
     def moment(self) -> Moment:
         """By which clock and chance the waits of refused fields are reckoned."""
-        return Moment(self.now_us, self.chance, self.rules.pace.cooldown_base_s)
+        pace = self.rules.pace
+        return Moment(self.now_us, self.chance, pace.cooldown_base_s, pace.contested_window_s)

@@ -2,13 +2,20 @@
 
 from reconciler.model import codec
 from reconciler.model.document import Conflict
-from reconciler.model.plan import Decision
+from reconciler.model.plan import Decision, Hold
 from reconciler.model.value import MISSING, Json, Missing
 
 
 def of(key: str, decision: Decision, now_us: int) -> Conflict:
-    """Return the conflict that a held decision stands for."""
-    identity = [key, decision.field, decision.stamp.event, _null(decision.live), decision.held_elements]
+    """
+    Return the conflict that a held decision stands for.
+
+    A contested field stays one conflict, whoever asks for the same again and whatever it is changed to meanwhile.
+    """
+    identity: list[object] = [key, decision.field, decision.stamp.event, _null(decision.live), decision.held_elements]
+    if decision.hold is Hold.CONTESTED:
+        wanted = None if decision.held_elements else decision.desired
+        identity = [key, decision.field, decision.hold, wanted, decision.held_elements]
     return Conflict(
         id=codec.digest(identity)[:12],  # 48 bits: typed by people, unique among open conflicts by far
         field=decision.field,
@@ -19,6 +26,7 @@ def of(key: str, decision: Decision, now_us: int) -> Conflict:
         live=_null(decision.live),
         stamp=decision.stamp,
         opened_at_us=now_us,
+        hold=decision.hold,
     )
 
 

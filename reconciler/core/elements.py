@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterable, Mapping
 import attrs
 import msgspec
 
-from reconciler.core import fold, merge, normalise
-from reconciler.model.base import Agreed
+from reconciler.core import fold, merge, normalise, retrying
+from reconciler.model.base import Agreed, Refused
 from reconciler.model.desired import Field, Register
-from reconciler.model.plan import Decision, Verb
+from reconciler.model.plan import Decision, Hold, Verb
 from reconciler.model.policy import ListMode, Normaliser, Rule
 from reconciler.model.stamp import LEAST, Stamp
 from reconciler.model.value import MISSING, Json, Missing, canonical, same
@@ -35,6 +35,7 @@ class Question:
     rule: Rule
     modified_at: str | None  # when others last modified the document
     types: tuple[Normaliser, ...] = ()  # what the server's type of the field asks for, besides the rule
+    refused: Refused | None = None
 
     @property
     def steps(self) -> tuple[Normaliser, ...]:
@@ -62,6 +63,7 @@ class _Ruled:
     ruling: merge.Ruling
     ours: bool
     theirs: bool
+    contested: bool = False
 
 
 def applies(question: Question) -> bool:
@@ -91,14 +93,19 @@ def whole(field: Field, steps: Collection[Normaliser]) -> Json:
 
 def equal(left: Json | Missing, right: Json | Missing, steps: Collection[Normaliser]) -> bool:
     """Whether two lists hold the same elements, in any order."""
-    return _texts(left, steps) == _texts(right, steps)
+    return texts(left, steps) == texts(right, steps)
+
+
+def texts(value: Json | Missing, steps: Collection[Normaliser]) -> set[str]:
+    """Return the elements of a list as they are told apart."""
+    return {_text(element, steps) for element in _elements(value)}
 
 
 def decide(question: Question) -> Decision:
     """Decide a field element by element."""
-    there = _texts(question.live, question.steps)
+    there = texts(question.live, question.steps)
     base = known(question.agreed)
-    before = None if base is MISSING else _texts(base, question.steps)
+    before = None if base is MISSING else texts(base, question.steps)
     claims = _claims(question, there)
     ruled = [_rule(question, text, claim, there, before) for text, claim in sorted(claims.items())]
     if before is None and any(item.ruling.verb is Verb.HOLD for item in ruled):
@@ -118,22 +125,23 @@ def agreed_list(decision: Decision, after: Json | Missing, steps: Collection[Nor
         return None if after is MISSING else after
     held = set(decision.held_elements)
     kept = [element for element in _elements(after) if _text(element, steps) not in held]
-    return kept + [msgspec.json.decode(text) for text in sorted(held & _texts(decision.base, steps))]
+    return kept + [msgspec.json.decode(text) for text in sorted(held & texts(decision.base, steps))]
 
 
 def unwritten(decision: Decision, steps: Collection[Normaliser]) -> dict[str, Stamp]:
     """Return the claims of a write that it leaves as they are: agreed already, or yielded."""
-    there, written = _texts(decision.live, steps), _texts(decision.target, steps)
+    there, written = texts(decision.live, steps), texts(decision.target, steps)
     return {text: stamp for text, stamp in decision.elements.items() if (text in there) is (text in written)}
 
 
 def unsettled(agreed: Agreed, meant: Json | Missing, steps: Collection[Normaliser]) -> Agreed:
     """Return what was agreed by a write of `meant`, without the claims that the server did not carry out."""
     if not agreed.elements:
-        return agreed._replace(stamp=None)
-    missing = _texts(agreed.value, steps) ^ _texts(meant, steps)
+        return agreed._replace(stamp=None, writes={})
+    missing = texts(agreed.value, steps) ^ texts(meant, steps)
     settled = {text: LEAST if text in missing else stamp for text, stamp in agreed.elements.items()}
-    return agreed._replace(stamp=None, elements=settled)
+    writes = {text: times for text, times in agreed.writes.items() if text not in missing}
+    return agreed._replace(stamp=None, elements=settled, writes=writes)
 
 
 def _claims(question: Question, there: Collection[str]) -> dict[str, _Claim]:
@@ -166,7 +174,7 @@ def _left_out(question: Question, register: Register, there: Iterable[str]) -> I
         if agreed is None:
             yield from there
         elif agreed.stamp is None or register.stamp.follows(agreed.stamp):
-            yield from _texts(agreed.value, question.steps)
+            yield from texts(agreed.value, question.steps)
 
 
 def _rule(
@@ -188,6 +196,10 @@ def _rule(
         modified_at=question.modified_at,
     )
     ruling = merge.adopt(moves, question.rule) if agreed is None else merge.decide(moves, question.rule)
+    if ruling.verb is Verb.WRITE and retrying.contests(question.refused, claim.stamp, text, present=claim.present):
+        assert question.refused is not None
+        ruling = merge.Ruling(Verb.HOLD, f"{retrying.CONTESTED}{question.refused.message}")
+        return _Ruled(text, claim, ruling, ours, theirs, contested=True)
     return _Ruled(text, claim, ruling, ours, theirs)
 
 
@@ -214,6 +226,7 @@ def _decision(question: Question, there: Collection[str], ruled: list[_Ruled]) -
         theirs=any(item.theirs for item in speaking),
         elements={item.text: item.claim.stamp for item in ruled if item.ruling.verb is not Verb.HOLD},
         held_elements=tuple(item.text for item in ruled if item.ruling.verb is Verb.HOLD),
+        hold=Hold.CONTESTED if any(item.contested for item in ruled) else Hold.DECIDE,
     )
 
 
@@ -246,10 +259,6 @@ def _elements(value: Json | Missing) -> list[object]:
         return []
     # A single value where a list is expected is a list of one: some servers show one-element lists that way.
     return value if isinstance(value, list) else [value]
-
-
-def _texts(value: Json | Missing, steps: Collection[Normaliser]) -> set[str]:
-    return {_text(element, steps) for element in _elements(value)}
 
 
 def _text(element: object, steps: Collection[Normaliser]) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection
 from typing import cast
 
-from reconciler.model import instant
+from reconciler.model import codec, instant
 from reconciler.model.policy import Normaliser
 from reconciler.model.value import MISSING, Json, Missing, same
 
@@ -26,6 +26,11 @@ def equal(left: Json | Missing, right: Json | Missing, steps: Collection[Normali
     if not steps:
         return same(None if left is MISSING else left, None if right is MISSING else right)
     return same(comparable(left, steps), comparable(right, steps))
+
+
+def digest(value: Json | Missing, steps: Collection[Normaliser]) -> str:
+    """Return what values that count as the same have in common, and no others."""
+    return codec.digest(comparable(value, steps))
 
 
 def blank(value: Json | Missing) -> bool:

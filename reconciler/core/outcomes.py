@@ -176,6 +176,12 @@ class _AgreedData(msgspec.Struct, frozen=True):
     value: Json
     stamp: _StampData | None
     elements: dict[str, _StampData] = {}
+    writes: dict[str, list[str]] = {}
+
+    def agreed(self, digest: str) -> Agreed:
+        stamps = {text: stamp.stamp() for text, stamp in self.elements.items()}
+        writes = {part: tuple(map(instant.to_us, times)) for part, times in self.writes.items()}
+        return Agreed(self.value, _stamp(self.stamp), stamps, digest, writes)
 
 
 class _RefusedData(msgspec.Struct, frozen=True):
@@ -185,11 +191,22 @@ class _RefusedData(msgspec.Struct, frozen=True):
     tries: int = 1
     at: str | None = None
     due: str | None = None
+    contested: bool = False
+    wanted: str = ""
+    elements: dict[str, bool] = {}
 
     def refused(self) -> Refused:
-        at_us = 0 if self.at is None else instant.to_us(self.at)
-        due_us = None if self.due is None else instant.to_us(self.due)
-        return Refused(self.stamp.stamp(), self.live, self.message, self.tries, at_us, due_us)
+        return Refused(
+            self.stamp.stamp(),
+            self.live,
+            self.message,
+            tries=self.tries,
+            at_us=0 if self.at is None else instant.to_us(self.at),
+            due_us=None if self.due is None else instant.to_us(self.due),
+            contested=self.contested,
+            wanted=self.wanted,
+            elements=self.elements,
+        )
 
 
 class _WroteData(msgspec.Struct, frozen=True):
@@ -273,17 +290,11 @@ def told(text: bytes) -> Told | None:
         raise ValueError("nested too deeply") from error
     if is_deep([*(a.value for a in data.base.values()), *(r.live for r in data.refused.values())]):
         raise ValueError("it holds values nested too deeply")
-    fields = {
-        name: Agreed(
-            agreed.value,
-            _stamp(agreed.stamp),
-            {text: s.stamp() for text, s in agreed.elements.items()},
-            data.digests.base.get(name, ""),
-        )
-        for name, agreed in data.base.items()
-    }
+    fields = {name: one.agreed(data.digests.base.get(name, "")) for name, one in data.base.items()}
     # Of a refusal whose value is not told nobody could say whether it still stands: it is tried again.
-    refused = {name: one.refused() for name, one in data.refused.items() if name not in data.digests.refused}
+    refused = {
+        name: one.refused() for name, one in data.refused.items() if one.contested or name not in data.digests.refused
+    }
     return Told(event.subject, int(event.sequence), Base(fields, refused, _wrote(data.wrote)))
 
 
@@ -314,10 +325,12 @@ def _stamp(data: _StampData | None) -> Stamp | None:
 
 
 def _agreed(agreed: Agreed) -> dict[str, Json]:
+    writes: dict[str, Json] = {part: [instant.from_us(time) for time in times] for part, times in agreed.writes.items()}
     return {
         "value": agreed.value,
         "stamp": None if agreed.stamp is None else agreed.stamp._asdict(),
         "elements": {text: stamp._asdict() for text, stamp in agreed.elements.items()},
+        **({"writes": {**writes}} if writes else {}),
     }
 
 
@@ -329,6 +342,9 @@ def _refused(refused: Refused) -> dict[str, Json]:
         "tries": refused.tries,
         "at": instant.from_us(refused.at_us),
         "due": None if refused.due_us is None else instant.from_us(refused.due_us),
+        "contested": refused.contested,
+        "wanted": refused.wanted,
+        "elements": {**refused.elements},
     }
 
 

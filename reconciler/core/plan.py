@@ -17,17 +17,16 @@ from collections.abc import Collection, Iterable
 
 import attrs
 
-from reconciler.core import elements, fold, merge, normalise, retrying
+from reconciler.core import contest, elements, fold, merge, normalise, retrying
 from reconciler.core.retrying import UNTIMED, Moment
 from reconciler.model import codec
 from reconciler.model.base import Agreed, Base, Refused, Wrote
 from reconciler.model.desired import Desired, Field
-from reconciler.model.plan import Decision, Held, InSync, Patch, Plan, Verb
+from reconciler.model.plan import Decision, Held, Hold, InSync, Patch, Plan, Verb
 from reconciler.model.policy import OPERATORS, Normaliser, Policy, Rule, Strategy
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.value import MISSING, Json, Missing, canonical
 
-_ALTERED = "the server stored another value than was written; a normaliser may make them equal"
 _LATER = "in a write of its own, after this one"
 
 
@@ -40,7 +39,7 @@ def draft(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy) -> P
     """
     questions = _questions(desired, base, snapshot, policy)
     below = _below(question.name for question in questions if fold.is_managed(question.field))
-    decisions = tuple(_decide(q, base.refused.get(q.name), snapshot, below.get(q.name)) for q in questions)
+    decisions = tuple(_decide(q, snapshot, below.get(q.name)) for q in questions)
     known = _adopted(questions, decisions, base)
     writes = {d.field: d.target for d in decisions if d.verb is Verb.WRITE and d.target is not MISSING}
     if writes:
@@ -71,10 +70,17 @@ def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy, at: Mom
             continue
         steps = _steps(policy.rule(name, before.type), name, before)
         shown = after.value(name) if decision.verb is Verb.WRITE else decision.live
-        fields[name] = _agreed(decision, old, shown, steps)
+        fields[name] = _agreed(decision, old, shown, steps)._replace(
+            writes=contest.counted(decision, old, shown, steps, at)
+        )
+        known = plan.base.refused.get(name)
         if decision.verb is Verb.WRITE and not _equal(decision, shown, decision.target, steps):
             fields[name] = elements.unsettled(fields[name], decision.target, steps)
-            refused[name] = retrying.refusal(plan.base.refused.get(name), decision.stamp, _null(shown), _ALTERED, at)
+            listed = bool(decision.elements or decision.held_elements)
+            turned = contest.Turned(decision.stamp, decision.target, shown, steps, listed, decision.live)
+            refused[name] = contest.altered(known, turned, at)
+        elif known is not None and (decision.hold is Hold.CONTESTED or contest.on_trial(known, fields[name], at)):
+            refused[name] = known
     wrote = plan.base.wrote
     if isinstance(plan, Patch):
         wrote = Wrote(after.token, modified_by_others(plan.base, before))
@@ -103,13 +109,14 @@ def alterations_seen(
         )
         if not compare(shown, meant, steps):
             fields[name] = elements.unsettled(agreed._replace(value=_null(shown)), meant, steps)
-            refused[name] = retrying.refusal(refused.get(name), agreed.stamp, _null(shown), _ALTERED, at)
+            turned = contest.Turned(agreed.stamp, meant, shown, steps, bool(agreed.elements))
+            refused[name] = contest.altered(refused.get(name), turned, at)
     return attrs.evolve(base, fields=fields, refused=refused)
 
 
-def settled_if_written(plan: Patch, before: Snapshot, policy: Policy) -> dict[str, Agreed]:
+def settled_if_written(plan: Patch, before: Snapshot, policy: Policy, at: Moment = UNTIMED) -> dict[str, Agreed]:
     """Return what each written field of a patch agrees on, should the server apply it as it stands."""
-    base = agree(plan, before, before.with_fields(plan.fields, None), policy)
+    base = agree(plan, before, before.with_fields(plan.fields, None), policy, at)
     return {name: base.fields[name] for name in plan.fields}
 
 
@@ -171,8 +178,8 @@ def _questions(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy)
         rule = policy.rule(name, snapshot.type)
         if rule.strategy is not Strategy.IGNORE:
             live, types = snapshot.value(name), snapshot.compared_as.get(name, ())
-            agreed = _recalled(base.fields.get(name), live)
-            questions.append(elements.Question(name, field, agreed, live, rule, modified_at, types))
+            agreed, refused = _recalled(base.fields.get(name), live), base.refused.get(name)
+            questions.append(elements.Question(name, field, agreed, live, rule, modified_at, types, refused))
     return questions
 
 
@@ -205,12 +212,14 @@ def _waits(decision: Decision) -> bool:
     return decision.verb is Verb.HOLD or bool(decision.held_elements)
 
 
-def _decide(question: elements.Question, refused: Refused | None, snapshot: Snapshot, below: str | None) -> Decision:
+def _decide(question: elements.Question, snapshot: Snapshot, below: str | None) -> Decision:
     decision = elements.decide(question) if elements.applies(question) else _decide_whole(question)
-    obstacle = _not_a_field(question, snapshot, below) or _obstacle(decision, question.steps, refused, snapshot)
+    obstacle, hold = _not_a_field(question, snapshot, below) or _obstacle(decision, snapshot), Hold.DECIDE
+    if obstacle is None:
+        hold, obstacle = _setback(decision, question)
     if obstacle is None:
         return decision
-    return attrs.evolve(decision, verb=Verb.HOLD, reason=obstacle, target=MISSING, held_elements=())
+    return attrs.evolve(decision, verb=Verb.HOLD, reason=obstacle, target=MISSING, held_elements=(), hold=hold)
 
 
 def _decide_whole(question: elements.Question) -> Decision:
@@ -244,12 +253,7 @@ def _decide_whole(question: elements.Question) -> Decision:
     )
 
 
-def _obstacle(
-    decision: Decision,
-    steps: Collection[Normaliser],
-    refused: Refused | None,
-    snapshot: Snapshot,
-) -> str | None:
+def _obstacle(decision: Decision, snapshot: Snapshot) -> str | None:
     """Say why a field can't be decided or written whatever its rule says, `None` when nothing is in the way."""
     name = decision.field
     if any(_within(name, hidden) or _within(hidden, name) for hidden in snapshot.unreadable):
@@ -258,11 +262,20 @@ def _obstacle(
         return "it is the document's identity, or set by the server alone, so no write may change it: release the field"
     if decision.verb is Verb.WRITE and (outer := snapshot.in_the_way(name)) is not None:
         return f"`{outer}` is not an object there, and writing within it would replace its value"
-    if refused is None or not retrying.bars(refused, decision):
-        return None
-    if decision.verb is Verb.KEEP and _equal(decision, decision.live, decision.desired, steps):
-        return None
-    return f"refused by the server: {refused.message}"
+    return None
+
+
+def _setback(decision: Decision, question: elements.Question) -> tuple[Hold, str | None]:
+    """Say why a field that could be written is not written now, if it was tried before."""
+    known, steps = question.refused, question.steps
+    if known is None or (decision.verb is Verb.KEEP and _equal(decision, decision.live, decision.desired, steps)):
+        return Hold.DECIDE, None
+    if retrying.bars(known, decision):
+        return Hold.REFUSED, f"refused by the server: {known.message}"
+    whole = decision.verb in (Verb.WRITE, Verb.KEEP) and not known.elements
+    if whole and retrying.waits(known, decision.stamp) and normalise.digest(decision.desired, steps) == known.wanted:
+        return Hold.CONTESTED, f"{retrying.CONTESTED}{known.message}"
+    return Hold.DECIDE, None
 
 
 def _equal(decision: Decision, left: Json | Missing, right: Json | Missing, steps: Collection[Normaliser]) -> bool:
@@ -352,7 +365,7 @@ def _adopted(questions: Iterable[elements.Question], decisions: Iterable[Decisio
         elif decision.verb is Verb.WRITE:
             fields[name] = Agreed(_null(decision.live), None, elements.unwritten(decision, question.steps))
         refusal = base.refused.get(name)
-        if refusal is not None and refusal.stamp.event == decision.stamp.event:
+        if refusal is not None and contest.stands(refusal, decision, question.steps):
             refused[name] = refusal
     return Base(fields, refused, base.wrote)
 

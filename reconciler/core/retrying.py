@@ -2,9 +2,14 @@
 Retrying: when a write of a field that came to nothing is tried again, and what the base keeps of it until then.
 
 Rules of this file:
-1. A refusal is never for ever. Each further one of the same claim doubles the wait, up to a day; a newer claim, a
-   person who asks for it (lane OPERATOR), and the first moves of the live value try at once.
-2. `plan.draft` has no clock: an attempt lifts the refusals whose time has come before it drafts, and the base that it
+1. Nothing is given up, and nothing is repeated for ever. A *refused* claim is tried again after a minute, and each
+   further refusal doubles the wait, up to a day; a newer claim, and the first moves of the live value, try at once.
+2. A *contested* value is one that Windchill takes and does not keep (`contest.py`). It is tried again after half the
+   time over which its writes were counted, and then once a day; another value is tried at once, while neither a new
+   event that asks for the same nor a move of the live value is a reason to.
+3. A person's wish goes before both: an attempt in lane OPERATOR tries now, and what an operator's event asks for is
+   counted from zero.
+4. `plan.draft` has no clock: an attempt lifts the refusals whose time has come before it drafts, and the base that it
    drafts on says so. The count stays, so that the next wait is longer.
 """
 
@@ -15,6 +20,7 @@ import attrs
 from reconciler.core import backoff, normalise
 from reconciler.model.base import Base, Refused
 from reconciler.model.plan import Decision
+from reconciler.model.policy import OPERATORS
 from reconciler.model.stamp import Stamp
 from reconciler.model.value import Json
 
@@ -22,18 +28,22 @@ DAY_S: Final = 86_400.0
 """The longest wait: whatever the reason was, a day later it is asked again whether it still holds."""
 
 TRIES: Final = 3
-"""After so many tries of one claim only time, a person or a newer claim leads to another; no move in Windchill does."""
+"""So many writes that did not last make a field contested, and so many refusals are enough to ignore its moves."""
+
+CONTESTED: Final = "contested: "
+"""What a reason begins with that says why a field is contested."""
 
 _SECOND_US = 1_000_000
 
 
 @attrs.frozen
 class Moment:
-    """When something came to light, a number in [0, 1) of chance, and the first wait of a refused field."""
+    """When something came to light, chance in [0, 1), the first wait after a refusal, and the window of contests."""
 
     now_us: int = 0
     chance: float = 0.0
     first_s: float = 60.0
+    window_s: float = DAY_S
 
 
 UNTIMED: Final = Moment()
@@ -47,16 +57,37 @@ def refusal(old: Refused | None, stamp: Stamp, live: Json, message: str, at: Mom
     Of several fields that were refused together, nobody knows which is to blame: their waits differ by `place`, so that
     each is tried by itself.
     """
-    tries = old.tries + 1 if old is not None and old.stamp.event == stamp.event else 1
+    tries = old.tries + 1 if old is not None and old.stamp.event == stamp.event and not old.contested else 1
     wait_s = backoff.cooldown_s(tries, at.first_s, DAY_S, at.chance) + place * at.first_s
-    return Refused(stamp, live, message, tries, at.now_us, at.now_us + round(wait_s * _SECOND_US))
+    return Refused(stamp, live, message, tries, at.now_us, _later_us(at, wait_s))
+
+
+def contested(tries: int, stamp: Stamp, live: Json, message: str, at: Moment) -> Refused:
+    """Return what is kept of a value that Windchill did not keep for the `tries`-th time."""
+    wait_s = backoff.cooldown_s(tries, min(at.window_s or DAY_S, DAY_S) / 2, DAY_S, at.chance)
+    return Refused(stamp, live, message, tries, at.now_us, _later_us(at, wait_s), contested=True)
 
 
 def bars(known: Refused | None, decision: Decision) -> bool:
-    """Whether a refusal keeps a field from being written for now."""
-    if known is None or known.due_us is None or known.stamp.event != decision.stamp.event:
+    """Whether a refusal keeps a whole field from being written for now."""
+    if known is None or known.due_us is None or known.contested or known.stamp.event != decision.stamp.event:
         return False
     return known.tries >= TRIES or normalise.equal(known.live, decision.live, ())
+
+
+def contests(known: Refused | None, stamp: Stamp, element: str, *, present: bool) -> bool:
+    """Whether a claim on an element is contested, and not to be tried now."""
+    return waits(known, stamp) and known is not None and known.elements.get(element) is present
+
+
+def waits(known: Refused | None, stamp: Stamp) -> bool:
+    """Whether what is contested is not to be tried now, if `stamp` asks for it."""
+    return known is not None and known.contested and known.due_us is not None and not overrules(stamp, known.stamp)
+
+
+def overrules(stamp: Stamp, before: Stamp | None) -> bool:
+    """Whether an operator has asked for a value since `before`: then it is counted from zero."""
+    return stamp.source == OPERATORS and (before is None or stamp.follows(before))
 
 
 def lifted(base: Base, now_us: int, *, every: bool = False) -> Base:
@@ -76,3 +107,7 @@ def lifted(base: Base, now_us: int, *, every: bool = False) -> Base:
 def due_us(base: Base) -> int | None:
     """Return when the next refused field is to be tried again."""
     return min((known.due_us for known in base.refused.values() if known.due_us is not None), default=None)
+
+
+def _later_us(at: Moment, wait_s: float) -> int:
+    return at.now_us + round(wait_s * _SECOND_US)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
+from reconciler.core.retrying import CONTESTED
 from reconciler.model import instant
 from reconciler.model.audit import AuditRecord, Verdict
 from reconciler.model.desired import Element, Field, Register
@@ -253,6 +254,9 @@ def obstacle(reason: str) -> str | None:
     if reason.startswith(_REFUSED):
         said = quoted(reason.removeprefix(_REFUSED))
         return f"Windchill had not accepted it as asked ({said}), and it is tried again from time to time"
+    if reason.startswith(CONTESTED):
+        said = safe(reason.replace(f"; {CONTESTED}", "; ").removeprefix(CONTESTED))
+        return f"Windchill does not keep it: {said}. It is tried again, up to once a day"
     if _REASON.match(reason):
         return None
     return f"No rule can decide it: {safe(reason)}"

@@ -12,7 +12,7 @@ from typing import assert_never
 
 import attrs
 
-from reconciler.core import fold, normalise, pausing, retrying, settle
+from reconciler.core import contest, fold, normalise, pausing, retrying, settle
 from reconciler.core import plan as planning
 from reconciler.core.budget import WriteBudget
 from reconciler.core.cases import Case, Rulebook
@@ -147,9 +147,12 @@ class Attempt:
         base = planning.own_write_recognised(document.agreement.base, before, snapshot)
         base = planning.alterations_seen(base, before, snapshot, self.rules.policy, case.moment)
         base = retrying.lifted(base, case.now_us, every=case.lane is Lane.OPERATOR)
+        plan = planning.draft(document.desired, base, snapshot, self.rules.policy)
+        if undone := contest.undone(plan, before, snapshot, self.rules.policy, case.moment):
+            base = attrs.evolve(base, refused={**base.refused, **undone})
+            plan = planning.draft(document.desired, base, snapshot, self.rules.policy)
         if base is not document.agreement.base:
             document = attrs.evolve(document, agreement=attrs.evolve(document.agreement, base=base))
-        plan = planning.draft(document.desired, base, snapshot, self.rules.policy)
         moved: list[str] = []
         if before is not None and before is not snapshot:
             names = [decision.field for decision in plan.decisions]

@@ -77,7 +77,7 @@ class Writing:
     def _intent(self, lock: str | None) -> Intent:
         """Return the intent of the plan. Its token stays the one of the document as it was read without a lock."""
         case, plan = self.case, self.plan
-        settled = planning.settled_if_written(plan, self._snapshot(), case.rules.policy)
+        settled = planning.settled_if_written(plan, self._snapshot(), case.rules.policy, case.moment)
         earlier = _may_yet_come(self._began.document.agreement.intent, self._token, plan)
         return Intent(plan.fields, self._token, case.now_us, settled, earlier, lock)
 

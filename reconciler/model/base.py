@@ -18,20 +18,27 @@ class Agreed(NamedTuple):
 
     `digest`, if it is not empty, is that of a value that is not known: an outcome was too large to tell it, and the
     store was lost. It is enough to tell agreed from changed, and is never written anywhere; `value` means nothing then.
+
+    `writes` holds when we wrote what is wanted, latest last and only as many as it takes to be contested: by element,
+    or under `""` for the whole value.
     """
 
     value: Json
     stamp: Stamp | None
     elements: dict[str, Stamp] = {}  # noqa: RUF012 - never mutated: values are replaced, not changed
     digest: str = ""
+    writes: dict[str, tuple[int, ...]] = {}  # noqa: RUF012 - likewise
 
 
 class Refused(NamedTuple):
     """
-    A write of this field that the server refused or altered: not tried again before its time, or until a side moves.
+    Writes of this field that came to nothing: it is not tried again before its time.
 
-    `tries` counts those of this claim that came to this, `at_us` is when the last one did. `due_us` is when it is tried
-    again; `None`: that time has come, and the next attempt tries.
+    `tries` counts how often it came to this, `at_us` is when it last did. `due_us` is when it is tried again; `None`:
+    that time has come, and the next attempt tries. *Contested* is a field that the server stores otherwise than it was
+    written, or that is changed again after each write: then it is about the value of which `wanted` is the digest,
+    whichever event asks for that, or of a list that is merged about single `elements`, each with whether it is to be
+    there.
     """
 
     stamp: Stamp
@@ -40,6 +47,9 @@ class Refused(NamedTuple):
     tries: int = 1
     at_us: int = 0
     due_us: int | None = None
+    contested: bool = False
+    wanted: str = ""
+    elements: dict[str, bool] = {}  # noqa: RUF012 - never mutated: values are replaced, not changed
 
 
 @attrs.frozen

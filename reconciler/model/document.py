@@ -6,6 +6,7 @@ import attrs
 
 from reconciler.model.base import NO_BASE, Agreed, Base
 from reconciler.model.desired import NOTHING_DESIRED, Desired
+from reconciler.model.plan import Hold
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import Stamp
 from reconciler.model.value import Json
@@ -65,6 +66,7 @@ class Conflict:
     live: Json
     stamp: Stamp
     opened_at_us: int
+    hold: Hold = Hold.DECIDE
 
 
 @attrs.frozen

@@ -19,6 +19,14 @@ class Verb(enum.StrEnum):
     HOLD = "hold"  # a person decides; nothing is written
 
 
+class Hold(enum.StrEnum):
+    """Why a field is held."""
+
+    DECIDE = "decide"  # both sides moved, or its rule wants a person, or nobody can tell what would be overwritten
+    REFUSED = "refused"  # Windchill does not take the value
+    CONTESTED = "contested"  # Windchill stores another one, or something changes it again after each write
+
+
 @attrs.frozen
 class Decision:
     """One field's decision with everything it was taken from."""
@@ -37,6 +45,7 @@ class Decision:
     theirs: bool = False
     elements: dict[str, Stamp] = attrs.field(factory=dict)  # for sets: the claims settled if this decision goes through
     held_elements: tuple[str, ...] = ()  # for sets: elements that a person has to decide
+    hold: Hold = Hold.DECIDE  # for HOLD, and for held elements
     later: bool = False  # to be written, but in a write of its own after this one
 
 

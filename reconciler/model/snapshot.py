@@ -46,12 +46,16 @@ class Snapshot:
         return _in_the_way(self.body, field)
 
     def with_fields(self, fields: dict[str, Json], token: Token | None) -> "Snapshot":
-        """Return this snapshot as it is after a write of `fields` that the server answered with `token` alone."""
+        """
+        Return this snapshot as it is after a write of `fields` that the server answered with `token` alone.
+
+        By what name we are known there is not said.
+        """
         body = self.body
         for field, value in fields.items():
             body = _replaced(body, field, value)
         assumed = tuple(sorted({*self.assumed, *fields}))
-        return attrs.evolve(self, body=body, token=token, last_modified=None, assumed=assumed)
+        return attrs.evolve(self, body=body, token=token, modified_by=None, last_modified=None, assumed=assumed)
 
 
 @attrs.frozen

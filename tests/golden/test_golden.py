@@ -15,6 +15,7 @@ import pytest
 
 from reconciler import config
 from reconciler.core import decode, fold, plan
+from reconciler.model import codec
 from reconciler.model.base import NO_BASE, Agreed, Base, Refused, Wrote
 from reconciler.model.desired import NOTHING_DESIRED
 from reconciler.model.event import Event, PlainRecord, Refusal
@@ -88,7 +89,8 @@ def read_base(case: Path, events: list[Event]) -> Base:
     stamps[None] = None
     fields = {name: agreed(stamps=stamps, **one) for name, one in stored["fields"].items()}
     refused = {
-        name: Refused(stamps[one["event"]], one["live"], one["message"], due_us=1)  # its time has not come
+        # Its time has not come; what is contested is known by its digest.
+        name: Refused(stamps[one.pop("event")], wanted=codec.digest(one.pop("wanted", None)), due_us=1, **one)
         for name, one in stored.get("refused", {}).items()
     }
     return Base(fields, refused, Wrote(**stored["wrote"]) if "wrote" in stored else None)

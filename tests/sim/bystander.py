@@ -7,7 +7,7 @@ published again: two records with one time, sequence, source and id are one even
 **The rule.** Where people's edits stand, every change that a write of ours makes to a field, or to an element of a set,
 needs an event of its own: one that asks for just this, was published before, is not older than what we wrote before,
 and was not carried by an earlier write that the program knows of. So whoever edits after an event was carried out keeps
-the edit until somebody says something new.
+the edit until somebody says something new. What the server itself has made of a write of ours is nobody's edit.
 
 The program *knows* of a write when the answer has reached it, or a read has shown it, and the end of that attempt was
 acknowledged by the store. What it can't know counts for nothing here: a reply that was lost, a store that was lost with
@@ -166,6 +166,8 @@ class Bystander:
                 spent.add(asking[0].fact.identity)
             elif earlier is carry:
                 touch = before.touched.get(carry.part)
+                if touch is not None and touch.write is not None and name == world.options.alters:
+                    return
                 who = f"{touch.who} in v{touch.version}" if touch else "nobody since the beginning"
                 ours = [f"v{one.version} = {one.wanted!r}" for one in known]
                 world.expect(

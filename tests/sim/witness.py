@@ -82,6 +82,7 @@ class Witness:
         self._parts: tuple[Part, ...] = (*((name, "") for name in SCALARS), *((KEYWORDS, text) for text in words))
         self._possible: dict[tuple[str, Part], Possible] = {}
         self._excused: set[tuple[str, str, Any, str]] = set()  # claims on fields that the server would not take
+        self._contested: set[tuple[str, str, str]] = set()  # values that the server stores otherwise
         self._stale: set[tuple[str, Token]] = set()
         self._at_outcome: dict[bytes, dict[Part, Possible]] = {}  # what can have been agreed when it was told
 
@@ -438,6 +439,7 @@ class Witness:
             stored = write.accepted.fields[name]
         if not comparing.alike(stored, meant, self._rule(attempt, name).normalise):
             self._excused.add((attempt.key, name, rank, canonical(stored)))
+            self._contested.add((attempt.key, name, canonical(meant)))
             return {Agreed(stored, None), Agreed(stored, rank), Agreed(meant, rank)}  # it was not carried out
         return {Agreed(stored, rank), Agreed(meant, rank)}
 
@@ -497,4 +499,6 @@ class Witness:
 
     def _is_excused(self, attempt: Attempt, name: str, claims: Claims) -> bool:
         assert attempt.seen is not None
+        if claims.whole is not None and (attempt.key, name, canonical(claims.whole.value)) in self._contested:
+            return True
         return (attempt.key, name, claims.newest, canonical(attempt.seen.fields[name])) in self._excused
