@@ -7,18 +7,19 @@ ARG PYTHON_VERSION=3.11
 FROM python:${PYTHON_VERSION}-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
-COPY requirements.lock ./
-# The lock as constraints: only what the extras below need is installed, each at its tested version.
+COPY requirements-build.lock requirements-image.lock ./
+# Of every package only files whose hashes the lock has, and none that would have to be built first.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python -m venv /build && /build/bin/pip install --constraint requirements.lock hatchling
+    python -m venv /build \
+    && /build/bin/pip install --require-hashes --only-binary :all: --requirement requirements-build.lock
 COPY pyproject.toml ./
 COPY reconciler ./reconciler
 RUN /build/bin/python -m hatchling build --target wheel --directory /wheels
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv --without-pip /opt/reconciler \
-    && wheel="$(ls /wheels/*.whl)" \
-    && pip --python /opt/reconciler/bin/python install --compile --constraint requirements.lock \
-        "${wheel}[simulator,compression]"
+    && pip --python /opt/reconciler/bin/python install --compile --require-hashes --only-binary :all: \
+        --requirement requirements-image.lock \
+    && pip --python /opt/reconciler/bin/python install --compile --no-index --no-deps /wheels/*.whl
 
 FROM python:${PYTHON_VERSION}-slim
 RUN pip uninstall --yes setuptools wheel pip \

@@ -72,12 +72,16 @@ man: $(STAMP) ## write manual pages for every command to build/man
 screenshots: $(STAMP) ## take the pictures of the operators' page anew; needs Chromium
 	@$(BIN)/python -m docs.screenshots
 
-# UPGRADE=--upgrade takes newer versions; without it only what pyproject.toml changed is resolved anew.
-lock: $(STAMP) ## resolve pyproject.toml into requirements.lock
+# UPGRADE=--upgrade takes newer versions; without it only what pyproject.toml changed is resolved anew. The image has
+# locks of its own, of the same versions: what runs in it, and what builds it.
+COMPILE = .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --annotation-style line --custom-compile-command 'make lock'
+lock: $(STAMP) ## resolve pyproject.toml into requirements*.lock, with the hashes of all files
 	@rm -rf .venv/lock && $(BIN)/python -m venv .venv/lock && .venv/lock/bin/python -m pip install --quiet uv
-	@.venv/lock/bin/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 \
-		--no-emit-index-url --no-emit-find-links --annotation-style line \
-		--custom-compile-command 'make lock' $(UPGRADE) --output-file requirements.lock
+	@$(COMPILE) pyproject.toml --all-extras $(UPGRADE) --output-file requirements.lock
+	@$(COMPILE) pyproject.toml --extra simulator --extra compression --constraint requirements.lock \
+		--upgrade --output-file requirements-image.lock
+	@echo hatchling | $(COMPILE) - --constraint requirements.lock --upgrade --output-file requirements-build.lock
 	@rm -rf .venv/lock
 
 clean: ## remove .venv, caches and what builds leave; databases and logs stay

@@ -1,6 +1,7 @@
 """What the container files say must be what the program understands."""
 
 import re
+import tomllib
 from pathlib import Path
 
 from reconciler import config
@@ -33,3 +34,31 @@ def test_compose_asks_for_health_where_the_daemon_answers() -> None:
 
 def test_compose_runs_the_kafka_that_the_tests_run_against() -> None:
     assert set(re.findall(r"image: apache/kafka:(\S+)", COMPOSE)) == {apache.version()}
+
+
+def locked(name: str) -> dict[str, tuple[str, frozenset[str]]]:
+    """Return what a lock has: package → its version and the hashes of its files."""
+    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
+    pins = {line: re.match(r"([a-z0-9._-]+)==(\S+)", line) for line in lines}
+    assert all(pins.values()), f"{name} has a line that pins nothing"
+    return {pin[1]: (pin[2], frozenset(re.findall(r"--hash=(\S+)", line))) for line, pin in pins.items() if pin}
+
+
+def test_every_locked_package_has_hashes_and_the_image_has_what_was_tested() -> None:
+    tested = locked("requirements.lock")
+    for packages in (tested, locked("requirements-image.lock"), locked("requirements-build.lock")):
+        assert all(hashes for _, hashes in packages.values())
+        assert packages.items() <= tested.items(), "run make lock"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    needed = {re.split(r"[^A-Za-z0-9._-]", one)[0] for one in (*project["dependencies"], *extras["simulator"])}
+    assert needed <= locked("requirements-image.lock").keys(), "run make lock"
+
+
+def test_every_installation_compares_hashes_or_fetches_nothing() -> None:
+    for name in ("Dockerfile", "scripts/venv"):
+        text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+        installs = re.findall(r"pip [^&\n]*\binstall [^&\n]*", text)
+        assert len(installs) >= 2
+        assert all("--require-hashes" in install or "--no-index" in install for install in installs), installs
