@@ -80,7 +80,8 @@ class Wiring:
         self.hooked = asyncio.Event()  # set when Windchill says that something has changed there
         in_flight_max = config.windchill.in_flight_max
         self._workers = _WORKERS_A_REQUEST * in_flight_max
-        limiter, breaker = Limiter(in_flight_max), Breaker()
+        limiter = Limiter(in_flight_max)
+        breaker = Breaker(cooldown_max_s=config.windchill.retry_after_max_s)
         self._progress = Progress(breaker, maintenance=config.windchill.maintenance)
         gate = Gate(windchill, Unhurried(clock), limiter=limiter, breaker=breaker, quota=RetryQuota())
         budget = WriteBudget(config.resync.writes_max_per_window, config.resync.window_s)

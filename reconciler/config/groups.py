@@ -160,6 +160,10 @@ class Windchill:
     all its users."""
     timeout_s: float = key(30.0, above=0, most=3600)
     """Seconds for one request, everything included. A check-in on a busy server takes several."""
+    retry_after_max_s: float = key(60.0, above=0, most=3600)
+    """Seconds that everything waits at most, when several documents in a row are answered with 429, 503 or not at all
+    and probes of other documents are too; then a probe tells whether that is over. A minute is the longest that a
+    recovery goes unnoticed. A single document waits by itself, as long as its `Retry-After` says, an hour at most."""
     body_bytes_max: int = key(16 * _MIB, least=1024, most=1024 * _MIB)
     """Bytes of one answer; more is an error, never data. Metadata is thousands of times smaller: this only bounds
     memory."""

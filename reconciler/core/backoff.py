@@ -11,6 +11,9 @@ from typing import Final
 STRETCH_MAX: Final = 8
 """How many times its base the interval of a stable document may grow; 10 min become 80."""
 
+RETRY_AFTER_S_MAX: Final = 3600.0
+"""How long a document waits at most because the server has said so: a proxy's "tomorrow" must not be the end of it."""
+
 _DOUBLINGS_MAX = 64  # more would only overflow: 2⁶⁴ times anything is beyond every maximum
 
 

@@ -12,7 +12,7 @@ import enum
 
 import attrs
 
-from reconciler.core import backoff
+_HICCUP = 3  # failures in a row that may be no more than that
 
 
 class Load(enum.Enum):
@@ -40,25 +40,17 @@ class Limiter:
       half of the limit is in use, because answers to a trickle prove nothing about a flood (for TCP: RFC 7661).
     - Overload halves it, once a *round*: requests sent before the cut were sent under the old limit, and their answers,
       good or bad, say nothing about the new one. (TCP: one reduction per window of data, RFC 6582.)
-    - `Retry-After` stops everyone until then, `pause_max_s` at most: a proxy's "tomorrow" must not be the end of us,
-      and asking once a quarter of an hour is no load. A pause is never shortened by a later one.
-    - Overload at `limit_min` stops everyone too, from 0.1 s doubling to `floor_pause_max_s` until something is
-      answered, even if `Retry-After` says 0: where nothing more can be cut from the limit, only time is left to give.
+
+    It never stops anything: a server that bears nothing at all is the breaker's matter.
     """
 
-    def __init__(
-        self, limit_max: int, limit_min: int = 1, *, pause_max_s: float = 900.0, floor_pause_max_s: float = 30.0
-    ) -> None:
+    def __init__(self, limit_max: int, limit_min: int = 1) -> None:
         assert 1 <= limit_min <= limit_max, "a limit below 1 never sends anything, so it never learns"
         self._limit_max = limit_max
         self._limit_min = limit_min
-        self._pause_max_s = pause_max_s
-        self._floor_pause_max_s = floor_pause_max_s
         self._limit = float(limit_max)
         self._in_flight = 0
         self._round = 0
-        self._floored = 0  # cuts in a row that found nothing left to cut
-        self._paused_until_s = 0.0
 
     @property
     def in_flight(self) -> int:
@@ -70,50 +62,25 @@ class Limiter:
         """The present limit, in requests; its whole part counts, the fraction is what has been earned of the next."""
         return self._limit
 
-    @property
-    def paused_until_s(self) -> float:
-        """The monotonic time before which nobody sends; 0 or a time that has passed: no pause."""
-        return self._paused_until_s
-
-    def try_acquire(self, now_s: float) -> Permit | None:
-        """
-        Give leave to send one request, or None.
-
-        After None the caller tries again when a permit was given back or `paused_until_s` has come.
-        """
-        if now_s < self._paused_until_s or self._in_flight >= int(self._limit):
+    def try_acquire(self) -> Permit | None:
+        """Give leave to send one request, or None; the caller then tries again when a permit was given back."""
+        if self._in_flight >= int(self._limit):
             return None
         self._in_flight += 1
         return Permit(self._round)
 
-    def released(self, permit: Permit, load: Load, now_s: float, retry_after_s: float | None = None) -> None:
-        """Take a permit back, once, with what its request has shown; `retry_after_s` is counted from `now_s`."""
+    def released(self, permit: Permit, load: Load) -> None:
+        """Take a permit back, once, with what its request has shown."""
         assert self._in_flight > 0, "each permit is given back once"
         used = self._in_flight
         self._in_flight -= 1
-        if retry_after_s is not None:
-            self._pause(now_s, min(retry_after_s, self._pause_max_s))
         if permit.round != self._round:
             return
-        if load is Load.NORMAL:
-            self._raise(used)
-        elif load is Load.OVERLOAD:
-            self._cut(now_s)
-
-    def _raise(self, used: int) -> None:
-        self._floored = 0
-        if 2 * used >= self._limit:
+        if load is Load.NORMAL and 2 * used >= self._limit:
             self._limit = min(float(self._limit_max), self._limit + 1 / self._limit)
-
-    def _cut(self, now_s: float) -> None:
-        self._round += 1
-        if self._limit <= self._limit_min:
-            self._floored += 1
-            self._pause(now_s, backoff.doubled_s(self._floored, 0.1, self._floor_pause_max_s))
-        self._limit = max(float(self._limit_min), self._limit / 2)
-
-    def _pause(self, now_s: float, pause_s: float) -> None:
-        self._paused_until_s = max(self._paused_until_s, now_s + pause_s)
+        elif load is Load.OVERLOAD:
+            self._round += 1
+            self._limit = max(float(self._limit_min), self._limit / 2)
 
 
 class RetryQuota:
@@ -125,7 +92,8 @@ class RetryQuota:
     (20 %, and 10 a second): without it, a budget spent down while *only* retries are left to do would never fill again.
 
     `balance_max`: the most that can be saved up, in retries, and what it starts with: a hiccup of a whole limit-full of
-    requests is retried at once.
+    requests is retried at once. Half of it is kept for documents that have failed a few times only: those that fail for
+    days spend the other half, and whatever they spend, a hiccup is retried at once.
     """
 
     def __init__(self, balance_max: float = 100.0, deposit: float = 0.1, per_s: float = 1.0) -> None:
@@ -142,17 +110,24 @@ class RetryQuota:
         """Pay in for a success."""
         self._balance = min(self._balance_max, self.balance(now_s) + self._deposit)
 
-    def try_retry(self, now_s: float) -> bool:
-        """Spend one retry; False when the budget doesn't reach for it: come back later, see `wait_s`."""
+    def try_retry(self, now_s: float, failures: int = 1) -> bool:
+        """
+        Spend one retry of a document that has failed so many times in a row.
+
+        False when the budget doesn't reach for it: come back later, see `wait_s`.
+        """
         balance = self.balance(now_s)
-        if balance < 1:
+        if balance < self._needed(failures):
             return False
         self._balance = balance - 1
         return True
 
-    def wait_s(self, now_s: float) -> float:
+    def wait_s(self, now_s: float, failures: int = 1) -> float:
         """Return how many seconds from now until a retry can be paid for without any success; 0 when it can now."""
-        return max(0.0, (1 - self.balance(now_s)) / self._per_s)
+        return max(0.0, (self._needed(failures) - self.balance(now_s)) / self._per_s)
+
+    def _needed(self, failures: int) -> float:
+        return 1.0 if failures <= _HICCUP else max(1.0, self._balance_max / 2)
 
     def balance(self, now_s: float) -> float:
         """Return how many retries the budget would pay for now."""

@@ -44,12 +44,14 @@ A wall clock that jumps disturbs order and moments for as long as the jump was w
 """
 
 import heapq
-from collections.abc import Callable, KeysView
+from collections.abc import Callable, KeysView, Sequence
+from typing import TypeVar
 
 import attrs
 
 from reconciler.model.document import Due, Lane
 
+_T = TypeVar("_T")
 _DEAD_MIN = 64  # below this many, the dead are not worth a sweep
 
 
@@ -133,6 +135,21 @@ class Queue:
             taken.append(entry.due)
         return taken
 
+    def sample(self, now_us: int, limit: int, chance: float) -> list[Due]:
+        """
+        Give out at most `limit` documents whose time has come as `take` does, but spread over all of them.
+
+        `chance` in [0, 1) moves where it begins. It looks at every document that stands ready.
+        """
+        self._ripen(now_us)
+        ready = [entry for entry in self._waiting.values() if entry.ready_us is not None]
+        ready.sort(key=lambda entry: self._rank(entry, entry.ready_us or 0))
+        chosen = spread(ready, limit, chance)
+        for entry in chosen:
+            self._remove(entry)
+            self._running[entry.due.key] = None
+        return [entry.due for entry in chosen]
+
     def done(self, key: str, requeue: Due | None = None) -> None:
         """
         End the attempt on `key`. It waits again when `requeue` says so, or when something was offered meanwhile.
@@ -197,6 +214,13 @@ class Queue:
 
     def _claim_us(self, due: Due) -> int:
         return due.due_us + due.lane * self._ageing_us
+
+
+def spread(items: Sequence[_T], count: int, chance: float) -> list[_T]:
+    """Return `count` of the items (all if there are fewer) at equal distances; `chance` in [0, 1) moves the first."""
+    if count >= len(items):
+        return list(items)
+    return [items[int((place + chance) * len(items) / count)] for place in range(count)]
 
 
 def _sooner(one: Due | None, other: Due) -> Due:

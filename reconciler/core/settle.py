@@ -177,9 +177,9 @@ def unknown(case: Case, intent: Intent, message: str) -> Settlement:
 
 
 def throttled(case: Case, answer: Throttled, intent: Intent | None = None) -> Settlement:
-    """Windchill asks everyone to slow down; "until next year" is taken for the longest wait that there is."""
+    """The document is asked for less often, for as long as the server says; "until next year" is taken for an hour."""
     reason = f"throttled ({answer.status}): {answer.message}"
-    at_least_s = min(answer.retry_after_s or 0.0, case.rules.pace.cooldown_max_s)
+    at_least_s = min(answer.retry_after_s or 0.0, backoff.RETRY_AFTER_S_MAX)
     settlement = _again(case, attrs.evolve(_kept(case), intent=intent), reason, at_least_s)
     return evidence.audited(case, settlement, "throttled", answer.message, status=answer.status)
 

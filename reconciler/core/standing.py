@@ -211,7 +211,7 @@ def _why(record: AuditRecord) -> str:
         "version_conflict": "somebody else had written in between",
         "unknown": "the answer was lost, so Windchill is read first",
         "locked": "it waits for whoever has the document checked out",
-        "throttled": "Windchill asked to slow down",
+        "throttled": "Windchill asked us to come back later",
         "not_available": "Windchill does not give access to the document",
         "no_token": "Windchill gives no token to guard the write",
         "threshold": "comparisons have written to as many documents as is allowed for now",

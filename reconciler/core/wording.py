@@ -296,7 +296,7 @@ def answered(record: AuditRecord) -> str:
                 " before anything else."
             )
         case "throttled":
-            return f"Windchill asked everyone to slow down{code}{said}. It was to be tried again."
+            return f"Windchill asked us to come back later{code}{said}. It was to be tried again."
         case "not_available":
             return f"Windchill did not give access to the document{said}. It was to be tried again slowly."
         case "no_token":

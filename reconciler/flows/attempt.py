@@ -83,7 +83,8 @@ class Attempt:
             if isinstance(decided.plan, Patch):
                 return await self._act(decided)
         # What nobody has seen must not be confirmed by a 304: the server may have changed more than it was asked to.
-        answer = await self.gate.read(document.key, None if known is None or known.assumed else known)
+        known_well = None if known is None or known.assumed else known
+        answer = await self.gate.read(document.key, known_well, failures=document.agreement.failures)
         case = self._now(case)
         match answer:
             case Unchanged():
@@ -125,7 +126,7 @@ class Attempt:
 
     async def _kept_from_releasing(self, case: Case, lock: str | None) -> Settlement | None:
         """Give up a lock that an earlier write has left behind; return how it ends if that can't be done now."""
-        match await self.gate.release(case.document.key, lock):
+        match await self.gate.release(case.document.key, lock, failures=case.document.agreement.failures):
             case Released():
                 return None
             case Locked() as locked:
@@ -185,7 +186,8 @@ class Attempt:
             await writing.withdraw()
             raise HeldUpError
         try:
-            answer = await self.gate.write(snapshot, plan.fields, token=plan.token, journal=writing)
+            failures = case.document.agreement.failures
+            answer = await self.gate.write(snapshot, plan.fields, token=plan.token, journal=writing, failures=failures)
         except HeldUpError:
             await writing.withdraw()
             raise

@@ -2,18 +2,21 @@
 The gate: every request to Windchill passes here, so that together they never ask more of it than it bears.
 
 It puts the limiter (how many at once), the breaker (whether at all) and the retry quota (how often again) around the
-port, and reports to all three what came of each request. Waiting is done here and nowhere else.
+port, and reports to all three what came of each request.
 
-Nothing is sent on what was known before a pause or a cool-down: they can last a quarter of an hour, in which the log
-may have asked for something else. Whoever waited through one gets a HeldUpError, and begins again from the row.
+When the breaker has a doubt, only probes pass. The best probe is a document that was well a moment ago: the gate reads
+one of these itself. Only where it knows of none (after a start, or when they have all come into trouble), probes are
+the documents that its caller has named with `let_probe`. Everything else gets a HeldUpError at once and begins again
+later from the row: nothing is sent on what was known before a pause, since the log may have asked for something else.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from reconciler.core.breaker import Breaker, Pass, State, Verdict
+from reconciler.core import backoff
+from reconciler.core.breaker import Breaker, Pass, State, Verdict, What
 from reconciler.core.limiter import Limiter, Load, Permit, RetryQuota
 from reconciler.model.answer import (
     Broken,
@@ -23,15 +26,22 @@ from reconciler.model.answer import (
     Throttled,
     Trouble,
     Unauthorised,
+    Unchanged,
     Unknown,
     WriteAnswer,
+    Written,
 )
 from reconciler.model.snapshot import Sighting, Snapshot, Token
 from reconciler.model.value import Json
 from reconciler.ports import ChangeList, Clock, Journal, Windchill
 
 _A = TypeVar("_A")
-_WAIT_S_MIN = 0.001  # less can be too little for a clock to move at all, and then nobody would ever get through
+_TURN_S = 60.0  # who waits for a permit is woken when one is given back; this only bounds a wait nobody ends
+_WELL_MAX = 8  # documents known to be well; two in trouble are enough to doubt the rest
+_WELL_WEIGHT = 4  # probes: a document that was well a moment ago tells as much as so many that nobody knows
+_RETRIES_SHARE = 4  # of the limit, one part may go to documents in trouble: each may hold its permit until its deadline
+_RETRY_S_MAX = 60.0  # until a document that has failed before asks for its share again
+_CHANGES = ""  # the list of changes, where documents are named; no document has an empty key
 
 
 class HeldUpError(Exception):
@@ -56,80 +66,111 @@ class Gate:
         self._breaker = breaker
         self._quota = quota
         self._waiting: deque[asyncio.Event] = deque()
-        self._closed = False
-
-    def close(self) -> None:
-        """Let nobody wait for the end of a pause or cool-down any more; what waits for others only is still sent."""
-        self._closed = True
-        self._wake_all()
-
-    async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
-        """Read one document when it is our turn; raises HeldUpError."""
-        return await self._through(lambda: self._windchill.read(key, known))
+        self._well: dict[str, None] = {}  # latest last
+        self._probes: set[str] = set()
 
     @property
     def locks(self) -> bool:
         """Whether a write may leave a lock of ours behind."""
         return self._windchill.locks
 
-    async def release(self, key: str, lock: str | None) -> ReleaseAnswer:
+    @property
+    def in_doubt(self) -> bool:
+        """Whether only probes may pass now."""
+        return self._breaker.state is not State.CLOSED
+
+    @property
+    def held_s(self) -> float:
+        """In how many seconds the next probe may pass; 0 when one may now, or when there is no doubt."""
+        if self._breaker.state is State.OPEN:
+            return max(0.0, self._breaker.open_until_s - self._clock.monotonic_s())
+        return 0.0
+
+    @property
+    def probes_wanted(self) -> int:
+        """How many documents are to be named with `let_probe` now."""
+        left = self._breaker.probes(self._clock.monotonic_s())
+        return -(-left // _WELL_WEIGHT) if self._well else left
+
+    def let_probe(self, keys: Iterable[str]) -> None:
+        """Let these documents pass while there is a doubt, and no others."""
+        self._probes = set(keys)
+
+    async def read(self, key: str, known: Snapshot | None = None, *, failures: int = 0) -> ReadAnswer:
+        """Read a document that has failed so often in a row, when it is our turn; raises HeldUpError."""
+        return await self._through(key, failures, lambda: self._windchill.read(key, known))
+
+    async def release(self, key: str, lock: str | None, *, failures: int = 0) -> ReleaseAnswer:
         """Give up a lock that a write of ours has perhaps left behind, when it is our turn; raises HeldUpError."""
-        return await self._through(lambda: self._windchill.release(key, lock))
+        return await self._through(key, failures, lambda: self._windchill.release(key, lock))
 
     async def write(
-        self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token, journal: Journal
+        self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token, journal: Journal, failures: int = 0
     ) -> WriteAnswer:
         """Write a document's fields, guarded by `token`, when it is our turn; raises HeldUpError."""
-        return await self._through(lambda: self._windchill.write(snapshot, fields, token=token, journal=journal))
+        return await self._through(
+            snapshot.key, failures, lambda: self._windchill.write(snapshot, fields, token=token, journal=journal)
+        )
 
     async def changed(self, changes: ChangeList, since_us: int) -> Sequence[Sighting] | Trouble:
         """Ask for the list of changes when it is our turn; raises HeldUpError."""
-        return await self._through(lambda: changes.changed(since_us))
+        return await self._through(_CHANGES, 0, lambda: changes.changed(since_us))
 
-    def retry_wait_s(self) -> float:
-        """Spend one retry and return 0, or return how many seconds from now one can be paid for."""
+    def retry_wait_s(self, failures: int, retrying: int) -> float:
+        """
+        Spend a retry of a document that has failed so often, and return 0; or return in how many seconds to ask again.
+
+        `retrying`: how many documents that have failed before are being tried now.
+        """
         now_s = self._clock.monotonic_s()
-        return 0.0 if self._quota.try_retry(now_s) else max(self._quota.wait_s(now_s), 0.1)
+        if retrying >= max(1, int(self._limiter.limit) // _RETRIES_SHARE):
+            return backoff.delay_s(failures, 1.0, _RETRY_S_MAX, self._clock.chance())
+        return 0.0 if self._quota.try_retry(now_s, failures) else max(self._quota.wait_s(now_s, failures), 0.1)
 
-    async def _through(self, request: Callable[[], Awaitable[_A]]) -> _A:
-        passed = await self._enter()
+    async def _through(self, key: str, failures: int, request: Callable[[], Awaitable[_A]]) -> _A:
+        passed = await self._enter(key)
         answer: _A | None = None
         try:
             answer = await request()
         finally:
-            self._leave(passed, answer)
+            self._leave(passed, answer, key, known=failures > 0)
         return answer
 
-    async def _enter(self) -> tuple[Permit, Pass]:
-        held_up = False
-        while True:
-            now_s = self._clock.monotonic_s()
-            blocked = self._blocked(now_s)
-            if held_up and (self._closed or not blocked):
-                self._wake()  # the turn that we may have been given goes on to the next
-                raise HeldUpError
-            permit = self._limiter.try_acquire(now_s)
-            if permit is not None:
-                leave = self._breaker.try_pass(now_s)
-                if leave is not None:
-                    return permit, leave
-                self._limiter.released(permit, Load.UNKNOWN, now_s)
-            held_up = held_up or blocked
-            if not (held_up and self._closed):
-                await self._turn(now_s)
+    async def _enter(self, key: str) -> tuple[Permit, Pass]:
+        probe = key == _CHANGES or key in self._probes
+        self._probes.discard(key)
+        while probe or not self.in_doubt:
+            permit = self._limiter.try_acquire()
+            if permit is None:
+                await self._turn()
+                continue
+            well = [*self._well][-1:] if self.in_doubt else []
+            leave = self._breaker.try_pass(self._clock.monotonic_s(), _WELL_WEIGHT if well else 1)
+            if leave is None:
+                self._limiter.released(permit, Load.UNKNOWN)
+                break
+            if not well:
+                return permit, leave
+            await self._ask_well((permit, leave), *well)
+            break
+        self._wake()  # the turn that we may have been given goes on to the next
+        raise HeldUpError
 
-    def _blocked(self, now_s: float) -> bool:
-        """Whether nobody is to ask now: a pause, a cool-down, or a probe under way."""
-        cooling = self._breaker.state is State.OPEN and self._breaker.open_until_s > now_s
-        return self._limiter.paused_until_s > now_s or cooling or self._breaker.state is State.HALF_OPEN
+    async def _ask_well(self, passed: tuple[Permit, Pass], key: str) -> None:
+        """Read a document that was well a moment ago: if it is now, it is not Windchill that is in trouble."""
+        del self._well[key]
+        answer: ReadAnswer | None = None
+        try:
+            answer = await self._windchill.read(key)
+        finally:
+            self._leave(passed, answer, key, known=False)
 
-    async def _turn(self, now_s: float) -> None:
-        """Wait until something may have changed: a permit was given back, a pause or a cool-down is over."""
-        until_s = max(self._limiter.paused_until_s, self._breaker.open_until_s)
+    async def _turn(self) -> None:
+        """Wait until something may have changed: a permit was given back, or there is a doubt."""
         turn = asyncio.Event()
         self._waiting.append(turn)
         try:
-            await self._clock.wait(turn, max(until_s - now_s, _WAIT_S_MIN) if until_s > now_s else 60.0)
+            await self._clock.wait(turn, _TURN_S)
         except BaseException:
             if turn.is_set():
                 self._wake()  # we are cancelled: the turn goes on to the next. Else nobody may pass one on, or they
@@ -140,26 +181,27 @@ class Gate:
 
     def _wake(self) -> None:
         free = max(1, int(self._limiter.limit) - self._limiter.in_flight)
-        while self._waiting and free > 0:
+        while self._waiting and (free > 0 or self.in_doubt):  # in a doubt nobody has anything to wait for
             self._waiting.popleft().set()
             free -= 1
 
-    def _wake_all(self) -> None:
-        while self._waiting:
-            self._waiting.popleft().set()
-
-    def _leave(self, passed: tuple[Permit, Pass], answer: object) -> None:
+    def _leave(self, passed: tuple[Permit, Pass], answer: object, key: str, *, known: bool) -> None:
         permit, leave = passed
-        now_s = self._clock.monotonic_s()
         load, verdict, retry_after_s = _meaning(answer)
-        before, paused_until_s = self._breaker.state, self._limiter.paused_until_s
-        self._limiter.released(permit, load, now_s, retry_after_s)
-        self._breaker.report(leave, verdict, now_s, self._clock.chance())
+        self._limiter.released(permit, Load.UNKNOWN if known and load is Load.OVERLOAD else load)
+        now_s = self._clock.monotonic_s()
+        self._breaker.report(leave, verdict, now_s, self._clock.chance(), What(key, known, retry_after_s or 0.0))
         if verdict is Verdict.SUCCESS:
             self._quota.succeeded(now_s)
-        if self._breaker.state is not before or self._limiter.paused_until_s != paused_until_s:
-            self._wake_all()  # everybody looks anew: the way is free, or there is a new time to wait for
+            self._remember(key, answer)
         self._wake()
+
+    def _remember(self, key: str, answer: object) -> None:
+        if isinstance(answer, Snapshot | Unchanged | Written):
+            self._well.pop(key, None)
+            self._well[key] = None
+            while len(self._well) > _WELL_MAX:
+                del self._well[next(iter(self._well))]
 
 
 def _meaning(answer: object) -> tuple[Load, Verdict, float | None]:
@@ -168,8 +210,7 @@ def _meaning(answer: object) -> tuple[Load, Verdict, float | None]:
         case None:
             return Load.UNKNOWN, Verdict.ABANDONED, None
         case Throttled():
-            # The limiter deals with it, by pause and cut; the breaker is for servers that do not even say so.
-            return Load.OVERLOAD, Verdict.SUCCESS, answer.retry_after_s
+            return Load.OVERLOAD, Verdict.FAILURE, answer.retry_after_s
         case Unknown():
             return Load.OVERLOAD, Verdict.FAILURE, None
         case Failed() | Broken() | Unauthorised():

@@ -9,7 +9,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 
-from reconciler.core.breaker import Breaker, State
+from reconciler.core.breaker import Breaker
 from reconciler.core.limiter import Limiter
 from reconciler.core.queue import Queue
 from reconciler.errors import LogError
@@ -73,7 +73,7 @@ class Gauges:
             gauge("queue_depth", depth, lane=lane.name.lower())
         gauge("in_flight", self._limiter.in_flight)
         gauge("in_flight_limit", self._limiter.limit)
-        gauge("breaker_open", float(self._breaker.state is not State.CLOSED))
+        gauge("breaker_open", float(self._breaker.away))
         waiting, oldest_s = self._backlog()
         gauge("notifications_waiting", waiting)
         gauge("notifications_oldest_seconds", oldest_s)

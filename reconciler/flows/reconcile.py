@@ -11,7 +11,7 @@ import attrs
 import structlog
 
 from reconciler.core.cases import Rulebook
-from reconciler.core.queue import Queue
+from reconciler.core.queue import Queue, spread
 from reconciler.flows import beats
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import HeldUpError
@@ -26,6 +26,8 @@ _log = structlog.get_logger(__name__)
 
 _IDLE_S_MAX = 30.0  # how long the feeder sleeps at most; everything that matters wakes it earlier
 _FRESH_US = 100_000  # a row that was loaded earlier is loaded again: somebody may have paused the document since
+_DOUBT_S_MIN = 0.5  # between two looks at whether more probes are wanted
+_LOOKED_AT = 4  # documents for each probe that is wanted, to choose from
 _RETRY_KEPT_US = 120_000_000  # a later retry is left to the store, which brings it back when its time comes
 
 
@@ -59,6 +61,8 @@ class Reconciler:
         self._ahead = workers  # documents loaded and waiting for a worker, at most
         self._loaded: asyncio.Queue[_Work | None] = asyncio.Queue()
         self._workers = workers
+        self._retrying = 0  # attempts under way on documents that failed before
+        self._probing: set[str] = set()  # documents taken up as probes, until the attempt on them has ended
         self._wake = asyncio.Event()
         self._stopping = False
         self.published = asyncio.Event()  # set when a settlement left something in the outbox
@@ -74,9 +78,8 @@ class Reconciler:
         self._attempt = attrs.evolve(self._attempt, rules=rules)
 
     def stop(self) -> None:
-        """Take up nothing more; the loops end after the attempts under way, those that a pause holds up excepted."""
+        """Take up nothing more; the loops end after the attempts under way."""
         self._stopping = True
-        self._attempt.gate.close()
         self._wake.set()
 
     @property
@@ -90,11 +93,13 @@ class Reconciler:
         while not self._stopping:
             beats.turn()
             room = self._ahead - self._loaded.qsize()
+            if self._attempt.gate.in_doubt:
+                taken = await self._load_probes()
             # Topping up one by one would make a trip to the store for each document; half a buffer is soon enough.
-            taken = self._queue.take(self._clock.now_us(), room) if 2 * room >= self._ahead else []
-            if taken:
-                await self._load(taken)
-            else:
+            elif taken := self._queue.take(self._clock.now_us(), room) if 2 * room >= self._ahead else []:
+                for work in await self._load(taken):
+                    self._loaded.put_nowait(work)
+            if not taken:
                 await self._sleep()
         for _ in range(self._workers):
             self._loaded.put_nowait(None)
@@ -110,6 +115,7 @@ class Reconciler:
             if self._clock.now_us() - work.loaded_us > _FRESH_US:
                 work = await self._again(work)
             await self._one(work)
+            self._probing.discard(work.due.key)
 
     async def _next(self) -> _Work | None:
         with beats.waiting():
@@ -119,7 +125,32 @@ class Reconciler:
         found = await self._ledger.documents([work.due.key])
         return attrs.evolve(work, document=found.get(work.due.key, work.document))
 
-    async def _load(self, taken: list[Due]) -> None:
+    async def _load_probes(self) -> list[Due]:
+        """
+        Load as many documents as the gate wants for probes, once the probes before have ended.
+
+        They are spread over all that are due, because those in trouble may stand in a row, and are none that is known
+        to be in trouble if there are others.
+        """
+        gate, chance = self._attempt.gate, self._clock.chance()
+        wanted = 0 if self._probing else gate.probes_wanted
+        if not wanted:
+            return []
+        taken = self._queue.sample(self._clock.now_us(), wanted * _LOOKED_AT, chance)
+        works = await self._load(taken)
+        fit = [work for work in works if not work.document.agreement.failures] or works
+        self._probing = {work.due.key for work in spread(fit, wanted, chance)}
+        gate.let_probe(self._probing)
+        for work in works:
+            if work.due.key in self._probing:
+                self._loaded.put_nowait(work)
+            else:
+                self._queue.done(work.due.key, work.due)
+        return taken
+
+    async def _load(self, taken: list[Due]) -> list[_Work]:
+        """Load documents that were taken, and return those that are still to be looked at."""
+        works = []
         documents = await self._ledger.documents([due.key for due in taken])
         now_us = self._clock.now_us()
         for due in taken:
@@ -132,25 +163,30 @@ class Reconciler:
                 # A wait that the store has set, and that a new event must not shorten.
                 self._queue.done(due.key, self._soon(Due(due.key, due.lane, document.due_us), now_us))
             else:
-                self._loaded.put_nowait(_Work(due, document, now_us))
+                works.append(_Work(due, document, now_us))
+        return works
 
     async def _sleep(self) -> None:
         soonest_us = self._queue.next_due_us()
         delay_s = _IDLE_S_MAX if soonest_us is None else (soonest_us - self._clock.now_us()) / 1_000_000
-        if self._loaded.qsize():  # the buffer is full enough; a worker wakes us
+        if self._loaded.qsize() or self._probing:  # the buffer is full enough; a worker wakes us
             delay_s = _IDLE_S_MAX
+        if self._attempt.gate.in_doubt:  # what is due waits for a probe, perhaps one that is none of ours
+            delay_s = max(delay_s, self._attempt.gate.held_s, _DOUBT_S_MIN)
         if delay_s > 0:
             await self._clock.wait(self._wake, min(delay_s, _IDLE_S_MAX))
         self._wake.clear()
 
     async def _one(self, work: _Work) -> None:
         key, document = work.due.key, work.document
-        if document.agreement.failures and work.due.lane is not Lane.OPERATOR:
-            wait_s = self._attempt.gate.retry_wait_s()
+        failures = document.agreement.failures
+        if failures and work.due.lane is not Lane.OPERATOR:
+            wait_s = self._attempt.gate.retry_wait_s(failures, self._retrying)
             if wait_s:
                 self._queue.done(key, Due(key, work.due.lane, self._clock.now_us() + round(wait_s * 1_000_000)))
                 self._wake.set()  # the feeder may sleep until something later
                 return
+        self._retrying += bool(failures)
         try:
             with self._tracing.attempt(document, work.due.lane) as followed:
                 settlement = followed.ended(await self._attempt.run(document, work.due.lane))
@@ -162,6 +198,8 @@ class Reconciler:
         except BaseException:
             self._queue.done(key)
             raise
+        finally:
+            self._retrying -= bool(failures)
         due_us = settlement.due_us
         again = None if due_us is None else Due(key, settlement.lane, due_us)
         self._queue.done(key, self._soon(again, settlement.at_us))

@@ -12,7 +12,7 @@ import attrs
 import structlog
 
 from reconciler.core import notices
-from reconciler.core.breaker import Breaker, State
+from reconciler.core.breaker import Breaker
 from reconciler.core.notices import Lot, Notice
 from reconciler.flows import beats
 from reconciler.flows.notify import Manner, Notifier, Outside, Post, Teller
@@ -101,7 +101,7 @@ class Watch:
     def _windchill(self) -> list[Notice]:
         """Return that Windchill is down, or that it is back."""
         now_us, opened_us = self._clock.now_us(), self._open_us
-        if self._breaker.state is State.CLOSED:
+        if not self._breaker.away:
             told, self._told_open, self._open_us = self._told_open, False, None
             return [notices.breaker_closed(opened_us, now_us)] if told and opened_us is not None else []
         if opened_us is None:

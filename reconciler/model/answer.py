@@ -66,7 +66,7 @@ class Unauthorised:
 
 @attrs.frozen
 class Throttled:
-    """The server asks everyone to slow down (429, 503); `retry_after_s` when it says for how long."""
+    """The server asks us to come back later (429, 503); `retry_after_s` when it says when."""
 
     status: int
     message: str

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import attrs
 from starlette.responses import Response
 
-from reconciler.core.breaker import Breaker, State
+from reconciler.core.breaker import Breaker
 from reconciler.web import answers
 
 
@@ -53,7 +53,7 @@ class Progress:
 
     def readiness(self, *, stopping: bool) -> Readiness:
         """Return the readiness of now: a daemon that was told to stop is unready at once."""
-        health = Health.UP if self._breaker.state is State.CLOSED else Health.DOWN
+        health = Health.DOWN if self._breaker.away else Health.UP
         return Readiness(
             Phase.STOPPING if stopping else self.phase, Health.MAINTENANCE if self._maintenance else health
         )

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from reconciler.core import breaker
-from reconciler.core.breaker import Breaker, Pass, Signal, State, Verdict
+from reconciler.core.breaker import Breaker, Pass, Signal, State, Verdict, What
 
 CHANCES = st.floats(min_value=0, max_value=1, exclude_max=True)
+NAMES = st.sampled_from("abcdefgh")
 
 
 def test_from_every_state_every_state_can_be_reached() -> None:
@@ -21,130 +22,186 @@ def test_from_every_state_every_state_can_be_reached() -> None:
         assert reached == set(State)
 
 
-def test_it_closes_only_on_a_success_and_opens_only_on_trouble() -> None:
+def test_it_closes_only_on_a_success_and_opens_only_when_probes_fail() -> None:
     moves = [(s, signal, t) for s, row in breaker.TRANSITIONS.items() for signal, t in row.items() if s is not t]
     assert {signal for _, signal, target in moves if target is State.CLOSED} == {Signal.SUCCEEDED}
     assert {state for state, _, target in moves if target is State.CLOSED} == {State.HALF_OPEN}
-    assert {signal for _, signal, target in moves if target is State.HALF_OPEN} == {Signal.COOLED}
+    assert {(state, signal) for state, signal, target in moves if target is State.OPEN} == {
+        (State.HALF_OPEN, Signal.FAILED_WIDELY)
+    }
 
 
 class BreakerUnderAnyHistory(RuleBasedStateMachine):
     """Requests start and end in any order and with any verdict."""
 
-    @initialize(failures_max=st.integers(1, 4))
-    def start(self, failures_max: int) -> None:
-        self.breaker = Breaker(failures_max, cooldown_base_s=5, cooldown_max_s=60)
+    @initialize(documents_max=st.integers(1, 4))
+    def start(self, documents_max: int) -> None:
+        self.documents_max = documents_max
+        self.breaker = Breaker(documents_max, cooldown_base_s=5, cooldown_max_s=60)
         self.now_s = 3.0
         self.under_way: list[Pass] = []
-        self.probe: Pass | None = None
+        self.troubled: set[str] = set()  # since the last proper answer, while closed
 
-    @rule()
-    def ask(self) -> None:
-        before = self.breaker.state
-        leave = self.breaker.try_pass(self.now_s)
+    @rule(weight=st.integers(1, 5))
+    def ask(self, weight: int) -> None:
+        before, wanted = self.breaker.state, self.breaker.probes(self.now_s)
+        leave = self.breaker.try_pass(self.now_s, weight)
         match before:
             case State.CLOSED:
                 assert leave is not None
             case State.OPEN:
-                assert (leave is not None) == (self.now_s >= self.breaker.open_until_s)
-                self.probe = leave
+                assert (leave is not None) == (self.now_s >= self.breaker.open_until_s) == (wanted > 0)
             case State.HALF_OPEN:
-                assert leave is None, "one probe at a time"
+                assert (leave is not None) == (wanted > 0)
         if leave is not None:
+            assert before is State.CLOSED or leave.weight <= wanted
             self.under_way.append(leave)
 
     @precondition(lambda self: self.under_way)
-    @rule(data=st.data(), verdict=st.sampled_from(Verdict), chance=CHANCES)
-    def report(self, data: st.DataObject, verdict: Verdict, chance: float) -> None:
+    @rule(data=st.data(), verdict=st.sampled_from(Verdict), name=NAMES, known=st.booleans(), chance=CHANCES)
+    def report(self, data: st.DataObject, verdict: Verdict, name: str, known: bool, chance: float) -> None:
         leave = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
-        before = self.breaker.state
-        self.breaker.report(leave, verdict, self.now_s, chance)
+        before, era = self.breaker.state, self.breaker._era
+        self.breaker.report(leave, verdict, self.now_s, chance, What(name, known))
         after = self.breaker.state
-        if before is State.OPEN or (before is State.HALF_OPEN and leave is not self.probe):
-            assert after is before, "late answers decide nothing"
-        elif before is State.HALF_OPEN:
-            assert after is (State.CLOSED if verdict is Verdict.SUCCESS else State.OPEN)
-        if before is not State.OPEN and after is State.OPEN and verdict is Verdict.FAILURE:
+        if before is State.OPEN:
+            assert after is before, "late answers decide nothing while it is open"
+        elif verdict is Verdict.SUCCESS:
+            assert after is State.CLOSED
+            self.troubled.clear()
+        elif leave.era != era or verdict is Verdict.ABANDONED:
+            assert after is before, "a failure from before says nothing"
+        elif before is State.CLOSED:
+            self.troubled |= set() if known else {name}
+            assert (after is State.HALF_OPEN) == (len(self.troubled) >= self.documents_max)
+        else:
+            assert after in (State.HALF_OPEN, State.OPEN)
+        if before is not State.OPEN and after is State.OPEN:
             assert 0.8 * 5 * 0.999 <= self.breaker.open_until_s - self.now_s <= 60
+            assert self.breaker.away
 
     @rule(seconds=st.floats(min_value=0, max_value=70))
     def pass_time(self, seconds: float) -> None:
         self.now_s += seconds
 
     @invariant()
-    def a_probe_is_under_way_while_half_open(self) -> None:
+    def in_doubt_a_probe_is_under_way_or_may_be_sent(self) -> None:
         if self.breaker.state is State.HALF_OPEN:
-            assert any(leave is self.probe for leave in self.under_way)
+            probing = [leave for leave in self.under_way if leave.era == self.breaker._era]
+            assert probing or self.breaker.probes(self.now_s)
 
 
 TestBreakerUnderAnyHistory = BreakerUnderAnyHistory.TestCase
 
 
-def passed(subject: Breaker, now_s: float = 0.0) -> Pass:
-    leave = subject.try_pass(now_s)
+def passed(subject: Breaker, now_s: float = 0.0, weight: int = 1) -> Pass:
+    leave = subject.try_pass(now_s, weight)
     assert leave is not None
     return leave
 
 
-def fail(subject: Breaker, times: int = 1, now_s: float = 0.0) -> None:
-    for _ in range(times):
-        subject.report(passed(subject, now_s), Verdict.FAILURE, now_s, 0.5)
+def fail(subject: Breaker, *names: str, now_s: float = 0.0, known: bool = False, told_s: float = 0.0) -> None:
+    for name in names:
+        subject.report(passed(subject, now_s), Verdict.FAILURE, now_s, 1 - 2**-53, What(name, known, told_s))
 
 
-@given(st.integers(1, 10), st.lists(st.sampled_from(Verdict), max_size=60))
-def test_it_opens_exactly_after_so_many_failures_in_a_row(failures_max: int, verdicts: list[Verdict]) -> None:
-    subject, in_a_row = Breaker(failures_max), 0
-    for verdict in verdicts:
-        subject.report(passed(subject), verdict, 0, 0)
-        match verdict:
-            case Verdict.SUCCESS:
-                in_a_row = 0
-            case Verdict.FAILURE:
-                in_a_row += 1
-        assert (subject.state is State.OPEN) == (in_a_row == failures_max)
-        if subject.state is State.OPEN:
+def fail_round(subject: Breaker, now_s: float = 0.0, told_s: float = 0.0) -> int:
+    """Let all probes of a round fail; return how many these were."""
+    count = subject.probes(now_s)
+    fail(subject, *(f"probe {number}" for number in range(count)), now_s=now_s, told_s=told_s)
+    assert subject.state is State.OPEN
+    return count
+
+
+@given(st.integers(1, 6), st.lists(st.tuples(st.sampled_from(Verdict), NAMES), max_size=60))
+def test_so_many_different_documents_in_a_row_raise_a_doubt(
+    documents_max: int, answers: list[tuple[Verdict, str]]
+) -> None:
+    subject, in_a_row = Breaker(documents_max), set[str]()
+    for verdict, name in answers:
+        subject.report(passed(subject), verdict, 0, 0, What(name))
+        if verdict is Verdict.SUCCESS:
+            in_a_row.clear()
+        elif verdict is Verdict.FAILURE:
+            in_a_row.add(name)
+        assert (subject.state is State.HALF_OPEN) == (len(in_a_row) == documents_max)
+        if subject.state is State.HALF_OPEN:
             return
 
 
-def test_after_the_cool_down_one_probe_passes_and_its_success_lets_everyone_pass() -> None:
-    subject = Breaker(3, cooldown_base_s=10)
-    fail(subject, 3, now_s=100)
-    assert subject.open_until_s == pytest.approx(109)
-    assert subject.try_pass(108.9) is None
-    probe = passed(subject, 109)
-    assert subject.try_pass(200) is None
-    subject.report(probe, Verdict.SUCCESS, 200, 0)
+def test_a_few_documents_that_fail_for_ever_raise_no_doubt() -> None:
+    subject = Breaker(5)
+    fail(subject, *["a", "b", "c", "d"] * 100)
+    fail(subject, *(f"{number}" for number in range(100)), known=True)
     assert subject.state is State.CLOSED
-    fail(subject, 2)
-    assert subject.state is State.CLOSED, "the count starts over"
 
 
-def test_each_probe_that_fails_doubles_the_cool_down_up_to_its_maximum_and_a_success_sets_it_back() -> None:
-    subject, now_s, cooldowns_s = Breaker(1, cooldown_base_s=5, cooldown_max_s=60), 0.0, []
+def test_a_doubt_ends_with_the_first_proper_answer() -> None:
+    subject = Breaker(2)
+    late = passed(subject)
+    fail(subject, "a", "b")
+    subject.report(late, Verdict.SUCCESS, 0, 0)
+    assert (subject.state, subject.away) == (State.CLOSED, False)
+
+
+def test_after_the_cool_down_a_round_of_probes_passes_and_one_success_lets_everyone_pass() -> None:
+    subject = Breaker(1, cooldown_base_s=10)
+    fail(subject, "a", now_s=100)
+    fail_round(subject, 100)
+    assert subject.open_until_s == pytest.approx(110)
+    assert subject.try_pass(109.9) is None
+    probe = passed(subject, 110.1)
+    fail(subject, "b", now_s=200)
+    subject.report(probe, Verdict.SUCCESS, 200, 0)
+    assert (subject.state, subject.away) == (State.CLOSED, False)
+
+
+def test_rounds_grow_smaller_and_cool_downs_longer_up_to_the_maximum_and_a_success_sets_both_back() -> None:
+    subject, now_s, found = Breaker(1, cooldown_base_s=5, cooldown_max_s=60), 0.0, []
+    fail(subject, "a")
     for _ in range(6):
-        subject.report(passed(subject, now_s), Verdict.FAILURE, now_s, 1 - 2**-53)
-        cooldowns_s.append(round(subject.open_until_s - now_s))
+        count = fail_round(subject, now_s)
+        found.append((count, round(subject.open_until_s - now_s)))
         now_s = subject.open_until_s
-    assert cooldowns_s == [5, 10, 20, 40, 60, 60]
+    assert found == [(8, 5), (8, 10), (8, 20), (1, 40), (1, 60), (1, 60)]
     subject.report(passed(subject, now_s), Verdict.SUCCESS, now_s, 0)
-    subject.report(passed(subject, now_s), Verdict.FAILURE, now_s, 1 - 2**-53)
+    fail(subject, "a", now_s=now_s)
+    assert fail_round(subject, now_s) == 8
     assert round(subject.open_until_s - now_s) == 5
 
 
-@pytest.mark.parametrize("verdict", list(Verdict))
-def test_an_answer_from_before_the_outage_does_not_decide_for_the_probe(verdict: Verdict) -> None:
+@pytest.mark.parametrize(("told_s", "waits_s"), [(0, 5), (30, 30), (3600, 60)])
+def test_all_wait_as_long_as_all_were_told_but_a_minute_at_most(told_s: float, waits_s: float) -> None:
+    subject = Breaker(2, cooldown_base_s=5, cooldown_max_s=60)
+    fail(subject, "a", told_s=told_s)
+    fail(subject, "b", told_s=told_s + 1)
+    fail_round(subject, told_s=told_s + 2)
+    assert round(subject.open_until_s) == waits_s
+
+
+def test_a_probe_of_weight_stands_for_several() -> None:
     subject = Breaker(1)
-    late = passed(subject)
-    fail(subject)
-    passed(subject, subject.open_until_s)
-    subject.report(late, verdict, subject.open_until_s, 0)
-    assert subject.state is State.HALF_OPEN
+    fail(subject, "a")
+    for name in ("well before", "well before too"):
+        subject.report(passed(subject, weight=4), Verdict.FAILURE, 0, 0, What(name))
+    assert subject.state is State.OPEN
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FAILURE, Verdict.ABANDONED])
+def test_a_failure_from_before_the_outage_does_not_decide_for_the_probes(verdict: Verdict) -> None:
+    subject = Breaker(1)
+    late = [passed(subject) for _ in range(20)]
+    fail(subject, "a")
+    for leave in late:
+        subject.report(leave, verdict, 0, 0, What("late"))
+    assert (subject.state, subject.probes(0)) == (State.HALF_OPEN, 8)
 
 
 def test_a_probe_that_is_cancelled_makes_room_for_the_next_at_once() -> None:
     subject = Breaker(1)
-    fail(subject)
-    now_s = subject.open_until_s
-    subject.report(passed(subject, now_s), Verdict.ABANDONED, now_s, 0)
-    subject.report(passed(subject, now_s), Verdict.SUCCESS, now_s, 0)
+    fail(subject, "a")
+    probes = [passed(subject) for _ in range(8)]
+    assert subject.try_pass(0) is None
+    subject.report(probes[0], Verdict.ABANDONED, 0, 0)
+    subject.report(passed(subject), Verdict.SUCCESS, 0, 0)
     assert subject.state is State.CLOSED

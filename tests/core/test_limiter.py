@@ -9,8 +9,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from reconciler.core.limiter import Limiter, Load, Permit, RetryQuota
 
-PAUSES = st.none() | st.floats(min_value=0, max_value=100_000)
-
 
 class LimiterUnderAnyLoad(RuleBasedStateMachine):
     """Requests start and end in any order and with any result."""
@@ -18,63 +16,54 @@ class LimiterUnderAnyLoad(RuleBasedStateMachine):
     @initialize(limit_min=st.integers(1, 4), more=st.integers(0, 12))
     def start(self, limit_min: int, more: int) -> None:
         self.limit_min, self.limit_max = limit_min, limit_min + more
-        self.limiter = Limiter(self.limit_max, limit_min, pause_max_s=900)
-        self.now_s = 5.0
+        self.limiter = Limiter(self.limit_max, limit_min)
         self.permits: list[Permit] = []
 
     @rule(wanted=st.integers(1, 20))
     def acquire(self, wanted: int) -> None:
         for _ in range(wanted):
-            free = self.limiter.in_flight < int(self.limiter.limit) and self.now_s >= self.limiter.paused_until_s
-            permit = self.limiter.try_acquire(self.now_s)
+            free = self.limiter.in_flight < int(self.limiter.limit)
+            permit = self.limiter.try_acquire()
             assert (permit is not None) == free
             if permit is not None:
                 self.permits.append(permit)
 
     @precondition(lambda self: self.permits)
-    @rule(data=st.data(), load=st.sampled_from(Load), retry_after_s=PAUSES)
-    def release(self, data: st.DataObject, load: Load, retry_after_s: float | None) -> None:
+    @rule(data=st.data(), load=st.sampled_from(Load))
+    def release(self, data: st.DataObject, load: Load) -> None:
         permit = self.permits.pop(data.draw(st.integers(0, len(self.permits) - 1)))
-        limit, paused_until_s = self.limiter.limit, self.limiter.paused_until_s
-        self.limiter.released(permit, load, self.now_s, retry_after_s)
+        limit = self.limiter.limit
+        self.limiter.released(permit, load)
         if load is not Load.OVERLOAD:
             assert limit <= self.limiter.limit <= limit + 1 / limit
         else:
             assert self.limiter.limit in {limit, max(self.limit_min, limit / 2)}
-        assert self.limiter.paused_until_s >= paused_until_s
-        if retry_after_s is not None:
-            assert self.limiter.paused_until_s >= self.now_s + min(retry_after_s, 900)
-
-    @rule(seconds=st.floats(min_value=0, max_value=1_000))
-    def pass_time(self, seconds: float) -> None:
-        self.now_s += seconds
 
     @invariant()
     def stays_within_its_bounds(self) -> None:
         assert self.limit_min <= self.limiter.limit <= self.limit_max
         assert 0 <= self.limiter.in_flight == len(self.permits) <= self.limit_max
-        assert self.limiter.paused_until_s <= self.now_s + 900
 
     def teardown(self) -> None:
-        """However it went, once every request has ended and every pause is over, somebody may send."""
+        """However it went, once every request has ended the next one may be sent."""
         for permit in self.permits:
-            self.limiter.released(permit, Load.UNKNOWN, self.now_s)
-        assert self.limiter.try_acquire(max(self.now_s, self.limiter.paused_until_s)) is not None
+            self.limiter.released(permit, Load.UNKNOWN)
+        assert self.limiter.try_acquire() is not None
 
 
 TestLimiterUnderAnyLoad = LimiterUnderAnyLoad.TestCase
 
 
-def fill(limiter: Limiter, now_s: float = 0.0) -> list[Permit]:
+def fill(limiter: Limiter) -> list[Permit]:
     permits = []
-    while (permit := limiter.try_acquire(now_s)) is not None:
+    while (permit := limiter.try_acquire()) is not None:
         permits.append(permit)
     return permits
 
 
-def answer(limiter: Limiter, permits: list[Permit], load: Load, now_s: float = 0.0) -> None:
+def answer(limiter: Limiter, permits: list[Permit], load: Load) -> None:
     for permit in permits:
-        limiter.released(permit, load, now_s)
+        limiter.released(permit, load)
 
 
 def test_it_starts_with_what_the_operator_allows() -> None:
@@ -92,7 +81,7 @@ def test_a_round_trip_of_overload_halves_the_limit_once() -> None:
 def test_good_answers_to_requests_from_before_a_cut_do_not_raise_it_again() -> None:
     limiter = Limiter(16)
     first, *others = fill(limiter)
-    limiter.released(first, Load.OVERLOAD, 0)
+    limiter.released(first, Load.OVERLOAD)
     answer(limiter, others, Load.NORMAL)
     assert limiter.limit == 8
 
@@ -101,7 +90,7 @@ def test_a_limit_full_of_good_answers_raises_the_limit_by_about_one() -> None:
     limiter = Limiter(16)
     answer(limiter, fill(limiter), Load.OVERLOAD)
     for _ in range(8):
-        limiter.released(fill(limiter)[0], Load.NORMAL, 0)
+        limiter.released(fill(limiter)[0], Load.NORMAL)
         answer(limiter, fill(limiter), Load.UNKNOWN)
     assert 8.9 < limiter.limit <= 9
 
@@ -110,9 +99,9 @@ def test_a_limit_that_is_not_used_is_not_raised() -> None:
     limiter = Limiter(16)
     answer(limiter, fill(limiter), Load.OVERLOAD)
     for _ in range(1_000):
-        permit = limiter.try_acquire(0)
+        permit = limiter.try_acquire()
         assert permit is not None
-        limiter.released(permit, Load.NORMAL, 0)
+        limiter.released(permit, Load.NORMAL)
     assert limiter.limit == 8
 
 
@@ -121,53 +110,21 @@ def test_it_finds_what_the_server_bears_and_comes_back_when_the_server_does() ->
     limits: list[float] = []
     for turn in range(400):
         bears = 20 if turn < 300 else 64
-        permits = fill(limiter, float(turn))
+        permits = fill(limiter)
         load = Load.OVERLOAD if len(permits) > bears else Load.NORMAL
-        answer(limiter, permits, load, float(turn))
+        answer(limiter, permits, load)
         limits.append(limiter.limit)
     assert 10 <= min(limits[50:300]) <= max(limits[50:300]) <= 22
     assert limits[-1] == 64
 
 
-def test_retry_after_stops_everyone_until_then() -> None:
-    limiter = Limiter(16)
-    permits = fill(limiter, 100)
-    limiter.released(permits[0], Load.OVERLOAD, 100, retry_after_s=30)
-    limiter.released(permits[1], Load.OVERLOAD, 101, retry_after_s=5)
-    answer(limiter, permits[2:], Load.NORMAL, 102)
-    assert limiter.paused_until_s == 130
-    assert fill(limiter, 129.9) == []
-    assert len(fill(limiter, 130)) == 8
-
-
-def test_a_proxy_that_says_tomorrow_is_asked_again_after_a_quarter_of_an_hour() -> None:
-    limiter = Limiter(1)
-    limiter.released(fill(limiter)[0], Load.OVERLOAD, 0, retry_after_s=86_400)
-    assert limiter.paused_until_s == 900
-
-
-def test_where_nothing_is_left_to_cut_everyone_waits_longer_each_time_until_an_answer() -> None:
-    limiter, now_s, pauses_s = Limiter(1), 0.0, []
-    for load in [Load.OVERLOAD] * 11 + [Load.NORMAL, Load.OVERLOAD]:
-        now_s = max(now_s, limiter.paused_until_s)
-        answer(limiter, fill(limiter, now_s), load, now_s)
-        pauses_s.append(round(limiter.paused_until_s - now_s, 3))
-    assert pauses_s == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30, 0, 0.1]
-
-
-def test_a_server_at_its_limit_that_says_retry_at_once_is_not_believed() -> None:
-    limiter = Limiter(1)
-    limiter.released(fill(limiter)[0], Load.OVERLOAD, 7, retry_after_s=0)
-    assert limiter.paused_until_s == pytest.approx(7.1)
-
-
 def test_a_permit_cannot_be_given_back_twice() -> None:
     limiter = Limiter(2)
-    permit = limiter.try_acquire(0)
+    permit = limiter.try_acquire()
     assert permit is not None
-    limiter.released(permit, Load.NORMAL, 0)
+    limiter.released(permit, Load.NORMAL)
     with pytest.raises(AssertionError):
-        limiter.released(permit, Load.NORMAL, 0)
+        limiter.released(permit, Load.NORMAL)
 
 
 # ---------------------------------------------------------------------------------------------------------- retry quota
@@ -226,3 +183,11 @@ def test_a_clock_that_stands_or_goes_back_pays_nothing() -> None:
     assert quota.balance(5) == 0
     assert not quota.try_retry(10.5)
     assert quota.try_retry(11)
+
+
+def test_documents_that_fail_for_days_leave_half_of_the_budget_to_hiccups() -> None:
+    quota = RetryQuota(balance_max=20)
+    spent = sum(quota.try_retry(0, failures=9) for _ in range(100))
+    assert spent == 11
+    assert quota.wait_s(0, failures=9) > 0
+    assert sum(quota.try_retry(0, failures=1) for _ in range(100)) == 9

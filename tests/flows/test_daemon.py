@@ -11,6 +11,7 @@ from reconciler import config
 from reconciler.core.cases import Pace
 from reconciler.model.answer import Failed, NotAvailable, Throttled, VersionConflict
 from reconciler.model.document import Due, Lane, Status
+from tests.fakes.outage import opened
 from tests.flows.world import BODY, KEY, OPERATORS
 
 if TYPE_CHECKING:
@@ -246,28 +247,24 @@ async def test_a_stop_does_not_wait_for_a_windchill_that_is_away(
         await world.clock.advance(1)
         for number in range(40):
             world.append(world.event({"title": "Cover"}, key=f"d{number}"))
-        gate = running.daemon.reconciler._attempt.gate
-        await running.pass_until(lambda: len(gate._waiting) > 5, "attempts wait until Windchill is to be asked again")
+        breaker = running.daemon._progress._breaker
+        await running.pass_until(lambda: breaker.away, "all wait until Windchill is to be asked again")
         summary = await running.ended(within_s=5)
     assert summary.counts[Status.PENDING] == 40
     assert all(world.document(f"d{number}").due_us is not None for number in range(40))
 
 
 async def test_what_the_log_asked_for_before_a_pause_is_not_written_after_it(world: World) -> None:
-    world.windchill.put("other", BODY | {"id": "other"})
     async with world.running(resync=NO_RESYNC) as running:
         world.append(world.event({"status": "INREVIEW"}))
         await running.settled()
-        world.windchill.script_reads(Throttled(503, "maintenance tonight", 300.0), key="other")
-        world.append(world.event({"title": "Cover"}, key="other"))
-        gate = running.daemon.reconciler._attempt.gate
-        await running.pass_until(lambda: gate._limiter.paused_until_s > 0, "everybody is told to wait")
+        opened(running.daemon._progress._breaker, world.clock.monotonic_s())
         world.append(world.event({"status": "RELEASED"}))
-        await running.pass_until(lambda: gate._waiting, "the attempt waits")
+        await running.pass_until(lambda: world.document().status is Status.PENDING, "it is folded")
+        await world.clock.advance(1)
         world.append(world.event({"status": "CANCELLED"}))
         await running.settled()
     assert [accepted.fields for accepted in world.windchill.history if accepted.key == KEY][-2:] == [
         {"status": "INREVIEW"},
         {"status": "CANCELLED"},
     ]
-    assert world.windchill.reads == 3, "each was read once, and one of them in vain"

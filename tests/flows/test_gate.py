@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
@@ -14,17 +14,18 @@ from hypothesis import strategies as st
 from reconciler.core.breaker import Breaker, State
 from reconciler.core.limiter import Limiter, RetryQuota
 from reconciler.flows.gate import Gate, HeldUpError
-from reconciler.model.answer import Failed, NotAvailable, ReadAnswer, ReleaseAnswer, Throttled, WriteAnswer
+from reconciler.model.answer import Failed, NotAvailable, ReadAnswer, ReleaseAnswer, Throttled, Unchanged, WriteAnswer
 from tests.fakes.virtual_clock import VirtualClock
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
 
     from reconciler.model.snapshot import Snapshot, Token
     from reconciler.model.value import Json
     from reconciler.ports import Journal
 
 FINE = NotAvailable(404, "an answer as good as any")
+WELL = Unchanged()
 
 
 class Slow:
@@ -33,11 +34,16 @@ class Slow:
     def __init__(self, clock: VirtualClock, steps: list[tuple[float, ReadAnswer | Exception]]) -> None:
         self.clock = clock
         self.steps = steps
-        self.under_way = self.most = self.asked = 0
+        self.under_way = self.most = 0
+        self.keys: list[str] = []
+
+    @property
+    def asked(self) -> int:
+        return len(self.keys)
 
     async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
         takes_s, answer = self.steps[int(key)]
-        self.asked += 1
+        self.keys.append(key)
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
@@ -88,21 +94,29 @@ class Crowd:
     gate: Gate
     tasks: list[asyncio.Task[ReadAnswer]]
 
+    async def gate_run(self, asking: Coroutine[Any, Any, ReadAnswer]) -> ReadAnswer:
+        task = asyncio.ensure_future(asking)
+        await self.clock.advance(5)
+        return await task
 
-def crowd(steps: list[tuple[float, ReadAnswer | Exception]], limit: int, failures_max: int = 1000) -> Crowd:
+
+def crowd(steps: list[tuple[float, ReadAnswer | Exception]], limit: int, documents_max: int = 1000) -> Crowd:
     clock = CountingClock()
     windchill = Slow(clock, steps)
-    limiter, breaker = Limiter(limit), Breaker(failures_max)
+    limiter, breaker = Limiter(limit), Breaker(documents_max, cooldown_max_s=10)
     gate = Gate(windchill, clock, limiter=limiter, breaker=breaker, quota=RetryQuota())
-    tasks = [asyncio.ensure_future(asked(gate, str(number))) for number in range(len(steps))]
+    tasks = [asyncio.ensure_future(asked(gate, clock, str(number))) for number in range(len(steps))]
     return Crowd(clock, windchill, limiter, breaker, gate, tasks)
 
 
-async def asked(gate: Gate, key: str) -> ReadAnswer:
-    """Ask as the reconciler does, who begins again when it was held up."""
+async def asked(gate: Gate, clock: CountingClock, key: str) -> ReadAnswer:
+    """Ask as the reconciler does, who begins again when it was held up, and names probes when they are wanted."""
     while True:
         with contextlib.suppress(HeldUpError):
             return await gate.read(key)
+        await clock.sleep(max(0.01, gate.held_s))
+        if gate.probes_wanted:
+            gate.let_probe([key])
 
 
 async def test_no_more_requests_are_under_way_than_the_limit_allows() -> None:
@@ -131,32 +145,63 @@ async def test_a_permit_passed_to_somebody_who_is_cancelled_goes_to_the_next() -
     assert made.tasks[2].done()
 
 
-async def test_retry_after_stops_everyone_and_not_for_longer() -> None:
-    made = crowd([(0.1, Throttled(429, "slow down", 20.0))] + [(0.1, FINE)] * 5, limit=1)
-    await made.clock.advance(19)
-    assert made.windchill.asked == 1
-    await made.clock.advance(3)
+async def test_retry_after_binds_the_document_that_got_it_and_no_other() -> None:
+    made = crowd([(0.1, Throttled(429, "slow down", 20.0))] * 4 + [(0.1, FINE)] * 5, limit=1, documents_max=5)
+    await made.clock.advance(1)
     assert all(task.done() for task in made.tasks)
 
 
 async def test_while_the_breaker_is_open_nobody_asks_and_one_probe_lets_all_in_again() -> None:
-    made = crowd([(0.1, Failed("500"))] * 3 + [(1.0, FINE)] * 3, limit=1, failures_max=3)
-    await made.clock.advance(0.4)
+    made = crowd([(0.1, Failed("500"))] * 11 + [(1.0, FINE)] * 3, limit=1, documents_max=3)
+    await made.clock.advance(2)
     assert made.breaker.state is State.OPEN
-    await made.clock.advance(3.5)
-    assert made.windchill.asked == 3
-    await made.clock.advance(5)
+    await made.clock.advance(2)
+    assert made.windchill.asked == 11
+    await made.clock.advance(8)
     assert not made.gate._waiting
     assert all(task.done() for task in made.tasks)
 
 
+async def test_the_first_probe_is_a_document_that_was_well_a_moment_ago() -> None:
+    made = crowd([(0.0, WELL)] * 2 + [(0.1, Failed("500"))] * 3, limit=1, documents_max=3)
+    await made.clock.advance(1)
+    assert made.gate.in_doubt
+    made.windchill.steps.append((0.0, FINE))
+    assert await made.gate_run(asked(made.gate, made.clock, "5")) == FINE
+    assert made.windchill.keys[5:] == ["1", "5"]
+    assert not made.gate.in_doubt
+
+
+async def test_two_documents_that_were_well_and_are_in_trouble_are_enough_to_open() -> None:
+    made = crowd([(0.0, WELL)] * 3 + [(0.1, Failed("500"))] * 3, limit=1, documents_max=3)
+    await made.clock.advance(1)
+    made.windchill.steps[:3] = [(0.1, Failed("500"))] * 3
+    made.tasks.append(asyncio.ensure_future(asked(made.gate, made.clock, "3")))
+    await made.clock.advance(1)
+    assert made.breaker.state is State.OPEN
+    assert made.windchill.keys[6:] == ["2", "1"]
+
+
+async def test_a_document_known_to_be_in_trouble_is_no_evidence_and_cuts_no_limit() -> None:
+    made = crowd([(0.0, Throttled(503, "busy"))] * 9, limit=16, documents_max=3)
+    for task in made.tasks:
+        task.cancel()
+    for number in range(9):
+        await made.gate_run(made.gate.read(str(number), failures=1))
+    assert (made.breaker.state, made.limiter.limit) == (State.CLOSED, 16)
+
+
+async def test_documents_in_trouble_get_a_quarter_of_the_limit_together() -> None:
+    made = crowd([], limit=16)
+    assert [made.gate.retry_wait_s(1, retrying) > 0 for retrying in range(6)] == [False] * 4 + [True] * 2
+
+
 async def test_a_cancelled_probe_leaves_the_way_to_the_next() -> None:
-    made = crowd([(0.1, Failed("500")), *[(1.0, FINE)] * 4], limit=1, failures_max=1)
+    made = crowd([(0.1, Failed("500")), *[(1.0, FINE)] * 4], limit=1, documents_max=1)
     await made.clock.advance(0.2)
-    await made.clock.advance(max(0.0, made.breaker.open_until_s - made.clock.monotonic_s()) + 0.1)
     assert made.breaker.state is State.HALF_OPEN
     made.tasks[1].cancel()
-    await made.clock.advance(5)
+    await made.clock.advance(8)
     assert all(task.done() for task in made.tasks)
 
 
@@ -166,12 +211,12 @@ STEPS = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), ANSWERS), min_size=
 CANCELS = st.lists(st.tuples(st.integers(0, 13), st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5, 2.0])), max_size=8)
 
 
-@given(steps=STEPS, cancels=CANCELS, limit=st.integers(1, 5))
+@given(steps=STEPS, cancels=CANCELS, limit=st.integers(1, 5), documents_max=st.integers(1, 9))
 def test_nobody_who_waits_is_forgotten_whoever_gives_up(
-    steps: list[tuple[float, ReadAnswer | Exception]], cancels: list[tuple[int, float]], limit: int
+    steps: list[tuple[float, ReadAnswer | Exception]], cancels: list[tuple[int, float]], limit: int, documents_max: int
 ) -> None:
     async def scenario() -> None:
-        made = crowd(steps, limit)
+        made = crowd(steps, limit, documents_max)
         for number, at_s in sorted(cancels, key=lambda one: one[1]):
             await made.clock.advance(max(0.0, at_s - made.clock.monotonic_s()))
             if number < len(made.tasks):
@@ -186,14 +231,6 @@ def test_nobody_who_waits_is_forgotten_whoever_gives_up(
         await asyncio.gather(*made.tasks, return_exceptions=True)
 
     asyncio.run(scenario())
-
-
-async def test_everybody_knows_of_a_pause_not_only_whoever_was_to_go_next() -> None:
-    made = crowd([(0.0, Throttled(429, "slow", 0.5)), (0.0, FINE), (0.0, FINE)], limit=1)
-    await made.clock.advance(0.25)
-    made.tasks[1].cancel()  # it alone had been told that there is a pause, and when it ends
-    await made.clock.advance(1)
-    assert made.tasks[2].done()
 
 
 async def test_an_adapter_that_raises_gives_its_permit_back() -> None:

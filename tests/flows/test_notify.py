@@ -22,6 +22,7 @@ from reconciler.model.document import Status
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.stamp import Partition, Place
 from tests.fakes.memory_log import MemoryLog
+from tests.fakes.outage import opened
 from tests.flows.world import KEY, LETTERS, OUTCOMES, policy
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Bench:
     def __init__(self, world: World, **given: Any) -> None:
         self.world = world
         self.webhook = FakeWebhook()
-        self.breaker = Breaker(failures_max=1)
+        self.breaker = Breaker()
         self.manner = Manner("//reconciler/test", **given.pop("manner", {"most": 3}))
         self.patience = Patience(**{"audit_s": 0, **given})
         self.tasks: list[asyncio.Task[None]] = []
@@ -312,24 +313,19 @@ async def test_a_log_that_is_away_or_has_lost_records_ends_nothing(world: World,
 async def test_windchill_is_told_to_be_down_only_if_it_stays_so_and_then_to_be_back(world: World, bench: Bench) -> None:
     await bench.start()
 
-    async def fails() -> None:
-        leave = bench.breaker.try_pass(world.clock.monotonic_s())
-        assert leave is not None
-        bench.breaker.report(leave, Verdict.FAILURE, world.clock.monotonic_s(), 0.5)
-
     def answers() -> None:
         leave = bench.breaker.try_pass(world.clock.monotonic_s())
         assert leave is not None
         bench.breaker.report(leave, Verdict.SUCCESS, world.clock.monotonic_s(), 0.5)
 
-    await fails()
+    opened(bench.breaker, world.clock.monotonic_s())
     await bench.pass_time(20)
     answers()
     await bench.pass_time(120)
     assert bench.webhook.types == []
-    await fails()
+    opened(bench.breaker, world.clock.monotonic_s())
     await bench.pass_time(20)
-    await fails()
+    opened(bench.breaker, world.clock.monotonic_s())
     await bench.pass_time(20)
     assert bench.webhook.types == ["breaker.opened"]
     await bench.pass_time(200)

@@ -88,7 +88,7 @@ class World:
             self.windchill,
             self.clock,
             limiter=self.limiter,
-            breaker=Breaker(failures_max=1000),
+            breaker=Breaker(documents_max=1000),
             quota=RetryQuota(),
         )
         self.budget = WriteBudget(writes_max, 600.0)

@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 import pytest
 
-from reconciler.core.breaker import Verdict
 from reconciler.errors import StoreError
 from reconciler.web.probes import Health, Phase, Readiness
 from tests.contracts.test_store import HOSTILE
+from tests.fakes.outage import opened
 from tests.flows.world import KEY, TOPIC
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ async def test_the_status_tells_of_maintenance_and_of_an_open_breaker(
     client: httpx.AsyncClient, daemon: Daemon
 ) -> None:
     daemon.readiness = Readiness(Phase.READY, Health.MAINTENANCE)
-    while leave := daemon.breaker.try_pass(0.0):
-        daemon.breaker.report(leave, Verdict.FAILURE, 0.0, 0.5)
+    opened(daemon.breaker)
     found = await got(client, "/status")
     assert (found["maintenance"], found["windchill"], found["breaker"]) == (True, "maintenance", "open")
     assert found["oldest_pending_at"] is None

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.core.breaker import Breaker, Verdict
+from reconciler.core.breaker import Breaker
 from reconciler.web.probes import Health, Phase, Progress, Readiness
+from tests.fakes.outage import opened
 
 if TYPE_CHECKING:
     import httpx
@@ -54,13 +55,11 @@ async def test_a_stuck_loop_fails_liveness_and_is_named(daemon: Daemon, client: 
 
 
 def test_an_open_breaker_is_seen_as_a_windchill_that_is_down() -> None:
-    breaker = Breaker(failures_max=1)
+    breaker = Breaker()
     progress = Progress(breaker, maintenance=False)
     progress.phase = Phase.READY
     assert progress.readiness(stopping=False) == Readiness(Phase.READY, Health.UP)
-    leave = breaker.try_pass(0)
-    assert leave is not None
-    breaker.report(leave, Verdict.FAILURE, 0, 0.5)
+    opened(breaker)
     assert progress.readiness(stopping=False) == Readiness(Phase.READY, Health.DOWN)
     assert progress.readiness(stopping=True).phase is Phase.STOPPING
     assert Progress(breaker, maintenance=True).readiness(stopping=False).windchill is Health.MAINTENANCE

@@ -187,7 +187,7 @@ class WrsWorld(World):
             self.adapter,
             self.clock,
             limiter=Limiter(16),
-            breaker=Breaker(failures_max=1000),
+            breaker=Breaker(documents_max=1000),
             quota=RetryQuota(),
         )
         self.attempts = Attempt(self.gate, self.store, self.clock, self.rules, self.budget)
