@@ -10,7 +10,7 @@ No domain decisions here.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -22,8 +22,10 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
 from reconciler.adapters.tracing import configured as configured_tracing
 from reconciler.config import Config
-from reconciler.flows import notify, recovery, reload
+from reconciler.core.signing import Required
+from reconciler.flows import notify, recovery, reload, sealing
 from reconciler.model.document import Lane, Status
+from reconciler.model.stamp import Partition
 from reconciler.web import application, server
 from reconciler.web.probes import Phase
 from reconciler.wiring import Wiring
@@ -82,10 +84,7 @@ class Daemon(Wiring):
     async def _work(self, stop: asyncio.Event, *, once: bool, accept_truncation: bool) -> Summary:
         await self.store.keep_policy(self._in_force.rules.policy_digest, self._in_force.policy)
         self._progress.phase = Phase.RECOVERING
-        recovering = recovery.recover(self._outcomes, self.store, self.clock, stop, accept_truncation=accept_truncation)
-        taken = await _unless(stop, recovering, _TELL_S)
-        if self._letters is not None and not stop.is_set():
-            await _unless(stop, recovery.recall(self._letters, self.store, self.clock, stop), _TELL_S)
+        signed, taken = await self._recover(stop, accept_truncation=accept_truncation)
         if stop.is_set():  # before it was known what is agreed: nothing may be written
             return await self._stopped()
         self._progress.phase = Phase.CONNECTING
@@ -102,6 +101,7 @@ class Daemon(Wiring):
         # A store that is behind what was agreed must see the whole log before it may ask for anything.
         patience_s = _STALLED_S if stored.keys() >= positions.keys() and not taken else None
         ends = dict(await self.log.ends())
+        await self._sign(signed, {**stored, **ends})
         log = self.config.log.path if self.config.log.kind == "file" else self.config.log.topic
         _log.info("started", log=log, store=self.config.store.url, records_known=sum(ends.values()))
         if self._notifier is not None:
@@ -137,6 +137,27 @@ class Daemon(Wiring):
                 self._notifier.stop()
                 await _ended(telling, _TELL_S)
         return await self._stopped()
+
+    async def _recover(self, stop: asyncio.Event, *, accept_truncation: bool) -> tuple[Required | None, int | None]:
+        """Take what the outcome log tells; return what has to be signed, and of how many documents something is new."""
+        keys, known = self._in_force.decoding.keys, (self._outcomes, self.store, self.clock)
+        looking = sealing.required(self.store, self._outcomes, keys, self.clock, stop.is_set)
+        signed = await _unless(stop, looking, _TELL_S)
+        belief = None if signed is None else recovery.Belief(signed, self.config.log.dead_letter_topic)
+        recovering = recovery.recover(*known, stop, accept_truncation=accept_truncation, belief=belief)
+        taken = await _unless(stop, recovering, _TELL_S)
+        if self._letters is not None and not stop.is_set():
+            await _unless(stop, recovery.recall(self._letters, self.store, self.clock, stop), _TELL_S)
+        return signed, taken
+
+    async def _sign(self, signed: Required | None, ends: Mapping[Partition, int]) -> None:
+        """Where there is a key, believe from here on only what is signed, and have that noted."""
+        rules, keys = self._in_force.rules, self._in_force.decoding.keys
+        if keys is None:
+            return
+        signed = Required(keys, ends) if signed is None else signed.within(ends)
+        await sealing.begin(self.store, signed, self.clock.now_us(), rules.outcomes_topic, rules.source)
+        self._require(signed)
 
     async def _stopped(self) -> Summary:
         summary = await self.summary()

@@ -22,8 +22,9 @@ from reconciler.errors import ConfigError
 from reconciler.flows import notify, reload
 from reconciler.flows.acts import Acts
 from reconciler.flows.watch import Patience
-from reconciler.model import codec
+from reconciler.model import codec, signing
 from reconciler.model.policy import Policy
+from reconciler.model.signing import Keys
 from reconciler.ports import Clock, EventLog, Store, Telemetry, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web.access import Door
@@ -233,6 +234,7 @@ def decoding(config: Config, policy: Policy | None = None) -> decode.Rules:
         by_position=config.log.order == "log",
         archived=config.log.kind == "file",
         policy=policy or config.policy,
+        keys=signing_keys(config),
     )
 
 
@@ -252,6 +254,11 @@ def rulebook(config: Config) -> Rulebook:
     digest = codec.policy_digest(config.policy)
     source, fields_max = f"//reconciler/{config.log.group}", config.windchill.fields_max
     return Rulebook(config.policy, digest, pace, config.log.outcomes_topic, source, fields_max)
+
+
+def signing_keys(config: Config) -> Keys | None:
+    """Return what decisions and outcomes are signed with, `None` where nothing is."""
+    return signing.keys(config.log.signing_key, config.log.signing_key_previous)
 
 
 def in_force(config: Config, *, restart: tuple[str, ...] = ()) -> reload.InForce:

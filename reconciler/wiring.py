@@ -9,6 +9,7 @@ No task is made here, and nothing is opened.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import attrs
 
@@ -16,10 +17,12 @@ from reconciler import parts
 from reconciler.adapters.counters import Counters
 from reconciler.adapters.metrics import Exposition
 from reconciler.config import Config
+from reconciler.core import announcing
 from reconciler.core.breaker import Breaker
 from reconciler.core.budget import WriteBudget
 from reconciler.core.limiter import Limiter, RetryQuota
 from reconciler.core.queue import Queue
+from reconciler.core.signing import Required
 from reconciler.flows import notify, reload, watch
 from reconciler.flows.acts import Acts
 from reconciler.flows.attempt import Attempt
@@ -34,6 +37,7 @@ from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
 from reconciler.flows.resync import Resync
 from reconciler.flows.series import Series
+from reconciler.model.event import Outgoing
 from reconciler.ports import ChangeList, Clock, ComparingStore, EventLog, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web import application, server
@@ -94,7 +98,7 @@ class Wiring:
         self._drift = self._lists(windchill, gate) if isinstance(windchill, ChangeList) else None
         self.ingest = self._folds(tracing)
         self._engine = application.Engine(breaker, limiter, queue, lambda: self.ingest.reached)
-        self.publisher = Publisher(store, log, clock, self.reconciler.published)
+        self.publisher = Publisher(store, log, clock, self.reconciler.published, self._signs())
         self._reload = self._reloads(wish or reload.Wish(lambda: self._in_force))
         self._writable = asyncio.Event()
         self.jobs = self._does()
@@ -111,10 +115,20 @@ class Wiring:
         return reload.Reload(*known, take_up=self._take_up, offer=offer, under_way=under_way)
 
     def _take_up(self, in_force: reload.InForce) -> None:
-        """Let a policy decide from here on."""
-        self._in_force = in_force
+        """Let a policy decide from here on; what has to be signed stays what it is."""
+        decoding = attrs.evolve(in_force.decoding, signed=self._in_force.decoding.signed)
+        self._in_force = in_force = attrs.evolve(in_force, decoding=decoding)
         self.reconciler.decide_by(in_force.rules)
         self.ingest.decode_by(in_force.decoding)
+
+    def _signs(self) -> Callable[[Outgoing], Outgoing]:
+        return partial(announcing.signed, topic=self.config.log.outcomes_topic, keys=self._in_force.decoding.keys)
+
+    def _require(self, signed: Required) -> None:
+        """Believe only signed decisions from here on."""
+        decoding = attrs.evolve(self._in_force.decoding, signed=signed)
+        self._in_force = attrs.evolve(self._in_force, decoding=decoding)
+        self.ingest.decode_by(decoding)
 
     def _folds(self, tracing: Tracing) -> Ingest:
         return Ingest(

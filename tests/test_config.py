@@ -375,8 +375,14 @@ def test_a_secret_file_that_holds_no_secret_is_named_and_not_quoted(tmp_path: Pa
 @pytest.mark.parametrize(("section", "key"), SECRETS)
 def test_secrets_never_appear_in_the_listing_or_in_a_representation(section: str, key: str) -> None:
     fitting = {"webhook_url": f"https://h/{CANARY}", "webhook_secret": f"{WEBHOOK_KEY}canary8f1c"}
-    value = (fitting | {"session_key": 32 * "k" + CANARY}).get(key, CANARY)
-    needed = {"RECONCILER_NOTIFY__WEBHOOK_SECRET": f"{WEBHOOK_KEY}canary8f1c", **PROVIDER}
+    of_bytes = 32 * "k" + "canary8f1c" + "AA"
+    fitting |= {"session_key": 32 * "k" + CANARY, "signing_key": of_bytes, "signing_key_previous": of_bytes}
+    value = fitting.get(key, CANARY)
+    needed = {
+        "RECONCILER_NOTIFY__WEBHOOK_SECRET": f"{WEBHOOK_KEY}canary8f1c",
+        "RECONCILER_LOG__SIGNING_KEY": of_bytes,
+        **PROVIDER,
+    }
     environ = needed | {loading.variable(section, key): value}
     lines = config.origins(None, environ)
     assert "canary" not in repr(lines)

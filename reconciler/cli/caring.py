@@ -11,6 +11,8 @@ from reconciler.adapters.sqlite import care, locks
 from reconciler.cli import output
 from reconciler.cli.topics import OK, WARNING, Check
 from reconciler.config import Config
+from reconciler.model import signing as model
+from reconciler.model.signing import Noted
 from reconciler.model.stamp import Partition
 
 
@@ -60,6 +62,25 @@ def privacy(config: Config) -> Check:
         shown = f"others may read {', '.join(found)}; if nobody needs that: chmod 600"
         return Check("files", WARNING, shown)
     return Check("files", OK, "store and file logs are for their owner alone")
+
+
+def signatures(config: Config, noted: Noted | None) -> Check:
+    """Say whether decisions and outcomes are signed, and from where on; `noted` is what the store knows of it."""
+    log, keys = config.log, model.keys(config.log.signing_key, config.log.signing_key_previous)
+    if keys is not None and noted is None:
+        return Check("signatures", OK, f"on from the next start of `reconciler run`, with key {keys.id}")
+    where = ", ".join(f"{topic}/{partition} at {since}" for topic, partition, since in noted.since) if noted else ""
+    if keys is not None:
+        return Check("signatures", OK, output.plain(f"on, with key {keys.id}, since {where or 'the first record'}"))
+    if noted is not None:
+        return Check(
+            "signatures",
+            WARNING,
+            f"off, though they were on since {where or 'the first record'}: what is decided and agreed now is refused"
+            " once log.signing_key is set again",
+        )
+    writes = f"append to {log.path}" if log.kind == "file" else "write to the topics"
+    return Check("signatures", OK, f"off: whoever can {writes} can decide as an operator; see log.signing_key")
 
 
 def lines(texts: Iterable[str]) -> None:

@@ -124,8 +124,10 @@ async def _store(config: Config) -> AsyncIterator[tuple[Check, str | None]]:
         async with looking.store_of(config) as store:
             documents = sum((await store.counts()).values())
             first = next(iter(await store.list_documents(None, "", 1)), None)
+            noted = await store.signing()
             size = path.stat().st_size / 1_000_000
             yield Check("store", _OK, f"{path}, {documents} documents, {size:.1f} MB"), first.key if first else None
+            yield caring.signatures(config, noted), None
     except (StoreError, OSError) as error:
         yield Check("store", _FAILED, str(error)), None
 

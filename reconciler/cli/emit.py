@@ -8,7 +8,7 @@ import msgspec
 
 from reconciler.cli import acting, commands, events, files, options, output, running
 from reconciler.config import Config
-from reconciler.core import decode
+from reconciler.core import decode, saying
 from reconciler.errors import StoreError, UsageError
 from reconciler.model import instant
 from reconciler.model.act import Deed
@@ -51,7 +51,7 @@ def emit(config: Config, document: str | None, file: BinaryIO | None, form: str,
     if file is not None:
         records = list(_from_file(file, config.log.topic, rules))
     else:
-        records = [events.record(_event(document or "", **said), config.log.topic)]
+        records = [saying.signed(events.record(_event(document or "", **said), config.log.topic), rules)]
         events.require_usable(records, rules)
     rows = [_row(record) for record in records]
     name = "" if file is None else getattr(file, "name", "<stdin>")
@@ -155,7 +155,7 @@ def _from_file(file: BinaryIO, topic: str, rules: decode.Rules) -> Iterator[Outg
         text = line.strip()
         if not text:
             continue
-        record = Outgoing(topic, None, text, events.CONTENT_TYPE)
+        record = saying.signed(Outgoing(topic, None, text, events.CONTENT_TYPE), rules)
         reason = events.refusal(record, rules)
         if reason is None:
             yield record._replace(key=_row(record)["document"].encode())

@@ -11,17 +11,28 @@ import attrs
 from reconciler.adapters.clock import SystemClock
 from reconciler.cli import output, sources
 from reconciler.config import Config
+from reconciler.core.signing import Required
 from reconciler.errors import UsageError
-from reconciler.flows import recovery
+from reconciler.flows import recovery, sealing
 from reconciler.flows import replay as replaying
 from reconciler.flows.ingest import Ingest
-from reconciler.flows.recovery import Bases
+from reconciler.flows.recovery import Bases, Belief
 from reconciler.flows.replay import Archives, Replayed
 from reconciler.model.document import Lane
 from reconciler.ports import Store
 
 KAFKA = "kafka"
 _FOREVER = "9999-12-31T23:59:59.999999Z"  # no event is later, so nothing is left out, and positions stay as they are
+
+
+async def _required(config: Config, store: Store) -> Required | None:
+    """Return what has to be signed in the logs of a configuration, as a store or else its outcome log says."""
+    from reconciler import parts
+
+    clock, keys = SystemClock(), parts.signing_keys(config)
+    if keys is None:
+        return None
+    return await sealing.required(store, parts.make_outcome_log(config, clock), keys, clock, lambda: False)
 
 
 @asynccontextmanager
@@ -60,7 +71,8 @@ async def fold_all(
     has the beginning of one.
     """
     total = Replayed(0, 0, 0)
-    folding = _Folding(config, store, until, with_outcomes, Archives(accept_truncation))
+    signed = await _required(config, store)
+    folding = _Folding(config, store, until, with_outcomes, Archives(accept_truncation), signed)
     await folding.recall(origins)
     for origin in sorted(origins, key=lambda name: name == KAFKA):
         for done in await folding.fold(origin):
@@ -77,6 +89,7 @@ class _Folding:
     until: str | None
     with_outcomes: bool
     archives: Archives
+    signed: Required | None
 
     async def recall(self, origins: Sequence[str]) -> None:
         """Take what our clock refused when it was first read, if the configured log is among those to be folded."""
@@ -109,7 +122,7 @@ class _Folding:
                 self.store,
                 clock,
                 Counters(),
-                rules=parts.decoding(log),
+                rules=attrs.evolve(parts.decoding(log), signed=self.signed),
                 dead_letter_topic=log.log.dead_letter_topic,
                 batch_max=replaying.BATCH,
                 offer=lambda _: None,
@@ -119,7 +132,8 @@ class _Folding:
             )
             ingest.lane = Lane.REPLAY
             try:
-                return await replaying.replay(source, ingest, self._bases(clock), self.archives)
+                bases = self._bases(clock, archive=log.log.kind == "file" and not self._is_ours(log))
+                return await replaying.replay(source, ingest, bases, self.archives)
             finally:
                 await source.close()
 
@@ -134,8 +148,11 @@ class _Folding:
             finally:
                 await source.close()
 
-    def _bases(self, clock: SystemClock) -> Bases:
-        return Bases(self.store, clock, until=self.until)
+    def _bases(self, clock: SystemClock, *, archive: bool = False) -> Bases:
+        belief = None
+        if self.signed is not None:
+            belief = Belief(self.signed, self.config.log.dead_letter_topic, vouched=archive)
+        return Bases(self.store, clock, until=self.until, belief=belief)
 
     def _outcomes_of(self, log: Config) -> Config | None:
         """Return the outcome log that belongs to a log: the configured one's own, if there is any yet."""

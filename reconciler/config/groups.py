@@ -8,6 +8,7 @@ import attrs
 
 from reconciler.config.values import key
 from reconciler.model.policy import Policy
+from reconciler.model.signing import KEY
 
 _PORT = r"([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _OCTET = r"(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
@@ -73,6 +74,13 @@ class Log:
     """Needed with `sasl_…` security."""
     sasl_password: str = key("", secret=True)
     """Needed with `sasl_…` security."""
+    signing_key: str = key("", secret=True, pattern=rf"({KEY})?", says="32 bytes or more in base64, or empty for none")
+    """What operators' decisions and our outcomes are signed with (HMAC-SHA-256), made by `openssl rand -base64 32`;
+    empty: nothing is signed. From the first start with a key on, what is not signed is refused."""
+    signing_key_previous: str = key(
+        "", secret=True, pattern=rf"({KEY}(\s+{KEY})*)?", says="keys in base64, one a line, or empty"
+    )
+    """Keys of before, which are believed and never signed with. Keep a key as long as a log holds what it signed."""
 
 
 @attrs.frozen(kw_only=True)

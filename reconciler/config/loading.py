@@ -17,6 +17,7 @@ from reconciler.config import in_the_clear, nearest, rules, signing_in
 from reconciler.config.groups import GROUPS, Config
 from reconciler.config.values import Limits, convert, from_text, limits_of
 from reconciler.errors import ConfigError
+from reconciler.model import signing
 from reconciler.model.policy import DEFAULT_RULES, Policy
 
 PREFIX = "RECONCILER_"
@@ -265,6 +266,13 @@ def _contradictions(settings: dict[tuple[str, str], Setting]) -> Iterator[str]:
     if given("windchill", "lock") == "etag" and not given("windchill", "etag_proven"):
         yield f'{at("windchill", "lock")}: "etag" needs windchill.etag_proven = true: see `reconciler doctor --probe`'
     yield from signing_in.contradictions(given, at)
+    if given("log", "signing_key_previous") and not given("log", "signing_key"):
+        yield f"{at('log', 'signing_key_previous')}: needs log.signing_key, to sign with"
+    try:
+        signing.keys(given("log", "signing_key"), given("log", "signing_key_previous"))
+    except ValueError:
+        where = at("log", "signing_key_previous", "signing_key")
+        yield f"{where}: a key is cut off, for it is no base64; `openssl rand -base64 32` makes one"
     if len({given("log", key) for key in _TOPICS}) < len(_TOPICS):
         yield f"{at('log', *_TOPICS)}: {', '.join(_TOPICS)} must be three different topics"
     if given("notify", "webhook_url") and not given("notify", "webhook_secret"):

@@ -21,11 +21,12 @@ from typing import Any
 import attrs
 import msgspec
 
-from reconciler.core import profile, timing, upcast
+from reconciler.core import profile, signing, timing, upcast
 from reconciler.model import instant
 from reconciler.model.event import Decoded, Event, Foreign, Header, Record, Refusal
 from reconciler.model.outcome import OutcomeType
-from reconciler.model.policy import Policy
+from reconciler.model.policy import OPERATORS, Policy
+from reconciler.model.signing import Keys
 from reconciler.model.stamp import Place, Stamp
 from reconciler.model.value import canonical
 
@@ -41,6 +42,7 @@ _OUTCOMES = frozenset(OutcomeType)
 KEY_LENGTH_MAX = 512
 FIELDS_MAX = 256  # each is stored with its event's whole provenance
 TEXT_LENGTH_MAX = 1024  # id, source, sequence, actor, reason: they are stored with every field they set
+_UNSIGNED = "whoever wrote it has not log.signing_key. Decide it again by a command or the page, or discard this"
 REASON_LENGTH_MAX = 1000  # of a refusal: what it quotes may be a megabyte, and it is published beside that very record
 
 
@@ -54,6 +56,8 @@ class Rules:
     by_position: bool = False  # `[log] order = "log"`
     archived: bool = False  # lines of a file: their own `kafka…` attributes say where the record stood
     policy: Policy = attrs.field(factory=Policy)
+    keys: Keys | None = None  # what decisions are signed with before they are appended
+    signed: signing.Required | None = None  # which decisions are believed only if they are signed; None: all are
     sources_restricted: bool = attrs.field(init=False)  # asked of every event, so answered once
 
     @sources_restricted.default
@@ -146,7 +150,8 @@ def check_text(text: bytes) -> None:
     text.decode()
 
 
-def _structured(text: bytes, source: Record, rules: Rules) -> Decoded:
+def _structured(text: bytes, source: Record, rules: Rules, written: bytes | None = None) -> Decoded:
+    """Decode an event in JSON; `written` is what it was before upcasting, which is what was signed."""
     try:
         check_text(text)
         envelope = _envelope(text)
@@ -159,6 +164,11 @@ def _structured(text: bytes, source: Record, rules: Rules) -> Decoded:
             _released(text)
         except msgspec.ValidationError as error:
             raise profile.Invalid(f"not a valid {RELEASED}: {error}") from error
+    if rules.signed is not None and envelope.source == OPERATORS:
+        place = Place(source.topic, source.partition, source.offset)
+        fault = rules.signed.fault(text if written is None else written, place)
+        if fault is not None:
+            return _refusal(place, signing.STAGE, f"this decision of an operator is not believed: {fault}; {_UNSIGNED}")
     return _event(envelope, source, rules)
 
 
@@ -366,6 +376,7 @@ def _explain(text: bytes, source: Record, rules: Rules, error: Exception | None)
 
 
 def _upcast(text: bytes, event_type: str, source: Record, rules: Rules) -> Decoded:
+    written = text
     try:
         document = _anything(text)
         newest, data = upcast.to_newest(event_type, document.get("data") or {}, upcast.STEPS)
@@ -373,4 +384,4 @@ def _upcast(text: bytes, event_type: str, source: Record, rules: Rules) -> Decod
     # A step may trust in its version's shape, and nobody has checked that yet.
     except (msgspec.DecodeError, RecursionError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise profile.Invalid(f"not a valid {event_type}: {error!r}") from error
-    return _structured(text, source, rules)
+    return _structured(text, source, rules, written)

@@ -15,7 +15,7 @@ import msgspec
 from reconciler.model import codec, instant
 from reconciler.model.base import Agreed, Base, Refused, Wrote
 from reconciler.model.document import Conflict
-from reconciler.model.event import DeadLetter, Outgoing
+from reconciler.model.event import DeadLetter, Outgoing, Record, Refusal
 from reconciler.model.outcome import Outcome, OutcomeType
 from reconciler.model.plan import Decision, Verb
 from reconciler.model.snapshot import Token
@@ -141,6 +141,20 @@ def _values(found: dict[str, Any], inner: str | None) -> Iterable[tuple[str, obj
 
 def _is_large(value: object) -> bool:
     return len(codec.encode(value)) > _LARGE_BYTES
+
+
+def letter_of(record: Record, refusal: Refusal, at_us: int) -> DeadLetter:
+    """Return the dead letter of a record that can't be used."""
+    return DeadLetter(
+        place=refusal.place,
+        timestamp=record.timestamp,
+        key=record.key,
+        value=record.value,
+        headers=tuple(record.headers),
+        stage=refusal.stage,
+        reason=refusal.reason,
+        refused_at_us=at_us,
+    )
 
 
 def dead_letter(letter: DeadLetter, topic: str) -> Outgoing:

@@ -10,12 +10,20 @@ from collections.abc import Mapping
 
 import msgspec
 
-from reconciler.core import decode
+from reconciler.core import decode, signing
 from reconciler.errors import UsageError
 from reconciler.model.event import Event, Foreign, Header, Outgoing, PlainRecord
+from reconciler.model.policy import OPERATORS
 from reconciler.model.stamp import Partition
 
 CONTENT_TYPE: tuple[Header, ...] = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
+
+
+class _Sourced(msgspec.Struct):
+    source: str = ""
+
+
+_sourced = msgspec.json.Decoder(_Sourced).decode
 _NOWHERE = Partition("", 0)
 _LAST = 2**62  # an offset later than any there is
 
@@ -39,6 +47,17 @@ def record(event: Mapping[str, object], topic: str) -> Outgoing:
     except UnicodeEncodeError as error:
         raise UsageError("an argument is not text in UTF-8") from error
     return Outgoing(topic, str(event.get("subject", "")).encode(), text, CONTENT_TYPE)
+
+
+def signed(record: Outgoing, rules: decode.Rules) -> Outgoing:
+    """Return a record with its signature, if it is an operator's decision and there is a key; else as it is."""
+    if rules.keys is None or record.value is None:
+        return record
+    try:
+        decides = _sourced(record.value).source == OPERATORS
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return record
+    return record._replace(value=signing.signed(record.value, rules.keys)) if decides else record
 
 
 def refusal(record: Outgoing, rules: decode.Rules, now_us: int) -> str | None:

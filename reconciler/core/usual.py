@@ -26,6 +26,7 @@ import msgspec
 from reconciler.core import decode, profile, timing
 from reconciler.model import instant
 from reconciler.model.event import Event, Record
+from reconciler.model.policy import OPERATORS
 from reconciler.model.stamp import Stamp
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=decode.TEXT_LENGTH_MAX)]
@@ -76,6 +77,8 @@ def events(
     if rules.by_position or rules.sources_restricted:
         return [], list(records)
     taken, envelopes, left = _envelopes(records, rules.record_bytes_max)
+    if rules.signed is not None and any(one.source == OPERATORS for one in envelopes):  # which it alone looks into
+        return [], list(records)
     try:
         return _events(taken, envelopes, rules, present), left
     except (ValueError, OverflowError, profile.Invalid):  # something odd: each record by itself

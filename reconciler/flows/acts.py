@@ -255,12 +255,12 @@ class Acts:
             text = saying.on_behalf(value, who)
         except (ValueError, RecursionError) as error:
             return Unusable(f"this is no event, which is a JSON object: {error}")
-        record = Outgoing(self.topic, None, text, saying.CONTENT_TYPE)
+        record = saying.signed(Outgoing(self.topic, None, text, saying.CONTENT_TYPE), self.decoding())
         refusal = saying.refusal(record, self.decoding(), self.clock.now_us())
         if refusal is not None:
             return Unusable(f"the event can't be used: {refusal}")
         named = msgspec.json.decode(text, type=_Named)
-        await self.log.append([_again(letter, self.topic, named.subject.encode(), text, saying.CONTENT_TYPE)])
+        await self.log.append([_again(letter, self.topic, named.subject.encode(), record.value, saying.CONTENT_TYPE)])
         details: dict[str, Json] = {"reason": reason, "events": [named.id]}
         change = Change.REPLAY if self.marks else Change.NOTHING
         about = About(kind=Deed.RESEND, target=letter_id, document=named.subject, details=details, result="appended")

@@ -105,7 +105,7 @@ class Deciding:
         checked = []
         try:
             for event in events:
-                record = saying.record(event, self.topic)
+                record = saying.signed(saying.record(event, self.topic), self.rules)
                 found = saying.decoded(record, self.rules, self.clock.now_us(), place)
                 if isinstance(found, str):
                     return Unusable(f"the event can't be used: {found}")

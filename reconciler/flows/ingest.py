@@ -345,16 +345,7 @@ class Ingest:
         return rows
 
     def _bury(self, record: Record, refusal: Refusal) -> tuple[DeadLetter, Outgoing]:
-        letter = DeadLetter(
-            place=refusal.place,
-            timestamp=record.timestamp,
-            key=record.key,
-            value=record.value,
-            headers=tuple(record.headers),
-            stage=refusal.stage,
-            reason=refusal.reason,
-            refused_at_us=self._clock.now_us(),
-        )
+        letter = outcomes.letter_of(record, refusal, self._clock.now_us())
         _log.warning("event refused", letter=letter.id, stage=letter.stage, reason=letter.reason)
         return letter, outcomes.dead_letter(letter, self._dead_letter_topic)
 

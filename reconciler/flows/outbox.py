@@ -6,13 +6,14 @@ and dead letters the same place.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
 from reconciler.core import backoff, outcomes
 from reconciler.errors import LogError, RecordTooLargeError
 from reconciler.flows import beats
+from reconciler.model.event import Outgoing
 from reconciler.model.stamp import Partition
 from reconciler.ports import Clock, EventLog, Outbox, OutboxMessage
 
@@ -24,9 +25,17 @@ _BACKOFF_S_MAX = 30.0
 
 
 class Publisher:
-    """The outbox loop. `wake` is set by whoever leaves a message."""
+    """The outbox loop. `wake` is set by whoever leaves a message; `sign` returns a record as it is to be published."""
 
-    def __init__(self, outbox: Outbox, log: EventLog, clock: Clock, wake: asyncio.Event) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        log: EventLog,
+        clock: Clock,
+        wake: asyncio.Event,
+        sign: Callable[[Outgoing], Outgoing] = lambda record: record,
+    ) -> None:
+        self._sign = sign
         self._outbox = outbox
         self._log = log
         self._clock = clock
@@ -66,13 +75,16 @@ class Publisher:
         messages = await self._outbox.waiting(_BATCH)
         if messages:
             try:
-                positions = dict(await self._log.append([message.record for message in messages]))
+                positions = dict(await self._append([message.record for message in messages]))
             except RecordTooLargeError:
                 positions = {}
                 for message in messages:
                     positions |= await self._publish_cut(message)
             await self._outbox.published([message.number for message in messages], positions)
         return len(messages)
+
+    async def _append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
+        return await self._log.append([self._sign(record) for record in records])
 
     async def _publish_cut(self, message: OutboxMessage) -> Mapping[Partition, int]:
         """
@@ -84,19 +96,19 @@ class Publisher:
         """
         record = message.record
         try:
-            return await self._log.append([record])
+            return await self._append([record])
         except RecordTooLargeError:
             slim = outcomes.slimmed(record)
         try:
-            return await self._log.append([slim or record])
+            return await self._append([slim or record])
         except RecordTooLargeError as error:
             _log.error("published without its value: too large", number=message.number, error=str(error))
         note = f"{len(record.value or b'')} bytes were left out; the state store has them"
         headers = (*record.headers, (outcomes.ERRORS + "value", note.encode()))
         try:
-            return await self._log.append([record._replace(value=None, headers=headers)])
+            return await self._append([record._replace(value=None, headers=headers)])
         except RecordTooLargeError:
             note = "key, value and headers were left out; the state store has them"
             ours = [(name, said) for name, said in record.headers if name.startswith(outcomes.ERRORS)]
             headers = (*ours, (outcomes.ERRORS + "value", note.encode()))
-            return await self._log.append([record._replace(key=None, value=None, headers=headers)])
+            return await self._append([record._replace(key=None, value=None, headers=headers)])

@@ -7,6 +7,8 @@ Rules:
 2. Of two agreements the one that more was told of is the later one (`Agreement.told`). What the store knows better
    stays; reading the log twice, or archives of it in any order, changes nothing.
 
+3. Where outcomes have to be signed, one that is not is no outcome: it becomes a dead letter, and changes nothing.
+
 What it can't give back: an agreement that nobody was told of yet when the store was lost (its outcome waited in the
 outbox), and a write in doubt.
 """
@@ -14,17 +16,19 @@ outbox), and a write in doubt.
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
+import attrs
 import structlog
 
-from reconciler.core import anchoring, decode, letters, outcomes
+from reconciler.core import anchoring, decode, letters, outcomes, signing
 from reconciler.core.coverage import Span
 from reconciler.core.outcomes import Heading
+from reconciler.core.signing import Required
 from reconciler.model.base import Base
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane
-from reconciler.model.event import Record
+from reconciler.model.event import DeadLetter, Record, Refusal
 from reconciler.model.outcome import OutcomeType
-from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
-from reconciler.ports import Clock, EventLog, FoldBatch, Ledger, Store
+from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition, Place
+from reconciler.ports import Clock, EventLog, FoldBatch, Store
 
 _log = structlog.get_logger(__name__)
 
@@ -34,19 +38,45 @@ _BYTES_MAX = 64 * 1024 * 1024  # of outcomes in memory, the last one of each doc
 _CHUNK = 1_000  # documents of a transaction
 _LETTERS = 100  # dead letters a fetch: each may be a megabyte
 _FETCH_TIMEOUT_S = 1.0
+_UNSIGNED = "whoever wrote it has not log.signing_key. See who may write to the outcome log, and discard this"
 _RECONCILED = OutcomeType.RECONCILED.value.encode()
+
+
+@attrs.frozen
+class Belief:
+    """
+    Which outcomes are believed; the others become letters of `letters_topic`.
+
+    `vouched`: a person has given the log as an archive, so that where its lines say they stood counts.
+    """
+
+    required: Required
+    letters_topic: str
+    vouched: bool = False
+
+    def refusal(self, record: Record, heading: Heading) -> Refusal | None:
+        """Return why an outcome is not believed, `None` if it is."""
+        assert record.value is not None
+        place = Place(record.topic, record.partition, record.offset)
+        stood = Place(*heading.place[0], heading.place[1]) if self.vouched and heading.place is not None else place
+        fault = self.required.fault(record.value, stood)
+        reason = f"this outcome is not believed: {fault}; {_UNSIGNED}"
+        return None if fault is None else Refusal(place, signing.STAGE, reason)
 
 
 class Bases:
     """The last base of each document that outcomes told of, until `store` hands them over."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, *, until: str | None = None) -> None:
+    def __init__(self, ledger: Store, clock: Clock, *, until: str | None = None, belief: Belief | None = None) -> None:
         self._ledger = ledger
+        self.belief = belief
+        self._refused: list[DeadLetter] = []
         self._clock = clock
         self._until = until  # canonical instant; what was told later is left out
         self._last: dict[str, tuple[Heading, bytes]] = {}
         self._bytes = 0
         self.spans: dict[Partition, Span] = {}  # of Kafka's offsets, which lines of an exported log name
+        self.refused = 0  # outcomes that were not believed
         self.taken = 0  # agreements that the store did not know, or not so late
 
     @property
@@ -68,6 +98,10 @@ class Bases:
             place, offset = found.place
             first, after = self.spans.get(place, (offset, offset))
             self.spans[place] = min(first, offset), max(after, offset + 1)
+        if self.belief is not None and (refusal := self.belief.refusal(record, found)) is not None:
+            self._refused.append(outcomes.letter_of(record, refusal, self._clock.now_us()))
+            self._bytes += len(record.value)
+            return
         known = self._last.get(found.key)
         if known is None or (known[0].number, known[0].time) <= (found.number, found.time):
             self._last[found.key] = found, record.value
@@ -79,8 +113,18 @@ class Bases:
         keys = sorted(last)
         for start in range(0, len(keys), _CHUNK):
             await self._store(keys[start : start + _CHUNK], last)
+        if self.belief is not None and self._refused:
+            await self._bury(self.belief.letters_topic)
         if positions:
             await self._ledger.rebase({}, positions, self._clock.now_us(), anchors)
+
+    async def _bury(self, topic: str) -> None:
+        letters, self._refused = self._refused, []
+        first = letters[0]
+        _log.warning("outcomes are not believed", outcomes=len(letters), letter=first.id, reason=first.reason)
+        self.refused += len(letters)
+        dead = [(letter, outcomes.dead_letter(letter, topic)) for letter in letters]
+        await self._ledger.fold(FoldBatch({}, {}, dead, Lane.RESYNC, self._clock.now_us()))
 
     async def _store(self, keys: Iterable[str], last: Mapping[str, tuple[Heading, bytes]]) -> None:
         rows = await self._ledger.documents(keys)
@@ -111,7 +155,13 @@ def _base(text: bytes) -> Base | None:
 
 
 async def recover(
-    log: EventLog, store: Store, clock: Clock, stop: asyncio.Event, *, accept_truncation: bool = False
+    log: EventLog,
+    store: Store,
+    clock: Clock,
+    stop: asyncio.Event,
+    *,
+    accept_truncation: bool = False,
+    belief: Belief | None = None,
 ) -> int:
     """
     Take what the outcome log tells beyond what the store knows of it, up to its end; return of how many documents.
@@ -119,12 +169,14 @@ async def recover(
     `log` is opened and closed. Ends early when `stop` is set. Raises LogTruncatedError when outcomes are gone that the
     store has not taken note of, LogError when the log can't be read.
     """
-    bases = Bases(store, clock)
+    bases = Bases(store, clock, belief=belief)
     try:
         anchors = await store.anchors()
         await log.open(await store.positions(), accept_truncation=accept_truncation, anchors=anchors)
         if accept_truncation:
             await store.reposition(await log.positions())
+        if belief is not None:
+            bases.belief = attrs.evolve(belief, required=belief.required.within(await log.ends()))
         await take(log, bases, clock, stop.is_set)
     finally:
         await log.close()
@@ -178,4 +230,4 @@ async def take(
     return count
 
 
-__all__ = ["Bases", "recall", "recover", "take"]
+__all__ = ["Bases", "Belief", "recall", "recover", "take"]

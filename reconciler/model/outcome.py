@@ -14,6 +14,7 @@ class OutcomeType(enum.StrEnum):
     CONFLICT_OPENED = "windchill.conflict.opened.v1"
     CONFLICT_CLOSED = "windchill.conflict.closed.v1"
     PARKED = "windchill.document.parked.v1"
+    SIGNING_BEGAN = "windchill.signing.began.v1"  # of no document
 
 
 @attrs.frozen

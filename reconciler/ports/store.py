@@ -13,6 +13,7 @@ from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.hotspot import HotSpot
 from reconciler.model.policy import Policy
 from reconciler.model.settlement import Settlement
+from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition, Place
 from reconciler.ports.acts import Deeds
 
@@ -125,6 +126,14 @@ class Ledger(Protocol):
 
     async def keep_policy(self, digest: str, policy: Policy) -> None:
         """Keep a policy under its digest, once."""
+        ...
+
+    async def signing(self) -> Noted | None:
+        """Return from where on decisions and outcomes are signed, `None` while that was never switched on."""
+        ...
+
+    async def note_signing(self, noted: Noted, announcement: Outgoing) -> None:
+        """Store from where on everything is signed, and queue the record that announces it, in one transaction."""
         ...
 
     async def rebase(

@@ -19,6 +19,7 @@ from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.hotspot import HOUR_US, HotSpot
 from reconciler.model.policy import Policy, Rule, Strategy
 from reconciler.model.settlement import Contention, Settlement
+from reconciler.model.signing import Noted
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import Anchor, Partition, Place, Stamp
 from reconciler.ports import ConflictRow, FoldBatch, OutboxMessage
@@ -703,6 +704,15 @@ async def test_a_policy_is_kept_once_under_its_digest(store: Store) -> None:
     assert found is not None
     assert found.rules == policy.rules
     assert await store.policy("p2") is None
+
+
+async def test_signing_is_noted_for_good_and_announced(store: Store) -> None:
+    assert await store.signing() is None
+    for number, noted in enumerate((Noted((), "k1"), Noted((("é", 0, 7), ("é", 1, 0)), "k2")), start=1):
+        await store.note_signing(noted, Outgoing("t", b"k", b"{}"))
+        assert await store.signing() == noted
+        assert len(await store.waiting(10)) == number
+    assert noted.places == {Partition("é", 0): 7, Partition("é", 1): 0}
 
 
 async def test_rebase_takes_what_more_was_told_of_and_makes_that_due(store: Store) -> None:

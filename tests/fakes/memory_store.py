@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from reconciler.model.event import DeadLetter, Outgoing
     from reconciler.model.policy import Policy
     from reconciler.model.settlement import Settlement
+    from reconciler.model.signing import Noted
     from reconciler.model.stamp import Anchor, Partition, Place
 
 COOLING = (Status.PENDING, Status.CONTENDED, Status.LOCKED)
@@ -51,6 +52,7 @@ class MemoryStore:
         self.deeds_chain: list[Entry] = []
         self.clashes: dict[str, ConflictRow] = {}
         self.policies: dict[str, Policy] = {}
+        self.noted: Noted | None = None
         self.field_conflicts: Counter[str] = Counter()
         self.field_attempts: Counter[str] = Counter()
         self.hours: dict[tuple[int, str, str], tuple[int, int]] = {}  # hour, kind, name → conflicts, attempts
@@ -116,6 +118,15 @@ class MemoryStore:
     async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
         self._require_open()
         return {key: self.rows[key] for key in set(keys) if key in self.rows}
+
+    async def signing(self) -> Noted | None:
+        self._require_open()
+        return self.noted
+
+    async def note_signing(self, noted: Noted, announcement: Outgoing) -> None:
+        self._require_open()
+        self.noted = noted
+        self.outbox[next(self._numbers)] = announcement
 
     async def intend(self, key: str, agreement: Agreement) -> bool:
         self.rows[key] = attrs.evolve(self._row(key), agreement=agreement)

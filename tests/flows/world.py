@@ -95,6 +95,7 @@ class World:
         self.attempts = Attempt(self.gate, self.store, self.clock, self.rules, self.budget)
         self.offered: list[Due] = []
         self.woken = asyncio.Event()
+        self.signing: dict[str, str] = {}  # keys that the daemon has
         self.ingest = self.make_ingest()
         self._ids = itertools.count(1)
 
@@ -243,7 +244,7 @@ class World:
     ) -> AsyncIterator[Running]:
         """The whole daemon over the fakes; time passes only as the test lets it."""
         config = Config(
-            log=Log(topic=TOPIC, outcomes_topic=OUTCOMES, dead_letter_topic=LETTERS, group="test"),
+            log=Log(topic=TOPIC, outcomes_topic=OUTCOMES, dead_letter_topic=LETTERS, group="test", **self.signing),
             policy=self.policy,
             **groups,
         )

@@ -85,7 +85,8 @@ def test_every_endpoint_of_the_api_is_described_with_its_role() -> None:
             assert endpoint.role is not None
             role = [endpoint.role.name.lower()]
             mark: dict[str, list[str]] = {} if endpoint.method == "GET" else {"csrf": []}
-            assert operation["security"] == [{"token": role}, {"session": role, **mark}]
+            producer = [{"token": ["producer"]}] if endpoint.producers else []
+            assert operation["security"] == [*producer, {"token": role}, {"session": role, **mark}]
 
 
 async def test_what_is_described_as_security_opens_the_api(daemon: Daemon) -> None:

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from reconciler.adapters import private_file
-from reconciler.adapters.sqlite import acting, locks, procedures
+from reconciler.adapters.sqlite import acting, locks, noting, procedures
 from reconciler.errors import StoreError
 from reconciler.model import chain
 
@@ -184,4 +184,6 @@ def _migrations() -> list[str]:
 
 
 def _add_procedures(connection: sqlite3.Connection) -> None:
-    connection.executescript("".join(procedure.definition for procedure in (*procedures.PROCEDURES, acting.ENACT)))
+    connection.executescript(
+        "".join(procedure.definition for procedure in (*procedures.PROCEDURES, acting.ENACT, noting.NOTE))
+    )

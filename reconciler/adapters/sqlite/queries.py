@@ -122,6 +122,8 @@ COUNT_DUE = lines(
     "SELECT count(*) AS documents FROM document WHERE lane = ?1 AND due_us = ?2",
 )
 
+SIGNING = lines("read from where on everything is signed", "noted", "SELECT noted FROM signing")
+
 KEEP_POLICY = Query("keep a policy", "INSERT INTO policy (digest, policy) VALUES (?, ?) ON CONFLICT DO NOTHING")
 
 # -------------------------------------------------------------------------------------------------------------- outbox

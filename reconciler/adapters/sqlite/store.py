@@ -16,6 +16,7 @@ from reconciler.adapters.sqlite.letters import Letters
 from reconciler.adapters.sqlite.opening import path_of
 from reconciler.adapters.sqlite.packing import Packer
 from reconciler.adapters.sqlite.procedures import Change
+from reconciler.adapters.sqlite.sealing import Sealing
 from reconciler.errors import StoreError
 from reconciler.model import codec
 from reconciler.model.audit import AuditRecord
@@ -71,7 +72,7 @@ async def open_store(path: Path | str, *, owner: bool) -> "SqliteStore":
     return SqliteStore(await Database.open(Path(path), owner=owner))
 
 
-class SqliteStore(Deeds, Letters):
+class SqliteStore(Deeds, Letters, Sealing):
     """`ports.Store` over one connection."""
 
     def __init__(self, database: Database) -> None:

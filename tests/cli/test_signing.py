@@ -1,0 +1,164 @@
+"""Signing on a file log, by commands alone: switched on, a forger, a lost store, an archive, another key."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reconciler.core import signing
+from reconciler.model import signing as model
+from tests.cli.test_end_to_end import DOC
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.program import Program
+
+OUTCOMES = "events.outcomes.jsonl"
+OUTSIDER = {
+    "specversion": "1.0", "id": "forged", "source": "//reconciler/operators", "actor": "boss",
+    "type": "windchill.document.changed.v1", "subject": DOC, "time": "2026-01-02T00:00:00Z",
+    "data": {"set": {"attributes.CostCenter": "666"}},
+}  # fmt: skip
+
+
+def fresh_key() -> str:
+    return base64.b64encode(os.urandom(32)).decode()
+
+
+def switch_on(program: Program, key: str, previous: str = "") -> None:
+    """Have the keys in files, as the documentation says."""
+    for name, content in (("key", key), ("key.previous", previous)):
+        (program.folder / name).write_text(content + "\n", encoding="utf-8")
+    text = program.config.read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("signing_key")]
+    given = [f'signing_key_file = "{program.folder}/key"']
+    given += [f'signing_key_previous_file = "{program.folder}/key.previous"'] if previous else []
+    program.config.write_text("\n".join([lines[0], *given, *lines[1:]]), encoding="utf-8")
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def decisions(program: Program) -> Path:
+    """The file that operators' decisions are in."""
+    beside = program.log.with_name(program.log.name + ".decisions")
+    return beside if beside.exists() else program.log
+
+
+def forge(program: Program, event: dict[str, Any]) -> None:
+    with decisions(program).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(event) + "\n")
+
+
+def cost_center(program: Program) -> Any:
+    return program.document(DOC)["attributes"]["CostCenter"]
+
+
+def resolve(program: Program, value: str) -> None:
+    (row,) = [row for row in program.json("conflicts", "list") if row["field"] == "attributes.CostCenter"]
+    program.say("conflicts", "resolve", row["id"], "--value", json.dumps(value))
+
+
+def clash(program: Program, theirs: str, ours: str) -> None:
+    """Both sides move a field, which then waits for a person."""
+    program.edit(DOC, attributes__CostCenter=theirs)
+    program.say("emit", DOC, "--set", f"attributes.CostCenter={ours}", "--source", "//erp/prod")
+    program.say("run", "--once", code=3)
+
+
+@pytest.fixture
+def decided(program: Program) -> Program:
+    """A decision from before there was a key."""
+    program.say("emit", DOC, "--set", "attributes.CostCenter=1", "--source", "//erp/prod")
+    program.say("run", "--once")
+    clash(program, "2", "3")
+    resolve(program, "4")
+    program.say("run", "--once")
+    assert cost_center(program) == "4"
+    return program
+
+
+def test_from_the_first_start_with_a_key_on_an_outsider_decides_nothing(decided: Program) -> None:
+    key = fresh_key()
+    switch_on(decided, key)
+    decided.say("run", "--once")
+    clash(decided, "5", "6")
+    resolve(decided, "7")
+    last = lines_of(decisions(decided))[-1]
+    keys = model.keys(key)
+    assert keys is not None
+    assert signing.fault(json.dumps(last).encode(), keys) is None
+    decided.say("run", "--once")
+    assert cost_center(decided) == "7"
+
+    forge(decided, OUTSIDER | {"time": last["time"], "sequence": "9"})
+    forge(decided, last | {"id": "x", "data": last["data"] | {"set": {"attributes.CostCenter": "666"}}})
+    told = lines_of(decided.folder / OUTCOMES)
+    agreed = [one for one in told if one["type"] == "windchill.document.reconciled.v1"][-1]
+    agreed["data"]["base"]["attributes.CostCenter"] |= {"value": "666", "stamp": None}
+    with (decided.folder / OUTCOMES).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(agreed | {"sequence": "0000000999"}) + "\n")
+    decided.say("run", "--once", code=3)
+    assert cost_center(decided) == "7"
+    letters = decided.json("dead-letters", "list")
+    said = sorted(letter["reason"].partition(":")[0] for letter in letters)
+    assert said == ["this decision of an operator is not believed"] * 2 + ["this outcome is not believed"]
+
+    for suffix in ("", "-wal", "-shm"):
+        (decided.folder / f"state.db{suffix}").unlink(missing_ok=True)
+    before = decided.writes()
+    decided.say("run", "--once", code=3)
+    assert (cost_center(decided), decided.writes()) == ("7", before), "a lost store makes nothing of it valid"
+    assert len(decided.json("dead-letters", "list")) == 3
+    decided.say("rebuild")
+    decided.say("run", "--once", code=3)
+    assert (cost_center(decided), decided.writes()) == ("7", before)
+    assert len(decided.json("dead-letters", "list")) == 3
+
+
+def test_what_was_exported_is_believed_again_and_another_key_too(decided: Program) -> None:
+    first, second = fresh_key(), fresh_key()
+    switch_on(decided, first)
+    decided.say("run", "--once")
+    clash(decided, "5", "6")
+    resolve(decided, "7")
+    decided.say("run", "--once")
+    switch_on(decided, second, first)
+    decided.say("run", "--once")
+    assert decided.json("dead-letters", "list") == []
+    archive = decided.folder / "archive.jsonl"
+    decided.say("export", "log", "--to", str(archive))
+    before = decided.folder / "before"
+    decided.say("export", "projection", "--to", str(before))
+    done = decided.run("replay", "--from", str(archive), "--check")
+    assert done.returncode == 0, done
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"signing_key": "short"}, "32 bytes or more in base64"),
+        ({"signing_key": "x" * 45}, "a key is cut off"),
+        ({"signing_key_previous": "x" * 44}, "needs log.signing_key"),
+    ],
+)
+def test_a_key_that_is_none_is_named_and_not_shown(program: Program, given: dict[str, str], says: str) -> None:
+    text = program.config.read_text(encoding="utf-8")
+    lines = "".join(f'{name} = "{value}"\n' for name, value in given.items())
+    program.config.write_text(text.replace("[log]\n", "[log]\n" + lines), encoding="utf-8")
+    said = program.fails("config", "check", code=1)
+    assert says in said
+    assert not any(value in said for value in given.values())
+
+
+def test_openssl_makes_such_a_key(program: Program) -> None:
+    made = subprocess.run(["openssl", "rand", "-base64", "32"], capture_output=True, text=True, check=True).stdout
+    switch_on(program, made.strip())
+    program.say("config", "check")
