@@ -26,6 +26,7 @@ from reconciler.cli.export import export
 from reconciler.cli.plan import plan
 from reconciler.cli.policy import policy
 from reconciler.cli.rebuild import rebuild
+from reconciler.cli.refold import refold
 from reconciler.cli.replay import replay
 from reconciler.cli.restore import restore
 from reconciler.cli.run import run
@@ -69,7 +70,7 @@ for _command in (
     completion,
 ):
     main.add_command(_command)
-for _command in steering.COMMANDS:
+for _command in (*steering.COMMANDS, refold):
     docs.add_command(_command)
 completing.attach(main)
 

@@ -25,7 +25,7 @@ KAFKA = "kafka"
 _FOREVER = "9999-12-31T23:59:59.999999Z"  # no event is later, so nothing is left out, and positions stay as they are
 
 
-async def _required(config: Config, store: Store) -> Required | None:
+async def required(config: Config, store: Store) -> Required | None:
     """Return what has to be signed in the logs of a configuration, as a store or else its outcome log says."""
     from reconciler import parts
 
@@ -71,7 +71,7 @@ async def fold_all(
     has the beginning of one.
     """
     total = Replayed(0, 0, 0)
-    signed = await _required(config, store)
+    signed = await required(config, store)
     folding = _Folding(config, store, until, with_outcomes, Archives(accept_truncation), signed)
     await folding.recall(origins)
     for origin in sorted(origins, key=lambda name: name == KAFKA):

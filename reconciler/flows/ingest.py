@@ -17,14 +17,14 @@ import attrs
 import structlog
 
 from reconciler.core import anchoring, decode, fold, outcomes, timing, usual
-from reconciler.errors import ClockBehindError
+from reconciler.errors import ClockBehindError, LogError
 from reconciler.flows import beats
 from reconciler.model.desired import Desired
 from reconciler.model.document import Due, Lane
 from reconciler.model.event import DeadLetter, Event, Foreign, Outgoing, Record, Refusal
 from reconciler.model.policy import OPERATORS
 from reconciler.model.stamp import Partition, Place
-from reconciler.ports import Clock, EventLog, FoldBatch, Projection, Telemetry
+from reconciler.ports import Clock, EventLog, FoldBatch, Folded, Telemetry
 from reconciler.tracing import NO_TRACING, Tracing
 
 _log = structlog.get_logger(__name__)
@@ -64,7 +64,7 @@ class Ingest:
     def __init__(
         self,
         log: EventLog,
-        projection: Projection,
+        projection: Folded,
         clock: Clock,
         telemetry: Telemetry,
         *,
@@ -93,6 +93,7 @@ class Ingest:
         self._kept: dict[Partition, int] = {}  # positions stored so far
         self._read: Mapping[Partition, int] | None = None  # what the store has read before us; None: to be asked
         self._refused: frozenset[Place] = frozenset()  # by our clock, when they were first read
+        self._refolds = 0  # by how many documents the store had folded again, when rows were last read
         self.waits_for = ""  # why folding waits, if it does
         self.lane = Lane.EVENT if beside is None else Lane.REPLAY
         self.reached: Mapping[Partition, int] = {}  # everything before these offsets is folded, or was a gap
@@ -167,8 +168,7 @@ class Ingest:
         ClockBehindError, and takes none of them, if this host's clock is behind the one that stamped them.
         """
         batch = self._batch
-        if self._read is None:
-            self._read, self._refused = await self._projection.positions(), await self._projection.refused()
+        await self._begin()
         if (fault := self._behind(records)) is not None:
             raise ClockBehindError(fault)
         others: list[tuple[Record, Refusal | Foreign]] = []
@@ -185,23 +185,15 @@ class Ingest:
     async def commit(self) -> int:
         """Store what was gathered, durably; return how many documents changed."""
         batch, self._batch = self._batch, _Batch()
+        await self._begin()
         async with self._folding:
-            rows = await self._changed(batch.rows)
-            now_us = self._clock.now_us()
-            urgent = frozenset() if self._aside else frozenset(batch.urgent & rows.keys())
-            positions = {} if self._aside or self._until is not None else batch.positions
-            await self._projection.fold(
-                FoldBatch(
-                    rows=rows,
-                    positions=positions,
-                    dead_letters=batch.dead,
-                    lane=self.lane,
-                    at_us=now_us,
-                    urgent=urgent,
-                    replayed=frozenset(batch.replayed),
-                    anchors={place: anchoring.of(batch.last[place]) for place in positions.keys() & batch.last.keys()},
-                )
-            )
+            while True:
+                rows = await self._changed(batch.rows)
+                now_us = self._clock.now_us()
+                urgent = frozenset() if self._aside else frozenset(batch.urgent & rows.keys())
+                await self._store(batch, rows, urgent, now_us)
+                if not await self._refolded():
+                    break
         if rows:  # with what was stored of them: later events find fuller rows
             self._fields_a_row = max(1.0, sum(len(row.fields) for row in rows.values()) / len(rows))
         self._kept |= batch.positions
@@ -215,6 +207,38 @@ class Ingest:
         if not self._aside:
             self._count(batch)
         return len(rows)
+
+    async def _begin(self) -> None:
+        """Take note of what the store has read and refused before us."""
+        if self._read is None:
+            self._read, self._refused = await self._projection.positions(), await self._projection.refused()
+            self._refolds = await self._projection.refolds()
+
+    async def _store(self, batch: _Batch, rows: Mapping[str, Desired], urgent: frozenset[str], now_us: int) -> None:
+        positions = {} if self._aside or self._until is not None else batch.positions
+        await self._projection.fold(
+            FoldBatch(
+                rows=rows,
+                positions=positions,
+                dead_letters=batch.dead,
+                lane=self.lane,
+                at_us=now_us,
+                urgent=urgent,
+                replayed=frozenset(batch.replayed),
+                anchors={place: anchoring.of(batch.last[place]) for place in positions.keys() & batch.last.keys()},
+                refolds=self._refolds,
+            )
+        )
+
+    async def _refolded(self) -> bool:
+        """Whether a document was folded again since its row was read, so that this fold is to be made once more."""
+        number = await self._projection.refolds()
+        if number == self._refolds:
+            return False
+        self._refolds, self._refused = number, await self._projection.refused()
+        if self._aside:  # what it has decoded may be what was left out there
+            raise LogError("a document was folded again meanwhile: start this replay again")
+        return True
 
     async def _take_backlog(self, records: Sequence[Record]) -> None:
         """Fold records, and if there is a backlog what comes right behind them: a row is then written once for all."""

@@ -38,7 +38,7 @@ class Recorder:
 
     async def record(self, who: str, abouts: Iterable[About], change: Change = Change.NOTHING) -> None:
         """Record acts, and change what they are on. Raises StoreError."""
-        acts = [self._act(who, about) for about in abouts]
+        acts = [self.act(who, about) for about in abouts]
         for start in range(0, len(acts), CHUNK):
             for _ in range(_TRIES):
                 if await self._enact(change, acts[start : start + CHUNK], ""):
@@ -64,7 +64,7 @@ class Recorder:
                     for key in some
                     if key not in refused
                 ]
-                acts = [self._act(who, about) for about in abouts]
+                acts = [self.act(who, about) for about in abouts]
                 if not acts or await self._enact(change, acts, shown):
                     done += [act.target for act in acts]
                     left |= refused
@@ -82,7 +82,8 @@ class Recorder:
     async def _enact(self, change: Change, acts: Sequence[Act], reason: str) -> bool:
         return await self.store.enact(change, acts, at_us=self.clock.now_us(), reason=reason)
 
-    def _act(self, who: str, about: About) -> Act:
+    def act(self, who: str, about: About) -> Act:
+        """Return what is to be recorded."""
         said = {name: value for name, value in about.details.items() if value not in ("", [])}
         return Act(
             at_us=self.clock.now_us(),

@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterable, Mapping
 import attrs
 import structlog
 
-from reconciler.core import anchoring, decode, letters, outcomes, signing
+from reconciler.core import anchoring, decode, letters, outcomes, refolding, signing
 from reconciler.core.coverage import Span
 from reconciler.core.outcomes import Heading
 from reconciler.core.signing import Required
+from reconciler.model import instant
 from reconciler.model.base import Base
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane
 from reconciler.model.event import DeadLetter, Record, Refusal
@@ -39,6 +40,7 @@ _CHUNK = 1_000  # documents of a transaction
 _LETTERS = 100  # dead letters a fetch: each may be a megabyte
 _FETCH_TIMEOUT_S = 1.0
 _UNSIGNED = "whoever wrote it has not log.signing_key. See who may write to the outcome log, and discard this"
+_DAY_US = 86_400_000_000  # further ahead of its outcome no claim is that counts, whatever skew is configured
 _RECONCILED = OutcomeType.RECONCILED.value.encode()
 
 
@@ -137,12 +139,25 @@ class Bases:
             base = _base(text)
             if base is not None:
                 # Its conflicts stay listed, so that the next attempt can close what is no more.
-                agreements[key] = Agreement(base=base, told=found.number, held=old.held)
+                taken = Agreement(base=base, told=found.number, held=old.held)
+                agreements[key] = refolding.before(taken, _latest(found.time))
             if len(agreements) % _SLICE == 0:
                 await self._clock.sleep(0)
         if agreements:
             await self._ledger.rebase(agreements, {}, self._clock.now_us())
         self.taken += len(agreements)
+
+
+def _latest(told: str) -> str:
+    """
+    Return the latest time of a claim that can have been agreed on when an outcome told of it.
+
+    By our clock of then, not of now: that one may be behind, and nearly every claim would seem to lie in the future.
+    """
+    try:
+        return instant.from_us(instant.to_us(told) + _DAY_US)
+    except (OverflowError, ValueError):
+        return told
 
 
 def _base(text: bytes) -> Base | None:

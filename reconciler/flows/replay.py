@@ -5,7 +5,8 @@ The fold is a join, so folding again what a store already holds changes nothing,
 order. Outcomes give back what was last agreed with Windchill (see `recovery`).
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 
 import attrs
 
@@ -84,7 +85,7 @@ async def replay(log: EventLog, ingest: Ingest, bases: Bases, archives: Archives
     spans: dict[Partition, Span] = {}
     ingest.no_event = bases.see
     if not archives.alone:
-        ingest.folding = lambda events: _widen(spans, events)
+        ingest.folding = partial(_told, spans, ingest.folding)
     records = changed = 0
     while True:
         batch = await log.fetch(BATCH, _FETCH_TIMEOUT_S)
@@ -130,7 +131,9 @@ async def differences(here: Store, there: Store) -> AsyncIterator[Difference]:
             one, other = await anext(left, None), await anext(right, None)
 
 
-def _widen(spans: dict[Partition, Span], events: list[Event]) -> None:
+def _told(spans: dict[Partition, Span], others: Callable[[list[Event]], None] | None, events: list[Event]) -> None:
+    if others is not None:
+        others(events)
     for event in events:
         stamp = event.stamp
         place = Partition(stamp.topic, stamp.partition)

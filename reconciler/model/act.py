@@ -51,6 +51,7 @@ class Deed(enum.StrEnum):
     DISCARD = "discard"
     RESEND = "resend"
     EMIT = "emit"
+    REFOLD = "refold"
 
 
 class Change(enum.StrEnum):

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import attrs
 
+from reconciler.model.act import Act
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import Desired
@@ -30,6 +31,17 @@ class FoldBatch:
     urgent: frozenset[str] = frozenset()  # keys that an operator's event touched: lane OPERATOR
     replayed: frozenset[str] = frozenset()  # ids of dead letters that were appended again and have now come round
     anchors: Mapping[Partition, Anchor] = NO_ANCHORS  # the last records that were read, of partitions in `positions`
+    refolds: int | None = None  # what `refolds` said before the rows were read; None: nobody else changes rows
+
+
+@attrs.frozen
+class Refolded:
+    """A document's row as the log gives it today, read up to `positions`, and what of it can't be used today."""
+
+    key: str
+    desired: Desired
+    positions: Mapping[Partition, int]
+    dead_letters: Sequence[tuple[DeadLetter, Outgoing | None]]
 
 
 @attrs.frozen
@@ -49,8 +61,8 @@ class ConflictRow:
     closed_at_us: int | None
 
 
-class Projection(Protocol):
-    """The fold's side of the store."""
+class Folded(Protocol):
+    """What a fold asks for, and gives."""
 
     async def positions(self) -> Mapping[Partition, int]:
         """
@@ -60,16 +72,12 @@ class Projection(Protocol):
         """
         ...
 
-    async def anchors(self) -> Mapping[Partition, Anchor]:
-        """Return the last record that was read of each partition, where one was."""
-        ...
-
-    async def reposition(self, positions: Mapping[Partition, int]) -> None:
-        """Store these positions, without anchors, as the only ones of their topics: a person has decided to go on."""
-        ...
-
     async def refused(self) -> frozenset[Place]:
         """Return the places of records that were refused by our clock when they were first read."""
+        ...
+
+    async def refolds(self) -> int:
+        """Return a number that grows whenever a document is folded again, by whomever (`Deeds.refold`)."""
         ...
 
     async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
@@ -78,13 +86,35 @@ class Projection(Protocol):
 
     async def fold(self, batch: FoldBatch) -> None:
         """
-        Store a batch and mark its documents due, in one durable transaction.
+        Store a batch and mark its documents due, in one durable transaction; nothing if `refolds` has grown meanwhile.
 
         A row gets `revision + 1`, status pending, `due = at_us` and the batch's lane (the more urgent of old and new
         while it is still pending); a pending, contended or locked document keeps its later due time and status: a new
         event must not shorten a wait that was set after trouble. `pending_since` is kept when set. Dead letters are
         stored once each, by id; the record that announces one is queued in the outbox the first time only. `replayed`
         letters get the status "replayed". Rows equal to what is stored are not touched.
+        """
+        ...
+
+
+class Projection(Folded, Protocol):
+    """The fold's side of the store."""
+
+    async def anchors(self) -> Mapping[Partition, Anchor]:
+        """Return the last record that was read of each partition, where one was."""
+        ...
+
+    async def reposition(self, positions: Mapping[Partition, int]) -> None:
+        """Store these positions, without anchors, as the only ones of their topics: a person has decided to go on."""
+        ...
+
+    async def refold(self, refolded: Refolded, act: Act) -> bool:
+        """
+        Replace a document's row, and record who did that, in one durable transaction; return whether that was done.
+
+        Beside the owner too. Nothing, if the store has read further than the row, or others act at the same time. The
+        document is pending and due in lane OPERATOR, unless it is paused, as a new revision. From then on what is read
+        of its agreement lacks stamps that are later than every claim of the row (`core/refolding.py`).
         """
         ...
 

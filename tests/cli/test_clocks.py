@@ -54,12 +54,67 @@ def test_a_file_that_was_put_in_the_place_of_the_log_stops_the_run_until_a_perso
     program.say("run", "--once")
 
 
-def _append(program: Program, *, ahead_us: int, **fields: object) -> None:
+@pytest.mark.parametrize("released", [False, True])
+def test_a_document_that_took_a_claim_from_the_future_is_repaired_by_folding_it_again(
+    program: Program, monkeypatch: pytest.MonkeyPatch, *, released: bool
+) -> None:
+    """As one did that was folded while this host's clock was ahead too."""
+    program.say("emit", DOC, "--set", "status=INREVIEW")
+    program.say("run", "--once")
+    with monkeypatch.context() as patched:
+        _advance(patched, 50 * 365 * 24 * HOUR_US)
+        _append(program, ahead_us=0, released=released, status="CANCELLED")
+        program.say("run", "--once")
+    assert program.document(DOC)["status"] == ("INREVIEW" if released else "CANCELLED")
+    program.say("emit", DOC, "--set", "status=RELEASED")
+    program.say("run", "--once")
+    assert program.document(DOC)["status"] != "RELEASED", "it is not newer"
+
+    said = program.say("docs", "refold", DOC, "--reason", "a clock ahead")
+    assert "asks for something else in: status" in said
+    assert "Left out: events.jsonl/0/1" in said
+    program.say("run", "--once", code=3)  # the dead letter
+    assert program.document(DOC)["status"] == "RELEASED"
+    act = program.json("audit", "acts", "--document", DOC)[0]
+    assert (act["kind"], act["details"]["reason"], act["details"]["refused"]) == (
+        "refold", "a clock ahead", ["events.jsonl/0/1"],
+    )  # fmt: skip
+    program.say("audit", "verify")
+    program.say("emit", DOC, "--set", "status=INREVIEW")
+    program.say("run", "--once", code=3)
+    assert program.document(DOC)["status"] == "INREVIEW", "later claims count again"
+    before = _projection(program)
+    program.say("rebuild")
+    assert _projection(program) == before
+    assert program.say("docs", "refold", DOC).startswith(
+        f"Document {DOC} is folded again; it asks for something else in: no"
+    )
+
+
+def test_what_no_log_holds_any_more_is_asked_for_before_a_row_is_replaced(program: Program) -> None:
+    program.say("emit", DOC, "--set", "status=RELEASED")
+    program.say("run", "--once")
+    program.say("export", "log", "--to", "2026.jsonl.gz")
+    program.log.write_text("")
+    program.say("emit", DOC, "--set", "owner=jdoe")
+    said = program.fails("docs", "refold", DOC)
+    assert "events.jsonl/0/0" in said
+    assert "--from" in said
+    assert "no event has named" in program.fails("docs", "refold", "unknown")
+    program.say("docs", "refold", DOC, "--from", "2026.jsonl.gz")
+    assert json.loads(_projection(program))["desired"]
+
+
+def _append(program: Program, *, ahead_us: int, released: bool = False, **fields: object) -> None:
     """Write a line as a producer does whose clock is ahead."""
     event = json.loads(program.log.read_text().splitlines()[0])
     event |= {"id": "ahead", "source": "//erp/1", "time": instant.from_us(SystemClock().now_us() + ahead_us)}
+    if released:
+        said = event | {"type": "windchill.document.released.v1", "data": {"reason": "obsolete"}}
+    else:
+        said = event | {"data": {"set": fields}}
     with program.log.open("a") as log:
-        log.write(json.dumps(event | {"data": {"set": fields}}) + "\n")
+        log.write(json.dumps(said) + "\n")
 
 
 def _advance(monkeypatch: pytest.MonkeyPatch, by_us: int) -> None:

@@ -11,6 +11,7 @@ import pytest
 from reconciler.adapters import sqlite
 from reconciler.errors import StoreError
 from reconciler.model import codec
+from reconciler.model.act import Act, Change
 from reconciler.model.audit import AuditRecord
 from reconciler.model.base import NO_BASE, Agreed, Base
 from reconciler.model.desired import NOTHING_DESIRED, Desired, Element, Field, Register
@@ -21,8 +22,8 @@ from reconciler.model.policy import Policy, Rule, Strategy
 from reconciler.model.settlement import Contention, Settlement
 from reconciler.model.signing import Noted
 from reconciler.model.snapshot import Snapshot, Token
-from reconciler.model.stamp import Anchor, Partition, Place, Stamp
-from reconciler.ports import ConflictRow, FoldBatch, OutboxMessage
+from reconciler.model.stamp import LEAST, Anchor, Partition, Place, Stamp
+from reconciler.ports import ConflictRow, FoldBatch, OutboxMessage, Refolded
 from tests.checks import check_chain
 from tests.fakes.memory_store import MemoryStore
 
@@ -283,6 +284,81 @@ async def test_pending_since_is_kept_when_set(store: Store) -> None:
     await store.fold(batch(rows={"d": wish("X")}, at_us=1500))
     assert (await row(store)).pending_since_us == 1000
     assert await store.oldest_pending_us() == 1000
+
+
+# ------------------------------------------------------------------------------------------------------------- refolds
+
+
+def refolded(value: str = "INREVIEW", **rest: object) -> Refolded:
+    settings: dict[str, object] = {"key": "d", "positions": {P0: 11}, "dead_letters": ()} | rest
+    return Refolded(desired=wish(value, number=0), **settings)
+
+
+REFOLDED = Act(3000, "jdoe", "cli", "refold", "d", "d", {"reason": "a clock ahead"}, "done")
+
+
+async def test_a_row_is_replaced_by_what_the_log_says_of_it_today(store: Store) -> None:
+    await store.fold(batch("d", positions={P0: 11}))
+    await store.settle(settlement())
+    assert await store.refold(refolded(dead_letters=[letter(1)]), REFOLDED)
+    found = await row(store)
+    assert (found.desired, found.revision, found.status) == (wish("INREVIEW", number=0), 2, Status.PENDING)
+    assert (found.lane, found.due_us, found.pending_since_us) == (Lane.OPERATOR, 3000, 3000)
+    assert [one.id for one in await store.dead_letters()] == ["changes/0/1"]
+    assert [message.record for message in await store.waiting(10)] == [letter(1)[1]]
+    assert [(act.kind, act.who) for act in await store.acts(document="d")] == [("refold", "jdoe")]
+
+
+async def test_what_was_agreed_on_a_claim_that_is_left_out_loses_its_stamp_even_if_stored_later(
+    store: Store,
+) -> None:
+    later = Stamp("", "2099-01-01T00:00:00.000000Z", "", "changes", 0, 5, "//erp/prod", "e5")
+    listed = Agreed(["a"], later, {'"a"': later, '"b"': stamp(0)})
+    future = Agreement(Base({"status": Agreed("CANCELLED", later), "other": Agreed(1, later), "list": listed}))
+    rows = {"d": Desired({**wish().fields, "list": Field(Register(stamp(), ["a"]))})}
+    await store.fold(batch(rows=rows, positions={P0: 11}))
+    await store.settle(settlement(agreement=future))
+    assert (await row(store)).agreement == future
+    again = attrs.evolve(refolded(), desired=rows["d"])
+    assert await store.refold(again, REFOLDED)
+    await store.settle(settlement(agreement=future))  # of an attempt that was under way
+    base = (await row(store)).agreement.base.fields
+    assert base["status"] == Agreed("CANCELLED", None)
+    assert base["list"] == Agreed(["a"], None, {'"a"': LEAST, '"b"': stamp(0)})
+    assert base["other"] == Agreed(1, later), "nobody wants it managed"
+    assert (await store.list_documents(None, "", 1))[0].agreement.base.fields == base
+
+
+async def test_no_row_is_replaced_where_the_store_has_read_further_or_knows_no_such_document(store: Store) -> None:
+    assert not await store.refold(refolded(), REFOLDED)
+    await store.fold(batch("d", positions={P0: 12, Partition("other", 0): 99}))
+    assert not await store.refold(refolded(), REFOLDED)
+    assert (await store.refolds(), await store.acts(), (await row(store)).revision) == (0, [], 1)
+    assert await store.refold(refolded(positions={P0: 12}), REFOLDED)
+    assert await store.refold(refolded(positions={P0: 13}), REFOLDED)
+    assert await store.refolds() == 2
+
+
+async def test_a_fold_that_read_its_rows_before_a_refold_stores_nothing(store: Store) -> None:
+    await store.fold(batch("d", positions={P0: 11}, refolds=0))
+    seen = await store.refolds()
+    assert await store.refold(refolded(), REFOLDED)
+    await store.fold(batch(rows={"d": wish("CANCELLED")}, positions={P0: 12}, dead_letters=[letter()], refolds=seen))
+    assert (await row(store)).desired == wish("INREVIEW", number=0)
+    assert (await store.positions(), await store.dead_letters()) == ({P0: 11}, [])
+    await store.fold(batch(rows={"d": wish("CANCELLED")}, positions={P0: 12}, refolds=await store.refolds()))
+    assert (await row(store)).desired == wish("CANCELLED")
+
+
+async def test_a_paused_document_stays_paused_when_it_is_folded_again(store: Store) -> None:
+    await store.fold(batch("d", positions={P0: 11}))
+    pausing = attrs.evolve(REFOLDED, kind="pause")
+    assert await store.enact(Change.PAUSE, [pausing], at_us=2500, reason="under audit")
+    assert await store.refold(refolded(), REFOLDED)
+    found = await row(store)
+    assert (found.status, found.reason, found.due_us, found.pending_since_us) == (
+        Status.PAUSED, "under audit", 2500, None,
+    )  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------------------------- dead letters

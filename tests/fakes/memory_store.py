@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from reconciler.core import refolding
 from reconciler.errors import StoreError
 from reconciler.model import chain, codec
 from reconciler.model.act import Change
@@ -20,7 +21,7 @@ from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import NOTHING_DESIRED, Desired
 from reconciler.model.document import NO_AGREEMENT, Agreement, Document, Due, Lane, Status
 from reconciler.model.hotspot import DAY_H, DOUBT, KEPT_H, HotSpot, hour_of
-from reconciler.ports import ConflictRow, FoldBatch, OutboxMessage
+from reconciler.ports import ConflictRow, FoldBatch, OutboxMessage, Refolded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -44,6 +45,8 @@ class MemoryStore:
         self.rows: dict[str, Document] = {}
         self.offsets: dict[Partition, int] = {}
         self.last: dict[Partition, Anchor] = {}
+        self.refolded: set[str] = set()
+        self.refolded_last = 0
         self.outbox: dict[int, Outgoing] = {}
         self.letters: dict[str, DeadLetter] = {}
         self.trail: list[AuditRecord] = []
@@ -83,8 +86,32 @@ class MemoryStore:
         self._require_open()
         return {key: self.rows[key].desired for key in set(keys) if key in self.rows and self.rows[key].revision}
 
+    async def refolds(self) -> int:
+        self._require_open()
+        return self.refolded_last
+
+    async def refold(self, refolded: Refolded, act: Act) -> bool:
+        self._require_open()
+        row = self.rows.get(refolded.key)
+        read = refolded.positions
+        if row is None or not row.revision or any(self.offsets.get(place, 0) > read[place] for place in read):
+            return False
+        self._record(act)
+        self._bury(refolded.dead_letters)
+        self.refolded_last += 1
+        self.refolded.add(row.key)
+        row = attrs.evolve(row, desired=refolded.desired, revision=row.revision + 1)
+        if row.status is not Status.PAUSED:
+            since_us = act.at_us if row.pending_since_us is None else row.pending_since_us
+            row = attrs.evolve(row, status=Status.PENDING, reason="", lane=Lane.OPERATOR, due_us=act.at_us)
+            row = attrs.evolve(row, pending_since_us=since_us)
+        self.rows[row.key] = row
+        return True
+
     async def fold(self, batch: FoldBatch) -> None:
         self._require_open()
+        if batch.refolds is not None and batch.refolds != self.refolded_last:
+            return
         for key, desired in batch.rows.items():
             lane = Lane.OPERATOR if key in batch.urgent else batch.lane
             row = self.rows.get(key)
@@ -95,13 +122,16 @@ class MemoryStore:
             self.rows[key] = attrs.evolve(_dirty(row, lane, batch.at_us), desired=desired, revision=row.revision + 1)
         self.offsets.update(batch.positions)
         self.last.update(batch.anchors)
-        for letter, announcement in batch.dead_letters:
+        self._bury(batch.dead_letters)
+        for letter_id in batch.replayed & self.letters.keys():
+            self.letters[letter_id] = attrs.evolve(self.letters[letter_id], status="replayed")
+
+    def _bury(self, dead_letters: Iterable[tuple[DeadLetter, Outgoing | None]]) -> None:
+        for letter, announcement in dead_letters:
             if letter.id not in self.letters:
                 self.letters[letter.id] = letter
                 if announcement is not None:
                     self.outbox[next(self._numbers)] = announcement
-        for letter_id in batch.replayed & self.letters.keys():
-            self.letters[letter_id] = attrs.evolve(self.letters[letter_id], status="replayed")
 
     # ---------------------------------------------------------------------------------------------------------- ledger
 
@@ -117,7 +147,13 @@ class MemoryStore:
 
     async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
         self._require_open()
-        return {key: self.rows[key] for key in set(keys) if key in self.rows}
+        return {key: self.shown(self.rows[key]) for key in set(keys) if key in self.rows}
+
+    def shown(self, row: Document) -> Document:
+        """A row as whoever asks for it gets it."""
+        if row.key not in self.refolded:
+            return row
+        return attrs.evolve(row, agreement=refolding.standing(row.agreement, row.desired))
 
     async def signing(self) -> Noted | None:
         self._require_open()
@@ -271,13 +307,13 @@ class MemoryStore:
     async def list_documents(self, status: Status | None, after: str, limit: int) -> list[Document]:
         self._require_open()
         keys = (key for key, row in self.rows.items() if key > after and status in (None, row.status))
-        return [self.rows[key] for key in heapq.nsmallest(limit, keys)]
+        return [self.shown(self.rows[key]) for key in heapq.nsmallest(limit, keys)]
 
     async def list_waiting(self, status: Status, after: tuple[int, str], limit: int) -> list[Document]:
         self._require_open()
         rows = [row for row in self.rows.values() if row.status is status and row.pending_since_us is not None]
         found = sorted((row.pending_since_us or 0, row.key) for row in rows)
-        return [self.rows[key] for since_us, key in found if (since_us, key) > after][:limit]
+        return [self.shown(self.rows[key]) for since_us, key in found if (since_us, key) > after][:limit]
 
     async def oldest_pending_us(self) -> int | None:
         self._require_open()

@@ -162,7 +162,7 @@ class World:
     # -------------------------------------------------------------------------------------------------------- attempts
 
     def document(self, key: str = KEY) -> Document:
-        return self.store.rows[key]
+        return self.store.shown(self.store.rows[key])
 
     async def attempt(self, lane: Lane | None = None, key: str = KEY) -> Settlement:
         """Make one attempt, whenever it is due."""

@@ -12,10 +12,12 @@ from collections.abc import Iterable, Sequence
 from reconciler.adapters.sqlite.packing import Packer, Row, unpack
 from reconciler.adapters.sqlite.procedures import Procedure
 from reconciler.adapters.sqlite.queries import Query, lines
+from reconciler.adapters.sqlite.tables import LETTERS, letters_of, places_of, rows
 from reconciler.model import chain, codec
 from reconciler.model.act import Act, Change
 from reconciler.model.chain import Head
 from reconciler.model.document import Lane, Status
+from reconciler.ports import Refolded
 
 _ACTS = unpack(
     "NEW.acts",
@@ -71,6 +73,63 @@ def enact(
         rows.append((act.document, act.target, act.who, act.at_us, record, *head))
     table = packer.table(rows)
     return (change.value, table, packer.packed(), number, previous, at_us, reason), head
+
+
+# Replaces a document's row by what the log says of it today. Nothing is done where the store has read further than the
+# row, since what came after would be lost. `procedures.FOLD` says how a fold under way notices it.
+_READ = rows("positions", "topic text", "partition int", "next_offset int", "anchor_offset int", "anchor_digest text")
+
+REFOLD = Procedure(
+    "fold a document again",
+    "refold_batch",
+    (
+        "key",
+        "desired",
+        "positions",
+        "letters",
+        "record",
+        "packed",
+        "head",
+        "head_link",
+        "link",
+        "target",
+        "who",
+        "at_us",
+    ),
+    (
+        """SELECT RAISE(IGNORE)
+            WHERE NEW.head IS NOT (SELECT coalesce(max(id), 0) FROM act)
+               OR (NEW.head > 0 AND NEW.head_link IS NOT (SELECT link FROM act WHERE id = NEW.head))
+               OR NOT EXISTS (SELECT 1 FROM document WHERE key = NEW.key AND revision > 0)""",
+        f"""SELECT RAISE(IGNORE) FROM {_READ} AS ours
+            CROSS JOIN position ON position.topic = ours.topic AND position.partition = ours.partition
+            WHERE position.next_offset > ours.next_offset""",
+        """INSERT INTO act (id, document, target, who, at_us, link, record)
+            VALUES (NEW.head + 1, NEW.key, NEW.target, NEW.who, NEW.at_us, NEW.link, NEW.record)""",
+        *LETTERS,
+        "INSERT OR REPLACE INTO refold (document) VALUES (NEW.key)",
+        f"""UPDATE document SET desired = NEW.desired, revision = revision + 1,
+                status = iif(status = 'paused', status, 'pending'),
+                reason = iif(status = 'paused', reason, ''),
+                lane = iif(status = 'paused', lane, {int(Lane.OPERATOR)}),
+                due_us = iif(status = 'paused', due_us, NEW.at_us),
+                pending_since_us = iif(status = 'paused', NULL, coalesce(pending_since_us, NEW.at_us))
+            WHERE key = NEW.key""",
+    ),
+)
+
+PROCEDURES = (ENACT, REFOLD)
+
+
+def refold(refolded: Refolded, act: Act, head: Head) -> tuple[tuple[object, ...], Head]:
+    """Return the parameters of `REFOLD`, and the head after it."""
+    record = codec.encode(act)
+    end = chain.extend(head, record, chain.ACTS_TAG)
+    packer = Packer()
+    tables = places_of(packer, refolded.positions), letters_of(packer, refolded.dead_letters)
+    about = act.target, act.who, act.at_us
+    row = refolded.key, codec.encode(refolded.desired)
+    return (*row, *tables, record, packer.packed(), *head, end.link, *about), end
 
 
 _HEAD = "id || ' ' || hex(link)"

@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import attrs
 
-from reconciler.adapters.sqlite import acting
+from reconciler.adapters.sqlite import acting, queries
 from reconciler.adapters.sqlite.damage import Lines
 from reconciler.adapters.sqlite.database import Database
 from reconciler.adapters.sqlite.queries import Query
 from reconciler.model.act import Act, Change
 from reconciler.model.chain import BEGIN, Entry, Head
+from reconciler.ports import Refolded
 
 _LAST = 2**63 - 1  # SQLite's greatest integer
 _ENTRIES = 200  # records a statement
@@ -29,6 +30,17 @@ class Deeds:
         """See `ports.Deeds`."""
         parameters, end = acting.enact(change, acts, await self.acts_head() or BEGIN, at_us=at_us, reason=reason)
         await self._database.write_by_hand(acting.ENACT.call, *parameters)
+        return await self._head_of(acting.LINK, end.number) == end
+
+    async def refolds(self) -> int:
+        """See `ports.Projection`."""
+        (line,) = await self._database.read(queries.REFOLDS)
+        return int(line)
+
+    async def refold(self, refolded: Refolded, act: Act) -> bool:
+        """See `ports.Projection`."""
+        parameters, end = acting.refold(refolded, act, await self.acts_head() or BEGIN)
+        await self._database.write_by_hand(acting.REFOLD.call, *parameters)
         return await self._head_of(acting.LINK, end.number) == end
 
     async def acts(

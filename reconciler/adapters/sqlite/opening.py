@@ -112,7 +112,7 @@ def write_as_guest(path: Path, sql: str, parameters: tuple[object, ...]) -> int:
     with locks.held(locks.writer_path(path)), closing(_connect(path, "rw")) as connection:
         _require_current(connection, path)
         pragmas = "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY;"
-        connection.executescript(f"{pragmas}\n{acting.ENACT.definition}")
+        connection.executescript("".join((pragmas, *(procedure.definition for procedure in acting.PROCEDURES))))
         return connection.execute(sql, parameters).rowcount
 
 
@@ -185,5 +185,5 @@ def _migrations() -> list[str]:
 
 def _add_procedures(connection: sqlite3.Connection) -> None:
     connection.executescript(
-        "".join(procedure.definition for procedure in (*procedures.PROCEDURES, acting.ENACT, noting.NOTE))
+        "".join(one.definition for one in (*procedures.PROCEDURES, *acting.PROCEDURES, noting.NOTE))
     )

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import attrs
 
-from reconciler.adapters.sqlite.packing import Packer, Row, unpack
-from reconciler.adapters.sqlite.queries import Query
+from reconciler.adapters.sqlite.packing import Packer, Row
+from reconciler.adapters.sqlite.queries import LAST_REFOLD, Query
+from reconciler.adapters.sqlite.tables import LETTERS, PLACES, POSITIONS, letters_of, places_of, rows
 from reconciler.model import chain, codec
 from reconciler.model.base import NO_BASE
 from reconciler.model.chain import Head
@@ -25,7 +26,7 @@ from reconciler.model.desired import NOTHING_DESIRED
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane, Status
 from reconciler.model.hotspot import HOUR_US, KEPT_H, hour_of
 from reconciler.model.settlement import Settlement
-from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
+from reconciler.model.stamp import Anchor, Partition
 from reconciler.ports import FoldBatch
 
 
@@ -54,22 +55,6 @@ class Procedure(NamedTuple):
         return Query(self.operation, f"INSERT INTO {self.view} VALUES ({places})")
 
 
-def _rows(table: str, *columns: str) -> str:
-    return unpack(f"NEW.{table}", *columns, packed="NEW.packed")
-
-
-_PLACES = _rows(
-    "positions", "topic text", "partition int", "next_offset int", "anchor_offset int", "anchor_digest text"
-)
-# Offsets that hold no record move a position on, but leave the last record what it was.
-_POSITIONS = f"""INSERT INTO position (topic, partition, next_offset, anchor_offset, anchor_digest)
-    SELECT topic, partition, next_offset, anchor_offset, anchor_digest FROM {_PLACES} WHERE true
-    ON CONFLICT (topic, partition) DO UPDATE SET
-        next_offset = excluded.next_offset,
-        anchor_offset = coalesce(excluded.anchor_offset, anchor_offset),
-        anchor_digest = iif(excluded.anchor_offset IS NULL, anchor_digest, excluded.anchor_digest)"""
-
-
 # ---------------------------------------------------------------------------------------------------------------- fold
 
 # A document in a wait that was set after trouble (a retry, a cool-down, a lock): events must not shorten that.
@@ -80,14 +65,16 @@ _LEFT = f"(status = 'paused' OR ({_COOLING}))"
 FOLD = Procedure(
     "fold",
     "fold_batch",
-    ("documents", "positions", "letters", "replayed", "packed", "at_us"),
+    ("documents", "positions", "letters", "replayed", "packed", "at_us", "refolds"),
     (
+        # A document was folded again after its row was read for this: the fold is to be made once more.
+        f"SELECT RAISE(IGNORE) WHERE NEW.refolds IS NOT NULL AND NEW.refolds IS NOT ({LAST_REFOLD})",
         # `WHERE true` parts the SELECT from ON CONFLICT for the parser. A row that is still pending keeps its
         # earlier due time, else a document with an event every second would always be the youngest of its lane.
         f"""INSERT INTO document (key, revision, status, reason, lane, due_us, pending_since_us, conflicts, attempts,
                                   desired)
             SELECT key, 1, 'pending', '', lane, NEW.at_us, NEW.at_us, 0, 0, desired
-            FROM {_rows("documents", "key text", "desired blob", "lane int")} WHERE true
+            FROM {rows("documents", "key text", "desired blob", "lane int")} WHERE true
             ON CONFLICT (key) DO UPDATE SET
                 desired = excluded.desired,
                 revision = revision + 1,
@@ -100,19 +87,10 @@ FOLD = Procedure(
                               ELSE excluded.due_us END,
                 pending_since_us = iif(status = 'paused', NULL, coalesce(pending_since_us, excluded.pending_since_us))
             WHERE excluded.desired IS NOT document.desired""",
-        _POSITIONS,
-        # Before the letters themselves: afterwards none would be new.
-        f"""INSERT INTO outbox (message)
-            SELECT letters.message
-            FROM {_rows("letters", "id text", "status text", "letter blob", "message blob")} AS letters
-            WHERE letters.message <> x''
-                AND NOT EXISTS (SELECT 1 FROM dead_letter WHERE dead_letter.id = letters.id)""",
-        f"""INSERT INTO dead_letter (id, status, letter)
-            SELECT id, status, letter
-            FROM {_rows("letters", "id text", "status text", "letter blob", "message blob")} WHERE true
-            ON CONFLICT (id) DO NOTHING""",
+        POSITIONS,
+        *LETTERS,
         f"""UPDATE dead_letter SET status = 'replayed'
-            WHERE id IN {_rows("replayed", "id text")}""",
+            WHERE id IN {rows("replayed", "id text")}""",
     ),
 )
 
@@ -126,17 +104,14 @@ def fold(batch: FoldBatch) -> tuple[object, ...]:
         (key, encode(desired), int(Lane.OPERATOR) if key in urgent else lane)
         for key, desired in sorted(batch.rows.items(), key=_key)
     )
-    letters = {letter.id: (letter, message) for letter, message in reversed(batch.dead_letters)}
     return (
         packer.table(documents),
-        _places(packer, batch.positions, batch.anchors),
-        packer.table(
-            (letter_id, letter.status, encode(letter), b"" if message is None else encode(message))
-            for letter_id, (letter, message) in reversed(letters.items())
-        ),
+        places_of(packer, batch.positions, batch.anchors),
+        letters_of(packer, batch.dead_letters),
         packer.table((letter_id,) for letter_id in batch.replayed),
         packer.packed(),
         batch.at_us,
+        batch.refolds,
     )
 
 
@@ -149,7 +124,7 @@ def _key(item: tuple[str, object]) -> str:
 _STANDS = """(document.status <> 'paused' AND (document.revision = change.revision
                  OR (change.status IN ('pending', 'contended', 'locked') AND change.due_us > change.at_us)))"""
 
-_SETTLEMENTS = _rows(
+_SETTLEMENTS = rows(
     "settlements",
     "key text",
     "agreement blob",
@@ -162,7 +137,7 @@ _SETTLEMENTS = _rows(
     "conflicts int",
     "attempts int",
 )
-_CONTENTION = _rows("contention", "field text", "conflicts int", "attempts int", "hour int")
+_CONTENTION = rows("contention", "field text", "conflicts int", "attempts int", "hour int")
 _ADDED_UP = """ON CONFLICT (hour, kind, name) DO UPDATE SET conflicts = conflicts + excluded.conflicts,
                 attempts = attempts + excluded.attempts"""
 
@@ -177,12 +152,12 @@ COMMIT = Procedure(
                OR (NEW.head > 0 AND NEW.head_link IS NOT (SELECT link FROM audit WHERE id = NEW.head))""",
         # A settlement that found no row would vanish, and with it what we know of the document.
         f"""SELECT RAISE(ABORT, 'the store has no such document')
-            FROM (SELECT key FROM {_rows("intents", "key text", "agreement blob")}
-                  UNION ALL SELECT key FROM {_rows("settlements", "key text")}) AS change
+            FROM (SELECT key FROM {rows("intents", "key text", "agreement blob")}
+                  UNION ALL SELECT key FROM {rows("settlements", "key text")}) AS change
             WHERE NOT EXISTS (SELECT 1 FROM document WHERE document.key = change.key)""",
         # Apart from the settlements, because an indexed column named in SET rewrites its index even if nothing changes.
         f"""UPDATE document SET agreement = change.agreement
-            FROM {_rows("intents", "key text", "agreement blob")} AS change
+            FROM {rows("intents", "key text", "agreement blob")} AS change
             WHERE document.key = change.key""",
         # Only a settlement of the present revision says where the document stands; else the fold has already said so.
         # But a wait that trouble has set stands in either case, as it does against a fold that comes after it. One that
@@ -204,16 +179,16 @@ COMMIT = Procedure(
             WHERE document.key = change.key""",
         f"""INSERT INTO audit (id, document, at_us, link, record)
             SELECT id, document, at_us, link, record
-            FROM {_rows("audits", "document text", "at_us int", "record blob", "id int", "link blob")}""",
+            FROM {rows("audits", "document text", "at_us int", "record blob", "id int", "link blob")}""",
         f"""INSERT INTO outbox (message)
-            SELECT message FROM {_rows("outcomes", "message blob")}""",
+            SELECT message FROM {rows("outcomes", "message blob")}""",
         f"""UPDATE conflict SET closed_at_us = change.at_us
-            FROM {_rows("closed", "id text", "at_us int")} AS change
+            FROM {rows("closed", "id text", "at_us int")} AS change
             WHERE conflict.id = change.id AND conflict.closed_at_us IS NULL""",
         # A clash that is still open was opened when it was first found; one that comes back opens anew.
         f"""INSERT INTO conflict (id, document, opened_at_us, closed_at_us, conflict)
             SELECT id, document, opened_at_us, NULL, conflict
-            FROM {_rows("opened", "id text", "document text", "opened_at_us int", "conflict blob")} WHERE true
+            FROM {rows("opened", "id text", "document text", "opened_at_us int", "conflict blob")} WHERE true
             ON CONFLICT (id) DO UPDATE SET document = excluded.document, opened_at_us = excluded.opened_at_us,
                 closed_at_us = NULL, conflict = excluded.conflict
             WHERE conflict.closed_at_us IS NOT NULL""",
@@ -322,7 +297,7 @@ REBASE = Procedure(
         f"""INSERT INTO document (key, revision, status, reason, lane, conflicts, attempts, desired, agreement)
             SELECT key, 0, '{Status.SYNCED}', '', {int(Lane.RESYNC)}, 0, 0,
                    CAST('{codec.encode(NOTHING_DESIRED).decode()}' AS BLOB), agreement
-            FROM {_rows("agreements", "key text", "agreement blob")} WHERE true
+            FROM {rows("agreements", "key text", "agreement blob")} WHERE true
             ON CONFLICT (key) DO UPDATE SET
                 agreement = excluded.agreement,
                 status = iif({_MOVES}, 'pending', status),
@@ -332,7 +307,7 @@ REBASE = Procedure(
                 pending_since_us = iif({_MOVES}, coalesce(pending_since_us, NEW.at_us), NULL),
                 revision = iif(revision > 0, revision + 1, 0)
             WHERE document.agreement IS NULL OR {_TOLD.format("document")} < {_TOLD.format("excluded")}""",
-        _POSITIONS,
+        POSITIONS,
     ),
 )
 
@@ -346,7 +321,7 @@ def rebase(
     """Return the parameters of `REBASE`."""
     packer = Packer()
     table = packer.table((key, codec.encode(agreement)) for key, agreement in agreements)
-    return table, _places(packer, positions, anchors), packer.packed(), at_us
+    return table, places_of(packer, positions, anchors), packer.packed(), at_us
 
 
 # ----------------------------------------------------------------------------------------------------------- positions
@@ -355,7 +330,7 @@ PUBLISHED = Procedure(
     "forget published messages",
     "published_batch",
     ("numbers", "positions", "packed"),
-    ("DELETE FROM outbox WHERE number IN (SELECT value FROM json_each(NEW.numbers))", _POSITIONS),
+    ("DELETE FROM outbox WHERE number IN (SELECT value FROM json_each(NEW.numbers))", POSITIONS),
 )
 
 REPOSITION = Procedure(
@@ -363,8 +338,8 @@ REPOSITION = Procedure(
     "positions_batch",
     ("positions", "packed"),
     (
-        f"DELETE FROM position WHERE topic IN (SELECT topic FROM {_PLACES})",
-        _POSITIONS,
+        f"DELETE FROM position WHERE topic IN (SELECT topic FROM {PLACES})",
+        POSITIONS,
     ),
 )
 
@@ -372,22 +347,13 @@ REPOSITION = Procedure(
 def published(numbers: Iterable[int], positions: Mapping[Partition, int]) -> tuple[object, ...]:
     """Return the parameters of `PUBLISHED`."""
     packer = Packer()
-    return codec.encode(list(numbers)).decode(), _places(packer, positions), packer.packed()
+    return codec.encode(list(numbers)).decode(), places_of(packer, positions), packer.packed()
 
 
 def reposition(positions: Mapping[Partition, int]) -> tuple[object, ...]:
     """Return the parameters of `REPOSITION`."""
     packer = Packer()
-    return _places(packer, positions), packer.packed()
-
-
-def _places(
-    packer: Packer, positions: Mapping[Partition, int], anchors: Mapping[Partition, Anchor] = NO_ANCHORS
-) -> str:
-    known = ((place, offset, anchors.get(place)) for place, offset in positions.items())
-    return packer.table(
-        (*place, offset, None, "") if anchor is None else (*place, offset, *anchor) for place, offset, anchor in known
-    )
+    return places_of(packer, positions), packer.packed()
 
 
 PROCEDURES = (FOLD, COMMIT, REBASE, PUBLISHED, REPOSITION)

@@ -31,6 +31,7 @@ _KEYS = unpack("?1", "wanted text", packed="?2")
 # A whole document: scalars as one array, then the two blobs, which are JSON already.
 _DOCUMENT = """
     '[' || json_array(key, revision, status, reason, lane, due_us, pending_since_us, conflicts, attempts)
+    || ',' || EXISTS (SELECT 1 FROM refold WHERE refold.document = key)
     || ',' || desired || ',' || coalesce(agreement, '{}') || ']'
 """
 
@@ -43,6 +44,9 @@ ANCHORS = lines(
     "json_array(topic, partition, anchor_offset, anchor_digest)",
     "SELECT * FROM position WHERE anchor_offset IS NOT NULL",
 )
+
+LAST_REFOLD = "SELECT coalesce(max(number), 0) FROM refold"
+REFOLDS = lines("count what was folded again", "number", LAST_REFOLD.replace(" FROM", " AS number FROM"))
 
 CLOCK = "json_extract(CAST(letter AS TEXT), '$.stage') = 'clock'"  # as the index on it says it
 REFUSED = lines("list what our clock refused", "json_quote(id)", f"SELECT id FROM dead_letter WHERE {CLOCK}")

@@ -17,6 +17,7 @@ from reconciler.adapters.sqlite.opening import path_of
 from reconciler.adapters.sqlite.packing import Packer
 from reconciler.adapters.sqlite.procedures import Change
 from reconciler.adapters.sqlite.sealing import Sealing
+from reconciler.core import refolding
 from reconciler.errors import StoreError
 from reconciler.model import codec
 from reconciler.model.audit import AuditRecord
@@ -52,7 +53,7 @@ class _Columns(NamedTuple):
 
 
 # The shapes of the lines that `queries` gives.
-_document_line = Lines(tuple[_Columns, Desired, Agreement])
+_document_line = Lines(tuple[_Columns, int, Desired, Agreement])
 _desired_line = Lines(tuple[str, Desired])
 _position_line = Lines(tuple[str, int, int])
 _anchor_line = Lines(tuple[str, int, int, str])
@@ -337,7 +338,9 @@ def _packed_keys(keys: Iterable[str]) -> Iterable[tuple[str, bytes]]:
 
 
 def _document(line: bytes) -> Document:
-    columns, desired, agreement = _document_line.decode(line)
+    columns, refolded, desired, agreement = _document_line.decode(line)
+    if refolded:
+        agreement = refolding.standing(agreement, desired)
     return Document(**columns._asdict(), desired=desired, agreement=agreement)
 
 

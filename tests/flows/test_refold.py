@@ -1,0 +1,109 @@
+"""Refold: one document's row made again from all of the log, beside a fold that is under way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reconciler.adapters.counters import Counters
+from reconciler.core import decode
+from reconciler.errors import LogError
+from reconciler.flows.refold import Origin, Refold
+from tests.fakes.memory_log import MemoryLog
+from tests.flows.test_clocks import PLACE, ahead, title
+from tests.flows.world import KEY, LETTERS, TOPIC
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from reconciler.flows.refold import Result
+    from tests.flows.world import World
+
+LENIENT = decode.Rules(clock_skew_us_max=10**15)
+
+
+async def refold(world: World, rules: decode.Rules = decode.Rules()) -> Result:  # noqa: B008  frozen
+    log = MemoryLog(world.broker, TOPIC)
+    made = Refold(
+        store=world.store,
+        log=Origin(log, rules),
+        archives=(),
+        clock=world.clock,
+        telemetry=Counters(),
+        dead_letter_topic=LETTERS,
+        role="cli",
+    )
+    result = await world.run(made.document(KEY, "jdoe", "a clock ahead"))
+    assert result is not None
+    return result
+
+
+async def with_a_claim_from_the_future(world: World) -> None:
+    """As an earlier version has folded it."""
+    world.ingest.decode_by(LENIENT)
+    ahead(world, 10**9, {"title": "from the future"})
+    await world.fold()
+    world.ingest.decode_by(decode.Rules())
+    await world.emit({"title": "Cover"})
+    assert title(world) == "from the future"
+
+
+async def test_the_row_is_what_the_log_says_today_and_the_next_claim_is_ours(world: World) -> None:
+    await with_a_claim_from_the_future(world)
+    await world.settle()
+    assert world.live()["title"] == "from the future"
+    result = await refold(world)
+    assert (result.changed, [letter.stage for letter in result.refused]) == (["title"], ["clock"])
+    await world.settle()
+    assert world.live()["title"] == "Cover"
+    await world.emit({"title": "Lid"})
+    await world.settle()
+    assert world.live()["title"] == "Lid"
+
+
+async def test_a_fold_that_read_the_row_before_is_made_once_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await with_a_claim_from_the_future(world)
+    desired, done = world.store.desired, list[object]()
+
+    async def meanwhile(keys: Iterable[str]) -> Any:
+        found = await desired(keys)
+        if not done:
+            done.append(await refold(world))
+        return found
+
+    monkeypatch.setattr(world.store, "desired", meanwhile)
+    world.append(world.event({"owner": "akim"}))
+    await world.fold()
+    assert done
+    assert title(world) == "Cover", "the row that the fold had read is not stored"
+    assert "owner" in world.document().desired.fields
+    assert world.store.offsets[PLACE] == len(world.broker.records(TOPIC))
+
+
+async def test_a_replay_beside_it_gives_up_what_it_has_decoded_by_what_was_known_before(world: World) -> None:
+    await with_a_claim_from_the_future(world)
+    beside = world.ingest.aside(MemoryLog(world.broker, TOPIC))
+    await beside.gather(world.broker.records(TOPIC))
+    row = (await refold(world)).after
+    with pytest.raises(LogError, match="start this replay again"):
+        await beside.commit()
+    await world.ingest.aside(MemoryLog(world.broker, TOPIC)).take(world.broker.records(TOPIC))
+    assert world.document().desired == row
+
+
+async def test_what_the_daemon_has_read_meanwhile_is_read_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its position is then further than ours, and nothing is replaced before we have come there."""
+    await with_a_claim_from_the_future(world)
+    really, tries = world.store.refold, list[bool]()
+
+    async def refolds(*given: Any) -> bool:
+        if not tries:
+            await world.emit({"owner": "akim"})
+        tries.append(await really(*given))
+        return tries[-1]
+
+    monkeypatch.setattr(world.store, "refold", refolds)
+    result = await refold(world)
+    assert tries == [False, True]
+    assert {"title", "owner"} <= result.after.fields.keys()
