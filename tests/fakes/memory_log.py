@@ -23,6 +23,7 @@ class MemoryBroker:
     def __init__(self, clock: Clock, **partitions: int) -> None:
         self.clock = clock
         self.down = False  # whether clients get no answer
+        self.stamps = 0  # 1: clients are told that timestamps are its own, as they are
         self.record_bytes_max: int | None = None  # of a record's value
         self.appended = asyncio.Event()
         self._topics = {topic: [_Partition() for _ in range(count)] for topic, count in partitions.items()}
@@ -35,11 +36,8 @@ class MemoryBroker:
         partitions = self._partitions(record.topic)
         number = zlib.crc32(record.key or b"") % len(partitions) if partition is None else partition
         own = partitions[number]
-        own.records.append(
-            PlainRecord(
-                record.topic, number, own.end, self.clock.now_us() // 1000, record.key, record.value, record.headers
-            )
-        )
+        now_ms, said = self.clock.now_us() // 1000, (record.key, record.value, record.headers)
+        own.records.append(PlainRecord(record.topic, number, own.end, now_ms, *said, self.stamps))
         own.end += 1
         self.appended.set()
         return Partition(record.topic, number)
