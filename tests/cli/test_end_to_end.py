@@ -547,7 +547,8 @@ def test_a_configuration_is_checked_and_shown(program: Program) -> None:
 def test_a_doctor_finds_everything_in_order(settled: Program) -> None:
     rows = settled.json("doctor", "--probe", DOC)
     assert [row["check"] for row in rows] == [
-        "configuration", "store", "store's file", "log", "Windchill", "ETag", "If-None-Match", "If-Match", "clocks",
+        "configuration", "store", "signatures", "store's file", "files", "log",
+        "Windchill", "ETag", "If-None-Match", "If-Match", "clocks",
     ]  # fmt: skip
     assert {row["result"] for row in rows} == {"ok"}
     assert "✓ store" in settled.say("doctor")

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 
+from reconciler.config import Log
 from reconciler.core import signing
 from reconciler.model import signing as model
+from tests.cli.program import Program
 from tests.cli.test_end_to_end import DOC
+from tests.cli.test_kafka import _append
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.cli.program import Program
+    from tests.brokers import Server
+    from tests.brokers.fixtures import MakeTopic
 
 OUTCOMES = "events.outcomes.jsonl"
 OUTSIDER = {
@@ -141,6 +147,49 @@ def test_what_was_exported_is_believed_again_and_another_key_too(decided: Progra
     assert done.returncode == 0, done
 
 
+@pytest.mark.kafka
+@pytest.mark.e2e
+def test_over_kafka_a_lost_store_makes_no_forgery_valid(
+    tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic
+) -> None:
+    names = "changes", "outcomes", "letters", "decisions"
+    found = dict(zip(names, asyncio.run(_topics(topic)), strict=True))
+    settings = {"topic": found["changes"], "outcomes_topic": found["outcomes"], "dead_letter_topic": found["letters"]}
+    if "decisions_topic" in attrs.fields_dict(Log):
+        settings["decisions_topic"] = found["decisions"]
+    log = "\n".join(f"{name} = {json.dumps(value)}" for name, value in {"brokers": broker.brokers, **settings}.items())
+    program = Program(tmp_path, windchill, log)
+    program.say("emit", DOC, "--set", "attributes.CostCenter=1", "--source", "//erp/prod")
+    program.say("run", "--once")
+    clash(program, "2", "3")
+    resolve(program, "4")
+    program.say("run", "--once")
+    switch_on(program, fresh_key())
+    program.say("run", "--once")
+    where = settings.get("decisions_topic", found["changes"])
+    asyncio.run(_append(broker, where, key=DOC.encode(), value=json.dumps(OUTSIDER).encode()))
+    clash(program, "5", "6")
+    resolve(program, "7")
+    program.say("run", "--once", code=3)
+    before = program.writes()
+    for suffix in ("", "-wal", "-shm"):
+        (tmp_path / f"state.db{suffix}").unlink(missing_ok=True)
+    program.say("run", "--once", code=3)
+    assert (cost_center(program), program.writes()) == ("7", before)
+    (letter,) = program.json("dead-letters", "list")
+    assert letter["topic"] == where
+    assert "this decision of an operator is not believed: it is not signed" in letter["reason"]
+
+
+async def _topics(topic: MakeTopic) -> list[str]:
+    return [
+        await topic(2, "changes"),
+        await topic(2, "outcomes"),
+        await topic(1, "letters"),
+        await topic(1, "decisions"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
@@ -156,6 +205,22 @@ def test_a_key_that_is_none_is_named_and_not_shown(program: Program, given: dict
     said = program.fails("config", "check", code=1)
     assert says in said
     assert not any(value in said for value in given.values())
+
+
+def test_doctor_says_whether_decisions_are_signed_and_since_where(decided: Program) -> None:
+    def said() -> dict[str, str]:
+        (found,) = [row for row in decided.json("doctor") if row["check"] == "signatures"]
+        return found
+
+    text, key = decided.config.read_text(encoding="utf-8"), fresh_key()
+    assert (said()["result"], said()["message"].partition(":")[0]) == ("ok", "off")
+    switch_on(decided, key)
+    assert "on from the next start" in said()["message"]
+    decided.say("run", "--once")
+    assert "events.outcomes.jsonl/0 at " in said()["message"]
+    assert key not in said()["message"]
+    decided.config.write_text(text, encoding="utf-8")
+    assert said()["result"] == "warning"
 
 
 def test_openssl_makes_such_a_key(program: Program) -> None:
