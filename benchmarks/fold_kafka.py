@@ -131,7 +131,7 @@ async def _batches(brokers: str) -> Sample:
 
 async def _consumer(brokers: str) -> AIOKafkaConsumer:
 
-    options = KafkaOptions(brokers=(brokers,), topic=_TOPIC)
+    options = KafkaOptions(brokers=(brokers,), topics=(_TOPIC,))
     consumer = AIOKafkaConsumer(
         bootstrap_servers=brokers,
         enable_auto_commit=False,
@@ -154,7 +154,7 @@ async def _ingest(brokers: str, folder: Path) -> Sample:
     config = Config()
     config = attrs.evolve(
         config,
-        log=attrs.evolve(config.log, brokers=(brokers,), topic=_TOPIC),
+        log=attrs.evolve(config.log, brokers=(brokers,), topics=(_TOPIC,)),
         store=attrs.evolve(config.store, url=f"sqlite:///{folder}/ingest.db"),
         admin=attrs.evolve(config.admin, bind=""),
     )

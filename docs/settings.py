@@ -42,6 +42,9 @@ def _section(name: str, section: dict[str, Any]) -> Iterator[str]:
 def _values(value: dict[str, Any]) -> str:
     if "enum" in value:
         return " or ".join(f"`{choice}`" for choice in value["enum"])
+    if value["type"] == "array" and value["items"].get("type") == "object":
+        rows = " and ".join(f"`{name}` ({_values(of)})" for name, of in value["items"]["properties"].items())
+        return f"tables with {rows}"
     if value["type"] == "array":
         return "list of " + (_values(value["items"]) if "enum" in value["items"] else "texts")
     bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}

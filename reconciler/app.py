@@ -99,10 +99,11 @@ class Daemon(Wiring):
         if not stored.keys() & positions.keys():  # whole histories come before anybody's fresh request
             self.ingest.lane = Lane.REPLAY
         # A store that is behind what was agreed must see the whole log before it may ask for anything.
-        patience_s = _STALLED_S if stored.keys() >= positions.keys() and not taken else None
         ends = dict(await self.log.ends())
         await self._sign(signed, {**stored, **ends})
-        log = self.config.log.path if self.config.log.kind == "file" else self.config.log.topic
+        behind = any(end and place not in stored for place, end in ends.items())
+        patience_s = None if behind or taken else _STALLED_S
+        log = self.config.log.path if self.config.log.kind == "file" else ", ".join(self.config.log.read_topics)
         _log.info("started", log=log, store=self.config.store.url, records_known=sum(ends.values()))
         if self._notifier is not None:
             await self._notifier.begin(stored)

@@ -7,7 +7,7 @@ For the daemon, and for commands that need one part of it.
 import gc
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
@@ -15,7 +15,7 @@ from reconciler.adapters import credentials, documents, file_log, http, kafka, k
 from reconciler.adapters.watched_file import WatchedFile
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
-from reconciler.config import Config, needing_restart, shown, with_policy
+from reconciler.config import Config, Log, needing_restart, shown, with_policy
 from reconciler.core import decode, notices
 from reconciler.core.cases import Pace, Rulebook
 from reconciler.errors import ConfigError
@@ -23,8 +23,8 @@ from reconciler.flows import notify, reload
 from reconciler.flows.acts import Acts
 from reconciler.flows.watch import Patience
 from reconciler.model import codec, signing
-from reconciler.model.policy import Policy
 from reconciler.model.signing import Keys
+from reconciler.model.topics import ChangeTopic, Topics
 from reconciler.ports import Clock, EventLog, Store, Telemetry, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web.access import Door
@@ -44,11 +44,15 @@ async def open_store(config: Config, *, owner: bool) -> sqlite.SqliteStore:
 
 
 def outcome_log(config: Config) -> Config:
-    """Return the configuration with its outcome log in place of its change log; nothing ranks outcomes."""
-    if config.log.kind == "kafka":
-        return attrs.evolve(config, log=attrs.evolve(config.log, topic=config.log.outcomes_topic, order="time"))
+    """Return the configuration with its outcome log in place of its change log."""
     path = file_log.beside(Path(config.log.path), file_log.OUTCOMES)
-    return attrs.evolve(config, log=attrs.evolve(config.log, path=str(path), order="time"))
+    return alone(attrs.evolve(config, log=attrs.evolve(config.log, path=str(path))), config.log.outcomes_topic)
+
+
+def alone(config: Config, topic: str, *, order: Literal["time", "log"] = "time") -> Config:
+    """Return the configuration with a log that is one topic, or its one file: no decisions belong to it."""
+    one = attrs.evolve(config.log, topic=topic, topics=(), decisions_topic="", order=order)
+    return attrs.evolve(config, log=one)
 
 
 def make_outcome_log(config: Config, clock: Clock) -> EventLog:
@@ -72,9 +76,10 @@ def make_letter_log(config: Config, clock: Clock) -> EventLog | None:
 def make_log(config: Config, clock: Clock, *, grows: bool = True) -> EventLog:
     """Return the configured change log, not yet opened; `grows` says whether a file is followed past its end."""
     log = config.log
-    topics = file_log.FileTopics(changes=log.topic, outcomes=log.outcomes_topic, dead_letters=log.dead_letter_topic)
     if log.kind == "file":
-        return file_log.FileLog(Path(log.path), clock, grows=grows, topics=topics, stamped=log.order == "log")
+        named = file_log.FileTopics(outcomes=log.outcomes_topic, dead_letters=log.dead_letter_topic)
+        stamped, single = log.order == "log", not log.decisions_topic
+        return file_log.FileLog(Path(log.path), clock, grows=grows, topics=named, stamped=stamped, alone=single)
     return kafka.KafkaLog(kafka_options(config), clock)
 
 
@@ -100,11 +105,11 @@ def told(config: Config, clock: Clock) -> dict[str, notify.Source]:
     def source(topic: str, beside: str, read: notify.Read) -> notify.Source:
         if log.kind == "kafka":
             # What is fetched ahead stays in memory while a webhook is away.
-            options = attrs.evolve(kafka_options(config), topic=topic, fetch_bytes=_TOLD_FETCH_BYTES)
+            options = attrs.evolve(kafka_options(config), topics=(topic,), fetch_bytes=_TOLD_FETCH_BYTES)
             return notify.Source(topic, lambda: kafka.KafkaLog(options, clock), read)
         path = file_log.beside(Path(log.path), beside)
         file_log.create(path)
-        in_file = attrs.evolve(config, log=attrs.evolve(log, path=str(path)))
+        in_file = alone(attrs.evolve(config, log=attrs.evolve(log, path=str(path))), topic)
         return notify.Source(path.name, lambda: make_log(in_file, clock), read)
 
     return {
@@ -128,7 +133,7 @@ def acts(config: Config, store: Store, log: EventLog, clock: Clock) -> Acts:
     """Return what an operator can do, by command or (`acting`) in another role."""
     marks = config.log.kind == "file"  # a line has no headers
     rules = decoding(config)
-    return Acts(store=store, log=log, clock=clock, decoding=lambda: rules, topic=config.log.topic, marks=marks)
+    return Acts(store=store, log=log, clock=clock, decoding=lambda: rules, marks=marks)
 
 
 def kafka_options(config: Config) -> kafka_client.KafkaOptions:
@@ -136,7 +141,7 @@ def kafka_options(config: Config) -> kafka_client.KafkaOptions:
     log = config.log
     return kafka_client.KafkaOptions(
         brokers=log.brokers,
-        topic=log.topic,
+        topics=log.read_topics,
         append_time=log.order == "log",
         client_id=log.group,
         security=log.security,
@@ -226,14 +231,33 @@ def _wrs(config: Config) -> WrsOptions:
     )
 
 
-def decoding(config: Config, policy: Policy | None = None) -> decode.Rules:
-    """Return what decoding has to know of the configuration."""
+def topics(log: Log) -> Topics:
+    """Return the topics of the change log, and who may speak in each."""
+    several = tuple(ChangeTopic(one.name, one.sources) for one in log.topics)
+    return Topics(several or (ChangeTopic(log.topic),), log.decisions_topic)
+
+
+def file_topics(log: Log) -> Topics:
+    """Return the same of a log in files: their names."""
+    path = Path(log.path)
+    return Topics((ChangeTopic(path.name),), file_log.decisions_of(path).name)
+
+
+def decoding(config: Config, *, archive: bool = False) -> decode.Rules:
+    """
+    Return what decoding has to know of the configuration.
+
+    `archive`: the log is a file that a person gives, and not the one that is configured.
+    """
+    in_files = config.log.kind == "file" and not archive
     return decode.Rules(
         record_bytes_max=config.log.record_bytes_max,
         clock_skew_us_max=round(config.log.max_clock_skew_s * 1_000_000),
         by_position=config.log.order == "log",
         archived=config.log.kind == "file",
-        policy=policy or config.policy,
+        vouched=archive,
+        topics=file_topics(config.log) if in_files else topics(config.log),
+        policy=config.policy,
         keys=signing_keys(config),
     )
 

@@ -186,7 +186,6 @@ class Wiring:
             clock=self.clock,
             store=self.store,
             log=self.log,
-            topic=self.config.log.topic,
             decoding=lambda: self._in_force.decoding,
             engine=self._engine,
             series=self._series.last,

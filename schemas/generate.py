@@ -114,7 +114,19 @@ def _default(key: str) -> dict[str, Any]:
     return {} if default is attrs.NOTHING or default is None else {"default": default}
 
 
+def _row(wanted: Any) -> dict[str, Any]:
+    """Return the schema of one table of a list of tables."""
+    texts = _texts(wanted)
+    keys = {field.name: field for field in attrs.fields(wanted)}
+    properties = {
+        name: {"description": texts[name], **_value(field.type, limits_of(field))} for name, field in keys.items()
+    }
+    return {"type": "object", "required": list(keys), "properties": properties, "additionalProperties": False}
+
+
 def _value(wanted: Any, limits: Limits) -> dict[str, Any]:
+    if attrs.has(wanted):
+        return _row(wanted)
     if is_list(wanted):
         at_least = {"minItems": 1} if limits.filled else {}
         return {"type": "array", "items": _value(get_args(wanted)[0], limits), **at_least}
@@ -148,7 +160,7 @@ def _texts(group: type[attrs.AttrsInstance]) -> dict[str, str]:
 
 
 def asyncapi() -> dict[str, Any]:
-    """Return the AsyncAPI document of the three topics, as the reconciler sees them."""
+    """Return the AsyncAPI document of the four topics, as the reconciler sees them."""
     log = config.Config().log
     return {
         "asyncapi": "3.0.0",
@@ -164,6 +176,11 @@ def asyncapi() -> dict[str, Any]:
             "changes": _channel(
                 log.topic, "The change log: what documents should be. Keep all of it, and never compact it.", "change"
             ),
+            "decisions": _channel(
+                log.decisions_topic,
+                "What operators decide: taken from here and from nowhere else. Let nobody else write to it.",
+                "change",
+            ),
             "outcomes": _channel(
                 log.outcomes_topic, "What the reconciler wrote, yielded, kept, held and parked.", "outcome"
             ),
@@ -171,7 +188,9 @@ def asyncapi() -> dict[str, Any]:
         },
         "operations": {
             "receiveChanges": _operation("receive", "changes", "Fold change events into the desired state."),
-            "sendResolutions": _operation("send", "changes", "Append what operators resolve or emit."),
+            "receiveDecisions": _operation("receive", "decisions", "Fold what operators have decided."),
+            "sendDecisions": _operation("send", "decisions", "Append what operators resolve, release or emit."),
+            "sendChanges": _operation("send", "changes", "Append what systems send over HTTP."),
             "sendOutcomes": _operation("send", "outcomes", "Publish what came of it."),
             "sendDeadLetters": _operation("send", "deadLetters", "Keep what can't be used."),
         },

@@ -22,7 +22,7 @@ def test_compose_makes_the_topics_that_the_configuration_names() -> None:
     listed = re.search(r"for topic in ([\w -]+);", COMPOSE)
     assert listed
     made = {f"windchill.document.{topic}" for topic in listed[1].split()}
-    assert made == {log.topic, log.outcomes_topic, log.dead_letter_topic}
+    assert made == {*log.read_topics, log.outcomes_topic, log.dead_letter_topic}
 
 
 def test_compose_asks_for_health_where_the_daemon_answers() -> None:

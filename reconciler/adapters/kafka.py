@@ -13,7 +13,7 @@ them. aiokafka moves its position past them; a reader is at the end when `positi
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 import structlog
@@ -33,7 +33,7 @@ CONNECT_PAUSE_S = 0.5  # between attempts to reach any broker at all
 
 
 class KafkaLog:
-    """The `EventLog` port on a topic of Kafka, all partitions assigned by hand. One reader, any number of appenders."""
+    """The `EventLog` port on topics of Kafka, all partitions assigned by hand. One reader, any number of appenders."""
 
     def __init__(self, options: KafkaOptions, clock: Clock) -> None:
         self._options = options
@@ -60,22 +60,22 @@ class KafkaLog:
         """
         Take all partitions and go to `positions`; one that is not named starts at offset 0.
 
-        Positions of other topics are ignored. Raises LogError when no broker answers or there is no such topic within
+        Positions of other topics are ignored. Raises LogError when no broker answers or a topic is not there within
         `connect_timeout_s`, LogTruncatedError when a partition does not hold what comes next, or another
         record than an anchor says; with `accept_truncation` it is read from the oldest record that it holds.
         """
         assert self._consumer is None, "open once"
-        topic = self._options.topic
-        stored = {partition: offset for partition, offset in positions.items() if partition.topic == topic}
+        stored = {place: offset for place, offset in positions.items() if place.topic in self._options.topics}
         consumer = await self._connect(self._options.connect_timeout_s)
         try:
             if self._options.append_time:
-                await kafka_topic.require_append_time(self._options)
+                for topic in self._options.topics:
+                    await kafka_topic.require_append_time(self._options, topic)
             read = {place: anchors[place] for place in stored.keys() & anchors.keys()}
             starts = await self._starts(consumer, stored, read, accept_truncation)
         except errors.KafkaError as error:
             await kafka_client.stop(consumer)
-            raise LogError(f"{topic}: the broker did not tell its offsets: {kafka_client.text(error)}") from error
+            raise LogError(f"{self._named}: the broker did not tell its offsets: {kafka_client.text(error)}") from error
         except BaseException:
             await kafka_client.stop(consumer)
             raise
@@ -130,9 +130,7 @@ class KafkaLog:
         try:
             return await self._ends(consumer)
         except errors.KafkaError as error:
-            raise LogError(
-                f"{self._options.topic}: the broker did not tell its end: {kafka_client.text(error)}"
-            ) from error
+            raise LogError(f"{self._named}: the broker did not tell its end: {kafka_client.text(error)}") from error
 
     async def append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
         """
@@ -149,19 +147,24 @@ class KafkaLog:
             await kafka_client.stop(consumer)
         await self._appender.close()
 
+    @property
+    def _named(self) -> str:
+        return ", ".join(self._options.topics)
+
     def _opened(self) -> AIOKafkaConsumer:
         assert self._consumer is not None, "open first"
         return self._consumer
 
     async def _connect(self, timeout_s: float) -> AIOKafkaConsumer:
-        """Return a started consumer that knows the topic and has nothing assigned."""
-        options, consumer = self._options, None
+        """Return a started consumer that knows the topics and has nothing assigned."""
+        options, consumer, missing = self._options, None, self._named
         try:
             async with asyncio.timeout(timeout_s):
                 consumer = await self._reach()
                 # Asking for an offset makes aiokafka look the topic up until it is there, which creates it where
                 # brokers do that; there is no public call for just that.
-                await consumer.beginning_offsets([TopicPartition(options.topic, 0)])
+                for missing in options.topics:
+                    await consumer.beginning_offsets([TopicPartition(missing, 0)])
                 return consumer
         except BaseException as error:
             if consumer is not None:
@@ -175,7 +178,7 @@ class KafkaLog:
                     else self._refusal.message
                 ) from error
             raise LogError(
-                f"topic {options.topic} can't be read at {', '.join(options.brokers)}: create it (this broker does not"
+                f"topic {missing} can't be read at {', '.join(options.brokers)}: create it (this broker does not"
                 " by itself), or allow this client to read it"
             ) from error
 
@@ -223,8 +226,8 @@ class KafkaLog:
         begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
         starts = {Partition(*place): stored.get(Partition(*place), 0) for place in places}
         faults = [
-            f"{place.topic}/{place.partition} is gone, and offset {offset} comes next: the topic has {len(places)}"
-            " partitions"
+            f"{place.topic}/{place.partition} is gone, and offset {offset} comes next: the topic has"
+            f" {len(_of(place.topic, starts))} partitions"
             for place, offset in sorted(stored.items())
             if place not in starts
         ]
@@ -244,25 +247,27 @@ class KafkaLog:
         return starts
 
     def _known(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
-        topic = self._options.topic
-        return [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
+        return [
+            TopicPartition(topic, number)
+            for topic in self._options.topics
+            for number in sorted(consumer.partitions_for_topic(topic) or ())
+        ]
 
     async def _take_new_partitions(self, consumer: AIOKafkaConsumer) -> None:
-        """Begin with partitions that were added to the topic; aiokafka looks for them every `metadata_age_s`."""
-        known = consumer.partitions_for_topic(self._options.topic)
-        if known is None or len(known) == len(self._positions):
+        """Begin with partitions that were added to a topic; aiokafka looks for them every `metadata_age_s`."""
+        grown = False
+        for topic in self._options.topics:
+            known, had = consumer.partitions_for_topic(topic), len(_of(topic, self._positions))
+            if known is not None and len(known) < had:
+                raise LogTruncatedError(f"{topic} has {len(known)} partitions, and had more. {kafka_places.WAY_OUT}")
+            grown |= known is not None and len(known) > had
+        if not grown:
             return
-        if len(known) < len(self._positions):
-            raise LogTruncatedError(
-                f"{self._options.topic} has {len(known)} partitions, and had more. {kafka_places.WAY_OUT}"
-            )
         new = [place for place in self._known(consumer) if Partition(*place) not in self._positions]
         try:
             begins = await consumer.beginning_offsets(new)
         except errors.KafkaError as error:
-            raise LogError(
-                f"{self._options.topic}: no offsets of its new partitions: {kafka_client.text(error)}"
-            ) from error
+            raise LogError(f"{self._named}: no offsets of new partitions: {kafka_client.text(error)}") from error
         for place, begin in begins.items():
             if begin:
                 raise LogTruncatedError(
@@ -270,7 +275,7 @@ class KafkaLog:
                 )
         self._positions = self._positions | {Partition(*place): 0 for place in begins}
         kafka_places.take(consumer, self._positions)
-        _log.info("partitions were added", topic=self._options.topic, partitions=[place.partition for place in new])
+        _log.info("partitions were added", partitions=[f"{place.topic}/{place.partition}" for place in new])
 
     async def _ends(self, consumer: AIOKafkaConsumer) -> dict[Partition, int]:
         ends = await consumer.end_offsets(self._known(consumer))
@@ -278,20 +283,21 @@ class KafkaLog:
 
     async def _explained(self, consumer: AIOKafkaConsumer, error: Exception) -> LogError:
         """What to raise for an error of aiokafka's `getmany`."""
-        topic = self._options.topic
         match error:
             case errors.OffsetOutOfRangeError():
                 ((place, offset),) = error.args[0].items()
                 return await kafka_places.out_of_range(consumer, place, offset)
             case errors.TopicAuthorizationFailedError():
+                topic = error.args[0] if error.args else self._named
                 return LogError(f"topic {topic}: this client may not read it; grant it READ and DESCRIBE")
             case errors.UnsupportedCodecError():
-                return LogError(f"topic {topic} is compressed: pip install 'windchill-reconciler[compression]'")
+                extra = "pip install 'windchill-reconciler[compression]'"
+                return LogError(f"{self._named}: what is read is compressed: {extra}")
             case errors.RecordTooLargeError():
                 limit = self._options.partition_fetch_bytes
-                return LogError(f"topic {topic}: a record is larger than partition_fetch_bytes = {limit}; raise it")
+                return LogError(f"{self._named}: a record is larger than partition_fetch_bytes = {limit}; raise it")
             case _:
-                return LogError(f"topic {topic} can't be read: {kafka_client.text(error)}")
+                return LogError(f"{self._named} can't be read: {kafka_client.text(error)}")
 
     # ------------------------------------------------------------------------------------------------------ watchdog
 
@@ -340,7 +346,7 @@ class KafkaLog:
         try:
             faults = await kafka_places.replaced(consumer, known, self._clock)
         except errors.KafkaError as error:
-            raise LogError(f"{self._options.topic} can't be read: {kafka_client.text(error)}") from error
+            raise LogError(f"{self._named} can't be read: {kafka_client.text(error)}") from error
         kafka_places.take(consumer, self._positions)
         for fault in faults.values():
             raise LogTruncatedError(f"{fault}. {kafka_places.WAY_OUT}")
@@ -357,5 +363,9 @@ class KafkaLog:
             raise
         self._consumer, self._stuck_at = fresh, None
         self._has_answered()
-        _log.warning("a stalled client was replaced", topic=self._options.topic)
+        _log.warning("a stalled client was replaced", topics=self._options.topics)
         await kafka_client.stop(old)
+
+
+def _of(topic: str, places: Iterable[Partition]) -> list[Partition]:
+    return [place for place in places if place.topic == topic]

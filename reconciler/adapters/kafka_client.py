@@ -33,8 +33,8 @@ class KafkaOptions:
 
     brokers: tuple[str, ...]
     """`host:port` of some brokers; they name the others."""
-    topic: str
-    """The change topic."""
+    topics: tuple[str, ...]
+    """The topics that are read."""
     append_time: bool = False
     """Reading needs records that the broker has stamped: their timestamps rank claims."""
     client_id: str = "windchill-reconciler"
@@ -56,7 +56,7 @@ class KafkaOptions:
     delivery_timeout_s: float = 30.0
     """For the acknowledgements of one `append`."""
     metadata_age_s: float = 60.0
-    """How soon a partition that was added to the topic is found."""
+    """How soon a partition that was added to a topic is found."""
     stall_check_s: float = 30.0
     """How long nothing may arrive before the broker is asked whether there is something."""
     fetch_wait_s: float = 0.5

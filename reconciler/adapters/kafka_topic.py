@@ -61,12 +61,12 @@ class Settings:
     timestamps: Timestamps | None = None
 
 
-async def settings(options: KafkaOptions) -> Settings:
-    """Return what the broker tells of the options' topic."""
+async def settings(options: KafkaOptions, topic: str) -> Settings:
+    """Return what the broker tells of a topic."""
     admin = AIOKafkaAdminClient(**kafka_client.connection(options))
     try:
         await admin.start()
-        (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, options.topic)])
+        (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
     except (errors.KafkaError, ValueError):
         return Settings()
     finally:
@@ -76,31 +76,31 @@ async def settings(options: KafkaOptions) -> Settings:
     return Settings(_retention(found), _timestamps(found))
 
 
-async def require_append_time(options: KafkaOptions) -> None:
+async def require_append_time(options: KafkaOptions, topic: str) -> None:
     """
-    Raise LogError unless the broker stamps what is appended to the topic: `[log] order = "log"` ranks by that.
+    Raise LogError unless the broker stamps what is appended to a topic: `[log] order = "log"` ranks by that.
 
     A broker that does not tell its settings is believed, with a warning.
     """
-    told = (await settings(options)).timestamps
+    told = (await settings(options, topic)).timestamps
     if told is None:
         _log.warning(
             "the broker does not tell whose clock stamps records; see that it is the broker's",
-            topic=options.topic,
-            command=setting(options, f"message.timestamp.type={APPEND_TIME}"),
+            topic=topic,
+            command=setting(options, topic, f"message.timestamp.type={APPEND_TIME}"),
         )
     elif not told.by_broker:
         raise LogError(
-            f'[log] order = "log" ranks claims by when the broker appends them, but {options.topic} keeps the'
-            f" producers' own timestamps: {setting(options, f'message.timestamp.type={APPEND_TIME}')}"
+            f'[log] order = "log" ranks claims by when the broker appends them, but {topic} keeps the'
+            f" producers' own timestamps: {setting(options, topic, f'message.timestamp.type={APPEND_TIME}')}"
         )
 
 
-def setting(options: KafkaOptions, assignment: str) -> str:
-    """Return the command that changes a setting of the topic."""
+def setting(options: KafkaOptions, topic: str, assignment: str) -> str:
+    """Return the command that changes a setting of a topic."""
     servers = ",".join(options.brokers)
     return (
-        f"kafka-configs --bootstrap-server {servers} --alter --entity-type topics --entity-name {options.topic}"
+        f"kafka-configs --bootstrap-server {servers} --alter --entity-type topics --entity-name {topic}"
         f" --add-config {assignment}"
     )
 

@@ -118,7 +118,7 @@ def resolve(config: Config, id: str | None, take: str | None, value: str | None,
         return
     output.line(f"{found.document} {found.field}: {_decision(found)}.")
     ids = " and ".join(str(event["id"]) for event in found.events)
-    output.line(f"Appended {ids} to {events.log_name(config)}; the reconciler applies it when it reads it.")
+    output.line(f"Appended {ids} to {events.decisions_log(config)}; the reconciler applies it when it reads it.")
 
 
 async def _list(config: Config, closed: bool, limit: int) -> list[ConflictRow]:

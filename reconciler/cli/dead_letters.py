@@ -77,14 +77,15 @@ def show(config: Config, id: str, form: str) -> None:
 @options.configured(store=True)
 def replay(config: Config, id: tuple[str, ...], *, every: bool, actor: str | None, reason: str, form: str) -> None:
     """
-    Append them to the change log again, as they were.
+    Append them again, as they were, to the topic that they came from.
 
     Worth it once the reason is gone: a rule that now allows the source, a setting, a newer version of this program. One
     that still can't be used becomes a dead letter anew.
     """
     _require_choice(id, every)
     letters = running.run(_replay(config, id, every, acting.actor(actor), reason))
-    _report(form, letters, "replayed", f"Appended {_counted(letters)} to {events.log_name(config)} again.")
+    log = events.log_name(config, (letter.place.topic for letter in letters))
+    _report(form, letters, "replayed", f"Appended {_counted(letters)} to {log} again.")
 
 
 @dead_letters.command(
@@ -125,11 +126,12 @@ def resend(config: Config, id: str, *, file: BinaryIO, actor: str | None, reason
     value = file.read(_RESENT_BYTES_MAX + 1)
     if len(value) > _RESENT_BYTES_MAX:
         raise UsageError(f"an event has at most {_RESENT_BYTES_MAX} bytes")
-    found = running.run(_resend(config, id, acting.actor(actor), value, reason))
+    letter, found = running.run(_resend(config, id, acting.actor(actor), value, reason))
     if form == "json":
         output.as_json({"document": found.document, "events": list(found.events)})
         return
-    output.line(f"Appended {found.events[0]} (document {found.document}) to {events.log_name(config)}.")
+    log = events.log_name(config, [letter.place.topic])
+    output.line(f"Appended {found.events[0]} (document {found.document}) to {log}.")
 
 
 async def _list(config: Config, status: str | None, limit: int) -> list[DeadLetter]:
@@ -162,11 +164,10 @@ async def _discard(config: Config, ids: tuple[str, ...], every: bool, who: str, 
         return letters
 
 
-async def _resend(config: Config, id: str, who: str, value: bytes, reason: str) -> Appended:
+async def _resend(config: Config, id: str, who: str, value: bytes, reason: str) -> tuple[DeadLetter, Appended]:
     async with acting.bench(config) as bench:
         (letter,) = await _find(bench.store, (id,), False)
-        found: Appended = acting.require(await bench.acts.resend(who, letter.id, value.strip(), reason))
-        return found
+        return letter, acting.require(await bench.acts.resend(who, letter.id, value.strip(), reason))
 
 
 async def _find(store: Store, ids: tuple[str, ...], every: bool) -> list[DeadLetter]:

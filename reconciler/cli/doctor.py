@@ -155,15 +155,20 @@ async def _log(config: Config) -> AsyncIterator[Check]:
     if config.log.kind == "file":
         yield await _topic("log", config, config.log.path)
         return
+    from reconciler import parts
+
     log = config.log
+    changes = {"log" if len(log.change_topics) == 1 else f"log {topic}": topic for topic in log.change_topics}
+    ranked = {**changes, "decisions": log.decisions_topic}
     beside = {"outcomes": log.outcomes_topic, "dead letters": log.dead_letter_topic}
-    known = {"log": config} | {
-        name: attrs.evolve(config, log=attrs.evolve(log, topic=topic, order="time")) for name, topic in beside.items()
+    known = {name: parts.alone(config, topic, order=log.order) for name, topic in ranked.items()} | {
+        name: parts.alone(config, topic) for name, topic in beside.items()
     }
+    stamped = ranked if log.order == "log" else changes  # elsewhere decisions rank by our own clock
     for check in await asyncio.gather(*(_topic(name, one, one.log.topic) for name, one in known.items())):
         yield check
-        if check.result == _OK and check.check in ("log", "outcomes"):
-            async for told in topics.look(check.check, known[check.check]):
+        if check.result == _OK and check.check != "dead letters":
+            async for told in topics.look(check.check, known[check.check], stamped=check.check in stamped):
                 yield told
 
 

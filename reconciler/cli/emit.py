@@ -13,6 +13,7 @@ from reconciler.errors import StoreError, UsageError
 from reconciler.model import instant
 from reconciler.model.act import Deed
 from reconciler.model.event import Outgoing
+from reconciler.model.policy import OPERATORS
 
 _ACTS_MAX = 100  # events that are recorded by document, as over HTTP; more are one act
 
@@ -21,6 +22,7 @@ _ACTS_MAX = 100  # events that are recorded by document, as over HTTP; more are 
     "reconciler emit 0000012345 --set status=RELEASED --reason 'ECN-2231'",
     "reconciler emit 0000012345 --set 'attributes.CostCenter=\"4711\"'",
     "reconciler emit 0000012345 --add attributes.Keywords=bracket -c r.toml",
+    "reconciler emit 0000012345 --source //erp/prod --set status=RELEASED",
     "reconciler emit --file events.jsonl -c reconciler.toml",
 )
 @click.argument("document", required=False)
@@ -29,7 +31,7 @@ _ACTS_MAX = 100  # events that are recorded by document, as over HTTP; more are 
 @click.option("--remove", "removes", multiple=True, metavar="FIELD=VALUE", help="An element it should not have.")
 @click.option("--release", "releases", multiple=True, metavar="FIELD", help="A field to stop managing.")
 @click.option("--expect", "expects", multiple=True, metavar="FIELD=VALUE", help="The live value knowingly replaced.")
-@click.option("--source", default="//reconciler/emit", show_default=True, help="Who says so: a URI reference.")
+@click.option("--source", default=OPERATORS, show_default=True, help="Who says so: operators, or a system's URI.")
 @click.option("--actor", default=None, help="Who says so, and is recorded as who did it.  [default: you]")
 @click.option("--reason", default="", help="Why; shown wherever the value is explained.")
 @click.option("--time", default=None, help="Since when, in RFC 3339.  [default: now]")
@@ -40,6 +42,8 @@ def emit(config: Config, document: str | None, file: BinaryIO | None, form: str,
     """
     Append change events to the log.
 
+    What you say yourself is a decision: rules' sources don't keep it out, and it goes to where operators' decisions are
+    taken from. With --source, or in a --file, it is what a system says, and goes to the topic of that source.
     A VALUE is JSON if it reads as JSON, else text: status=RELEASED is text, rank=3 a number, and rank='"3"' text again.
     Every event is checked as the reconciler will check it; if one is refused, none is appended. Where the store is at
     hand, who appended what is recorded there (`audit acts`).
@@ -49,19 +53,20 @@ def emit(config: Config, document: str | None, file: BinaryIO | None, form: str,
     if (document is None) is (file is None) or (file is not None and changes):
         raise UsageError("give either a DOCUMENT with what should change, or --file; see `reconciler emit --help`")
     if file is not None:
-        records = list(_from_file(file, config.log.topic, rules))
+        records = list(_from_file(file, rules))
     else:
-        records = [saying.signed(events.record(_event(document or "", **said), config.log.topic), rules)]
+        records = [saying.signed(saying.record(_event(document or "", **said), rules.topics), rules)]
         events.require_usable(records, rules)
     rows = [_row(record) for record in records]
+    log = events.log_name(config, (record.topic for record in records))
     name = "" if file is None else getattr(file, "name", "<stdin>")
     unrecorded = running.run(_append(config, records, rows, acting.actor(said["actor"]), name))
     if form == "json":
         output.as_json(rows)
     elif len(rows) == 1:
-        output.line(f"Appended {rows[0]['id']} (document {rows[0]['document']}) to {events.log_name(config)}.")
+        output.line(f"Appended {rows[0]['id']} (document {rows[0]['document']}) to {log}.")
     else:
-        print(f"Appended {len(rows)} events to {events.log_name(config)}.")
+        print(f"Appended {len(rows)} events to {log}.")
     if unrecorded:
         files.say(f"Not in the record of acts: {unrecorded}.")
 
@@ -147,7 +152,7 @@ def _lists(option: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
     return fields
 
 
-def _from_file(file: BinaryIO, topic: str, rules: decode.Rules) -> Iterator[Outgoing]:
+def _from_file(file: BinaryIO, rules: decode.Rules) -> Iterator[Outgoing]:
     """Yield a record for each line; raises UsageError naming every line that the reconciler would refuse."""
     faults = []
     name = getattr(file, "name", "<stdin>")
@@ -155,7 +160,7 @@ def _from_file(file: BinaryIO, topic: str, rules: decode.Rules) -> Iterator[Outg
         text = line.strip()
         if not text:
             continue
-        record = saying.signed(Outgoing(topic, None, text, events.CONTENT_TYPE), rules)
+        record = saying.signed(saying.given(text, rules.topics), rules)
         reason = events.refusal(record, rules)
         if reason is None:
             yield record._replace(key=_row(record)["document"].encode())

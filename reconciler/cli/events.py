@@ -3,7 +3,8 @@
 import getpass
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from reconciler.adapters.clock import SystemClock
@@ -34,11 +35,6 @@ def changed(document: str, data: Mapping[str, Any], source: str, actor: str, tim
 def now() -> str:
     """Return this moment as a canonical instant."""
     return instant.from_us(SystemClock().now_us())
-
-
-def record(event: Mapping[str, Any], topic: str) -> Outgoing:
-    """Return the record that appends an event; raises UsageError."""
-    return saying.record(event, topic)
 
 
 def refusal(record: Outgoing, rules: decode.Rules) -> str | None:
@@ -79,9 +75,17 @@ async def append(config: Config, records: Sequence[Outgoing]) -> None:
         await log.close()
 
 
-def log_name(config: Config) -> str:
-    """Return what people call the configured log."""
-    return config.log.path if config.log.kind == "file" else f"topic {config.log.topic}"
+def log_name(config: Config, origins: Iterable[str]) -> str:
+    """Return what people call the parts of the log that records of these topics are appended to."""
+    names = sorted({rules(config).topics.again(origin) for origin in origins})
+    if config.log.kind == "file":
+        return ", ".join(str(Path(config.log.path).with_name(name)) for name in names)
+    return f"topic {', '.join(names)}"
+
+
+def decisions_log(config: Config) -> str:
+    """Return what people call where operators' decisions go."""
+    return log_name(config, [rules(config).topics.decisions])
 
 
 def user() -> str:

@@ -73,7 +73,8 @@ def _export(config: Config, to: Path) -> int:
         exits.warn(f"{count.skipped} without a line, being no events; see `reconciler dead-letters list --status all`")
     if count.unusable:
         exits.warn(
-            f"{count.unusable} too large to be replayed, now that they say their place; raise log.record_bytes_max"
+            f"{count.unusable} would be refused in a replay, now that they say their place: too large (raise"
+            " log.record_bytes_max), or the place is not one that their source may speak in"
         )
     for place, begin in sorted(count.begins.items()):
         exits.warn(

@@ -113,16 +113,16 @@ class _Folding:
         from reconciler import parts
         from reconciler.adapters.counters import Counters
 
-        name = log.log.path if log.log.kind == "file" else log.log.topic
         clock = SystemClock()
-        with output.progress(f"folding {name}", None) as tell:
+        with output.progress(f"folding {_name(log)}", None) as tell:
             source = sources.Source(log, tell)
+            archive = log.log.kind == "file" and not self._is_ours(log)
             ingest = Ingest(
                 source,
                 self.store,
                 clock,
                 Counters(),
-                rules=attrs.evolve(parts.decoding(log), signed=self.signed),
+                rules=attrs.evolve(parts.decoding(log, archive=archive), signed=self.signed),
                 dead_letter_topic=log.log.dead_letter_topic,
                 batch_max=replaying.BATCH,
                 offer=lambda _: None,
@@ -139,7 +139,7 @@ class _Folding:
 
     async def _outcomes(self, log: Config) -> Replayed:
         clock = SystemClock()
-        with output.progress(f"reading {log.log.topic if log.log.kind == 'kafka' else log.log.path}", None) as tell:
+        with output.progress(f"reading {_name(log)}", None) as tell:
             source = sources.Source(log, tell)
             try:
                 return await replaying.outcomes(
@@ -171,4 +171,8 @@ class _Folding:
             return False
         if log.log.kind == "file":
             return Path(self.config.log.path).resolve() == Path(log.log.path).resolve()
-        return self.config.log.topic == log.log.topic
+        return self.config.log.read_topics == log.log.read_topics
+
+
+def _name(config: Config) -> str:
+    return config.log.path if config.log.kind == "file" else ", ".join(config.log.change_topics)

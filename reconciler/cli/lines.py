@@ -36,12 +36,12 @@ def of(record: Record, rules: decode.Rules) -> Line | None:
 
     `rules` are those that the log is read by. The line is decoded as a replay will do it, and compared.
     """
-    text = _from_file(record) if rules.archived else _from_kafka(record)
+    here = decode.record(record, rules)
+    text = _from_file(record, believed=isinstance(here, Event)) if rules.archived else _from_kafka(record)
     if text is None:
         return None
-    here = decode.record(record, rules)
     bare = PlainRecord(record.topic, record.partition, record.offset, 0, None, text.rstrip(), ())
-    there = decode.record(bare, attrs.evolve(rules, archived=True))
+    there = decode.record(bare, attrs.evolve(rules, archived=True, vouched=True))
     if isinstance(there, Event) and not isinstance(here, Event):
         return None  # what its headers make unusable must not come back to life without them
     return Line(text, here == there or not isinstance(here, Event))
@@ -58,11 +58,15 @@ def _from_kafka(record: Record) -> bytes | None:
     return _line({name: value for name, value in members.items() if name not in _ARCHIVED} | place)
 
 
-def _from_file(record: Record) -> bytes | None:
-    """Return a line of a file with its place; a line that says where its record stood keeps saying so."""
+def _from_file(record: Record, *, believed: bool) -> bytes | None:
+    """
+    Return a line of a file with its place; a line that says where its record stood keeps saying so if it is `believed`.
+
+    What is refused here must not come to stand, by its own word, where it would be taken.
+    """
     try:
         members = _members(record.value or b"")
-        place = {} if all(name in members for name in _PLACE) else _place(record)
+        place = {} if believed and all(name in members for name in _PLACE) else _place(record)
     except (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError):
         return None
     return _line(members | place)

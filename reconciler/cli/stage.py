@@ -94,7 +94,8 @@ class Stage:
             )
             self.config_file.write_text(text)
             self.config = config.load(self.config_file, {})
-            for topic in (self.config.log.topic, self.config.log.outcomes_topic, self.config.log.dead_letter_topic):
+            log = self.config.log
+            for topic in (*log.read_topics, log.outcomes_topic, log.dead_letter_topic):
                 self._broker.make_topic(topic, _PARTITIONS)
             self._log = parts.make_log(self.config, self._clock)
         except BaseException:
@@ -201,7 +202,7 @@ class Stage:
         store = await self.store()
         counts = await store.counts()
         positions = await store.positions()
-        folded = sum(offset for place, offset in positions.items() if place.topic == self.config.log.topic)
+        folded = sum(offset for place, offset in positions.items() if place.topic in self.config.log.read_topics)
         return folded == self.appended and counts.get(Status.SYNCED, 0) + counts.get(Status.HELD, 0) >= documents
 
     # ----------------------------------------------------------------------------------------------------------- events

@@ -87,7 +87,8 @@ async def _log(config: Config | None, store: "Store") -> dict[str, Any]:
     """Return positions and, where a log is named and can be reached, what is left to fold."""
     positions = dict(await store.positions())
     if config is not None and config.log.kind == "kafka":  # of the outcome log nobody wants to know here
-        positions = {place: offset for place, offset in positions.items() if place.topic == config.log.topic}
+        read = config.log.read_topics
+        positions = {place: offset for place, offset in positions.items() if place.topic in read}
     ends, trouble = ({}, "not asked: name it with -c") if config is None else await _ends(config)
     places = sorted(ends) if trouble is None else sorted(positions)
     rows = []

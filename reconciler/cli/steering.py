@@ -96,7 +96,7 @@ def release(
         return
     what = f"{', '.join(fields)} of " if fields else ""
     for one in released:
-        output.line(f"Released {what}{one.document}: appended {one.events[0]} to {events.log_name(config)}.")
+        output.line(f"Released {what}{one.document}: appended {one.events[0]} to {events.decisions_log(config)}.")
 
 
 async def _steered(config: Config, document: tuple[str, ...], status: str | None, call: _Call) -> Done:

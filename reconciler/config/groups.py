@@ -28,6 +28,16 @@ _NETWORK_6 = r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?
 
 
 @attrs.frozen(kw_only=True)
+class ChangeTopic:
+    """One of several change topics."""
+
+    name: str = key("", pattern=_TOPIC, says=_TOPIC_SAYS)
+    """The topic."""
+    sources: tuple[str, ...] = key((), filled=True)
+    """Globs over the sources that may speak in it, case-sensitive."""
+
+
+@attrs.frozen(kw_only=True)
 class Log:
     """Where change events are read from, and outcomes and dead letters go to."""
 
@@ -39,7 +49,15 @@ class Log:
     """Bootstrap brokers, each host:port. The default is a broker on this machine, so that a first try needs no file."""
     topic: str = key("windchill.document.changes", pattern=_TOPIC, says=_TOPIC_SAYS)
     """The change log. It is read from its beginning at first: keep all of it. Never compact it, since each event names
-    only the fields it changes."""
+    only the fields it changes. Any source but `//reconciler/…` may speak in it."""
+    topics: tuple[ChangeTopic, ...] = key(())
+    """Several change topics in place of `topic`, each `[[log.topics]]` with a name and its sources: an event of another
+    source is a dead letter. Empty: the one `topic`. Bind sources where systems must not speak for each other: an event
+    names its own source, and only the broker knows who wrote it. Keep a topic listed as long as its events count."""
+    decisions_topic: str = key("windchill.document.decisions", pattern=_TOPIC, says=_TOPIC_SAYS)
+    """What operators decide (`//reconciler/operators`), which overrides every rule: taken from here and from nowhere
+    else. Let nobody else write to it. Keep all of it, as of the change log. A file log has a file beside it for that,
+    `path` with `.decisions` behind."""
     outcomes_topic: str = key("windchill.document.outcomes", pattern=_TOPIC, says=_TOPIC_SAYS)
     """What the reconciler publishes; replaying it gives back what was agreed with Windchill."""
     dead_letter_topic: str = key("windchill.document.dead-letters", pattern=_TOPIC, says=_TOPIC_SAYS)
@@ -81,6 +99,16 @@ class Log:
         "", secret=True, pattern=rf"({KEY}(\s+{KEY})*)?", says="keys in base64, one a line, or empty"
     )
     """Keys of before, which are believed and never signed with. Keep a key as long as a log holds what it signed."""
+
+    @property
+    def change_topics(self) -> tuple[str, ...]:
+        """The topics that systems append to."""
+        return tuple(one.name for one in self.topics) or (self.topic,)
+
+    @property
+    def read_topics(self) -> tuple[str, ...]:
+        """The topics that events are read from; a log that is no change log has no decisions."""
+        return (*self.change_topics, *([self.decisions_topic] if self.decisions_topic else []))
 
 
 @attrs.frozen(kw_only=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import attrs
 
 from reconciler.config import rules
-from reconciler.config.groups import GROUPS, Config
+from reconciler.config.groups import GROUPS, ChangeTopic, Config
 from reconciler.config.loading import load
 from reconciler.config.values import limits_of
 from reconciler.model.policy import FALLBACK
@@ -60,5 +60,7 @@ def _line(config: Config, section: str, key: str, value: Json) -> Shown:
 
 def _plain(value: object) -> Json:
     if isinstance(value, tuple):
-        return [str(item) for item in value]
+        return [_plain(item) for item in value]
+    if isinstance(value, ChangeTopic):
+        return {"name": value.name, "sources": list(value.sources)}
     return value if isinstance(value, bool | int | float | None) else str(value)

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from reconciler.config import in_the_clear, nearest, rules, signing_in
+from reconciler.config import in_the_clear, log_topics, nearest, rules, signing_in
 from reconciler.config.groups import GROUPS, Config
 from reconciler.config.values import Limits, convert, from_text, limits_of
 from reconciler.errors import ConfigError
@@ -239,7 +239,6 @@ _NEEDS = (
     ("windchill", "auth", "oauth2", ("oauth2_token_url", "client_id", "client_secret")),
 )
 _ORDERED = (("retry", "backoff_base_s", "backoff_max_s"), ("retry", "cooldown_base_s", "cooldown_max_s"))
-_TOPICS = ("topic", "outcomes_topic", "dead_letter_topic")
 
 
 def _contradictions(settings: dict[tuple[str, str], Setting]) -> Iterator[str]:
@@ -273,8 +272,7 @@ def _contradictions(settings: dict[tuple[str, str], Setting]) -> Iterator[str]:
     except ValueError:
         where = at("log", "signing_key_previous", "signing_key")
         yield f"{where}: a key is cut off, for it is no base64; `openssl rand -base64 32` makes one"
-    if len({given("log", key) for key in _TOPICS}) < len(_TOPICS):
-        yield f"{at('log', *_TOPICS)}: {', '.join(_TOPICS)} must be three different topics"
+    yield from log_topics.contradictions(given, at, one_said=settings["log", "topic"].origin != "default")
     if given("notify", "webhook_url") and not given("notify", "webhook_secret"):
         yield f"{at('notify', 'webhook_url')}: needs notify.webhook_secret, to sign with"
     yield from in_the_clear.contradictions(given, at)

@@ -84,6 +84,8 @@ def convert(given: object, wanted: Any, limits: Limits) -> Any:
         if not isinstance(given, list) or (limits.filled and not given):
             raise _refused(given, wanted, limits)
         return tuple(convert(item, get_args(wanted)[0], limits) for item in given)
+    if attrs.has(wanted):
+        return _row(given, wanted)
     if isinstance(given, str):
         _refuse_unavailable(given, limits)
     if not _fits(given, wanted, limits):
@@ -91,10 +93,26 @@ def convert(given: object, wanted: Any, limits: Limits) -> Any:
     return given if get_origin(wanted) is Literal else wanted(given)
 
 
+def _row(given: object, wanted: Any) -> Any:
+    """Convert one table of a list of tables, all of whose keys are needed."""
+    fields = attrs.fields_dict(wanted)
+    if not isinstance(given, dict) or given.keys() != fields.keys():
+        raise ValueError(f"must be {allowed(wanted, NO_LIMITS)}, not {_shown(given)}")
+    values = {}
+    for name, field in fields.items():
+        try:
+            values[name] = convert(given[name], field.type, limits_of(field))
+        except ValueError as error:
+            raise ValueError(f"{name} {error}") from error
+    return wanted(**values)
+
+
 def allowed(wanted: Any, limits: Limits) -> str:
     """Return what a key accepts, in words."""
     if is_list(wanted):
         return f"a list{' with at least one entry' * limits.filled}, each {allowed(get_args(wanted)[0], limits)}"
+    if attrs.has(wanted):
+        return f"a table with {' and '.join(attrs.fields_dict(wanted))}"
     if some := choices(wanted, limits):
         return f"one of {', '.join(map(json.dumps, some))}"
     if wanted is bool:

@@ -21,19 +21,20 @@ from typing import Any
 import attrs
 import msgspec
 
-from reconciler.core import profile, signing, timing, upcast
+from reconciler.core import profile, signing, speaking, timing, upcast
 from reconciler.model import instant
 from reconciler.model.event import Decoded, Event, Foreign, Header, Record, Refusal
 from reconciler.model.outcome import OutcomeType
 from reconciler.model.policy import OPERATORS, Policy
 from reconciler.model.signing import Keys
 from reconciler.model.stamp import Place, Stamp
+from reconciler.model.topics import Topics
 from reconciler.model.value import canonical
 
 CHANGED = "windchill.document.changed.v1"
 RELEASED = "windchill.document.released.v1"
 NAMESPACE = "windchill."
-POLICY = "policy"  # the stage of a refusal that only the configuration makes: its source may not set a field
+POLICY = "policy"  # the stage of a refusal that only the configuration makes: its source may not say this, or not here
 CLOCK = "clock"  # the stage of a refusal by our own clock: a fact of when the record was first read
 _NEWEST = (CHANGED, RELEASED)
 # What we publish ourselves changes nothing when it is met in a merged archive.
@@ -55,7 +56,9 @@ class Rules:
     clock_skew_us_max: int = 300_000_000
     by_position: bool = False  # `[log] order = "log"`
     archived: bool = False  # lines of a file: their own `kafka…` attributes say where the record stood
+    vouched: bool = False  # and that place counts for who may speak: a person has given the file as an archive
     policy: Policy = attrs.field(factory=Policy)
+    topics: Topics = attrs.field(factory=Topics)
     keys: Keys | None = None  # what decisions are signed with before they are appended
     signed: signing.Required | None = None  # which decisions are believed only if they are signed; None: all are
     sources_restricted: bool = attrs.field(init=False)  # asked of every event, so answered once
@@ -132,7 +135,7 @@ def _record(source: Record, rules: Rules) -> Decoded:
         _check_size(value, rules)
         return _structured(value, source, rules)
     except profile.Invalid as error:
-        return _refusal(Place(source.topic, source.partition, source.offset), "decode", str(error))
+        return _refusal(_place(source), "decode", str(error))
 
 
 def _check_size(value: bytes, rules: Rules) -> None:
@@ -175,6 +178,9 @@ def _structured(text: bytes, source: Record, rules: Rules, written: bytes | None
 def _event(envelope: _Envelope, source: Record, rules: Rules) -> Decoded:
     _check_envelope(envelope)
     stamp = _stamp(envelope, source, rules)
+    here, releases = stamp.place if rules.vouched else _place(source), envelope.type == RELEASED
+    if refused := speaking.refusal(envelope.source, here.topic, rules.topics, rules.policy, releases=releases):
+        return _refusal(here, POLICY, refused)
     data = envelope.data
     key = envelope.subject
     actor = envelope.actor or ""
@@ -188,14 +194,13 @@ def _event(envelope: _Envelope, source: Record, rules: Rules) -> Decoded:
     wanted, expect = profile.leaves(data.set), profile.leaves(data.expect)
     elements = _elements(data) if data.add or data.remove else {}
     _check_values((*wanted.items(), *expect.items()), rules)
-    _check_fields((*wanted, *elements, *data.release))
+    fields = (*wanted, *elements, *data.release)
+    _check_fields(fields)
     for field in expect:
         if field not in wanted:
             raise profile.Invalid(f"`expect` names `{field}`, which `set` does not")
-    if rules.sources_restricted:
-        refusal = _forbidden((*wanted, *elements, *data.release), envelope.source, stamp.place, rules.policy)
-        if refusal is not None:
-            return refusal
+    if rules.sources_restricted and (forbidden := speaking.forbidden(envelope.source, fields, rules.policy)):
+        return _refusal(here, POLICY, forbidden)
     return Event(key, stamp, wanted, elements, tuple(data.release), expect, False, actor, reason)
 
 
@@ -267,21 +272,16 @@ def _check_fields(fields: Sequence[str]) -> None:
         raise profile.Invalid(problem)
 
 
-def _forbidden(fields: Iterable[str], source: str, place: Place, policy: Policy) -> Refusal | None:
-    for field in fields:
-        rule = policy.refuses(field, source)
-        if rule is not None:
-            allowed = ", ".join(rule.sources)
-            return _refusal(place, POLICY, f"source {source!r} may not set `{field}`: {rule.name} allows {allowed}")
-    return None
+def _place(source: Record) -> Place:
+    return Place(source.topic, source.partition, source.offset)
 
 
 def _refusal(place: Place, stage: str, reason: str) -> Refusal:
     return Refusal(place, stage, reason if len(reason) <= REASON_LENGTH_MAX else reason[: REASON_LENGTH_MAX - 1] + "…")
 
 
-def _tombstone(source: Record, rules: Rules) -> Event:
-    """A null value releases the document that its key names, stamped with the record's own time."""
+def _tombstone(source: Record, rules: Rules) -> Event | Refusal:
+    """A null value releases the document that its key names, as its topic's word, stamped with the record's time."""
     if source.key is None:
         raise profile.Invalid("a record without value and key names no document")
     try:
@@ -291,9 +291,12 @@ def _tombstone(source: Record, rules: Rules) -> Event:
     if not 0 < len(key) <= KEY_LENGTH_MAX:
         raise profile.Invalid(f"the record's key, the document's key, has 1 to {KEY_LENGTH_MAX} characters")
     topic, partition, offset = source.topic, source.partition, source.offset
+    speaker = f"//kafka/{topic}"
+    if refused := speaking.refusal(speaker, topic, rules.topics, rules.policy, releases=True):
+        return _refusal(_place(source), POLICY, refused)
     time = timing.of_record(max(source.timestamp, 0) * 1000)
     lead = timing.lead(source.timestamp * 1000, partition, offset, archived=False) if rules.by_position else ""
-    stamp = Stamp(lead, time, "", topic, partition, offset, f"//kafka/{topic}", f"{partition}/{offset}")
+    stamp = Stamp(lead, time, "", topic, partition, offset, speaker, f"{partition}/{offset}")
     return Event(key, stamp, {}, {}, (), {}, True, "", "")
 
 
@@ -322,7 +325,7 @@ def _binary(found: Mapping[str, bytes | None], source: Record, rules: Rules) -> 
     """
     event_type = _header(found, "ce_type") or ""
     if "ce_specversion" in found and event_type and not event_type.startswith(NAMESPACE):
-        return Foreign(Place(source.topic, source.partition, source.offset), event_type)  # in any format, of any size
+        return Foreign(_place(source), event_type)  # in any format, of any size
     content_type = _header(found, "content-type")
     if content_type is not None and not _is_json(content_type):
         raise profile.Invalid(f"content type {content_type!r}: `data` must be JSON")
@@ -357,7 +360,7 @@ def _is_json(content_type: str) -> bool:
 
 def _explain(text: bytes, source: Record, rules: Rules, error: Exception | None) -> Decoded:
     """Say what a record is that did not decode as one of our newest events."""
-    place = Place(source.topic, source.partition, source.offset)
+    place = _place(source)
     try:
         kind = _kind(text)
     except msgspec.ValidationError as missing:

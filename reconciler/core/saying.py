@@ -14,9 +14,10 @@ from reconciler.core import decode, signing
 from reconciler.errors import UsageError
 from reconciler.model.event import Event, Foreign, Header, Outgoing, PlainRecord
 from reconciler.model.policy import OPERATORS
-from reconciler.model.stamp import Partition
+from reconciler.model.topics import Topics
 
 CONTENT_TYPE: tuple[Header, ...] = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
+_LAST = 2**62  # an offset later than any there is
 
 
 class _Sourced(msgspec.Struct):
@@ -24,8 +25,6 @@ class _Sourced(msgspec.Struct):
 
 
 _sourced = msgspec.json.Decoder(_Sourced).decode
-_NOWHERE = Partition("", 0)
-_LAST = 2**62  # an offset later than any there is
 
 
 def changed(
@@ -40,13 +39,26 @@ def released(document: str, reason: str, *, id: str, source: str, actor: str, ti
     return _event(decode.RELEASED, document, {"reason": reason}, id=id, source=source, actor=actor, time=time)
 
 
-def record(event: Mapping[str, object], topic: str) -> Outgoing:
-    """Return the record that appends an event: structured, keyed by its document. Raises UsageError."""
+def record(event: Mapping[str, object], topics: Topics) -> Outgoing:
+    """
+    Return the record that appends an event: structured, keyed by its document, to the topic of its source.
+
+    Raises UsageError.
+    """
     try:
         text = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError as error:
         raise UsageError("an argument is not text in UTF-8") from error
-    return Outgoing(topic, str(event.get("subject", "")).encode(), text, CONTENT_TYPE)
+    return given(text, topics)._replace(key=str(event.get("subject", "")).encode())
+
+
+def given(text: bytes, topics: Topics) -> Outgoing:
+    """Return the record of an event in JSON, to the topic of its source. It has no key, and need not be usable."""
+    try:
+        source = _sourced(text).source
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        source = ""
+    return Outgoing(topics.of(source), None, text, CONTENT_TYPE)
 
 
 def signed(record: Outgoing, rules: decode.Rules) -> Outgoing:
@@ -66,10 +78,9 @@ def refusal(record: Outgoing, rules: decode.Rules, now_us: int) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def decoded(record: Outgoing, rules: decode.Rules, now_us: int, place: Partition = _NOWHERE) -> Event | str:
-    """Return a record as the reconciler will read it, at the end of a partition; or why it would not take it."""
-    topic = place.topic or record.topic
-    plain = PlainRecord(topic, place.partition, _LAST, now_us // 1000, record.key, record.value, record.headers)
+def decoded(record: Outgoing, rules: decode.Rules, now_us: int) -> Event | str:
+    """Return a record as the reconciler will read it, at the end of its topic; or why it would not take it."""
+    plain = PlainRecord(record.topic, 0, _LAST, now_us // 1000, record.key, record.value, record.headers)
     match decode.record(plain, rules):
         case Event() as event:
             return event

@@ -119,6 +119,10 @@ def _events(
     places = _places(records, envelopes, rules)
     if envelopes and present.objects(max(times), places):
         raise ValueError("later than the present, or refused before")
+    said_in = places if rules.vouched else map(_place, records)
+    for topic, source in {(place[0], one.source) for place, one in zip(said_in, envelopes, strict=True)}:
+        if rules.topics.refusal(topic, source) is not None:
+            raise ValueError("its source may not speak there")
     stamps = [
         _new_stamp(("", time, one.sequence or "", topic, partition, offset, one.source, one.id))
         for one, time, (topic, partition, offset) in zip(envelopes, times, places, strict=True)

@@ -43,6 +43,7 @@ from reconciler.model.act import (
 from reconciler.model.document import Conflict, Document, Due, Lane, Status
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import OPERATORS
+from reconciler.model.topics import Topics
 from reconciler.model.value import Json
 from reconciler.ports import RESOLVED_MAX, Clock, ConflictRow, EventLog, Store
 
@@ -69,7 +70,6 @@ class Acts:
     log: EventLog
     clock: Clock
     decoding: Callable[[], Rules]  # by which the log is decoded now
-    topic: str
     marks: bool = False  # the log keeps no headers: a letter counts as replayed as soon as it is appended
     offer: Callable[[Due], None] = _nobody
     role: str = CLI
@@ -125,7 +125,7 @@ class Acts:
             event = saying.changed(key, {"release": list(fields), "reason": reason}, **about)
         else:
             event = saying.released(key, reason, **about)
-        checked = self._deciding.checked([event], deciding.ANYWHERE)
+        checked = self._deciding.checked([event])
         if isinstance(checked, Unusable):
             return checked
         details: dict[str, Json] = {"reason": reason, "fields": list(fields), "events": [about["id"]]}
@@ -230,7 +230,8 @@ class Acts:
             ]
             if not letters:
                 continue
-            await self.log.append([_again(one, self.topic, one.key, one.value, one.headers) for one in letters])
+            topics = self.decoding().topics
+            await self.log.append([_again(one, topics, one.key, one.value, one.headers) for one in letters])
             abouts = [
                 About(kind=Deed.REPLAY, target=one.id, details={"reason": reason}, result="appended") for one in letters
             ]
@@ -255,12 +256,15 @@ class Acts:
             text = saying.on_behalf(value, who)
         except (ValueError, RecursionError) as error:
             return Unusable(f"this is no event, which is a JSON object: {error}")
-        record = saying.signed(Outgoing(self.topic, None, text, saying.CONTENT_TYPE), self.decoding())
-        refusal = saying.refusal(record, self.decoding(), self.clock.now_us())
+        rules = self.decoding()
+        to = rules.topics.again(letter.place.topic)
+        record = saying.signed(Outgoing(to, None, text, saying.CONTENT_TYPE), rules)
+        refusal = saying.refusal(record, rules, self.clock.now_us())
         if refusal is not None:
             return Unusable(f"the event can't be used: {refusal}")
         named = msgspec.json.decode(text, type=_Named)
-        await self.log.append([_again(letter, self.topic, named.subject.encode(), record.value, saying.CONTENT_TYPE)])
+        key = named.subject.encode()
+        await self.log.append([_again(letter, rules.topics, key, record.value, saying.CONTENT_TYPE)])
         details: dict[str, Json] = {"reason": reason, "events": [named.id]}
         change = Change.REPLAY if self.marks else Change.NOTHING
         about = About(kind=Deed.RESEND, target=letter_id, document=named.subject, details=details, result="appended")
@@ -296,7 +300,7 @@ class Acts:
 
     @property
     def _deciding(self) -> Deciding:
-        return Deciding(self.decoding(), self.topic, self.clock)
+        return Deciding(self.decoding(), self.clock)
 
     async def _conflict(self, conflict_id: str) -> tuple[Document, Conflict] | Gone:
         row = await self.store.conflict(conflict_id)
@@ -350,8 +354,12 @@ def _if_paused(document: Document | None) -> str | None:
 
 
 def _again(
-    letter: DeadLetter, topic: str, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]]
+    letter: DeadLetter,
+    topics: Topics,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Iterable[tuple[str, bytes | None]],
 ) -> Outgoing:
-    """Return a record that stands for a letter, which a header says."""
+    """Return a record that stands for a letter, which a header says, in the topic that the letter came from."""
     kept = [(name, content) for name, content in headers if name != outcomes.REPLAY_OF]
-    return Outgoing(topic, key, value, (*kept, (outcomes.REPLAY_OF, letter.id.encode())))
+    return Outgoing(topics.again(letter.place.topic), key, value, (*kept, (outcomes.REPLAY_OF, letter.id.encode())))

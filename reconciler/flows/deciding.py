@@ -14,11 +14,9 @@ from reconciler.model.act import UNKNOWN_DOCUMENT, Deed, Preview, Resolved, Side
 from reconciler.model.document import Conflict, Document
 from reconciler.model.event import Event, Outgoing
 from reconciler.model.policy import OPERATORS
-from reconciler.model.stamp import Partition
 from reconciler.model.value import Json
 from reconciler.ports import Clock
 
-ANYWHERE = Partition("", 0)
 NO_LATER = "what is to be answered is dated at the end of the year 9999, and nothing can be dated later"
 
 
@@ -57,7 +55,6 @@ class Deciding:
     """Makes decisions into records. Nothing is appended here."""
 
     rules: Rules
-    topic: str
     clock: Clock
 
     def decide(
@@ -79,7 +76,7 @@ class Deciding:
             saying.changed(document.key, data, id=str(uuid.uuid4()), source=OPERATORS, actor=who, time=time)
             for data, time in zip(choice.said, times, strict=True)
         ]
-        checked = self.checked(events, Partition(conflict.stamp.topic, conflict.stamp.partition))
+        checked = self.checked(events)
         if isinstance(checked, Unusable):
             return checked
         shown = resolution.preview(
@@ -100,13 +97,13 @@ class Deciding:
         prepared = self.decide(document, conflict, take, reason=reason, who=who)
         return prepared.reason if isinstance(prepared, Unusable) else prepared
 
-    def checked(self, events: Sequence[dict[str, object]], place: Partition) -> list[tuple[Outgoing, Event]] | Unusable:
+    def checked(self, events: Sequence[dict[str, object]]) -> list[tuple[Outgoing, Event]] | Unusable:
         """Return records with the events that will be read from them, or why one would be refused."""
         checked = []
         try:
             for event in events:
-                record = saying.signed(saying.record(event, self.topic), self.rules)
-                found = saying.decoded(record, self.rules, self.clock.now_us(), place)
+                record = saying.signed(saying.record(event, self.rules.topics), self.rules)
+                found = saying.decoded(record, self.rules, self.clock.now_us())
                 if isinstance(found, str):
                     return Unusable(f"the event can't be used: {found}")
                 checked.append((record, found))

@@ -329,11 +329,14 @@ class Ingest:
             place = Partition(topic, partition)
             if last.offset >= batch.positions.get(place, 0):
                 batch.positions[place], batch.last[place] = last.offset + 1, last
+        again = self._rules.topics.again
         batch.replayed.update(
-            letter.decode(errors="replace")
+            letter
             for record in filter(_headers, newest_first)
-            for name, letter in record.headers
-            if name == outcomes.REPLAY_OF and letter
+            for name, said in record.headers
+            if name == outcomes.REPLAY_OF and said
+            # Letters go back to their own topic: whoever writes to another one settles none of them.
+            if again((letter := said.decode(errors="replace")).split("/")[0]) == record.topic
         )
 
     def _set_aside(self, record: Record, found: Refusal | Foreign, batch: _Batch) -> None:

@@ -98,6 +98,10 @@ class Policy:
         """
         return _forbidding(self, field, source)
 
+    def keeps_out(self, source: str) -> Rule | None:
+        """Return the first rule that does not admit a source, which then may not release a document whole."""
+        return next((rule for rule in self.rules if not rule.admits(source)), None)
+
 
 def _matches(globs: tuple[str, ...], name: str) -> bool:
     return any(fnmatchcase(name, glob) for glob in globs)

@@ -12,7 +12,7 @@ import msgspec
 
 from reconciler.core import saying
 from reconciler.model import act as acts
-from reconciler.model.event import Event, Outgoing
+from reconciler.model.event import Event
 from reconciler.ports import Acts
 from reconciler.web import acted, bodies, cursors, lists
 from reconciler.web.answers import Refused
@@ -54,7 +54,7 @@ def require_log(sources: Sources) -> None:
 
 def require_sayable(sources: Sources, who: Principal, event: bytes) -> None:
     """Raise Refused for an event of a source that somebody may not speak for; one that can't be read says none."""
-    record = Outgoing(sources.topic, None, event, saying.CONTENT_TYPE)
+    record = saying.given(event, sources.decoding().topics)
     read = saying.decoded(record, sources.decoding(), sources.clock.now_us())
     if isinstance(read, Event) and (reason := who.refusal(read.stamp.source)):
         raise Refused(403, f"{reason}; nothing was appended")

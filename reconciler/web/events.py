@@ -42,15 +42,16 @@ async def append(sources: Sources, asked: Asked) -> shapes.Appended:
     unusable: list[shapes.RefusedEvent] = []
     forbidden: list[shapes.RefusedEvent] = []
     for number, text in enumerate(texts):
-        record = Outgoing(sources.topic, None, _attributed(text, asked.who.name), saying.CONTENT_TYPE)
-        event = saying.decoded(record, sources.decoding(), sources.clock.now_us())
+        rules = sources.decoding()
+        record = saying.given(_attributed(text, asked.who.name), rules.topics)
+        event = saying.decoded(record, rules, sources.clock.now_us())
         if isinstance(event, str):
             unusable.append(shapes.RefusedEvent(number=number, reason=event))
         elif reason := asked.who.refusal(event.stamp.source):
             forbidden.append(shapes.RefusedEvent(number=number, reason=reason))
         else:
             records.append(record._replace(key=event.key.encode()))
-            rows.append(shapes.AppendedEvent(id=event.stamp.id, document=event.key, topic=sources.topic))
+            rows.append(shapes.AppendedEvent(id=event.stamp.id, document=event.key, topic=record.topic))
     for refused, status, said in ((forbidden, 403, "may not be appended"), (unusable, 422, "can't be used")):
         if refused:
             what = refused[0].reason if len(texts) == 1 else f"{len(refused)} of {len(texts)} events {said}"

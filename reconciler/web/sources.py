@@ -71,7 +71,6 @@ class Sources:
     clock: Clock
     store: Store
     log: EventLog
-    topic: str  # of the change log
     decoding: Callable[[], Rules]  # by which the log is decoded now
     engine: Engine
     jobs: Jobs

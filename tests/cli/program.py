@@ -60,6 +60,7 @@ class Program:
         self.windchill = windchill
         self.real = real
         self.log = folder / "events.jsonl"
+        self.decisions = folder / "events.jsonl.decisions"
         log = log or f'kind = "file"\npath = "{self.log}"'
         self.config = folder / "reconciler.toml"
         self.config.write_text(CONFIG.format(folder=folder, windchill=windchill, log=log), encoding="utf-8")
@@ -98,6 +99,10 @@ class Program:
         ended = self.run(*arguments, given=given)
         assert ended.returncode == code, (arguments, ended.returncode, ended.stdout, ended.stderr)
         return ended.stdout
+
+    def emits(self, *arguments: str) -> str:
+        """Let a system append a change event, unless the arguments name another source."""
+        return self.say("emit", "--source", "//erp/prod", *arguments)
 
     def json(self, *arguments: str, code: int = 0) -> Any:
         """Return what a command says to programs."""

@@ -23,7 +23,7 @@ DOC = "0000000001"
 
 @pytest.fixture
 def settled(program: Program) -> Program:
-    program.say("emit", DOC, "--set", "status=RELEASED", "--set", "title=Cover")
+    program.emits(DOC, "--set", "status=RELEASED", "--set", "title=Cover")
     program.say("run", "--once")
     return program
 
@@ -33,7 +33,7 @@ def test_a_paused_document_is_left_until_it_is_resumed_and_once_does_not_wait_fo
     assert settled.json("docs", "show", DOC)["reason"] == "paused by jdoe: audit"
     assert [row["document"] for row in settled.json("docs", "list", "--status", "paused")] == [DOC]
     before = settled.document(DOC)
-    settled.say("emit", DOC, "--set", "title=Paused")
+    settled.emits(DOC, "--set", "title=Paused")
     settled.say("run", "--once", code=3)
     assert settled.document(DOC) == before
     assert "resume it first" in settled.fails("docs", "retry", DOC)
@@ -62,7 +62,7 @@ def test_who_paused_a_document_when_and_why_is_said_wherever_it_is_shown(settled
 
 def test_a_plan_names_paused_documents_and_counts_on_no_write_of_them(settled: Program) -> None:
     settled.say("docs", "pause", DOC, "--reason", "the audit", "--actor", "jdoe")
-    settled.say("emit", DOC, "--set", "title=Waits")
+    settled.emits(DOC, "--set", "title=Waits")
     settled.say("run", "--once", code=3)
     for arguments in ((), (DOC,), ("--all",)):
         (row,) = settled.json("plan", *arguments)
@@ -148,17 +148,17 @@ def test_where_no_store_is_at_hand_events_are_appended_all_the_same_and_that_is_
     ended = program.run("emit", DOC, "--set", "title=Cover", "-o", "json")
     assert (ended.returncode, len(json.loads(ended.stdout))) == (0, 1)
     assert ended.stderr.startswith("Not in the record of acts: there is no store at ")
-    assert len(program.log.read_text(encoding="utf-8").splitlines()) == 1
+    assert len(program.decisions.read_text(encoding="utf-8").splitlines()) == 1
 
 
 @pytest.fixture(scope="module")
 def made(untouched: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of a program with three acts, the second on another document, and its export; made once."""
     program = Program(tmp_path_factory.mktemp("made"), untouched)
-    program.say("emit", DOC, "--set", "status=RELEASED")
+    program.emits(DOC, "--set", "status=RELEASED")
     program.say("run", "--once")
     program.say("docs", "retry", DOC)
-    program.say("emit", "0000000002", "--set", "title=Lid")
+    program.emits("0000000002", "--set", "title=Lid")
     program.say("docs", "retry", DOC)
     assert "1 decision and 3 acts" in program.run("audit", "export", "--to", "audit.jsonl").stderr
     return program.folder

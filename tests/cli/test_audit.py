@@ -47,7 +47,7 @@ def trailed(made: Path, tmp_path: Path) -> Program:
 def decided(program: Program) -> Program:
     for owner in ("akim", "sgarcia", "bmuller"):
         for document in (DOC, OTHER):
-            program.say("emit", document, "--set", f"owner={owner}", "--set", "status=RELEASED")
+            program.emits(document, "--set", f"owner={owner}", "--set", "status=RELEASED")
         program.say("run", "--once")
     assert [entry[0] for entry in rows(program)] == [1, 2, 3, 4, 5, 6]
     return program
@@ -151,7 +151,7 @@ def test_a_trail_that_went_on_after_a_removal_is_not_the_one_whose_head_was_kept
     kept = head_of(living)
     tamper(living, "DELETE FROM audit WHERE id > 4")
     for owner in ("mnovak", "akim"):
-        living.say("emit", DOC, "--set", f"owner={owner}")
+        living.emits(DOC, "--set", f"owner={owner}")
         living.say("run", "--once")
     assert living.json("audit", "verify") == []
     assert [fault["id"] for fault in living.json("audit", "verify", "--head", kept, code=1)] == [6]
@@ -159,7 +159,7 @@ def test_a_trail_that_went_on_after_a_removal_is_not_the_one_whose_head_was_kept
 
 def test_a_head_that_was_kept_holds_while_the_trail_grows(living: Program) -> None:
     kept = head_of(living)
-    living.say("emit", DOC, "--set", "owner=mnovak")
+    living.emits(DOC, "--set", "owner=mnovak")
     living.say("run", "--once")
     assert living.json("audit", "verify", "--head", kept, "--head", head_of(living)) == []
 

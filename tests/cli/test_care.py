@@ -20,11 +20,11 @@ DOC, OTHER = "0000000001", "0000000002"
 @pytest.fixture
 def settled(program: Program) -> Program:
     """Two documents agreed with Windchill, one field of one having been yielded to a user."""
-    program.say("emit", DOC, "--set", "title=one", "--set", "owner=akim")
-    program.say("emit", OTHER, "--set", "title=one")
+    program.emits(DOC, "--set", "title=one", "--set", "owner=akim")
+    program.emits(OTHER, "--set", "title=one")
     program.say("run", "--once")
     program.edit(DOC, owner="jdoe")
-    program.say("emit", DOC, "--set", "title=two")
+    program.emits(DOC, "--set", "title=two")
     program.say("run", "--once")
     return program
 
@@ -114,8 +114,8 @@ def test_there_is_no_snapshot_without_a_store_or_a_place(program: Program) -> No
 def test_an_older_snapshot_is_brought_up_to_date_without_a_write(settled: Program) -> None:
     settled.say("snapshot", "--to", "copy.db")
     settled.edit(DOC, title="by hand")
-    settled.say("emit", DOC, "--set", "title=three")
-    settled.say("emit", OTHER, "--set", "title=two")
+    settled.emits(DOC, "--set", "title=three")
+    settled.emits(OTHER, "--set", "title=two")
     settled.say("run", "--once", code=3)  # both sides moved the title: held
     wanted, writes = settled.document(DOC), settled.writes()
     said = settled.say("restore", "--from", "copy.db")
@@ -131,7 +131,7 @@ def test_an_older_snapshot_is_brought_up_to_date_without_a_write(settled: Progra
 def test_what_was_yielded_after_the_snapshot_stays_yielded(settled: Program) -> None:
     settled.say("snapshot", "--to", "copy.db")
     settled.edit(OTHER, title="by hand")  # drift: the merge rule yields to it
-    settled.say("emit", OTHER, "--set", "attributes.CostCenter=9")
+    settled.emits(OTHER, "--set", "attributes.CostCenter=9")
     settled.say("run", "--once")
     assert settled.document(OTHER)["title"] == "by hand"
     writes = settled.writes()
@@ -144,7 +144,7 @@ def test_what_was_yielded_after_the_snapshot_stays_yielded(settled: Program) -> 
 def test_a_shadow_that_was_built_and_checked_is_switched_to(settled: Program) -> None:
     logs = ("--from", "events.jsonl")
     settled.say("replay", *logs, "--into", "sqlite:///shadow.db")
-    settled.say("emit", OTHER, "--set", "title=later")
+    settled.emits(OTHER, "--set", "title=later")
     settled.say("run", "--once")
     writes = settled.writes()
     told = settled.json("restore", "--from", "shadow.db")

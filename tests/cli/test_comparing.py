@@ -12,7 +12,7 @@ DOC, OTHER = "0000000001", "0000000002"
 
 def test_all_documents_or_some_are_compared_with_windchill_again(program: Program) -> None:
     for key in (DOC, OTHER):
-        program.say("emit", key, "--set", "status=RELEASED")
+        program.emits(key, "--set", "status=RELEASED")
     program.say("run", "--once")
     for key in (DOC, OTHER):
         program.edit(key, status="INWORK")

@@ -33,11 +33,11 @@ def offered(*typed: str) -> list[str]:
 @pytest.fixture
 def settled(program: Program, monkeypatch: pytest.MonkeyPatch) -> Program:
     """A store with two documents, one of them with an open conflict, and a dead letter; and we are in its folder."""
-    program.say("emit", "0000000001", "--set", "status=INWORK", "--set", "attributes.CostCenter=1")
-    program.say("emit", "0000000002", "--set", "status=INWORK")
+    program.emits("0000000001", "--set", "status=INWORK", "--set", "attributes.CostCenter=1")
+    program.emits("0000000002", "--set", "status=INWORK")
     program.say("run", "--once")
     program.edit("0000000001", attributes={"CostCenter": "2"})
-    program.say("emit", "0000000001", "--set", "attributes.CostCenter=3")
+    program.emits("0000000001", "--set", "attributes.CostCenter=3")
     with program.log.open("a") as log:
         log.write("{}\n")
     program.say("run", "--once", code=3)

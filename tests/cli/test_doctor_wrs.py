@@ -191,7 +191,7 @@ def test_a_host_of_one_word_hides_no_other_words(wrs: Program) -> None:
 
 
 def test_a_document_of_ours_is_not_probed(wrs: Program) -> None:
-    wrs.say("emit", DOC, "--set", "Title=ours")
+    wrs.emits(DOC, "--set", "Title=ours")
     wrs.say("run", "--once")
     before = cycles(wrs)
     report = wrs.json("doctor", "--probe", DOC, code=1)

@@ -20,8 +20,8 @@ DOC, OTHER = "0000000001", "0000000002"
 @pytest.fixture
 def settled(program: Program) -> Program:
     """Three fields of one document and a list of another, agreed with Windchill."""
-    program.say("emit", DOC, "--set", "status=RELEASED", "--set", "owner=akim", "--set", 'attributes.CostCenter="4711"')
-    program.say("emit", OTHER, "--add", "attributes.Keywords=bracket", "--source", "//erp/prod", "--reason", "ECN-1")
+    program.emits(DOC, "--set", "status=RELEASED", "--set", "owner=akim", "--set", 'attributes.CostCenter="4711"')
+    program.emits(OTHER, "--add", "attributes.Keywords=bracket", "--source", "//erp/prod", "--reason", "ECN-1")
     program.say("run", "--once")
     return program
 
@@ -31,8 +31,8 @@ def held(settled: Program) -> Program:
     """Both sides have moved one field since, and both an element of a list."""
     settled.edit(DOC, attributes__CostCenter="9999")
     settled.edit(OTHER, attributes__Keywords=["bracket", "mine"])
-    settled.say("emit", DOC, "--set", 'attributes.CostCenter="5000"')
-    settled.say("emit", OTHER, "--remove", "attributes.Keywords=mine")
+    settled.emits(DOC, "--set", 'attributes.CostCenter="5000"')
+    settled.emits(OTHER, "--remove", "attributes.Keywords=mine")
     settled.say("run", "--once", code=3)
     return settled
 
@@ -48,7 +48,7 @@ def test_what_is_emitted_and_run_is_in_windchill_and_explained(settled: Program)
     assert (field["desired"], field["live"], field["base"]) == ("akim", "akim", "akim")
     assert (field["rule"], field["strategy"], field["decision"]["decision"]) == ("policy[2]", "preserve", "write")
     (claim,) = field["claims"]
-    assert (claim["source"], claim["topic"], claim["offset"]) == ("//reconciler/emit", "events.jsonl", 0)
+    assert (claim["source"], claim["topic"], claim["offset"]) == ("//erp/prod", "events.jsonl", 0)
     assert story["attempts"][0]["result"] == "written"
     told = settled.say("explain", DOC)
     assert claim["event"] in told
@@ -57,7 +57,7 @@ def test_what_is_emitted_and_run_is_in_windchill_and_explained(settled: Program)
 
 def test_commands_are_programs(program: Program) -> None:
     real = Program(program.folder, program.windchill, real=True)
-    real.say("emit", DOC, "--set", "status=RELEASED")
+    real.emits(DOC, "--set", "status=RELEASED")
     assert "→ RELEASED" in real.say("plan", code=2)
     assert real.say("run", "--once").split() == ["STATUS", "DOCUMENTS", "synced", "1"]
     assert real.json("explain", DOC)["fields"][0]["live"] == "RELEASED"
@@ -134,7 +134,7 @@ def test_once_says_what_it_came_to(settled: Program) -> None:
         "maintenance": False,
         "settled": True,
     }
-    settled.say("emit", "nowhere", "--set", "status=X")
+    settled.emits("nowhere", "--set", "status=X")
     assert settled.json("run", "--once", code=3)["documents"]["parked"] == 1
 
 
@@ -155,7 +155,7 @@ def test_a_signal_stops_the_daemon_in_good_order(settled: Program, number: signa
             break
     assert "is in use by another reconciler" in settled.fails("run", "--once")
     assert "is in use" in settled.fails("replay", "--from", str(settled.log))
-    settled.say("emit", DOC, "--set", "owner=sgarcia")
+    settled.emits(DOC, "--set", "owner=sgarcia")
     for _ in range(100):
         if settled.document(DOC)["owner"] == "sgarcia":
             break
@@ -191,16 +191,20 @@ def test_nothing_is_appended_unless_every_event_is_usable(program: Program) -> N
 def test_what_an_event_says_is_checked_as_the_reconciler_will(program: Program) -> None:
     assert "says" not in program.fails("emit", DOC, code=2)
     assert "write FIELD=VALUE" in program.fails("emit", DOC, "--set", "owner", code=2)
-    assert "may not set `attributes.Secret`" in program.fails("emit", DOC, "--set", "attributes.Secret=1", code=2)
+    told = program.fails("emit", DOC, "--source", "//mes", "--set", "attributes.Secret=1", code=2)
+    assert "source '//mes' may not set `attributes.Secret`" in told
+    assert "takes decisions of operators" in program.fails(
+        "emit", DOC, "--source", "//reconciler/x", "--set", "a=1", code=2
+    )
     assert "`set` does not" in program.fails("emit", DOC, "--release", "owner", "--expect", "owner=x", code=2)
     assert "--time 'now'" in program.fails("emit", DOC, "--set", "owner=x", "--time", "now", code=2)
     assert "mend the producer's clock" in program.fails(
         "emit", DOC, "--set", "a=1", "--time", "2999-01-01T00:00:00Z", code=2
     )
     (event,) = program.json("emit", DOC, "--set", "a=1", "--remove", "b=2", "--release", "c", "--actor", "me")
-    (line,) = map(json.loads, program.log.read_text().splitlines())
-    assert (line["id"], line["actor"], line["data"]) == (
-        event["id"], "me", {"set": {"a": 1}, "remove": {"b": [2]}, "release": ["c"]},
+    (line,) = map(json.loads, program.decisions.read_text().splitlines())
+    assert (line["id"], line["source"], line["actor"], line["data"]) == (
+        event["id"], "//reconciler/operators", "me", {"set": {"a": 1}, "remove": {"b": [2]}, "release": ["c"]},
     )  # fmt: skip
 
 
@@ -222,7 +226,7 @@ def test_plan_shows_what_would_be_written_and_writes_nothing(settled: Program) -
 
 
 def test_plan_without_a_store_folds_the_log_aside(program: Program) -> None:
-    program.say("emit", DOC, "--set", "status=RELEASED")
+    program.emits(DOC, "--set", "status=RELEASED")
     ended = program.run("plan")
     assert ended.returncode == 2
     assert "There is no store at" in ended.stderr
@@ -262,7 +266,7 @@ def test_status_counts_documents_and_says_how_far_the_log_is_folded(held: Progra
     assert found["documents"]["held"] == 2
     assert (found["conflicts"], found["dead_letters"], found["log_reachable"]) == (2, 0, True)
     assert found["log"] == [{"topic": "events.jsonl", "partition": 0, "position": 4, "end": 4, "lag": 0}]
-    held.say("emit", DOC, "--set", "owner=x")
+    held.emits(DOC, "--set", "owner=x")
     assert held.json("status")["log"][0]["lag"] == 1
     held.log.rename(held.folder / "elsewhere.jsonl")
     assert "can't be reached" in held.say("status")
@@ -382,7 +386,7 @@ def test_a_resolution_decides_the_elements_of_a_list(
 
 def test_a_resolution_leaves_elements_alone_that_nobody_manages(settled: Program) -> None:
     settled.edit(OTHER, attributes__Keywords=["theirs", "mine"])  # ours removed, one of theirs added
-    settled.say("emit", OTHER, "--add", "attributes.Keywords=bracket", "--remove", "attributes.Keywords=mine")
+    settled.emits(OTHER, "--add", "attributes.Keywords=bracket", "--remove", "attributes.Keywords=mine")
     settled.say("run", "--once", code=3)
     said = settled.json("conflicts", "resolve", _conflict(settled, "attributes.Keywords"), "--take", "desired")
     assert [event["data"].get("set", event["data"].get("remove")) for event in said] == [

@@ -21,13 +21,13 @@ EVIL = "\x1b[31m\u202eevil " + "x" * 300
 def made(untouched: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`owner` of one document was written, edited by jdoe and left so; `title` of the other is held."""
     program = Program(tmp_path_factory.mktemp("made"), untouched)
-    program.say("emit", DOC, "--set", "owner=akim", "--reason", "ECN-2231 approved", "--actor", "wf-7")
-    program.say("emit", HELD, "--set", "title=Bracket")
+    program.emits(DOC, "--set", "owner=akim", "--reason", "ECN-2231 approved", "--actor", "wf-7")
+    program.emits(HELD, "--set", "title=Bracket")
     program.say("run", "--once")
     program.edit(DOC, owner="jdoe")
     program.edit(HELD, title=EVIL)
     for document, claim in ((DOC, "owner=sgarcia"), (HELD, "title=Bolt")):
-        program.say("emit", document, "--set", claim)
+        program.emits(document, "--set", claim)
     program.run("run", "--once")
     program.say("audit", "export", "--to", "audit.jsonl.gz")
     return program.folder
@@ -100,7 +100,7 @@ def test_an_export_tells_the_same_story_without_a_store(left: Program) -> None:
     assert [c["audit"] for c in from_file["story"]["chapters"]] == [c["audit"] for c in from_store["chapters"]]
     assert from_file["status"] is None  # an export knows only what was decided
     (field,) = from_file["fields"]
-    assert field["claims"][0]["source"] == "//reconciler/emit"
+    assert field["claims"][0]["source"] == "//erp/prod"
     assert "live" not in field  # what it is by now, no trail knows
     assert 'owner is "jdoe" there' in alone(left, DOC)
 

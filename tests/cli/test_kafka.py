@@ -24,9 +24,9 @@ def test_the_whole_way_over_kafka(tmp_path: Path, windchill: str, broker: Server
         f'topic = "{changes}"\noutcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"'
     )
     program = Program(tmp_path, windchill, log)
-    program.say("emit", DOC, "--set", "status=RELEASED", "--add", "attributes.Keywords=bracket")
-    program.say("emit", OTHER, "--set", "owner=wkaya")
-    program.say("emit", GONE, "--set", "owner=wkaya")
+    program.emits(DOC, "--set", "status=RELEASED", "--add", "attributes.Keywords=bracket")
+    program.emits(OTHER, "--set", "owner=wkaya")
+    program.emits(GONE, "--set", "owner=wkaya")
     asyncio.run(_append(broker, changes, key=GONE.encode(), value=None))  # a tombstone
     binary = [
         ("ce_specversion", b"1.0"), ("ce_id", b"b1"), ("ce_source", b"//mes"), ("ce_subject", OTHER.encode()),

@@ -130,7 +130,7 @@ def test_a_webhook_hears_of_it_once_across_a_kill_and_no_secret_is_ever_said(
     program: Program, receiver: Receiver
 ) -> None:
     notifying(program, receiver)
-    program.say("emit", GONE, "--set", "status=RELEASED")
+    program.emits(GONE, "--set", "status=RELEASED")
     poison(program)
     receiver.status = 500
     daemon = Daemon(program)
@@ -163,7 +163,7 @@ def test_a_webhook_hears_of_it_once_across_a_kill_and_no_secret_is_ever_said(
 
 def test_one_pass_tells_what_it_came_to(program: Program, receiver: Receiver) -> None:
     notifying(program, receiver)
-    program.say("emit", GONE, "--set", "status=RELEASED")
+    program.emits(GONE, "--set", "status=RELEASED")
     poison(program)
     assert program.json("run", "--once", code=3)["dead_letters"] == 1
     assert receiver.types() == ["dead_letter.received", "document.parked"]
@@ -199,7 +199,7 @@ def test_a_webhook_that_is_not_allowed_is_not_called_and_holds_nothing_up(progra
     notifying(program, receiver)
     text = program.config.read_text(encoding="utf-8")
     program.config.write_text(text.replace('networks = ["127.0.0.0/8"]', ""), encoding="utf-8")
-    program.say("emit", HELD, "--set", "status=RELEASED")
+    program.emits(HELD, "--set", "status=RELEASED")
     poison(program)
     ended = program.run("run", "--once")
     assert ended.returncode == 3
@@ -223,7 +223,7 @@ def test_what_is_published_to_kafka_is_told(
     )
     program = notifying(Program(tmp_path, windchill, log), receiver)
     for number in range(4):
-        program.say("emit", f"{GONE}-{number}", "--set", "status=RELEASED")
+        program.emits(f"{GONE}-{number}", "--set", "status=RELEASED")
     daemon = Daemon(program)
     try:
         until(lambda: sum(body["data"].get("total", 1) for _, body in receiver.got) == 4)

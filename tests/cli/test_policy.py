@@ -24,10 +24,10 @@ def made(untouched: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `owner` was written, edited by a user, and yielded; `status` was written over an edit."""
     program = Program(tmp_path_factory.mktemp("made"), untouched)
     for document in (DOC, OTHER):
-        program.say("emit", document, "--set", "owner=akim", "--set", "status=RELEASED")
+        program.emits(document, "--set", "owner=akim", "--set", "status=RELEASED")
     program.say("run", "--once")
     program.edit(DOC, owner="jdoe", status=EVIL)
-    program.say("emit", DOC, "--set", "owner=sgarcia", "--set", "title=Bracket")
+    program.emits(DOC, "--set", "owner=sgarcia", "--set", "title=Bracket")
     program.say("run", "--once")
     return program.folder
 

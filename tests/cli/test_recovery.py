@@ -20,10 +20,10 @@ DOC, OTHER = "0000000003", "0000000004"
 
 
 def test_a_store_that_is_gone_comes_back_with_the_next_run(program: Program) -> None:
-    program.say("emit", DOC, "--set", "owner=akim", "--set", "status=RELEASED")
+    program.emits(DOC, "--set", "owner=akim", "--set", "status=RELEASED")
     program.say("run", "--once")
     program.edit(DOC, owner="jdoe")
-    program.say("emit", DOC, "--set", "attributes.CostCenter=4711")
+    program.emits(DOC, "--set", "attributes.CostCenter=4711")
     program.say("run", "--once")
     writes = program.writes()
     for file in program.folder.glob("state.db*"):
@@ -37,10 +37,10 @@ def test_a_store_that_is_gone_comes_back_with_the_next_run(program: Program) -> 
 
 
 def test_what_was_desired_then_is_compared_with_windchill_now(program: Program) -> None:
-    program.say("emit", DOC, "--set", "status=INREVIEW")
+    program.emits(DOC, "--set", "status=INREVIEW")
     program.say("run", "--once")
-    program.say("emit", DOC, "--set", "status=RELEASED")
-    program.say("emit", OTHER, "--set", "status=RELEASED")
+    program.emits(DOC, "--set", "status=RELEASED")
+    program.emits(OTHER, "--set", "status=RELEASED")
     program.say("run", "--once")
     first = json.loads(program.log.read_text().splitlines()[0])
     program.say("replay", "--from", str(program.log), "--until", first["time"], "--into", "sqlite:///then.db")
@@ -51,7 +51,7 @@ def test_what_was_desired_then_is_compared_with_windchill_now(program: Program) 
 
 @pytest.mark.parametrize("command", ["replay", "rebuild"])
 def test_where_the_log_is_a_file_no_broker_is_asked_for_it(program: Program, command: str) -> None:
-    program.say("emit", DOC, "--set", "status=RELEASED")
+    program.emits(DOC, "--set", "status=RELEASED")
     assert f"--from {program.log}" in program.fails(command, "--from", "kafka", code=2)
     assert list(program.folder.glob("state.db*")) == []
 
@@ -79,9 +79,9 @@ def on_kafka(tmp_path: Path, windchill: str, server: apache.Apache, topic: MakeT
         f'topic = "{changes}"\noutcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"'
     )
     program = Program(tmp_path, windchill, log)
-    program.say("emit", DOC, "--set", "owner=akim")
-    program.say("emit", OTHER, "--set", "title=Lid")
-    program.say("emit", DOC, "--set", "title=Cover")
+    program.emits(DOC, "--set", "owner=akim")
+    program.emits(OTHER, "--set", "title=Lid")
+    program.emits(DOC, "--set", "title=Cover")
     program.say("run", "--once")
     return program
 

@@ -42,7 +42,7 @@ class KafkaWorld:
 
     def __init__(self, server: brokers.Server, topic: str) -> None:
         self.topic = topic
-        self._options = KafkaOptions(brokers=tuple(server.brokers), topic=topic, fetch_wait_s=0.1)
+        self._options = KafkaOptions(brokers=tuple(server.brokers), topics=(topic,), fetch_wait_s=0.1)
 
     async def put(self, values: Sequence[bytes], partition: int = 0) -> None:
         # A key that the default partitioner of Kafka's clients sends there.

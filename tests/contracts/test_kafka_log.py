@@ -28,7 +28,7 @@ NOBODY = ("127.0.0.1:1",)  # port 1 is reserved, and nothing listens there
 
 
 def options(server: brokers.Server, topic: str, **others: object) -> KafkaOptions:
-    return KafkaOptions(**{"brokers": tuple(server.brokers), "topic": topic, "fetch_wait_s": 0.1, **others})
+    return KafkaOptions(**{"brokers": tuple(server.brokers), "topics": (topic,), "fetch_wait_s": 0.1, **others})
 
 
 @pytest.fixture
@@ -277,14 +277,14 @@ async def test_a_topic_that_can_not_be_made_is_named_within_the_timeout(server: 
 
 
 async def test_without_a_broker_opening_fails_within_its_timeout() -> None:
-    log = KafkaLog(KafkaOptions(brokers=NOBODY, topic="changes", connect_timeout_s=0.5), SystemClock())
+    log = KafkaLog(KafkaOptions(brokers=NOBODY, topics=("changes",), connect_timeout_s=0.5), SystemClock())
     with pytest.raises(LogError, match=r"no broker answers at 127.0.0.1:1: is Kafka running"):
         await log.open({})
     await log.close()
 
 
 async def test_without_a_broker_appending_fails_at_once() -> None:
-    log = KafkaLog(KafkaOptions(brokers=NOBODY, topic="changes"), SystemClock())
+    log = KafkaLog(KafkaOptions(brokers=NOBODY, topics=("changes",)), SystemClock())
     for _ in range(2):
         with pytest.raises(LogError, match=r"no broker answers at 127.0.0.1:1"):
             await put(log, "changes", b"lost")
@@ -422,7 +422,7 @@ async def test_what_may_be_read_may_also_be_appended() -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    shown = KafkaOptions(brokers=NOBODY, topic="changes", sasl_password="hunter2", key_password="hunter3")
+    shown = KafkaOptions(brokers=NOBODY, topics=("changes",), sasl_password="hunter2", key_password="hunter3")
     assert "hunter" not in repr(shown)
 
 
@@ -436,7 +436,7 @@ def test_secrets_are_not_shown() -> None:
 async def test_settings_that_can_not_work_are_refused_before_anything_is_tried(
     settings: dict[str, str], message: str
 ) -> None:
-    log = KafkaLog(KafkaOptions(brokers=NOBODY, topic="changes", **settings), SystemClock())
+    log = KafkaLog(KafkaOptions(brokers=NOBODY, topics=("changes",), **settings), SystemClock())
     with pytest.raises(ConfigError, match=message):
         await log.open({})
 

@@ -14,6 +14,7 @@ from reconciler.model import codec, instant
 from reconciler.model.desired import NOTHING_DESIRED
 from reconciler.model.event import Event, Foreign, PlainRecord, Refusal
 from reconciler.model.policy import OPERATORS, Policy, Rule, Strategy
+from reconciler.model.topics import Topics
 from reconciler.model.value import canonical
 from tests.core import strategies
 from tests.core.strategies import KEY, RECORDED_MS, binary, envelope, structured
@@ -561,7 +562,8 @@ def test_sources_that_may_and_fields_without_limits_pass():
     rules = under(ONLY_ERP)
     assert accepted(structured(envelope(source="//erp/prod")), rules)
     assert accepted(structured(envelope(source="//mes", data={"set": {"owner": "b"}})), rules)
-    assert accepted(structured(envelope(source=OPERATORS)), rules), "operators resolve conflicts on any field"
+    decision = structured(envelope(source=OPERATORS), topic=Topics().decisions)
+    assert accepted(decision, rules), "operators resolve conflicts on any field"
 
 
 def test_a_limit_that_may_not_apply_to_the_document_refuses_nothing_yet():

@@ -413,7 +413,7 @@ class Forgetful:
 
     def emit(self, *keys: str, title: str) -> None:
         for key in keys:
-            self.program.say("emit", key, "--set", f"title={title}")
+            self.program.emits(key, "--set", f"title={title}")
 
     def make_topic_again(self) -> None:
         asyncio.run(self._administer(lambda admin: admin.delete_topics([self.topic])))

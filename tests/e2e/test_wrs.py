@@ -84,7 +84,7 @@ def until(true: Callable[[], bool], what: str) -> None:
 
 
 def set_fields(program: Program, **fields: Any) -> None:
-    program.say("emit", KEY, *(f"--set={name}={json.dumps(value)}" for name, value in fields.items()))
+    program.emits(KEY, *(f"--set={name}={json.dumps(value)}" for name, value in fields.items()))
 
 
 def test_a_run_writes_attributes_name_and_state_with_one_check_out(program: Program, windchill: Simulated) -> None:

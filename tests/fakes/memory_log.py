@@ -76,9 +76,9 @@ class _Partition:
 
 
 class MemoryLog:
-    def __init__(self, broker: MemoryBroker, topic: str) -> None:
+    def __init__(self, broker: MemoryBroker, *topics: str) -> None:
         self._broker = broker
-        self._topic = topic
+        self._topics = topics
         self._positions: dict[Partition, int] = {}
 
     async def open(
@@ -89,9 +89,9 @@ class MemoryLog:
         anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
     ) -> None:
         self._check_up()
-        starts = {partition: positions.get(partition, 0) for partition in self._broker.partitions(self._topic)}
+        starts = {partition: positions.get(partition, 0) for partition in self._partitions()}
         for partition in positions:
-            if partition.topic == self._topic and partition not in starts and not accept_truncation:
+            if partition.topic in self._topics and partition not in starts and not accept_truncation:
                 raise LogTruncatedError(f"{partition} is gone")
         for partition, offset in starts.items():
             own = self._broker.at(partition)
@@ -124,7 +124,7 @@ class MemoryLog:
 
     async def ends(self) -> Mapping[Partition, int]:
         self._check_up()
-        return {partition: self._broker.at(partition).end for partition in self._broker.partitions(self._topic)}
+        return {partition: self._broker.at(partition).end for partition in self._partitions()}
 
     async def append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
         self._check_up()
@@ -142,7 +142,7 @@ class MemoryLog:
         taken: list[Record] = []
         if self._broker.down:
             return taken
-        for partition in self._in_order(self._broker.partitions(self._topic)):
+        for partition in self._in_order(self._partitions()):
             own = self._broker.at(partition)
             position = self._positions.setdefault(partition, own.begin)
             if position < own.begin:
@@ -153,6 +153,9 @@ class MemoryLog:
             at_end = start + len(fitting) == len(own.records)
             self._positions[partition] = own.end if at_end else own.records[start + len(fitting)].offset
         return taken
+
+    def _partitions(self) -> list[Partition]:
+        return [partition for topic in self._topics for partition in self._broker.partitions(topic)]
 
     def _in_order(self, partitions: list[Partition]) -> list[Partition]:
         """The order in which partitions are asked for records; between them there is none."""

@@ -238,11 +238,11 @@ async def test_a_replay_makes_no_dead_letter_of_what_another_policy_let_in(world
         assert {key: world.store.rows[key] for key in keys} == before
     world.store.offsets = offsets
     world.policy = narrower
-    world.log = MemoryLog(world.broker, TOPIC)
+    world.log = world.make_log()
     await world.run(replay.replay(world.log, world.make_ingest(), Bases(world.store, world.clock)))
     assert len(await world.store.dead_letters()) == 1
     other = MemoryStore()
-    world.log = MemoryLog(world.broker, TOPIC)
+    world.log = world.make_log()
     await world.run(replay.replay(world.log, world.make_ingest(store=other), Bases(other, world.clock)))
     assert [letter.stage for letter in await other.dead_letters()] == ["policy"] * 3 + ["decode"]
 
@@ -262,7 +262,7 @@ async def test_two_folds_at_the_same_time_lose_nothing_of_each_other(
         return found
 
     monkeypatch.setattr(world.store, "desired", slowly)
-    other = MemoryLog(world.broker, TOPIC)
+    other = world.make_log()
     await world.log.open({Partition(TOPIC, 0): 5})
     await other.open({})
     aside = world.ingest.aside(other)

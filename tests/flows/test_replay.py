@@ -24,7 +24,7 @@ async def rebuilt(world: World, *topics: str, until: str | None = None) -> Memor
         world.log = MemoryLog(world.broker, topic)
         bases = Bases(store, world.clock, until=until)
         await world.run(replay.replay(world.log, world.make_ingest(until=until, store=store), bases))
-    world.log = MemoryLog(world.broker, TOPIC)
+    world.log = world.make_log()
     return store
 
 

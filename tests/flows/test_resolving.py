@@ -12,7 +12,7 @@ from reconciler.flows.acts import Acts
 from reconciler.model.act import Other, Preview, Resolved, Side, Stale, Unusable
 from reconciler.model.document import Status
 from reconciler.model.policy import ListMode, Policy, Rule, Strategy
-from tests.flows.world import KEY, TOPIC, policy
+from tests.flows.world import KEY, TOPIC, TOPICS, policy
 
 if TYPE_CHECKING:
     from tests.flows.conftest import MakeWorld
@@ -35,8 +35,7 @@ def acts(world: World, rules: Policy | None = None) -> Acts:
         store=world.store,
         log=world.log,
         clock=world.clock,
-        decoding=lambda: decode.Rules(policy=rules or world.policy),
-        topic=TOPIC,
+        decoding=lambda: decode.Rules(policy=rules or world.policy, topics=TOPICS),
     )
 
 

@@ -26,6 +26,7 @@ from reconciler.model.document import Document, Due, Lane, Status
 from reconciler.model.event import Outgoing
 from reconciler.model.policy import DEFAULT_RULES, Policy, Rule
 from reconciler.model.snapshot import Snapshot
+from reconciler.model.topics import ChangeTopic, Topics
 from tests.checks import check_audit, check_outcomes
 from tests.fakes.memory_log import MemoryBroker, MemoryLog
 from tests.fakes.memory_store import MemoryStore
@@ -50,6 +51,8 @@ BODY: dict[str, Any] = {
     "attributes": {"CostCenter": "4000", "Note": "", "Keywords": ["draft", "sheet-metal"]},
 }
 TOPIC, OUTCOMES, LETTERS = "changes", "outcomes", "dead-letters"
+TOPICS = Topics((ChangeTopic(TOPIC),))
+DECISIONS = TOPICS.decisions
 _CONTENT_TYPE = (("content-type", b"application/cloudevents+json"),)
 _INSIDE = frozenset({"add", "remove", "release", "expect", "reason"})
 
@@ -77,7 +80,7 @@ class World:
         self.clock = VirtualClock(start_us=START_US - 500_000)
         self.windchill = MemoryWindchill({KEY: BODY if body is None else body}, now_us=self.clock.now_us, **windchill)
         self.broker = MemoryBroker(self.clock, **{TOPIC: partitions})
-        self.log = MemoryLog(self.broker, TOPIC)
+        self.log = self.make_log()
         self.store = MemoryStore()
         self.telemetry = Counters()
         self.rules = Rulebook(
@@ -105,7 +108,7 @@ class World:
             store or self.store,
             self.clock,
             self.telemetry,
-            rules=decode.Rules(policy=self.policy),
+            rules=decode.Rules(policy=self.policy, topics=TOPICS),
             dead_letter_topic=LETTERS,
             batch_max=100,
             offer=self.offered.append,
@@ -129,9 +132,14 @@ class World:
             **{name: value for name, value in more.items() if name not in _INSIDE},
         }
 
+    def make_log(self) -> MemoryLog:
+        """A client of the whole change log."""
+        return MemoryLog(self.broker, TOPIC, DECISIONS)
+
     def append(self, given: dict[str, Any]) -> None:
-        """Put an event into the log; nobody folds it yet."""
-        self.broker.put(Outgoing(TOPIC, given["subject"].encode(), json.dumps(given).encode(), _CONTENT_TYPE))
+        """Put an event into the log, where its source may speak; nobody folds it yet."""
+        topic = DECISIONS if given["source"] == OPERATORS else TOPIC
+        self.broker.put(Outgoing(topic, given["subject"].encode(), json.dumps(given).encode(), _CONTENT_TYPE))
 
     async def emit(self, fields: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
         """Let a second pass, append an event and fold it."""
@@ -257,7 +265,7 @@ class World:
             self.windchill,
             self.clock,
             outcomes=outcomes,
-            log_again=lambda: MemoryLog(self.broker, TOPIC),
+            log_again=self.make_log,
             outside=outside,
             wish=wish,
         )

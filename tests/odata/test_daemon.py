@@ -49,7 +49,7 @@ def test_what_is_emitted_is_written_and_what_people_edit_stays(program: Program,
     program.say("run", "--once")
     assert user.read(made) == now
     user.edit(made, Title="Edited")
-    program.say("emit", number, "--set", "Title=Tap", "--set", "State=RELEASED")
+    program.emits(number, "--set", "Title=Tap", "--set", "State=RELEASED")
     assert program.json("run", "--once", code=3)["documents"]["held"] == 1
     now = user.read(made)
     assert (now["Title"], now["State"]) == ("Edited", "RELEASED")
@@ -60,7 +60,7 @@ def test_what_is_emitted_is_written_and_what_people_edit_stays(program: Program,
 
 def test_what_the_server_refuses_is_held_with_its_words_and_the_rest_goes_out(program: Program, user: Person) -> None:
     made = user.make(Title="Pump", Category="MANUAL")
-    program.say("emit", made["Number"], "--set", "Category=OTHER", "--set", "Title=Valve", "--set", "Approver=me")
+    program.emits(made["Number"], "--set", "Category=OTHER", "--set", "Title=Valve", "--set", "Approver=me")
     program.json("run", "--once", code=3)
     now = user.read(made)
     assert (now["Title"], now["Category"], now["Approver"]) == ("Valve", "MANUAL", None)
@@ -74,11 +74,11 @@ def test_a_write_that_somebody_was_quicker_than_is_decided_again_on_what_they_wr
 ) -> None:
     made = user.make(Title="Pump", Pages=3, Description="For water")
     number = made["Number"]
-    program.say("emit", number, "--set", "Title=Valve", "--set", "Pages=4")
+    program.emits(number, "--set", "Title=Valve", "--set", "Pages=4")
     program.say("run", "--once")
     # What the program remembers is stale from here on, and it writes on that first.
     user.edit(made, Pages=100, Description="For oil")
-    program.say("emit", number, "--set", "Title=Tap")
+    program.emits(number, "--set", "Title=Tap")
     program.say("run", "--once")
     now = user.read(made)
     assert (now["Title"], now["Pages"], now["Description"]) == ("Tap", 100, "For oil")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 
 from reconciler import config
-from reconciler.core import decode, notices, outcomes
+from reconciler.core import decode, notices, outcomes, saying
 from reconciler.core.notices import Kind, Lot, Notice
 from reconciler.errors import ConfigError
 from reconciler.model.base import NO_BASE
@@ -52,8 +52,10 @@ def content(path: Path) -> Any:
 
 
 def decoded(event: Any) -> Any:
-    value = json.dumps(event).encode()
-    return decode.record(PlainRecord("t", 0, 0, RECORDED_MS, b"0000012345", value), decode.Rules())
+    """What a record of the event is, in the topic that events of its source go to."""
+    rules = decode.Rules()
+    record = saying.given(json.dumps(event).encode(), rules.topics)
+    return decode.record(PlainRecord(record.topic, 0, 0, RECORDED_MS, b"0000012345", record.value), rules)
 
 
 # ---------------------------------------------------------------------------------------------------------- the schemas
@@ -316,7 +318,12 @@ def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
 def test_the_topics_of_the_asyncapi_document_are_the_defaults() -> None:
     log = config.Config().log
     addresses = {name: channel["address"] for name, channel in generate.asyncapi()["channels"].items()}
-    assert addresses == {"changes": log.topic, "outcomes": log.outcomes_topic, "deadLetters": log.dead_letter_topic}
+    assert addresses == {
+        "changes": log.topic,
+        "decisions": log.decisions_topic,
+        "outcomes": log.outcomes_topic,
+        "deadLetters": log.dead_letter_topic,
+    }
 
 
 def test_every_message_is_keyed_by_the_document() -> None:

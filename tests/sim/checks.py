@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.core import outcomes
 from reconciler.model.document import Document, Status
 from reconciler.model.policy import Strategy
+from reconciler.model.stamp import Place
 from reconciler.model.value import canonical
 from tests.checks import check_audit, check_outcomes
 from tests.sim import comparing, naive
@@ -82,17 +83,17 @@ class Checks:
     async def _dead_letters(self) -> None:
         """Every unusable record is kept and was announced with its original bytes; nothing else was."""
         letters = await self._store.dead_letters(None)
-        again = {(one.place.partition, one.place.offset) for one in letters if one.status == "replayed"}
+        again = {one.place for one in letters if one.status == "replayed"}
         expected = {*self._workload.replayed.values()} & self._workload.poison.keys()
         self._expect(again == expected, f"replayed are {sorted(again)}, not {sorted(expected)}")
-        kept = {(one.place.partition, one.place.offset) for one in letters}
+        kept = {one.place for one in letters}
         poison = self._workload.poison
         self._expect(kept == poison.keys(), f"dead letters {sorted(kept)}, not {sorted(poison)}")
-        told: dict[tuple[int, int], bytes | None] = {}
+        told: dict[Place, bytes | None] = {}
         for record in self._broker.records(LETTERS):
             headers = dict(record.headers)
-            at = (outcomes.ERRORS + "partition", outcomes.ERRORS + "offset")
-            told[int(headers[at[0]]), int(headers[at[1]])] = record.value
+            topic, partition, offset = (headers[outcomes.ERRORS + name] for name in ("topic", "partition", "offset"))
+            told[Place((topic or b"").decode(), int(partition or b""), int(offset or b""))] = record.value
         self._expect(told == poison, f"announced dead letters {sorted(told)}, not {sorted(poison)}")
 
     async def _conflicts(self, rows: dict[str, Document]) -> None:

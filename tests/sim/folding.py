@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from reconciler.model.stamp import Partition
 from tests.sim import naive
-from tests.sim.logs import TOPIC
+from tests.sim.logs import LOG
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from reconciler.model.document import Document
-    from reconciler.model.stamp import Partition
+    from reconciler.model.stamp import Place
     from reconciler.ports import FoldBatch
     from tests.sim.naive import Fact, Row
 
 
 class Folding:
-    """The states of the projection, one for each batch; `facts` are the usable records by partition and offset."""
+    """The states of the projection, one for each batch; `facts` are the usable records by their places."""
 
-    def __init__(self, facts: Mapping[tuple[int, int], Fact]) -> None:
+    def __init__(self, facts: Mapping[Place, Fact]) -> None:
         self._facts = facts
-        self._reached: list[dict[int, int]] = [{}]  # the next offset by partition; the last may not be durable
+        self._reached: list[dict[Partition, int]] = [{}]  # the next offset by partition; the last may not be durable
         self._positions: dict[Partition, int] = {}  # as acknowledged; they go back where a log is read again
         self._acknowledged = 0
         self._under_way: FoldBatch | None = None
@@ -37,7 +38,7 @@ class Folding:
         Returns what is wrong with it: positions and rows must both be of the last fold that was acknowledged, or of
         that one.
         """
-        stored = {place: offset for place, offset in positions.items() if place.topic == TOPIC}
+        stored = {place: offset for place, offset in positions.items() if place.topic in LOG}
         if self._moving == stored:
             self.moved()
         self._moving = None
@@ -72,24 +73,24 @@ class Folding:
 
     def moves(self, positions: Mapping[Partition, int]) -> None:
         """Somebody has decided to go on there."""
-        if positions and all(place.topic == TOPIC for place in positions):
+        if positions and all(place.topic in LOG for place in positions):
             self._moving = dict(positions)
 
     def moved(self) -> None:
         if self._moving is not None:
             reached = dict(self._reached[self._acknowledged])
             for place, offset in self._moving.items():
-                reached[place.partition] = max(offset, reached.get(place.partition, 0))
+                reached[place] = max(offset, reached.get(place, 0))
             self._reached.append(reached)
             self._acknowledged = len(self._reached) - 1
             self._positions = self._moving
         self._moving = None
 
-    def copy(self) -> tuple[dict[int, int], dict[Partition, int]]:
+    def copy(self) -> tuple[dict[Partition, int], dict[Partition, int]]:
         """What a copy of the store shows that is made now."""
         return dict(self._reached[self._acknowledged]), dict(self._positions)
 
-    def starts_over(self, reached: dict[int, int], positions: dict[Partition, int]) -> None:
+    def starts_over(self, reached: dict[Partition, int], positions: dict[Partition, int]) -> None:
         """Another store takes the place of the one that was."""
         self._reached.append(dict(reached))
         self._acknowledged = len(self._reached) - 1
@@ -108,9 +109,9 @@ class Folding:
         reached = dict(self._reached[self._acknowledged])
         self._aside = aside is not None
         for place, offset in (aside or {}).items():
-            reached[place.partition] = max(offset, reached.get(place.partition, 0))
+            reached[place] = max(offset, reached.get(place, 0))
         for place, offset in batch.positions.items():
-            reached[place.partition] = max(offset, reached.get(place.partition, 0))
+            reached[place] = max(offset, reached.get(place, 0))
         self._reached.append(reached)
         self._under_way = batch
 
@@ -138,6 +139,8 @@ class Folding:
         if state not in self._rows:
             reached = self._reached[state]
             self._rows[state] = naive.project(
-                fact for (partition, offset), fact in self._facts.items() if offset < reached.get(partition, 0)
+                fact
+                for (topic, partition, offset), fact in self._facts.items()
+                if offset < reached.get(Partition(topic, partition), 0)
             )
         return self._rows[state].get(key) or naive.Row()

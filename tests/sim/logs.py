@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tests.sim.world import Life
 
 TOPIC, OUTCOMES, LETTERS = "changes", "outcomes", "dead-letters"
+DECISIONS = "windchill.document.decisions"
+LOG = (TOPIC, DECISIONS)  # what events are read from
 
 _SLOW_S_MAX = 40.0  # longer than the daemon waits for a log that stalls
 
@@ -23,8 +25,8 @@ _SLOW_S_MAX = 40.0  # longer than the daemon waits for a log that stalls
 class SimLog(MemoryLog):
     """`ports.EventLog` over a `MemoryBroker`, each call an effect."""
 
-    def __init__(self, broker: MemoryBroker, life: Life, topic: str = TOPIC) -> None:
-        super().__init__(broker, topic)
+    def __init__(self, broker: MemoryBroker, life: Life, *topics: str) -> None:
+        super().__init__(broker, *(topics or LOG))
         self._life = life
         self._again: dict[Partition, int] = {}  # up to where records are read a second time
 
@@ -79,6 +81,11 @@ class SimLog(MemoryLog):
 
     async def close(self) -> None:
         await self._life.alive()
+
+
+def places(broker: MemoryBroker) -> list[Partition]:
+    """Every partition that events are read from."""
+    return [place for topic in LOG for place in broker.partitions(topic)]
 
 
 async def _nothing() -> None:

@@ -34,7 +34,7 @@ from tests.fakes.memory_log import MemoryBroker
 from tests.sim import mutants, operators, options
 from tests.sim.checks import Checks
 from tests.sim.client import SimWindchill
-from tests.sim.logs import LETTERS, OUTCOMES, TOPIC, SimLog
+from tests.sim.logs import LETTERS, OUTCOMES, TOPIC, SimLog, places
 from tests.sim.losses import Losses
 from tests.sim.server import Server
 from tests.sim.stores import Durable
@@ -294,7 +294,7 @@ class Simulation:
     def _accept_truncation(self) -> None:
         """An operator decides to go on without what the log has lost and nobody has folded."""
         self._truncated = False
-        for place in self.broker.partitions(TOPIC):
+        for place in places(self.broker):
             stored, begin = self.witness.folding.stored(place), self.broker.at(place).begin
             self.workload.forget(place, stored, begin)
             self.world.note(f"an operator goes on at {place} {begin}, after {stored}")
@@ -331,7 +331,7 @@ class Simulation:
         """Folding the whole log again changes nothing."""
         before = await self.durable.rows()
         job = await self.operators.replays()
-        whole = all(self.broker.at(place).begin == 0 for place in self.broker.partitions(TOPIC))
+        whole = all(self.broker.at(place).begin == 0 for place in places(self.broker))
         self.world.expect(not whole or job.state is JobState.DONE, f"the log is whole, and was not replayed: {job}")
         self.world.expect(await self.durable.rows() == before, "a replay has changed rows")
 
@@ -349,8 +349,8 @@ class Simulation:
     def _judge_error(self, error: BaseException) -> None:
         self.world.note(f"the daemon ended: {type(_first(error)).__name__}")  # a message names the file
         if isinstance(_first(error), LogTruncatedError):
-            places = self.broker.partitions(TOPIC)
-            gone = any(self.witness.folding.stored(place) < self.broker.at(place).begin for place in places)
+            stored, log = self.witness.folding.stored, places(self.broker)
+            gone = any(stored(place) < self.broker.at(place).begin for place in log)
             self.world.expect(gone, "it stopped because of a truncation that costs nothing")
             self._truncated = True
             return

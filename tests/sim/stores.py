@@ -26,7 +26,7 @@ from reconciler.model.stamp import Partition
 from tests.fakes.memory_store import SETTLED, MemoryStore
 from tests.sim.connection import as_owner
 from tests.sim.disk import Disk
-from tests.sim.logs import OUTCOMES, TOPIC
+from tests.sim.logs import OUTCOMES, places
 from tests.sim.promises import Promises
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ class Durable:
 
     def looks_settled(self, broker: MemoryBroker) -> bool:
         """Whether the log is folded, every document is settled and nothing waits to be published."""
-        logs = {place: broker.at(place).records for place in broker.partitions(TOPIC)}
+        logs = {place: broker.at(place).records for place in places(broker)}
         ends = {place: records[-1].offset + 1 for place, records in logs.items() if records}
         if self._world.options.store == "memory":
             memory = self._memory

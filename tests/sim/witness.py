@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from reconciler.model.policy import Policy
     from reconciler.model.settlement import Settlement
     from reconciler.model.snapshot import Snapshot, Token
+    from reconciler.model.stamp import Place
     from tests.sim.naive import Claims, Fact, Rank, Row
     from tests.sim.server import Part
     from tests.sim.world import World
@@ -70,10 +71,10 @@ class Attempt:
 class Witness:
     """Judges one world."""
 
-    def __init__(self, world: World, server: Server, facts: dict[tuple[int, int], Fact]) -> None:
+    def __init__(self, world: World, server: Server, facts: dict[Place, Fact]) -> None:
         self._world = world
         self._server = server
-        self.facts = facts  # by partition and offset
+        self.facts = facts
         self.writes: list[Write] = []
         self.folding = Folding(facts)
         self.bystander = Bystander(world, server)

@@ -15,9 +15,9 @@ from reconciler.core.outcomes import REPLAY_OF
 from reconciler.model import instant
 from reconciler.model.event import Outgoing, PlainRecord
 from reconciler.model.policy import OPERATORS
-from reconciler.model.stamp import Partition
+from reconciler.model.stamp import Partition, Place
 from tests.sim import operators
-from tests.sim.logs import OUTCOMES, TOPIC
+from tests.sim.logs import DECISIONS, OUTCOMES, TOPIC, places
 from tests.sim.naive import Fact
 from tests.sim.options import FIELDS, KEYWORDS, OUTSIDER, RESTRICTED, SCALARS, SOURCES
 
@@ -72,8 +72,8 @@ class Workload:
         self._ids = 0
         self._ends_s = 0.0  # when the faults stop
         self.facts = witness.facts
-        self.replayed: dict[tuple[int, int], tuple[int, int]] = {}  # records that stand for a dead letter → that letter
-        self.poison: dict[tuple[int, int], bytes | None] = {}  # what must become a dead letter
+        self.replayed: dict[Place, Place] = {}  # records that stand for a dead letter → that letter
+        self.poison: dict[Place, bytes | None] = {}  # what must become a dead letter
         self._sent: list[tuple[Outgoing, Fact]] = []
         self.operate: Callable[[str, str], None] = _nobody
         self.reconfigure: Callable[[], None] = lambda: None  # let the configuration say another policy
@@ -119,7 +119,7 @@ class Workload:
                 world.later(rng.uniform(0, 1), self._server.rival, key, name)
                 world.later(rng.uniform(0, 1), self._about, key, name)
             case "gap":  # offsets without a record, as transactions and compaction leave them
-                self._broker.put_gap(rng.choice(self._broker.partitions(TOPIC)))
+                self._broker.put_gap(rng.choice(places(self._broker)))
             case "letter_replayed" if self.poison:
                 self._replay_letter()
             case "document_retried":
@@ -132,13 +132,13 @@ class Workload:
                 self._broker.down = True
                 world.later(span_s, self._broker_back)
             case "retention":
-                self._truncate(rng.choice(self._broker.partitions(TOPIC)), folded=True)
+                self._truncate(rng.choice(places(self._broker)), folded=True)
             case "truncation":  # the daemon was away for longer than the log keeps its records
                 if world.life is not None:
                     world.life.die("it stays away")
                 for _ in range(rng.randrange(1, 5)):
                     self._event(rng.choice(world.options.keys))
-                self._truncate(rng.choice(self._broker.partitions(TOPIC)), folded=False)
+                self._truncate(rng.choice(places(self._broker)), folded=False)
             case "disk_full":
                 self._durable.disk.full_until_s = world.loop.time() + span_s
             case "throttled" | "unauthorised":
@@ -171,9 +171,9 @@ class Workload:
         """Somebody has decided to go on without these records, which the log has lost."""
         self._folding.lost.pop(place, None)
         for offset in range(first, after):
-            self.facts.pop((place.partition, offset), None)
-            self.poison.pop((place.partition, offset), None)
-            self.replayed.pop((place.partition, offset), None)
+            self.facts.pop(Place(*place, offset), None)
+            self.poison.pop(Place(*place, offset), None)
+            self.replayed.pop(Place(*place, offset), None)
 
     def _broker_back(self) -> None:
         self._broker.down = False
@@ -185,12 +185,14 @@ class Workload:
         rng = self._rng
         source = rng.choice(SOURCES)
         data: dict[str, Any] = {}
+        restricted = self._world.options.restricted
         if rng.random() < 0.03:
-            return self._append(self._envelope(key, source, "released", {}))
+            event = self._envelope(key, source, "released", {})
+            return self._refused(event) if restricted and source == OUTSIDER else self._append(event)
         if rng.random() < 0.02:
             return self._tombstone(key)
         for name in rng.sample(FIELDS, rng.choice((1, 1, 1, 2, 3))):
-            if self._world.options.restricted and name == RESTRICTED and source == OUTSIDER:
+            if restricted and name == RESTRICTED and source == OUTSIDER:
                 continue
             self._wish(key, name, data)
         if data:
@@ -256,51 +258,63 @@ class Workload:
         return given | ({"sequence": f"{rng.randrange(100):03d}"} if rng.random() < 0.3 else {})
 
     def _append(self, event: dict[str, Any]) -> None:
-        record = Outgoing(TOPIC, event["subject"].encode(), json.dumps(event).encode(), _TYPE)
         fact = _fact(event)
+        record = Outgoing(fact.rank[2], event["subject"].encode(), json.dumps(event).encode(), _TYPE)
         self._sent.append((record, fact))
         self._put(record, fact)
 
     def heard(self, record: Outgoing, place: Partition, kept: PlainRecord) -> None:
         """An operator has appended a record through the program, whose clock may be wrong by a day."""
         event = json.loads(record.value or b"")
-        at = place.partition, kept.offset
+        at = Place(*place, kept.offset)
         if instant.to_us(event["time"]) > (kept.timestamp + 300_000) * 1000:
             self.poison[at] = record.value
         else:
-            self._know(_fact(event), *at)
-        self._world.note(f"record {at[0]}/{at[1]}: by an operator")
+            self._know(_fact(event), at)
+        self._world.note(f"record {shown(at)}: by an operator")
 
     def _put(self, record: Outgoing, fact: Fact) -> None:
         """Append a record; what it says is ranked by its place too."""
-        partition, offset = self._place(record)
-        time, sequence, topic, _, _, source, name = fact.rank
+        at = self._place(record)
+        time, sequence, _, _, _, source, name = fact.rank
         if record.value is None:
-            at_us = self._broker.at(self._broker.partitions(TOPIC)[partition]).records[-1].timestamp * 1000
-            time, name = instant.from_us(at_us), f"{partition}/{offset}"
-        self._know(attrs.evolve(fact, rank=(time, sequence, topic, 0, 0, source, name)), partition, offset)
-        self._world.note(f"record {partition}/{offset}: {(record.value or b'tombstone').decode()}")
+            at_us = self._broker.at(Partition(at.topic, at.partition)).records[-1].timestamp * 1000
+            time, name = instant.from_us(at_us), f"{at.partition}/{at.offset}"
+        self._know(attrs.evolve(fact, rank=(time, sequence, "", 0, 0, source, name)), at)
+        self._world.note(f"record {shown(at)}: {(record.value or b'tombstone').decode()}")
 
-    def _know(self, fact: Fact, partition: int, offset: int) -> None:
-        time, sequence, topic, _, _, source, name = fact.rank
-        placed = attrs.evolve(fact, rank=(time, sequence, topic, partition, offset, source, name))
-        self.facts[partition, offset] = placed
+    def _know(self, fact: Fact, at: Place) -> None:
+        time, sequence, _, _, _, source, name = fact.rank
+        self.facts[at] = placed = attrs.evolve(fact, rank=(time, sequence, *at, source, name))
         self._witness.bystander.publishes(placed)
 
-    def _place(self, record: Outgoing) -> tuple[int, int]:
+    def _place(self, record: Outgoing) -> Place:
         place = self._broker.put(record)
-        return place.partition, self._broker.at(place).records[-1].offset
+        return Place(*place, self._broker.at(place).records[-1].offset)
+
+    def _refused(self, event: dict[str, Any]) -> None:
+        """An event whose source may not say that."""
+        value = json.dumps(event).encode()
+        place = self._place(Outgoing(TOPIC, event["subject"].encode(), value, _TYPE))
+        self.poison[place] = value
+        self._world.note(f"record {shown(place)}: poison, {event['source']}")
 
     def _tombstone(self, key: str) -> None:
-        fact = Fact(key, ("", "", TOPIC, 0, 0, f"//kafka/{TOPIC}", ""), released=True)
-        self._put(Outgoing(TOPIC, key.encode(), None), fact)
+        record = Outgoing(TOPIC, key.encode(), None)
+        if self._world.options.restricted:  # a rule keeps it from a field, so it releases no document
+            self.poison[self._place(record)] = None
+            return
+        self._put(record, Fact(key, ("", "", TOPIC, 0, 0, f"//kafka/{TOPIC}", ""), released=True))
 
     def _poison(self, key: str) -> None:
         rng = self._rng
         event = self._envelope(key, SOURCES[0], "changed", {"set": {"status": "a"}})
-        kinds = ["not json", "typo", "type", "time", "foreign"] + ["source"] * self._world.options.restricted
-        kind = rng.choice(kinds)
+        kinds = ["not json", "typo", "type", "time", "foreign", "operator", "outside"]
+        kind = rng.choice(kinds + ["source"] * self._world.options.restricted)
+        topic = DECISIONS if kind == "outside" else TOPIC  # somebody without a say speaks where people decide
         match kind:
+            case "operator":  # a producer speaks as a person would
+                event["source"] = OPERATORS
             case "typo":
                 event["data"]["sett"] = event["data"].pop("set")
             case "type":
@@ -312,8 +326,8 @@ class Workload:
             case "foreign":
                 event["type"] = "com.example.order.placed"
         value = b"{" if kind == "not json" else json.dumps(event).encode()
-        place = self._place(Outgoing(TOPIC, key.encode(), value, _TYPE))
-        self._world.note(f"record {place}: poison, {kind}")
+        place = self._place(Outgoing(topic, key.encode(), value, _TYPE))
+        self._world.note(f"record {shown(place)}: poison, {kind}")
         if kind != "foreign":
             self.poison[place] = value
 
@@ -322,16 +336,15 @@ class Workload:
     def _replay_letter(self) -> None:
         """As `dead-letters replay` does with a letter that is kept; these stay as unusable as they were."""
         place = self._rng.choice(sorted(self.poison))
-        topic = Partition(TOPIC, place[0])
         value = self.poison[place]
-        if self._folding.stored(topic) <= place[1]:
+        if self._folding.stored(Partition(place.topic, place.partition)) <= place.offset:
             return
-        letter = f"{TOPIC}/{place[0]}/{place[1]}"
+        letter = f"{place.topic}/{place.partition}/{place.offset}"
         headers = (*_TYPE, (REPLAY_OF, letter.encode()))
-        again = self._place(Outgoing(TOPIC, self._rng.choice(self._world.options.keys).encode(), value, headers))
+        again = self._place(Outgoing(place.topic, self._rng.choice(self._world.options.keys).encode(), value, headers))
         self.poison[again] = value
         self.replayed[again] = place
-        self._world.note(f"record {again}: dead letter {letter} again")
+        self._world.note(f"record {shown(again)}: dead letter {letter} again")
 
     def _resolve(self) -> None:
         """An operator settles an open conflict, as the outcomes show it."""
@@ -352,11 +365,11 @@ def _nobody(kind: str, key: str) -> None:
 
 
 def _fact(event: dict[str, Any]) -> Fact:
-    """What an event says; where it stands is not known yet."""
-    data = event["data"]
+    """What an event says; of where it will stand, only the topic is known yet."""
+    data, topic = event["data"], DECISIONS if event["source"] == OPERATORS else TOPIC
     return Fact(
         event["subject"],
-        (event["time"], event.get("sequence", ""), TOPIC, 0, 0, event["source"], event["id"]),
+        (event["time"], event.get("sequence", ""), topic, 0, 0, event["source"], event["id"]),
         data.get("set", {}),
         data.get("add", {}),
         data.get("remove", {}),
@@ -364,6 +377,12 @@ def _fact(event: dict[str, Any]) -> Fact:
         data.get("expect", {}),
         released="released" in event["type"],
     )
+
+
+def shown(place: Place) -> str:
+    """Return a place as notes name it."""
+    lead = "" if place.topic == TOPIC else "decision "
+    return f"{lead}{place.partition}/{place.offset}"
 
 
 def _follow(record: PlainRecord, conflicts: dict[str, dict[str, Any]]) -> None:

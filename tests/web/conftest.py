@@ -25,7 +25,7 @@ from reconciler.web.probes import Phase, Readiness
 from reconciler.web.sessions import Browsing
 from reconciler.web.tokens import Keyring
 from tests.fakes.memory_log import MemoryLog
-from tests.flows.world import TOPIC, World
+from tests.flows.world import TOPIC, TOPICS, World
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -87,9 +87,9 @@ class Daemon:
 
     @property
     def acts(self) -> Acts:
-        rules = decode.Rules(policy=self.world.policy)
+        rules = decode.Rules(policy=self.world.policy, topics=TOPICS)
         log = self.world.log
-        return Acts(store=self.world.store, log=log, clock=self.clock, decoding=lambda: rules, topic=TOPIC)
+        return Acts(store=self.world.store, log=log, clock=self.clock, decoding=lambda: rules)
 
     @property
     def sources(self) -> application.Sources:
@@ -101,8 +101,7 @@ class Daemon:
             clock=self.clock,
             store=self.world.store,
             log=self.world.log,
-            topic=TOPIC,
-            decoding=lambda: decode.Rules(policy=self.world.policy),
+            decoding=lambda: decode.Rules(policy=self.world.policy, topics=TOPICS),
             engine=application.Engine(self.breaker, self.world.limiter, Queue(10), lambda: self.world.store.offsets),
             jobs=self.jobs,
             series=lambda hours: series.window(self.points, self.clock.now_us(), round(hours * 60)),

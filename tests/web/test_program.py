@@ -115,7 +115,7 @@ def test_a_stop_unreadies_at_once_and_a_second_one_ends_it(silent: Program) -> N
     silent.log.touch()
     with started(silent) as daemon:
         until(lambda: daemon.heard("caught up with the log"))
-        silent.say("emit", DOC, "--set", "owner=sgarcia")
+        silent.emits(DOC, "--set", "owner=sgarcia")
         until(lambda: "reconciler_in_flight 1.0" in daemon.get("/metrics").text)
         daemon.process.send_signal(signal.SIGTERM)
         until(lambda: daemon.probe("/readyz") == (503, {"status": "stopping"}))
@@ -152,7 +152,7 @@ def test_a_stop_gives_up_on_a_windchill_that_never_answers(silent: Program) -> N
     silent.config.write_text(text.replace("[windchill]\n", "[windchill]\ntimeout_s = 600\n"), encoding="utf-8")
     with started(silent) as daemon:
         until(lambda: daemon.heard("caught up with the log"))
-        silent.say("emit", DOC, "--set", "owner=sgarcia")
+        silent.emits(DOC, "--set", "owner=sgarcia")
         until(lambda: "reconciler_in_flight 1.0" in daemon.get("/metrics").text)
         daemon.process.send_signal(signal.SIGTERM)
         assert daemon.ended() == 0

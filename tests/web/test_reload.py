@@ -54,10 +54,10 @@ def count(daemon: Daemon, result: str) -> bool:
 
 def hold_the_title(program: Program, daemon: Daemon) -> None:
     """Let both sides move a field whose overlap is held."""
-    program.say("emit", DOC, "--set", "title=ours")
+    program.emits(DOC, "--set", "title=ours")
     until(lambda: program.document(DOC)["title"] == "ours")
     program.edit(DOC, title="theirs")
-    program.say("emit", DOC, "--set", "title=ours again")
+    program.emits(DOC, "--set", "title=ours again")
     until(lambda: daemon.get("/api/v1/conflicts").json()["items"])
 
 
@@ -105,7 +105,7 @@ def test_a_policy_that_cannot_be_used_leaves_the_old_one_in_force(program: Progr
         hang_up(daemon)
         said(daemon, "the policy was read again and is the same")
         assert "reconciler_policy_refused 0.0" in daemon.get("/metrics").text
-        program.say("emit", DOC, "--set", "status=RELEASED")
+        program.emits(DOC, "--set", "status=RELEASED")
         until(lambda: program.document(DOC)["status"] == "RELEASED")
         stop(daemon)
 

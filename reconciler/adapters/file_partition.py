@@ -1,0 +1,190 @@
+"""
+One file of lines as one partition, read forwards: what `file_log` makes a log of.
+
+Reading is done on the event loop, in pieces of half a megabyte with a turn for others between them: a piece takes less
+than the hop to a thread and back, and a fetch that is cancelled can lose nothing.
+
+Never here: appending, or what a line means.
+"""
+
+import functools
+import pathlib
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import overload
+
+import attrs
+import structlog
+
+from reconciler.adapters import file_lines
+from reconciler.core import anchoring
+from reconciler.errors import LogError, LogTruncatedError
+from reconciler.model.event import PlainRecord
+from reconciler.model.stamp import Anchor, Partition
+from reconciler.ports import Clock
+
+_log = structlog.get_logger()
+
+FETCH_BYTES_MAX = 64 * 1024 * 1024  # of one fetch, however many records are asked for
+BLANK_BYTES_MAX = 32  # no event is as short, so only shorter lines are looked at for being blank
+
+# Building the tuple in C: the generated `PlainRecord.__new__` costs twice as much.
+_record = functools.partial(tuple.__new__, PlainRecord)
+
+
+@attrs.frozen(eq=False)
+class LineRecords(Sequence[PlainRecord]):
+    """
+    Lines as records that are made when asked for, once each time.
+
+    Fifty thousand records that are alive at once cost more, in memory traffic and garbage collection, than reading
+    their lines; whoever goes through them keeps one at a time.
+    """
+
+    topic: str
+    numbers: Sequence[int]
+    lines: Sequence[bytes]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __iter__(self) -> Iterator[PlainRecord]:
+        none = repeat(0)
+        fields = zip(
+            repeat(self.topic), none, self.numbers, none, repeat(None), self.lines, repeat(()), none, strict=False
+        )
+        return map(_record, fields)
+
+    @overload
+    def __getitem__(self, index: int) -> PlainRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> "LineRecords": ...
+    def __getitem__(self, index: int | slice) -> "PlainRecord | LineRecords":
+        if isinstance(index, slice):
+            return LineRecords(self.topic, self.numbers[index], self.lines[index])
+        return PlainRecord(self.topic, 0, self.numbers[index], 0, None, self.lines[index])
+
+
+class FilePartition:
+    """
+    One file, from a line on. `grows` is as in `FileLog`.
+
+    One that is `optional` has no lines as long as it is not there: its first line makes it.
+    """
+
+    def __init__(self, path: pathlib.Path, clock: Clock, *, grows: bool, optional: bool = False) -> None:
+        self.place = Partition(path.name, 0)
+        self.next = 0  # the line that the next `taken` begins with
+        self.path = path
+        self._clock = clock
+        self._grows = grows
+        self._optional = optional
+        self._reader: file_lines.LineReader | None = None
+        self._counter: file_lines.LineReader | None = None
+        self._lines: list[bytes] = []  # what the next fetch returns
+        self._spare: list[bytes] = []  # what comes after it
+        self._some_short = False  # whether `_lines` may have blank ones
+        self._is_known = False  # whether some of it was read before
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is such a file, as far as anything was asked of it yet, or was when it was read before."""
+        return self._reader is not None or self._counter is not None or self._is_known
+
+    async def open(self, wanted: int, anchor: Anchor | None, *, accept_truncation: bool) -> None:
+        """Go to a line. Raises as `FileLog.open` does."""
+        reader, self._is_known = self._open(), wanted > 0
+        try:
+            fault = await self._go_to(reader, wanted, anchor)
+            if fault is not None:
+                if not accept_truncation:
+                    raise LogTruncatedError(
+                        f"{fault}. Events are lost: put the file back, or fold an archive and what is left with"
+                        f" `replay --from ARCHIVE --from {self.path}`, or read it anew with `run --accept-truncation`"
+                    )
+                _log.warning("going on although events may be lost, as asked for", fault=fault)
+                if reader is not None:
+                    reader.close()
+                reader, wanted, self._spare = self._open(), 0, []
+        except BaseException:
+            if reader is not None:
+                reader.close()
+            raise
+        self._reader, self.next = reader, wanted
+
+    async def _go_to(self, reader: file_lines.LineReader | None, wanted: int, anchor: Anchor | None) -> str | None:
+        """Go to a line, past the one that was read last; return why this can't be the file that was read."""
+        known = anchor is not None and anchor.offset < wanted
+        first = anchor.offset if anchor is not None and known else wanted
+        while reader is not None and reader.skip(first):
+            await self._clock.sleep(0)
+        lines: list[bytes] = []
+        while reader is not None and reader.line < wanted and (more := reader.read()) is not None:
+            lines += more
+        held = 0 if reader is None else reader.line
+        if held < wanted:
+            return f"{self.path}: line {wanted} comes next, but it holds {held} lines"
+        self._spare = lines[wanted - first :]
+        read = PlainRecord(self.place.topic, 0, first, 0, None, lines[0], ()) if known else None
+        if anchor is not None and read is not None and anchoring.replaced(anchor, read):
+            return anchoring.fault(str(self.path), anchor)
+        return None
+
+    async def end(self) -> int:
+        """Return how many lines there are. The first call reads the file once, later ones what was added."""
+        self._counter = self._counter or self._open()
+        while self._counter is not None and self._counter.skip(None):
+            await self._clock.sleep(0)
+        return 0 if self._counter is None else self._counter.line
+
+    async def fill(self, count: int) -> bool:
+        """
+        Read until `count` lines wait to be taken, or `FETCH_BYTES_MAX`; return whether the end came first.
+
+        Lines are touched while they are in the processor's cache, a piece at a time: later each costs a trip to memory.
+        """
+        self._reader = self._reader or self._open()
+        read_bytes = 0
+        while len(self._lines) < count and read_bytes < FETCH_BYTES_MAX:
+            try:
+                lines = self._spare or (None if self._reader is None else self._reader.read())
+            except LogError:
+                if self._lines:
+                    return True  # what came before the damage is good; the next fetch meets the damage again
+                raise
+            if lines is None:
+                return True
+            room = count - len(self._lines)
+            self._spare = lines[room:]
+            del lines[room:]
+            self._some_short |= min(map(len, lines), default=BLANK_BYTES_MAX + 1) <= BLANK_BYTES_MAX
+            self._lines += lines
+            read_bytes += sum(map(len, lines))
+            await self._clock.sleep(0)
+        return False
+
+    def taken(self, records_max: int) -> LineRecords | None:
+        """Return what waits to be taken, `None` if nothing does."""
+        lines, self._lines = self._lines, []
+        if len(lines) > records_max:  # a fetch of more was cancelled
+            self._lines = lines[records_max:]
+            del lines[records_max:]
+        numbers: Sequence[int] = range(self.next, self.next + len(lines))
+        self.next += len(lines)
+        if self._some_short:
+            self._some_short = bool(self._lines)
+            numbers = [number for number, line in zip(numbers, lines, strict=True) if line.strip()]
+            lines = [line for line in lines if line.strip()]
+        return LineRecords(self.place.topic, numbers, lines) if lines else None
+
+    def close(self) -> None:
+        """Close the file."""
+        for reader in (self._reader, self._counter):
+            if reader is not None:
+                reader.close()
+        self._reader = self._counter = None
+
+    def _open(self) -> file_lines.LineReader | None:
+        if self._optional and not self.path.exists():
+            return None
+        return file_lines.LineReader(self.path, grows=self._grows)
