@@ -184,6 +184,7 @@ def _watch(brokers: str, topic: str, url: str, folder: Path, *, count: int, in_f
     settings = {
         "RECONCILER_LOG__BROKERS": brokers,
         "RECONCILER_LOG__TOPIC": topic,
+        "RECONCILER_LOG__DECISIONS_TOPIC": f"{topic}.decisions",
         "RECONCILER_LOG__OUTCOMES_TOPIC": f"{topic}.outcomes",
         "RECONCILER_LOG__DEAD_LETTER_TOPIC": f"{topic}.dead-letters",
         "RECONCILER_STORE__URL": f"sqlite:///{database}",

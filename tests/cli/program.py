@@ -40,7 +40,7 @@ list = "set"
 [[policy]]
 fields = ["attributes.Secret"]
 strategy = "external"
-sources = ["//erp/*"]
+sources = ["//erp/*", "//kafka/*"]
 """
 
 

@@ -18,10 +18,11 @@ DOC, OTHER, GONE = "0000000003", "0000000004", "0000000005"
 
 
 def test_the_whole_way_over_kafka(tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic) -> None:
-    changes, outcomes, letters = asyncio.run(_topics(topic))
+    changes, decisions, outcomes, letters = asyncio.run(_topics(topic))
     log = (
         f"brokers = {json.dumps(broker.brokers)}\n"
-        f'topic = "{changes}"\noutcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"'
+        f'topic = "{changes}"\ndecisions_topic = "{decisions}"\n'
+        f'outcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"'
     )
     program = Program(tmp_path, windchill, log)
     program.emits(DOC, "--set", "status=RELEASED", "--add", "attributes.Keywords=bracket")
@@ -44,7 +45,7 @@ def test_the_whole_way_over_kafka(tmp_path: Path, windchill: str, broker: Server
     assert sum(row["end"] for row in program.json("status")["log"]) == 6
     found = {row["check"]: row for row in program.json("doctor")}
     assert {check for check, row in found.items() if row["result"] != "ok"} == {
-        "retention of the log", "timestamps of the log", "retention of the outcomes",
+        "retention of the log", "timestamps of the log", "retention of the decisions", "retention of the outcomes",
     }  # fmt: skip
     if isinstance(broker, Apache):
         assert "it keeps 7 days (retention.ms)" in found["retention of the log"]["message"]
@@ -78,8 +79,8 @@ def test_an_absent_broker_is_said_in_one_line(program: Program) -> None:
     assert "no broker answers at 127.0.0.1:9" in absent.fails("emit", DOC, "--set", "owner=x")
 
 
-async def _topics(topic: MakeTopic) -> tuple[str, str, str]:
-    return await topic(2, "changes"), await topic(1, "outcomes"), await topic(1, "letters")
+async def _topics(topic: MakeTopic) -> list[str]:
+    return [await topic(2, "changes"), *[await topic(1, name) for name in ("decisions", "outcomes", "letters")]]
 
 
 async def _append(

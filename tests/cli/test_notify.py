@@ -214,12 +214,13 @@ def test_what_is_published_to_kafka_is_told(
     tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic, receiver: Receiver
 ) -> None:
     async def topics() -> list[str]:
-        return [await topic(3, name) for name in ("changes", "outcomes", "letters")]
+        return [await topic(3, name) for name in ("changes", "decisions", "outcomes", "letters")]
 
-    changes, outcomes, letters = asyncio.run(topics())
+    changes, decisions, outcomes, letters = asyncio.run(topics())
     log = (
         f"brokers = {json.dumps(broker.brokers)}\n"
-        f'topic = "{changes}"\noutcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"'
+        f'topic = "{changes}"\ndecisions_topic = "{decisions}"\n'
+        f'outcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"'
     )
     program = notifying(Program(tmp_path, windchill, log), receiver)
     for number in range(4):

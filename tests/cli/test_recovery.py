@@ -71,12 +71,13 @@ def on_kafka(tmp_path: Path, windchill: str, server: apache.Apache, topic: MakeT
     """The program on a topic of one partition, with two documents synced."""
 
     async def topics() -> list[str]:
-        return [await topic(1, name) for name in ("changes", "outcomes", "letters")]
+        return [await topic(1, name) for name in ("changes", "decisions", "outcomes", "letters")]
 
-    changes, outcomes, letters = asyncio.run(topics())
+    changes, decisions, outcomes, letters = asyncio.run(topics())
     log = (
         f"brokers = {json.dumps(server.brokers)}\n"
-        f'topic = "{changes}"\noutcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"'
+        f'topic = "{changes}"\ndecisions_topic = "{decisions}"\n'
+        f'outcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"'
     )
     program = Program(tmp_path, windchill, log)
     program.emits(DOC, "--set", "owner=akim")

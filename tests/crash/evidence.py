@@ -99,13 +99,16 @@ class Evidence:
     ) -> Evidence:
         """Read everything back."""
         brokers, log = list(config.log.brokers), config.log
-        changes, outcome_records, letters = [
-            await read(brokers, topic) for topic in (log.topic, log.outcomes_topic, log.dead_letter_topic)
+        changes, decisions, outcome_records, letters = [
+            await read(brokers, topic)
+            for topic in (log.topic, log.decisions_topic, log.outcomes_topic, log.dead_letter_topic)
         ]
         told = [json.loads(record.value or b"") for record in outcome_records]
         unusable = producers.poison
         poison = {(r.partition, r.offset): r.value for r in changes if r.value is not None and r.value in unusable}
         facts, seen = _facts(changes, log.topic, producers.poison | producers.foreign)
+        for key, said in _facts(decisions, log.decisions_topic, set())[0].items():
+            facts.setdefault(key, []).extend(said)
         return cls(
             config=config,
             policies={codec.policy_digest(policy): policy for policy in policies},

@@ -119,6 +119,7 @@ class Crashes:
         """Topics, configurations, and the documents as they were before anybody touched them."""
         make = topic_factory(broker)
         self._topics = [await make(2, "changes"), await make(1, "outcomes"), await make(1, "dead-letters")]
+        self._decisions = await make(1, "decisions")
         self._brokers = list(broker.brokers)
         self._producers = workload.Producers(self._options.seed, KEYS, self._topics[0], lambda: time.time_ns() // 1000)
         for number in range(plan.POLICIES):
@@ -288,6 +289,7 @@ class Crashes:
             "log": {
                 "brokers": self._brokers,
                 "topic": self._topics[0],
+                "decisions_topic": self._decisions,
                 "outcomes_topic": self._topics[1],
                 "dead_letter_topic": self._topics[2],
                 "group": "crash",

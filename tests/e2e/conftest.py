@@ -52,6 +52,7 @@ async def make_world(simulated: Simulated, broker: brokers.Server, topic: MakeTo
         log = Log(
             brokers=tuple(broker.brokers),
             topic=await topic(partitions=partitions, name="changes"),
+            decisions_topic=await topic(name="decisions"),
             outcomes_topic=await topic(name="outcomes"),
             dead_letter_topic=await topic(name="dead-letters"),
             group="test",

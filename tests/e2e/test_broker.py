@@ -404,7 +404,8 @@ class Forgetful:
     def __init__(self, server: apache.Apache, topic: MakeTopic, windchill: str, folder: Path) -> None:
         self.server = server
         names: dict[str, str] = {
-            name: asyncio.run(topic(1, name)) for name in ("topic", "outcomes_topic", "dead_letter_topic")
+            name: asyncio.run(topic(1, name))
+            for name in ("topic", "decisions_topic", "outcomes_topic", "dead_letter_topic")
         }
         lines = [f"brokers = {json.dumps(server.brokers)}"] + [f'{key} = "{name}"' for key, name in names.items()]
         self.program, self.topic = Program(folder, windchill, "\n".join(lines)), names["topic"]

@@ -43,6 +43,7 @@ def write_config(world: World, folder: Path) -> Path:
         [log]
         brokers = {json.dumps(list(config.log.brokers))}
         topic = "{config.log.topic}"
+        decisions_topic = "{config.log.decisions_topic}"
         outcomes_topic = "{config.log.outcomes_topic}"
         dead_letter_topic = "{config.log.dead_letter_topic}"
         group = "test"

@@ -69,7 +69,8 @@ class World:
     simulated: Simulated
 
     def record(self, given: dict[str, Any]) -> Outgoing:
-        return Outgoing(self.config.log.topic, given["subject"].encode(), json.dumps(given).encode(), _CONTENT_TYPE)
+        topic = parts.topics(self.config.log).of(given["source"])
+        return Outgoing(topic, given["subject"].encode(), json.dumps(given).encode(), _CONTENT_TYPE)
 
     async def append(self, *given: dict[str, Any] | Outgoing) -> None:
         log = parts.make_log(self.config, SystemClock())
@@ -80,8 +81,7 @@ class World:
 
     async def read(self, topic: str) -> list[Record]:
         """Everything that a topic holds by now."""
-        config = attrs.evolve(self.config, log=attrs.evolve(self.config.log, topic=topic))
-        log = parts.make_log(config, SystemClock())
+        log = parts.make_log(parts.alone(self.config, topic), SystemClock())
         try:
             await log.open({})
             ends, found = await log.ends(), list[Record]()
