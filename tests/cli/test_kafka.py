@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import uuid
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from reconciler.core.outcomes import REPLAY_OF
+from reconciler.model.policy import OPERATORS
 from tests.brokers import Server
 from tests.brokers.apache import Apache
 from tests.brokers.fixtures import MakeTopic
@@ -72,6 +75,105 @@ def test_the_whole_way_over_kafka(tmp_path: Path, windchill: str, broker: Server
     (again,) = program.json("dead-letters", "list")
     assert again["offset"] > letter["offset"]
     assert program.json("dead-letters", "list", "--status", "replayed")[0]["id"] == letter["id"]
+
+
+def changed(document: str, source: str, **fields: str) -> bytes:
+    """A change event as a plain producer writes it, whatever source it likes to name."""
+    event = {
+        "specversion": "1.0", "id": str(uuid.uuid4()), "source": source, "type": "windchill.document.changed.v1",
+        "subject": document, "time": "2026-01-01T00:00:00Z", "data": {"set": fields},
+    }  # fmt: skip
+    return json.dumps(event).encode()
+
+
+def put(broker: Server, topic: str, key: str, value: bytes | None, *headers: tuple[str, bytes]) -> None:
+    asyncio.run(_append(broker, topic, key=key.encode(), value=value, headers=list(headers)))
+
+
+def refusals(program: Program) -> dict[str, str]:
+    return {row["topic"]: row["reason"] for row in program.json("dead-letters", "list")}
+
+
+def test_a_producer_that_writes_an_operators_name_into_its_event_decides_nothing(
+    tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic
+) -> None:
+    changes, decisions, outcomes, letters = asyncio.run(_topics(topic))
+    log = (
+        f"brokers = {json.dumps(broker.brokers)}\n"
+        f'topic = "{changes}"\ndecisions_topic = "{decisions}"\n'
+        f'outcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"'
+    )
+    program = Program(tmp_path, windchill, log)
+    before = program.document(DOC)["owner"]
+    put(broker, changes, DOC, changed(DOC, OPERATORS, owner="mallory"))
+    put(broker, decisions, DOC, changed(DOC, "//erp/prod", owner="mallory"))
+    put(broker, decisions, DOC, None)  # a tombstone decides nothing either
+    put(broker, changes, OTHER, changed(OTHER, "//erp/prod", owner="akim"))
+    assert program.json("run", "--once", code=3)["dead_letters"] == 3
+    assert program.document(DOC)["owner"] == before
+    assert program.document(OTHER)["owner"] == "akim"
+    told = refusals(program)
+    assert f"decisions of operators are taken from {decisions} only" in told[changes]
+    assert f"{decisions} takes decisions of operators" in told[decisions]
+
+    # Replayed, each goes back to where it came from, and is refused again: nobody lends it a better place.
+    program.say("dead-letters", "replay", "--all")
+    program.say("run", "--once", code=3)
+    assert refusals(program).keys() == {changes, decisions}
+    assert program.document(DOC)["owner"] == before
+    # Whoever may write to one topic settles no letter of another.
+    forged = next(row["id"] for row in program.json("dead-letters", "list") if row["topic"] == decisions)
+    put(broker, changes, OTHER, changed(OTHER, "//erp/prod", owner="akim"), (REPLAY_OF, forged.encode()))
+    program.say("run", "--once", code=3)
+    assert forged in {row["id"] for row in program.json("dead-letters", "list")}
+
+    program.say("emit", DOC, "--set", "owner=sgarcia", "--set", "attributes.Secret=x")  # a person may, by the program
+    program.say("run", "--once", code=3)
+    assert program.document(DOC)["owner"] == "sgarcia"
+    (claim,) = program.json("explain", DOC, "owner")["fields"][0]["claims"]
+    assert (claim["source"], claim["topic"]) == (OPERATORS, decisions)
+
+    # An archive tells where each stood: folded again it says the same, and refuses the same.
+    program.say("export", "log", "--to", "log.jsonl")
+    assert program.json("replay", "--from", "log.jsonl", "--check") == []
+    assert program.json("replay", "--from", "kafka", "--check") == []
+    program.say("rebuild")
+    assert refusals(program).keys() == {changes, decisions}
+    assert program.json("replay", "--from", "kafka", "--check") == []
+
+
+def test_each_system_speaks_in_its_own_topic_and_for_nobody_else(
+    tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic
+) -> None:
+    erp, decisions, mes, letters = asyncio.run(_topics(topic))
+    outcomes = asyncio.run(topic(1, "outcomes"))
+    log = (
+        f"brokers = {json.dumps(broker.brokers)}\n"
+        f'decisions_topic = "{decisions}"\noutcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"\n'
+        f'[[log.topics]]\nname = "{erp}"\nsources = ["//erp/*"]\n'
+        f'[[log.topics]]\nname = "{mes}"\nsources = ["//mes/line-?"]'
+    )
+    program = Program(tmp_path, windchill, log)
+    program.say("emit", DOC, "--source", "//erp/prod", "--set", "owner=akim")
+    program.say("emit", OTHER, "--source", "//mes/line-3", "--set", "owner=wkaya")
+    assert "may not speak in" in program.fails("emit", DOC, "--source", "//wf/x", "--set", "owner=x", code=2)
+    put(broker, mes, DOC, changed(DOC, "//erp/prod", status="OBSOLETE"))
+    put(broker, mes, OTHER, None)  # by whoever may write there; the rules that name sources admit its topic
+    assert program.json("run", "--once", code=3)["dead_letters"] == 1
+    assert program.document(DOC)["owner"] == "akim"
+    assert program.document(DOC)["status"] != "OBSOLETE"
+    (reason,) = refusals(program).values()
+    assert reason == f"source '//erp/prod' may not speak in {mes}: [[log.topics]] allows //mes/line-? there"
+    assert {row["topic"]: row["lag"] for row in program.json("status")["log"]} == {erp: 0, mes: 0, decisions: 0}
+    (claim,) = program.json("explain", DOC, "owner")["fields"][0]["claims"]
+    assert (claim["topic"], claim["source"]) == (erp, "//erp/prod")
+    found = {row["check"]: row["result"] for row in program.json("doctor")}
+    assert [found[name] for name in (f"log {erp}", f"log {mes}", "decisions", "outcomes")] == ["ok"] * 4
+
+    program.say("export", "log", "--to", "log.jsonl")
+    assert program.json("replay", "--from", "log.jsonl", "--check") == []
+    program.say("rebuild", "--from", "log.jsonl", "--from", "kafka")
+    assert list(refusals(program)) == [mes]
 
 
 def test_an_absent_broker_is_said_in_one_line(program: Program) -> None:
