@@ -6,6 +6,7 @@ from typing import Literal
 
 import attrs
 
+from reconciler.config.rows import TOPIC, TOPIC_SAYS, ChangeTopic
 from reconciler.config.values import key
 from reconciler.model.policy import Policy
 from reconciler.model.signing import KEY
@@ -14,8 +15,6 @@ _PORT = r"([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]
 _OCTET = r"(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
 _BROKER = rf"(\[[0-9A-Fa-f:.]+\]|[^\s,:/@\[\]]+):{_PORT}"
 LOOPBACK = rf"(127(\.{_OCTET}){{3}}|localhost|\[::1\]):{_PORT}"
-_TOPIC = r"[A-Za-z0-9._-]{1,249}"  # Kafka's own rule
-_TOPIC_SAYS = "a topic's name: 1 to 249 letters, digits, '.', '_' or '-'"
 _URL = r"https?://[^\s/?#@\\]+(/[^\s?#]*)?"  # no user:password@ either: credentials have keys of their own
 _URL_SAYS = "an http:// or https:// address without credentials or query in it"
 _URL_OR_NONE = rf"({_URL}(\?[^\s#]*)?)?"
@@ -28,16 +27,6 @@ _NETWORK_6 = r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?
 
 
 @attrs.frozen(kw_only=True)
-class ChangeTopic:
-    """One of several change topics."""
-
-    name: str = key("", pattern=_TOPIC, says=_TOPIC_SAYS)
-    """The topic."""
-    sources: tuple[str, ...] = key((), filled=True)
-    """Globs over the sources that may speak in it, case-sensitive."""
-
-
-@attrs.frozen(kw_only=True)
 class Log:
     """Where change events are read from, and outcomes and dead letters go to."""
 
@@ -47,20 +36,20 @@ class Log:
     """The file, for `kind = "file"`: .jsonl, also .gz and .zst."""
     brokers: tuple[str, ...] = key(("localhost:9092",), filled=True, pattern=_BROKER, says="a broker's host:port")
     """Bootstrap brokers, each host:port. The default is a broker on this machine, so that a first try needs no file."""
-    topic: str = key("windchill.document.changes", pattern=_TOPIC, says=_TOPIC_SAYS)
+    topic: str = key("windchill.document.changes", pattern=TOPIC, says=TOPIC_SAYS)
     """The change log. It is read from its beginning at first: keep all of it. Never compact it, since each event names
     only the fields it changes. Any source but `//reconciler/…` may speak in it."""
     topics: tuple[ChangeTopic, ...] = key(())
     """Several change topics in place of `topic`, each `[[log.topics]]` with a name and its sources: an event of another
     source is a dead letter. Empty: the one `topic`. Bind sources where systems must not speak for each other: an event
     names its own source, and only the broker knows who wrote it. Keep a topic listed as long as its events count."""
-    decisions_topic: str = key("windchill.document.decisions", pattern=_TOPIC, says=_TOPIC_SAYS)
+    decisions_topic: str = key("windchill.document.decisions", pattern=TOPIC, says=TOPIC_SAYS)
     """What operators decide (`//reconciler/operators`), which overrides every rule: taken from here and from nowhere
     else. Let nobody else write to it. Keep all of it, as of the change log. A file log has a file beside it for that,
     `path` with `.decisions` behind."""
-    outcomes_topic: str = key("windchill.document.outcomes", pattern=_TOPIC, says=_TOPIC_SAYS)
+    outcomes_topic: str = key("windchill.document.outcomes", pattern=TOPIC, says=TOPIC_SAYS)
     """What the reconciler publishes; replaying it gives back what was agreed with Windchill."""
-    dead_letter_topic: str = key("windchill.document.dead-letters", pattern=_TOPIC, says=_TOPIC_SAYS)
+    dead_letter_topic: str = key("windchill.document.dead-letters", pattern=TOPIC, says=TOPIC_SAYS)
     """Events that can't be used: original bytes, key and headers."""
     group: str = key("windchill-reconciler", filled=True)
     """What brokers call us, and the name that outcomes carry as their source: two installations need two groups."""

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import attrs
 
 from reconciler.config import rules
-from reconciler.config.groups import GROUPS, ChangeTopic, Config
+from reconciler.config.groups import GROUPS, Config
 from reconciler.config.loading import load
+from reconciler.config.rows import ChangeTopic
 from reconciler.config.values import limits_of
 from reconciler.model.policy import FALLBACK
 from reconciler.model.value import Json

@@ -146,7 +146,7 @@ def test_each_system_speaks_in_its_own_topic_and_for_nobody_else(
     tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic
 ) -> None:
     erp, decisions, mes, letters = asyncio.run(_topics(topic))
-    outcomes = asyncio.run(topic(1, "outcomes"))
+    (outcomes, *_) = asyncio.run(_topics(topic))
     log = (
         f"brokers = {json.dumps(broker.brokers)}\n"
         f'decisions_topic = "{decisions}"\noutcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"\n'

@@ -17,10 +17,11 @@ from reconciler.model.event import Event, Outgoing, PlainRecord, Refusal
 from reconciler.model.policy import OPERATORS
 from reconciler.model.signing import Keys
 from reconciler.model.stamp import Partition, Place
+from reconciler.model.topics import Topics
 
 KEYS = Keys(b"k" * 32)
 OTHER = Keys(b"o" * 32)
-TOPIC = "changes"
+TOPIC = Topics().decisions
 DECISION: dict[str, Any] = {
     "specversion": "1.0",
     "id": "d1",
@@ -53,8 +54,8 @@ def signed(event: object) -> dict[str, Any]:
     return found
 
 
-def read(value: bytes, offset: int = 9, **rules: Any) -> Any:
-    return decode.record(PlainRecord(TOPIC, 0, offset, 0, None, value, ()), decode.Rules(signed=REQUIRED, **rules))
+def read(value: bytes, offset: int = 9, topic: str = TOPIC, **rules: Any) -> Any:
+    return decode.record(PlainRecord(topic, 0, offset, 0, None, value, ()), decode.Rules(signed=REQUIRED, **rules))
 
 
 # ---------------------------------------------------------------------------------------------------------- signatures
@@ -160,7 +161,7 @@ def _rules() -> decode.Rules:
 
 
 def test_what_systems_say_needs_no_signature() -> None:
-    assert isinstance(read(text(DECISION | {"source": "//erp/prod"})), Event)
+    assert isinstance(read(text(DECISION | {"source": "//erp/prod"}), topic="changes"), Event)
 
 
 @pytest.mark.parametrize("name", sorted(DECISION))
