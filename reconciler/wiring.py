@@ -12,12 +12,13 @@ from collections.abc import Callable
 from functools import partial
 
 import attrs
+import structlog
 
 from reconciler import parts
 from reconciler.adapters.counters import Counters
 from reconciler.adapters.metrics import Exposition
 from reconciler.config import Config
-from reconciler.core import announcing
+from reconciler.core import announcing, notices
 from reconciler.core.breaker import Breaker
 from reconciler.core.budget import WriteBudget
 from reconciler.core.limiter import Limiter, RetryQuota
@@ -37,12 +38,15 @@ from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
 from reconciler.flows.resync import Resync
 from reconciler.flows.series import Series
-from reconciler.model.event import Outgoing
+from reconciler.model.event import Outgoing, Record
+from reconciler.model.stamp import Place
 from reconciler.ports import ChangeList, Clock, ComparingStore, EventLog, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web import application, server
 from reconciler.web.access import Door
 from reconciler.web.probes import Progress
+
+_log = structlog.get_logger(__name__)
 
 QUEUE_CAPACITY = 10_000  # documents waiting in memory; the store holds the rest
 _WORKERS_A_REQUEST = 2  # while one worker's request is in flight, another stores its settlement
@@ -168,8 +172,24 @@ class Wiring:
 
     def _tells(self, outside: notify.Outside, breaker: Breaker) -> notify.Notifier:
         manner, patience = parts.manner(self.config), parts.patience(self.config)
-        known = outside, self.store, breaker, Unhurried(self.clock)
+        believed = partial(self._believed, notices.of_outcome)
+        sources = {
+            name: attrs.evolve(source, read=believed) if source.read is notices.of_outcome else source
+            for name, source in outside.sources.items()
+        }
+        known = attrs.evolve(outside, sources=sources), self.store, breaker, Unhurried(self.clock)
         return watch.notifier(*known, telemetry=self.telemetry, manner=manner, patience=patience)
+
+    def _believed(self, read: notify.Read, record: Record) -> notices.Notice | None:
+        """Return what an outcome has to tell, unless it should be signed and is not."""
+        notice, signed = read(record), self._in_force.decoding.signed
+        if notice is None or signed is None:
+            return notice
+        fault = signed.fault(record.value or b"", Place(record.topic, record.partition, record.offset))
+        if fault is None:
+            return notice
+        _log.warning("nobody is told of an outcome that is not believed", offset=record.offset, reason=fault)
+        return None
 
     def _acts(self) -> Acts:
         made = parts.acts(self.config, self.store, self.log, self.clock)

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reconciler.core import announcing, signing
+from reconciler import config
+from reconciler.core import announcing, outcomes, signing
 from reconciler.model import signing as model
 from reconciler.model.document import Lane
 from reconciler.model.event import Outgoing
+from reconciler.model.outcome import Outcome, OutcomeType
 from reconciler.model.policy import OPERATORS, Rule, Strategy
 from reconciler.model.stamp import Partition, Place
 from tests.fakes.memory_log import MemoryLog
 from tests.fakes.memory_store import MemoryStore
+from tests.flows.test_notify import Bench
 from tests.flows.test_recovery import run, said
 from tests.flows.world import KEY, OUTCOMES, TOPIC, policy
 
@@ -89,6 +92,30 @@ async def test_a_forged_agreement_changes_nothing_and_is_shown(world: World) -> 
         [letter] = world.store.letters.values()
         assert (letter.stage, letter.place.topic) == ("signature", OUTCOMES)
         assert "this outcome is not believed: it is not signed" in letter.reason
+
+
+async def test_nobody_is_told_of_what_an_outsider_writes(world: World) -> None:
+    await said(world, owner="akim")
+    await run_signed(world)
+    bench = Bench(world)
+    forged = {
+        "conflict": "c1",
+        "field": "owner",
+        "reason": "call 555-0100",
+        "desired": 1,
+        "live": 2,
+        "event": "e",
+        "source": "//s",
+    }
+    async with world.running(outside=bench.outside(), notify=config.Notify(audit_s=0)) as running:
+        await running.pass_until(running.daemon._writable.is_set, "it reads the log")
+        for number, key in enumerate((None, model.keys(ONE))):
+            outcome = Outcome(f"o{number}", OutcomeType.CONFLICT_OPENED, f"doc {number}", world.clock.now_us(), forged)
+            world.broker.put(announcing.signed(outcomes.record(outcome, OUTCOMES, "//reconciler/test"), OUTCOMES, key))
+        await running.pass_until(lambda: bench.webhook.accepted, "somebody is told of one")
+        await bench.pass_time(600)
+    [told_of] = bench.webhook.bodies
+    assert told_of["data"]["document"] == "doc 1"
 
 
 async def test_without_a_key_the_same_forgery_is_believed(world: World) -> None:
