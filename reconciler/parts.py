@@ -67,10 +67,9 @@ def make_letter_log(config: Config, clock: Clock) -> EventLog | None:
     """Return the dead-letter log for reading, not yet opened; None where a file of them is not there yet."""
     log = config.log
     if log.kind == "kafka":
-        letters = attrs.evolve(log, topic=log.dead_letter_topic, order="time")
-        return make_log(attrs.evolve(config, log=letters), clock)
+        return make_log(alone(config, log.dead_letter_topic), clock)
     path = file_log.beside(Path(log.path), file_log.DEAD_LETTERS)
-    return file_log.FileLog(path, clock, grows=False) if path.exists() else None
+    return file_log.FileLog(path, clock, grows=False, alone=True) if path.exists() else None
 
 
 def make_log(config: Config, clock: Clock, *, grows: bool = True) -> EventLog:
@@ -105,7 +104,7 @@ def told(config: Config, clock: Clock) -> dict[str, notify.Source]:
     def source(topic: str, beside: str, read: notify.Read) -> notify.Source:
         if log.kind == "kafka":
             # What is fetched ahead stays in memory while a webhook is away.
-            options = attrs.evolve(kafka_options(config), topics=(topic,), fetch_bytes=_TOLD_FETCH_BYTES)
+            options = attrs.evolve(kafka_options(alone(config, topic)), fetch_bytes=_TOLD_FETCH_BYTES)
             return notify.Source(topic, lambda: kafka.KafkaLog(options, clock), read)
         path = file_log.beside(Path(log.path), beside)
         file_log.create(path)

@@ -11,6 +11,7 @@ import attrs
 from reconciler.adapters.clock import SystemClock
 from reconciler.cli import output, sources
 from reconciler.config import Config
+from reconciler.core.decode import Rules
 from reconciler.core.signing import Required
 from reconciler.errors import UsageError
 from reconciler.flows import recovery, sealing
@@ -110,19 +111,17 @@ class _Folding:
         return done
 
     async def _events(self, log: Config) -> Replayed:
-        from reconciler import parts
         from reconciler.adapters.counters import Counters
 
         clock = SystemClock()
         with output.progress(f"folding {_name(log)}", None) as tell:
             source = sources.Source(log, tell)
-            archive = log.log.kind == "file" and not self._is_ours(log)
             ingest = Ingest(
                 source,
                 self.store,
                 clock,
                 Counters(),
-                rules=attrs.evolve(parts.decoding(log, archive=archive), signed=self.signed),
+                rules=attrs.evolve(rules(self.config, log), signed=self.signed),
                 dead_letter_topic=log.log.dead_letter_topic,
                 batch_max=replaying.BATCH,
                 offer=lambda _: None,
@@ -132,7 +131,7 @@ class _Folding:
             )
             ingest.lane = Lane.REPLAY
             try:
-                bases = self._bases(clock, archive=log.log.kind == "file" and not self._is_ours(log))
+                bases = self._bases(clock, archive=is_archive(self.config, log))
                 return await replaying.replay(source, ingest, bases, self.archives)
             finally:
                 await source.close()
@@ -167,11 +166,27 @@ class _Folding:
         return sources.in_kafka(self.config) if origin == KAFKA else sources.in_file(self.config, Path(origin))
 
     def _is_ours(self, log: Config) -> bool:
-        if self.config.log.kind != log.log.kind:
-            return False
-        if log.log.kind == "file":
-            return Path(self.config.log.path).resolve() == Path(log.log.path).resolve()
-        return self.config.log.read_topics == log.log.read_topics
+        return _are_same(self.config, log)
+
+
+def rules(config: Config, log: Config) -> Rules:
+    """Return the rules that a log is read by: a file that is not the configured log is an archive."""
+    from reconciler import parts
+
+    return parts.decoding(log, archive=is_archive(config, log))
+
+
+def is_archive(config: Config, log: Config) -> bool:
+    """Whether a log is a file that a person gives, and not the configured one."""
+    return log.log.kind == "file" and not _are_same(config, log)
+
+
+def _are_same(config: Config, log: Config) -> bool:
+    if config.log.kind != log.log.kind:
+        return False
+    if log.log.kind == "file":
+        return Path(config.log.path).resolve() == Path(log.log.path).resolve()
+    return config.log.read_topics == log.log.read_topics
 
 
 def _name(config: Config) -> str:

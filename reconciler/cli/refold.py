@@ -58,8 +58,8 @@ async def _refold(
         signed = await folding.required(config, store)
         refold = Refold(
             store=store,
-            log=_origin(stack, config, signed),
-            archives=[_origin(stack, sources.in_file(config, Path(archive)), signed) for archive in archives],
+            log=_origin(stack, config, config, signed),
+            archives=[_origin(stack, config, sources.in_file(config, Path(one)), signed) for one in archives],
             clock=SystemClock(),
             telemetry=Counters(),
             dead_letter_topic=config.log.dead_letter_topic,
@@ -72,10 +72,9 @@ async def _refold(
     return result
 
 
-def _origin(stack: AsyncExitStack, log: Config, signed: "Required | None") -> "Origin":
-    from reconciler import parts
+def _origin(stack: AsyncExitStack, config: Config, log: Config, signed: "Required | None") -> "Origin":
     from reconciler.flows.refold import Origin
 
     source = sources.Source(log, lambda _done, _total: None)
     stack.push_async_callback(source.close)
-    return Origin(source, attrs.evolve(parts.decoding(log), signed=signed))
+    return Origin(source, attrs.evolve(folding.rules(config, log), signed=signed))

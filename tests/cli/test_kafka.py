@@ -140,6 +140,11 @@ def test_a_producer_that_writes_an_operators_name_into_its_event_decides_nothing
     program.say("rebuild")
     assert refusals(program).keys() == {changes, decisions}
     assert program.json("replay", "--from", "kafka", "--check") == []
+    for file in program.folder.glob("state.db*"):
+        file.unlink()
+    program.say("run", "--once", code=3)  # a store that is lost comes back with all that was decided
+    (claim,) = program.json("explain", DOC, "owner")["fields"][0]["claims"]
+    assert (claim["source"], claim["value"]) == (OPERATORS, "sgarcia")
 
 
 def test_each_system_speaks_in_its_own_topic_and_for_nobody_else(
