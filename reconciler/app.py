@@ -24,6 +24,7 @@ from reconciler.adapters.tracing import configured as configured_tracing
 from reconciler.config import Config
 from reconciler.core.signing import Required
 from reconciler.flows import notify, recovery, reload, sealing
+from reconciler.flows.once import Once
 from reconciler.model.document import Lane, Status
 from reconciler.model.stamp import Partition
 from reconciler.web import application, server
@@ -35,6 +36,7 @@ _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _LOOK_S = 0.2  # between two looks at whether `--once` is done, or the log caught up with
+_TRIES_ONCE = 2  # requests that may meet their deadline, before a single pass takes it that all will
 _DRAIN_S = 20.0  # for what is under way at a stop; Kubernetes kills ten seconds later
 _TELL_S = 5.0  # for what is left to be told at a stop; what is not told then is told after the next start
 _STALLED_S = 30.0  # a partition that can't be read must not keep everything else from being written for longer
@@ -189,13 +191,13 @@ class Daemon(Wiring):
         return tasks.create_task(self._beats.watch(name, loop), name=name)
 
     async def _until_settled(self, caught_up: asyncio.Task[None], stop: asyncio.Event) -> None:
-        """Return when nothing is left to be done but what waits for a person or for somebody else's lock."""
+        """Return when nothing is left to be done in a single pass, or nothing comes of it any more."""
         await asyncio.wait([caught_up])
-        while not stop.is_set() and not self.config.windchill.maintenance:
+        self.ingest.stop()  # what comes from now on is for the next pass
+        patience_s = max(self.config.retry.backoff_max_s, _TRIES_ONCE * self.config.windchill.timeout_s)
+        once = Once(self.store, self.reconciler, self._engine.breaker, self.clock, patience_s=patience_s)
+        while not stop.is_set() and not self.config.windchill.maintenance and not await once.over():
             self.reconciler.settled.clear()
-            pending = (await self.store.counts()).get(Status.PENDING, 0)
-            if not pending and self.reconciler.idle:
-                return
             await self.clock.wait(self.reconciler.settled, _LOOK_S)
 
 

@@ -220,11 +220,9 @@ class DocumentsWindchill:
         token = replies.token(reply)
         if not reply.body:
             return Written(None, token)
-        if not replies.is_json(reply):  # a login page also has status 200
+        body = replies.json_object(reply) if replies.is_json(reply) else None
+        if body is None:  # a login page also has status 200, and may say that it is JSON
             return Unknown(self._not_promised(reply).message)
-        body = replies.json_object(reply)
-        if body is None:
-            return Written(None, token)
         if body.get("id", snapshot.key) != snapshot.key:
             return Unknown(replies.cut(f"wrote document {snapshot.key}, the answer is document {body['id']}"))
         cleared = {field for field, value in fields.items() if value is None}

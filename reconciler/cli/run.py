@@ -9,6 +9,7 @@ import click
 
 from reconciler.cli import commands, exits, options, output, running, signals
 from reconciler.config import Config
+from reconciler.model.document import Status
 
 if TYPE_CHECKING:
     from reconciler.app import Summary
@@ -33,8 +34,9 @@ def run(config: Config, again: Callable[[], Config], once: bool, accept_truncati
 
     Runs until SIGTERM or SIGINT; a second signal stops at once, which costs nothing but the work under way. SIGHUP
     reads the policy again; one that can't be used changes nothing. With --once it says at the end what it came to, and
-    exits with 0 when every document is synced and every event was usable, else with 3; while Windchill is away it
-    waits.
+    exits with 0 when every document is synced and every event was usable, else with 3. A document that Windchill gives
+    no usable answer for is left pending when for a minute nothing has come of any attempt (longer with a longer
+    windchill.timeout_s); so is everything while Windchill is away.
 
     An empty or older store is brought up to date from the change log and the outcome log before anything is written.
     A log that no longer holds what comes next stops it; --accept-truncation, given once, is the decision to go on
@@ -92,6 +94,8 @@ def _show(form: str, summary: "Summary") -> None:
         output.table(rows, [output.Column("status", "status"), output.Column("documents", "documents", right=True)])
     else:
         print("No documents.")
+    if not summary.maintenance and summary.counts.get(Status.PENDING):
+        print("pending: Windchill gave no usable answer; see `reconciler docs list --status pending`")
     if summary.dead_letters:
         print(f"dead letters: {summary.dead_letters}; see `reconciler dead-letters list`")
     if summary.maintenance:

@@ -65,6 +65,7 @@ class Reconciler:
         self._probing: set[str] = set()  # documents taken up as probes, until the attempt on them has ended
         self._wake = asyncio.Event()
         self._stopping = False
+        self.gained = 0  # attempts on pending documents that did not fail, ever
         self.published = asyncio.Event()  # set when a settlement left something in the outbox
         self.settled = asyncio.Event()  # set after every settlement
 
@@ -200,6 +201,7 @@ class Reconciler:
             raise
         finally:
             self._retrying -= bool(failures)
+        self.gained += document.status is Status.PENDING and settlement.agreement.failures <= failures
         due_us = settlement.due_us
         again = None if due_us is None else Due(key, settlement.lane, due_us)
         self._queue.done(key, self._soon(again, settlement.at_us))
