@@ -1,11 +1,16 @@
 """A record that comes again changes nothing, and a nested value asks the rules of its leaves."""
 
+import asyncio
 import json
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from tests.brokers import Server
+from tests.brokers.fixtures import MakeTopic
 from tests.cli.program import Program
 
 pytestmark = pytest.mark.e2e
@@ -15,7 +20,11 @@ DOC, OTHER = "0000000001", "0000000002"
 
 @pytest.fixture
 def edited(program: Program) -> Program:
-    """ERP has set an owner, a cost centre and two keywords; then a person has changed all three, and that stands."""
+    return let_edit(program)
+
+
+def let_edit(program: Program) -> Program:
+    """ERP sets an owner, a cost centre and two keywords; then a person changes all three, and that stands."""
     sets = ("--set", "owner=jdoe", "--set", 'attributes.CostCenter="4711"', "--set", 'attributes.Keywords=["a", "b"]')
     program.say("emit", DOC, *sets, "--source", "//erp/prod")
     program.say("run", "--once")
@@ -76,6 +85,49 @@ def test_an_event_that_comes_again_reopens_no_conflict_that_was_decided(edited: 
     edited.say("run", "--once")
     assert edited.json("conflicts", "list") == []
     assert edited.document(DOC)["attributes"]["CostCenter"] == "8888"
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("where", ["same topic", "mirror"])
+def test_records_that_come_again_in_kafka_undo_no_persons_edit(
+    tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic, where: str
+) -> None:
+    names = ("changes", "zz-mirror", "outcomes", "letters", "decisions")
+    changes, mirror, outcomes, letters, decisions = asyncio.run(_topics(topic, names))
+    log = (
+        f"brokers = {json.dumps(broker.brokers)}\n"
+        f'topic = "{changes}"\noutcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"\n'
+        f'decisions_topic = "{decisions}"'
+    )
+    program = let_edit(Program(tmp_path, windchill, log))
+    asyncio.run(_copy(broker, changes, mirror if where == "mirror" else changes))
+    if where == "mirror":
+        program.config.write_text(program.config.read_text().replace(changes, mirror))
+    program.say("run", "--once")
+    check_edit_stands(program)
+
+
+async def _topics(topic: MakeTopic, names: tuple[str, ...]) -> list[str]:
+    return [await topic(1, name) for name in names]
+
+
+async def _copy(broker: Server, source: str, target: str) -> None:
+    """Append every record of a topic to a topic, as a mirror or a producer that tries again does."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=broker.brokers, enable_auto_commit=False)
+    producer = AIOKafkaProducer(bootstrap_servers=broker.brokers)
+    await consumer.start()
+    await producer.start()
+    try:
+        partition = TopicPartition(source, 0)
+        consumer.assign([partition])
+        await consumer.seek_to_beginning(partition)
+        end = (await consumer.end_offsets([partition]))[partition]
+        records = [await consumer.getone() for _ in range(end)]
+        for record in records:
+            await producer.send_and_wait(target, record.value, record.key, headers=list(record.headers))
+    finally:
+        await producer.stop()
+        await consumer.stop()
 
 
 def test_a_nested_value_writes_the_fields_it_names_and_no_other(program: Program) -> None:
