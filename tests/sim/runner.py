@@ -311,6 +311,7 @@ class Simulation:
             life.stop.set()
             return False
         began_s = world.loop.time()
+        await self.operators.resume_all()
         while not self._is_settled():
             await self.operators.resume_all()
             world.expect(world.loop.time() - began_s < SETTLE_S, f"not settled after {SETTLE_S} s without faults")
