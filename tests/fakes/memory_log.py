@@ -23,7 +23,7 @@ class MemoryBroker:
     def __init__(self, clock: Clock, **partitions: int) -> None:
         self.clock = clock
         self.down = False  # whether clients get no answer
-        self.stamps = 0  # 1: clients are told that timestamps are its own, as they are
+        self.stamps = False  # LogAppendTime: whether a record's timestamp is the broker's
         self.record_bytes_max: int | None = None  # of a record's value
         self.appended = asyncio.Event()
         self._topics = {topic: [_Partition() for _ in range(count)] for topic, count in partitions.items()}
@@ -31,13 +31,18 @@ class MemoryBroker:
     def partitions(self, topic: str) -> list[Partition]:
         return [Partition(topic, number) for number in range(len(self._partitions(topic)))]
 
-    def put(self, record: Outgoing, partition: int | None = None) -> Partition:
-        """Append one record, to the partition that its key stands for unless one is named."""
+    def put(self, record: Outgoing, partition: int | None = None, *, made_us: int | None = None) -> Partition:
+        """
+        Append one record, to the partition that its key stands for unless one is named.
+
+        Where the producer's clock counts (CreateTime), `made_us` is what it says, if it is wrong.
+        """
         partitions = self._partitions(record.topic)
         number = zlib.crc32(record.key or b"") % len(partitions) if partition is None else partition
         own = partitions[number]
-        now_ms, said = self.clock.now_us() // 1000, (record.key, record.value, record.headers)
-        own.records.append(PlainRecord(record.topic, number, own.end, now_ms, *said, self.stamps))
+        now_us = self.clock.now_us() if made_us is None or self.stamps else made_us
+        key, value, headers, by = record.key, record.value, record.headers, int(self.stamps)
+        own.records.append(PlainRecord(record.topic, number, own.end, now_us // 1000, key, value, headers, by))
         own.end += 1
         self.appended.set()
         return Partition(record.topic, number)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from reconciler.model.value import canonical
-from tests.sim import comparing
+from tests.sim import comparing, oracle
 from tests.sim.options import KEYWORDS
 from tests.sim.server import changed_parts, elements
 
@@ -89,12 +89,12 @@ class Bystander:
         for carry in self._open.get(key, ()):
             carry.shown = False
         for part in [part for where, part in self._known if where == key]:
-            if policy.rule(part[0], self._server.type_of(key)).strategy == "ignore":
+            if oracle.rule_of(policy, part[0], self._server.type_of(key)).strategy == "ignore":
                 del self._known[key, part]
         self._open[key] = [
             carry
             for carry in self._open.get(key, ())
-            if policy.rule(carry.part[0], self._server.type_of(key)).strategy != "ignore"
+            if oracle.rule_of(policy, carry.part[0], self._server.type_of(key)).strategy != "ignore"
         ]
 
     def shows(self, key: str, version: Version) -> None:
@@ -131,7 +131,7 @@ class Bystander:
     def accepts(self, write: Write, before: Version, after: Version, policy: Policy) -> None:
         """The server applies a write of ours, which was decided by `policy`."""
         for name, value in write.fields.items():
-            rule = policy.rule(name, self._server.type_of(write.key))
+            rule = oracle.rule_of(policy, name, self._server.type_of(write.key))
             told = f"{write.key}: `{name}` {before.fields[name]!r} -> {value!r} under {rule.strategy}"
             self._world.expect(rule.strategy in STANDS, f"nobody asked for {told}")
             for part in changed_parts(name, before.fields[name], value):

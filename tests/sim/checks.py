@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from reconciler.core import outcomes
 from reconciler.model.document import Document, Status
 from reconciler.model.policy import Strategy
+from reconciler.model.snapshot import Token
 from reconciler.model.stamp import Place
 from reconciler.model.value import canonical
 from tests.checks import check_audit, check_outcomes
-from tests.sim import comparing, naive
+from tests.sim import comparing, naive, oracle
 from tests.sim.logs import LETTERS, OUTCOMES
 from tests.sim.options import KEYWORDS, SCALARS
 from tests.sim.server import ME, elements, token_of
@@ -129,7 +130,7 @@ class Checks:
         wanted = naive.project(self._workload.facts.values())[row.key].managed()
         assert self._world.life is not None
         for name in wanted:
-            rule = self._world.life.policy.rule(name, self._server.type_of(row.key))
+            rule = oracle.rule_of(self._world.life.policy, name, self._server.type_of(row.key))
             strategy = rule.strategy
             known = name in row.agreement.base.fields or name in held
             self._expect(known or strategy is Strategy.IGNORE, f"{row.key}: `{name}` was never decided")
@@ -174,6 +175,11 @@ class Checks:
             told = written.pop((write.key, str(write.token)), 0) if write.accepted is not None else 0
             self._told_once(write, told, confirmed)
         self._expect(not written, f"audit records of writes that the server never accepted: {written}")
+        for key, token in confirmed:
+            shown = self._server.versions[key, Token(token)].fields
+            meant = [one.fields for one in self._witness.writes if one.key == key]
+            there = [one for one in meant if all(canonical(one[name]) == canonical(shown[name]) for name in one)]
+            self._expect(there, f"{key} {token}: confirmed, and no write of ours left what is there: {shown}")
 
     def _told_once(self, write: Write, told: int, confirmed: dict[tuple[str, str], int]) -> None:
         if write.accepted is None:

@@ -7,17 +7,19 @@ Known mistakes, to prove that the simulation finds such. Each is switched on by 
 from __future__ import annotations
 
 import contextlib
+import inspect
+import textwrap
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import attrs
 
 from reconciler.adapters.sqlite import opening
+from reconciler.core import elements, fold, merge, normalise, retrying, settle, timing
 from reconciler.core import plan as planning
-from reconciler.core import settle
 from reconciler.core.cases import Case
 from reconciler.flows import attempt as attempts
-from reconciler.flows import recovery
+from reconciler.flows import recovery, writing
 from reconciler.flows.gate import Gate
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.recording import Recorder
@@ -27,7 +29,9 @@ from reconciler.model.answer import VersionConflict
 from reconciler.model.base import Agreed
 from reconciler.model.document import Status
 from reconciler.model.plan import Verb
+from reconciler.model.policy import Policy
 from reconciler.model.snapshot import Snapshot
+from reconciler.model.stamp import Stamp
 from tests.fakes.memory_log import MemoryLog
 
 if TYPE_CHECKING:
@@ -55,6 +59,21 @@ SEEDS: dict[str, int] = {
     "begin-while-paused": 60,
     "settle-unpauses": 60,
     "forget-the-act": 60,
+    "copies-are-news": 60,
+    "copies-are-ours": 60,
+    "held-elements-settle": 60,
+    "elements-are-one-value": 60,
+    "withdraw-forgets-a-doubt": 60,
+    "forget-earlier-doubts": 60,
+    "some-fields-are-all": 60,
+    "a-rivals-edit-is-ours": 60,
+    "redraft-keeps-the-plan": 60,
+    "adopt-regardless": 60,
+    "normalise-nothing": 60,
+    "types-don-t-matter": 60,
+    "a-second-is-an-instant": 60,
+    "refused-for-ever": 60,
+    "trust-every-clock": 60,
 }
 
 
@@ -203,11 +222,22 @@ def _taken_from_anywhere(self: MemoryLog, records_max: int) -> Any:
     return _take(self, records_max)
 
 
+def _rewritten(function: Any, old: str, new: str) -> Any:
+    """The function with one part of its text replaced, so that a mutant breaks loudly when that text moves on."""
+    text = textwrap.dedent(inspect.getsource(function))
+    if text.count(old) != 1:
+        raise ValueError(f"{function.__qualname__} has {text.count(old)} times {old!r}")
+    made: dict[str, Any] = {}
+    exec(compile(text.replace(old, new), f"<mutant of {function.__qualname__}>", "exec"), function.__globals__, made)
+    return made[function.__name__]
+
+
 _open, _take = MemoryLog.open, MemoryLog._take
 _must_read = attempts._must_read
 _agreed = planning._agreed
 _write = Gate.write
 _begin = Writing.begin
+_rule = Policy.rule
 
 _PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     "forget-intent": ((settle, "unknown", _forgetful), (attempts, "_must_read", _reads_unless_failed)),
@@ -227,4 +257,57 @@ _PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     "write-while-paused": ((attempts.Attempt, "_kept_out", _regardless),),
     "forget-the-act": ((Recorder, "record", _unrecorded),),
     "publish-once": ((Publisher, "publish", _publish_once),),
+    "copies-are-news": ((Stamp, "event", property(lambda stamp: (*stamp.place, stamp.source, stamp.id))),),
+    "copies-are-ours": (
+        (Stamp, "follows", lambda stamp, agreed: stamp >= agreed),
+        (fold, "_replaces", lambda claim, old: claim.stamp > old.stamp),
+    ),
+    "held-elements-settle": (
+        (
+            elements,
+            "_decision",
+            _rewritten(
+                elements._decision, "for item in ruled if item.ruling.verb is not Verb.HOLD}", "for item in ruled}"
+            ),
+        ),
+    ),
+    "elements-are-one-value": (
+        (elements, "_rule", _rewritten(elements._rule, "agreed.elements.get(text) if agreed.elements else ", "")),
+    ),
+    "withdraw-forgets-a-doubt": (
+        (Writing, "withdraw", _rewritten(Writing.withdraw, "self._began.document.agreement.intent", "None")),
+    ),
+    "forget-earlier-doubts": (
+        (
+            writing,
+            "_may_yet_come",
+            _rewritten(
+                writing._may_yet_come,
+                "(*doubt.earlier, attrs.evolve(doubt, earlier=()))",
+                "(attrs.evolve(doubt, earlier=()),)",
+            ),
+        ),
+    ),
+    "some-fields-are-all": (
+        (
+            attempts,
+            "_confirmed",
+            _rewritten(attempts._confirmed, "if len(there) == len(sent.fields) else", "if there else"),
+        ),
+    ),
+    "a-rivals-edit-is-ours": (
+        (attempts, "_confirmed", _rewritten(attempts._confirmed, "if applied and planning", "if applied or planning")),
+    ),
+    "redraft-keeps-the-plan": (
+        (Writing, "redraft", _rewritten(Writing.redraft, "self.case, self.plan = case, plan", "self.case = case")),
+    ),
+    "adopt-regardless": ((merge, "predates", lambda _: True),),
+    "normalise-nothing": ((planning, "_steps", lambda *_: ()), (normalise, "comparable", lambda value, _: value)),
+    "types-don-t-matter": ((Policy, "rule", lambda policy, field, _: _rule(policy, field, None)),),
+    "a-second-is-an-instant": ((merge, "_WHOLE_SECOND", "never"),),
+    "trust-every-clock": (
+        (timing.Present, "objection", lambda *_: None),
+        (timing.Present, "objects", lambda *_: False),
+    ),
+    "refused-for-ever": ((retrying, "lifted", lambda base, *_, **__: base),),
 }

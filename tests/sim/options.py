@@ -118,6 +118,7 @@ class Options:
     coarse: bool  # whether the server shows whole seconds only
     typed: bool  # whether rules differ by the documents' type
     window: int  # documents that may wait in memory
+    broker_stamps: bool  # LogAppendTime; else a record has the time that its producer gave it
     checkpoint: int = 4000  # rows changed between two checkpoints of a SQLite store
     crash_at: int | None = None  # die at this effect and at no other
     cut_at: int | None = None  # lose power at this I/O and at no other
@@ -177,10 +178,13 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
         coarse=more.random() < 0.4,
         typed=more.random() < 0.3,
         window=4 if many else 10_000,
+        broker_stamps=more.random() < 0.6,
     )
     # What the log has lost, only the store has: in one world one of them loses something.
     off = rng.choice((("retention", "truncation"), ("store_lost", "store_restored")))
     own.update((name, 0.0) for name in off if name not in rates)
+    if more.random() < 0.12:  # a network that loses what it can, so that several writes are in doubt at once
+        own.update(dict.fromkeys(("request_late", "reply_lost", "rival_at_write"), 0.4) | {"paused": 1.0} | dict(rates))
     if options.guard == "lock":
         options = attrs.evolve(options, shows="document")
     if options.alters:  # what a server alters and never shows can't be told from a user's edit
@@ -210,6 +214,8 @@ def policy(options: Options, version: int) -> Policy:
             else (),
             name=f"v{version} {name}",
         )
+        if name == KEYWORDS and more.random() < 0.3:
+            rule = attrs.evolve(rule, strategy=Strategy.MERGE, on_overlap=Strategy.HOLD)
         if options.typed and more.random() < 0.5:
             special = attrs.evolve(rule, strategy=more.choice((*_DECIDING, Strategy.IGNORE)), types=(TYPES[-1],))
             rules.append(attrs.evolve(special, name=f"v{version} {name} of drawings"))

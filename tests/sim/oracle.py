@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from reconciler.model import instant
-from reconciler.model.policy import Adopt, Rule, Strategy
+from reconciler.model.policy import Adopt, Policy, Rule, Strategy
 from reconciler.model.value import canonical
 from tests.sim import comparing, naive
 from tests.sim.server import elements
@@ -103,6 +103,11 @@ def _decided(q: Question, *, ours: bool, theirs: bool) -> str:
     if overlap is Strategy.NEWEST:
         return WRITE if q.later else YIELD
     return {Strategy.EXTERNAL: WRITE, Strategy.PRESERVE: YIELD, Strategy.HOLD: HOLD}[overlap]
+
+
+def rule_of(policy: Policy, field: str, kind: str) -> Rule:
+    """The first rule that covers a field of a document of this type; fields are named in full in these worlds."""
+    return next(rule for rule in policy.rules if field in rule.fields and (not rule.types or kind in rule.types))
 
 
 def is_later(time: str, modified_us: int) -> bool:

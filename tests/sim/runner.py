@@ -122,7 +122,7 @@ class Simulation:
     def __init__(self, chosen: Options, folder: Path, mutant: str | None, given: Mapping[str, float]) -> None:
         self.world = World(chosen)
         self.broker = MemoryBroker(TrueClock(self.world), **{TOPIC: chosen.partitions})
-        self.broker.stamps = 1
+        self.broker.stamps = chosen.broker_stamps
         self.server = Server(self.world)
         self.durable = Durable(self.world, folder)
         self.witness = Witness(self.world, self.server, {})

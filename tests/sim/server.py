@@ -281,6 +281,14 @@ class Server:
                 fields[name] = rng.choice(self._world.options.values)
         self.change(key, fields, rng.choice(("jdoe", "sgarcia")))
 
+    def rival_flips(self, key: str, word: str) -> None:
+        """Somebody adds an element, or takes it away."""
+        if key in self.locks:
+            return
+        there = self.current[key].fields[KEYWORDS] or []
+        listed = [one for one in there if one != word] if word in there else [*there, word]
+        self.change(key, {KEYWORDS: listed}, "jdoe")
+
 
 def changed_parts(name: str, old: Any, new: Any) -> list[Part]:
     """Which parts of a field differ: itself, or elements of its list."""

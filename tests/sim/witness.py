@@ -355,8 +355,7 @@ class Witness:
             if name not in write.fields:
                 continue
             ours = Agreed(self._value(write.fields, part), write.stamps.get(part))
-            steps = self._rule(attempt, name).normalise
-            shown = comparing.alike(seen.fields[name], write.fields[name], steps)
+            shown = canonical(seen.fields[name]) == canonical(write.fields[name])
             if write.accepted is not None and write.accepted.number <= seen.number:
                 last = touch is not None and touch.write == write.number
                 if last and shown and name not in write.forgotten:
@@ -376,9 +375,9 @@ class Witness:
         assert seen is not None
         times = {seen.at_us, seen.others_at_us}
         for write in self._open(attempt.key):
-            if not write.answered:  # as above
-                before = self._server.versions[attempt.key, write.token]
-                times |= {before.at_us, before.others_at_us}
+            before = self._server.versions[attempt.key, write.token]
+            if not write.answered and canonical({**before.fields, **write.fields}) == canonical(seen.fields):
+                times |= {before.at_us, before.others_at_us}  # just what it would have left, whoever it was
         return sorted({self._server.shown_us(at_us) for at_us in times})
 
     def _after(self, attempt: Attempt) -> dict[Part, Possible]:
@@ -462,7 +461,7 @@ class Witness:
     def _rule(self, attempt: Attempt, name: str) -> Any:
         assert self._world.life is not None
         policy = attempt.policy or self._world.life.policy
-        return policy.rule(name, self._server.type_of(attempt.key))
+        return oracle.rule_of(policy, name, self._server.type_of(attempt.key))
 
     def _claims(self, attempt: Attempt, name: str) -> Claims | None:
         claims = attempt.row.managed().get(name)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _TYPE = (("content-type", b"application/cloudevents+json"),)
 _DAY_US = 86_400_000_000
+_YEAR_US = 365 * _DAY_US
 _USUAL = {"event": 6.0, "rival": 2.0}
 _MISHAPS = (
     "poison",
@@ -116,8 +117,11 @@ class Workload:
                     self._put(record, fact)
             case "same_second":  # an event and an edit of one field, and nobody can tell which came first
                 name = rng.choice(FIELDS)
-                world.later(rng.uniform(0, 1), self._server.rival, key, name)
-                world.later(rng.uniform(0, 1), self._about, key, name)
+                if name == KEYWORDS or rng.random() < 0.3:
+                    self._tear(key)
+                else:
+                    world.later(rng.uniform(0, 1), self._server.rival, key, name)
+                    world.later(rng.uniform(0, 1), self._about, key, name)
             case "gap":  # offsets without a record, as transactions and compaction leave them
                 self._broker.put_gap(rng.choice(places(self._broker)))
             case "letter_replayed" if self.poison:
@@ -146,7 +150,8 @@ class Workload:
             case "locked" | "not_available":
                 self._server.windows[f"{kind} {key}"] = world.loop.time() + span_s
             case "clock_jump":
-                world.jump_us = rng.choice((-_DAY_US, 0, _DAY_US))
+                # A clock that is behind refuses what is new, unless the broker's shows that it is: then folding waits.
+                world.jump_us = rng.choice((-_DAY_US if world.options.broker_stamps else 0, 0, _DAY_US))
             case _ if kind in operators.STEPS:
                 if kind == "reloaded":
                     self.reconfigure()
@@ -216,6 +221,16 @@ class Workload:
     def _look(self, key: str) -> None:
         """Somebody asks for a comparison."""
         self._durable.hasten(key, self._world.now_us() + self._world.jump_us)
+
+    def _tear(self, key: str) -> None:
+        """One event about two elements, of which somebody moves one in the same moment, against it."""
+        torn, other = self._rng.sample(self._world.options.words, 2)
+        there = self._server.current[key].fields[KEYWORDS] or []
+        data: dict[str, Any] = {}
+        for word, present in ((torn, torn in there), (other, other not in there)):
+            data.setdefault("add" if present else "remove", {}).setdefault(KEYWORDS, []).append(word)
+        self._server.rival_flips(key, torn)
+        self._append(self._envelope(key, SOURCES[0], "changed", data))
 
     def _about(self, key: str, name: str) -> None:
         """An event about one field, by a clock that knows whole seconds only."""
@@ -288,8 +303,8 @@ class Workload:
         self.facts[at] = placed = attrs.evolve(fact, rank=(time, sequence, *at, source, name))
         self._witness.bystander.publishes(placed)
 
-    def _place(self, record: Outgoing) -> Place:
-        place = self._broker.put(record)
+    def _place(self, record: Outgoing, made_us: int | None = None) -> Place:
+        place = self._broker.put(record, made_us=made_us)
         return Place(*place, self._broker.at(place).records[-1].offset)
 
     def _refused(self, event: dict[str, Any]) -> None:
@@ -310,7 +325,7 @@ class Workload:
         rng = self._rng
         event = self._envelope(key, SOURCES[0], "changed", {"set": {"status": "a"}})
         kinds = ["not json", "typo", "type", "time", "foreign", "operator", "outside"]
-        kind = rng.choice(kinds + ["source"] * self._world.options.restricted)
+        kind, made_us = rng.choice(kinds + ["source"] * self._world.options.restricted), None
         topic = DECISIONS if kind == "outside" else TOPIC  # somebody without a say speaks where people decide
         match kind:
             case "operator":  # a producer speaks as a person would
@@ -320,13 +335,14 @@ class Workload:
             case "type":
                 event["type"] = "windchill.document.chnaged.v1"
             case "time":
-                event["time"] = instant.from_us(self._world.now_us() + _DAY_US)
+                made_us = self._world.now_us() + _YEAR_US  # the producer's clock, which stamps the record too
+                event["time"] = instant.from_us(made_us)
             case "source":
                 event["source"], event["data"] = OUTSIDER, {"set": {RESTRICTED: "a", "status": "b"}}
             case "foreign":
                 event["type"] = "com.example.order.placed"
         value = b"{" if kind == "not json" else json.dumps(event).encode()
-        place = self._place(Outgoing(topic, key.encode(), value, _TYPE))
+        place = self._place(Outgoing(topic, key.encode(), value, _TYPE), made_us)
         self._world.note(f"record {shown(place)}: poison, {kind}")
         if kind != "foreign":
             self.poison[place] = value
