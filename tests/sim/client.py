@@ -132,6 +132,7 @@ class SimWindchill:
 
     async def _sent(self, write: Write, apply: Callable[[], WriteAnswer]) -> WriteAnswer:
         """The request of a write: `apply` is what the server makes of it, once it is there."""
+        self._server.meant[write.key] = write.fields
 
         def evaluate() -> WriteAnswer:
             answer = apply()
@@ -143,7 +144,8 @@ class SimWindchill:
                 self._life.die(f"write {write.number} is evaluated, its answer on the way")
             return answer
 
-        answer: WriteAnswer = await self._asked(f"write {write.number} {write.key} {sorted(write.fields)}", evaluate)
+        what = f"write {write.number} {write.key} {sorted(write.fields)}"
+        answer: WriteAnswer = await self._asked(what, evaluate, late=self._world.strikes("write_late"))
         return answer
 
     async def _without_lock(self, key: str, lock: str, answer: WriteAnswer) -> WriteAnswer:
@@ -151,14 +153,14 @@ class SimWindchill:
         released = await self._asked(f"unlock {key}", lambda: self._server.unlock(key, lock))
         return answer if isinstance(released, Released) else Unknown("the lock is still there, perhaps")
 
-    async def _asked(self, what: str, evaluate: Callable[[], Any]) -> Any:
+    async def _asked(self, what: str, evaluate: Callable[[], Any], *, late: bool = False) -> Any:
         """One request: what it is answered, Failed if it was surely not sent, Unknown if the answer is lost."""
 
         async def act() -> Any:
             if self._world.strikes("request_refused"):
                 return Failed("connection refused")
             try:
-                return await self._exchange(evaluate)
+                return await self._exchange(evaluate, given_up=late)
             except _Lost as error:
                 return Unknown(str(error))
 
@@ -169,8 +171,8 @@ class SimWindchill:
     async def close(self) -> None:
         """Nothing is kept open."""
 
-    async def _exchange(self, evaluate: Callable[[], Any]) -> Any:
-        """One request and its reply, each on a way of its own. Raises `_Lost`."""
+    async def _exchange(self, evaluate: Callable[[], Any], *, given_up: bool = False) -> Any:
+        """One request and its reply, each on its way; `given_up` soon, it comes late. Raises `_Lost`."""
         world = self._world
         rng = world.rng("network")
         reply: asyncio.Future[Any] = world.loop.create_future()
@@ -181,6 +183,8 @@ class SimWindchill:
         if world.strikes("reply_late"):
             back_s = rng.uniform(1.0, _LATE_S_MAX)
         breaks_s = rng.choice((0.5, 5.0, TIMEOUT_S))  # a connection may break long before the time is over
+        if given_up:
+            there_s, breaks_s = rng.uniform(1.0, 20.0), 0.5
 
         def arrive() -> None:
             world.on_their_way -= 1
@@ -195,7 +199,7 @@ class SimWindchill:
                 reply.set_result(answer)
 
         lost = world.strikes("request_lost")
-        if lost or (late and rng.random() < 0.5):  # given up, and yet on its way
+        if lost or given_up or (late and rng.random() < 0.5):  # given up, and yet on its way
             world.later(breaks_s, deliver, None)
         if not lost:
             world.on_their_way += 1

@@ -63,16 +63,11 @@ SEEDS: dict[str, int] = {
     "copies-are-ours": 60,
     "held-elements-settle": 60,
     "elements-are-one-value": 60,
-    "withdraw-forgets-a-doubt": 60,
-    "forget-earlier-doubts": 60,
     "some-fields-are-all": 60,
-    "a-rivals-edit-is-ours": 60,
     "redraft-keeps-the-plan": 60,
     "adopt-regardless": 60,
     "normalise-nothing": 60,
     "types-don-t-matter": 60,
-    "a-second-is-an-instant": 60,
-    "refused-for-ever": 60,
     "trust-every-clock": 60,
 }
 

@@ -100,6 +100,7 @@ class Server:
         self.windows: dict[str, float] = {}  # what is wrong for a while → until when
         self.locks: dict[str, str] = {}  # document → the lock of ours on it
         self._lockings = 0
+        self.meant: dict[str, dict[str, Any]] = {}  # what we last sent, whether it came or not
         rng, of_type = world.rng("documents"), world.rng("types")
         self._types = {key: of_type.choice(TYPES) for key in world.options.keys}
         values, words = world.options.values, world.options.words
@@ -271,6 +272,10 @@ class Server:
             return
         rng, words = self._world.rng("rivals"), self._world.options.words
         fields: dict[str, Any] = {}
+        meant = self.meant.get(key, {})
+        if field is None and meant and rng.random() < 0.15:  # somebody enters by hand some of what we tried to write
+            self.change(key, {name: meant[name] for name in rng.sample(sorted(meant), 1)}, "jdoe")
+            return
         for name in rng.sample(FIELDS, rng.choice((1, 1, 2))) if field is None else [field]:
             before = [old.fields[name] for (k, _), old in self.versions.items() if k == key]
             if rng.random() < 0.3:

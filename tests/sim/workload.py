@@ -233,12 +233,12 @@ class Workload:
         self._append(self._envelope(key, SOURCES[0], "changed", data))
 
     def _about(self, key: str, name: str) -> None:
-        """An event about one field, by a clock that knows whole seconds only."""
+        """An event about one field, perhaps by a clock that knows whole seconds only."""
         data: dict[str, Any] = {}
         self._wish(key, name, data)
         event = self._envelope(key, SOURCES[0], "changed", data)
         at_us = self._world.now_us()
-        self._append(event | {"time": instant.from_us(at_us - at_us % 1_000_000)})
+        self._append(event | {"time": instant.from_us(at_us - self._rng.choice((0, at_us % 1_000_000)))})
 
     def _wish(self, key: str, name: str, data: dict[str, Any]) -> None:
         """Ask for something about one field."""
