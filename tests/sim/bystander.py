@@ -9,6 +9,9 @@ needs an event of its own: one that asks for just this, was published before, is
 and was not carried by an earlier write that the program knows of. So whoever edits after an event was carried out keeps
 the edit until somebody says something new. What the server itself has made of a write of ours is nobody's edit.
 
+**Tugs of war.** Nothing is written a fourth time at once that was written three times and changed each time, whatever
+the rule, unless an operator has asked for it, or the wall clock was put on.
+
 The program *knows* of a write when the answer has reached it, or a read has shown it, and the end of that attempt was
 acknowledged by the store. What it can't know counts for nothing here: a reply that was lost, a store that was lost with
 what nobody had been told, a base that was dropped while a policy ignored the field.
@@ -21,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from reconciler.model.policy import OPERATORS
 from reconciler.model.value import canonical
 from tests.sim import comparing, oracle
 from tests.sim.options import KEYWORDS
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from tests.sim.server import Part, Server, Version, Write
     from tests.sim.world import World
 
+TRIES = 3  # writes of one value, each of which did not last
 # By strategy: whether a person's edit stands until somebody says something new. Written from DESIGN section 6.
 STANDS = {"external": False, "preserve": True, "merge": True, "newest": True, "hold": True, "fill": True}
 
@@ -69,14 +74,37 @@ class Bystander:
         self._said: dict[tuple[str, str], dict[Identity, _Said]] = {}  # by document and field
         self._known: dict[tuple[str, Part], list[_Carry]] = {}
         self._open: dict[str, list[_Carry]] = {}
+        self._counts_since_us: dict[str, int] = {}
 
     # ------------------------------------------------------------------------------------------------ what it can see
 
     def publishes(self, fact: Fact) -> None:
         """Somebody publishes an event, perhaps again."""
         said = _Said(fact, self._world.now_us())
+        if fact.released or fact.release or fact.rank[5] == OPERATORS:
+            self.asks(fact.key)
         for name in fact.names:
             self._said.setdefault((fact.key, name), {}).setdefault(fact.identity, said)
+
+    def asks(self, key: str) -> None:
+        """Somebody asks for another try, or what was counted is forgotten for another reason."""
+        self._counts_since_us[key] = self._world.now_us()
+
+    def is_contested(self, key: str, name: str) -> bool:
+        """Whether some of a field was written so often that it may wait."""
+        parts = [part for where, part in self._known if (where, part[0]) == (key, name)]
+        return any(len(self._in_a_row(key, part)) >= TRIES for part in parts)
+
+    def _in_a_row(self, key: str, part: Part) -> list[_Carry]:
+        """The latest writes of one value that the program knows of."""
+        since_us = self._counts_since_us.get(key, 0)
+        known = sorted(self._known.get((key, part), ()), key=lambda one: one.version)
+        found: list[_Carry] = []
+        for carry in reversed([one for one in known if one.at_us > since_us]):
+            if found and canonical(carry.wanted) != canonical(found[0].wanted):
+                break
+            found.append(carry)
+        return found
 
     def begins(self) -> None:
         """A process begins."""
@@ -149,6 +177,9 @@ class Bystander:
         if rule.strategy == "fill" and rule.on_adopt != "write":
             blank = carry.wanted is True if name == KEYWORDS else comparing.blank(before.fields[name], carry.steps)
             world.expect(blank, f"filled what was not blank: {told}")
+        row = self._in_a_row(key, carry.part)
+        tugged = len(row) >= TRIES and canonical(row[0].wanted) == canonical(carry.wanted)
+        world.expect(not tugged, f"written again, though it was changed after each of {len(row)} writes: {told}")
         said = sorted(self._said.get((key, name), {}).values(), key=lambda one: one.fact.order)
         floor, spent = ("", ""), set[Any]()
         known = sorted(self._known.get((key, carry.part), ()), key=lambda one: one.version)

@@ -19,7 +19,7 @@ from reconciler.core import elements, fold, merge, normalise, retrying, settle, 
 from reconciler.core import plan as planning
 from reconciler.core.cases import Case
 from reconciler.flows import attempt as attempts
-from reconciler.flows import recovery, writing
+from reconciler.flows import recovery
 from reconciler.flows.gate import Gate
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.recording import Recorder
@@ -69,6 +69,7 @@ SEEDS: dict[str, int] = {
     "normalise-nothing": 60,
     "types-don-t-matter": 60,
     "trust-every-clock": 60,
+    "refused-for-ever": 60,
 }
 
 
@@ -82,7 +83,8 @@ def applied(name: str | None) -> Iterator[None]:
         raise ValueError(f"no mutant {name!r}; there are {', '.join(SEEDS)}")
     with contextlib.ExitStack() as stack:
         for target, attribute, replacement in _PATCHES.get(name, ()):
-            stack.enter_context(mock.patch.object(target, attribute, replacement))
+            made = replacement.made() if isinstance(replacement, _Rewritten) else replacement
+            stack.enter_context(mock.patch.object(target, attribute, made))
         yield
 
 
@@ -217,14 +219,21 @@ def _taken_from_anywhere(self: MemoryLog, records_max: int) -> Any:
     return _take(self, records_max)
 
 
-def _rewritten(function: Any, old: str, new: str) -> Any:
-    """The function with one part of its text replaced, so that a mutant breaks loudly when that text moves on."""
-    text = textwrap.dedent(inspect.getsource(function))
-    if text.count(old) != 1:
-        raise ValueError(f"{function.__qualname__} has {text.count(old)} times {old!r}")
-    made: dict[str, Any] = {}
-    exec(compile(text.replace(old, new), f"<mutant of {function.__qualname__}>", "exec"), function.__globals__, made)
-    return made[function.__name__]
+@attrs.frozen
+class _Rewritten:
+    """A function with one part of its text replaced; where that text has moved on, the mutant breaks loudly."""
+
+    function: Any
+    old: str
+    new: str
+
+    def made(self) -> Any:
+        text, name = textwrap.dedent(inspect.getsource(self.function)), self.function.__name__
+        if text.count(self.old) != 1:
+            raise ValueError(f"{name} has {text.count(self.old)} times {self.old!r}: mend the mutant")
+        found: dict[str, Any] = {}
+        exec(text.replace(self.old, self.new), self.function.__globals__, found)
+        return found[name]
 
 
 _open, _take = MemoryLog.open, MemoryLog._take
@@ -261,48 +270,31 @@ _PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
         (
             elements,
             "_decision",
-            _rewritten(
+            _Rewritten(
                 elements._decision, "for item in ruled if item.ruling.verb is not Verb.HOLD}", "for item in ruled}"
             ),
         ),
     ),
     "elements-are-one-value": (
-        (elements, "_rule", _rewritten(elements._rule, "agreed.elements.get(text) if agreed.elements else ", "")),
-    ),
-    "withdraw-forgets-a-doubt": (
-        (Writing, "withdraw", _rewritten(Writing.withdraw, "self._began.document.agreement.intent", "None")),
-    ),
-    "forget-earlier-doubts": (
-        (
-            writing,
-            "_may_yet_come",
-            _rewritten(
-                writing._may_yet_come,
-                "(*doubt.earlier, attrs.evolve(doubt, earlier=()))",
-                "(attrs.evolve(doubt, earlier=()),)",
-            ),
-        ),
+        (elements, "_rule", _Rewritten(elements._rule, "agreed.elements.get(text) if agreed.elements else ", "")),
     ),
     "some-fields-are-all": (
         (
             attempts,
             "_confirmed",
-            _rewritten(attempts._confirmed, "if len(there) == len(sent.fields) else", "if there else"),
+            _Rewritten(attempts._confirmed, "if len(there) == len(sent.fields) else", "if there else"),
         ),
     ),
-    "a-rivals-edit-is-ours": (
-        (attempts, "_confirmed", _rewritten(attempts._confirmed, "if applied and planning", "if applied or planning")),
-    ),
     "redraft-keeps-the-plan": (
-        (Writing, "redraft", _rewritten(Writing.redraft, "self.case, self.plan = case, plan", "self.case = case")),
+        (Writing, "redraft", _Rewritten(Writing.redraft, "self.case, self.plan = case, plan", "self.case = case")),
     ),
     "adopt-regardless": ((merge, "predates", lambda _: True),),
     "normalise-nothing": ((planning, "_steps", lambda *_: ()), (normalise, "comparable", lambda value, _: value)),
     "types-don-t-matter": ((Policy, "rule", lambda policy, field, _: _rule(policy, field, None)),),
-    "a-second-is-an-instant": ((merge, "_WHOLE_SECOND", "never"),),
     "trust-every-clock": (
         (timing.Present, "objection", lambda *_: None),
         (timing.Present, "objects", lambda *_: False),
     ),
+    "never-contested": ((retrying, "TRIES", 1_000),),
     "refused-for-ever": ((retrying, "lifted", lambda base, *_, **__: base),),
 }

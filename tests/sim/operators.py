@@ -183,6 +183,7 @@ class Operators:
 
     async def _resume(self, here: _Here, key: str) -> None:
         acts, who = self._acts(here)
+        self._workload.asks(key)
         self.paused.discard(key)
         self._resumes[key] += 1
         self._resuming[key] += 1
@@ -194,6 +195,7 @@ class Operators:
 
     async def _retry(self, here: _Here, key: str) -> None:
         acts, who = self._acts(here)
+        self._workload.asks(key)
         done: Done = await acts.retry(who, [key])
         self.kept.update((who, target) for target in done.done)
 

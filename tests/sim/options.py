@@ -76,6 +76,7 @@ RATES_MAX: dict[str, float] = {
     "second_owner": 0.1,
     "resolution": 1.0,
     "same_second": 0.8,
+    "tug": 0.3,
     "broker_away": 0.3,
     "disk_full": 0.2,
     "retention": 0.3,

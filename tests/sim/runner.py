@@ -210,6 +210,8 @@ class Simulation:
         world = self.world
         world.faulty = False
         world.jump_us = _DAYS_US
+        for key in world.options.keys:
+            self.witness.bystander.asks(key)
         self.broker.down = False
         self.broker.appended.set()
         world.note("faults stop, rivals rest")
@@ -312,7 +314,7 @@ class Simulation:
             return False
         began_s = world.loop.time()
         await self.operators.resume_all()
-        while not self._is_settled():
+        while not self._is_settled() or await self.durable.refused():
             await self.operators.resume_all()
             world.expect(world.loop.time() - began_s < SETTLE_S, f"not settled after {SETTLE_S} s without faults")
             await asyncio.sleep(5.0)

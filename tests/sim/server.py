@@ -99,6 +99,7 @@ class Server:
         self.accepted: list[tuple[Version, Version, Write | None]] = []
         self.windows: dict[str, float] = {}  # what is wrong for a while → until when
         self.locks: dict[str, str] = {}  # document → the lock of ours on it
+        self.tugs: dict[tuple[str, str], tuple[Any, float]] = {}  # what another program puts there, and until when
         self._lockings = 0
         self.meant: dict[str, dict[str, Any]] = {}  # what we last sent, whether it came or not
         rng, of_type = world.rng("documents"), world.rng("types")
@@ -254,7 +255,16 @@ class Server:
         world.note(f"{key} v{number} by {who}: {canonical(stored)}")
         self._store(version)
         self.accepted.append((old, version, write))
+        for name in stored if write is not None else ():
+            value, until_s = self.tugs.get((key, name), (None, 0.0))
+            if world.loop.time() < until_s:
+                world.later(world.rng("tugs").uniform(0.2, 3.0), self._tug, key, name, value)
         return version
+
+    def _tug(self, key: str, name: str, value: Any) -> None:
+        """Another program puts back what it wants."""
+        if key not in self.locks and canonical(self.current[key].fields[name]) != canonical(value):
+            self.change(key, {name: value}, "another program")
 
     def _altered(self, name: str, value: Any) -> Any:
         return value.upper() if name == self._world.options.alters and isinstance(value, str) else value

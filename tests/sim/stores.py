@@ -276,6 +276,13 @@ class Durable:
         positions = {Partition(topic, number): offset for topic, number, offset in rows}
         return not unsettled and not waiting and all(positions.get(place, 0) >= end for place, end in ends.items())
 
+    async def refused(self) -> list[str]:
+        """Fields that wait only because the server would not take them once."""
+        with self.disk.calm():
+            found = await self.looked_at().list_documents(None, "", 1_000_000)
+        refused = [(row.key, name, one) for row in found for name, one in row.agreement.base.refused.items()]
+        return [f"{key}: {name}" for key, name, one in refused if not one.contested]
+
     async def rows(self) -> dict[str, tuple[bytes, str]]:
         """Desired state and status of every document, past all effects."""
         with self.disk.calm():

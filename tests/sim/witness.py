@@ -501,4 +501,6 @@ class Witness:
         assert attempt.seen is not None
         if claims.whole is not None and (attempt.key, name, canonical(claims.whole.value)) in self._contested:
             return True
+        if self.bystander.is_contested(attempt.key, name):
+            return True
         return (attempt.key, name, claims.newest, canonical(attempt.seen.fields[name])) in self._excused

@@ -40,6 +40,7 @@ _MISHAPS = (
     "late_duplicate",
     "appended_twice",
     "same_second",
+    "tug",
     "gap",
     "letter_replayed",
     "document_retried",
@@ -115,6 +116,9 @@ class Workload:
             case "appended_twice":  # the whole log, to itself
                 for record, fact in list(self._sent):
                     self._put(record, fact)
+            case "tug":  # another program wants something else, and sees to it
+                name = rng.choice(SCALARS)
+                self._server.tugs[key, name] = rng.choice(world.options.values), self._ends_s + 100
             case "same_second":  # an event and an edit of one field, and nobody can tell which came first
                 name = rng.choice(FIELDS)
                 if name == KEYWORDS or rng.random() < 0.3:
@@ -151,6 +155,8 @@ class Workload:
                 self._server.windows[f"{kind} {key}"] = world.loop.time() + span_s
             case "clock_jump":
                 # A clock that is behind refuses what is new, unless the broker's shows that it is: then folding waits.
+                for one in world.options.keys:
+                    self._witness.bystander.asks(one)
                 world.jump_us = rng.choice((-_DAY_US if world.options.broker_stamps else 0, 0, _DAY_US))
             case _ if kind in operators.STEPS:
                 if kind == "reloaded":
@@ -218,8 +224,13 @@ class Workload:
             self._world.later(rng.uniform(0, span_s), self._look, again[1].key)
         self._world.later(span_s, self._put, *again)
 
+    def asks(self, key: str) -> None:
+        """An operator asks for a try of a document."""
+        self._witness.bystander.asks(key)
+
     def _look(self, key: str) -> None:
         """Somebody asks for a comparison."""
+        self._witness.bystander.asks(key)
         self._durable.hasten(key, self._world.now_us() + self._world.jump_us)
 
     def _tear(self, key: str) -> None:
