@@ -1,6 +1,7 @@
 """`reconciler conflicts`: fields that wait for a person, and the events that decide them."""
 
 import shlex
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -11,10 +12,16 @@ from reconciler.core import resolution
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.model.act import SIDES, Other, Resolved, Settled, Side, Take
 from reconciler.model.document import Document
+from reconciler.model.plan import Hold
 from reconciler.ports import RESOLVED_MAX, ConflictRow, Store
 
 conflicts = commands.family("conflicts", "List what waits for a person to decide, show it, and decide it.")
 
+_HINTS = {
+    Hold.DECIDE: "reconciler conflicts resolve {} --take desired|live",
+    Hold.REFUSED: "reconciler conflicts retry {}, or resolve {} --take live",
+    Hold.CONTESTED: "reconciler conflicts accept|retry {}, or resolve {} --take live to give up",
+}
 _COLUMNS = (
     output.Column("id", "id", whole=True),
     output.Column("document", "document", whole=True),
@@ -24,6 +31,24 @@ _COLUMNS = (
     output.Column("live", "live", output.of_json),
     output.Column("opened_at", "opened", output.when),
 )
+
+
+def _deciding(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command decide one conflict, or all of a field or a rule, and say who does it."""
+    limits = click.IntRange(1, RESOLVED_MAX)
+    for option in reversed(
+        (
+            click.argument("id", required=False),
+            click.option("--field", default=None, help="In place of ID: all open conflicts on this field."),
+            click.option("--rule", default=None, help="In place of ID: all of this rule, as `policy show` names it."),
+            click.option("--limit", type=limits, default=100, show_default=True, help="How many at once, at most."),
+            acting.by_whom,
+            options.reporting,
+            options.configured(store=True),
+        )
+    ):
+        command = option(command)
+    return command
 
 
 @conflicts.command("list", epilog=commands.example("reconciler conflicts list -c reconciler.toml"))
@@ -50,7 +75,7 @@ def list_(config: Config, closed: bool, limit: int, form: str) -> None:
 @options.configured(store=True)
 def show(config: Config, id: str, form: str) -> None:
     """Show one conflict; its ID may be shortened as long as only one begins so."""
-    found, _ = running.run(_one(config, id))
+    found, document = running.run(_one(config, id))
     row = _row(found)
     if form == "json":
         output.as_json(row)
@@ -66,13 +91,14 @@ def show(config: Config, id: str, form: str) -> None:
             ("live", [output.of_json(row["live"]), "what Windchill had when this was opened"]),
             ("base", [base, "what both sides last agreed on"]),
             ("why", row["reason"]),
+            *_next_try(found, document),
             ("opened", output.when(row["opened_at"])),
             *closed,
         ]
     )
     if not closed:
         print()
-        output.line(f"Decide it: reconciler conflicts resolve {row['id']} --take desired|live")
+        output.line(f"Decide it: {_HINTS[found.conflict.hold].replace('{}', row['id'])}")
 
 
 @conflicts.command(
@@ -83,17 +109,9 @@ def show(config: Config, id: str, form: str) -> None:
         "reconciler conflicts resolve --field owner --take live --reason 'ECN-7'",
     ),
 )
-@click.argument("id", required=False)
 @click.option("--take", metavar="desired|live", help="Whose value the field gets: ours or theirs are the same words.")
 @click.option("--value", metavar="JSON", help="In place of --take: a value that is neither side's.")
-@click.option("--field", default=None, help="In place of ID: all open conflicts on this field.")
-@click.option("--rule", default=None, help="In place of ID: all of this rule, as `policy show` names it.")
-@click.option(
-    "--limit", type=click.IntRange(1, RESOLVED_MAX), default=100, show_default=True, help="How many at once, at most."
-)
-@acting.by_whom
-@options.reporting
-@options.configured(store=True)
+@_deciding
 def resolve(config: Config, id: str | None, take: str | None, value: str | None, **said: Any) -> None:
     """
     Decide a conflict, by appending an event that says so.
@@ -102,21 +120,59 @@ def resolve(config: Config, id: str | None, take: str | None, value: str | None,
     takes JSON: text stands in double quotes, and null clears the field. If someone has changed the field since the
     conflict was opened, the event decides nothing and the conflict opens again.
     """
+    _decide(config, id, _chosen(take, value), **said)
+
+
+@conflicts.command(
+    "accept",
+    epilog=commands.example(
+        "reconciler conflicts accept 3f2a --reason 'the server stores names in capitals'",
+        "reconciler conflicts accept --field owner -c reconciler.toml",
+    ),
+)
+@_deciding
+def accept(config: Config, id: str | None, **said: Any) -> None:
+    """
+    Accept the form in which Windchill stores a contested value: it counts as the value from now on.
+
+    Nothing is written. The pair of the two is kept in the log, so that it holds for later events that ask for the same
+    value, and after a rebuild. To give the value up instead, use conflicts resolve ID --take live.
+    """
+    _decide(config, id, Side.ACCEPT, **said)
+
+
+@conflicts.command(
+    "retry",
+    epilog=commands.example(
+        "reconciler conflicts retry 3f2a --reason 'the job that set it back is off'",
+        "reconciler conflicts retry --field owner -c reconciler.toml",
+    ),
+)
+@_deciding
+def retry(config: Config, id: str | None, **said: Any) -> None:
+    """
+    Write a contested or refused value again now, and count its tries from zero.
+
+    Unlike docs retry, which tries now and then waits longer, this is a decision for the value and stands in the log.
+    """
+    _decide(config, id, Side.RETRY, **said)
+
+
+def _decide(config: Config, id: str | None, take: Take, **said: Any) -> None:
     many = said["field"] is not None or said["rule"] is not None
     if (id is None) is not many or (said["field"] is not None and said["rule"] is not None):
         raise UsageError("give either the ID of a conflict, or --field, or --rule")
     who, form = acting.actor(said["actor"]), said["form"]
-    chosen = _chosen(take, value)
     if many:
-        if not isinstance(chosen, Side):
+        if not isinstance(take, Side):
             raise UsageError("several conflicts are decided with --take desired or --take live; --value is for one")
-        _say_many(form, running.run(_resolve_many(config, chosen, who, **said)))
+        _say_many(form, take, running.run(_resolve_many(config, take, who, **said)))
         return
-    found = running.run(_resolve(config, id or "", chosen, who, said["reason"]))
+    found = running.run(_resolve(config, id or "", take, who, said["reason"]))
     if form == "json":
         output.as_json(list(found.events))
         return
-    output.line(f"{found.document} {found.field}: {_decision(found)}.")
+    output.line(f"{found.document} {found.field}: {_decision(found, take)}.")
     ids = " and ".join(str(event["id"]) for event in found.events)
     output.line(f"Appended {ids} to {events.decisions_log(config)}; the reconciler applies it when it reads it.")
 
@@ -168,7 +224,14 @@ def _chosen(take: str | None, value: str | None) -> Take:
     return SIDES[take]
 
 
-def _say_many(form: str, found: Settled) -> None:
+def _next_try(found: ConflictRow, document: Document) -> list[tuple[str, str]]:
+    known = document.agreement.base.refused.get(found.conflict.field)
+    if known is None or known.due_us is None or found.closed_at_us is not None:
+        return []
+    return [("tried again", output.when(looking.at(known.due_us)))]
+
+
+def _say_many(form: str, take: Side, found: Settled) -> None:
     if form == "json":
         decided = [
             {"id": one.conflict, "document": one.document, "events": [event["id"] for event in one.events]}
@@ -177,7 +240,7 @@ def _say_many(form: str, found: Settled) -> None:
         output.as_json({"decided": decided, "left": found.left, "more": found.more})
         return
     for one in found.decided:
-        output.line(f"{one.document} {one.field}: {_decision(one)}.")
+        output.line(f"{one.document} {one.field}: {_decision(one, take)}.")
     for conflict_id, why in found.left.items():
         output.line(f"Left {conflict_id}: {why}.")
     print(f"{output.counted(len(found.decided), 'conflict')} decided, {len(found.left)} left.")
@@ -185,7 +248,9 @@ def _say_many(form: str, found: Settled) -> None:
         print("There are more; run this again for the next once the reconciler has read these.")
 
 
-def _decision(found: Resolved) -> str:
+def _decision(found: Resolved, take: Take) -> str:
+    if take is Side.ACCEPT:
+        return f"{output.of_json(found.live)} in Windchill counts as {output.of_json(found.wanted)} from now on"
     return f"{output.of_json(found.wanted)} is wanted, knowing of {output.of_json(found.live)} in Windchill"
 
 
@@ -202,6 +267,7 @@ def _row(found: ConflictRow) -> dict[str, Any]:
         "opened_at": looking.at(conflict.opened_at_us),
         "closed_at": looking.at(found.closed_at_us),
         "reason": conflict.reason,
+        "hold": conflict.hold.value,
         "event": conflict.stamp.id,
         "source": conflict.stamp.source,
     }

@@ -74,6 +74,7 @@ class _Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     remove: dict[str, list[str | int | float | bool]] = {}
     release: list[str] = []
     expect: dict[str, Any] = {}
+    accept: dict[str, Any] = {}
     reason: str | None = None
 
 
@@ -191,17 +192,20 @@ def _event(envelope: _Envelope, source: Record, rules: Rules) -> Decoded:
         return Event(key, stamp, {}, {}, (), {}, True, actor, reason)
     if data is None:
         raise profile.Invalid("`data` is missing: say at least one of set, add, remove, release")
-    wanted, expect = profile.leaves(data.set), profile.leaves(data.expect)
+    wanted, expect, accept = profile.leaves(data.set), profile.leaves(data.expect), profile.leaves(data.accept)
     elements = _elements(data) if data.add or data.remove else {}
-    _check_values((*wanted.items(), *expect.items()), rules)
+    _check_values((*wanted.items(), *expect.items(), *accept.items()), rules)
     fields = (*wanted, *elements, *data.release)
     _check_fields(fields)
-    for field in expect:
-        if field not in wanted:
-            raise profile.Invalid(f"`expect` names `{field}`, which `set` does not")
+    for member, named in (("expect", expect), ("accept", accept)):
+        for field in named:
+            if field not in wanted:
+                raise profile.Invalid(f"`{member}` names `{field}`, which `set` does not")
+    if accept and envelope.source != OPERATORS:
+        raise profile.Invalid(f"`accept` is a person's word, which only {OPERATORS} may give")
     if rules.sources_restricted and (forbidden := speaking.forbidden(envelope.source, fields, rules.policy)):
         return _refusal(here, POLICY, forbidden)
-    return Event(key, stamp, wanted, elements, tuple(data.release), expect, False, actor, reason)
+    return Event(key, stamp, wanted, elements, tuple(data.release), expect, False, actor, reason, accept)
 
 
 def _check_envelope(envelope: _Envelope) -> None:

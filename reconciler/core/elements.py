@@ -16,7 +16,7 @@ import msgspec
 from reconciler.core import fold, merge, normalise, retrying
 from reconciler.model.base import Agreed, Refused
 from reconciler.model.desired import Field, Register
-from reconciler.model.plan import Decision, Hold, Verb
+from reconciler.model.plan import Decision, Hold, Pair, Verb
 from reconciler.model.policy import ListMode, Normaliser, Rule
 from reconciler.model.stamp import LEAST, Stamp
 from reconciler.model.value import MISSING, Json, Missing, canonical, same
@@ -36,6 +36,7 @@ class Question:
     modified_at: str | None  # when others last modified the document
     types: tuple[Normaliser, ...] = ()  # what the server's type of the field asks for, besides the rule
     refused: Refused | None = None
+    accepted: tuple[Pair, ...] = ()
 
     @property
     def steps(self) -> tuple[Normaliser, ...]:
@@ -188,7 +189,7 @@ def _rule(
     ours = settled is None or claim.stamp.follows(settled)
     theirs = (before is None or live is not (text in before)) and not (ours and question.expected)
     moves = merge.Moves(
-        agreed=live is claim.present,
+        agreed=live is claim.present or _is_accepted(question, text, claim, live=live),
         ours=ours,
         theirs=theirs,
         blank=not live,
@@ -201,6 +202,15 @@ def _rule(
         ruling = merge.Ruling(Verb.HOLD, f"{retrying.CONTESTED}{question.refused.message}")
         return _Ruled(text, claim, ruling, ours, theirs, contested=True)
     return _Ruled(text, claim, ruling, ours, theirs)
+
+
+def _is_accepted(question: Question, text: str, claim: _Claim, *, live: bool) -> bool:
+    """Whether a person has accepted that the list of the server differs from the wanted one in this element."""
+    return any(
+        (text in texts(pair.wanted, question.steps)) is claim.present
+        and (text in texts(pair.stored, question.steps)) is live
+        for pair in question.accepted
+    )
 
 
 def _decision(question: Question, there: Collection[str], ruled: list[_Ruled]) -> Decision:
@@ -227,6 +237,7 @@ def _decision(question: Question, there: Collection[str], ruled: list[_Ruled]) -
         elements={item.text: item.claim.stamp for item in ruled if item.ruling.verb is not Verb.HOLD},
         held_elements=tuple(item.text for item in ruled if item.ruling.verb is Verb.HOLD),
         hold=Hold.CONTESTED if any(item.contested for item in ruled) else Hold.DECIDE,
+        accepted=question.accepted,
     )
 
 

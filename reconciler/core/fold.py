@@ -9,7 +9,8 @@ Rules of this file:
    event, and each event counts at the least of its places.
 3. What is covered for good is dropped: claims of an earlier level (lead, time, sequence) than their register, or than
    the document's release. Dropping commutes with joining, because a later arrival that is older is dropped as well.
-4. When nothing changes the very same object comes back, so that callers can tell by `is`.
+4. What a person has accepted as another form of a value (`accepting.py`) is joined beside the fields.
+5. When nothing changes the very same object comes back, so that callers can tell by `is`.
 
 Theory of operation: a field's value is a last-writer-wins register with element registers on top (DESIGN section 4).
 The greatest stamp wins. Two events of one level rank by their places, and a copy can still lower a place. So the losers
@@ -26,6 +27,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from reconciler.core import accepting
 from reconciler.model.desired import NO_ELEMENTS, NOTHING_DESIRED, Desired, Element, Field, Register, Rival
 from reconciler.model.event import Event
 from reconciler.model.stamp import Level, Stamp
@@ -65,11 +67,11 @@ def into(rows: dict[str, Desired], events: Iterable[Event]) -> None:
     so it pays to fold the newest event first.
     """
     for event in events:
-        key, stamp, fields, elements, release, expect, released, actor, reason = event
+        key, stamp, fields, elements, release, expect, released, actor, reason, accept = event
         row = rows.get(key)
         if row is None:
             rows[key] = lift(event)
-        elif released or elements or release or row.released is not None or row.cut is not None:
+        elif released or elements or release or accept or row.released is not None or row.cut or row.accepted:
             rows[key] = join(row, lift(event))
         else:
             known = row.fields
@@ -100,11 +102,20 @@ def lift(event: Event) -> Desired:
     for name, elements in event.elements.items():
         claims = {text: Element(stamp, present, actor, reason) for text, present in elements.items()}
         fields[name] = Field(None, claims)
-    return Desired(fields, None)
+    return Desired(fields, None, accepted=accepting.said(event)) if event.accept else Desired(fields, None)
 
 
 def join(left: Desired, right: Desired) -> Desired:
     """Return the row that knows what both know."""
+    row = _joined(left, right)
+    if not left.accepted and not right.accepted:
+        return row
+    accepted = accepting.joined(left.accepted, right.accepted, row.released, row.cut)
+    return left if row is left and accepted == left.accepted else row._replace(accepted=accepted)
+
+
+def _joined(left: Desired, right: Desired) -> Desired:
+    """Return the row of both, without what was accepted unless it is `left` itself."""
     if left.released is None and right.released is None and left.cut is None and right.cut is None:
         fields = _merged(left.fields, right.fields)
         if fields is left.fields:

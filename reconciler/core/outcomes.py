@@ -65,6 +65,7 @@ def opened(key: str, at_us: int, conflict: Conflict) -> Outcome:
         "conflict": conflict.id,
         "field": conflict.field,
         "reason": conflict.reason,
+        "hold": conflict.hold.value,
         "desired": conflict.desired,
         "live": conflict.live,
         "event": conflict.stamp.id,

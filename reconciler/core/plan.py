@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable
 
 import attrs
 
-from reconciler.core import contest, elements, fold, merge, normalise, retrying
+from reconciler.core import accepting, contest, elements, fold, merge, normalise, retrying
 from reconciler.core.retrying import UNTIMED, Moment
 from reconciler.model import codec
 from reconciler.model.base import Agreed, Base, Refused, Wrote
@@ -88,7 +88,13 @@ def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy, at: Mom
 
 
 def alterations_seen(
-    base: Base, expected: Snapshot | None, read: Snapshot, policy: Policy, at: Moment = UNTIMED
+    base: Base,
+    expected: Snapshot | None,
+    read: Snapshot,
+    policy: Policy,
+    *,
+    desired: Desired,
+    at: Moment = UNTIMED,
 ) -> Base:
     """
     Return the base with what the server made of our last write, at the first sight of the version that it left.
@@ -103,11 +109,9 @@ def alterations_seen(
         agreed, meant, shown = base.fields.get(name), expected.value(name), read.value(name)
         if agreed is None or agreed.stamp is None or not normalise.equal(elements.known(agreed), meant, ()):
             continue  # not managed any more, or a list of which some elements are held: their base is not what is there
-        compare, steps = (
-            elements.equal if agreed.elements else normalise.equal,
-            _steps(policy.rule(name, read.type), name, read),
-        )
-        if not compare(shown, meant, steps):
+        steps = _steps(policy.rule(name, read.type), name, read)
+        same = elements.equal(shown, meant, steps) if agreed.elements else normalise.equal(shown, meant, steps)
+        if not same and not accepting.counts_as(meant, shown, accepting.pairs(desired, name), steps):
             fields[name] = elements.unsettled(agreed._replace(value=_null(shown)), meant, steps)
             turned = contest.Turned(agreed.stamp, meant, shown, steps, bool(agreed.elements))
             refused[name] = contest.altered(refused.get(name), turned, at)
@@ -179,7 +183,8 @@ def _questions(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy)
         if rule.strategy is not Strategy.IGNORE:
             live, types = snapshot.value(name), snapshot.compared_as.get(name, ())
             agreed, refused = _recalled(base.fields.get(name), live), base.refused.get(name)
-            questions.append(elements.Question(name, field, agreed, live, rule, modified_at, types, refused))
+            pairs = accepting.pairs(desired, name)
+            questions.append(elements.Question(name, field, agreed, live, rule, modified_at, types, refused, pairs))
     return questions
 
 
@@ -229,7 +234,7 @@ def _decide_whole(question: elements.Question) -> Decision:
     ours = agreed is None or agreed.stamp is None or stamp.follows(agreed.stamp)
     moved = agreed is None or bool(agreed.digest) or not normalise.equal(live, agreed.value, steps)
     moves = merge.Moves(
-        agreed=normalise.equal(live, desired, steps),
+        agreed=accepting.counts_as(desired, live, question.accepted, steps),
         ours=ours,
         theirs=moved and not (ours and question.expected),  # once settled, going back to that value is an edit again
         blank=normalise.blank(normalise.comparable(live, steps)),
@@ -250,6 +255,7 @@ def _decide_whole(question: elements.Question) -> Decision:
         target=normalise.outgoing(desired, steps) if ruling.verb is Verb.WRITE else MISSING,
         ours=moves.ours,
         theirs=moves.theirs,
+        accepted=question.accepted,
     )
 
 
@@ -278,9 +284,10 @@ def _setback(decision: Decision, question: elements.Question) -> tuple[Hold, str
     return Hold.DECIDE, None
 
 
-def _equal(decision: Decision, left: Json | Missing, right: Json | Missing, steps: Collection[Normaliser]) -> bool:
-    compare = elements.equal if decision.elements else normalise.equal
-    return compare(left, right, steps)
+def _equal(decision: Decision, shown: Json | Missing, wanted: Json | Missing, steps: Collection[Normaliser]) -> bool:
+    if decision.elements:
+        return elements.equal(shown, wanted, steps)
+    return accepting.counts_as(wanted, shown, decision.accepted, steps)
 
 
 def _within(inner: str, outer: str) -> bool:

@@ -23,9 +23,9 @@ from reconciler.errors import UsageError
 from reconciler.model import codec, instant
 from reconciler.model.act import Preview, Side, Step, Take
 from reconciler.model.desired import Desired, Field
-from reconciler.model.document import Conflict, Document
+from reconciler.model.document import Conflict, Document, Status
 from reconciler.model.event import Event
-from reconciler.model.plan import Decision, Verb
+from reconciler.model.plan import Decision, Hold, Verb
 from reconciler.model.policy import ListMode, Normaliser, Policy
 from reconciler.model.value import MISSING, Json, canonical, same
 
@@ -50,13 +50,16 @@ def live(document: Document, conflict: Conflict) -> Json:
 
 def asked_since(document: Document, conflict: Conflict) -> bool:
     """Whether the log asks for something else by now than when the conflict was found."""
+    if conflict.hold is Hold.CONTESTED:  # it stays the same one whoever repeats the wish
+        held = any(one.id == conflict.id for one in document.agreement.held)
+        return document.status is not Status.HELD or not held
     field = document.desired.fields.get(conflict.field)
     return field is None or not fold.is_managed(field) or fold.newest_stamp(field).event != conflict.stamp.event
 
 
 def moved_since(document: Document, conflict: Conflict) -> bool:
     """Whether Windchill has something else by now than when the conflict was found."""
-    return not same(live(document, conflict), conflict.live)
+    return conflict.hold is not Hold.CONTESTED and not same(live(document, conflict), conflict.live)
 
 
 def asked_us(document: Document, conflict: Conflict) -> int:
@@ -67,12 +70,13 @@ def asked_us(document: Document, conflict: Conflict) -> int:
 
 def choose(document: Document, conflict: Conflict, take: Take, policy: Policy, reason: str) -> Choice:
     """Return what decides a conflict; raises UsageError for a value that the field can't have."""
+    _check_way(conflict, take)
     seen = live(document, conflict)
     match take:
-        case Side.DESIRED:
-            wanted = conflict.desired
         case Side.LIVE:
             wanted = seen
+        case Side():
+            wanted = _desired_now(document, conflict, policy)
         case other:
             wanted = other.value
     question = _question(document, conflict, policy)
@@ -91,9 +95,29 @@ def choose(document: Document, conflict: Conflict, take: Take, policy: Policy, r
     said: list[dict[str, object]] = [
         {"set": {conflict.field: to_set}, "expect": {conflict.field: seen}, "reason": reason}
     ]
+    if take is Side.ACCEPT:
+        said[0]["accept"] = {conflict.field: seen}
     if removed:
         said.append({"remove": {conflict.field: removed}, "reason": reason})
     return Choice(wanted, seen, tuple(said))
+
+
+def _check_way(conflict: Conflict, take: Take) -> None:
+    """Raise UsageError for a way out that this kind of conflict does not have."""
+    contested = conflict.hold is Hold.CONTESTED
+    if take is Side.ACCEPT and not contested:
+        raise UsageError(f"{conflict.field} is not contested: there is no stored form that could count as its value")
+    if take is Side.RETRY and not contested and conflict.hold is not Hold.REFUSED:
+        raise UsageError(f"{conflict.field} was neither refused nor changed again: take a side, or give a value")
+
+
+def _desired_now(document: Document, conflict: Conflict, policy: Policy) -> Json:
+    """Return the desired value; of a contested list, whose conflict outlives its moves, with those carried out."""
+    snapshot = document.agreement.snapshot
+    if conflict.hold is not Hold.CONTESTED or snapshot is None:
+        return conflict.desired
+    drafted = planning.draft(document.desired, document.agreement.base, snapshot, policy)
+    return next((one.desired for one in drafted.decisions if one.field == conflict.field), conflict.desired)
 
 
 def preview(
@@ -138,6 +162,8 @@ def seen(document: Document, conflict: Conflict, policy: Policy) -> str:
 
 def command(conflict: Conflict, take: Take) -> str:
     """Return the command that decides the same."""
+    if take in (Side.ACCEPT, Side.RETRY):
+        return f"reconciler conflicts {take} {conflict.id}"
     option = f"--take {take.value}" if isinstance(take, Side) else f"--value {shlex.quote(canonical(take.value))}"
     return f"reconciler conflicts resolve {conflict.id} {option}"
 

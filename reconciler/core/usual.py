@@ -129,7 +129,9 @@ def _events(
     ]
     none = _NOTHING
     return [
-        _new_event((one.subject, stamp, one.data.set, none, (), none, False, one.actor or "", one.data.reason or ""))
+        _new_event(
+            (one.subject, stamp, one.data.set, none, (), none, False, one.actor or "", one.data.reason or "", none)
+        )
         for one, stamp in zip(envelopes, stamps, strict=True)
     ]
 

@@ -146,7 +146,9 @@ class Attempt:
         """Decide. The moved fields are found here too: they are what the hot spots count."""
         before = case.document.agreement.snapshot
         base = planning.own_write_recognised(document.agreement.base, before, snapshot)
-        base = planning.alterations_seen(base, before, snapshot, self.rules.policy, case.moment)
+        base = planning.alterations_seen(
+            base, before, snapshot, self.rules.policy, desired=document.desired, at=case.moment
+        )
         base = retrying.lifted(base, case.now_us, every=case.lane is Lane.OPERATOR)
         plan = planning.draft(document.desired, base, snapshot, self.rules.policy)
         if undone := contest.undone(plan, before, snapshot, self.rules.policy, case.moment):

@@ -102,13 +102,16 @@ class Appended:
 
 
 class Side(enum.StrEnum):
-    """Whose value a conflict is decided for."""
+    """How a conflict is decided: whose value the field gets, or what is done about one that Windchill did not keep."""
 
     DESIRED = "desired"
     LIVE = "live"
+    ACCEPT = "accept"  # what Windchill stores counts as the desired value from now on
+    RETRY = "retry"  # the desired value is written again, and counted from zero
 
 
 SIDES: Final = {"desired": Side.DESIRED, "live": Side.LIVE, "ours": Side.DESIRED, "theirs": Side.LIVE}  # by each name
+WAYS: Final = {**SIDES, "accept": Side.ACCEPT, "retry": Side.RETRY}
 
 
 @attrs.frozen

@@ -59,13 +59,22 @@ class Field(NamedTuple):
     rivals: tuple[Rival, ...] = ()
 
 
+class Accepted(NamedTuple):
+    """A person's word that what Windchill stores counts as the value that was written."""
+
+    stamp: Stamp
+    stored: Json
+    actor: str = ""
+
+
 class Desired(NamedTuple):
     """
     The folded row of one document. Fields stamped up to `released` are not managed.
 
     `rivals` are other releases of the same time and sequence; `covered` holds claims of that time which the release
     covers by its place alone. `cut` is set where the log names more fields than a row may have: claims up to that level
-    were let go, and the document is not written to.
+    were let go, and the document is not written to. `accepted` holds, by field and by the canonical text of what was
+    wanted, which other form of it a person has accepted.
     """
 
     fields: dict[str, Field] = {}  # noqa: RUF012 - never mutated: values are replaced, not changed
@@ -73,6 +82,7 @@ class Desired(NamedTuple):
     rivals: tuple[Stamp, ...] = ()
     covered: dict[str, Field] = {}  # noqa: RUF012 - never mutated: values are replaced, not changed
     cut: Level | None = None
+    accepted: dict[str, dict[str, Accepted]] = {}  # noqa: RUF012 - never mutated: values are replaced, not changed
 
 
 NOTHING_DESIRED = Desired({}, None)

@@ -70,6 +70,7 @@ class Event(NamedTuple):
     released: bool  # the whole document is released
     actor: str
     reason: str
+    accept: dict[str, Json] = {}  # noqa: RUF012 - never mutated; an operator's: what counts as the value in `set`
 
 
 @attrs.frozen

@@ -1,6 +1,7 @@
 """Decisions and plans: what is to happen to each managed field, and to the document."""
 
 import enum
+from typing import NamedTuple
 
 import attrs
 
@@ -17,6 +18,13 @@ class Verb(enum.StrEnum):
     WRITE = "write"  # Windchill gets the desired value
     YIELD = "yield"  # Windchill's value stands; it becomes the base
     HOLD = "hold"  # a person decides; nothing is written
+
+
+class Pair(NamedTuple):
+    """A wanted value, and another form of it that a person has accepted."""
+
+    wanted: Json
+    stored: Json
 
 
 class Hold(enum.StrEnum):
@@ -46,6 +54,7 @@ class Decision:
     elements: dict[str, Stamp] = attrs.field(factory=dict)  # for sets: the claims settled if this decision goes through
     held_elements: tuple[str, ...] = ()  # for sets: elements that a person has to decide
     hold: Hold = Hold.DECIDE  # for HOLD, and for held elements
+    accepted: tuple[Pair, ...] = ()  # forms of wanted values that count as those
     later: bool = False  # to be written, but in a write of its own after this one
 
 

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs
 
+import attrs
 import orjson
 
 from reconciler.simulator import etags, fields
@@ -126,8 +127,31 @@ def _write(documents: Documents, request: Request, key: str, user: str) -> Reply
     if refusal is not None:
         return refusal
     guard = etags.bare(request.headers.get(b"if-match"))
-    written = documents.write(key, new, Writer(user, "rest", guard))
-    return _write_reply(written, request, behaviour)
+    written = documents.write(key, _kept(current.fields, new, behaviour), Writer(user, "rest", guard))
+    reply = _write_reply(_as_sent(written, new) if behaviour.write_shows == "sent" else written, request, behaviour)
+    changed = fields.changes(current.fields, written.fields, READ_ONLY).keys()
+    back = {path: value for path, value in behaviour.set_back_fields.items() if path in changed}
+    if back:
+        documents.edit(key, back, Writer("plm-batch", "rival"))
+    return reply
+
+
+def _kept(current: dict[str, Any], new: dict[str, Any], behaviour: Behaviour) -> dict[str, Any]:
+    """What is stored of a write."""
+    paths = {path: fields.at(current, path) for path in behaviour.ignored_fields}
+    paths |= {path: _capitals(fields.at(new, path)) for path in behaviour.capitalised_fields}
+    return fields.merge(new, fields.nested(paths), behaviour.cleared_fields) if paths else new
+
+
+def _capitals(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_capitals(element) for element in value]
+    return value.upper() if isinstance(value, str) else value
+
+
+def _as_sent(written: Version, new: dict[str, Any]) -> Version:
+    shown = {**new, **{name: written.fields[name] for name in READ_ONLY if name in written.fields}}
+    return attrs.evolve(written, fields=shown, body=orjson.dumps(shown))
 
 
 def _write_reply(written: Version, request: Request, behaviour: Behaviour) -> Reply:

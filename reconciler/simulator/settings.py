@@ -71,6 +71,14 @@ class Behaviour:
     """Dotted path → values that can't be written: a 409 that is no version conflict."""
     business_rule_message: str = attrs.field(default="Lifecycle transition not allowed", validator=text)
     """What that 409 says."""
+    ignored_fields: tuple[str, ...] = attrs.field(default=(), converter=tuple_of, validator=texts)
+    """Dotted paths that a write may name and that it does not change."""
+    capitalised_fields: tuple[str, ...] = attrs.field(default=(), converter=tuple_of, validator=texts)
+    """Dotted paths whose texts, also within lists, are stored in capitals."""
+    set_back_fields: dict[str, Any] = attrs.field(factory=dict, validator=mapping)
+    """Dotted path → the value that another program, `plm-batch`, sets it to right after each write that changes it."""
+    write_shows: Literal["stored", "sent"] = attrs.field(default="stored", validator=validators.in_(("stored", "sent")))
+    """What the document shows that answers a write: what is stored, or what was sent as if that were stored."""
     lock_status: int = attrs.field(default=423, validator=status)
     """How a write to a document that someone else checked out is answered."""
     auth: Literal["none", "basic", "bearer"] = attrs.field(

@@ -40,9 +40,12 @@ class Releasing(WithReason, frozen=True, kw_only=True):
 
 
 class Taking(Given, frozen=True, kw_only=True):
-    """Which value a field gets: the desired one (`ours`), the live one (`theirs`), or `value`."""
+    """
+    Which value a field gets: the desired one (`ours`), the live one (`theirs`), or `value`. `accept`, of a contested
+    field: what Windchill stores counts as the desired value from now on; `retry`: the desired one is written again.
+    """
 
-    take: Literal["value", *acts.SIDES]  # type: ignore[valid-type]  # each name of a side
+    take: Literal["value", *acts.WAYS]  # type: ignore[valid-type]  # each name of a way
     value: Any | UnsetType = UNSET
 
 
@@ -56,7 +59,7 @@ class Resolving(Taking, frozen=True, kw_only=True):
 class ResolvingMany(WithReason, frozen=True, kw_only=True):
     """A decision on the open conflicts of one field, or of one rule of the policy."""
 
-    take: Literal[*acts.SIDES]  # type: ignore[valid-type]  # each name of a side
+    take: Literal[*acts.WAYS]  # type: ignore[valid-type]  # each name of a way
     field: str | None = None
     rule: str | None = None
     limit: Annotated[

@@ -132,7 +132,7 @@ async def resolve_many(sources: Sources, asked: Asked) -> acted.Settled:
         raise Refused(422, "give either field or rule")
     require_log(sources)
     settled = await acts_of(sources, asked).resolve_many(
-        asked.who.name, acts.SIDES[body.take], body.reason, field=body.field, rule=body.rule, limit=body.limit
+        asked.who.name, acts.WAYS[body.take], body.reason, field=body.field, rule=body.rule, limit=body.limit
     )
     decided = [acted.resolved(one) for one in settled.decided]
     return acted.Settled(decided=decided, left=settled.left, more=settled.more)
@@ -172,7 +172,7 @@ def _take(body: acted.Taking) -> acts.Take:
     if body.take != "value":
         if body.value is not msgspec.UNSET:
             raise Refused(422, f"value: is only given with take value, not {body.take}")
-        return acts.SIDES[body.take]
+        return acts.WAYS[body.take]
     if body.value is msgspec.UNSET:
         raise Refused(422, "value: is missing; take value needs one")
     return acts.Other(body.value)

@@ -5,9 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-Instant = Annotated[
-    str, Meta(description="RFC 3339, in UTC with microseconds.", extra_json_schema={"format": "date-time"})
-]
+Instant = Annotated[str, Meta(description="RFC 3339, UTC, microseconds.", extra_json_schema={"format": "date-time"})]
 Next = Annotated[str | None, Meta(description="`after` of the next page, however few are on this; null: the last.")]
 Value = Annotated[Any, Meta(description="Any JSON value; left out where none is known.")]
 
@@ -274,6 +272,7 @@ class Conflict(Shape, frozen=True, kw_only=True):
     opened_at: Instant
     closed_at: Instant | None
     reason: str
+    hold: Annotated[str, Meta(description="decide, refused or contested: which ways out there are.")]
     event: str
     source: str
 

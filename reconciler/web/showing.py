@@ -239,6 +239,7 @@ def conflict(found: ConflictRow) -> shapes.Conflict:
         opened_at=instant.from_us(said.opened_at_us),
         closed_at=at(found.closed_at_us),
         reason=said.reason,
+        hold=said.hold,
         event=said.stamp.id,
         source=said.stamp.source,
     )

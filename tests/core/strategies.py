@@ -57,6 +57,8 @@ def _contents() -> Iterator[Event]:
             yield nothing._replace(set={name: value})
         for expected in SAID[:3]:
             yield nothing._replace(set={name: "x"}, expect={name: expected}, actor="jdoe", reason="ECN-1")
+            yield nothing._replace(set={name: expected}, accept={name: "X"}, actor="jdoe")
+            yield nothing._replace(set={name: "x"}, expect={name: expected}, accept={name: expected})
         for text in texts:
             yield nothing._replace(elements={name: {text: True}})
             yield nothing._replace(elements={name: {text: False, '"c"': True}}, actor="jdoe")

@@ -290,3 +290,31 @@ def test_a_field_of_elements_alone_is_managed():
     field = Field(None, {'"a"': Element(stamp(1), False)})
     assert fold.is_managed(field)
     assert fold.newest_stamp(field) == stamp(1)
+
+
+# ------------------------------------------------------------------------------------------------ accepted forms
+
+
+def accepted(row: Desired, name: str = "owner") -> dict[str, object]:
+    return {wanted: word.stored for wanted, word in row.accepted.get(name, {}).items()}
+
+
+def test_an_accepted_form_outlives_events_that_ask_for_the_same_or_for_another_value():
+    word = event(1, set={"owner": "x"}, accept={"owner": "X"})
+    later = event(2, set={"owner": "x"}), event(3, set={"owner": "y"}), event(4, release=("owner",))
+    assert accepted(folded(word, *later)) == accepted(folded(*later, word)) == {'"x"': "X"}
+
+
+def test_the_later_word_on_a_value_stands_and_the_release_of_the_document_ends_all():
+    first = event(1, set={"owner": "x"}, accept={"owner": "X"})
+    second = event(2, set={"owner": "x"}, accept={"owner": "x"})
+    assert accepted(folded(second, first)) == {'"x"': "x"}
+    assert accepted(folded(event(3, released=True), first, second)) == {}
+    assert accepted(folded(event(1, released=True), second)) == {'"x"': "x"}
+
+
+def test_only_so_many_accepted_forms_are_kept_and_always_the_same():
+    words = [event(n % 60, n, id=f"{n:03}", set={"owner": n}, accept={"owner": str(n)}) for n in range(100)]
+    row = folded(*words)
+    assert len(row.accepted["owner"]) == 64
+    assert codec.encode(row) == codec.encode(folded(*words[::-1])) == codec.encode(folded(*words[50:], *words))

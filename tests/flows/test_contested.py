@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from reconciler.core import outcomes
+from reconciler.core import decode, outcomes
 from reconciler.core.cases import Pace
+from reconciler.flows.acts import Acts
+from reconciler.model.act import Resolved, Side, Unusable
 from reconciler.model.answer import Throttled, VersionConflict
 from reconciler.model.document import Lane, Status
 from reconciler.model.policy import ListMode, Rule, Strategy
+from tests.fakes.memory_log import MemoryLog
+from tests.fakes.memory_store import MemoryStore
 from tests.fakes.memory_windchill import ME
-from tests.flows.world import KEY, OPERATORS, TOPIC, policy
+from tests.flows.world import DECISIONS, KEY, OPERATORS, TOPIC, TOPICS, policy
 
 if TYPE_CHECKING:
     from tests.flows.conftest import MakeWorld
@@ -263,3 +267,144 @@ async def test_a_server_that_stores_another_form_is_found_out_by_one_write(make_
         await world.resync()
     assert (world.windchill.writes, world.held()) == (1, ["title"])
     assert "stores another value than was written" in world.document().reason
+
+
+# -------------------------------------------------------------------------------------------------- three ways out
+
+
+def acts(world: World) -> Acts:
+    return Acts(
+        store=world.store,
+        log=world.log,
+        clock=world.clock,
+        decoding=lambda: decode.Rules(policy=world.policy, topics=TOPICS),
+    )
+
+
+async def decide(world: World, take: Side) -> Resolved:
+    (conflict,) = world.document().agreement.held
+    done = await acts(world).resolve("mrossi", conflict.id, take, "seen in the GUI")
+    assert isinstance(done, Resolved), done
+    await world.fold()
+    await world.settle()
+    return done
+
+
+async def test_an_accepted_form_counts_as_the_value_from_now_on(world: World) -> None:
+    await contested(world)
+    done = await decide(world, Side.ACCEPT)
+    assert done.events[0]["data"] == {
+        "set": {"title": "Cover"},
+        "expect": {"title": "Bracket"},
+        "accept": {"title": "Bracket"},
+        "reason": "seen in the GUI",
+    }
+    assert (world.held(), world.document().status, world.windchill.writes) == ([], Status.SYNCED, 3)
+    await undo(world, 3)
+    await world.emit({"title": "Cover"})
+    await world.settle()
+    assert (world.held(), world.windchill.writes) == ([], 3)
+
+
+async def test_a_form_that_was_not_accepted_is_still_put_right(world: World) -> None:
+    await contested(world)
+    await decide(world, Side.ACCEPT)
+    await undo(world, 1, title="a slip of the hand")
+    assert world.live()["title"] == "Cover"
+    await world.emit({"title": "Lid"})
+    await world.settle()
+    assert world.live()["title"] == "Lid"
+
+
+async def test_an_accepted_form_survives_a_rebuild_from_the_log(world: World) -> None:
+    await contested(world)
+    await decide(world, Side.ACCEPT)
+    rebuilt = MemoryStore()
+    again = world.make_ingest(store=rebuilt)
+    log = MemoryLog(world.broker, TOPIC, DECISIONS)
+    await log.open({})
+    while records := await log.fetch(100, 0):
+        await again.take(records)
+    assert rebuilt.rows[KEY].desired == world.document().desired
+    world.store.rows[KEY] = attrs.evolve(rebuilt.rows[KEY], status=Status.PENDING)
+    await world.attempt(Lane.RESYNC)
+    assert (world.held(), world.document().status, world.windchill.writes) == ([], Status.SYNCED, 3)
+
+
+async def test_keeping_on_trying_writes_now_and_counts_from_zero(world: World) -> None:
+    await contested(world)
+    await decide(world, Side.RETRY)
+    assert (world.live()["title"], world.held()) == ("Cover", [])
+    await undo(world, 4)
+    assert (world.windchill.writes, world.held()) == (6, ["title"])
+
+
+async def test_giving_up_lets_windchills_value_stand(world: World) -> None:
+    await contested(world)
+    await decide(world, Side.LIVE)
+    await undo(world, 2)
+    assert (world.live()["title"], world.held(), world.windchill.writes) == ("Bracket", [], 3)
+
+
+async def test_an_element_that_the_server_stores_otherwise_is_accepted_alone(world: World) -> None:
+    await world.emit({KEYWORDS: ["steel", "bracket"]})
+    await world.settle()
+    await undo(world, 4, **{KEYWORDS: ["STEEL", "bracket"]})
+    assert world.held() == [KEYWORDS]
+    await decide(world, Side.ACCEPT)
+    assert (world.held(), world.document().status) == ([], Status.SYNCED)
+    await world.emit({KEYWORDS: ["steel", "bracket", "M6"]})
+    await world.settle()
+    assert world.live()["attributes"]["Keywords"] == ["STEEL", "bracket", "M6"]
+    await undo(world, 1, **{KEYWORDS: ["STEEL", "M6"]})
+    assert sorted(world.live()["attributes"]["Keywords"]) == ["M6", "STEEL", "bracket"]
+    assert world.held() == []
+
+
+async def test_keeping_on_trying_takes_no_element_of_a_user_in(world: World) -> None:
+    """The conflict is as old as the contest, and users have gone on tagging since."""
+    await world.emit({KEYWORDS: ["steel"]})
+    await world.settle()
+    await undo(world, 4, **{KEYWORDS: ["mine"]})
+    await undo(world, 1, **{KEYWORDS: ["yours"]})
+    done = await decide(world, Side.RETRY)
+    assert dict(done.events[0]["data"])["set"] == {KEYWORDS: ["steel"]}  # type: ignore[call-overload]  # it is JSON
+    assert sorted(world.live()["attributes"]["Keywords"]) == ["steel", "yours"]
+
+
+async def test_an_altered_form_can_be_accepted_too(make_world: MakeWorld) -> None:
+    world = make_world(OURS, shows_document=False)
+    await world.emit({"title": "Cover"})
+    await world.settle()
+    stored = world.windchill._versions[KEY]
+    world.windchill._versions[KEY] = attrs.evolve(stored, body=stored.body | {"title": "COVER"})
+    await world.resync()
+    await decide(world, Side.ACCEPT)
+    assert (world.held(), world.document().status, world.windchill.writes) == ([], Status.SYNCED, 1)
+
+
+async def test_what_is_not_contested_has_nothing_to_accept(make_world: MakeWorld) -> None:
+    world = make_world(policy(Rule(("title",), Strategy.HOLD)))
+    await world.emit({"title": "Cover"})
+    await world.settle()
+    await undo(world, 1)
+    (conflict,) = world.document().agreement.held
+    for way in (Side.ACCEPT, Side.RETRY):
+        assert isinstance(await acts(world).resolve("mrossi", conflict.id, way, ""), Unusable)
+
+
+async def test_all_contested_fields_are_accepted_at_once_though_producers_repeat_themselves(world: World) -> None:
+    await contested(world)
+    await world.emit({"title": "Cover"})
+    await world.settle()
+    done = await acts(world).resolve_many("mrossi", Side.ACCEPT, "", field="title")
+    assert (len(done.decided), done.left) == (1, {})
+
+
+async def test_a_producer_accepts_nothing(world: World) -> None:
+    await contested(world)
+    given = world.event({"title": "Cover"})
+    given["data"]["accept"] = {"title": "Bracket"}
+    world.append(given)
+    await world.fold()
+    assert len(await world.store.dead_letters()) == 1

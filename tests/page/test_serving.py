@@ -141,6 +141,30 @@ async def test_a_form_takes_either_side_by_each_name_and_a_value_only_as_json(
     assert [act.details["take"] for act in await world.store.acts()] == ["live"]
 
 
+async def test_a_contested_field_has_three_ways_out_and_each_a_button(
+    daemon: Daemon, client: httpx.AsyncClient
+) -> None:
+    world = daemon.world
+    await world.emit({"status": "RELEASED"})
+    await world.attempt()
+    for _ in range(4):
+        await world.edit({"status": "INWORK"})
+        await world.resync()
+    (row,) = [row for row in await world.store.conflicts() if row.conflict.field == "status"]
+    at = f"/conflicts/{row.conflict.id}"
+    shown = await client.get(at)
+    page = shown.text
+    assert [label in page for label in ("Accept as equal", "Keep trying", "Give up", "Take ours")] == [True] * 3 + [
+        False
+    ]
+    assert "Windchill does not keep it" in page
+    assert f"reconciler conflicts accept {row.conflict.id}" in page
+    seen = re.findall(r'name="take" value="accept"><input type="hidden" name="seen" value="(\w+)"', page)
+    reply = await client.post(f"{at}/resolve", data={"csrf": csrf_in(shown), "seen": seen[0], "take": "accept"})
+    assert (reply.status_code, reply.headers["location"]) == (303, "/conflicts?done=decided")
+    assert [act.details["take"] for act in await world.store.acts()] == ["accept"]
+
+
 READ = [
     *("/", "/documents", "/documents?status=held", "/documents?status=&q=0000", "/documents/0000012345", "/conflicts"),
     *("/conflicts?closed=true", "/dead-letters", "/dead-letters?status=all", "/dead-letters/changes%2F0%2F3"),

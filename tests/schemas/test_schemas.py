@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 
@@ -21,7 +21,7 @@ from reconciler.core.notices import Kind, Lot, Notice
 from reconciler.errors import ConfigError
 from reconciler.model.base import NO_BASE
 from reconciler.model.document import Document
-from reconciler.model.event import DeadLetter, Event, PlainRecord
+from reconciler.model.event import DeadLetter, Event, PlainRecord, Refusal
 from reconciler.model.instant import to_us
 from reconciler.model.outcome import Outcome, OutcomeType
 from reconciler.model.stamp import Place, Stamp
@@ -189,6 +189,7 @@ def neighbours(draw: st.DrawFn) -> Any:
 @given(event=neighbours())
 def test_schema_and_decoder_agree_on_events_near_the_valid_ones(event: Any) -> None:
     found = decoded(event)
+    assume(not isinstance(found, Refusal) or "and its group" not in found.reason)  # a schema can't say so
     assert VALIDATORS["event"].is_valid(event) == isinstance(found, Event), found
 
 

@@ -381,3 +381,48 @@ def test_every_act_needs_an_operator_and_a_json_body_that_is_described() -> None
     told = [one for one in acting.ENDPOINTS if one.method == "POST"]
     assert all(one in application.ENDPOINTS for one in told)
     assert all(one.role is not None and one.role >= Role.OPERATOR and one.bodies for one in told)
+
+
+# ------------------------------------------------------------------------------------------------------------ contested
+
+
+async def contest(world: World) -> str:
+    """Let another program set the status back as often as it takes; return the conflict's id."""
+    await world.emit({"status": "RELEASED"})
+    await world.attempt()
+    for _ in range(4):
+        await world.edit({"status": "INWORK"})
+        await world.resync()
+    (row,) = [row for row in await world.store.conflicts() if row.conflict.field == "status"]
+    return row.conflict.id
+
+
+async def test_a_contested_field_says_so_and_its_stored_form_is_accepted(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    contested = await contest(world)
+    listed = (await client.get(f"{ROOT}/conflicts/{contested}")).json()
+    assert (listed["hold"], "changed again each time" in listed["reason"]) == ("contested", True)
+    shown_first = await post(client, f"/conflicts/{contested}/preview", {"take": "accept"})
+    assert (shown_first["steps"], shown_first["command"]) == ([], f"reconciler conflicts accept {contested}")
+    said = await post(client, f"/conflicts/{contested}/resolve", {"take": "accept", "seen": shown_first["seen"]})
+    assert said["events"][0]["data"]["accept"] == {"status": "INWORK"}
+    await world.fold()
+    await world.attempt()
+    assert "status" not in world.held()
+
+
+async def test_a_contested_field_is_written_again_where_somebody_wants_that(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    await contest(world)
+    said = await post(client, "/conflicts/resolve", {"take": "retry", "field": "status", "reason": "the job is off"})
+    assert (len(said["decided"]), said["left"]) == (1, {})
+    await world.fold()
+    await world.attempt()
+    assert world.live()["status"] == "RELEASED"
+
+
+async def test_what_is_not_contested_is_not_accepted(client: httpx.AsyncClient, conflict: str) -> None:
+    refused = await post(client, f"/conflicts/{conflict}/resolve", {"take": "accept"}, 422)
+    assert "not contested" in refused["detail"]

@@ -1,6 +1,6 @@
 """Conflicts: fields that wait for a person, and one of them with what each choice would write."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import attrs
 import msgspec
@@ -9,6 +9,7 @@ from starlette.responses import Response
 from reconciler.core import wording
 from reconciler.model.act import Gone, Other, Preview, Side, Take, Unusable
 from reconciler.model.audit import Verdict
+from reconciler.model.plan import Hold
 from reconciler.model.policy import FALLBACK
 from reconciler.web import cursors, lists, reading, shapes
 from reconciler.web.endpoint import Asked
@@ -36,6 +37,32 @@ class Choice:
     parts: tuple[differing.Part, ...]
     preview: Preview | None
     fault: str
+
+
+@attrs.frozen
+class Way:
+    """One button: how the conflict is decided by it, and what that means."""
+
+    take: Side
+    label: str
+    about: str
+
+
+WAYS: Final = {
+    Hold.DECIDE: (
+        Way(Side.LIVE, "Take theirs", "What Windchill has stands."),
+        Way(Side.DESIRED, "Take ours", "What the log wants is written."),
+    ),
+    Hold.REFUSED: (
+        Way(Side.LIVE, "Take theirs", "What Windchill has stands."),
+        Way(Side.RETRY, "Try again", "What the log wants is written again now, and its tries are counted from zero."),
+    ),
+    Hold.CONTESTED: (
+        Way(Side.ACCEPT, "Accept as equal", "What Windchill stores counts as the log's value from now on."),
+        Way(Side.RETRY, "Keep trying", "What the log wants is written again now, and its tries are counted from zero."),
+        Way(Side.LIVE, "Give up", "What Windchill has stands, until an event asks for another value."),
+    ),
+}
 
 
 async def many(sources: Sources, asked: Asked) -> Response:
@@ -83,7 +110,7 @@ async def shown(
     again = await _again(sources, found) if found.closed_at else None
     choices = []
     if found.closed_at is None:
-        choices = [await _choice(sources, found, side) for side in (Side.LIVE, Side.DESIRED)]
+        choices = [await _choice(sources, found, way.take) for way in WAYS[Hold(found.hold)]]
         if typed is not msgspec.UNSET:
             choices.append(await _choice(sources, found, Other(typed)))
     live = next((choice.preview.live for choice in choices if choice.preview), found.live)
@@ -98,6 +125,7 @@ async def shown(
         why=wording.held(_verdict(found)),
         live=live,
         choices={choice.take: choice for choice in choices},
+        ways=WAYS[Hold(found.hold)],
         typed="" if typed is msgspec.UNSET else typed,
         text=text,
         marked_desired=differing.parts(found.desired, live),

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from reconciler.core import resolution
 from reconciler.errors import UsageError
-from reconciler.model.act import SIDES, Gone, Other, Resolved, Side, Stale, Take, Unusable
+from reconciler.model.act import WAYS, Gone, Other, Resolved, Side, Stale, Take, Unusable
 from reconciler.ports import RESOLVED_MAX
 from reconciler.web import forms
 from reconciler.web.answers import Refused
@@ -66,12 +66,13 @@ class _Wish:
     @property
     def command(self) -> str:
         by = ("--field", self.field) if self.field else ("--rule", self.rule)
-        return spelling.command("conflicts", "resolve", *by, "--take", self.take.value, "--limit", str(RESOLVED_MAX))
+        way = (self.take.value,) if self.take in (Side.ACCEPT, Side.RETRY) else ("resolve", "--take", self.take.value)
+        return spelling.command("conflicts", *way, *by, "--limit", str(RESOLVED_MAX))
 
 
 def _wish(form: Mapping[str, str]) -> _Wish:
     field, rule = form.get("field", ""), form.get("rule", "")
-    side = SIDES.get(form.get("take", ""))
+    side = WAYS.get(form.get("take", ""))
     if side is None or bool(field) is bool(rule):
         raise Refused(400, "say which side is taken, and either a field or a rule")
     return _Wish(side, field, rule)
@@ -115,9 +116,9 @@ async def resolve_many(sources: Sources, asked: Asked) -> Response:
 def _take(form: Mapping[str, str]) -> Take:
     take = form.get("take", "")
     if take != "value":
-        if take not in SIDES:
-            raise Refused(400, f"take: is one of {', '.join(SIDES)} or value")
-        return SIDES[take]
+        if take not in WAYS:
+            raise Refused(400, f"take: is one of {', '.join(WAYS)} or value")
+        return WAYS[take]
     try:
         return Other(resolution.value(form.get("value", "")))
     except UsageError as fault:
