@@ -168,20 +168,17 @@ def _structured(text: bytes, source: Record, rules: Rules, written: bytes | None
             _released(text)
         except msgspec.ValidationError as error:
             raise profile.Invalid(f"not a valid {RELEASED}: {error}") from error
-    if rules.signed is not None and envelope.source == OPERATORS:
-        place = Place(source.topic, source.partition, source.offset)
-        fault = rules.signed.fault(text if written is None else written, place)
-        if fault is not None:
-            return _refusal(place, signing.STAGE, f"this decision of an operator is not believed: {fault}; {_UNSIGNED}")
-    return _event(envelope, source, rules)
+    return _event(envelope, source, rules, text if written is None else written)
 
 
-def _event(envelope: _Envelope, source: Record, rules: Rules) -> Decoded:
+def _event(envelope: _Envelope, source: Record, rules: Rules, written: bytes) -> Decoded:
     _check_envelope(envelope)
     stamp = _stamp(envelope, source, rules)
     here, releases = stamp.place if rules.vouched else _place(source), envelope.type == RELEASED
     if refused := speaking.refusal(envelope.source, here.topic, rules.topics, rules.policy, releases=releases):
         return _refusal(here, POLICY, refused)
+    if rules.signed is not None and envelope.source == OPERATORS and (fault := rules.signed.fault(written, here)):
+        return _refusal(here, signing.STAGE, f"this decision of an operator is not believed: {fault}; {_UNSIGNED}")
     data = envelope.data
     key = envelope.subject
     actor = envelope.actor or ""

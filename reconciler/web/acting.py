@@ -8,6 +8,7 @@ stale or in the wrong state 409, unusable 422.
 from collections.abc import Sequence
 from typing import Annotated, TypeVar
 
+import attrs
 import msgspec
 
 from reconciler.core import saying
@@ -54,8 +55,8 @@ def require_log(sources: Sources) -> None:
 
 def require_sayable(sources: Sources, who: Principal, event: bytes) -> None:
     """Raise Refused for an event of a source that somebody may not speak for; one that can't be read says none."""
-    record = saying.given(event, sources.decoding().topics)
-    read = saying.decoded(record, sources.decoding(), sources.clock.now_us())
+    rules = attrs.evolve(sources.decoding(), signed=None)  # whoever may speak for a source need not have signed so far
+    read = saying.decoded(saying.given(event, rules.topics), rules, sources.clock.now_us())
     if isinstance(read, Event) and (reason := who.refusal(read.stamp.source)):
         raise Refused(403, f"{reason}; nothing was appended")
 

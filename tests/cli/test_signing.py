@@ -9,10 +9,8 @@ import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import pytest
 
-from reconciler.config import Log
 from reconciler.core import signing
 from reconciler.model import signing as model
 from tests.cli.program import Program
@@ -54,8 +52,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 def decisions(program: Program) -> Path:
     """The file that operators' decisions are in."""
-    beside = program.log.with_name(program.log.name + ".decisions")
-    return beside if beside.exists() else program.log
+    return program.log.with_name(program.log.name + ".decisions")
 
 
 def forge(program: Program, event: dict[str, Any]) -> None:
@@ -155,8 +152,7 @@ def test_over_kafka_a_lost_store_makes_no_forgery_valid(
     names = "changes", "outcomes", "letters", "decisions"
     found = dict(zip(names, asyncio.run(_topics(topic)), strict=True))
     settings = {"topic": found["changes"], "outcomes_topic": found["outcomes"], "dead_letter_topic": found["letters"]}
-    if "decisions_topic" in attrs.fields_dict(Log):
-        settings["decisions_topic"] = found["decisions"]
+    settings["decisions_topic"] = found["decisions"]
     log = "\n".join(f"{name} = {json.dumps(value)}" for name, value in {"brokers": broker.brokers, **settings}.items())
     program = Program(tmp_path, windchill, log)
     program.say("emit", DOC, "--set", "attributes.CostCenter=1", "--source", "//erp/prod")
@@ -166,7 +162,7 @@ def test_over_kafka_a_lost_store_makes_no_forgery_valid(
     program.say("run", "--once")
     switch_on(program, fresh_key())
     program.say("run", "--once")
-    where = settings.get("decisions_topic", found["changes"])
+    where = found["decisions"]
     asyncio.run(_append(broker, where, key=DOC.encode(), value=json.dumps(OUTSIDER).encode()))
     clash(program, "5", "6")
     resolve(program, "7")

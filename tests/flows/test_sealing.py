@@ -15,11 +15,10 @@ from reconciler.model.event import Outgoing
 from reconciler.model.outcome import Outcome, OutcomeType
 from reconciler.model.policy import OPERATORS, Rule, Strategy
 from reconciler.model.stamp import Partition, Place
-from tests.fakes.memory_log import MemoryLog
 from tests.fakes.memory_store import MemoryStore
 from tests.flows.test_notify import Bench
 from tests.flows.test_recovery import run, said
-from tests.flows.world import KEY, OUTCOMES, TOPIC, policy
+from tests.flows.world import DECISIONS, KEY, OUTCOMES, TOPIC, policy
 
 if TYPE_CHECKING:
     from tests.flows.conftest import MakeWorld
@@ -72,7 +71,9 @@ async def test_from_the_first_start_with_a_key_on_everything_is_signed(world: Wo
     began = [one for one in told(world) if one["type"] == "windchill.signing.began.v1"]
     assert len(began) == 1
     assert world.store.noted is not None
-    assert world.store.noted.places == {Partition(TOPIC, 0): 2, Partition(OUTCOMES, 0): before}
+    assert world.store.noted.places == {
+        Partition(TOPIC, 0): 2, Partition(DECISIONS, 0): 0, Partition(OUTCOMES, 0): before,
+    }  # fmt: skip
     await run_signed(world)
     assert len(world.broker.records(OUTCOMES)) == before + len(fresh), "it is announced once"
 
@@ -86,7 +87,7 @@ async def test_a_forged_agreement_changes_nothing_and_is_shown(world: World) -> 
     world.broker.put(Outgoing(OUTCOMES, KEY.encode(), forged_base(world, 99)))
     for store in (world.store, MemoryStore()):  # what is there, and a lost one
         world.store = store
-        world.log = MemoryLog(world.broker, TOPIC)
+        world.log = world.make_log()
         assert await run_signed(world) == 0
         assert world.live()["owner"] == "jdoe"
         [letter] = world.store.letters.values()
@@ -98,15 +99,8 @@ async def test_nobody_is_told_of_what_an_outsider_writes(world: World) -> None:
     await said(world, owner="akim")
     await run_signed(world)
     bench = Bench(world)
-    forged = {
-        "conflict": "c1",
-        "field": "owner",
-        "reason": "call 555-0100",
-        "desired": 1,
-        "live": 2,
-        "event": "e",
-        "source": "//s",
-    }
+    members = "conflict", "field", "reason", "desired", "live", "event", "source"
+    forged: dict[str, Any] = dict.fromkeys(members, "x")
     async with world.running(outside=bench.outside(), notify=config.Notify(audit_s=0)) as running:
         await running.pass_until(running.daemon._writable.is_set, "it reads the log")
         for number, key in enumerate((None, model.keys(ONE))):
@@ -140,7 +134,7 @@ async def test_a_forged_decision_is_a_dead_letter_and_a_signed_one_is_folded(wor
     [letter] = world.store.letters.values()
     assert "this decision of an operator is not believed: it is not signed" in letter.reason
     assert world.live()["owner"] == "jdoe"
-    world.broker.put(Outgoing(TOPIC, KEY.encode(), signing.signed(json.dumps(decision).encode(), KEYS)))
+    world.broker.put(Outgoing(DECISIONS, KEY.encode(), signing.signed(json.dumps(decision).encode(), KEYS)))
     assert await run_signed(world) == 1
     assert world.live()["owner"] == "rival"
 
@@ -156,12 +150,12 @@ async def test_what_was_decided_and_agreed_before_there_was_a_key_stays_valid_af
     await run_signed(world)
     late = world.event({"owner": "rival"}, expect={"owner": "boss"}) | {"source": OPERATORS}
     world.append(late)  # in a lost store's place a new one must not take this as old
-    world.store, world.log = MemoryStore(), MemoryLog(world.broker, TOPIC)
+    world.store, world.log = MemoryStore(), world.make_log()
     assert await run_signed(world) == 0
     assert world.live()["owner"] == "boss"
-    assert [letter.place.offset for letter in world.store.letters.values()] == [2]
+    assert [letter.place for letter in world.store.letters.values()] == [Place(DECISIONS, 0, 1)]
     assert world.store.noted is not None
-    assert world.store.noted.places[Partition(TOPIC, 0)] == 2
+    assert world.store.noted.places[Partition(DECISIONS, 0)] == 1
 
 
 async def test_another_key_announces_it_again_so_that_the_first_one_can_go(world: World) -> None:
@@ -175,7 +169,7 @@ async def test_another_key_announces_it_again_so_that_the_first_one_can_go(world
     assert world.store.letters == {}, "what the first key has signed is believed"
     began = [record for record in world.broker.records(OUTCOMES) if announcing.since(record.value or b"")]
     assert len(began) == 2
-    world.store, world.log = MemoryStore(), MemoryLog(world.broker, TOPIC)
+    world.store, world.log = MemoryStore(), world.make_log()
     await run_signed(world, TWO)  # and what the first one has signed is nothing any more
     assert world.store.noted is not None
     assert world.store.noted.places == since
@@ -185,18 +179,19 @@ async def test_another_key_announces_it_again_so_that_the_first_one_can_go(world
 async def test_what_somebody_puts_in_the_place_of_a_log_is_all_new(world: World) -> None:
     for title in ("A", "B", "C"):
         await said(world, title=title)
+        world.append(world.event({"status": title}) | {"source": OPERATORS})
         await run(world)
     await run_signed(world)
     last = forged_base(world, 99)
-    for topic in (TOPIC, OUTCOMES):
+    for topic in (TOPIC, DECISIONS, OUTCOMES):
         world.broker._topics.pop(topic)
     world.append(world.event({"owner": "rival"}) | {"source": OPERATORS})
     world.broker.put(Outgoing(OUTCOMES, KEY.encode(), last))
-    world.log = MemoryLog(world.broker, TOPIC)
+    world.log = world.make_log()
     world.signing = {"signing_key": ONE}
     assert await run(world, accept_truncation=True) == 0
     assert {letter.stage for letter in world.store.letters.values()} == {"signature"}
-    assert {letter.place for letter in world.store.letters.values()} == {Place(TOPIC, 0, 0), Place(OUTCOMES, 0, 0)}
+    assert {letter.place for letter in world.store.letters.values()} == {Place(DECISIONS, 0, 0), Place(OUTCOMES, 0, 0)}
     assert world.store.noted is not None
     assert set(world.store.noted.places.values()) == {0}
 
@@ -209,6 +204,6 @@ async def test_a_forged_announcement_makes_nothing_valid(world: World) -> None:
     announcement = announcing.began(later, world.clock.now_us(), OUTCOMES, "//reconciler/test")
     world.broker.put(announcement)
     world.broker.put(announcing.signed(announcement, OUTCOMES, model.keys(TWO)))
-    world.store, world.log = MemoryStore(), MemoryLog(world.broker, TOPIC)
+    world.store, world.log = MemoryStore(), world.make_log()
     await run_signed(world)
     assert world.store.noted == noted
