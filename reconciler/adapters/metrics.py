@@ -34,7 +34,12 @@ class Metric:
 
 
 CATALOG: Final = (
-    Metric("events_total", "counter", "Records taken from the change log: folded, refused or foreign.", ("result",)),
+    Metric(
+        "events_total",
+        "counter",
+        "Records of the change log: folded, superseded, refused or foreign.",
+        ("result",),
+    ),
     Metric(
         "log_lag",
         "gauge",

@@ -364,5 +364,5 @@ async def _knock(config: Config) -> tuple[Exchange, Check | None]:
     far = abs(skew_s) > _SKEW_S_MAX
     said = f"Windchill's is {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} ours"
     if far:
-        return answer, Check("clocks", _WARNING, f"{said}: who was later can't be told within that time")
+        return answer, Check("clocks", _WARNING, f"{said}: by it, `newest` and adoption tell who was later")
     return answer, Check("clocks", _OK, said if abs(skew_s) > 1.5 else "the same as ours, to the second")

@@ -24,7 +24,7 @@ from reconciler.model.act import Act
 from reconciler.model.audit import AuditRecord, Verdict
 from reconciler.model.chain import Entry
 from reconciler.model.desired import Field
-from reconciler.model.document import Document
+from reconciler.model.document import Document, Superseded
 from reconciler.model.policy import Policy
 from reconciler.model.story import Sentence, Story
 from reconciler.ports import authorship
@@ -44,6 +44,7 @@ class _Known:
     paused: Act | None
     released: Act | None
     more: bool  # there are older decisions
+    superseded: Superseded | None = None
 
 
 @commands.command(
@@ -92,10 +93,11 @@ async def _from_store(config: Config, key: str, field: str | None, most: int) ->
         policies = _readable(await store.policy_texts())
         paused = await authorship.paused(store, document)
         released = await authorship.released(store, document)
+        superseded = await store.superseded(key)
     desired = document.desired.fields
     if field is not None and field not in desired and not any(field in record.desired.fields for record in trail):
         raise _unheard_of(key, field, desired)
-    return _Known(trail[:most], policies, document, paused, released, more=len(trail) > most)
+    return _Known(trail[:most], policies, document, paused, released, more=len(trail) > most, superseded=superseded)
 
 
 def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
@@ -157,9 +159,17 @@ def _all(config: Config, key: str, known: _Known, only: str | None, limit: int) 
         "modified_at": None if snapshot is None else snapshot.modified_at,
         "modified_by": None if snapshot is None else snapshot.modified_by,
         "released": None if desired.released is None else looking.provenance(desired.released),
+        "superseded": _superseded(known.superseded),
         "fields": [_field(config, known, name) for name in names if name in desired.fields],
         "attempts": attempts[:limit],
     }
+
+
+def _superseded(found: Superseded | None) -> dict[str, Any] | None:
+    """Return which events changed nothing on arrival."""
+    if found is None:
+        return None
+    return {"events": found.count, "last": looking.provenance(found.last), "by": looking.provenance(found.by)}
 
 
 def _field(config: Config, known: _Known, name: str) -> dict[str, Any]:
@@ -267,6 +277,11 @@ def _tell(known: _Known, told: Story, field: str | None) -> None:
         output.heading(subject)
     for sentence in told.now:
         _say(sentence)
+    if (lost := known.superseded) is not None:
+        events = f"{output.counted(lost.count, 'event')} came later than a claim with a later time, and changed nothing"
+        winner = f"{lost.by.source} of {lost.by.time} ({lost.by.place.text})"
+        last = f"{lost.last.id} of {lost.last.source}, {lost.last.time}"
+        output.line(output.plain(f"{events}. The last: {last}; it lost to {winner}."))
     if not told.chapters:
         output.line("No attempt has come to a decision yet.")
         return

@@ -58,8 +58,9 @@ class Log:
     records were appended, for sources whose clocks can't be trusted. `log` needs a topic with
     `message.timestamp.type=LogAppendTime`, or a file whose lines have `recordedtime`."""
     max_clock_skew_s: float = key(300.0, least=0)
-    """Seconds by which an event's time may be later than its record's timestamp; 0: not at all. Five minutes are what
-    badly kept clocks are off by; more would let one wrong clock win against everybody for that long."""
+    """Seconds by which an event's time may be later than its record's timestamp, and than this host's clock when it is
+    first read; 0: not at all. Five minutes are what badly kept clocks are off by; more would let one wrong clock win
+    against everybody for that long."""
     record_bytes_max: int = key(_MIB, least=1024, most=64 * _MIB)
     """Bytes of one record's value; larger ones are dead letters. 1 MiB is also what brokers accept by default."""
     fetch_records_max: int = key(5_000, least=1, most=100_000)

@@ -31,7 +31,10 @@ class Present:
     @classmethod
     def of(cls, now_us: int, skew_us_max: int, refused: frozenset[Place] = frozenset()) -> "Present":
         """Return what our clock says at `now_us`, for records that are read for the first time."""
-        return cls(of_record(now_us + skew_us_max), refused)
+        try:
+            return cls(instant.from_us(now_us + skew_us_max), refused)
+        except OverflowError:  # a skew of thousands of years allows any time
+            return cls(_NEVER, refused)
 
     def objection(self, stamp: Stamp) -> str | None:
         """Return why a claim may not count, None if it may."""

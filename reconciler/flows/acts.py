@@ -17,7 +17,6 @@ import msgspec
 
 from reconciler.core import fold, outcomes, saying
 from reconciler.core.decode import Rules
-from reconciler.flows import deciding
 from reconciler.flows.deciding import Decided, Deciding
 from reconciler.flows.recording import CHUNK, About, Recorder
 from reconciler.model import instant
@@ -116,11 +115,10 @@ class Acts:
         known = document.desired.fields
         stamps = [fold.newest_stamp(known[name]) for name in fields or managed if name in known]
         times = [stamp.time for stamp in stamps] + ([] if cut is None else [cut[1]])
-        time_us = max(self.clock.now_us(), *(instant.to_us(time) + 1 for time in times))
-        try:
-            about = {"id": str(uuid.uuid4()), "source": OPERATORS, "actor": who, "time": instant.from_us(time_us)}
-        except OverflowError:
-            return Unusable(deciding.NO_LATER)
+        time_us = self._deciding.after(key, max((instant.to_us(time) for time in times), default=0))
+        if isinstance(time_us, Unusable):
+            return time_us
+        about = {"id": str(uuid.uuid4()), "source": OPERATORS, "actor": who, "time": instant.from_us(time_us)}
         if fields:
             event = saying.changed(key, {"release": list(fields), "reason": reason}, **about)
         else:

@@ -1,5 +1,6 @@
 """Deciding: a choice on a conflict, made into records that were checked as the reconciler will check them."""
 
+import shlex
 import uuid
 from collections.abc import Sequence
 
@@ -16,8 +17,6 @@ from reconciler.model.event import Event, Outgoing
 from reconciler.model.policy import OPERATORS
 from reconciler.model.value import Json
 from reconciler.ports import Clock
-
-NO_LATER = "what is to be answered is dated at the end of the year 9999, and nothing can be dated later"
 
 
 @attrs.frozen
@@ -66,12 +65,10 @@ class Deciding:
             choice = resolution.choose(document, conflict, take, policy, reason)
         except UsageError as error:
             return Unusable(str(error))
-        # Later than the claim it answers, even if that claim's clock is ahead of ours.
-        time_us = max(self.clock.now_us(), resolution.asked_us(document, conflict) + 1)
-        try:
-            times = [instant.from_us(time_us + number) for number in range(len(choice.said))]
-        except OverflowError:
-            return Unusable(NO_LATER)
+        time_us = self.after(document.key, resolution.asked_us(document, conflict))
+        if isinstance(time_us, Unusable):
+            return time_us
+        times = [instant.from_us(time_us + number) for number in range(len(choice.said))]
         events = [
             saying.changed(document.key, data, id=str(uuid.uuid4()), source=OPERATORS, actor=who, time=time)
             for data, time in zip(choice.said, times, strict=True)
@@ -83,6 +80,15 @@ class Deciding:
             document, conflict, take, policy, choice=choice, events=[event for _, event in checked], written=events
         )
         return Decided(shown, tuple(events), tuple(record for record, _ in checked))
+
+    def after(self, key: str, asked_us: int) -> int | Unusable:
+        """Return when a claim on a document is answered: now, or just after it if its clock is ahead of ours."""
+        now_us = self.clock.now_us()
+        time_us = max(now_us, asked_us + 1)
+        if time_us <= now_us + self.rules.clock_skew_us_max:
+            return time_us
+        refold = shlex.join(("reconciler", "docs", "refold", key))
+        return Unusable(f"its claim is too far in the future for a later one to be believed: `{refold}` leaves it out")
 
     def decide_unseen(
         self, document: Document | None, conflict: Conflict, take: Take, *, reason: str, who: str

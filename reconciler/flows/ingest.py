@@ -16,11 +16,11 @@ from operator import attrgetter
 import attrs
 import structlog
 
-from reconciler.core import anchoring, decode, fold, outcomes, timing, usual
+from reconciler.core import anchoring, decode, fold, outcomes, superseding, timing, usual
 from reconciler.errors import ClockBehindError, LogError
 from reconciler.flows import beats
 from reconciler.model.desired import Desired
-from reconciler.model.document import Due, Lane
+from reconciler.model.document import Due, Lane, Superseded
 from reconciler.model.event import DeadLetter, Event, Foreign, Outgoing, Record, Refusal
 from reconciler.model.policy import OPERATORS
 from reconciler.model.stamp import Partition, Place
@@ -188,16 +188,16 @@ class Ingest:
         await self._begin()
         async with self._folding:
             while True:
-                rows = await self._changed(batch.rows)
+                rows, superseded = await self._changed(batch.rows)
                 now_us = self._clock.now_us()
-                urgent = frozenset() if self._aside else frozenset(batch.urgent & rows.keys())
-                await self._store(batch, rows, urgent, now_us)
+                await self._store(batch, rows, superseded, now_us)
                 if not await self._refolded():
                     break
         if rows:  # with what was stored of them: later events find fuller rows
             self._fields_a_row = max(1.0, sum(len(row.fields) for row in rows.values()) / len(rows))
         self._kept |= batch.positions
         self._refused |= {letter.place for letter, _ in batch.dead if letter.stage == decode.CLOCK}
+        urgent = self._urgent(batch, rows)
         for key in rows:
             self._offer(Due(key, Lane.OPERATOR if key in urgent else self.lane, now_us))
         if batch.dead:
@@ -205,7 +205,7 @@ class Ingest:
         if batch.outlived:
             _log.warning("events of before left as they are: their sources may not set a field", events=batch.outlived)
         if not self._aside:
-            self._count(batch)
+            self._count(batch, sum(one.count for one in superseded.values()))
         return len(rows)
 
     async def _begin(self) -> None:
@@ -214,7 +214,9 @@ class Ingest:
             self._read, self._refused = await self._projection.positions(), await self._projection.refused()
             self._refolds = await self._projection.refolds()
 
-    async def _store(self, batch: _Batch, rows: Mapping[str, Desired], urgent: frozenset[str], now_us: int) -> None:
+    async def _store(
+        self, batch: _Batch, rows: Mapping[str, Desired], superseded: Mapping[str, Superseded], now_us: int
+    ) -> None:
         positions = {} if self._aside or self._until is not None else batch.positions
         await self._projection.fold(
             FoldBatch(
@@ -223,9 +225,10 @@ class Ingest:
                 dead_letters=batch.dead,
                 lane=self.lane,
                 at_us=now_us,
-                urgent=urgent,
+                urgent=self._urgent(batch, rows),
                 replayed=frozenset(batch.replayed),
                 anchors={place: anchoring.of(batch.last[place]) for place in positions.keys() & batch.last.keys()},
+                superseded={} if self._aside else superseded,
                 refolds=self._refolds,
             )
         )
@@ -357,28 +360,35 @@ class Ingest:
         assert self._read is not None, "it is read before any record is looked at"
         return max(self._read.get(Partition(*place), 0), self._kept.get(Partition(*place), 0))
 
-    async def _changed(self, said: Mapping[str, Desired]) -> dict[str, Desired]:
-        """Join what a batch says with what is stored; return the rows that changed."""
+    async def _changed(self, said: Mapping[str, Desired]) -> tuple[dict[str, Desired], dict[str, Superseded]]:
+        """Join what a batch says with what is stored; return the rows that changed, and what changed nothing."""
         keys = sorted(said)  # in order: the store's pages are then touched once each
         stored = await self._projection.desired(keys)
         rows: dict[str, Desired] = {}
+        superseded: dict[str, Superseded] = {}
         for start in range(0, len(keys), _SLICE):
             for key in keys[start : start + _SLICE]:
                 old = stored.get(key)
                 new = said[key] if old is None else fold.join(old, said[key])
                 if new is not old:
                     rows[key] = new
+                if old is not None and (lost := superseding.superseded(old, said[key], new)) is not None:
+                    superseded[key] = lost
             await self._clock.sleep(0)
-        return rows
+        return rows, superseded
 
     def _bury(self, record: Record, refusal: Refusal) -> tuple[DeadLetter, Outgoing]:
         letter = outcomes.letter_of(record, refusal, self._clock.now_us())
         _log.warning("event refused", letter=letter.id, stage=letter.stage, reason=letter.reason)
         return letter, outcomes.dead_letter(letter, self._dead_letter_topic)
 
-    def _count(self, found: _Batch) -> None:
-        folded = found.count - len(found.dead) - found.foreign - found.outlived
-        for result, count in (("folded", folded), ("refused", len(found.dead)), ("foreign", found.foreign)):
+    def _urgent(self, batch: _Batch, rows: Mapping[str, Desired]) -> frozenset[str]:
+        return frozenset() if self._aside else frozenset(batch.urgent & rows.keys())
+
+    def _count(self, found: _Batch, superseded: int) -> None:
+        folded = found.count - len(found.dead) - found.foreign - found.outlived - superseded
+        known = {"folded": folded, "superseded": superseded, "refused": len(found.dead), "foreign": found.foreign}
+        for result, count in known.items():
             if count:
                 self._telemetry.add("events_total", count, result=result)
         _log.debug("batch folded", records=found.count, documents=len(found.rows), refused=len(found.dead))

@@ -78,6 +78,15 @@ class Repeating:
 
 
 @attrs.frozen
+class Superseded:
+    """Events of a document that changed nothing on arrival: how many, the last, and the claim that it lost to."""
+
+    count: int
+    last: Stamp
+    by: Stamp
+
+
+@attrs.frozen
 class Agreement:
     """What the reconciler knows of one document: the base, the last snapshot, an intent in doubt, its troubles."""
 

@@ -9,7 +9,7 @@ from reconciler.model.act import Act
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import Desired
-from reconciler.model.document import Agreement, Conflict, Document, Due, Lane, Status
+from reconciler.model.document import Agreement, Conflict, Document, Due, Lane, Status, Superseded
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.hotspot import HotSpot
 from reconciler.model.policy import Policy
@@ -31,6 +31,7 @@ class FoldBatch:
     urgent: frozenset[str] = frozenset()  # keys that an operator's event touched: lane OPERATOR
     replayed: frozenset[str] = frozenset()  # ids of dead letters that were appended again and have now come round
     anchors: Mapping[Partition, Anchor] = NO_ANCHORS  # the last records that were read, of partitions in `positions`
+    superseded: Mapping[str, Superseded] = attrs.field(factory=dict)  # by document; added to what is counted of it
     refolds: int | None = None  # what `refolds` said before the rows were read; None: nobody else changes rows
 
 
@@ -279,6 +280,10 @@ class Views(Protocol):
 
     async def policy(self, digest: str) -> Policy | None:
         """Return a policy that was in force."""
+        ...
+
+    async def superseded(self, key: str) -> Superseded | None:
+        """Return which events of a document changed nothing on arrival, since the store was made."""
         ...
 
     async def hotspots(self, now_us: int, limit: int = 50) -> list[HotSpot]:

@@ -15,7 +15,7 @@ from reconciler.model.act import Act, Change
 from reconciler.model.audit import AuditRecord
 from reconciler.model.base import NO_BASE, Agreed, Base
 from reconciler.model.desired import NOTHING_DESIRED, Desired, Element, Field, Register
-from reconciler.model.document import NO_AGREEMENT, Agreement, Conflict, Document, Due, Intent, Lane, Status
+from reconciler.model.document import NO_AGREEMENT, Agreement, Conflict, Document, Due, Intent, Lane, Status, Superseded
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.hotspot import HOUR_US, HotSpot
 from reconciler.model.policy import Policy, Rule, Strategy
@@ -337,6 +337,15 @@ async def test_no_row_is_replaced_where_the_store_has_read_further_or_knows_no_s
     assert await store.refold(refolded(positions={P0: 12}), REFOLDED)
     assert await store.refold(refolded(positions={P0: 13}), REFOLDED)
     assert await store.refolds() == 2
+
+
+async def test_events_that_changed_nothing_are_counted_and_the_last_is_known(store: Store) -> None:
+    assert await store.superseded("d") is None
+    await store.fold(batch("d", superseded={"d": Superseded(2, stamp(1), stamp(9))}))
+    await store.fold(
+        batch(superseded={"d": Superseded(1, stamp(2), stamp(9)), "other": Superseded(1, stamp(3), stamp(4))})
+    )
+    assert await store.superseded("d") == Superseded(3, stamp(2), stamp(9))
 
 
 async def test_a_fold_that_read_its_rows_before_a_refold_stores_nothing(store: Store) -> None:

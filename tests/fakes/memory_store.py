@@ -19,7 +19,7 @@ from reconciler.model import chain, codec
 from reconciler.model.act import Change
 from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import NOTHING_DESIRED, Desired
-from reconciler.model.document import NO_AGREEMENT, Agreement, Document, Due, Lane, Status
+from reconciler.model.document import NO_AGREEMENT, Agreement, Document, Due, Lane, Status, Superseded
 from reconciler.model.hotspot import DAY_H, DOUBT, KEPT_H, HotSpot, hour_of
 from reconciler.ports import ConflictRow, FoldBatch, OutboxMessage, Refolded
 
@@ -46,6 +46,7 @@ class MemoryStore:
         self.offsets: dict[Partition, int] = {}
         self.last: dict[Partition, Anchor] = {}
         self.refolded: set[str] = set()
+        self.outdone: dict[str, Superseded] = {}
         self.refolded_last = 0
         self.outbox: dict[int, Outgoing] = {}
         self.letters: dict[str, DeadLetter] = {}
@@ -123,6 +124,9 @@ class MemoryStore:
         self.offsets.update(batch.positions)
         self.last.update(batch.anchors)
         self._bury(batch.dead_letters)
+        for key, one in batch.superseded.items():
+            before = 0 if key not in self.outdone else self.outdone[key].count
+            self.outdone[key] = attrs.evolve(one, count=before + one.count)
         for letter_id in batch.replayed & self.letters.keys():
             self.letters[letter_id] = attrs.evolve(self.letters[letter_id], status="replayed")
 
@@ -402,6 +406,9 @@ class MemoryStore:
     async def policy(self, digest: str) -> Policy | None:
         self._require_open()
         return self.policies.get(digest)
+
+    async def superseded(self, key: str) -> Superseded | None:
+        return self.outdone.get(key)
 
     async def hotspots(self, now_us: int, limit: int = 50) -> list[HotSpot]:
         self._require_open()

@@ -122,3 +122,33 @@ async def test_until_leaves_out_what_is_later_and_keeps_no_position(make_world: 
     register = world.document().desired.fields["title"].register
     assert register is not None
     assert (register.value, world.store.offsets) == ("early", {})
+
+
+async def test_events_that_lose_to_a_later_claim_are_counted_and_known_by_their_document(world: World) -> None:
+    first = await world.emit({"title": "Cover", "owner": "akim"})
+    early = {"time": "2026-11-22T09:00:00.000000Z"}
+    world.append(world.event({"title": "late"}) | early | {"id": "a"})
+    await world.fold()
+    world.append(world.event({"title": "later", "owner": "jdoe"}) | early | {"id": "b"})
+    world.append(world.event({"title": "latest", "status": "RELEASED"}) | early | {"id": "c"})  # of which a part counts
+    await world.fold()
+    world.append(first)  # a copy
+    await world.fold()
+    assert world.telemetry.total("events_total", result="superseded") == 2
+    assert world.telemetry.total("events_total") == 5
+    lost = await world.store.superseded(KEY)
+    assert lost is not None
+    assert (lost.count, lost.last.id, lost.by.id) == (2, "b", first["id"])
+
+
+async def test_what_a_release_covers_on_arrival_is_superseded(world: World) -> None:
+    await world.emit({"title": "Cover"})
+    await world.clock.advance(5)
+    released = world.event({}) | {"type": "windchill.document.released.v1", "data": {}}
+    world.append(released)
+    await world.fold()
+    world.append(world.event({"title": "late"}) | {"time": "2026-11-22T09:00:00.000000Z"})
+    await world.fold()
+    lost = await world.store.superseded(KEY)
+    assert lost is not None
+    assert (lost.count, lost.by.id) == (1, released["id"])

@@ -9,6 +9,7 @@ import pytest
 
 from reconciler.core import decode
 from reconciler.flows.acts import Acts
+from reconciler.model import instant
 from reconciler.model.act import Other, Preview, Resolved, Side, Stale, Unusable
 from reconciler.model.document import Status
 from reconciler.model.policy import ListMode, Policy, Rule, Strategy
@@ -56,12 +57,13 @@ async def seen_by(world: World, conflict: str) -> Preview:
     return preview
 
 
-async def test_nothing_answers_a_claim_from_the_end_of_the_calendar(world: World) -> None:
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59.999999Z", "2099-01-01T00:00:00.000000Z"])
+async def test_nothing_answers_a_claim_from_the_future(world: World, time: str) -> None:
     conflict = await held(world)
     row = world.document()
     field = row.desired.fields["title"]
     assert field.register is not None
-    last = field.register._replace(stamp=field.register.stamp._replace(time="9999-12-31T23:59:59.999999Z"))
+    last = field.register._replace(stamp=field.register.stamp._replace(time=time))
     desired = row.desired._replace(fields={**row.desired.fields, "title": field._replace(register=last)})
     world.store.rows[KEY] = attrs.evolve(row, desired=desired)
     for answer in (
@@ -69,7 +71,19 @@ async def test_nothing_answers_a_claim_from_the_end_of_the_calendar(world: World
         await acts(world).release("boss", KEY, ""),
     ):
         assert isinstance(answer, Unusable)
-        assert "nothing can be dated later" in answer.reason
+        assert "reconciler docs refold 0000012345" in answer.reason
+
+
+async def test_a_decision_is_stamped_just_after_a_claim_that_is_a_little_ahead(world: World) -> None:
+    await held(world)
+    soon = instant.from_us(world.clock.now_us() + 200_000_000)
+    world.append(world.event({"title": "ours, a little ahead"}) | {"time": soon})
+    await world.fold()
+    await world.settle()
+    (conflict,) = [one.id for one in world.document().agreement.held]
+    resolved = await acts(world).resolve("boss", conflict, Side.LIVE, "")
+    assert isinstance(resolved, Resolved)
+    assert [event["time"] for event in resolved.events] == [instant.from_us(instant.to_us(soon) + 1)]
 
 
 async def test_a_decision_on_what_has_not_moved_is_taken_and_settles_the_document(world: World) -> None:

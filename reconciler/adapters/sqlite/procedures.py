@@ -65,7 +65,7 @@ _LEFT = f"(status = 'paused' OR ({_COOLING}))"
 FOLD = Procedure(
     "fold",
     "fold_batch",
-    ("documents", "positions", "letters", "replayed", "packed", "at_us", "refolds"),
+    ("documents", "positions", "letters", "replayed", "superseded", "packed", "at_us", "refolds"),
     (
         # A document was folded again after its row was read for this: the fold is to be made once more.
         f"SELECT RAISE(IGNORE) WHERE NEW.refolds IS NOT NULL AND NEW.refolds IS NOT ({LAST_REFOLD})",
@@ -91,6 +91,9 @@ FOLD = Procedure(
         *LETTERS,
         f"""UPDATE dead_letter SET status = 'replayed'
             WHERE id IN {rows("replayed", "id text")}""",
+        f"""INSERT INTO superseded (document, count, last)
+            SELECT document, count, last FROM {rows("superseded", "document text", "count int", "last blob")} WHERE true
+            ON CONFLICT (document) DO UPDATE SET count = count + excluded.count, last = excluded.last""",
     ),
 )
 
@@ -109,6 +112,7 @@ def fold(batch: FoldBatch) -> tuple[object, ...]:
         places_of(packer, batch.positions, batch.anchors),
         letters_of(packer, batch.dead_letters),
         packer.table((letter_id,) for letter_id in batch.replayed),
+        packer.table((key, one.count, encode(one)) for key, one in batch.superseded.items()),
         packer.packed(),
         batch.at_us,
         batch.refolds,

@@ -39,6 +39,12 @@ _DOCUMENT = """
 
 POSITIONS = lines("read positions", "json_array(topic, partition, next_offset)", "SELECT * FROM position")
 
+SUPERSEDED = lines(
+    "read what was superseded",
+    "json_set(CAST(last AS TEXT), '$.count', count)",
+    "SELECT * FROM superseded WHERE document = ?1",
+)
+
 ANCHORS = lines(
     "read positions",
     "json_array(topic, partition, anchor_offset, anchor_digest)",

@@ -23,7 +23,7 @@ from reconciler.model import codec
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import BEGIN, Entry, Head
 from reconciler.model.desired import Desired
-from reconciler.model.document import Agreement, Conflict, Document, Due, Lane, Status
+from reconciler.model.document import Agreement, Conflict, Document, Due, Lane, Status, Superseded
 from reconciler.model.hotspot import HotSpot, hour_of
 from reconciler.model.policy import Policy
 from reconciler.model.settlement import Settlement
@@ -56,6 +56,7 @@ class _Columns(NamedTuple):
 _document_line = Lines(tuple[_Columns, int, Desired, Agreement])
 _desired_line = Lines(tuple[str, Desired])
 _position_line = Lines(tuple[str, int, int])
+_superseded_line = Lines(Superseded)
 _anchor_line = Lines(tuple[str, int, int, str])
 _due_line = Lines(Due)
 _count_line = Lines(tuple[str, int])
@@ -303,6 +304,11 @@ class SqliteStore(Deeds, Letters, Sealing):
         """See `ports.Views`."""
         lines = await self._database.read(queries.POLICY, digest)
         return codec.decode_policy(lines[0]) if lines else None
+
+    async def superseded(self, key: str) -> Superseded | None:
+        """See `ports.Views`."""
+        lines = await self._database.read(queries.SUPERSEDED, key)
+        return _superseded_line.decode(lines[0]) if lines else None
 
     async def hotspots(self, now_us: int, limit: int = 50) -> list[HotSpot]:
         """See `ports.Views`."""
