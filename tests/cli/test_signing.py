@@ -142,6 +142,13 @@ def test_what_was_exported_is_believed_again_and_another_key_too(decided: Progra
     assert ["signature" in one for one in said] == [False, True], "the first was decided before there was a key"
     done = decided.run("replay", "--from", str(archive), "--check")
     assert done.returncode == 0, done
+    forged = said[0] | {"id": "forged", "kafkaoffset": 1}  # says of itself that it stood where all are signed
+    with archive.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(forged) + "\n")
+    aside = f"sqlite:///{decided.folder}/aside.db"
+    decided.say("replay", "--from", str(archive), "--into", aside)
+    (letter,) = json.loads(decided.run("dead-letters", "list", "--store", aside, "-o", "json", configured=False).stdout)
+    assert letter["reason"].startswith("this decision of an operator is not believed: it is not signed")
 
 
 @pytest.mark.kafka
