@@ -272,6 +272,7 @@ def rulebook(config: Config) -> Rulebook:
         cooldown_max_s=retry.cooldown_max_s,
         interval_s=resync.interval_s,
         interval_factor_max=resync.interval_factor_max,
+        writes_window_s=resync.window_s,
         contested_window_s=config.windchill.contested_window_s,
     )
     digest = codec.policy_digest(config.policy)

@@ -98,7 +98,7 @@ class Wiring:
         queue = Queue(QUEUE_CAPACITY)
         known = attempt, store, queue, clock, self.telemetry
         self.reconciler = Reconciler(*known, workers=self._workers, tracing=tracing)
-        self.resync = Resync(store, queue, self.reconciler, clock)
+        self.resync = Resync(store, queue, self.reconciler, clock, self._in_force.rules.pace)
         self._drift = self._lists(windchill, gate) if isinstance(windchill, ChangeList) else None
         self.ingest = self._folds(tracing)
         self._engine = application.Engine(breaker, limiter, queue, lambda: self.ingest.reached)
@@ -199,7 +199,9 @@ class Wiring:
         return application.Sources(
             late=self._beats.late,
             readiness=lambda: attrs.evolve(
-                self._progress.readiness(stopping=stop.is_set()), folding_waits=self.ingest.waits_for
+                self._progress.readiness(stopping=stop.is_set()),
+                folding_waits=self.ingest.waits_for,
+                clock=self.resync.clock_fault,
             ),
             metrics=Exposition(self.telemetry, self._gauges.refresh).render,
             wake=self.hooked.set,

@@ -1,19 +1,23 @@
 """Caring: what the commands share that copy a store or put another one in its place."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from reconciler import parts
 from reconciler.adapters import file_log, private_file
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.sqlite import care, locks
 from reconciler.cli import output
 from reconciler.cli.topics import OK, WARNING, Check
 from reconciler.config import Config
+from reconciler.flows import resync
 from reconciler.model import signing as model
+from reconciler.model.document import Status
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import Partition
+from reconciler.ports import Store
 
 
 def now() -> str:
@@ -81,6 +85,17 @@ def signatures(config: Config, noted: Noted | None) -> Check:
         )
     writes = f"append to {log.path}" if log.kind == "file" else "write to the topics"
     return Check("signatures", OK, f"off: whoever can {writes} can decide as an operator; see log.signing_key")
+
+
+async def times(config: Config, store: Store) -> AsyncIterator[Check]:
+    """Yield what in the store can only come of a clock that is wrong, or was."""
+    pace, now_us = parts.rulebook(config).pace, SystemClock().now_us()
+    longest_us = {status: pace.longest_us(status) for status in Status}
+    if count := await store.count_ahead(now_us, longest_us):
+        said = f"{output.counted(count, 'document')} would wait longer than anything does: this host's clock was ahead"
+        yield Check("waits", WARNING, f"{said} when these waits began; `reconciler run` cuts them short when it starts")
+    if fault := resync.contradiction(await store.last_audited_us(), now_us):
+        yield Check("host's clock", WARNING, fault)
 
 
 def lines(texts: Iterable[str]) -> None:

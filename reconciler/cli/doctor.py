@@ -128,6 +128,8 @@ async def _store(config: Config) -> AsyncIterator[tuple[Check, str | None]]:
             size = path.stat().st_size / 1_000_000
             yield Check("store", _OK, f"{path}, {documents} documents, {size:.1f} MB"), first.key if first else None
             yield caring.signatures(config, noted), None
+            async for check in caring.times(config, store):
+                yield check, None
     except (StoreError, OSError) as error:
         yield Check("store", _FAILED, str(error)), None
 

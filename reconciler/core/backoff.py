@@ -14,6 +14,9 @@ STRETCH_MAX: Final = 8
 RETRY_AFTER_S_MAX: Final = 3600.0
 """How long a document waits at most because the server has said so: a proxy's "tomorrow" must not be the end of it."""
 
+INTERVAL_JITTER_MAX: Final = 1.1
+"""How many times longer than it is on average the interval between two comparisons may come out."""
+
 _DOUBLINGS_MAX = 64  # more would only overflow: 2⁶⁴ times anything is beyond every maximum
 
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import attrs
 
-from reconciler.core import fold
+from reconciler.core import backoff, fold, retrying
 from reconciler.core.retrying import Moment
 from reconciler.model.base import NO_BASE, Base
 from reconciler.model.desired import Desired
-from reconciler.model.document import Document, Lane
+from reconciler.model.document import Document, Lane, Status
 from reconciler.model.plan import Plan
 from reconciler.model.policy import Policy
 from reconciler.model.snapshot import Snapshot
@@ -27,6 +27,23 @@ class Pace:
     interval_s: float = 600.0
     interval_factor_max: float = 6.0
     contested_window_s: float = 86_400.0
+    writes_window_s: float = 600.0
+
+    def longest_us(self, status: Status) -> int:
+        """Return the longest that a document waits which stands there; what waits longer was told by a wrong clock."""
+        interval_s = self.interval_s * self.interval_factor_max * backoff.INTERVAL_JITTER_MAX or 2 * retrying.DAY_S
+        match status:
+            case Status.PENDING:
+                longest_s = max(self.backoff_max_s, backoff.RETRY_AFTER_S_MAX)
+            case Status.CONTENDED | Status.LOCKED:
+                longest_s = self.cooldown_max_s
+            case Status.PARKED:
+                longest_s = self.cooldown_max_s + self.writes_window_s
+            case Status.SYNCED | Status.HELD:
+                longest_s = interval_s
+            case Status.PAUSED:
+                longest_s = max(self.cooldown_max_s, interval_s)
+        return round(longest_s * 1_000_000)
 
 
 @attrs.frozen

@@ -40,7 +40,8 @@ O(log n) amortised, and a `take` touches only entries whose time has come. Memor
 `capacity` + the number running, because the store's answer repeats what already waits or runs here. Skip what is in
 `running`: the store shows it as due until its attempt is settled.
 
-A wall clock that jumps disturbs order and moments for as long as the jump was wide; it loses nothing.
+A wall clock that jumps ahead disturbs order and moments until it is back, and loses nothing: what stands ready then
+is as old as now, and what waits for a time to come is offered again with an earlier one once the store has mended that.
 """
 
 import heapq
@@ -75,6 +76,7 @@ class Queue:
         self._waiting: dict[str, _Entry] = {}
         self._running: dict[str, Due | None] = {}  # with what was offered meanwhile
         self._depth = dict.fromkeys(Lane, 0)
+        self._ripened_us = 0  # when entries were last looked at
         self._later = _Heap(self._is_waiting)
         self._ready = _Heap(self._is_waiting)
         self._least = _Heap(self._is_waiting)
@@ -175,6 +177,13 @@ class Queue:
 
     def _ripen(self, now_us: int) -> None:
         """Move entries whose time has come from `later` to `ready`."""
+        if now_us < self._ripened_us:  # what became ready at a time to come would stand behind everything new
+            self._ready = _Heap(self._is_waiting)
+            for one in self._waiting.values():
+                if one.ready_us is not None:
+                    one.ready_us = min(one.ready_us, now_us)
+                    self._ready.push(self._rank(one, one.ready_us), one)
+        self._ripened_us = now_us
         while (entry := self._later.top()) is not None and entry.due.due_us <= now_us:
             self._later.pop()
             entry.ready_us = now_us

@@ -83,7 +83,8 @@ class Drift:
     async def look(self) -> int:
         """Ask once; return how many documents were woken. Raises HeldUpError when Windchill is not to be asked now."""
         began_us = self._clock.now_us()
-        answer = await self._gate.changed(self._changes, self._looked_us - self._overlap_us)
+        since_us = min(self._looked_us, began_us) - self._overlap_us  # the clock may have gone back since then
+        answer = await self._gate.changed(self._changes, since_us)
         if not isinstance(answer, Sequence):
             _log.warning("the list of changes can't be had", reason=answer.message)
             return 0

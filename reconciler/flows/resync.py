@@ -4,24 +4,53 @@ Resync: brings documents back whose time has come.
 The store remembers when each document is to be looked at again: retries, cool-downs, and the adaptive, jittered
 interval after which a settled document is compared with Windchill once more. This loop moves what is due into the
 queue, which is only a window on it: with a million documents nothing is held in memory but the few that are next.
+
+A host's clock may go ahead and come back. What was told to wait in between would then wait for years, so no wait may be
+longer from now than the longest of its kind: all are looked at when this loop starts, when the clock is seen to have
+gone back, and once an hour.
 """
 
 import asyncio
 
+import structlog
+
+from reconciler.core.cases import Pace
 from reconciler.core.queue import Queue
 from reconciler.flows import beats
 from reconciler.flows.reconcile import Reconciler
-from reconciler.ports import Clock, Ledger
+from reconciler.model import instant
+from reconciler.model.document import Status
+from reconciler.ports import Clock, Store
+
+_log = structlog.get_logger(__name__)
 
 _WAIT_S_MAX = 30.0  # a due time set by another process (an operator's command) is noticed within this
 _WAIT_S_MIN = 0.5  # what is due but still under way would otherwise be read over and over
+_STEP_US = 1_000_000  # by which a clock has to go back for that to be a step
+_CHECK_S = 3600.0  # between two looks at all waits, for what was under way when the clock went back
+_AHEAD_US = 60_000_000  # by which a record may be of a time to come before that is a fault
+
+
+def contradiction(last_us: int | None, now_us: int) -> str:
+    """Say how the time of the last audit record contradicts the host's clock; empty if it does not."""
+    if last_us is None or last_us <= now_us + _AHEAD_US:
+        return ""
+    last, now = instant.from_us(last_us), instant.from_us(now_us)
+    return (
+        f"the last decision was recorded at {last}, and this host's clock says {now}: it was ahead then, or is behind"
+        " now; set it right, and have it kept so (NTP)"
+    )
 
 
 class Resync:
     """The loop that refills the queue from the store."""
 
-    def __init__(self, ledger: Ledger, queue: Queue, reconciler: Reconciler, clock: Clock) -> None:
-        self._ledger = ledger
+    def __init__(self, store: Store, queue: Queue, reconciler: Reconciler, clock: Clock, pace: Pace) -> None:
+        self._ledger = store
+        self._longest_us = {status: pace.longest_us(status) for status in Status}
+        self._offset_us: int | None = None  # of the clock against time as it passes, at the last look
+        self._checked_s = 0.0
+        self.clock_fault = ""  # why the host's clock can't be right, or was not; empty: nothing speaks against it
         self._queue = queue
         self._reconciler = reconciler
         self._clock = clock
@@ -41,9 +70,25 @@ class Resync:
         """Refill until stopped."""
         while not self._stopping:
             beats.turn()
+            await self._mind_the_clock()
             fresh = await self.refill()
             await self._clock.wait(self._wake, await self._wait_s(fresh))
             self._wake.clear()
+
+    async def _mind_the_clock(self) -> None:
+        """Let nothing wait for a time that only a wrong clock has told; see whether this one can be right."""
+        now_us, now_s = self._clock.now_us(), self._clock.monotonic_s()
+        offset_us = now_us - round(now_s * 1_000_000)
+        stepped = self._offset_us is None or offset_us < self._offset_us - _STEP_US
+        self._offset_us = offset_us
+        if stepped or now_s - self._checked_s >= _CHECK_S:
+            self._checked_s = now_s
+            if count := await self._ledger.bring_forward(now_us, self._longest_us):
+                _log.warning("waits that a wrong clock had set are cut short", documents=count)
+        elif not self.clock_fault:
+            return
+        last_us = await self._ledger.last_audited_us()
+        self.clock_fault = contradiction(last_us, now_us)
 
     async def refill(self) -> int:
         """Offer the queue what the store has as due; return how many of these it did not know of."""

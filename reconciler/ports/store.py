@@ -155,6 +155,15 @@ class Ledger(Protocol):
         """
         ...
 
+    async def bring_forward(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
+        """
+        Bring documents forward that wait longer from now than any of their status does; return how many there were.
+
+        A clock was ahead when they were told to wait. They come due at different times, within the longest wait of
+        their status. A document that stands where it stands since a time to come stands there since now.
+        """
+        ...
+
     async def keep_policy(self, digest: str, policy: Policy) -> None:
         """Keep a policy under its digest, once."""
         ...
@@ -208,6 +217,14 @@ class Views(Protocol):
 
     async def list_waiting(self, status: Status, after: tuple[int, str], limit: int) -> list[Document]:
         """Return pending documents that stand there, longest pending first: those after a time and a key."""
+        ...
+
+    async def count_ahead(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
+        """Return how many documents `bring_forward` would bring forward."""
+        ...
+
+    async def last_audited_us(self) -> int | None:
+        """Return of when the audit record is that was stored last, whatever times there are; None without any."""
         ...
 
     async def oldest_pending_us(self) -> int | None:

@@ -41,6 +41,7 @@ class Readiness:
     phase: Phase
     windchill: Health = Health.UP
     folding_waits: str = ""  # why, if it does
+    clock: str = ""  # what speaks against the host's clock
 
 
 class Progress:
@@ -70,8 +71,7 @@ def ready(readiness: Readiness) -> Response:
     """Answer `/readyz`."""
     if readiness.phase is not Phase.READY:
         return answers.json({"status": readiness.phase.value}, 503)
-    waits = readiness.folding_waits
-    status = "degraded" if waits or readiness.windchill is Health.DOWN else "ready"
-    return answers.json(
-        {"status": status, "windchill": readiness.windchill.value} | ({"folding": waits} if waits else {})
-    )
+    wrong = {"folding": readiness.folding_waits, "clock": readiness.clock}
+    wrong = {name: said for name, said in wrong.items() if said}
+    status = "degraded" if wrong or readiness.windchill is Health.DOWN else "ready"
+    return answers.json({"status": status, "windchill": readiness.windchill.value, **wrong})

@@ -1,9 +1,11 @@
 """What commands do over a file log, a store, and a simulated Windchill in a process of its own."""
 
+import contextlib
 import gzip
 import json
 import logging
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -556,6 +558,16 @@ def test_a_doctor_finds_everything_in_order(settled: Program) -> None:
     ]  # fmt: skip
     assert {row["result"] for row in rows} == {"ok"}
     assert "✓ store" in settled.say("doctor")
+
+
+def test_a_doctor_finds_waits_that_a_wrong_clock_has_set_and_a_start_cuts_them_short(settled: Program) -> None:
+    with contextlib.closing(sqlite3.connect(settled.folder / "state.db", isolation_level=None)) as database:
+        database.execute("UPDATE document SET due_us = due_us + 63072000000000 WHERE key = ?", [DOC])
+    rows = {row["check"]: row for row in settled.json("doctor")}
+    assert rows["waits"]["result"] == "warning"
+    assert rows["waits"]["message"].startswith("1 document would wait longer")
+    settled.say("run", "--once")
+    assert "waits" not in {row["check"] for row in settled.json("doctor")}
 
 
 def test_a_doctor_finds_a_guard_that_is_ignored_and_missing_tags(settled: Program) -> None:

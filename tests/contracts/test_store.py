@@ -478,6 +478,51 @@ async def test_a_document_without_a_due_time_is_never_due(store: Store) -> None:
     assert await store.next_due_us() is None
 
 
+LONGEST_US = {status: 1000 * number for number, status in enumerate(Status, 1)}
+
+
+@pytest.mark.parametrize("status", list(Status))
+async def test_what_waits_longer_than_anything_of_its_status_is_brought_forward(store: Store, status: Status) -> None:
+    now_us, most_us = 10_000, LONGEST_US[status]
+    keys = ["as long as may be", "too long", "for years", "not at all", "for nothing"]
+    await store.fold(batch(*keys))
+    dues_us = [now_us + most_us, now_us + most_us + 1, now_us + 10**14, now_us - 1, None]
+    for key, due_us in zip(keys, dues_us, strict=True):
+        await store.settle(settlement(key, status=status, due_us=due_us, lane=Lane.RETRY))
+    assert await store.count_ahead(now_us, LONGEST_US) == 2
+    assert await store.bring_forward(now_us, LONGEST_US) == 2
+    rows = await store.documents(keys)
+    assert [rows[key].due_us for key in keys if "too" not in key and "years" not in key] == [dues_us[0], *dues_us[3:]]
+    brought = [rows[key].due_us for key in ("too long", "for years")]
+    assert all(due_us is not None and now_us <= due_us <= now_us + most_us for due_us in brought)
+    assert await store.count_ahead(now_us, LONGEST_US) == await store.bring_forward(now_us, LONGEST_US) == 0
+
+
+async def test_many_that_are_brought_forward_do_not_come_due_at_one_moment(store: Store) -> None:
+    keys = [f"d{number}" for number in range(100)]
+    await store.fold(batch(*keys))
+    for key in keys:
+        await store.settle(settlement(key, due_us=10**15))
+    longest_us = dict.fromkeys(Status, 3_600_000_000)
+    assert await store.bring_forward(0, longest_us) == 100
+    assert len({row.due_us for row in (await store.documents(keys)).values()}) == 100
+
+
+async def test_what_stands_since_a_time_to_come_stands_since_now(store: Store) -> None:
+    await store.fold(batch("d", at_us=10**15))
+    await store.fold(batch("e", at_us=500))
+    await store.bring_forward(1000, dict.fromkeys(Status, 100))
+    assert [(await row(store, key)).pending_since_us for key in "de"] == [1000, 500]
+
+
+async def test_the_last_audit_record_is_the_one_that_was_stored_last_whatever_its_time(store: Store) -> None:
+    assert await store.last_audited_us() is None
+    await store.fold(batch("d"))
+    for at_us in (5000, 10**15, 7000):
+        await store.settle(settlement(audit=(record(at_us=at_us),)))
+    assert await store.last_audited_us() == 7000
+
+
 async def test_hastening_makes_documents_due_and_tells_how_many(store: Store) -> None:
     await store.fold(batch("a", "b", "c"))
     await store.settle(settlement("a", status=Status.HELD, due_us=None))

@@ -279,3 +279,24 @@ def test_a_take_touches_nothing_that_is_not_yet_due(monkeypatch: pytest.MonkeyPa
     assert queue.take(0, 100) == []
     assert len(queue.take(10 * SECOND_US, 100)) == 10
     assert looks < 50
+
+
+def test_after_a_clock_has_come_back_what_stood_ready_goes_before_what_is_new() -> None:
+    queue, years_us = Queue(10), 10**14
+    for key in "ab":
+        queue.offer(Due(key, Lane.EVENT, years_us))
+    assert [due.key for due in queue.take(years_us, 1)] == ["a"]
+    assert queue.take(4, 0) == []
+    queue.offer(Due("new", Lane.EVENT, 5))
+    assert [due.key for due in queue.take(5, 1)] == ["b"]
+
+
+def test_a_sample_is_spread_over_all_that_stands_ready() -> None:
+    queue = Queue(1000)
+    for number in range(100):
+        queue.offer(Due(f"{number:02d}", Lane.EVENT, number))
+    queue.offer(Due("not yet", Lane.EVENT, 10**9))
+    sample = [int(due.key) for due in queue.sample(1000, 5, 0.5)]
+    assert sample == [10, 30, 50, 70, 90]
+    assert {"10", "90"} <= queue.running
+    assert len(queue.sample(1000, 500, 0.0)) == 95

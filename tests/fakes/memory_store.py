@@ -240,6 +240,29 @@ class MemoryStore:
             self.rows[key] = attrs.evolve(row, lane=lane, due_us=at_us, revision=row.revision + 1)
         return len(known)
 
+    async def bring_forward(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
+        self._require_open()
+        ahead = self._ahead(now_us, longest_us)
+        for number, row in enumerate(ahead, 1):
+            due_us = now_us + longest_us[row.status] * (number % 1000) // 1000
+            self.rows[row.key] = attrs.evolve(row, due_us=due_us)
+        for key, row in self.rows.items():
+            if row.pending_since_us is not None and row.pending_since_us > now_us:
+                self.rows[key] = attrs.evolve(row, pending_since_us=now_us)
+        return len(ahead)
+
+    async def count_ahead(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
+        self._require_open()
+        return len(self._ahead(now_us, longest_us))
+
+    def _ahead(self, now_us: int, longest_us: Mapping[Status, int]) -> list[Document]:
+        rows = self.rows.values()
+        return [row for row in rows if row.due_us is not None and row.due_us > now_us + longest_us[row.status]]
+
+    async def last_audited_us(self) -> int | None:
+        self._require_open()
+        return self.trail[-1].at_us if self.trail else None
+
     async def settled_keys(self, statuses: Sequence[Status], after: str, limit: int) -> list[str]:
         self._require_open()
         rows = sorted(self.rows.items())

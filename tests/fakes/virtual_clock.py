@@ -13,12 +13,13 @@ TURNS = 50  # of the event loop, for what was woken to come to rest; work in thr
 class VirtualClock:
     def __init__(self, seed: int = 0, start_us: int = START_US) -> None:
         self._start_us = self._now_us = start_us
+        self.ahead_us = 0  # by which the host's clock is wrong; time passes as ever
         self._random = random.Random(seed)
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
 
     def now_us(self) -> int:
-        return self._now_us
+        return self._now_us + self.ahead_us
 
     def monotonic_s(self) -> float:
         return (self._now_us - self._start_us) / 1e6

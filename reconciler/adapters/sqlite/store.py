@@ -145,6 +145,22 @@ class SqliteStore(Deeds, Letters, Sealing):
             hastened += await self._database.write_by_hand(queries.HASTEN, *parameters, int(lane), at_us)
         return hastened
 
+    async def bring_forward(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
+        """See `ports.Ledger`."""
+        await self._database.write(queries.SINCE_NOW, now_us)
+        return sum(
+            [await self._database.write(queries.BRING_FORWARD[one], now_us, most) for one, most in longest_us.items()]
+        )
+
+    async def count_ahead(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
+        """See `ports.Views`."""
+        counted = [await self._number(queries.COUNT_AHEAD[one], now_us, most) for one, most in longest_us.items()]
+        return sum(number or 0 for number in counted)
+
+    async def last_audited_us(self) -> int | None:
+        """See `ports.Views`."""
+        return await self._number(queries.LAST_AUDITED)
+
     async def settled_keys(self, statuses: Sequence[Status], after: str, limit: int) -> list[str]:
         """See `ports.Comparing`."""
         lines = await self._database.read(queries.SETTLED_KEYS, after, limit, codec.encode(list(statuses)).decode())
