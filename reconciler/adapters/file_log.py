@@ -202,6 +202,12 @@ def decisions_of(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(unpacked(path.name) + DECISIONS)
 
 
+def has_decisions(path: pathlib.Path) -> bool:
+    """Whether there are decisions beside a log, packed or not."""
+    decisions = decisions_of(path)
+    return decisions.exists() or any(_packed(decisions))
+
+
 def _packed(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yield what a file was packed into, as the log beside it may have been too: what is there is read."""
     for ending in PACKED:

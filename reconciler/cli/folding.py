@@ -177,8 +177,15 @@ def rules(config: Config, log: Config) -> Rules:
 
 
 def is_archive(config: Config, log: Config) -> bool:
-    """Whether a log is a file that a person gives, and not the configured one."""
-    return log.log.kind == "file" and not _are_same(config, log)
+    """
+    Whether a log is an archive, whose lines are believed where they stood.
+
+    Such is a file that a person gives, unless it is the configured log, or has its decisions beside it: then it is a
+    log, or the copy of one, in which anyone may have written anything.
+    """
+    from reconciler.adapters import file_log
+
+    return log.log.kind == "file" and not _are_same(config, log) and not file_log.has_decisions(Path(log.log.path))
 
 
 def _are_same(config: Config, log: Config) -> bool:

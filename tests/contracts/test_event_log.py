@@ -1,4 +1,8 @@
-"""What every `EventLog` promises: Kafka, files plain and compressed, and the fake that other tests use."""
+"""
+What every `EventLog` promises: Kafka, files plain and compressed, and the fake that other tests use.
+
+Each log has a topic of changes and one of decisions beside it, and reads them as one.
+"""
 
 import asyncio
 import gzip
@@ -28,27 +32,28 @@ READ_S_MAX = 20.0
 class World(Protocol):
     """A log that exists, whatever it is made of, and clients of it: one after another, as processes are."""
 
-    topic: str
-    partitions: int
+    topic: str  # of changes
+    places: list[Partition]  # of that topic, and then the one of decisions
     appends: bool
     keeps_all: bool  # keys, headers and null values; a file has structured events only
 
-    async def put(self, values: Sequence[bytes], partition: int = 0) -> None: ...
+    async def put(self, values: Sequence[bytes], place: int = 0) -> None: ...
     def client(self) -> EventLog: ...
 
 
 class KafkaWorld:
-    partitions, appends, keeps_all = 3, True, True
+    appends, keeps_all = True, True
 
-    def __init__(self, server: brokers.Server, topic: str) -> None:
+    def __init__(self, server: brokers.Server, topic: str, decisions: str) -> None:
         self.topic = topic
-        self._options = KafkaOptions(brokers=tuple(server.brokers), topics=(topic,), fetch_wait_s=0.1)
+        self.places = [*(Partition(topic, number) for number in range(3)), Partition(decisions, 0)]
+        self._options = KafkaOptions(brokers=tuple(server.brokers), topics=(topic, decisions), fetch_wait_s=0.1)
 
-    async def put(self, values: Sequence[bytes], partition: int = 0) -> None:
+    async def put(self, values: Sequence[bytes], place: int = 0) -> None:
         # A key that the default partitioner of Kafka's clients sends there.
-        key = {0: b"f", 1: b"a", 2: b"b"}[partition]
+        key = (b"f", b"a", b"b", b"any")[place]
         log = self.client()
-        await log.append([Outgoing(self.topic, key, value) for value in values])
+        await log.append([Outgoing(self.places[place].topic, key, value) for value in values])
         await log.close()
 
     def client(self) -> EventLog:
@@ -56,39 +61,44 @@ class KafkaWorld:
 
 
 class FileWorld:
-    partitions, keeps_all = 1, False
+    keeps_all = False
 
     def __init__(self, path: pathlib.Path) -> None:
-        self.topic, self._path = path.name, path
-        self.appends = path.suffix == ".jsonl"
-        self._lines = b""
-        self._keep()
+        self.topic, self.appends = path.name, path.suffix == ".jsonl"
+        beside = f"events.jsonl.decisions{'' if self.appends else path.suffix}"
+        self._files = {path: b"", path.with_name(beside): b""}
+        self.places = [Partition(file.name, 0) for file in self._files]
+        for file in self._files:
+            self._keep(file)
 
-    async def put(self, values: Sequence[bytes], partition: int = 0) -> None:
-        self._lines += b"".join(value + b"\n" for value in values)
-        self._keep()
+    async def put(self, values: Sequence[bytes], place: int = 0) -> None:
+        file = list(self._files)[place]
+        self._files[file] += b"".join(value + b"\n" for value in values)
+        self._keep(file)
 
     def client(self) -> EventLog:
-        return FileLog(self._path, SystemClock())
+        return FileLog(next(iter(self._files)), SystemClock())
 
-    def _keep(self) -> None:
+    def _keep(self, file: pathlib.Path) -> None:
         pack = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
-        self._path.write_bytes(pack.get(self._path.suffix, bytes)(self._lines))
+        file.write_bytes(pack.get(file.suffix, bytes)(self._files[file]))
 
 
 class MemoryWorld:
-    partitions, appends, keeps_all = 3, True, True
+    appends, keeps_all = True, True
 
     def __init__(self) -> None:
         self.topic = "changes"
         self._broker = MemoryBroker(SystemClock(), changes=3)
+        self.places = [*self._broker.partitions(self.topic), Partition("decisions", 0)]
 
-    async def put(self, values: Sequence[bytes], partition: int = 0) -> None:
+    async def put(self, values: Sequence[bytes], place: int = 0) -> None:
+        topic, partition = self.places[place]
         for value in values:
-            self._broker.put(Outgoing(self.topic, b"key", value), partition)
+            self._broker.put(Outgoing(topic, b"key", value), partition)
 
     def client(self) -> EventLog:
-        return MemoryLog(self._broker, self.topic)
+        return MemoryLog(self._broker, self.topic, "decisions")
 
 
 @pytest.fixture(params=[pytest.param("kafka", marks=pytest.mark.kafka), "jsonl", "jsonl.gz", "jsonl.zst", "memory"])
@@ -100,7 +110,8 @@ def make_world(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Callab
 
     async def make() -> World:
         if server is not None and make_topic is not None:
-            return KafkaWorld(server, await make_topic(partitions=3, name="changes"))
+            changes, decisions = await make_topic(partitions=3, name="changes"), await make_topic(name="decisions")
+            return KafkaWorld(server, changes, decisions)
         return MemoryWorld() if request.param == "memory" else FileWorld(tmp_path / f"events.{request.param}")
 
     return make
@@ -136,22 +147,22 @@ async def read_to_end(log: EventLog, records_max: int = 1000) -> list[Record]:
             records.extend(batch)
 
 
-def values(records: Sequence[Record], partition: int = 0) -> list[bytes | None]:
-    return [record.value for record in records if record.partition == partition]
+def values(records: Sequence[Record], place: Partition | None = None) -> list[bytes | None]:
+    return [record.value for record in records if place in (None, (record.topic, record.partition))]
 
 
 async def test_without_positions_everything_is_read_once_and_in_order_within_each_partition(
     world: World, log: EventLog
 ) -> None:
-    for partition in range(world.partitions):
-        await world.put(events(50, f"of-{partition}"), partition)
+    for number in range(len(world.places)):
+        await world.put(events(50, f"of-{number}"), number)
     await log.open({})
     records = await read_to_end(log, records_max=7)
-    for partition in range(world.partitions):
-        own = [record for record in records if record.partition == partition]
-        assert values(own, partition) == events(50, f"of-{partition}")
+    for number, place in enumerate(world.places):
+        own = [record for record in records if (record.topic, record.partition) == place]
+        assert values(own) == events(50, f"of-{number}")
         assert [record.offset for record in own] == list(range(50))
-    assert {record.topic for record in records} == {world.topic}
+    assert {Partition(record.topic, record.partition) for record in records} == set(world.places)
 
 
 @pytest.mark.parametrize("position", [0, 1, 37, 99, 100])
@@ -164,11 +175,11 @@ async def test_reading_resumes_exactly_at_a_stored_position(world: World, log: E
 
 
 async def test_one_client_goes_on_where_another_stopped_and_nothing_comes_twice(world: World) -> None:
-    for partition in range(world.partitions):
-        await world.put(events(60, f"of-{partition}"), partition)
+    for number in range(len(world.places)):
+        await world.put(events(60, f"of-{number}"), number)
     positions: dict[Partition, int] = {}
     seen: list[Record] = []
-    for _ in range(60 * world.partitions // 20):
+    for _ in range(60 * len(world.places) // 20):
         client = world.client()
         await client.open(positions)
         taken = await client.fetch(20, READ_S_MAX)
@@ -179,8 +190,8 @@ async def test_one_client_goes_on_where_another_stopped_and_nothing_comes_twice(
     await client.open(positions)
     seen.extend(await read_to_end(client))
     await client.close()
-    for partition in range(world.partitions):
-        assert values(seen, partition) == events(60, f"of-{partition}")
+    for number, place in enumerate(world.places):
+        assert values(seen, place) == events(60, f"of-{number}")
 
 
 async def test_positions_of_other_logs_do_not_matter(world: World, log: EventLog) -> None:
@@ -202,7 +213,7 @@ async def test_an_empty_log_is_at_its_end_at_once(world: World, log: EventLog) -
     await log.open({})
     assert await log.positions() == await log.ends()
     assert set((await log.ends()).values()) == {0}
-    assert len(await log.ends()) == world.partitions
+    assert set(await log.ends()) == set(world.places)
 
 
 async def test_a_position_beyond_the_end_is_refused_with_what_the_log_holds(world: World, log: EventLog) -> None:
@@ -314,6 +325,31 @@ async def test_a_fetch_that_is_cancelled_loses_nothing(world: World, log: EventL
             continue
     records.extend(await read_to_end(log))
     assert values(records) == events(300)
+
+
+async def test_a_position_beyond_the_end_of_decisions_is_refused_too(world: World, log: EventLog) -> None:
+    await world.put(events(3), -1)
+    decisions = world.places[-1]
+    with pytest.raises(LogTruncatedError, match=r"4 comes next, but .* holds .*3") as caught:
+        await log.open({decisions: 4})
+    assert decisions.topic in str(caught.value)
+    again = world.client()
+    await again.open({decisions: 4}, accept_truncation=True)
+    assert values(await read_to_end(again), decisions) == events(3)
+    await again.close()
+
+
+async def test_what_is_appended_among_the_decisions_is_read_from_there(world: World, log: EventLog) -> None:
+    if not world.appends:
+        pytest.skip("a packed file is not appended to")
+    decisions = world.places[-1]
+    await log.append([Outgoing(world.topic, b"key", events(1)[0]), Outgoing(decisions.topic, b"key", events(2)[1])])
+    await log.open({})
+    records = await read_to_end(log)
+    assert {(record.topic, record.value) for record in records} == {
+        (world.topic, events(1)[0]),
+        (decisions.topic, events(2)[1]),
+    }
 
 
 async def test_closing_twice_is_harmless(world: World) -> None:
