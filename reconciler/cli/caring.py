@@ -61,7 +61,11 @@ def privacy(config: Config) -> Check:
     files = [care.beside(locks.real(config.store.path), suffix) for suffix in ("", "-wal", "-shm", ".owner", ".writer")]
     if config.log.kind == "file":
         log = Path(config.log.path)
-        files += [log, *(file_log.beside(log, what) for what in (file_log.OUTCOMES, file_log.DEAD_LETTERS))]
+        files += [
+            log,
+            file_log.decisions_of(log),
+            *(file_log.beside(log, what) for what in (file_log.OUTCOMES, file_log.DEAD_LETTERS)),
+        ]
     if found := private_file.exposed(files):
         shown = f"others may read {', '.join(found)}; if nobody needs that: chmod 600"
         return Check("files", WARNING, shown)

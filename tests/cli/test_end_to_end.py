@@ -554,6 +554,7 @@ def test_a_doctor_finds_everything_in_order(settled: Program) -> None:
     rows = settled.json("doctor", "--probe", DOC)
     assert [row["check"] for row in rows] == [
         "configuration", "store", "signatures", "store's file", "files", "log",
+        "who decides", "topics by source", "rules by source",
         "Windchill", "ETag", "If-None-Match", "If-Match", "clocks",
     ]  # fmt: skip
     assert {row["result"] for row in rows} == {"ok"}

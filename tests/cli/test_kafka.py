@@ -174,6 +174,9 @@ def test_each_system_speaks_in_its_own_topic_and_for_nobody_else(
     assert (claim["topic"], claim["source"]) == (erp, "//erp/prod")
     found = {row["check"]: row["result"] for row in program.json("doctor")}
     assert [found[name] for name in (f"log {erp}", f"log {mes}", "decisions", "outcomes")] == ["ok"] * 4
+    protected = {row["check"]: row["message"] for row in program.json("doctor")}
+    assert protected["who decides"].startswith(f"decisions of {OPERATORS} are taken from {decisions} only")
+    assert protected["topics by source"].startswith(f"on: {erp} (//erp/*), {mes} (//mes/line-?)")
 
     program.say("export", "log", "--to", "log.jsonl")
     assert program.json("replay", "--from", "log.jsonl", "--check") == []

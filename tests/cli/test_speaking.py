@@ -113,3 +113,18 @@ def test_a_decision_that_no_longer_counts_is_left_out_where_one_document_is_fold
 
 def test_what_a_person_decides_is_not_for_others_to_read_or_change(forged: Program) -> None:
     assert forged.decisions.stat().st_mode & 0o077 == 0
+
+
+def test_the_doctor_says_which_protections_are_on(program: Program) -> None:
+    program.say("emit", DOC, "--set", "owner=akim")
+    program.folder.chmod(0o755)
+    found = {row["check"]: (row["result"], row["message"]) for row in program.json("doctor")}
+    assert found["who decides"] == (
+        "ok", f"decisions of {OPERATORS} are taken from {program.decisions} only, which others can't write to"
+    )  # fmt: skip
+    assert found["topics by source"] == ("ok", f"off: whoever can write to {program.log} can speak for any system")
+    assert found["rules by source"] == ("ok", "on: policy[4] (attributes.Secret): //erp/*, //kafka/*")
+    program.decisions.chmod(0o666)
+    found = {row["check"]: (row["result"], row["message"]) for row in program.json("doctor")}
+    assert found["who decides"][0] == "warning"
+    assert f"others may write to {program.decisions}, and so decide as operators" in found["who decides"][1]
