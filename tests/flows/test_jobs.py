@@ -21,7 +21,7 @@ from reconciler.model.policy import Policy, Rule, Strategy
 from reconciler.model.stamp import Partition
 from tests.fakes.memory_log import MemoryLog
 from tests.fakes.memory_store import MemoryStore
-from tests.flows.world import BODY, KEY, OPERATORS, TOPIC
+from tests.flows.world import BODY, KEY, OPERATORS, TOPIC, TOPICS
 
 if TYPE_CHECKING:
     from tests.flows.conftest import MakeWorld
@@ -245,6 +245,28 @@ async def test_a_replay_makes_no_dead_letter_of_what_another_policy_let_in(world
     world.log = world.make_log()
     await world.run(replay.replay(world.log, world.make_ingest(store=other), Bases(other, world.clock)))
     assert [letter.stage for letter in await other.dead_letters()] == ["policy"] * 3 + ["decode"]
+
+
+async def test_a_release_that_counted_stays_one_when_a_rule_keeps_its_source_out_later(world: World) -> None:
+    """By the time of another policy it was taken; a store that has read nothing yet asks the rules of today."""
+    async with world.running(resync=NO_RESYNC) as running:
+        world.append(world.event({"title": "Cover"}))
+        await running.settled()
+        world.append(world.event(type="windchill.document.released.v1") | {"data": {}})
+        await running.pass_until(lambda: world.document().desired.released is not None, "the document is released")
+        narrower = Policy((Rule(("owner",), Strategy.PRESERVE, sources=("//mes/*",), name="policy[1]"),))
+        running.daemon.ingest.decode_by(Rules(policy=narrower, topics=TOPICS))
+        before = world.document().desired
+        await over(running, begun(running, JobKind.REPLAY))
+        assert (world.document().desired, world.store.letters) == (before, {})
+        world.append(world.event(type="windchill.document.released.v1", source="//erp/other") | {"data": {}})
+        await running.pass_until(lambda: bool(world.store.letters), "the next one is a dead letter")
+        assert world.document().desired == before
+    world.policy = narrower
+    other, world.log = MemoryStore(), world.make_log()
+    await world.run(replay.replay(world.log, world.make_ingest(store=other), Bases(other, world.clock)))
+    assert [letter.stage for letter in await other.dead_letters()] == ["policy"] * 2
+    assert other.rows[KEY].desired.released is None
 
 
 async def test_two_folds_at_the_same_time_lose_nothing_of_each_other(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import attrs
@@ -10,10 +11,10 @@ import pytest
 from reconciler.core import decode
 from reconciler.flows.acts import Acts
 from reconciler.model import instant
-from reconciler.model.act import Other, Preview, Resolved, Side, Stale, Unusable
+from reconciler.model.act import Appended, Other, Preview, Resolved, Side, Stale, Unusable
 from reconciler.model.document import Status
 from reconciler.model.policy import ListMode, Policy, Rule, Strategy
-from tests.flows.world import KEY, TOPIC, TOPICS, policy
+from tests.flows.world import DECISIONS, KEY, TOPIC, TOPICS, policy
 
 if TYPE_CHECKING:
     from tests.flows.conftest import MakeWorld
@@ -55,6 +56,15 @@ async def seen_by(world: World, conflict: str) -> Preview:
     preview = await acts(world).preview(conflict, Side.DESIRED)
     assert isinstance(preview, Preview)
     return preview
+
+
+async def test_a_decision_is_appended_where_decisions_are_taken_from(world: World) -> None:
+    conflict = await held(world)
+    before = len(world.broker.records(TOPIC))
+    assert isinstance(await acts(world).resolve("mlee", conflict, Side.LIVE, ""), Resolved)
+    assert isinstance(await acts(world).release("mlee", KEY, "", ["title"]), Appended)
+    assert [json.loads(one.value or b"")["actor"] for one in world.broker.records(DECISIONS)] == ["mlee"] * 2
+    assert len(world.broker.records(TOPIC)) == before
 
 
 @pytest.mark.parametrize("time", ["9999-12-31T23:59:59.999999Z", "2099-01-01T00:00:00.000000Z"])
