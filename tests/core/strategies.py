@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 
 from reconciler.core import decode
@@ -21,15 +22,41 @@ from reconciler.model.value import Json, canonical
 
 KEY = "0000012345"
 FIELDS = ("status", "owner", "attributes.Note", "attributes.Keywords")
+# Two spellings of one letter, right to left, beyond the basic plane; and groups together with their fields.
+ODD_FIELDS = (
+    "attributes.Größe",
+    "attributes.Gro\u0308ße",
+    "attributes.שם",
+    "attributes.𝔘",
+    "group",
+    "group.x",
+    "group.x.y",
+)
 TIMES = tuple(f"2026-11-22T10:00:0{second}.000000Z" for second in range(6))
 RECORDED_MS = 1_795_341_700_000  # some minutes after every one of TIMES
 
 # `1`, `1.0`, `true` and `"1"` are four values: Python's `==` must not be what tells them apart.
-scalars = st.sampled_from([None, "", "a", "A", " a ", "b", 0, 1, 1.0, True, False, "1", "1.0", -(2**63) + 1, 2**63 - 1])
-elements_of_lists = st.sampled_from(["a", "A", " a", "b", "c", 1, 1.0, True, "1"])
+ODD: list[Json] = [
+    "é",
+    "e\u0301",
+    "É",
+    "ß",
+    "SS",
+    "אב",
+    "ﬁ",
+    "FI",
+    "\u00a0a",
+    "𝔘",
+    2**63 - 1,
+    -(2**63) + 1,
+    2**53 + 1,
+    2.0**63,
+]
+scalars = st.sampled_from([None, "", "a", "A", " a ", "b", 0, 1, 1.0, True, False, "1", "1.0"]) | st.sampled_from(ODD)
+elements_of_lists = st.sampled_from(["a", "A", " a", "b", "c", 1, 1.0, True, "1"]) | st.sampled_from(ODD)
 lists = st.lists(elements_of_lists, max_size=4)
 values = scalars | lists | st.dictionaries(st.sampled_from(["Value", "Display", "x"]), scalars, max_size=2)
-field_names = st.sampled_from(FIELDS)
+field_names = st.sampled_from(FIELDS) | st.sampled_from(ODD_FIELDS)
 
 all_stamps = [
     Stamp("", time, sequence, topic, partition, offset, source, name)
@@ -49,6 +76,8 @@ def _contents() -> Iterator[Event]:
     """Every kind of thing that an event can say. Drawing one from a list is far quicker than drawing its parts."""
     nothing = Event(KEY, all_stamps[0], {}, {}, (), {}, False, "", "")
     texts = [canonical(element) for element in ("a", "A", " a", "b", 1, 1.0, True)]
+    odd = [canonical(element) for element in ODD]
+    few: list[Json] = ["a", None, ["b", "é", 2**63 - 1], {"x": {"y": 1}}]
     yield nothing._replace(released=True)
     yield nothing._replace(released=True, reason="obsolete")
     for name in FIELDS:
@@ -62,6 +91,15 @@ def _contents() -> Iterator[Event]:
         for text in texts:
             yield nothing._replace(elements={name: {text: True}})
             yield nothing._replace(elements={name: {text: False, '"c"': True}}, actor="jdoe")
+    for name in ODD_FIELDS:
+        yield nothing._replace(release=(name,))
+        for value in few:
+            yield nothing._replace(set={name: value})
+        yield nothing._replace(elements={name: {'"a"': True, '"b"': False}})
+    for text in odd:
+        yield nothing._replace(set={"attributes.Note": msgspec.json.decode(text)})
+        yield nothing._replace(elements={"attributes.Keywords": {text: True}})
+        yield nothing._replace(elements={"attributes.Keywords": {text: False, odd[0]: True}})
     yield nothing._replace(set={"status": "b", "owner": None}, release=("attributes.Note",))
     yield nothing._replace(set={"owner": "a"}, elements={"attributes.Keywords": {'"a"': True, '"b"': False}})
 
@@ -69,6 +107,9 @@ def _contents() -> Iterator[Event]:
 def events(stamped: st.SearchStrategy[Stamp] = stamps) -> st.SearchStrategy[Event]:
     """An event as `decode` gives it. Equal stamps with different content do happen: forged duplicates."""
     return st.builds(lambda said, stamp: said._replace(stamp=stamp), st.sampled_from(list(_contents())), stamped)
+
+
+CONTRADICTORY = {(Strategy.EXTERNAL, Adopt.YIELD), (Strategy.FILL, Adopt.WRITE)}  # only the first attempt obeys them
 
 
 def rules(fields: tuple[str, ...] = ("*",)) -> st.SearchStrategy[Rule]:
@@ -81,37 +122,42 @@ def rules(fields: tuple[str, ...] = ("*",)) -> st.SearchStrategy[Rule]:
         on_adopt=st.sampled_from([None, *Adopt]),
         list=st.sampled_from(ListMode),
         normalise=st.lists(st.sampled_from(Normaliser), max_size=3, unique=True).map(tuple),
+        types=st.sampled_from([(), (), (), ("Draw*",)]),
         name=st.just("policy[1]"),
     )
-    contradictory = {
-        (Strategy.EXTERNAL, Adopt.YIELD),
-        (Strategy.FILL, Adopt.WRITE),
-    }  # only the first attempt obeys them
-    return every.filter(lambda rule: (rule.strategy, rule.on_adopt) not in contradictory)
+    return every.filter(lambda rule: (rule.strategy, rule.on_adopt) not in CONTRADICTORY)
 
 
-policies = st.lists(field_names.flatmap(lambda name: rules((name,))), max_size=3).map(lambda rs: Policy(tuple(rs)))
+# Also of whole groups; the first rule that covers a field decides it.
+policies = st.lists(
+    (field_names | st.sampled_from(["attributes.*", "*"])).flatmap(lambda name: rules((name,))), max_size=3
+).map(lambda rs: Policy(tuple(rs)))
 
 
 def body(fields: dict[str, Any]) -> dict[str, Any]:
-    """A document's body from dotted names."""
+    """A document's body from dotted names; a group with a field in it is an object, whatever else it is said to be."""
     made: dict[str, Any] = {}
-    for name, value in fields.items():
-        head, dot, rest = name.partition(".")
-        if dot:
-            made.setdefault(head, {})[rest] = value
-        else:
-            made[name] = value
+    for name, value in sorted(fields.items()):
+        *groups, last = name.split(".")
+        inner = made
+        for group in groups:
+            if not isinstance(inner.get(group), dict):
+                inner[group] = {}
+            inner = inner[group]
+        inner[last] = value
     return made
 
 
+types_of_fields = st.sampled_from([(Normaliser.NUMBER,), (Normaliser.INSTANT,), (Normaliser.ENUM,)])
 modification_times = st.sampled_from([None, "2026-11-22T09:00:00.000000Z", TIMES[2], "2026-11-22T11:00:00.000000Z"])
 snapshots = st.builds(
     Snapshot,
     key=st.just(KEY),
-    body=st.dictionaries(st.sampled_from([*FIELDS, "title"]), values, max_size=5).map(body),
+    body=st.dictionaries(field_names | st.just("title"), values, max_size=5).map(body),
     token=st.sampled_from(['"v1"', '"v2"']).map(Token),
     modified_at=modification_times,
+    type=st.sampled_from([None, "Drawing", "Part"]),
+    compared_as=st.dictionaries(st.sampled_from(FIELDS), types_of_fields, max_size=1),
 )
 
 
