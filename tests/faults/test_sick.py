@@ -83,12 +83,15 @@ async def test_a_single_pass_ends_whatever_a_document_answers(
     assert summary.counts[Status.SYNCED] == 5 + believed
 
 
+@pytest.mark.parametrize("dialect", ["documents", "wrs"])
 @pytest.mark.parametrize("answer", [*ANSWERS, *STREAMS])
-async def test_a_single_pass_ends_whatever_the_server_answers(tmp_path: Path, answer: str) -> None:
+async def test_a_single_pass_ends_whatever_the_server_answers(tmp_path: Path, answer: str, dialect: Any) -> None:
     async with Hostile(*HEALTHY) as server:
         server.everything = answer
         write_events(tmp_path, *HEALTHY)
-        assert not (await once(configured(tmp_path, server))).settled
+        config = configured(tmp_path, server)
+        config = attrs.evolve(config, windchill=attrs.evolve(config.windchill, dialect=dialect))
+        assert not (await once(config)).settled
 
 
 async def test_a_single_pass_ends_when_windchill_is_not_there(tmp_path: Path) -> None:
