@@ -14,6 +14,7 @@ from reconciler.core import anchoring
 from reconciler.errors import LogError, LogTruncatedError, RecordTooLargeError
 from reconciler.model.event import Outgoing, PlainRecord, Record
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
+from reconciler.model.topics import ChangeTopic
 from reconciler.ports import Clock
 
 
@@ -25,6 +26,7 @@ class MemoryBroker:
         self.down = False  # whether clients get no answer
         self.stamps = False  # LogAppendTime: whether a record's timestamp is the broker's
         self.record_bytes_max: int | None = None  # of a record's value
+        self.read: tuple[ChangeTopic, ...] = ()  # for whoever asks what the change log is made of
         self.appended = asyncio.Event()
         self._topics = {topic: [_Partition() for _ in range(count)] for topic, count in partitions.items()}
 

@@ -20,6 +20,7 @@ what nobody had been told, a base that was dropped while a policy ignored the fi
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -90,10 +91,15 @@ class Bystander:
         """Somebody asks for another try, or what was counted is forgotten for another reason."""
         self._counts_since_us[key] = self._world.now_us()
 
-    def is_contested(self, key: str, name: str) -> bool:
-        """Whether some of a field was written so often that it may wait."""
-        parts = [part for where, part in self._known if (where, part[0]) == (key, name)]
-        return any(len(self._in_a_row(key, part)) >= TRIES for part in parts)
+    def may_be_contested(self, key: str, name: str) -> bool:
+        """Whether some of a field was ever given one value so often that it may wait."""
+        given = Counter(
+            (part, after.fields[name] if name != KEYWORDS else part[1] in elements(after.fields[name]))
+            for before, after, write in self._server.accepted
+            if after.key == key and write is not None and name in write.fields
+            for part in changed_parts(name, before.fields[name], after.fields[name])
+        )
+        return max(given.values(), default=0) >= TRIES
 
     def _in_a_row(self, key: str, part: Part) -> list[_Carry]:
         """The latest writes of one value that the program knows of."""

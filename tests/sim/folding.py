@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from reconciler.model.stamp import Partition
 from tests.sim import naive
-from tests.sim.logs import LOG
+from tests.sim.logs import EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from reconciler.model.document import Document
     from reconciler.model.stamp import Place
@@ -38,7 +38,7 @@ class Folding:
         Returns what is wrong with it: positions and rows must both be of the last fold that was acknowledged, or of
         that one.
         """
-        stored = {place: offset for place, offset in positions.items() if place.topic in LOG}
+        stored = {place: offset for place, offset in positions.items() if place.topic in EVENTS}
         if self._moving == stored:
             self.moved()
         self._moving = None
@@ -73,7 +73,7 @@ class Folding:
 
     def moves(self, positions: Mapping[Partition, int]) -> None:
         """Somebody has decided to go on there."""
-        if positions and all(place.topic in LOG for place in positions):
+        if positions and all(place.topic in EVENTS for place in positions):
             self._moving = dict(positions)
 
     def moved(self) -> None:
@@ -121,6 +121,13 @@ class Folding:
         if self._under_way is not None:
             self._positions.update(self._under_way.positions)
         self._under_way = None
+
+    def folded_or_in(self, topics: Collection[str], places: Iterable[Place]) -> set[Place]:
+        """Those of these places that are read now, or were folded before their topic was given up."""
+        reached = self._reached[self._acknowledged]
+        return {
+            at for at in places if at.topic in topics or at.offset < reached.get(Partition(at.topic, at.partition), 0)
+        }
 
     def mark(self) -> int:
         """The state that a read which begins now shows at least."""

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 TOPIC, OUTCOMES, LETTERS = "changes", "outcomes", "dead-letters"
 DECISIONS = "windchill.document.decisions"
-LOG = (TOPIC, DECISIONS)  # what events are read from
+LINE = "line"  # where only one source speaks, in some worlds
+MIRRORS = ("a-mirror", "mirror")  # a copy of all that systems say; one name sorts before the original's
+RENAMED = ("a-changes", "changes-2")  # what takes the place of the first topic, with all that it held
+EVENTS = frozenset((TOPIC, DECISIONS, LINE, *MIRRORS, *RENAMED))  # whatever events may ever be read from
 
 _SLOW_S_MAX = 40.0  # longer than the daemon waits for a log that stalls
 
@@ -26,7 +29,7 @@ class SimLog(MemoryLog):
     """`ports.EventLog` over a `MemoryBroker`, each call an effect."""
 
     def __init__(self, broker: MemoryBroker, life: Life, *topics: str) -> None:
-        super().__init__(broker, *(topics or LOG))
+        super().__init__(broker, *(topics or read(broker)))
         self._life = life
         self._again: dict[Partition, int] = {}  # up to where records are read a second time
 
@@ -83,9 +86,14 @@ class SimLog(MemoryLog):
         await self._life.alive()
 
 
+def read(broker: MemoryBroker) -> tuple[str, ...]:
+    """Every topic that events are read from now."""
+    return (*(one.name for one in broker.read), DECISIONS)
+
+
 def places(broker: MemoryBroker) -> list[Partition]:
-    """Every partition that events are read from."""
-    return [place for topic in LOG for place in broker.partitions(topic)]
+    """Every partition that events are read from now."""
+    return [place for topic in read(broker) for place in broker.partitions(topic)]
 
 
 async def _nothing() -> None:

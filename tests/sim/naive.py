@@ -40,7 +40,7 @@ class Fact:
 
     @property
     def identity(self) -> Identity:
-        return _event(self.rank)
+        return event_of(self.rank)
 
     @property
     def order(self) -> tuple[str, str]:
@@ -101,7 +101,7 @@ class Row:
 
 def follows(rank: Rank, agreed: Rank) -> bool:
     """Whether a claim is newer than an agreed one, and another event's."""
-    return rank > agreed and _event(rank) != _event(agreed)
+    return rank > agreed and event_of(rank) != event_of(agreed)
 
 
 def project(facts: Iterable[Fact]) -> dict[str, Row]:
@@ -146,7 +146,8 @@ def plain(desired: Desired) -> str:
     return canonical([fields, None if desired.released is None else _rank(desired.released)])
 
 
-def _event(rank: Rank) -> Identity:
+def event_of(rank: Rank) -> Identity:
+    """Which event has this rank."""
     time, sequence, _, _, _, source, name = rank
     return time, sequence, source, name
 

@@ -19,7 +19,7 @@ from reconciler.flows.reload import Wish
 from reconciler.model.act import Appended, Done, Other, Preview, Resolved, Side
 from reconciler.model.document import Status
 from reconciler.model.job import Job, JobKind
-from tests.sim.logs import LOG, SimLog
+from tests.sim.logs import EVENTS, SimLog
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -48,7 +48,7 @@ class _Heard:
 
     def put(self, record: Outgoing) -> Partition:
         place = self._broker.put(record)
-        if record.topic in LOG:
+        if record.topic in EVENTS:
             self._workload.heard(record, place, self._broker.at(place).records[-1])
         return place
 

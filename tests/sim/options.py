@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from reconciler.model.policy import Adopt, ListMode, Normaliser, Policy, Rule, Strategy
+from reconciler.model.topics import ChangeTopic
+from tests.sim.logs import LINE, MIRRORS, RENAMED, TOPIC
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 KEYWORDS = "attributes.Keywords"
 SCALARS = ("status", "owner", "attributes.Note", "attributes.Cost")
 FIELDS = (*SCALARS, KEYWORDS)
+GROUP = "attributes"  # what some fields lie in
 RESTRICTED = "attributes.Cost"  # in some worlds one source may not set it
 OUTSIDER = "//mes/line-3"
 SOURCES = ("//erp/prod", "//plm/flow", OUTSIDER)
@@ -76,6 +79,9 @@ RATES_MAX: dict[str, float] = {
     "second_owner": 0.1,
     "resolution": 1.0,
     "same_second": 0.8,
+    "mirrored": 1.0,
+    "renamed": 0.05,
+    "group_claim": 0.05,
     "tug": 0.3,
     "broker_away": 0.3,
     "disk_full": 0.2,
@@ -119,6 +125,9 @@ class Options:
     spelled: bool  # whether one value has many spellings, and rules have normalisers
     coarse: bool  # whether the server shows whole seconds only
     typed: bool  # whether rules differ by the documents' type
+    bound: bool  # whether topics are bound to sources
+    mirror: str  # the topic that copies come to, "" for none
+    renamed: str  # what the first topic is called if it is renamed
     window: int  # documents that may wait in memory
     broker_stamps: bool  # LogAppendTime; else a record has the time that its producer gave it
     checkpoint: int = 4000  # rows changed between two checkpoints of a SQLite store
@@ -181,10 +190,17 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
         typed=more.random() < 0.3,
         window=4 if many else 10_000,
         broker_stamps=more.random() < 0.6,
+        bound=more.random() < 0.3,
+        mirror=more.choice(("", "", *MIRRORS)),
+        renamed=more.choice(RENAMED),
     )
     # What the log has lost, only the store has: in one world one of them loses something.
     off = rng.choice((("retention", "truncation"), ("store_lost", "store_restored")))
     own.update((name, 0.0) for name in off if name not in rates)
+    if own["truncation"]:  # what a topic has lost, nobody can tell once it has another name
+        own["renamed"] = 0.0
+    if not options.mirror:
+        own["mirrored"] = 0.0
     if more.random() < 0.15:  # one document, and a network that loses what it can: several writes are in doubt at once
         own.update({"write_late": 0.6, "paused": 1.5, "resumed": 1.5} | dict(rates))
         options = attrs.evolve(options, keys=options.keys[:1], window=10_000, step_s=3.0)
@@ -198,6 +214,14 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
 
 def _rate(rng: random.Random, most: float) -> float:
     return most * rng.random() * rng.choice((0, 1))
+
+
+def topics(options: Options) -> tuple[ChangeTopic, ...]:
+    """What the change log is made of at first."""
+    others = tuple(source for source in SOURCES if source != OUTSIDER)
+    line = (ChangeTopic(LINE, (OUTSIDER,)),) if options.bound else ()
+    mirror = (ChangeTopic(options.mirror),) if options.mirror else ()
+    return (ChangeTopic(TOPIC, others if options.bound else ()), *line, *mirror)
 
 
 def policy(options: Options, version: int) -> Policy:

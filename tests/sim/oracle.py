@@ -107,7 +107,8 @@ def _decided(q: Question, *, ours: bool, theirs: bool) -> str:
 
 def rule_of(policy: Policy, field: str, kind: str) -> Rule:
     """The first rule that covers a field of a document of this type; fields are named in full in these worlds."""
-    return next(rule for rule in policy.rules if field in rule.fields and (not rule.types or kind in rule.types))
+    covering = (one for one in policy.rules if field in one.fields and (not one.types or kind in one.types))
+    return next(covering, Rule(("*",), Strategy.MERGE))
 
 
 def is_later(time: str, modified_us: int) -> bool:

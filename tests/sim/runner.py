@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from reconciler.flows.reload import InForce
     from reconciler.model.policy import Policy
+    from reconciler.model.topics import ChangeTopic
     from tests.sim.options import Options
     from tests.sim.stores import Watched
 
@@ -122,7 +123,7 @@ class Simulation:
     def __init__(self, chosen: Options, folder: Path, mutant: str | None, given: Mapping[str, float]) -> None:
         self.world = World(chosen)
         self.broker = MemoryBroker(TrueClock(self.world), **{TOPIC: chosen.partitions})
-        self.broker.stamps = chosen.broker_stamps
+        self.broker.stamps, self.broker.read = chosen.broker_stamps, options.topics(chosen)
         self.server = Server(self.world)
         self.durable = Durable(self.world, folder)
         self.witness = Witness(self.world, self.server, {})
@@ -245,7 +246,7 @@ class Simulation:
         log = SimLog(self.broker, life)
         windchill = SimWindchill(self.server, life, self.witness)
         told = SimLog(self.broker, life, OUTCOMES)
-        config = _config(policy)
+        config = _config(policy, self.broker.read)
         config = attrs.evolve(config, windchill=attrs.evolve(config.windchill, maintenance=life.maintenance))
         wish = Wish(lambda: parts.in_force(attrs.evolve(config, policy=self._policy)))
         daemon = app.Daemon(
@@ -380,9 +381,9 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-def _config(policy: Policy) -> Config:
+def _config(policy: Policy, topics: tuple[ChangeTopic, ...]) -> Config:
     return Config(
-        log=Log(topic=TOPIC, outcomes_topic=OUTCOMES, dead_letter_topic=LETTERS, group="sim"),
+        log=Log(topics=topics, outcomes_topic=OUTCOMES, dead_letter_topic=LETTERS, group="sim"),
         windchill=Windchill(in_flight_max=2),
         retry=Retry(
             conflict_attempts_max=3, backoff_base_s=0.5, backoff_max_s=10.0, cooldown_base_s=10.0, cooldown_max_s=40.0

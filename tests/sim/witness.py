@@ -19,7 +19,7 @@ from reconciler.model.value import canonical
 from tests.sim import comparing, naive, oracle
 from tests.sim.bystander import Bystander
 from tests.sim.folding import Folding
-from tests.sim.options import FIELDS, KEYWORDS, SCALARS
+from tests.sim.options import FIELDS, GROUP, KEYWORDS, SCALARS
 from tests.sim.oracle import Agreed
 from tests.sim.server import Server, Version, Write, changed_parts
 
@@ -85,6 +85,7 @@ class Witness:
         self._excused: set[tuple[str, str, Any, str]] = set()  # claims on fields that the server would not take
         self._contested: set[tuple[str, str, str]] = set()  # values that the server stores otherwise
         self._stale: set[tuple[str, Token]] = set()
+        self.locks_forgotten: set[str] = set()  # documents that were locked for us when a store was lost
         self._at_outcome: dict[bytes, dict[Part, Possible]] = {}  # what can have been agreed when it was told
 
     # ------------------------------------------------------------------------------------------------------- attempts
@@ -116,6 +117,7 @@ class Witness:
                 possible = set(at_outcome.get(part, ())) | set(known.get((key, part), ()))
                 self._possible[key, part] = possible or {None}
         self.bystander.loses_the_store(outcomes)
+        self.locks_forgotten |= self._server.locks.keys()
         for write in self.writes:
             write.unrecorded = True
             write.forgotten.update(FIELDS)
@@ -206,6 +208,7 @@ class Witness:
         for name, value in fields.items():
             claims = self._claims(attempt, name)
             world.expect(claims is not None, f"{key}: `{name}` is written, but nobody manages it")
+            world.expect(name in FIELDS, f"{key}: `{name}` is written, a group of fields: {value!r}")
             if name in SCALARS and claims is not None and claims.whole is not None:
                 wanted = comparing.sent(claims.whole.value, self._rule(attempt, name).normalise)
                 world.expect(canonical(value) == canonical(wanted), f"{key}: `{name}` = {value!r}, not {wanted!r}")
@@ -378,6 +381,10 @@ class Witness:
             before = self._server.versions[attempt.key, write.token]
             if not write.answered and canonical({**before.fields, **write.fields}) == canonical(seen.fields):
                 times |= {before.at_us, before.others_at_us}  # just what it would have left, whoever it was
+        # A write that was answered without a token is known by what it left; an edit that changes nothing is not seen.
+        ours = [one.accepted for one in self.writes if one.key == attempt.key and one.accepted is not None]
+        if ours and canonical(ours[-1].fields) == canonical(seen.fields):
+            times.add(ours[-1].others_at_us)
         return sorted({self._server.shown_us(at_us) for at_us in times})
 
     def _after(self, attempt: Attempt) -> dict[Part, Possible]:
@@ -438,7 +445,7 @@ class Witness:
         if write.accepted is not None:
             stored = write.accepted.fields[name]
         if not comparing.alike(stored, meant, self._rule(attempt, name).normalise):
-            self._excused.add((attempt.key, name, rank, canonical(stored)))
+            self._excused.add((attempt.key, name, naive.event_of(rank), canonical(stored)))
             self._contested.add((attempt.key, name, canonical(meant)))
             return {Agreed(stored, None), Agreed(stored, rank), Agreed(meant, rank)}  # it was not carried out
         return {Agreed(stored, rank), Agreed(meant, rank)}
@@ -495,12 +502,15 @@ class Witness:
     def _excuse(self, attempt: Attempt, name: str) -> None:
         claims = self._claims(attempt, name)
         if claims is not None and attempt.seen is not None:
-            self._excused.add((attempt.key, name, claims.newest, canonical(attempt.seen.fields[name])))
+            self._excused.add((attempt.key, name, naive.event_of(claims.newest), canonical(attempt.seen.fields[name])))
 
     def _is_excused(self, attempt: Attempt, name: str, claims: Claims) -> bool:
         assert attempt.seen is not None
         if claims.whole is not None and (attempt.key, name, canonical(claims.whole.value)) in self._contested:
             return True
-        if self.bystander.is_contested(attempt.key, name):
+        if self.bystander.may_be_contested(attempt.key, name):
             return True
-        return (attempt.key, name, claims.newest, canonical(attempt.seen.fields[name])) in self._excused
+        group = attempt.row.fields.get(GROUP)
+        if group is not None and group.managed and name.startswith(f"{GROUP}."):
+            return True  # one of the two has to be released first
+        return (attempt.key, name, naive.event_of(claims.newest), canonical(attempt.seen.fields[name])) in self._excused

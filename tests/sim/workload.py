@@ -17,9 +17,9 @@ from reconciler.model.event import Outgoing, PlainRecord
 from reconciler.model.policy import OPERATORS
 from reconciler.model.stamp import Partition, Place
 from tests.sim import operators
-from tests.sim.logs import DECISIONS, OUTCOMES, TOPIC, places
+from tests.sim.logs import DECISIONS, LINE, OUTCOMES, TOPIC, places
 from tests.sim.naive import Fact
-from tests.sim.options import FIELDS, KEYWORDS, OUTSIDER, RESTRICTED, SCALARS, SOURCES
+from tests.sim.options import FIELDS, GROUP, KEYWORDS, OUTSIDER, RESTRICTED, SCALARS, SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +41,9 @@ _MISHAPS = (
     "appended_twice",
     "same_second",
     "tug",
+    "mirrored",
+    "renamed",
+    "group_claim",
     "gap",
     "letter_replayed",
     "document_retried",
@@ -73,6 +76,7 @@ class Workload:
         self._rng = world.rng("workload")
         self._ids = 0
         self._ends_s = 0.0  # when the faults stop
+        self._main = TOPIC  # the first topic's name of now
         self.facts = witness.facts
         self.replayed: dict[Place, Place] = {}  # records that stand for a dead letter → that letter
         self.poison: dict[Place, bytes | None] = {}  # what must become a dead letter
@@ -119,6 +123,14 @@ class Workload:
             case "tug":  # another program wants something else, and sees to it
                 name = rng.choice(SCALARS)
                 self._server.tugs[key, name] = rng.choice(world.options.values), self._ends_s + 100
+            case "mirrored" if self._sent:
+                some = rng.choice((self._sent[-3:], self._sent[rng.randrange(len(self._sent)) :]))
+                for record, fact in some:
+                    self._mirror(record._replace(topic=world.options.mirror), fact)
+            case "renamed" if self._main == TOPIC:
+                self._rename()
+            case "group_claim":
+                self._append(self._envelope(key, SOURCES[0], "changed", {"set": {GROUP: None}}))
             case "same_second":  # an event and an edit of one field, and nobody can tell which came first
                 name = rng.choice(FIELDS)
                 if name == KEYWORDS or rng.random() < 0.3:
@@ -284,10 +296,53 @@ class Workload:
         return given | ({"sequence": f"{rng.randrange(100):03d}"} if rng.random() < 0.3 else {})
 
     def _append(self, event: dict[str, Any]) -> None:
-        fact = _fact(event)
-        record = Outgoing(fact.rank[2], event["subject"].encode(), json.dumps(event).encode(), _TYPE)
+        fact, said = _fact(event), event | {"data": self._nested(event["data"])}
+        record = Outgoing(self._topic(event["source"]), event["subject"].encode(), json.dumps(said).encode(), _TYPE)
         self._sent.append((record, fact))
         self._put(record, fact)
+
+    def _nested(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Say the same with objects in place of dotted names, for some fields or all of them."""
+        if self._rng.random() < 0.8:
+            return data
+        inner = {name for name in data.get("set", {}) if name.startswith(f"{GROUP}.") and self._rng.random() < 0.8}
+        for member in ("set", "expect") if inner else ():
+            given = data.get(member, {})
+            group = {name.removeprefix(f"{GROUP}."): given[name] for name in given if name in inner}
+            outer = {name: value for name, value in given.items() if name not in inner}
+            data = data | ({member: outer | {GROUP: group}} if group else {})
+        return data
+
+    def _topic(self, source: str) -> str:
+        """The topic in which a source speaks."""
+        if source == OPERATORS:
+            return DECISIONS
+        return LINE if self._world.options.bound and source == OUTSIDER else self._main
+
+    def _mirror(self, record: Outgoing, fact: Fact) -> None:
+        """Copy a record into a topic that is open to all; what people have decided is not taken from there."""
+        if fact.rank[5] == OPERATORS:
+            self.poison[self._place(record)] = record.value
+        else:
+            self._put(record, fact)
+
+    def _rename(self) -> None:
+        """Everything in the first topic is copied into one of another name, which is read from then on in its place."""
+        old, self._main = self._main, self._world.options.renamed
+        first, *others = self._broker.read
+        self._broker.read = (attrs.evolve(first, name=self._main), *others)
+        for record in self._broker.records(old):
+            at = Place(old, record.partition, record.offset)
+            copy = Outgoing(self._main, record.key, record.value, tuple(record.headers))
+            if at in self.facts:
+                self._put(copy, self.facts[at], record.timestamp * 1000)
+                continue
+            again = self._place(copy, record.timestamp * 1000)
+            self.poison.update({again: self.poison[at]} if at in self.poison else {})
+            self.replayed.update({again: self.replayed[at]} if at in self.replayed else {})
+        self._sent = [(r._replace(topic=self._main) if r.topic == old else r, fact) for r, fact in self._sent]
+        if self._world.life is not None:
+            self._world.life.die("its topic has another name now")
 
     def heard(self, record: Outgoing, place: Partition, kept: PlainRecord) -> None:
         """An operator has appended a record through the program, whose clock may be wrong by a day."""
@@ -299,13 +354,13 @@ class Workload:
             self._know(_fact(event), at)
         self._world.note(f"record {shown(at)}: by an operator")
 
-    def _put(self, record: Outgoing, fact: Fact) -> None:
+    def _put(self, record: Outgoing, fact: Fact, made_us: int | None = None) -> None:
         """Append a record; what it says is ranked by its place too."""
-        at = self._place(record)
+        at = self._place(record, made_us)
         time, sequence, _, _, _, source, name = fact.rank
         if record.value is None:
             at_us = self._broker.at(Partition(at.topic, at.partition)).records[-1].timestamp * 1000
-            time, name = instant.from_us(at_us), f"{at.partition}/{at.offset}"
+            time, source, name = instant.from_us(at_us), f"//kafka/{at.topic}", f"{at.partition}/{at.offset}"
         self._know(attrs.evolve(fact, rank=(time, sequence, "", 0, 0, source, name)), at)
         self._world.note(f"record {shown(at)}: {(record.value or b'tombstone').decode()}")
 
@@ -321,24 +376,29 @@ class Workload:
     def _refused(self, event: dict[str, Any]) -> None:
         """An event whose source may not say that."""
         value = json.dumps(event).encode()
-        place = self._place(Outgoing(TOPIC, event["subject"].encode(), value, _TYPE))
+        place = self._place(Outgoing(self._topic(event["source"]), event["subject"].encode(), value, _TYPE))
         self.poison[place] = value
         self._world.note(f"record {shown(place)}: poison, {event['source']}")
 
     def _tombstone(self, key: str) -> None:
-        record = Outgoing(TOPIC, key.encode(), None)
+        record = Outgoing(self._main, key.encode(), None)
         if self._world.options.restricted:  # a rule keeps it from a field, so it releases no document
             self.poison[self._place(record)] = None
             return
-        self._put(record, Fact(key, ("", "", TOPIC, 0, 0, f"//kafka/{TOPIC}", ""), released=True))
+        self._put(record, Fact(key, ("", "", "", 0, 0, "", ""), released=True))
 
     def _poison(self, key: str) -> None:
         rng = self._rng
         event = self._envelope(key, SOURCES[0], "changed", {"set": {"status": "a"}})
-        kinds = ["not json", "typo", "type", "time", "foreign", "operator", "outside"]
+        kinds = ["not json", "typo", "type", "time", "foreign", "operator", "outside", "empty"]
+        kinds += ["elsewhere"] * self._world.options.bound
         kind, made_us = rng.choice(kinds + ["source"] * self._world.options.restricted), None
-        topic = DECISIONS if kind == "outside" else TOPIC  # somebody without a say speaks where people decide
+        topic = DECISIONS if kind == "outside" else self._main  # somebody without a say speaks where people decide
         match kind:
+            case "empty":
+                event["data"]["set"] = {GROUP: {}}
+            case "elsewhere":  # in a topic that is bound to others
+                event["source"] = OUTSIDER
             case "operator":  # a producer speaks as a person would
                 event["source"] = OPERATORS
             case "typo":
@@ -368,6 +428,8 @@ class Workload:
             return
         letter = f"{place.topic}/{place.partition}/{place.offset}"
         headers = (*_TYPE, (REPLAY_OF, letter.encode()))
+        if place.topic == TOPIC != self._main:
+            return
         again = self._place(Outgoing(place.topic, self._rng.choice(self._world.options.keys).encode(), value, headers))
         self.poison[again] = value
         self.replayed[again] = place
@@ -393,10 +455,10 @@ def _nobody(kind: str, key: str) -> None:
 
 def _fact(event: dict[str, Any]) -> Fact:
     """What an event says; of where it will stand, only the topic is known yet."""
-    data, topic = event["data"], DECISIONS if event["source"] == OPERATORS else TOPIC
+    data = event["data"]
     return Fact(
         event["subject"],
-        (event["time"], event.get("sequence", ""), topic, 0, 0, event["source"], event["id"]),
+        (event["time"], event.get("sequence", ""), "", 0, 0, event["source"], event["id"]),
         data.get("set", {}),
         data.get("add", {}),
         data.get("remove", {}),
@@ -408,7 +470,7 @@ def _fact(event: dict[str, Any]) -> Fact:
 
 def shown(place: Place) -> str:
     """Return a place as notes name it."""
-    lead = "" if place.topic == TOPIC else "decision "
+    lead = "" if place.topic == TOPIC else f"{place.topic} "
     return f"{lead}{place.partition}/{place.offset}"
 
 
