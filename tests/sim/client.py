@@ -17,10 +17,15 @@ from reconciler.model.answer import (
     WriteAnswer,
     Written,
 )
+from reconciler.model.snapshot import Snapshot as ShownSnapshot
+from reconciler.model.value import canonical
+from tests.sim import wire
 from tests.sim.server import Version, token_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    import httpx
 
     from reconciler.model.snapshot import Snapshot, Token
     from reconciler.model.value import Json
@@ -133,19 +138,20 @@ class SimWindchill:
     async def _sent(self, write: Write, apply: Callable[[], WriteAnswer]) -> WriteAnswer:
         """The request of a write: `apply` is what the server makes of it, once it is there."""
         self._server.meant[write.key] = write.fields
-
-        def evaluate() -> WriteAnswer:
-            answer = apply()
-            self._world.note(f"write {write.number} of {write.key} evaluated: {type(answer).__name__}")
-            if write.accepted is not None:
-                before = token_of(write.key, write.accepted.number - 1)
-                self._witness.accepted(write, self._server.versions[write.key, before])
-            if self._world.strikes("crash"):
-                self._life.die(f"write {write.number} is evaluated, its answer on the way")
-            return answer
-
         what = f"write {write.number} {write.key} {sorted(write.fields)}"
-        answer: WriteAnswer = await self._asked(what, evaluate, late=self._world.strikes("write_late"))
+        late = self._world.strikes("write_late")
+        answer: WriteAnswer = await self._asked(what, lambda: self._evaluated(write, apply), late=late)
+        return answer
+
+    def _evaluated(self, write: Write, apply: Callable[[], WriteAnswer]) -> WriteAnswer:
+        """What a write comes to, where it is evaluated."""
+        answer = apply()
+        self._world.note(f"write {write.number} of {write.key} evaluated: {type(answer).__name__}")
+        if write.accepted is not None:
+            before = token_of(write.key, write.accepted.number - 1)
+            self._witness.accepted(write, self._server.versions[write.key, before])
+        if self._world.strikes("crash"):
+            self._life.die(f"write {write.number} is evaluated, its answer on the way")
         return answer
 
     async def _without_lock(self, key: str, lock: str, answer: WriteAnswer) -> WriteAnswer:
@@ -212,3 +218,81 @@ class SimWindchill:
         if answer is None:
             raise _Lost("the connection broke before the answer was whole")
         return answer
+
+
+class WiredWindchill(SimWindchill):
+    """The same through the real HTTP adapter: what is asked and answered goes over `wire` as messages."""
+
+    def __init__(self, server: Server, life: Life, witness: Witness) -> None:
+        super().__init__(server, life, witness)
+        self._adapter, self._wire = wire.connected(life.clock, TIMEOUT_S + 1)
+
+    async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
+        """Read through the adapter."""
+        self._world.expect(not self._life.maintenance, "Windchill is asked, during maintenance")
+        seen: list[Version | None] = [None]
+
+        def evaluate(request: httpx.Request) -> httpx.Response:
+            version, answer = self._server.read(wire.key_of(request), wire.token_of(request, "if-none-match"))
+            if version is None:
+                return wire.reply(answer)
+            seen[0] = version
+            shown = wire.unchanged(version.token) if answer else wire.reply(self._server.shown(version))
+            if self._world.strikes("rival_after_read"):
+                self._server.rival(key)
+            return shown
+
+        async def exchange(request: httpx.Request) -> httpx.Response:
+            if self._world.strikes("unusable_read"):
+                return wire.login_page()
+            return await self._carried(lambda: evaluate(request))
+
+        self._wire.exchanges["GET", key] = exchange
+        answer = await self._life.effect(f"read {key}", lambda: self._adapter.read(key, known))
+        shown = seen[0] if isinstance(answer, ShownSnapshot | Unchanged) else None
+        self._world.note(f"read {key} -> {type(answer).__name__} {shown.number if shown else ''}")
+        self._witness.saw(key, shown)
+        return answer
+
+    async def write(
+        self,
+        snapshot: Snapshot,
+        fields: Mapping[str, Json],
+        *,
+        token: Token,
+        journal: Journal,
+    ) -> WriteAnswer:
+        """Write through the adapter; what the request says must be what was decided."""
+        await self._life.alive()
+        self._world.expect(not self._life.maintenance, "Windchill is written to, during maintenance")
+        write = self._witness.sending(snapshot, fields, token)
+        self._server.meant[write.key] = write.fields
+        late = self._world.strikes("write_late")
+
+        def apply() -> WriteAnswer:
+            if self._world.strikes("rival_at_write"):
+                self._server.rival(write.key)
+            return self._server.write(write)
+
+        async def exchange(request: httpx.Request) -> httpx.Response:
+            said = wire.token_of(request, "if-match"), canonical(wire.fields_of(request))
+            self._world.expect(said == (token, canonical(write.fields)), f"{write} is sent as {said}")
+            if self._world.strikes("request_refused"):
+                raise wire.NotSentError("connection refused")
+            return await self._carried(lambda: wire.reply(self._evaluated(write, apply)), given_up=late)
+
+        self._wire.exchanges["PATCH", write.key] = exchange
+        what = f"write {write.number} {write.key} {sorted(write.fields)}"
+        answer: WriteAnswer = await self._life.effect(
+            what, lambda: self._adapter.write(snapshot, fields, token=token, journal=journal)
+        )
+        self._world.note(f"{what} -> {type(answer).__name__}")
+        self._witness.answered(write, answer)
+        return answer
+
+    async def _carried(self, evaluate: Callable[[], httpx.Response], *, given_up: bool = False) -> httpx.Response:
+        try:
+            response: httpx.Response = await self._exchange(evaluate, given_up=given_up)
+        except _Lost as error:
+            raise wire.LostError(str(error)) from None
+        return response

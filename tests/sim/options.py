@@ -125,6 +125,7 @@ class Options:
     spelled: bool  # whether one value has many spellings, and rules have normalisers
     coarse: bool  # whether the server shows whole seconds only
     typed: bool  # whether rules differ by the documents' type
+    wired: bool  # whether the real HTTP adapter is at work
     bound: bool  # whether topics are bound to sources
     mirror: str  # the topic that copies come to, "" for none
     renamed: str  # what the first topic is called if it is renamed
@@ -191,6 +192,7 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
         window=4 if many else 10_000,
         broker_stamps=more.random() < 0.6,
         bound=more.random() < 0.3,
+        wired=more.random() < 0.3,
         mirror=more.choice(("", "", *MIRRORS)),
         renamed=more.choice(RENAMED),
     )
@@ -209,7 +211,8 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
     if options.alters:  # what a server alters and never shows can't be told from a user's edit
         own["token_missing"] = 0.0
         options = attrs.evolve(options, shows="token" if options.shows == "nothing" else options.shows)
-    return attrs.evolve(options, **given)
+    options = attrs.evolve(options, **given)
+    return attrs.evolve(options, wired=options.wired and options.guard == "token")  # locks are another dialect's
 
 
 def _rate(rng: random.Random, most: float) -> float:

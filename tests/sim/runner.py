@@ -33,7 +33,7 @@ from reconciler.model.job import JobState
 from tests.fakes.memory_log import MemoryBroker
 from tests.sim import mutants, operators, options
 from tests.sim.checks import Checks
-from tests.sim.client import SimWindchill
+from tests.sim.client import SimWindchill, WiredWindchill
 from tests.sim.logs import LETTERS, OUTCOMES, TOPIC, SimLog, places
 from tests.sim.losses import Losses
 from tests.sim.server import Server
@@ -244,7 +244,7 @@ class Simulation:
         if accepts:
             self._accept_truncation()
         log = SimLog(self.broker, life)
-        windchill = SimWindchill(self.server, life, self.witness)
+        windchill = (WiredWindchill if self.world.options.wired else SimWindchill)(self.server, life, self.witness)
         told = SimLog(self.broker, life, OUTCOMES)
         config = _config(policy, self.broker.read)
         config = attrs.evolve(config, windchill=attrs.evolve(config.windchill, maintenance=life.maintenance))
