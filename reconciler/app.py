@@ -196,7 +196,9 @@ class Daemon(Wiring):
         self.ingest.stop()  # what comes from now on is for the next pass
         patience_s = max(self.config.retry.backoff_max_s, _TRIES_ONCE * self.config.windchill.timeout_s)
         once = Once(self.store, self.reconciler, self._engine.breaker, self.clock, patience_s=patience_s)
-        while not stop.is_set() and not self.config.windchill.maintenance and not await once.over():
+        while not stop.is_set() and not self.config.windchill.maintenance:
+            if self.resync.refilled and await once.over():  # what was due at the start is part of this pass
+                return
             self.reconciler.settled.clear()
             await self.clock.wait(self.reconciler.settled, _LOOK_S)
 

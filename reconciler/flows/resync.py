@@ -50,6 +50,7 @@ class Resync:
         self._longest_us = {status: pace.longest_us(status) for status in Status}
         self._offset_us: int | None = None  # of the clock against time as it passes, at the last look
         self._checked_s = 0.0
+        self.refilled = False  # whether the queue has been told of what was due when this loop began
         self.clock_fault = ""  # why the host's clock can't be right, or was not; empty: nothing speaks against it
         self._queue = queue
         self._reconciler = reconciler
@@ -72,6 +73,7 @@ class Resync:
             beats.turn()
             await self._mind_the_clock()
             fresh = await self.refill()
+            self.refilled = True
             await self._clock.wait(self._wake, await self._wait_s(fresh))
             self._wake.clear()
 
