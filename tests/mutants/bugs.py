@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import attrs
 
+from tests.mutants.targets import ATTEMPTS as _ATTEMPTS
 from tests.mutants.targets import DECIDING as _DECIDING
 
 
@@ -65,13 +66,13 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "a held element's base is what is there",
         _ELEMENTS,
-        "return kept + [msgspec.json.decode(text) for text in sorted(held & _texts(decision.base, steps))]",
+        "return kept + [msgspec.json.decode(text) for text in sorted(held & texts(decision.base, steps))]",
         "return None if after is MISSING else after",
     ),
     Bug(
         "a list without a base is written by halves",
         _ELEMENTS,
-        "if question.agreed is None and any(item.ruling.verb is Verb.HOLD for item in ruled):",
+        "if before is None and any(item.ruling.verb is Verb.HOLD for item in ruled):",
         "if False:",
     ),
     Bug(
@@ -83,14 +84,16 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "a refusal is for ever",
         _RETRYING,
-        "known.due_us is None or known.stamp.event != decision.stamp.event:",
-        "known.due_us is None:",
+        "known.contested or known.stamp.event != decision.stamp.event:",
+        "known.contested:",
+        (*_DECIDING, *_ATTEMPTS),
     ),
     Bug(
         "a refusal outlives an edit of its field",
         _RETRYING,
         "return known.tries >= TRIES or normalise.equal(known.live, decision.live, ())",
         "return True",
+        (*_DECIDING, *_ATTEMPTS),
     ),
     Bug(
         "a hidden value is overwritten", _PLAN, "if any(_within(name, hidden) or", "if any(False and name in hidden or"
@@ -110,7 +113,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "an altered value is written over and over",
         _PLAN,
-        "refused[name] = retrying.refusal(plan.base.refused.get(name), decision.stamp, _null(shown), _ALTERED, at)",
+        "refused[name] = contest.altered(known, turned, at)",
         "pass",
     ),
     # ------------------------------------------------------------------------------------------------------- folding

@@ -8,23 +8,30 @@ DECIDING = (
     "tests/core/test_elements.py",
     "tests/core/test_fold.py",
     "tests/core/test_plan.py",
+    "tests/core/test_contest.py",
 )
-_ATTEMPTS = (
+ATTEMPTS = (
     "tests/flows/test_attempt.py",
     "tests/flows/test_locking.py",
     "tests/flows/test_resolving.py",
+    "tests/flows/test_contested.py",
+    "tests/flows/test_refusals.py",
 )
-_DAEMON = ("tests/flows/test_recovery.py", "tests/flows/test_pause.py", "tests/flows/test_daemon.py")
+_DAEMON = (
+    "tests/flows/test_sick.py",
+    "tests/flows/test_recovery.py",
+    "tests/flows/test_pause.py",
+    "tests/flows/test_daemon.py",
+)
 
 TESTS: dict[str, tuple[str, ...]] = {
     "reconciler/core/merge.py": DECIDING,
-    "reconciler/core/elements.py": (*DECIDING, *_ATTEMPTS),
+    "reconciler/core/elements.py": (*DECIDING, *ATTEMPTS),
     "reconciler/core/fold.py": (*DECIDING, "tests/flows/test_ingest.py"),
-    "reconciler/core/plan.py": (*DECIDING, *_ATTEMPTS),
-    "reconciler/core/retrying.py": (*DECIDING, *_ATTEMPTS),
-    "reconciler/core/settle.py": (*_ATTEMPTS, *_DAEMON),
+    "reconciler/core/plan.py": (*DECIDING, *ATTEMPTS),
+    "reconciler/core/settle.py": (*ATTEMPTS, *_DAEMON),
     "reconciler/core/resolution.py": ("tests/core/test_resolution.py", "tests/flows/test_resolving.py"),
-    "reconciler/flows/attempt.py": (*_ATTEMPTS, *_DAEMON),
-    "reconciler/flows/writing.py": (*_ATTEMPTS, *_DAEMON),
+    "reconciler/flows/attempt.py": (*ATTEMPTS, *_DAEMON),
+    "reconciler/flows/writing.py": (*ATTEMPTS, *_DAEMON),
     "reconciler/flows/recovery.py": ("tests/flows/test_recovery.py", "tests/flows/test_replay.py"),
 }
