@@ -126,7 +126,7 @@ def resolve(config: Config, id: str | None, take: str | None, value: str | None,
 @conflicts.command(
     "accept",
     epilog=commands.example(
-        "reconciler conflicts accept 3f2a --reason 'the server stores names in capitals'",
+        "reconciler conflicts accept 3f2a --reason 'names are in capitals'",
         "reconciler conflicts accept --field owner -c reconciler.toml",
     ),
 )

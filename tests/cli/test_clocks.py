@@ -16,7 +16,7 @@ HOUR_US = 3_600_000_000
 def test_a_rebuild_and_a_start_on_an_empty_store_keep_refusing_what_was_ahead_of_our_clock(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program.say("emit", DOC, "--set", "status=RELEASED")
+    program.emits(DOC, "--set", "status=RELEASED")
     _append(program, ahead_us=HOUR_US, status="CANCELLED")
     program.say("run", "--once", code=3)
     (letter,) = program.json("dead-letters", "list")
@@ -39,7 +39,7 @@ def test_a_rebuild_and_a_start_on_an_empty_store_keep_refusing_what_was_ahead_of
 
 
 def test_a_file_that_was_put_in_the_place_of_the_log_stops_the_run_until_a_person_decides(program: Program) -> None:
-    program.say("emit", DOC, "--set", "status=RELEASED")
+    program.emits(DOC, "--set", "status=RELEASED")
     program.say("run", "--once")
     copy = Program(_made(program.folder / "copy"), program.windchill)
     program.say("snapshot", "--to", str(copy.folder / "state.db"))
@@ -59,14 +59,14 @@ def test_a_document_that_took_a_claim_from_the_future_is_repaired_by_folding_it_
     program: Program, monkeypatch: pytest.MonkeyPatch, *, released: bool
 ) -> None:
     """As one did that was folded while this host's clock was ahead too."""
-    program.say("emit", DOC, "--set", "status=INREVIEW")
+    program.emits(DOC, "--set", "status=INREVIEW")
     program.say("run", "--once")
     with monkeypatch.context() as patched:
         _advance(patched, 50 * 365 * 24 * HOUR_US)
         _append(program, ahead_us=0, released=released, status="CANCELLED")
         program.say("run", "--once")
     assert program.document(DOC)["status"] == ("INREVIEW" if released else "CANCELLED")
-    program.say("emit", DOC, "--set", "status=RELEASED")
+    program.emits(DOC, "--set", "status=RELEASED")
     program.say("run", "--once")
     assert program.document(DOC)["status"] != "RELEASED", "it is not newer"
 
@@ -80,7 +80,7 @@ def test_a_document_that_took_a_claim_from_the_future_is_repaired_by_folding_it_
         "refold", "a clock ahead", ["events.jsonl/0/1"],
     )  # fmt: skip
     program.say("audit", "verify")
-    program.say("emit", DOC, "--set", "status=INREVIEW")
+    program.emits(DOC, "--set", "status=INREVIEW")
     program.say("run", "--once", code=3)
     assert program.document(DOC)["status"] == "INREVIEW", "later claims count again"
     before = _projection(program)
@@ -92,11 +92,11 @@ def test_a_document_that_took_a_claim_from_the_future_is_repaired_by_folding_it_
 
 
 def test_what_no_log_holds_any_more_is_asked_for_before_a_row_is_replaced(program: Program) -> None:
-    program.say("emit", DOC, "--set", "status=RELEASED")
+    program.emits(DOC, "--set", "status=RELEASED")
     program.say("run", "--once")
     program.say("export", "log", "--to", "2026.jsonl.gz")
     program.log.write_text("")
-    program.say("emit", DOC, "--set", "owner=jdoe")
+    program.emits(DOC, "--set", "owner=jdoe")
     said = program.fails("docs", "refold", DOC)
     assert "events.jsonl/0/0" in said
     assert "--from" in said

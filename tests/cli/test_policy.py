@@ -169,4 +169,4 @@ def test_the_rules_in_force_are_shown_in_order_with_what_covers_the_rest(looking
     said = [" ".join(line.split()) for line in looking.say("policy", "show").splitlines()]
     assert said[1] == "policy[1] status external"
     assert said[3] == "policy[3] attributes.Keywords merge on_overlap = hold; list = set"
-    assert said[4] == "policy[4] attributes.Secret external sources = //erp/*"
+    assert said[4] == "policy[4] attributes.Secret external sources = //erp/*, //kafka/*"
