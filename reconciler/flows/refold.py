@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import attrs
+import msgspec
 
 from reconciler.core import decode
 from reconciler.errors import LogTruncatedError, StoreError
@@ -21,14 +22,20 @@ from reconciler.flows.replay import Archives
 from reconciler.model.act import Deed
 from reconciler.model.desired import NOTHING_DESIRED, Desired
 from reconciler.model.document import Document
-from reconciler.model.event import DeadLetter, Event, Outgoing, PlainRecord
-from reconciler.model.policy import Policy
+from reconciler.model.event import DeadLetter, Event, Outgoing
 from reconciler.model.stamp import Partition, Place, Stamp
 from reconciler.model.value import Json
 from reconciler.ports import Clock, EventLog, FoldBatch, Refolded, Store, Telemetry
 
 _FETCH_S = 1.0
 _TRIES = 20  # each time that the daemon has read further, or another act came in between
+
+
+class _Named(msgspec.Struct):
+    subject: str
+
+
+_named = msgspec.json.Decoder(_Named).decode
 
 
 @attrs.frozen
@@ -45,7 +52,7 @@ class Result:
 
     before: Desired
     after: Desired
-    refused: tuple[DeadLetter, ...]  # events of the document that can't be used today
+    refused: tuple[DeadLetter, ...]  # events of the document that can't be used today, and could when they were read
 
     @property
     def changed(self) -> list[str]:
@@ -59,7 +66,6 @@ class _Row:
     """One document's row as it is folded aside: `ports.Folded`."""
 
     key: str
-    rules: decode.Rules
     known: frozenset[Place]  # what our clock has refused before
     desired_row: Desired | None = None
     reached: dict[Partition, int] = attrs.field(factory=dict)
@@ -93,10 +99,13 @@ class _Row:
         self.seen.update(event.stamp.event for event in events if event.key == self.key)
 
     def _is_of(self, letter: DeadLetter) -> bool:
-        place = letter.place
-        record = PlainRecord(*place, letter.timestamp, letter.key, letter.value, letter.headers)
-        found = decode.record(record, attrs.evolve(self.rules, policy=Policy()))
-        return isinstance(found, Event) and found.key == self.key
+        """Whether a refused record is of the document, by its key or by the event's subject if that can be read."""
+        if letter.key is not None and letter.key.decode(errors="replace") == self.key:
+            return True
+        try:
+            return _named(letter.value or b"").subject == self.key
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
 
 
 class _NoBases(Bases):
@@ -127,7 +136,7 @@ class Refold:
         Raises LogTruncatedError when the logs do not hold all that the present row is made of, unless that is accepted.
         """
         recorder = Recorder(self.store, self.clock, self.role)
-        row = _Row(key, self.log.rules, await self.store.refused())
+        row = _Row(key, await self.store.refused())
         held = Archives(accept_truncation=self.accept_truncation)
         for archive in self.archives:
             ingest = self._ingest(row, archive, until="9999-12-31T23:59:59.999999Z")  # keeps no positions
@@ -141,7 +150,7 @@ class Refold:
             document = (await recorder.documents([key])).get(key)
             if document is None:
                 return None
-            result = self._result(document, row)
+            result = await self._result(document, row)
             refolded = Refolded(key, result.after, dict(row.reached), tuple(row.letters.values()))
             details: dict[str, Json] = {
                 "reason": reason,
@@ -178,9 +187,10 @@ class Refold:
             await ingest.take(await log.fetch(replay.BATCH, _FETCH_S))
             reached = await log.positions()  # past gaps that hold no record
 
-    def _result(self, document: Document, row: _Row) -> Result:
-        refused = tuple(letter for letter, _ in row.letters.values())
-        left_out = {letter.place for letter in refused}
+    async def _result(self, document: Document, row: _Row) -> Result:
+        letters = [letter for letter, _ in row.letters.values()]
+        refused = tuple([letter for letter in letters if await self.store.dead_letter(letter.id) is None])
+        left_out = {letter.place for letter in letters}
         for stamp in _stamps(document.desired):
             if stamp.event not in row.seen and stamp.place not in left_out and not self.accept_truncation:
                 raise LogTruncatedError(

@@ -17,13 +17,14 @@ from tests.cli.program import Program
 
 EARLIER, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 DOC = "0000000003"
+ERP = ("--source", "//erp/1")
 _partition = DefaultPartitioner()
 
 
 def test_a_file_ranks_by_when_its_lines_were_recorded_and_refuses_those_that_do_not_say_it(program: Program) -> None:
     _by_log(program)
-    program.say("emit", DOC, "--set", "status=INREVIEW", "--time", LATER)
-    program.say("emit", DOC, "--set", "status=RELEASED", "--time", EARLIER)
+    program.say("emit", DOC, "--set", "status=INREVIEW", "--time", LATER, *ERP)
+    program.say("emit", DOC, "--set", "status=RELEASED", "--time", EARLIER, *ERP)
     lines = [json.loads(line) for line in program.log.read_text().splitlines()]
     assert all("recordedtime" in line for line in lines)
     silent = {name: value for name, value in lines[0].items() if name != "recordedtime"} | {"id": "silent"}
@@ -50,6 +51,8 @@ def test_a_topic_that_keeps_the_producers_timestamps_is_refused_with_the_command
     assert f"--entity-name {changes} --add-config message.timestamp.type=LogAppendTime" in said
     assert said in {f"error: {row['message']}" for row in program.json("doctor", code=1) if row["check"] == "log"}
     asyncio.run(_stamp_by_broker(broker, changes))
+    assert f"--entity-name {beside} --add-config" in program.fails("run", "--once"), "the decisions' topic too"
+    asyncio.run(_stamp_by_broker(broker, beside))
     program.say("run", "--once")
     assert {row["result"] for row in program.json("doctor") if row["check"] in ("log", "timestamps of the log")} == {
         "ok"
@@ -65,16 +68,16 @@ def test_added_partitions_and_a_renamed_topic_turn_no_order_round(
     first, renamed, beside = asyncio.run(_topics(broker, topic))
     program = Program(tmp_path, windchill, _log(broker, first, beside))
     wanderer = _wanderer(2, 3)
-    program.say("emit", DOC, "--set", "status=INREVIEW", "--time", LATER)
-    program.say("emit", wanderer, "--set", "status=INREVIEW", "--time", LATER)
+    program.say("emit", DOC, "--set", "status=INREVIEW", "--time", LATER, *ERP)
+    program.say("emit", wanderer, "--set", "status=INREVIEW", "--time", LATER, *ERP)
     program.say("run", "--once")
     asyncio.run(_add_partitions(broker, first, 3))
-    program.say("emit", wanderer, "--set", "status=RELEASED", "--time", EARLIER)
+    program.say("emit", wanderer, "--set", "status=RELEASED", "--time", EARLIER, *ERP)
     program.say("run", "--once")
     assert program.document(wanderer)["status"] == "RELEASED"
 
     program = Program(tmp_path, windchill, _log(broker, renamed, beside))
-    program.say("emit", DOC, "--set", "status=RELEASED", "--time", EARLIER)
+    program.say("emit", DOC, "--set", "status=RELEASED", "--time", EARLIER, *ERP)
     program.say("run", "--once")
     assert program.document(DOC)["status"] == "RELEASED"
 
@@ -87,7 +90,8 @@ def _by_log(program: Program) -> None:
 def _log(broker: Server, changes: str, beside: str) -> str:
     return (
         f'order = "log"\nbrokers = {json.dumps(broker.brokers)}\n'
-        f'topic = "{changes}"\noutcomes_topic = "{beside}-outcomes"\ndead_letter_topic = "{beside}-letters"'
+        f'topic = "{changes}"\ndecisions_topic = "{beside}"\n'
+        f'outcomes_topic = "{beside}-outcomes"\ndead_letter_topic = "{beside}-letters"'
     )
 
 
@@ -116,7 +120,7 @@ async def _unstamped(topic: MakeTopic) -> tuple[str, str]:
 
 async def _topics(broker: Server, topic: MakeTopic) -> tuple[str, str, str]:
     names = await topic(2, "z-changes"), await topic(2, "a-changes"), await topic(1, "beside")
-    for name in names[:2]:
+    for name in names:
         await _stamp_by_broker(broker, name)
     return names
 
