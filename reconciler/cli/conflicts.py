@@ -133,10 +133,10 @@ def resolve(config: Config, id: str | None, take: str | None, value: str | None,
 @_deciding
 def accept(config: Config, id: str | None, **said: Any) -> None:
     """
-    Accept the form in which Windchill stores a contested value: it counts as the value from now on.
+    Let what Windchill stores of a contested value count as that value.
 
-    Nothing is written. The pair of the two is kept in the log, so that it holds for later events that ask for the same
-    value, and after a rebuild. To give the value up instead, use conflicts resolve ID --take live.
+    Nothing is written. From now on the two are equal: the log keeps the pair, so that it holds for later events that
+    ask for the same value, and after a rebuild. To give the value up instead: conflicts resolve ID --take live.
     """
     _decide(config, id, Side.ACCEPT, **said)
 

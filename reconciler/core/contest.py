@@ -3,7 +3,7 @@ Contest: a value that Windchill takes and does not keep, so that one write would
 
 Rules of this file:
 1. What counts is a wanted value: three writes of it within the window, each of which was found changed. An event that
-   asks for it again, or a copy of one, is no other value; an operator's event starts from zero.
+   asks for it again, or a copy of one, is no other value; a person's decision starts from zero.
 2. A write is counted when it has gone through (`counted`), and judged when the same is about to be written again
    (`undone`): each of the writes before was found changed, or it would not be.
 3. Where the answer to a write, or the next look at the version that it left, shows another value, one write is enough:
@@ -113,7 +113,7 @@ def stands(known: Refused, decision: Decision, steps: Collection[Normaliser]) ->
     """Whether what is kept of a field is still about what is asked for."""
     if not known.contested:
         return known.stamp.event == decision.stamp.event
-    if retrying.overrules(decision.stamp, known.stamp) or decision.verb is Verb.YIELD:
+    if retrying.overrules(decision.word, known.stamp) or decision.verb is Verb.YIELD:
         return False
     return bool(known.elements) or normalise.digest(decision.desired, steps) == known.wanted
 
@@ -139,10 +139,7 @@ def _same(part: str, left: Json | Missing, right: Json | Missing, steps: Collect
 
 
 def _overruled(decision: Decision, part: str, old: Agreed) -> bool:
-    if part == WHOLE:
-        return retrying.overrules(decision.stamp, old.stamp)
-    stamp = decision.elements.get(part)
-    return stamp is not None and retrying.overrules(stamp, old.elements.get(part))
+    return retrying.overrules(decision.word, old.stamp if part == WHOLE else old.elements.get(part))
 
 
 def _is_undone(times: tuple[int, ...], known: Refused | None, at: Moment) -> bool:

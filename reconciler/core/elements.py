@@ -197,7 +197,8 @@ def _rule(
         modified_at=question.modified_at,
     )
     ruling = merge.adopt(moves, question.rule) if agreed is None else merge.decide(moves, question.rule)
-    if ruling.verb is Verb.WRITE and retrying.contests(question.refused, claim.stamp, text, present=claim.present):
+    word = retrying.word_on(question.field)
+    if ruling.verb is Verb.WRITE and retrying.contests(question.refused, word, text, present=claim.present):
         assert question.refused is not None
         ruling = merge.Ruling(Verb.HOLD, f"{retrying.CONTESTED}{question.refused.message}")
         return _Ruled(text, claim, ruling, ours, theirs, contested=True)
@@ -237,6 +238,7 @@ def _decision(question: Question, there: Collection[str], ruled: list[_Ruled]) -
         elements={item.text: item.claim.stamp for item in ruled if item.ruling.verb is not Verb.HOLD},
         held_elements=tuple(item.text for item in ruled if item.ruling.verb is Verb.HOLD),
         hold=Hold.CONTESTED if any(item.contested for item in ruled) else Hold.DECIDE,
+        word=retrying.word_on(question.field),
         accepted=question.accepted,
     )
 

@@ -255,6 +255,7 @@ def _decide_whole(question: elements.Question) -> Decision:
         target=normalise.outgoing(desired, steps) if ruling.verb is Verb.WRITE else MISSING,
         ours=moves.ours,
         theirs=moves.theirs,
+        word=retrying.word_on(question.field),
         accepted=question.accepted,
     )
 
@@ -279,7 +280,7 @@ def _setback(decision: Decision, question: elements.Question) -> tuple[Hold, str
     if retrying.bars(known, decision):
         return Hold.REFUSED, f"refused by the server: {known.message}"
     whole = decision.verb in (Verb.WRITE, Verb.KEEP) and not known.elements
-    if whole and retrying.waits(known, decision.stamp) and normalise.digest(decision.desired, steps) == known.wanted:
+    if whole and retrying.waits(known, decision.word) and normalise.digest(decision.desired, steps) == known.wanted:
         return Hold.CONTESTED, f"{retrying.CONTESTED}{known.message}"
     return Hold.DECIDE, None
 

@@ -7,8 +7,8 @@ Rules of this file:
 2. A *contested* value is one that Windchill takes and does not keep (`contest.py`). It is tried again after half the
    time over which its writes were counted, and then once a day; another value is tried at once, while neither a new
    event that asks for the same nor a move of the live value is a reason to.
-3. A person's wish goes before both: an attempt in lane OPERATOR tries now, and what an operator's event asks for is
-   counted from zero.
+3. A person's wish goes before both: an attempt in lane ASKED tries now, and what a decision asks for (an operator's
+   event that knows what it replaces) is counted from zero. Any other event of an operator is an event like any other.
 4. `plan.draft` has no clock: an attempt lifts the refusals whose time has come before it drafts, and the base that it
    drafts on says so. The count stays, so that the next wait is longer.
 """
@@ -19,6 +19,7 @@ import attrs
 
 from reconciler.core import backoff, normalise
 from reconciler.model.base import Base, Refused
+from reconciler.model.desired import Field
 from reconciler.model.plan import Decision
 from reconciler.model.policy import OPERATORS
 from reconciler.model.stamp import Stamp
@@ -75,19 +76,26 @@ def bars(known: Refused | None, decision: Decision) -> bool:
     return known.tries >= TRIES or normalise.equal(known.live, decision.live, ())
 
 
-def contests(known: Refused | None, stamp: Stamp, element: str, *, present: bool) -> bool:
+def contests(known: Refused | None, word: Stamp | None, element: str, *, present: bool) -> bool:
     """Whether a claim on an element is contested, and not to be tried now."""
-    return waits(known, stamp) and known is not None and known.elements.get(element) is present
+    return waits(known, word) and known is not None and known.elements.get(element) is present
 
 
-def waits(known: Refused | None, stamp: Stamp) -> bool:
-    """Whether what is contested is not to be tried now, if `stamp` asks for it."""
-    return known is not None and known.contested and known.due_us is not None and not overrules(stamp, known.stamp)
+def waits(known: Refused | None, word: Stamp | None) -> bool:
+    """Whether what is contested is not to be tried now; `word` is a person's decision on the field."""
+    return known is not None and known.contested and known.due_us is not None and not overrules(word, known.stamp)
 
 
-def overrules(stamp: Stamp, before: Stamp | None) -> bool:
-    """Whether an operator has asked for a value since `before`: then it is counted from zero."""
-    return stamp.source == OPERATORS and (before is None or stamp.follows(before))
+def word_on(field: Field) -> Stamp | None:
+    """Return when a person last decided a field, if its value is from that decision."""
+    register = field.register
+    decided = register is not None and bool(register.expect) and register.stamp.source == OPERATORS
+    return register.stamp if decided and register is not None else None
+
+
+def overrules(word: Stamp | None, before: Stamp | None) -> bool:
+    """Whether a person has decided since `before`: then what is wanted is counted from zero."""
+    return word is not None and (before is None or word.follows(before))
 
 
 def lifted(base: Base, now_us: int, *, every: bool = False) -> Base:

@@ -21,6 +21,7 @@ from reconciler.model.plan import Decision, Hold, Patch
 from reconciler.model.policy import ListMode, Policy
 from reconciler.model.stamp import Stamp
 from reconciler.model.story import Reference, Sentence
+from reconciler.model.value import canonical, same
 
 _STANDS = {
     "external": "If somebody changes it in Windchill, it is set back.",
@@ -106,7 +107,8 @@ class _Ending:
             yield Sentence("waits", text, name)
         elif written or verdict.reason in ("agreed", "adopted: both sides agree"):
             shown = wording.value(patch[name] if written else verdict.live)
-            text = f"{field} is {shown}{self._as_asked(name)}. {_STANDS.get(verdict.strategy, _STANDS_USUALLY)}"
+            then = _STANDS.get(verdict.strategy, _STANDS_USUALLY)
+            text = f"{field} is {shown}{self._as_asked(name, verdict)}. {then}"
             yield Sentence("stands", text, name, grounds(verdict))
         elif verdict.strategy == "fill":
             text = f"{field} stays {wording.value(verdict.live)}: the rule writes only where there is nothing."
@@ -117,9 +119,14 @@ class _Ending:
             held = ", ".join(wording.safe(text) for text in self.waiting[name].held_elements)
             yield Sentence("waits", f"Of {field}, these elements wait for a person: {held}.", name, (_CONFLICTS,))
 
-    def _as_asked(self, name: str) -> str:
+    def _as_asked(self, name: str, verdict: Verdict) -> str:
         """Return how far a value is what was asked for: of a set, elements that nobody asked for stay beside it."""
         assert self.last is not None
+        word = self.last.desired.accepted.get(name, {}).get(canonical(verdict.desired))
+        if verdict.verb == "keep" and word is not None and same(word.stored, verdict.live):
+            by = wording.who(word.stamp.source, word.actor)
+            when = wording.moment(word.stamp.time, self.now_us)
+            return f", which counts as {wording.value(verdict.desired)}: {by} accepted that at {when}"
         policy = self.policies.get(self.last.policy)
         if policy is None or policy.rule(name, self.last.snapshot.type).list is not ListMode.SET:
             return ", as asked for"

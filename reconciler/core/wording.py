@@ -35,6 +35,7 @@ STRATEGIES = {
     "fill": "only blank fields are written",
 }
 CAUSES = {
+    "asked": "a person asked for another try",
     "operator": "a person asked for another look",
     "event": "an event had come",
     "retry": "it was taken up again",

@@ -83,7 +83,7 @@ class Acts:
     async def retry(self, who: str, keys: Sequence[str]) -> Done:
         """See `ports.Acts`."""
         done = await self._recorder.steer(who, Deed.RETRY, Change.RETRY, keys, why=_unless_paused)
-        self._offer(done)
+        self._offer(done, Lane.ASKED)
         return done
 
     async def pause(self, who: str, keys: Sequence[str], reason: str) -> Done:

@@ -149,7 +149,7 @@ class Attempt:
         base = planning.alterations_seen(
             base, before, snapshot, self.rules.policy, desired=document.desired, at=case.moment
         )
-        base = retrying.lifted(base, case.now_us, every=case.lane is Lane.OPERATOR)
+        base = retrying.lifted(base, case.now_us, every=case.lane is Lane.ASKED)
         plan = planning.draft(document.desired, base, snapshot, self.rules.policy)
         if undone := contest.undone(plan, before, snapshot, self.rules.policy, case.moment):
             base = attrs.evolve(base, refused={**base.refused, **undone})
@@ -281,7 +281,7 @@ def _must_read(document: Document, lane: Lane) -> bool:
     if agreement.snapshot is None or agreement.snapshot.token is None:
         return True
     troubled = agreement.intent is not None or agreement.clashes or agreement.failures or agreement.cooldowns
-    return bool(troubled) or lane in (Lane.RESYNC, Lane.OPERATOR)
+    return bool(troubled) or lane in (Lane.RESYNC, Lane.OPERATOR, Lane.ASKED)
 
 
 def _confirmed(document: Document, read: Snapshot) -> tuple[Document, dict[str, Json]]:

@@ -158,9 +158,9 @@ class Reconciler:
             document = documents.get(due.key)
             if document is None or (document.status is Status.PAUSED and document.due_us is None):
                 self._queue.done(due.key)
-            elif due.lane is not Lane.OPERATOR and document.due_us is None:
+            elif due.lane > Lane.OPERATOR and document.due_us is None:
                 self._queue.done(due.key)  # an offer older than the attempt that satisfied it
-            elif due.lane is not Lane.OPERATOR and document.due_us is not None and document.due_us > now_us:
+            elif due.lane > Lane.OPERATOR and document.due_us is not None and document.due_us > now_us:
                 # A wait that the store has set, and that a new event must not shorten.
                 self._queue.done(due.key, self._soon(Due(due.key, due.lane, document.due_us), now_us))
             else:
@@ -181,7 +181,7 @@ class Reconciler:
     async def _one(self, work: _Work) -> None:
         key, document = work.due.key, work.document
         failures = document.agreement.failures
-        if failures and work.due.lane is not Lane.OPERATOR:
+        if failures and work.due.lane > Lane.OPERATOR:
             wait_s = self._attempt.gate.retry_wait_s(failures, self._retrying)
             if wait_s:
                 self._queue.done(key, Due(key, work.due.lane, self._clock.now_us() + round(wait_s * 1_000_000)))

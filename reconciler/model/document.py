@@ -25,9 +25,10 @@ class Status(enum.StrEnum):
 
 
 class Lane(enum.IntEnum):
-    """Why a document is queued, most urgent first."""
+    """Why a document is queued, most urgent first. The numbers are stored."""
 
-    OPERATOR = 0
+    ASKED = -1  # a person wants it tried now, whatever has been put off
+    OPERATOR = 0  # a person's event, or the end of a pause
     EVENT = 1
     RETRY = 2
     RESYNC = 3

@@ -54,6 +54,7 @@ class Decision:
     elements: dict[str, Stamp] = attrs.field(factory=dict)  # for sets: the claims settled if this decision goes through
     held_elements: tuple[str, ...] = ()  # for sets: elements that a person has to decide
     hold: Hold = Hold.DECIDE  # for HOLD, and for held elements
+    word: Stamp | None = None  # when a person decided it, if that is what is wanted
     accepted: tuple[Pair, ...] = ()  # forms of wanted values that count as those
     later: bool = False  # to be written, but in a write of its own after this one
 

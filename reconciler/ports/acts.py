@@ -38,8 +38,8 @@ class Deeds(Protocol):
         A paused document has the status "paused" with `reason`, and is not pending; an event, a settlement or a
         recovered agreement stores what it brings and leaves it so. It is due at `at_us` in lane RETRY, for a last look
         at what an attempt may have left behind, and then when a settlement of the status "paused" and of its revision
-        says so. A resumed one is pending and due at `at_us` in lane OPERATOR, one to be retried is due then too. All
-        count as a revision.
+        says so. A resumed one is pending and due at `at_us` in lane OPERATOR, one to be retried is due then in lane
+        ASKED. All count as a revision.
         """
         ...
 

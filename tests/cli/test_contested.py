@@ -120,6 +120,7 @@ def test_an_accepted_form_is_equal_from_now_on_and_after_a_rebuild(program: Prog
     said = program.say("conflicts", "accept", the_conflict(program)["id"], "--reason", "names are in capitals")
     assert "JDOE in Windchill counts as jdoe from now on" in said
     program.say("run", "--once")
+    assert 'owner is "JDOE", which counts as "jdoe": ' in program.say("explain", DOC, "owner")
     program.say("emit", DOC, "--set", "owner=jdoe")
     look(program, 2, held=False)
     program.say("rebuild")

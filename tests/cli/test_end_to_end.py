@@ -285,7 +285,7 @@ def test_docs_are_listed_shown_and_hastened(held: Program) -> None:
     assert cost == {"field": "attributes.CostCenter", "desired": "5000", "live": "9999", "base": "4711"}
     assert "within half a minute" in held.say("docs", "retry", DOC)
     assert held.json("docs", "retry", "--status", "held") == {"hastened": 2, "left": {}}
-    assert held.json("docs", "show", DOC)["lane"] == "operator"
+    assert held.json("docs", "show", DOC)["lane"] == "asked"
     assert "either" in held.fails("docs", "retry", code=2)
     assert "no event has named" in held.fails("docs", "show", "nix")
 

@@ -143,7 +143,7 @@ async def test_a_document_to_be_retried_is_due_at_once_and_stands_where_it_stood
     await store.settle(settlement(status=Status.PARKED, reason="gone", due_us=99_000))
     assert await store.enact(Change.RETRY, [act(kind="retry")], at_us=8000)
     found = await row(store)
-    assert (found.status, found.reason, found.lane, found.due_us) == (Status.PARKED, "gone", Lane.OPERATOR, 8000)
+    assert (found.status, found.reason, found.lane, found.due_us) == (Status.PARKED, "gone", Lane.ASKED, 8000)
 
 
 @pytest.mark.parametrize("change", [Change.RETRY, Change.PAUSE, Change.RESUME, Change.REPLAY, Change.DISCARD])

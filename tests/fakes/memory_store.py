@@ -550,7 +550,7 @@ def _steered(row: Document, change: Change, at_us: int, reason: str) -> Document
         return attrs.evolve(
             row, status=Status.PAUSED, reason=reason, lane=Lane.RETRY, due_us=at_us, pending_since_us=None
         )
-    row = attrs.evolve(row, lane=Lane.OPERATOR, due_us=at_us)
+    row = attrs.evolve(row, lane=Lane.ASKED if change is Change.RETRY else Lane.OPERATOR, due_us=at_us)
     if change is Change.RESUME:
         row = attrs.evolve(row, status=Status.PENDING, reason="", pending_since_us=at_us)
     return row

@@ -138,7 +138,7 @@ async def test_a_copy_of_the_event_is_no_new_try(world: World) -> None:
 async def test_an_operators_retry_tries_now_and_counts_as_a_try(world: World) -> None:
     await contested(world)
     await world.clock.advance(1)
-    await world.attempt(Lane.OPERATOR)
+    await world.attempt(Lane.ASKED)
     assert (world.live()["title"], world.windchill.writes) == ("Cover", 4)
     await undo(world, 3)
     assert world.windchill.writes == 4
@@ -166,7 +166,7 @@ async def test_a_value_that_stands_again_closes_the_conflict_and_is_still_known_
 
 async def test_a_value_that_has_stood_for_a_whole_window_is_trusted_again(world: World) -> None:
     await contested(world)
-    await world.attempt(Lane.OPERATOR)
+    await world.attempt(Lane.ASKED)
     assert world.live()["title"] == "Cover"
     await world.clock.advance(25 * HOUR_S)
     await world.resync()
@@ -408,3 +408,12 @@ async def test_a_producer_accepts_nothing(world: World) -> None:
     world.append(given)
     await world.fold()
     assert len(await world.store.dead_letters()) == 1
+
+
+async def test_an_event_that_an_operator_emits_is_no_decision(world: World) -> None:
+    """`emit` speaks as an operator, and may well be run by a job, every few minutes."""
+    await contested(world)
+    for fields in ({"title": "Cover"}, {"attributes.CostCenter": "1"}, {"title": "Cover"}):
+        await world.emit(fields, source=OPERATORS, actor="cron")
+        await world.attempt(Lane.OPERATOR)
+    assert (world.windchill.history[-1].fields, world.held()) == ({"attributes.CostCenter": "1"}, ["title"])

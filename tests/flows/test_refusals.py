@@ -70,7 +70,7 @@ async def test_an_operators_retry_tries_now_and_the_next_wait_is_longer(make_wor
     world.windchill.script_writes(NO, NO)
     await world.emit({"title": "Cover"})
     await world.attempt()
-    await world.attempt(Lane.OPERATOR)
+    await world.attempt(Lane.ASKED)
     assert world.windchill.writes == 2
     assert 0.8 * 120 <= await world.wait() <= 120
 
@@ -120,7 +120,7 @@ async def test_what_was_refused_before_is_to_blame_for_a_refusal_without_a_name(
     await world.attempt()
     world.windchill.script_writes(Refused(422, "no"))
     await world.emit({"owner": "jdoe"})
-    await world.attempt(Lane.OPERATOR)
+    await world.attempt(Lane.ASKED)
     await world.settle()
     assert (world.held(), world.live()["owner"]) == (["title"], "jdoe")
 
@@ -160,7 +160,7 @@ async def test_how_often_it_was_tried_and_when_it_is_due_survive_a_rebuild(world
     world.windchill.script_writes(NO, NO)
     await world.emit({"title": "Cover"})
     await world.attempt()
-    await world.attempt(Lane.OPERATOR)
+    await world.attempt(Lane.ASKED)
     told = outcomes.told(json.dumps(world.outcomes("reconciled")[-1]).encode())
     assert told is not None
     refused = told.base.refused["title"]

@@ -45,7 +45,7 @@ ENACT = Procedure(
         f"""INSERT INTO act (id, document, target, who, at_us, link, record)
             SELECT id, document, target, who, at_us, link, record FROM {_ACTS}""",
         # A new revision each time, so that an attempt under way does not settle the wish away.
-        f"""UPDATE document SET lane = {int(Lane.OPERATOR)}, due_us = NEW.at_us, revision = revision + 1
+        f"""UPDATE document SET lane = {int(Lane.ASKED)}, due_us = NEW.at_us, revision = revision + 1
             WHERE NEW.change = '{Change.RETRY}' AND key IN {_TARGETS}""",
         # Due once more: what is under way, or was when we died, may leave a lock behind. See `core/pausing.py`.
         f"""UPDATE document SET status = '{Status.PAUSED}', reason = NEW.reason, lane = {int(Lane.RETRY)},

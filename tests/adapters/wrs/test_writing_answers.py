@@ -85,6 +85,7 @@ async def test_a_check_out(world: WrsWorld, reply: dict[str, Any], meaning: type
 PATCH = [
     (says(400, "Property 'Owner' is no user"), Refused),
     (says(403), NotAvailable),
+    (says(403, "No right to modify 'Owner'"), Refused),
     (says(404), VersionConflict),
     (says(409, "A rule"), Refused),
     (says(412), VersionConflict),
