@@ -80,7 +80,7 @@ def run(
     trials = list(trials)
     limits = _limits(trials, root, workers, more_s)
     with ThreadPoolExecutor(workers) as pool:
-        return list(_telling(pool.map(lambda one: _result(one, root, limits[one.path, one.tests]), trials), told))
+        return list(_telling(pool.map(lambda one: _result(one, root, limits[one.tests]), trials), told))
 
 
 def _telling(results: Iterable[Result], told: Callable[[Result], None]) -> Iterator[Result]:
@@ -89,27 +89,25 @@ def _telling(results: Iterable[Result], told: Callable[[Result], None]) -> Itera
         yield one
 
 
-def _limits(
-    trials: Iterable[Trial], root: Path, workers: int, more_s: int
-) -> Mapping[tuple[str, tuple[str, ...]], int]:
-    """Run the tests of each module as it is, and return how many seconds of processor time they may take."""
-    wanted = sorted({(one.path, one.tests) for one in trials})
+def _limits(trials: Iterable[Trial], root: Path, workers: int, more_s: int) -> Mapping[tuple[str, ...], int]:
+    """Run all tests without a mistake, and return how many seconds of processor time they may take with one."""
+    wanted = {one.tests: one.path for one in trials}
 
-    def limit(of: tuple[str, tuple[str, ...]]) -> int:
-        path, tests = of
+    def limit(tests: tuple[str, ...], path: str) -> int:
         status, output, cpu_s = _pytest(Trial("as it is", path, (root / path).read_text(), tests), root, _WALL_S_MAX)
-        if status:
-            cause = "no test loads the module" if status == planting.NOT_LOADED else output
-            raise BrokenTestsError(f"{path}, without a mistake: {cause}")
+        if status not in (0, planting.NOT_LOADED):
+            raise BrokenTestsError(f"{' '.join(tests)} fail without a mistake: {output}")
         return round(cpu_s * _FACTOR + more_s)
 
     with ThreadPoolExecutor(workers) as pool:
-        return dict(zip(wanted, pool.map(limit, wanted), strict=True))
+        return dict(zip(wanted, pool.map(limit, wanted, wanted.values()), strict=True))
 
 
 def _result(trial: Trial, root: Path, cpu_s_max: int) -> Result:
     status, output, cpu_s = _pytest(trial, root, cpu_s_max)
     failed = _FAILED.search(output)
+    if status == planting.NOT_LOADED:
+        raise BrokenTestsError(f"{' '.join(trial.tests)} do not load {trial.path}")
     if status < 0:
         return Result(trial, End.ENDLESS, "", cpu_s)
     return Result(trial, End.CAUGHT if status else End.SURVIVED, failed[1] if failed else "", cpu_s)
