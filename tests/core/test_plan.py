@@ -459,3 +459,14 @@ def test_a_held_element_is_held_again_after_another_one_of_its_list_was_written(
         assert isinstance(again, Held)
         assert again.decisions[0].held_elements == ('"a"',)
         agreed = plan.agree(again, after, after, policy)
+
+
+@pytest.mark.parametrize("strategy", ["preserve", "merge", "newest"])
+def test_the_agreed_event_is_no_new_claim_where_only_a_copy_of_it_is_left(strategy):
+    """The log was mirrored to a topic of another name, and folded from there: a person's edit since stands."""
+    agreed, policy = event(1, set={"owner": "akim", "tags": ["a"]}), under(strategy, list=ListMode.SET)
+    base = written(wanting(agreed), NO_BASE, reading(owner="x", tags=[]), reading(owner="akim", tags=["a"]), policy)
+    copy = agreed._replace(stamp=agreed.stamp._replace(topic="mirrored", offset=99))
+    assert copy.stamp > agreed.stamp
+    edited = reading('"v2"', owner="jdoe", tags=[])
+    assert verbs(plan.draft(wanting(copy), base, edited, policy)) == {"owner": "yield", "tags": "yield"}

@@ -93,9 +93,9 @@ class _Finder:
 
     def _inside(self, node: ast.AST, within: tuple[str, ...]) -> Iterator[Mutant]:
         """Yield the mistakes in a node and below it."""
-        yield from self._of(node, within)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             within = (*within, node.name)
+        yield from self._of(node, within)
         for child in _acting(node):
             yield from self._inside(child, within)
 
@@ -116,6 +116,8 @@ def _acting(node: ast.AST) -> Iterator[ast.AST]:
         return
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "bases", "type_params"):
+            continue
+        if name == "slice" and isinstance(value, ast.Tuple):  # a key of several parts, or the parameters of a type
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and not _explains(child):
