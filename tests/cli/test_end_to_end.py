@@ -454,7 +454,7 @@ def test_dead_letters_are_listed_shown_and_discarded(poisoned: Program) -> None:
 def test_a_dead_letter_is_replayed_once_its_reason_is_gone(poisoned: Program) -> None:
     assert "emit --file" in poisoned.fails("dead-letters", "replay", "0/2")
     poisoned.say("dead-letters", "discard", "0/2", "--reason", "a test")
-    poisoned.config.write_text(poisoned.config.read_text().replace('sources = ["//erp/*"]', ""))
+    poisoned.config.write_text(poisoned.config.read_text().replace('sources = ["//erp/*", "//kafka/*"]', ""))
     poisoned.say("dead-letters", "replay", "--all")
     poisoned.say("run", "--once")
     assert poisoned.document(DOC)["attributes"]["Secret"] == "x"
