@@ -233,7 +233,9 @@ def _wrs(config: Config) -> WrsOptions:
 def topics(log: Log) -> Topics:
     """Return the topics of the change log, and who may speak in each."""
     several = tuple(ChangeTopic(one.name, one.sources) for one in log.topics)
-    return Topics(several or (ChangeTopic(log.topic),), log.decisions_topic)
+    return Topics(
+        several or (ChangeTopic(log.topic),), log.decisions_topic, (log.outcomes_topic, log.dead_letter_topic)
+    )
 
 
 def file_topics(log: Log) -> Topics:

@@ -32,6 +32,7 @@ class Topics:
 
     changes: tuple[ChangeTopic, ...] = (ChangeTopic("windchill.document.changes"),)
     decisions: str = "windchill.document.decisions"
+    closed: tuple[str, ...] = ()  # what we publish to: whoever writes there asks for nothing, also not by an archive
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -76,6 +77,8 @@ def unpacked(name: str) -> str:
 
 @functools.lru_cache(maxsize=4096)  # bounded: sources come from outside
 def _refusal(topics: Topics, topic: str, source: str) -> str | None:
+    if topic in topics.closed:
+        return f"{topic} is not for events: nobody asks for anything there"
     if topics._decides(topic):  # noqa: SLF001  a method's body, outside of the class for the sake of the cache
         return None if source == OPERATORS else f"{topic} takes decisions of operators ({OPERATORS}) only"
     if is_ours(source):

@@ -86,6 +86,15 @@ def test_without_bound_topics_any_source_but_ours_speaks() -> None:
         assert isinstance(said(source, "changes", rules), Event)
 
 
+def test_nobody_asks_for_anything_where_outcomes_are_published() -> None:
+    """It is not read for events; an archive of it is, and whoever could write there must not speak by that."""
+    closed = attrs.evolve(BOUND, closed=("outcomes", "letters"))
+    for source in ("//erp/prod", OPERATORS, "//kafka/outcomes"):
+        assert "not for events" in reason(said(source, "outcomes", decode.Rules(topics=closed)))
+    found = said("//reconciler/x", "outcomes", decode.Rules(topics=closed), type="windchill.document.reconciled.v1")
+    assert isinstance(found, Foreign)
+
+
 def test_an_event_is_appended_where_its_source_may_speak() -> None:
     assert [BOUND.of(source) for source in (OPERATORS, "//mes/7", "//erp/x")] == [DECISIONS, MES, ERP]
     nowhere = saying.given(b'{"source":"//wf/x"}', BOUND)  # to be refused there, with the reason
