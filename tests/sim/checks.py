@@ -87,7 +87,7 @@ class Checks:
     def _expected(self) -> dict[str, naive.Row]:
         facts = self._workload.facts
         known = self._witness.folding.folded_or_in(read(self._broker), facts)
-        return naive.project(facts[at] for at in known)
+        return naive.project((*self._witness.folding.of_before, *(facts[at] for at in known)))
 
     async def _dead_letters(self) -> None:
         """Every unusable record is kept and was announced with its original bytes; nothing else was."""

@@ -30,6 +30,8 @@ class Folding:
         self.lost: dict[Partition, int] = {}  # where a log begins that has lost records, until somebody gives them up
         self._moving: dict[Partition, int] | None = None  # to where somebody has decided to go on
         self._rows: dict[int, dict[str, Row]] = {}
+        self._of_before: list[Fact] = []  # folded from logs that others have replaced
+        self.made_again: set[Partition] = set()  # logs that were replaced, until somebody accepts that
 
     def begins(self, positions: Mapping[Partition, int], documents: Iterable[Document]) -> str | None:
         """
@@ -81,6 +83,7 @@ class Folding:
             reached = dict(self._reached[self._acknowledged])
             for place, offset in self._moving.items():
                 reached[place] = max(offset, reached.get(place, 0))
+            self.made_again -= self._moving.keys()
             self._reached.append(reached)
             self._acknowledged = len(self._reached) - 1
             self._positions = self._moving
@@ -122,12 +125,27 @@ class Folding:
             self._positions.update(self._under_way.positions)
         self._under_way = None
 
+    @property
+    def of_before(self) -> list[Fact]:
+        """What was folded from logs that others have replaced."""
+        return self._of_before
+
     def folded_or_in(self, topics: Collection[str], places: Iterable[Place]) -> set[Place]:
         """Those of these places that are read now, or were folded before their topic was given up."""
         reached = self._reached[self._acknowledged]
         return {
             at for at in places if at.topic in topics or at.offset < reached.get(Partition(at.topic, at.partition), 0)
         }
+
+    def replaced(self, place: Partition, facts: Mapping[int, Fact]) -> None:
+        """Another log stands in the place of one, under its name: what was folded of the first stays in the rows."""
+        reached = dict(self._reached[self._acknowledged])
+        self._of_before += [fact for offset, fact in facts.items() if offset < reached.get(place, 0)]
+        if reached.pop(place, 0):
+            self.made_again.add(place)
+        self._reached.append(reached)
+        self._acknowledged = len(self._reached) - 1
+        self._rows.clear()
 
     def mark(self) -> int:
         """The state that a read which begins now shows at least."""
@@ -145,9 +163,10 @@ class Folding:
     def _row(self, key: str, state: int) -> Row:
         if state not in self._rows:
             reached = self._reached[state]
-            self._rows[state] = naive.project(
+            folded = (
                 fact
                 for (topic, partition, offset), fact in self._facts.items()
                 if offset < reached.get(Partition(topic, partition), 0)
             )
+            self._rows[state] = naive.project((*self._of_before, *folded))
         return self._rows[state].get(key) or naive.Row()

@@ -75,7 +75,8 @@ class Losses:
 
     def strike(self) -> None:
         """Between two lives."""
-        if self._world.strikes("store_lost"):
+        moves, self._world.moves = self._world.moves, False
+        if moves or self._world.strikes("store_lost"):
             self._world.note("the store is lost")
             self._start_over(_Copy(None, {}, ({}, {}), {}, (set(), set())))
             self._copy = None

@@ -14,8 +14,9 @@ from unittest import mock
 
 import attrs
 
+from reconciler.adapters import merge_patch
 from reconciler.adapters.sqlite import opening
-from reconciler.core import elements, fold, merge, normalise, retrying, settle, timing
+from reconciler.core import anchoring, contest, elements, fold, merge, normalise, retrying, settle, timing
 from reconciler.core import plan as planning
 from reconciler.core.cases import Case
 from reconciler.flows import attempt as attempts
@@ -32,6 +33,7 @@ from reconciler.model.plan import Verb
 from reconciler.model.policy import Policy
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.stamp import Stamp
+from reconciler.model.topics import Topics
 from tests.fakes.memory_log import MemoryLog
 
 if TYPE_CHECKING:
@@ -70,6 +72,11 @@ SEEDS: dict[str, int] = {
     "types-don-t-matter": 60,
     "trust-every-clock": 60,
     "refused-for-ever": 60,
+    "never-contested": 60,
+    "read-on-in-another-log": 60,
+    "anybody-may-speak": 60,
+    "copies-follow": 60,
+    "send-whole-groups": 60,
 }
 
 
@@ -197,6 +204,12 @@ async def _unrecorded(*_: Any, **__: Any) -> None:
     """What was appended is not recorded."""
 
 
+def _whole_groups(snapshot: Snapshot, fields: Any) -> Any:
+    """With every field all that lies beside it."""
+    body = snapshot.with_fields(dict(fields), None).body
+    return {head: body[head] for head in {name.partition(".")[0] for name in fields}}
+
+
 async def _publish_once(self: Publisher) -> int:
     messages = await self._outbox.waiting(500)
     if messages:
@@ -295,6 +308,10 @@ _PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
         (timing.Present, "objection", lambda *_: None),
         (timing.Present, "objects", lambda *_: False),
     ),
-    "never-contested": ((retrying, "TRIES", 1_000),),
+    "never-contested": ((retrying, "TRIES", 1_000), (contest, "TRIES", 1_000)),
+    "read-on-in-another-log": ((anchoring, "replaced", lambda *_: False),),
+    "anybody-may-speak": ((Topics, "refusal", lambda *_: None),),
+    "copies-follow": ((Stamp, "follows", lambda stamp, agreed: stamp > agreed),),
+    "send-whole-groups": ((merge_patch, "build", _whole_groups),),
     "refused-for-ever": ((retrying, "lifted", lambda base, *_, **__: base),),
 }

@@ -80,7 +80,8 @@ RATES_MAX: dict[str, float] = {
     "resolution": 1.0,
     "same_second": 0.8,
     "mirrored": 1.0,
-    "renamed": 0.05,
+    "renamed": 0.3,
+    "replaced": 0.1,
     "group_claim": 0.05,
     "tug": 0.3,
     "broker_away": 0.3,
@@ -201,6 +202,8 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
     own.update((name, 0.0) for name in off if name not in rates)
     if own["truncation"]:  # what a topic has lost, nobody can tell once it has another name
         own["renamed"] = 0.0
+    if own["store_lost"] or own["store_restored"]:  # nor what was read from a log of before
+        own["replaced"] = 0.0
     if not options.mirror:
         own["mirrored"] = 0.0
     if more.random() < 0.15:  # one document, and a network that loses what it can: several writes are in doubt at once

@@ -240,6 +240,7 @@ class Simulation:
             await self.durable.promises.check(looked_at)
             await self.witness.begins(looked_at)
             self.losses.begins()
+            self.workload.between_lives()
         accepts = self._truncated and (not world.faulty or world.rng("truncations").random() < 0.5)
         if accepts:
             self._accept_truncation()
@@ -354,7 +355,7 @@ class Simulation:
         self.world.note(f"the daemon ended: {type(_first(error)).__name__}")  # a message names the file
         if isinstance(_first(error), LogTruncatedError):
             stored, log = self.witness.folding.stored, places(self.broker)
-            gone = any(stored(place) < self.broker.at(place).begin for place in log)
+            gone = any(stored(place) < self.broker.at(place).begin for place in log) or self.witness.folding.made_again
             self.world.expect(gone, "it stopped because of a truncation that costs nothing")
             self._truncated = True
             return

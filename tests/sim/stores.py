@@ -281,7 +281,8 @@ class Durable:
         with self.disk.calm():
             found = await self.looked_at().list_documents(None, "", 1_000_000)
         refused = [(row.key, name, one) for row in found for name, one in row.agreement.base.refused.items()]
-        return [f"{key}: {name}" for key, name, one in refused if not one.contested]
+        # One whose time has come, and that is not tried, waits for another reason: its rule holds it.
+        return [f"{key}: {name}" for key, name, one in refused if not one.contested and one.due_us is not None]
 
     async def rows(self) -> dict[str, tuple[bytes, str]]:
         """Desired state and status of every document, past all effects."""

@@ -43,6 +43,7 @@ _MISHAPS = (
     "tug",
     "mirrored",
     "renamed",
+    "replaced",
     "group_claim",
     "gap",
     "letter_replayed",
@@ -77,6 +78,7 @@ class Workload:
         self._ids = 0
         self._ends_s = 0.0  # when the faults stop
         self._main = TOPIC  # the first topic's name of now
+        self._replaces = False
         self.facts = witness.facts
         self.replayed: dict[Place, Place] = {}  # records that stand for a dead letter → that letter
         self.poison: dict[Place, bytes | None] = {}  # what must become a dead letter
@@ -129,6 +131,9 @@ class Workload:
                     self._mirror(record._replace(topic=world.options.mirror), fact)
             case "renamed" if self._main == TOPIC:
                 self._rename()
+            case "replaced" if world.life is not None:  # the topic is deleted and made again, while nobody reads it
+                self._replaces = True
+                world.life.die("its topic is made again")
             case "group_claim":
                 self._append(self._envelope(key, SOURCES[0], "changed", {"set": {GROUP: None}}))
             case "same_second":  # an event and an edit of one field, and nobody can tell which came first
@@ -203,6 +208,12 @@ class Workload:
         self._broker.appended.set()
 
     # --------------------------------------------------------------------------------------------------------- events
+
+    def _event_about(self, key: str) -> dict[str, Any]:
+        """An event on one field that anybody may set."""
+        data: dict[str, Any] = {}
+        self._wish(key, self._rng.choice([name for name in FIELDS if name != RESTRICTED]), data)
+        return self._envelope(key, SOURCES[0], "changed", data)
 
     def _event(self, key: str) -> None:
         rng = self._rng
@@ -295,11 +306,11 @@ class Workload:
         }
         return given | ({"sequence": f"{rng.randrange(100):03d}"} if rng.random() < 0.3 else {})
 
-    def _append(self, event: dict[str, Any]) -> None:
+    def _append(self, event: dict[str, Any], partition: int | None = None) -> None:
         fact, said = _fact(event), event | {"data": self._nested(event["data"])}
         record = Outgoing(self._topic(event["source"]), event["subject"].encode(), json.dumps(said).encode(), _TYPE)
         self._sent.append((record, fact))
-        self._put(record, fact)
+        self._put(record, fact, partition=partition)
 
     def _nested(self, data: dict[str, Any]) -> dict[str, Any]:
         """Say the same with objects in place of dotted names, for some fields or all of them."""
@@ -341,8 +352,33 @@ class Workload:
             self.poison.update({again: self.poison[at]} if at in self.poison else {})
             self.replayed.update({again: self.replayed[at]} if at in self.replayed else {})
         self._sent = [(r._replace(topic=self._main) if r.topic == old else r, fact) for r, fact in self._sent]
+        # Often the store is new as well: somebody has moved to another cluster.
+        self._world.moves = bool(self._world.options.rates["store_lost"]) and self._rng.random() < 0.7
         if self._world.life is not None:
             self._world.life.die("its topic has another name now")
+
+    def between_lives(self) -> None:
+        """A process begins, and its store is known: now a topic may be another one than it was."""
+        if not self._replaces:
+            return
+        self._replaces = False
+        place = self._rng.choice(self._broker.partitions(self._main))
+        own = self._broker.at(place)
+        if not own.records or any(at[:2] == place for at in self.poison):
+            return
+        before = {record.offset: record for record in own.records}
+        facts = {at.offset: self.facts.pop(at) for at in [at for at in self.facts if at[:2] == place]}
+        self._folding.replaced(place, facts)
+        own.records, own.begin, own.end = [], 0, 0
+        for _ in range(1 + self._rng.randrange(3)):  # so every record stands at another offset than before
+            self._append(self._event_about(self._rng.choice(self._world.options.keys)), place.partition)
+        for offset, record in before.items():
+            copy = Outgoing(self._main, record.key, record.value, tuple(record.headers))
+            if offset in facts:
+                self._put(copy, facts[offset], record.timestamp * 1000, place.partition)
+            else:
+                self._broker.put(copy, place.partition, made_us=record.timestamp * 1000)
+        self._world.note(f"{place} was made again, with all that it held")
 
     def heard(self, record: Outgoing, place: Partition, kept: PlainRecord) -> None:
         """An operator has appended a record through the program, whose clock may be wrong by a day."""
@@ -354,9 +390,9 @@ class Workload:
             self._know(_fact(event), at)
         self._world.note(f"record {shown(at)}: by an operator")
 
-    def _put(self, record: Outgoing, fact: Fact, made_us: int | None = None) -> None:
+    def _put(self, record: Outgoing, fact: Fact, made_us: int | None = None, partition: int | None = None) -> None:
         """Append a record; what it says is ranked by its place too."""
-        at = self._place(record, made_us)
+        at = self._place(record, made_us, partition)
         time, sequence, _, _, _, source, name = fact.rank
         if record.value is None:
             at_us = self._broker.at(Partition(at.topic, at.partition)).records[-1].timestamp * 1000
@@ -369,8 +405,8 @@ class Workload:
         self.facts[at] = placed = attrs.evolve(fact, rank=(time, sequence, *at, source, name))
         self._witness.bystander.publishes(placed)
 
-    def _place(self, record: Outgoing, made_us: int | None = None) -> Place:
-        place = self._broker.put(record, made_us=made_us)
+    def _place(self, record: Outgoing, made_us: int | None = None, partition: int | None = None) -> Place:
+        place = self._broker.put(record, partition, made_us=made_us)
         return Place(*place, self._broker.at(place).records[-1].offset)
 
     def _refused(self, event: dict[str, Any]) -> None:

@@ -48,6 +48,7 @@ class World:
         self.faults: collections.Counter[str] = collections.Counter()
         self.trace: list[str] = []
         self.violation: BaseException | None = None
+        self.moves = False  # the next process begins with a store of its own
         self.life: Life | None = None
         self._streams: dict[str, random.Random] = {}
 
