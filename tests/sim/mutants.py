@@ -16,7 +16,7 @@ import attrs
 
 from reconciler.adapters import merge_patch
 from reconciler.adapters.sqlite import opening
-from reconciler.core import anchoring, contest, elements, fold, merge, normalise, retrying, settle, timing
+from reconciler.core import anchoring, contest, elements, fold, merge, normalise, profile, retrying, settle, timing
 from reconciler.core import plan as planning
 from reconciler.core.cases import Case
 from reconciler.flows import attempt as attempts
@@ -72,6 +72,7 @@ SEEDS: dict[str, int] = {
     "types-don-t-matter": 60,
     "trust-every-clock": 60,
     "refused-for-ever": 60,
+    "values-taken-whole": 60,
     "never-contested": 60,
     "read-on-in-another-log": 60,
     "anybody-may-speak": 60,
@@ -313,5 +314,6 @@ _PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     "anybody-may-speak": ((Topics, "refusal", lambda *_: None),),
     "copies-follow": ((Stamp, "follows", lambda stamp, agreed: stamp > agreed),),
     "send-whole-groups": ((merge_patch, "build", _whole_groups),),
+    "values-taken-whole": ((profile, "leaves", dict),),
     "refused-for-ever": ((retrying, "lifted", lambda base, *_, **__: base),),
 }

@@ -83,7 +83,7 @@ RATES_MAX: dict[str, float] = {
     "renamed": 0.3,
     "replaced": 0.1,
     "group_claim": 0.05,
-    "tug": 0.3,
+    "tug": 0.5,
     "broker_away": 0.3,
     "disk_full": 0.2,
     "retention": 0.3,
@@ -108,6 +108,13 @@ RATES_MAX: dict[str, float] = {
 }
 
 
+# What keeps a tug of war from going on undisturbed.
+_COMING_BETWEEN = (
+    *("paused", "resumed", "retried", "document_retried", "late_duplicate", "clock_jump", "decided", "resolution"),
+    *("released", "reloaded", "store_lost", "store_restored", "crash", "not_available"),
+)
+
+
 @attrs.frozen
 class Options:
     """A world's constants."""
@@ -126,6 +133,7 @@ class Options:
     spelled: bool  # whether one value has many spellings, and rules have normalisers
     coarse: bool  # whether the server shows whole seconds only
     typed: bool  # whether rules differ by the documents' type
+    pulled: bool  # whether some fields are the log's alone, and other programs pull at them
     wired: bool  # whether the real HTTP adapter is at work
     bound: bool  # whether topics are bound to sources
     mirror: str  # the topic that copies come to, "" for none
@@ -194,6 +202,7 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
         broker_stamps=more.random() < 0.6,
         bound=more.random() < 0.3,
         wired=more.random() < 0.3,
+        pulled=more.random() < 0.08,
         mirror=more.choice(("", "", *MIRRORS)),
         renamed=more.choice(RENAMED),
     )
@@ -209,6 +218,9 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
     if more.random() < 0.15:  # one document, and a network that loses what it can: several writes are in doubt at once
         own.update({"write_late": 0.6, "paused": 1.5, "resumed": 1.5} | dict(rates))
         options = attrs.evolve(options, keys=options.keys[:1], window=10_000, step_s=3.0)
+    if options.pulled:  # other programs want something else, and no person comes in between
+        own.update({name: 0.0 for name in _COMING_BETWEEN if name not in rates} | {"tug": rates.get("tug", 2.0)})
+        options = attrs.evolve(options, keys=options.keys[:1], window=10_000, step_s=10.0)
     if options.guard == "lock":
         options = attrs.evolve(options, shows="document")
     if options.alters:  # what a server alters and never shows can't be told from a user's edit
@@ -247,6 +259,8 @@ def policy(options: Options, version: int) -> Policy:
             else (),
             name=f"v{version} {name}",
         )
+        if options.pulled and name in SCALARS[:3]:
+            rule = attrs.evolve(rule, strategy=Strategy.EXTERNAL, on_adopt=None)
         if name == KEYWORDS and more.random() < 0.3:
             rule = attrs.evolve(rule, strategy=Strategy.MERGE, on_overlap=Strategy.HOLD)
         if options.typed and more.random() < 0.5:

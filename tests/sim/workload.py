@@ -14,7 +14,7 @@ import attrs
 from reconciler.core.outcomes import REPLAY_OF
 from reconciler.model import instant
 from reconciler.model.event import Outgoing, PlainRecord
-from reconciler.model.policy import OPERATORS
+from reconciler.model.policy import OPERATORS, Strategy
 from reconciler.model.stamp import Partition, Place
 from tests.sim import operators
 from tests.sim.logs import DECISIONS, LINE, OUTCOMES, TOPIC, places
@@ -123,7 +123,10 @@ class Workload:
                 for record, fact in list(self._sent):
                     self._put(record, fact)
             case "tug":  # another program wants something else, and sees to it
-                name = rng.choice(SCALARS)
+                policy = None if world.life is None else world.life.policy
+                rules = {} if policy is None else {one: policy.rule(one, self._server.type_of(key)) for one in SCALARS}
+                ours = [one for one, rule in rules.items() if rule.strategy is Strategy.EXTERNAL]
+                name = rng.choice(ours or SCALARS)
                 self._server.tugs[key, name] = rng.choice(world.options.values), self._ends_s + 100
             case "mirrored" if self._sent:
                 some = rng.choice((self._sent[-3:], self._sent[rng.randrange(len(self._sent)) :]))
