@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reconciler import parts
 from reconciler.adapters import file_log, private_file
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.sqlite import care, locks
@@ -93,6 +92,8 @@ def signatures(config: Config, noted: Noted | None) -> Check:
 
 async def times(config: Config, store: Store) -> AsyncIterator[Check]:
     """Yield what in the store can only come of a clock that is wrong, or was."""
+    from reconciler import parts
+
     pace, now_us = parts.rulebook(config).pace, SystemClock().now_us()
     longest_us = {status: pace.longest_us(status) for status in Status}
     if count := await store.count_ahead(now_us, longest_us):

@@ -54,21 +54,22 @@ def record(event: Mapping[str, object], topics: Topics) -> Outgoing:
 
 def given(text: bytes, topics: Topics) -> Outgoing:
     """Return the record of an event in JSON, to the topic of its source. It has no key, and need not be usable."""
+    return Outgoing(topics.of(source_of(text)), None, text, CONTENT_TYPE)
+
+
+def source_of(text: bytes) -> str:
+    """Return whose an event says that it is; empty where that can't be read."""
     try:
-        source = _sourced(text).source
+        return _sourced(text).source
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        source = ""
-    return Outgoing(topics.of(source), None, text, CONTENT_TYPE)
+        return ""
 
 
 def signed(record: Outgoing, rules: decode.Rules) -> Outgoing:
     """Return a record with its signature, if it is an operator's decision and there is a key; else as it is."""
     if rules.keys is None or record.value is None:
         return record
-    try:
-        decides = _sourced(record.value).source == OPERATORS
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return record
+    decides = source_of(record.value) == OPERATORS
     return record._replace(value=signing.signed(record.value, rules.keys)) if decides else record
 
 

@@ -45,10 +45,11 @@ async def append(sources: Sources, asked: Asked) -> shapes.Appended:
         rules = sources.decoding()
         record = saying.given(_attributed(text, asked.who.name), rules.topics)
         event = saying.decoded(record, rules, sources.clock.now_us())
-        if isinstance(event, str):
-            unusable.append(shapes.RefusedEvent(number=number, reason=event))
-        elif reason := asked.who.refusal(event.stamp.source):
+        source = saying.source_of(text) if isinstance(event, str) else event.stamp.source
+        if source and (reason := asked.who.refusal(source)):
             forbidden.append(shapes.RefusedEvent(number=number, reason=reason))
+        elif isinstance(event, str):
+            unusable.append(shapes.RefusedEvent(number=number, reason=event))
         else:
             records.append(record._replace(key=event.key.encode()))
             rows.append(shapes.AppendedEvent(id=event.stamp.id, document=event.key, topic=record.topic))

@@ -56,7 +56,7 @@ def the_conflict(program: Program) -> dict[str, Any]:
 
 def rival(program: Program) -> None:
     behave(program, set_back_fields={"owner": "akim"})
-    program.say("emit", DOC, "--set", "owner=jdoe")
+    program.emits(DOC, "--set", "owner=jdoe")
     look(program, 8)
 
 
@@ -67,7 +67,7 @@ def test_a_program_that_sets_a_field_back_costs_three_writes(program: Program) -
     assert "plm-batch" in program.say("conflicts", "show", the_conflict(program)["id"])
     assert "tried again" in program.say("conflicts", "show", the_conflict(program)["id"])
     assert "Windchill does not keep it" in program.say("explain", DOC, "owner")
-    program.say("emit", DOC, "--set", "title=Cover")
+    program.emits(DOC, "--set", "title=Cover")
     program.say("run", "--once", code=3)
     assert program.document(DOC)["title"] == "Cover"
 
@@ -75,7 +75,7 @@ def test_a_program_that_sets_a_field_back_costs_three_writes(program: Program) -
 @pytest.mark.parametrize("shows", ["sent", "stored"])
 def test_a_server_that_stores_another_form_costs_one_write(program: Program, shows: str) -> None:
     behave(program, capitalised_fields=["owner"], write_shows=shows)
-    program.say("emit", DOC, "--set", "owner=jdoe")
+    program.emits(DOC, "--set", "owner=jdoe")
     look(program, 6)
     assert (patches(program), program.document(DOC)["owner"]) == (1, "JDOE")
     assert "stores another value than was written" in the_conflict(program)["reason"]
@@ -86,7 +86,7 @@ def test_a_server_that_stores_another_form_costs_one_write(program: Program, sho
 def test_a_field_that_is_accepted_and_ignored_costs_one_write(program: Program, shows: str, reply: str) -> None:
     before = program.document(DOC)["owner"]
     behave(program, ignored_fields=["owner"], write_shows=shows, write_reply=reply)
-    program.say("emit", DOC, "--set", "owner=nobody", "--set", "title=Cover")
+    program.emits(DOC, "--set", "owner=nobody", "--set", "title=Cover")
     look(program, 6)
     assert (patches(program), program.document(DOC)["owner"], program.document(DOC)["title"]) == (1, before, "Cover")
     assert the_conflict(program)["field"] == "owner"
@@ -95,7 +95,7 @@ def test_a_field_that_is_accepted_and_ignored_costs_one_write(program: Program, 
 def test_a_server_without_tags_of_writes_is_found_out_by_three(program: Program) -> None:
     """Nobody can tell then who left the version that is read."""
     behave(program, ignored_fields=["owner"], write_shows="sent", write_etag=False, write_reply="none")
-    program.say("emit", DOC, "--set", "owner=nobody")
+    program.emits(DOC, "--set", "owner=nobody")
     look(program, 8)
     assert patches(program) <= 3
     assert the_conflict(program)["field"] == "owner"
@@ -103,7 +103,7 @@ def test_a_server_without_tags_of_writes_is_found_out_by_three(program: Program)
 
 def test_an_element_in_another_spelling_is_contested_alone(program: Program) -> None:
     behave(program, capitalised_fields=["attributes.Keywords"])
-    program.say("emit", DOC, "--add", "attributes.Keywords=bracket")
+    program.emits(DOC, "--add", "attributes.Keywords=bracket")
     look(program, 5)
     assert patches(program) == 1
     program.say("conflicts", "accept", the_conflict(program)["id"])
@@ -115,19 +115,19 @@ def test_an_element_in_another_spelling_is_contested_alone(program: Program) -> 
 
 def test_an_accepted_form_is_equal_from_now_on_and_after_a_rebuild(program: Program) -> None:
     behave(program, capitalised_fields=["owner"], write_shows="sent")
-    program.say("emit", DOC, "--set", "owner=jdoe")
+    program.emits(DOC, "--set", "owner=jdoe")
     look(program, 3)
     said = program.say("conflicts", "accept", the_conflict(program)["id"], "--reason", "names are in capitals")
     assert "JDOE in Windchill counts as jdoe from now on" in said
     program.say("run", "--once")
     assert 'owner is "JDOE", which counts as "jdoe": ' in program.say("explain", DOC, "owner")
-    program.say("emit", DOC, "--set", "owner=jdoe")
+    program.emits(DOC, "--set", "owner=jdoe")
     look(program, 2, held=False)
     program.say("rebuild")
     look(program, 2, held=False)
     assert program.json("conflicts", "list") == []
     assert patches(program) == 1
-    program.say("emit", DOC, "--set", "owner=akim")
+    program.emits(DOC, "--set", "owner=akim")
     program.say("run", "--once")
     assert program.document(DOC)["owner"] == "AKIM"
 
@@ -168,10 +168,10 @@ def test_a_contested_field_is_tried_now_by_docs_retry(program: Program) -> None:
 
 
 def test_what_is_not_contested_can_not_be_accepted(program: Program) -> None:
-    program.say("emit", DOC, "--set", "attributes.CostCenter=1")
+    program.emits(DOC, "--set", "attributes.CostCenter=1")
     program.say("run", "--once")
     program.edit(DOC, attributes__CostCenter="2")
-    program.say("emit", DOC, "--set", "attributes.CostCenter=3")
+    program.emits(DOC, "--set", "attributes.CostCenter=3")
     program.say("run", "--once", code=3)
     (row,) = program.json("conflicts", "list")
     assert "is not contested" in program.fails("conflicts", "accept", row["id"], code=2)
@@ -181,7 +181,7 @@ def test_two_keys_of_one_document_are_found_out(program: Program) -> None:
     """The server knows the document by two spellings, and each of them is asked for another value."""
     other = "0000000002"
     behave(program, set_back_fields={})
-    program.say("emit", DOC, "--set", "owner=jdoe")
+    program.emits(DOC, "--set", "owner=jdoe")
     program.say("run", "--once")
     for _ in range(4):  # what is written under the other key arrives here, by our own account
         told = {"document": DOC, "user": "integration", "set": {"owner": "akim"}}

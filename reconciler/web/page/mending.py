@@ -33,7 +33,7 @@ async def resend(sources: Sources, asked: Asked) -> Response:
     """Append a mended event in a letter's place."""
     form = await forms.fields(asked.request, _FORM_BYTES_MAX)
     value, reason = form.get("value", ""), notices.reason(form)
-    acting.require_sayable(sources, asked.who, value.encode())
+    acting.require_sayable(asked.who, value.encode())
     done = await notices.acts_on_log(sources, asked).resend(asked.who.name, asked.path["id"], value.encode(), reason)
     return await _after(sources, asked, done, "resent", value)
 
