@@ -451,6 +451,7 @@ SCANS = {
     "POLICIES": "SCAN policy",  # one row for every configuration there was
     "COUNTS": "SCAN document USING COVERING INDEX document_by_status",  # what is not settled
     "COUNT_CONFLICTS": "SCAN conflict USING INDEX conflict_open",  # what is open; no row is read
+    "SINCE_NOW": "SCAN document USING INDEX document_by_waiting",  # what is pending; at a start and once an hour
     "HOTSPOTS": "SCAN document USING INDEX document_by_conflicts|SCAN contention|SCAN lately",  # what was contended
 }
 
