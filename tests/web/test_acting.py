@@ -83,7 +83,7 @@ async def test_a_retried_document_is_due_at_once_before_all_others(
     await world.settle()
     await post(client, f"/documents/{key}/retry")
     due = await world.store.due(world.clock.now_us(), 10)
-    assert [(one.key, one.lane.name) for one in due] == [(key, "OPERATOR")]
+    assert [(one.key, one.lane.name) for one in due] == [(key, "ASKED")]
 
 
 async def test_a_document_is_released_by_an_event_of_the_operators(
