@@ -9,6 +9,7 @@ Then the decision is taken once more from these, by the table that the simulatio
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -56,7 +57,13 @@ class Trail:
         self._complain = complain
         entries = [entry for entry in evidence.history if entry.document == key and entry.who == ME]
         self.ours = [Ours(entry, self._chain.after(entry)) for entry in entries]
-        self._row_at = 0  # how many of the document's events the last record had seen
+        by_log = {
+            topic: [fact for fact in self._facts if fact.rank[2] == topic]
+            for topic in {one.rank[2] for one in self._facts}
+        }
+        self._logs = [sorted(log, key=lambda fact: fact.rank[4]) for log in by_log.values()]
+        self._reached = {(0,) * len(self._logs)}  # how many of each log's events the last record can have seen
+        self._states: dict[tuple[int, ...], tuple[str, Row | None]] = {}
         self._agreed: dict[str, set[Agreed | None]] = {}
         self._settled: dict[str, Rank] = {}  # elements, by the claim that was last settled
         self._stale: set[str] = set()  # tokens that the server has refused
@@ -66,7 +73,8 @@ class Trail:
         """Judge all records, then the writes that none of them tells of."""
         for record in records:
             self._one(record)
-        self._forget(self._facts[self._row_at :], self._chain.versions[-1].number)
+        known = self._known(min(self._reached, key=sum))
+        self._forget([fact for fact in self._facts if fact not in known], self._chain.versions[-1].number)
         for write in self.ours:
             entry = write.entry
             said = f"our write {entry.sequence} ({entry.before} to {entry.after}, {entry.changes})"
@@ -109,15 +117,30 @@ class Trail:
         return None
 
     def _row(self, record: AuditRecord, seen: int) -> Row | None:
-        """The state of the log that was decided on."""
+        """The state of the logs that was decided on: each is read in its order, and neither waits for the other."""
         shown = naive.plain(record.desired)
-        for count in range(self._row_at, len(self._facts) + 1):
-            row = naive.project(self._facts[:count]).get(self._key)
-            if row is not None and row.plain() == shown:
-                self._forget(self._facts[self._row_at : count], seen)
-                self._row_at = count
-                return row
-        return None
+        reached = [
+            read
+            for read in itertools.product(*(range(len(log) + 1) for log in self._logs))
+            if any(all(now >= then for now, then in zip(read, before, strict=True)) for before in self._reached)
+            and self._state(read)[0] == shown
+        ]
+        if not reached:
+            return None
+        known, least = self._known(min(self._reached, key=sum)), min(reached, key=sum)
+        self._forget([fact for fact in self._known(least) if fact not in known], seen)
+        self._reached = set(reached)
+        return self._state(least)[1]
+
+    def _known(self, read: tuple[int, ...]) -> list[Fact]:
+        return [fact for log, count in zip(self._logs, read, strict=True) for fact in log[:count]]
+
+    def _state(self, read: tuple[int, ...]) -> tuple[str, Row | None]:
+        """The row after so many records of each log, and its text."""
+        if read not in self._states:
+            row = naive.project(self._known(read)).get(self._key)
+            self._states[read] = "" if row is None else row.plain(), row
+        return self._states[read]
 
     def _forget(self, facts: list[Fact], seen: int) -> None:
         """What was not managed for a while may have lost its base, and that an earlier write of it was ours."""
