@@ -446,7 +446,8 @@ class Witness:
             stored = write.accepted.fields[name]
         if not comparing.alike(stored, meant, self._rule(attempt, name).normalise):
             self._excused.add((attempt.key, name, naive.event_of(rank), canonical(stored)))
-            self._contested.add((attempt.key, name, canonical(meant)))
+            asked = [meant] if claims.whole is None else [meant, claims.whole.value]  # sent, and said
+            self._contested.update((attempt.key, name, canonical(value)) for value in asked)
             return {Agreed(stored, None), Agreed(stored, rank), Agreed(meant, rank)}  # it was not carried out
         return {Agreed(stored, rank), Agreed(meant, rank)}
 
