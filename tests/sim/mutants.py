@@ -53,7 +53,7 @@ SEEDS: dict[str, int] = {
     "publish-once": 60,
     "sync-normal": 60,
     "sync-off": 60,
-    "recover-nothing": 60,
+    "recover-nothing": 120,
     "accept-truncation-silently": 60,
     "never-release": 60,
     "decide-before-the-lock": 60,
