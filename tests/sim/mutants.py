@@ -63,7 +63,7 @@ SEEDS: dict[str, int] = {
     "forget-the-act": 60,
     "copies-are-news": 60,
     "copies-are-ours": 60,
-    "held-elements-settle": 60,
+    "held-elements-settle": 200,
     "elements-are-one-value": 60,
     "some-fields-are-all": 60,
     "redraft-keeps-the-plan": 60,
