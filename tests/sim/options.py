@@ -108,11 +108,20 @@ RATES_MAX: dict[str, float] = {
 }
 
 
-# What keeps a tug of war from going on undisturbed.
-_COMING_BETWEEN = (
-    *("paused", "resumed", "retried", "document_retried", "late_duplicate", "clock_jump", "decided", "resolution"),
-    *("released", "reloaded", "store_lost", "store_restored", "crash", "not_available"),
+# Some worlds are about one thing, which chance alone would bring together once in a thousand worlds.
+_QUIET = dict.fromkeys(
+    (
+        *("paused", "resumed", "retried", "document_retried", "late_duplicate", "clock_jump", "decided", "resolution"),
+        *("released", "reloaded", "store_lost", "store_restored", "crash", "not_available"),
+    ),
+    0.0,
 )
+_THEMES: dict[str, dict[str, float]] = {
+    "doubts": {"write_late": 0.6, "paused": 1.5, "resumed": 1.5},  # several writes are in doubt at once
+    "tugs": _QUIET | {"tug": 2.0},  # other programs pull at what is ours, and no person comes in between
+    "torn": {"same_second": 3.0, "resolution": 0.0, "decided": 0.0},  # lists of which somebody moves what we write
+    "moves": {"renamed": 1.0, "store_lost": 0.3, "late_duplicate": 1.0, "retention": 0.0, "truncation": 0.0},
+}
 
 
 @attrs.frozen
@@ -133,7 +142,7 @@ class Options:
     spelled: bool  # whether one value has many spellings, and rules have normalisers
     coarse: bool  # whether the server shows whole seconds only
     typed: bool  # whether rules differ by the documents' type
-    pulled: bool  # whether some fields are the log's alone, and other programs pull at them
+    theme: str  # what this world is about, "" for everything
     wired: bool  # whether the real HTTP adapter is at work
     bound: bool  # whether topics are bound to sources
     mirror: str  # the topic that copies come to, "" for none
@@ -159,6 +168,11 @@ class Options:
     def word_steps(self) -> tuple[Normaliser, ...]:
         """What does not count in comparing elements, under every policy of this world."""
         return (Normaliser.TRIM, Normaliser.CASE) if self.spelled else ()
+
+    @property
+    def pulled(self) -> bool:
+        """Whether some fields are the log's alone, and other programs pull at them."""
+        return self.theme == "tugs"
 
     @property
     def crowded(self) -> bool:
@@ -202,25 +216,22 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
         broker_stamps=more.random() < 0.6,
         bound=more.random() < 0.3,
         wired=more.random() < 0.3,
-        pulled=more.random() < 0.08,
+        theme=_theme(random.Random(f"{seed}/theme").random()),
         mirror=more.choice(("", "", *MIRRORS)),
         renamed=more.choice(RENAMED),
     )
     # What the log has lost, only the store has: in one world one of them loses something.
     off = rng.choice((("retention", "truncation"), ("store_lost", "store_restored")))
     own.update((name, 0.0) for name in off if name not in rates)
+    own.update(_THEMES.get(options.theme, {}) | dict(rates))
     if own["truncation"]:  # what a topic has lost, nobody can tell once it has another name
         own["renamed"] = 0.0
     if own["store_lost"] or own["store_restored"]:  # nor what was read from a log of before
         own["replaced"] = 0.0
     if not options.mirror:
         own["mirrored"] = 0.0
-    if more.random() < 0.15:  # one document, and a network that loses what it can: several writes are in doubt at once
-        own.update({"write_late": 0.6, "paused": 1.5, "resumed": 1.5} | dict(rates))
-        options = attrs.evolve(options, keys=options.keys[:1], window=10_000, step_s=3.0)
-    if options.pulled:  # other programs want something else, and no person comes in between
-        own.update({name: 0.0 for name in _COMING_BETWEEN if name not in rates} | {"tug": rates.get("tug", 2.0)})
-        options = attrs.evolve(options, keys=options.keys[:1], window=10_000, step_s=10.0)
+    if options.theme:  # where little is going on, what belongs together meets
+        options = attrs.evolve(options, keys=options.keys[:1], window=10_000, step_s=10.0 if options.pulled else 3.0)
     if options.guard == "lock":
         options = attrs.evolve(options, shows="document")
     if options.alters:  # what a server alters and never shows can't be told from a user's edit
@@ -228,6 +239,12 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
         options = attrs.evolve(options, shows="token" if options.shows == "nothing" else options.shows)
     options = attrs.evolve(options, **given)
     return attrs.evolve(options, wired=options.wired and options.guard == "token")  # locks are another dialect's
+
+
+def _theme(chance: float) -> str:
+    """Of eleven worlds, each theme has one; the others are about everything."""
+    number = int(chance * 11)
+    return [*_THEMES][number] if number < len(_THEMES) else ""
 
 
 def _rate(rng: random.Random, most: float) -> float:
@@ -261,7 +278,7 @@ def policy(options: Options, version: int) -> Policy:
         )
         if options.pulled and name in SCALARS[:3]:
             rule = attrs.evolve(rule, strategy=Strategy.EXTERNAL, on_adopt=None)
-        if name == KEYWORDS and more.random() < 0.3:
+        if name == KEYWORDS and (more.random() < 0.3 or options.theme == "torn"):
             rule = attrs.evolve(rule, strategy=Strategy.MERGE, on_overlap=Strategy.HOLD)
         if options.typed and more.random() < 0.5:
             special = attrs.evolve(rule, strategy=more.choice((*_DECIDING, Strategy.IGNORE)), types=(TYPES[-1],))

@@ -136,8 +136,9 @@ def claims_on(
 ) -> list[tuple[Rank, bool] | None]:
     """What may be claimed about an element: it is to be there, or not; or nothing is said of it."""
     on_top = [claim for raw, claim in claims.elements.items() if texts([comparing.read(raw)], steps) == {text}]
-    if on_top:
-        return [max(on_top)]
+    if on_top:  # one event may even say both, of two spellings
+        newest = max(rank for rank, _ in on_top)
+        return [claim for claim in dict.fromkeys(on_top) if claim[0] == newest]
     whole = claims.whole
     if whole is None or not whole.managed:
         return [None]

@@ -359,7 +359,8 @@ class Simulation:
             self.world.expect(gone, "it stopped because of a truncation that costs nothing")
             self._truncated = True
             return
-        troubled = self.world.faulty or self.world.options.fail_at is not None
+        chosen = self.world.options
+        troubled = self.world.faulty or chosen.fail_at is not None or chosen.cut_at is not None
         if not isinstance(_first(error), ReconcilerError) or not troubled:
             self.world.fail(_first(error))
 

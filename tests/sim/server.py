@@ -27,7 +27,7 @@ from reconciler.model.answer import (
 )
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import canonical
-from tests.sim.options import FIELDS, KEYWORDS, SCALARS, TYPES
+from tests.sim.options import FIELDS, GROUP, KEYWORDS, SCALARS, TYPES
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -281,9 +281,12 @@ class Server:
             self._world.note(f"{key} is locked: nobody can edit it")
             return
         rng, words = self._world.rng("rivals"), self._world.options.words
+        field = rng.choice(FIELDS) if field == GROUP else field
         fields: dict[str, Any] = {}
         meant = self.meant.get(key, {})
-        if field is None and meant and rng.random() < 0.15:  # somebody enters by hand some of what we tried to write
+        if (
+            field is None and meant and rng.random() < (0.7 if self._world.options.theme == "doubts" else 0.15)
+        ):  # somebody enters by hand some of what we tried to write
             self.change(key, {name: meant[name] for name in rng.sample(sorted(meant), 1)}, "jdoe")
             return
         for name in rng.sample(FIELDS, rng.choice((1, 1, 2))) if field is None else [field]:

@@ -19,7 +19,7 @@ from reconciler.model.stamp import Partition, Place
 from tests.sim import operators
 from tests.sim.logs import DECISIONS, LINE, OUTCOMES, TOPIC, places
 from tests.sim.naive import Fact
-from tests.sim.options import FIELDS, GROUP, KEYWORDS, OUTSIDER, RESTRICTED, SCALARS, SOURCES
+from tests.sim.options import FIELDS, GROUP, KEYWORDS, OUTSIDER, RESTRICTED, SCALARS, SOURCES, WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +90,8 @@ class Workload:
         """Put all steps on the time line; return when the last one is done."""
         options = self._world.options
         weights = _USUAL | {name: 2 * options.rates[name] for name in (*_MISHAPS, *operators.STEPS)}
+        if options.theme == "doubts":
+            weights["rival"] *= 3
         at_s = 0.1
         for key in options.keys if options.crowded else ():
             self._world.later(at_s, self._event, key)
@@ -133,7 +135,11 @@ class Workload:
                 for record, fact in some:
                     self._mirror(record._replace(topic=world.options.mirror), fact)
             case "renamed" if self._main == TOPIC:
-                self._rename()
+                if self._sent:  # what somebody has edited by then must outlast it
+                    _, fact = rng.choice(self._sent)
+                    self._server.rival(fact.key, rng.choice(sorted(fact.names) or FIELDS))
+                    world.later(span_s / 4, self._look, fact.key)
+                world.later(min(span_s, self._ends_s - world.loop.time()), self._rename)
             case "replaced" if world.life is not None:  # the topic is deleted and made again, while nobody reads it
                 self._replaces = True
                 world.life.die("its topic is made again")
@@ -141,7 +147,7 @@ class Workload:
                 self._append(self._envelope(key, SOURCES[0], "changed", {"set": {GROUP: None}}))
             case "same_second":  # an event and an edit of one field, and nobody can tell which came first
                 name = rng.choice(FIELDS)
-                if name == KEYWORDS or rng.random() < 0.3:
+                if name == KEYWORDS or rng.random() < 0.3 or world.options.theme == "torn":
                     self._tear(key)
                 else:
                     world.later(rng.uniform(0, 1), self._server.rival, key, name)
@@ -261,7 +267,8 @@ class Workload:
 
     def _tear(self, key: str) -> None:
         """One event about two elements, of which somebody moves one in the same moment, against it."""
-        torn, other = self._rng.sample(self._world.options.words, 2)
+        torn = self._rng.choice(WORDS)
+        other = self._rng.choice([word for word in WORDS if word != torn])  # and no other spelling of it
         there = self._server.current[key].fields[KEYWORDS] or []
         data: dict[str, Any] = {}
         for word, present in ((torn, torn in there), (other, other not in there)):
@@ -342,6 +349,8 @@ class Workload:
 
     def _rename(self) -> None:
         """Everything in the first topic is copied into one of another name, which is read from then on in its place."""
+        if self._main != TOPIC:
+            return
         old, self._main = self._main, self._world.options.renamed
         first, *others = self._broker.read
         self._broker.read = (attrs.evolve(first, name=self._main), *others)
