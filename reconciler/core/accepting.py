@@ -10,6 +10,7 @@ Rules of this file:
 """
 
 from collections.abc import Collection, Mapping
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -55,9 +56,9 @@ def joined(left: _Words, right: _Words, released: Stamp | None, cut: Level | Non
 
 
 def pairs(desired: Desired, name: str) -> tuple[Pair, ...]:
-    """Return the pairs that were accepted for a field."""
-    words = desired.accepted.get(name)
-    return tuple(Pair(msgspec.json.decode(wanted), word.stored) for wanted, word in words.items()) if words else ()
+    """Return the pairs that were accepted for a field, in one order, whichever word came first."""
+    words = sorted(desired.accepted.get(name, {}).items(), key=itemgetter(0))
+    return tuple(Pair(msgspec.json.decode(wanted), word.stored) for wanted, word in words)
 
 
 def counts_as(

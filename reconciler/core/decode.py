@@ -244,6 +244,8 @@ def _elements(data: _Data) -> dict[str, dict[str, bool]]:
     elements: dict[str, dict[str, bool]] = {}
     for present, changes in ((True, data.add), (False, data.remove)):
         for field, values in changes.items():
+            if not values:
+                profile.check_field(field)  # it says nothing, and leaves the event before the names are looked at
             of_field = elements.setdefault(field, {})
             for value in values:
                 profile.check_value(value, 1)

@@ -204,7 +204,7 @@ async def test_a_dead_letter_is_mended_and_sent_again(stage: Stage, script: bool
         given = await field.input_value()
         assert given == (letter.value or b"").decode()
         await press(visit, "Send mended")
-        await visit.page.get_by_text("it has no offset").first.wait_for()
+        await visit.page.get_by_text("it is not an RFC 3339 date-time").first.wait_for()
         assert await field.input_value() == given
         await field.fill(given.replace("2026-11-22 10:00", "2026-11-22T10:00:00Z"))
         await press(visit, "Send mended")
