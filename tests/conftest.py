@@ -18,7 +18,9 @@ STATUS = pytest.StashKey[int]()
 
 # No deadline: on shared cores single examples are slow by chance. CI looks further, and prints what reproduces a find.
 hypothesis.settings.register_profile("dev", max_examples=100, deadline=None, derandomize=False)
-hypothesis.settings.register_profile("ci", max_examples=300, deadline=None, derandomize=False, print_blob=True)
+# In CI one commit has one result. New examples are looked for by every other run, and by HYPOTHESIS_PROFILE=search.
+hypothesis.settings.register_profile("ci", max_examples=300, deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.register_profile("search", max_examples=3000, deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if brokers.must_be_apache() else "dev"))
 
 
