@@ -1,0 +1,149 @@
+"""
+`python -m tests.stock.counting`: what the dialect `wrs` costs a stock server, in requests and iterations. Timed is none.
+
+The second server counts. `benchmarks/RESULTS.md` has the figures, beside those from before sessions, pacing and memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from reconciler.core.cases import Pace
+from tests.flows.world import KEY
+from tests.stock.server import ACCOUNT, Stock
+from tests.stock.world import Real, StockWorld
+
+DOCUMENTS = 300
+FLIGHT = 16
+POLLED = 60
+POLLS = 4
+DAY_S = 86_400.0
+_pace: Any = functools.partial(Pace)
+
+
+def main() -> None:
+    """Print everything, one JSON object a line."""
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(three_hundred(Path(folder))))
+    for count in (burst, expiry, polls, refused_for_a_day):
+        print(json.dumps(asyncio.run(count())))
+
+
+def three_hundred(folder: Path, documents: int = DOCUMENTS) -> dict[str, Any]:
+    """`run --once` over documents that it has never seen, three events each."""
+    with Stock() as stock:
+        program = Real(folder, stock, real=False)
+        lines = []
+        for value in (1, 2, 3):
+            for number in range(documents):
+                key = f"N-{number}"
+                lines.append(_line(f"{key}-{value}", key, f"47{value:02}"))
+        for number in range(documents):
+            stock.vault.make(f"N-{number}", CostCenter="4000")
+        program.log.write_text("".join(lines), encoding="utf-8")
+        program.say("run", "--once")
+        assert not stock.vault.checked_out()
+        return {
+            "what": f"{documents} documents, {len(lines)} events, run --once",
+            "requests": len(stock.asked),
+            "a document": round(len(stock.asked) / documents, 2),
+            "by step": dict(stock.counts()),
+            "iterations": len(stock.vault.made_by(ACCOUNT)),
+            "sessions": stock.sessions_opened,
+            "security log": len(stock.security_log),
+        }
+
+
+def _line(id: str, key: str, value: str) -> str:
+    event = {
+        "specversion": "1.0",
+        "id": id,
+        "source": "//erp/prod",
+        "type": "windchill.document.changed.v1",
+        "subject": key,
+        "time": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "data": {"set": {"CostCenter": value}},
+    }
+    return json.dumps(event) + "\n"
+
+
+async def burst() -> dict[str, Any]:
+    """Ten events in twenty seconds for one document, at the default pace."""
+    with Stock() as stock:
+        world = StockWorld(stock, pace=_pace(quiet_s=10.0, checkin_interval_s=300.0))
+        for number in range(10):
+            await world.emit({"CostCenter": f"470{number}"})
+            await pass_by(world, 1)
+        await pass_by(world, 600)
+        await world.adapter.close()
+        made = len(stock.vault.made_by(ACCOUNT, KEY))
+        return {"what": "ten events in twenty seconds", "iterations": made, "requests": len(stock.asked)}
+
+
+async def expiry() -> dict[str, Any]:
+    """All nonces end while sixteen writes are in flight."""
+    with Stock() as stock:
+        world = StockWorld(stock)
+        numbers = [f"N-{number}" for number in range(FLIGHT)]
+        for number in numbers:
+            stock.vault.make(number, CostCenter="4000")
+            await world.emit({"Title": "Known"}, key=number)
+            await world.settle(number)
+            await world.emit({"CostCenter": "4711"}, key=number)
+        stock.expire_nonces()
+        stock.latency_s = 0.02
+        await asyncio.gather(*(world.attempt(key=number) for number in numbers))
+        await world.adapter.close()
+        written = sum(world.live(number)["CostCenter"] == "4711" for number in numbers)
+        return {"what": "one expiry, sixteen writes", "security log": len(stock.security_log), "written": written}
+
+
+async def polls() -> dict[str, Any]:
+    """Polls of sixty documents that were modified today and have not changed since; lists leave soft attributes out."""
+    with Stock(soft_in_lists=False) as stock:
+        world = StockWorld(stock)
+        for number in range(POLLED):
+            stock.vault.make(f"N-{number}", CostCenter="4000", age_s=60)
+        since_us = world.clock.now_us() - 3600 * 1_000_000
+        reads = []
+        for _ in range(POLLS):
+            stock.asked.clear()
+            await world.adapter.changed(since_us)
+            reads.append(stock.counts()["GET one"])
+            await world.clock.advance(60)
+        await world.adapter.close()
+        return {"what": f"{POLLS} polls of {POLLED} unchanged documents", "reads by ID": reads}
+
+
+async def refused_for_a_day() -> dict[str, Any]:
+    """A document whose PATCH is forbidden for a day."""
+    with Stock() as stock:
+        world = StockWorld(stock)
+        stock.refused_documents[KEY] = ("PATCH", 403, "You are not authorized to modify this object.")
+        await world.emit({"CostCenter": "4711"})
+        end_us = world.clock.now_us() + DAY_S * 1e6
+        while (due_us := world.document().due_us) is not None and due_us <= end_us:
+            await world.wait()
+            await world.attempt()
+        await world.adapter.close()
+        counts = stock.counts()
+        return {"what": "a day of 403 for every PATCH", "check-outs": counts["CheckOut"], "requests": len(stock.asked)}
+
+
+async def pass_by(world: StockWorld, seconds: int) -> None:
+    """Let time pass, second by second, with the attempts that come due in it."""
+    for _ in range(seconds):
+        await world.clock.advance(1)
+        due_us = world.document().due_us
+        if due_us is not None and due_us <= world.clock.now_us():
+            await world.attempt()
+
+
+if __name__ == "__main__":
+    main()

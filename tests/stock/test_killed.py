@@ -1,0 +1,83 @@
+"""SIGKILL on the real program at each step of a write: no check-out of ours stays, and no one else's is touched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.stock.server import ACCOUNT
+from tests.stock.world import PERSON, Real
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.stock.server import Stock
+
+OURS, THEIRS, BY_HAND = "N-1", "N-2", "N-3"
+MOMENTS = [
+    ("CheckOut", "before"),
+    ("CheckOut", "after"),
+    ("GET copy", "before"),
+    ("GET copy", "after"),
+    ("PATCH", "before"),
+    ("PATCH", "after"),
+    ("CheckIn", "before"),
+    ("CheckIn", "after"),
+]
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def program(stock: Stock, tmp_path: Path) -> Real:
+    """A document that is free, one that a person has checked out, and one that a person has by our account."""
+    for number in (OURS, THEIRS, BY_HAND):
+        stock.vault.make(number, CostCenter="4000", Owner="sgarcia")
+    for number, who in ((THEIRS, PERSON), (BY_HAND, ACCOUNT)):
+        stock.vault.check_out(who, number, "by hand")
+        stock.vault.change(who, number, Owner="lchen")
+    return Real(tmp_path, stock, real=False)
+
+
+def check_theirs(stock: Stock) -> None:
+    """What people have checked out is as they left it."""
+    held = stock.vault.checked_out()
+    assert (held.get(THEIRS), held.get(BY_HAND)) == (PERSON, ACCOUNT)
+    for number in (THEIRS, BY_HAND):
+        copy = stock.vault.master(number).copy
+        assert copy is not None
+        assert (copy.fields["Owner"], copy.fields["CostCenter"]) == ("lchen", "4000")
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: f"{moment[1]} {moment[0]}")
+@pytest.mark.parametrize("note", ["shown", "hidden"])
+@pytest.mark.parametrize("holder", ["shown", "hidden"])
+def test_a_killed_program_leaves_no_check_out_behind(
+    stock: Stock, program: Real, holder: Any, note: Any, moment: tuple[str, Any]
+) -> None:
+    stock.holder, stock.note = holder, note
+    program.sets(OURS, CostCenter="4711")
+    program.killed_at(*moment)
+    for number in (THEIRS, BY_HAND):
+        program.sets(number, CostCenter="4711")
+    program.pass_once()
+    check_theirs(stock)
+    assert OURS not in stock.vault.checked_out(), "a check-out of ours is left behind"
+    assert stock.vault.current(OURS)["CostCenter"] == "4711"
+    assert len(stock.vault.made_by(ACCOUNT, OURS)) == 1, "one edit made more than one iteration, or none"
+    program.say("audit", "verify")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("step", "fields"), [("SetState", {"State": "UNDERREVIEW"}), ("UpdateCommonProperties", {"Name": "Lid"})]
+)
+def test_a_program_killed_at_an_action_says_it_once(
+    stock: Stock, program: Real, step: str, fields: dict[str, str], when: Any
+) -> None:
+    program.sets(OURS, **fields)
+    program.killed_at(step, when)
+    program.pass_once()
+    assert {name: stock.vault.current(OURS)[name] for name in fields} == fields
+    assert stock.vault.done(OURS, ACCOUNT) == [step]
+    check_theirs(stock)

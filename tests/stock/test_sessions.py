@@ -1,0 +1,113 @@
+"""What a stock server counts: sessions, nonces, refusals in its security log, and reads of lists."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from reconciler.model.document import Status
+from tests.stock.server import ACCOUNT
+from tests.stock.world import PERSON, Real
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.stock.server import Stock
+    from tests.stock.world import StockWorld
+
+FLIGHT = 16
+
+
+async def made(world: StockWorld, count: int, **fields: str) -> list[str]:
+    """Documents that are known and have a change due."""
+    numbers = [f"N-{number}" for number in range(count)]
+    for number in numbers:
+        world.vault.make(number, CostCenter="4000")
+        await world.emit({"Title": "Known"}, key=number)
+        await world.settle(number)
+        await world.emit(fields or {"CostCenter": "4711"}, key=number)
+    return numbers
+
+
+async def poll(world: StockWorld, since_us: int) -> dict[str, str]:
+    found = await world.adapter.changed(since_us)
+    assert isinstance(found, Sequence), found
+    return {one.key: one.token for one in found}
+
+
+async def test_reads_and_writes_are_one_session(world: StockWorld) -> None:
+    await made(world, 5)
+    await asyncio.gather(*(world.attempt(key=f"N-{number}") for number in range(5)))
+    assert world.stock.sessions_opened == 1
+
+
+async def test_a_session_that_has_ended_is_renewed(world: StockWorld) -> None:
+    await world.known()
+    opened = world.stock.sessions_opened
+    world.stock.expire_sessions()
+    await world.emit({"CostCenter": "4711"})
+    assert (await world.settle()).status is Status.SYNCED
+    await world.emit({"CostCenter": "4712"})
+    await world.settle()
+    assert world.stock.sessions_opened <= opened + 2
+    assert len(world.stock.security_log) <= 1
+
+
+async def test_a_whole_run_is_one_session(stock: Stock, tmp_path: Path) -> None:
+    program = Real(tmp_path, stock)
+    for number in range(30):
+        stock.vault.make(f"N-{number}", CostCenter="4000")
+        program.sets(f"N-{number}", CostCenter="4711")
+    await asyncio.to_thread(program.say, "run", "--once")
+    assert len(stock.vault.made_by(ACCOUNT)) == 30
+    assert stock.sessions_opened == 1
+    assert stock.security_log == []
+
+
+async def test_an_end_of_all_nonces_with_many_writes_in_flight_is_few_entries_in_the_security_log(
+    world: StockWorld,
+) -> None:
+    numbers = await made(world, FLIGHT)
+    world.stock.expire_nonces()
+    world.stock.latency_s = 0.02
+    await asyncio.gather(*(world.attempt(key=number) for number in numbers))
+    assert [world.live(number)["CostCenter"] for number in numbers] == ["4711"] * FLIGHT
+    assert len(world.stock.security_log) < 5, "five send an e-mail"
+
+
+async def test_a_nonce_is_renewed_before_its_day_is_over(world: StockWorld) -> None:
+    await world.known()
+    world.stock.nonce_ttl_s = 86_400
+    for value in range(4):
+        await world.clock.advance(20 * 3600)
+        await world.emit({"CostCenter": f"470{value}"})
+        await world.settle()
+    assert world.live()["CostCenter"] == "4703"
+    assert world.stock.security_log == []
+
+
+async def test_nonces_for_single_use_work_if_slowly(world: StockWorld) -> None:
+    world.stock.nonce_single_use = True
+    numbers = await made(world, 5)
+    log = len(world.stock.security_log)
+    for _ in range(3):
+        await asyncio.gather(*(world.settle(number) for number in numbers))
+    assert [world.live(number)["CostCenter"] for number in numbers] == ["4711"] * 5
+    assert log < 5, "finding out that nonces are for one use cost too many refusals"
+    assert len(world.stock.security_log) == log, "each write goes on being refused once"
+
+
+async def test_a_second_poll_reads_no_document_again_that_has_not_changed(world: StockWorld) -> None:
+    world.stock.soft_in_lists = False
+    for number in range(60):
+        world.vault.make(f"N-{number}", CostCenter="4000", age_s=60)
+    since_us = world.clock.now_us() - 3600 * 1_000_000
+    first = await poll(world, since_us)
+    assert len(first) == 60
+    world.stock.asked.clear()
+    await world.clock.advance(60)
+    world.vault.edit(PERSON, "N-7", CostCenter="4001")
+    second = await poll(world, since_us)
+    assert [key for key, token in second.items() if token != first[key]] == ["N-7"]
+    assert world.stock.counts()["GET one"] <= 1
