@@ -1,5 +1,5 @@
 """
-`python -m tests.stock.counting`: what the dialect `wrs` costs a stock server, in requests and iterations. Timed is none.
+`python -m tests.stock.counting`: what the dialect `wrs` costs a stock server, in requests and iterations; not in time.
 
 The second server counts. `benchmarks/RESULTS.md` has the figures, beside those from before sessions, pacing and memory.
 """

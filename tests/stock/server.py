@@ -167,13 +167,13 @@ class Stock:
             await asyncio.sleep(self.latency_s)
         with self.vault.guard:
             one = _Request(self, request, json.loads(text) if text else None)
+            self.asked.append(one.asked)
             try:
                 self._spring(one.step, "before")
                 reply = one.answered()
-                self.asked.append(attrs.evolve(one.asked, status=reply.status))
+                self.asked[-1] = attrs.evolve(one.asked, status=reply.status)
                 self._spring(one.step, "after")
             except Dropped:
-                self.asked.append(one.asked)
                 assert request.transport is not None
                 request.transport.abort()
                 return web.Response()
@@ -375,7 +375,8 @@ class _Request:
                 raise Refusal(400, f"The property '{name}' can't be changed.")
             if name in self.stock.refused:
                 status, way = self.stock.refused[name]
-                called = {"name": f"attribute {name}", "display": f"attribute {described.SOFT[name][1]}", "none": "it"}
+                display = described.SOFT.get(name, ("", name))[1]
+                called = {"name": f"attribute {name}", "display": f"attribute {display}", "none": "it"}
                 raise Refusal(status, f"You are not allowed to change {called[way]}: access denied.", "FORBIDDEN")
         self.vault.change(self.who, self.number, **self.body)
         if self.stock.patch_answers == 204:

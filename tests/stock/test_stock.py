@@ -105,7 +105,7 @@ def test_lists_have_pages_and_times_count_by_the_day_unless_they_are_asked_for(s
     for number in range(60):
         stock.vault.make(f"E-{number}")
     stock.vault.edit("jdoe", "D-1", Owner="jdoe")
-    first = client.get(DOCS, params={"$filter": "startsWith eq null or Number ne 'D-1'"}).json()
+    first = client.get(DOCS, params={"$filter": "not (Number eq 'D-1' or Number eq 'D''1')"}).json()
     second = client.get(first["@odata.nextLink"], headers={"prefer": "odata.maxpagesize=50"}).json()
     assert (len(first["value"]), len(second["value"]), "@odata.nextLink" in second) == (25, 35, False)
     when = stock.vault.history("D-1")[-1].at.isoformat().replace("+", "%2B")
