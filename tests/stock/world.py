@@ -17,6 +17,7 @@ from reconciler.core.breaker import Breaker
 from reconciler.core.limiter import Limiter, RetryQuota
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import Gate
+from reconciler.model.snapshot import Snapshot
 from tests.cli.program import Ended, Program
 from tests.flows.world import KEY, World
 from tests.stock.server import ACCOUNT, DISPLAY, Stock, drop
@@ -68,6 +69,12 @@ class StockWorld(World):
         await self.settle()
         self.stock.asked.clear()
         return self
+
+    async def snapshot_of(self, key: str) -> Snapshot:
+        """What a read of it shows."""
+        shown = await self.adapter.read(key)
+        assert isinstance(shown, Snapshot)
+        return shown
 
     def live(self, key: str = KEY) -> dict[str, Any]:
         return self.vault.current(key)
