@@ -109,7 +109,7 @@ class DocumentsWindchill:
         """Never: the guard is the token."""
         return False
 
-    async def release(self, key: str, lock: str | None) -> Released:  # noqa: ARG002 - this dialect takes no locks
+    async def release(self, key: str, lock: str | None, mark: str) -> Released:  # noqa: ARG002 - this dialect takes no locks
         """There is nothing to give up."""
         return Released()
 

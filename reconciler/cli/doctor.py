@@ -287,14 +287,13 @@ async def _wrs(windchill: "WrsWindchill", shown: Snapshot, config: Config) -> As
     else:
         yield Check("lock", _FAILED, 'lock = "checkout", and the service offers no CheckOut')
     if shown.stranded:
-        yield Check("check-out", _WARNING, f"{shown.key} is checked out by our own account; `run` undoes that")
+        said = "`run` undoes that if a write of its own was cut short; else a person uses the account"
+        yield Check("check-out", _WARNING, f"{shown.key} is checked out by our own account: {said}")
     if config.windchill.account:
-        said = f"{config.windchill.account!r}: check-outs by that name are taken for ours"
+        said = f"{config.windchill.account!r}: what that name has checked out is shown as our own account's"
         yield Check("account", _OK, f"{said}; only --probe proves it")
     else:
-        said = (
-            "windchill.account is empty: after a crash, check-outs that can't be proved to be ours are left to a person"
-        )
+        said = "windchill.account is empty: what our own account has checked out is shown by its name alone"
         yield Check("account", _WARNING, f"{said}; --probe finds the name")
 
 
@@ -323,6 +322,7 @@ async def _probe(windchill: Windchill, key: str) -> Check:
 class _Unrecorded:
     """The journal of a probe: whoever looks on is the record."""
 
+    mark = "rec-probe-1"
     note = "Reconciler: a probe"
 
     async def locked(self, lock: str) -> None:

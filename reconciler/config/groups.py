@@ -140,8 +140,8 @@ class Windchill:
     """`wrs`: navigations to read along, such as "Context": their properties are shown as `Context/Name`, read-only.
     None by default, because each makes every read dearer for the server."""
     account: str = key("")
-    """`wrs`: the name of our account as Windchill shows it in ModifiedBy. It proves which check-outs are ours after
-    a crash; empty: what can't be proved is left for a person."""
+    """`wrs`: the name of our account as Windchill shows it in ModifiedBy. Check-outs by that name are shown as "our
+    own account's"; it proves none of them ours. A wrong name makes us wait for ourselves after a crash."""
     auth: Literal["none", "basic", "bearer", "oauth2"] = key("none")
     """`basic` needs username and password, `bearer` token, `oauth2` (client credentials) oauth2_token_url, client_id
     and client_secret. The default fits the simulated server."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from reconciler.core import backoff, fold, retrying
+from reconciler.core import backoff, fold, normalise, retrying
 from reconciler.core.retrying import Moment
 from reconciler.model.base import NO_BASE, Base
 from reconciler.model.desired import Desired
@@ -88,6 +88,22 @@ class Case:
     moved: tuple[str, ...] = ()  # managed fields that somebody moved under a write of ours
     confirmed: Mapping[str, Json] = attrs.field(factory=dict)  # a write whose reply was lost, found to be applied
     stored: Base = NO_BASE  # the base before this attempt saw what had become of earlier writes
+
+    def adopted(self, now: Snapshot) -> Base:
+        """
+        Return the base with what this decision has adopted, of fields that `now` shows as they were.
+
+        The document's date tells only that something has changed since; two reads tell that it was another field.
+        """
+        base = self.document.agreement.base
+        if self.plan is None or self.snapshot is None:
+            return base
+        same = {
+            name: agreed
+            for name, agreed in self.plan.base.fields.items()
+            if name not in base.fields and normalise.equal(self.snapshot.value(name), now.value(name), ())
+        }
+        return attrs.evolve(base, fields={**base.fields, **same})
 
     @property
     def moment(self) -> Moment:

@@ -12,7 +12,7 @@ from typing import assert_never
 
 import attrs
 
-from reconciler.core import contest, fold, normalise, pausing, retrying, settle
+from reconciler.core import contest, fold, marks, normalise, pausing, retrying, settle
 from reconciler.core import plan as planning
 from reconciler.core.budget import WriteBudget
 from reconciler.core.cases import Case, Rulebook
@@ -68,7 +68,7 @@ class Attempt:
             return await self._kept_out(case)
         doubt = document.agreement.intent
         if doubt is not None and self.gate.locks:
-            kept = await self._kept_from_releasing(case, doubt.lock)
+            kept = await self._kept_from_releasing(case)
             if kept is not None:
                 return kept
             document = attrs.evolve(document, agreement=_without_lock(document.agreement, doubt))
@@ -91,7 +91,7 @@ class Attempt:
                 assert known is not None, "only what we hold can be unchanged"
                 return await self._act(self._decided(case, document, known))
             case Snapshot():
-                if answer.stranded and (kept := await self._kept_from_releasing(case, None)) is not None:
+                if answer.stranded and (kept := await self._kept_from_releasing(case)) is not None:
                     return kept
                 document, confirmed = _confirmed(document, answer)
                 return await self._act(attrs.evolve(self._decided(case, document, answer), confirmed=confirmed))
@@ -102,15 +102,17 @@ class Attempt:
         """
         Nobody manages the document any more. Where writes take locks, see to it that none of ours stays there.
 
-        A request that was given up long ago may still take one, and no comparison would show it: hence this look.
+        A request that was given up long ago may still take one, and no comparison would show it: hence this look. It is
+        made once where nothing is known of the document: a store that was lost may have known of a lock.
         """
         agreement = case.document.agreement
-        if not self.gate.locks or (not agreement.told and agreement.snapshot is None):
+        if not self.gate.locks:
             return settle.nothing_managed(case)
-        kept = await self._kept_from_releasing(case, None)
+        kept = await self._kept_from_releasing(case)
         if kept is not None and kept.status is not Status.PARKED:  # what can't be had has no lock of ours
             return kept
-        return settle.nothing_managed(self._now(case), look_again=True)
+        known = bool(agreement.told) or agreement.snapshot is not None
+        return settle.nothing_managed(self._now(case), look_again=known)
 
     async def _kept_out(self, case: Case) -> Settlement:
         """Somebody has paused the document. Where writes take locks, see to it that none of ours stays there."""
@@ -118,15 +120,18 @@ class Attempt:
         doubt = agreement.intent
         if not self.gate.locks or (not agreement.told and agreement.snapshot is None):
             return pausing.left(case)
-        kept = await self._kept_from_releasing(case, None if doubt is None else doubt.lock)
+        kept = await self._kept_from_releasing(case)
         case = self._now(case)
         if kept is not None and kept.status is not Status.PARKED:  # what can't be had has no lock of ours
             return pausing.to_be_looked_at(case)
         return pausing.looked_at(case, None if doubt is None else attrs.evolve(doubt, lock=None))
 
-    async def _kept_from_releasing(self, case: Case, lock: str | None) -> Settlement | None:
+    async def _kept_from_releasing(self, case: Case) -> Settlement | None:
         """Give up a lock that an earlier write has left behind; return how it ends if that can't be done now."""
-        match await self.gate.release(case.document.key, lock, failures=case.document.agreement.failures):
+        key, agreement = case.document.key, case.document.agreement
+        lock = None if agreement.intent is None else agreement.intent.lock
+        mark = marks.of(case) if agreement.intent is None else agreement.intent.mark or marks.of(case)
+        match await self.gate.release(key, lock, mark, failures=agreement.failures):
             case Released():
                 return None
             case Locked() as locked:
@@ -201,7 +206,9 @@ class Attempt:
         return self._answered(self._now(case), answer, writing.intent, writing.plan)
 
     def _redecided(self, case: Case, shown: Snapshot) -> Case:
-        return self._decided(self._now(case), case.document, shown)
+        """Decide again. What the earlier read has adopted stays so, but for fields that have changed since."""
+        agreement = attrs.evolve(case.document.agreement, base=case.adopted(shown))
+        return self._decided(self._now(case), attrs.evolve(case.document, agreement=agreement), shown)
 
     async def _refused_or_stale(self, case: Case, answer: Refused) -> WriteAnswer:
         """A 409 that does not say what it means: it was a version conflict if the document has moved since."""

@@ -100,9 +100,9 @@ class Gate:
         """Read a document that has failed so often in a row, when it is our turn; raises HeldUpError."""
         return await self._through(key, failures, lambda: self._windchill.read(key, known))
 
-    async def release(self, key: str, lock: str | None, *, failures: int = 0) -> ReleaseAnswer:
+    async def release(self, key: str, lock: str | None, mark: str, *, failures: int = 0) -> ReleaseAnswer:
         """Give up a lock that a write of ours has perhaps left behind, when it is our turn; raises HeldUpError."""
-        return await self._through(key, failures, lambda: self._windchill.release(key, lock))
+        return await self._through(key, failures, lambda: self._windchill.release(key, lock, mark))
 
     async def write(
         self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token, journal: Journal, failures: int = 0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from reconciler.core import notes, settle
+from reconciler.core import marks, notes, settle
 from reconciler.core import plan as planning
 from reconciler.core.cases import Case
 from reconciler.model.document import Agreement, Intent
@@ -37,6 +37,7 @@ class Writing:
         self._token: Token = plan.token
         self._ledger = ledger
         self._redecide = redecide
+        self.mark = marks.of(case)
         self.intent = self._intent(None)
         self.nothing_left: Case | None = None
 
@@ -79,7 +80,7 @@ class Writing:
         case, plan = self.case, self.plan
         settled = planning.settled_if_written(plan, self._snapshot(), case.rules.policy, case.moment)
         earlier = _may_yet_come(self._began.document.agreement.intent, self._token, plan)
-        return Intent(plan.fields, self._token, case.now_us, settled, earlier, lock)
+        return Intent(plan.fields, self._token, case.now_us, settled, earlier, lock, self.mark)
 
     def _agreement(self, intent: Intent | None) -> Agreement:
         known = settle.with_base(self.case.document.agreement, self.plan.base, self.case.stored)

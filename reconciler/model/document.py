@@ -43,7 +43,8 @@ class Intent:
     `settled` is what each written field agrees on if the write was applied: by the time this is known the log may want
     something newer, and our own value must not be taken for somebody's edit. `earlier` are writes under the same token
     that nobody knows the end of either: a request may be applied long after we gave it up. `lock` names the lock that
-    was taken on the document for it, in the dialect's own words.
+    was taken on the document for it, in the dialect's own words; `mark` stands in the note of that lock, and proves it
+    ours when the answer to taking it was lost.
     """
 
     fields: dict[str, Json]
@@ -52,6 +53,7 @@ class Intent:
     settled: dict[str, Agreed] = attrs.field(factory=dict)
     earlier: tuple["Intent", ...] = ()
     lock: str | None = None
+    mark: str = ""
 
 
 @attrs.frozen

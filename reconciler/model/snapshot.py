@@ -26,7 +26,7 @@ class Snapshot:
     read_only: tuple[str, ...] = ()  # identity, and fields that the server itself sets: no write may name them
     assumed: tuple[str, ...] = ()  # fields of a write of ours that the server answered with a token alone: not yet seen
     apart: tuple[tuple[str, ...], ...] = ()  # groups of fields that take a write of their own, after all the others
-    stranded: bool = False  # a lock of our own lies on the document, left behind by a write that was cut short
+    stranded: bool = False  # our account has it locked: a write of ours that was cut short, or a person who uses it
     compared_as: dict[str, tuple[Normaliser, ...]] = attrs.field(factory=dict)  # by field: what its type asks for
 
     def value(self, field: str) -> Json | Missing:

@@ -12,8 +12,14 @@ class Journal(Protocol):
     """
     What a write tells on its way, where what guards it is a lock on the document: no death may leave that a riddle.
 
-    `note` says in a line what caused the write, for whoever reads the document's history in Windchill.
+    `note` says in a line what caused the write, for whoever reads the document's history in Windchill. `mark` is stored
+    before the write begins; where a lock carries a note, that note holds the mark and proves the lock ours.
     """
+
+    @property
+    def mark(self) -> str:
+        """Return the text that no other lock's note holds: `PREFIX-SUFFIX`, the prefix the same for this document."""
+        ...
 
     @property
     def note(self) -> str:
@@ -56,11 +62,12 @@ class Windchill(Protocol):
         """
         ...
 
-    async def release(self, key: str, lock: str | None) -> ReleaseAnswer:
+    async def release(self, key: str, lock: str | None, mark: str) -> ReleaseAnswer:
         """
-        Give up a lock of ours that a write has perhaps left behind; nobody else's is ever touched.
+        Give up a lock of ours that a write has perhaps left behind. No other is touched, our own account's included.
 
-        `lock` is what the journal was told; None: it is not known whether there is one.
+        `lock` is what the journal was told; None: it is not known whether there is one. `mark` is the journal's; its
+        prefix proves a lock ours.
         """
         ...
 

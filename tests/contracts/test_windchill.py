@@ -391,7 +391,7 @@ async def test_under_a_lock_is_decided_again_on_what_is_there_now(locking_world:
     assert [shown.value(locking_world.name("title")) for shown in journal.shown] == ["Edited"]
     assert len(journal.locks) == 1
     assert locking_world.accepted() == [("jdoe", {"title"}), ("integration", {"attributes.CostCenter"})]
-    assert await locking_world.windchill.release(DOCUMENT, journal.locks[0]) == Released()
+    assert await locking_world.windchill.release(DOCUMENT, journal.locks[0], journal.mark) == Released()
 
 
 async def test_a_write_that_loses_a_race_is_a_version_conflict(token_world: World) -> None:

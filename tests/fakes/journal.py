@@ -11,6 +11,7 @@ class MemoryJournal:
 
     def __init__(self, decides: Mapping[str, Json] | None = None, note: str = "Reconciler: a test") -> None:
         self.note = note
+        self.mark = "rec-test-1"
         self.locks: list[str] = []
         self.shown: list[Snapshot] = []
         self.decides: Mapping[str, Json] = decides or {}

@@ -94,6 +94,8 @@ class MemoryWindchill:
         self.closed = False
         self.holders: dict[str, str] = {}
         """Key → who has the document checked out."""
+        self.foreign: set[str] = set()
+        """Keys of documents that a person has checked out under our account."""
         self.lockings = 0
         self.hidden_under_lock: frozenset[str] = frozenset()
         self.refusals: dict[str, NotAvailable] = {}
@@ -124,7 +126,10 @@ class MemoryWindchill:
             return attrs.evolve(self._shown(key, version), stranded=True)
         return Unchanged() if known is not None and known.token == version.token else self._shown(key, version)
 
-    async def release(self, key: str, lock: str | None) -> ReleaseAnswer:
+    async def release(self, key: str, lock: str | None, mark: str) -> ReleaseAnswer:
+        assert mark.count("-") == 2, "by nothing else a lock is known"
+        if key in self.foreign:
+            return Locked(423, "undo that check-out by hand", "our own account")
         if self.holders.get(key, ME) != ME and lock is None:
             return Locked(423, f"checked out by {self.holders[key]}", self.holders[key])
         if self.holders.get(key) == ME:

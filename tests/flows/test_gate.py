@@ -58,7 +58,7 @@ class Slow:
     def locks(self) -> bool:
         return False
 
-    async def release(self, key: str, lock: str | None) -> ReleaseAnswer:
+    async def release(self, key: str, lock: str | None, mark: str) -> ReleaseAnswer:
         raise NotImplementedError
 
     async def write(

@@ -140,6 +140,69 @@ async def test_a_released_document_is_looked_at_for_a_lock_that_came_late(world:
     assert not world.windchill.holders
 
 
+async def test_a_document_of_which_the_store_knows_nothing_is_looked_at_when_it_is_released(world: World) -> None:
+    await world.emit({"owner": "akim"})
+    await world.emit(release=["owner"])
+    world.windchill.holders[KEY] = ME  # of a store that was lost before it had told anything
+    await world.settle()
+    assert not world.windchill.holders
+
+
+async def test_a_lock_that_a_person_took_under_our_account_is_shown_and_left_alone(world: World) -> None:
+    await world.emit({"owner": "akim"})
+    await world.settle()
+    world.windchill.holders[KEY] = ME
+    world.windchill.foreign.add(KEY)
+    await world.emit({"owner": "lchen"})
+    for _ in range(3):
+        await world.resync()
+        await world.attempt()
+        assert world.document().status is Status.LOCKED
+        assert "locked by our own account" in world.document().reason
+        assert world.windchill.holders == {KEY: ME}
+        await world.wait()
+    world.windchill.holders.clear()
+    world.windchill.foreign.clear()
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.live()["owner"] == "lchen"
+
+
+async def test_the_mark_is_stored_before_a_lock_is_taken_and_no_two_are_the_same(world: World) -> None:
+    world.windchill.script_writes(Fault.LOST_LOCK)
+    await world.emit({"owner": "akim"})
+    await world.attempt()
+    first = world.document().agreement.intent
+    assert first is not None
+    assert first.lock is None
+    await world.settle()
+    world.windchill.script_writes(Fault.LOST_LOCK)
+    await world.emit({"owner": "lchen"})
+    await world.attempt()
+    second = world.document().agreement.intent
+    assert second is not None
+    assert first.mark.rpartition("-")[0] == second.mark.rpartition("-")[0], "a lost store could not know it again"
+    assert first.mark != second.mark
+
+
+@pytest.mark.parametrize("field", ["title", "owner"])
+async def test_a_first_write_goes_out_though_a_person_changed_another_field_before_the_lock(
+    world: World, field: str
+) -> None:
+    await world.emit({"owner": "akim"})
+    await world.clock.advance(60)  # so that the edit is later than the event
+    decided = world.attempts.gate.write
+
+    async def edited(*given: Any, **more: Any) -> Any:
+        await world.edit({field: "theirs"})  # after the read that was decided on
+        return await decided(*given, **more)
+
+    world.attempts.gate.write = edited  # type: ignore[method-assign]  # the moment between the read and the lock
+    await world.settle()
+    assert world.live()["owner"] == ("akim" if field == "title" else "theirs")
+    assert field == "owner" or world.live()["title"] == "theirs"
+    await world.check()
+
+
 async def test_somebody_elses_lock_is_never_given_up(world: World) -> None:
     world.windchill.script_writes(Fault.LOST_LOCK)
     await world.emit({"owner": "akim"})

@@ -304,7 +304,7 @@ async def test_automatically_the_etag_guards_where_nothing_can_be_checked_out(se
 
 async def test_there_is_no_lock_to_give_up(windchill: WrsWindchill, user: Person) -> None:
     made = user.make(**FULL)
-    assert await windchill.release(made["Number"], None) == Released()
+    assert await windchill.release(made["Number"], None, "rec-test-1") == Released()
     assert user.read(made) == made
 
 

@@ -69,10 +69,7 @@ class Checks:
         self._world.expect(holds, message)
 
     def _unlocked(self) -> None:
-        # Of a lock on a document that nobody manages any more, a store that was lost knew alone.
-        managed = {key for key, row in self._expected().items() if row.managed()}
-        left = [key for key in self._server.locks if key in managed or key not in self._witness.locks_forgotten]
-        self._expect(not left, f"locks of ours are left: {left}")
+        self._expect(not self._server.locks, f"locks of ours are left: {self._server.locks}")
 
     async def _projection(self) -> None:
         """Every event is reflected or superseded: the rows are what a naive fold of the whole log gives."""

@@ -84,7 +84,7 @@ class SimWindchill:
     def locks(self) -> bool:
         return self._world.options.guard == "lock"
 
-    async def release(self, key: str, lock: str | None) -> ReleaseAnswer:
+    async def release(self, key: str, lock: str | None, mark: str) -> ReleaseAnswer:
         answer = await self._asked(f"release {lock} of {key}", lambda: self._server.unlock(key, lock))
         return Failed(answer.message) if isinstance(answer, Unknown) else answer
 

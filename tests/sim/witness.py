@@ -85,7 +85,6 @@ class Witness:
         self._excused: set[tuple[str, str, Any, str]] = set()  # claims on fields that the server would not take
         self._contested: set[tuple[str, str, str]] = set()  # values that the server stores otherwise
         self._stale: set[tuple[str, Token]] = set()
-        self.locks_forgotten: set[str] = set()  # documents that were locked for us when a store was lost
         self._at_outcome: dict[bytes, dict[Part, Possible]] = {}  # what can have been agreed when it was told
 
     # ------------------------------------------------------------------------------------------------------- attempts
@@ -117,7 +116,6 @@ class Witness:
                 possible = set(at_outcome.get(part, ())) | set(known.get((key, part), ()))
                 self._possible[key, part] = possible or {None}
         self.bystander.loses_the_store(outcomes)
-        self.locks_forgotten |= self._server.locks.keys()
         for write in self.writes:
             write.unrecorded = True
             write.forgotten.update(FIELDS)

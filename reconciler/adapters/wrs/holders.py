@@ -1,34 +1,33 @@
 """
-Holders: who has a document checked out, as far as an entity or a refusal says so. Pure.
+Holders: who has a document checked out, as far as an entity or a refusal says so, and which marks it shows. Pure.
 
-What proves that it is us: the server tells whoever asks "by you", or it names our account as the configuration does.
-Nothing less: an administrator sees other people's working copies too, and may undo them.
+That the server names our account, or tells us "by you", proves nothing: a person may use the account. A mark of ours in
+any text of the entity does, because no other note holds it.
 """
 
 import re
+from collections.abc import Iterable
 
 from reconciler.adapters.wrs import values
 from reconciler.adapters.wrs.service import Row
 
+OURSELVES = "our own account"
 _HOLDER = re.compile(r"checked[ -]?out\s+(?:by|to)\s+(?P<who>\S.*?)\s*\.?\s*", re.IGNORECASE)
 _US = "you"
-_ORDINARY = ("c/i", "c/o", "checked in")  # Windchill's own values, and the display in English
+_CHECKED_IN = ("c/i", "checked in")  # Windchill's own value, and the display in English
 
 
 def holder(entity: Row) -> str | None:
     """Return who has it checked out, as the server names them: perhaps `you`. None when it does not say."""
-    for name in values.CHECK_OUT:
-        for text in _texts(entity.get(name)):
-            if (found := _HOLDER.fullmatch(text)) is not None:
-                return found["who"]
+    for text in _of_check_out(entity):
+        if (found := _HOLDER.fullmatch(text)) is not None:
+            return found["who"]
     return None
 
 
-def says_ordinary(entity: Row, account: str) -> bool:
-    """Whether an entity says that it is an iteration as others see it, checked out by somebody else or by nobody."""
-    said = [part for name in values.CHECK_OUT for part in _texts(entity.get(name))]
-    who = holder(entity)
-    return any(text.lower().startswith(_ORDINARY) for text in said) or (who is not None and not is_us(who, account))
+def says_checked_in(entity: Row) -> bool:
+    """Whether an entity says that nobody has it checked out. One that hides this says nothing."""
+    return any(text.lower().startswith(_CHECKED_IN) for text in _of_check_out(entity))
 
 
 def is_us(who: str | None, account: str) -> bool:
@@ -36,5 +35,21 @@ def is_us(who: str | None, account: str) -> bool:
     return who is not None and (who.casefold() == _US or (account != "" and who.casefold() == account.casefold()))
 
 
-def _texts(said: object) -> list[str]:
-    return [text for text in (said.values() if isinstance(said, dict) else (said,)) if isinstance(text, str)]
+def is_another(who: str | None, account: str) -> bool:
+    """Whether that is surely not our account: it has a name, we know ours, and they differ."""
+    return who is not None and account != "" and not is_us(who, account)
+
+
+def marks(entity: Row, mark: str) -> frozenset[str]:
+    """Return the marks with the prefix of this one that an entity shows, in whatever property it shows notes."""
+    pattern = re.compile(re.escape(mark.rpartition("-")[0]) + r"-[0-9a-z]+")
+    return frozenset(found for text in _texts(entity.values()) for found in pattern.findall(text))
+
+
+def _of_check_out(entity: Row) -> list[str]:
+    return _texts(entity.get(name) for name in values.CHECK_OUT)
+
+
+def _texts(said: Iterable[object]) -> list[str]:
+    inner = (part for one in said for part in (one.values() if isinstance(one, dict) else (one,)))
+    return [text for text in inner if isinstance(text, str)]

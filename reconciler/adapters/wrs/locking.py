@@ -1,17 +1,27 @@
 """
 Locking: check-out, which stands in for the guard that this server does not know, and how it is given up again.
 
-Theory of operation. CheckOut makes a working copy that only we can change, and check-in makes the next iteration of it.
-Nothing on the way is visible to others but that the document is checked out, so up to the check-in every end is
-"surely not applied", provided that the check-out is undone; and whatever became of a PATCH is undone with it.
+Theory of operation. CheckOut makes a working copy that only our account can change, and check-in makes the next
+iteration of it. Nothing on the way is visible to others but that the document is checked out, so up to the check-in
+every end is "surely not applied", provided that the check-out is undone; and whatever became of a PATCH is undone with
+it.
 
 Rules
-- Undone is only what a read has just shown to be a working copy that is ours: by the ID that a check-out of ours was
-  answered with, or because the server says that we hold it. An administrator's UndoCheckOut works on anybody's.
-- CheckOut, CheckIn and UndoCheckOut are never repeated on suspicion. After a lost reply somebody reads first.
-- The one check-out that asks about another: when the server says that we hold a document and nobody knows the working
-  copy's ID, checking it out again tells it. (Should ours have ended meanwhile, that is a new one, given up at once.)
+- The document is read right before CheckOut, and checked out only if it shows that no one has it. That read and our
+  mark in the note decide whether the working copy is ours (`copies`).
+- Undone is only what is ours: by the ID that our store names, or by our mark. The holder's name is no proof.
+- The number is looked up under the check-out. If it leads elsewhere (a new revision), the check-out is given up.
+- CheckOut, CheckIn and UndoCheckOut are never repeated on suspicion. After a lost reply, read first.
+- The one check-out that asks about another: when a document is checked out, perhaps by us, and we don't know the
+  working copy's ID, checking it out again tells it. (Should ours have ended meanwhile, that is a new one, given up at
+  once.)
+- The first check-out that can be neither used nor undone stops all others (`stuck`). Until a first one has gone well,
+  they are made one at a time.
 """
+
+import asyncio
+import contextlib
+from contextlib import AbstractAsyncContextManager
 
 import attrs
 
@@ -19,9 +29,11 @@ from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs import answers, holders, reading
 from reconciler.adapters.wrs.answers import Unfulfilled
+from reconciler.adapters.wrs.copies import Compared, Copies
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.reading import Entity, Reader
 from reconciler.adapters.wrs.service import Row, Service
+from reconciler.adapters.wrs.stuck import Left, Stuck
 from reconciler.model.answer import (
     Broken,
     Failed,
@@ -31,20 +43,28 @@ from reconciler.model.answer import (
     ReleaseAnswer,
     Released,
     Throttled,
+    Trouble,
     Unauthorised,
     Unguarded,
     Unknown,
+    VersionConflict,
 )
 from reconciler.model.snapshot import Snapshot
+from reconciler.ports import Clock
 
 _GONE = (404, 410)
-_CONTRADICTIONS_MAX = 3
 _STALE = (400, 404, 409, 410)
 _SAME = "the check-out was answered with the document itself: somebody else has it checked out"
-_OURS = "checked out by our own account already, perhaps by a write that was cut short"
+_NOT_KNOWN = (
+    "the reconciler knows nothing of this check-out: a person or another program uses the account, or a write was cut"
+    " short and Windchill shows no check-out notes. Check it in, or undo it, by hand"
+)
 _BY_HAND = "undo that check-out by hand if nobody is at work on it"
-_UNPROVEN = "it is checked out, and nothing proves by whom"
-_NAME_US = "set windchill.account to our account's name in Windchill, or"
+_MUTE = (
+    "Windchill does not show whether it is checked out (CheckoutState, CheckOutStatus and WorkInProgressState are empty"
+    " or secured), so nothing is written: let the account read them"
+)
+_MOVED = "it has a new revision, or another iteration, than the one that was checked out"
 
 
 @attrs.frozen
@@ -53,30 +73,54 @@ class Taken:
 
     copy: str
     origin: str
+    before: Row  # the iteration right before the check-out
+
+
+@attrs.frozen
+class NotOurs:
+    """A check-out of ours was answered with a working copy that is not to be touched."""
+
+    answer: Locked
+
+
+@attrs.frozen
+class Sight:
+    """Our working copy at first sight, and the document as a read shows it."""
+
+    copy: Entity
+    shown: Snapshot
 
 
 class Locks:
     """Takes check-outs and gives them up."""
 
-    def __init__(self, service: Service, reader: Reader) -> None:
+    def __init__(self, service: Service, reader: Reader, clock: Clock) -> None:
         self._service = service
         self._reader = reader
+        self._clock = clock
         self._account = service.options.account
-        self._contradictions = 0  # check-outs of ours in a row that were answered with somebody else's working copy
-        self._contradiction = ""
+        self._copies = Copies(service, reader)
+        self._stuck = Stuck()
+        self._alone = asyncio.Lock()
+        self._goes_well = False
 
     # ---------------------------------------------------------------------------------------------------- while writing
 
-    async def take(self, key: str, id: str, note: str) -> Taken | Unfulfilled:
-        """
-        Check a document out. An `id` that went stale is looked up once more.
+    def careful(self) -> AbstractAsyncContextManager[object]:
+        """Return what a write is made within: one at a time, until a first check-out has come to a good end."""
+        return contextlib.nullcontext() if self._goes_well else self._alone
 
-        Nothing is checked out any more once a few in a row were answered with somebody else's working copy: most likely
-        `windchill.account` is wrong, and each further one would be left behind as those were.
-        """
-        if self._contradictions >= _CONTRADICTIONS_MAX:
-            return NotAvailable(0, self._contradiction)
-        answer = await self._check_out(id, note)
+    def went_well(self) -> None:
+        """Take note that a check-out came to a good end."""
+        self._goes_well = True
+
+    async def take(self, key: str, id: str, mark: str, note: str) -> Taken | Unfulfilled:
+        """Check a document out, if nobody has it. An `id` that went stale is looked up once more."""
+        if (left := self._stuck.due(self._clock.monotonic_s())) is not None:
+            await self._look_again(left)
+        if self._stuck.message:
+            return NotAvailable(0, self._stuck.message)
+        answer = await self._take(key, id, mark, note)
         match answer:
             case Refused(status) | NotAvailable(status) if status in _STALE:
                 shown = await answers.latest(self._reader, key)
@@ -85,16 +129,65 @@ class Locks:
                 latest = answers.id_of(shown)
                 if latest in (None, id):
                     return await self._unless_held(id, answer)
-                return await self._check_out(latest, note)
+                return await self._take(key, latest, mark, note)
         return answer
 
-    async def end(self, copy: str, answer: Unfulfilled) -> Unfulfilled:
+    async def _take(self, key: str, id: str, mark: str, note: str) -> Taken | Unfulfilled:
+        before = await self._free(key, id, mark)
+        if not isinstance(before, Entity):
+            return before
+        answer = await self._check_out(id, mark, note)
+        return Taken(answer, id, before.row) if isinstance(answer, str) else answer
+
+    async def first_sight(self, key: str, taken: Taken, mark: str) -> Sight | NotOurs | Unfulfilled:
+        """Return a working copy before anything is written into it, if it is ours and of the latest iteration."""
+        copy = await self._reader.entity(taken.copy)
+        if not isinstance(copy, Entity):
+            return undone_by_others(copy)
+        if holders.says_checked_in(copy.row):
+            return VersionConflict(0, "our working copy was none any more when it was read")
+        now = await self._reader.current(key)
+        if not isinstance(now, dict):
+            return now
+        below = now.get(taken.origin, {})
+        ours, who = self._copies.is_ours(mark, copy.row, below=below, before=taken.before), holders.holder(copy.row)
+        if ours is False:
+            return NotOurs(Locked(0, _NOT_KNOWN, holders.OURSELVES))
+        if ours is None and holders.is_another(who, self._account):
+            said = f"{taken.copy} is {who}'s, and windchill.account says that we are {self._account}"
+            return self._left_alone(key, taken.copy, mark, f"{said}: correct it if it is wrong")
+        if taken.origin not in now or now.keys() - {taken.origin, taken.copy}:
+            self._reader.doubt(key)
+            return VersionConflict(0, _MOVED)
+        compared = await self._copies.compared(key, copy.row, taken.before, mark)
+        if isinstance(compared, Compared) and compared.differs:  # what is done in place moves no ID
+            again = await self._reader.entity(taken.origin)
+            if not isinstance(again, Entity):
+                return again
+            compared = await self._copies.compared(key, copy.row, again.row, mark)
+        if not isinstance(compared, Compared):
+            return compared
+        if compared.differs:
+            why = f"its working copy {taken.copy} differed in {', '.join(compared.differs)} before anything was written"
+            return self._left_alone(key, taken.copy, mark, f"{why}: a person works in it under our account")
+        return Sight(copy, compared.shown)
+
+    def _left_alone(self, key: str, copy: str, mark: str, why: str) -> NotOurs:
+        """Leave a check-out that nobody had a moment ago, and that is not to be undone: no other is made after it."""
+        self._leave(Left(key, copy, mark, ours=False, why=why))
+        return NotOurs(Locked(0, replies.cut(f"{why}; check it in or undo it by hand"), holders.OURSELVES))
+
+    def _leave(self, left: Left) -> None:
+        self._stuck.leave(left, self._clock.monotonic_s())
+        self._goes_well = False
+
+    async def end(self, key: str, copy: str, answer: Unfulfilled, mark: str) -> Unfulfilled:
         """
         Give up a check-out before its check-in was sent, and return what `answer`, the reason, has become by that.
 
         With the check-out undone, surely nothing was applied. Else the lock is in doubt, whatever the reason was.
         """
-        released = await self._give_up(copy)
+        released = await self._give_up(key, copy, mark)
         match released:
             case Released():
                 match answer:
@@ -103,29 +196,12 @@ class Locks:
                 return answer
         return Unknown(replies.cut(f"{answer.message}; and our check-out is perhaps still there: {released.message}"))
 
-    def held(self, entity: Row, message: str = "it is checked out") -> Locked | Unknown:
+    def held(self, entity: Row, message: str = "it is checked out") -> Locked:
         """Return what it means that a document is checked out although we have just not checked it out."""
         who = holders.holder(entity)
         if holders.is_us(who, self._account):
-            return Unknown(_OURS)  # an open end: the next attempt gives it up, and reads before it writes
+            return Locked(0, _NOT_KNOWN, holders.OURSELVES)
         return Locked(0, f"checked out by {who}" if who else message, who)
-
-    def not_ours(self, copy: str, entity: Row) -> Locked | None:
-        """Return that a working copy is somebody else's, None where nothing says so."""
-        who = holders.holder(entity)
-        if who is None or not self._account or holders.is_us(who, self._account):
-            return None
-        said = f"the working copy {copy} is {who}'s, and windchill.account says that we are {self._account}"
-        return Locked(0, replies.cut(said), who)
-
-    def judged(self, theirs: Locked | None) -> None:
-        """Take note whether a check-out of ours was answered with a working copy of ours."""
-        self._contradictions = 0 if theirs is None else self._contradictions + 1
-        if theirs is not None:
-            self._contradiction = replies.cut(
-                "no document is checked out any more: check-outs of ours were answered with what seems somebody else's;"
-                f" correct windchill.account (`doctor --probe` prints it) and start again: {theirs.message}"
-            )
 
     async def act(self, id: str, action: str, body: Row) -> Reply | Unfulfilled:
         """Call one of the actions of a check-out. No guard is needed; where the server insists, it gets one."""
@@ -150,84 +226,139 @@ class Locks:
 
     # ------------------------------------------------------------------------------------------------------- afterwards
 
-    async def release(self, key: str, lock: str | None) -> ReleaseAnswer:
+    async def release(self, key: str, lock: str | None, mark: str) -> ReleaseAnswer:
         """Give up a check-out of ours that a write has perhaps left behind; None: it is not known whether one has."""
         schema = await self._service.schema()
         if not isinstance(schema, Schema):
             return schema
         if not self._service.options.checks_out(possible=schema.action("CheckOut") is not None):
             return Released()
-        return await self._give_up(lock) if lock is not None else await self._give_up_unknown(key)
+        return await self._give_up(key, lock, mark) if lock is not None else await self._search(key, mark)
 
-    async def _give_up(self, copy: str) -> ReleaseAnswer:
-        """Undo a check-out by its working copy's ID, if it still is one."""
-        standing = await self._standing(copy)
+    async def _give_up(self, key: str, copy: str, mark: str) -> ReleaseAnswer:
+        """Undo a check-out by its working copy's ID, if it still is one; while it stays, no other is made."""
+        standing = await self._standing(key, copy)
         if not isinstance(standing, Entity):
             return standing
-        theirs = self.not_ours(copy, standing.row)
-        if theirs is not None:
-            return theirs
+        who = holders.holder(standing.row)
+        if holders.is_another(who, self._account) and not holders.marks(standing.row, mark):
+            return Locked(0, f"the working copy {copy} is {who}'s", who)
         undone = await self.act(copy, "UndoCheckOut", {})
         if isinstance(undone, Reply):
+            self._stuck.gone(copy)
+            self.went_well()
             return Released()
         # A check-in of ours that was late, or an administrator, may have been first. Only a read can tell.
-        standing = await self._standing(copy)
+        standing = await self._standing(key, copy)
         if isinstance(standing, Released):
             return standing
+        if isinstance(undone, Refused | Locked | NotAvailable):
+            self._leave(Left(key, copy, mark, ours=True, why=f"UndoCheckOut was refused: {undone.message}"))
+            return Locked(0, replies.cut(f"our check-out could not be undone ({undone.message}); {_BY_HAND}"))
         return _as_release(undone, f"our check-out could not be undone ({undone.message})")
 
-    async def _standing(self, copy: str) -> Entity | ReleaseAnswer:
+    async def _standing(self, key: str, copy: str) -> Entity | ReleaseAnswer:
         """Return a working copy as it is; `Released` when there is none with that ID, or no longer one."""
         entity = await self._reader.entity(copy)
         match entity:
             case NotAvailable(status) if status in _GONE:
-                return Released()
+                over = True
             case Entity(row) if reading.is_working_copy(row):
-                return entity
-            case Entity(row) if holders.says_ordinary(row, self._account):
-                return Released()
-            case Entity():
-                return Locked(0, f"nothing tells whether {copy} is still our working copy; {_BY_HAND}")
+                over = False
+            case Entity(row) if holders.says_checked_in(row):
+                over = True
+            case Entity():  # shown in a form we don't know: what the number leads to tells
+                now = await self._reader.current(key)
+                if not isinstance(now, dict):
+                    return now
+                over = now.keys() == {copy} or any(holders.says_checked_in(now[one]) for one in now.keys() - {copy})
             case trouble:
                 return trouble
+        if over:
+            self._stuck.gone(copy)
+            return Released()
+        assert isinstance(entity, Entity)
+        return entity
 
-    async def _give_up_unknown(self, key: str) -> ReleaseAnswer:
+    async def _search(self, key: str, mark: str) -> ReleaseAnswer:
+        """Give up a check-out of ours of which nothing is known but its mark, if there is one."""
         shown = await answers.latest(self._reader, key)
-        if not isinstance(shown, Snapshot):
-            return shown
-        latest = answers.id_of(shown)
-        if latest is None:
+        latest = answers.id_of(shown) if isinstance(shown, Snapshot) else None
+        if not isinstance(shown, Snapshot) or latest is None:
+            return Released() if isinstance(shown, Snapshot) else shown
+        below = await self._reader.entity(latest)
+        if not isinstance(below, Entity):
+            return below
+        if not reading.is_checked_out(below.row):
             return Released()
-        entity = await self._reader.entity(latest)
-        if not isinstance(entity, Entity):
-            return entity
-        if not reading.is_checked_out(entity.row):
-            return Released()
-        who = holders.holder(entity.row)
-        if not holders.is_us(who, self._account):
-            hint = _BY_HAND if self._account else f"{_NAME_US} {_BY_HAND}"
-            unsure = "" if self._account else f"; if that is our account, {hint}"
-            said = f"checked out by {who}{unsure}" if who else f"{_UNPROVEN}: {hint}"
-            return Locked(0, said, who)
-        copy = await self._check_out(latest, "")
-        if isinstance(copy, Taken):
-            return await self._give_up(copy.copy)
-        if isinstance(copy, Locked) or copy == Unknown(_OURS):
-            return Locked(
-                0, f"{_OURS}, and the server does not tell its working copy; {_BY_HAND}", self._account or None
-            )
+        who = holders.holder(below.row)
+        if holders.is_another(who, self._account):
+            return Locked(0, f"checked out by {who}", who)
+        copy = await self._check_out(latest, f"{mark}x", "looking for a check-out that was cut short")
+        if isinstance(copy, str):
+            return await self._found(key, copy, below.row, mark)
+        if isinstance(copy, Locked):
+            who = copy.holder or who
+        if isinstance(copy, Locked | Refused) and holders.is_us(who, self._account):
+            return Locked(0, f"the server does not tell its working copy; {_BY_HAND}", holders.OURSELVES)
+        if isinstance(copy, Locked):
+            return copy
+        if isinstance(copy, Refused | Unknown) and who is None:  # said in a language that we don't read
+            return Locked(0, copy.message)
         return _as_release(copy, f"whether a check-out of ours was left behind can't be found out ({copy.message})")
+
+    async def _found(self, key: str, copy: str, below: Row, mark: str) -> ReleaseAnswer:
+        """Give up the working copy that a check-out of what is checked out was answered with, if it is ours."""
+        entity = await self._reader.entity(copy)
+        if not isinstance(entity, Entity):
+            return Released() if isinstance(entity, NotAvailable) and entity.status in _GONE else entity
+        ours = self._copies.is_ours(mark, entity.row, below={}, before=below)
+        if not ours and mark not in holders.marks(below, mark):
+            return Locked(0, _NOT_KNOWN, holders.OURSELVES)
+        compared = await self._copies.compared(key, entity.row, below, mark)
+        if not isinstance(compared, Compared):
+            return compared
+        if compared.differs:
+            said = f"a person has worked in our working copy {copy} ({', '.join(compared.differs)})"
+            return Locked(0, replies.cut(f"{said}: check it in or undo it by hand"), holders.OURSELVES)
+        return await self._give_up(key, copy, mark)
 
     # ----------------------------------------------------------------------------------------------------------- inside
 
-    async def _check_out(self, id: str, note: str) -> Taken | Unfulfilled:
-        answer = await self.act(id, "CheckOut", {"CheckOutNote": note})
+    async def _look_again(self, left: Left) -> None:
+        """Look whether a check-out that was left behind is gone; undo it if that is ours to do."""
+        if left.ours:
+            await self._give_up(left.key, left.copy, left.mark)
+        else:
+            await self._standing(left.key, left.copy)
+
+    async def _free(self, key: str, id: str, mark: str) -> Entity | Unfulfilled:
+        """Return the iteration to be checked out, if it shows that nobody has it; a check-out of ours is given up."""
+        before = await self._reader.entity(id)
+        if isinstance(before, Entity) and reading.is_checked_out(before.row):
+            released = await self._search(key, mark)
+            if not isinstance(released, Released):
+                return released
+            before = await self._reader.entity(id)
+        if not isinstance(before, Entity):
+            return before
+        if reading.is_checked_out(before.row):
+            return self.held(before.row)
+        if before.row.get("Latest") is False or before.row.get(self._service.options.key_property, key) != key:
+            return NotAvailable(_GONE[0], f"{id} is not its latest iteration any more")
+        if not holders.says_checked_in(before.row) and not self._copies.shows_notes(before.row):
+            return NotAvailable(0, _MUTE)
+        return before
+
+    async def _check_out(self, id: str, mark: str, note: str) -> str | Unfulfilled:
+        """Check out and return the working copy's ID, whosever it is."""
+        answer = await self.act(id, "CheckOut", {"CheckOutNote": f"[{mark}] {note}"})
         match answer:
             case Reply():
                 copy = answers.identity(answer)
                 if copy is None:
                     return Unknown("the answer to a check-out names no working copy")
-                return await self._by_whom(id, Locked(answer.status, _SAME)) if copy == id else Taken(copy, id)
+                return copy if copy != id else await self._by_whom(id, Locked(answer.status, _SAME))
             case Locked():
                 return await self._by_whom(id, answer)
         return answer
@@ -239,15 +370,19 @@ class Locks:
             return self.held(entity.row, answer.message)
         return answer
 
-    async def _by_whom(self, id: str, answer: Locked) -> Locked | Unknown:
-        """Return who holds a document, as far as that can be had; `Unknown` if it is our own account."""
-        if answer.holder is not None:
-            return Unknown(_OURS) if holders.is_us(answer.holder, self._account) else answer
-        entity = await self._reader.entity(id)
-        held = self.held(entity.row) if isinstance(entity, Entity) else None
-        if held is None or isinstance(held, Unknown):
-            return held or answer
-        return Locked(answer.status, answer.message, held.holder)
+    async def _by_whom(self, id: str, answer: Locked) -> Locked:
+        """Return who holds a document, as far as that can be had."""
+        entity = await self._reader.entity(id) if answer.holder is None else None
+        return attrs.evolve(answer, holder=holders.holder(entity.row)) if isinstance(entity, Entity) else answer
+
+
+def undone_by_others(answer: Trouble | Unfulfilled) -> Unfulfilled:
+    """A working copy that is gone was undone by somebody who may: the document is there, and is to be read again."""
+    match answer:
+        case NotAvailable(status, message) if status in _GONE:
+            return VersionConflict(status, replies.cut(f"our working copy is gone: {message}"))
+        case _:
+            return answer
 
 
 def _as_release(answer: Unfulfilled, message: str) -> ReleaseAnswer:

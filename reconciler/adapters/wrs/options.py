@@ -38,7 +38,7 @@ class WrsOptions:
     expand: tuple[str, ...] = ()
     """Navigations to read along; shown as `Context/Name`, never written."""
     account: str = ""
-    """Our account's name as Windchill shows it: proof of which check-outs are ours. Empty: none can be proved."""
+    """Our account's name as Windchill shows it: what that name has checked out is called our own account's."""
     lock: Literal["auto", "etag", "checkout"] = "auto"
     """What guards a write. `auto`: check-out where the metadata has that action, else the ETag."""
     etag_proven: bool = False

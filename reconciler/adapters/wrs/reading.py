@@ -171,6 +171,21 @@ class Reader:
                 break
         return list(found.values())
 
+    async def current(self, key: str) -> dict[str, Row] | Trouble:
+        """Return what a number leads to right now, by ID: the latest iteration, and the working copies in a list."""
+        schema = await self._service.schema()
+        if not isinstance(schema, Schema):
+            return schema
+        rows = await self._numbers.rows(key, schema)
+        if not isinstance(rows, Sequence):
+            return rows
+        latest = [row for row in rows if row.get("Latest") is not False]
+        return {identity: row for row in latest if (identity := _identity(row, schema))}
+
+    def doubt(self, key: str) -> None:
+        """Vouch no longer for the ID that is remembered for a number: it leads elsewhere by now."""
+        self._sight(key, None)
+
     def vouches_for(self, key: str, id: str, schema: Schema) -> bool:
         """Whether a list has shown not long ago that a number leads to this iteration."""
         if not self._has_latest(schema):

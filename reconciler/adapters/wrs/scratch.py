@@ -15,7 +15,7 @@ import attrs
 
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import answers, portions, reading
+from reconciler.adapters.wrs import answers, portions
 from reconciler.adapters.wrs.answers import Unfulfilled
 from reconciler.adapters.wrs.findings import Finding, Halt, Result, listed
 from reconciler.adapters.wrs.locking import Locks
@@ -76,11 +76,13 @@ class Scratch:
 
     def __init__(self, service: Service, reader: Reader, key: str, clock: Clock) -> None:
         self.key = key
+        self.mark = f"rec-probe-{clock.now_us():x}"  # by which our own check-outs are known
         self.copy: str | None = None
         self.unanswered: list[str] = []  # what was sent and may arrive even now
         self._service = service
         self._reader = reader
-        self._locks = Locks(service, reader)
+        self._locks = Locks(service, reader, clock)
+        self._note = f"{NOTE} [{self.mark}]"
         self._clock = clock
         self._in_doubt = False  # a check-out was asked for, and nobody knows what became of it
         self._changes: dict[str, _Change] = {}
@@ -100,7 +102,7 @@ class Scratch:
     async def check_out(self, id: str) -> Reply | Unfulfilled:
         """Check it out; `copy` is then the working copy, unless that was somebody else's."""
         held, self._in_doubt = self._in_doubt, True
-        answer = await self._answered("CheckOut", self._locks.act(id, "CheckOut", {"CheckOutNote": NOTE}))
+        answer = await self._answered("CheckOut", self._locks.act(id, "CheckOut", {"CheckOutNote": self._note}))
         if isinstance(answer, Reply):
             made = answers.identity(answer)
             self._in_doubt = made is None
@@ -191,7 +193,7 @@ class Scratch:
 
     async def _undone(self) -> str:
         if self._in_doubt and self.copy is None:
-            released = await self._locks.release(self.key, None)
+            released = await self._locks.release(self.key, None, self.mark)
             if not isinstance(released, Released):
                 said = f"{self.key} is perhaps still checked out by our account ({released.message})"
                 return f"{said}: look, and {_BY_HAND}"
@@ -204,15 +206,11 @@ class Scratch:
         )
 
     async def _try_to_undo(self, copy: str) -> str:
-        match await self._reader.entity(copy):
-            case Entity(row) if reading.is_working_copy(row):
-                answer = await self.undo()
-                return "" if isinstance(answer, Reply) else answer.message
-            case Entity() | NotAvailable(status=404 | 410):
-                self.copy = None
-                return ""
-            case trouble:
-                return trouble.message
+        released = await self._locks.release(self.key, copy, self.mark)
+        if isinstance(released, Released):
+            self.copy = None
+            return ""
+        return released.message
 
     async def _restored(self, name: str, change: _Change) -> str:
         value, of_it = change.before, f"{name} of {self.key}"

@@ -201,14 +201,19 @@ class Trials:
             said = "neither shows that it is checked out, so our check-outs can't be told from people's"
             raise Halt(Finding("who holds it", Result.FAILED, said, f"GET {now.id}", shown or "nothing of it"))
         who = holders.holder(original.row)
-        if who is None:
-            said = (
-                "it is shown as checked out, but not by whom: after a crash, what can't be proved is left to a person"
-            )
-            self._tell(Finding("who holds it", Result.WARNING, said, f"GET {now.id}", shown))
+        said = (
+            f"shown as checked out by {who}" if who else "shown as checked out, but not by whom: people are not named"
+        )
+        self._tell(Finding("who holds it", Result.OK if who else Result.WARNING, said, f"GET {now.id}", shown))
+        if holders.marks(copied.row, self._scratch.mark) | holders.marks(original.row, self._scratch.mark):
+            said = "the note that we gave is shown: after a crash we know which check-outs are ours"
+            self._tell(Finding("check-out note", Result.OK, said, f"GET {copy}"))
         else:
-            said = f"shown as checked out by {who}: after a crash we know which check-outs are ours"
-            self._tell(Finding("who holds it", Result.OK, said, f"GET {now.id}", shown))
+            said = (
+                "the note that we gave is not shown: a check-out whose answer is lost is left to a person, and no one"
+                " else may use this account"
+            )
+            self._tell(Finding("check-out note", Result.WARNING, said, f"GET {copy}"))
         return copy
 
     async def _without_nonce(self, copy: str) -> None:
@@ -303,15 +308,11 @@ class Trials:
         check, by = "account", now.snapshot.modified_by
         configured = self._service.options.account
         if not by:
-            said = (
-                "ModifiedBy is not shown: nothing proves which check-outs are ours, and what is in doubt is left alone"
-            )
+            said = "ModifiedBy is not shown: what our own account has checked out can't be called so"
             self._tell(Finding(check, Result.WARNING, said, f"GET {now.id}"))
             return
         if configured not in ("", by):
-            said = (
-                f"we are {by!r}, and the configuration says {configured!r}: our own check-outs would not be known again"
-            )
+            said = f"we are {by!r}, and the configuration says {configured!r}: our own edits would pass for a person's"
             result = Result.WARNING
         else:
             said, result = f"our check-in is by {by!r}: that is how Windchill calls us", Result.OK

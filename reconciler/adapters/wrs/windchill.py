@@ -20,7 +20,7 @@ class WrsWindchill:
     def __init__(self, client: HttpClient, options: WrsOptions, clock: Clock) -> None:
         self.service = Service(client, options, clock)
         self.reader = Reader(self.service, clock)
-        self._locks = Locks(self.service, self.reader)
+        self._locks = Locks(self.service, self.reader, clock)
         self._writer = Writer(self.service, self.reader, self._locks)
 
     @property
@@ -38,9 +38,9 @@ class WrsWindchill:
         """Write `fields`, all of one portion, under the guard that this server has."""
         return await self._writer.write(snapshot, fields, token=token, journal=journal)
 
-    async def release(self, key: str, lock: str | None) -> ReleaseAnswer:
-        """Give up a check-out of ours that a write has perhaps left behind; nobody else's is ever touched."""
-        return await self._locks.release(key, lock)
+    async def release(self, key: str, lock: str | None, mark: str) -> ReleaseAnswer:
+        """Give up a check-out of ours that a write has perhaps left behind; no other is ever touched."""
+        return await self._locks.release(key, lock, mark)
 
     async def changed(self, since_us: int) -> Sequence[Sighting] | Trouble:
         """Return every document modified since then, with the tokens that reading them would give."""

@@ -1,39 +1,40 @@
 """
 Writing: fields of one portion, by the way that the server has for them, under the guard that it has.
 
-    attributes                    CheckOut, read the working copy, decide again, PATCH, CheckIn, read what came of it
+    attributes                    read, CheckOut, read the working copy, look the number up, decide again, PATCH,
+                                  CheckIn, read what came of it
     attributes, `lock = "etag"`   PATCH with `If-Match`
     State, Name, …                actions, outside of any lock (`actions`)
 
 Rules
 - What the metadata forbids is refused before anything is sent, so it costs no check-out.
-- What was read some time ago is looked up by its number before it is written: there may be a new revision.
+- What was read some time ago, or is written by an action, is looked up by its number first: there may be a new
+  revision.
 - The working copy's ID is journalled before anything else is sent, and what is written is decided on the working copy.
-- What the journal is shown under the lock is the document as a read would show it: who modified it last, and when, is
-  of the iteration below. Of the working copy that is ourselves, just now, and every event would come too late.
+- What the journal is shown under the lock is the iteration below, as a read would show it, and the working copy is the
+  same but for that: of the copy, we are who modified it last, just now, and every event would come too late.
 - Up to the check-in every end is "surely not applied", if the check-out is undone. A check-in in doubt stays in doubt.
 """
 
 from collections.abc import Mapping
 
-import attrs
-
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import answers, portions, reading, tokens, values
+from reconciler.adapters.wrs import answers, portions, tokens, values
 from reconciler.adapters.wrs.actions import Actions
 from reconciler.adapters.wrs.answers import Unfulfilled
-from reconciler.adapters.wrs.locking import Locks, Taken
+from reconciler.adapters.wrs.locking import Locks, NotOurs, Sight, Taken, undone_by_others
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.portions import Way
 from reconciler.adapters.wrs.reading import Entity, Reader
 from reconciler.adapters.wrs.service import Service
 from reconciler.adapters.wrs.tokens import Place
 from reconciler.model.answer import (
+    Locked,
     NotAvailable,
     Refused,
+    Released,
     Throttled,
-    Trouble,
     Unknown,
     VersionConflict,
     WriteAnswer,
@@ -79,7 +80,7 @@ class Writer:
         if isinstance(body, Refused):
             return body
         latest = place.id
-        if not self._reader.vouches_for(snapshot.key, latest, schema):
+        if way is not Way.ATTRIBUTES or not self._reader.vouches_for(snapshot.key, latest, schema):
             shown = await answers.latest(self._reader, snapshot.key)
             if not isinstance(shown, Snapshot):
                 return shown
@@ -87,7 +88,8 @@ class Writer:
                 answers.id_of(shown) or latest
             )  # if it is another one, what is due is decided again on what it shows
         if way is not Way.ATTRIBUTES:
-            return await self._actions.write(snapshot, fields, way, id=latest, token=token, journal=journal)
+            answer = await self._actions.write(snapshot, fields, way, id=latest, token=token, journal=journal)
+            return await self._unless_ours(snapshot.key, answer, journal)
         if self._options.checks_out(possible=schema.action("CheckOut") is not None):
             return await self._under_lock(snapshot, latest, journal, schema)
         if latest != place.id:
@@ -106,69 +108,58 @@ class Writer:
         way = portions.way(fields, schema)
         return schema, way, portions.body(fields, way, snapshot, schema, self._options.key_property)
 
+    async def _unless_ours(self, key: str, answer: WriteAnswer, journal: Journal) -> WriteAnswer:
+        """Return an answer, but where a check-out of ours, cut short, kept an action from being sent: give that up."""
+        if not isinstance(answer, Locked) or answer.status:
+            return answer
+        released = await self._locks.release(key, None, journal.mark)
+        gone = VersionConflict(0, "a check-out of ours was in the way, and is there no more")
+        return gone if isinstance(released, Released) else released
+
     # -------------------------------------------------------------------------------------------------------- check-out
 
     async def _under_lock(self, snapshot: Snapshot, id: str, journal: Journal, schema: Schema) -> WriteAnswer:
         if schema.document.properties.keys().isdisjoint(values.CHECK_OUT):
             return NotAvailable(0, _BLIND)
-        taken = await self._locks.take(snapshot.key, id, journal.note)
-        if not isinstance(taken, Taken):
-            return taken
-        await journal.locked(taken.copy)
-        changed = await self._changed(snapshot, taken.copy, journal, schema)
-        if not isinstance(changed, Reply):
-            return await self._locks.end(taken.copy, changed)
+        async with self._locks.careful():
+            taken = await self._locks.take(snapshot.key, id, journal.mark, journal.note)
+            if not isinstance(taken, Taken):
+                return taken
+            await journal.locked(taken.copy)
+            changed = await self._changed(snapshot.key, taken, journal, schema)
+            if isinstance(changed, NotOurs):
+                return changed.answer
+            if not isinstance(changed, Reply):
+                return await self._locks.end(snapshot.key, taken.copy, changed, journal.mark)
+            return await self._check_in(snapshot.key, taken, journal)
+
+    async def _changed(self, key: str, taken: Taken, journal: Journal, schema: Schema) -> Reply | NotOurs | Unfulfilled:
+        """Decide again on the working copy and change it; return the reply to that, or why it did not come about."""
+        seen = await self._locks.first_sight(key, taken, journal.mark)
+        if not isinstance(seen, Sight):
+            return seen
+        fields = await journal.redraft(seen.shown)
+        if not fields:
+            return VersionConflict(0, "it had moved before it was checked out, and nothing of this write is left")
+        body = portions.body(fields, Way.ATTRIBUTES, seen.shown, schema, self._options.key_property)
+        if isinstance(body, Refused):
+            return body
+        path = self._service.entity(taken.copy)
+        answer = answers.of(self._service, await self._service.patch(path, body, answers.etag(seen.copy)), fields)
+        return answer if isinstance(answer, Reply) else undone_by_others(answer)
+
+    async def _check_in(self, key: str, taken: Taken, journal: Journal) -> WriteAnswer:
         answer = await self._locks.act(taken.copy, "CheckIn", {"CheckInNote": journal.note, "KeepCheckedOut": False})
         match answer:
             case Reply():
-                return await self._checked_in(snapshot.key, taken, answer)
+                self._locks.went_well()
+                return await self._checked_in(key, taken, answer)
             case Unknown() | Throttled(status=503):  # a 503 may come from a proxy whose back end got the request
                 return answer
             case NotAvailable(status, message) if status in _GONE:
                 return Unknown(replies.cut(f"our working copy was gone before its check-in: {message}"))
             case refusal:
-                return await self._locks.end(taken.copy, refusal)
-
-    async def _changed(self, snapshot: Snapshot, copy: str, journal: Journal, schema: Schema) -> Reply | Unfulfilled:
-        """Decide again on the working copy and change it; return the reply to that, or why it did not come about."""
-        entity = await self._reader.entity(copy)
-        if isinstance(entity, Entity) and not reading.is_working_copy(entity.row):
-            return VersionConflict(0, "our working copy was none any more when it was read")
-        if not isinstance(entity, Entity):
-            return _undone_by_others(entity)
-        theirs = self._locks.not_ours(copy, entity.row)
-        self._locks.judged(theirs)
-        if theirs is not None:
-            return theirs
-        # A number can be given to another document without an iteration, and what is due is due under the number.
-        if (said := entity.row.get(self._options.key_property, snapshot.key)) != snapshot.key:
-            return VersionConflict(0, replies.cut(f"its working copy is of document {said}"))
-        shown = await self._as_read(snapshot, entity, schema)
-        if not isinstance(shown, Snapshot):
-            return shown
-        fields = await journal.redraft(shown)
-        if not fields:
-            return VersionConflict(0, "it had moved before it was checked out, and nothing of this write is left")
-        body = portions.body(fields, Way.ATTRIBUTES, shown, schema, self._options.key_property)
-        if isinstance(body, Refused):
-            return body
-        path = self._service.entity(copy)
-        answer = answers.of(self._service, await self._service.patch(path, body, answers.etag(entity)), fields)
-        return answer if isinstance(answer, Reply) else _undone_by_others(answer)
-
-    async def _as_read(self, snapshot: Snapshot, copy: Entity, schema: Schema) -> Snapshot | Trouble:
-        """Return the document as the working copy has it and as a read of the iteration below would show it."""
-        copied = await self._reader.snapshot(snapshot.key, copy.row)
-        if not isinstance(copied, Snapshot):
-            return copied
-        if not snapshot.assumed and portions.same_content(copied, snapshot, schema):
-            return attrs.evolve(snapshot, stranded=False)
-        below = await answers.latest(self._reader, snapshot.key)
-        if not isinstance(below, Snapshot):
-            return below
-        fixed = below.body.keys() - portions.changeable(below, schema).keys()
-        body = {name: below.body[name] for name in fixed} | portions.changeable(copied, schema)
-        return attrs.evolve(below, body=body, unreadable=copied.unreadable, stranded=False)
+                return await self._locks.end(key, taken.copy, refusal, journal.mark)
 
     async def _checked_in(self, key: str, taken: Taken, reply: Reply) -> Written | Unknown:
         """Return what the document shows after a check-in, as far as that is the iteration that we have made."""
@@ -216,12 +207,3 @@ class Writer:
         if not isinstance(shown, Snapshot) or not snapshot.body.keys() - cleared <= shown.body.keys():
             return Written(None, None)  # an excerpt: what else the write changed is not known
         return Written(shown, shown.token)
-
-
-def _undone_by_others(answer: Unfulfilled) -> Unfulfilled:
-    """A working copy that is gone was undone by somebody who may: the document is there, and is to be read again."""
-    match answer:
-        case NotAvailable(status, message) if status in _GONE:
-            return VersionConflict(status, replies.cut(f"our working copy is gone: {message}"))
-        case _:
-            return answer

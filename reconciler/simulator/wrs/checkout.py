@@ -81,6 +81,7 @@ def check_out(
     if copy is not None:
         return _again(world, copy)
     made = side.shelf.check_out(found, user, world.clock())
+    made.note = note or None
     _record(world, made, "CheckOut", user, found.number, note=note or None)
     return made
 

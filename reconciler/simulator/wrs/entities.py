@@ -145,6 +145,11 @@ class View:
         """Where the document lies."""
         return str(self.document.get("folder", "/Default/Engineering"))
 
+    def note(self) -> str | None:
+        """What whoever checked it out has said to that."""
+        shown = self._copy is not None and self._switches.checkout_note_shown
+        return self._copy.note if shown and self._copy is not None else None
+
     def held(self) -> str | None:
         """What is told of a check-out; None where there is none."""
         holder = self._world.documents.locks.get(self.found.key)
@@ -172,6 +177,7 @@ _WORKED_OUT: dict[str, Callable[[View], Any]] = {
     "Version": lambda view: view.label,
     "VersionID": lambda view: view.branch,
     "Latest": lambda view: view.latest,
+    "Comments": lambda view: view.note(),
     "CheckoutState": lambda view: _PROGRESS[view.progress],
     "CheckOutStatus": lambda view: view.held(),
     "WorkInProgressState": lambda view: {"Value": view.progress, "Display": _PROGRESS[view.progress]},

@@ -91,6 +91,8 @@ class Wrs:
     """What the refusals among these say."""
     holder_shown: bool = _switch(True)
     """Whether CheckOutStatus names who has a document checked out."""
+    checkout_note_shown: bool = _switch(True)
+    """Whether a working copy shows the note of its check-out, as `Comments`."""
     working_copies_listed: bool = _switch(False)
     """Whether lists show holders their working copies, beside the iterations these were made from."""
     administrators: tuple[str, ...] = attrs.field(default=(), converter=tuple_of, validator=texts)

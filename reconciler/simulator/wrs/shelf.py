@@ -54,6 +54,8 @@ class WorkingCopy:
     """As `Version.fields`. Replaced, never changed in place."""
     modified: datetime
     edits: int = 0
+    note: str | None = None
+    """Of the check-out."""
     read: bool = False
     """Whether its holder has looked at it."""
     guard: str | None = None

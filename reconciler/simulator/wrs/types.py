@@ -51,6 +51,7 @@ _COMMON = (
     Property("Organization", path="organization", action="UpdateCommonProperties", **_SECRET),
     Property("Title", path="title"),
     Property("Description", path="description", sortable=False),
+    Property("Comments", read_only=True, **_SECRET),
     Property("Revision", read_only=True),
     Property("Version", read_only=True),
     Property("VersionID", read_only=True, **_SECRET),

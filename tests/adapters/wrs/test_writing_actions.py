@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from tests.adapters.wrs.conftest import MakeWorld
     from tests.adapters.wrs.world import WrsWorld
 
-ATTRIBUTES = ["CheckOut", "GET copy", "PATCH", "CheckIn", "GET new"]
-COMMON = ["GET one", "UpdateCommonProperties", "GET new"]
-STATE = ["GET one", "GetValidStateTransitions", "SetState", "GET new"]
+ATTRIBUTES = ["GET one", "CheckOut", "GET copy", "GET list", "PATCH", "CheckIn", "GET new"]
+COMMON = ["GET list", "GET one", "UpdateCommonProperties", "GET new"]
+STATE = ["GET list", "GET one", "GetValidStateTransitions", "SetState", "GET new"]
 EXTERNAL = policy(Rule(("State", "Name"), Strategy.EXTERNAL))
 
 
@@ -86,7 +86,7 @@ async def test_a_server_without_actions_refuses_state_and_name_by_its_metadata(r
     await ready.settle()
     assert ready.held() == ["Name", "State"]
     assert ready.live()["owner"] == "akim"
-    assert ready.cycles() == ["CheckOut", "CheckIn"] * 2
+    assert ready.cycles().count("CheckIn") == 2
 
 
 @pytest.mark.parametrize("moves", [True, False], ids=["dated", "not dated"])
@@ -163,11 +163,15 @@ async def test_a_state_is_not_set_under_somebodys_hands_even_where_the_server_wo
     assert ready.live()["status"] == "INWORK"
 
 
-async def test_a_check_out_of_our_own_is_given_up_before_an_action(ready: WrsWorld) -> None:
+async def test_a_check_out_under_our_account_keeps_an_action_waiting(ready: WrsWorld) -> None:
     await ready.emit({"State": "INREVIEW"})
     ready.wire.before["GET one"] = lambda: Person(ready.simulated, ME).does("checkout")
+    await ready.attempt()
+    assert ready.document().status is Status.LOCKED
+    assert "our own account" in ready.document().reason
+    assert ready.holder() == ME
+    Person(ready.simulated, ME).does("undo")
     await ready.settle()
-    assert ready.holder() is None
     assert ready.live()["status"] == "INREVIEW"
 
 
