@@ -259,7 +259,7 @@ async def _etag(windchill: Windchill, shown: Snapshot) -> AsyncIterator[Check]:
 
 async def _wrs(windchill: "WrsWindchill", shown: Snapshot, config: Config) -> AsyncIterator[Check]:
     """Yield what a read tells of how writes would go."""
-    from reconciler.adapters.wrs import answers
+    from reconciler.adapters.wrs import answers, shapes
     from reconciler.adapters.wrs.metadata import Schema
 
     schema = await windchill.service.schema()
@@ -268,6 +268,8 @@ async def _wrs(windchill: "WrsWindchill", shown: Snapshot, config: Config) -> As
         return
     turns = ", then ".join(["attributes", *(", ".join(group) for group in shown.apart)])
     yield Check("type", _OK, f"{shown.type or schema.document.name}; written in turn: {turns}")
+    for difference in shapes.differences(schema):
+        yield Check("actions", _WARNING, f"{difference}; --probe tries it")
     possible = schema.action("CheckOut") is not None
     if not windchill.service.options.checks_out(possible=possible):
         place = answers.place_of(shown)

@@ -152,9 +152,13 @@ def test_the_valid_transitions_can_be_asked_for(server: httpx.Client, user: User
 
     def allowed() -> list[dict[str, str]]:
         url = f"{DOCUMENTS}('{user.find()['ID']}')/PTC.DocMgmt.GetValidStateTransitions()"
-        return user.get(url).json()["value"]
+        return user.get(url).json()[listed]
 
+    listed = "Items"
     assert allowed() == [INWORK, RELEASED]
+    for listed in ("value", "States", "Items"):
+        switch(transitions_in=listed)
+        assert allowed() == [INWORK, RELEASED]
     switch(transitions={"INREVIEW": []})
     assert allowed() == []
     switch(transitions={})

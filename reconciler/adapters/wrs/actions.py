@@ -15,22 +15,20 @@ from collections.abc import Mapping
 import attrs
 
 from reconciler.adapters import replies
-from reconciler.adapters.replies import Lost, Reply, Unusable
-from reconciler.adapters.wrs import answers, portions, reading
+from reconciler.adapters.replies import Reply
+from reconciler.adapters.wrs import answers, portions, reading, transitions
 from reconciler.adapters.wrs.answers import Unfulfilled
 from reconciler.adapters.wrs.locking import Locks
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.portions import Way
 from reconciler.adapters.wrs.reading import Entity, Reader
 from reconciler.adapters.wrs.service import Service
+from reconciler.adapters.wrs.transitions import Unreadable
 from reconciler.core import normalise
 from reconciler.model.answer import (
-    Failed,
     NotAvailable,
     Refused,
-    Throttled,
     Trouble,
-    Unauthorised,
     VersionConflict,
     WriteAnswer,
     Written,
@@ -38,8 +36,6 @@ from reconciler.model.answer import (
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
 from reconciler.ports import Journal
-
-_TRANSITIONS = "GetValidStateTransitions"
 
 
 @attrs.frozen
@@ -124,7 +120,10 @@ class Actions:
     async def _state(self, now: _Moment, wanted: Json, schema: Schema) -> dict[str, object] | Unfulfilled:
         """Return the state that is set. Value and Display both come from the transitions that the server allows now."""
         value = wanted.get("Value") if isinstance(wanted, dict) else wanted
-        allowed = await self._transitions(now.id, schema)
+        allowed = await transitions.read(self._service, schema, now.id)
+        if isinstance(allowed, Unreadable):
+            # Held, not retried: the next answer will look the same. Other fields go out meanwhile.
+            return Refused(0, allowed.message, ("State",))
         if allowed is None:
             # Not to be had: the metadata knows no more than the type, so Display is said as Value; the server decides.
             return {"Value": value, "Display": value}
@@ -137,29 +136,6 @@ class Actions:
         before = now.snapshot.body.get("State")
         said = f"State can't go from {before} to {value}; Windchill allows {names}"
         return Refused(0, replies.cut(said), ("State",))
-
-    async def _transitions(self, id: str, schema: Schema) -> list[dict[str, Json]] | Trouble | None:
-        """Return the states that can follow; None where the server doesn't tell."""
-        function, action = schema.functions.get(_TRANSITIONS), schema.action(_TRANSITIONS)
-        if function is not None:
-            exchange = await self._service.get(f"{self._service.action(id, function)}()")
-        elif action is not None:
-            exchange = await self._service.post(self._service.action(id, action), {})
-        else:
-            return None
-        match exchange:
-            case Reply(status=200) as reply:
-                rows = (replies.json_object(reply) or {}).get("value") if replies.is_json(reply) else None
-                if not isinstance(rows, list):
-                    return self._service.not_promised(reply)
-                return [row for row in rows if isinstance(row, dict)]
-            case Reply() as reply:
-                trouble = self._service.trouble(reply)
-                return trouble if isinstance(trouble, Unauthorised | Throttled) else None
-            case Lost(message) | Unusable(message):
-                return Failed(message)
-            case trouble:
-                return trouble
 
     async def _verified(self, now: _Moment, fields: Mapping[str, Json]) -> Written:
         """Return what the document shows after the write; nothing, if what it shows may be somebody else's work."""

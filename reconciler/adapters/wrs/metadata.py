@@ -28,7 +28,8 @@ _BY_ACTION_TERM = "PTC.UpdateableViaAction"
 _PTC_ENUMERATION = "PTC.EnumType"  # also where the domain it is described in was not read
 _PAIR = frozenset(("Value", "Display"))  # what a complex type has to have to be one of PTC's enumerations
 _TYPES = ("EntityType", "ComplexType", "EnumType", "TypeDefinition")
-_OTHERS = ("Schema", "Key", "PropertyRef", "Property", "NavigationProperty", "Action", "Function", "Parameter")
+_OPERATIONS = ("Action", "Function", "Parameter", "ReturnType")
+_OTHERS = ("Schema", "Key", "PropertyRef", "Property", "NavigationProperty", *_OPERATIONS)
 _KEPT = frozenset((*_TYPES, *_OTHERS, "EntitySet", "Annotations", "Annotation", "Bool", "Reference", "Include"))
 
 
@@ -96,13 +97,23 @@ class EntityType:
 
 
 @attrs.frozen
+class Operation:
+    """An action or function that is bound to a document."""
+
+    name: str  # with its namespace
+    parameters: Mapping[str, Property] = attrs.field(factory=dict)  # beside the document
+    returns: Property | None = None  # without a name; None: nothing
+    members: Mapping[str, Property] | None = None  # of what it returns, if that is a complex type described here
+
+
+@attrs.frozen
 class Schema:
     """The types of one service, seen from the entity set of the documents."""
 
     document: EntityType  # what the entity set holds, or what all it holds is derived from
     types: Mapping[str, EntityType]
-    actions: Mapping[str, str]  # bound to a document: last part of the name → whole name
-    functions: Mapping[str, str]
+    actions: Mapping[str, Operation]  # bound to a document, by the last part of the name
+    functions: Mapping[str, Operation]
 
     def type(self, name: str | None) -> EntityType | None:
         """Return the type that an entity's `@odata.type` names; without one, the set's own. None: not known."""
@@ -112,7 +123,8 @@ class Schema:
 
     def action(self, name: str) -> str | None:
         """Return the whole name of an action on a document: `CheckOut` → `PTC.DocMgmt.CheckOut`."""
-        return self.actions.get(name)
+        found = self.actions.get(name)
+        return None if found is None else found.name
 
 
 @attrs.frozen
@@ -190,15 +202,25 @@ class _Reading:
             raise MetadataError(f"{name} is no entity type")
         return Schema(types[name], types, self._bound("Action", name), self._bound("Function", name))
 
-    def _bound(self, sort: str, document: str) -> dict[str, str]:
+    def _bound(self, sort: str, document: str) -> dict[str, Operation]:
         """Return what is bound to one document, or to one of anything that documents are derived from."""
         lineage = {name for name, _ in self._lineage(document)}
-        found: dict[str, str] = {}
+        found: dict[str, Operation] = {}
         for name, element in self._operations:
             first = next(element.within("Parameter"), None)
             if element.name == sort and first is not None and self._whole(first.get("Type")) in lineage:
-                found.setdefault(element.get("Name"), name)
+                found.setdefault(element.get("Name"), self._operation(name, element))
         return found
+
+    def _operation(self, name: str, element: _Element) -> Operation:
+        _, *further = element.within("Parameter")
+        returned = next(element.within("ReturnType"), None)
+        returns = None if returned is None else self._property(name, returned)
+        described = None if returns is None else self._described.get(returns.type)
+        members = None
+        if described is not None and described.name == "ComplexType":
+            members = {p.get("Name"): self._property(described.get("Name"), p) for p in described.within("Property")}
+        return Operation(name, {p.get("Name"): self._property(name, p) for p in further}, returns, members)
 
     def _lineage(self, name: str) -> list[tuple[str, _Element | None]]:
         """Return a type and its base types, nearest first; one that is not described, or comes round again, ends it."""

@@ -14,7 +14,7 @@ import attrs
 
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import holders, reading, service
+from reconciler.adapters.wrs import holders, reading, service, shapes
 from reconciler.adapters.wrs.findings import Finding, Halt, Result, answered, listed
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.numbers import Numbers
@@ -131,6 +131,10 @@ class Probe:
         said = f"{len(schema.document.properties)} properties; actions {', '.join(offered) or 'none'}"
         said += f"; not offered: {', '.join(missing)}" if missing else ""
         self._tell("metadata", Result.WARNING if missing else Result.OK, said, sent, "200")
+        if differences := shapes.differences(schema):
+            self._tell("actions", Result.WARNING, f"described otherwise than we call them: {'; '.join(differences)}")
+        else:
+            self._tell("actions", Result.OK, "described as we call them")
         self.versions |= {"type": schema.document.name, "actions": sorted(schema.actions)}
         self.versions["functions"] = sorted(schema.functions)
         return schema

@@ -13,15 +13,15 @@ from collections.abc import Awaitable, Mapping
 
 import attrs
 
-from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import answers, portions
+from reconciler.adapters.wrs import answers, portions, transitions
 from reconciler.adapters.wrs.answers import Unfulfilled
 from reconciler.adapters.wrs.findings import Finding, Halt, Result, listed
 from reconciler.adapters.wrs.locking import Locks
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.reading import Entity, Reader
 from reconciler.adapters.wrs.service import Service
+from reconciler.adapters.wrs.transitions import Told
 from reconciler.model.answer import NotAvailable, Released, Unknown
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
@@ -152,15 +152,10 @@ class Scratch:
 
         return await self._answered(action, posted(self._service.action(now.id, name)))
 
-    async def transitions(self, now: Sight) -> list[dict[str, Json]] | None:
+    async def transitions(self, now: Sight) -> Told:
         """Return the states that can follow, None where the server doesn't tell."""
         schema = await self._service.schema()
-        name = schema.functions.get("GetValidStateTransitions") if isinstance(schema, Schema) else None
-        if name is None:
-            return None
-        reply = await self._service.get(f"{self._service.action(now.id, name)}()")
-        rows = (replies.json_object(reply) or {}).get("value") if isinstance(reply, Reply) else None
-        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else None
+        return await transitions.read(self._service, schema, now.id) if isinstance(schema, Schema) else schema
 
     async def _answered(self, what: str, sent: Awaitable[Reply | Unfulfilled]) -> Reply | Unfulfilled:
         """Keep in mind what is under way until it is answered; without an answer it may be carried out much later."""
@@ -236,8 +231,9 @@ class Scratch:
     async def _write(self, now: Sight, name: str, value: Json) -> Reply | Unfulfilled:
         if name == "State":
             allowed = await self.transitions(now)
-            if allowed is None:
-                return NotAvailable(0, "Windchill does not tell which states can follow")
+            if not isinstance(allowed, list):
+                said = "Windchill does not tell which states can follow" if allowed is None else allowed.message
+                return NotAvailable(0, said)
             state = next((one for one in allowed if one.get("Value") == value), None)
             if state is None:
                 return NotAvailable(0, f"{NO_WAY_BACK} from {now.value(name)}")

@@ -17,12 +17,13 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import attrs
 import msgspec
+import structlog
 
 from reconciler.adapters import replies
 from reconciler.adapters.credentials import Headers
 from reconciler.adapters.http import HttpClient
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
-from reconciler.adapters.wrs import metadata, session
+from reconciler.adapters.wrs import metadata, session, shapes
 from reconciler.adapters.wrs.metadata import MetadataError, Schema
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.session import Nonce, Session
@@ -30,6 +31,8 @@ from reconciler.model.answer import Broken, Failed, NotAvailable, Throttled, Tro
 from reconciler.model.snapshot import Token
 from reconciler.model.value import Json
 from reconciler.ports import Clock
+
+_log = structlog.get_logger(__name__)
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _HOPS_MAX = 3
@@ -278,9 +281,12 @@ class Service:
                 url = self.within_origin(self._url("$metadata"), reference)
                 found = None if url is None else await self._metadata_text(url)
                 further += [found] if isinstance(found, bytes) else []
-            return await asyncio.to_thread(metadata.parse, text, self.options.entity_set, *further)
+            schema = await asyncio.to_thread(metadata.parse, text, self.options.entity_set, *further)
         except MetadataError as error:
             return Broken(replies.cut(str(error)))
+        if self._schema is None and (differences := shapes.differences(schema)):
+            _log.warning("the server describes its actions otherwise than we call them", differences=differences)
+        return schema
 
     async def _metadata_text(self, url: str) -> bytes | Trouble:
         match await self._read(url, _XML):

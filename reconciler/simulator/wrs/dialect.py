@@ -179,7 +179,9 @@ def _read(call: Call, view: View, rest: str) -> Reply:
         states = world.wrs.switches.states
         allowed = writing.allowed(world, view.document.get("status"))
         content = [{"Value": value, "Display": states.get(value, value)} for value in allowed]
-        return replies.shown({"@odata.context": f"{call.root}$metadata#Collection(PTC.EnumType)", "value": content})
+        listed = world.wrs.switches.transitions_in
+        kind = "Collection(PTC.EnumType)" if listed == "value" else "PTC.EnumTypeList"
+        return replies.shown({"@odata.context": f"{call.root}$metadata#{kind}", listed: content})
     if rest in NAVIGATIONS:
         return replies.shown({"@odata.context": f"{call.root}$metadata#{rest}", **view.related(rest)})
     if rest:

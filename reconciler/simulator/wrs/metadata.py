@@ -14,6 +14,9 @@ _HEAD = f"""<?xml version="1.0" encoding="UTF-8"?>
 <Property Name="Value" Type="Edm.String"/>
 <Property Name="Display" Type="Edm.String"/>
 </ComplexType>
+<ComplexType Name="EnumTypeList">
+<Property Name="Items" Type="Collection(PTC.EnumType)"/>
+</ComplexType>
 <Term Name="ReadOnly" Type="Edm.Boolean"/>
 <Term Name="NonFilterable" Type="Edm.Boolean"/>
 <Term Name="NonSortable" Type="Edm.Boolean"/>
@@ -68,7 +71,7 @@ def document(types: Types, switches: Wrs) -> bytes:
     """The whole document."""
     parts = [_HEAD]
     parts += [_type(name, types) for name in types.properties]
-    parts += [_bound(name) for name in switches.actions]
+    parts += [_bound(name, switches) for name in switches.actions]
     return "".join([*parts, _TAIL]).encode()
 
 
@@ -91,10 +94,10 @@ def _navigation(name: str) -> str:
     return f'<NavigationProperty Name="{name}" Type="{_LEADS_TO[name]}"/>\n'
 
 
-def _bound(name: str) -> str:
+def _bound(name: str, switches: Wrs) -> str:
     itself = f'<Parameter Name="Document" Type="{NAMESPACE}.{BASE}" Nullable="false"/>'
     if name == "GetValidStateTransitions":
-        result = '<ReturnType Type="Collection(PTC.EnumType)"/>'
-        return f'<Function Name="{name}" IsBound="true">{itself}{result}</Function>\n'
+        kind = "Collection(PTC.EnumType)" if switches.transitions_in == "value" else "PTC.EnumTypeList"
+        return f'<Function Name="{name}" IsBound="true">{itself}<ReturnType Type="{kind}"/></Function>\n'
     result = f'<ReturnType Type="{NAMESPACE}.{BASE}"/>'
     return f'<Action Name="{name}" IsBound="true">{itself}{_TAKES[name]}{result}</Action>\n'

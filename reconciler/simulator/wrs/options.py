@@ -102,6 +102,9 @@ class Wrs:
     """Lifecycle state → what it is called."""
     transitions: dict[str, list[str]] = attrs.field(factory=lambda: dict(TRANSITIONS), validator=mapping)
     """Lifecycle state → those that SetState can lead to. A state that is missing here leads anywhere."""
+    transitions_in: Literal["Items", "value", "States"] = _one_of("Items", "value", "States")
+    """Under which name GetValidStateTransitions lists states. `Items`: in a PTC.EnumTypeList, as a stock server does;
+    `value`: as a plain collection; `States`: in a form that the metadata does not describe."""
     set_state_when_checked_out: Literal["refused", "accepted"] = _one_of("refused", "accepted")
     """Whether SetState works on a document that somebody has checked out."""
     set_state_moves_last_modified: bool = _switch(True)

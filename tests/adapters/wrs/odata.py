@@ -28,6 +28,7 @@ METADATA = """<?xml version="1.0" encoding="UTF-8"?>
 <Schema Namespace="PTC" xmlns="http://docs.oasis-open.org/odata/ns/edm">
   <ComplexType Name="EnumType"><Property Name="Value" Type="Edm.String"/><Property Name="Display" Type="Edm.String"/>
   </ComplexType>
+  <ComplexType Name="EnumTypeList"><Property Name="Items" Type="Collection(PTC.EnumType)"/></ComplexType>
   <EntityType Name="WindchillEntity" Abstract="true"><Key><PropertyRef Name="ID"/></Key>
     <Property Name="ID" Type="Edm.String" Nullable="false"><Annotation Term="PTC.ReadOnly"/></Property>
     <Property Name="CreatedOn" Type="Edm.DateTimeOffset"><Annotation Term="PTC.ReadOnly"/></Property>
@@ -55,15 +56,23 @@ METADATA = """<?xml version="1.0" encoding="UTF-8"?>
     <Property Name="Lines" Type="Collection(Edm.Int64)"/>
     <Property Name="Roles" Type="Collection(PTC.EnumType)"/>
   </EntityType>
-  <Action Name="CheckOut" IsBound="true"><Parameter Name="Document" Type="PTC.DocMgmt.Document"/></Action>
-  <Action Name="CheckIn" IsBound="true"><Parameter Name="Document" Type="PTC.DocMgmt.Document"/></Action>
+  <Action Name="CheckOut" IsBound="true"><Parameter Name="Workable" Type="PTC.DocMgmt.Document"/>
+    <Parameter Name="CheckOutNote" Type="Edm.String"/><ReturnType Type="PTC.DocMgmt.Document"/></Action>
+  <Action Name="CheckIn" IsBound="true"><Parameter Name="Workable" Type="PTC.DocMgmt.Document"/>
+    <Parameter Name="CheckInNote" Type="Edm.String"/><Parameter Name="CheckOutNote" Type="Edm.String"/>
+    <Parameter Name="KeepCheckedOut" Type="Edm.Boolean"/><ReturnType Type="PTC.DocMgmt.Document"/></Action>
+  <Action Name="UndoCheckOut" IsBound="true"><Parameter Name="Workable" Type="PTC.DocMgmt.Document"/>
+    <ReturnType Type="PTC.DocMgmt.Document"/></Action>
   <Action Name="CheckOutDocuments" IsBound="true">
     <Parameter Name="Documents" Type="Collection(PTC.DocMgmt.Document)"/></Action>
-  <Action Name="SetState" IsBound="true"><Parameter Name="Entity" Type="PTC.WindchillEntity"/></Action>
-  <Action Name="UpdateCommonProperties" IsBound="true"><Parameter Name="Document" Type="PTC.DocMgmt.Document"/></Action>
+  <Action Name="SetState" IsBound="true"><Parameter Name="Entity" Type="PTC.WindchillEntity"/>
+    <Parameter Name="State" Type="PTC.EnumType" Nullable="false"/><ReturnType Type="PTC.WindchillEntity"/></Action>
+  <Action Name="UpdateCommonProperties" IsBound="true"><Parameter Name="Document" Type="PTC.DocMgmt.Document"/>
+    <Parameter Name="Updates" Type="PTC.DocMgmt.Document"/></Action>
   <Action Name="Calibrate" IsBound="true"><Parameter Name="Specification" Type="PTC.DocMgmt.Specification"/></Action>
   <Action Name="CreateAll"><Parameter Name="Document" Type="PTC.DocMgmt.Document"/></Action>
-  <Function Name="GetValidStateTransitions" IsBound="true"><Parameter Name="E" Type="PTC.WindchillEntity"/></Function>
+  <Function Name="GetValidStateTransitions" IsBound="true"><Parameter Name="E" Type="PTC.WindchillEntity"/>
+    <ReturnType Type="PTC.EnumTypeList"/></Function>
   <EntityContainer Name="Windchill"><EntitySet Name="Documents" EntityType="PTC.DocMgmt.Document"/></EntityContainer>
 </Schema></edmx:DataServices></edmx:Edmx>"""
 

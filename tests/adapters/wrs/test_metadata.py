@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.adapters.wrs import metadata
-from reconciler.adapters.wrs.metadata import Kind, MetadataError, Schema
+from reconciler.adapters.wrs.metadata import Kind, MetadataError, Operation, Schema
 from tests.adapters.wrs.odata import METADATA, PLAIN
 
 EDM = 'xmlns="http://docs.oasis-open.org/odata/ns/edm"'
@@ -29,6 +31,10 @@ def schema(inside: str, attributes: str = 'Namespace="N"') -> str:
 
 def documents(properties: str, more: str = "") -> Schema:
     return parse(wrapped(schema(f'<EntityType Name="D">{properties}</EntityType>{SET}{more}')))
+
+
+def names(operations: Mapping[str, Operation]) -> dict[str, str]:
+    return {name: operation.name for name, operation in operations.items()}
 
 
 def test_a_type_has_what_it_inherits() -> None:
@@ -89,15 +95,37 @@ def test_navigations_say_where_they_lead_and_whether_an_action_moves_them() -> N
 
 def test_only_what_is_bound_to_one_document_or_its_base_is_an_action_on_it() -> None:
     found = parse(METADATA)
-    assert found.actions == {
+    assert names(found.actions) == {
         "CheckOut": "PTC.DocMgmt.CheckOut",
         "CheckIn": "PTC.DocMgmt.CheckIn",
         "SetState": "PTC.DocMgmt.SetState",
+        "UndoCheckOut": "PTC.DocMgmt.UndoCheckOut",
         "UpdateCommonProperties": "PTC.DocMgmt.UpdateCommonProperties",
     }
-    assert found.functions == {"GetValidStateTransitions": "PTC.DocMgmt.GetValidStateTransitions"}
+    assert names(found.functions) == {"GetValidStateTransitions": "PTC.DocMgmt.GetValidStateTransitions"}
     assert found.action("CheckOut") == "PTC.DocMgmt.CheckOut"
-    assert found.action("UndoCheckOut") is None
+    assert found.action("Calibrate") is None
+
+
+def test_an_operation_takes_parameters_beside_the_document_and_says_what_it_returns() -> None:
+    found = parse(METADATA)
+    check_in = found.actions["CheckIn"]
+    assert {name: (p.kind, p.nullable) for name, p in check_in.parameters.items()} == {
+        "CheckInNote": (Kind.TEXT, True),
+        "CheckOutNote": (Kind.TEXT, True),
+        "KeepCheckedOut": (Kind.TRUTH, True),
+    }
+    assert check_in.returns is not None
+    assert check_in.returns.type == "PTC.DocMgmt.Document"
+    assert check_in.members is None
+    transitions = found.functions["GetValidStateTransitions"]
+    assert transitions.returns is not None
+    assert transitions.returns.type == "PTC.EnumTypeList"
+    assert transitions.members is not None
+    assert [(m.name, m.kind, m.collection, m.paired) for m in transitions.members.values()] == [
+        ("Items", Kind.ENUMERATION, True, True)
+    ]
+    assert found.actions["UpdateCommonProperties"].returns is None
 
 
 def test_a_plain_service_has_no_actions_and_all_can_be_written_but_what_it_computes() -> None:
@@ -140,7 +168,7 @@ def test_an_alias_stands_for_its_namespace() -> None:
     found = parse(wrapped(schema(text, 'Namespace="Long.Name" Alias="Self"')))
     assert found.document.name == "Long.Name.D"
     assert found.document.properties["A"].kind is Kind.INTEGER
-    assert found.actions == {"Go": "Long.Name.Go"}
+    assert names(found.actions) == {"Go": "Long.Name.Go"}
 
 
 BORROWING = wrapped(
@@ -166,7 +194,7 @@ def test_what_is_described_elsewhere_is_looked_for_there() -> None:
     found = parse(BORROWING, there)
     assert found.document.whole
     assert found.document.key == ("ID",)
-    assert found.actions == {"SetState": "PTC.SetState"}
+    assert names(found.actions) == {"SetState": "PTC.SetState"}
 
 
 def test_what_is_described_nowhere_leaves_a_type_open_and_ptcs_enumerations_known() -> None:

@@ -249,6 +249,20 @@ async def test_no_state_is_set_that_can_not_follow(simulated: Simulated) -> None
     assert "SetState" not in probed.wire.asked
 
 
+async def test_states_are_read_in_either_form_and_what_is_not_understood_is_no_success(simulated: Simulated) -> None:
+    for listed in ("Items", "value"):
+        probed = await Probed(simulated, transitions_in=listed).run()
+        assert probed.failed == []
+        assert probed.of("transitions").answer == "INREVIEW and OBSOLETE"
+        assert probed.of("actions").result is Result.OK
+    probed = await Probed(simulated, transitions_in="States").run()
+    assert probed.failed == ["transitions"]
+    assert "is not understood: an object with States" in probed.of("transitions").message
+    assert probed.of("state").message == "not moved, because we don't know which states can follow"
+    assert "SetState" not in probed.wire.asked
+    probed.as_before()
+
+
 async def test_the_end_of_a_life_cycle_is_chosen_last(simulated: Simulated) -> None:
     either = {state: ["OBSOLETE", "INREVIEW", "INWORK"] for state in ("INWORK", "INREVIEW", "RELEASED")}
     probed = await Probed(simulated, transitions=either).run()

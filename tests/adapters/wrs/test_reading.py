@@ -688,7 +688,7 @@ def revised(odata: OData) -> list[Asked]:
             writes.append(asked)
             return error(423, "LOCKED", "enough has been seen")
         if asked.path.endswith("GetValidStateTransitions()"):
-            return Answer(body={"value": [{"Value": "RELEASED", "Display": "Released"}]})
+            return Answer(body={"Items": [{"Value": "RELEASED", "Display": "Released"}]})
         return Answer(body=next(found for number, found in held.items() if number in asked.path))
 
     odata.respond = respond

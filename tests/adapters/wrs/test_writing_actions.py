@@ -64,6 +64,31 @@ async def test_a_state_from_which_nothing_leads_on_says_so(ready: WrsWorld) -> N
     assert "Windchill allows no other" in ready.document().reason
 
 
+@pytest.mark.parametrize("listed", ["Items", "value"])
+async def test_a_state_goes_out_in_whichever_form_the_server_lists_those_that_can_follow(
+    ready: WrsWorld, listed: str
+) -> None:
+    ready.switch(transitions_in=listed)
+    await ready.emit({"State": "INREVIEW"})
+    await ready.settle()
+    assert ready.live()["status"] == "INREVIEW"
+    assert ready.document().status is Status.SYNCED
+
+
+async def test_an_answer_that_is_not_understood_is_called_so_and_not_asked_for_again_and_again(ready: WrsWorld) -> None:
+    ready.switch(transitions_in="States")
+    await ready.emit({"State": "INREVIEW", "Owner": "akim"})
+    await ready.settle()
+    assert ready.held() == ["State"]
+    reason = ready.document().reason
+    assert "the answer to GetValidStateTransitions is not understood" in reason
+    assert "an object with States (a list of an object)" in reason
+    assert "allows" not in reason
+    assert ready.live()["owner"] == "akim", "the rest waits for nothing"
+    assert "SetState" not in ready.wire.asked
+    assert ready.wire.asked.count("GetValidStateTransitions") == 1
+
+
 async def test_without_transitions_the_server_decides(ready: WrsWorld) -> None:
     ready.switch(actions=["CheckOut", "CheckIn", "UndoCheckOut", "SetState"], states={"INWORK": "INWORK", "B": "B"})
     await ready.adapter.close()
