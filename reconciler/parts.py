@@ -227,6 +227,7 @@ def _wrs(config: Config) -> WrsOptions:
         etag_proven=settings.etag_proven,
         page_size=settings.page_size,
         time_filters=settings.time_filters,
+        nonce_s=settings.nonce_s,
     )
 
 

@@ -176,8 +176,9 @@ class HttpClient:
 
     async def _received(self, response: httpx.Response) -> Exchange:
         headers = {name.lower(): value for name, value in reversed(response.headers.raw)}
+        cookies = tuple(value for name, value in response.headers.raw if name.lower() == b"set-cookie")
         if response.status_code >= 400:
-            return await self._refused(response, headers)
+            return attrs.evolve(await self._refused(response, headers), cookies=cookies)
         limit = self._options.body_bytes_max
         too_large = Unusable(f"the answer is larger than {limit} bytes (status {response.status_code})")
         declared = headers.get(b"content-length", b"")
@@ -189,7 +190,6 @@ class HttpClient:
         body = _plain(b"".join(pieces), headers, limit)
         if body is None:
             return Unusable(f"the answer came compressed, unasked, and can't be read (status {response.status_code})")
-        cookies = tuple(value for name, value in response.headers.raw if name.lower() == b"set-cookie")
         return Reply(response.status_code, headers, body, cookies=cookies)
 
     async def _refused(self, response: httpx.Response, headers: dict[bytes, bytes]) -> Reply:

@@ -181,6 +181,9 @@ class Windchill:
     time_filters: Literal["date", "time"] = key("date")
     """`wrs`: whether filters on LastModified honour the time of day. `date` is what a stock server does: each poll
     then returns all of the day's changes."""
+    nonce_s: float = key(86_400.0, least=0)
+    """`wrs`: seconds for which a nonce of the server is good; 0: for ever. It is renewed when nine tenths are over: a
+    write under one that has ended is refused, and that is an entry in the server's security audit log."""
     in_flight_max: int = key(16, least=1, most=1000)
     """Requests at one time, at most; the limit adapts below it. A Windchill method server has a few dozen threads for
     all its users."""

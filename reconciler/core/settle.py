@@ -51,8 +51,12 @@ def nothing_managed(case: Case, *, look_again: bool = False) -> Settlement:
     return evidence.with_conflicts(case, settlement, ())
 
 
-def agreed(case: Case, after: Snapshot, result: str) -> Settlement:
-    """The plan went through (or had nothing to send) and the document shows `after`."""
+def agreed(case: Case, after: Snapshot, result: str, *, again: str = "") -> Settlement:
+    """
+    The plan went through (or had nothing to send) and the document shows `after`.
+
+    `again` says why that may be over by now: then the document is not synced before another read has shown it.
+    """
     assert case.plan is not None
     assert case.snapshot is not None
     old = case.document.agreement
@@ -78,8 +82,9 @@ def agreed(case: Case, after: Snapshot, result: str) -> Settlement:
     due_us = _next_us(case, base, stable)
     settlement = _settlement(case, calm, status, reason, due_us, told=told, lane=Lane.RESYNC)
     if isinstance(final, Patch):  # the next portion, or what the server made of this one: at once, as a new attempt
-        reason = f"next: {', '.join(final.fields)}"
-        settlement = attrs.evolve(settlement, status=Status.PENDING, reason=reason, due_us=case.now_us, lane=Lane.RETRY)
+        again = again or f"next: {', '.join(final.fields)}"
+    if again:
+        settlement = attrs.evolve(settlement, status=Status.PENDING, reason=again, due_us=case.now_us, lane=Lane.RETRY)
     quiet = not told and case.lane is Lane.RESYNC and status is case.document.status
     settlement = settlement if quiet else evidence.audited(case, settlement, result, token_after=after.token)
     return evidence.with_conflicts(case, evidence.counted(case, settlement), waiting)

@@ -231,7 +231,7 @@ class Attempt:
         match answer:
             case Written():
                 after = answer.snapshot or case.snapshot.with_fields(plan.fields, answer.token)
-                return settle.agreed(case, after, "written")
+                return settle.agreed(case, after, "written", again=answer.again)
             case VersionConflict():
                 return settle.version_conflict(case, answer)
             case Refused():

@@ -12,10 +12,15 @@ class Unchanged:
 
 @attrs.frozen
 class Written:
-    """The write was applied. `snapshot` when the server showed the document after it, else perhaps a `token`."""
+    """
+    The write was applied. `snapshot` when the server showed the document after it, else perhaps a `token`.
+
+    `again` says why the document is to be read again at once: somebody has changed it since, or it could not be read.
+    """
 
     snapshot: Snapshot | None
     token: Token | None
+    again: str = ""
 
 
 @attrs.frozen

@@ -233,11 +233,11 @@ def test_wrong_credentials_are_named_before_anything_is_sent(wrs: Program) -> No
 
 def test_with_a_bearer_token_it_is_tried_whether_the_nonce_is_needed(wrs: Program) -> None:
     add(wrs, 'auth = "bearer"\ntoken = "simulated-token"')
-    for needed, entries in ((True, 2), (False, 2)):
+    for needed in (True, False):
         switch(wrs, nonce_for_bearer=needed)
         found = checks(wrs.json("doctor", "--probe", DOC)["findings"])
         assert found["write without a nonce"]["message"].startswith("refused" if needed else "taken")
-        assert len(httpx.get(f"{wrs.windchill}/_control/wrs/audit").json()["items"]) == entries
+        assert len(httpx.get(f"{wrs.windchill}/_control/wrs/audit").json()["items"]) == 1, "of the first"
     assert copies(wrs) == []
 
 

@@ -10,11 +10,12 @@ How the modules build on each other:
     options, tokens        where and how; which iteration was read, and how it was then
     metadata, values       what types there are; values between OData and us
     shapes                 what actions take and answer, as the metadata says and as we call them
+    turnstile, cookies     one request ahead of others; the HTTP session that all requests share
     session, service       the nonce; requests, pages, what a refusal means
     numbers, holders       many numbers with one request; who has a document checked out
     reading, portions      documents and the list of changes; which way a field is written
     answers, locking       what became of a write's step; check-out and how it is given up
-    transitions            which states can follow
+    questions              which states can follow; whether a check-out would be taken
     writing, actions       attributes under check-out or ETag; State and common properties
     windchill              the port
     findings, scratch      what a probe found; the document that it may spoil, and how that is put right again

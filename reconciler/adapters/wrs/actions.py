@@ -2,12 +2,15 @@
 Actions: what is written outside of any lock, State by SetState and the common properties by UpdateCommonProperties.
 
 Neither can be done to a document that is checked out, so there is no lock for them. They are done in one go instead:
-read, decide again if anything has moved, ask (State), write, read again and compare. Where the server shows ETags, the
-write carries one, and nothing can come in between.
+ask which states can follow (State), read, decide again if anything has moved, write, read again and compare. Where the
+server shows ETags, the write carries one, and nothing can come in between.
 
 Where it does not, the race that remains is this: whoever changes the same field between that read and the write, one
-request later (State: two), is overwritten unnoticed. Other fields are not touched, and a state can only go where the
-server lets it go from the one that it is in then.
+request later, is overwritten unnoticed. Other fields are not touched, and a state can only go where the server lets it
+go from the one that it is in then.
+
+What the last read shows may differ from what was written. It is the server's doing if the answer to the write showed it
+already, or if nobody else can have been there since; anything else is another edit, and is decided on as one.
 """
 
 from collections.abc import Mapping
@@ -16,14 +19,14 @@ import attrs
 
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import answers, portions, reading, transitions
+from reconciler.adapters.wrs import answers, portions, questions, reading
 from reconciler.adapters.wrs.answers import Unfulfilled
 from reconciler.adapters.wrs.locking import Locks
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.portions import Way
+from reconciler.adapters.wrs.questions import Told, Unreadable
 from reconciler.adapters.wrs.reading import Entity, Reader
-from reconciler.adapters.wrs.service import Service
-from reconciler.adapters.wrs.transitions import Unreadable
+from reconciler.adapters.wrs.service import Row, Service
 from reconciler.core import normalise
 from reconciler.model.answer import (
     NotAvailable,
@@ -34,8 +37,10 @@ from reconciler.model.answer import (
     Written,
 )
 from reconciler.model.snapshot import Snapshot, Token
-from reconciler.model.value import Json
+from reconciler.model.value import Json, Missing
 from reconciler.ports import Journal
+
+_TRIES = 3  # to see one state twice
 
 
 @attrs.frozen
@@ -62,7 +67,7 @@ class Actions:
         schema = await self._service.schema(snapshot.type)
         if not isinstance(schema, Schema):
             return schema
-        now = await self._now(snapshot.key, id, schema)
+        now, told = await self._at_hand(snapshot, id, way, schema)
         if not isinstance(now, _Moment):
             return now
         if now.snapshot.token != token:
@@ -73,7 +78,7 @@ class Actions:
         if isinstance(body, Refused):
             return body
         if way is Way.STATE:
-            state = await self._state(now, body["State"], schema)
+            state = _state(now, body["State"], told)
             if not isinstance(state, dict):
                 return state
             given: dict[str, Json] = {"State": state}
@@ -85,7 +90,26 @@ class Actions:
         answer = answers.of(self._service, exchange, fields)
         if not isinstance(answer, Reply):
             return await answers.unless_stale(self._reader, snapshot.key, now.id, answer)
-        return await self._verified(now, fields)
+        return await self._verified(now, fields, replies.json_object(answer))
+
+    async def _at_hand(
+        self, snapshot: Snapshot, id: str, way: Way, schema: Schema
+    ) -> tuple[_Moment | Unfulfilled, Told]:
+        """
+        Return the document as it is now, and before that which states could follow, so that a read is what comes last.
+
+        Where that is not what the states were asked for, they are asked for again.
+        """
+        place = id, snapshot.body.get("State")
+        for _ in range(_TRIES):
+            told = await questions.transitions(self._service, schema, place[0]) if way is Way.STATE else None
+            now = await self._now(snapshot.key, place[0], schema)
+            if way is not Way.STATE or not isinstance(now, _Moment):
+                return now, told
+            if (now.id, now.snapshot.body.get("State")) == place:
+                return now, told
+            place = now.id, now.snapshot.body.get("State")
+        return VersionConflict(0, "its state moved each time that we asked which ones can follow"), None
 
     async def _now(self, key: str, id: str, schema: Schema) -> _Moment | Unfulfilled:
         """Return the document as it is now; `id` is where it was when it was read."""
@@ -117,35 +141,54 @@ class Actions:
             case _:
                 return True
 
-    async def _state(self, now: _Moment, wanted: Json, schema: Schema) -> dict[str, object] | Unfulfilled:
-        """Return the state that is set. Value and Display both come from the transitions that the server allows now."""
-        value = wanted.get("Value") if isinstance(wanted, dict) else wanted
-        allowed = await transitions.read(self._service, schema, now.id)
-        if isinstance(allowed, Unreadable):
-            # Held, not retried: the next answer will look the same. Other fields go out meanwhile.
-            return Refused(0, allowed.message, ("State",))
-        if allowed is None:
+    async def _verified(self, now: _Moment, fields: Mapping[str, Json], answer: Row | None) -> Written:
+        """Return what the document shows after the write, or why it has to be read again; `answer` is the write's."""
+        shown = await answers.latest(self._reader, now.snapshot.key, now.id)
+        if not isinstance(shown, Snapshot):
+            return Written(None, None, replies.cut(f"written, and not to be read back yet: {shown.message}"))
+        by = f" by {shown.modified_by}" if shown.modified_by else ""
+        if answers.id_of(shown) != now.id:
+            return Written(None, None, f"there is another iteration{by} since our write")
+        if not (other := _others(shown, fields)):
+            return Written(shown, shown.token)
+        before = now.snapshot
+        made = await self._reader.snapshot(shown.key, answer) if answer and "ID" in answer else None
+        if isinstance(made, Snapshot) and fields.keys() <= made.body.keys():
+            altered = not _others(shown, {name: made.body[name] for name in other})
+        else:
+            untouched = (shown.modified_at, shown.modified_by) == (before.modified_at, before.modified_by)
+            alone = untouched or (shown.modified_by or "") == self._service.options.account != ""
+            # Only another SetState leads to a third state.
+            altered = alone and ("State" not in fields or not _others(shown, {"State": before.value("State")}))
+        if altered:
+            return Written(shown, shown.token)
+        return Written(None, None, replies.cut(f"{', '.join(other)} changed{by} right after our write"))
+
+
+def _others(shown: Snapshot, fields: Mapping[str, Json | Missing]) -> list[str]:
+    """Return the fields that show something else than this."""
+    steps = shown.compared_as
+    return [
+        name for name, value in fields.items() if not normalise.equal(shown.value(name), value, steps.get(name, ()))
+    ]
+
+
+def _state(now: _Moment, wanted: Json, told: Told) -> dict[str, object] | Unfulfilled:
+    """Return the state that is set. Value and Display both come from the transitions that the server allows now."""
+    value = wanted.get("Value") if isinstance(wanted, dict) else wanted
+    match told:
+        case None:
             # Not to be had: the metadata knows no more than the type, so Display is said as Value; the server decides.
             return {"Value": value, "Display": value}
-        if not isinstance(allowed, list):
-            return allowed
-        for one in allowed:
-            if one.get("Value") == value:
-                return {"Value": value, "Display": one.get("Display", value)}
-        names = ", ".join(str(one.get("Value")) for one in allowed) or "no other"
-        before = now.snapshot.body.get("State")
-        said = f"State can't go from {before} to {value}; Windchill allows {names}"
-        return Refused(0, replies.cut(said), ("State",))
-
-    async def _verified(self, now: _Moment, fields: Mapping[str, Json]) -> Written:
-        """Return what the document shows after the write; nothing, if what it shows may be somebody else's work."""
-        shown = await answers.latest(self._reader, now.snapshot.key, now.id)
-        if not isinstance(shown, Snapshot) or answers.id_of(shown) != now.id:
-            return Written(None, None)
-        before = now.snapshot
-        steps = shown.compared_as
-        as_sent = all(normalise.equal(shown.value(name), value, steps.get(name, ())) for name, value in fields.items())
-        untouched = (shown.modified_at, shown.modified_by) == (before.modified_at, before.modified_by)
-        ours = shown.modified_by is not None and shown.modified_by == self._service.options.account
-        # Something else than was sent: the server's own doing only if nobody else can have been here since.
-        return Written(shown, shown.token) if as_sent or untouched or ours else Written(None, None)
+        case Unreadable(message):
+            # Held, not retried: the next answer will look the same. Other fields go out meanwhile.
+            return Refused(0, message, ("State",))
+        case list():
+            for one in told:
+                if one.get("Value") == value:
+                    return {"Value": value, "Display": one.get("Display", value)}
+            names = ", ".join(str(one.get("Value")) for one in told) or "no other"
+            said = f"State can't go from {now.snapshot.body.get('State')} to {value}; Windchill allows {names}"
+            return Refused(0, replies.cut(said), ("State",))
+        case trouble:
+            return trouble

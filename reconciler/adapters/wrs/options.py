@@ -48,6 +48,9 @@ class WrsOptions:
     time_filters: Literal["date", "time"] = "date"
     """Whether filters on `LastModified` honour the time of day; `time` asks the server to."""
 
+    nonce_s: float = attrs.field(default=86_400.0, validator=attrs.validators.ge(0))
+    """How long a nonce is good on this server; it is renewed before. 0: for ever."""
+
     def __attrs_post_init__(self) -> None:
         if self.lock == "etag" and not self.etag_proven:
             raise ValueError('lock = "etag" needs etag_proven = true: see what `reconciler doctor --probe` says')

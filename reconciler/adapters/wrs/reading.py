@@ -17,12 +17,15 @@ Rules
   headers alone and writes rely on them, a list can't: its sightings then only say that something may have changed.)
 - Whether a list shows all that a read by ID does is found out at the first row that lacks what only its own type has:
   a field that a list leaves out must not pass for one that somebody has cleared.
+- Of a document of which lists leave something out, the token of a read is remembered with the iteration, its
+  LastModified and the row that a list showed: seen so again, it is what was read, and need not be read once more.
 - That an iteration calls itself the latest may be meant of its revision. So a remembered ID counts for some minutes
   after a list has shown it, and is then resolved anew: no new revision stays unseen, and none is written beside.
 - A conditional read is only sent where IDs don't go stale: an old iteration stays as it is for ever.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import attrs
 
@@ -41,9 +44,10 @@ from reconciler.ports import Clock
 
 _COMMON = ("Name", "Number", "Organization")  # UpdateCommonProperties takes these, and a PATCH does not
 _PAGES_MAX = 2000  # of a list of changes
-_SIGHTED_MAX = 10_000  # documents of which the ID that a list showed is kept
+_KEPT_MAX = 20_000  # documents of which it is kept what a list, or a read, showed
 _VOUCHED_S = 300.0  # how long that ID is good without another look: below the usual interval of comparisons
 _SECOND_US = 1_000_000
+_Value = TypeVar("_Value")
 _WESTMOST_US = 12 * 3600 * _SECOND_US  # nowhere does a day begin later than so long after it has begun in UTC
 
 
@@ -63,6 +67,15 @@ class _Sighted:
     seen_s: float
 
 
+@attrs.frozen
+class _Seen:
+    """An iteration as a read has shown it, and the digest of the row by which a list shows the same; None: not yet."""
+
+    token: Token
+    modified_at: str | None
+    row: Token | None = None
+
+
 class Reader:
     """Reads the documents of one service."""
 
@@ -72,6 +85,7 @@ class Reader:
         self._clock = clock
         self._numbers = Numbers(service, clock)
         self._sighted: dict[str, _Sighted] = {}  # document → the ID that a list last showed
+        self._seen: dict[str, _Seen] = {}  # ID → what a read of it has shown
         self._rows_show_all: bool | None = None  # whether lists show what reads by ID do; None: not known yet
 
     async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
@@ -88,6 +102,8 @@ class Reader:
             found = await self._remembered(key, place, schema)
         if found is None:
             found = await self._resolved(key, schema)
+        if isinstance(found, Snapshot) and found.token is not None and (at := tokens.place(found.token)) is not None:
+            _keep(self._seen, at.id, _Seen(found.token, found.modified_at))
         if isinstance(found, Snapshot) and token is not None and found.token == token and not found.stranded:
             return Unchanged()
         return found
@@ -213,15 +229,27 @@ class Reader:
             return snapshot
         place = None if snapshot.token is None else tokens.place(snapshot.token)
         self._sight(key, None if place is None else place.id)
-        return Sighting(key, snapshot.token or tokens.seen(key, {"body": snapshot.body, "modified": modified_at}))
+        if snapshot.token is None:
+            return Sighting(key, tokens.seen(key, {"body": snapshot.body, "modified": modified_at}))
+        schema = await self._service.schema()
+        if place is None or self._rows_show_all is True or not isinstance(schema, Schema) or not _missing(row, schema):
+            return Sighting(key, snapshot.token)
+        return Sighting(key, self._as_seen(place.id, modified_at, snapshot.token))
+
+    def _as_seen(self, id: str, modified_at: str | None, row: Token) -> Token:
+        """Return the token of the read that has shown what a list shows in part; without one, the row's own."""
+        seen = self._seen.get(id)
+        if seen is None or modified_at is None or seen.modified_at != modified_at or seen.row not in (None, row):
+            return row
+        _keep(self._seen, id, attrs.evolve(seen, row=row))
+        return seen.token
 
     def _sight(self, key: str, id: str | None) -> None:
         """Take note of the ID that a list shows. It may be of a new revision beside the one that is remembered."""
-        self._sighted.pop(key, None)
-        if id is not None:
-            self._sighted[key] = _Sighted(id, self._clock.monotonic_s())
-        if len(self._sighted) > _SIGHTED_MAX:
-            del self._sighted[next(iter(self._sighted))]
+        if id is None:
+            self._sighted.pop(key, None)
+        else:
+            _keep(self._sighted, key, _Sighted(id, self._clock.monotonic_s()))
 
     async def _remembered(self, key: str, place: Place, schema: Schema) -> ReadAnswer | None:
         """Read by a remembered ID; None when that is not the document's latest iteration any more."""
@@ -296,6 +324,14 @@ class Reader:
 
     def _has_latest(self, schema: Schema) -> bool:
         return "Latest" in schema.document.properties
+
+
+def _keep(kept: dict[str, _Value], key: str, value: _Value) -> None:
+    """Keep a value, and no more than so many: the oldest goes first."""
+    kept.pop(key, None)
+    kept[key] = value
+    if len(kept) > _KEPT_MAX:
+        del kept[next(iter(kept))]
 
 
 def is_working_copy(entity: Row) -> bool:

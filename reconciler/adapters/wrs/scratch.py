@@ -14,14 +14,14 @@ from collections.abc import Awaitable, Mapping
 import attrs
 
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import answers, portions, transitions
+from reconciler.adapters.wrs import answers, portions, questions
 from reconciler.adapters.wrs.answers import Unfulfilled
 from reconciler.adapters.wrs.findings import Finding, Halt, Result, listed
 from reconciler.adapters.wrs.locking import Locks
 from reconciler.adapters.wrs.metadata import Schema
+from reconciler.adapters.wrs.questions import Told
 from reconciler.adapters.wrs.reading import Entity, Reader
 from reconciler.adapters.wrs.service import Service
-from reconciler.adapters.wrs.transitions import Told
 from reconciler.model.answer import NotAvailable, Released, Unknown
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
@@ -155,7 +155,7 @@ class Scratch:
     async def transitions(self, now: Sight) -> Told:
         """Return the states that can follow, None where the server doesn't tell."""
         schema = await self._service.schema()
-        return await transitions.read(self._service, schema, now.id) if isinstance(schema, Schema) else schema
+        return await questions.transitions(self._service, schema, now.id) if isinstance(schema, Schema) else schema
 
     async def _answered(self, what: str, sent: Awaitable[Reply | Unfulfilled]) -> Reply | Unfulfilled:
         """Keep in mind what is under way until it is answered; without an answer it may be carried out much later."""

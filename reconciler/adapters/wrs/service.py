@@ -5,7 +5,10 @@ Rules
 - No other origin gets a request of ours: redirects of reads and links to next pages are followed where scheme, host and
   port are the same, a few times at most, and with no credentials but ours. A write follows nothing.
 - Only JSON that says it is JSON is data. A login page with status 200 is none.
-- A write carries the session's nonce. Refused for it, it was not carried out: a new nonce, one replay, then `Failed`.
+- All requests are one client's: the cookies that the server has set go with each of them. Where it turns us away with
+  them (401, a redirect elsewhere, a page), the session has ended: a read is sent once more without, and so is a write
+  that was answered 401, which was not carried out (RFC 9110 section 15.5.2).
+- A write carries a nonce (`session`).
 - The schema is read once, by one call alone for all that wait, and again when an entity is of a type it does not know,
   or when it stands in the way of a write and is some minutes old.
 - A message keeps the server's error code and none of our secrets.
@@ -23,7 +26,8 @@ from reconciler.adapters import replies
 from reconciler.adapters.credentials import Headers
 from reconciler.adapters.http import HttpClient
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
-from reconciler.adapters.wrs import metadata, session, shapes
+from reconciler.adapters.wrs import metadata, shapes
+from reconciler.adapters.wrs.cookies import Cookies
 from reconciler.adapters.wrs.metadata import MetadataError, Schema
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.session import Nonce, Session
@@ -34,6 +38,7 @@ from reconciler.ports import Clock
 
 _log = structlog.get_logger(__name__)
 
+INVALID_NONCE = "INVALID_NONCE"
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _HOPS_MAX = 3
 _ABOUT_WHAT_WAS_ASKED = frozenset((400, 414, 422, 423, 451))  # an ID, a key, the length of a query
@@ -58,9 +63,11 @@ class Service:
     def __init__(self, client: HttpClient, options: WrsOptions, clock: Clock) -> None:
         self.options = options
         self._client = client
-        self._session = Session(self._ask_nonce if options.service else None, self.explained, clock)
         self._clock = clock
-        self._secrets: tuple[str, ...] = ()
+        self._cookies = Cookies(clock)
+        ask = self._ask_nonce if options.service else None
+        known = self.explained, _refuses_nonce, self._cookies, clock
+        self._session = Session(ask, *known, life_s=options.nonce_s)
         self._schema_read_s = 0.0
         self._reading = asyncio.Lock()
         self._schema: Schema | None = None
@@ -174,7 +181,7 @@ class Service:
     def hidden(self, said: str) -> str:
         """Return what a server has said without secrets."""
         said = self._client.hidden(said)
-        for secret in self._secrets:
+        for secret in sorted((*self._session.secrets, *self._cookies.secrets), key=len, reverse=True):
             said = said.replace(secret, "***")
         return said
 
@@ -218,7 +225,12 @@ class Service:
         return await self._read(f"{self.options.base_url}/PTC/GetCSRFToken()", _HEADERS)
 
     async def _read(self, url: str, headers: Headers) -> Exchange:
-        exchange = await self._client.exchange("GET", url, headers)
+        cookies = self._cookies.header(url)
+        exchange = await self._followed(url, headers)
+        return await self._followed(url, headers) if self._has_ended(url, cookies, exchange) else exchange
+
+    async def _followed(self, url: str, headers: Headers) -> Exchange:
+        exchange = await self._exchange("GET", url, headers)
         for _ in range(_HOPS_MAX):
             if not isinstance(exchange, Reply) or exchange.status not in _REDIRECTS:
                 break
@@ -226,34 +238,43 @@ class Service:
             if target is None:
                 break
             url = target
-            exchange = await self._client.exchange("GET", url, headers)
+            exchange = await self._exchange("GET", url, headers)
         return exchange
 
     async def _write(
         self, method: str, path: str, body: Mapping[str, Json], guard: Headers, *, urgent: bool = False
     ) -> Exchange:
-        content = msgspec.json.encode(body)
-        async with self._session.sending():
-            nonce = await self._session.current(urgent=urgent)
-            if not isinstance(nonce, Nonce):
-                return nonce
-            exchange = await self._sent(method, self._url(path), guard, content, nonce)
-            if not _refuses_nonce(exchange):
-                return exchange
-            nonce = await self._session.renewed(nonce)
-            if not isinstance(nonce, Nonce):
-                return nonce
-            exchange = await self._sent(method, self._url(path), guard, content, nonce)
-            if not isinstance(exchange, Reply) or not _refuses_nonce(exchange):
-                return exchange
-            return self._session.refused_again(nonce, self.message(exchange))
+        url, content = self._url(path), msgspec.json.encode(body)
+        cookies: Headers = ()
 
-    async def _sent(self, method: str, url: str, guard: Headers, content: bytes, nonce: Nonce) -> Exchange:
-        self._secrets = nonce.secrets
-        exchange = await self._client.exchange(method, url, (*_HEADERS, *_SENT, *guard, *nonce.headers), content)
-        if isinstance(exchange, Reply) and exchange.status != 401 and not _refuses_nonce(exchange):
-            self._session.went_through(nonce)
+        async def send(nonce: Nonce) -> Exchange:
+            nonlocal cookies
+            cookies = self._cookies.header(url)
+            return await self._exchange(method, url, (*_HEADERS, *_SENT, *guard, *nonce.headers), content)
+
+        exchange = await self._session.carry(send, urgent=urgent)
+        if self._has_ended(url, cookies, exchange) and isinstance(exchange, Reply) and exchange.status == 401:
+            exchange = await self._session.carry(send, urgent=urgent)
         return exchange
+
+    async def _exchange(self, method: str, url: str, headers: Headers, content: bytes = b"") -> Exchange:
+        async with self._cookies.sending():
+            exchange = await self._client.exchange(method, url, (*headers, *self._cookies.header(url)), content)
+            self._cookies.take(url, exchange)
+            return exchange
+
+    def _has_ended(self, url: str, cookies: Headers, exchange: Exchange) -> bool:
+        """Whether it may be the session that we are turned away for; a new one then begins with the next request."""
+        turned_away = isinstance(exchange, Reply) and (
+            exchange.status == 401
+            or exchange.status in _REDIRECTS
+            or (exchange.status == 200 and replies.is_html(exchange))
+        )
+        if not cookies or not turned_away:
+            return False
+        if self._cookies.header(url) == cookies:
+            self._cookies.forget()
+        return True
 
     async def _page(self, url: str, prefer: Headers) -> "_Page | Trouble":
         exchange = await self._read(url, (*_HEADERS, *prefer))
@@ -330,7 +351,7 @@ def _guard(if_match: Token | None) -> Headers:
 
 
 def _refuses_nonce(exchange: Exchange) -> bool:
-    return isinstance(exchange, Reply) and exchange.status >= 400 and code(exchange) == session.INVALID
+    return isinstance(exchange, Reply) and exchange.status >= 400 and code(exchange) == INVALID_NONCE
 
 
 def fruitless(exchange: Lost | Unusable | Failed | Unauthorised | Throttled) -> Trouble:

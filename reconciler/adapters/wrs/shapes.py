@@ -49,6 +49,13 @@ def states(body: dict[str, Json], described: Operation) -> list[dict[str, Json]]
     return found if len(found) == len(rows) else None
 
 
+def truth(body: dict[str, Json], described: Operation) -> bool | None:
+    """Return what the answer to a yes-or-no question says; None when it is not understood."""
+    named = [name for name, member in (described.members or {}).items() if member.kind is Kind.TRUTH]
+    said = [value for name in ("value", *named[:1]) if isinstance(value := body.get(name), bool)]
+    return said[0] if said else None
+
+
 def shown(body: dict[str, Json] | None) -> str:
     """Return the shape of an answer without its values: `an object with Items (a list of text)`."""
     if body is None:
@@ -110,8 +117,9 @@ def _is_list(operation: Operation, returns: Property, _: Schema) -> bool:
     return any(one.collection and one.kind is Kind.ENUMERATION for one in possible)
 
 
-def _is_truth(_: Operation, returns: Property, __: Schema) -> bool:
-    return returns.kind is Kind.TRUTH and not returns.collection
+def _is_truth(operation: Operation, returns: Property, _: Schema) -> bool:
+    possible = (returns, *(operation.members or {}).values())
+    return any(one.kind is Kind.TRUTH and not one.collection for one in possible)
 
 
 _READ: dict[str, tuple[str, Callable[[Operation, Property, Schema], bool]]] = {

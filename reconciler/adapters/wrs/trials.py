@@ -13,13 +13,13 @@ from collections.abc import Callable
 import attrs
 
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import answers, holders, reading, session, transitions, values
+from reconciler.adapters.wrs import answers, holders, questions, reading, values
 from reconciler.adapters.wrs.answers import Unfulfilled
 from reconciler.adapters.wrs.findings import Finding, Halt, Result, answered, listed, plain
 from reconciler.adapters.wrs.metadata import Kind, Schema
 from reconciler.adapters.wrs.reading import Entity, Reader
 from reconciler.adapters.wrs.scratch import Scratch, Sight
-from reconciler.adapters.wrs.service import Service
+from reconciler.adapters.wrs.service import INVALID_NONCE, Service
 from reconciler.model.answer import Broken, Failed, NotAvailable, Unauthorised, Unknown, VersionConflict
 from reconciler.model.snapshot import Token
 from reconciler.model.value import Json
@@ -89,7 +89,7 @@ class Trials:
         if schema.action("SetState") is None:
             return
         told = await self._scratch.transitions(now)
-        self._tell(transitions.finding(told))
+        self._tell(questions.finding(told))
         self.facts.told = isinstance(told, list)
         allowed = [one for one in told if one["Value"] != now.value("State")] if isinstance(told, list) else []
         allowed.sort(key=lambda one: str(one["Value"]).upper().startswith(_NO_RETURN))
@@ -220,7 +220,7 @@ class Trials:
         return copy
 
     async def _without_nonce(self, copy: str) -> None:
-        """Undo the check-out without a nonce: at most two entries in the server's security audit log."""
+        """Undo the check-out without a nonce: at most one entry in the server's security audit log."""
         assert self._bare is not None, "asked only with a bearer token"
         schema = await self._service.schema()
         name = schema.action("UndoCheckOut") if isinstance(schema, Schema) else None
@@ -229,9 +229,9 @@ class Trials:
         if isinstance(answer, Reply):
             self._scratch.copy = None
             self._say(check, Result.OK, "taken with a bearer token; we send a nonce all the same", sent, answer)
-        elif session.INVALID in answer.message:
-            said = "refused with a bearer token too (which left two entries in the server's security audit log)"
-            self._tell(Finding(check, Result.OK, said, sent, session.INVALID))
+        elif INVALID_NONCE in answer.message:
+            said = "refused with a bearer token too (which left an entry in the server's security audit log)"
+            self._tell(Finding(check, Result.OK, said, sent, INVALID_NONCE))
         else:
             self._say(check, Result.WARNING, "neither taken nor refused for the nonce", sent, answer)
 

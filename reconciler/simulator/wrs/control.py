@@ -31,7 +31,8 @@ async def act(world: "World", request: Request) -> object:
     POST `{"document": KEY, "user": NAME, "do": DEED or [DEED, …], …}`: what a person does, all at once.
 
     Deeds: checkout (`"note"`), edit (`"set": {dotted path: value}`) of the working copy, checkin (`"note"`), undo,
-    setstate (`"state": VALUE`, asking no transition). 400 with the server's words where a person would be refused.
+    setstate (`"state": VALUE`, asking no transition), rename (`"name": TEXT`).
+    400 with the server's words where a person would be refused.
     """
     given = deeds.checked(await given_object(request))
     for deed in given["do"]:
@@ -64,6 +65,13 @@ async def audit(world: "World", _: Request) -> object:
     return {"items": list(nonces.audited), "issued": nonces.issued}
 
 
+async def sessions(world: "World", request: Request) -> object:
+    """GET how many sessions were opened; DELETE ends them all, as a restart does."""
+    if request.method == "DELETE":
+        world.wrs.sessions.end()
+    return {"opened": world.wrs.sessions.opened}
+
+
 async def expire_nonces(world: "World", _: Request) -> object:
     """POST: every nonce is void from now on."""
     world.wrs.nonces.expire()
@@ -76,6 +84,7 @@ ROUTES: tuple[tuple[str, str, Callable[["World", Request], Awaitable[object]]], 
     ("/checkouts", "GET", checkouts),
     ("/working-copies", "GET", working_copies),
     ("/audit", "GET", audit),
+    ("/sessions", "GET DELETE", sessions),
     ("/expire-nonces", "POST", expire_nonces),
 )
 

@@ -2,10 +2,11 @@
 What people do in the GUI, step by step, under the same locks as everybody: at once by the control API, or by script
 right before or after a client's request.
 
-    {"document": KEY, "user": NAME, "do": DEED or [DEED, …], "set": {path: value}, "note": TEXT, "state": VALUE}
+    {"document": KEY, "user": NAME, "do": DEED or [DEED, …], "set": {path: value}, "note": TEXT, "state": VALUE,
+     "name": TEXT}
 
-`checkout` and `checkin` take the note, `edit` changes the working copy by dotted paths, `undo` drops it, `setstate`
-moves the document to a state, asking for neither transition nor lock.
+`checkout` and `checkin` take the note, `edit` changes the working copy by dotted paths, `undo` drops it. `setstate`
+moves the document to a state, and `rename` gives it a name, asking for neither transition nor lock.
 """
 
 from collections.abc import Mapping
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from reconciler.simulator.world import World
 
 _NEEDED = frozenset(("document", "user", "do"))
-_MORE = {"edit": "set", "setstate": "state"}
+_MORE = {"edit": "set", "setstate": "state", "rename": "name"}
 """What a deed can't be done without."""
-_DEEDS = ("checkout", "edit", "checkin", "undo", "setstate")
+_DEEDS = ("checkout", "edit", "checkin", "undo", "setstate", "rename")
 
 
 class NotDone(ValueError):
@@ -33,7 +34,7 @@ class NotDone(ValueError):
 
 def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     """What is given, with a list of deeds; ValueError says what is missing or unknown."""
-    unknown = given.keys() - _NEEDED - {"set", "note", "state"}
+    unknown = given.keys() - _NEEDED - {"set", "note", "state", "name"}
     if unknown or not given.keys() >= _NEEDED:
         raise ValueError(f"needed: {', '.join(sorted(_NEEDED))}; unknown: {', '.join(sorted(unknown)) or 'nothing'}")
     deeds = [given["do"]] if isinstance(given["do"], str) else given["do"]
@@ -76,6 +77,10 @@ def do(world: "World", deed: str, given: Mapping[str, Any]) -> None:
     if deed == "setstate":
         moved = latest.version.fields | {"status": given["state"]}
         world.documents.write(key, moved, Writer(user, "control", None, "SetState"))
+        return
+    if deed == "rename":
+        named = latest.version.fields | {"name": given["name"]}
+        world.documents.write(key, named, Writer(user, "control", None, "UpdateCommonProperties"))
         return
     if deed == "checkout":
         made = checkout.check_out(world, latest, user, note)

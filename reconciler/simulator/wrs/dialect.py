@@ -16,7 +16,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from attrs import frozen
+from attrs import evolve, frozen
 
 from reconciler.simulator import etags
 from reconciler.simulator.history import Writer
@@ -100,7 +100,23 @@ def guarded(request: Request) -> bool:
 
 
 def answer(world: "World", request: Request, user: str) -> Reply:
-    """Do what is asked."""
+    """Do what is asked, within a session where this server keeps them."""
+    switches, sessions, now_s = world.wrs.switches, world.wrs.sessions, world.clock().timestamp()
+    if switches.sessions == "none":
+        return _answer(world, request, user, user)
+    session = sessions.of(request)
+    if sessions.goes_on(session, switches, now_s):
+        return _answer(world, request, user, user if switches.nonce_of == "user" else session)
+    if session and switches.session_ended != "new":
+        return replies.turned_away(switches.session_ended)
+    session = sessions.begin(now_s)
+    reply = _answer(world, request, user, user if switches.nonce_of == "user" else session)
+    cookie = f"JSESSIONID={session}; Path=/Windchill; HttpOnly".encode()
+    return evolve(reply, headers=[*reply.headers, (b"set-cookie", cookie)])
+
+
+def _answer(world: "World", request: Request, user: str, whose: str) -> Reply:
+    """Do what is asked; `whose` nonce is to be used or given."""
     service = _SERVICE.fullmatch(_ROOT.sub("", request.path, count=1))
     if service is None:
         return replies.unknown(f"service at {request.path}")
@@ -109,10 +125,11 @@ def answer(world: "World", request: Request, user: str) -> Reply:
     world.statistics.calls[f"{request.method} {_called(rest or '')}"] += 1
     if version is not None and domain == "DocMgmt" and version not in switches.versions:
         return replies.unknown(f"version {version} of {domain}")
-    if request.method in _CHANGES and not world.wrs.nonces.accepts(request, user, switches, world.clock()):
+    changes = request.method in _CHANGES
+    if changes and not world.wrs.nonces.accepts(request, user, whose, switches, world.clock()):
         return replies.refusal(400, "INVALID_NONCE", "The CSRF nonce is missing or not valid.", cause="invalid_nonce")
     if domain == "PTC":
-        return _nonce(world, request, user) if rest == "GetCSRFToken()" else replies.not_implemented(f"PTC/{rest}")
+        return _nonce(world, request, whose) if rest == "GetCSRFToken()" else replies.not_implemented(f"PTC/{rest}")
     try:
         return _document_management(Call(world, request, user, _root(world, request, rest or "")), rest or "")
     except Malformed as mistake:
@@ -130,10 +147,10 @@ def _called(rest: str) -> str:
     return name if name in (*ACTIONS, *NAVIGATIONS) else "?"
 
 
-def _nonce(world: "World", request: Request, user: str) -> Reply:
+def _nonce(world: "World", request: Request, whose: str) -> Reply:
     if request.method != "GET":
         return replies.refusal(405, "METHOD_NOT_ALLOWED", "GetCSRFToken is a function")
-    value = world.wrs.nonces.give(user, world.wrs.switches, world.clock().timestamp())
+    value = world.wrs.nonces.give(whose, world.wrs.switches, world.clock().timestamp())
     return replies.shown({"NonceKey": "CSRF_NONCE", "NonceValue": value})
 
 
@@ -182,6 +199,10 @@ def _read(call: Call, view: View, rest: str) -> Reply:
         listed = world.wrs.switches.transitions_in
         kind = "Collection(PTC.EnumType)" if listed == "value" else "PTC.EnumTypeList"
         return replies.shown({"@odata.context": f"{call.root}$metadata#{kind}", listed: content})
+    if rest == f"{NAMESPACE}.IsCheckoutAllowed()" and _bound(world, rest):
+        return replies.shown(
+            {"@odata.context": f"{call.root}$metadata#Edm.Boolean", "value": _may_check_out(call, view)}
+        )
     if rest in NAVIGATIONS:
         return replies.shown({"@odata.context": f"{call.root}$metadata#{rest}", **view.related(rest)})
     if rest:
@@ -193,6 +214,11 @@ def _read(call: Call, view: View, rest: str) -> Reply:
     if tag is not None and tag.encode() in call.request.headers.get(b"if-none-match", b""):
         return Reply(304, _tags(world, view))
     return call.entity(view, asked)
+
+
+def _may_check_out(call: Call, view: View) -> bool:
+    holder = call.world.documents.locks.get(view.found.key)
+    return view.latest and holder in (None, call.user)
 
 
 def _write(call: Call, view: View, rest: str) -> Reply:
@@ -236,7 +262,9 @@ def _act(call: Call, view: View, action: str, given: dict[str, Any]) -> Reply:
             refused = writing.update_common_properties(world, found, call.writer, given.get("Updates"))
         case _:
             refused = replies.refusal(405, "METHOD_NOT_ALLOWED", f"{action} is a function")
-    return _shown_again(call, view) if refused is None else refused
+    if refused is not None:
+        return refused
+    return replies.nothing() if world.wrs.switches.action_reply == "none" else _shown_again(call, view)
 
 
 def _again(call: Call, view: View) -> View:

@@ -11,7 +11,7 @@ from reconciler.simulator.wrs import filters, query, replies
 from reconciler.simulator.wrs.entities import View
 from reconciler.simulator.wrs.query import Asked
 from reconciler.simulator.wrs.shelf import Iteration, WorkingCopy
-from reconciler.simulator.wrs.types import Types
+from reconciler.simulator.wrs.types import BASE, Types
 
 if TYPE_CHECKING:
     from reconciler.simulator.world import World
@@ -119,7 +119,12 @@ class _Look:
 def _shown(world: "World", view: View, asked: Asked, user: str) -> dict[str, Any]:
     if asked.shows_content and view.latest:
         world.wrs.showed(user, view.found.key, view.token)
-    return view.entity(asked.select, asked.expand)
+    shown = view.entity(asked.select, asked.expand)
+    if world.wrs.switches.lists_show == "common" and not asked.select:
+        common = world.wrs.types.properties[BASE]
+        own = world.wrs.types.properties[view.type].keys() - common.keys()
+        return {name: value for name, value in shown.items() if name.partition("@")[0] not in own}
+    return shown
 
 
 def _next_link(world: "World", request: Request, root: str, after: int) -> str:

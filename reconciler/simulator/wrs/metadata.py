@@ -96,6 +96,8 @@ def _navigation(name: str) -> str:
 
 def _bound(name: str, switches: Wrs) -> str:
     itself = f'<Parameter Name="Document" Type="{NAMESPACE}.{BASE}" Nullable="false"/>'
+    if name == "IsCheckoutAllowed":
+        return f'<Function Name="{name}" IsBound="true">{itself}<ReturnType Type="Edm.Boolean"/></Function>\n'
     if name == "GetValidStateTransitions":
         kind = "Collection(PTC.EnumType)" if switches.transitions_in == "value" else "PTC.EnumTypeList"
         return f'<Function Name="{name}" IsBound="true">{itself}<ReturnType Type="{kind}"/></Function>\n'

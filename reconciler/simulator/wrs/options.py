@@ -14,8 +14,9 @@ ACTIONS = (
     "SetState",
     "UpdateCommonProperties",
     "GetValidStateTransitions",
+    "IsCheckoutAllowed",
 )
-"""Everything that is bound to a document."""
+"""Everything that can be bound to a document. Not every server has the last one."""
 STATES = {"INWORK": "In Work", "INREVIEW": "In Review", "RELEASED": "Released", "OBSOLETE": "Obsolete"}
 TRANSITIONS = {
     "INWORK": ["INREVIEW", "OBSOLETE"],
@@ -40,7 +41,7 @@ class Wrs:
     versions: tuple[str, ...] = attrs.field(default=("v5", "v6"), converter=tuple_of, validator=texts)
     """Versions of the domain DocMgmt that are served beside the one without a number."""
     actions: tuple[str, ...] = attrs.field(
-        default=ACTIONS, converter=tuple_of, validator=validators.deep_iterable(validators.in_(ACTIONS))
+        default=ACTIONS[:-1], converter=tuple_of, validator=validators.deep_iterable(validators.in_(ACTIONS))
     )
     """What is bound to a document. What is left out is not in $metadata either, and answers 501."""
     vr_keys: bool = _switch(True)
@@ -51,6 +52,8 @@ class Wrs:
     """Rows in a page when nothing is preferred."""
     page_size_max: int = attrs.field(default=2000, validator=within(1))
     """The most that `Prefer: odata.maxpagesize` gets."""
+    lists_show: Literal["all", "common"] = _one_of("all", "common")
+    """Whether lists show all properties of a document, or only those that all types have in common."""
     next_link_base: str = attrs.field(default="", validator=text)
     """What next links begin with instead of the origin that was asked, such as another server's."""
     utc_offset_minutes: int = attrs.field(default=120, validator=within(-840, 840))
@@ -62,6 +65,14 @@ class Wrs:
     soft_attributes: dict[str, str] = attrs.field(factory=dict, validator=mapping)
     """More attributes of every subtype: name → Edm type, such as `Edm.Int64` or `Collection(Edm.String)`."""
 
+    sessions: Literal["cookie", "none"] = _one_of("cookie", "none")
+    """Whether each request without a session's cookie opens a session, as Tomcat does."""
+    session_s: float = attrs.field(default=1800.0, validator=not_negative)
+    """Seconds without a request after which a session ends. 0: never."""
+    session_ended: Literal["new", 401, "login_page", "redirect"] = _one_of("new", 401, "login_page", "redirect")
+    """What a request with an ended session's cookie gets: a new session, or no answer but one of these."""
+    nonce_of: Literal["user", "session"] = _one_of("user", "session")
+    """Whom a nonce is given to: a user, or one session of a user's."""
     nonce_required: bool = _switch(True)
     """Whether POST, PATCH and DELETE need `CSRF_NONCE`."""
     nonce_for_bearer: bool = _switch(True)
@@ -79,6 +90,8 @@ class Wrs:
     """Which ID the new iteration gets: the working copy's, or another one."""
     patch_reply: Literal["none", "entity"] = _one_of("none", "entity")
     """204, or 200 with the entity."""
+    action_reply: Literal["entity", "none"] = _one_of("entity", "none")
+    """What SetState and UpdateCommonProperties answer: the entity as they left it, or 204."""
     patch_without_checkout: Literal["refused", "accepted"] = _one_of("refused", "accepted")
     """Whether an ordinary iteration can be changed in place."""
     stale_checkout: int | Literal["latest"] = _one_of(400, 404, "latest")
@@ -105,6 +118,8 @@ class Wrs:
     transitions_in: Literal["Items", "value", "States"] = _one_of("Items", "value", "States")
     """Under which name GetValidStateTransitions lists states. `Items`: in a PTC.EnumTypeList, as a stock server does;
     `value`: as a plain collection; `States`: in a form that the metadata does not describe."""
+    set_state_effect: Literal["set", "ignored"] = _one_of("set", "ignored")
+    """Whether a SetState that is answered as done has set anything."""
     set_state_when_checked_out: Literal["refused", "accepted"] = _one_of("refused", "accepted")
     """Whether SetState works on a document that somebody has checked out."""
     set_state_moves_last_modified: bool = _switch(True)

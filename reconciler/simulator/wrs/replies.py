@@ -41,6 +41,17 @@ def not_implemented(what: str) -> Reply:
     return refusal(501, "NOT_IMPLEMENTED", f"{what} is not implemented", cause="not_implemented")
 
 
+def turned_away(how: int | str) -> Reply:
+    """What a request gets that somebody has to sign in for."""
+    match how:
+        case "redirect":
+            return Reply(302, [(b"location", b"https://login.example/sso")], cause="signed_out")
+        case "login_page":
+            page = b"<html><head><title>Sign in</title></head><body><input type='password'></body></html>"
+            return Reply(200, [(b"content-type", b"text/html;charset=UTF-8")], page, "signed_out")
+    return refusal(401, "UNAUTHORIZED", "The session has ended.", cause="signed_out")
+
+
 def message_of(reply: Reply) -> str:
     """What a refusal says."""
     return str(orjson.loads(reply.body)["error"]["message"])

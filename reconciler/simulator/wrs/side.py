@@ -5,7 +5,7 @@ from functools import cached_property
 from reconciler.simulator.documents import Documents
 from reconciler.simulator.history import Entry
 from reconciler.simulator.wrs.checkout import Cycles
-from reconciler.simulator.wrs.nonces import Nonces
+from reconciler.simulator.wrs.nonces import Nonces, Sessions
 from reconciler.simulator.wrs.options import Wrs
 from reconciler.simulator.wrs.shelf import Shelf
 from reconciler.simulator.wrs.types import Types, types
@@ -18,6 +18,7 @@ class Side:
         self._switches = switches
         self.shelf = Shelf(documents)
         self.nonces = Nonces(seed)
+        self.sessions = Sessions(seed)
         self.cycles = Cycles()
         self._seen: dict[tuple[str, str], str] = {}
 

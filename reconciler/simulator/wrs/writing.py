@@ -58,6 +58,8 @@ def set_state(world: "World", found: Iteration | WorkingCopy, writer: Writer, gi
     now = found.version.fields.get("status")
     if value not in allowed(world, now):
         return replies.invalid(f"The object can't go from state {now} to {value}.", cause="business_rule")
+    if switches.set_state_effect == "ignored":
+        return None
     stamped, writer = switches.set_state_moves_last_modified, _by(world, writer, "SetState", found)
     world.documents.write(found.key, {**found.version.fields, "status": value}, writer, stamped=stamped)
     return None

@@ -143,6 +143,26 @@ def error(status: int, code: str, message: str = "no", **headers: str) -> Answer
 NONCE = Answer(body={"NonceKey": "CSRF_NONCE", "NonceValue": "8q87="})
 
 
+class LaterClock(SystemClock):
+    """The machine's clock, and how far it is put forward."""
+
+    ahead_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return super().monotonic_s() + self.ahead_s
+
+
+def accepting(*nonces: str) -> Respond:
+    """Answer 204 to writes that carry one of these nonces, and refuse all others."""
+
+    def respond(asked: Asked) -> Answer:
+        if asked.headers.get("csrf_nonce") in nonces:
+            return Answer(204)
+        return error(400, "INVALID_NONCE", f"wrong nonce {asked.headers.get('csrf_nonce')}")
+
+    return respond
+
+
 class OData:
     """The service under test's control: nonce and metadata answer by themselves unless `respond` does."""
 
@@ -192,6 +212,12 @@ class OData:
         for cookie in answer.cookies:
             reply.headers.add("set-cookie", cookie)
         return reply
+
+
+def numbered(odata: OData) -> None:
+    """Let the service give another nonce each time: 1, 2, …"""
+    count = iter(range(1, 1000))
+    odata.nonce = lambda: Answer(body={"NonceKey": "CSRF_NONCE", "NonceValue": str(next(count))})
 
 
 @asynccontextmanager

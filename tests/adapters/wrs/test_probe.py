@@ -255,6 +255,7 @@ async def test_states_are_read_in_either_form_and_what_is_not_understood_is_no_s
         assert probed.failed == []
         assert probed.of("transitions").answer == "INREVIEW and OBSOLETE"
         assert probed.of("actions").result is Result.OK
+        simulated.reset()
     probed = await Probed(simulated, transitions_in="States").run()
     assert probed.failed == ["transitions"]
     assert "is not understood: an object with States" in probed.of("transitions").message

@@ -26,8 +26,11 @@ from tests.adapters.wrs.odata import (
     PLAIN,
     ROOT,
     Answer,
+    LaterClock,
     OData,
+    accepting,
     error,
+    numbered,
     row,
     rows,
     serving,
@@ -45,15 +48,6 @@ ID = "OR:wt.doc.WTDocument:100"
 PASSWORD = "s3cret-password"
 
 
-class LaterClock(SystemClock):
-    """The machine's clock, and how far it is put forward."""
-
-    ahead_s = 0.0
-
-    def monotonic_s(self) -> float:
-        return super().monotonic_s() + self.ahead_s
-
-
 @pytest.fixture
 def clock() -> LaterClock:
     return LaterClock()
@@ -69,23 +63,6 @@ async def odata() -> AsyncIterator[OData]:
 async def service(odata: OData, clock: LaterClock) -> AsyncIterator[Service]:
     async with windchill(odata.url, clock=clock) as made:
         yield made.service
-
-
-def accepting(*nonces: str) -> Any:
-    """Answer 204 to writes that carry one of these nonces, and refuse all others."""
-
-    def respond(asked: Asked) -> Answer:
-        if asked.headers.get("csrf_nonce") in nonces:
-            return Answer(204)
-        return error(400, "INVALID_NONCE", f"wrong nonce {asked.headers.get('csrf_nonce')}")
-
-    return respond
-
-
-def numbered(odata: OData) -> None:
-    """Let the service give another nonce each time: 1, 2, …"""
-    count = iter(range(1, 1000))
-    odata.nonce = lambda: Answer(body={"NonceKey": "CSRF_NONCE", "NonceValue": str(next(count))})
 
 
 def status(exchange: Any) -> int:
@@ -119,19 +96,6 @@ async def test_a_write_says_what_is_written_and_under_which_guard(odata: OData, 
     assert post.headers["accept-encoding"] == "identity"
 
 
-async def test_an_expired_nonce_is_renewed_once_for_all_and_each_write_replayed_once(
-    odata: OData, service: Service
-) -> None:
-    numbered(odata)
-    odata.respond = accepting("1")
-    assert status(await service.post("Documents('x')/A", {})) == 204
-    odata.respond = accepting("2")
-    answers = await asyncio.gather(*(service.post("Documents('x')/A", {}) for _ in range(5)))
-    assert [status(answer) for answer in answers] == [204] * 5
-    assert len(odata.of("GetCSRFToken()")) == 2
-    assert len(odata.documents) == 1 + 5 + 5
-
-
 async def test_a_nonce_refused_when_new_fails_and_then_nothing_is_sent_for_a_while(
     odata: OData, service: Service, clock: LaterClock
 ) -> None:
@@ -148,30 +112,6 @@ async def test_a_nonce_refused_when_new_fails_and_then_nothing_is_sent_for_a_whi
     odata.respond = accepting("3")
     assert status(await service.post("Documents('x')/A", {})) == 204
     assert len(odata.documents) == 3
-
-
-async def test_nonces_that_others_have_used_up_stop_nobody_and_writes_go_one_by_one(
-    odata: OData, service: Service
-) -> None:
-    numbered(odata)
-    used: set[str | None] = set()
-
-    def respond(asked: Asked) -> Answer:
-        nonce = asked.headers.get("csrf_nonce")
-        if nonce in used:
-            return error(400, "INVALID_NONCE", "used up")
-        used.add(nonce)
-        return Answer(204)
-
-    odata.respond = respond
-    first = await asyncio.gather(*(service.post("Documents('x')/A", {}) for _ in range(8)))
-    failed = [answer for answer in first if isinstance(answer, Failed)]
-    assert failed, "all eight went through at once, so nothing was used up"
-    assert all("used up" in answer.message for answer in failed)
-    before = len(odata.documents)
-    then = await asyncio.gather(*(service.post("Documents('x')/A", {}) for _ in range(8)))
-    assert [status(answer) for answer in then] == [204] * 8
-    assert len(odata.documents) - before <= 16, "a write was refused more than once"
 
 
 async def test_what_frees_a_document_is_sent_though_nonces_are_refused(odata: OData, service: Service) -> None:
@@ -219,37 +159,6 @@ async def test_a_nonce_is_not_shown_as_the_holder_of_a_lock(odata: OData, servic
     odata.respond = lambda asked: error(423, "LOCKED", f"locked by {asked.headers['csrf_nonce']}")
     reply = await service.post("Documents('x')/A", {})
     assert answers.of(service, reply) == Locked(423, "LOCKED: locked by ***", "***")
-
-
-async def test_a_nonce_goes_back_with_the_session_that_it_was_given_in_and_reads_go_without(
-    odata: OData, service: Service
-) -> None:
-    given = (
-        "JSESSIONID=1A2B.node1; Path=/Windchill; HttpOnly",
-        "route=.a",
-        "gone=; Max-Age=0",
-        'bad="a b"',
-        "=x",
-        "\xe9=1",
-    )
-    odata.nonce = Answer(body=NONCE.body, cookies=given)
-    odata.respond = lambda asked: error(400, "BAD", f"you said {asked.headers.get('cookie')}")
-    reply = await service.post("Documents('x')/A", {})
-    assert odata.documents[0].headers["cookie"] == "JSESSIONID=1A2B.node1; route=.a"
-    assert isinstance(reply, Reply)
-    assert service.message(reply) == "BAD: you said JSESSIONID=***; route=.a"
-    await service.get("Documents('x')")
-    assert "cookie" not in odata.documents[1].headers
-
-
-async def test_a_new_nonce_is_of_a_new_session(odata: OData, service: Service) -> None:
-    sessions = iter(("1", "2"))
-    odata.nonce = lambda: Answer(body=NONCE.body, cookies=(f"JSESSIONID={next(sessions)}",))
-    odata.respond = lambda asked: (
-        Answer(204) if asked.headers["cookie"] == "JSESSIONID=2" else error(400, "INVALID_NONCE")
-    )
-    assert status(await service.post("Documents('x')/A", {})) == 204
-    assert all("cookie" not in asked.headers for asked in odata.of("GetCSRFToken()"))
 
 
 @pytest.mark.parametrize(

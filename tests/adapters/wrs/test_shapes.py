@@ -38,7 +38,7 @@ def test_what_is_described_as_it_is_called_makes_no_difference(text: str) -> Non
         (
             STATE,
             STATE.replace("PTC.EnumType", "Edm.Int32"),
-            "SetState takes State as Edm.Byte, and we send enumeration",
+            "SetState takes State as Edm.Int32, and we send enumeration",
         ),
         (STATE, f"{STATE}{WHY[:-2]} Nullable='false'/>", "SetState wants Why (Edm.String), which we don't send"),
         (STATE, f"{STATE}{WHY}", ""),

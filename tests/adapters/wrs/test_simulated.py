@@ -223,3 +223,32 @@ async def test_navigations_are_read_along(server: Server) -> None:
         assert found.body["Context/Name"] == "Demo Product"
         assert await documents.read(KEY, found) == Unchanged()
         assert Sighting(KEY, found.token) in await changes(documents)
+
+
+async def test_documents_that_have_not_moved_are_read_once_where_lists_leave_attributes_out(
+    server: Server, documents: WrsWindchill
+) -> None:
+    server.switch(lists_show="common")
+
+    async def polled() -> list[str]:
+        """One poll, and what it wakes: each document whose token is not the one that was read last."""
+        sighted = await documents.changed(0)
+        assert isinstance(sighted, list)
+        moved = [one.key for one in sighted if one.token != known.get(one.key)]
+        for key in moved:
+            found = await documents.read(key)
+            assert isinstance(found, Snapshot)
+            assert found.token is not None
+            known[key] = found.token
+        return moved
+
+    known: dict[str, str] = {}
+    assert len(await polled()) == DOCUMENTS
+    for _ in range(3):
+        assert await polled() == [], "unchanged documents were read again"
+    server.edit({"attributes.CostCenter": "4711"}, KEY)
+    assert await polled() == [KEY]
+    assert await polled() == []
+    server.act("setstate", state="RELEASED")
+    assert await polled() == [KEY]
+    assert await polled() == []

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ATTRIBUTES = ["GET one", "CheckOut", "GET copy", "GET list", "PATCH", "CheckIn", "GET new"]
 COMMON = ["GET list", "GET one", "UpdateCommonProperties", "GET new"]
-STATE = ["GET list", "GET one", "GetValidStateTransitions", "SetState", "GET new"]
+STATE = ["GET list", "GetValidStateTransitions", "GET one", "SetState", "GET new"]
 EXTERNAL = policy(Rule(("State", "Name"), Strategy.EXTERNAL))
 
 
@@ -200,18 +200,64 @@ async def test_a_check_out_under_our_account_keeps_an_action_waiting(ready: WrsW
     assert ready.live()["status"] == "INREVIEW"
 
 
-@pytest.mark.parametrize("after", ["INWORK", "OBSOLETE"])
-async def test_what_somebody_sets_right_after_ours_is_not_taken_for_our_work(make_world: MakeWorld, after: str) -> None:
-    world = await make_world(policy(Rule(("State",), Strategy.PRESERVE)))
+@pytest.mark.parametrize("reply", ["entity", "none"])
+@pytest.mark.parametrize(
+    ("fields", "after", "path"),
+    [
+        ({"State": "INREVIEW"}, "INWORK", "status"),
+        ({"State": "INREVIEW"}, "OBSOLETE", "status"),
+        ({"Name": "Lid"}, "Cover", "name"),
+    ],
+)
+async def test_what_somebody_sets_right_after_ours_is_their_edit_and_never_called_synced_before_it_is_seen(
+    make_world: MakeWorld, fields: dict[str, Any], after: str, path: str, reply: str
+) -> None:
+    world = await make_world(policy(Rule(("State", "Name"), Strategy.PRESERVE)))
+    world.switch(action_reply=reply)
     await world.emit({"Owner": "lchen"})
     await world.settle()
-    await world.emit({"State": "INREVIEW"})
-    world.wire.before["GET new"] = lambda: world.person.does("setstate", state=after)
+    await world.emit(fields)
+    world.wire.before["GET new"] = lambda: world.person.sets(path, after)
+    await world.attempt()
+    assert world.document().status is Status.PENDING
+    assert world.document().reason == f"{next(iter(fields))} changed by jdoe right after our write"
     await world.settle()
-    await world.resync()
-    assert world.live()["status"] == after
+    assert world.live()[path] == after
     assert world.held() == [], "held as if the server had altered it"
     assert world.document().status is Status.SYNCED
+
+
+@pytest.mark.parametrize("reply", ["entity", "none"])
+async def test_a_state_that_nobody_else_can_have_set_is_the_servers_own(make_world: MakeWorld, reply: str) -> None:
+    world = await make_world(EXTERNAL)
+    world.switch(action_reply=reply, set_state_effect="ignored")
+    await world.emit({"State": "INREVIEW"})
+    await world.settle()
+    assert world.held() == ["State"]
+    assert "left the field as it was" in world.document().reason
+
+
+async def test_what_can_not_be_read_back_is_read_again_before_it_is_called_synced(ready: WrsWorld) -> None:
+    await ready.emit({"State": "INREVIEW"})
+    ready.wire.faults["GET new"] = Fault.REQUEST_LOST
+    await ready.attempt()
+    assert ready.document().status is Status.PENDING
+    assert "not to be read back yet" in ready.document().reason
+    await ready.settle()
+    assert ready.document().status is Status.SYNCED
+    assert ready.written()[1:] == [{"status"}]
+
+
+async def test_a_state_set_while_we_ask_which_can_follow_is_not_overwritten(make_world: MakeWorld) -> None:
+    world = await make_world(policy(Rule(("State",), Strategy.PRESERVE)))
+    world.switch(transitions={})
+    await world.emit({"State": "INREVIEW"})
+    await world.settle()
+    await world.emit({"State": "INWORK"})
+    world.wire.before["GetValidStateTransitions"] = lambda: world.person.does("setstate", state="RELEASED")
+    await world.settle()
+    assert world.live()["status"] == "RELEASED"
+    assert [entry.who for entry in world.simulated.history(KEY) if "status" in entry.changes][-2:] == [ME, "jdoe"]
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["same process", "new process"])

@@ -32,7 +32,8 @@ def says(status: int, message: str = "No", code: str = "X") -> dict[str, Any]:
 
 
 async def write(world: WrsWorld, method: str, *steps: Any, path: str = "") -> tuple[Any, MemoryJournal]:
-    """Write with a script; return the answer and what the journal was told."""
+    """Write with a script; return the answer and what the journal was told. A 401 is then not about a session."""
+    world.switch(sessions="none")
     shown = await world.snapshot()
     assert shown.token is not None
     world._control.post(

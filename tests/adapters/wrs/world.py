@@ -127,6 +127,10 @@ class Person:
         """Check out, edit, check in."""
         self.does("checkout", "edit", "checkin", set=fields)
 
+    def sets(self, path: str, value: str) -> None:
+        """Give the document a state or a name, by an action, outside of any check-out."""
+        self.does("setstate", state=value) if path == "status" else self.does("rename", name=value)
+
     def renames(self, document: str, number: str) -> None:
         """Give a document another Number, which makes no iteration."""
         root = str(self._control.base_url).removesuffix("/_control/") + "/Windchill/servlet/odata"

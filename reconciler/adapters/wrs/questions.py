@@ -1,12 +1,17 @@
-"""Transitions: which states can follow, as the server tells it, for writes and for the probe alike."""
+"""
+Questions: what the server tells of an iteration beside its properties. For writes and for the probe alike.
+
+    GetValidStateTransitions   which states can follow
+    IsCheckoutAllowed          whether a check-out would be taken, without one that leaves a trace
+"""
 
 import attrs
 
 from reconciler.adapters import replies
-from reconciler.adapters.replies import Lost, Reply, Unusable
+from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
 from reconciler.adapters.wrs import shapes
 from reconciler.adapters.wrs.findings import Finding, Result, answered, listed
-from reconciler.adapters.wrs.metadata import Schema
+from reconciler.adapters.wrs.metadata import Operation, Schema
 from reconciler.adapters.wrs.service import Service
 from reconciler.model.answer import Failed, Throttled, Trouble, Unauthorised
 from reconciler.model.value import Json
@@ -22,14 +27,12 @@ class Unreadable:
 Told = list[dict[str, Json]] | Unreadable | Trouble | None
 
 
-async def read(service: Service, schema: Schema, id: str) -> Told:
+async def transitions(service: Service, schema: Schema, id: str) -> Told:
     """Return the states that can follow, each with `Value` and `Display`; None where the server doesn't tell."""
     operation = shapes.operation(schema, shapes.TRANSITIONS)
     if operation is None:
         return None
-    path = service.action(id, operation.name)
-    called = shapes.TRANSITIONS in schema.functions
-    match await service.get(f"{path}()") if called else await service.post(path, {}):
+    match await _asked(service, schema, id, operation):
         case Reply(status=200) as reply:
             if not replies.is_json(reply) or replies.is_html(reply):
                 return service.not_promised(reply)
@@ -46,6 +49,23 @@ async def read(service: Service, schema: Schema, id: str) -> Told:
             return Failed(message)
         case trouble:
             return trouble
+
+
+async def allows_check_out(service: Service, schema: Schema, id: str) -> bool | None:
+    """Return whether the server would let us check an iteration out; None where it doesn't tell, or not clearly."""
+    operation = shapes.operation(schema, shapes.ALLOWED)
+    if operation is None:
+        return None
+    match await _asked(service, schema, id, operation):
+        case Reply(status=200) as reply if replies.is_json(reply):
+            return shapes.truth(replies.json_object(reply) or {}, operation)
+    return None
+
+
+async def _asked(service: Service, schema: Schema, id: str, operation: Operation) -> Exchange:
+    path = service.action(id, operation.name)
+    is_function = operation in schema.functions.values()
+    return await service.get(f"{path}()") if is_function else await service.post(path, {})
 
 
 def finding(told: Told) -> Finding:

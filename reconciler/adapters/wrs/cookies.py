@@ -1,0 +1,131 @@
+"""
+Cookies: the session that a server keeps for us, so that all requests are one client's and open no session each.
+
+Rules
+- What a reply sets goes back with every later request to this origin, as long as it says (RFC 6265: Path, Secure,
+  Max-Age, Expires). A cookie without a path is meant for the whole service.
+- While no session is known one request goes ahead alone, and the others wait for what it brings. A server that answers
+  late keeps them waiting for a few seconds at most.
+- A refusal of our credentials and a page, such as a login page, set nothing: they are no part of the session.
+- A cookie is a secret: it is sent, and shown nowhere.
+"""
+
+import asyncio
+import re
+from collections import deque
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import attrs
+
+from reconciler.adapters import replies
+from reconciler.adapters.credentials import Headers
+from reconciler.adapters.replies import Exchange, Reply
+from reconciler.adapters.wrs import turnstile
+from reconciler.ports import Clock
+
+_FIRST_S_MAX = 5.0  # for the request that goes ahead
+_KEPT_MAX = 20  # cookies; a server that sets more is not one that keeps a session for us
+_SECRETS_MAX = 16  # values that may be quoted by replies that are still to come
+_SECRET_CHARACTERS_MIN = 8  # a shorter one is no secret but the name of a node, and could be a part of any word
+# RFC 6265 section 4.1.1: a name, a value, and then attributes.
+_COOKIE = re.compile(
+    rb"(?P<name>[\w!#$%&'*+.^`|~-]{1,256})=(?P<value>[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]{0,4096})\s*(?:;|$)"
+)
+_SESSION = re.compile(rb"sess", re.IGNORECASE)  # JSESSIONID, and what other servers call it
+
+
+@attrs.frozen
+class _Cookie:
+    name: bytes
+    value: bytes = attrs.field(repr=False)
+    path: str
+    until_s: float | None  # by the monotonic clock; None: as long as the session
+
+
+class Cookies:
+    """Keeps the cookies of one origin."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._kept: dict[tuple[bytes, str], _Cookie] = {}
+        self._secrets: deque[str] = deque(maxlen=_SECRETS_MAX)
+        self._known = False  # whether a reply has told if there is a session
+        self._first = asyncio.Lock()
+
+    @property
+    def session(self) -> tuple[bytes, ...]:
+        """What tells one session from another: the values of the cookies that are called so."""
+        return tuple(cookie.value for cookie in self._kept.values() if _SESSION.search(cookie.name))
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be shown."""
+        return tuple(self._secrets)
+
+    def sending(self) -> AbstractAsyncContextManager[None]:
+        """Send within this: one request alone, while it is not known whether the server keeps a session."""
+        return turnstile.passed(self._first, lambda: not self._known, _FIRST_S_MAX)
+
+    def header(self, url: str) -> Headers:
+        """Return what goes with a request to this URL."""
+        now_s, parts = self._clock.monotonic_s(), urlsplit(url)
+        fit = [
+            cookie
+            for cookie in self._kept.values()
+            if (cookie.until_s is None or now_s < cookie.until_s) and _within(parts.path, cookie.path)
+        ]
+        fit.sort(key=lambda cookie: -len(cookie.path))  # section 5.4
+        return ((b"cookie", b"; ".join(cookie.name + b"=" + cookie.value for cookie in fit)),) if fit else ()
+
+    def take(self, url: str, exchange: Exchange) -> None:
+        """Take note of what an answer sets."""
+        if not isinstance(exchange, Reply) or exchange.status == 401 or replies.is_html(exchange):
+            return
+        self._known = True
+        for said in exchange.cookies:
+            self._set(said, secure=url.startswith("https:"))
+
+    def forget(self) -> None:
+        """Begin a new session with the next request."""
+        self._kept.clear()
+        self._known = False
+
+    def _set(self, said: bytes, *, secure: bool) -> None:
+        found = _COOKIE.match(said)
+        if found is None:
+            return
+        given = [part.partition(b"=") for part in said[found.end() :].split(b";")]
+        attributes = {name.strip().lower(): value.strip() for name, _, value in reversed(given)}
+        if b"secure" in attributes and not secure:
+            return
+        path = attributes.get(b"path", b"/").decode("latin-1")
+        path = path if path.startswith("/") else "/"
+        cookie = _Cookie(found["name"], found["value"], path, self._until_s(attributes))
+        self._kept.pop((cookie.name, path), None)
+        if cookie.value == b"" or (cookie.until_s is not None and cookie.until_s <= self._clock.monotonic_s()):
+            return
+        if len(self._kept) < _KEPT_MAX:
+            self._kept[cookie.name, path] = cookie
+        secret = cookie.value.decode()
+        if len(secret) >= _SECRET_CHARACTERS_MIN and secret not in self._secrets:
+            self._secrets.append(secret)
+
+    def _until_s(self, attributes: dict[bytes, bytes]) -> float | None:
+        """Return when a cookie ends, None with the session. Max-Age counts more than Expires (section 5.3)."""
+        now_s = self._clock.monotonic_s()
+        if re.fullmatch(rb"-?\d{1,12}", attributes.get(b"max-age", b"")):
+            return now_s + int(attributes[b"max-age"])
+        try:
+            moment = parsedate_to_datetime(attributes[b"expires"].decode("latin-1"))
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return now_s + moment.timestamp() - self._clock.now_us() / 1_000_000
+        except (KeyError, ValueError, OverflowError):
+            return None
+
+
+def _within(path: str, of: str) -> bool:
+    """Whether a cookie's path covers a request's (RFC 6265 section 5.1.4)."""
+    return path == of or path.startswith(of if of.endswith("/") else f"{of}/")
