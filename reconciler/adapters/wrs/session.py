@@ -8,7 +8,7 @@ alone: its refusal is then the only one. What is in flight already when a nonce 
 Rules
 - A nonce is asked for again when nine tenths of its life are over, when the HTTP session that it was given in has been
   replaced, or when it was refused. A server may give the same one until it ends: then it is asked once more at its end.
-- A nonce by which no write has gone through for a moment is tried by one write; the others wait for that.
+- A nonce is tried by one write where others wait to be sent and none has gone through since the last pause.
 - A refused write is sent again with a new nonce. Where a new nonce is refused right after another one, nothing is sent
   for a while, but for what frees somebody's document. (There is one such request for each check-out, and no new
   check-out meanwhile.)
@@ -36,7 +36,6 @@ from reconciler.ports import Clock
 _log = structlog.get_logger(__name__)
 
 QUIET_S = 60.0  # after a new nonce was refused: long enough for an audit log, short enough for a restarted server
-PROVEN_S = 2.0  # after a write went through: a pause long enough that a session may have ended in it
 YOUNG_S = 60.0  # a nonce that was good and is refused before that was used up, or the server was restarted
 ALONE_S, ALONE_S_MAX = 3600.0, 86_400.0  # of writes one by one, before a nonce is tried for several again
 _AHEAD_S_MAX = 5.0  # for the write that goes ahead: a server that is slow is not to be made slower
@@ -86,8 +85,10 @@ class Session:
         self._trouble: Unsent | None = None  # why there was no nonce when it was last asked for
         self._secrets: deque[str] = deque(maxlen=_SECRETS_MAX)
         self._turn = 0
+        self._troubles = 0
         self._good_turn = 0  # of the last nonce that a write went through with
-        self._proven_s = -float("inf")
+        self._present = 0  # writes that are on their way, or wait for it
+        self._proven = False  # whether one of these has gone through
         self._renew_at_s = float("inf")
         self._refused = 0  # nonces in a row, without a write that went through
         self._short = 0  # nonces in a row that were good and then used up
@@ -109,37 +110,39 @@ class Session:
         """
         if self._ask is None:
             return await send(Nonce(()))
-        for _ in range(_TRIES):
-            turn = self._turn
-            async with turnstile.passed(self._ahead, self._is_doubtful, None if self._short else _AHEAD_S_MAX):
-                nonce = await self._current(turn, urgent=urgent)
-                if not isinstance(nonce, Nonce):
-                    return nonce
-                exchange = await send(nonce)
-                if not self._refuses(exchange):
-                    if isinstance(exchange, Reply) and exchange.status != 401:
-                        self._went_through(nonce)
-                    return exchange
-                assert isinstance(exchange, Reply), "only a reply refuses"
-                refusal = self._note_refusal(nonce, self._explain(exchange).message)
-                if refusal is not None:
-                    return refusal
-        return Failed(f"refused for its nonce {_TRIES} times, each of which others had used up", 400)
+        self._present += 1
+        try:
+            for _ in range(_TRIES):
+                troubles = self._troubles
+                async with turnstile.passed(self._ahead, self._is_doubtful, None if self._short else _AHEAD_S_MAX):
+                    nonce = await self._current(troubles, urgent=urgent)
+                    if not isinstance(nonce, Nonce):
+                        return nonce
+                    exchange = await send(nonce)
+                    if not isinstance(exchange, Reply) or not self._refuses(exchange):
+                        if isinstance(exchange, Reply) and exchange.status != 401:
+                            self._went_through(nonce)
+                        return exchange
+                    refusal = self._note_refusal(nonce, self._explain(exchange).message)
+                    if refusal is not None:
+                        return refusal
+            return Failed(f"refused for its nonce {_TRIES} times, each of which others had used up", 400)
+        finally:
+            self._present -= 1
+            self._proven = self._proven and self._present > 0
 
     # ---------------------------------------------------------------------------------------------------------- inside
 
     def _is_doubtful(self) -> bool:
-        if self._short or self._nonce is None or self._is_over(self._nonce):
-            return True
-        return self._clock.monotonic_s() >= self._proven_s + PROVEN_S
+        return bool(self._short) or not self._proven or self._nonce is None or self._is_over(self._nonce)
 
     def _is_over(self, nonce: Nonce) -> bool:
         now_s = self._clock.monotonic_s()
         used_up = now_s < self._alone_until_s and nonce.turn <= self._good_turn
         return used_up or now_s >= self._renew_at_s or nonce.session != self._cookies.session
 
-    async def _current(self, turn: int, *, urgent: bool) -> Nonce | Unsent:
-        """Return the nonce to send, or why there is none; a trouble since `turn` need not be met again."""
+    async def _current(self, troubles: int, *, urgent: bool) -> Nonce | Unsent:
+        """Return the nonce to send, or why there is none; a trouble since then need not be met again."""
         if not urgent and self._clock.monotonic_s() < self._quiet_until_s:
             return self._refusal
         if self._nonce is not None and not self._is_over(self._nonce):
@@ -147,22 +150,23 @@ class Session:
         async with self._asking:
             if self._nonce is not None and not self._is_over(self._nonce):
                 return self._nonce
-            if turn != self._turn and self._trouble is not None:
+            if troubles != self._troubles and self._trouble is not None:
                 return self._trouble
             return await self._renewed()
 
     async def _renewed(self) -> Nonce | Unsent:
         former, now_s = self._nonce, self._clock.monotonic_s()
         headers = await self._asked()
-        self._turn += 1
         if isinstance(headers, Unsent):
             self._trouble = headers
+            self._troubles += 1
             self._renew_at_s = now_s + QUIET_S
             # One that is merely old is better than none.
             return former if former is not None and not self._is_over(former) else headers
         goes_on = former is not None and former.headers == headers and now_s < former.given_s + self._life_s
         given_s = former.given_s if former is not None and goes_on else now_s
         self._trouble = None
+        self._turn += 1
         self._renew_at_s = given_s + self._life_s * (1.0 if goes_on else _OLD)
         self._secrets += [value.decode() for _, value in headers]
         self._nonce = Nonce(headers, self._turn, given_s, self._cookies.session)
@@ -184,7 +188,7 @@ class Session:
 
     def _went_through(self, nonce: Nonce) -> None:
         now_s = self._clock.monotonic_s()
-        self._proven_s, self._refused = now_s, 0
+        self._proven, self._refused = True, 0
         if now_s >= nonce.given_s + YOUNG_S and now_s >= self._alone_until_s:
             self._short, self._alone_s = 0, 0.0
         self._good_turn = max(self._good_turn, nonce.turn)
@@ -194,7 +198,7 @@ class Session:
         if self._nonce is None or nonce.turn != self._turn:
             return None  # of those in flight together the first has told
         now_s, good = self._clock.monotonic_s(), nonce.turn <= self._good_turn
-        self._nonce = None
+        self._nonce, self._proven = None, False
         self._refused += 1
         if good:
             used_up = self._alone_s > 0 or now_s < nonce.given_s + YOUNG_S
