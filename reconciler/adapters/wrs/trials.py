@@ -346,12 +346,11 @@ class Trials:
         check, wanted = "state", self.facts.state
         now = await self._scratch.look()
         if wanted is None:
-            if schema.action("SetState") is None:
-                self._skip(check, "the service offers no SetState: State is not written")
-            elif self.facts.told:
-                self._skip(check, f"Windchill allows no way out of {plain(now.value('State'))}, so it was not moved")
-            else:
-                self._skip(check, "not moved, because we don't know which states can follow")
+            said = "not moved, because we don't know which states can follow"
+            if self.facts.told:
+                said = f"Windchill allows no way out of {plain(now.value('State'))}, so it was not moved"
+            offered = schema.action("SetState") is not None
+            self._skip(check, said if offered else "the service offers no SetState: State is not written")
             return
         self._scratch.remember(now, "State", wanted["Value"])
         await self._clock.sleep(_SECOND_S)
