@@ -6,7 +6,6 @@ REVISION = "point 4: the revision is not looked up under the check-out"
 WITHOUT_END = "point 6: each attempt checks out and undoes"
 ONE_ATTRIBUTE = "point 7: one refused attribute holds or parks the others"
 PACE = "point 8: there is no pace"
-ALLOWED = "point 10: IsCheckoutAllowed is not asked"
 ADOPTED = "point 11: adoption looks at the document's time"
 
 WAITING = {
@@ -20,6 +19,5 @@ WAITING = {
     r"although_another_field_was_changed": ADOPTED,
     r"tried_ever_more_rarely\[(PATCH-403|CheckIn-500)": WITHOUT_END,
     r"one_refused_attribute_holds_no_other": ONE_ATTRIBUTE,
-    r"server_tells_no_check_out_is_tried": ALLOWED,
     r"test_(ten_events|the_next_iteration|a_stream_without|a_state_does_not_wait|the_note_says)": PACE,
 }

@@ -27,7 +27,7 @@ import attrs
 
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import answers, holders, reading
+from reconciler.adapters.wrs import answers, holders, questions, reading
 from reconciler.adapters.wrs.answers import Unfulfilled
 from reconciler.adapters.wrs.copies import Compared, Copies
 from reconciler.adapters.wrs.metadata import Schema
@@ -136,6 +136,8 @@ class Locks:
         before = await self._free(key, id, mark)
         if not isinstance(before, Entity):
             return before
+        if (forbidden := await questions.forbidden(self._service, id)) is not None:
+            return forbidden
         answer = await self._check_out(id, mark, note)
         return Taken(answer, id, before.row) if isinstance(answer, str) else answer
 

@@ -14,7 +14,7 @@ import attrs
 
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import holders, reading, service, shapes
+from reconciler.adapters.wrs import holders, questions, reading, service, shapes
 from reconciler.adapters.wrs.findings import Finding, Halt, Result, answered, listed
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.numbers import Numbers
@@ -85,6 +85,10 @@ class Probe:
         self._etags(now)
         self._trials.choose(now, schema)
         await self._trials.choose_state(now, schema)
+        if (asked := shapes.operation(schema, shapes.ALLOWED)) is not None:
+            forbidden = await questions.forbidden(self._service, now.id)
+            said = "yes: it is asked before each check-out" if forbidden is None else forbidden.message
+            self._tell("check-out allowed", Result.FAILED if forbidden else Result.OK, said, asked.name)
         checks_out = all(schema.action(name) is not None for name in _NEEDED)
         self._means.announce(self._intentions(now, schema, checks_out=checks_out))
         self._wrote = True

@@ -13,8 +13,13 @@ from reconciler.adapters.wrs import shapes
 from reconciler.adapters.wrs.findings import Finding, Result, answered, listed
 from reconciler.adapters.wrs.metadata import Operation, Schema
 from reconciler.adapters.wrs.service import Service
-from reconciler.model.answer import Failed, Throttled, Trouble, Unauthorised
+from reconciler.model.answer import Failed, NotAvailable, Throttled, Trouble, Unauthorised
 from reconciler.model.value import Json
+
+_FORBIDDEN = (
+    f"Windchill does not let us check it out ({shapes.ALLOWED} says no): its state, a lock of another kind, or missing"
+    " rights"
+)
 
 
 @attrs.frozen
@@ -51,15 +56,17 @@ async def transitions(service: Service, schema: Schema, id: str) -> Told:
             return trouble
 
 
-async def allows_check_out(service: Service, schema: Schema, id: str) -> bool | None:
-    """Return whether the server would let us check an iteration out; None where it doesn't tell, or not clearly."""
-    operation = shapes.operation(schema, shapes.ALLOWED)
-    if operation is None:
+async def forbidden(service: Service, id: str) -> NotAvailable | None:
+    """Return that the server would not let us check an iteration out; None where it would, or does not tell."""
+    schema = await service.schema()
+    operation = shapes.operation(schema, shapes.ALLOWED) if isinstance(schema, Schema) else None
+    if operation is None or not isinstance(schema, Schema):
         return None
     match await _asked(service, schema, id, operation):
         case Reply(status=200) as reply if replies.is_json(reply):
-            return shapes.truth(replies.json_object(reply) or {}, operation)
-    return None
+            if shapes.truth(replies.json_object(reply) or {}, operation) is False:
+                return NotAvailable(409, _FORBIDDEN)
+    return None  # CheckOut itself will tell
 
 
 async def _asked(service: Service, schema: Schema, id: str, operation: Operation) -> Exchange:

@@ -167,11 +167,15 @@ class Writer:
         self._reader.succeeds(key, taken.origin, made)
         shown = await answers.latest(self._reader, key, made)
         if not isinstance(shown, Snapshot):
-            return Written(None, None)
+            return Written(None, None, replies.cut(f"checked in, and not to be read back yet: {shown.message}"))
         latest = answers.id_of(shown)
         if latest == taken.origin:
             return Unknown("the check-in was answered as done, and the document shows the iteration before it")
-        return Written(shown, shown.token) if latest == made else Written(None, None)
+        if latest == made:
+            return Written(shown, shown.token)
+        return Written(
+            None, None, f"there is another iteration by {shown.modified_by or 'somebody'} since our check-in"
+        )
 
     # ------------------------------------------------------------------------------------------------------------- ETag
 

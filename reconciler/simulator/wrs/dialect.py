@@ -218,7 +218,7 @@ def _read(call: Call, view: View, rest: str) -> Reply:
 
 def _may_check_out(call: Call, view: View) -> bool:
     holder = call.world.documents.locks.get(view.found.key)
-    return view.latest and holder in (None, call.user)
+    return call.world.wrs.switches.check_out_allowed and view.latest and holder in (None, call.user)
 
 
 def _write(call: Call, view: View, rest: str) -> Reply:

@@ -82,6 +82,8 @@ class Wrs:
     nonce_uses: int = attrs.field(default=0, validator=within(0))
     """Requests for which a nonce is good. 0: any number."""
 
+    check_out_allowed: bool = _switch(True)
+    """What IsCheckoutAllowed answers of a document that nobody else has checked out, and what CheckOut then does."""
     checkout_reply: Literal["entity", "id"] = _one_of("entity", "id")
     """What CheckOut shows of the working copy: all of it, or its ID."""
     checkin_reply: Literal["entity", "id"] = _one_of("entity", "id")

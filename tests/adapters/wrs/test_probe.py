@@ -31,6 +31,9 @@ LOGIN = Reply(
 GUARDED = {"etags": "weak", "etag_in": "both", "if_match": "enforced", "patch_without_checkout": "accepted"}
 
 
+GUARDED_ACTIONS = ["CheckOut", "CheckIn", "UndoCheckOut"]
+
+
 class Hasty(SystemClock):
     """A clock that waits for nothing: good where it does not matter whether a whole second has passed."""
 
@@ -262,6 +265,15 @@ async def test_states_are_read_in_either_form_and_what_is_not_understood_is_no_s
     assert probed.of("state").message == "not moved, because we don't know which states can follow"
     assert "SetState" not in probed.wire.asked
     probed.as_before()
+
+
+async def test_whether_a_check_out_is_allowed_is_asked_where_the_server_tells(simulated: Simulated) -> None:
+    asking = [*GUARDED_ACTIONS, "IsCheckoutAllowed"]
+    assert (await Probed(simulated, actions=asking).run()).of("check-out allowed").result is Result.OK
+    simulated.reset()
+    probed = await Probed(simulated, actions=asking, check_out_allowed=False).run()
+    assert "IsCheckoutAllowed says no" in probed.of("check-out allowed").message
+    assert "check-out allowed" in probed.failed
 
 
 async def test_the_end_of_a_life_cycle_is_chosen_last(simulated: Simulated) -> None:

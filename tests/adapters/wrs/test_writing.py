@@ -506,3 +506,42 @@ async def test_a_locked_answer_names_the_holder(ready: WrsWorld) -> None:
     assert answer.holder == "jdoe"
     assert not journal.locks
     assert isinstance(await ready.adapter.write(shown, {"LegacyID": "x"}, token=shown.token, journal=journal), Refused)
+
+
+# ----------------------------------------------------------------------------------------------- asked before check-out
+
+ASKING = ["CheckOut", "CheckIn", "UndoCheckOut", "SetState", "UpdateCommonProperties", "IsCheckoutAllowed"]
+
+
+async def test_where_the_server_tells_whether_a_check_out_is_allowed_it_is_asked_first(make_world: MakeWorld) -> None:
+    world = await make_world()
+    world.switch(actions=ASKING)
+    await world.emit({"Owner": "lchen"})
+    await world.settle()
+    assert world.document().status is Status.SYNCED
+    assert [step for step in world.wire.asked if "heck" in step] == ["IsCheckoutAllowed", "CheckOut", "CheckIn"]
+
+
+async def test_what_may_not_be_checked_out_is_not_tried_and_says_so(make_world: MakeWorld) -> None:
+    world = await make_world()
+    world.switch(actions=ASKING, check_out_allowed=False)
+    await world.emit({"Owner": "lchen"})
+    await world.attempt()
+    assert world.document().status is Status.PARKED
+    assert "IsCheckoutAllowed says no" in world.document().reason
+    assert "CheckOut" not in world.wire.asked
+    world.switch(check_out_allowed=True)
+    await world.settle()
+    assert world.live()["owner"] == "lchen"
+
+
+async def test_an_iteration_that_somebody_makes_right_after_ours_is_looked_at_before_it_is_called_synced(
+    world: WrsWorld,
+) -> None:
+    await world.emit({"Owner": "lchen"})
+    world.wire.before["GET new"] = lambda: world.person.edits(owner="akim")
+    await world.attempt()
+    assert world.document().status is Status.PENDING
+    assert world.document().reason == "there is another iteration by jdoe since our check-in"
+    await world.settle()
+    assert world.document().status is not Status.PENDING
