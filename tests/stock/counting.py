@@ -130,10 +130,10 @@ async def polls() -> dict[str, Any]:
 
 
 async def refused_for_a_day() -> dict[str, Any]:
-    """A document whose PATCH is forbidden for a day."""
+    """A document whose check-in fails for a day."""
     with Stock() as stock:
         world = StockWorld(stock)
-        stock.refused_documents[KEY] = ("PATCH", 403, "You are not authorized to modify this object.")
+        stock.refused_documents[KEY] = ("CheckIn", 500, "wt.util.WTException: a validation of the site failed")
         await world.emit({"CostCenter": "4711"})
         end_us = world.clock.now_us() + DAY_S * 1e6
         while (due_us := world.document().due_us) is not None and due_us <= end_us:
@@ -141,7 +141,7 @@ async def refused_for_a_day() -> dict[str, Any]:
             await world.attempt()
         await world.adapter.close()
         counts = stock.counts()
-        return {"what": "a day of 403 for every PATCH", "check-outs": counts["CheckOut"], "requests": len(stock.asked)}
+        return {"what": "a day of failing check-ins", "check-outs": counts["CheckOut"], "requests": len(stock.asked)}
 
 
 async def pass_by(world: StockWorld, seconds: int) -> None:
