@@ -97,6 +97,7 @@ async def expiry() -> dict[str, Any]:
             await world.emit({"Title": "Known"}, key=number)
             await world.settle(number)
             await world.emit({"CostCenter": "4711"}, key=number)
+        await world.clock.advance(60)
         stock.expire_nonces()
         stock.latency_s = 0.02
         await asyncio.gather(*(world.attempt(key=number) for number in numbers))

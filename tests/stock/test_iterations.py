@@ -54,11 +54,11 @@ async def test_the_next_iteration_keeps_its_distance(paced: StockWorld) -> None:
 
 
 async def test_a_stream_without_end_goes_out_all_the_same(paced: StockWorld) -> None:
-    for number in range(200):
+    for number in range(170):
         await paced.emit({"CostCenter": str(number)})
         await pass_by(paced, 4)
     assert iterations(paced) == 0
-    for number in range(60):
+    for number in range(20):
         await paced.emit({"CostCenter": str(number)})
         await pass_by(paced, 4)
     assert iterations(paced) == 1
@@ -72,11 +72,21 @@ async def test_a_state_does_not_wait(paced: StockWorld) -> None:
 
 async def test_the_note_says_events_and_systems_within_what_the_server_takes(paced: StockWorld) -> None:
     await paced.emit({"CostCenter": "4711"}, source="//erp/prod", reason="ECN-2231 approved")
-    await paced.emit({"Title": "Lid"}, source="//mes/line-1", reason="x" * 400)
+    await paced.emit({"Title": "Lid"}, source="//mes/line-1", reason="measured on the line")
     await pass_by(paced, 30)
     (made,) = paced.vault.made_by(ACCOUNT, KEY)
     assert "erp" in made.note.lower()
     assert "mes" in made.note.lower()
+    assert "ECN-2231" in made.note
+    assert len(made.note) <= 250
+
+
+async def test_one_long_reason_leaves_room_for_the_other_systems(paced: StockWorld) -> None:
+    await paced.emit({"CostCenter": "4711"}, source="//erp/prod", reason="ECN-2231 approved")
+    await paced.emit({"Title": "Lid"}, source="//mes/line-1", reason="x" * 400)
+    await pass_by(paced, 30)
+    (made,) = paced.vault.made_by(ACCOUNT, KEY)
+    assert "ERP" in made.note
     assert len(made.note) <= 250
 
 

@@ -69,6 +69,7 @@ async def test_an_end_of_all_nonces_with_many_writes_in_flight_is_few_entries_in
     world: StockWorld,
 ) -> None:
     numbers = await made(world, FLIGHT)
+    await world.clock.advance(60)
     world.stock.expire_nonces()
     world.stock.latency_s = 0.02
     await asyncio.gather(*(world.attempt(key=number) for number in numbers))
