@@ -24,6 +24,7 @@ WAITING = {
     r"in_the_same_moment_is_not_taken_for_ours": ACCOUNT,
     r"reply_strands_nothing\[(hidden|secured)-CheckOut-after": ACCOUNT,
     r"killed_program_leaves": ACCOUNT,
+    r"nothing_proves_ours": ACCOUNT,
     r"killed_at_an_action.*SetState": STATES,
     r"not_recognised_strands_no_document": UNKNOWN_COPY,
     r"cannot_be_undone_ends_all_others": UNKNOWN_COPY,
