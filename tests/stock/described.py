@@ -42,7 +42,7 @@ ACTIONS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def doc_mgmt(*, checkout_allowed: bool, common: str) -> str:
+def doc_mgmt(*, checkout_allowed: bool, common: str, actions: Mapping[str, Mapping[str, str]]) -> str:
     """The domain of documents; `common` is where the domain PTC is described."""
     functions = {"GetValidStateTransitions": "PTC.EnumTypeList"}
     if checkout_allowed:
@@ -51,7 +51,7 @@ def doc_mgmt(*, checkout_allowed: bool, common: str) -> str:
                      for name, (kind, display) in SOFT.items())  # fmt: skip
     operations = "\n".join(
         [
-            *(_operation("Action", name, given, "PTC.DocMgmt.Document") for name, given in ACTIONS.items()),
+            *(_operation("Action", name, given, "PTC.DocMgmt.Document") for name, given in actions.items()),
             *(_operation("Function", name, {}, gives) for name, gives in functions.items()),
         ]
     )

@@ -15,7 +15,7 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -81,6 +81,9 @@ class Stock:
     security_log: list[str] = attrs.field(factory=list)
     # shapes
     transitions: Literal["Items", "value", "nonsense"] = "Items"
+    actions: dict[str, Mapping[str, str]] = attrs.field(
+        factory=lambda: {**described.ACTIONS}
+    )  # as described, not as done
     checkout_allowed: bool | None = None  # None: the metadata does not have it
     soft_in_lists: bool = True
     copies_in_lists: bool = False  # whether who asks finds their own working copies in lists
@@ -250,7 +253,7 @@ class _Request:
             case "metadata":
                 allowed = self.stock.checkout_allowed is not None
                 common = f"{ROOT}/v5/PTC/$metadata"
-                text = described.doc_mgmt(checkout_allowed=allowed, common=common)
+                text = described.doc_mgmt(checkout_allowed=allowed, common=common, actions=self.stock.actions)
                 return web.Response(text=text, content_type="application/xml")
             case "GET list" if _PATH.fullmatch(self.path):
                 return self._list()
