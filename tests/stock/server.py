@@ -257,6 +257,8 @@ class _Request:
                 return web.Response(text=text, content_type="application/xml")
             case "GET list" if _PATH.fullmatch(self.path):
                 return self._list()
+            case "GET list" if re.fullmatch(r"/v\d+/DocMgmt/?", self.path):
+                return web.json_response({"value": [{"name": "Documents", "url": "Documents"}]})
         if self.id is None:
             raise Refusal(404, f"there is no {self.path}", "ENTITY_NOT_FOUND")
         self.master, self.one = self.vault.by_id(self.id)

@@ -1,4 +1,4 @@
-"""`doctor` and its probe on the second server: what it is found to do, and that nothing is left behind or said amiss."""
+"""`doctor` and its probe on the second server: what it is found to do, and that nothing is left behind unsaid."""
 
 from __future__ import annotations
 
