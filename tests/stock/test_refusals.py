@@ -102,3 +102,14 @@ async def test_where_the_server_tells_no_check_out_is_tried_that_is_not_allowed(
     world.vault.check_in(PERSON, KEY)
     await world.settle()
     assert world.live()["CostCenter"] == "4711"
+
+
+async def test_a_check_out_that_the_server_says_it_will_not_take_is_not_sent(world: StockWorld) -> None:
+    world.stock.checkout_allowed = True
+    await world.known()
+    world.stock.checkout_allowed = False
+    await world.emit({"CostCenter": "4711"})
+    await world.attempt()
+    assert "IsCheckoutAllowed" in world.stock.steps(KEY)
+    assert "CheckOut" not in world.stock.steps(KEY)
+    assert world.live()["CostCenter"] == "4000"
