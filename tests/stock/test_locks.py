@@ -79,6 +79,38 @@ async def test_a_lost_request_or_reply_strands_nothing(world: StockWorld, holder
     assert len(world.vault.history(KEY)) == made + 1, "one edit made more than one iteration, or none"
 
 
+SERVERS: dict[str, dict[str, Any]] = {
+    "lists show our working copies": {"copies_in_lists": True},
+    "lists leave soft attributes out": {"soft_in_lists": False},
+    "answers with the document": {"patch_answers": 200, "locked": "same"},
+    "nonces for one use": {"nonce_single_use": True},
+    "says whether it may be checked out": {"checkout_allowed": True},
+    "no time in filters, small pages": {"time_filters": False, "rows_max": 1},
+}
+
+
+@pytest.mark.parametrize("keeps_id", [True, False], ids=["same ID", "fresh ID"])
+@pytest.mark.parametrize("server", SERVERS)
+async def test_a_lost_reply_strands_nothing_on_servers_with_other_habits(
+    world: StockWorld, server: str, keeps_id: bool
+) -> None:
+    for name, value in SERVERS[server].items():
+        setattr(world.stock, name, value)
+    world.vault.checkin_keeps_id = keeps_id
+    world.stock.holder = "hidden"
+    await world.known()
+    for number, step in enumerate(("CheckOut", "PATCH", "CheckIn")):
+        made = len(world.vault.history(KEY))
+        await world.emit({"CostCenter": f"471{number}"})
+        world.stock.at(step, "after", drop)
+        await world.attempt()
+        await world.restarted()
+        assert (await world.settle()).status is Status.SYNCED
+        assert world.live()["CostCenter"] == f"471{number}"
+        assert world.vault.checked_out() == {}
+        assert len(world.vault.history(KEY)) == made + 1
+
+
 @pytest.mark.parametrize("note", ["shown", "hidden"])
 @pytest.mark.parametrize("columns", ["as checked out", "null", "secured"])
 async def test_a_working_copy_that_is_not_recognised_strands_no_document(
