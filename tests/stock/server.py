@@ -141,6 +141,10 @@ class Stock:
         """Do something before a step is carried out, or after and before its reply; `drop` there loses it."""
         self._traps.append(_Trap(step, when, nth, deed))
 
+    def forget_traps(self) -> None:
+        """What was to be done at a step that never came is not done any more."""
+        self._traps.clear()
+
     def expire_nonces(self) -> None:
         """Restart of the server, or the end of a day."""
         self._nonces.clear()
