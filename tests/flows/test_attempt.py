@@ -97,6 +97,24 @@ async def test_a_status_that_moved_unseen_is_put_right_by_an_event_that_repeats_
 # ------------------------------------------------------------------------------------------------ version conflicts
 
 
+async def test_a_write_that_somebody_has_followed_is_read_again_before_it_is_called_synced(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world(policy(Rule(("title",), Strategy.PRESERVE)))
+    await known(world)
+    await world.emit({"title": "Cover"})
+    world.windchill.edit(KEY, {"title": "Cover"}, who="integration")
+    world.windchill.edit(KEY, {"title": "Theirs"})
+    world.windchill.script_writes(Written(None, None, "title changed by jdoe right after our write"))
+    attempted = await world.attempt()
+    assert (attempted.status, attempted.reason) == (Status.PENDING, "title changed by jdoe right after our write")
+    assert attempted.due_us == world.clock.now_us()
+    await world.settle()
+    assert world.live()["title"] == "Theirs"
+    assert world.windchill.writes == 1
+    assert world.document().status is Status.SYNCED
+
+
 async def test_a_version_conflict_ends_the_attempt_and_the_next_one_reads_first(world: World) -> None:
     await known(world)
     await world.edit({"owner": "jdoe"})
