@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import pytest
+
 from reconciler.model.document import Status
 from tests.stock.server import ACCOUNT
 from tests.stock.world import PERSON, Real
@@ -63,6 +65,21 @@ def test_a_whole_run_is_one_session(stock: Stock, tmp_path: Path) -> None:
     assert len(stock.vault.made_by(ACCOUNT)) == 30
     assert stock.sessions_opened == 1
     assert stock.security_log == []
+
+
+@pytest.mark.parametrize("end", ["expire_sessions", "expire_nonces"])
+def test_a_run_goes_on_when_all_sessions_or_nonces_end_in_the_middle_of_it(
+    stock: Stock, tmp_path: Path, end: str
+) -> None:
+    program = Real(tmp_path, stock, real=False)
+    for number in range(30):
+        stock.vault.make(f"N-{number}", CostCenter="4000")
+        program.sets(f"N-{number}", CostCenter="4711", State="UNDERREVIEW")
+    stock.at("PATCH", "after", getattr(stock, end), 10)
+    program.say("run", "--once")
+    assert len(stock.vault.made_by(ACCOUNT)) == 30
+    assert stock.counts()["nonce"] <= 3
+    assert len(stock.security_log) <= FLIGHT, "what is on its way is refused once each, and nothing else"
 
 
 async def test_an_end_of_all_nonces_with_many_writes_in_flight_is_few_entries_in_the_security_log(

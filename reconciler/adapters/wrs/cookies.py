@@ -6,6 +6,8 @@ Rules
   Max-Age, Expires). A cookie without a path is meant for the whole service.
 - While no session is known one request goes ahead alone, and the others wait for what it brings. A server that answers
   late keeps them waiting for a few seconds at most.
+- Of requests that meet the end of a session together each may be answered with a new one. The first is kept: what an
+  answer sets counts only if no other has set anything since its request was sent.
 - A refusal of our credentials and a page, such as a login page, set nothing: they are no part of the session.
 - A cookie is a secret: it is sent, and shown nowhere.
 """
@@ -80,9 +82,11 @@ class Cookies:
         fit.sort(key=lambda cookie: -len(cookie.path))  # section 5.4
         return ((b"cookie", b"; ".join(cookie.name + b"=" + cookie.value for cookie in fit)),) if fit else ()
 
-    def take(self, url: str, exchange: Exchange) -> None:
-        """Take note of what an answer sets."""
+    def take(self, url: str, sent: Headers, exchange: Exchange) -> None:
+        """Take note of what the answer to a request with these cookies sets."""
         if not isinstance(exchange, Reply) or exchange.status == 401 or replies.is_html(exchange):
+            return
+        if self.header(url) != sent:
             return
         self._known = True
         for said in exchange.cookies:

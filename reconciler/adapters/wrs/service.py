@@ -259,8 +259,9 @@ class Service:
 
     async def _exchange(self, method: str, url: str, headers: Headers, content: bytes = b"") -> Exchange:
         async with self._cookies.sending():
-            exchange = await self._client.exchange(method, url, (*headers, *self._cookies.header(url)), content)
-            self._cookies.take(url, exchange)
+            cookies = self._cookies.header(url)
+            exchange = await self._client.exchange(method, url, (*headers, *cookies), content)
+            self._cookies.take(url, cookies, exchange)
             return exchange
 
     def _has_ended(self, url: str, cookies: Headers, exchange: Exchange) -> bool:

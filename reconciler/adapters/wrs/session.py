@@ -156,7 +156,10 @@ class Session:
 
     async def _renewed(self) -> Nonce | Unsent:
         former, now_s = self._nonce, self._clock.monotonic_s()
+        session = self._cookies.session
         headers = await self._asked()
+        if session not in ((), self._cookies.session):  # it ended meanwhile: of which one the nonce is, nobody can tell
+            headers = await self._asked()
         if isinstance(headers, Unsent):
             self._trouble = headers
             self._troubles += 1

@@ -122,6 +122,28 @@ async def test_a_session_goes_with_reads_and_writes_and_is_shown_nowhere(odata: 
     assert odata.documents[1].headers["cookie"] == f"JSESSIONID={TICKET}; route=.a"
 
 
+async def test_requests_that_meet_the_end_of_a_session_together_begin_one_and_keep_it(
+    odata: OData, service: Service
+) -> None:
+    tickets = iter(range(100))
+    over = False
+
+    async def respond(asked: Asked) -> Answer:
+        if asked.headers.get("cookie", "JSESSIONID=0") == "JSESSIONID=0" and over:
+            await asyncio.sleep(0.05)  # so that all of them are on their way
+            return Answer(body=row(), cookies=(f"JSESSIONID={next(tickets)}",))
+        return Answer(body=row(), cookies=() if "cookie" in asked.headers else (f"JSESSIONID={next(tickets)}",))
+
+    odata.respond = respond
+    await service.get("Documents('x')")
+    over = True
+    await asyncio.gather(*(service.get(f"Documents('{number}')") for number in range(8)))
+    odata.asked.clear()
+    await asyncio.gather(*(service.get(f"Documents('{number}')") for number in range(8)))
+    (cookie,) = {asked.headers["cookie"] for asked in odata.asked}
+    assert cookie != "JSESSIONID=0"
+
+
 async def test_a_nonce_of_a_session_that_was_replaced_is_not_sent(odata: OData, service: Service) -> None:
     current = "1"
     odata.nonce = lambda: Answer(
@@ -176,7 +198,7 @@ async def test_a_write_that_is_answered_401_for_its_session_is_sent_again_and_a_
 
 def kept(*said: str, url: str = "http://h/Windchill/servlet/odata/x", clock: Any = None) -> Cookies:
     cookies = Cookies(clock or LaterClock())
-    cookies.take(url, Reply(200, {}, b"{}", cookies=tuple(one.encode("latin-1") for one in said)))
+    cookies.take(url, (), Reply(200, {}, b"{}", cookies=tuple(one.encode("latin-1") for one in said)))
     return cookies
 
 
