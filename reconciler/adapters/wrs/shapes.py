@@ -88,8 +88,8 @@ def _of_parameters(name: str, operation: Operation) -> Iterator[str]:
         if taken is None:
             others = ", ".join(operation.parameters) or "nothing"
             yield f"{name} takes no {sent}; it takes {others}"
-        elif kind is not None and (taken.collection or taken.kind not in (kind, Kind.OTHER)):
-            yield f"{name} takes {sent} as {_type(taken)}, and we send {kind.value}"
+        elif taken.collection or (kind is not None and taken.kind not in (kind, Kind.OTHER)):
+            yield f"{name} takes {sent} as {_type(taken)}, and we send {'one object' if kind is None else kind.value}"
     for missing, taken in operation.parameters.items():
         if missing not in _TAKEN[name] and not taken.nullable:
             yield f"{name} wants {missing} ({_type(taken)}), which we don't send"

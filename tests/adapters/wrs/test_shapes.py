@@ -42,6 +42,11 @@ def test_what_is_described_as_it_is_called_makes_no_difference(text: str) -> Non
         ),
         (STATE, f"{STATE}{WHY[:-2]} Nullable='false'/>", "SetState wants Why (Edm.String), which we don't send"),
         (STATE, f"{STATE}{WHY}", ""),
+        (
+            'Name="Updates" Type="PTC.DocMgmt.Document"',
+            'Name="Updates" Type="Collection(N.Update)"',
+            "UpdateCommonProperties takes Updates as Collection(N.Update), and we send one object",
+        ),
         (LIST, TEXT, "GetValidStateTransitions returns Edm.String, and we read a list of states"),
         (LIST, '<ReturnType Type="Collection(PTC.EnumType)"/>', ""),
         (LIST, '<ReturnType Type="Far.Thing"/>', ""),
