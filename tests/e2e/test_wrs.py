@@ -34,10 +34,10 @@ account = "Integration, Reconciler"
 # become of the check-out when the server has done what it was asked for, hearing nothing of the death.
 MOMENTS = {
     "CheckOut": ("POST", 0, ["CheckOut"]),
-    "the working copy read": ("GET", 1, ["CheckOut"]),
+    "the working copy read": ("GET", 2, ["CheckOut"]),
     "PATCH": ("PATCH", 0, ["CheckOut"]),
     "CheckIn": ("POST", 1, ["CheckOut", "CheckIn"]),
-    "the new iteration read": ("GET", 2, ["CheckOut", "CheckIn"]),
+    "the new iteration read": ("GET", 4, ["CheckOut", "CheckIn"]),
 }
 
 

@@ -34,6 +34,7 @@ Unfulfilled = VersionConflict | Refused | Locked | Unknown | Unguarded | Trouble
 
 _DONE = (200, 201, 204, 205)
 _MAY_MEAN_LOCKED = (400, 403, 409, 422, 423, 500)
+_GONE = (404, 410)
 _MAY_MEAN_STALE = (400, 404, 409, 410)
 # "The object must be checked out before it is updated" speaks of nobody who holds it.
 _WANTS_A_LOCK = re.compile(r"\b(?:must|to|should|shall|can) (?:first )?be (?:checked|locked)", re.IGNORECASE)
@@ -92,6 +93,15 @@ def id_of(snapshot: Snapshot) -> str | None:
 def place_of(snapshot: Snapshot) -> Place | None:
     """Return what a snapshot's token says."""
     return None if snapshot.token is None else tokens.place(snapshot.token)
+
+
+def undone_by_others(answer: Unfulfilled) -> Unfulfilled:
+    """A working copy that is gone was undone by somebody who may: the document is there, and is to be read again."""
+    match answer:
+        case NotAvailable(status, message) if status in _GONE:
+            return VersionConflict(status, replies.cut(f"our working copy is gone: {message}"))
+        case _:
+            return answer
 
 
 def _is_page(reply: Reply) -> bool:

@@ -43,7 +43,6 @@ from reconciler.model.answer import (
     ReleaseAnswer,
     Released,
     Throttled,
-    Trouble,
     Unauthorised,
     Unguarded,
     Unknown,
@@ -53,6 +52,7 @@ from reconciler.model.snapshot import Snapshot
 from reconciler.ports import Clock
 
 _GONE = (404, 410)
+_NOTE_CHARACTERS_MAX = 250  # what fits a comment everywhere
 _STALE = (400, 404, 409, 410)
 _SAME = "the check-out was answered with the document itself: somebody else has it checked out"
 _NOT_KNOWN = (
@@ -114,12 +114,16 @@ class Locks:
         """Take note that a check-out came to a good end."""
         self._goes_well = True
 
-    async def take(self, key: str, id: str, mark: str, note: str) -> Taken | Unfulfilled:
-        """Check a document out, if nobody has it. An `id` that went stale is looked up once more."""
+    async def barred(self) -> NotAvailable | None:
+        """Return why nothing is written: a check-out was left behind. Once a minute, look first whether it is gone."""
         if (left := self._stuck.due(self._clock.monotonic_s())) is not None:
             await self._look_again(left)
-        if self._stuck.message:
-            return NotAvailable(0, self._stuck.message)
+        return NotAvailable(0, self._stuck.message) if self._stuck.message else None
+
+    async def take(self, key: str, id: str, mark: str, note: str) -> Taken | Unfulfilled:
+        """Check a document out, if nobody has it. An `id` that went stale is looked up once more."""
+        if (barred := await self.barred()) is not None:
+            return barred
         answer = await self._take(key, id, mark, note)
         match answer:
             case Refused(status) | NotAvailable(status) if status in _STALE:
@@ -145,7 +149,7 @@ class Locks:
         """Return a working copy before anything is written into it, if it is ours and of the latest iteration."""
         copy = await self._reader.entity(taken.copy)
         if not isinstance(copy, Entity):
-            return undone_by_others(copy)
+            return answers.undone_by_others(copy)
         if holders.says_checked_in(copy.row):
             return VersionConflict(0, "our working copy was none any more when it was read")
         now = await self._reader.current(key)
@@ -354,7 +358,7 @@ class Locks:
 
     async def _check_out(self, id: str, mark: str, note: str) -> str | Unfulfilled:
         """Check out and return the working copy's ID, whosever it is."""
-        answer = await self.act(id, "CheckOut", {"CheckOutNote": f"[{mark}] {note}"})
+        answer = await self.act(id, "CheckOut", {"CheckOutNote": f"[{mark}] {note}"[:_NOTE_CHARACTERS_MAX]})
         match answer:
             case Reply():
                 copy = answers.identity(answer)
@@ -376,15 +380,6 @@ class Locks:
         """Return who holds a document, as far as that can be had."""
         entity = await self._reader.entity(id) if answer.holder is None else None
         return attrs.evolve(answer, holder=holders.holder(entity.row)) if isinstance(entity, Entity) else answer
-
-
-def undone_by_others(answer: Trouble | Unfulfilled) -> Unfulfilled:
-    """A working copy that is gone was undone by somebody who may: the document is there, and is to be read again."""
-    match answer:
-        case NotAvailable(status, message) if status in _GONE:
-            return VersionConflict(status, replies.cut(f"our working copy is gone: {message}"))
-        case _:
-            return answer
 
 
 def _as_release(answer: Unfulfilled, message: str) -> ReleaseAnswer:

@@ -1,8 +1,8 @@
 """
 Stuck: check-outs that were left behind, because they could not be told from others or were not to be undone. Pure.
 
-While there is one, no further document is checked out: the next one would most likely be left behind as well. A minute
-after each look the next write may look whether it is gone; a restart forgets them.
+While there is one, nothing is written: the next document would most likely be left behind as well. A minute after each
+look the next write looks whether it is gone; a restart forgets them.
 """
 
 import attrs
@@ -51,7 +51,7 @@ class Stuck:
         """Return why nothing is checked out, and what to do; empty when nothing keeps anything."""
         for left in self._left.values():
             return replies.cut(
-                f"no document is checked out any more, because {left.key} was left checked out ({left.why}): look at it"
+                f"nothing is written any more, because {left.key} was left checked out ({left.why}): look at it"
                 " in Windchill and undo that check-out by hand; writing starts again when it is gone"
             )
         return ""

@@ -23,7 +23,7 @@ from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs import answers, portions, tokens, values
 from reconciler.adapters.wrs.actions import Actions
 from reconciler.adapters.wrs.answers import Unfulfilled
-from reconciler.adapters.wrs.locking import Locks, NotOurs, Sight, Taken, undone_by_others
+from reconciler.adapters.wrs.locking import Locks, NotOurs, Sight, Taken
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.portions import Way
 from reconciler.adapters.wrs.reading import Entity, Reader
@@ -88,6 +88,8 @@ class Writer:
                 answers.id_of(shown) or latest
             )  # if it is another one, what is due is decided again on what it shows
         if way is not Way.ATTRIBUTES:
+            if (barred := await self._locks.barred()) is not None:
+                return barred
             answer = await self._actions.write(snapshot, fields, way, id=latest, token=token, journal=journal)
             return await self._unless_ours(snapshot.key, answer, journal)
         if self._options.checks_out(possible=schema.action("CheckOut") is not None):
@@ -146,7 +148,7 @@ class Writer:
             return body
         path = self._service.entity(taken.copy)
         answer = answers.of(self._service, await self._service.patch(path, body, answers.etag(seen.copy)), fields)
-        return answer if isinstance(answer, Reply) else undone_by_others(answer)
+        return answer if isinstance(answer, Reply) else answers.undone_by_others(answer)
 
     async def _check_in(self, key: str, taken: Taken, journal: Journal) -> WriteAnswer:
         answer = await self._locks.act(taken.copy, "CheckIn", {"CheckInNote": journal.note, "KeepCheckedOut": False})

@@ -173,12 +173,37 @@ async def test_the_first_check_out_that_can_not_be_undone_stops_all_others_until
     else:
         answers = [await wrote(world, int(key)) for key in keys]
     assert world.wire.asked.count("CheckOut") == 1
-    assert sum("no document is checked out any more" in getattr(answer, "message", "") for answer in answers) == 5
+    assert sum("nothing is written any more" in getattr(answer, "message", "") for answer in answers) == 5
     world._control.delete("/script").raise_for_status()
     locks = world.adapter._locks
     locks._stuck._look_at_s = 0.0  # a minute later
     assert [type(await wrote(world, int(key))) for key in keys] == [Written] * len(keys)
     assert world.holder() is None
+
+
+async def test_what_needs_no_check_out_stops_too(world: WrsWorld) -> None:
+    refusal = {"status": 403, "body": {"error": {"code": "FORBIDDEN", "message": "not for you"}}}
+    world.simulated.script("PATCH", refusal, document=f"{4:010d}")
+    world.simulated.script("POST", "ok", refusal, document=f"{4:010d}")
+    await wrote(world, 4)
+    await world.emit({"State": "INREVIEW"})
+    await world.attempt()
+    assert world.document().status is Status.PARKED
+    assert "nothing is written any more" in world.document().reason
+    assert "SetState" not in world.wire.asked
+    world._control.delete("/script").raise_for_status()
+    world.adapter._locks._stuck._look_at_s = 0.0  # a minute later
+    await world.settle()
+    assert world.live()["status"] == "INREVIEW"
+
+
+async def test_the_note_of_a_check_out_begins_with_its_mark_and_fits(world: WrsWorld) -> None:
+    await world.emit({"Owner": "akim"}, reason="because " * 100)
+    await world.settle()
+    (note,) = world.notes("CheckOut")
+    assert note.startswith("[rec-")
+    assert "] Reconciler: Owner by event" in note
+    assert len(note) <= 250
 
 
 async def test_a_persons_check_out_under_our_account_does_not_stop_the_others(world: WrsWorld) -> None:

@@ -341,6 +341,31 @@ async def test_a_text_that_the_server_hides_is_not_written(simulated: Simulated)
     probed.as_before()
 
 
+async def test_a_document_that_does_not_show_its_check_out_is_put_back_all_the_same(simulated: Simulated) -> None:
+    columns = ["CheckoutState", "CheckOutStatus", "WorkInProgressState"]
+    probed = await Probed(simulated, secured={"*": columns}).run()
+    assert probed.of("who holds it").result is Result.FAILED
+    assert probed.of("put back").result is Result.OK
+    probed.as_before()
+
+
+async def test_what_can_not_be_undone_is_never_said_to_be_put_back(simulated: Simulated) -> None:
+    refusal = {"status": 403, "body": {"error": {"code": "FORBIDDEN", "message": "not for you"}}}
+    simulated.script("POST", "ok", "ok", *[refusal] * 20, document=DOC)
+    probed = await Probed(simulated, secured={"*": ["WorkInProgressState"]}).run()
+    told = [finding for finding in probed.findings if finding.check == "put back"]
+    assert told
+    assert all(finding.result is Result.FAILED for finding in told)
+    assert "is still checked out" in told[0].message
+
+
+@pytest.mark.parametrize("shown", [True, False], ids=["shown", "hidden"])
+async def test_whether_the_note_of_a_check_out_is_shown_is_told(simulated: Simulated, shown: bool) -> None:
+    probed = await Probed(simulated, checkout_note_shown=shown).run()
+    assert probed.of("check-out note").result is (Result.OK if shown else Result.WARNING)
+    probed.as_before()
+
+
 @pytest.mark.parametrize(
     "how", ["login page", "applied, login page", "request lost", "reply lost", "cancelled before", "cancelled after"]
 )
