@@ -207,6 +207,8 @@ class Daemon(Wiring):
 async def daemon(config: Config, *, once: bool = False, wish: reload.Wish | None = None) -> AsyncIterator[Daemon]:
     """Open everything the configuration names, and close it again whatever happens."""
     clock = SystemClock()
+    if once:  # nobody wants to wait for the end of one pass
+        config = attrs.evolve(config, windchill=attrs.evolve(config.windchill, quiet_s=0.0, checkin_interval_s=0.0))
     async with AsyncExitStack() as stack:
         admin = door = None
         if config.admin.bind and not once:  # one pass is over before anybody asks, and must not contend for a port

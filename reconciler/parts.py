@@ -277,6 +277,8 @@ def rulebook(config: Config) -> Rulebook:
         interval_factor_max=resync.interval_factor_max,
         writes_window_s=resync.window_s,
         contested_window_s=config.windchill.contested_window_s,
+        quiet_s=config.windchill.quiet_s,
+        checkin_interval_s=config.windchill.checkin_interval_s,
     )
     digest = codec.policy_digest(config.policy)
     source, fields_max = f"//reconciler/{config.log.group}", config.windchill.fields_max

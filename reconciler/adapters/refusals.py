@@ -20,9 +20,20 @@ _HOLDER = re.compile(
         (?=["'\n;()<>] | [.,!]?\s*$ | [.!]\s | ,?\s(?:since|on|at|in|and|until|from|with)\b)""",
     re.IGNORECASE | re.VERBOSE,
 )
+_KINDS = {
+    "locked by a workflow": re.compile(
+        r"\block(?:ed)? (?:by|in|for) (?:an? |the )?[^.;]{0,40}\bworkflow\b", re.IGNORECASE
+    ),
+    "administratively locked": re.compile(
+        r"\badministrative(?:ly)?[ -]lock(?:ed)?\b|\block(?:ed)? by (?:an? |the )?administrator\b", re.IGNORECASE
+    ),
+}
 _NOBODY = re.compile(r"(?:an?other|some(?:one|body)|else|an?|the|other|you)\b", re.IGNORECASE)
 _HOLDER_MEMBERS = ("lockedBy", "checkedOutBy", "locked_by", "checked_out_by", "holder")
+_NOUN = r"(?:attribute|property|field)s?"
 _PROSE_CHARACTERS_MAX = 4096  # of what is searched for every one of our fields, of which there may be a thousand
+Labels = Mapping[str, Collection[str]]  # field → what people call it
+NO_LABELS: Labels = {}
 _FIELD_MEMBERS = ("field", "fields", "path", "pointer", "property", "target", "name")
 
 
@@ -34,7 +45,12 @@ def is_version_conflict(said: str) -> bool:
 
 def is_lock(said: str) -> bool:
     """Whether a 409 with this message means that somebody holds the document."""
-    return _LOCKED.search(said) is not None
+    return _LOCKED.search(said) is not None or lock_kind(said) != ""
+
+
+def lock_kind(said: str) -> str:
+    """Return what a lock is called that is no person's check-out, empty for any other."""
+    return next((kind for kind, pattern in _KINDS.items() if pattern.search(said)), "")
 
 
 def holder(reply: Reply) -> str | None:
@@ -49,14 +65,17 @@ def holder(reply: Reply) -> str | None:
     return who if who and not _NOBODY.match(who) else None
 
 
-def blamed(reply: Reply, fields: Collection[str], *, in_plain_words: bool = True) -> tuple[str, ...]:
+def blamed(
+    reply: Reply, fields: Collection[str], labels: Labels = NO_LABELS, *, in_plain_words: bool = True
+) -> tuple[str, ...]:
     """
     Return those of our fields that a refusal names, in our order.
 
     The plainest way of naming counts alone: members such as `field` and `errors[].field`; else OData's `target`, where
-    that is one of ours; else whole dotted names in the message; else quoted names; else plain words. (`Value 'owner' is
-    not allowed for attributes.Role` blames Role.) Plain words are left out for statuses that mostly are about the whole
-    document: "only its owner may change it" is not about `owner`.
+    that is one of ours; else whole dotted names in the message; else quoted names; else labels; else names behind a
+    word such as "attribute"; else plain words. (`Value 'owner' is not allowed for attributes.Role` blames Role.) Plain
+    words, and labels of one word, are left out for statuses that mostly are about the whole document: "only its owner
+    may change it" is not about `owner`.
     """
     body = replies.json_object(reply) or {}
     if structured := set(_structured(body)):
@@ -64,11 +83,32 @@ def blamed(reply: Reply, fields: Collection[str], *, in_plain_words: bool = True
     if targets := _among(fields, set(_targets(body))):
         return targets
     said = replies.said(reply)[:_PROSE_CHARACTERS_MAX]
-    for is_named in (_dotted_mention, _quoted_mention, *([_plain_mention] if in_plain_words else [])):
-        found = tuple(field for field in fields if is_named(field, said))
-        if found:
+    for is_named in (_dotted_mention, _quoted_mention):
+        if found := tuple(field for field in fields if is_named(field, said)):
+            return found
+    if found := _labelled(fields, labels, said, in_plain_words=in_plain_words):
+        return found
+    for is_named in (_noun_mention, *([_plain_mention] if in_plain_words else [])):
+        if found := tuple(field for field in fields if is_named(field, said)):
             return found
     return ()
+
+
+def _labelled(fields: Collection[str], labels: Labels, said: str, *, in_plain_words: bool) -> tuple[str, ...]:
+    """Return the fields that are called by a label, whatever its case: `Weight [kg]` is not about `Weight`."""
+    found: set[str] = set()
+    called = [(label, field) for field in fields for label in labels.get(field, ())]
+    for label, name in sorted(called, key=_longest):
+        words = r"\s+".join(map(re.escape, label.split()))
+        alone = rf"(?<!\w){words}(?!\w)"
+        before = "" if in_plain_words or " " in label.strip() else rf"(?:\b{_NOUN}\s+[\"'`]?|[\"'`])"
+        said, count = re.subn(before + alone, "\0", said, flags=re.IGNORECASE) if words else (said, 0)
+        found |= {name} if count else set()
+    return tuple(field for field in fields if field in found)
+
+
+def _longest(labelled: tuple[str, str]) -> int:
+    return -len(labelled[0])
 
 
 def _among(fields: Collection[str], names: Collection[str]) -> tuple[str, ...]:
@@ -122,6 +162,11 @@ def _dotted_mention(field: str, said: str) -> bool:
 
 def _quoted_mention(field: str, said: str) -> bool:
     return any(f"{quote}{_last(field)}{quote}" in said for quote in "\"'`")
+
+
+def _noun_mention(field: str, said: str) -> bool:
+    name = _last(field)
+    return name in said and re.search(rf"\b{_NOUN}\s+{re.escape(name)}(?!\w|\.\w)", said, re.IGNORECASE) is not None
 
 
 def _plain_mention(field: str, said: str) -> bool:

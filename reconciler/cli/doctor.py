@@ -1,7 +1,7 @@
 """`reconciler doctor`: whether all that the reconciler needs is there and behaves. It only reads, save for a probe."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from reconciler.cli.topics import WARNING as _WARNING
 from reconciler.cli.topics import Check
 from reconciler.config import Config
 from reconciler.errors import ConfigError, LogError, StoreError, UsageError
-from reconciler.model.answer import NotAvailable, Unauthorised, Unchanged, VersionConflict, Written
+from reconciler.model.answer import NotAvailable, Refused, Unauthorised, Unchanged, VersionConflict, Written
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
 from reconciler.ports import Windchill
@@ -333,6 +333,9 @@ class _Unrecorded:
     async def redraft(self, shown: Snapshot) -> Mapping[str, Json]:  # noqa: ARG002 - a probe has nothing more to write
         """Write nothing."""
         return {}
+
+    async def refused(self, refusals: Sequence[Refused]) -> None:
+        """Keep nothing."""
 
 
 def _harmless(snapshot: Snapshot) -> str | None:

@@ -32,6 +32,7 @@ _WORD_MAX = 24  # words up to this long are not broken either: names of fields, 
 _STYLES = {
     "synced": "green",
     "pending": "cyan",
+    "collecting": "cyan",
     "held": "yellow",
     "contended": "yellow",
     "locked": "yellow",

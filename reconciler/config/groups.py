@@ -203,6 +203,12 @@ class Windchill:
     """Seconds within which three writes of one value to a field, each of them found changed, make the field contested:
     it is shown as a conflict, and tried again after half of that, then more rarely, up to once a day. 0: writes are not
     counted. A day, so that a job that sets a field back every few hours is found out."""
+    quiet_s: float = key(10.0, least=0, most=900)
+    """`wrs` with check-out: seconds without an event for a document before attributes are written, so that bursts make
+    one iteration; 0: none. A stream goes out after 15 minutes. State, Name and what goes out with them don't wait."""
+    checkin_interval_s: float = key(300.0, least=0, most=900)
+    """`wrs` with check-out: seconds between two check-ins of one document, at least; 0: none. Five minutes make a dozen
+    iterations an hour at most. Operators, `run --once` and tries after a version conflict don't wait."""
     maintenance: bool = key(default=False)
     """true: events are folded, but Windchill is neither read nor written until it is false again."""
 

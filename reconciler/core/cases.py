@@ -28,6 +28,8 @@ class Pace:
     interval_factor_max: float = 6.0
     contested_window_s: float = 86_400.0
     writes_window_s: float = 600.0
+    quiet_s: float = 0.0
+    checkin_interval_s: float = 0.0
 
     def longest_us(self, status: Status) -> int:
         """Return the longest that a document waits which stands there; what waits longer was told by a wrong clock."""
@@ -35,6 +37,8 @@ class Pace:
         match status:
             case Status.PENDING:
                 longest_s = max(self.backoff_max_s, backoff.RETRY_AFTER_S_MAX)
+            case Status.COLLECTING:
+                longest_s = max(self.quiet_s, self.checkin_interval_s)
             case Status.CONTENDED | Status.LOCKED:
                 longest_s = self.cooldown_max_s
             case Status.PARKED:

@@ -1,29 +1,66 @@
 """Notes: what caused a write, in a line for whoever reads the document's history in Windchill."""
 
+from collections.abc import Callable, Sequence
+
 from reconciler.model.desired import Desired, Field
 from reconciler.model.plan import Decision, Patch
+from reconciler.model.policy import OPERATORS
 from reconciler.model.stamp import Stamp
 
 CHARACTERS_MAX = 250  # what fits a check-in comment everywhere
-_BEGINS = "Reconciler: "
+_REASON_MAX = 60  # of one event, where there is no room for all that is said
+_SHORT = 4  # letters: such a name of a system is an abbreviation
+
+_Asking = tuple[Stamp, Sequence[Decision]]
 
 
 def of(desired: Desired, plan: Patch) -> str:
-    """Return the fields of a patch with the events that ask for them and the reasons they gave, newest event first."""
+    """
+    Return which systems ask for a patch by which events, newest first: `ERP: ECN-2231 approved (Owner, CostCenter)`.
+
+    An event goes by the reason that it gave, or else by its id. What does not fit is left out in order of worth: the
+    fields, which the iteration shows anyway, the ends of long reasons, then the oldest events but for their number.
+    """
     asked: dict[Stamp, list[Decision]] = {}
     for decision in plan.decisions:
         if decision.field in plan.fields:
             asked.setdefault(decision.stamp, []).append(decision)
-    newest_first = sorted(asked, reverse=True)
-    note = _BEGINS + "; ".join(_line(stamp, asked[stamp], desired) for stamp in newest_first)
-    note = " ".join(note.split())  # a reason may hold line ends
-    return note if len(note) <= CHARACTERS_MAX else note[: CHARACTERS_MAX - 1] + "…"
+    askings: list[_Asking] = sorted(asked.items(), key=_stamp, reverse=True)
+    note = _joined(askings, lambda one: f"{_event(one, desired)} ({', '.join(d.field for d in one[1])})")
+    if len(note) <= CHARACTERS_MAX:
+        return note
+    note = _joined(askings, lambda one: _event(one, desired))
+    for shown in range(len(askings), 0, -1):
+        if len(note) <= CHARACTERS_MAX:
+            break
+        more = len(askings) - shown
+        note = _joined(askings[:shown], lambda one: _cut(_event(one, desired), _REASON_MAX))
+        note += f"; and {more} more" if more else ""
+    return _cut(note, CHARACTERS_MAX)
 
 
-def _line(stamp: Stamp, decisions: list[Decision], desired: Desired) -> str:
-    fields = ", ".join(decision.field for decision in decisions)
-    reason = next(filter(None, (_reason(desired.fields.get(d.field), stamp) for d in decisions)), "")
-    return f"{fields} by event {stamp.id} of {stamp.source}" + (f" ({reason})" if reason else "")
+def system(source: str) -> str:
+    """Return what people call the system that an event comes from: `//erp/prod` is `ERP`."""
+    if source == OPERATORS:
+        return "Operator"
+    name = source.partition("//")[2].partition("/")[0] or source
+    return name.upper() if name.isalpha() and len(name) <= _SHORT else name
+
+
+def _joined(askings: Sequence[_Asking], said: Callable[[_Asking], str]) -> str:
+    """Return the events by system, each system named once where its events stand together."""
+    parts: list[str] = []
+    before = ""
+    for asking in askings:
+        by = system(asking[0].source)
+        parts.append(said(asking) if by == before else f"{by}: {said(asking)}")
+        before = by
+    return " ".join("; ".join(dict.fromkeys(parts)).split())  # a reason may hold line ends
+
+
+def _event(asking: _Asking, desired: Desired) -> str:
+    stamp, decisions = asking
+    return next(filter(None, (_reason(desired.fields.get(d.field), stamp) for d in decisions)), f"event {stamp.id}")
 
 
 def _reason(field: Field | None, stamp: Stamp) -> str:
@@ -31,3 +68,11 @@ def _reason(field: Field | None, stamp: Stamp) -> str:
         return ""
     claims = [claim for claim in (field.register, *field.elements.values()) if claim is not None]
     return next((claim.reason for claim in claims if claim.stamp == stamp and claim.reason), "")
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _stamp(asking: _Asking) -> Stamp:
+    return asking[0]

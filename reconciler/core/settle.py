@@ -18,12 +18,13 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from reconciler.core import backoff, evidence, outcomes, retrying
+from reconciler.core import backoff, evidence, outcomes, pacing, retrying
 from reconciler.core import plan as planning
 from reconciler.core.cases import Case
+from reconciler.model import instant
 from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
 from reconciler.model.base import Base
-from reconciler.model.document import Agreement, Intent, Lane, Status
+from reconciler.model.document import Agreement, Intent, Lane, Setback, Status
 from reconciler.model.outcome import Outcome, OutcomeType
 from reconciler.model.plan import Decision, InSync, Patch, Plan, Verb
 from reconciler.model.settlement import Settlement
@@ -68,7 +69,9 @@ def agreed(case: Case, after: Snapshot, result: str, *, again: str = "") -> Sett
     stable = old.stable + 1 if case.lane is Lane.RESYNC and not isinstance(case.plan, Patch) and not case.drifted else 0
     # While the document stands where it stood, a write in doubt may still come: then it must not pass for an edit.
     doubt = old.intent if old.intent is not None and old.intent.token == after.token else None
-    calm = attrs.evolve(old, failures=0, clashes=0, cooldowns=0, stable=stable, base=base, snapshot=after, intent=doubt)
+    calm = attrs.evolve(_calm(case), stable=stable, base=base, snapshot=after, intent=doubt)
+    if pacing.makes_an_iteration(case):
+        calm = attrs.evolve(calm, checked_in_us=case.now_us)
     told: tuple[Outcome, ...] = ()
     untold = with_base(old, base, case.stored).untold
     ended = bool(case.confirmed) or old.intent is not doubt  # nobody was told yet what became of an earlier write
@@ -88,6 +91,13 @@ def agreed(case: Case, after: Snapshot, result: str, *, again: str = "") -> Sett
     quiet = not told and case.lane is Lane.RESYNC and status is case.document.status
     settlement = settlement if quiet else evidence.audited(case, settlement, result, token_after=after.token)
     return evidence.with_conflicts(case, evidence.counted(case, settlement), waiting)
+
+
+def collecting(case: Case, until_us: int) -> Settlement:
+    """The write waits for further changes, so that they make one iteration together. Nothing was asked of anybody."""
+    reason = f"collecting changes until {instant.from_us(until_us)[11:19]} UTC"
+    settlement = _settlement(case, _kept(case), Status.COLLECTING, reason, until_us, lane=case.lane)
+    return attrs.evolve(settlement, result="collecting", attempts=0)
 
 
 def confirmed(case: Case) -> Settlement:
@@ -159,11 +169,26 @@ def refused(case: Case, answer: Refused) -> Settlement:
 
 def locked(case: Case, answer: Locked) -> Settlement:
     """Somebody has the document checked out: come back slowly."""
-    holder = f" by {answer.holder}" if answer.holder else ""
+    what = answer.kind or (f"locked by {answer.holder}" if answer.holder else "locked")
     agreement = attrs.evolve(_kept(case), cooldowns=case.document.agreement.cooldowns + 1)
     entered = case.document.status is not Status.LOCKED
-    settlement = _cooling(case, agreement, Status.LOCKED, f"locked{holder}: {answer.message}", entered=entered)
+    settlement = _cooling(case, agreement, Status.LOCKED, f"{what}: {answer.message}", entered=entered)
     return evidence.audited(case, evidence.counted(case, settlement), "locked", answer.message, status=answer.status)
+
+
+def set_back(case: Case, setback: Setback) -> Settlement:
+    """The last writes failed under our lock, and nothing has moved since: no lock is taken before its time."""
+    if case.plan is not None and any(decision.later for decision in case.plan.decisions):
+        fields = tuple(case.plan.fields) if isinstance(case.plan, Patch) else ()
+        return refused(case, Refused(setback.status or 0, setback.reason, fields))
+    reason = f"{setback.reason}; it is tried again at {instant.from_us(setback.due_us)[:19]}Z"
+    if setback.locked:
+        settlement = locked(case, Locked(setback.status or 0, reason, kind=setback.locked))
+    else:
+        result = "failed" if setback.status is None else "not_available"
+        settlement = parked(case, reason, result, setback.status)
+    due_us = setback.due_us if settlement.due_us is None else min(settlement.due_us, setback.due_us)
+    return attrs.evolve(settlement, agreement=attrs.evolve(settlement.agreement, failures=0), due_us=due_us)
 
 
 def parked(case: Case, reason: str, result: str, status: int | None = None, *, at_least_s: float = 0.0) -> Settlement:
@@ -255,7 +280,7 @@ def _as_confirmed(decision: Decision, confirmed: Mapping[str, Json]) -> Decision
 
 
 def _calm(case: Case) -> Agreement:
-    return attrs.evolve(case.document.agreement, failures=0, clashes=0, cooldowns=0, stable=0)
+    return attrs.evolve(case.document.agreement, failures=0, clashes=0, cooldowns=0, stable=0, setback=None)
 
 
 def _kept(case: Case) -> Agreement:

@@ -29,7 +29,13 @@ _STANDS = {
     "fill": "Whatever somebody changes it to in Windchill stays.",
 }
 _STANDS_USUALLY = "If somebody changes it in Windchill, their edit stands until a newer event."
-_STOPPED = (Status.PARKED, Status.CONTENDED, Status.LOCKED, Status.PAUSED)  # why is told before anything else
+_STOPPED = (
+    Status.PARKED,
+    Status.CONTENDED,
+    Status.LOCKED,
+    Status.PAUSED,
+    Status.COLLECTING,
+)  # why is told before anything else
 _CONFLICTS = Reference("command", "reconciler conflicts list")
 
 

@@ -60,6 +60,8 @@ def tell(
         now = (_pause(document, paused, now_us), *now)
     elif row is not None and row.status in _STOPS:
         now = (_stop(row), *now)
+    elif row is not None and row.status is Status.COLLECTING:
+        now = (_collecting(row), *now)
     return Story(document, now, tuple(told), len(groups) - len(told))
 
 
@@ -78,6 +80,11 @@ def _stop(row: Document) -> Sentence:
     text = f"{_STOPS[row.status]} (as the last attempt found: {wording.quoted(row.reason)}). {_GOES_ON}"
     command = f"reconciler docs retry {shlex.quote(row.key)}"
     return Sentence("waits", text, None, (Reference("command", command),))
+
+
+def _collecting(row: Document) -> Sentence:
+    text = f"The reconciler is {row.reason}, so that they make one iteration. A command writes them now."
+    return Sentence("waits", text, None, (Reference("command", f"reconciler docs retry {shlex.quote(row.key)}"),))
 
 
 class _Teller:

@@ -12,7 +12,7 @@ from typing import assert_never
 
 import attrs
 
-from reconciler.core import contest, fold, marks, normalise, pausing, retrying, settle
+from reconciler.core import contest, fold, marks, normalise, pacing, pausing, retrying, setbacks, settle
 from reconciler.core import plan as planning
 from reconciler.core.budget import WriteBudget
 from reconciler.core.cases import Case, Rulebook
@@ -49,6 +49,7 @@ _THRESHOLD = (
     " waits for room. Look at `reconciler plan`, and let it through at once with `reconciler docs retry`"
 )
 _CONFLICT_STATUS, _FORBIDDEN_STATUS = 409, 403
+_FAILED_UNDER_LOCK = (NotAvailable, Locked, Failed, Unknown, Broken, Throttled)  # refusals have waits of their own
 
 
 @attrs.frozen
@@ -185,6 +186,10 @@ class Attempt:
             return settle.confirmed(case)
         if plan.token is None:
             return settle.parked(case, _NO_ETAG, "no_token")
+        if (setback := setbacks.standing(case)) is not None:
+            return settle.set_back(case, setback)
+        if (until_us := pacing.until_us(case)) is not None:
+            return settle.collecting(case, until_us)
         wait_s = self.budget.wait_s(case.lane, case.document.key, self.clock.monotonic_s())
         if wait_s > 0:
             return settle.parked(case, _THRESHOLD, "threshold", at_least_s=wait_s)
@@ -227,6 +232,8 @@ class Attempt:
 
     def _answered(self, case: Case, answer: WriteAnswer, intent: Intent, plan: Patch) -> Settlement:
         """Turn the answer to a write into its settlement: the one switch over outcomes."""
+        if intent.lock is not None and isinstance(answer, _FAILED_UNDER_LOCK):
+            case = setbacks.noted(case, answer)
         assert case.snapshot is not None
         match answer:
             case Written():
@@ -312,5 +319,7 @@ def _confirmed(document: Document, read: Snapshot) -> tuple[Document, dict[str, 
     base = attrs.evolve(agreement.base, fields={**agreement.base.fields, **settled})
     if applied and planning.same_content(before.with_fields(applied, None), read):
         base = attrs.evolve(base, wrote=Wrote(read.token, planning.modified_by_others(base, before)))
-    doubt = None if applied else intent
-    return attrs.evolve(document, agreement=attrs.evolve(agreement, base=base, intent=doubt)), applied
+    agreement = attrs.evolve(agreement, base=base, intent=None if applied else intent)
+    if applied and before.locked_for(applied):
+        agreement = attrs.evolve(agreement, checked_in_us=intent.sent_at_us)
+    return attrs.evolve(document, agreement=agreement), applied

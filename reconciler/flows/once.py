@@ -32,7 +32,8 @@ class Once:
 
     async def over(self) -> bool:
         """Whether nothing is left to be done, or nothing comes of it."""
-        if not (await self._views.counts()).get(Status.PENDING, 0):
+        counts = await self._views.counts()
+        if not counts.get(Status.PENDING, 0) and not counts.get(Status.COLLECTING, 0):
             return self._reconciler.idle
         now_s = self._clock.monotonic_s()
         if self._gained != self._reconciler.gained:

@@ -201,7 +201,9 @@ class Reconciler:
             raise
         finally:
             self._retrying -= bool(failures)
-        self.gained += document.status is Status.PENDING and settlement.agreement.failures <= failures
+        self.gained += (
+            document.status in (Status.PENDING, Status.COLLECTING) and settlement.agreement.failures <= failures
+        )
         due_us = settlement.due_us
         again = None if due_us is None else Due(key, settlement.lane, due_us)
         self._queue.done(key, self._soon(again, settlement.at_us))
@@ -246,7 +248,8 @@ class Reconciler:
 
     def _say(self, document: Document, settlement: Settlement, result: str, record: AuditRecord | None) -> None:
         written = record is not None and record.patch is not None
-        quiet = settlement.status is Status.SYNCED and not written and not settlement.opened and not settlement.closed
+        quiet = settlement.status is Status.COLLECTING
+        quiet |= settlement.status is Status.SYNCED and not written and not settlement.opened and not settlement.closed
         well = settlement.status is Status.SYNCED or result == "written"
         say = _log.debug if quiet else _log.info if well else _log.warning
         say(

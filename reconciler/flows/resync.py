@@ -86,7 +86,7 @@ class Resync:
         if stepped or now_s - self._checked_s >= _CHECK_S:
             self._checked_s = now_s
             if count := await self._ledger.bring_forward(now_us, self._longest_us):
-                _log.warning("waits that a wrong clock had set are cut short", documents=count)
+                _log.warning("waits that are too long by this clock and configuration are cut short", documents=count)
         elif not self.clock_fault:
             return
         last_us = await self._ledger.last_audited_us()

@@ -5,13 +5,14 @@ It is the `Journal` of a dialect that has to lock a document before it may write
 steps, the store then names the lock that is ours, and what was to be written under it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
 from reconciler.core import marks, notes, settle
 from reconciler.core import plan as planning
 from reconciler.core.cases import Case
+from reconciler.model.answer import Refused
 from reconciler.model.document import Agreement, Intent
 from reconciler.model.plan import Patch
 from reconciler.model.snapshot import Snapshot, Token
@@ -43,7 +44,7 @@ class Writing:
 
     @property
     def note(self) -> str:
-        """Events and reasons, at most 250 characters."""
+        """Systems and their reasons, at most 250 characters."""
         return notes.of(self.case.document.desired, self.plan)
 
     async def begin(self) -> bool:
@@ -70,6 +71,19 @@ class Writing:
         self.intent = self._intent(self.intent.lock)
         await self.begin()
         return plan.fields
+
+    async def refused(self, refusals: Sequence[Refused]) -> None:
+        """Hold what the server refuses, and store the intent without it: the rest is written as it was decided."""
+        base, rules, shown = self.plan.base, self.case.rules, self._snapshot()
+        for one in refusals:
+            base = planning.refuse(base, self.plan, one.fields, one.message, self.case.moment)
+        document = self.case.document
+        document = attrs.evolve(document, agreement=attrs.evolve(document.agreement, base=base))
+        plan = planning.draft(document.desired, base, shown, rules.policy)
+        assert isinstance(plan, Patch), "some of it was written"
+        self.case, self.plan = attrs.evolve(self.case, document=document, plan=plan), plan
+        self.intent = self._intent(self.intent.lock)
+        await self.begin()
 
     def _snapshot(self) -> Snapshot:
         assert self.case.snapshot is not None

@@ -42,11 +42,12 @@ class Refused:
 
 @attrs.frozen
 class Locked:
-    """Checked out or locked by somebody (423, or a 409 that says so)."""
+    """Checked out or locked by somebody (423, or a 409 that says so). `kind` names a lock that is no person's."""
 
     status: int
     message: str
     holder: str | None = None
+    kind: str = ""
 
 
 @attrs.frozen

@@ -16,6 +16,7 @@ class Status(enum.StrEnum):
     """Where a document stands. Everything except `SYNCED` is unsettled work or waits for somebody."""
 
     PENDING = "pending"  # changed by the log or due again, not yet settled
+    COLLECTING = "collecting"  # its changes wait a little, so that they make one iteration together
     SYNCED = "synced"  # every managed field is agreed
     HELD = "held"  # some field waits for a person; everything else is agreed
     CONTENDED = "contended"  # too many version conflicts in a row: cooling down
@@ -90,6 +91,24 @@ class Superseded:
 
 
 @attrs.frozen
+class Setback:
+    """
+    Writes in a row that failed under a lock of ours, and until when the document is not locked again for the same.
+
+    `asked` and `seen` are digests of what was to be written and of what people can change in the document.
+    """
+
+    reason: str
+    tries: int
+    at_us: int
+    due_us: int
+    asked: str
+    seen: str
+    locked: str = ""  # by what it turned out to be locked, empty if it was not
+    status: int | None = None
+
+
+@attrs.frozen
 class Agreement:
     """What the reconciler knows of one document: the base, the last snapshot, an intent in doubt, its troubles."""
 
@@ -102,6 +121,8 @@ class Agreement:
     clashes: int = 0  # version conflicts in a row; sets the wait, and when to give up for a while
     cooldowns: int = 0  # times in a row that it was contended; doubles the cool-down
     stable: int = 0  # re-comparisons in a row that found no drift; lengthens the interval
+    checked_in_us: int | None = None  # when a write of ours last made an iteration
+    setback: Setback | None = None  # None after a write that went through
     told: int = 0  # outcomes that have told of the base, ever: which of two agreements is the later one
     repeating: Repeating | None = None  # None after a result that is audited every time
 

@@ -1,5 +1,6 @@
 """Snapshots: one read of a document, and the opaque token it was read at."""
 
+from collections.abc import Iterable
 from typing import NewType
 
 import attrs
@@ -26,6 +27,7 @@ class Snapshot:
     read_only: tuple[str, ...] = ()  # identity, and fields that the server itself sets: no write may name them
     assumed: tuple[str, ...] = ()  # fields of a write of ours that the server answered with a token alone: not yet seen
     apart: tuple[tuple[str, ...], ...] = ()  # groups of fields that take a write of their own, after all the others
+    iterates: bool = False  # a write of its ordinary fields makes an iteration, which people see
     stranded: bool = False  # our account has it locked: a write of ours that was cut short, or a person who uses it
     compared_as: dict[str, tuple[Normaliser, ...]] = attrs.field(factory=dict)  # by field: what its type asks for
 
@@ -40,6 +42,10 @@ class Snapshot:
     def portion(self, field: str) -> int:
         """Return which write a field goes out with: 0 with the ordinary ones, else with a group of `apart`, from 1."""
         return next((place for place, group in enumerate(self.apart, 1) if field in group), 0)
+
+    def locked_for(self, fields: Iterable[str]) -> bool:
+        """Whether a write of these fields, all of one portion, locks the document and makes an iteration of it."""
+        return self.iterates and not any(map(self.portion, fields))
 
     def in_the_way(self, field: str) -> str | None:
         """Return the part of a dotted path that holds a value other than an object, so that nothing fits within it."""

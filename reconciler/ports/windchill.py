@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from reconciler.model.answer import ReadAnswer, ReleaseAnswer, Trouble, WriteAnswer
+from reconciler.model.answer import ReadAnswer, Refused, ReleaseAnswer, Trouble, WriteAnswer
 from reconciler.model.snapshot import Sighting, Snapshot, Token
 from reconciler.model.value import Json
 
@@ -23,7 +23,7 @@ class Journal(Protocol):
 
     @property
     def note(self) -> str:
-        """Return events and reasons, at most 250 characters."""
+        """Return systems and their reasons, at most 250 characters."""
         ...
 
     async def locked(self, lock: str) -> None:
@@ -36,6 +36,10 @@ class Journal(Protocol):
 
         The intent is stored anew before this returns. Empty: nothing of this write is left to be written.
         """
+        ...
+
+    async def refused(self, refusals: Sequence[Refused]) -> None:
+        """Store durably that the server takes these fields out of a write, which goes on without them."""
         ...
 
 

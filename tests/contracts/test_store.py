@@ -569,6 +569,19 @@ async def test_a_wait_that_trouble_has_set_stands_whatever_was_folded_during_the
     assert (found.revision, found.pending_since_us) == (2, 1000)
 
 
+async def test_a_wait_for_further_changes_ends_with_the_next_event(store: Store) -> None:
+    """It may be one that does not wait; if it does, its attempt begins the wait again."""
+    collecting = settlement(status=Status.COLLECTING, lane=Lane.EVENT, due_us=9000, at_us=1200, reason="collecting")
+    await store.fold(batch("d", at_us=1000))
+    await store.settle(collecting)
+    assert (await row(store)).due_us == 9000
+    await store.fold(batch(rows={"d": wish("X")}, at_us=1500))
+    found = await row(store)
+    assert (found.status, found.lane, found.due_us, found.pending_since_us) == (Status.PENDING, Lane.EVENT, 1500, 1000)
+    await store.settle(attrs.evolve(collecting, at_us=1600))  # decided before that event came
+    assert ((await row(store)).status, (await row(store)).due_us) == (Status.PENDING, 1500)
+
+
 @pytest.mark.parametrize("status", [Status.SYNCED, Status.HELD])
 async def test_what_is_settled_or_held_is_no_longer_pending(store: Store, status: Status) -> None:
     await placed(store, status)

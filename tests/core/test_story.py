@@ -261,6 +261,15 @@ def test_why_nothing_is_decided_on_a_document_that_is_stopped_is_told_before_wha
     assert undecided.text.endswith("Nothing has been decided on that yet.")
 
 
+def test_a_document_whose_changes_wait_says_until_when_and_how_not_to() -> None:
+    history = History(one_rule()).event(set={"owner": "akim"})
+    row = attrs.evolve(history.document, status=Status.COLLECTING, reason="collecting changes until 10:00:05 UTC")
+    waits, undecided = told(history, row=row).now
+    assert waits.text.startswith("The reconciler is collecting changes until 10:00:05 UTC, ")
+    assert ("command", f"reconciler docs retry {DOC}") in waits.references
+    assert undecided.text.endswith("Nothing has been decided on that yet.")
+
+
 def test_what_was_only_seen_at_the_first_look_is_not_told_as_agreed() -> None:
     history = History(one_rule(), owner="akim").event(set={"owner": "li"}).attempt(Locked(423, "Locked", "jdoe"))
     history.edit("jdoe", owner="sgarcia").attempt()

@@ -1,7 +1,8 @@
 """A journal that remembers what it was told."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from reconciler.model.answer import Refused
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.value import Json
 
@@ -14,6 +15,7 @@ class MemoryJournal:
         self.mark = "rec-test-1"
         self.locks: list[str] = []
         self.shown: list[Snapshot] = []
+        self.refusals: list[Refused] = []
         self.decides: Mapping[str, Json] = decides or {}
 
     async def locked(self, lock: str) -> None:
@@ -22,3 +24,6 @@ class MemoryJournal:
     async def redraft(self, shown: Snapshot) -> Mapping[str, Json]:
         self.shown.append(shown)
         return self.decides
+
+    async def refused(self, refusals: Sequence[Refused]) -> None:
+        self.refusals.extend(refusals)

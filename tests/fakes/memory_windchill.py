@@ -244,6 +244,7 @@ class MemoryWindchill:
             modified_by=version.modified_by,
             type=kind if isinstance(kind, str) else None,
             apart=self.apart,
+            iterates=self.locks,
         )
 
 

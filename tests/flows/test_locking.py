@@ -312,17 +312,22 @@ async def test_values_are_compared_as_the_servers_types_say(make_world: MakeWorl
     assert plan.fields == {"note": "5.0"}
 
 
-async def test_a_note_names_fields_events_and_reasons_and_fits(world: World) -> None:
+async def test_a_note_names_systems_and_events_and_fits(world: World) -> None:
     await world.emit({"owner": "akim"}, reason="ECN-2231\napproved", id="e-1")
-    await world.emit({"title": "Lid"}, id="e-2")
+    await world.emit({"title": "Lid", "attributes.Site": "B1"}, id="e-2", source="//line-3.mes/x")
+    assert await _note(world) == "line-3.mes: event e-2 (attributes.Site, title); ERP: ECN-2231 approved (owner)"
+    for number in range(3, 33):
+        await world.emit({f"attributes.Extra{number}": "x"}, id=f"e-{number}", reason=f"ECN-{number}")
     note = await _note(world)
-    assert note == (
-        "Reconciler: title by event e-2 of //erp/test; owner by event e-1 of //erp/test (ECN-2231 approved)"
-    )
-    await world.emit({"attributes.Note": "x"}, id="e-3", reason="because " * 100)
+    assert len(note) <= notes.CHARACTERS_MAX
+    assert note.startswith("ERP: ECN-32; ECN-31; ")
+    assert note.endswith(" more")
+    await world.emit({"attributes.Note": "x"}, id="e-33", source="//mes/line-1", reason="because " * 100)
     note = await _note(world)
-    assert len(note) == notes.CHARACTERS_MAX
-    assert note.endswith("…")
+    assert len(note) <= notes.CHARACTERS_MAX
+    assert note.startswith("MES: because because ")
+    assert "…; ERP: ECN-32; " in note, "a long reason leaves no room for others"
+    assert note.endswith(" more")
 
 
 async def _note(world: World) -> str:

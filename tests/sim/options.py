@@ -137,6 +137,7 @@ class Options:
     shows: Literal["document", "token", "nothing"]  # what a write is answered with
     alters: str | None  # the field whose values the server stores in capitals
     guard: Literal["token", "lock"]  # what keeps a write of ours from going over somebody else's
+    iterates: bool  # whether a write makes an iteration that people see, so that events wait for each other
     restricted: bool
     step_s: float  # mean time between two steps of the workload
     spelled: bool  # whether one value has many spellings, and rules have normalisers
@@ -206,6 +207,7 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
         shows=rng.choice(("document", "document", "token", "nothing")),
         alters=rng.choice((None, None, None, "attributes.Note")),
         guard="lock" if random.Random(f"{seed}/guard").random() < 0.3 else "token",
+        iterates=False,
         restricted=rng.random() < 0.3,
         step_s=rng.choice((0.5, 2.0, 5.0, 10.0)),
         checkpoint=rng.choice((10, 100, 4000)),
@@ -233,7 +235,8 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
     if options.theme:  # where little is going on, what belongs together meets
         options = attrs.evolve(options, keys=options.keys[:1], window=10_000, step_s=10.0 if options.pulled else 3.0)
     if options.guard == "lock":
-        options = attrs.evolve(options, shows="document")
+        paced = random.Random(f"{seed}/iterations").random() < 0.5
+        options = attrs.evolve(options, shows="document", iterates=paced)
     if options.alters:  # what a server alters and never shows can't be told from a user's edit
         own["token_missing"] = 0.0
         options = attrs.evolve(options, shows="token" if options.shows == "nothing" else options.shows)

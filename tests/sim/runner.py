@@ -386,7 +386,7 @@ def _first(error: BaseException) -> BaseException:
 def _config(policy: Policy, topics: tuple[ChangeTopic, ...]) -> Config:
     return Config(
         log=Log(topics=topics, outcomes_topic=OUTCOMES, dead_letter_topic=LETTERS, group="sim"),
-        windchill=Windchill(in_flight_max=2),
+        windchill=Windchill(in_flight_max=2, quiet_s=3.0, checkin_interval_s=20.0),
         retry=Retry(
             conflict_attempts_max=3, backoff_base_s=0.5, backoff_max_s=10.0, cooldown_base_s=10.0, cooldown_max_s=40.0
         ),

@@ -201,9 +201,8 @@ class Server:
         at = instant.from_us(self.shown_us(version.at_us))
         body |= {"modifiedBy": version.who, "modifiedOn": at}
         stranded = version.key in self.locks
-        return Snapshot(
-            version.key, body, version.token, modified_at=at, modified_by=version.who, type=kind, stranded=stranded
-        )
+        seen = Snapshot(version.key, body, version.token, modified_at=at, modified_by=version.who, type=kind)
+        return attrs.evolve(seen, stranded=stranded, iterates=self._world.options.iterates)
 
     def _trouble(self, key: str) -> Any:
         rng = self._world.rng("trouble")

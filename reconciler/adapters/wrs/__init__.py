@@ -16,6 +16,7 @@ How the modules build on each other:
     reading, portions      documents and the list of changes; which way a field is written
     answers, locking       what became of a write's step; check-out and how it is given up
     questions              which states can follow; whether a check-out would be taken
+    halving                which of several attributes a server refuses
     writing, actions       attributes under check-out or ETag; State and common properties
     windchill              the port
     findings, scratch      what a probe found; the document that it may spoil, and how that is put right again

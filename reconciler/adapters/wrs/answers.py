@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection
 
 from reconciler.adapters import refusals, replies
+from reconciler.adapters.refusals import Labels
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
 from reconciler.adapters.wrs import tokens
 from reconciler.adapters.wrs.reading import Entity, Reader
@@ -40,13 +41,19 @@ _MAY_MEAN_STALE = (400, 404, 409, 410)
 _WANTS_A_LOCK = re.compile(r"\b(?:must|to|should|shall|can) (?:first )?be (?:checked|locked)", re.IGNORECASE)
 
 
-def of(service: Service, exchange: Exchange, fields: Collection[str] = ()) -> Reply | Unfulfilled:
-    """Return the reply of a request that was carried out, or what its answer means; `fields` are those it wrote."""
+def of(
+    service: Service, exchange: Exchange, fields: Collection[str] = (), labels: Labels = refusals.NO_LABELS
+) -> Reply | Unfulfilled:
+    """
+    Return the reply of a request that was carried out, or what its answer means.
+
+    `fields` are those it wrote, `labels` what people call them.
+    """
     match exchange:
         case Reply(status=status) as reply if status in _DONE:
             return Unknown(service.not_promised(reply).message) if _is_page(reply) else reply
         case Reply() as reply:
-            return _refusal(service, reply, fields)
+            return _refusal(service, reply, fields, labels)
         case Lost(message) | Unusable(message):
             return Unknown(message)
         case _:  # never sent
@@ -108,11 +115,12 @@ def _is_page(reply: Reply) -> bool:
     return bool(reply.body.strip()) and not replies.is_json(reply)
 
 
-def _refusal(service: Service, reply: Reply, fields: Collection[str]) -> Unfulfilled:
+def _refusal(service: Service, reply: Reply, fields: Collection[str], labels: Labels) -> Unfulfilled:
     status, said, message = reply.status, replies.said(reply), service.message(reply)
     if status == 423 or (status in _MAY_MEAN_LOCKED and _says_locked(said)):
-        holder = refusals.holder(reply)
-        return Locked(status, message, None if holder is None else service.hidden(holder))
+        kind = refusals.lock_kind(said)
+        holder = None if kind else refusals.holder(reply)
+        return Locked(status, message, None if holder is None else service.hidden(holder), kind)
     match status:
         case 412:
             return VersionConflict(status, message)
@@ -124,7 +132,7 @@ def _refusal(service: Service, reply: Reply, fields: Collection[str]) -> Unfulfi
             return Failed(message, status)
         case 501:
             return Refused(status, message)
-        case 403 if reply.whole and (named := refusals.blamed(reply, fields, in_plain_words=False)):
+        case 403 if reply.whole and (named := refusals.blamed(reply, fields, labels, in_plain_words=False)):
             return Refused(status, message, named)
     trouble = service.trouble(reply)
     if trouble is not None and not isinstance(trouble, Failed):
@@ -133,7 +141,7 @@ def _refusal(service: Service, reply: Reply, fields: Collection[str]) -> Unfulfi
         return Unknown(message if status >= 500 else service.not_promised(reply).message)
     if not reply.whole:
         return Failed(message, status)  # not carried out for sure, but what is wrong broke off
-    return Refused(status, message, refusals.blamed(reply, fields))
+    return Refused(status, message, refusals.blamed(reply, fields, labels))
 
 
 def _says_locked(said: str) -> bool:

@@ -378,7 +378,9 @@ class Locks:
 
     async def _by_whom(self, id: str, answer: Locked) -> Locked:
         """Return who holds a document, as far as that can be had."""
-        entity = await self._reader.entity(id) if answer.holder is None else None
+        if answer.kind or answer.holder is not None:
+            return answer
+        entity = await self._reader.entity(id)
         return attrs.evolve(answer, holder=holders.holder(entity.row)) if isinstance(entity, Entity) else answer
 
 

@@ -25,6 +25,7 @@ _READ_ONLY_TERMS = frozenset(
 )
 _NOT_FILTERABLE_TERM = "PTC.NonFilterable"
 _BY_ACTION_TERM = "PTC.UpdateableViaAction"
+_LABEL_TERMS = ("DisplayName", "Label")
 _PTC_ENUMERATION = "PTC.EnumType"  # also where the domain it is described in was not read
 _PAIR = frozenset(("Value", "Display"))  # what a complex type has to have to be one of PTC's enumerations
 _TYPES = ("EntityType", "ComplexType", "EnumType", "TypeDefinition")
@@ -72,6 +73,7 @@ class Property:
     nullable: bool = True
     collection: bool = False
     filterable: bool = True
+    label: str = ""  # what people call it; empty where the metadata does not say
     paired: bool = False  # an enumeration on the wire as {"Value": …, "Display": …}; else as a name alone
 
 
@@ -268,6 +270,7 @@ class _Reading:
             nullable=element.get("Nullable") != "false",
             collection=collection,
             filterable=_NOT_FILTERABLE_TERM not in terms,
+            label=self._label(owner, element),
             paired=paired,
         )
 
@@ -295,6 +298,14 @@ class _Reading:
     def _terms(self, owner: str, element: _Element) -> set[str]:
         apart = self._annotations.get(f"{owner}/{element.get('Name')}", [])
         return {a.get("Term") for e in (element, *apart) for a in e.within("Annotation") if _holds(a)}
+
+    def _label(self, owner: str, element: _Element) -> str:
+        """Return the name that a property is shown by, whichever vocabulary it is said in."""
+        apart = self._annotations.get(f"{owner}/{element.get('Name')}", [])
+        for annotation in (a for e in (element, *apart) for a in e.within("Annotation")):
+            if annotation.get("Term").rpartition(".")[2] in _LABEL_TERMS:
+                return annotation.get("String").strip()
+        return ""
 
     def _whole(self, name: str) -> str:
         """Return a name with its namespace instead of an alias for it."""

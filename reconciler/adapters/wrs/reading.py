@@ -121,8 +121,7 @@ class Reader:
     async def snapshot(self, key: str, entity: Row, etag: Token | None = None) -> Snapshot | Trouble:
         """Return what an entity shows; `etag` is its reply's, where that is to count beside the entity's own."""
         kind = _text(entity, "@odata.type")
-        schema = await self._service.schema(kind)
-        if not isinstance(schema, Schema):
+        if not isinstance(schema := await self._service.schema(kind), Schema):
             return schema
         identity = _identity(entity, schema)
         if identity is None:
@@ -147,6 +146,7 @@ class Reader:
             unreadable=shown.unreadable,
             read_only=portions.read_only(shown.body, known or schema.document, self._options.key_property),
             apart=_apart(schema),
+            iterates=self._options.checks_out(possible=schema.action("CheckOut") is not None),
             stranded=is_checked_out(entity) and holders.is_us(holders.holder(entity), self._options.account),
             compared_as=values.compared_as(known),
         )

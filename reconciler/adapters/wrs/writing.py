@@ -23,6 +23,7 @@ from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs import answers, portions, tokens, values
 from reconciler.adapters.wrs.actions import Actions
 from reconciler.adapters.wrs.answers import Unfulfilled
+from reconciler.adapters.wrs.halving import Halving
 from reconciler.adapters.wrs.locking import Locks, NotOurs, Sight, Taken
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.portions import Way
@@ -146,8 +147,11 @@ class Writer:
         body = portions.body(fields, Way.ATTRIBUTES, seen.shown, schema, self._options.key_property)
         if isinstance(body, Refused):
             return body
-        path = self._service.entity(taken.copy)
-        answer = answers.of(self._service, await self._service.patch(path, body, answers.etag(seen.copy)), fields)
+        kind = schema.type(seen.shown.type)
+        halving = Halving(self._service, self._reader, taken.copy, kind, answers.etag(seen.copy))
+        answer = await halving.patch(body)
+        if isinstance(answer, Reply) and halving.refused:
+            await journal.refused(halving.refused)
         return answer if isinstance(answer, Reply) else answers.undone_by_others(answer)
 
     async def _check_in(self, key: str, taken: Taken, journal: Journal) -> WriteAnswer:

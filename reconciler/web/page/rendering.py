@@ -41,7 +41,7 @@ _NAVIGATION: Final = (
 )
 _TONES: Final = {
     "good": "synced in_sync written confirmed up closed ready done",
-    "busy": "pending running",
+    "busy": "pending collecting running",
     "warn": "held unknown throttled maintenance half-open",
     "heat": "contended version_conflict",
     "lock": "locked",

@@ -1,0 +1,128 @@
+"""
+Halving: which of several attributes a server refuses, found out on the working copy, where nobody else sees it.
+
+A PATCH is all or nothing, and a refusal often names no attribute. Held for it would be all of them. So the attributes
+are sent by halves, again and again: what passes is on the working copy and goes out with its check-in.
+
+Rules
+- What a refusal names is left out, and the rest is sent again.
+- Where one half passes, the other is the refused whole again, since the first is there by now: it is not sent as such.
+- A handful of PATCHes at most comes on top, enough to find any one attribute. What is not looked into by then counts as
+  refused together, and its next try begins with less.
+- Where nothing passes, it is the document that can't be changed, or all that is wanted: the first answer stands.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from reconciler.adapters import replies
+from reconciler.adapters.replies import Reply
+from reconciler.adapters.wrs import answers
+from reconciler.adapters.wrs.answers import Unfulfilled
+from reconciler.adapters.wrs.metadata import EntityType
+from reconciler.adapters.wrs.reading import Entity, Reader
+from reconciler.adapters.wrs.service import Service
+from reconciler.model.answer import NotAvailable, Refused
+from reconciler.model.snapshot import Token
+from reconciler.model.value import Json
+
+_PATCHES_MAX = 16
+_FORBIDDEN = 403
+_TOGETHER = "refused together with others; not found out which of them: "
+
+Body = Mapping[str, Json]
+
+
+def more_patches(attributes: int) -> int:
+    """Return how many PATCHes may come on top of the first: two for each halving, and two to spare."""
+    return min(2 * (attributes - 1).bit_length() + 2, _PATCHES_MAX)
+
+
+@attrs.define
+class Halving:
+    """The PATCH of one working copy, as it turns out. `refused` is what was left out, with the server's messages."""
+
+    service: Service
+    reader: Reader
+    copy: str
+    type: EntityType | None
+    etag: Token | None = None
+    refused: list[Refused] = attrs.field(factory=list)
+    _passed: Reply | None = None
+    _left: int = 0
+    _stale: bool = False
+
+    async def patch(self, body: Body) -> Reply | Unfulfilled:
+        """Change what can be changed; return the reply to that, or why nothing of it came about."""
+        self._left = more_patches(len(body))
+        first = await self._send(body)
+        if isinstance(first, Reply) or _is_final(first) or (len(body) == 1 and not isinstance(first, Refused)):
+            return first
+        found = await self._look_into(body, first)
+        if found is not None:
+            return found
+        if self._passed is None:
+            self.refused.clear()
+            return attrs.evolve(first, fields=tuple(body)) if isinstance(first, Refused) else first
+        return self._passed
+
+    async def _look_into(self, body: Body, answer: Unfulfilled) -> Unfulfilled | None:
+        """Find what is to blame for a refusal; return what ended the search."""
+        named = [name for name in body if isinstance(answer, Refused) and name in answer.fields]
+        if named or len(body) == 1:
+            self._refuse(named or body, answer)
+            rest = {name: value for name, value in body.items() if name not in named} if named else {}
+            return await self._try(rest, answer) if rest else None
+        names = list(body)
+        halves = [{name: body[name] for name in half} for half in (names[: len(names) // 2], names[len(names) // 2 :])]
+        before = self._passed
+        if (ended := await self._try(halves[0], answer)) is not None:
+            return ended
+        passed = self._passed is not before and not any(set(one.fields) & halves[0].keys() for one in self.refused)
+        return await (self._look_into if passed else self._try)(halves[1], answer)
+
+    async def _try(self, body: Body, answer: Unfulfilled) -> Unfulfilled | None:
+        """Send some attributes, and look into the refusal of these; `answer` is what was said of them and others."""
+        if not self._left:
+            self._refuse(body, answer, _TOGETHER * (len(body) > 1))
+            return None
+        self._left -= 1
+        got = await self._send(body)
+        if isinstance(got, Reply):
+            self._passed = got
+            return None
+        return got if _is_final(got) else await self._look_into(body, got)
+
+    def _labels(self, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Return what people, and so messages, may call these attributes."""
+        known = {} if self.type is None else self.type.properties
+        said = {name: known[name].label if name in known else "" for name in names}
+        return {name: tuple(filter(None, (label, _spaced(name), name))) for name, label in said.items()}
+
+    def _refuse(self, names: Mapping[str, Json] | list[str], answer: Unfulfilled, how: str = "") -> None:
+        assert isinstance(answer, Refused | NotAvailable)
+        self.refused.append(Refused(answer.status, replies.cut(how + answer.message), tuple(names)))
+
+    async def _send(self, body: Body) -> Reply | Unfulfilled:
+        if self._stale:  # what a PATCH has made of it has another ETag
+            entity = await self.reader.entity(self.copy)
+            if not isinstance(entity, Entity):
+                return entity
+            self.etag = answers.etag(entity)
+        exchange = await self.service.patch(self.service.entity(self.copy), body, self.etag)
+        answer = answers.of(self.service, exchange, body, self._labels(body))
+        self._stale = self.etag is not None and isinstance(answer, Reply)
+        return answer
+
+
+def _spaced(name: str) -> str:
+    """Return a property's name as people most likely see it: `CostCenter` as `Cost Center`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z0-9])|(?<=[0-9])(?=[A-Z])|_", " ", name)
+
+
+def _is_final(answer: Unfulfilled) -> bool:
+    """Whether an answer is about more than single attributes."""
+    forbidden = isinstance(answer, NotAvailable) and answer.status == _FORBIDDEN
+    return not isinstance(answer, Refused) and not forbidden

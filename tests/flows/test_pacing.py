@@ -1,0 +1,126 @@
+"""Many events, few iterations: documents whose writes wait for each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+
+from reconciler.core.cases import Pace
+from reconciler.model.document import Lane, Status
+from tests.fakes.memory_windchill import ME, Fault
+from tests.flows.world import KEY, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    MakeWorld = Callable[..., World]
+
+PACE = Pace(quiet_s=10, checkin_interval_s=300)
+APART = (("title",), ("status",))
+
+
+@pytest.fixture
+def world(make_world: MakeWorld) -> World:
+    return make_world(pace=PACE, locks=True, apart=APART)
+
+
+def iterations(world: World) -> list[dict[str, Any]]:
+    """The fields of each write of ours."""
+    return [dict(one.fields) for one in world.windchill.history if one.who == ME]
+
+
+async def test_a_burst_of_events_makes_one_iteration(world: World) -> None:
+    for number in range(10):
+        await world.emit({"owner": f"user{number}"})
+        await world.attempt()
+        await world.clock.advance(1)
+        assert world.document().status is Status.COLLECTING
+    assert world.windchill.lockings == 0
+    assert world.windchill.reads == 1, "a document that waits is asked about"
+    assert (await world.settle()).status is Status.SYNCED
+    assert iterations(world) == [{"owner": "user9"}]
+    assert len(world.store.trail) == 1, "each wait is a record of the trail"
+    await world.check()
+
+
+async def test_check_ins_keep_their_distance_and_only_real_ones_count(world: World) -> None:
+    await world.emit({"owner": "akim"})
+    await world.settle()
+    first_us = world.clock.now_us()
+    assert world.document().agreement.checked_in_us == first_us
+    await world.emit({"title": "Lid"})
+    await world.settle()
+    assert world.clock.now_us() < first_us + 5e6, "what makes no iteration waits"
+    assert world.document().agreement.checked_in_us == first_us
+    await world.emit({"owner": "lchen"})
+    await world.settle()
+    assert first_us + 300e6 <= world.clock.now_us() < first_us + 301e6
+    assert iterations(world) == [{"owner": "akim"}, {"title": "Lid"}, {"owner": "lchen"}]
+
+
+async def test_a_state_takes_the_attributes_along_that_wait(world: World) -> None:
+    await world.emit({"owner": "akim"})
+    await world.attempt()
+    await world.emit({"status": "RELEASED"})
+    began_us = world.clock.now_us()
+    document = world.document()
+    assert document.due_us == began_us, "a wait for further changes keeps a state from going out"
+    await world.settle()
+    assert world.clock.now_us() - began_us < 1e6
+    assert iterations(world) == [{"owner": "akim"}, {"status": "RELEASED"}]
+
+
+async def test_an_operator_ends_the_wait(world: World) -> None:
+    await world.emit({"owner": "akim"})
+    await world.attempt()
+    await world.attempt(Lane.ASKED)
+    assert iterations(world) == [{"owner": "akim"}]
+
+
+async def test_the_wait_is_stored_and_shown(world: World) -> None:
+    await world.emit({"owner": "akim"})
+    settlement = await world.attempt()
+    document = world.document()
+    assert document.due_us == world.clock.now_us() + 10_000_000
+    assert document.reason.startswith("collecting changes until ")
+    assert document.lane is Lane.EVENT
+    assert document.attempts == 0, "nothing was tried"
+    assert not settlement.outcomes
+
+
+async def test_a_check_in_whose_reply_was_lost_counts_once_it_is_found(world: World) -> None:
+    world.windchill.script_writes(Fault.LOST_REPLY)
+    await world.emit({"owner": "akim"})
+    await world.settle()
+    sent_us = world.document().agreement.checked_in_us
+    assert sent_us is not None
+    await world.emit({"owner": "lchen"})
+    await world.settle()
+    assert world.clock.now_us() >= sent_us + 300e6
+
+
+async def test_a_server_without_iterations_is_written_at_once(make_world: MakeWorld) -> None:
+    world = make_world(pace=PACE)
+    await world.emit({"owner": "akim"})
+    began_us = world.clock.now_us()
+    await world.settle()
+    assert world.clock.now_us() == began_us
+
+
+@pytest.mark.parametrize("once", [False, True])
+async def test_a_daemon_waits_and_a_single_pass_does_not(world: World, once: bool) -> None:
+    """`--once` is told by its configuration (`app.daemon`), which also cuts short the waits of before."""
+    await world.emit({"owner": "akim"})
+    await world.attempt()
+    pace = attrs.evolve(PACE, quiet_s=0.0, checkin_interval_s=0.0) if once else PACE
+    windchill = {"quiet_s": pace.quiet_s, "checkin_interval_s": pace.checkin_interval_s}
+    from reconciler.config.groups import Windchill
+
+    began_us = world.clock.now_us()
+    async with world.running(windchill=Windchill(**windchill)) as running:
+        await running.settled(KEY, Status.SYNCED)
+    took_s = (world.clock.now_us() - began_us) / 1e6
+    assert (took_s < 5) is once
+    assert iterations(world) == [{"owner": "akim"}]
