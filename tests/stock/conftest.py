@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.stock.server import Stock
-from tests.stock.waiting import WAITING
 from tests.stock.world import StockWorld
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     MakeWorld = Callable[..., Awaitable[StockWorld]]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        for pattern, reason in WAITING.items():
-            if "tests/stock/" in item.nodeid and re.search(pattern, item.nodeid):
-                item.add_marker(pytest.mark.xfail(strict=True, reason=reason))
 
 
 @pytest.fixture

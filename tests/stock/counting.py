@@ -7,7 +7,6 @@ The second server counts. `benchmarks/RESULTS.md` has the figures, beside those 
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import tempfile
 from collections.abc import Sequence
@@ -25,7 +24,6 @@ FLIGHT = 16
 POLLED = 60
 POLLS = 4
 DAY_S = 86_400.0
-_pace: Any = functools.partial(Pace)
 
 
 def main() -> None:
@@ -77,7 +75,7 @@ def _line(id: str, key: str, value: str) -> str:
 async def burst() -> dict[str, Any]:
     """Ten events in twenty seconds for one document, at the default pace."""
     with Stock() as stock:
-        world = StockWorld(stock, pace=_pace(quiet_s=10.0, checkin_interval_s=300.0))
+        world = StockWorld(stock, pace=Pace(quiet_s=10.0, checkin_interval_s=300.0))
         for number in range(10):
             await world.emit({"CostCenter": f"470{number}"})
             await pass_by(world, 1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from tests.stock.server import Stock
     from tests.stock.world import StockWorld
 
-make_pace: Any = functools.partial(Pace)
-
 
 def iterations(world: StockWorld) -> int:
     return len(world.vault.made_by(ACCOUNT, KEY))
@@ -30,7 +27,7 @@ def iterations(world: StockWorld) -> int:
 
 @pytest.fixture
 async def paced(make_world: MakeWorld) -> StockWorld:
-    return await make_world(pace=make_pace(quiet_s=10.0, checkin_interval_s=300.0))
+    return await make_world(pace=Pace(quiet_s=10.0, checkin_interval_s=300.0))
 
 
 async def test_ten_events_in_twenty_seconds_make_one_iteration(paced: StockWorld) -> None:
