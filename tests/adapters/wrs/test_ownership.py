@@ -202,7 +202,7 @@ async def test_the_note_of_a_check_out_begins_with_its_mark_and_fits(world: WrsW
     await world.settle()
     (note,) = world.notes("CheckOut")
     assert note.startswith("[rec-")
-    assert "] Reconciler: Owner by event" in note
+    assert "] ERP: because because " in note
     assert len(note) <= 250
 
 
