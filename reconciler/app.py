@@ -116,9 +116,8 @@ class Daemon(Wiring):
             publishing = self._start(tasks, "outbox", self.publisher.run)
             telling = self._start_telling(tasks)
             self._start(tasks, "series", self._series.run)
-            working = [self._start(tasks, name, loop) for name, loop in self.jobs.loops().items()]
             reloading = self._start(tasks, "policy", self._reload.run)
-            caught_up = tasks.create_task(self._catching_up.run(positions, ends, stop, patience_s), name="catch up")
+            caught_up = tasks.create_task(self._catching_up.run(ends, stop, patience_s), name="catch up")
             # What a backlog asks for is known at its end only: writing on the way there would bring back values that
             # it has long replaced, and cost a document a write for each batch.
             await self._writable.wait()
@@ -127,13 +126,12 @@ class Daemon(Wiring):
             self._reload.stop()
             self.ingest.stop()
             self._series.stop()
-            self.jobs.stop()
             self.resync.stop()
             self.reconciler.stop()
             if self._drift is not None:
                 self._drift.stop()
             # A request that is still under way then is given up, as by a crash: its intent is stored, and read back.
-            await _ended([reading, reloading, *working, *writing], _DRAIN_S)
+            await _ended([reading, reloading, *writing], _DRAIN_S)
             self.publisher.stop()
             await publishing
             if self._notifier is not None:
@@ -240,7 +238,6 @@ async def daemon(config: Config, *, once: bool = False, wish: reload.Wish | None
             clock,
             outcomes=outcomes,
             letters=parts.make_letter_log(config, clock),
-            log_again=lambda: parts.make_log(config, clock, grows=False),
             telemetry=telemetry,
             admin=admin,
             door=door,

@@ -33,14 +33,13 @@ from reconciler.flows.drift import Drift
 from reconciler.flows.gate import Gate
 from reconciler.flows.gauges import Gauges
 from reconciler.flows.ingest import Ingest
-from reconciler.flows.jobs import Jobs
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
 from reconciler.flows.resync import Resync
 from reconciler.flows.series import Series
 from reconciler.model.event import Outgoing, Record
 from reconciler.model.stamp import Place
-from reconciler.ports import ChangeList, Clock, ComparingStore, EventLog, Windchill
+from reconciler.ports import ChangeList, Clock, EventLog, Store, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web import application, server
 from reconciler.web.access import Door
@@ -59,13 +58,12 @@ class Wiring:
     def __init__(
         self,
         config: Config,
-        store: ComparingStore,
+        store: Store,
         log: EventLog,
         windchill: Windchill,
         clock: Clock,
         *,
         outcomes: EventLog,
-        log_again: Callable[[], EventLog],
         letters: EventLog | None = None,
         telemetry: Counters | None = None,
         admin: server.AdminServer | None = None,
@@ -77,7 +75,6 @@ class Wiring:
         self.config = config
         self.store = store
         self.log = log
-        self._log_again = log_again  # the change log once more, from its beginning
         self._outcomes = outcomes  # read at start only; what is published goes through `log`
         self._letters = letters  # likewise
         self.clock = clock
@@ -105,8 +102,7 @@ class Wiring:
         self.publisher = Publisher(store, log, clock, self.reconciler.published, self._signs())
         self._reload = self._reloads(wish or reload.Wish(lambda: self._in_force))
         self._writable = asyncio.Event()
-        self.jobs = self._does()
-        self._catching_up = CatchingUp(self.ingest, self.jobs, clock, writable=self._writable)
+        self._catching_up = CatchingUp(self.ingest, clock, writable=self._writable)
         self._notifier = None if outside is None else self._tells(outside, breaker)
         seen = store, log, self.ingest, clock, self.telemetry
         backlog = (lambda: notify.Backlog(0, 0.0)) if self._notifier is None else self._notifier.backlog
@@ -148,16 +144,6 @@ class Wiring:
             tracing=tracing,
         )
 
-    def _does(self) -> Jobs:
-        return Jobs(
-            self.store,
-            self.ingest,
-            Unhurried(self.clock),
-            make_log=self._log_again,
-            compare=self.resync.wake,
-            maintenance=self.config.windchill.maintenance,
-        )
-
     def _lists(self, changes: ChangeList, gate: Gate) -> Drift:
         return Drift(
             changes,
@@ -193,7 +179,8 @@ class Wiring:
 
     def _acts(self) -> Acts:
         made = parts.acts(self.config, self.store, self.log, self.clock)
-        return attrs.evolve(made, decoding=lambda: self._in_force.decoding, offer=self.reconciler.offer)
+        decoding = lambda: self._in_force.decoding  # noqa: E731
+        return attrs.evolve(made, decoding=decoding, offer=self.reconciler.offer, wake=self.resync.wake)
 
     def _sources(self, stop: asyncio.Event) -> application.Sources:
         return application.Sources(
@@ -211,7 +198,6 @@ class Wiring:
             decoding=lambda: self._in_force.decoding,
             engine=self._engine,
             series=self._series.last,
-            jobs=self.jobs,
             stopping=stop,
             settings=lambda: self._in_force.settings,
             door=self._door,

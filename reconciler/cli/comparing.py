@@ -2,14 +2,12 @@
 
 import click
 
-from reconciler.cli import commands, options, output, running
+from reconciler.cli import acting, commands, options, output, running
 from reconciler.cli.docs import docs
 from reconciler.config import Config
 from reconciler.errors import UsageError
 
 __all__ = ["docs"]
-
-_PAGE = 500
 
 
 @docs.command(
@@ -20,9 +18,10 @@ _PAGE = 500
 )
 @click.argument("document", nargs=-1)
 @click.option("--all", "all_", is_flag=True, help="Every document.")
+@click.option("--actor", default=None, help="Who does it.  [default: you]")
 @options.reporting
 @options.configured(store=True)
-def compare(config: Config, document: tuple[str, ...], all_: bool, form: str) -> None:
+def compare(config: Config, document: tuple[str, ...], all_: bool, actor: str | None, form: str) -> None:
     """
     Have documents compared with Windchill again, after whatever is more urgent.
 
@@ -31,27 +30,15 @@ def compare(config: Config, document: tuple[str, ...], all_: bool, form: str) ->
     """
     if bool(document) is all_:
         raise UsageError("give either the keys of documents or --all")
-    count = running.run(_compare(config, document))
+    count = running.run(_compare(config, acting.actor(actor), document or None))
     if form == "json":
         output.as_json({"compared": count})
         return
     are = "document is" if count == 1 else "documents are"
     output.line(f"{count} {are} due for a comparison. A running reconciler notices within half a minute.")
+    output.line("How many are left: reconciler status")
 
 
-async def _compare(config: Config, keys: tuple[str, ...]) -> int:
-    from reconciler import parts
-    from reconciler.adapters.clock import SystemClock
-    from reconciler.flows.jobs import SETTLED
-
-    store, clock = await parts.open_store(config, owner=False), SystemClock()
-    try:
-        if keys:
-            return await store.compare_again(keys, SETTLED, clock.now_us())
-        count, after = 0, ""
-        while page := await store.settled_keys(SETTLED, after, _PAGE):
-            count += await store.compare_again(page, SETTLED, clock.now_us())
-            after = page[-1]
-        return count
-    finally:
-        await store.close()
+async def _compare(config: Config, who: str, keys: tuple[str, ...] | None) -> int:
+    async with acting.bench(config) as bench:
+        return await bench.acts.compare(who, keys)

@@ -9,6 +9,7 @@ import click
 from reconciler.cli import commands, looking, options, output, running
 from reconciler.config import Config
 from reconciler.errors import LogError
+from reconciler.model.document import Lane
 
 if TYPE_CHECKING:
     from reconciler.model.stamp import Partition
@@ -48,6 +49,7 @@ def status(config: Config, form: str) -> None:
             ("oldest pending", _age(found["oldest_pending_seconds"])),
             ("conflicts", _many(found["conflicts"], "open; see `reconciler conflicts list`")),
             ("dead letters", _many(found["dead_letters"], "open; see `reconciler dead-letters list`")),
+            ("to be compared", _many(found["comparisons_due"], "due now")),
             ("log", found["log_error"] or "reachable"),
         ]
     )
@@ -79,6 +81,7 @@ async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
             "oldest_pending_seconds": None if oldest_us is None else (clock.now_us() - oldest_us) / 1_000_000,
             "conflicts": len(await store.conflicts(limit=_LISTED_MAX + 1)),
             "dead_letters": await store.count_dead_letters(),
+            "comparisons_due": await store.count_due(Lane.RESYNC, clock.now_us()),
         }
         return found | await _log(config if ask_log else None, store)
 

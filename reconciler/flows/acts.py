@@ -39,7 +39,7 @@ from reconciler.model.act import (
     Take,
     Unusable,
 )
-from reconciler.model.document import Conflict, Document, Due, Lane, Status
+from reconciler.model.document import SETTLED, Conflict, Document, Due, Lane, Status
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import OPERATORS
 from reconciler.model.topics import Topics
@@ -47,6 +47,7 @@ from reconciler.model.value import Json
 from reconciler.ports import RESOLVED_MAX, Clock, ConflictRow, EventLog, Store
 
 _LETTERS = 100  # of one append: each may be a megabyte
+_COMPARED = 500  # documents made due at a time
 _PAGE = 25  # conflicts read at once with their documents: each may be some megabytes
 _RESOLVED_BYTES = 4 * 1024 * 1024  # of the events of one act on many conflicts, one of them at least
 _ID_MAX = 200  # characters of an event's id that are recorded: who sends it may make it as long as a record
@@ -61,9 +62,13 @@ def _nobody(_: Due) -> None:
     """Tell no queue: whoever owns the store finds what is due there."""
 
 
+def _nothing() -> None:
+    """Wake no loop, for the same reason."""
+
+
 @attrs.frozen(kw_only=True)
 class Acts:
-    """`ports.Acts`. `offer` lets the queue of this process know at once; elsewhere it is noticed in the store."""
+    """`ports.Acts`. `offer` and `wake` let this process know at once; elsewhere it is noticed in the store."""
 
     store: Store
     log: EventLog
@@ -71,6 +76,7 @@ class Acts:
     decoding: Callable[[], Rules]  # by which the log is decoded now
     marks: bool = False  # the log keeps no headers: a letter counts as replayed as soon as it is appended
     offer: Callable[[Due], None] = _nobody
+    wake: Callable[[], None] = _nothing
     role: str = CLI
     issuer: str = ""
 
@@ -85,6 +91,21 @@ class Acts:
         done = await self._recorder.steer(who, Deed.RETRY, Change.RETRY, keys, why=_unless_paused)
         self._offer(done, Lane.ASKED)
         return done
+
+    async def compare(self, who: str, keys: Sequence[str] | None) -> int:
+        """See `ports.Acts`."""
+        count, after = 0, ""
+        if keys is not None:
+            count = await self.store.compare_again(keys, SETTLED, self.clock.now_us())
+            abouts = [About(kind=Deed.COMPARE, target=key, document=key) for key in dict.fromkeys(keys)]
+        else:
+            while page := await self.store.settled_keys(SETTLED, after, _COMPARED):
+                count += await self.store.compare_again(page, SETTLED, self.clock.now_us())
+                after = page[-1]
+            abouts = [About(kind=Deed.COMPARE, target="", details={"documents": count})]
+        self.wake()
+        await self._recorder.record(who, abouts)
+        return count
 
     async def pause(self, who: str, keys: Sequence[str], reason: str) -> Done:
         """See `ports.Acts`."""

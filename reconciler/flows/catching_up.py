@@ -6,7 +6,6 @@ from collections.abc import Mapping
 import structlog
 
 from reconciler.flows.ingest import Ingest
-from reconciler.flows.jobs import Jobs
 from reconciler.model.document import Lane
 from reconciler.model.stamp import Partition
 from reconciler.ports import Clock
@@ -24,22 +23,13 @@ class CatchingUp:
     takes).
     """
 
-    def __init__(self, ingest: Ingest, jobs: Jobs, clock: Clock, *, writable: asyncio.Event) -> None:
+    def __init__(self, ingest: Ingest, clock: Clock, *, writable: asyncio.Event) -> None:
         self._ingest = ingest
-        self._jobs = jobs
         self._clock = clock
         self._writable = writable
 
-    async def run(
-        self,
-        begins: Mapping[Partition, int],
-        ends: Mapping[Partition, int],
-        stop: asyncio.Event,
-        patience_s: float | None,
-    ) -> None:
+    async def run(self, ends: Mapping[Partition, int], stop: asyncio.Event, patience_s: float | None) -> None:
         """Return when it is done, or `stop` is set."""
-        total = sum(max(0, end - begins.get(place, 0)) for place, end in ends.items())
-        job = self._jobs.catching_up(total) if total else None
         reached, since_s = self._ingest.reached, self._clock.monotonic_s()
         while not stop.is_set() and self._left(ends):
             now_s = self._clock.monotonic_s()
@@ -48,12 +38,7 @@ class CatchingUp:
             elif patience_s is not None and now_s - since_s > patience_s and not self._writable.is_set():
                 _log.warning("the log can't be read to its end; going on with what is folded")
                 self._writable.set()
-            if job is not None:
-                job.done = max(0, total - self._left(ends))
             await self._clock.wait(stop, _LOOK_S)
-        if job is not None:
-            job.done = max(0, total - self._left(ends))
-            self._jobs.caught_up(job)
         self._ingest.lane = Lane.EVENT
         self._writable.set()
         _log.info("caught up with the log")

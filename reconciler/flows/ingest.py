@@ -17,7 +17,7 @@ import attrs
 import structlog
 
 from reconciler.core import anchoring, decode, fold, outcomes, superseding, timing, usual
-from reconciler.errors import ClockBehindError, LogError
+from reconciler.errors import ClockBehindError
 from reconciler.flows import beats
 from reconciler.model.desired import Desired
 from reconciler.model.document import Due, Lane, Superseded
@@ -75,7 +75,6 @@ class Ingest:
         wake: asyncio.Event,
         until: str | None = None,
         tracing: Tracing = NO_TRACING,
-        beside: asyncio.Lock | None = None,
     ) -> None:
         self._log = log
         self._projection = projection
@@ -95,13 +94,11 @@ class Ingest:
         self._refused: frozenset[Place] = frozenset()  # by our clock, when they were first read
         self._refolds = 0  # by how many documents the store had folded again, when rows were last read
         self.waits_for = ""  # why folding waits, if it does
-        self.lane = Lane.EVENT if beside is None else Lane.REPLAY
+        self.lane = Lane.EVENT
         self.reached: Mapping[Partition, int] = {}  # everything before these offsets is folded, or was a gap
         self.no_event: Callable[[Record], None] | None = None  # told of every record that is none, in the log's order
         self.folding: Callable[[list[Event]], None] | None = None  # told of every event, in no order
         self._wake = wake  # set when a batch had dead letters: the outbox has something to publish
-        self._folding = beside or asyncio.Lock()  # rows are read, joined and written by one fold at a time
-        self._aside = beside is not None
 
     def decode_by(self, rules: decode.Rules) -> None:
         """Decode by other rules from the next record on."""
@@ -110,25 +107,6 @@ class Ingest:
     def stop(self) -> None:
         """End the loop after the batch under way."""
         self._stopping = True
-
-    def aside(self, log: EventLog) -> "Ingest":
-        """
-        Return a fold of the same log from another client of it, for folding again what this one has folded.
-
-        Both may be at work at the same time. The other stores no positions, counts nothing, and is never urgent.
-        """
-        return Ingest(
-            log,
-            self._projection,
-            self._clock,
-            self._telemetry,
-            rules=self._rules,
-            dead_letter_topic=self._dead_letter_topic,
-            batch_max=self._batch_max,
-            offer=self._offer,
-            wake=self._wake,
-            beside=self._folding,
-        )
 
     async def run(self) -> None:
         """Fold what comes until stopped."""
@@ -186,26 +164,24 @@ class Ingest:
         """Store what was gathered, durably; return how many documents changed."""
         batch, self._batch = self._batch, _Batch()
         await self._begin()
-        async with self._folding:
-            while True:
-                rows, superseded = await self._changed(batch.rows)
-                now_us = self._clock.now_us()
-                await self._store(batch, rows, superseded, now_us)
-                if not await self._refolded():
-                    break
+        while True:
+            rows, superseded = await self._changed(batch.rows)
+            now_us = self._clock.now_us()
+            await self._store(batch, rows, superseded, now_us)
+            if not await self._refolded():
+                break
         if rows:  # with what was stored of them: later events find fuller rows
             self._fields_a_row = max(1.0, sum(len(row.fields) for row in rows.values()) / len(rows))
         self._kept |= batch.positions
         self._refused |= {letter.place for letter, _ in batch.dead if letter.stage == decode.CLOCK}
-        urgent = self._urgent(batch, rows)
+        urgent = batch.urgent & rows.keys()
         for key in rows:
             self._offer(Due(key, Lane.OPERATOR if key in urgent else self.lane, now_us))
         if batch.dead:
             self._wake.set()
         if batch.outlived:
             _log.warning("events of before left as they are: their sources may not set a field", events=batch.outlived)
-        if not self._aside:
-            self._count(batch, sum(one.count for one in superseded.values()))
+        self._count(batch, sum(one.count for one in superseded.values()))
         return len(rows)
 
     async def _begin(self) -> None:
@@ -217,7 +193,7 @@ class Ingest:
     async def _store(
         self, batch: _Batch, rows: Mapping[str, Desired], superseded: Mapping[str, Superseded], now_us: int
     ) -> None:
-        positions = {} if self._aside or self._until is not None else batch.positions
+        positions = {} if self._until is not None else batch.positions
         await self._projection.fold(
             FoldBatch(
                 rows=rows,
@@ -225,10 +201,10 @@ class Ingest:
                 dead_letters=batch.dead,
                 lane=self.lane,
                 at_us=now_us,
-                urgent=self._urgent(batch, rows),
+                urgent=frozenset(batch.urgent & rows.keys()),
                 replayed=frozenset(batch.replayed),
                 anchors={place: anchoring.of(batch.last[place]) for place in positions.keys() & batch.last.keys()},
-                superseded={} if self._aside else superseded,
+                superseded=superseded,
                 refolds=self._refolds,
             )
         )
@@ -239,8 +215,6 @@ class Ingest:
         if number == self._refolds:
             return False
         self._refolds, self._refused = number, await self._projection.refused()
-        if self._aside:  # what it has decoded may be what was left out there
-            raise LogError("a document was folded again meanwhile: start this replay again")
         return True
 
     async def _take_backlog(self, records: Sequence[Record]) -> None:
@@ -381,9 +355,6 @@ class Ingest:
         letter = outcomes.letter_of(record, refusal, self._clock.now_us())
         _log.warning("event refused", letter=letter.id, stage=letter.stage, reason=letter.reason)
         return letter, outcomes.dead_letter(letter, self._dead_letter_topic)
-
-    def _urgent(self, batch: _Batch, rows: Mapping[str, Desired]) -> frozenset[str]:
-        return frozenset() if self._aside else frozenset(batch.urgent & rows.keys())
 
     def _count(self, found: _Batch, superseded: int) -> None:
         folded = found.count - len(found.dead) - found.foreign - found.outlived - superseded

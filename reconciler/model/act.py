@@ -52,6 +52,7 @@ class Deed(enum.StrEnum):
     RESEND = "resend"
     EMIT = "emit"
     REFOLD = "refold"
+    COMPARE = "compare"
 
 
 class Change(enum.StrEnum):

@@ -1,6 +1,7 @@
 """The document as the reconciler keeps it: desired state beside everything agreed with Windchill."""
 
 import enum
+from typing import Final
 
 import attrs
 
@@ -23,6 +24,9 @@ class Status(enum.StrEnum):
     LOCKED = "locked"  # checked out by somebody: tried again slowly
     PARKED = "parked"  # can't be read or written (403, 404, 410, no token): tried again slowly
     PAUSED = "paused"  # an operator wants it neither read nor written until they resume it; known to the store only
+
+
+SETTLED: Final = (Status.SYNCED, Status.HELD, Status.PARKED)  # no other attempt is on its way to them
 
 
 class Lane(enum.IntEnum):

@@ -10,7 +10,6 @@ from reconciler.ports.clock import Clock, Telemetry
 from reconciler.ports.log import EventLog
 from reconciler.ports.store import (
     Comparing,
-    ComparingStore,
     ConflictRow,
     FoldBatch,
     Folded,
@@ -30,7 +29,6 @@ __all__ = [
     "ChangeList",
     "Clock",
     "Comparing",
-    "ComparingStore",
     "ConflictRow",
     "Deeds",
     "EventLog",

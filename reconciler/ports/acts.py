@@ -85,6 +85,15 @@ class Acts(Protocol):
         """Make documents due now, before all others. Paused ones are left."""
         ...
 
+    async def compare(self, who: str, keys: Sequence[str] | None) -> int:
+        """
+        Have documents compared with Windchill now, after everything more urgent; None: every document.
+
+        Those that are synced, held or parked: documents that wait after trouble go on waiting, paused ones stay paused.
+        Returns how many were made due.
+        """
+        ...
+
     async def pause(self, who: str, keys: Sequence[str], reason: str) -> Done:
         """Neither read nor write documents until they are resumed; what the log says of them is folded all the same."""
         ...

@@ -315,16 +315,8 @@ class Views(Protocol):
         ...
 
 
-class Store(Projection, Ledger, Outbox, Views, Deeds, Protocol):
-    """The whole state store. One process owns it; `open` refuses a second owner."""
-
-    async def close(self) -> None:
-        """Finish what is under way and close."""
-        ...
-
-
 class Comparing(Protocol):
-    """What comparing all documents asks of the store, beside `ports.Store`."""
+    """What comparing all documents asks of the store."""
 
     async def settled_keys(self, statuses: Sequence[Status], after: str, limit: int) -> list[str]:
         """Return the keys of folded documents that stand there, in order, from the key after `after`."""
@@ -337,10 +329,14 @@ class Comparing(Protocol):
         """
         ...
 
-    async def count_due(self, lane: Lane, at_us: int) -> int:
-        """Return how many documents are due in a lane at exactly that time."""
+    async def count_due(self, lane: Lane, until_us: int) -> int:
+        """Return how many documents are due in a lane by then."""
         ...
 
 
-class ComparingStore(Store, Comparing, Protocol):
-    """The store of a daemon that does jobs."""
+class Store(Projection, Ledger, Outbox, Views, Comparing, Deeds, Protocol):
+    """The whole state store. One process owns it; `open` refuses a second owner."""
+
+    async def close(self) -> None:
+        """Finish what is under way and close."""
+        ...

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from reconciler.core.decode import KEY_LENGTH_MAX
 from reconciler.model import act as acts
 from reconciler.model import instant
 from reconciler.model.value import MISSING
@@ -77,6 +78,21 @@ class Resending(WithReason, frozen=True, kw_only=True):
     """A mended event: a JSON object as schemas/event.schema.json describes it."""
 
     event: msgspec.Raw
+
+
+class Comparing(Given, frozen=True, kw_only=True):
+    """What is compared."""
+
+    documents: Annotated[
+        Annotated[list[Annotated[str, Meta(max_length=KEY_LENGTH_MAX)]], Meta(max_length=1000)] | None,
+        Meta(description="Only these; null: every document."),
+    ] = None
+
+
+class Compared(Shape, frozen=True, kw_only=True):
+    """How many documents were made due; those that wait after trouble, or are paused, are none of them."""
+
+    documents: int
 
 
 class Done(Shape, frozen=True, kw_only=True):

@@ -88,6 +88,12 @@ async def retry(sources: Sources, asked: Asked) -> acted.Done:
     return done_one(await acts_of(sources, asked).retry(asked.who.name, [asked.path["document"]]))
 
 
+async def compare(sources: Sources, asked: Asked) -> acted.Compared:
+    """Have documents compared with Windchill again, after everything more urgent: these, or every one."""
+    body = await bodies.given(asked.request, acted.Comparing, _BYTES_MAX)
+    return acted.Compared(documents=await acts_of(sources, asked).compare(asked.who.name, body.documents))
+
+
 async def pause(sources: Sources, asked: Asked) -> acted.Done:
     """Neither read nor write a document until it is resumed; what the log says of it is folded all the same."""
     body = await bodies.given(asked.request, acted.WithReason, _BYTES_MAX)
@@ -205,6 +211,7 @@ _LISTED = Endpoint(
     answer=acted.ActPage,
 )
 ENDPOINTS = (
+    _does("/compare", compare, acted.Comparing, acted.Compared, []),
     _does("/documents/{document}/retry", retry, acted.Nothing, acted.Done, [409]),
     _does("/documents/{document}/pause", pause, acted.WithReason, acted.Done, [409]),
     _does("/documents/{document}/resume", resume, acted.Nothing, acted.Done, [409]),

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.errors import LogError, RecordTooLargeError, StoreError
-from reconciler.web import acting, answers, events, jobs, openapi, probes, reading, roundtrip, series, signin, stream
+from reconciler.web import acting, answers, events, openapi, probes, reading, roundtrip, series, signin, stream
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.hooks import WindchillHook
@@ -66,7 +66,6 @@ ENDPOINTS: Final = (
             *reading.ENDPOINTS,
             *stream.ENDPOINTS,
             *series.ENDPOINTS,
-            *jobs.ENDPOINTS,
             *events.ENDPOINTS,
         )
     ),

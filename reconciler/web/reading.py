@@ -10,7 +10,7 @@ import msgspec
 from reconciler import __version__
 from reconciler.core import story
 from reconciler.model import codec, instant
-from reconciler.model.document import Document, Status
+from reconciler.model.document import Document, Lane, Status
 from reconciler.model.policy import FALLBACK, Policy
 from reconciler.ports import authorship
 from reconciler.web import cursors, lists, shapes, showing
@@ -99,6 +99,7 @@ async def standing(sources: Sources) -> shapes.Status:
         oldest_pending_seconds=(None if oldest_us is None else max(0, sources.clock.now_us() - oldest_us) / 1_000_000),
         conflicts=await store.count_conflicts(),
         dead_letters=await store.count_dead_letters(),
+        comparisons_due=await store.count_due(Lane.RESYNC, sources.clock.now_us()),
         queue={lane.name.lower(): depth for lane, depth in engine.queue.depth().items()},
         log_reachable=ends is not None,
         log=[

@@ -78,6 +78,7 @@ class Status(Shape, frozen=True, kw_only=True):
     oldest_pending_seconds: float | None
     conflicts: Annotated[int, Meta(description="Open ones.")]
     dead_letters: int
+    comparisons_due: Annotated[int, Meta(description="Documents that are to be compared with Windchill now.")]
     queue: Annotated[dict[str, int], Meta(description="Documents that wait in memory, by lane.")]
     log_reachable: bool
     log: list[LogPartition]

@@ -12,7 +12,6 @@ from reconciler.core.limiter import Limiter
 from reconciler.core.queue import Queue
 from reconciler.core.series import Point
 from reconciler.errors import LogError
-from reconciler.model.job import Job, JobKind, NotNow
 from reconciler.model.policy import Policy
 from reconciler.model.stamp import Partition
 from reconciler.model.value import Json
@@ -40,26 +39,6 @@ class Engine:
     reached: Callable[[], Mapping[Partition, int]]  # how far each partition is folded; empty until the log is open
 
 
-class Jobs(Protocol):
-    """The jobs of the daemon."""
-
-    def list(self) -> Sequence[Job]:
-        """Return every job, newest first."""
-        ...
-
-    def find(self, job_id: str) -> Job | None:
-        """Return the job of that id."""
-        ...
-
-    def start(self, kind: JobKind, by: str) -> Job | NotNow:
-        """Let a job begin."""
-        ...
-
-    def cancel(self, job_id: str, by: str) -> Job | NotNow | None:
-        """Let a job do no more; None: there is none of that id."""
-        ...
-
-
 @attrs.frozen(kw_only=True)
 class Sources:
     """Where the answers come from."""
@@ -73,7 +52,6 @@ class Sources:
     log: EventLog
     decoding: Callable[[], Rules]  # by which the log is decoded now
     engine: Engine
-    jobs: Jobs
     series: Callable[[float], Sequence[Point]]  # of the last hours
     stopping: asyncio.Event  # set when the daemon begins to stop, at the latest when the server does
     door: Door

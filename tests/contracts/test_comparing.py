@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reconciler.adapters import sqlite
-from reconciler.flows.jobs import SETTLED
-from reconciler.model.document import NO_AGREEMENT, Lane, Status
+from reconciler.model.document import NO_AGREEMENT, SETTLED, Lane, Status
 from tests.contracts.test_store import HOSTILE, OTHERS, batch, placed, row, settlement
 from tests.fakes.memory_store import MemoryStore
 
@@ -16,20 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from reconciler.ports import ComparingStore
+    from reconciler.ports import Store
 
 NOW_US = 3000  # `placed` puts documents before their due time at it
 
 
 @pytest.fixture(params=["sqlite", "memory"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ComparingStore]:
-    opened: ComparingStore
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    opened: Store
     opened = MemoryStore() if request.param == "memory" else await sqlite.open_store(tmp_path / "s.db", owner=True)
     yield opened
     await opened.close()
 
 
-async def test_settled_documents_are_listed_in_order_page_by_page(store: ComparingStore) -> None:
+async def test_settled_documents_are_listed_in_order_page_by_page(store: Store) -> None:
     keys = sorted(HOSTILE)
     await store.fold(batch(*keys))
     for key in keys[1:]:
@@ -42,13 +41,13 @@ async def test_settled_documents_are_listed_in_order_page_by_page(store: Compari
     assert pages == keys[1:]
 
 
-async def test_what_was_never_folded_is_not_listed(store: ComparingStore) -> None:
+async def test_what_was_never_folded_is_not_listed(store: Store) -> None:
     await store.rebase({"d": NO_AGREEMENT}, {}, 1000)
     assert await store.settled_keys(SETTLED, "", 10) == []
 
 
 @pytest.mark.parametrize("status", Status)
-async def test_only_what_stands_there_is_made_due(store: ComparingStore, status: Status) -> None:
+async def test_only_what_stands_there_is_made_due(store: Store, status: Status) -> None:
     await placed(store, status)
     before = await row(store)
     made = await store.compare_again(["d", "unknown"], SETTLED, NOW_US)
@@ -61,20 +60,20 @@ async def test_only_what_stands_there_is_made_due(store: ComparingStore, status:
         assert after == before
 
 
-async def test_what_is_never_looked_at_again_is_made_due_too(store: ComparingStore) -> None:
+async def test_what_is_never_looked_at_again_is_made_due_too(store: Store) -> None:
     await placed(store, Status.SYNCED, None)
     assert await store.compare_again(["d"], SETTLED, NOW_US) == 1
 
 
 @pytest.mark.parametrize("lane", Lane)
-async def test_what_is_due_before_keeps_its_lane_and_its_place(store: ComparingStore, lane: Lane) -> None:
+async def test_what_is_due_before_keeps_its_lane_and_its_place(store: Store, lane: Lane) -> None:
     await placed(store, Status.HELD)
     await store.hasten(["d"], lane, NOW_US)
     assert await store.compare_again(["d"], SETTLED, NOW_US) == 0
     assert ((await row(store)).lane, (await row(store)).due_us) == (lane, NOW_US)
 
 
-async def test_an_attempt_under_way_does_not_settle_the_comparison_away(store: ComparingStore) -> None:
+async def test_an_attempt_under_way_does_not_settle_the_comparison_away(store: Store) -> None:
     await placed(store, Status.SYNCED)
     revision = (await row(store)).revision
     await store.compare_again(["d"], SETTLED, NOW_US)
@@ -82,14 +81,14 @@ async def test_an_attempt_under_way_does_not_settle_the_comparison_away(store: C
     assert await store.count_due(Lane.RESYNC, NOW_US) == 1
 
 
-async def test_what_is_left_is_counted_until_it_was_looked_at_or_an_event_came(store: ComparingStore) -> None:
+async def test_what_is_left_is_counted_until_it_was_looked_at_or_an_event_came(store: Store) -> None:
     keys = ["a", "b", "c"]
     await store.fold(batch(*keys))
     for key in keys:
         await store.settle(settlement(key))
     await store.compare_again(keys, SETTLED, NOW_US)
     assert await store.count_due(Lane.RESYNC, NOW_US) == 3
-    assert await store.count_due(Lane.RESYNC, NOW_US + 1) == await store.count_due(Lane.EVENT, NOW_US) == 0
+    assert await store.count_due(Lane.RESYNC, NOW_US - 1) == await store.count_due(Lane.EVENT, NOW_US) == 0
     await store.settle(settlement("a", revision=(await row(store, "a")).revision))
     assert await store.count_due(Lane.RESYNC, NOW_US) == 2
     await store.fold(batch(rows={"b": (await store.desired(["b"]))["b"]}, at_us=NOW_US))  # which changes nothing

@@ -276,9 +276,9 @@ class MemoryStore:
             self.rows[row.key] = attrs.evolve(row, lane=Lane.RESYNC, due_us=at_us, revision=row.revision + 1)
         return len(made)
 
-    async def count_due(self, lane: Lane, at_us: int) -> int:
+    async def count_due(self, lane: Lane, until_us: int) -> int:
         self._require_open()
-        return sum(row.lane is lane and row.due_us == at_us for row in self.rows.values())
+        return sum(row.lane is lane and row.due_us is not None and row.due_us <= until_us for row in self.rows.values())
 
     async def keep_policy(self, digest: str, policy: Policy) -> None:
         self._require_open()

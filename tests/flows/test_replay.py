@@ -10,6 +10,8 @@ from reconciler.flows import replay
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.recovery import Bases
 from reconciler.model.document import Agreement, Status
+from reconciler.model.event import Outgoing
+from reconciler.model.policy import Policy, Rule, Strategy
 from tests.fakes.memory_log import MemoryLog
 from tests.fakes.memory_store import MemoryStore
 from tests.flows.world import KEY, OUTCOMES, TOPIC
@@ -55,6 +57,36 @@ async def test_until_rebuilds_an_earlier_time(world: World) -> None:
     register = other.rows[KEY].desired.fields["title"].register
     assert register is not None
     assert register.value == "early"
+
+
+async def test_a_replay_makes_no_dead_letter_of_what_another_policy_let_in(world: World) -> None:
+    """A store that has read nothing yet folds by the rules of today."""
+    for key in "abc":
+        await world.emit({"title": "t"}, key=key)
+    before = dict(world.store.rows)
+    world.broker.put(Outgoing(TOPIC, b"k", b"not json"))
+    await world.fold()
+    world.policy = Policy((Rule(("*",), Strategy.EXTERNAL, sources=("//mes/*",)),))
+    world.log = world.make_log()
+    await world.run(replay.replay(world.log, world.make_ingest(), Bases(world.store, world.clock)))
+    assert [letter.stage for letter in await world.store.dead_letters()] == ["decode"]
+    assert world.store.rows == before
+    other = await rebuilt(world, TOPIC)
+    assert [letter.stage for letter in await other.dead_letters()] == ["policy"] * 3 + ["decode"]
+
+
+async def test_a_release_that_counted_stays_one_when_a_rule_keeps_its_source_out_later(world: World) -> None:
+    await world.emit({"title": "Cover"})
+    await world.emit(type="windchill.document.released.v1")
+    before = world.document().desired
+    assert before.released is not None
+    world.policy = Policy((Rule(("owner",), Strategy.PRESERVE, sources=("//mes/*",), name="policy[1]"),))
+    world.log = world.make_log()
+    await world.run(replay.replay(world.log, world.make_ingest(), Bases(world.store, world.clock)))
+    assert (world.document().desired, world.store.letters) == (before, {})
+    other = await rebuilt(world, TOPIC)
+    assert [letter.stage for letter in await other.dead_letters()] == ["policy"] * 2
+    assert other.rows[KEY].desired.released is None
 
 
 async def test_outcomes_give_back_what_was_agreed_so_that_a_users_edit_still_stands(world: World) -> None:

@@ -265,7 +265,6 @@ class World:
             self.windchill,
             self.clock,
             outcomes=outcomes,
-            log_again=self.make_log,
             outside=outside,
             wish=wish,
         )

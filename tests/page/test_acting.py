@@ -303,18 +303,19 @@ async def test_a_form_of_no_page_of_ours_does_nothing(stage: Stage) -> None:
     assert await deeds(stage.daemon) == []
 
 
-async def test_a_resync_is_begun_and_cancelled(stage: Stage) -> None:
-    await furnish(stage.daemon, calm=1)
+async def test_every_document_is_compared_at_the_press_of_a_button(stage: Stage) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    settled = {Status.SYNCED, Status.HELD, Status.PARKED}
+    wanted = {key for key, row in world.store.rows.items() if row.status in settled}
     async with stage.visit() as visit:
-        await visit.go("/jobs")
-        assert "No job" in await visit.text()
-        await press(visit, "Compare everything", asks=True)
-        await visit.page.get_by_text("Begun.").wait_for()
-        assert "running" in await visit.text("#list")
-        await press(visit, "Cancel", asks=True)
-        await visit.page.get_by_text("Cancelled: what was begun").wait_for()
-        assert "cancelled" in await visit.text("#list")
-    assert [kind for *_, kind in await deeds(stage.daemon)] == ["job.cancel", "job.start"]
+        await visit.go("/documents")
+        await press(visit, "Compare all", asks=True)
+        await visit.page.get_by_text(f"{len(wanted)} documents are due for a comparison").wait_for()
+    now_us = world.clock.now_us()
+    due = {key for key, row in world.store.rows.items() if row.due_us is not None and row.due_us <= now_us}
+    assert wanted
+    assert wanted <= due
+    assert [kind for *_, kind in await deeds(stage.daemon)] == ["compare"]
     assert visit.complaints == []
 
 

@@ -24,7 +24,6 @@ LISTS = [
     "/conflicts",
     "/dead-letters",
     "/hotspots",
-    "/jobs",
     "/policy",
     "/config",
     "/audit",

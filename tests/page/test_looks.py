@@ -131,11 +131,11 @@ def test_a_command_is_typed_as_a_shell_takes_it() -> None:
 
 
 def test_a_call_is_typed_with_a_token_where_one_is_asked_for() -> None:
-    call = spelling.call("https://r.example", "/api/v1/jobs", '{"kind":"resync"}', with_token=True)
+    call = spelling.call("https://r.example", "/api/v1/compare", "{}", with_token=True)
     words = shlex.split(call)
     assert words == [
-        *("curl", "--header", "Authorization: Bearer $TOKEN", "--json", '{"kind":"resync"}'),
-        "https://r.example/api/v1/jobs",
+        *("curl", "--header", "Authorization: Bearer $TOKEN", "--json", "{}"),
+        "https://r.example/api/v1/compare",
     ]
     assert "$TOKEN" not in spelling.call("http://localhost", "/x", "{}", with_token=False)
 

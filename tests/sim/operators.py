@@ -1,5 +1,5 @@
 """
-Operators: they pause and resume documents, look at conflicts and decide them later, change the policy, start jobs.
+Operators: they pause, resume and compare documents, look at conflicts and decide them later, change the policy.
 
 They act through the program's own `Acts`, in the process, and may die with it. What was acknowledged to them is kept
 here and must hold: each act is in the record of acts, once, and that record is whole; what is paused stays so.
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from reconciler.adapters.counters import Counters
 from reconciler.errors import ReconcilerError
+from reconciler.flows.ingest import Ingest
 from reconciler.flows.reload import Wish
 from reconciler.model.act import Appended, Done, Other, Preview, Resolved, Side
 from reconciler.model.document import Status
-from reconciler.model.job import Job, JobKind
-from tests.sim.logs import EVENTS, SimLog
+from tests.sim.logs import EVENTS, LETTERS, SimLog
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from tests.sim.workload import Workload
     from tests.sim.world import Life, World
 
-STEPS = ("paused", "resumed", "retried", "released", "decided", "reloaded", "resync_job", "replay_job", "job_cancelled")
+STEPS = ("paused", "resumed", "retried", "released", "decided", "reloaded", "compared")
 _EVERYTHING = 1_000_000
+_BATCH = 100  # records of one fold
+_FOR_EVER = "9999-12-31T23:59:59.999999Z"  # every event counts, and no position is stored
 
 
 class _Heard:
@@ -100,7 +103,6 @@ class Operators:
         delay_s, choice = rng.uniform(0, 20), rng.randrange(1000)
         if here is None or here.life.dead:
             return
-        jobs = here.daemon.jobs
         match kind:
             case "paused" if choice % 2:
                 self._awaited.add(key)  # they pause it the moment that they see it worked on
@@ -116,11 +118,8 @@ class Operators:
                 self._begin(self._decide(here, delay_s, choice))
             case "reloaded":
                 here.wish.asked.set()
-            case "resync_job" | "replay_job":
-                jobs.start(JobKind.RESYNC if kind == "resync_job" else JobKind.REPLAY, "operator")
-            case "job_cancelled":
-                for job in jobs.list():
-                    jobs.cancel(job.id, "operator")
+            case "compared":
+                self._begin(self._compare(here))
 
     def see(self, key: str) -> None:
         """An attempt on a document begins."""
@@ -136,16 +135,28 @@ class Operators:
         for row in rows:
             await self._resume(self._here, row.key)
 
-    async def replays(self) -> Job:
-        """Fold the whole log again, and return how that ended."""
-        assert self._here is not None
-        jobs = self._here.daemon.jobs
-        job = jobs.start(JobKind.REPLAY, "operator")
-        assert isinstance(job, Job), job
-        while (found := jobs.find(job.id)) is not None and found.ended_us is None:  # noqa: ASYNC110  time is not real
-            await asyncio.sleep(1.0)
-        assert found is not None
-        return found
+    async def fold_again(self) -> None:
+        """Fold the whole log again into the store of the process that runs, as a replay does."""
+        here = self._here
+        assert here is not None
+        here.life.again = log = SimLog(self._broker, here.life)
+        ingest = Ingest(
+            log,
+            here.daemon.store,
+            here.life.clock,
+            Counters(),
+            rules=here.daemon._in_force.decoding,
+            dead_letter_topic=LETTERS,
+            batch_max=_BATCH,
+            offer=lambda _: None,
+            wake=asyncio.Event(),
+            until=_FOR_EVER,
+        )
+        await log.open({}, accept_truncation=True)
+        ends, reached = await log.ends(), await log.positions()
+        while any(reached.get(place, 0) < end for place, end in ends.items()):
+            await ingest.take(await log.fetch(_BATCH, 1.0))
+            reached = await log.positions()  # past gaps that hold no record
 
     def copy(self) -> tuple[set[tuple[str, str]], set[str]]:
         """What a copy of the store knows that is made now."""
@@ -198,6 +209,11 @@ class Operators:
         self._workload.asks(key)
         done: Done = await acts.retry(who, [key])
         self.kept.update((who, target) for target in done.done)
+
+    async def _compare(self, here: _Here) -> None:
+        acts, who = self._acts(here)
+        await acts.compare(who, None)
+        self.kept.add((who, ""))
 
     async def _release(self, here: _Here, key: str) -> None:
         acts, who = self._acts(here)

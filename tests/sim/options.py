@@ -102,9 +102,7 @@ RATES_MAX: dict[str, float] = {
     "released": 0.05,
     "decided": 0.5,
     "reloaded": 0.3,
-    "resync_job": 0.2,
-    "replay_job": 0.3,
-    "job_cancelled": 0.1,
+    "compared": 0.6,
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -15,16 +14,13 @@ from reconciler.core import decode, series
 from reconciler.core.breaker import Breaker
 from reconciler.core.queue import Queue
 from reconciler.flows.acts import Acts
-from reconciler.flows.jobs import Jobs
 from reconciler.model.event import Outgoing
-from reconciler.model.job import JobKind
 from reconciler.web import application, server
 from reconciler.web.access import Door
 from reconciler.web.identity import Provider
 from reconciler.web.probes import Phase, Readiness
 from reconciler.web.sessions import Browsing
 from reconciler.web.tokens import Keyring
-from tests.fakes.memory_log import MemoryLog
 from tests.flows.world import TOPIC, TOPICS, World
 
 if TYPE_CHECKING:
@@ -51,17 +47,9 @@ class Daemon:
     as_localhost: bool = False  # `external_url` is that name of ours, which is another site than 127.0.0.1
     world: World = attrs.field(factory=World)
     breaker: Breaker = attrs.field(factory=Breaker)
-    jobs: Jobs = attrs.field(init=False)  # nobody does them
     points: list[series.Point] = attrs.field(factory=list)
     stopping: asyncio.Event = attrs.field(factory=asyncio.Event)
     settings: list[Any] = attrs.field(factory=lambda: [("log", "topic", TOPIC, "default")])
-
-    def __attrs_post_init__(self) -> None:
-        world = self.world
-        again = partial(MemoryLog, world.broker, TOPIC)
-        self.jobs = Jobs(
-            world.store, world.ingest, world.clock, make_log=again, compare=world.woken.set, maintenance=False
-        )
 
     @property
     def clock(self) -> VirtualClock:
@@ -103,7 +91,6 @@ class Daemon:
             log=self.world.log,
             decoding=lambda: decode.Rules(policy=self.world.policy, topics=TOPICS),
             engine=application.Engine(self.breaker, self.world.limiter, Queue(10), lambda: self.world.store.offsets),
-            jobs=self.jobs,
             series=lambda hours: series.window(self.points, self.clock.now_us(), round(hours * 60)),
             stopping=self.stopping,
             settings=lambda: self.settings,
@@ -156,5 +143,4 @@ async def world(daemon: Daemon) -> World:
     world.broker.put(Outgoing(TOPIC, b"k\xff", b"not json \xff\0", (("h", b"\xfe"), ("null", None))))
     world.broker.put(Outgoing(TOPIC, b"k", b"{}"))
     await world.fold()
-    daemon.jobs.start(JobKind.RESYNC, "boss")
     return world

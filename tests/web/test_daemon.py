@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -36,9 +35,8 @@ async def living(world: World, outcomes: MemoryLog | None = None) -> AsyncIterat
     await world.clock.advance(1)
     admin = server.AdminServer(server.listen("127.0.0.1:0"))
     log = outcomes or MemoryLog(world.broker, OUTCOMES)
-    again = partial(MemoryLog, world.broker, TOPIC)
     parts = world.store, world.log, world.windchill, world.clock
-    daemon = app.Daemon(config, *parts, outcomes=log, log_again=again, admin=admin)
+    daemon = app.Daemon(config, *parts, outcomes=log, admin=admin)
     stop = asyncio.Event()
     task = asyncio.create_task(daemon.run(stop))
     try:

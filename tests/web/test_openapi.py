@@ -95,9 +95,9 @@ async def test_what_is_described_as_security_opens_the_api(daemon: Daemon) -> No
     async with daemon.served() as client:
         csrf = await signed_in(client, Role.OPERATOR)
         assert list(client.cookies) == [schemes["session"]["name"]]
-        assert (await client.post("/api/v1/jobs", json={"kind": "resync"})).status_code == 403
+        assert (await client.post("/api/v1/compare", json={})).status_code == 403
         headers = {schemes["csrf"]["name"]: csrf}
-        assert (await client.post("/api/v1/jobs", json={"kind": "resync"}, headers=headers)).status_code == 202
+        assert (await client.post("/api/v1/compare", json={}, headers=headers)).status_code == 200
 
 
 async def test_what_is_served_is_what_is_checked_in(client: httpx.AsyncClient) -> None:
@@ -117,7 +117,6 @@ async def test_what_is_answered_keeps_to_the_document(
     one = {
         "/api/v1/conflicts/{id}": conflict.conflict.id,
         "/api/v1/dead-letters/{id}": letter.id,
-        "/api/v1/jobs/{id}": (await client.get("/api/v1/jobs")).json()["items"][0]["id"],
     }
     address = path.replace("{document}", KEY).replace("{id}", quote(one.get(path, ""), safe=""))
     reply = await client.get(address)

@@ -158,7 +158,7 @@ COMPARE_AGAIN = Query(
 COUNT_DUE = lines(
     "count documents to be compared",
     "documents",
-    "SELECT count(*) AS documents FROM document WHERE lane = ?1 AND due_us = ?2",
+    "SELECT count(*) AS documents FROM document WHERE lane = ?1 AND due_us <= ?2",
 )
 
 SIGNING = lines("read from where on everything is signed", "noted", "SELECT noted FROM signing")

@@ -174,9 +174,9 @@ class SqliteStore(Deeds, Letters, Sealing):
             made += await self._database.write_by_hand(queries.COMPARE_AGAIN, *parameters, standing, at_us)
         return made
 
-    async def count_due(self, lane: Lane, at_us: int) -> int:
+    async def count_due(self, lane: Lane, until_us: int) -> int:
         """See `ports.Comparing`."""
-        return await self._number(queries.COUNT_DUE, int(lane), at_us) or 0
+        return await self._number(queries.COUNT_DUE, int(lane), until_us) or 0
 
     async def keep_policy(self, digest: str, policy: Policy) -> None:
         """See `ports.Ledger`."""

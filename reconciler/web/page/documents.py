@@ -17,7 +17,7 @@ _ATTEMPTS = 25
 _ACTS = 50
 
 
-class DocumentsQuery(Page, frozen=True, kw_only=True):
+class DocumentsQuery(notices.ToldPage, frozen=True, kw_only=True):
     """Which documents; `status` may be empty, as a form sends it."""
 
     status: Literal["", *(status.value for status in Status)] = ""  # type: ignore[valid-type]  # the members, and none
@@ -43,6 +43,7 @@ async def many(sources: Sources, asked: Asked) -> Response:
         sources,
         asked,
         "documents.html",
+        notice=notices.of(query),
         counts={status.value: count for status, count in (await sources.store.counts()).items()},
         statuses=[status.value for status in Status],
         query=query,

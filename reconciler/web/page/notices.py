@@ -21,8 +21,7 @@ DONE: Final = {
     "replayed": "Appended to the log again: it counts as replayed once it has come round.",
     "discarded": "Discarded. It stays listed as such.",
     "resent": "The mended event is in the log: the letter counts as replayed once it has come round.",
-    "begun": "Begun.",
-    "cancelled": "Cancelled: what was begun stays done.",
+    "compared": "{n} documents are due for a comparison, after everything more urgent.",
 }
 
 Code = Literal["", *DONE]  # type: ignore[valid-type]  # the keys of the table above, and none

@@ -34,7 +34,6 @@ _NAVIGATION: Final = (
     ("/conflicts", "Conflicts"),
     ("/dead-letters", "Dead letters"),
     ("/hotspots", "Hot spots"),
-    ("/jobs", "Jobs"),
     ("/audit", "Audit"),
     ("/policy", "Policy"),
     ("/config", "Configuration"),

@@ -16,6 +16,12 @@ async def retry(sources: Sources, asked: Asked) -> Response:
     return await _after(sources, asked, done, "retried")
 
 
+async def compare(sources: Sources, asked: Asked) -> Response:
+    """Have every document compared."""
+    count = await notices.acts(sources, asked).compare(asked.who.name, None)
+    return rendering.elsewhere(spelling.address("/documents", done="compared", n=str(count)))
+
+
 async def pause(sources: Sources, asked: Asked) -> Response:
     """Let a document alone until it is resumed."""
     reason = notices.reason(await forms.fields(asked.request))

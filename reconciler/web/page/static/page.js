@@ -235,7 +235,7 @@ function submitting(event) {
 
 const PLACES = {
   o: ["/", "Overview"], d: ["/documents", "Documents"], c: ["/conflicts", "Conflicts"],
-  l: ["/dead-letters", "Dead letters"], h: ["/hotspots", "Hot spots"], j: ["/jobs", "Jobs"],
+  l: ["/dead-letters", "Dead letters"], h: ["/hotspots", "Hot spots"],
   a: ["/audit", "Audit"], p: ["/policy", "Policy"], s: ["/config", "Configuration"],
 };
 
