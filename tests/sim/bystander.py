@@ -10,7 +10,7 @@ and was not carried by an earlier write that the program knows of. So whoever ed
 the edit until somebody says something new. What the server itself has made of a write of ours is nobody's edit.
 
 **Tugs of war.** Nothing is written a fourth time at once that was written three times and changed each time, whatever
-the rule, unless an operator has asked for it, or the wall clock was put on.
+the rule, unless an operator has asked for it, the wall clock was put on, or an event asked for another value meanwhile.
 
 The program *knows* of a write when the answer has reached it, or a read has shown it, and the end of that attempt was
 acknowledged by the store. What it can't know counts for nothing here: a reply that was lost, a store that was lost with
@@ -184,9 +184,10 @@ class Bystander:
             blank = carry.wanted is True if name == KEYWORDS else comparing.blank(before.fields[name], carry.steps)
             world.expect(blank, f"filled what was not blank: {told}")
         row = self._in_a_row(key, carry.part)
-        tugged = len(row) >= TRIES and canonical(row[0].wanted) == canonical(carry.wanted)
-        world.expect(not tugged, f"written again, though it was changed after each of {len(row)} writes: {told}")
         said = sorted(self._said.get((key, name), {}).values(), key=lambda one: one.fact.order)
+        tugged = len(row) >= TRIES and canonical(row[0].wanted) == canonical(carry.wanted)
+        tugged = tugged and not any(one.at_us > row[TRIES - 1].at_us and _denies(one.fact, carry) for one in said)
+        world.expect(not tugged, f"written again, though it was changed after each of {len(row)} writes: {told}")
         floor, spent = ("", ""), set[Any]()
         known = sorted(self._known.get((key, carry.part), ()), key=lambda one: one.version)
         for earlier in [*known, carry]:
@@ -222,6 +223,13 @@ def _asks(fact: Fact, carry: _Carry) -> bool:
     if name in fact.set:
         return _names(fact.set[name], text, steps) is carry.wanted
     return _names((fact.add if carry.wanted else fact.remove).get(name), text, steps)
+
+
+def _denies(fact: Fact, carry: _Carry) -> bool:
+    """Whether an event asks for something else than a write has made of a part."""
+    if carry.part[0] == KEYWORDS:
+        return _asks(fact, attrs.evolve(carry, wanted=not carry.wanted))
+    return carry.part[0] in fact.set and not _asks(fact, carry)
 
 
 def _names(value: Any, text: str, steps: Collection[Normaliser]) -> bool:
