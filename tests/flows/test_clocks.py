@@ -75,8 +75,7 @@ async def test_what_was_refused_stays_refused_when_its_time_has_come(world: Worl
     for one in announced:
         world.broker.put(one)
     await world.clock.advance(2 * 3600)
-    beside = world.ingest.aside(MemoryLog(world.broker, TOPIC))
-    await beside.take(world.broker.records(TOPIC))
+    await world.make_ingest().take(world.broker.records(TOPIC))
     assert world.document().desired == row
     other = MemoryStore()
     assert await recovery.recall(MemoryLog(world.broker, LETTERS), other, world.clock, asyncio.Event()) == 1
@@ -101,7 +100,7 @@ async def test_a_letter_that_is_replayed_is_judged_by_the_clock_of_now(world: Wo
     await world.fold()
     assert title(world) == "too early"
     # Also in a fold from the beginning: the first two places stay refused, the third does not.
-    await world.ingest.aside(MemoryLog(world.broker, TOPIC)).take(world.broker.records(TOPIC))
+    await world.make_ingest().take(world.broker.records(TOPIC))
     assert title(world) == "too early"
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from reconciler.adapters.counters import Counters
 from reconciler.core import decode
-from reconciler.errors import LogError
 from reconciler.flows.refold import Origin, Refold
 from tests.fakes.memory_log import MemoryLog
 from tests.flows.test_clocks import PLACE, ahead, title
@@ -79,17 +78,6 @@ async def test_a_fold_that_read_the_row_before_is_made_once_more(world: World, m
     assert title(world) == "Cover", "the row that the fold had read is not stored"
     assert "owner" in world.document().desired.fields
     assert world.store.offsets[PLACE] == len(world.broker.records(TOPIC))
-
-
-async def test_a_replay_beside_it_gives_up_what_it_has_decoded_by_what_was_known_before(world: World) -> None:
-    await with_a_claim_from_the_future(world)
-    beside = world.ingest.aside(MemoryLog(world.broker, TOPIC))
-    await beside.gather(world.broker.records(TOPIC))
-    row = (await refold(world)).after
-    with pytest.raises(LogError, match="start this replay again"):
-        await beside.commit()
-    await world.ingest.aside(MemoryLog(world.broker, TOPIC)).take(world.broker.records(TOPIC))
-    assert world.document().desired == row
 
 
 async def test_what_the_daemon_has_read_meanwhile_is_read_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
