@@ -179,8 +179,8 @@ class Wiring:
 
     def _acts(self) -> Acts:
         made = parts.acts(self.config, self.store, self.log, self.clock)
-        decoding = lambda: self._in_force.decoding  # noqa: E731
-        return attrs.evolve(made, decoding=decoding, offer=self.reconciler.offer, wake=self.resync.wake)
+        woken = attrs.evolve(made, offer=self.reconciler.offer, wake=self.resync.wake)
+        return attrs.evolve(woken, decoding=lambda: self._in_force.decoding)
 
     def _sources(self, stop: asyncio.Event) -> application.Sources:
         return application.Sources(
