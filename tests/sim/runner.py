@@ -292,7 +292,8 @@ class Simulation:
         """An operator decides to go on without what the log has lost and nobody has folded."""
         self._truncated = False
         for place in places(self.broker):
-            stored, begin = self.witness.folding.stored(place), self.broker.at(place).begin
+            folding, begin = self.witness.folding, self.broker.at(place).begin
+            stored = 0 if place in folding.made_again else folding.stored(place)  # else it is a place of the old log
             self.workload.forget(place, stored, begin)
             self.world.note(f"an operator goes on at {place} {begin}, after {stored}")
 
