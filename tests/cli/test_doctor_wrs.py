@@ -13,7 +13,6 @@ import httpx
 import pytest
 
 from reconciler import config
-from reconciler.adapters.wrs import shapes
 from tests.cli.program import Program
 
 if TYPE_CHECKING:
@@ -240,14 +239,6 @@ def test_with_a_bearer_token_it_is_tried_whether_the_nonce_is_needed(wrs: Progra
         assert found["write without a nonce"]["message"].startswith("refused" if needed else "taken")
         assert len(httpx.get(f"{wrs.windchill}/_control/wrs/audit").json()["items"]) == 1, "of the first"
     assert copies(wrs) == []
-
-
-def test_actions_that_the_server_describes_otherwise_than_we_call_them_are_named(
-    wrs: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert "actions" not in checks(wrs.json("doctor", "--document", DOC))
-    monkeypatch.setattr(shapes, "differences", lambda _: ["CheckOut takes no CheckOutNote; it takes Comment"])
-    assert "! actions: CheckOut takes no CheckOutNote; it takes Comment" in wrs.say("doctor", "--document", DOC)
 
 
 def test_a_probe_goes_alone(wrs: Program) -> None:

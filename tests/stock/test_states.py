@@ -9,13 +9,10 @@ import pytest
 from reconciler.model.document import Status
 from reconciler.model.policy import Rule, Strategy
 from tests.flows.world import KEY, policy
-from tests.stock.world import PERSON, Real
+from tests.stock.world import PERSON
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.stock.conftest import MakeWorld
-    from tests.stock.server import Stock
     from tests.stock.world import StockWorld
 
 GIVE_WAY = policy(Rule(("State", "Name"), Strategy.MERGE, on_overlap=Strategy.PRESERVE))
@@ -104,17 +101,3 @@ async def test_the_transitions_are_asked_for_before_the_last_read(world: StockWo
     before = steps[: steps.index("SetState")]
     assert before.index("GetValidStateTransitions") < len(before) - 1
     assert before[-1] == "GET one"
-
-
-@pytest.mark.parametrize("shape", ["Items", "value", "nonsense"])
-def test_the_probe_judges_transitions_by_whether_they_can_be_read(stock: Stock, tmp_path: Path, shape: Any) -> None:
-    stock.transitions = shape
-    stock.vault.make("N-1", Title="Scratch")
-    program = Real(tmp_path, stock, real=False)
-    found = {
-        one["check"]: one for one in program.json("doctor", "--probe", "N-1", code=shape == "nonsense")["findings"]
-    }
-    assert found["transitions"]["result"] == ("failed" if shape == "nonsense" else "ok")
-    assert found["actions"]["result"] == "ok", "the stock shape of actions was called another"
-    assert ("SetState" in stock.steps("N-1")) == (shape != "nonsense")
-    assert stock.security_log == []
