@@ -68,6 +68,23 @@ def test_null_clears_the_users_elements_too_and_writes_null():
     assert ask(Field(register(2, None)), agreed(["mine", "a"], 1, a=1), ["mine", "a"]).target is None
 
 
+def test_a_list_of_which_nothing_is_left_is_empty_and_not_null():
+    decision = ask(Field(register(1, ["a"]), claims(2, a=False)), agreed(["a"], 1, a=1), ["a"])
+    assert (decision.desired, decision.target) == ([], [])
+
+
+def test_an_edit_of_an_element_is_called_theirs():
+    decision = ask(Field(None, claims(1, a=True)), agreed(["a"], None, a=1), [])
+    assert (decision.verb, decision.ours, decision.theirs) == (Verb.YIELD, False, True)
+
+
+def test_claims_of_one_stamp_on_elements_that_count_as_the_same_rank_by_their_texts():
+    present, absent = Element(stamp(1), True), Element(stamp(1), False)
+    one = ask(Field(None, {'"A"': present, '"a"': absent}), None, ["mine"], steps=CASE)
+    other = ask(Field(None, {'"a"': absent, '"A"': present}), None, ["mine"], steps=CASE)
+    assert one == other
+
+
 def test_null_leaves_what_a_user_added_since_the_base():
     decision = ask(Field(register(2, None)), agreed(["mine"], 1), ["mine", "just added"])
     assert decision.target == ["just added"]

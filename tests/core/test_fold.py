@@ -7,6 +7,7 @@ import functools
 from collections.abc import Iterable
 from unittest import mock
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -318,3 +319,16 @@ def test_only_so_many_accepted_forms_are_kept_and_always_the_same():
     row = folded(*words)
     assert len(row.accepted["owner"]) == 64
     assert codec.encode(row) == codec.encode(folded(*words[::-1])) == codec.encode(folded(*words[50:], *words))
+
+
+@pytest.mark.parametrize(
+    ("field", "managed"),
+    [
+        (Field(None, {}), False),
+        (Field(Register(stamp(1), "x"), {}), True),
+        (Field(Register(stamp(1), None, managed=False), {}), False),
+        (Field(None, {'"a"': Element(stamp(1), False)}), True),
+    ],
+)
+def test_a_field_is_managed_by_its_register_or_by_any_element(field: Field, managed: bool) -> None:
+    assert fold.is_managed(field) is managed

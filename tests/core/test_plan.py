@@ -470,3 +470,29 @@ def test_the_agreed_event_is_no_new_claim_where_only_a_copy_of_it_is_left(strate
     assert copy.stamp > agreed.stamp
     edited = reading('"v2"', owner="jdoe", tags=[])
     assert verbs(plan.draft(wanting(copy), base, edited, policy)) == {"owner": "yield", "tags": "yield"}
+
+
+def test_without_tokens_nothing_tells_that_we_were_the_last_to_modify_a_document():
+    base = Base(wrote=Wrote(None, "2026-11-22T09:00:00.000000Z"))
+    read = Snapshot(KEY, {}, None, modified_at="2026-11-22T11:00:00.000000Z")
+    assert plan.modified_by_others(base, read) == read.modified_at
+
+
+def test_a_list_taken_whole_that_the_server_stores_in_another_order_was_altered():
+    agreed = Agreed(["a", "b"], stamped(1))
+    after = Snapshot(KEY, {"k": ["a", "b"]}, Token('"2"'), assumed=("k",))
+    read = attrs.evolve(after, body={"k": ["b", "a"]}, assumed=())
+    found = plan.alterations_seen(Base({"k": agreed}), after, read, Policy(()), desired=NOTHING_DESIRED)
+    assert "stores another value" in found.refused["k"].message
+    assert found.fields["k"].value == ["b", "a"]
+
+
+def test_an_edit_of_a_value_is_called_theirs():
+    desired = fold.lift(Event(KEY, stamped(1), {"owner": "a"}, {}, (), {}, False, "", ""))
+    read = Snapshot(KEY, {"owner": "mary"}, Token('"2"'))
+    (decision,) = plan.draft(desired, Base({"owner": Agreed("a", stamped(1))}), read, Policy(())).decisions
+    assert (decision.ours, decision.theirs) == (False, True)
+
+
+def stamped(second: int) -> Stamp:
+    return Stamp("", f"2026-11-22T10:00:{second:02}.000000Z", "", "changes", 0, second, "//erp", str(second))

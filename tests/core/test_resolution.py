@@ -129,6 +129,22 @@ def test_a_decision_on_a_field_that_is_not_there_names_null_as_what_is_replaced(
     assert history.live["owner"] == "ours"
 
 
+def test_a_claim_on_a_group_is_decided_for_windchill_by_dropping_it() -> None:
+    history = History(WHOLE, attributes={"A": 1}).event(set={"attributes": "x"}).attempt()
+    assert choice(history, Side.LIVE).said == ({"release": ["attributes"], "reason": "because"},)
+    with pytest.raises(UsageError, match="is a group of fields"):
+        choice(history, Side.DESIRED)
+
+
+def test_a_preview_of_a_list_says_which_elements_come_and_go() -> None:
+    history = History(SET, tags=["x"]).event(set={TAGS: ["a", 1.5]}).attempt()
+    history.edit("jdoe", tags=["x", 1.5]).event(add={TAGS: ["a"]}).attempt()
+    assert shown(history, Other(["x", "a"])).steps == (
+        Step(TAGS, True, False, element=1.5),
+        Step(TAGS, False, True, element="a"),
+    )
+
+
 def test_a_value_shown_as_an_enumeration_is_decided_by_its_value() -> None:
     enum = attrs.evolve(WHOLE, normalise=(Normaliser.ENUM,))
     history = History(enum, state={"Value": "A", "Display": "In work"}).event(set={"state": "A"}).attempt()
