@@ -157,7 +157,7 @@ WRONG = [
     ("[logs]", "logs: unknown section; did you mean log?"),
     ("[[polices]]", "polices: unknown section; did you mean policy?"),
     ("[zzz]", "zzz: unknown section; known are log, store, windchill, retry, resync, admin, notify, policy"),
-    ("[windchill]\ninterval_s = 3", "windchill.interval_s: unknown key; did you mean resync.interval_s?"),
+    ("[windchill]\npoll_s = 3", "windchill.poll_s: unknown key; did you mean resync.poll_s?"),
     ("[store]\nzzz = 3", "store.zzz: unknown key; known are url"),
     (
         '[log]\ntopic = "same"\noutcomes_topic = "same"',

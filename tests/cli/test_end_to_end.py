@@ -131,7 +131,16 @@ def test_a_wide_document_is_shown_and_parked_until_fields_are_released(program: 
 
 def test_once_says_what_it_came_to(settled: Program) -> None:
     assert settled.json("run", "--once") == {
-        "documents": {"pending": 0, "synced": 2, "held": 0, "contended": 0, "locked": 0, "parked": 0, "paused": 0},
+        "documents": {
+            "pending": 0,
+            "collecting": 0,
+            "synced": 2,
+            "held": 0,
+            "contended": 0,
+            "locked": 0,
+            "parked": 0,
+            "paused": 0,
+        },
         "dead_letters": 0,
         "maintenance": False,
         "settled": True,

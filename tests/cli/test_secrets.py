@@ -69,7 +69,7 @@ class Parrot:
                 headers = sorted(self.headers.items(), key=lambda header: header[0].lower() not in TELLING)
                 said = f"{' '.join(f'{name}: {value}' for name, value in headers)} {self.path} {body}"
                 parrot.heard.append(said)
-                given = parrot._given(unquote(self.path)) if parrot.wrs else None
+                given = parrot._given(unquote(self.path), self.command) if parrot.wrs else None
                 refusal = {"error": {"message": f"no: {said}"}, "message": said, "detail": said}
                 answer = given if isinstance(given, str) else json.dumps(given or refusal)
                 self.send_response(200 if given else parrot.status)
@@ -90,7 +90,7 @@ class Parrot:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def _given(self, path: str) -> Any:
+    def _given(self, path: str, method: str) -> Any:
         """Return what a read of this path gets, None for what is refused."""
         if path.endswith("/token"):
             return {"access_token": GIVEN["token"], "token_type": "bearer"}
@@ -98,8 +98,11 @@ class Parrot:
             return NONCE
         if path.endswith("/$metadata"):
             return METADATA
-        asked = re.search(r"/Documents\?.*Number eq '(\d+)'", path)
-        return {"value": [row(asked[1], LastModified="2025-08-19T14:16:48+02:00")]} if asked else None
+        shown = {"LastModified": "2025-08-19T14:16:48+02:00", "CheckoutState": "c/i"}
+        if asked := re.search(r"/Documents\?.*Number eq '(\d+)'", path):
+            return {"value": [row(asked[1], int(asked[1]), **shown)]}
+        one = re.search(r"/Documents\('[^']*?(\d+)'\)$", path.partition("?")[0]) if method == "GET" else None
+        return row(f"{int(one[1]):010}", int(one[1]), **shown) if one else None
 
     def close(self) -> None:
         self._server.shutdown()
@@ -277,7 +280,7 @@ def test_no_secret_is_said_to_anybody_even_if_a_server_says_it_back(
     way, auth, status, dialect = case
     parrot.status, parrot.wrs = status, dialect == "wrs"
     base_url = parrot.url + (ROOT if parrot.wrs else "")
-    place = Place(tmp_path, parrot, way, auth, windchill={"dialect": dialect, "base_url": base_url})
+    place = Place(tmp_path, parrot, way, auth, windchill={"dialect": dialect, "base_url": base_url, "quiet_s": 0})
     event(place, "Title" if parrot.wrs else "status")
     for name in [name for name in os.environ if name.startswith("RECONCILER_")]:
         monkeypatch.delenv(name)

@@ -145,16 +145,10 @@ BUGS: tuple[Bug, ...] = (
     ),
     # ------------------------------------------------------------------------------------------------------ settling
     Bug(
-        "version conflicts before a success count on",
+        "version conflicts before a success or a refusal count on",
         _SETTLE,
-        "attrs.evolve(old, failures=0, clashes=0, cooldowns=0, stable=stable,",
-        "attrs.evolve(old, failures=0, cooldowns=0, stable=stable,",
-    ),
-    Bug(
-        "version conflicts before a refusal count on",
-        _SETTLE,
-        "attrs.evolve(case.document.agreement, failures=0, clashes=0, cooldowns=0, stable=0)",
-        "attrs.evolve(case.document.agreement, failures=0, cooldowns=0, stable=0)",
+        "attrs.evolve(case.document.agreement, failures=0, clashes=0, cooldowns=0, stable=0, setback=None)",
+        "attrs.evolve(case.document.agreement, failures=0, cooldowns=0, stable=0, setback=None)",
     ),
     Bug(
         "a contended document cools down after every further version conflict",
@@ -226,8 +220,8 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "a decision under the lock is not stored",
         _WRITING,
-        "self.intent = self._intent(self.intent.lock)\n        await self.begin()",
-        "self.intent = self._intent(self.intent.lock)",
+        "self.intent = self._intent(self.intent.lock)\n        await self.begin()\n        return plan.fields",
+        "self.intent = self._intent(self.intent.lock)\n        return plan.fields",
     ),
     # ----------------------------------------------------------------------------------------------------- resolving
     Bug(
