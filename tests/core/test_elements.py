@@ -73,6 +73,12 @@ def test_a_list_of_which_nothing_is_left_is_empty_and_not_null():
     assert (decision.desired, decision.target) == ([], [])
 
 
+def test_a_list_that_was_cleared_is_agreed_on_as_null():
+    decision = ask(Field(register(1, None)), None, ["mine"])
+    assert elements.agreed_list(decision, None, ()) is None
+    assert elements.agreed_list(decision, MISSING, ()) is None
+
+
 def test_an_edit_of_an_element_is_called_theirs():
     decision = ask(Field(None, claims(1, a=True)), agreed(["a"], None, a=1), [])
     assert (decision.verb, decision.ours, decision.theirs) == (Verb.YIELD, False, True)

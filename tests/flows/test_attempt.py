@@ -171,6 +171,17 @@ async def test_a_document_that_stays_contended_is_told_once_and_anew_once_it_has
         assert (await world.settle()).status is Status.SYNCED
 
 
+async def test_the_holder_of_a_lock_is_named_and_a_refused_field_waits_for_a_comparison(world: World) -> None:
+    world.windchill.script_writes(Locked(423, "it is checked out", "jdoe"))
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    assert world.document().reason == "locked by jdoe: it is checked out"
+    await world.wait()
+    world.windchill.script_writes(Refused(422, "too long", ("title",)))
+    await world.attempt()
+    assert (world.document().status, world.document().lane) == (Status.HELD, Lane.RESYNC)
+
+
 async def test_a_document_that_was_locked_and_is_contended_then_is_told_as_both(world: World) -> None:
     world.windchill.script_writes(Locked(423, "checked out", "jdoe"), *[MISMATCH] * 5)
     await world.emit({"title": "Cover"})

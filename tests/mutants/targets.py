@@ -33,5 +33,10 @@ TESTS: dict[str, tuple[str, ...]] = {
     "reconciler/core/resolution.py": ("tests/core/test_resolution.py", "tests/flows/test_resolving.py"),
     "reconciler/flows/attempt.py": (*ATTEMPTS, *_DAEMON),
     "reconciler/flows/writing.py": (*ATTEMPTS, *_DAEMON),
-    "reconciler/flows/recovery.py": ("tests/flows/test_recovery.py", "tests/flows/test_replay.py"),
+    "reconciler/flows/recovery.py": (
+        "tests/flows/test_recovery.py",
+        "tests/flows/test_replay.py",
+        "tests/flows/test_clocks.py",
+        "tests/flows/test_sealing.py",
+    ),
 }
