@@ -286,6 +286,7 @@ async def test_a_confirmed_write_is_told_before_anything_more_is_written(world: 
     await world.settle()
     told = [(one["data"]["written"], one["data"]["events"]) for one in world.outcomes("reconciled")]
     assert told == [({"title": "Cover"}, [first["id"]]), ({"title": "Lid"}, [second["id"]])]
+    assert [one["data"]["attempts"] for one in world.outcomes("reconciled")] == [1, 1]
     assert sorted(record.result for record in await world.store.audit()) == ["confirmed", "unknown", "written"]
 
 

@@ -13,6 +13,7 @@ import pytest
 from reconciler.errors import LogTruncatedError, StoreError
 from reconciler.flows import recovery
 from reconciler.flows.outbox import Publisher
+from reconciler.flows.recovery import Bases
 from reconciler.model.document import Lane, Status
 from reconciler.model.event import Outgoing
 from reconciler.model.outcome import OutcomeType
@@ -242,6 +243,16 @@ async def told(world: World, keys: Sequence[str]) -> int:
 async def recovered(world: World, store: MemoryStore, topic: str = OUTCOMES) -> int:
     log = MemoryLog(world.broker, topic)
     return await world.run(recovery.recover(log, store, world.clock, asyncio.Event()))
+
+
+async def test_the_offsets_that_lines_of_an_archive_name_are_noted(world: World) -> None:
+    await told(world, ["a"])
+    bases = Bases(MemoryStore(), world.clock)
+    for offset in (7, 9):
+        (record,) = world.broker.records(OUTCOMES)
+        place = {"kafkatopic": OUTCOMES, "kafkapartition": 0, "kafkaoffset": offset}
+        bases.see(record._replace(value=json.dumps(json.loads(record.value or b"") | place).encode()))
+    assert bases.spans == {PLACE: (7, 10)}
 
 
 async def test_what_was_read_is_stored_before_it_takes_more_memory_than_it_may(
