@@ -83,7 +83,7 @@ class Witness:
         self._parts: tuple[Part, ...] = (*((name, "") for name in SCALARS), *((KEYWORDS, text) for text in words))
         self._possible: dict[tuple[str, Part], Possible] = {}
         self._excused: set[tuple[str, str, Any, str]] = set()  # claims on fields that the server would not take
-        self._contested: set[tuple[str, str, str]] = set()  # values that the server stores otherwise
+        self._contested: dict[tuple[str, str], list[Any]] = {}  # values that the server stores otherwise
         self._stale: set[tuple[str, Token]] = set()
         self._at_outcome: dict[bytes, dict[Part, Possible]] = {}  # what can have been agreed when it was told
 
@@ -445,7 +445,7 @@ class Witness:
         if not comparing.alike(stored, meant, self._rule(attempt, name).normalise):
             self._excused.add((attempt.key, name, naive.event_of(rank), canonical(stored)))
             asked = [meant] if claims.whole is None else [meant, claims.whole.value]  # sent, and said
-            self._contested.update((attempt.key, name, canonical(value)) for value in asked)
+            self._contested.setdefault((attempt.key, name), []).extend(asked)
             return {Agreed(stored, None), Agreed(stored, rank), Agreed(meant, rank)}  # it was not carried out
         return {Agreed(stored, rank), Agreed(meant, rank)}
 
@@ -505,8 +505,9 @@ class Witness:
 
     def _is_excused(self, attempt: Attempt, name: str, claims: Claims) -> bool:
         assert attempt.seen is not None
-        if claims.whole is not None and (attempt.key, name, canonical(claims.whole.value)) in self._contested:
-            return True
+        contested, steps = self._contested.get((attempt.key, name), ()), self._rule(attempt, name).normalise
+        if claims.whole is not None and any(comparing.alike(claims.whole.value, value, steps) for value in contested):
+            return True  # also where another event spells it in another way
         if self.bystander.may_be_contested(attempt.key, name):
             return True
         group = attempt.row.fields.get(GROUP)
