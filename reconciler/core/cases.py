@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import attrs
 
 from reconciler.core import backoff, fold, normalise, retrying
+from reconciler.core import plan as planning
 from reconciler.core.retrying import Moment
 from reconciler.model.base import NO_BASE, Base
 from reconciler.model.desired import Desired
@@ -104,10 +105,18 @@ class Case:
             return base
         same = {
             name: agreed
-            for name, agreed in self.plan.base.fields.items()
+            for name, agreed in self.unsent().fields.items()
             if name not in base.fields and normalise.equal(self.snapshot.value(name), now.value(name), ())
         }
         return attrs.evolve(base, fields={**base.fields, **same})
+
+    def unsent(self) -> Base:
+        """Return the base with what this decision has adopted, nothing of it having been sent."""
+        document = self.document
+        if self.plan is None or self.snapshot is None:
+            return document.agreement.base
+        known, desired, policy = document.agreement.base, document.desired, self.rules.policy
+        return planning.adopted(self.plan, known, desired, self.snapshot, policy)
 
     @property
     def moment(self) -> Moment:

@@ -202,7 +202,7 @@ def parked(case: Case, reason: str, result: str, status: int | None = None, *, a
 
 def unknown(case: Case, intent: Intent, message: str) -> Settlement:
     """The reply to a write was lost. The intent stays, so the next attempt reads before anything else."""
-    settlement = _again(case, attrs.evolve(_kept(case), intent=intent), f"result unknown: {message}", 0.0)
+    settlement = _again(case, attrs.evolve(_kept(case, sent=True), intent=intent), f"result unknown: {message}", 0.0)
     return evidence.audited(case, settlement, "unknown", message)
 
 
@@ -210,7 +210,7 @@ def throttled(case: Case, answer: Throttled, intent: Intent | None = None) -> Se
     """The document is asked for less often, for as long as the server says; "until next year" is taken for an hour."""
     reason = f"throttled ({answer.status}): {answer.message}"
     at_least_s = min(answer.retry_after_s or 0.0, backoff.RETRY_AFTER_S_MAX)
-    settlement = _again(case, attrs.evolve(_kept(case), intent=intent), reason, at_least_s)
+    settlement = _again(case, attrs.evolve(_kept(case, sent=True), intent=intent), reason, at_least_s)
     return evidence.audited(case, settlement, "throttled", answer.message, status=answer.status)
 
 
@@ -283,12 +283,12 @@ def _calm(case: Case) -> Agreement:
     return attrs.evolve(case.document.agreement, failures=0, clashes=0, cooldowns=0, stable=0, setback=None)
 
 
-def _kept(case: Case) -> Agreement:
-    """The agreement with what was read and adopted in this attempt, whatever became of the write."""
+def _kept(case: Case, *, sent: bool = False) -> Agreement:
+    """The agreement with what was read and adopted in this attempt; `sent`: and the write may have been applied."""
     agreement = case.document.agreement
     if case.snapshot is None:
         return agreement
-    base = agreement.base if case.plan is None else case.plan.base
+    base = case.plan.base if sent and case.plan is not None else case.unsent()
     return attrs.evolve(agreement, snapshot=case.snapshot, base=base)
 
 

@@ -8,9 +8,11 @@ import attrs
 import pytest
 
 from reconciler.core.cases import Pace
+from reconciler.model.answer import Locked
 from reconciler.model.document import Lane, Status
+from reconciler.model.policy import Adopt, Rule, Strategy
 from tests.fakes.memory_windchill import ME, Fault
-from tests.flows.world import KEY, World
+from tests.flows.world import KEY, World, policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,3 +126,34 @@ async def test_a_daemon_waits_and_a_single_pass_does_not(world: World, once: boo
     took_s = (world.clock.now_us() - began_us) / 1e6
     assert (took_s < 5) is once
     assert iterations(world) == [{"owner": "akim"}]
+
+
+@pytest.mark.parametrize("held_up", ["collecting", "locked", "edited"])
+async def test_what_is_filled_at_first_sight_whatever_is_there_is_filled_after_a_wait(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, held_up: str
+) -> None:
+    """Nothing was sent, so the first sight is not over: "not blank" would go for another document only."""
+    pace = PACE if held_up == "collecting" else Pace()
+    rule = Rule(("owner",), Strategy.FILL, on_adopt=Adopt.WRITE)
+    world = make_world(policy(rule), pace=pace, locks=True, apart=APART)
+    await world.emit({"owner": "akim"})
+    await world.edit({"attributes.Note": "somebody was here after the event"})
+    if held_up == "locked":
+        world.windchill.script_writes(Locked(423, "checked out"))
+    if held_up == "edited":
+        lock = world.windchill.write
+
+        async def edited(*given: Any, **more: Any) -> Any:
+            monkeypatch.setattr(world.windchill, "write", lock)
+            world.windchill.edit(KEY, {"attributes.Note": "and here"})
+            return await lock(*given, **more)
+
+        monkeypatch.setattr(world.windchill, "write", edited)
+    await world.attempt()
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.live()["owner"] == "akim"
+    await world.edit({"owner": "sgarcia"})
+    await world.emit({"owner": "lchen"})
+    await world.settle()
+    assert world.live()["owner"] == "sgarcia", "the first sight is over"
+    await world.check()

@@ -62,6 +62,7 @@ class Attempt:
     write: Write | None = None
     answer: WriteAnswer | None = None
     settles: bool = False
+    collects: bool = False  # what is to be written waits for further changes
     paused: bool = False  # so it was loaded, or so it was known to be before its intent was stored
     policy: Policy | None = None  # by which it decides
     after: dict[Part, Possible] = attrs.field(factory=dict)
@@ -237,6 +238,7 @@ class Witness:
         """The end of an attempt may become durable now."""
         attempt = self._attempts[settlement.key]
         attempt.settles = settlement.status in (Status.SYNCED, Status.HELD)
+        attempt.collects = settlement.status is Status.COLLECTING
         if not attempt.row.managed() and attempt.settles:
             for write in self._open(attempt.key):
                 write.released = True
@@ -404,6 +406,7 @@ class Witness:
                 after[part] = self._agreed(attempt, part, claims)
             elif attempt.write is None:  # it may only have found out what became of earlier writes
                 after[part] = self._agreements(attempt, part)
+                after[part] |= self._collected(attempt, part, claims) if attempt.collects else set()
             else:
                 after[part] = self._of(key, part) | self._adopted(attempt, part, seen)
         return after
@@ -414,6 +417,14 @@ class Witness:
             return set()
         ranks = {None, self._rank(attempt, part)} if part[1] else {None}
         return {Agreed(self._value(seen.fields, part), rank) for rank in ranks}
+
+    def _collected(self, attempt: Attempt, part: Part, claims: Claims) -> Possible:
+        """What was adopted by a decision that waits, and under which a field is still to be written."""
+        assert attempt.seen is not None
+        found = self._adopted(attempt, part, attempt.seen)
+        if part[1]:  # a list is adopted as a whole
+            return found
+        return {one for one in found if oracle.WRITE in {o.verb for o in self._decided(attempt, part, claims, one)}}
 
     def _agreed(self, attempt: Attempt, part: Part, claims: Claims) -> Possible:
         seen, write, name = attempt.seen, attempt.write, part[0]
