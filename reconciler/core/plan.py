@@ -49,22 +49,6 @@ def draft(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy) -> P
     return Held(decisions, known) if any(_waits(d) for d in decisions) else InSync(decisions, known)
 
 
-def adopted(plan: Plan, known: Base, desired: Desired, snapshot: Snapshot, policy: Policy) -> Base:
-    """
-    Return the base of a plan that was drafted on `known` and of which nothing was sent.
-
-    What was adopted stays so, unless less would be written on it: "fill, but write at first sight" is no longer a first
-    sight where a base is known.
-    """
-    first = [d for d in plan.decisions if d.field in plan.base.fields and d.field not in known.fields]
-    if not any(decision.strategy is Strategy.FILL for decision in first):
-        return plan.base
-    again = {d.field: d for d in draft(desired, plan.base, snapshot, policy).decisions}
-    once = {d.field for d in first if (again[d.field].verb, again[d.field].target) != (d.verb, d.target)}
-    fields = {name: agreed for name, agreed in plan.base.fields.items() if name not in once}
-    return attrs.evolve(plan.base, fields=fields)
-
-
 def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy, at: Moment = UNTIMED) -> Base:
     """
     Return the base once `plan` has gone through and the document shows `after` (`before` if nothing was sent).
