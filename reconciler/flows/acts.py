@@ -97,7 +97,8 @@ class Acts:
         count, after = 0, ""
         if keys is not None:
             count = await self.store.compare_again(keys, SETTLED, self.clock.now_us())
-            abouts = [About(kind=Deed.COMPARE, target=key, document=key) for key in dict.fromkeys(keys)]
+            known = await self._recorder.documents(keys)
+            abouts = [About(kind=Deed.COMPARE, target=key, document=key) for key in known]
         else:
             while page := await self.store.settled_keys(SETTLED, after, _COMPARED):
                 count += await self.store.compare_again(page, SETTLED, self.clock.now_us())

@@ -310,7 +310,7 @@ async def test_every_document_is_compared_at_the_press_of_a_button(stage: Stage)
     async with stage.visit() as visit:
         await visit.go("/documents")
         await press(visit, "Compare all", asks=True)
-        await visit.page.get_by_text("documents are due for a comparison").wait_for()
+        await visit.page.get_by_text("that are due for a comparison now").wait_for()
     now_us = world.clock.now_us()
     due = {key for key, row in world.store.rows.items() if row.due_us is not None and row.due_us <= now_us}
     assert wanted

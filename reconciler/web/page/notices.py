@@ -21,7 +21,7 @@ DONE: Final = {
     "replayed": "Appended to the log again: it counts as replayed once it has come round.",
     "discarded": "Discarded. It stays listed as such.",
     "resent": "The mended event is in the log: the letter counts as replayed once it has come round.",
-    "compared": "{n} documents are due for a comparison, after everything more urgent.",
+    "compared": "Documents that are due for a comparison now, after everything more urgent: {n}.",
 }
 
 Code = Literal["", *DONE]  # type: ignore[valid-type]  # the keys of the table above, and none
