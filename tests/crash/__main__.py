@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tests import brokers
 from tests.crash import checks, plan, runner
+from tests.crash.launch import COUNT_COPIES
 from tests.sim import mutants
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=300)
-    parser.add_argument("--mutant", choices=mutants.SEEDS, help="make a known mistake")
+    parser.add_argument("--mutant", choices=(*mutants.SEEDS, COUNT_COPIES), help="make a known mistake")
     parser.add_argument("--at", action="append", choices=sorted({*plan.all_kinds()}), help="die in this way only")
     parser.add_argument("--keep", action="store_true", help="keep the folder though nothing was broken")
     parser.add_argument("--judge", type=Path, metavar="FOLDER", help="judge once more what a run has kept")

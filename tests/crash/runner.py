@@ -25,7 +25,7 @@ from tests.adapters.simulated import Simulated
 from tests.brokers.fixtures import topic_factory
 from tests.crash import checks, plan, workload
 from tests.crash.evidence import Evidence
-from tests.crash.launch import Launcher
+from tests.crash.launch import COUNT_COPIES, Launcher
 from tests.crash.strikes import STRUCK
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Crashes:
         before = await asyncio.to_thread(self._simulated.whole_history)
         async with self._producer() as producer:
             await self._producers.everything_again(producer)
-        await self._once(path)
+        await self._once(path, mistaken=self._options.mutant == COUNT_COPIES)
         after = await asyncio.to_thread(self._simulated.whole_history)
         if len(after) > len(before):
             raise Broken(f"copies of events have changed Windchill: {after[len(before) :][:3]}")
@@ -240,9 +240,9 @@ class Crashes:
         else:
             raise Broken(f"life {life.number} ({life.kind}) ended by itself, status {status}: {self._said()}")
 
-    async def _once(self, path: Path) -> None:
+    async def _once(self, path: Path, *, mistaken: bool = False) -> None:
         """Run until everything is settled, or waits for a person."""
-        pid = self._daemon.start(["run", "--once", "-o", "json", "--debug", "-c", str(path)], mistaken=False)
+        pid = self._daemon.start(["run", "--once", "-o", "json", "--debug", "-c", str(path)], mistaken=mistaken)
         ended = asyncio.create_task(asyncio.to_thread(self._daemon.wait))
         await asyncio.wait({ended}, timeout=_SETTLE_S_MAX)
         if not ended.done():
