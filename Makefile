@@ -42,7 +42,7 @@ sim: $(STAMP) ## run one simulated world: SEED=1 STEPS=40; the same seed is the 
 sim-many: $(STAMP) ## run many simulated worlds on all processors: N=1000, from SEED=1 on
 	@nice $(BIN)/python -m tests.sim --many $(or $(N),1000) --seed $(or $(SEED),1) --steps $(or $(STEPS),40) $(ARGS)
 
-# ARGS: --only PART-OF-A-PATH (or the name of a bug), --show, --output FILE.
+# ARGS: --only PART-OF-A-PATH (or the name of a bug), --show, --output FILE, --again FILE.
 mutants: $(STAMP) ## make mistakes in the core on purpose, one at a time, and say which no test notices: N=200 SEED=1
 	@nice $(BIN)/python -m tests.mutants --count $(or $(N),200) --seed $(or $(SEED),1) --workers $(or $(WORKERS),2) $(ARGS)
 

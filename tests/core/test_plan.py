@@ -12,7 +12,7 @@ from reconciler.model import codec
 from reconciler.model.base import NO_BASE, Agreed, Base, Refused, Wrote
 from reconciler.model.desired import NOTHING_DESIRED, Desired
 from reconciler.model.event import Event
-from reconciler.model.plan import Held, InSync, Patch, Verb
+from reconciler.model.plan import Decision, Held, InSync, Patch, Verb
 from reconciler.model.policy import OPERATORS, ListMode, Normaliser, Policy, Rule, Strategy
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import Stamp
@@ -75,6 +75,30 @@ def test_held_fields_stay_held_and_as_they_were_until_something_moves(situation)
         assert agreed.fields.get(name) == base.fields.get(name)
         if not any(other.startswith(f"{name}.") for other in getattr(drafted, "fields", ())):
             assert after.value(name) == snapshot.value(name)
+
+
+@given(situations())
+def test_where_nothing_is_sent_the_agreement_changes_nothing_of_what_waits(situation):
+    desired, _, snapshot, policy = situation
+    drafted = plan.draft(*situation)
+    if not isinstance(drafted, Patch):
+        _, agreed = applied(drafted, snapshot, policy)
+        again = plan.draft(desired, agreed, snapshot, policy)
+        assert [d for d in again.decisions if waits(d)] == [d for d in drafted.decisions if waits(d)]
+
+
+def waits(decision: Decision) -> bool:
+    return decision.verb is Verb.HOLD or bool(decision.held_elements)
+
+
+@given(situations())
+def test_what_shows_the_wanted_value_is_kept_whatever_its_rule_says(situation):
+    _, _, snapshot, policy = situation
+    for decision in plan.draft(*situation).decisions:
+        steps = steps_of(policy, decision.field, snapshot)
+        undecided = decision.verb is Verb.HOLD and not decision.held_elements  # it is hidden, for one
+        if decision.verb is not Verb.KEEP and not undecided:
+            assert not plan._equal(decision, decision.live, decision.desired, steps)
 
 
 @given(situations())
@@ -155,13 +179,18 @@ def test_what_is_written_is_what_is_desired_and_not_what_is_there(situation):
             assert decision.target is MISSING
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether one of two dotted names is the other, or a group around it."""
+    return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")
+
+
 @given(situations())
 def test_a_hidden_value_is_never_compared_nor_written(situation):
     _, base, snapshot, policy = situation
     drafted = plan.draft(*situation)
     _, agreed = applied(drafted, snapshot, policy)
     for decision in drafted.decisions:
-        if snapshot.unreadable & {decision.field, decision.field.partition(".")[0]}:
+        if any(overlap(decision.field, hidden) for hidden in snapshot.unreadable):
             assert decision.verb is Verb.HOLD
             assert agreed.fields.get(decision.field) == base.fields.get(decision.field)
 
@@ -348,6 +377,16 @@ def test_an_event_that_releases_a_group_is_held_until_its_fields_are_claimed_lat
     for later in (event(3, set={"attributes.Note": "a"}), by_operator):
         desired = wanting(wanted, released, later)
         assert verbs(plan.draft(desired, NO_BASE, live, under())) == {"attributes.Note": "keep"}
+
+
+def test_a_group_of_which_one_field_is_hidden_is_not_written_over():
+    desired = wanting(event(1, set={"attributes": "x"}))
+    hiding = attrs.evolve(reading(), unreadable=frozenset({"attributes.Note"}))
+    drafted = plan.draft(desired, NO_BASE, hiding, under("external"))
+    assert verbs(drafted) == {"attributes": "hold"}
+    assert "hides this field's value" in drafted.decisions[0].reason
+    beside = attrs.evolve(reading(), unreadable=frozenset({"attributesOther"}))
+    assert verbs(plan.draft(desired, NO_BASE, beside, under("external"))) == {"attributes": "write"}
 
 
 def test_an_enumeration_is_a_field_though_windchill_shows_an_object():

@@ -13,8 +13,9 @@ from reconciler.core import fold, resolution
 from reconciler.errors import UsageError
 from reconciler.model.act import Other, Preview, Side, Step, Take
 from reconciler.model.base import NO_BASE
-from reconciler.model.document import Document
+from reconciler.model.document import Document, Status
 from reconciler.model.event import Event
+from reconciler.model.plan import Hold
 from reconciler.model.policy import OPERATORS, ListMode, Normaliser, Policy, Rule, Strategy
 from tests.core.histories import DOC, History
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reconciler.model.document import Conflict
+    from reconciler.model.value import Json
 
 WHOLE = Rule(("*",), Strategy.MERGE)
 SET = Rule(("*",), Strategy.MERGE, list=ListMode.SET)
@@ -157,15 +159,25 @@ def test_a_value_shown_as_an_enumeration_is_decided_by_its_value() -> None:
 # --------------------------------------------------------------------------------------------- lists, by their elements
 
 
-def test_a_decision_for_windchill_takes_away_an_element_that_was_never_agreed_on() -> None:
+@pytest.mark.parametrize("element", ["b", 7, 1.5, True])
+def test_a_decision_for_windchill_takes_away_an_element_that_was_never_agreed_on(element: Json) -> None:
     """Leaving it out of the list does not say that it has to go: only a second event does."""
     history = History(SET, tags=["mine"]).event(add={TAGS: ["a"]}).attempt()
-    history.edit("jdoe", tags=["mine", "a", "b"]).event(remove={TAGS: ["b"]}).attempt()
+    history.edit("jdoe", tags=["mine", "a", element]).event(remove={TAGS: [element]}).attempt()
     told = shown(history, Other(["a", "mine"]))
-    assert told.steps == (Step(TAGS, True, False, element="b"),)
+    assert told.steps == (Step(TAGS, True, False, element=element),)
     decide(history, Other(["a", "mine"]))
     assert history.live[TAGS] == ["mine", "a"]
     assert history.document.status.value == "synced"
+
+
+def test_an_element_that_was_agreed_on_and_that_a_person_keeps_is_kept_though_no_event_names_it_now() -> None:
+    history = History(SET, tags=[]).event(set={TAGS: ["a", "b"]}).attempt()
+    history.edit("jdoe", tags=["b"]).event(set={TAGS: ["a"]}).attempt()
+    history.edit("jdoe", tags=["b"]).attempt()
+    assert choice(history, Other(["b"])).said[0]["set"] == {TAGS: ["b"]}
+    decide(history, Other(["b"]))
+    assert history.live[TAGS] == ["b"]
 
 
 def test_elements_that_no_event_has_named_stay_the_users() -> None:
@@ -292,6 +304,26 @@ def test_what_has_moved_since_the_conflict_was_found_is_told_apart() -> None:
     history.document = Document(DOC)
     assert since() == (True, False)
     assert resolution.live(history.document, found) == "theirs", "as the conflict knew it"
+
+
+@pytest.mark.parametrize(
+    ("status", "still_held", "asked"),
+    [
+        (Status.HELD, True, False),
+        (Status.HELD, False, True),
+        (Status.PENDING, True, True),
+        (Status.SYNCED, False, True),
+    ],
+)
+def test_a_contested_value_is_overtaken_once_its_document_waits_for_no_one(
+    status: Status, still_held: bool, asked: bool
+) -> None:
+    """Whoever repeats the wish: only an attempt that is to come, or a conflict that is no more, has overtaken it."""
+    history = both_moved()
+    found = attrs.evolve(conflict(history), hold=Hold.CONTESTED)
+    held = attrs.evolve(history.document.agreement, held=(found,) if still_held else ())
+    document = attrs.evolve(history.document, agreement=held, status=status)
+    assert resolution.asked_since(document, found) is asked
 
 
 def test_what_was_seen_changes_with_all_that_a_decision_rests_on() -> None:

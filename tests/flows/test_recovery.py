@@ -288,6 +288,41 @@ async def test_a_transaction_holds_only_so_many_documents(world: World, monkeypa
     assert store.given == [3, 3, 1]
 
 
+def one_each(record: Record, sizes: Sequence[int]) -> list[Record]:
+    """An outcome of so many bytes for each of so many documents, made of one that was told."""
+    outcome = json.loads(record.value or b"")
+    records = []
+    for number, size in enumerate(sizes):
+        bare = json.dumps(outcome | {"subject": f"{number:04}", "note": ""}).encode()
+        value = json.dumps(outcome | {"subject": f"{number:04}", "note": "x" * (size - len(bare))}).encode()
+        records.append(record._replace(value=value))
+    return records
+
+
+async def test_outcomes_take_64_mib_of_memory_at_most_before_they_are_stored(world: World) -> None:
+    mib = 1024 * 1024
+    bases = Bases(MemoryStore(), world.clock)
+    await told(world, ["a"])
+    (record,) = world.broker.records(OUTCOMES)
+    for one in one_each(record, [8 * mib] * 7 + [8 * mib - 1]):
+        bases.see(one)
+        assert not bases.full
+    for one in one_each(record, [8 * mib + 1]):  # it takes the place of one that has a byte less
+        bases.see(one)
+    assert bases.full
+
+
+async def test_a_transaction_holds_a_thousand_documents(world: World) -> None:
+    store = Watched()
+    bases = Bases(store, world.clock)
+    await told(world, ["a"])
+    (record,) = world.broker.records(OUTCOMES)
+    for one in one_each(record, [2000] * 2001):
+        bases.see(one)
+    await world.run(bases.store({}))
+    assert store.given == [1000, 1000, 1]
+
+
 @pytest.mark.parametrize("dies_at", range(5))
 async def test_a_recovery_that_dies_between_two_transactions_is_taken_up_again(
     world: World, monkeypatch: pytest.MonkeyPatch, dies_at: int

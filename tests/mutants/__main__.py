@@ -28,6 +28,8 @@ def main() -> int:
     same = choosing.equivalents()
     every = choosing.every(paths)
     mutants = choosing.chosen(choosing.without(every, same), given.count, given.seed)
+    if given.again:
+        mutants = choosing.survivors(mutants, json.loads(given.again.read_text()))
     named = [bug for bug in bugs.BUGS if given.only in bug.path or given.only == bug.name]
     if given.show:
         for one in mutants:
@@ -38,15 +40,19 @@ def main() -> int:
     print(f"{len(named)} named bugs, {len(mutants)} of {len(every)} mutants, seed {given.seed}", flush=True)
     trials = {_trial(one): one for one in mutants}
     began_s = time.monotonic()
-    results = running.run(
-        [*(_bug(bug) for bug in named), *trials], choosing.ROOT, workers=given.workers, told=_progress
-    )
+    results: list[Result] = []
+
+    def told(one: Result) -> None:
+        print(f"{one.end:24} {one.trial.name:60} {one.test}", flush=True)
+        results.append(one)
+        if given.output:  # after each, since all of them take an hour
+            _written(given.output, results, trials)
+
+    running.run([*(_bug(bug) for bug in named), *trials], choosing.ROOT, workers=given.workers, told=told)
     survivors = [one for one in results if one.end is End.SURVIVED]
     for survivor in survivors:
         print(f"\nsurvived: {_told(survivor, trials)}")
     print(f"\n{_table(results, trials)}\n{time.monotonic() - began_s:.0f} s")
-    if given.output:
-        _written(given.output, results, trials)
     caught = len(mutants) - sum(one.trial in trials for one in survivors)
     no_bug = all(one.trial in trials for one in survivors)
     return 0 if no_bug and caught >= WANTED * len(mutants) else 1
@@ -59,6 +65,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="a part of a module's path, or the name of a bug")
     parser.add_argument("--workers", type=int, default=2, help="how many at a time")
     parser.add_argument("--output", type=Path, help="where to write the results, as JSON")
+    parser.add_argument("--again", type=Path, help="only those that survived in such a file")
     parser.add_argument("--show", action="store_true", help="show the chosen mutants, and run nothing")
     return parser.parse_args()
 
@@ -71,10 +78,6 @@ def _trial(one: Mutant) -> Trial:
 def _bug(bug: bugs.Bug) -> Trial:
     source = (choosing.ROOT / bug.path).read_text()
     return Trial(bug.name, bug.path, bug.planted(source), bug.tests or TESTS[bug.path])
-
-
-def _progress(one: Result) -> None:
-    print(f"{one.end:24} {one.trial.name:60} {one.test}", flush=True)
 
 
 def _told(one: Result, trials: dict[Trial, Mutant]) -> str:
@@ -106,7 +109,7 @@ def _written(path: Path, results: list[Result], trials: dict[Trial, Mutant]) -> 
     for one in results:
         mutant = trials.get(one.trial)
         told = {"name": one.trial.name, "path": one.trial.path, "end": one.end, "test": one.test}
-        rows.append(told | ({} if mutant is None else {"before": mutant.before, "after": mutant.after}))
+        rows.append(told if mutant is None else told | {part: getattr(mutant, part) for part in choosing.TOLD})
     path.write_text(json.dumps(rows, indent=1))
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 EQUIVALENT = Path(__file__).parent / "equivalent.toml"
 
+TOLD = ("function", "before", "after")  # by which a mutant of a path is known again; lines move
+
 # Most exchanged arguments are of different types: mypy finds them, and each test that reaches the line does.
 _WEIGHTS = {"swap": 0.25}
 
@@ -66,6 +68,12 @@ def chosen(mutants: Iterable[Mutant], count: int, seed: int) -> list[Mutant]:
         ranks[one] = chance ** (1 / _WEIGHTS.get(one.operator, 1.0))
     best = sorted(ranks, key=lambda one: (-ranks[one], one))[:count]
     return sorted(best)
+
+
+def survivors(mutants: Iterable[Mutant], rows: Iterable[Mapping[str, str]]) -> list[Mutant]:
+    """Return those that survived, by the results of an earlier run."""
+    known = {(row["path"], *(row.get(part) for part in TOLD)) for row in rows if row["end"] == "survived"}
+    return [one for one in mutants if (one.path, *(getattr(one, part) for part in TOLD)) in known]
 
 
 def without(mutants: Iterable[Mutant], same: Iterable[Equivalent]) -> list[Mutant]:
