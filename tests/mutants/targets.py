@@ -17,6 +17,10 @@ ATTEMPTS = (
     "tests/flows/test_contested.py",
     "tests/flows/test_refusals.py",
 )
+_SETTLING = (
+    "tests/flows/test_setbacks.py",
+    "tests/flows/test_pacing.py",
+)
 _DAEMON = (
     "tests/flows/test_sick.py",
     "tests/flows/test_recovery.py",
@@ -29,10 +33,10 @@ TESTS: dict[str, tuple[str, ...]] = {
     "reconciler/core/elements.py": (*DECIDING, *ATTEMPTS),
     "reconciler/core/fold.py": (*DECIDING, "tests/flows/test_ingest.py"),
     "reconciler/core/plan.py": (*DECIDING, *ATTEMPTS),
-    "reconciler/core/settle.py": (*ATTEMPTS, *_DAEMON),
+    "reconciler/core/settle.py": (*ATTEMPTS, *_SETTLING, *_DAEMON),
     "reconciler/core/resolution.py": ("tests/core/test_resolution.py", "tests/flows/test_resolving.py"),
-    "reconciler/flows/attempt.py": (*ATTEMPTS, *_DAEMON),
-    "reconciler/flows/writing.py": (*ATTEMPTS, *_DAEMON),
+    "reconciler/flows/attempt.py": (*ATTEMPTS, *_SETTLING, *_DAEMON),
+    "reconciler/flows/writing.py": (*ATTEMPTS, *_SETTLING, *_DAEMON),
     "reconciler/flows/recovery.py": (
         "tests/flows/test_recovery.py",
         "tests/flows/test_replay.py",
