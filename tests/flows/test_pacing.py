@@ -89,6 +89,7 @@ async def test_the_wait_is_stored_and_shown(world: World) -> None:
     assert document.reason.startswith("collecting changes until ")
     assert document.lane is Lane.EVENT
     assert document.attempts == 0, "nothing was tried"
+    assert settlement.result == "collecting", "which is what traces call it"
     assert not settlement.outcomes
 
 

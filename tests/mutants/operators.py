@@ -85,9 +85,10 @@ class _Finder:
 
     def found(self) -> Iterator[Mutant]:
         seen: set[tuple[int, int, str]] = set()
+        unchanged = ast.dump(self._tree)
         for one in self._inside(self._tree, ()):
             written = ast.dump(ast.parse(one.planted(self._source)))
-            if (one.start, one.end, one.after) not in seen and written != ast.dump(self._tree):
+            if (one.start, one.end, one.after) not in seen and written != unchanged:
                 seen.add((one.start, one.end, one.after))
                 yield one
 
