@@ -11,9 +11,9 @@ from reconciler.config import Config
 from reconciler.core import resolution
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.model.act import SIDES, Other, Resolved, Settled, Side, Take
-from reconciler.model.document import Document
+from reconciler.model.document import ConflictRow, Document
 from reconciler.model.plan import Hold
-from reconciler.ports import RESOLVED_MAX, ConflictRow, Store
+from reconciler.ports import RESOLVED_MAX, Store
 
 conflicts = commands.family("conflicts", "List what waits for a person to decide, show it, and decide it.")
 

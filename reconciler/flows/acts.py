@@ -39,12 +39,12 @@ from reconciler.model.act import (
     Take,
     Unusable,
 )
-from reconciler.model.document import SETTLED, Conflict, Document, Due, Lane, Status
+from reconciler.model.document import SETTLED, Conflict, ConflictRow, Document, Due, Lane, Status
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import OPERATORS
 from reconciler.model.topics import Topics
 from reconciler.model.value import Json
-from reconciler.ports import RESOLVED_MAX, Clock, ConflictRow, EventLog, Store
+from reconciler.ports import RESOLVED_MAX, Clock, EventLog, Store
 
 _LETTERS = 100  # of one append: each may be a megabyte
 _COMPARED = 500  # documents made due at a time

@@ -78,6 +78,15 @@ class Conflict:
 
 
 @attrs.frozen
+class ConflictRow:
+    """A conflict as it is listed."""
+
+    document: str
+    conflict: Conflict
+    closed_at_us: int | None
+
+
+@attrs.frozen
 class Repeating:
     """The result that was audited last, by its digest, and how often it has come again without a record of its own."""
 

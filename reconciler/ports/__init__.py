@@ -10,7 +10,6 @@ from reconciler.ports.clock import Clock, Telemetry
 from reconciler.ports.log import EventLog
 from reconciler.ports.store import (
     Comparing,
-    ConflictRow,
     FoldBatch,
     Folded,
     Ledger,
@@ -29,7 +28,6 @@ __all__ = [
     "ChangeList",
     "Clock",
     "Comparing",
-    "ConflictRow",
     "Deeds",
     "EventLog",
     "FoldBatch",

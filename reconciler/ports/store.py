@@ -9,7 +9,7 @@ from reconciler.model.act import Act
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import Desired
-from reconciler.model.document import Agreement, Conflict, Document, Due, Lane, Status, Superseded
+from reconciler.model.document import Agreement, ConflictRow, Document, Due, Lane, Status, Superseded
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.hotspot import HotSpot
 from reconciler.model.policy import Policy
@@ -51,15 +51,6 @@ class OutboxMessage:
 
     number: int
     record: Outgoing
-
-
-@attrs.frozen
-class ConflictRow:
-    """A conflict as it is listed."""
-
-    document: str
-    conflict: Conflict
-    closed_at_us: int | None
 
 
 class Folded(Protocol):

@@ -10,10 +10,11 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
+from reconciler import views
 from reconciler.core import saying
 from reconciler.model import act as acts
 from reconciler.ports import Acts
-from reconciler.web import acted, bodies, cursors, lists
+from reconciler.web import bodies, cursors, lists
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Call, Endpoint, Page
 from reconciler.web.principal import Principal, Role
@@ -67,112 +68,112 @@ def found(value: "_T | acts.Gone | acts.Unusable | acts.Stale") -> _T:
             raise Refused(422, reason)
         case acts.Stale(preview):
             said = "what this was decided on has moved since; look at it again"
-            raise Refused(409, said, preview=acted.preview(preview))
+            raise Refused(409, said, preview=views.acts.preview(preview))
         case _:
             return value
 
 
-def done_one(done: acts.Done) -> acted.Done:
+def done_one(done: acts.Done) -> views.acts.Done:
     """Return what came of an act on one thing; raises Refused where nothing was done."""
     for reason in done.left.values():
         raise Refused(404 if reason in _ABSENT else 409, reason)
-    return acted.Done(done=list(done.done))
+    return views.acts.Done(done=list(done.done))
 
 
 _ABSENT = (acts.UNKNOWN_DOCUMENT, acts.UNKNOWN_LETTER)
 
 
-async def retry(sources: Sources, asked: Asked) -> acted.Done:
+async def retry(sources: Sources, asked: Asked) -> views.acts.Done:
     """Have a document looked at now, before all others."""
-    await bodies.given(asked.request, acted.Nothing, _BYTES_MAX)
+    await bodies.given(asked.request, bodies.Nothing, _BYTES_MAX)
     return done_one(await acts_of(sources, asked).retry(asked.who.name, [asked.path["document"]]))
 
 
-async def compare(sources: Sources, asked: Asked) -> acted.Compared:
+async def compare(sources: Sources, asked: Asked) -> views.acts.Compared:
     """Have documents compared with Windchill again, after everything more urgent: these, or every one."""
-    body = await bodies.given(asked.request, acted.Comparing, _BYTES_MAX)
-    return acted.Compared(documents=await acts_of(sources, asked).compare(asked.who.name, body.documents))
+    body = await bodies.given(asked.request, bodies.Comparing, _BYTES_MAX)
+    return views.acts.Compared(documents=await acts_of(sources, asked).compare(asked.who.name, body.documents))
 
 
-async def pause(sources: Sources, asked: Asked) -> acted.Done:
+async def pause(sources: Sources, asked: Asked) -> views.acts.Done:
     """Neither read nor write a document until it is resumed; what the log says of it is folded all the same."""
-    body = await bodies.given(asked.request, acted.WithReason, _BYTES_MAX)
+    body = await bodies.given(asked.request, bodies.WithReason, _BYTES_MAX)
     return done_one(await acts_of(sources, asked).pause(asked.who.name, [asked.path["document"]], body.reason))
 
 
-async def resume(sources: Sources, asked: Asked) -> acted.Done:
+async def resume(sources: Sources, asked: Asked) -> views.acts.Done:
     """End the pause of a document: it is looked at now."""
-    await bodies.given(asked.request, acted.Nothing, _BYTES_MAX)
+    await bodies.given(asked.request, bodies.Nothing, _BYTES_MAX)
     return done_one(await acts_of(sources, asked).resume(asked.who.name, [asked.path["document"]]))
 
 
-async def release(sources: Sources, asked: Asked) -> acted.AppendedBy:
+async def release(sources: Sources, asked: Asked) -> views.acts.AppendedBy:
     """Stop managing a document, or some fields of it, by an event; Windchill keeps what it has."""
-    body = await bodies.given(asked.request, acted.Releasing, _BYTES_MAX)
+    body = await bodies.given(asked.request, bodies.Releasing, _BYTES_MAX)
     require_log(sources)
     who, key = asked.who.name, asked.path["document"]
     return _appended(await acts_of(sources, asked).release(who, key, body.reason, body.fields))
 
 
-async def preview(sources: Sources, asked: Asked) -> acted.Preview:
+async def preview(sources: Sources, asked: Asked) -> views.acts.Preview:
     """Say what deciding a conflict would do: what is wanted, what is written, which events. Nothing is done."""
-    body = await bodies.given(asked.request, acted.Taking, _BYTES_MAX)
-    return acted.preview(found(await sources.acts.preview(asked.path["id"], _take(body))))
+    body = await bodies.given(asked.request, bodies.Taking, _BYTES_MAX)
+    return views.acts.preview(found(await sources.acts.preview(asked.path["id"], _take(body))))
 
 
-async def resolve(sources: Sources, asked: Asked) -> acted.Resolved:
+async def resolve(sources: Sources, asked: Asked) -> views.acts.Resolved:
     """Decide a conflict; with `seen`, only if nothing that the preview rests on has moved, else 409 with a new one."""
-    body = await bodies.given(asked.request, acted.Resolving, _BYTES_MAX)
+    body = await bodies.given(asked.request, bodies.Resolving, _BYTES_MAX)
     require_log(sources)
     who, wanted = asked.who.name, _take(body)
     call = acts_of(sources, asked).resolve(who, asked.path["id"], wanted, body.reason, body.seen)
-    return acted.resolved(found(await call))
+    return views.acts.resolved(found(await call))
 
 
-async def resolve_many(sources: Sources, asked: Asked) -> acted.Settled:
+async def resolve_many(sources: Sources, asked: Asked) -> views.acts.Settled:
     """Decide the open conflicts of one field, or of one rule, for one side; those that need a look are left."""
-    body = await bodies.given(asked.request, acted.ResolvingMany, _BYTES_MAX)
+    body = await bodies.given(asked.request, bodies.ResolvingMany, _BYTES_MAX)
     if (body.field is None) is (body.rule is None):
         raise Refused(422, "give either field or rule")
     require_log(sources)
     settled = await acts_of(sources, asked).resolve_many(
         asked.who.name, acts.WAYS[body.take], body.reason, field=body.field, rule=body.rule, limit=body.limit
     )
-    decided = [acted.resolved(one) for one in settled.decided]
-    return acted.Settled(decided=decided, left=settled.left, more=settled.more)
+    decided = [views.acts.resolved(one) for one in settled.decided]
+    return views.acts.Settled(decided=decided, left=settled.left, more=settled.more)
 
 
-async def replay_letter(sources: Sources, asked: Asked) -> acted.Done:
+async def replay_letter(sources: Sources, asked: Asked) -> views.acts.Done:
     """Append a dead letter to the change log again, as it was."""
-    body = await bodies.given(asked.request, acted.WithReason, _BYTES_MAX)
+    body = await bodies.given(asked.request, bodies.WithReason, _BYTES_MAX)
     require_log(sources)
     return done_one(await acts_of(sources, asked).replay_letters(asked.who.name, [asked.path["id"]], body.reason))
 
 
-async def discard_letter(sources: Sources, asked: Asked) -> acted.Done:
+async def discard_letter(sources: Sources, asked: Asked) -> views.acts.Done:
     """Let a dead letter go: it stays listed as discarded."""
-    body = await bodies.given(asked.request, acted.Discarding, _BYTES_MAX)
+    body = await bodies.given(asked.request, bodies.Discarding, _BYTES_MAX)
     return done_one(await acts_of(sources, asked).discard_letters(asked.who.name, [asked.path["id"]], body.reason))
 
 
-async def resend_letter(sources: Sources, asked: Asked) -> acted.AppendedBy:
+async def resend_letter(sources: Sources, asked: Asked) -> views.acts.AppendedBy:
     """Append a mended event in the place of a dead letter; its actor is whoever asks."""
-    body = await bodies.given(asked.request, acted.Resending, _RESENT_BYTES_MAX)
+    body = await bodies.given(asked.request, bodies.Resending, _RESENT_BYTES_MAX)
     require_log(sources)
     require_sayable(asked.who, bytes(body.event))
     call = acts_of(sources, asked).resend(asked.who.name, asked.path["id"], bytes(body.event), body.reason)
     return _appended(await call)
 
 
-async def list_acts(sources: Sources, asked: Asked) -> acted.ActPage:
+async def list_acts(sources: Sources, asked: Asked) -> views.acts.ActPage:
     """List what operators did, newest first."""
     query: ActsQuery = asked.query
     before = cursors.place(query.after, tuple[cursors.Number]) if query.after else None
     page = await lists.acts(sources.store, before, query.limit, document=query.document, who=query.actor)
-    return acted.ActPage(items=[acted.act(one) for one in page.items], next=page.next)
+    return views.acts.ActPage(items=[views.acts.act(one) for one in page.items], next=page.next)
 
 
-def _take(body: acted.Taking) -> acts.Take:
+def _take(body: bodies.Taking) -> acts.Take:
     if body.take != "value":
         if body.value is not msgspec.UNSET:
             raise Refused(422, f"value: is only given with take value, not {body.take}")
@@ -182,9 +183,9 @@ def _take(body: acted.Taking) -> acts.Take:
     return acts.Other(body.value)
 
 
-def _appended(value: acts.Appended | acts.Gone | acts.Unusable) -> acted.AppendedBy:
+def _appended(value: acts.Appended | acts.Gone | acts.Unusable) -> views.acts.AppendedBy:
     appended: acts.Appended = found(value)
-    return acted.AppendedBy(document=appended.document, events=list(appended.events))
+    return views.acts.AppendedBy(document=appended.document, events=list(appended.events))
 
 
 def _does(
@@ -208,19 +209,19 @@ _LISTED = Endpoint(
     call=list_acts,
     summary=(list_acts.__doc__ or "").strip(),
     query=ActsQuery,
-    answer=acted.ActPage,
+    answer=views.acts.ActPage,
 )
 ENDPOINTS = (
-    _does("/compare", compare, acted.Comparing, acted.Compared, []),
-    _does("/documents/{document}/retry", retry, acted.Nothing, acted.Done, [409]),
-    _does("/documents/{document}/pause", pause, acted.WithReason, acted.Done, [409]),
-    _does("/documents/{document}/resume", resume, acted.Nothing, acted.Done, [409]),
-    _does("/documents/{document}/release", release, acted.Releasing, acted.AppendedBy, []),
-    _does("/conflicts/resolve", resolve_many, acted.ResolvingMany, acted.Settled, []),
-    _does("/conflicts/{id}/preview", preview, acted.Taking, acted.Preview, []),
-    _does("/conflicts/{id}/resolve", resolve, acted.Resolving, acted.Resolved, [409]),
-    _does("/dead-letters/{id}/replay", replay_letter, acted.WithReason, acted.Done, []),
-    _does("/dead-letters/{id}/discard", discard_letter, acted.Discarding, acted.Done, []),
-    _does("/dead-letters/{id}/resend", resend_letter, acted.Resending, acted.AppendedBy, []),
+    _does("/compare", compare, bodies.Comparing, views.acts.Compared, []),
+    _does("/documents/{document}/retry", retry, bodies.Nothing, views.acts.Done, [409]),
+    _does("/documents/{document}/pause", pause, bodies.WithReason, views.acts.Done, [409]),
+    _does("/documents/{document}/resume", resume, bodies.Nothing, views.acts.Done, [409]),
+    _does("/documents/{document}/release", release, bodies.Releasing, views.acts.AppendedBy, []),
+    _does("/conflicts/resolve", resolve_many, bodies.ResolvingMany, views.acts.Settled, []),
+    _does("/conflicts/{id}/preview", preview, bodies.Taking, views.acts.Preview, []),
+    _does("/conflicts/{id}/resolve", resolve, bodies.Resolving, views.acts.Resolved, [409]),
+    _does("/dead-letters/{id}/replay", replay_letter, bodies.WithReason, views.acts.Done, []),
+    _does("/dead-letters/{id}/discard", discard_letter, bodies.Discarding, views.acts.Done, []),
+    _does("/dead-letters/{id}/resend", resend_letter, bodies.Resending, views.acts.AppendedBy, []),
     _LISTED,
 )

@@ -2,14 +2,35 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import orjson
+from msgspec import UNSET, Meta, UnsetType
 from starlette.responses import Response
+
+from reconciler.views.shape import Shape
 
 PROBLEM = "application/problem+json"
 _TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}  # RFC 9110's; Python has its older ones up to 3.12
+
+
+class RefusedEvent(Shape, frozen=True, kw_only=True):
+    """An event that can't be used; `number` counts those of the request from 0."""
+
+    number: int
+    reason: str
+
+
+class Problem(Shape, frozen=True, kw_only=True):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str | UnsetType = UNSET
+    errors: list[RefusedEvent] | UnsetType = UNSET
+    preview: Annotated[Any | UnsetType, Meta(description="With 409: what a decision would do now.")] = UNSET
 
 
 class Refused(Exception):
@@ -34,7 +55,7 @@ def json(content: Mapping[str, Any], status: int = 200) -> Response:
 
 
 def shaped(content: msgspec.Struct, status: int = 200) -> Response:
-    """Return one of `shapes` as JSON."""
+    """Return a shape as JSON."""
     return Response(msgspec.json.encode(content), status, media_type="application/json")
 
 

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.errors import LogError, RecordTooLargeError, StoreError
-from reconciler.web import acting, answers, events, openapi, probes, reading, roundtrip, series, signin, stream
+from reconciler.web import acting, answers, events, openapi, probes, reading, roundtrip, signin, stream
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.hooks import WindchillHook
@@ -65,7 +65,6 @@ ENDPOINTS: Final = (
             *acting.ENDPOINTS,
             *reading.ENDPOINTS,
             *stream.ENDPOINTS,
-            *series.ENDPOINTS,
             *events.ENDPOINTS,
         )
     ),

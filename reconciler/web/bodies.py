@@ -1,14 +1,23 @@
-"""Bodies: a JSON object that is sent, read with a bound, as a type of ours has it."""
+"""Bodies: what is sent to have something done: a JSON object, read with a bound. Members are only ever added."""
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 
+from reconciler.core.decode import KEY_LENGTH_MAX
+from reconciler.model import act as acts
+from reconciler.ports import RESOLVED_MAX
 from reconciler.web import forms
 from reconciler.web.answers import Refused
+
+REASON_MAX = 2000
+
+Reason = Annotated[str, Meta(max_length=REASON_MAX, description="Why; kept with the record of it.")]
+Seen = Annotated[str, Meta(max_length=100, description="`seen` of the preview that was decided on.")]
 
 JSON = "application/json"
 _REFERENCE = "#/components/schemas/{name}"
@@ -46,3 +55,74 @@ def described(wanted: type[msgspec.Struct]) -> Mapping[str, Mapping[str, Any]]:
     _, schemas = msgspec.json.schema_components([wanted], ref_template=_REFERENCE)
     schema = {name: said for name, said in schemas[wanted.__name__].items() if name != "title"}
     return {JSON: schema}
+
+
+class Given(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is sent: anything that is not a member is refused by name."""
+
+
+class Nothing(Given, frozen=True, kw_only=True):
+    """No member is known."""
+
+
+class WithReason(Given, frozen=True, kw_only=True):
+    """Why."""
+
+    reason: Reason = ""
+
+
+class Releasing(WithReason, frozen=True, kw_only=True):
+    """What is released."""
+
+    fields: Annotated[
+        list[Annotated[str, Meta(max_length=1000)]], Meta(max_length=100, description="Only these; none: all.")
+    ] = []
+
+
+class Taking(Given, frozen=True, kw_only=True):
+    """
+    Which value a field gets: the desired one (`ours`), the live one (`theirs`), or `value`. `accept`, of a contested
+    field: what Windchill stores counts as the desired value from now on; `retry`: the desired one is written again.
+    """
+
+    take: Literal["value", *acts.WAYS]  # type: ignore[valid-type]  # each name of a way
+    value: Any | UnsetType = UNSET
+
+
+class Resolving(Taking, frozen=True, kw_only=True):
+    """A decision on a conflict."""
+
+    reason: Reason = ""
+    seen: Seen | None = None
+
+
+class ResolvingMany(WithReason, frozen=True, kw_only=True):
+    """A decision on the open conflicts of one field, or of one rule of the policy."""
+
+    take: Literal[*acts.WAYS]  # type: ignore[valid-type]  # each name of a way
+    field: str | None = None
+    rule: str | None = None
+    limit: Annotated[
+        int, Meta(ge=1, le=RESOLVED_MAX, description="How many, at most; fewer where values are large.")
+    ] = 100
+
+
+class Discarding(Given, frozen=True, kw_only=True):
+    """Why nobody will miss it."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=REASON_MAX)]
+
+
+class Resending(WithReason, frozen=True, kw_only=True):
+    """A mended event: a JSON object as schemas/event.schema.json describes it."""
+
+    event: msgspec.Raw
+
+
+class Comparing(Given, frozen=True, kw_only=True):
+    """What is compared."""
+
+    documents: Annotated[
+        Annotated[list[Annotated[str, Meta(max_length=KEY_LENGTH_MAX)]], Meta(max_length=1000)] | None,
+        Meta(description="Only these; null: every document."),
+    ] = None

@@ -13,9 +13,10 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from starlette.requests import Request
 
+from reconciler import views
 from reconciler.core import decode, saying
 from reconciler.model.event import Outgoing
-from reconciler.web import acting, shapes
+from reconciler.web import acting, answers
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.principal import Role
@@ -33,26 +34,26 @@ _members = msgspec.json.Decoder(_Members).decode
 _array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-async def append(sources: Sources, asked: Asked) -> shapes.Appended:
+async def append(sources: Sources, asked: Asked) -> views.acts.Appended:
     """Append one change event, or up to 100 at once: all of them or none. The log has them when this answers."""
     acting.require_log(sources)
     texts = await _events(asked.request)
     records: list[Outgoing] = []
-    rows: list[shapes.AppendedEvent] = []
-    unusable: list[shapes.RefusedEvent] = []
-    forbidden: list[shapes.RefusedEvent] = []
+    rows: list[views.acts.AppendedEvent] = []
+    unusable: list[answers.RefusedEvent] = []
+    forbidden: list[answers.RefusedEvent] = []
     for number, text in enumerate(texts):
         rules = sources.decoding()
         record = saying.given(_attributed(text, asked.who.name), rules.topics)
         event = saying.decoded(record, rules, sources.clock.now_us())
         source = saying.source_of(text) if isinstance(event, str) else event.stamp.source
         if source and (reason := asked.who.refusal(source)):
-            forbidden.append(shapes.RefusedEvent(number=number, reason=reason))
+            forbidden.append(answers.RefusedEvent(number=number, reason=reason))
         elif isinstance(event, str):
-            unusable.append(shapes.RefusedEvent(number=number, reason=event))
+            unusable.append(answers.RefusedEvent(number=number, reason=event))
         else:
             records.append(record._replace(key=event.key.encode()))
-            rows.append(shapes.AppendedEvent(id=event.stamp.id, document=event.key, topic=record.topic))
+            rows.append(views.acts.AppendedEvent(id=event.stamp.id, document=event.key, topic=record.topic))
     for refused, status, said in ((forbidden, 403, "may not be appended"), (unusable, 422, "can't be used")):
         if refused:
             what = refused[0].reason if len(texts) == 1 else f"{len(refused)} of {len(texts)} events {said}"
@@ -62,7 +63,7 @@ async def append(sources: Sources, asked: Asked) -> shapes.Appended:
     for row in rows:
         by_document.setdefault(row.document, []).append(row.id)
     await acting.acts_of(sources, asked).emitted(asked.who.name, by_document)
-    return shapes.Appended(items=rows)
+    return views.acts.Appended(items=rows)
 
 
 async def _events(request: Request) -> Sequence[bytes]:
@@ -148,7 +149,7 @@ ENDPOINTS = (
         producers=True,
         call=append,
         summary=(append.__doc__ or "").strip(),
-        answer=shapes.Appended,
+        answer=views.acts.Appended,
         status=202,
         bodies={
             _STRUCTURED: _EVENT,

@@ -12,12 +12,13 @@ from typing import Any, Final, Generic, TypeVar
 import attrs
 import msgspec
 
+from reconciler import views
 from reconciler.model.act import Act
 from reconciler.model.audit import AuditRecord
-from reconciler.model.document import Document, Status
+from reconciler.model.document import ConflictRow, Document, Status
 from reconciler.model.event import DeadLetter
-from reconciler.ports import ConflictRow, Store
-from reconciler.web import cursors, shapes, showing
+from reconciler.ports import Store
+from reconciler.web import cursors
 
 BYTES: Final = 4 * 1024 * 1024
 TRAIL_BYTES: Final = 4 * BYTES  # of what a story is told from
@@ -74,17 +75,17 @@ async def taken(
 
 async def documents(
     store: Store, status: Status | None, after: tuple[str], limit: int, prefix: str = ""
-) -> Page[shapes.DocumentRow]:
+) -> Page[views.documents.DocumentRow]:
     """Return documents in the order of their keys; with `prefix`, they end where keys don't begin so any more."""
 
     async def read(after: tuple[str], limit: int) -> list[Document]:
         found = await store.list_documents(status, *after, limit)
         return [one for one in found if one.key.startswith(prefix)]
 
-    return await taken(read, after, limit, place=lambda one: (one.key,), shown=showing.document_row)
+    return await taken(read, after, limit, place=lambda one: (one.key,), shown=views.documents.row)
 
 
-async def waiting(store: Store, status: Status, limit: int) -> Page[shapes.DocumentRow]:
+async def waiting(store: Store, status: Status, limit: int) -> Page[views.documents.DocumentRow]:
     """Return pending documents that stand there, longest pending first."""
 
     async def read(after: tuple[int, str], limit: int) -> list[Document]:
@@ -93,12 +94,12 @@ async def waiting(store: Store, status: Status, limit: int) -> Page[shapes.Docum
     def place(one: Document) -> tuple[int, str]:
         return one.pending_since_us or 0, one.key
 
-    return await taken(read, (-1, ""), limit, place=place, shown=showing.document_row)
+    return await taken(read, (-1, ""), limit, place=place, shown=views.documents.row)
 
 
 async def conflicts(
     store: Store, after: tuple[int, str], limit: int, *, closed: bool = False, field: str = ""
-) -> Page[shapes.Conflict]:
+) -> Page[views.waiting.Conflict]:
     """Return conflicts, oldest first."""
 
     async def read(after: tuple[int, str], limit: int) -> list[ConflictRow]:
@@ -110,16 +111,16 @@ async def conflicts(
     def wanted(row: ConflictRow) -> bool:
         return field in ("", row.conflict.field)
 
-    return await taken(read, after, limit, place=place, shown=showing.conflict, wanted=wanted)
+    return await taken(read, after, limit, place=place, shown=views.waiting.conflict, wanted=wanted)
 
 
-async def letters(store: Store, status: str | None, after: tuple[str], limit: int) -> Page[shapes.DeadLetterRow]:
+async def letters(store: Store, status: str | None, after: tuple[str], limit: int) -> Page[views.waiting.DeadLetterRow]:
     """Return dead letters, oldest first."""
 
     async def read(after: tuple[str], limit: int) -> list[DeadLetter]:
         return await store.list_dead_letters(status, *after, limit)
 
-    return await taken(read, after, limit, place=lambda one: (one.id,), shown=showing.dead_letter_row)
+    return await taken(read, after, limit, place=lambda one: (one.id,), shown=views.waiting.dead_letter_row)
 
 
 async def attempts(
@@ -130,13 +131,13 @@ async def attempts(
     document: str | None = None,
     since_us: int = 0,
     until_us: int | None = None,
-) -> Page[shapes.AuditRow]:
+) -> Page[views.history.AuditRow]:
     """Return attempts, newest first."""
 
     async def read(before: tuple[int, int] | None, limit: int) -> list[AuditRecord]:
         return await store.audit(document, since_us, until_us, limit, before)
 
-    return await taken(read, before, limit, place=lambda one: (one.at_us, one.id), shown=showing.audit_row)
+    return await taken(read, before, limit, place=lambda one: (one.at_us, one.id), shown=views.history.attempt)
 
 
 async def trail(store: Store, document: str, limit: int) -> Page[AuditRecord]:

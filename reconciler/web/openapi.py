@@ -8,7 +8,7 @@ import msgspec
 from starlette.responses import Response
 
 from reconciler import __version__
-from reconciler.web import access, answers, cookies, sessions, shapes, signin
+from reconciler.web import access, answers, cookies, sessions, signin
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.principal import Role
 from reconciler.web.sources import Sources
@@ -62,7 +62,7 @@ def with_document(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
 def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     """Return the OpenAPI document of those endpoints that have a shaped answer."""
     described = [endpoint for endpoint in endpoints if endpoint.answer is not None]
-    named = [shapes.Problem, *(endpoint.answer for endpoint in described if endpoint.answer is not None)]
+    named = [answers.Problem, *(endpoint.answer for endpoint in described if endpoint.answer is not None)]
     _, schemas = msgspec.json.schema_components(named, ref_template=_REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in described:

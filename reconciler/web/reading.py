@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from reconciler import __version__
+from reconciler import __version__, views
 from reconciler.core import story
 from reconciler.model import codec, instant
 from reconciler.model.document import Document, Lane, Status
 from reconciler.model.policy import FALLBACK, Policy
 from reconciler.ports import authorship
-from reconciler.web import cursors, lists, shapes, showing
+from reconciler.web import cursors, lists
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Call, Endpoint, Page, Query
 from reconciler.web.principal import Role
@@ -25,6 +25,7 @@ _DECIDED_IN = 20  # newest records in which the last decision on a field is look
 _STORY_RECORDS = 500
 _CHAPTERS = 100
 _BYTES = 64 * 1024
+_HOURS_MAX = 24
 _BYTES_MAX = 1024 * 1024
 
 
@@ -74,18 +75,24 @@ class AuditQuery(Page, frozen=True, kw_only=True):
     until: Annotated[str | None, msgspec.Meta(description="Before this time, in RFC 3339.")] = None
 
 
-async def status(sources: Sources, _: Asked) -> shapes.Status:
+class SeriesQuery(Query, frozen=True, kw_only=True):
+    """How far back."""
+
+    hours: Annotated[float, msgspec.Meta(gt=0, le=_HOURS_MAX, description="How far back, 24 at most.")] = 6
+
+
+async def status(sources: Sources, _: Asked) -> views.service.Status:
     """Show where everything stands."""
     return await standing(sources)
 
 
-async def standing(sources: Sources) -> shapes.Status:
+async def standing(sources: Sources) -> views.service.Status:
     """Return where everything stands. A second's work for nobody: what it asks of the store is counted by indexes."""
     store, engine, readiness = sources.store, sources.engine, sources.readiness()
     oldest_us = await store.oldest_pending_us()
     reached, ends = engine.reached(), await sources.ends()
     counts = await store.counts()
-    return shapes.Status(
+    return views.service.Status(
         version=__version__,
         phase=readiness.phase.value,
         windchill=readiness.windchill.value,
@@ -95,7 +102,7 @@ async def standing(sources: Sources) -> shapes.Status:
         in_flight=engine.limiter.in_flight,
         in_flight_limit=engine.limiter.limit,
         documents={status.value: counts.get(status, 0) for status in Status},
-        oldest_pending_at=showing.at(oldest_us),
+        oldest_pending_at=views.shape.at(oldest_us),
         oldest_pending_seconds=(None if oldest_us is None else max(0, sources.clock.now_us() - oldest_us) / 1_000_000),
         conflicts=await store.count_conflicts(),
         dead_letters=await store.count_dead_letters(),
@@ -103,7 +110,7 @@ async def standing(sources: Sources) -> shapes.Status:
         queue={lane.name.lower(): depth for lane, depth in engine.queue.depth().items()},
         log_reachable=ends is not None,
         log=[
-            shapes.LogPartition(
+            views.service.LogPartition(
                 topic=place.topic,
                 partition=place.partition,
                 position=reached.get(place, 0),
@@ -115,22 +122,22 @@ async def standing(sources: Sources) -> shapes.Status:
     )
 
 
-async def documents(sources: Sources, asked: Asked) -> shapes.DocumentPage:
+async def documents(sources: Sources, asked: Asked) -> views.documents.DocumentPage:
     """List documents in the order of their keys."""
     query: DocumentsQuery = asked.query
     after = cursors.place(query.after, tuple[str]) if query.after else ("",)
     page = await lists.documents(sources.store, query.status, after, query.limit)
-    return shapes.DocumentPage(items=page.items, next=page.next)
+    return views.documents.DocumentPage(items=page.items, next=page.next)
 
 
-async def document(sources: Sources, asked: Asked) -> shapes.Document:
+async def document(sources: Sources, asked: Asked) -> views.documents.Document:
     """Show one document: each field as desired, live and last agreed, where its value comes from and who decides."""
     found = await _document(sources, asked)
     trail = await lists.trail(sources.store, found.key, _DECIDED_IN)
-    return showing.whole_document(found, trail.items, sources.policy, await authorship.paused(sources.store, found))
+    return views.documents.whole(found, trail.items, sources.policy, await authorship.paused(sources.store, found))
 
 
-async def document_story(sources: Sources, asked: Asked) -> shapes.Story:
+async def document_story(sources: Sources, asked: Asked) -> views.history.Story:
     """Tell in sentences where a document's values come from, from the audit trail."""
     query: StoryQuery = asked.query
     found = await _document(sources, asked)
@@ -148,77 +155,83 @@ async def document_story(sources: Sources, asked: Asked) -> shapes.Story:
         released=await authorship.released(sources.store, found),
         chapters_max=_CHAPTERS,
     )
-    return showing.told(told, older=trail.next is not None)
+    return views.history.told(told, older=trail.next is not None)
 
 
-async def document_audit(sources: Sources, asked: Asked) -> shapes.AuditPage:
+async def document_audit(sources: Sources, asked: Asked) -> views.history.AuditPage:
     """List the attempts on a document, newest first."""
     found = await _document(sources, asked)
     return await _attempts(sources, asked.query, found.key, 0, None)
 
 
-async def audit(sources: Sources, asked: Asked) -> shapes.AuditPage:
+async def audit(sources: Sources, asked: Asked) -> views.history.AuditPage:
     """List attempts, newest first."""
     query: AuditQuery = asked.query
     since_us, until_us = _moment("since", query.since), _moment("until", query.until)
     return await _attempts(sources, query, query.document, since_us or 0, until_us)
 
 
-async def conflicts(sources: Sources, asked: Asked) -> shapes.ConflictPage:
+async def conflicts(sources: Sources, asked: Asked) -> views.waiting.ConflictPage:
     """List fields that wait for a person, oldest first."""
     query: ConflictsQuery = asked.query
     after = cursors.place(query.after, tuple[cursors.Number, str]) if query.after else (-1, "")
     page = await lists.conflicts(sources.store, after, query.limit, closed=query.closed)
-    return shapes.ConflictPage(items=page.items, next=page.next)
+    return views.waiting.ConflictPage(items=page.items, next=page.next)
 
 
-async def conflict(sources: Sources, asked: Asked) -> shapes.Conflict:
+async def conflict(sources: Sources, asked: Asked) -> views.waiting.Conflict:
     """Show one conflict, open or closed."""
     found = await sources.store.conflict(asked.path["id"])
     if found is None:
         raise Refused(404, "there is no conflict of this id")
-    return showing.conflict(found)
+    return views.waiting.conflict(found)
 
 
-async def dead_letters(sources: Sources, asked: Asked) -> shapes.DeadLetterPage:
+async def dead_letters(sources: Sources, asked: Asked) -> views.waiting.DeadLetterPage:
     """List events that could not be used, oldest first."""
     query: LettersQuery = asked.query
     after = cursors.place(query.after, tuple[str]) if query.after else ("",)
     page = await lists.letters(sources.store, None if query.status == "all" else query.status, after, query.limit)
-    return shapes.DeadLetterPage(items=page.items, next=page.next)
+    return views.waiting.DeadLetterPage(items=page.items, next=page.next)
 
 
-async def dead_letter(sources: Sources, asked: Asked) -> shapes.DeadLetter:
+async def dead_letter(sources: Sources, asked: Asked) -> views.waiting.DeadLetter:
     """Show one dead letter with its original bytes; the slashes of its id are written %2F."""
     query: LetterQuery = asked.query
     found = await sources.store.dead_letter(asked.path["id"])
     if found is None:
         raise Refused(404, "there is no dead letter of this id")
-    return showing.dead_letter(found, query.bytes_max, await authorship.settled(sources.store, found))
+    return views.waiting.dead_letter(found, query.bytes_max, await authorship.settled(sources.store, found))
 
 
-async def hotspots(sources: Sources, asked: Asked) -> shapes.HotSpots:
+async def hotspots(sources: Sources, asked: Asked) -> views.waiting.HotSpots:
     """List where version conflicts happen most."""
     query: HotSpotsQuery = asked.query
     found = await sources.store.hotspots(sources.clock.now_us(), query.limit)
-    return shapes.HotSpots(items=[showing.hot_spot(spot) for spot in found])
+    return views.waiting.HotSpots(items=[views.waiting.hot_spot(spot) for spot in found])
 
 
-async def policy(sources: Sources, _: Asked) -> shapes.Policy:
+async def series(sources: Sources, asked: Asked) -> views.service.Series:
+    """Show what plots need of the last hours, a point a minute, since this process began."""
+    query: SeriesQuery = asked.query
+    return views.service.series(sources.series(query.hours))
+
+
+async def policy(sources: Sources, _: Asked) -> views.service.Policy:
     """Show the rules in force."""
     rules = sources.policy
-    return shapes.Policy(
+    return views.service.Policy(
         digest=codec.policy_digest(rules),
-        rules=[showing.rule(rule) for rule in rules.rules],
-        fallback=showing.rule(FALLBACK),
+        rules=[views.service.rule(rule) for rule in rules.rules],
+        fallback=views.service.rule(FALLBACK),
     )
 
 
-async def settings(sources: Sources, _: Asked) -> shapes.Settings:
+async def settings(sources: Sources, _: Asked) -> views.service.Settings:
     """Show every effective setting and where it came from; secrets are masked."""
-    return shapes.Settings(
+    return views.service.Settings(
         items=[
-            shapes.Setting(section=section, key=key, value=value, origin=origin)
+            views.service.Setting(section=section, key=key, value=value, origin=origin)
             for section, key, value, origin in sources.settings()
         ]
     )
@@ -234,12 +247,12 @@ async def _document(sources: Sources, asked: Asked) -> Document:
 
 async def _attempts(
     sources: Sources, page: Page, document: str | None, since_us: int, until_us: int | None
-) -> shapes.AuditPage:
+) -> views.history.AuditPage:
     before = cursors.place(page.after, tuple[cursors.Number, cursors.Number]) if page.after else None
     found = await lists.attempts(
         sources.store, before, page.limit, document=document, since_us=since_us, until_us=until_us
     )
-    return shapes.AuditPage(items=found.items, next=found.next)
+    return views.history.AuditPage(items=found.items, next=found.next)
 
 
 def _moment(name: str, given: str | None) -> int | None:
@@ -264,17 +277,18 @@ def _shows(path: str, call: Call, answer: type[msgspec.Struct], query: type[Quer
 
 
 ENDPOINTS = (
-    _shows("/status", status, shapes.Status),
-    _shows("/documents", documents, shapes.DocumentPage, DocumentsQuery),
-    _shows("/documents/{document}", document, shapes.Document),
-    _shows("/documents/{document}/story", document_story, shapes.Story, StoryQuery),
-    _shows("/documents/{document}/audit", document_audit, shapes.AuditPage, Page),
-    _shows("/conflicts", conflicts, shapes.ConflictPage, ConflictsQuery),
-    _shows("/conflicts/{id}", conflict, shapes.Conflict),
-    _shows("/dead-letters", dead_letters, shapes.DeadLetterPage, LettersQuery),
-    _shows("/dead-letters/{id}", dead_letter, shapes.DeadLetter, LetterQuery),
-    _shows("/hotspots", hotspots, shapes.HotSpots, HotSpotsQuery),
-    _shows("/audit", audit, shapes.AuditPage, AuditQuery),
-    _shows("/policy", policy, shapes.Policy),
-    _shows("/config", settings, shapes.Settings),
+    _shows("/status", status, views.service.Status),
+    _shows("/documents", documents, views.documents.DocumentPage, DocumentsQuery),
+    _shows("/documents/{document}", document, views.documents.Document),
+    _shows("/documents/{document}/story", document_story, views.history.Story, StoryQuery),
+    _shows("/documents/{document}/audit", document_audit, views.history.AuditPage, Page),
+    _shows("/conflicts", conflicts, views.waiting.ConflictPage, ConflictsQuery),
+    _shows("/conflicts/{id}", conflict, views.waiting.Conflict),
+    _shows("/dead-letters", dead_letters, views.waiting.DeadLetterPage, LettersQuery),
+    _shows("/dead-letters/{id}", dead_letter, views.waiting.DeadLetter, LetterQuery),
+    _shows("/hotspots", hotspots, views.waiting.HotSpots, HotSpotsQuery),
+    _shows("/audit", audit, views.history.AuditPage, AuditQuery),
+    _shows("/policy", policy, views.service.Policy),
+    _shows("/series", series, views.service.Series, SeriesQuery),
+    _shows("/config", settings, views.service.Settings),
 )

@@ -11,8 +11,9 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from reconciler import views
 from reconciler.errors import StoreError
-from reconciler.web import reading, shapes
+from reconciler.web import reading
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.principal import Role
@@ -120,7 +121,7 @@ ENDPOINTS = (
         role=Role.VIEWER,
         call=stream,
         summary=" ".join((stream.__doc__ or "").split()),
-        answer=shapes.Status,
+        answer=views.service.Status,
         media=MEDIA,
     ),
 )

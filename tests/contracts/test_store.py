@@ -15,7 +15,18 @@ from reconciler.model.act import Act, Change
 from reconciler.model.audit import AuditRecord
 from reconciler.model.base import NO_BASE, Agreed, Base
 from reconciler.model.desired import NOTHING_DESIRED, Desired, Element, Field, Register
-from reconciler.model.document import NO_AGREEMENT, Agreement, Conflict, Document, Due, Intent, Lane, Status, Superseded
+from reconciler.model.document import (
+    NO_AGREEMENT,
+    Agreement,
+    Conflict,
+    ConflictRow,
+    Document,
+    Due,
+    Intent,
+    Lane,
+    Status,
+    Superseded,
+)
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.hotspot import HOUR_US, HotSpot
 from reconciler.model.policy import Policy, Rule, Strategy
@@ -23,7 +34,7 @@ from reconciler.model.settlement import Contention, Settlement
 from reconciler.model.signing import Noted
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import LEAST, Anchor, Partition, Place, Stamp
-from reconciler.ports import ConflictRow, FoldBatch, OutboxMessage, Refolded
+from reconciler.ports import FoldBatch, OutboxMessage, Refolded
 from tests.checks import check_chain
 from tests.fakes.memory_store import MemoryStore
 

@@ -19,9 +19,9 @@ from reconciler.model import chain, codec
 from reconciler.model.act import Change
 from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import NOTHING_DESIRED, Desired
-from reconciler.model.document import NO_AGREEMENT, Agreement, Document, Due, Lane, Status, Superseded
+from reconciler.model.document import NO_AGREEMENT, Agreement, ConflictRow, Document, Due, Lane, Status, Superseded
 from reconciler.model.hotspot import DAY_H, DOUBT, KEPT_H, HotSpot, hour_of
-from reconciler.ports import ConflictRow, FoldBatch, OutboxMessage, Refolded
+from reconciler.ports import FoldBatch, OutboxMessage, Refolded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence

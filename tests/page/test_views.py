@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler import views
 from reconciler.model import instant
-from reconciler.web import reading, shapes, showing
+from reconciler.web import reading
 from reconciler.web.page import attention, plots, sides, timeline
-from reconciler.web.series import SeriesPoint
 from tests.page.stage import DRAWING, furnish
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 NOW_US = instant.to_us("2026-11-22T10:00:00.000000Z")
 
 
-async def status(daemon: Daemon, **changed: Any) -> shapes.Status:
+async def status(daemon: Daemon, **changed: Any) -> views.service.Status:
     found = await reading.standing(daemon.sources)
     return msgspec.structs.replace(found, **changed)
 
@@ -59,9 +59,9 @@ async def test_the_verdict_says_what_is_worst_first(daemon: Daemon) -> None:
 
 async def test_what_needs_a_person_comes_oldest_first_and_the_own_troubles_before_it(daemon: Daemon) -> None:
     world = await furnish(daemon, calm=1)
-    conflicts = [showing.conflict(row) for row in await world.store.conflicts()]
-    letters = [showing.dead_letter_row(one) for one in await world.store.dead_letters()]
-    documents = [showing.document_row(row) for row in world.store.rows.values() if row.status.value != "synced"]
+    conflicts = [views.waiting.conflict(row) for row in await world.store.conflicts()]
+    letters = [views.waiting.dead_letter_row(one) for one in await world.store.dead_letters()]
+    documents = [views.documents.row(row) for row in world.store.rows.values() if row.status.value != "synced"]
     found = attention.found(
         await status(daemon, windchill="down"),
         now_us=world.clock.now_us(),
@@ -79,7 +79,7 @@ async def test_what_needs_a_person_comes_oldest_first_and_the_own_troubles_befor
 
 async def test_many_conflicts_on_one_field_are_one_thing_to_decide(daemon: Daemon) -> None:
     world = await furnish(daemon, calm=0)
-    rows = [showing.conflict(row) for row in await world.store.conflicts()]
+    rows = [views.waiting.conflict(row) for row in await world.store.conflicts()]
     note = next(row for row in rows if row.field == "attributes.Note")
     many = [msgspec.structs.replace(note, id=f"{number}", document=f"{number}") for number in range(5)]
     found = attention.found(
@@ -93,7 +93,7 @@ async def test_many_conflicts_on_one_field_are_one_thing_to_decide(daemon: Daemo
 
 async def test_a_document_that_has_only_just_become_pending_needs_nobody(daemon: Daemon) -> None:
     await daemon.world.emit({"title": "x"})
-    rows = [showing.document_row(row) for row in daemon.world.store.rows.values()]
+    rows = [views.documents.row(row) for row in daemon.world.store.rows.values()]
     now = await status(daemon)
     quick = attention.found(now, now_us=daemon.clock.now_us(), late={}, conflicts=[], letters=[], documents=rows)
     late_us = daemon.clock.now_us() + 3_600_000_000
@@ -106,10 +106,10 @@ async def test_a_document_that_has_only_just_become_pending_needs_nobody(daemon:
 NUMBERS = st.none() | st.floats(0, 1e9)
 
 
-def point(number: int, value: float | None) -> SeriesPoint:
+def point(number: int, value: float | None) -> views.service.SeriesPoint:
     named = ("writes_per_s", "convergence_p50_s", "convergence_p95_s", "version_conflict_rate")
     at = instant.from_us(NOW_US + number * 60_000_000)
-    return SeriesPoint(at=at, events_per_s=value, pending=None, lag=None, **dict.fromkeys(named, None))
+    return views.service.SeriesPoint(at=at, events_per_s=value, pending=None, lag=None, **dict.fromkeys(named, None))
 
 
 @given(st.lists(NUMBERS, max_size=400))
@@ -158,7 +158,7 @@ def test_a_strip_tells_in_words_what_it_draws() -> None:
 async def test_fields_that_want_something_come_first_and_each_stands_somewhere(daemon: Daemon) -> None:
     world = await furnish(daemon, calm=1)
     trail = await world.store.audit(DRAWING)
-    found = sides.fields(showing.whole_document(world.document(DRAWING), trail, world.policy))
+    found = sides.fields(views.documents.whole(world.document(DRAWING), trail, world.policy))
     assert [(one.field.field, one.standing) for one in found] == [
         ("attributes.CostCenter", "held"),
         ("attributes.Keywords", "held"),
@@ -171,11 +171,11 @@ async def test_fields_that_want_something_come_first_and_each_stands_somewhere(d
 async def test_a_time_line_tells_each_edit_once_and_every_attempt_with_its_tokens(daemon: Daemon) -> None:
     world = await furnish(daemon, calm=1)
     trail = await world.store.audit(DRAWING)
-    shown = showing.whole_document(world.document(DRAWING), trail, world.policy)
+    shown = views.documents.whole(world.document(DRAWING), trail, world.policy)
     await daemon.acts.pause("jdoe", [DRAWING], "a change")
     acts = await world.store.acts(document=DRAWING)
-    conflicts = [showing.conflict(row) for row in await world.store.conflicts() if row.document == DRAWING]
-    moments = timeline.of(shown, [showing.audit_row(one) for one in trail], conflicts, acts, whole=True)
+    conflicts = [views.waiting.conflict(row) for row in await world.store.conflicts() if row.document == DRAWING]
+    moments = timeline.of(shown, [views.history.attempt(one) for one in trail], conflicts, acts, whole=True)
     assert [one.at for one in moments] == sorted((one.at for one in moments), reverse=True)
     edits = [one.title for one in moments if one.kind == "edit"]
     assert len(edits) == len(set(edits)) == 4

@@ -23,12 +23,12 @@ from reconciler.model import codec
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import BEGIN, Entry, Head
 from reconciler.model.desired import Desired
-from reconciler.model.document import Agreement, Conflict, Document, Due, Lane, Status, Superseded
+from reconciler.model.document import Agreement, Conflict, ConflictRow, Document, Due, Lane, Status, Superseded
 from reconciler.model.hotspot import HotSpot, hour_of
 from reconciler.model.policy import Policy
 from reconciler.model.settlement import Settlement
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
-from reconciler.ports import ConflictRow, FoldBatch, OutboxMessage
+from reconciler.ports import FoldBatch, OutboxMessage
 
 __all__ = ["SqliteStore", "open_store", "path_of"]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
+from reconciler import views
 from reconciler.model import instant
-from reconciler.web import shapes
 from reconciler.web.page import looks, moments, spelling
 
 _STUCK_S = 900.0  # pending for longer than this is no queue any more
@@ -40,12 +40,12 @@ class Verdict:
     more: str
 
 
-def is_old(now: shapes.Status) -> bool:
+def is_old(now: views.service.Status) -> bool:
     """Tell whether a document has been pending for longer than a queue explains."""
     return (now.oldest_pending_seconds or 0) > _STUCK_S
 
 
-def verdict(now: shapes.Status, late: Mapping[str, float]) -> Verdict:
+def verdict(now: views.service.Status, late: Mapping[str, float]) -> Verdict:
     """Return the answer to the first question of whoever opens the page."""
     counts = now.documents
     total, synced = sum(counts.values()), counts.get("synced", 0)
@@ -75,13 +75,13 @@ def _things(count: int) -> str:
 
 
 def found(
-    now: shapes.Status,
+    now: views.service.Status,
     *,
     now_us: int,
     late: Mapping[str, float],
-    conflicts: Iterable[shapes.Conflict],
-    letters: Iterable[shapes.DeadLetterRow],
-    documents: Iterable[shapes.DocumentRow],
+    conflicts: Iterable[views.waiting.Conflict],
+    letters: Iterable[views.waiting.DeadLetterRow],
+    documents: Iterable[views.documents.DocumentRow],
 ) -> list[Need]:
     """Return what needs a person, the reconciler's own troubles first, then oldest first."""
     needs = [
@@ -92,7 +92,7 @@ def found(
     return [*_troubles(now, late), *sorted(needs, key=lambda need: need.since or "9")]
 
 
-def _troubles(now: shapes.Status, late: Mapping[str, float]) -> Iterable[Need]:
+def _troubles(now: views.service.Status, late: Mapping[str, float]) -> Iterable[Need]:
     for loop, seconds in late.items():
         why = f"Nothing was heard of it for {moments.span(seconds)}. The program's log tells more."
         yield Need("stuck", f"The loop {loop} is stuck", why, None, "See the probe", "/livez", "reconciler doctor")
@@ -104,9 +104,9 @@ def _troubles(now: shapes.Status, late: Mapping[str, float]) -> Iterable[Need]:
         yield Need("down", "Windchill does not answer", why, None, "Look at it", "#windchill", "reconciler doctor")
 
 
-def _conflicts(conflicts: Iterable[shapes.Conflict]) -> Iterable[Need]:
+def _conflicts(conflicts: Iterable[views.waiting.Conflict]) -> Iterable[Need]:
     """Say of a field that comes up again and again that it does, so that what else there is can be seen beside it."""
-    by_field: dict[str, list[shapes.Conflict]] = {}
+    by_field: dict[str, list[views.waiting.Conflict]] = {}
     for one in conflicts:
         by_field.setdefault(one.field, []).append(one)
     for field, same in by_field.items():
@@ -124,7 +124,7 @@ def _conflicts(conflicts: Iterable[shapes.Conflict]) -> Iterable[Need]:
         )
 
 
-def _conflict(one: shapes.Conflict) -> Need:
+def _conflict(one: views.waiting.Conflict) -> Need:
     desired, live = (looks.plain(looks.of_json(value), 40) for value in (one.desired, one.live))
     return Need(
         "held",
@@ -137,7 +137,7 @@ def _conflict(one: shapes.Conflict) -> Need:
     )
 
 
-def _letter(one: shapes.DeadLetterRow) -> Need:
+def _letter(one: views.waiting.DeadLetterRow) -> Need:
     return Need(
         "dead letter",
         f"Record {looks.plain(one.topic, 40)}/{one.partition}/{one.offset}",
@@ -149,7 +149,7 @@ def _letter(one: shapes.DeadLetterRow) -> Need:
     )
 
 
-def _document(one: shapes.DocumentRow) -> Need:
+def _document(one: views.documents.DocumentRow) -> Need:
     why = looks.plain(one.reason or "It has been pending for long.", _SAID_MAX)
     kind = "stuck" if one.status == "pending" else one.status
     command = spelling.command("docs", "retry", of=one.document)
@@ -157,6 +157,6 @@ def _document(one: shapes.DocumentRow) -> Need:
     return Need(kind, looks.plain(one.document, 60), why, since, "Try again", spelling.document(one.document), command)
 
 
-def _is_stuck(one: shapes.DocumentRow, now_us: int) -> bool:
+def _is_stuck(one: views.documents.DocumentRow, now_us: int) -> bool:
     since = one.pending_since
     return since is not None and (now_us - instant.to_us(since)) / 1_000_000 > _STUCK_S

@@ -6,12 +6,13 @@ import attrs
 import msgspec
 from starlette.responses import Response
 
+from reconciler import views
 from reconciler.core import wording
 from reconciler.model.act import Gone, Other, Preview, Side, Take, Unusable
 from reconciler.model.audit import Verdict
 from reconciler.model.plan import Hold
 from reconciler.model.policy import FALLBACK
-from reconciler.web import cursors, lists, reading, shapes
+from reconciler.web import cursors, lists, reading
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import differing, notices, rendering, spelling
 from reconciler.web.sources import Sources
@@ -134,7 +135,7 @@ async def shown(
     )
 
 
-def _verdict(found: shapes.Conflict) -> Verdict:
+def _verdict(found: views.waiting.Conflict) -> Verdict:
     return Verdict(
         field=found.field,
         verb="hold",
@@ -150,14 +151,14 @@ def _verdict(found: shapes.Conflict) -> Verdict:
     )
 
 
-async def _again(sources: Sources, found: shapes.Conflict) -> str | None:
+async def _again(sources: Sources, found: views.waiting.Conflict) -> str | None:
     """Return the conflict in which the same field waits anew: each move of either side closes one and opens another."""
     document = (await sources.store.documents([found.document])).get(found.document)
     held = () if document is None else document.agreement.held
     return next((one.id for one in held if one.field == found.field), None)
 
 
-async def _choice(sources: Sources, found: shapes.Conflict, take: Take) -> Choice:
+async def _choice(sources: Sources, found: views.waiting.Conflict, take: Take) -> Choice:
     preview = await sources.acts.preview(found.id, take)
     name = take.value if isinstance(take, Side) else "value"
     if isinstance(preview, Gone | Unusable):

@@ -6,8 +6,9 @@ import attrs
 import msgspec
 from starlette.responses import Response
 
+from reconciler import views
 from reconciler.model.document import Status
-from reconciler.web import cursors, lists, reading, shapes, showing
+from reconciler.web import cursors, lists, reading
 from reconciler.web.endpoint import Asked, Page, Query
 from reconciler.web.page import notices, rendering, sides, spelling, timeline
 from reconciler.web.sources import Sources
@@ -93,9 +94,9 @@ async def shown(sources: Sources, asked: Asked, notice: notices.Notice | None, c
     )
 
 
-async def _conflict(sources: Sources, id: str) -> shapes.Conflict | None:
+async def _conflict(sources: Sources, id: str) -> views.waiting.Conflict | None:
     found = await sources.store.conflict(id)
-    return None if found is None else showing.conflict(found)
+    return None if found is None else views.waiting.conflict(found)
 
 
 def _as(asked: Asked, query: Query) -> Asked:

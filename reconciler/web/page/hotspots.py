@@ -3,7 +3,8 @@
 import msgspec
 from starlette.responses import Response
 
-from reconciler.web import reading, shapes
+from reconciler import views
+from reconciler.web import reading
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import plots, rendering
 from reconciler.web.sources import Sources
@@ -21,5 +22,5 @@ async def show(sources: Sources, asked: Asked) -> Response:
     )
 
 
-def _row(name: str, spot: shapes.HotSpot) -> tuple[str, shapes.HotSpot, plots.Strip]:
+def _row(name: str, spot: views.waiting.HotSpot) -> tuple[str, views.waiting.HotSpot, plots.Strip]:
     return name, spot, plots.strip(spot.hours)

@@ -7,7 +7,8 @@ from typing import Final, Literal
 import attrs
 from starlette.responses import Response
 
-from reconciler.web import reading, shapes
+from reconciler import views
+from reconciler.web import reading
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import looks, notices, rendering, spelling
 from reconciler.web.sources import Sources
@@ -86,7 +87,7 @@ async def shown(
     )
 
 
-def _mendable(content: shapes.Content | None) -> str | None:
+def _mendable(content: views.waiting.Content | None) -> str | None:
     """
     Return what somebody mends: `None` where it is too long for that, nothing where it is no text to begin with.
 
@@ -102,7 +103,7 @@ def _mendable(content: shapes.Content | None) -> str | None:
         return ""
 
 
-def readable(content: shapes.Content) -> Bytes:
+def readable(content: views.waiting.Content) -> Bytes:
     r"""Return bytes as they may be read: what is no UTF-8 is spelled as \xNN."""
     whole = base64.b64decode(content.base64)
     raw = whole[:_SHOWN_MAX]

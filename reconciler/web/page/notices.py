@@ -6,7 +6,7 @@ from typing import Final, Literal
 import attrs
 
 from reconciler.ports import Acts
-from reconciler.web import acted, acting
+from reconciler.web import acting, bodies
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Page, Query
 from reconciler.web.sources import Sources
@@ -73,6 +73,6 @@ def acts_on_log(sources: Sources, asked: Asked) -> Acts:
 def reason(form: Mapping[str, str]) -> str:
     """Return why somebody acts; raises Refused when it is longer than is kept, as the API does."""
     said = form.get("reason", "").strip()
-    if len(said) > acted.REASON_MAX:
-        raise Refused(422, f"a reason has at most {acted.REASON_MAX} characters")
+    if len(said) > bodies.REASON_MAX:
+        raise Refused(422, f"a reason has at most {bodies.REASON_MAX} characters")
     return said

@@ -3,8 +3,9 @@
 import attrs
 from starlette.responses import Response
 
+from reconciler import views
 from reconciler.model.document import Status
-from reconciler.web import lists, reading, series, shapes
+from reconciler.web import lists, reading
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import attention, plots, rendering
 from reconciler.web.sources import Sources
@@ -21,7 +22,7 @@ async def show(sources: Sources, asked: Asked) -> Response:
     store, now_us = sources.store, sources.clock.now_us()
     now = await reading.status(sources, asked)
     late = sources.late()
-    troubled: list[shapes.DocumentRow] = []
+    troubled: list[views.documents.DocumentRow] = []
     for status in (*_TROUBLED, *((Status.PENDING,) if attention.is_old(now) else ())):
         if now.documents.get(status.value):
             troubled += (await lists.waiting(store, status, _EACH_MAX)).items
@@ -34,7 +35,7 @@ async def show(sources: Sources, asked: Asked) -> Response:
         documents=troubled,
     )
     recent = (await lists.attempts(store, None, _RECENT)).items
-    measured = await series.series(sources, attrs.evolve(asked, query=series.SeriesQuery(hours=_HOURS)))
+    measured = await reading.series(sources, attrs.evolve(asked, query=reading.SeriesQuery(hours=_HOURS)))
     return rendering.current(
         sources,
         asked,

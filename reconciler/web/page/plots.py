@@ -12,9 +12,9 @@ from typing import Final
 
 import attrs
 
+from reconciler import views
 from reconciler.model.hotspot import DAY_H
 from reconciler.web.page import moments
-from reconciler.web.series import SeriesPoint
 
 WIDTH: Final = 420
 HEIGHT: Final = 150
@@ -72,7 +72,7 @@ class _Subject:
     lines: Mapping[str, str]
 
 
-def of(points: Sequence[SeriesPoint]) -> list[Plot]:
+def of(points: Sequence[views.service.SeriesPoint]) -> list[Plot]:
     """Return the plots of the overview."""
     return [_plot(subject, points) for subject in _SUBJECTS]
 
@@ -97,7 +97,7 @@ def strip(hours: Sequence[int]) -> Strip:
     )
 
 
-def _plot(subject: _Subject, points: Sequence[SeriesPoint]) -> Plot:
+def _plot(subject: _Subject, points: Sequence[views.service.SeriesPoint]) -> Plot:
     say = subject.say
     values = [[getattr(point, member) for point in points] for member in subject.lines.values()]
     known = [value for line in values for value in line if value is not None]
@@ -134,7 +134,7 @@ def _line(name: str, tone: str, values: Sequence[float | None], top: float, say:
     return Line(name, tone, "".join(path), tuple(dots), "nothing measured" if latest is None else say(latest))
 
 
-def _about(title: str, points: Sequence[SeriesPoint], lines: Sequence[Line]) -> str:
+def _about(title: str, points: Sequence[views.service.SeriesPoint], lines: Sequence[Line]) -> str:
     if not points:
         return f"{title}: nothing measured yet."
     newest = "; ".join(f"{line.name} {line.latest}" for line in lines)
@@ -157,7 +157,7 @@ def _round_up(value: float, most: float) -> float:
     return min(most, next(step * power for step in _STEPS if step * power >= value * 0.999))
 
 
-def _times(points: Sequence[SeriesPoint]) -> tuple[tuple[float, str, str], ...]:
+def _times(points: Sequence[views.service.SeriesPoint]) -> tuple[tuple[float, str, str], ...]:
     if not points:
         return ()
     last = len(points) - 1
@@ -166,7 +166,7 @@ def _times(points: Sequence[SeriesPoint]) -> tuple[tuple[float, str, str], ...]:
 
 
 def _rows(
-    points: Sequence[SeriesPoint], values: Sequence[Sequence[float | None]], say: Say
+    points: Sequence[views.service.SeriesPoint], values: Sequence[Sequence[float | None]], say: Say
 ) -> list[tuple[str, tuple[str, ...]]]:
     """Return averages of equal spans, newest first."""
     size = max(1, math.ceil(len(points) / _ROWS_MAX))

@@ -3,7 +3,7 @@
 import attrs
 import msgspec
 
-from reconciler.web import shapes
+from reconciler import views
 from reconciler.web.page import differing
 
 _ORDER = ("held", "differs", "theirs stands", "agrees", "unmanaged")
@@ -18,19 +18,19 @@ class Sides:
     else since. `standing` is held, differs, agrees or unmanaged.
     """
 
-    field: shapes.Field
+    field: views.documents.Field
     standing: str
     desired: tuple[differing.Part, ...]
     live: tuple[differing.Part, ...]
     base: tuple[differing.Part, ...]
 
 
-def fields(document: shapes.Document) -> list[Sides]:
+def fields(document: views.documents.Document) -> list[Sides]:
     """Return the fields of a document, those that want something first."""
     return sorted((_sides(field) for field in document.fields), key=lambda one: _ORDER.index(one.standing))
 
 
-def _sides(field: shapes.Field) -> Sides:
+def _sides(field: views.documents.Field) -> Sides:
     if _by_elements(field):  # what was said of each element is not the shape of what Windchill has
         return Sides(field, _standing(field), *(_unmarked(side) for side in (field.desired, field.live, field.base)))
     return Sides(
@@ -46,11 +46,11 @@ def _unmarked(value: object) -> tuple[differing.Part, ...]:
     return differing.parts(value, msgspec.UNSET)
 
 
-def _by_elements(field: shapes.Field) -> bool:
+def _by_elements(field: views.documents.Field) -> bool:
     return isinstance(field.desired, dict) and all(claim.kind in ("add", "remove") for claim in field.claims)
 
 
-def _standing(field: shapes.Field) -> str:
+def _standing(field: views.documents.Field) -> str:
     if field.conflict:
         return "held"
     if not field.managed:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
+from reconciler import views
 from reconciler.model import instant
 from reconciler.model.act import Act
-from reconciler.web import shapes
 from reconciler.web.page import looks
 
 _VALUE_MAX = 120
@@ -26,9 +26,9 @@ class Moment:
 
 
 def of(
-    document: shapes.Document,
-    attempts: Sequence[shapes.AuditRow],
-    conflicts: Iterable[shapes.Conflict],
+    document: views.documents.Document,
+    attempts: Sequence[views.history.AuditRow],
+    conflicts: Iterable[views.waiting.Conflict],
     acts: Iterable[Act],
     *,
     whole: bool,
@@ -51,9 +51,9 @@ def of(
     return sorted(kept, key=lambda moment: moment.at, reverse=True)
 
 
-def _events(document: shapes.Document) -> Iterator[Moment]:
+def _events(document: views.documents.Document) -> Iterator[Moment]:
     """Yield the events of which something still stands; what was replaced since is told in the story."""
-    said: dict[str, list[tuple[shapes.Field, shapes.Claim]]] = {}
+    said: dict[str, list[tuple[views.documents.Field, views.documents.Claim]]] = {}
     for field in document.fields:
         for claim in field.claims:
             said.setdefault(f"{claim.source} {claim.event}", []).append((field, claim))
@@ -66,7 +66,7 @@ def _events(document: shapes.Document) -> Iterator[Moment]:
         yield Moment(first.time, "event", "busy", f"Event {first.event}", f"{first.source}{by}{why}", tuple(facts))
 
 
-def _claimed(claim: shapes.Claim) -> str:
+def _claimed(claim: views.documents.Claim) -> str:
     match claim.kind:
         case "release":
             return "is not managed any more"
@@ -76,7 +76,7 @@ def _claimed(claim: shapes.Claim) -> str:
             return f"{kind} {_brief(claim.element)}"
 
 
-def _attempt(row: shapes.AuditRow) -> Moment:
+def _attempt(row: views.history.AuditRow) -> Moment:
     facts = [("because of", row.cause)]
     if row.repeats:
         facts.append(("looks without a record", f"{row.repeats}, which came to the same as the attempt before"))
@@ -91,7 +91,7 @@ def _attempt(row: shapes.AuditRow) -> Moment:
     return Moment(row.at, "attempt", row.result, title, row.message or "", tuple(facts), f"attempt-{row.id}")
 
 
-def _edits(attempts: Sequence[shapes.AuditRow]) -> Iterator[Moment]:
+def _edits(attempts: Sequence[views.history.AuditRow]) -> Iterator[Moment]:
     """Yield each edit of somebody else's once, where it was first seen: live is not what was last agreed."""
     known: dict[str, str] = {}
     for row in reversed(attempts):
@@ -107,7 +107,7 @@ def _edits(attempts: Sequence[shapes.AuditRow]) -> Iterator[Moment]:
                 yield Moment(row.at, "edit", "lock", f"Somebody's edit of {verdict.field} was seen", "", facts)
 
 
-def _conflict(one: shapes.Conflict) -> Moment:
+def _conflict(one: views.waiting.Conflict) -> Moment:
     facts = (("the log wants", _brief(one.desired)), ("Windchill had", _brief(one.live)))
     return Moment(one.opened_at, "conflict", "warn", f"Conflict on {one.field} opened", one.reason, facts)
 

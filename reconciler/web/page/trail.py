@@ -12,10 +12,11 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from reconciler import views
 from reconciler.errors import StoreError
 from reconciler.model import instant
 from reconciler.model.act import Act
-from reconciler.web import cursors, lists, reading, shapes
+from reconciler.web import cursors, lists, reading
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Page, Query
 from reconciler.web.page import looks, rendering, spelling
@@ -118,7 +119,9 @@ class _Export(Response):
     An export that can't go on ends without the end of the answer, so that no client takes what it has for the whole.
     """
 
-    def __init__(self, sources: Sources, asked: Asked, wanted: reading.AuditQuery, begun: shapes.AuditPage) -> None:
+    def __init__(
+        self, sources: Sources, asked: Asked, wanted: reading.AuditQuery, begun: views.history.AuditPage
+    ) -> None:
         headers = {"content-disposition": 'attachment; filename="audit.csv"'}
         super().__init__(None, headers=headers, media_type="text/csv")
         del self.headers["content-length"]
@@ -173,7 +176,7 @@ def _moment(name: str, given: str) -> str | None:
     raise Refused(400, f"{name}: write 2026-11-22, 2026-11-22T10:00 or 2026-11-22T10:00:00Z (in UTC)")
 
 
-def _rows(found: shapes.AuditPage) -> bytes:
+def _rows(found: views.history.AuditPage) -> bytes:
     return _csv([[safe(cell) for cell in _row(row)] for row in found.items])
 
 
@@ -183,7 +186,7 @@ def _csv(rows: Any) -> bytes:
     return text.getvalue().encode(errors="backslashreplace")
 
 
-def _row(row: shapes.AuditRow) -> tuple[object, ...]:
+def _row(row: views.history.AuditRow) -> tuple[object, ...]:
     said = {verdict.field: verdict.decision for verdict in row.decisions}
     return (
         *(row.id, row.at, row.document, row.cause, row.attempt, row.result, " ".join(row.written), row.status),

@@ -1,0 +1,117 @@
+"""The service: how everything stands, and by what rules and settings it works."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from reconciler.core.series import STEP_S, Point
+from reconciler.model import instant
+from reconciler.model import policy as policies
+from reconciler.views import shape
+from reconciler.views.shape import Instant, Shape
+
+
+class LogPartition(Shape, frozen=True, kw_only=True):
+    """How far one partition of the change log is folded."""
+
+    topic: str
+    partition: int
+    position: int
+    end: int | None
+    lag: int | None
+
+
+class Status(Shape, frozen=True, kw_only=True):
+    """Where everything stands."""
+
+    version: str
+    phase: Annotated[str, Meta(description="starting, recovering, connecting, ready or stopping.")]
+    windchill: Annotated[str, Meta(description="up, down or maintenance.")]
+    maintenance: bool
+    breaker: Annotated[str, Meta(description="closed, open or half-open: whether Windchill is asked.")]
+    folding_waits: Annotated[str | None, Meta(description="Why no event is folded for now; null: they are.")]
+    in_flight: int
+    in_flight_limit: float
+    documents: Annotated[dict[str, int], Meta(description="How many documents, by status.")]
+    oldest_pending_at: Instant | None
+    oldest_pending_seconds: float | None
+    conflicts: Annotated[int, Meta(description="Open ones.")]
+    dead_letters: int
+    comparisons_due: Annotated[int, Meta(description="Documents that are to be compared with Windchill now.")]
+    queue: Annotated[dict[str, int], Meta(description="Documents that wait in memory, by lane.")]
+    log_reachable: bool
+    log: list[LogPartition]
+
+
+class SeriesPoint(Shape, frozen=True, kw_only=True):
+    """One step; null where nothing was measured."""
+
+    at: Annotated[Instant, Meta(description="Where the step ends.")]
+    events_per_s: float | None
+    writes_per_s: Annotated[float | None, Meta(description="Writes that Windchill has accepted.")]
+    convergence_p50_s: Annotated[
+        float | None, Meta(description="Half of the documents agreed within that time from their event.")
+    ]
+    convergence_p95_s: float | None
+    version_conflict_rate: Annotated[
+        float | None, Meta(description="Of the writes that were tried, those that somebody else's came before: 0 to 1.")
+    ]
+    pending: Annotated[int | None, Meta(description="Documents pending at the end of the step.")]
+    lag: Annotated[int | None, Meta(description="Records not folded at the end of the step.")]
+
+
+class Series(Shape, frozen=True, kw_only=True):
+    """Every step of that time, oldest first."""
+
+    step_s: int
+    points: list[SeriesPoint]
+
+
+class Rule(Shape, frozen=True, kw_only=True):
+    """One row of the policy."""
+
+    name: str
+    fields: tuple[str, ...]
+    strategy: str
+    on_overlap: str
+    on_adopt: str | None
+    list: str
+    normalise: tuple[str, ...]
+    types: tuple[str, ...]
+    sources: tuple[str, ...]
+
+
+class Policy(Shape, frozen=True, kw_only=True):
+    """The rules in order; the first that covers a field decides it, and the fallback covers the rest."""
+
+    digest: str
+    rules: list[Rule]
+    fallback: Rule
+
+
+class Setting(Shape, frozen=True, kw_only=True):
+    """One effective value; `origin` is "default", "file", "env VARIABLE" or "secret file PATH"."""
+
+    section: str
+    key: str
+    value: Any
+    origin: str
+
+
+class Settings(Shape, frozen=True, kw_only=True):
+    """Every effective value; secrets are masked."""
+
+    items: list[Setting]
+
+
+def rule(found: policies.Rule) -> Rule:
+    """Return a row of the policy."""
+    return shape.of(Rule, found)
+
+
+def series(found: Sequence[Point]) -> Series:
+    """Return what plots show."""
+    return Series(
+        step_s=STEP_S, points=[shape.of(SeriesPoint, point, at=instant.from_us(point.at_us)) for point in found]
+    )
