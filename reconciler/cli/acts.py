@@ -1,10 +1,10 @@
 """`reconciler audit acts`: what operators did, by command, through the API or on the page."""
 
 from collections.abc import AsyncIterator, Container, Iterator, Sequence
-from typing import Any
 
 import click
 
+from reconciler import views
 from reconciler.cli import commands, looking, options, output, running
 from reconciler.config import Config
 from reconciler.core.acts_trail import ActsVerifier
@@ -37,23 +37,14 @@ _COLUMNS = (
 def acts(config: Config, document: str | None, *, actor: str | None, limit: int, form: str) -> None:
     """List what operators did, newest first: who, when, on what, and why."""
     found = running.run(_list(config, document, actor, limit))
-    output.report(form, [_row(act) for act in found], _COLUMNS, "Nobody did anything.")
+    output.report(form, [views.acts.act(one) for one in found], _COLUMNS, "Nobody did anything.")
 
 
-def by(act: Act | None) -> dict[str, Any] | None:
-    """Return who did something, as JSON shows it."""
-    if act is None:
-        return None
-    shown = {name: value for name, value in _row(act).items() if name in ("who", "role", "issuer", "at", "kind")}
-    return {"act": act.id, **shown, "reason": act.details.get("reason")}
-
-
-def told(act: Act) -> str:
+def told(by: views.acts.By) -> str:
     """Return who did something, when and why, in words."""
-    why = act.details.get("reason")
-    how = " by command" if act.role == CLI else f" as {act.role}"
-    how += f" ({act.issuer})" if act.issuer else ""
-    return f"{output.when(looking.at(act.at_us))} by {act.who}{how}" + (f": {why}" if why else ", without a reason")
+    how = " by command" if by.role == CLI else f" as {by.role}"
+    how += f" ({by.issuer})" if by.issuer else ""
+    return f"{output.when(by.at)} by {by.who}{how}" + (f": {by.reason}" if by.reason else ", without a reason")
 
 
 async def chain(
@@ -111,18 +102,3 @@ def _matches(entry: Entry, document: str | None, since_us: int, end_us: int) -> 
 async def _list(config: Config, document: str | None, actor: str | None, limit: int) -> list[Act]:
     async with looking.store_of(config) as store:
         return await store.acts(document=document, who=actor, limit=limit)
-
-
-def _row(act: Act) -> dict[str, Any]:
-    return {
-        "id": act.id,
-        "at": looking.at(act.at_us),
-        "who": act.who,
-        "role": act.role,
-        "issuer": act.issuer or None,
-        "kind": act.kind,
-        "target": act.target,
-        "document": act.document or None,
-        "details": act.details,
-        "result": act.result,
-    }

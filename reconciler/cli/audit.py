@@ -8,6 +8,7 @@ import attrs
 import click
 import msgspec
 
+from reconciler import views
 from reconciler.cli import acts, audit_file, commands, exits, files, looking, options, output, running
 from reconciler.config import Config
 from reconciler.core.acts_trail import ActsVerifier
@@ -74,7 +75,7 @@ def _spanned(function: Any) -> Any:
 def list_(config: Config, document: str | None, since_us: int, until_us: int | None, *, limit: int, form: str) -> None:
     """List decisions, newest first."""
     found = running.run(_list(config, document, since_us, until_us, limit))
-    output.report(form, [_row(record) for record in found], _COLUMNS, "No decisions.")
+    output.report(form, [views.history.attempt(record) for record in found], _COLUMNS, "No decisions.")
 
 
 @audit.command("show", epilog=commands.example("reconciler audit show 4711 -o json -c reconciler.toml"))
@@ -85,12 +86,12 @@ def show(config: Config, id: int, form: str) -> None:
     """Show one decision; as JSON with all its inputs."""
     record = running.run(_one(config, id))
     if form == "json":
-        output.as_json(_whole(record))
+        output.as_json(msgspec.json.decode(codec.encode(record)))
         return
-    row = _row(record)
+    row = views.history.attempt(record)
     output.facts(
         [
-            ("decision", f"{record.id}, attempt {record.attempt}, at {output.when(row['at'])}"),
+            ("decision", f"{record.id}, attempt {record.attempt}, at {output.when(row.at)}"),
             ("document", record.document),
             ("cause", record.cause),
             ("result", record.result + (f" (status {record.status})" if record.status is not None else "")),
@@ -103,7 +104,7 @@ def show(config: Config, id: int, form: str) -> None:
         ]
     )
     print()
-    output.table(row["decisions"], _DECISION_COLUMNS)
+    output.table(row.decisions, _DECISION_COLUMNS)
 
 
 @audit.command("export", epilog=commands.example("reconciler audit export --to audit.jsonl.zst --since 30d"))
@@ -289,41 +290,5 @@ def _verify_file(
     return verifier, [*faults, *verifier.missing(), *done.missing()], done
 
 
-def _row(record: AuditRecord) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "at": looking.at(record.at_us),
-        "document": record.document,
-        "cause": record.cause,
-        "attempt": record.attempt,
-        "result": record.result,
-        "repeats": record.repeats,
-        "written": sorted(record.patch or {}),
-        "status": record.status,
-        "message": record.message or None,
-        "token_before": record.snapshot.token,
-        "token_after": record.token_after,
-        "decisions": [
-            {
-                "field": verdict.field,
-                "decision": verdict.verb,
-                "desired": verdict.desired,
-                "live": verdict.live,
-                "reason": verdict.reason,
-                "rule": verdict.rule,
-                "strategy": verdict.strategy,
-                "event": verdict.event,
-                "source": verdict.source,
-            }
-            | ({"base": verdict.base} if verdict.has_base else {})
-            for verdict in record.decisions
-        ],
-    }
-
-
 def _before(record: AuditRecord) -> str:
     return f"the record before it came again {output.counted(record.repeats, 'time')}, at looks without a record"
-
-
-def _whole(record: AuditRecord) -> Any:
-    return msgspec.json.decode(codec.encode(record))

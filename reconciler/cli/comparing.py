@@ -2,6 +2,7 @@
 
 import click
 
+from reconciler import views
 from reconciler.cli import acting, commands, options, output, running
 from reconciler.cli.docs import docs
 from reconciler.config import Config
@@ -32,7 +33,7 @@ def compare(config: Config, document: tuple[str, ...], all_: bool, actor: str | 
         raise UsageError("give either the keys of documents or --all")
     count = running.run(_compare(config, acting.actor(actor), document or None))
     if form == "json":
-        output.as_json({"compared": count})
+        output.as_json(views.acts.Compared(documents=count))
         return
     are = "document is" if count == 1 else "documents are"
     output.line(f"{count} {are} due for a comparison. A running reconciler notices within half a minute.")

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from reconciler import views
 from reconciler.cli import acting, commands, events, looking, options, output, running
 from reconciler.config import Config
 from reconciler.core import resolution
@@ -58,13 +59,13 @@ def _deciding(command: Callable[..., None]) -> Callable[..., None]:
 @options.configured(store=True)
 def list_(config: Config, closed: bool, limit: int, form: str) -> None:
     """List fields that wait for a person, oldest first."""
-    rows = [_row(found) for found in running.run(_list(config, closed, limit))]
+    rows = [views.waiting.conflict(found) for found in running.run(_list(config, closed, limit))]
     if form == "json":
         output.as_json(rows)
         return
     columns = (*_COLUMNS, output.Column("closed_at", "closed", output.when)) if closed else _COLUMNS
     output.report(form, rows, columns, "No open conflicts.")
-    if any(row["closed_at"] is None for row in rows):
+    if any(row.closed_at is None for row in rows):
         print()
         output.line("Decide one: reconciler conflicts resolve ID --take desired|live")
 
@@ -76,29 +77,29 @@ def list_(config: Config, closed: bool, limit: int, form: str) -> None:
 def show(config: Config, id: str, form: str) -> None:
     """Show one conflict; its ID may be shortened as long as only one begins so."""
     found, document = running.run(_one(config, id))
-    row = _row(found)
+    row = views.waiting.conflict(found)
     if form == "json":
         output.as_json(row)
         return
-    base = output.of_json(row["base"]) if row["has_base"] else "none: the document was seen for the first time"
-    closed = [("closed", output.when(row["closed_at"]))] if row["closed_at"] else []
+    base = output.of_json(row.base) if row.has_base else "none: the document was seen for the first time"
+    closed = [("closed", output.when(row.closed_at))] if row.closed_at else []
     output.facts(
         [
-            ("conflict", row["id"]),
-            ("document", row["document"]),
-            ("field", row["field"]),
-            ("desired", [output.of_json(row["desired"]), f"event {row['event']} of {row['source']}"]),
-            ("live", [output.of_json(row["live"]), "what Windchill had when this was opened"]),
+            ("conflict", row.id),
+            ("document", row.document),
+            ("field", row.field),
+            ("desired", [output.of_json(row.desired), f"event {row.event} of {row.source}"]),
+            ("live", [output.of_json(row.live), "what Windchill had when this was opened"]),
             ("base", [base, "what both sides last agreed on"]),
-            ("why", row["reason"]),
+            ("why", row.reason),
             *_next_try(found, document),
-            ("opened", output.when(row["opened_at"])),
+            ("opened", output.when(row.opened_at)),
             *closed,
         ]
     )
     if not closed:
         print()
-        output.line(f"Decide it: {_HINTS[found.conflict.hold].replace('{}', row['id'])}")
+        output.line(f"Decide it: {_HINTS[found.conflict.hold].replace('{}', row.id)}")
 
 
 @conflicts.command(
@@ -170,7 +171,7 @@ def _decide(config: Config, id: str | None, take: Take, **said: Any) -> None:
         return
     found = running.run(_resolve(config, id or "", take, who, said["reason"]))
     if form == "json":
-        output.as_json(list(found.events))
+        output.as_json(views.acts.resolved(found))
         return
     output.line(f"{found.document} {found.field}: {_decision(found, take)}.")
     ids = " and ".join(str(event["id"]) for event in found.events)
@@ -228,16 +229,12 @@ def _next_try(found: ConflictRow, document: Document) -> list[tuple[str, str]]:
     known = document.agreement.base.refused.get(found.conflict.field)
     if known is None or known.due_us is None or found.closed_at_us is not None:
         return []
-    return [("tried again", output.when(looking.at(known.due_us)))]
+    return [("tried again", output.when(views.shape.at(known.due_us)))]
 
 
 def _say_many(form: str, take: Side, found: Settled) -> None:
     if form == "json":
-        decided = [
-            {"id": one.conflict, "document": one.document, "events": [event["id"] for event in one.events]}
-            for one in found.decided
-        ]
-        output.as_json({"decided": decided, "left": found.left, "more": found.more})
+        output.as_json(views.acts.settled(found))
         return
     for one in found.decided:
         output.line(f"{one.document} {one.field}: {_decision(one, take)}.")
@@ -252,22 +249,3 @@ def _decision(found: Resolved, take: Take) -> str:
     if take is Side.ACCEPT:
         return f"{output.of_json(found.live)} in Windchill counts as {output.of_json(found.wanted)} from now on"
     return f"{output.of_json(found.wanted)} is wanted, knowing of {output.of_json(found.live)} in Windchill"
-
-
-def _row(found: ConflictRow) -> dict[str, Any]:
-    conflict = found.conflict
-    return {
-        "id": conflict.id,
-        "document": found.document,
-        "field": conflict.field,
-        "base": conflict.base,
-        "has_base": conflict.has_base,
-        "desired": conflict.desired,
-        "live": conflict.live,
-        "opened_at": looking.at(conflict.opened_at_us),
-        "closed_at": looking.at(found.closed_at_us),
-        "reason": conflict.reason,
-        "hold": conflict.hold.value,
-        "event": conflict.stamp.id,
-        "source": conflict.stamp.source,
-    }

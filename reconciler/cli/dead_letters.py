@@ -4,7 +4,9 @@ import base64
 from typing import Any, BinaryIO
 
 import click
+import msgspec
 
+from reconciler import views
 from reconciler.cli import acting, acts, commands, events, looking, options, output, running
 from reconciler.config import Config
 from reconciler.errors import LogError, ReconcilerError, UsageError
@@ -35,7 +37,7 @@ def list_(config: Config, status: str, limit: int, form: str) -> None:
     """List events that could not be used, oldest first."""
     found = running.run(_list(config, None if status == "all" else status, limit))
     columns = (*_COLUMNS, output.Column("status", "status", whole=True)) if status == "all" else _COLUMNS
-    output.report(form, [_row(letter) for letter in found], columns, "No dead letters.")
+    output.report(form, [views.waiting.dead_letter_row(letter) for letter in found], columns, "No dead letters.")
 
 
 @dead_letters.command("show", epilog=commands.example("reconciler dead-letters show windchill.document.changes/0/17"))
@@ -45,17 +47,18 @@ def list_(config: Config, status: str, limit: int, form: str) -> None:
 def show(config: Config, id: str, form: str) -> None:
     """Show one, with its original bytes; of its ID the end is enough, such as 0/17."""
     letter, settled = running.run(_one(config, id))
+    row, by = views.waiting.dead_letter_row(letter), views.acts.by(settled)
     if form == "json":
-        output.as_json(_row(letter) | {"settled": acts.by(settled)} | _original(letter))
+        output.as_json({**msgspec.structs.asdict(row), "settled": by, **_original(letter)})
         return
     output.facts(
         [
             ("id", letter.id),
             ("status", letter.status),
-            *([(_SETTLED[Deed(settled.kind)], acts.told(settled))] if settled else []),
+            *([(_SETTLED[Deed(by.kind)], acts.told(by))] if by else []),
             ("reason", f"{letter.reason} ({letter.stage})"),
-            ("refused", output.when(looking.at(letter.refused_at_us))),
-            ("recorded", output.when(_recorded(letter))),
+            ("refused", output.when(row.refused_at)),
+            ("recorded", output.when(row.recorded_at)),
             ("key", _shown(letter.key)),
             *[("header", f"{name}: {_shown(value)}") for name, value in letter.headers],
         ]
@@ -85,7 +88,7 @@ def replay(config: Config, id: tuple[str, ...], *, every: bool, actor: str | Non
     _require_choice(id, every)
     letters = running.run(_replay(config, id, every, acting.actor(actor), reason))
     log = events.log_name(config, (letter.place.topic for letter in letters))
-    _report(form, letters, "replayed", f"Appended {_counted(letters)} to {log} again.")
+    _report(form, letters, f"Appended {_counted(letters)} to {log} again.")
 
 
 @dead_letters.command(
@@ -101,7 +104,7 @@ def discard(config: Config, id: tuple[str, ...], *, every: bool, actor: str | No
     """Let them go: they are no longer open, and stay listed as discarded."""
     _require_choice(id, every)
     letters = running.run(_discard(config, id, every, acting.actor(actor), reason))
-    _report(form, letters, "discarded", f"Discarded {_counted(letters)}: {reason}")
+    _report(form, letters, f"Discarded {_counted(letters)}: {reason}")
 
 
 @dead_letters.command(
@@ -128,7 +131,7 @@ def resend(config: Config, id: str, *, file: BinaryIO, actor: str | None, reason
         raise UsageError(f"an event has at most {_RESENT_BYTES_MAX} bytes")
     letter, found = running.run(_resend(config, id, acting.actor(actor), value, reason))
     if form == "json":
-        output.as_json({"document": found.document, "events": list(found.events)})
+        output.as_json(views.acts.appended(found))
         return
     log = events.log_name(config, [letter.place.topic])
     output.line(f"Appended {found.events[0]} (document {found.document}) to {log}.")
@@ -190,36 +193,15 @@ def _require_choice(ids: tuple[str, ...], every: bool) -> None:
         raise UsageError("give either the ids of dead letters or --all")
 
 
-def _report(form: str, letters: list[DeadLetter], status: str, said: str) -> None:
+def _report(form: str, letters: list[DeadLetter], said: str) -> None:
     if form == "json":
-        output.as_json([{"id": letter.id, "status": status} for letter in letters])
+        output.as_json(views.acts.Done(done=[letter.id for letter in letters]))
     else:
         output.line(said if letters else "No dead letters are open.")
 
 
 def _counted(letters: list[DeadLetter]) -> str:
     return "1 dead letter" if len(letters) == 1 else f"{len(letters)} dead letters"
-
-
-def _row(letter: DeadLetter) -> dict[str, Any]:
-    return {
-        "id": letter.id,
-        "reason": letter.reason,
-        "stage": letter.stage,
-        "status": letter.status,
-        "topic": letter.place.topic,
-        "partition": letter.place.partition,
-        "offset": letter.place.offset,
-        "refused_at": looking.at(letter.refused_at_us),
-        "recorded_at": _recorded(letter),
-    }
-
-
-def _recorded(letter: DeadLetter) -> str | None:
-    try:
-        return looking.at(letter.timestamp * 1000) if letter.timestamp > 0 else None
-    except OverflowError:  # the timestamp may be what is wrong with it
-        return None
 
 
 def _original(letter: DeadLetter) -> dict[str, Any]:

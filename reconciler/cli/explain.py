@@ -1,6 +1,5 @@
 """`reconciler explain`: where a value comes from, told from the audit trail alone."""
 
-import contextlib
 import shutil
 import sys
 import textwrap
@@ -13,17 +12,17 @@ import attrs
 import click
 import msgspec
 
+from reconciler import views
 from reconciler.adapters.clock import SystemClock
 from reconciler.cli import audit_file, commands, exits, files, looking, options, output, running
 from reconciler.config import Config
-from reconciler.core import fold, story
+from reconciler.core import story
 from reconciler.core.trail import Fault
 from reconciler.errors import ReconcilerError
 from reconciler.model import codec
 from reconciler.model.act import Act
-from reconciler.model.audit import AuditRecord, Verdict
+from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Entry
-from reconciler.model.desired import Field
 from reconciler.model.document import Document, Superseded
 from reconciler.model.policy import Policy
 from reconciler.model.story import Sentence, Story
@@ -81,7 +80,7 @@ def explain(config: Config, document: str, field: str | None, limit: int, *, fil
         chapters_max=limit,
     )
     if form == "json":
-        output.as_json(_all(config, document, known, field, limit) | {"story": _told(told)})
+        output.as_json(_all(config, known, told, field, limit))
     else:
         _tell(known, told, field)
 
@@ -90,7 +89,7 @@ async def _from_store(config: Config, key: str, field: str | None, most: int) ->
     async with looking.store_of(config) as store:
         document = await looking.document_of(store, key)
         trail = await store.audit(key, limit=most + 1)
-        policies = _readable(await store.policy_texts())
+        policies = codec.readable_policies(await store.policy_texts())
         paused = await authorship.paused(store, document)
         released = await authorship.released(store, document)
         superseded = await store.superseded(key)
@@ -117,7 +116,7 @@ def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
         raise ReconcilerError(f"{path} holds no decision on document {key!r}")
     if field is not None and not any(field in record.desired.fields for record in newest):
         raise _unheard_of(key, field, newest[-1].desired.fields)
-    return _Known(list(newest)[::-1], _readable(exported.policies), None, None, None, more=count > most)
+    return _Known(list(newest)[::-1], codec.readable_policies(exported.policies), None, None, None, more=count > most)
 
 
 def _record(entry: Entry) -> AuditRecord | None:
@@ -128,15 +127,6 @@ def _record(entry: Entry) -> AuditRecord | None:
         return None
 
 
-def _readable(texts: Mapping[str, bytes]) -> dict[str, Policy]:
-    """Return the policies that can be read; without one, what it decided is told, but no conflict is named."""
-    found = {}
-    for digest, text in texts.items():
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
-            found[digest] = codec.decode_policy(text)
-    return found
-
-
 def _unheard_of(key: str, field: str, fields: Iterable[str]) -> ReconcilerError:
     known = ", ".join(sorted(fields)) or "none"
     return ReconcilerError(f"no event says anything of field {field!r} of {key}; it does of: {known}")
@@ -145,124 +135,33 @@ def _unheard_of(key: str, field: str, fields: Iterable[str]) -> ReconcilerError:
 # -------------------------------------------------------------------------------------------------------- for programs
 
 
-def _all(config: Config, key: str, known: _Known, only: str | None, limit: int) -> dict[str, Any]:
+def _all(config: Config, known: _Known, told: Story, only: str | None, limit: int) -> dict[str, Any]:
+    """Return what the API shows of a document, its attempts and its story, in one; null where no store was asked."""
     document, trail = known.document, known.trail
-    snapshot = document.agreement.snapshot if document else trail[0].snapshot
-    desired = document.desired if document else trail[0].desired
-    names = [only] if only is not None else sorted(desired.fields)
-    attempts = [_attempt(record) for record in trail if only is None or _verdict(record, only) is not None]
+    if document is None:
+        document = Document(told.document, trail[0].desired)
+    row = views.documents.whole(document, trail, config.policy, known.paused)
+    snapshot = document.agreement.snapshot if known.document else trail[0].snapshot
     return {
-        "document": key,
-        "status": document.status.value if document else None,
-        "reason": (document.reason or None) if document else None,
+        "document": row.document,
+        "status": row.status if known.document else None,
+        "reason": row.reason,
         "token": None if snapshot is None else snapshot.token,
         "modified_at": None if snapshot is None else snapshot.modified_at,
         "modified_by": None if snapshot is None else snapshot.modified_by,
-        "released": None if desired.released is None else looking.provenance(desired.released),
-        "superseded": _superseded(known.superseded),
-        "fields": [_field(config, known, name) for name in names if name in desired.fields],
-        "attempts": attempts[:limit],
-    }
-
-
-def _superseded(found: Superseded | None) -> dict[str, Any] | None:
-    """Return which events changed nothing on arrival."""
-    if found is None:
-        return None
-    return {"events": found.count, "last": looking.provenance(found.last), "by": looking.provenance(found.by)}
-
-
-def _field(config: Config, known: _Known, name: str) -> dict[str, Any]:
-    document, trail = known.document, known.trail
-    field = (document.desired if document else trail[0].desired).fields[name]
-    snapshot = document.agreement.snapshot if document else trail[0].snapshot
-    decided = next(((record, found) for record in trail if (found := _verdict(record, name)) is not None), None)
-    rule = config.policy.rule(name, None if snapshot is None else snapshot.type)
-    row: dict[str, Any] = {"field": name, "managed": fold.is_managed(field)}
-    if row["managed"] and document is not None:
-        row |= looking.shown(document, name)
-    held = document.agreement.held if document else ()
-    row |= {
-        "claims": _claims(field),
-        "rule": rule.name if decided is None else decided[1].rule,
-        "strategy": rule.strategy.value if decided is None else decided[1].strategy,
-        "decision": None,
-        "conflict": next((_conflict(c) for c in held if c.field == name), None),
-    }
-    if decided is not None:
-        record, verdict = decided
-        row["decision"] = {
-            "decision": verdict.verb,
-            "reason": verdict.reason,
-            "at": looking.at(record.at_us),
-            "event": verdict.event,
-            "result": record.result,
-            "token_before": record.snapshot.token,
-            "token_after": record.token_after,
-        }
-    return row
-
-
-def _claims(field: Field) -> list[dict[str, Any]]:
-    claims = []
-    register = field.register
-    if register is not None:
-        said: dict[str, Any] = {"kind": "set", "value": register.value} if register.managed else {"kind": "release"}
-        if register.expect:
-            said["expect"] = register.expect[0]
-        claims.append(said | looking.provenance(register.stamp, register.actor, register.reason))
-    for text, element in sorted(field.elements.items()):
-        kind = "add" if element.present else "remove"
-        said = {"kind": kind, "element": msgspec.json.decode(text)}
-        claims.append(said | looking.provenance(element.stamp, element.actor, element.reason))
-    return claims
-
-
-def _conflict(conflict: Any) -> dict[str, Any]:
-    return {"id": conflict.id, "opened_at": looking.at(conflict.opened_at_us), "reason": conflict.reason}
-
-
-def _verdict(record: AuditRecord, name: str) -> Verdict | None:
-    return next((verdict for verdict in record.decisions if verdict.field == name), None)
-
-
-def _attempt(record: AuditRecord) -> dict[str, Any]:
-    return {
-        "audit": record.id,
-        "at": looking.at(record.at_us),
-        "cause": record.cause,
-        "attempt": record.attempt,
-        "result": record.result,
-        "repeats": record.repeats,
-        "written": sorted(record.patch or {}),
-        "status": record.status,
-        "message": record.message or None,
-        "token_before": record.snapshot.token,
-        "token_after": record.token_after,
-    }
-
-
-def _told(told: Story) -> dict[str, Any]:
-    return {
-        "now": [_sentence(sentence) for sentence in told.now],
-        "chapters": [
-            {
-                "title": chapter.title,
-                "at": looking.at(chapter.at_us),
-                "until": looking.at(chapter.until_us),
-                "result": chapter.result,
-                "audit": list(chapter.records),
-                "sentences": [_sentence(sentence) for sentence in chapter.sentences],
-            }
-            for chapter in told.chapters
+        "paused": row.paused,
+        "released": row.released,
+        "superseded": views.documents.superseded(known.superseded),
+        "fields": [field for field in row.fields if only in (None, field.field)],
+        "attempts": [views.history.attempt(record) for record in trail if only is None or _decides(record, only)][
+            :limit
         ],
-        "left_out": told.left_out,
+        "story": views.history.told(told, older=known.more),
     }
 
 
-def _sentence(sentence: Sentence) -> dict[str, Any]:
-    references = [reference._asdict() for reference in sentence.references]
-    return {"kind": sentence.kind, "field": sentence.field, "text": sentence.text, "references": references}
+def _decides(record: AuditRecord, name: str) -> bool:
+    return any(verdict.field == name for verdict in record.decisions)
 
 
 # ---------------------------------------------------------------------------------------------------------- for people

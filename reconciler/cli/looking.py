@@ -2,20 +2,12 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
-
-import msgspec
 
 from reconciler.config import Config
-from reconciler.core import elements
 from reconciler.errors import ReconcilerError, StoreError
-from reconciler.model import instant
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Entry, Head
-from reconciler.model.desired import Field
 from reconciler.model.document import Document, Status
-from reconciler.model.stamp import Stamp
-from reconciler.model.value import MISSING
 from reconciler.ports import Store
 
 EVERY = 1_000_000  # rows: as many as there are
@@ -85,48 +77,3 @@ async def chain(
         if head is None or entry.number > head.number:
             return
         yield entry
-
-
-def at(instant_us: int | None) -> str | None:
-    """Return a moment as JSON shows it."""
-    return None if instant_us is None else instant.from_us(instant_us)
-
-
-def provenance(stamp: Stamp, actor: str = "", reason: str = "") -> dict[str, Any]:
-    """Return where a claim comes from, as JSON shows it."""
-    return {
-        "event": stamp.id,
-        "source": stamp.source,
-        "actor": actor or None,
-        "reason": reason or None,
-        "time": stamp.time,
-        "sequence": stamp.sequence or None,
-        "topic": stamp.topic,
-        "partition": stamp.partition,
-        "offset": stamp.offset,
-    }
-
-
-def shown(document: Document, name: str) -> dict[str, Any]:
-    """Return a field's three values; one that is not known is left out."""
-    field = document.desired.fields[name]
-    agreed = document.agreement.base.fields.get(name)
-    snapshot = document.agreement.snapshot
-    values: dict[str, Any] = {
-        "field": name,
-        "desired": _desired(field),
-        "live": MISSING if snapshot is None else snapshot.value(name),
-        "base": elements.known(agreed),
-    }
-    return {member: value for member, value in values.items() if value is not MISSING}
-
-
-def _desired(field: Field) -> Any:
-    """Return what a field should be in one value; of a list known by its elements only, what was said of each."""
-    if field.register is not None and field.register.managed:
-        return elements.whole(field, ())
-    said = sorted(field.elements.items())
-    return {
-        verb: [msgspec.json.decode(text) for text, element in said if element.present is present]
-        for verb, present in (("add", True), ("remove", False))
-    }

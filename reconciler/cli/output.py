@@ -1,9 +1,9 @@
 """
 Output: tables for people, JSON for programs.
 
-A row is one mapping, of which JSON shows every member and a table the named columns. On a terminal a table is as wide
-as the terminal; one that does not fit even so is shown as blocks. In a pipe each row is one line, uncut and without
-colour. Text that came from outside is stripped of what would steer a terminal.
+A row is one of `views`, or a mapping. JSON shows every member of it, and a table the named columns. On a terminal a
+table is as wide as the terminal; one that does not fit even so is shown as blocks. In a pipe each row is one line,
+uncut and without colour. Text that came from outside is stripped of what would steer a terminal.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
+import msgspec
 import orjson
 from rich import markup
 from rich.cells import cell_len
@@ -23,7 +24,7 @@ from rich.text import Text
 
 from reconciler.model.value import MISSING
 
-Row = Mapping[str, Any]
+Row = Mapping[str, Any] | msgspec.Struct
 
 _GAP = 2
 _PIPE_WIDTH = 100_000  # in a pipe lines are for `grep` and the like, which want each row on one
@@ -112,7 +113,7 @@ def as_json(value: object) -> None:
 
 def table(rows: Sequence[Row], columns: Sequence[Column]) -> None:
     """Print a table for people."""
-    cells = [[column.show(row.get(column.key, MISSING)) for column in columns] for row in rows]
+    cells = [[column.show(_member(row, column.key)) for column in columns] for row in rows]
     console = _console()
     if sum(_widths_least(cells, columns)) + _GAP * (len(columns) - 1) > console.width:
         for line in cells:
@@ -231,5 +232,12 @@ def _parses(text: str) -> bool:
     return True
 
 
+def _member(row: Row, name: str) -> Any:
+    value = row.get(name, MISSING) if isinstance(row, Mapping) else getattr(row, name, MISSING)
+    return MISSING if value is msgspec.UNSET else value
+
+
 def _default(value: object) -> object:
+    if isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
     return None if value is MISSING else str(value)

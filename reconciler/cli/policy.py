@@ -1,19 +1,19 @@
 """`reconciler policy`: what another policy would have decided, before anyone deploys it."""
 
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
+from reconciler import views
 from reconciler.cli import commands, exits, looking, options, output, running
 from reconciler.config import Config, rules
 from reconciler.core.backtest import Backtest, Otherwise, Ruling, Unjudged
 from reconciler.errors import ConfigError
 from reconciler.model.chain import Entry
-from reconciler.model.policy import FALLBACK, ListMode, Policy, Rule, Strategy
+from reconciler.model.policy import FALLBACK, ListMode, Policy, Strategy
 from reconciler.model.value import MISSING
 
 policy = commands.family("policy", "Show who wins, or try other rules on what was decided before they are deployed.")
@@ -28,7 +28,7 @@ _TURN_COLUMNS = (
     output.Column("would_rule", "rule now"),
 )
 _RULE_COLUMNS = (
-    output.Column("rule", "rule", whole=True),
+    output.Column("name", "rule", whole=True),
     output.Column("fields", "fields", ", ".join),
     output.Column("strategy", "strategy", whole=True),
     output.Column("more", "and"),
@@ -40,11 +40,11 @@ _RULE_COLUMNS = (
 @options.configured()
 def show(config: Config, form: str) -> None:
     """Show the rules in force, in order: the first that covers a field decides it, the last covers all the rest."""
-    rows = [_rule(rule) for rule in (*config.policy.rules, FALLBACK)]
+    rows = [views.service.rule(rule) for rule in (*config.policy.rules, FALLBACK)]
     if form == "json":
         output.as_json(rows)
     else:
-        output.table([row | {"more": _more(row)} for row in rows], _RULE_COLUMNS)
+        output.table([msgspec.structs.asdict(row) | {"more": _more(row)} for row in rows], _RULE_COLUMNS)
 
 
 @policy.command(
@@ -101,7 +101,7 @@ class _Lines:
     """What is found, for people: a line each as it is found, so that nothing is kept."""
 
     def differs(self, found: Otherwise) -> None:
-        when, key = output.when(looking.at(found.at_us)), output.plain(found.document)
+        when, key = output.when(views.shape.at(found.at_us)), output.plain(found.document)
         sides = f"desired {_cut(found.desired)}, live {_cut(found.live)}"
         turn = f"{_said(found.was)} → {_said(found.would)}"
         print(f"{when}  {key}  {output.plain(found.field)}: {turn}; {sides}; audit {found.record}")
@@ -175,18 +175,12 @@ def _is_of(entry: Entry, since_us: int, until_us: int | None) -> bool:
     return at_us >= since_us and (until_us is None or at_us < until_us)
 
 
-def _rule(rule: Rule) -> dict[str, Any]:
-    """Return a rule with its name first, as JSON shows it."""
-    said = msgspec.to_builtins(rule)
-    return {"rule": said.pop("name"), **said}
-
-
-def _more(row: Mapping[str, Any]) -> str:
+def _more(row: views.service.Rule) -> str:
     """Return what a rule says besides fields and strategy, as far as it means anything."""
-    overlap = ["on_overlap"] if row["strategy"] == Strategy.MERGE else []
-    told = [f"{key} = {row[key]}" for key in [*overlap, "on_adopt"] if row[key]]
-    told += [f"list = {row['list']}"] if row["list"] != ListMode.ATOMIC else []
-    told += [f"{key} = {', '.join(row[key])}" for key in ("normalise", "types", "sources") if row[key]]
+    told = [f"on_overlap = {row.on_overlap}"] if row.strategy == Strategy.MERGE else []
+    told += [f"on_adopt = {row.on_adopt}"] if row.on_adopt else []
+    told += [f"list = {row.list}"] if row.list != ListMode.ATOMIC else []
+    told += [f"{key} = {', '.join(said)}" for key in ("normalise", "types", "sources") if (said := getattr(row, key))]
     return "; ".join(told)
 
 
@@ -210,7 +204,7 @@ def _row(found: Otherwise) -> dict[str, Any]:
         "audit": found.record,
         "document": found.document,
         "field": found.field,
-        "at": looking.at(found.at_us),
+        "at": views.shape.at(found.at_us),
         "was": _ruling(found.was),
         "would": _ruling(found.would),
         "desired": found.desired,

@@ -5,17 +5,18 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
+from reconciler import views
 from reconciler.cli import commands, looking, options, output, running
 from reconciler.config import Config
 from reconciler.errors import LogError
-from reconciler.model.document import Lane
+from reconciler.model.standing import reaches
+from reconciler.ports import standing
 
 if TYPE_CHECKING:
     from reconciler.model.stamp import Partition
-    from reconciler.ports import Store
 
-_LISTED_MAX = 10_000  # beyond that "more than" says enough
 _LOG_S_MAX = 5.0  # for reaching the log: whoever asks for the status waits for it
 
 _LOG_COLUMNS = (
@@ -67,50 +68,27 @@ def _names_log() -> bool:
 
 
 async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
+    """Return what the API says of store and log, with which store it is and why the log is not reached."""
     from reconciler.adapters.clock import SystemClock
-    from reconciler.model import instant
 
-    clock = SystemClock()
     async with looking.store_of(config) as store:
-        oldest_us = await store.oldest_pending_us()
-        counts = await store.counts()
-        found: dict[str, Any] = {
-            "store": config.store.url,
-            "documents": {status.value: count for status, count in counts.items()},
-            "oldest_pending_at": None if oldest_us is None else instant.from_us(oldest_us),
-            "oldest_pending_seconds": None if oldest_us is None else (clock.now_us() - oldest_us) / 1_000_000,
-            "conflicts": len(await store.conflicts(limit=_LISTED_MAX + 1)),
-            "dead_letters": await store.count_dead_letters(),
-            "comparisons_due": await store.count_due(Lane.RESYNC, clock.now_us()),
-        }
-        return found | await _log(config if ask_log else None, store)
-
-
-async def _log(config: Config | None, store: "Store") -> dict[str, Any]:
-    """Return positions and, where a log is named and can be reached, what is left to fold."""
-    positions = dict(await store.positions())
-    if config is not None and config.log.kind == "kafka":  # of the outcome log nobody wants to know here
+        found = await standing.of(store, SystemClock().now_us())
+        positions = dict(await store.positions())
+    ends, trouble = await _ends(config) if ask_log else (None, "not asked: name it with -c")
+    if ends is not None:
+        positions = {place: offset for place, offset in positions.items() if place in ends}
+    elif ask_log and config.log.kind == "kafka":  # of the outcome log nobody wants to know here
         read = config.log.read_topics
         positions = {place: offset for place, offset in positions.items() if place.topic in read}
-    ends, trouble = ({}, "not asked: name it with -c") if config is None else await _ends(config)
-    places = sorted(ends) if trouble is None else sorted(positions)
-    rows = []
-    for place in places:
-        position, end = positions.get(place, 0), ends.get(place)
-        rows.append(
-            {
-                "topic": place.topic,
-                "partition": place.partition,
-                "position": position,
-                "end": end,
-                "lag": None if end is None else max(0, end - position),
-            }
-        )
-    reachable = None if config is None else trouble is None
-    return {"log_reachable": reachable, "log_error": trouble, "log": rows}
+    return {
+        "store": config.store.url,
+        **msgspec.structs.asdict(views.service.standing(found, reaches(positions, ends))),
+        "log_reachable": ends is not None if ask_log else None,
+        "log_error": trouble,
+    }
 
 
-async def _ends(config: Config) -> "tuple[dict[Partition, int], str | None]":
+async def _ends(config: Config) -> "tuple[dict[Partition, int] | None, str | None]":
     from reconciler import parts
     from reconciler.adapters.clock import SystemClock
 
@@ -121,9 +99,9 @@ async def _ends(config: Config) -> "tuple[dict[Partition, int], str | None]":
             return dict(await log.ends()), None
     except TimeoutError:
         where = ", ".join(config.log.brokers) if config.log.kind == "kafka" else config.log.path
-        return {}, f"can't be reached at {where} within {_LOG_S_MAX:g} s, so the lag is not known"
+        return None, f"can't be reached at {where} within {_LOG_S_MAX:g} s, so the lag is not known"
     except LogError as error:
-        return {}, f"can't be reached, so the lag is not known: {error}"
+        return None, f"can't be reached, so the lag is not known: {error}"
     finally:
         await log.close()
 
@@ -133,9 +111,7 @@ def _counts(documents: dict[str, int]) -> str:
 
 
 def _many(count: int, rest: str) -> str:
-    if not count:
-        return "none open"
-    return f"more than {_LISTED_MAX} {rest}" if count > _LISTED_MAX else f"{count} {rest}"
+    return f"{count} {rest}" if count else "none open"
 
 
 def _age(seconds: float | None) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from reconciler import views
 from reconciler.cli import acting, commands, events, looking, options, output, running
 from reconciler.cli.acting import Bench
 from reconciler.cli.docs import STATUS
@@ -28,11 +29,8 @@ def retry(config: Config, document: tuple[str, ...], *, status: str | None, acto
     """Have documents looked at now, before all others; paused ones are left."""
     who = acting.actor(actor)
     done = running.run(_steered(config, document, status, lambda bench, keys: bench.acts.retry(who, keys)))
-    if form == "json":
-        output.as_json({"hastened": len(done.done), "left": done.left})
-        return
     acting.report(form, done, "due now", _SOON)
-    if not done.done and not done.left:
+    if form != "json" and not done.done and not done.left:
         output.line(f"No document is {status}.")
 
 
@@ -92,7 +90,7 @@ def release(
     who = acting.actor(actor)
     released = running.run(_released(config, document, fields, who, reason))
     if form == "json":
-        output.as_json([{"document": one.document, "events": list(one.events)} for one in released])
+        output.as_json([views.acts.appended(one) for one in released])
         return
     what = f"{', '.join(fields)} of " if fields else ""
     for one in released:

@@ -1,26 +1,23 @@
 """
 Gauges: what no loop reports because it is there to be seen: backlog, lag, queue, load.
 
-Looked at only when somebody asks, and at most every few seconds, however many ask. A look costs three small queries
+Looked at only when somebody asks, and at most every few seconds, however many ask. A look costs a few small queries
 and one request to the broker; the log gets little time for its answer, because a scrape must not wait for Kafka.
 """
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from reconciler.core.breaker import Breaker
 from reconciler.core.limiter import Limiter
 from reconciler.core.queue import Queue
-from reconciler.errors import LogError
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.notify import Backlog
-from reconciler.model.document import Status
-from reconciler.model.stamp import Partition
-from reconciler.ports import Clock, EventLog, Telemetry, Views
+from reconciler.model.standing import reaches
+from reconciler.ports import Clock, EventLog, Store, Telemetry, standing
 
 _AGE_S_MAX = 5.0  # a third of the usual scrape interval
-_LOG_S_MAX = 2.0
 
 
 class Gauges:
@@ -28,7 +25,7 @@ class Gauges:
 
     def __init__(
         self,
-        views: Views,
+        store: Store,
         log: EventLog,
         ingest: Ingest,
         clock: Clock,
@@ -39,7 +36,7 @@ class Gauges:
         breaker: Breaker,
         backlog: Callable[[], Backlog],
     ) -> None:
-        self._views = views
+        self._store = store
         self._log = log
         self._ingest = ingest
         self._clock = clock
@@ -62,13 +59,11 @@ class Gauges:
 
     async def _look(self) -> None:
         gauge = self._telemetry.gauge
-        counts = await self._views.counts()
-        for status in Status:
-            gauge("documents", counts.get(status, 0), status=status.value)
-        since_us = await self._views.oldest_pending_us()
-        waited_us = 0 if since_us is None else max(0, self._clock.now_us() - since_us)
-        gauge("oldest_pending_seconds", waited_us / 1_000_000)
-        gauge("dead_letters", await self._views.count_dead_letters())
+        found = await standing.of(self._store, self._clock.now_us())
+        for status, count in found.documents.items():
+            gauge("documents", count, status=status.value)
+        gauge("oldest_pending_seconds", found.oldest_pending_s or 0.0)
+        gauge("dead_letters", found.dead_letters)
         for lane, depth in self._queue.depth().items():
             gauge("queue_depth", depth, lane=lane.name.lower())
         gauge("in_flight", self._limiter.in_flight)
@@ -77,19 +72,6 @@ class Gauges:
         waiting, oldest_s = self._backlog()
         gauge("notifications_waiting", waiting)
         gauge("notifications_oldest_seconds", oldest_s)
-        found = await lags(self._log, self._ingest) or {}
-        for place in {**self._ingest.reached, **found}:
-            gauge("log_lag", found.get(place, math.nan), topic=place.topic, partition=str(place.partition))
-
-
-async def lags(log: EventLog, ingest: Ingest) -> Mapping[Partition, int] | None:
-    """Return of each partition how many records are not folded yet; None when the log does not say so in time."""
-    if not ingest.reached:  # the log is not open yet
-        return None
-    try:
-        async with asyncio.timeout(_LOG_S_MAX):
-            ends = dict(await log.ends())
-    except (LogError, TimeoutError):
-        return None
-    reached = ingest.reached
-    return {place: max(0, end - reached.get(place, 0)) for place, end in ends.items()}
+        ends = await standing.ends(self._log, self._ingest.reached)
+        for one in reaches(self._ingest.reached, ends):
+            gauge("log_lag", math.nan if one.lag is None else one.lag, topic=one.topic, partition=str(one.partition))

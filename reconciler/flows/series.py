@@ -13,10 +13,10 @@ from typing import Protocol
 from reconciler.core import series
 from reconciler.core.series import Point, Sample
 from reconciler.flows import beats
-from reconciler.flows.gauges import lags
 from reconciler.flows.ingest import Ingest
 from reconciler.model.document import Status
-from reconciler.ports import Clock, EventLog, Views
+from reconciler.model.standing import reaches
+from reconciler.ports import Clock, EventLog, Views, standing
 
 HOURS_MAX = 24
 _STEPS_MAX = HOURS_MAX * 3600 // series.STEP_S
@@ -75,7 +75,7 @@ class Series:
 
     async def _sample(self) -> Sample:
         counts = await self._views.counts()
-        found = await lags(self._log, self._ingest)
+        ends = await standing.ends(self._log, self._ingest.reached)
         total = self._counted.total
         return Sample(
             at_us=self._clock.now_us(),
@@ -85,5 +85,5 @@ class Series:
             conflicts=total("version_conflicts_total"),
             took=self._counted.classes("convergence_seconds"),
             pending=counts.get(Status.PENDING, 0),
-            lag=None if found is None else sum(found.values()),
+            lag=None if ends is None else sum(one.lag or 0 for one in reaches(self._ingest.reached, ends)),
         )

@@ -4,7 +4,9 @@ The stored form of our values: JSON, canonical, decoded straight into their type
 One library encodes and decodes, so that what was accepted can always be written back.
 """
 
+import contextlib
 import hashlib
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -51,3 +53,12 @@ def policy_digest(policy: Policy) -> str:
 def decode_policy(text: bytes) -> Policy:
     """Return a stored policy."""
     return msgspec.json.decode(text, type=Policy)
+
+
+def readable_policies(texts: Mapping[str, bytes]) -> dict[str, Policy]:
+    """Return stored policies by digest, those that can be read; the trail's verifier says what is wrong with others."""
+    found = {}
+    for name, text in texts.items():
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+            found[name] = decode_policy(text)
+    return found

@@ -15,6 +15,8 @@ from reconciler.views import acts, shape
 from reconciler.views.acts import By
 from reconciler.views.shape import Instant, Next, Shape, Value
 
+DECIDED_IN = 20  # newest records in which the last decision on a field is looked for
+
 
 class Origin(Shape, frozen=True, kw_only=True):
     """Which event says something, and where it stands in the log."""

@@ -1,6 +1,6 @@
 """The service: how everything stands, and by what rules and settings it works."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -8,6 +8,7 @@ from msgspec import Meta
 from reconciler.core.series import STEP_S, Point
 from reconciler.model import instant
 from reconciler.model import policy as policies
+from reconciler.model import standing as counts
 from reconciler.views import shape
 from reconciler.views.shape import Instant, Shape
 
@@ -22,7 +23,19 @@ class LogPartition(Shape, frozen=True, kw_only=True):
     lag: int | None
 
 
-class Status(Shape, frozen=True, kw_only=True):
+class Standing(Shape, frozen=True, kw_only=True):
+    """Where everything stands, as far as store and log tell."""
+
+    documents: Annotated[dict[str, int], Meta(description="How many documents, by status.")]
+    oldest_pending_at: Instant | None
+    oldest_pending_seconds: float | None
+    conflicts: Annotated[int, Meta(description="Open ones.")]
+    dead_letters: int
+    comparisons_due: Annotated[int, Meta(description="Documents that are to be compared with Windchill now.")]
+    log: list[LogPartition]
+
+
+class Status(Standing, frozen=True, kw_only=True):
     """Where everything stands."""
 
     version: str
@@ -33,15 +46,8 @@ class Status(Shape, frozen=True, kw_only=True):
     folding_waits: Annotated[str | None, Meta(description="Why no event is folded for now; null: they are.")]
     in_flight: int
     in_flight_limit: float
-    documents: Annotated[dict[str, int], Meta(description="How many documents, by status.")]
-    oldest_pending_at: Instant | None
-    oldest_pending_seconds: float | None
-    conflicts: Annotated[int, Meta(description="Open ones.")]
-    dead_letters: int
-    comparisons_due: Annotated[int, Meta(description="Documents that are to be compared with Windchill now.")]
     queue: Annotated[dict[str, int], Meta(description="Documents that wait in memory, by lane.")]
     log_reachable: bool
-    log: list[LogPartition]
 
 
 class SeriesPoint(Shape, frozen=True, kw_only=True):
@@ -103,6 +109,24 @@ class Settings(Shape, frozen=True, kw_only=True):
     """Every effective value; secrets are masked."""
 
     items: list[Setting]
+
+
+def standing(found: counts.Standing, log: Iterable[counts.Reach]) -> Standing:
+    """Return where everything stands, as far as store and log tell."""
+    return Standing(
+        documents={status.value: count for status, count in found.documents.items()},
+        oldest_pending_at=shape.at(found.oldest_pending_us),
+        oldest_pending_seconds=found.oldest_pending_s,
+        conflicts=found.conflicts,
+        dead_letters=found.dead_letters,
+        comparisons_due=found.comparisons_due,
+        log=[shape.of(LogPartition, one) for one in log],
+    )
+
+
+def status(found: counts.Standing, log: Iterable[counts.Reach], **said: object) -> Status:
+    """Return where everything stands, with what the daemon `said` of itself."""
+    return shape.of(Status, standing(found, log), **said)
 
 
 def rule(found: policies.Rule) -> Rule:

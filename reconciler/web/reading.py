@@ -1,8 +1,6 @@
 """Reading: every endpoint that shows something and changes nothing."""
 
 import asyncio
-import contextlib
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -10,9 +8,11 @@ import msgspec
 from reconciler import __version__, views
 from reconciler.core import story
 from reconciler.model import codec, instant
-from reconciler.model.document import Document, Lane, Status
-from reconciler.model.policy import FALLBACK, Policy
+from reconciler.model.document import Document, Status
+from reconciler.model.policy import FALLBACK
+from reconciler.model.standing import reaches
 from reconciler.ports import authorship
+from reconciler.ports import standing as counting
 from reconciler.web import cursors, lists
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Call, Endpoint, Page, Query
@@ -21,7 +21,6 @@ from reconciler.web.probes import Health
 from reconciler.web.sources import Sources
 
 ROOT = "/api/v1"
-_DECIDED_IN = 20  # newest records in which the last decision on a field is looked for
 _STORY_RECORDS = 500
 _CHAPTERS = 100
 _BYTES = 64 * 1024
@@ -88,11 +87,11 @@ async def status(sources: Sources, _: Asked) -> views.service.Status:
 
 async def standing(sources: Sources) -> views.service.Status:
     """Return where everything stands. A second's work for nobody: what it asks of the store is counted by indexes."""
-    store, engine, readiness = sources.store, sources.engine, sources.readiness()
-    oldest_us = await store.oldest_pending_us()
+    engine, readiness = sources.engine, sources.readiness()
     reached, ends = engine.reached(), await sources.ends()
-    counts = await store.counts()
-    return views.service.Status(
+    return views.service.status(
+        await counting.of(sources.store, sources.clock.now_us()),
+        reaches(reached, ends),
         version=__version__,
         phase=readiness.phase.value,
         windchill=readiness.windchill.value,
@@ -101,24 +100,8 @@ async def standing(sources: Sources) -> views.service.Status:
         folding_waits=readiness.folding_waits or None,
         in_flight=engine.limiter.in_flight,
         in_flight_limit=engine.limiter.limit,
-        documents={status.value: counts.get(status, 0) for status in Status},
-        oldest_pending_at=views.shape.at(oldest_us),
-        oldest_pending_seconds=(None if oldest_us is None else max(0, sources.clock.now_us() - oldest_us) / 1_000_000),
-        conflicts=await store.count_conflicts(),
-        dead_letters=await store.count_dead_letters(),
-        comparisons_due=await store.count_due(Lane.RESYNC, sources.clock.now_us()),
         queue={lane.name.lower(): depth for lane, depth in engine.queue.depth().items()},
         log_reachable=ends is not None,
-        log=[
-            views.service.LogPartition(
-                topic=place.topic,
-                partition=place.partition,
-                position=reached.get(place, 0),
-                end=(end := (ends or {}).get(place)),
-                lag=None if end is None else max(0, end - reached.get(place, 0)),
-            )
-            for place in sorted({**reached, **(ends or {})})
-        ],
     )
 
 
@@ -133,7 +116,7 @@ async def documents(sources: Sources, asked: Asked) -> views.documents.DocumentP
 async def document(sources: Sources, asked: Asked) -> views.documents.Document:
     """Show one document: each field as desired, live and last agreed, where its value comes from and who decides."""
     found = await _document(sources, asked)
-    trail = await lists.trail(sources.store, found.key, _DECIDED_IN)
+    trail = await lists.trail(sources.store, found.key, views.documents.DECIDED_IN)
     return views.documents.whole(found, trail.items, sources.policy, await authorship.paused(sources.store, found))
 
 
@@ -142,7 +125,7 @@ async def document_story(sources: Sources, asked: Asked) -> views.history.Story:
     query: StoryQuery = asked.query
     found = await _document(sources, asked)
     trail = await lists.trail(sources.store, found.key, _STORY_RECORDS)
-    policies = _readable(await sources.store.policy_texts())
+    policies = codec.readable_policies(await sources.store.policy_texts())
     told = await asyncio.to_thread(
         story.tell,
         found.key,
@@ -260,15 +243,6 @@ def _moment(name: str, given: str | None) -> int | None:
         return None if given is None else instant.to_us(instant.canonical(given))
     except ValueError as error:
         raise Refused(400, f"{name}: {error}; write 2026-11-22T10:00:00Z") from error
-
-
-def _readable(texts: Mapping[str, bytes]) -> dict[str, Policy]:
-    """Return the policies that can be read; without one, what it decided is told, but no conflict is named."""
-    found = {}
-    for digest, text in texts.items():
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
-            found[digest] = codec.decode_policy(text)
-    return found
 
 
 def _shows(path: str, call: Call, answer: type[msgspec.Struct], query: type[Query] = Query) -> Endpoint:

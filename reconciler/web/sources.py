@@ -11,16 +11,13 @@ from reconciler.core.decode import Rules
 from reconciler.core.limiter import Limiter
 from reconciler.core.queue import Queue
 from reconciler.core.series import Point
-from reconciler.errors import LogError
 from reconciler.model.policy import Policy
 from reconciler.model.stamp import Partition
 from reconciler.model.value import Json
-from reconciler.ports import Acts, Clock, EventLog, Store
+from reconciler.ports import Acts, Clock, EventLog, Store, standing
 from reconciler.web.access import Door
 from reconciler.web.probes import Readiness
 from reconciler.web.watching import Watching
-
-_LOG_S_MAX = 2.0  # whoever asks how things stand must not wait for a broker that is away
 
 
 class Wake(Protocol):
@@ -72,10 +69,4 @@ class Sources:
 
     async def ends(self) -> Mapping[Partition, int] | None:
         """Return where each partition of the change log ends; `None` when it does not say so in time."""
-        if not self.engine.reached():
-            return None
-        try:
-            async with asyncio.timeout(_LOG_S_MAX):
-                return dict(await self.log.ends())
-        except (LogError, TimeoutError):
-            return None
+        return await standing.ends(self.log, self.engine.reached())

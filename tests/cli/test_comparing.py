@@ -18,7 +18,7 @@ def test_all_documents_or_some_are_compared_with_windchill_again(program: Progra
         program.edit(key, status="INWORK")
     program.say("run", "--once")
     assert {program.document(key)["status"] for key in (DOC, OTHER)} == {"INWORK"}, "their time has not come"
-    assert program.json("docs", "compare", OTHER, "unknown") == {"compared": 1}
+    assert program.json("docs", "compare", OTHER, "unknown") == {"documents": 1}
     assert program.json("docs", "show", OTHER)["lane"] == "resync"
     said = program.say("docs", "compare", "--all")
     assert said.startswith("1 document is due for a comparison.")

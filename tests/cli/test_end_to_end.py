@@ -9,8 +9,10 @@ import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 
 from tests.cli.program import Program
 
@@ -291,12 +293,46 @@ def test_docs_are_listed_shown_and_hastened(held: Program) -> None:
     assert held.json("docs", "list", "--status", "synced") == []
     shown = held.json("docs", "show", DOC)
     cost = next(field for field in shown["fields"] if field["field"] == "attributes.CostCenter")
-    assert cost == {"field": "attributes.CostCenter", "desired": "5000", "live": "9999", "base": "4711"}
+    assert (cost["desired"], cost["live"], cost["base"]) == ("5000", "9999", "4711")
     assert "within half a minute" in held.say("docs", "retry", DOC)
-    assert held.json("docs", "retry", "--status", "held") == {"hastened": 2, "left": {}}
+    assert held.json("docs", "retry", "--status", "held") == {"done": [DOC, OTHER], "left": {}}
     assert held.json("docs", "show", DOC)["lane"] == "asked"
     assert "either" in held.fails("docs", "retry", code=2)
     assert "no event has named" in held.fails("docs", "show", "nix")
+
+
+def test_programs_read_the_same_names_from_commands_as_from_the_api(poisoned: Program) -> None:
+    held = poisoned
+    held.edit(DOC, attributes__CostCenter="9999")
+    held.emits(DOC, "--set", 'attributes.CostCenter="5000"')
+    held.say("run", "--once", code=3)
+    explained, found = held.json("explain", DOC), held.json("status")
+    rows = {
+        "DocumentRow": held.json("docs", "list"),
+        "Document": [held.json("docs", "show", DOC)],
+        "Conflict": held.json("conflicts", "list"),
+        "DeadLetterRow": held.json("dead-letters", "list"),
+        "HotSpot": held.json("hotspots"),
+        "AuditRow": [*held.json("audit", "list"), *explained["attempts"]],
+        "Field": explained["fields"],
+        "Story": [explained["story"]],
+        "LogPartition": found["log"],
+        "Rule": held.json("policy", "show"),
+        "Setting": held.json("config", "show"),
+        "AppendedEvent": held.json("emit", DOC, "--set", "title=x"),
+        "Resolved": [held.json("conflicts", "resolve", held.json("conflicts", "list")[0]["id"], "--take", "live")],
+        "AppendedBy": held.json("docs", "release", OTHER),
+        "Compared": [held.json("docs", "compare", OTHER)],
+        "Done": [held.json("dead-letters", "discard", "0/2", "--reason", "x")],
+        "Act": held.json("audit", "acts"),
+    }
+    components = json.loads((Path(__file__).parents[2] / "schemas/openapi.json").read_text())["components"]
+    for name, shown in rows.items():
+        schema = components["schemas"][name] | {"additionalProperties": False, "components": components}
+        assert shown, name
+        for row in shown:
+            Draft202012Validator(schema).validate(row)
+    assert {"store", "log_error"} == found.keys() - components["schemas"]["Status"]["properties"].keys()
 
 
 def test_hotspots_name_documents_and_fields(held: Program) -> None:
@@ -337,7 +373,9 @@ def _conflict(program: Program, field: str) -> str:
 def test_a_resolution_decides_a_field(held: Program, choice: tuple[str, str], value: object) -> None:
     conflict = _conflict(held, "attributes.CostCenter")
     assert "9999" in held.say("conflicts", "show", conflict[:6])
-    (event,) = held.json("conflicts", "resolve", conflict[:6], *choice, "--actor", "me", "--reason", "asked jdoe")
+    said = held.json("conflicts", "resolve", conflict[:6], *choice, "--actor", "me", "--reason", "asked jdoe")
+    assert (said["conflict"], said["wanted"], said["live"]) == (conflict, value, "9999")
+    (event,) = said["events"]
     assert (event["source"], event["actor"]) == ("//reconciler/operators", "me")
     assert event["data"] == {
         "set": {"attributes.CostCenter": value}, "expect": {"attributes.CostCenter": "9999"}, "reason": "asked jdoe",
@@ -400,7 +438,7 @@ def test_a_resolution_leaves_elements_alone_that_nobody_manages(settled: Program
     settled.emits(OTHER, "--add", "attributes.Keywords=bracket", "--remove", "attributes.Keywords=mine")
     settled.say("run", "--once", code=3)
     said = settled.json("conflicts", "resolve", _conflict(settled, "attributes.Keywords"), "--take", "desired")
-    assert [event["data"].get("set", event["data"].get("remove")) for event in said] == [
+    assert [event["data"].get("set", event["data"].get("remove")) for event in said["events"]] == [
         {"attributes.Keywords": ["bracket"]},
         {"attributes.Keywords": ["mine"]},
     ]

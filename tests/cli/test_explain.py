@@ -88,7 +88,7 @@ def test_programs_get_the_story_beside_everything_they_got_before(left: Program)
     chapters = told["story"]["chapters"]
     assert chapters[0]["result"] == "written"
     assert [identifier for chapter in chapters for identifier in chapter["audit"]] == sorted(
-        attempt["audit"] for attempt in told["attempts"]
+        attempt["id"] for attempt in told["attempts"]
     )
     events = [r["value"] for c in chapters for s in c["sentences"] for r in s["references"] if r["kind"] == "event"]
     assert events[-1] == field["claims"][0]["event"]

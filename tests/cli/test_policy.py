@@ -159,7 +159,7 @@ def test_a_file_that_is_not_there_is_named(looking: Program) -> None:
 
 def test_the_rules_in_force_are_shown_in_order_with_what_covers_the_rest(looking: Program) -> None:
     rows = looking.json("policy", "show")
-    assert [(row["rule"], row["fields"], row["strategy"]) for row in rows] == [
+    assert [(row["name"], row["fields"], row["strategy"]) for row in rows] == [
         ("policy[1]", ["status"], "external"),
         ("policy[2]", ["owner"], "preserve"),
         ("policy[3]", ["attributes.Keywords"], "merge"),

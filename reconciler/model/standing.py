@@ -1,0 +1,46 @@
+"""How everything stands: counts of the store, and how far the change log is folded."""
+
+from collections.abc import Mapping
+
+import attrs
+
+from reconciler.model.document import Status
+from reconciler.model.stamp import Partition
+
+
+@attrs.frozen(kw_only=True)
+class Standing:
+    """What the store tells, at one moment."""
+
+    at_us: int
+    documents: Mapping[Status, int]
+    oldest_pending_us: int | None
+    conflicts: int  # open ones
+    dead_letters: int
+    comparisons_due: int  # documents that are to be compared with Windchill now
+
+    @property
+    def oldest_pending_s(self) -> float | None:
+        """For how long the oldest pending document has been so, None: no document is."""
+        return None if self.oldest_pending_us is None else max(0, self.at_us - self.oldest_pending_us) / 1_000_000
+
+
+@attrs.frozen
+class Reach:
+    """How far one partition of the change log is folded; `end` is None where the log does not say it."""
+
+    topic: str
+    partition: int
+    position: int
+    end: int | None
+
+    @property
+    def lag(self) -> int | None:
+        """How many records are left to fold."""
+        return None if self.end is None else max(0, self.end - self.position)
+
+
+def reaches(reached: Mapping[Partition, int], ends: Mapping[Partition, int] | None) -> list[Reach]:
+    """Return all partitions in order; of a log that does not answer (None), those that something was folded of."""
+    known = ends or {}
+    return [Reach(*place, reached.get(place, 0), known.get(place)) for place in sorted({**reached, **known})]
