@@ -136,7 +136,7 @@ def test_a_person_may_keep_trying_and_succeed(program: Program) -> None:
     rival(program)
     behave(program, set_back_fields={})
     said = program.json("conflicts", "retry", the_conflict(program)["id"], "--reason", "the job is off")
-    assert said[0]["data"]["set"] == {"owner": "jdoe"}
+    assert said["events"][0]["data"]["set"] == {"owner": "jdoe"}
     program.say("run", "--once")
     look(program, 2, held=False)
     assert (program.document(DOC)["owner"], patches(program)) == ("jdoe", 4)
