@@ -4,7 +4,7 @@ import shutil
 import sys
 import textwrap
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class _Known:
     paused: Act | None
     released: Act | None
     more: bool  # there are older decisions
+    acts: Sequence[Act] = ()
     superseded: Superseded | None = None
 
 
@@ -77,6 +78,7 @@ def explain(config: Config, document: str, field: str | None, limit: int, *, fil
         row=known.document,
         paused=known.paused,
         released=known.released,
+        acts=known.acts,
         chapters_max=limit,
     )
     if form == "json":
@@ -92,11 +94,12 @@ async def _from_store(config: Config, key: str, field: str | None, most: int) ->
         policies = codec.readable_policies(await store.policy_texts())
         paused = await authorship.paused(store, document)
         released = await authorship.released(store, document)
+        acts = await store.acts(document=key, limit=_KNOWN_MAX)
         superseded = await store.superseded(key)
     desired = document.desired.fields
     if field is not None and field not in desired and not any(field in record.desired.fields for record in trail):
         raise _unheard_of(key, field, desired)
-    return _Known(trail[:most], policies, document, paused, released, more=len(trail) > most, superseded=superseded)
+    return _Known(trail[:most], policies, document, paused, released, len(trail) > most, acts, superseded)
 
 
 def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:

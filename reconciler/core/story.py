@@ -3,13 +3,15 @@ Story: audit records → what happened to a document, as sentences with referenc
 
 Rules of this file:
 1. The trail is enough: desired state, base, snapshot and answer of each attempt stand in its record. What the
-   projection knows besides (`row`) only adds where the document stands, and claims not decided on yet.
+   projection knows besides (`row`) only adds where the document stands, and claims not decided on yet. Acts of people
+   are told between the attempts if no event says them; one that appended events is told with these.
 2. A claim is told once, at the first decision that knew it. Attempts that came to the very same are told once, with
    how often. For a single field, attempts in which nothing happened to it are left out.
 3. What is not known is not told: a conflict is named only if the recorded policy gives the very same one again.
 
-Theory of operation: a chapter for each attempt (or for several that were alike), oldest first: who asked for what, what
-Windchill showed, what was decided, how it ended. Then, from the newest record, how each field stands now.
+Theory of operation: a chapter for each act, and for each attempt (or for several that were alike), oldest first: who
+asked for what, what Windchill showed, what was decided, how it ended. Then, from the newest record, how each field
+stands now.
 """
 
 import itertools
@@ -17,7 +19,7 @@ import shlex
 from collections.abc import Container, Iterable, Mapping, Sequence
 
 from reconciler.core import standing, wording
-from reconciler.model.act import Act
+from reconciler.model.act import CLI, Act, Deed
 from reconciler.model.audit import AuditRecord
 from reconciler.model.desired import Field
 from reconciler.model.document import Document, Status
@@ -31,6 +33,13 @@ _STOPS = {
     Status.LOCKED: "The document waits until whoever has it locked or checked out lets go of it",
 }
 _GOES_ON = "It is tried again by itself, more and more slowly, or now by a command."
+_DID: dict[str, str] = {
+    Deed.RETRY: "had it looked at before all others",
+    Deed.PAUSE: "paused it",
+    Deed.RESUME: "resumed it",
+    Deed.COMPARE: "had it compared again",
+    Deed.REFOLD: "had it folded again from the log",
+}
 _TOLD_UNCHANGED = ("agreed", "neither", "adopted: both sides agree")
 
 
@@ -44,17 +53,20 @@ def tell(
     row: Document | None = None,
     paused: Act | None = None,
     released: Act | None = None,
+    acts: Iterable[Act] = (),
     chapters_max: int = 1000,
 ) -> Story:
     """
     Return the story of a document, or of `only` one field of it.
 
     `records` are its audit records, oldest first. `policies` are those known by digest, `row` is how it stands in the
-    store, if that is known; `paused` and `released` are the acts by which it is so, if it is.
+    store, if that is known; `paused` and `released` are the acts by which it is so, if it is. `acts` are those on it.
     """
     teller = _Teller(now_us, only, _repeats(records, row))
-    groups = _alike(teller.concerning(records), only)
-    told = [teller.chapter(group) for group in groups[-chapters_max:]]
+    done = [act for act in acts if act.result == "done" and only is None]
+    steps: list[list[AuditRecord] | Act] = [*_alike(teller.concerning(records), only), *done]
+    steps.sort(key=lambda step: step.at_us if isinstance(step, Act) else step[0].at_us)
+    told = [_acted(one, now_us) if isinstance(one, Act) else teller.chapter(one) for one in steps[-chapters_max:]]
     now = standing.sentences(document, records, policies, now_us, only=only, row=row, released=released)
     if paused is not None:
         now = (_pause(document, paused, now_us), *now)
@@ -62,7 +74,7 @@ def tell(
         now = (_stop(row), *now)
     elif row is not None and row.status is Status.COLLECTING:
         now = (_collecting(row), *now)
-    return Story(document, now, tuple(told), len(groups) - len(told))
+    return Story(document, now, tuple(told), len(steps) - len(told))
 
 
 def _pause(document: str, paused: Act, now_us: int) -> Sentence:
@@ -85,6 +97,16 @@ def _stop(row: Document) -> Sentence:
 def _collecting(row: Document) -> Sentence:
     text = f"The reconciler is {row.reason}, so that they make one iteration. A command writes them now."
     return Sentence("waits", text, None, (Reference("command", f"reconciler docs retry {shlex.quote(row.key)}"),))
+
+
+def _acted(act: Act, now_us: int) -> Chapter:
+    who, reason = wording.safe(act.who), act.details.get("reason")
+    did = f"{who} {_DID.get(act.kind, wording.safe(act.kind))}"
+    why = f" ({wording.quoted(reason)})" if isinstance(reason, str) and reason.strip() else ""
+    text = f"{did}, {'by command' if act.role == CLI else f'as {act.role}'}{why}."
+    title = f"{wording.moment(act.at_us, now_us)}: {did}"
+    said = Sentence("acted", text, None, (Reference("act", str(act.id)),))
+    return Chapter(title, (), act.at_us, act.at_us, act.result, (said,))
 
 
 class _Teller:

@@ -33,6 +33,7 @@ STRATEGIES = {
     "newest": "the later one wins",
     "hold": "a person is asked about any edit of a user",
     "fill": "only blank fields are written",
+    "ignore": "never managed",
 }
 CAUSES = {
     "asked": "a person asked for another try",

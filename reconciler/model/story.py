@@ -14,7 +14,7 @@ class Reference(NamedTuple):
 
 @attrs.frozen
 class Sentence:
-    """One thing that is told. `kind` is asked, shown, decided, answered, again, stands, waits or clashes."""
+    """One thing that is told. `kind` is asked, acted, shown, decided, answered, again, stands, waits or clashes."""
 
     kind: str
     text: str
@@ -24,7 +24,7 @@ class Sentence:
 
 @attrs.frozen
 class Chapter:
-    """One attempt, or several that came to the same."""
+    """One attempt, or several that came to the same; or an act of a person, which has no records."""
 
     title: str
     records: tuple[int, ...]

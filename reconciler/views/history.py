@@ -20,7 +20,7 @@ class Reference(Shape, frozen=True, kw_only=True):
 
 
 class Sentence(Shape, frozen=True, kw_only=True):
-    """One thing that is told. `kind` is asked, shown, decided, answered, again, stands, waits or clashes."""
+    """One thing that is told. `kind` is asked, acted, shown, decided, answered, again, stands, waits or clashes."""
 
     kind: str
     field: str | None
@@ -29,7 +29,7 @@ class Sentence(Shape, frozen=True, kw_only=True):
 
 
 class Chapter(Shape, frozen=True, kw_only=True):
-    """One attempt, or several that came to the same."""
+    """One attempt, or several that came to the same; or an act of a person, for which `audit` is empty."""
 
     title: str
     at: Instant

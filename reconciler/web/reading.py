@@ -23,6 +23,7 @@ from reconciler.web.sources import Sources
 ROOT = "/api/v1"
 _STORY_RECORDS = 500
 _CHAPTERS = 100
+_ACTS = 50
 _BYTES = 64 * 1024
 _HOURS_MAX = 24
 _BYTES_MAX = 1024 * 1024
@@ -136,6 +137,7 @@ async def document_story(sources: Sources, asked: Asked) -> views.history.Story:
         row=found,
         paused=await authorship.paused(sources.store, found),
         released=await authorship.released(sources.store, found),
+        acts=(await lists.acts(sources.store, None, _ACTS, document=found.key)).items,
         chapters_max=_CHAPTERS,
     )
     return views.history.told(told, older=trail.next is not None)

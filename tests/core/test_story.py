@@ -251,6 +251,23 @@ def test_who_released_a_document_and_why_is_told_where_the_act_is_known() -> Non
     assert "(“moved to archive”): nobody manages it" in found.text
 
 
+def test_what_people_did_is_told_between_the_attempts_unless_an_event_says_it() -> None:
+    history = moved(S.EXTERNAL, ours=True, theirs=False)
+    first, second = history.records
+
+    def act(at_us: int, kind: Deed, result: str) -> Act:
+        return Act(at_us, "m\u202elee", "operator", kind, DOC, DOC, {"reason": "an\x1b audit"}, result, id=7)
+
+    acts = [act(second.at_us, Deed.RESOLVE, "appended"), act(first.at_us + 1, Deed.PAUSE, "done")]
+    chapters = told(history, acts=acts).chapters
+    assert [chapter.records for chapter in chapters] == [(1,), (), (2,)]
+    (sentence,) = chapters[1].sentences
+    assert sentence.text == "m\\u202elee paused it, as operator (“an\\x1b audit”)."
+    assert (sentence.kind, sentence.references) == ("acted", (("act", "7"),))
+    assert len(told(history, acts=acts, chapters_max=2).chapters) == 2
+    assert [chapter.records for chapter in told(history, only="owner", acts=acts).chapters] == [(1,), (2,)]
+
+
 @pytest.mark.parametrize("status", [Status.PARKED, Status.CONTENDED, Status.LOCKED])
 def test_why_nothing_is_decided_on_a_document_that_is_stopped_is_told_before_what_is_asked_of_it(status) -> None:
     history = History(one_rule()).event(set={"owner": "akim"})

@@ -175,7 +175,7 @@ async def test_a_document_is_paused_resumed_and_looked_at_now(stage: Stage, scri
         await press(visit, "Resume")
         await visit.page.get_by_text("Resumed").first.wait_for()
         assert world.document(DRAWING).status is Status.PENDING
-        assert "local (admin): pause" in await visit.text("#moments")
+        assert "local paused it, as admin (“merging two drawings”)." in await visit.text("#moments")
     assert [kind for *_, kind in await deeds(stage.daemon)] == ["resume", "pause", "retry"]
     assert visit.complaints == []
 

@@ -80,7 +80,7 @@ async def test_two_clicks_settle_a_conflict_in_windchill_and_the_next_one_shows_
                     await visit.page.locator("#needs li", has_text=f"title of {DOCUMENT}").wait_for()
                     await visit.page.get_by_text("1 thing needs a person.").wait_for()
                     await visit.go(f"/documents/{DOCUMENT}")
-                    assert "local (admin): resolve" in await visit.text("#moments")
+                    assert "local decided at" in await visit.text("#moments")
                 assert visit.complaints == []
                 found = (await daemon.store.documents([DOCUMENT]))[DOCUMENT]
                 assert found.status is Status.HELD

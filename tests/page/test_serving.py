@@ -376,6 +376,21 @@ async def test_a_hundred_thousand_documents_come_by_the_page(daemon: Daemon, cli
     assert "100," in (await client.get("/documents")).text
 
 
+async def test_the_history_tells_each_attempt_and_each_act_once_newest_first(
+    daemon: Daemon, client: httpx.AsyncClient
+) -> None:
+    world = await furnish(daemon, calm=1)
+    await daemon.acts.pause("jdoe", [DRAWING], "a <b>change</b>")
+    text = (await client.get(f"/documents/{DRAWING}")).text
+    history = text.partition('id="moments"')[2].partition("</section>")[0]
+    told = [int(number) for number in re.findall(r'id="attempt-(\d+)"', text)]
+    assert sorted(told) == sorted(record.id for record in await world.store.audit(DRAWING))
+    assert told == sorted(told, reverse=True)
+    assert set(re.findall(r'href="#(attempt-\d+)"', text)) <= {f"attempt-{number}" for number in told}
+    assert history.count("jdoe paused it, ") == 1
+    assert "(“a &lt;b&gt;change&lt;/b&gt;”)" in history
+
+
 async def test_a_field_has_a_story_of_its_own(daemon: Daemon, client: httpx.AsyncClient) -> None:
     await furnish(daemon, calm=1)
     text = (await client.get(f"/documents/{DRAWING}")).text

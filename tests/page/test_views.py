@@ -1,4 +1,4 @@
-"""What pages compute from what the API shows, without a browser: attention, plots, trends, time lines."""
+"""What pages compute from what the API shows, without a browser: attention, plots, trends, sides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from reconciler import views
 from reconciler.model import instant
 from reconciler.web import reading
-from reconciler.web.page import attention, plots, sides, timeline
+from reconciler.web.page import attention, plots, sides
 from tests.page.stage import DRAWING, furnish
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def test_a_strip_tells_in_words_what_it_draws() -> None:
     assert plots.strip([0] * 48).bars == ()
 
 
-# -------------------------------------------------------------------------------------------------- sides and time line
+# -------------------------------------------------------------------------------------------------- sides
 
 
 async def test_fields_that_want_something_come_first_and_each_stands_somewhere(daemon: Daemon) -> None:
@@ -166,23 +166,6 @@ async def test_fields_that_want_something_come_first_and_each_stands_somewhere(d
         ("title", "theirs stands"),
         ("status", "agrees"),
     ]
-
-
-async def test_a_time_line_tells_each_edit_once_and_every_attempt_with_its_tokens(daemon: Daemon) -> None:
-    world = await furnish(daemon, calm=1)
-    trail = await world.store.audit(DRAWING)
-    shown = views.documents.whole(world.document(DRAWING), trail, world.policy)
-    await daemon.acts.pause("jdoe", [DRAWING], "a change")
-    acts = await world.store.acts(document=DRAWING)
-    conflicts = [views.waiting.conflict(row) for row in await world.store.conflicts() if row.document == DRAWING]
-    moments = timeline.of(shown, [views.history.attempt(one) for one in trail], conflicts, acts, whole=True)
-    assert [one.at for one in moments] == sorted((one.at for one in moments), reverse=True)
-    edits = [one.title for one in moments if one.kind == "edit"]
-    assert len(edits) == len(set(edits)) == 4
-    assert sum(one.kind == "attempt" for one in moments) == len(trail)
-    assert {one.kind for one in moments} == {"event", "attempt", "edit", "conflict", "act"}
-    written = next(one for one in moments if one.title.endswith("written"))
-    assert " → " in dict(written.facts)["token"]
 
 
 # ----------------------------------------------------------------------------------------------------------- packaging

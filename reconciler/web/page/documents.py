@@ -1,4 +1,4 @@
-"""Documents: the list, and one with its three sides, its story and what was done."""
+"""Documents: the list, and one with its three sides, its story and its history."""
 
 from typing import Annotated, Literal
 
@@ -6,16 +6,14 @@ import attrs
 import msgspec
 from starlette.responses import Response
 
-from reconciler import views
 from reconciler.model.document import Status
 from reconciler.web import cursors, lists, reading
-from reconciler.web.endpoint import Asked, Page, Query
-from reconciler.web.page import notices, rendering, sides, spelling, timeline
+from reconciler.web.endpoint import Asked, Page
+from reconciler.web.page import notices, rendering, sides, spelling
 from reconciler.web.sources import Sources
 
 _PREFIX_MAX = 512
-_ATTEMPTS = 25
-_ACTS = 50
+_OPEN = 25  # newest chapters; the others have to be opened
 
 
 class DocumentsQuery(notices.ToldPage, frozen=True, kw_only=True):
@@ -28,7 +26,6 @@ class DocumentsQuery(notices.ToldPage, frozen=True, kw_only=True):
 class DocumentQuery(notices.Told, frozen=True, kw_only=True):
     """What of a document."""
 
-    after: str = ""  # further attempts
     field: Annotated[str, msgspec.Meta(max_length=_PREFIX_MAX)] = ""  # whose story is told; empty: of all
 
 
@@ -72,11 +69,9 @@ async def shown(sources: Sources, asked: Asked, notice: notices.Notice | None, c
     """Show one document with a notice."""
     query: DocumentQuery = asked.query
     found = await reading.document(sources, asked)
-    attempts = await reading.document_audit(sources, _as(asked, Page(after=query.after, limit=_ATTEMPTS)))
-    story = await reading.document_story(sources, _as(asked, reading.StoryQuery(field=query.field or None)))
-    held = [await _conflict(sources, field.conflict) for field in found.fields if field.conflict]
-    acts = await lists.acts(sources.store, None, _ACTS, document=found.document)
-    address = spelling.document(found.document)
+    wanted = attrs.evolve(asked, query=reading.StoryQuery(field=query.field or None))
+    story = await reading.document_story(sources, wanted)
+    history = story.chapters[::-1]
     return rendering.current(
         sources,
         asked,
@@ -87,18 +82,6 @@ async def shown(sources: Sources, asked: Asked, notice: notices.Notice | None, c
         fields=await rendering.beside(sides.fields, found),
         story=story,
         only=query.field,
-        moments=timeline.of(found, attempts.items, [one for one in held if one], acts.items, whole=not query.after),
-        next=attempts.next and spelling.address(address, field=query.field, after=attempts.next) + "#line",
-        first=spelling.address(address, field=query.field) + "#line",
-        is_first=not query.after,
+        history=history[:_OPEN],
+        earlier=history[_OPEN:],
     )
-
-
-async def _conflict(sources: Sources, id: str) -> views.waiting.Conflict | None:
-    found = await sources.store.conflict(id)
-    return None if found is None else views.waiting.conflict(found)
-
-
-def _as(asked: Asked, query: Query) -> Asked:
-    """Return the same request with another query, for what reads one part of what is shown."""
-    return attrs.evolve(asked, query=query)

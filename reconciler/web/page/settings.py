@@ -4,26 +4,17 @@ import itertools
 
 from starlette.responses import Response
 
+from reconciler.core import wording
 from reconciler.web import reading
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import rendering
 from reconciler.web.sources import Sources
 
-_WHAT = {
-    "external": "the log wins",
-    "preserve": "a user's edit stands until a newer event",
-    "merge": "whoever alone has moved wins",
-    "newest": "the later one wins",
-    "hold": "a person is asked about any edit of a user",
-    "fill": "only blank fields are written",
-    "ignore": "never managed",
-}
-
 
 async def policy(sources: Sources, asked: Asked) -> Response:
     """Show the rules in force, in their order."""
     found = await reading.policy(sources, asked)
-    return rendering.current(sources, asked, "policy.html", policy=found, meanings=_WHAT)
+    return rendering.current(sources, asked, "policy.html", policy=found, meanings=wording.STRATEGIES)
 
 
 async def config(sources: Sources, asked: Asked) -> Response:
