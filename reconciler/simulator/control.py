@@ -123,7 +123,8 @@ class Control:
         """GET one document with its bare token, as it is, whatever its readers are told; or DELETE it."""
         key, documents = request.path_params["key"], self._world.documents
         if request.method == "DELETE":
-            documents.delete(key, Writer("administrator", "control"))
+            for one in self._world.wrs.shelf.revisions(key):
+                documents.delete(one, Writer("administrator", "control"))
             return {"deleted": key}
         found = documents.get(key)
         if found is None:

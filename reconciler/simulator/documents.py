@@ -8,6 +8,7 @@ one step. Versions are frozen: a reader may keep one while others write.
 import bisect
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -59,6 +60,8 @@ class Documents:
         """Document key → who has it checked out."""
         self.conditions: dict[str, Condition] = {}
         self._clock = clock
+        self.former: set[str] = set()
+        """Keys under which old revisions are kept: no documents of their own but in the dialect `wrs`."""
         self._versions: dict[str, Version] = {}
         self._keys: list[str] = []
         self._iterations: dict[str, int] = {}
@@ -90,7 +93,14 @@ class Documents:
     def page(self, after: str, limit: int) -> list[Version]:
         """Versions of up to `limit` documents whose keys follow `after`, in order."""
         start = bisect.bisect_right(self._keys, after) if after else 0
-        return [self._versions[key] for key in self._keys[start : start + limit]]
+        shown = (key for key in islice(self._keys, start, None) if key not in self.former)
+        return [self._versions[key] for key in islice(shown, limit)]
+
+    def keep(self, key: str, version: Version) -> None:
+        """Keep an old revision as it is, under a key of its own. Nobody has written anything by that."""
+        self._versions[key] = version
+        self.former.add(key)
+        bisect.insort(self._keys, key)
 
     def holder(self, key: str, user: str) -> str | None:
         """Who else has the document checked out; None when `user` may write."""

@@ -52,6 +52,8 @@ def guarded(request: Request) -> bool:
 def answer(world: World, request: Request, user: str) -> Reply:
     """Do what is asked."""
     key = target(world, request)
+    if key in world.documents.former:
+        return _not_found(str(key))
     if request.method in ("GET", "HEAD"):
         return _list(world.documents, request) if key is None else _read(world.documents, request, key)
     if request.method in _TYPES and key is not None:

@@ -22,7 +22,7 @@ from attrs import frozen
 from reconciler.simulator.fields import Changes
 
 Kind = Literal["rest", "rival", "control"]
-Way = Literal["CheckIn", "patch", "SetState", "UpdateCommonProperties"]
+Way = Literal["CheckIn", "patch", "SetState", "UpdateCommonProperties", "Revise"]
 OUTSIDE: frozenset[str | None] = frozenset(("SetState", "UpdateCommonProperties"))
 """Ways that no check-out guards."""
 ANY = "*"
@@ -81,7 +81,7 @@ class Entry:
     @property
     def in_place(self) -> bool:
         """Whether it left the iteration what it was, as only the dialect `wrs` does."""
-        return self.way is not None and self.way != "CheckIn"
+        return self.way not in (None, "CheckIn", "Revise")
 
 
 @frozen

@@ -31,7 +31,7 @@ async def act(world: "World", request: Request) -> object:
     POST `{"document": KEY, "user": NAME, "do": DEED or [DEED, …], …}`: what a person does, all at once.
 
     Deeds: checkout (`"note"`), edit (`"set": {dotted path: value}`) of the working copy, checkin (`"note"`), undo,
-    setstate (`"state": VALUE`, asking no transition), rename (`"name": TEXT`).
+    setstate (`"state": VALUE`, asking no transition), rename (`"name": TEXT`), revise.
     400 with the server's words where a person would be refused.
     """
     given = deeds.checked(await given_object(request))

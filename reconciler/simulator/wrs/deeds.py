@@ -6,7 +6,8 @@ right before or after a client's request.
      "name": TEXT}
 
 `checkout` and `checkin` take the note, `edit` changes the working copy by dotted paths, `undo` drops it. `setstate`
-moves the document to a state, and `rename` gives it a name, asking for neither transition nor lock.
+moves the document to a state, and `rename` gives it a name, asking for neither transition nor lock. `revise` makes the
+next revision: a copy of the latest iteration, in the first state of the life cycle. What was there goes on beside it.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from reconciler.simulator.history import Writer
 from reconciler.simulator.messages import Reply
 from reconciler.simulator.wrs import checkout, replies
 from reconciler.simulator.wrs.entities import identity
-from reconciler.simulator.wrs.shelf import WorkingCopy
+from reconciler.simulator.wrs.shelf import Iteration, WorkingCopy, revision_of
 
 if TYPE_CHECKING:
     from reconciler.simulator.world import World
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _NEEDED = frozenset(("document", "user", "do"))
 _MORE = {"edit": "set", "setstate": "state", "rename": "name"}
 """What a deed can't be done without."""
-_DEEDS = ("checkout", "edit", "checkin", "undo", "setstate", "rename")
+_DEEDS = ("checkout", "edit", "checkin", "undo", "setstate", "rename", "revise")
 
 
 class NotDone(ValueError):
@@ -62,6 +63,8 @@ def where(world: "World", key: str) -> dict[str, Any]:
         raise KeyError(key)
     return {
         "latest": identity(latest.number),
+        "version": f"{revision_of(latest.version.fields)}.{latest.ordinal}",
+        "former_revisions": world.wrs.shelf.revisions(key)[:-1],
         "iterations": latest.ordinal,
         "working_copy": None if copy is None else identity(copy.number),
         "locked_by": world.documents.locks.get(key),
@@ -82,6 +85,12 @@ def do(world: "World", deed: str, given: Mapping[str, Any]) -> None:
         named = latest.version.fields | {"name": given["name"]}
         world.documents.write(key, named, Writer(user, "control", None, "UpdateCommonProperties"))
         return
+    if deed == "revise":
+        if key in world.documents.locks or key in world.documents.former:
+            raise NotDone(f"{key} is checked out, or is an old revision")
+        begun = {"revision": _next_revision(latest), "status": next(iter(world.wrs.switches.states))}
+        world.documents.write(key, latest.version.fields | begun, Writer(user, "control", None, "Revise"))
+        return
     if deed == "checkout":
         made = checkout.check_out(world, latest, user, note)
         if isinstance(made, WorkingCopy):
@@ -95,3 +104,10 @@ def do(world: "World", deed: str, given: Mapping[str, Any]) -> None:
         checkout.check_in(world, copy, note, kind="control")
     else:
         checkout.undo(world, copy, user)
+
+
+def _next_revision(latest: Iteration) -> str:
+    revision = revision_of(latest.version.fields)
+    if revision >= "Z":
+        raise NotDone("there is no revision after Z")
+    return chr(ord(revision[-1]) + 1)

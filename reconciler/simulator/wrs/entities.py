@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.simulator import fields
 from reconciler.simulator.wrs import values
-from reconciler.simulator.wrs.shelf import Iteration, WorkingCopy, shown_number
+from reconciler.simulator.wrs.shelf import Iteration, WorkingCopy, revision_of, shown_number
 from reconciler.simulator.wrs.types import BASE, NAMESPACE, Property, type_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ class View:
         self._copy = found if isinstance(found, WorkingCopy) else None
         self._content = found.origin.version if isinstance(found, WorkingCopy) else found.version
         self.document: Mapping[str, Any] = found.document if isinstance(found, WorkingCopy) else found.version.fields
-        self.type = type_of(found.key, self.document)
+        self.shared: tuple[str, Mapping[str, Any]] = world.wrs.shelf.shared(found.key, self.document)
+        """The document's key, and where its Number and Name are: all its revisions have them in common."""
+        self.type = type_of(self.shared[0], self.document)
         self.secured = self._secured() if self._switches.secured else _NOTHING
         """Properties that this user may not read."""
 
@@ -98,8 +100,14 @@ class View:
 
     @property
     def latest(self) -> bool:
-        """Whether nothing newer is there, for this user."""
+        """Whether nothing newer is there in its revision, for this user."""
         return self._copy is not None or self._world.wrs.shelf.latest(self.found.key) is self.found
+
+    @property
+    def calls_itself_latest(self) -> bool:
+        """What `Latest` says."""
+        last = self._switches.latest_of == "revision" or self.shared[0] == self.found.key
+        return self.latest and last
 
     @property
     def progress(self) -> str:
@@ -122,13 +130,14 @@ class View:
     def label(self) -> str:
         """Revision and iteration."""
         copied = self.found.origin if isinstance(self.found, WorkingCopy) else self.found
-        return f"A.{copied.ordinal}"
+        return f"{revision_of(copied.version.fields)}.{copied.ordinal}"
 
     @property
     def name(self) -> str:
         """The document's name: its key, until it is given another one."""
-        name = self.document.get("name")
-        return name if isinstance(name, str) else self.found.key
+        key, document = self.shared
+        name = document.get("name")
+        return name if isinstance(name, str) else key
 
     @property
     def modifier(self) -> str:
@@ -171,12 +180,12 @@ class View:
 _WORKED_OUT: dict[str, Callable[[View], Any]] = {
     "ID": lambda view: identity(view.found.number),
     "MasterID": lambda view: view.master,
-    "Number": lambda view: shown_number(view.found.key, view.document),
+    "Number": lambda view: shown_number(*view.shared),
     "Name": lambda view: view.name,
-    "Revision": lambda _: "A",
+    "Revision": lambda view: revision_of(view.document),
     "Version": lambda view: view.label,
     "VersionID": lambda view: view.branch,
-    "Latest": lambda view: view.latest,
+    "Latest": lambda view: view.calls_itself_latest,
     "Comments": lambda view: view.note(),
     "CheckoutState": lambda view: _PROGRESS[view.progress],
     "CheckOutStatus": lambda view: view.held(),

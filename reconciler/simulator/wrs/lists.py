@@ -77,8 +77,11 @@ def _candidates(world: "World", asked: Asked, user: str) -> Iterator[Iteration |
     numbers = None if asked.filter is None else filters.bound(asked.filter, "Number")
     keys = documents.keys()
     if numbers is not None:
-        keys = sorted(key for number in numbers if (key := shelf.key_of(str(number))) is not None)
+        found = sorted(key for number in numbers if (key := shelf.key_of(str(number))) is not None)
+        keys = [key for one in found for key in shelf.revisions(one)]
     for key in keys:
+        if asked.latest and key in documents.former:
+            continue
         condition = documents.conditions.get(key)
         if condition is not None and not condition.writes_only:
             continue  # who may not read a document doesn't find it either

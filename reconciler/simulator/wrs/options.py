@@ -58,6 +58,8 @@ class Wrs:
     """What next links begin with instead of the origin that was asked, such as another server's."""
     utc_offset_minutes: int = attrs.field(default=120, validator=within(-840, 840))
     """The server's offset: shown in instants, and what a day is in date-only filters."""
+    latest_of: Literal["revision", "document"] = _one_of("revision", "document")
+    """Whether the last iteration of an old revision goes on calling itself `Latest`."""
     display_names: dict[str, str] = attrs.field(factory=dict, validator=mapping)
     """User → how CreatedBy, ModifiedBy and CheckOutStatus show them. Who is missing goes by the user's name."""
     secured: dict[str, list[str]] = attrs.field(factory=dict, validator=mapping)

@@ -8,6 +8,9 @@ seen here.
 
 A check-out is a lock on the document (`Documents.locks`, which all dialects respect) and a working copy: a document
 that only its holder sees until it is checked in.
+
+A new revision goes by the document's key. The old one is kept beside it, under a key of its own (`KEY (A)`), with its
+iterations and their IDs. It can be checked out and written as before, and such writes show in its own history.
 """
 
 from collections import deque
@@ -72,7 +75,11 @@ class Shelf:
         self._former: deque[Iteration] = deque()
         self._former_of: dict[str, list[Iteration]] = {}
         self._masters: dict[str, int] = {}
+        self._branches: dict[str, int] = {}
         self._by_branch: dict[int, str] = {}
+        self._revised: dict[str, list[str]] = {}
+        """Document → the keys of its old revisions, in their order; and `_revision_of` the way back."""
+        self._revision_of: dict[str, str] = {}
         self._copies: dict[str, WorkingCopy] = {}
         self._copies_by_number: dict[int, WorkingCopy] = {}
         self._by_name: dict[str, str] = {}
@@ -93,6 +100,8 @@ class Shelf:
             self._forget(key)
         elif old is None:
             self._add(key, new)
+        elif entry.way == "Revise":
+            self._revise(old, new)
         elif entry.in_place:
             self._replace(attrs.evolve(old, version=new))
             self._carry_over(old, entry)
@@ -132,8 +141,17 @@ class Shelf:
         current = self._latest.get(key)
         return key if current is not None and shown_number(current.key, current.version.fields) == number else None
 
+    def revisions(self, key: str) -> list[str]:
+        """The keys of all revisions of a document, its own the last."""
+        return [*self._revised.get(key, ()), key]
+
+    def shared(self, key: str, document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+        """The key of the document of which `key` is a revision, and what that shows; `document`: what `key` does."""
+        newest = self._latest.get(self._revision_of.get(key, ""))
+        return (key, document) if newest is None else (newest.key, newest.version.fields)
+
     def master(self, key: str) -> int:
-        """The number of the document's master. Its branch has the next one."""
+        """The number of the document's master."""
         return self._masters[key]
 
     def check_out(self, iteration: Iteration, holder: str, now: datetime) -> WorkingCopy:
@@ -173,14 +191,17 @@ class Shelf:
 
     def _add(self, key: str, version: Version) -> None:
         if key not in self._masters:
-            master = self._masters[key] = self._next()
-            self._by_branch[self._next()] = key
-            assert self.branch(key) == master + 1
+            self._masters[key] = self._next()
+            self._branch_off(key)
         self._replace(Iteration(self._next(), key, version.iteration, version))
 
     def branch(self, key: str) -> int:
-        """The number of the document's branch."""
-        return self._masters[key] + 1
+        """The number of the branch: each revision has one."""
+        return self._branches[key]
+
+    def _branch_off(self, key: str) -> None:
+        self._branches[key] = self._next()
+        self._by_branch[self._branches[key]] = key
 
     def _iterate(self, old: Iteration, new: Version) -> None:
         self._former.append(old)
@@ -192,9 +213,27 @@ class Shelf:
         number = self._reserved.pop(old.key, None) or self._next()
         self._replace(Iteration(number, old.key, old.ordinal + 1, new))
 
+    def _revise(self, old: Iteration, new: Version) -> None:
+        """Set aside what is there, and begin the next revision."""
+        key = old.key
+        aside = f"{key} ({revision_of(old.version.fields)})"
+        moved = {one.number: attrs.evolve(one, key=aside) for one in self.all_of(key)}
+        self._by_number |= moved
+        self._former = deque(moved.get(one.number, one) for one in self._former)
+        *self._former_of[aside], self._latest[aside] = moved.values()
+        self._former_of.pop(key, None)
+        self._revised.setdefault(key, []).append(aside)
+        self._revision_of[aside] = key
+        self._masters[aside], self._branches[aside] = self._masters[key], self._branches[key]
+        self._by_branch[self._branches[aside]] = aside
+        self._documents.keep(aside, old.version)
+        self._branch_off(key)
+        self._replace(Iteration(self._next(), key, 1, new))
+
     def _replace(self, iteration: Iteration) -> None:
         self._latest[iteration.key] = self._by_number[iteration.number] = iteration
-        self._by_name[shown_number(iteration.key, iteration.version.fields)] = iteration.key
+        if iteration.key not in self._revision_of:
+            self._by_name[shown_number(iteration.key, iteration.version.fields)] = iteration.key
 
     def _carry_over(self, old: Iteration, entry: Entry) -> None:
         """Do to a working copy what was done in place: its check-in would undo it, not having seen it."""
@@ -213,11 +252,21 @@ class Shelf:
         """A deleted document's iterations are deleted with it."""
         for iteration in (*self._former_of.pop(key, ()), self._latest.pop(key)):
             del self._by_number[iteration.number]
+        newest = self._revision_of.pop(key, None)
+        if newest is not None:
+            self._revised[newest].remove(key)
+            self._documents.former.discard(key)
         self.release(key)
 
     def _next(self) -> int:
         self._last += 1
         return self._last
+
+
+def revision_of(document: Mapping[str, Any]) -> str:
+    """A document's revision: A, until it is revised."""
+    revision = document.get("revision")
+    return revision if isinstance(revision, str) else "A"
 
 
 def shown_number(key: str, document: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ What a property is, and where a document keeps it: the one table behind $metadat
     Title, Description  title, description
     Organization        organization
     State               status
+    Revision            revision, else A
     Owner               owner              (a soft attribute)
     other soft ones     attributes.NAME
     ModifiedBy          modifiedBy
@@ -52,7 +53,7 @@ _COMMON = (
     Property("Title", path="title"),
     Property("Description", path="description", sortable=False),
     Property("Comments", read_only=True, **_SECRET),
-    Property("Revision", read_only=True),
+    Property("Revision", path="revision", read_only=True),
     Property("Version", read_only=True),
     Property("VersionID", read_only=True, **_SECRET),
     Property("Latest", "Edm.Boolean", read_only=True, sortable=False),

@@ -83,6 +83,9 @@ def update_common_properties(
             return replies.invalid(f"The property '{name}' is not a common property.", cause="refused_field")
         if not isinstance(value, str) or not value.strip():
             return replies.invalid(f"The property '{name}' needs a value.", cause="refused_field")
+    shelf = world.wrs.shelf
+    if shelf.latest(found.key) is found:  # Number and Name are the master's, whichever revision they are given to
+        found = shelf.latest(shelf.shared(found.key, {})[0]) or found
     refused = _in_place_refused(world, found, writer.who, locked=True) or _standing_in_the_way(world, given)
     if refused is not None:
         return refused
