@@ -143,7 +143,7 @@ class Actions:
 
     async def _verified(self, now: _Moment, fields: Mapping[str, Json], answer: Row | None) -> Written:
         """Return what the document shows after the write, or why it has to be read again; `answer` is the write's."""
-        shown = await answers.latest(self._reader, now.snapshot.key, now.id)
+        shown = await answers.latest(self._reader, now.snapshot.key)  # by its number: it may have been revised
         if not isinstance(shown, Snapshot):
             return Written(None, None, replies.cut(f"written, and not to be read back yet: {shown.message}"))
         by = f" by {shown.modified_by}" if shown.modified_by else ""

@@ -107,8 +107,11 @@ class Wire(HttpClient):
         if method != "GET":
             return method
         before = self.asked[-1] if self.asked else ""
-        after = {"CheckOut": "GET copy", **dict.fromkeys(("CheckIn", "SetState", "UpdateCommonProperties"), "GET new")}
-        return "GET list" if last == "Documents" else after.get(before, "GET one")
+        if before in ("SetState", "UpdateCommonProperties"):
+            return "GET new"  # by its number or by its ID
+        return (
+            "GET list" if last == "Documents" else {"CheckOut": "GET copy", "CheckIn": "GET new"}.get(before, "GET one")
+        )
 
 
 class Person:
@@ -229,19 +232,19 @@ class WrsWorld(World):
     def expire_nonces(self) -> None:
         self._control.post("/wrs/expire-nonces", json={}).raise_for_status()
 
-    def cycles(self, user: str = ME) -> list[str]:
+    def cycles(self, user: str = ME, document: str = KEY) -> list[str]:
         """The check-outs, check-ins and undone check-outs of a user, in order."""
-        shown = self._control.get("/wrs/checkouts", params={"document": KEY, "user": user})
+        shown = self._control.get("/wrs/checkouts", params={"document": document, "user": user})
         return [step["event"] for step in shown.raise_for_status().json()["items"]]
 
     def notes(self, event: str) -> list[str]:
         shown = self._control.get("/wrs/checkouts", params={"user": ME})
         return [step["note"] for step in shown.raise_for_status().json()["items"] if step["event"] == event]
 
-    def where(self) -> dict[str, Any]:
-        """By which IDs the document goes now, how many iterations it has, and who holds it."""
-        shown = self._control.get(f"/documents/{KEY}").raise_for_status().json()
-        return {name: shown[name] for name in ("latest", "iterations", "working_copy", "locked_by")}
+    def where(self, document: str = KEY) -> dict[str, Any]:
+        """By which IDs the document goes now, its version, how many iterations it has, and who holds it."""
+        shown = self._control.get(f"/documents/{document}").raise_for_status().json()
+        return {name: shown[name] for name in ("latest", "version", "iterations", "working_copy", "locked_by")}
 
     def iterations(self) -> int:
         return int(self.where()["iterations"])
