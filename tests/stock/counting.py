@@ -1,21 +1,25 @@
 """
-`python -m tests.stock.counting`: what the dialect `wrs` costs a stock server, in requests and iterations; not in time.
+`python -m tests.stock.counting`: what the dialect `wrs` costs a stock server, in requests and iterations.
 
-The second server counts. `benchmarks/RESULTS.md` has the figures, beside those from before sessions, pacing and memory.
+The second server counts; only `window` is about time. `benchmarks/RESULTS.md` has the figures, beside those from before
+sessions, pacing and memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import statistics
 import tempfile
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from reconciler.core.cases import Pace
-from tests.flows.world import KEY
+from reconciler.model.policy import Rule, Strategy
+from tests.flows.world import KEY, policy
 from tests.stock.server import ACCOUNT, Stock
 from tests.stock.world import Real, StockWorld
 
@@ -24,13 +28,15 @@ FLIGHT = 16
 POLLED = 60
 POLLS = 4
 DAY_S = 86_400.0
+LATENCY_S = 0.085
+MOVES = 20
 
 
 def main() -> None:
     """Print everything, one JSON object a line."""
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(three_hundred(Path(folder))))
-    for count in (burst, expiry, polls, refused_for_a_day):
+    for count in (burst, expiry, polls, refused_for_a_day, window):
         print(json.dumps(asyncio.run(count())))
 
 
@@ -141,6 +147,38 @@ async def refused_for_a_day() -> dict[str, Any]:
         await world.adapter.close()
         counts = stock.counts()
         return {"what": "a day of failing check-ins", "check-outs": counts["CheckOut"], "requests": len(stock.asked)}
+
+
+async def window(moves: int = MOVES, latency_s: float = LATENCY_S) -> dict[str, Any]:
+    """From the last read of a document to the SetState that rests on it: whoever comes in between is overwritten."""
+    with Stock(transitions="value") as stock:  # the form that was always understood
+        world = await StockWorld(stock, policy(Rule(("State",), Strategy.EXTERNAL))).known()
+        stock.latency_s = latency_s
+        read_s = 0.0
+        open_s, requests = [], []
+
+        def read() -> None:
+            nonlocal read_s
+            read_s = time.perf_counter()
+
+        def written() -> None:
+            steps = stock.steps()
+            last = max(at for at, step in enumerate(steps) if step in ("GET one", "GET list"))
+            open_s.append(time.perf_counter() - read_s)
+            requests.append(len(steps) - 1 - last)
+
+        for move in range(moves):
+            stock.forget_traps()
+            stock.asked.clear()
+            for step in ("GET one", "GET list"):
+                for nth in range(1, 4):
+                    stock.at(step, "after", read, nth)
+            stock.at("SetState", "before", written)
+            await world.emit({"State": "INWORK" if move % 2 else "UNDERREVIEW"})
+            await world.settle()
+        await world.adapter.close()
+        ms = [round(seconds * 1000) for seconds in (min(open_s), statistics.median(open_s), max(open_s))]
+        return {"what": f"{moves} states, {latency_s * 1000:.0f} ms a request", "ms": ms, "requests": max(requests)}
 
 
 async def pass_by(world: StockWorld, seconds: int) -> None:

@@ -28,6 +28,10 @@ async def test_the_end_of_all_nonces_is_one_entry_in_the_security_log() -> None:
     assert (found["security log"], found["written"]) == (1, counting.FLIGHT)
 
 
+async def test_one_request_lies_between_the_last_read_of_a_state_and_the_write_that_rests_on_it() -> None:
+    assert (await counting.window(moves=4, latency_s=0))["requests"] == 1
+
+
 async def test_polls_of_unchanged_documents_read_each_once_at_most() -> None:
     reads = (await counting.polls())["reads by ID"]
     assert reads[1:] == [0] * (counting.POLLS - 1)

@@ -7,7 +7,8 @@ server shows ETags, the write carries one, and nothing can come in between.
 
 Where it does not, the race that remains is this: whoever changes the same field between that read and the write, one
 request later, is overwritten unnoticed. Other fields are not touched, and a state can only go where the server lets it
-go from the one that it is in then.
+go from the one that it is in then. A document that is revised after its number was looked up may get its state in the
+old revision; so what the number leads to is read after the write, and decided on again.
 
 What the last read shows may differ from what was written. It is the server's doing if the answer to the write showed it
 already, or if nobody else can have been there since; anything else is another edit, and is decided on as one.
