@@ -158,3 +158,26 @@ async def test_what_is_filled_at_first_sight_whatever_is_there_is_filled_after_a
     await world.settle()
     assert world.live()["owner"] == "sgarcia", "the first sight is over"
     await world.check()
+
+
+@pytest.mark.parametrize(
+    ("overlap", "owner", "status"),
+    [
+        (Strategy.NEWEST, "mrossi", Status.SYNCED),
+        (Strategy.HOLD, "mrossi", Status.HELD),
+        (Strategy.EXTERNAL, "akim", Status.SYNCED),
+    ],
+)
+async def test_what_a_person_edits_while_the_first_write_waits_is_their_edit(
+    make_world: MakeWorld, overlap: Strategy, owner: str, status: Status
+) -> None:
+    """The value that was read before it is the base: were that forgotten, `on_adopt` would write over the edit."""
+    rule = Rule(("owner",), Strategy.MERGE, on_overlap=overlap, on_adopt=Adopt.WRITE)
+    world = make_world(policy(rule), pace=PACE, locks=True, apart=APART)
+    await world.emit({"owner": "akim"})
+    await world.attempt()
+    await world.clock.advance(1)
+    await world.edit({"owner": "mrossi"})
+    assert (await world.settle()).status is status
+    assert world.live()["owner"] == owner
+    await world.check()

@@ -91,13 +91,13 @@ class Bystander:
         """Somebody asks for another try, or what was counted is forgotten for another reason."""
         self._counts_since_us[key] = self._world.now_us()
 
-    def may_be_contested(self, key: str, name: str) -> bool:
-        """Whether some of a field was ever given one value so often that it may wait."""
+    def may_be_contested(self, key: str, name: str, steps: Collection[Normaliser]) -> bool:
+        """Whether some of a field was ever given one value, in whatever spelling, so often that it may wait."""
         given = Counter(
-            (part, after.fields[name] if name != KEYWORDS else part[1] in elements(after.fields[name]))
+            made
             for before, after, write in self._server.accepted
             if after.key == key and write is not None and name in write.fields
-            for part in changed_parts(name, before.fields[name], after.fields[name])
+            for made in _made(name, before.fields[name], after.fields[name], steps)
         )
         return max(given.values(), default=0) >= TRIES
 
@@ -213,6 +213,14 @@ class Bystander:
                     f"no new event asks for it: {told} (last changed by {who}; written before: {ours}; published:"
                     f" {[one.fact for one in said]})",
                 )
+
+
+def _made(name: str, before: Any, after: Any, steps: Collection[Normaliser]) -> set[tuple[str, Any]]:
+    """What a write has made of a field: elements with whether they are there after it, or the whole value."""
+    if name != KEYWORDS:
+        return {("", canonical(comparing.bare(after, steps)))}
+    now = oracle.texts(after, steps)
+    return {(text, text in now) for text in now ^ oracle.texts(before, steps)}
 
 
 def _asks(fact: Fact, carry: _Carry) -> bool:

@@ -239,6 +239,9 @@ class Witness:
         attempt = self._attempts[settlement.key]
         attempt.settles = settlement.status in (Status.SYNCED, Status.HELD)
         attempt.collects = settlement.status is Status.COLLECTING
+        known = settlement.agreement.snapshot
+        if attempt.collects and attempt.seen is None and known is not None and known.token is not None:
+            attempt.seen = self._server.versions[attempt.key, known.token]  # decided on what was read before
         if not attempt.row.managed() and attempt.settles:
             for write in self._open(attempt.key):
                 write.released = True
@@ -519,7 +522,7 @@ class Witness:
         contested, steps = self._contested.get((attempt.key, name), ()), self._rule(attempt, name).normalise
         if claims.whole is not None and any(comparing.alike(claims.whole.value, value, steps) for value in contested):
             return True  # also where another event spells it in another way
-        if self.bystander.may_be_contested(attempt.key, name):
+        if self.bystander.may_be_contested(attempt.key, name, steps):
             return True
         group = attempt.row.fields.get(GROUP)
         if group is not None and group.managed and name.startswith(f"{GROUP}."):
