@@ -19,8 +19,10 @@ TOPIC, OUTCOMES, LETTERS = "changes", "outcomes", "dead-letters"
 DECISIONS = "windchill.document.decisions"
 LINE = "line"  # where only one source speaks, in some worlds
 MIRRORS = ("a-mirror", "mirror")  # a copy of all that systems say; one name sorts before the original's
-RENAMED = ("a-changes", "changes-2")  # what takes the place of the first topic, with all that it held
-EVENTS = frozenset((TOPIC, DECISIONS, LINE, *MIRRORS, *RENAMED))  # whatever events may ever be read from
+# What takes the place of the first topic, with all that it held: one after the other.
+RENAMED = (("a-changes",), ("changes-2", "changes-3", "changes-4"))
+# Whatever events may ever be read from.
+EVENTS = frozenset((TOPIC, DECISIONS, LINE, *MIRRORS, *RENAMED[0], *RENAMED[1]))
 
 _SLOW_S_MAX = 40.0  # longer than the daemon waits for a log that stalls
 

@@ -76,7 +76,7 @@ SEEDS: dict[str, int] = {
     "never-contested": 60,
     "read-on-in-another-log": 60,
     "anybody-may-speak": 60,
-    "copies-follow": 160,
+    "copies-follow": 60,
     "send-whole-groups": 60,
 }
 
@@ -104,7 +104,7 @@ FOUND: dict[str, int] = {
     "never-contested": 3,
     "read-on-in-another-log": 6,
     "anybody-may-speak": 7,
-    "copies-follow": 156,
+    "copies-follow": 7,
     "send-whole-groups": 2,
 }
 

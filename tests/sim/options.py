@@ -28,6 +28,7 @@ WORD_SPELLINGS = ("draft", "Draft", " draft", "bracket", "steel", "mine")
 TYPES = ("PART", "DRAWING")
 
 _DECIDING = (Strategy.EXTERNAL, Strategy.PRESERVE, Strategy.MERGE, Strategy.NEWEST, Strategy.HOLD, Strategy.FILL)
+_YIELDING = (Strategy.PRESERVE, Strategy.MERGE, Strategy.NEWEST)
 _OVERLAPS = (Strategy.HOLD, Strategy.HOLD, Strategy.EXTERNAL, Strategy.PRESERVE, Strategy.NEWEST)
 
 # Each fault's greatest rate. Rates of single requests and effects are chances; the others weigh a step of the workload.
@@ -114,11 +115,18 @@ _QUIET = dict.fromkeys(
     ),
     0.0,
 )
+_PLAIN = dict.fromkeys(
+    (
+        *("locked", "throttled", "unauthorised", "broker_away", "retention", "truncation", "tug", "request_late"),
+        *("fetch_slow", "append_slow", "request_lost", "reply_lost", "reply_late", "disk_full", "store_error"),
+    ),
+    0.0,
+)
 _THEMES: dict[str, dict[str, float]] = {
     "doubts": {"write_late": 0.6, "paused": 1.5, "resumed": 1.5},  # several writes are in doubt at once
     "tugs": _QUIET | {"tug": 2.0},  # other programs pull at what is ours, and no person comes in between
     "torn": {"same_second": 3.0, "resolution": 0.0, "decided": 0.0},  # lists of which somebody moves what we write
-    "moves": {"renamed": 1.0, "store_lost": 0.3, "late_duplicate": 1.0, "retention": 0.0, "truncation": 0.0},
+    "moves": _QUIET | _PLAIN | {"renamed": 1.0, "late_duplicate": 1.0, "store_lost": 0.3},  # all comes again elsewhere
 }
 
 
@@ -145,7 +153,7 @@ class Options:
     wired: bool  # whether the real HTTP adapter is at work
     bound: bool  # whether topics are bound to sources
     mirror: str  # the topic that copies come to, "" for none
-    renamed: str  # what the first topic is called if it is renamed
+    renamed: tuple[str, ...]  # what the first topic is called when it is renamed, and renamed again
     window: int  # documents that may wait in memory
     broker_stamps: bool  # LogAppendTime; else a record has the time that its producer gave it
     checkpoint: int = 4000  # rows changed between two checkpoints of a SQLite store
@@ -172,6 +180,11 @@ class Options:
     def pulled(self) -> bool:
         """Whether some fields are the log's alone, and other programs pull at them."""
         return self.theme == "tugs"
+
+    @property
+    def moves(self) -> bool:
+        """Whether the log gets another name, often with a new store, and what people have edited has to outlast it."""
+        return self.theme == "moves"
 
     @property
     def crowded(self) -> bool:
@@ -230,6 +243,8 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
         own["replaced"] = 0.0
     if not options.mirror:
         own["mirrored"] = 0.0
+    if options.moves:  # a name that sorts after the first, so that every copy ranks higher than its original
+        options = attrs.evolve(options, renamed=RENAMED[-1])
     if options.theme:  # where little is going on, what belongs together meets
         options = attrs.evolve(options, keys=options.keys[:1], window=10_000, step_s=10.0 if options.pulled else 3.0)
     if options.guard == "lock":
@@ -279,6 +294,8 @@ def policy(options: Options, version: int) -> Policy:
         )
         if options.pulled and name in SCALARS[:3]:
             rule = attrs.evolve(rule, strategy=Strategy.EXTERNAL, on_adopt=None)
+        if options.moves and name in SCALARS[:3]:
+            rule = attrs.evolve(rule, strategy=more.choice(_YIELDING))
         if name == KEYWORDS and (more.random() < 0.3 or options.theme == "torn"):
             rule = attrs.evolve(rule, strategy=Strategy.MERGE, on_overlap=Strategy.HOLD)
         if options.typed and more.random() < 0.5:

@@ -17,7 +17,7 @@ from reconciler.model.event import Outgoing, PlainRecord
 from reconciler.model.policy import OPERATORS, Strategy
 from reconciler.model.stamp import Partition, Place
 from tests.sim import operators
-from tests.sim.logs import DECISIONS, LINE, OUTCOMES, TOPIC, places
+from tests.sim.logs import DECISIONS, LINE, OUTCOMES, TOPIC, places, read
 from tests.sim.naive import Fact
 from tests.sim.options import FIELDS, GROUP, KEYWORDS, OUTSIDER, RESTRICTED, SCALARS, SOURCES, WORDS
 
@@ -78,6 +78,7 @@ class Workload:
         self._ids = 0
         self._ends_s = 0.0  # when the faults stop
         self._main = TOPIC  # the first topic's name of now
+        self._renames = False  # it will be another one soon
         self._replaces = False
         self.facts = witness.facts
         self.replayed: dict[Place, Place] = {}  # records that stand for a dead letter → that letter
@@ -134,12 +135,11 @@ class Workload:
                 some = rng.choice((self._sent[-3:], self._sent[rng.randrange(len(self._sent)) :]))
                 for record, fact in some:
                     self._mirror(record._replace(topic=world.options.mirror), fact)
-            case "renamed" if self._main == TOPIC:
-                if self._sent:  # what somebody has edited by then must outlast it
-                    _, fact = rng.choice(self._sent)
-                    self._server.rival(fact.key, rng.choice(sorted(fact.names) or FIELDS))
-                    world.later(span_s / 4, self._look, fact.key)
-                world.later(min(span_s, self._ends_s - world.loop.time()), self._rename)
+            case "renamed" if not self._renames and self._main != world.options.renamed[-1]:
+                self._renames = True
+                span_s = min(span_s, self._ends_s - world.loop.time())
+                self._edited_before(span_s)
+                world.later(span_s, self._rename)
             case "replaced" if world.life is not None:  # the topic is deleted and made again, while nobody reads it
                 self._replaces = True
                 world.life.die("its topic is made again")
@@ -256,6 +256,15 @@ class Workload:
             self._world.later(rng.uniform(0, span_s), self._look, again[1].key)
         self._world.later(span_s, self._put, *again)
 
+    def _edited_before(self, span_s: float) -> None:
+        """People edit what events asked for, and that is seen: it must outlast what comes after `span_s`."""
+        asked = sorted({(fact.key, name) for _, fact in self._sent for name in fact.names & {*FIELDS}})
+        for key in sorted({key for key, _ in asked}):
+            self._world.later(span_s / 2, self._look, key)
+        for key, name in asked:
+            if self._rng.random() < 0.5:
+                self._world.later(span_s / 4, self._server.rival, key, name)
+
     def asks(self, key: str) -> None:
         """An operator asks for a try of a document."""
         self._witness.bystander.asks(key)
@@ -349,9 +358,8 @@ class Workload:
 
     def _rename(self) -> None:
         """Everything in the first topic is copied into one of another name, which is read from then on in its place."""
-        if self._main != TOPIC:
-            return
-        old, self._main = self._main, self._world.options.renamed
+        names, old = (TOPIC, *self._world.options.renamed), self._main
+        self._main, self._renames = names[names.index(old) + 1], False
         first, *others = self._broker.read
         self._broker.read = (attrs.evolve(first, name=self._main), *others)
         for record in self._broker.records(old):
@@ -476,7 +484,7 @@ class Workload:
             return
         letter = f"{place.topic}/{place.partition}/{place.offset}"
         headers = (*_TYPE, (REPLAY_OF, letter.encode()))
-        if place.topic == TOPIC != self._main:
+        if place.topic not in read(self._broker):
             return
         again = self._place(Outgoing(place.topic, self._rng.choice(self._world.options.keys).encode(), value, headers))
         self.poison[again] = value
