@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types arch format sim sim-many mutants crash fuzz bench bench-backlog schemas docs screenshots man lock clean
+.PHONY: help demo test lint types arch format sim sim-many mutants crash fuzz bench bench-backlog schemas docs screenshots lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -64,10 +64,6 @@ schemas: $(STAMP) ## check the schemas and their examples
 
 docs: $(STAMP) ## check that links lead somewhere and that what is written from the code is current
 	@$(BIN)/python docs/check.py
-
-# To install them: cp build/man/*.1 /usr/local/share/man/man1/
-man: $(STAMP) ## write manual pages for every command to build/man
-	@$(BIN)/python docs/man.py build/man
 
 screenshots: $(STAMP) ## take the pictures of the operators' page anew; needs Chromium
 	@$(BIN)/python -m docs.screenshots

@@ -10,7 +10,7 @@ meaning 0. What it needs besides is imported when it runs, so that `--help` stay
 Never here: decisions about documents, or anything that another front end would need as well.
 """
 
-from reconciler.cli import commands, completing, steering
+from reconciler.cli import commands, steering
 from reconciler.cli.audit import audit
 from reconciler.cli.comparing import docs
 from reconciler.cli.completion import completion
@@ -72,6 +72,5 @@ for _command in (
     main.add_command(_command)
 for _command in (*steering.COMMANDS, refold):
     docs.add_command(_command)
-completing.attach(main)
 
 __all__ = ["main"]

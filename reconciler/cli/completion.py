@@ -1,4 +1,4 @@
-"""`reconciler completion`: the script that teaches a shell to complete commands, options, documents and ids."""
+"""`reconciler completion`: the script that teaches a shell to complete commands, options and files."""
 
 import click
 from click import shell_completion
@@ -22,9 +22,7 @@ def completion(shell: str) -> None:
     To try it in bash: eval "$(reconciler completion bash)". To keep it, write it to where the examples say; zsh looks
     there once ~/.zshrc says fpath+=~/.zfunc before compinit. Bash needs version 4.4.
 
-    Commands, options, files and statuses are completed, and from the state store documents, fields, open conflicts and
-    open dead letters. Which store that is, a -c FILE or --store URL typed before says, else the environment, else
-    reconciler.toml in the current directory. Where there is no store, nothing is offered, and none is made.
+    Commands, options, files and statuses are completed.
     """
     made = shell_completion.get_completion_class(shell)
     assert made is not None, shell

@@ -9,7 +9,7 @@ Rules of this file:
 
 Theory of operation: nearly every record is a valid structured event, so `_structured` decodes and checks it in one pass
 into typed structs. Only when that fails does `_explain` take the envelope apart again to find out whose event it is and
-what is wrong with it. Binary mode and upcasting put an envelope together and join the same path.
+what is wrong with it. Binary mode puts an envelope together and joins the same path.
 
 Sources: CloudEvents 1.0, its Kafka binding (`content-type` is tested first), and DESIGN section 5.
 """
@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from reconciler.core import profile, signing, speaking, timing, upcast
+from reconciler.core import profile, signing, speaking, timing
 from reconciler.model import instant
 from reconciler.model.event import Decoded, Event, Foreign, Header, Record, Refusal
 from reconciler.model.outcome import OutcomeType
@@ -154,21 +154,21 @@ def check_text(text: bytes) -> None:
     text.decode()
 
 
-def _structured(text: bytes, source: Record, rules: Rules, written: bytes | None = None) -> Decoded:
-    """Decode an event in JSON; `written` is what it was before upcasting, which is what was signed."""
+def _structured(text: bytes, source: Record, rules: Rules) -> Decoded:
+    """Decode an event in JSON."""
     try:
         check_text(text)
         envelope = _envelope(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return _explain(text, source, rules, error)
+        return _explain(text, source, error)
     if envelope.type not in _NEWEST:
-        return _explain(text, source, rules, None)
+        return _explain(text, source, None)
     if envelope.type == RELEASED:
         try:
             _released(text)
         except msgspec.ValidationError as error:
             raise profile.Invalid(f"not a valid {RELEASED}: {error}") from error
-    return _event(envelope, source, rules, text if written is None else written)
+    return _event(envelope, source, rules, text)
 
 
 def _event(envelope: _Envelope, source: Record, rules: Rules, written: bytes) -> Decoded:
@@ -361,8 +361,8 @@ def _is_json(content_type: str) -> bool:
     return media_type == "application/json" or media_type.endswith("+json")
 
 
-def _explain(text: bytes, source: Record, rules: Rules, error: Exception | None) -> Decoded:
-    """Say what a record is that did not decode as one of our newest events."""
+def _explain(text: bytes, source: Record, error: Exception | None) -> Decoded:
+    """Say what a record is that did not decode as one of our events."""
     place = _place(source)
     try:
         kind = _kind(text)
@@ -374,20 +374,6 @@ def _explain(text: bytes, source: Record, rules: Rules, error: Exception | None)
         raise profile.Invalid(f"not JSON: {broken}") from broken
     if not kind.type.startswith(NAMESPACE) or kind.type in _OUTCOMES:
         return Foreign(place, kind.type)
-    if kind.type in upcast.STEPS:
-        return _upcast(text, kind.type, source, rules)
     if kind.type not in _NEWEST:
         raise profile.Invalid(f"type {kind.type!r} is not known here; known are {CHANGED} and {RELEASED}")
     raise profile.Invalid(f"not a valid {kind.type}: {error}")
-
-
-def _upcast(text: bytes, event_type: str, source: Record, rules: Rules) -> Decoded:
-    written = text
-    try:
-        document = _anything(text)
-        newest, data = upcast.to_newest(event_type, document.get("data") or {}, upcast.STEPS)
-        text = msgspec.json.encode({**document, "type": newest, "data": data})
-    # A step may trust in its version's shape, and nobody has checked that yet.
-    except (msgspec.DecodeError, RecursionError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise profile.Invalid(f"not a valid {event_type}: {error!r}") from error
-    return _structured(text, source, rules, written)

@@ -1,10 +1,7 @@
-"""What is printed about commands can be typed: the examples of the help, the pages under docs, the manual pages."""
+"""What is printed about commands can be typed: the examples of the help, the pages under docs."""
 
 import re
 import shlex
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,39 +105,3 @@ def test_a_command_that_cannot_be_typed_is_found() -> None:
         " status",
     ]
     assert typed(" run --once | cat   # once") == ["run", "--once"]
-
-
-# --------------------------------------------------------------------------------------------------------- manual pages
-
-
-@pytest.fixture(scope="module")
-def manual(tmp_path_factory) -> Path:
-    folder: Path = tmp_path_factory.mktemp("man")
-    subprocess.run([sys.executable, str(ROOT / "docs" / "man.py"), str(folder)], check=True, capture_output=True)
-    return folder
-
-
-def test_every_command_has_a_manual_page_with_its_options_and_examples(manual) -> None:
-    for path, example in EXAMPLES:
-        page = (manual / f"{path.replace(' ', '-')}.1").read_text().replace("\\-", "-")
-        assert example.replace("\\", "\\e") in page
-    assert ".B --accept-truncation" in (manual / "reconciler-run.1").read_text().replace("\\-", "-")
-    assert len(list(manual.iterdir())) > len({path for path, _ in EXAMPLES}) - 1
-
-
-def test_no_manual_page_makes_the_formatter_complain(manual) -> None:
-    if (groff := shutil.which("groff")) is None:
-        pytest.skip("no groff here to format with")
-    pages = sorted(map(str, manual.iterdir()))
-    told = subprocess.run([groff, "-man", "-Tascii", "-ww", "-z", *pages], capture_output=True, text=True, check=False)
-    assert (told.returncode, told.stderr) == (0, "")
-
-
-def test_the_manual_shows_what_the_help_says(manual) -> None:
-    if (groff := shutil.which("groff")) is None:
-        pytest.skip("no groff here to format with")
-    page = str(manual / "reconciler-conflicts-resolve.1")
-    shown = subprocess.run([groff, "-man", "-Tascii", "-P-cbou", page], capture_output=True, text=True, check=True)
-    text = " ".join(shown.stdout.split())
-    assert "reconciler-conflicts-resolve - decide a conflict, by appending an event" in text
-    assert "reconciler conflicts resolve 3f2a --value '\"4711\"' -c reconciler.toml" in text

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import decode, fold, upcast
+from reconciler.core import decode, fold
 from reconciler.model import codec, instant
 from reconciler.model.desired import NOTHING_DESIRED
 from reconciler.model.event import Event, Foreign, PlainRecord, Refusal
@@ -581,52 +581,6 @@ def test_a_limit_that_may_not_apply_to_the_document_refuses_nothing_yet():
     drawings = Rule(("status",), Strategy.EXTERNAL, sources=("//erp/*",), types=("Drawing",), name="policy[1]")
     assert accepted(structured(envelope(source="//mes")), under(drawings))
     assert "policy[1]" in refused(structured(envelope(source="//mes")), under(drawings, ONLY_ERP))
-
-
-# ------------------------------------------------------------------------------------------------------------ upcasting
-
-OLDEST, OLDER = "windchill.document.changed.v-1", "windchill.document.changed.v0"
-
-
-@pytest.fixture
-def steps(monkeypatch):
-    """Two planted older versions: first the fields stood bare in `data`, then under `fields`."""
-    planted = {
-        OLDEST: lambda content: (OLDER, {"fields": content}),
-        OLDER: lambda content: (decode.CHANGED, {"set": content["fields"]}),
-    }
-    monkeypatch.setattr(upcast, "STEPS", planted)
-
-
-@pytest.mark.usefixtures("steps")
-@pytest.mark.parametrize("make", [structured, binary])
-def test_older_versions_become_the_newest_by_every_step_between(make):
-    newest = accepted(make(envelope()))
-    assert accepted(make(envelope(type=OLDER, data={"fields": {"status": "RELEASED"}}))) == newest
-    assert accepted(make(envelope(type=OLDEST, data={"status": "RELEASED"}))) == newest
-
-
-@pytest.mark.usefixtures("steps")
-@pytest.mark.parametrize("content", [..., None, {}, [], "text", {"fields": 5}, {"other": 1}, {"fields": {}}])
-def test_an_older_version_that_no_step_can_read_is_refused(content):
-    assert refused(structured(envelope(type=OLDER, data=content)))
-
-
-@pytest.mark.usefixtures("steps")
-@given(json_values)
-def test_no_content_of_an_older_version_raises(content):
-    for version in (OLDEST, OLDER):
-        assert is_decoded(decode.record(structured(envelope(type=version, data=content)), RULES))
-
-
-def test_a_chain_in_a_circle_is_found_out():
-    circle = {"a": lambda content: ("b", content), "b": lambda content: ("a", content)}
-    with pytest.raises(AssertionError, match="circle"):
-        upcast.to_newest("a", {}, circle)
-
-
-def test_without_steps_nothing_changes():
-    assert upcast.to_newest(decode.CHANGED, {"set": {}}) == (decode.CHANGED, {"set": {}})
 
 
 def test_records_of_the_pools_are_not_ahead_of_their_time():
