@@ -35,6 +35,7 @@ POLL_S = 0.1
 LOG_TAIL_LINES = 20
 # Linux gives away 32768 and up, other systems 49152 and up.
 _LASTING_PORTS = range(20_000, 32_768)
+_MARKS: list[socket.socket] = []  # which of these are ours, for other test runs on this machine
 
 _POM = pathlib.Path(__file__).with_name("pom.xml")
 _CACHE = pathlib.Path(__file__).parents[2] / ".cache" / "kafka"
@@ -298,20 +299,26 @@ class Apache:
 
 def free_ports(count: int) -> list[int]:
     """
-    Ports that are free now, and that nobody gets by chance while a broker is down.
+    Ports that are free now, and that nobody gets by chance before the broker has them, or while it is down.
 
     They lie below those that the system gives away: a client that tries a closed port among them again and again may
-    end up connected to itself, and the broker then can't have its port back.
+    end up connected to itself, and the broker then can't have its port back. Nobody else but another test run picks
+    ports there. So that two runs never pick the same, each keeps the UDP port of that number while its process lasts.
     """
-    with contextlib.ExitStack() as held:
-        ports: list[int] = []
-        for port in random.sample(_LASTING_PORTS, len(_LASTING_PORTS)):
-            each = held.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                each.bind((HOST, port))
-                ports.append(port)
-            if len(ports) == count:
-                return ports
+    ports: list[int] = []
+    for port in random.sample(_LASTING_PORTS, len(_LASTING_PORTS)):
+        mark = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            mark.bind((HOST, port))
+            with socket.socket() as free:
+                free.bind((HOST, port))
+        except OSError:
+            mark.close()
+            continue
+        _MARKS.append(mark)
+        ports.append(port)
+        if len(ports) == count:
+            return ports
     raise RuntimeError("no port is free")
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -257,6 +258,16 @@ def test_nobody_gets_the_port_of_a_broker_that_is_down_by_chance() -> None:
     with socket.socket() as given_away:
         given_away.bind((apache.HOST, 0))
         assert max(ports) < given_away.getsockname()[1]
+
+
+def test_no_port_is_given_twice_though_nothing_listens_on_it_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apache, "_LASTING_PORTS", random.sample(apache._LASTING_PORTS, 8))
+    first = apache.free_ports(2)
+    other = "from tests.brokers import apache; apache._LASTING_PORTS = {}; print(*apache.free_ports({}))"
+    order = [sys.executable, "-c", other.format(apache._LASTING_PORTS, 2)]
+    top = pathlib.Path(__file__).parents[2]
+    second = subprocess.run(order, cwd=top, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    assert not {str(port) for port in first} & set(second)
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])

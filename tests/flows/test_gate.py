@@ -207,6 +207,7 @@ async def test_a_cancelled_probe_leaves_the_way_to_the_next() -> None:
 
 ANSWERS = st.sampled_from([FINE, FINE, FINE, Throttled(429, "slow", 0.5), Throttled(503, "slow"), OSError("broken")])
 STEPS = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), ANSWERS), min_size=1, max_size=14)
+IDLE_S_MAX = 30  # the longest pause is the breaker's, of ten seconds
 # Who is cancelled, and when: also in the very turn in which a permit was passed on.
 CANCELS = st.lists(st.tuples(st.integers(0, 13), st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5, 2.0])), max_size=8)
 
@@ -221,10 +222,12 @@ def test_nobody_who_waits_is_forgotten_whoever_gives_up(
             await made.clock.advance(max(0.0, at_s - made.clock.monotonic_s()))
             if number < len(made.tasks):
                 made.tasks[number].cancel()
-        # One after the other, each after the longest pause, is the worst; well below the 60 s after which even a
-        # forgotten one looks again.
-        for _ in range(50):
+        # Whoever is forgotten looks again after 60 s only. Nobody else waits for nothing for that long.
+        idle_s, asked_before = 0, 0
+        while idle_s < IDLE_S_MAX and not all(task.done() for task in made.tasks):
             await made.clock.advance(1)
+            at_work = made.windchill.under_way or made.windchill.asked > asked_before
+            idle_s, asked_before = 0 if at_work else idle_s + 1, made.windchill.asked
         assert [number for number, task in enumerate(made.tasks) if not task.done()] == []
         assert (made.windchill.under_way, made.limiter.in_flight, len(made.gate._waiting)) == (0, 0, 0)
         assert made.windchill.most <= limit

@@ -85,7 +85,7 @@ def patch(
     changes: dict[str, Any],
     if_match: str | None = None,
     path: str = PATH,
-    timeout: float = 10,
+    timeout: float | httpx.Timeout = 10,
     **headers: str,
 ) -> httpx.Response:
     """A merge patch, guarded or not; header names with underscores."""

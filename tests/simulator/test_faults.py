@@ -123,14 +123,16 @@ def test_a_slow_request_is_looked_at_late(server: httpx.Client, script: Script) 
     set_faults(server, slow_ms=2_000, slow=0)
     script("slow", method="GET")
     with pytest.raises(httpx.ReadTimeout):
-        server.get(PATH, timeout=0.2)
+        server.get(PATH, timeout=httpx.Timeout(10.0, read=0.2))
     assert server.get(PATH).status_code == 200
 
 
 def test_a_slow_request_does_not_reach_past_a_reset(server: httpx.Client, script: Script, history: Fetch) -> None:
     script("slow")
     with pytest.raises(httpx.ReadTimeout):
-        patch(server, {"owner": "new"}, timeout=0.05)
+        patch(server, {"owner": "new"}, timeout=httpx.Timeout(10.0, read=0.05))
+    while server.get("/_control/script").json()["items"]:  # the server may not have got to the request yet
+        pass
     server.post("/_control/reset").raise_for_status()
     script("slow", method="GET")
     assert server.get(PATH).status_code == 200  # takes as long, and began later: the other one is through by now

@@ -112,9 +112,10 @@ async def test_a_store_that_fails_is_told_to_whoever_scrapes(daemon: Daemon, cli
 async def test_an_answer_that_takes_too_long_is_given_up(
     daemon: Daemon, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(application, "REQUEST_S_MAX", 0.05)
-    daemon.hold = asyncio.Event()
-    reply = await client.get("/metrics")
+    with monkeypatch.context() as hurried:
+        hurried.setattr(application, "REQUEST_S_MAX", 0.05)
+        daemon.hold = asyncio.Event()
+        reply = await client.get("/metrics")
     is_guarded(reply)
     is_problem(reply, 503)
     assert (await client.get("/livez")).status_code == 200
