@@ -68,7 +68,11 @@ def _nothing() -> None:
 
 @attrs.frozen(kw_only=True)
 class Acts:
-    """`ports.Acts`. `offer` and `wake` let this process know at once; elsewhere it is noticed in the store."""
+    """
+    What can be done; `who` is whoever does it, by name. Each act is recorded with its actor.
+
+    `offer` and `wake` let this process know at once; elsewhere it is noticed in the store.
+    """
 
     store: Store
     log: EventLog
@@ -81,19 +85,24 @@ class Acts:
     issuer: str = ""
 
     def acting(self, role: str, issuer: str = "") -> "Acts":
-        """See `ports.Acts`."""
+        """Return the same, recording that whoever acts has this role, and who vouched for their name if anybody did."""
         return attrs.evolve(self, role=role, issuer=issuer)
 
     # ------------------------------------------------------------------------------------------------------- documents
 
     async def retry(self, who: str, keys: Sequence[str]) -> Done:
-        """See `ports.Acts`."""
+        """Make documents due now, before all others. Paused ones are left."""
         done = await self._recorder.steer(who, Deed.RETRY, Change.RETRY, keys, why=_unless_paused)
         self._offer(done, Lane.ASKED)
         return done
 
     async def compare(self, who: str, keys: Sequence[str] | None) -> int:
-        """See `ports.Acts`."""
+        """
+        Have documents compared with Windchill now, after everything more urgent; None: every document.
+
+        Those that are synced, held or parked: documents that wait after trouble go on waiting, paused ones stay paused.
+        Returns how many were made due.
+        """
         count, after = 0, ""
         if keys is not None:
             count = await self.store.compare_again(keys, SETTLED, self.clock.now_us())
@@ -109,7 +118,7 @@ class Acts:
         return count
 
     async def pause(self, who: str, keys: Sequence[str], reason: str) -> Done:
-        """See `ports.Acts`."""
+        """Neither read nor write documents until they are resumed; what the log says of them is folded all the same."""
         told = f"paused by {who}: {reason}" if reason else f"paused by {who}"
         done = await self._recorder.steer(
             who, Deed.PAUSE, Change.PAUSE, keys, why=_unless_already, reason=reason, shown=told
@@ -118,13 +127,13 @@ class Acts:
         return done
 
     async def resume(self, who: str, keys: Sequence[str]) -> Done:
-        """See `ports.Acts`."""
+        """End the pause of documents: each is due at once."""
         done = await self._recorder.steer(who, Deed.RESUME, Change.RESUME, keys, why=_if_paused)
         self._offer(done)
         return done
 
     async def release(self, who: str, key: str, reason: str, fields: Sequence[str] = ()) -> Appended | Gone | Unusable:
-        """See `ports.Acts`."""
+        """Stop managing a document, or only these fields of it, by an event that says so."""
         document = (await self._recorder.documents([key])).get(key)
         if document is None:
             return Gone(UNKNOWN_DOCUMENT)
@@ -157,7 +166,7 @@ class Acts:
     # ------------------------------------------------------------------------------------------------------- conflicts
 
     async def preview(self, conflict_id: str, take: Take) -> Preview | Gone | Unusable:
-        """See `ports.Acts`."""
+        """Say what deciding a conflict would do; nothing is done."""
         found = await self._conflict(conflict_id)
         if isinstance(found, Gone):
             return found
@@ -167,7 +176,7 @@ class Acts:
     async def resolve(
         self, who: str, conflict_id: str, take: Take, reason: str, seen: str | None = None
     ) -> Resolved | Stale | Gone | Unusable:
-        """See `ports.Acts`."""
+        """Decide a conflict, by events. With `seen`, of a preview, only if what it rests on has not moved since."""
         found = await self._conflict(conflict_id)
         if isinstance(found, Gone):
             return found
@@ -182,7 +191,7 @@ class Acts:
     async def preview_many(
         self, take: Side, *, field: str | None = None, rule: str | None = None, limit: int = 100
     ) -> Previews:
-        """See `ports.Acts`."""
+        """Say what `resolve_many` would do; nothing is done."""
         decide = partial(self._deciding.decide_unseen, take=take, reason="", who="")
         ready, left, more = await self._many(decide, field, rule, limit)
         return Previews(tuple(one.preview for one in ready), left, more)
@@ -198,7 +207,11 @@ class Acts:
         limit: int = 100,
         seen: Mapping[str, str] | None = None,
     ) -> Settled:
-        """See `ports.Acts`."""
+        """
+        Decide open conflicts, oldest first, of one field or one rule; fewer than `limit` if they are large.
+
+        With `seen`, of the previews by their conflicts, only these, and of them only what has not moved since.
+        """
         decide = partial(self._deciding.decide_unseen, take=take, reason=reason, who=who)
         ready, left, more = await self._many(decide, field, rule, limit)
         if seen is not None:
@@ -241,7 +254,7 @@ class Acts:
     # ---------------------------------------------------------------------------------------------------- dead letters
 
     async def replay_letters(self, who: str, ids: Sequence[str], reason: str = "") -> Done:
-        """See `ports.Acts`."""
+        """Append dead letters to the change log again, as they were. Raises LogError."""
         wanted = list(dict.fromkeys(ids))
         done: list[str] = []
         for start in range(0, len(wanted), _LETTERS):
@@ -260,7 +273,7 @@ class Acts:
         return Done(tuple(done), dict.fromkeys(set(wanted) - set(done), UNKNOWN_LETTER))
 
     async def discard_letters(self, who: str, ids: Sequence[str], reason: str) -> Done:
-        """See `ports.Acts`."""
+        """Let dead letters go: they stay listed as discarded."""
         wanted = list(dict.fromkeys(ids))
         known = [one for one in wanted if await self.store.dead_letter(one) is not None]
         abouts = [About(kind=Deed.DISCARD, target=one, details={"reason": reason}) for one in known]
@@ -268,7 +281,7 @@ class Acts:
         return Done(tuple(known), dict.fromkeys(set(wanted) - set(known), UNKNOWN_LETTER))
 
     async def resend(self, who: str, letter_id: str, value: bytes, reason: str) -> Appended | Gone | Unusable:
-        """See `ports.Acts`."""
+        """Append a corrected event in the place of a dead letter; it becomes "replayed" when the event is read."""
         letter = await self.store.dead_letter(letter_id)
         if letter is None:
             return Gone(UNKNOWN_LETTER)
@@ -292,7 +305,7 @@ class Acts:
         return Appended(named.subject, (named.id,))
 
     async def emitted(self, who: str, events: Mapping[str, Sequence[str]]) -> None:
-        """See `ports.Acts`."""
+        """Record who appended which events, by document."""
         abouts = [
             About(
                 kind=Deed.EMIT,
@@ -308,7 +321,7 @@ class Acts:
     async def note(
         self, who: str, kind: str, target: str, *, document: str = "", details: Mapping[str, Json], result: str = "done"
     ) -> None:
-        """See `ports.Acts`."""
+        """Record an act that was done elsewhere."""
         about = About(kind=kind, target=target, document=document, details=details, result=result)
         await self._recorder.record(who, [about])
 

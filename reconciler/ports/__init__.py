@@ -5,7 +5,7 @@ Every adapter and every fake of a port passes one contract suite (`tests/contrac
 of `reconciler.errors`, translated once at the edge; everything expected comes back as a value.
 """
 
-from reconciler.ports.acts import RESOLVED_MAX, Acts, Deeds
+from reconciler.ports.acts import RESOLVED_MAX, Deeds
 from reconciler.ports.clock import Clock, Telemetry
 from reconciler.ports.log import EventLog
 from reconciler.ports.store import (
@@ -24,7 +24,6 @@ from reconciler.ports.windchill import ChangeList, Journal, Windchill
 
 __all__ = [
     "RESOLVED_MAX",
-    "Acts",
     "ChangeList",
     "Clock",
     "Comparing",

@@ -1,7 +1,7 @@
 """
 Acting: every endpoint by which an operator does something, and the record of all that was done.
 
-What is done is `ports.Acts`; here it is only asked for. What comes back as a value becomes an answer: gone is 404,
+What is done is `flows.acts.Acts`; here it is only asked for. What comes back as a value becomes an answer: gone is 404,
 stale or in the wrong state 409, unusable 422.
 """
 
@@ -12,8 +12,8 @@ import msgspec
 
 from reconciler import views
 from reconciler.core import saying
+from reconciler.flows.acts import Acts
 from reconciler.model import act as acts
-from reconciler.ports import Acts
 from reconciler.web import bodies, cursors, lists
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Call, Endpoint, Page

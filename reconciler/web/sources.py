@@ -11,10 +11,11 @@ from reconciler.core.decode import Rules
 from reconciler.core.limiter import Limiter
 from reconciler.core.queue import Queue
 from reconciler.core.series import Point
+from reconciler.flows.acts import Acts
 from reconciler.model.policy import Policy
 from reconciler.model.stamp import Partition
 from reconciler.model.value import Json
-from reconciler.ports import Acts, Clock, EventLog, Store, standing
+from reconciler.ports import Clock, EventLog, Store, standing
 from reconciler.web.access import Door
 from reconciler.web.probes import Readiness
 from reconciler.web.watching import Watching

@@ -77,7 +77,7 @@ def _mistaken(mutant: str, store: Path) -> None:
         wire(self, *args, **kwargs)
         mutants.wired(mutant, self)
 
-    app.Daemon.__init__ = wired  # type: ignore[method-assign, assignment]  # this process ends with it
+    app.Daemon.__init__ = wired  # type: ignore[method-assign]  # this process ends with it
 
 
 class Launcher:

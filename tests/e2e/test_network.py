@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler import wiring
+from reconciler import app
 from reconciler.core.breaker import Breaker
 from reconciler.model.document import Status
 from tests.e2e.world import ME, event, kinds
@@ -28,7 +28,7 @@ ROUNDS = 8
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the breaker, whose first cool-down is no setting, look again soon."""
-    monkeypatch.setattr(wiring, "Breaker", partial(Breaker, cooldown_base_s=0.1))
+    monkeypatch.setattr(app, "Breaker", partial(Breaker, cooldown_base_s=0.1))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from unittest import mock
 import attrs
 import structlog
 
-from reconciler import app, parts, wiring
+from reconciler import app, parts
 from reconciler.adapters.sqlite import database
 from reconciler.config import Config, Log, Resync, Retry, Windchill
 from reconciler.errors import LogTruncatedError, ReconcilerError, StoreError
@@ -110,7 +110,7 @@ def _checkpoints(chosen: Options) -> Iterator[None]:
     """A small world changes few rows; its write-ahead log is moved into the file all the same."""
     with (
         mock.patch.object(database, "CHECKPOINT_CHANGES", chosen.checkpoint),
-        mock.patch.object(wiring, "QUEUE_CAPACITY", chosen.window),
+        mock.patch.object(app, "QUEUE_CAPACITY", chosen.window),
     ):
         yield
 

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import attrs
 
-from reconciler.ports import Acts
+from reconciler.flows.acts import Acts
 from reconciler.web import acting, bodies
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Page, Query
