@@ -29,20 +29,18 @@ from reconciler.adapters.tracing import configured as configured_tracing
 from reconciler.config import Config
 from reconciler.core import announcing, notices
 from reconciler.core.breaker import Breaker
-from reconciler.core.budget import WriteBudget
-from reconciler.core.limiter import Limiter, RetryQuota
+from reconciler.core.limiter import Limiter, RetryQuota, WriteBudget
 from reconciler.core.queue import Queue
 from reconciler.core.signing import Required
 from reconciler.flows import notify, recovery, reload, sealing, watch
 from reconciler.flows.acts import Acts
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.beats import Beats, Unhurried
-from reconciler.flows.catching_up import CatchingUp
+from reconciler.flows.catching_up import CatchingUp, Once
 from reconciler.flows.drift import Drift
 from reconciler.flows.gate import Gate
 from reconciler.flows.gauges import Gauges
 from reconciler.flows.ingest import Ingest
-from reconciler.flows.once import Once
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
 from reconciler.flows.resync import Resync

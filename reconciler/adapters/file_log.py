@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from reconciler.adapters import file_lines, file_records, private_file
+from reconciler.adapters import file_lines, private_file
 from reconciler.adapters.file_partition import FilePartition
 from reconciler.errors import LogError
 from reconciler.model.event import Outgoing, PlainRecord
@@ -177,9 +177,9 @@ class FileLog:
     def _line(self, record: Outgoing) -> tuple[pathlib.Path, bytes]:
         """The file that a record goes to, and its line."""
         if record.topic == self._topics.dead_letters:
-            return beside(self._path, DEAD_LETTERS), file_records.dead_letter(record)
+            return beside(self._path, DEAD_LETTERS), file_lines.dead_letter(record)
         if record.topic == self._topics.outcomes:
-            return beside(self._path, OUTCOMES), file_records.event(record)
+            return beside(self._path, OUTCOMES), file_lines.event(record)
         if self._decides(record):
             return self._decisions, self._event(record)
         if record.topic not in {self._topics.changes, self._path.name}:
@@ -193,8 +193,8 @@ class FileLog:
         return self._path, self._event(record)
 
     def _event(self, record: Outgoing) -> bytes:
-        line = file_records.event(record)
-        return file_records.stamped(line, self._clock.now_us()) if self._stamped else line
+        line = file_lines.event(record)
+        return file_lines.stamped(line, self._clock.now_us()) if self._stamped else line
 
 
 def decisions_of(path: pathlib.Path) -> pathlib.Path:

@@ -19,7 +19,7 @@ from itertools import chain
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 
-from reconciler.adapters import kafka_append, kafka_client, kafka_places, kafka_topic
+from reconciler.adapters import kafka_client, kafka_topic
 from reconciler.adapters.kafka_client import KafkaOptions
 from reconciler.core import anchoring
 from reconciler.errors import LogError, LogTruncatedError
@@ -42,7 +42,7 @@ class KafkaLog:
         self._positions: dict[Partition, int] = {}  # after what `fetch` last returned
         self._anchors: dict[Partition, Anchor] = {}  # of what `open` was given
         self._last: dict[Partition, Record] = {}  # of what `fetch` has returned
-        self._appender = kafka_append.KafkaAppender(options)
+        self._appender = kafka_topic.KafkaAppender(options)
         self._check_at_s = 0.0
         self._stuck_at: dict[Partition, int] | None = None  # positions at the last check that found something wrong
         self._away = False
@@ -79,7 +79,7 @@ class KafkaLog:
         except BaseException:
             await kafka_client.stop(consumer)
             raise
-        kafka_places.take(consumer, starts)
+        kafka_topic.take(consumer, starts)
         self._consumer, self._positions, self._away = consumer, starts, False
         self._anchors = {place: anchor for place, anchor in read.items() if starts.get(place) == stored[place]}
         self._check_at_s = self._clock.monotonic_s() + self._options.stall_check_s
@@ -98,7 +98,7 @@ class KafkaLog:
             batches = await consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=records_max)
         except Exception as error:
             # What aiokafka had drained of other partitions before it came upon the fault went with the exception.
-            kafka_places.go_to(consumer, self._positions)
+            kafka_topic.go_to(consumer, self._positions)
             raise await self._explained(consumer, error) from error
         self._positions = {place: await consumer.position(TopicPartition(*place)) for place in self._positions}
         if not batches:
@@ -234,14 +234,14 @@ class KafkaLog:
         for place, offset in starts.items():
             begin, end = begins[TopicPartition(*place)], ends[TopicPartition(*place)]
             if not begin <= offset <= end:
-                faults.append(kafka_places.outside(place, offset, begin, end))
+                faults.append(kafka_topic.outside(place, offset, begin, end))
                 starts[place] = begin
         held = {place: anchor for place, anchor in anchors.items() if starts.get(place) == stored[place]}
-        for place, fault in (await kafka_places.replaced(consumer, held, self._clock)).items():
+        for place, fault in (await kafka_topic.replaced(consumer, held, self._clock)).items():
             faults.append(fault)
             starts[place] = begins[TopicPartition(*place)]
         if faults and not accept_truncation:
-            raise LogTruncatedError(f"{faults[0]}. {kafka_places.WAY_OUT}")
+            raise LogTruncatedError(f"{faults[0]}. {kafka_topic.WAY_OUT}")
         for fault in faults:
             _log.warning("going on although events may be lost, as asked for", fault=fault)
         return starts
@@ -259,7 +259,7 @@ class KafkaLog:
         for topic in self._options.topics:
             known, had = consumer.partitions_for_topic(topic), len(_of(topic, self._positions))
             if known is not None and len(known) < had:
-                raise LogTruncatedError(f"{topic} has {len(known)} partitions, and had more. {kafka_places.WAY_OUT}")
+                raise LogTruncatedError(f"{topic} has {len(known)} partitions, and had more. {kafka_topic.WAY_OUT}")
             grown |= known is not None and len(known) > had
         if not grown:
             return
@@ -271,10 +271,10 @@ class KafkaLog:
         for place, begin in begins.items():
             if begin:
                 raise LogTruncatedError(
-                    f"{kafka_places.outside(Partition(*place), 0, begin, begin)}. {kafka_places.WAY_OUT}"
+                    f"{kafka_topic.outside(Partition(*place), 0, begin, begin)}. {kafka_topic.WAY_OUT}"
                 )
         self._positions = self._positions | {Partition(*place): 0 for place in begins}
-        kafka_places.take(consumer, self._positions)
+        kafka_topic.take(consumer, self._positions)
         _log.info("partitions were added", partitions=[f"{place.topic}/{place.partition}" for place in new])
 
     async def _ends(self, consumer: AIOKafkaConsumer) -> dict[Partition, int]:
@@ -286,7 +286,7 @@ class KafkaLog:
         match error:
             case errors.OffsetOutOfRangeError():
                 ((place, offset),) = error.args[0].items()
-                return await kafka_places.out_of_range(consumer, place, offset)
+                return await kafka_topic.out_of_range(consumer, place, offset)
             case errors.TopicAuthorizationFailedError():
                 topic = error.args[0] if error.args else self._named
                 return LogError(f"topic {topic}: this client may not read it; grant it READ and DESCRIBE")
@@ -314,7 +314,7 @@ class KafkaLog:
             return
         self._check_at_s = now_s + self._options.stall_check_s
         try:
-            async with asyncio.timeout(kafka_places.PROBE_S_MAX):
+            async with asyncio.timeout(kafka_topic.PROBE_S_MAX):
                 ends = await self._ends(consumer)
         except (TimeoutError, errors.KafkaError) as error:
             if not self._away:
@@ -344,16 +344,16 @@ class KafkaLog:
         anchors = self._anchors | {place: anchoring.of(record) for place, record in self._last.items()}
         known = {place: anchor for place, anchor in anchors.items() if place in self._positions}
         try:
-            faults = await kafka_places.replaced(consumer, known, self._clock)
+            faults = await kafka_topic.replaced(consumer, known, self._clock)
         except errors.KafkaError as error:
             raise LogError(f"{self._named} can't be read: {kafka_client.text(error)}") from error
-        kafka_places.take(consumer, self._positions)
+        kafka_topic.take(consumer, self._positions)
         for fault in faults.values():
-            raise LogTruncatedError(f"{fault}. {kafka_places.WAY_OUT}")
+            raise LogTruncatedError(f"{fault}. {kafka_topic.WAY_OUT}")
 
     async def _renew(self, old: AIOKafkaConsumer) -> None:
         try:
-            fresh = await self._connect(kafka_places.PROBE_S_MAX)
+            fresh = await self._connect(kafka_topic.PROBE_S_MAX)
         except LogError:
             return  # still away; the next check tries again
         try:

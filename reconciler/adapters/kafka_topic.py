@@ -1,16 +1,21 @@
 """What a broker is told of a topic: what it keeps, and whose clock stamps records. Only asked, never set."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 
 import attrs
 import structlog
-from aiokafka import errors
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from reconciler.adapters import kafka_client
 from reconciler.adapters.kafka_client import KafkaOptions
-from reconciler.errors import LogError
+from reconciler.core import anchoring
+from reconciler.errors import LogError, LogTruncatedError, RecordTooLargeError
+from reconciler.model.event import Outgoing
+from reconciler.model.stamp import Anchor, Partition
+from reconciler.ports import Clock
 
 _log = structlog.get_logger()
 
@@ -119,3 +124,180 @@ def _timestamps(found: Mapping[str, str]) -> Timestamps | None:
         return Timestamps(found["message.timestamp.type"], int(ahead_ms or ""))
     except (KeyError, ValueError):
         return None
+
+
+# -------------------------------------------------------------------------------------------------------- kafka append
+# Appending to Kafka: durable, bounded in time, all partitions of any topic.
+#
+# Never here: reading (`kafka`).
+
+
+class KafkaAppender:
+    """One producer, started when first needed; appends wait for one another."""
+
+    def __init__(self, options: KafkaOptions) -> None:
+        self._options = options
+        self._producer: AIOKafkaProducer | None = None
+        self._appending = asyncio.Lock()
+
+    async def append(self, records: Sequence[Outgoing]) -> dict[Partition, int]:
+        """
+        Append records durably; return when every one is acknowledged by all in-sync replicas, with the offsets after.
+
+        Partitions are chosen by key as Kafka's own clients do. Raises RecordTooLargeError when a record is larger than
+        `append_bytes_max` (then none was sent) or than its topic takes, and LogError when not all were acknowledged
+        within `delivery_timeout_s`. Then some may have been: appending again may repeat them.
+        """
+        for record in records:
+            self._check_size(record)
+        async with self._appending:
+            try:
+                async with asyncio.timeout(self._options.delivery_timeout_s):
+                    producer = await self._producing()
+                    acknowledgements = [
+                        await producer.send(record.topic, record.value, record.key, headers=list(record.headers))
+                        for record in records
+                    ]
+                    places = await asyncio.gather(*acknowledgements)
+            except (TimeoutError, errors.KafkaError) as error:
+                # A producer that failed once may never recover (a lost sequence number), and would go on sending what
+                # the caller has been told is not sent.
+                failed, self._producer = self._producer, None
+                if failed is not None:
+                    await kafka_client.abandon(failed)
+                if isinstance(error, errors.KafkaConnectionError):
+                    refusal = await kafka_client.refusal(self._options)
+                    if refusal is not None:
+                        raise LogError(refusal.message) from error
+                raise self._unappended(records, error) from error
+        after: dict[Partition, int] = {}
+        for place in places:
+            partition = Partition(place.topic, place.partition)
+            after[partition] = max(after.get(partition, 0), place.offset + 1)
+        return after
+
+    def _check_size(self, record: Outgoing) -> None:
+        size, limit = _size(record), self._options.append_bytes_max
+        if size > limit:
+            raise RecordTooLargeError(
+                f"a record for {record.topic} with key {record.key!r} has {size} bytes, and {limit} are the most: raise"
+                " [log] record_bytes_max together with the topic's max.message.bytes, or make the record smaller"
+            )
+
+    def _unappended(self, records: Sequence[Outgoing], error: Exception) -> LogError:
+        options, topics = self._options, ", ".join(sorted({record.topic for record in records}))
+        match error:
+            case errors.KafkaConnectionError():
+                return LogError(f"no broker answers at {', '.join(options.brokers)}: is Kafka running?")
+            case TimeoutError():
+                return LogError(
+                    f"{topics}: not acknowledged within {options.delivery_timeout_s:g} s; is the broker up, is the"
+                    " topic there, and are enough replicas in sync?"
+                )
+            case errors.MessageSizeTooLargeError() | errors.RecordListTooLargeError():
+                largest = max(_size(record) for record in records)
+                return RecordTooLargeError(
+                    f"{topics}: the broker refuses a record of up to {largest} bytes: raise the topic's"
+                    " max.message.bytes"
+                )
+            case errors.TopicAuthorizationFailedError() | errors.ClusterAuthorizationFailedError():
+                return LogError(f"{topics}: this client may not append; grant it WRITE (and IDEMPOTENT_WRITE)")
+            case _:
+                return LogError(f"{topics}: could not append: {kafka_client.text(error)}")
+
+    async def _producing(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            options = self._options
+            producer = AIOKafkaProducer(
+                **kafka_client.connection(options),
+                acks="all",
+                enable_idempotence=options.idempotent,
+                compression_type=None if options.compression == "none" else options.compression,
+                # Sizes are checked before anything is sent; aiokafka would notice halfway.
+                max_request_size=2**31 - 1,
+            )
+            try:
+                await producer.start()
+            except BaseException:
+                await kafka_client.abandon(producer)
+                raise
+            self._producer = producer
+        return self._producer
+
+    async def close(self) -> None:
+        """Let go of the connections; what was not acknowledged is given up."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await kafka_client.abandon(producer)
+
+
+def _size(record: Outgoing) -> int:
+    headers = sum(len(name.encode()) + len(text or b"") for name, text in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers
+
+
+# -------------------------------------------------------------------------------------------------------- kafka places
+# Places in a topic: whether it holds what comes next and what was read last, and how a client goes there.
+
+PROBE_S_MAX = 5.0  # for asking an unresponsive broker; the caller of `fetch` has other work
+
+WAY_OUT = (
+    "Records are lost: restore the topic, or fold an archive and what is left with"
+    " `replay --from ARCHIVE --from kafka`, or go on without them with `run --accept-truncation`"
+)
+
+
+async def replaced(
+    consumer: AIOKafkaConsumer, anchors: Mapping[Partition, Anchor], clock: Clock
+) -> dict[Partition, str]:
+    """
+    Read back the records that were read last; return what is wrong where others stand in their places.
+
+    A place that holds none any more, by retention or compaction, tells nothing. The consumer is left at these places.
+    """
+    begins = await consumer.beginning_offsets([TopicPartition(*place) for place in anchors])
+    ends = await consumer.end_offsets(list(begins))
+    wanted = {
+        TopicPartition(*place): anchor
+        for place, anchor in anchors.items()
+        if begins[TopicPartition(*place)] <= anchor.offset < ends[TopicPartition(*place)]
+    }
+    faults: dict[Partition, str] = {}
+    give_up_s = clock.monotonic_s() + PROBE_S_MAX
+    while wanted and clock.monotonic_s() < give_up_s:
+        take(consumer, {Partition(*place): anchor.offset for place, anchor in wanted.items()})
+        for place, records in (await consumer.getmany(timeout_ms=int(PROBE_S_MAX * 1000))).items():
+            anchor = wanted.pop(place)
+            if anchoring.replaced(anchor, records[0]):
+                faults[Partition(*place)] = anchoring.fault(f"{place.topic}/{place.partition}", anchor)
+    return faults
+
+
+async def out_of_range(consumer: AIOKafkaConsumer, place: TopicPartition, offset: int) -> LogError:
+    """Return what to raise when a broker has refused an offset, with what the log does hold if the broker says it."""
+    name = f"{place.topic}/{place.partition}"
+    try:
+        begins, ends = await consumer.beginning_offsets([place]), await consumer.end_offsets([place])
+    except errors.KafkaError:
+        return LogTruncatedError(f"{name}: offset {offset} comes next, but the log no longer holds it. {WAY_OUT}")
+    if begins[place] <= offset <= ends[place]:
+        return LogError(f"{name}: the broker refused offset {offset}, though it has it; try again")
+    return LogTruncatedError(f"{outside(Partition(*place), offset, begins[place], ends[place])}. {WAY_OUT}")
+
+
+def outside(partition: Partition, offset: int, begin: int, end: int) -> str:
+    """Say that a partition does not hold what comes next."""
+    name = f"{partition.topic}/{partition.partition}"
+    return f"{name}: offset {offset} comes next, but the log holds {begin} up to {end}"
+
+
+def take(consumer: AIOKafkaConsumer, positions: Mapping[Partition, int]) -> None:
+    """Assign exactly these partitions. Nothing is awaited before the seeks, so no fetch goes out from elsewhere."""
+    consumer.assign([TopicPartition(*partition) for partition in positions])
+    go_to(consumer, positions)
+
+
+def go_to(consumer: AIOKafkaConsumer, positions: Mapping[Partition, int]) -> None:
+    """Let the next fetch read there."""
+    for partition, offset in positions.items():
+        consumer.seek(TopicPartition(*partition), offset)

@@ -12,6 +12,7 @@ Never here: decisions about documents, or anything that another front end would 
 
 from reconciler.cli import commands, steering
 from reconciler.cli.audit import audit
+from reconciler.cli.caring import restore, snapshot
 from reconciler.cli.comparing import docs
 from reconciler.cli.completion import completion
 from reconciler.cli.config import config
@@ -28,10 +29,8 @@ from reconciler.cli.policy import policy
 from reconciler.cli.rebuild import rebuild
 from reconciler.cli.refold import refold
 from reconciler.cli.replay import replay
-from reconciler.cli.restore import restore
 from reconciler.cli.run import run
 from reconciler.cli.simulate import simulate
-from reconciler.cli.snapshot import snapshot
 from reconciler.cli.status import status
 from reconciler.cli.token import token
 

@@ -5,12 +5,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
+
 from reconciler.adapters import file_log, private_file
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.sqlite import care, locks
-from reconciler.cli import output
+from reconciler.cli import commands, options, output
 from reconciler.cli.topics import OK, WARNING, Check
 from reconciler.config import Config
+from reconciler.errors import UsageError
 from reconciler.flows import resync
 from reconciler.model import signing as model
 from reconciler.model.document import Status
@@ -107,3 +110,108 @@ def lines(texts: Iterable[str]) -> None:
     """Print sentences, a line each."""
     for text in texts:
         print(output.plain(text))
+
+
+# ------------------------------------------------------------------------------------------------------------ snapshot
+# `reconciler snapshot`: a copy of the state store while it is in use.
+
+
+@commands.command(
+    "reconciler snapshot --to state-2026-11-22.db -c reconciler.toml",
+    "reconciler snapshot --to latest.db --force -c reconciler.toml",
+)
+@click.option("--to", type=options.FILE, required=True, metavar="FILE", help="Where to.")
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@options.reporting
+@options.configured(store=True)
+def snapshot(config: Config, to: Path, force: bool, form: str) -> None:
+    """
+    Copy the state store, also while a reconciler runs on it.
+
+    The copy is the store at one moment, in one file, and checked; the file appears under its name when it is complete.
+    Nobody waits for it. It is itself a store: `--store sqlite:///FILE` looks into it, `restore` puts it back.
+    """
+    from reconciler.adapters.clock import SystemClock
+    from reconciler.adapters.sqlite import care
+
+    if to.exists() and not force:
+        raise UsageError(f"{to} is there already; name another file, or --force")
+    if not to.parent.is_dir():
+        raise UsageError(f"there is no directory {to.parent}; make it first")
+    clock = SystemClock()
+    began_s = clock.monotonic_s()
+    with output.progress("copying pages", None) as tell:
+        contents = care.snapshot(config.store.path, to, tell)
+    seconds = clock.monotonic_s() - began_s
+    if form == "json":
+        output.as_json({"file": str(to), "seconds": seconds, **as_json(contents)})
+        return
+    lines(
+        (
+            f"{to}: {shown(contents)}, copied and checked in {seconds:.1f} s.",
+            f"Logs: {positions(contents)}.",
+        )
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- restore
+# `reconciler restore`: a snapshot in the place of the state store.
+
+_NEXT = (
+    "Next: start the reconciler. Before it writes anything it folds the log from where this store stands, and takes"
+    " what was agreed since from the outcome log."
+)
+
+
+@commands.command(
+    "reconciler restore --from state-2026-11-22.db -c reconciler.toml",
+    "reconciler restore --from shadow.db -c reconciler.toml",
+)
+@click.option("--from", "origin", type=options.FILE, required=True, metavar="FILE", help="A snapshot, or a store.")
+@options.reporting
+@options.configured(store=True)
+def restore(config: Config, origin: Path, form: str) -> None:
+    """
+    Put a snapshot, or a store that was built aside, in the place of the state store.
+
+    Refused while a reconciler runs on the store, and if the snapshot is damaged or not ours. What was there is set
+    aside as NAME.replaced-TIME, never deleted. An older snapshot is as good as a new one, as long as the logs still
+    hold what came after it.
+    """
+    from reconciler.adapters.sqlite import care
+    from reconciler.errors import StoreDamagedError, StoreError
+
+    store = config.store.path
+    if origin.exists() and store.exists() and origin.samefile(store):
+        raise StoreError(f"{origin} is the store itself; name a snapshot")
+    with care.replacing(store) as replacement, care.unowned(origin):
+        before = care.glance(store)
+        try:
+            with output.progress("copying pages", None) as tell:
+                care.copy(origin, replacement.fresh, tell)
+            contents = care.examine(replacement.fresh)
+        except StoreDamagedError as error:
+            raise StoreError(
+                f"{origin} is damaged ({error}); take another snapshot, or `reconciler rebuild`"
+            ) from error
+        aside = replacement.put("replaced", now())
+    lost = contents.behind(before) if before else {}
+    if form == "json":
+        output.as_json(
+            {
+                "store": str(store),
+                "set_aside": str(aside) if aside else None,
+                "behind": behind(lost),
+                **as_json(contents),
+            }
+        )
+        return
+    told = [f"{store} is {origin} now: {shown(contents)}. Logs: {positions(contents)}."]
+    if aside:
+        told.append(f"What was there is kept as {aside}.")
+    if lost:
+        places = ", ".join(f"{at.topic}/{at.partition} from {here} to {there}" for at, (here, there) in lost.items())
+        told.append(f"It is older than what was there: {places} will be read again.")
+    elif aside and not before:
+        told.append("What was there can't be read, so nobody can say whether this is older.")
+    lines((*told, _NEXT))

@@ -10,7 +10,7 @@ import attrs
 import click
 
 from reconciler.adapters.replies import Exchange, Reply
-from reconciler.cli import caring, commands, exits, looking, options, output, protections, running, sources, topics
+from reconciler.cli import caring, commands, exits, looking, options, output, running, sources, topics
 from reconciler.cli.topics import FAILED as _FAILED
 from reconciler.cli.topics import OK as _OK
 from reconciler.cli.topics import WARNING as _WARNING
@@ -104,7 +104,7 @@ async def _checks(
         yield caring.privacy(config)
     async for check in _log(config):
         yield check
-    for check in protections.of_log(config):
+    for check in topics.of_log(config):
         yield check
     try:
         async for check in _windchill(config, document or probe or first, probe):

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli import commands, exits, options, output, running, signals
+from reconciler.cli import commands, exits, options, output, running
 from reconciler.config import Config
 from reconciler.model.document import Status
 
 if TYPE_CHECKING:
     from reconciler.app import Summary
+import contextlib
+import signal
 
 
 @commands.command(
@@ -55,11 +57,11 @@ async def _run(config: Config, again: Callable[[], Config] | None, accept_trunca
 
     once = again is None
     stop = asyncio.Event()
-    signals.stop_on(stop)
+    stop_on(stop)
     wish = None
     if again is not None:
         wish = parts.wish(config, again)
-        signals.ask_on_hangup(wish.asked)
+        ask_on_hangup(wish.asked)
     try:
         async with app.daemon(config, once=once, wish=wish) as daemon:
             return await daemon.run(stop, once=once, accept_truncation=accept_truncation)
@@ -100,3 +102,37 @@ def _show(form: str, summary: "Summary") -> None:
         print(f"dead letters: {summary.dead_letters}; see `reconciler dead-letters list`")
     if summary.maintenance:
         print("maintenance: nothing was written")
+
+
+# ------------------------------------------------------------------------------------------------------------- signals
+# Signals: what the system tells the daemon. Where there is no SIGHUP, as on Windows, nothing listens for one.
+
+
+def stop_on(stop: asyncio.Event) -> None:
+    """Let the first SIGTERM or SIGINT ask for a stop in good order, and leave the second to the system: it ends us."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def first() -> None:
+        stop.set()
+        for number in numbers:
+            with contextlib.suppress(NotImplementedError):
+                asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in numbers:
+        _listen(number, first)
+
+
+def ask_on_hangup(asked: asyncio.Event) -> None:
+    """Let SIGHUP ask for the policy to be read again, as long as we run."""
+    number: int | None = getattr(signal, "SIGHUP", None)
+    if number is not None:
+        _listen(number, asked.set)
+
+
+def _listen(number: int, react: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(number, react)
+    except NotImplementedError:  # Windows' loop: Python's own handler has to hand it over
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(react))

@@ -9,9 +9,8 @@ given as `<key>_file` instead, naming a file that holds it. Relative paths start
 Never here: defaults that depend on the machine, reading the environment behind the caller's back, or connections.
 """
 
-from reconciler.config.changes import needing_restart, with_policy
 from reconciler.config.groups import Admin, Config, Log, Notify, Resync, Retry, Store, Windchill
-from reconciler.config.listing import MASK, Shown, origins, shown
+from reconciler.config.listing import MASK, Shown, needing_restart, origins, shown, with_policy
 from reconciler.config.loading import load
 
 __all__ = [

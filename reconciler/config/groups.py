@@ -6,8 +6,7 @@ from typing import Literal
 
 import attrs
 
-from reconciler.config.rows import TOPIC, TOPIC_SAYS, ChangeTopic
-from reconciler.config.values import key
+from reconciler.config.values import TOPIC, TOPIC_SAYS, ChangeTopic, key
 from reconciler.model.policy import Policy
 from reconciler.model.signing import KEY
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from reconciler.config import in_the_clear, log_topics, nearest, rules, signing_in
+from reconciler.config import contradictions, rules, values
 from reconciler.config.groups import GROUPS, Config
 from reconciler.config.values import Limits, convert, from_text, limits_of
 from reconciler.errors import ConfigError
@@ -155,25 +155,25 @@ def _policy_variable(environ: Mapping[str, str], faults: list[str]) -> object:
 
 def _unknown_at_top(name: str, given: object) -> str:
     if isinstance(given, dict | list):
-        return f"section; {nearest.among(name, [*GROUPS, 'policy'])}"
+        return f"section; {values.among(name, [*GROUPS, 'policy'])}"
     return f"key outside any section; {_nearest_key('', name)}"
 
 
 def _nearest_key(section: str, key: str) -> str:
     """Look in the key's own section first: then it is a slip of the finger, else it stands in the wrong place."""
-    if section and (found := nearest.closest(key, keys(section))):
+    if section and (found := values.closest(key, keys(section))):
         return f"did you mean {section}.{found}?"
     everywhere = {name: of for of in GROUPS for name in keys(of)}
-    if found := nearest.closest(key, everywhere):
+    if found := values.closest(key, everywhere):
         return f"did you mean {everywhere[found]}.{found}?"
     return f"known are {', '.join(keys(section))}" if section else f"known sections are {', '.join(GROUPS)}"
 
 
 def _nearest_variable(name: str, known: Iterable[str]) -> str:
     section, _, key = name.removeprefix(PREFIX).lower().partition("__")
-    if section in GROUPS and (found := nearest.closest(key, keys(section))):
+    if section in GROUPS and (found := values.closest(key, keys(section))):
         return f"did you mean {variable(section, found)}?"
-    found = nearest.closest(name.removeprefix(PREFIX), [one.removeprefix(PREFIX).lower() for one in known])
+    found = values.closest(name.removeprefix(PREFIX), [one.removeprefix(PREFIX).lower() for one in known])
     return f"did you mean {PREFIX}{found.upper()}?" if found else f"known sections are {', '.join(GROUPS).upper()}"
 
 
@@ -264,7 +264,7 @@ def _contradictions(settings: dict[tuple[str, str], Setting]) -> Iterator[str]:
             yield f"{at(section, 'cert_file', 'key_file')}: cert_file and key_file are given together or not at all"
     if given("windchill", "lock") == "etag" and not given("windchill", "etag_proven"):
         yield f'{at("windchill", "lock")}: "etag" needs windchill.etag_proven = true: see `reconciler doctor --probe`'
-    yield from signing_in.contradictions(given, at)
+    yield from contradictions.signing_in(given, at)
     if given("log", "signing_key_previous") and not given("log", "signing_key"):
         yield f"{at('log', 'signing_key_previous')}: needs log.signing_key, to sign with"
     try:
@@ -272,7 +272,7 @@ def _contradictions(settings: dict[tuple[str, str], Setting]) -> Iterator[str]:
     except ValueError:
         where = at("log", "signing_key_previous", "signing_key")
         yield f"{where}: a key is cut off, for it is no base64; `openssl rand -base64 32` makes one"
-    yield from log_topics.contradictions(given, at, one_said=settings["log", "topic"].origin != "default")
+    yield from contradictions.log_topics(given, at, one_said=settings["log", "topic"].origin != "default")
     if given("notify", "webhook_url") and not given("notify", "webhook_secret"):
         yield f"{at('notify', 'webhook_url')}: needs notify.webhook_secret, to sign with"
-    yield from in_the_clear.contradictions(given, at)
+    yield from contradictions.in_the_clear(given, at)

@@ -5,8 +5,7 @@ from typing import Any, get_args
 
 import attrs
 
-from reconciler.config import nearest
-from reconciler.config.values import NO_LIMITS, Limits, convert
+from reconciler.config.values import NO_LIMITS, Limits, among, convert
 from reconciler.model.policy import Rule, Strategy
 
 _OVERLAPS = (Strategy.HOLD, Strategy.EXTERNAL, Strategy.PRESERVE, Strategy.NEWEST)
@@ -46,7 +45,7 @@ def _rule(row: dict[str, object], where: str, number: int, faults: list[str]) ->
     values: dict[str, Any] = {"name": f"policy[{number}]"}
     for key, given in row.items():
         if key not in KEYS:
-            faults.append(f"{where}[{number}].{key}: unknown key; {nearest.among(key, KEYS)}")
+            faults.append(f"{where}[{number}].{key}: unknown key; {among(key, KEYS)}")
             continue
         try:
             values[key] = convert(given, wanted(key), LIMITS.get(key, NO_LIMITS))

@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from reconciler.core import profile, signing, speaking, timing
+from reconciler.core import profile, signing, timing
 from reconciler.model import instant
 from reconciler.model.event import Decoded, Event, Foreign, Header, Record, Refusal
 from reconciler.model.outcome import OutcomeType
@@ -175,7 +175,7 @@ def _event(envelope: _Envelope, source: Record, rules: Rules, written: bytes) ->
     _check_envelope(envelope)
     stamp = _stamp(envelope, source, rules)
     here, releases = stamp.place if rules.vouched else _place(source), envelope.type == RELEASED
-    if refused := speaking.refusal(envelope.source, here.topic, rules.topics, rules.policy, releases=releases):
+    if refused := profile.refusal(envelope.source, here.topic, rules.topics, rules.policy, releases=releases):
         return _refusal(here, POLICY, refused)
     if rules.signed is not None and envelope.source == OPERATORS and (fault := rules.signed.fault(written, here)):
         return _refusal(here, signing.STAGE, f"this decision of an operator is not believed: {fault}; {_UNSIGNED}")
@@ -200,7 +200,7 @@ def _event(envelope: _Envelope, source: Record, rules: Rules, written: bytes) ->
                 raise profile.Invalid(f"`{member}` names `{field}`, which `set` does not")
     if accept and envelope.source != OPERATORS:
         raise profile.Invalid(f"`accept` is a person's word, which only {OPERATORS} may give")
-    if rules.sources_restricted and (forbidden := speaking.forbidden(envelope.source, fields, rules.policy)):
+    if rules.sources_restricted and (forbidden := profile.forbidden(envelope.source, fields, rules.policy)):
         return _refusal(here, POLICY, forbidden)
     return Event(key, stamp, wanted, elements, tuple(data.release), expect, False, actor, reason, accept)
 
@@ -295,7 +295,7 @@ def _tombstone(source: Record, rules: Rules) -> Event | Refusal:
         raise profile.Invalid(f"the record's key, the document's key, has 1 to {KEY_LENGTH_MAX} characters")
     topic, partition, offset = source.topic, source.partition, source.offset
     speaker = f"//kafka/{topic}"
-    if refused := speaking.refusal(speaker, topic, rules.topics, rules.policy, releases=True):
+    if refused := profile.refusal(speaker, topic, rules.topics, rules.policy, releases=True):
         return _refusal(_place(source), POLICY, refused)
     time = timing.of_record(max(source.timestamp, 0) * 1000)
     lead = timing.lead(source.timestamp * 1000, partition, offset, archived=False) if rules.by_position else ""

@@ -14,8 +14,8 @@ import attrs
 
 from reconciler.core import contest, fold, marks, normalise, pacing, pausing, retrying, setbacks, settle
 from reconciler.core import plan as planning
-from reconciler.core.budget import WriteBudget
 from reconciler.core.cases import Case, Rulebook
+from reconciler.core.limiter import WriteBudget
 from reconciler.flows.gate import Gate, HeldUpError
 from reconciler.flows.writing import Writing
 from reconciler.model.answer import (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from reconciler.simulator import fields, seeds
+from reconciler.simulator import fields, world
 from reconciler.simulator.documents import Documents
 from reconciler.simulator.history import Entry, Writer
 from reconciler.simulator.settings import Rivals
@@ -134,12 +134,12 @@ def _value(path: str, current: Any, draw: float, number: int) -> Any:
     """A plausible value that differs from the current one."""
     match path.rpartition(".")[2]:
         case "owner":
-            return _pick(draw, [person for person in seeds.PEOPLE if person != current])
+            return _pick(draw, [person for person in world.PEOPLE if person != current])
         case "status":
-            return _pick(draw, [state for state in seeds.STATES if state != current])
+            return _pick(draw, [state for state in world.STATES if state != current])
         case "Keywords":
             # One keyword comes or goes, the way people tag.
-            word = _pick(draw, seeds.KEYWORDS)
+            word = _pick(draw, world.KEYWORDS)
             words = current if isinstance(current, list) else []
             return [other for other in words if other != word] if word in words else [*words, word]
         case "Weight":

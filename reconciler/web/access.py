@@ -37,7 +37,7 @@ from reconciler.model.identity import Away, Rejected, Verdict, Verified
 from reconciler.ports import Clock
 from reconciler.web import forms
 from reconciler.web.answers import Refused
-from reconciler.web.bucket import Bucket
+from reconciler.web.crowd import Bucket
 from reconciler.web.identity import Provider
 from reconciler.web.principal import ANYBODY, LOCAL, Principal, Role
 from reconciler.web.sessions import PROVIDER, Browsing, Session, Sessions

@@ -14,6 +14,7 @@ are accepted, and what a client has sent is read two turns later. Fewer than `CO
 
 import asyncio
 import contextlib
+import math
 import resource
 from collections.abc import Iterator
 
@@ -21,7 +22,6 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.web import answers
-from reconciler.web.bucket import Bucket
 
 _log = structlog.get_logger(__name__)
 
@@ -97,3 +97,26 @@ class Bounded:
             yield
         finally:
             self._working -= more
+
+
+# -------------------------------------------------------------------------------------------------------------- bucket
+# Bucket: how often something may happen.
+
+
+class Bucket:
+    """A token bucket: `burst` at once, then one each `period_s`."""
+
+    def __init__(self, burst: int, period_s: float) -> None:
+        self._burst = burst
+        self._period_s = period_s
+        self._level = float(burst)
+        self._at_s = -math.inf
+
+    def wait_s(self, now_s: float) -> float:
+        """Take a token and return 0, or return in how many seconds there is one."""
+        self._level = min(self._burst, self._level + (now_s - self._at_s) / self._period_s)
+        self._at_s = now_s
+        if self._level < 1:
+            return (1 - self._level) * self._period_s
+        self._level -= 1
+        return 0.0

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from reconciler.ports import Clock
-from reconciler.web.bucket import Bucket
+from reconciler.web.crowd import Bucket
 from reconciler.web.sources import Wake
 
 _log = structlog.get_logger(__name__)

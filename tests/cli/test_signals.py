@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from reconciler.cli import signals
+from reconciler.cli.run import ask_on_hangup, stop_on
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ async def test_without_a_loop_that_takes_signals_the_first_still_asks_for_a_stop
     monkeypatch.setattr(loop, "add_signal_handler", refuse)
     monkeypatch.setattr(loop, "remove_signal_handler", refuse)
     stop = asyncio.Event()
-    signals.stop_on(stop)
+    stop_on(stop)
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.wait_for(stop.wait(), 10)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -38,5 +38,5 @@ async def test_without_a_loop_that_takes_signals_the_first_still_asks_for_a_stop
 async def test_where_there_is_no_hangup_nothing_listens_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGHUP)
     monkeypatch.delattr(signal, "SIGHUP")
-    signals.ask_on_hangup(asyncio.Event())
+    ask_on_hangup(asyncio.Event())
     assert signal.getsignal(1) is before

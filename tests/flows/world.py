@@ -15,9 +15,8 @@ from reconciler.adapters.counters import Counters
 from reconciler.config import Config, Log
 from reconciler.core import decode
 from reconciler.core.breaker import Breaker
-from reconciler.core.budget import WriteBudget
 from reconciler.core.cases import Pace, Rulebook
-from reconciler.core.limiter import Limiter, RetryQuota
+from reconciler.core.limiter import Limiter, RetryQuota, WriteBudget
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import Gate
 from reconciler.flows.ingest import Ingest

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reconciler.web import hooks
-from reconciler.web.bucket import Bucket
+from reconciler.web.crowd import Bucket
 from tests.web.conftest import SECRET, Daemon
 
 if TYPE_CHECKING:
