@@ -213,9 +213,12 @@ async def _list(
 
 async def _one(config: Config, id: int) -> AuditRecord:
     async with looking.store_of(config) as store:
-        async for record in looking.trail(store):
-            if record.id == id:
-                return record
+        before: tuple[int, int] | None = None
+        while page := await store.audit(limit=looking.PAGE, before=before):
+            for record in page:
+                if record.id == id:
+                    return record
+            before = page[-1].at_us, page[-1].id
     raise ReconcilerError(f"there is no decision {id}; see `reconciler audit list`")
 
 

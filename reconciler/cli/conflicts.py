@@ -10,19 +10,14 @@ from reconciler import views
 from reconciler.cli import acting, commands, events, looking, options, output, running
 from reconciler.config import Config
 from reconciler.core import resolution
+from reconciler.core.conflicts import settling
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.model.act import SIDES, Other, Resolved, Settled, Side, Take
 from reconciler.model.document import ConflictRow, Document
-from reconciler.model.plan import Hold
 from reconciler.ports import RESOLVED_MAX, Store
 
 conflicts = commands.family("conflicts", "List what waits for a person to decide, show it, and decide it.")
 
-_HINTS = {
-    Hold.DECIDE: "reconciler conflicts resolve {} --take desired|live",
-    Hold.REFUSED: "reconciler conflicts retry {}, or resolve {} --take live",
-    Hold.CONTESTED: "reconciler conflicts accept|retry {}, or resolve {} --take live to give up",
-}
 _COLUMNS = (
     output.Column("id", "id", whole=True),
     output.Column("document", "document", whole=True),
@@ -99,7 +94,7 @@ def show(config: Config, id: str, form: str) -> None:
     )
     if not closed:
         print()
-        output.line(f"Decide it: {_HINTS[found.conflict.hold].replace('{}', row.id)}")
+        output.line(f"Decide it: {', or '.join(settling(row.id, found.conflict.hold))}")
 
 
 @conflicts.command(

@@ -14,6 +14,7 @@ from reconciler.model import instant
 from reconciler.model.act import Deed
 from reconciler.model.event import Outgoing
 from reconciler.model.policy import OPERATORS
+from reconciler.views.acts import AppendedEvent
 
 _ACTS_MAX = 100  # events that are recorded by document, as over HTTP; more are one act
 
@@ -64,7 +65,7 @@ def emit(config: Config, document: str | None, file: BinaryIO | None, form: str,
     if form == "json":
         output.as_json(rows)
     elif len(rows) == 1:
-        output.line(f"Appended {rows[0]['id']} (document {rows[0]['document']}) to {log}.")
+        output.line(f"Appended {rows[0].id} (document {rows[0].document}) to {log}.")
     else:
         print(f"Appended {len(rows)} events to {log}.")
     if unrecorded:
@@ -72,7 +73,7 @@ def emit(config: Config, document: str | None, file: BinaryIO | None, form: str,
 
 
 async def _append(
-    config: Config, records: Sequence[Outgoing], rows: Sequence[dict[str, str]], who: str, file: str
+    config: Config, records: Sequence[Outgoing], rows: Sequence[AppendedEvent], who: str, file: str
 ) -> str | None:
     """
     Append events, and record who did so. Return why that is not recorded, if it is not.
@@ -84,7 +85,7 @@ async def _append(
         return None
     by_document: dict[str, list[str]] = {}
     for row in rows:
-        by_document.setdefault(row["document"], []).append(row["id"])
+        by_document.setdefault(row.document, []).append(row.id)
     try:
         async with acting.bench(config) as bench:
             if len(rows) <= _ACTS_MAX:
@@ -163,7 +164,7 @@ def _from_file(file: BinaryIO, rules: decode.Rules) -> Iterator[Outgoing]:
         record = saying.signed(saying.given(text, rules.topics), rules)
         reason = events.refusal(record, rules)
         if reason is None:
-            yield record._replace(key=_row(record)["document"].encode())
+            yield record._replace(key=_row(record).document.encode())
         else:
             faults.append(f"{name}:{number}: {reason}")
     if faults:
@@ -178,6 +179,6 @@ class _Named(msgspec.Struct):
 _named = msgspec.json.Decoder(_Named).decode
 
 
-def _row(record: Outgoing) -> dict[str, str]:
+def _row(record: Outgoing) -> AppendedEvent:
     event = _named(record.value or b"")
-    return {"id": event.id, "document": event.subject, "topic": record.topic}
+    return AppendedEvent(id=event.id, document=event.subject, topic=record.topic)

@@ -1,11 +1,10 @@
 """Looking: what several commands read from the store, beside whoever owns it."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from reconciler.config import Config
 from reconciler.errors import ReconcilerError, StoreError
-from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Entry, Head
 from reconciler.model.document import Document, Status
 from reconciler.ports import Store
@@ -46,27 +45,6 @@ async def keys_of(store: Store, status: Status | None) -> AsyncIterator[str]:
         for document in page:
             yield document.key
         after = page[-1].key
-
-
-async def trail(
-    store: Store, document: str | None = None, since_us: int = 0, until_us: int | None = None
-) -> AsyncIterator[AuditRecord]:
-    """Yield the audit records of a document (`None`: of all) and a time, newest first, page by page."""
-    limit = 2 * PAGE
-    last: tuple[int, int] | None = None  # time and number of the last record yielded
-    while True:
-        page: Sequence[AuditRecord] = await store.audit(document, since_us, until_us, limit)
-        fresh = [record for record in page if last is None or (record.at_us, record.id) < last]
-        for record in fresh:
-            yield record
-        if len(page) < limit:
-            return
-        if fresh:
-            # The next page begins within the moment at which this one ends: several records can share it.
-            last = (fresh[-1].at_us, fresh[-1].id)
-            until_us = fresh[-1].at_us + 1
-        else:
-            limit *= 2  # more records share one moment than fit on a page
 
 
 async def chain(

@@ -30,5 +30,17 @@ def of(key: str, decision: Decision, now_us: int) -> Conflict:
     )
 
 
+def settling(id: str, hold: Hold) -> tuple[str, ...]:
+    """Return the commands that would settle a conflict, one or the other."""
+    give_up = f"reconciler conflicts resolve {id} --take live"
+    match hold:
+        case Hold.DECIDE:
+            return (f"reconciler conflicts resolve {id} --take desired|live",)
+        case Hold.REFUSED:
+            return f"reconciler conflicts retry {id}", give_up
+        case Hold.CONTESTED:
+            return f"reconciler conflicts accept|retry {id}", give_up
+
+
 def _null(value: Json | Missing) -> Json:
     return None if value is MISSING else value

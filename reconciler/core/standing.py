@@ -17,7 +17,7 @@ from reconciler.model.audit import AuditRecord, Verdict
 from reconciler.model.base import Base
 from reconciler.model.desired import Desired, Element, Field, Register
 from reconciler.model.document import Document, Status
-from reconciler.model.plan import Decision, Hold, Patch
+from reconciler.model.plan import Decision, Patch
 from reconciler.model.policy import ListMode, Policy
 from reconciler.model.stamp import Stamp
 from reconciler.model.story import Reference, Sentence
@@ -176,12 +176,7 @@ class _Ending:
         if decision is None:
             return (_CONFLICTS,)
         found = conflicts.of(self.document, decision, 0)
-        give_up = f"reconciler conflicts resolve {found.id} --take live"
-        commands = {
-            Hold.DECIDE: (f"reconciler conflicts resolve {found.id} --take desired|live",),
-            Hold.REFUSED: (f"reconciler conflicts retry {found.id}", give_up),
-            Hold.CONTESTED: (f"reconciler conflicts accept|retry {found.id}", give_up),
-        }[decision.hold]
+        commands = conflicts.settling(found.id, decision.hold)
         return Reference("conflict", found.id), *(Reference("command", command) for command in commands)
 
     def _released(self, name: str) -> bool:
