@@ -593,8 +593,9 @@ def test_no_text_in_a_variable_raises_anything_but_a_config_error(name: str, tex
 
 
 @pytest.mark.parametrize("strategy", ["external", "fill", "ignore"])
-def test_an_adoption_that_its_own_strategy_would_undo_is_refused(strategy: str) -> None:
+@pytest.mark.parametrize("adopt", Adopt)
+def test_an_adoption_that_its_own_strategy_would_undo_is_refused(strategy: str, adopt: Adopt) -> None:
     with pytest.raises(ConfigError, match="on_adopt: means nothing under " + strategy):
         config.load(
-            None, {"RECONCILER_POLICY": json.dumps([{"fields": ["a"], "strategy": strategy, "on_adopt": "yield"}])}
+            None, {"RECONCILER_POLICY": json.dumps([{"fields": ["a"], "strategy": strategy, "on_adopt": adopt}])}
         )

@@ -202,7 +202,7 @@ async def _windchill(config: Config, key: str | None, probe: str | None) -> Asyn
     answer, skew = await _knock(config)
     if key is None:
         if isinstance(answer, Reply):
-            said = f"{url} answers; name a document with --document, to try credentials and ETags"
+            said = f"{url} answers; name a document with --document, to try credentials and what guards writes"
             yield Check("Windchill", _WARNING, said)
         else:
             yield Check("Windchill", _FAILED, f"{url}: {answer.message}")
@@ -293,7 +293,7 @@ async def _wrs(windchill: "WrsWindchill", shown: Snapshot, config: Config) -> As
         yield Check("check-out", _WARNING, f"{shown.key} is checked out by our own account: {said}")
     if config.windchill.account:
         said = f"{config.windchill.account!r}: what that name has checked out is shown as our own account's"
-        yield Check("account", _OK, f"{said}; only --probe proves it")
+        yield Check("account", _OK, f"{said}; only --probe shows whether the name is right")
     else:
         said = "windchill.account is empty: what our own account has checked out is shown by its name alone"
         yield Check("account", _WARNING, f"{said}; --probe finds the name")

@@ -95,7 +95,7 @@ def agreed(case: Case, after: Snapshot, result: str, *, again: str = "") -> Sett
 
 def collecting(case: Case, until_us: int) -> Settlement:
     """The write waits for further changes, so that they make one iteration together. Nothing was asked of anybody."""
-    reason = f"collecting changes until {instant.from_us(until_us)[11:19]} UTC"
+    reason = f"waits for further changes until {instant.from_us(until_us)[11:19]} UTC"
     settlement = _settlement(case, _kept(case), Status.COLLECTING, reason, until_us, lane=case.lane)
     return attrs.evolve(settlement, result="collecting", attempts=0)
 

@@ -82,6 +82,15 @@ class _Ending:
         policy = None if self.last is None else self.policies.get(self.last.policy)
         return {} if self.last is None or policy is None else _waiting(self.last, policy)
 
+    @functools.cached_property
+    def since(self) -> dict[str, Field]:
+        """What the log has asked for since the newest record."""
+        if self.desired is None:
+            return {}
+        decided = {} if self.last is None else self.last.desired.fields
+        known = {(name, claim.stamp) for name, field in decided.items() for claim in claims_of(field)}
+        return unknown({n: f for n, f in chosen(self.desired, self.only).items() if fold.is_managed(f)}, known)
+
     def sentences(self) -> Iterable[Sentence]:
         if self.last is not None:
             for name in sorted({verdict.field for verdict in self.last.decisions}):
@@ -113,8 +122,8 @@ class _Ending:
             yield Sentence("waits", text, name)
         elif written or verdict.reason in ("agreed", "adopted: both sides agree"):
             shown = wording.value(patch[name] if written else verdict.live)
-            then = _STANDS.get(verdict.strategy, _STANDS_USUALLY)
-            text = f"{field} is {shown}{self._as_asked(name, verdict)}. {then}"
+            then = f"{self._as_asked(name, verdict)}. {_STANDS.get(verdict.strategy, _STANDS_USUALLY)}"
+            text = f"{field} is {shown}{', as asked for before.' if name in self.since else then}"
             yield Sentence("stands", text, name, grounds(verdict))
         elif verdict.strategy == "fill":
             text = f"{field} stays {wording.value(verdict.live)}: the rule writes only where there is nothing."
@@ -203,16 +212,13 @@ class _Ending:
                 yield Sentence("stands", text, name, origin(fold.newest_stamp(field)))
 
     def _undecided(self) -> Iterable[Sentence]:
-        """Yield what the log has asked for since the newest record."""
-        if self.desired is None:
-            return
-        decided = {} if self.last is None else self.last.desired.fields
-        known = {(name, claim.stamp) for name, field in decided.items() for claim in claims_of(field)}
-        new = unknown({n: f for n, f in chosen(self.desired, self.only).items() if fold.is_managed(f)}, known)
-        free = self.row is None or self.row.status not in _STOPPED
-        how = "; it is done by `reconciler run`" if free else ""
-        for asking in wording.askings(new):
-            text = f"{asking.text(self.now_us)} Nothing has been decided on that yet{how}."
+        """Yield what the log has asked for since the newest record, and that it is still to come."""
+        status = None if self.row is None else self.row.status
+        how = "" if status in _STOPPED else "; it is done by `reconciler run`"
+        collects = status is Status.COLLECTING
+        for asking in wording.askings(self.since):
+            still = "It is not written yet." if collects else f"Nothing has been decided on that yet{how}."
+            text = f"{asking.text(self.now_us)} {still}"
             yield Sentence("waits", text, self.only, origin(asking.stamp))
 
 

@@ -95,7 +95,7 @@ def _stop(row: Document) -> Sentence:
 
 
 def _collecting(row: Document) -> Sentence:
-    text = f"The reconciler is {row.reason}, so that they make one iteration. A command writes them now."
+    text = f"The reconciler {row.reason}, so that all make one iteration. A command writes what is due now."
     return Sentence("waits", text, None, (Reference("command", f"reconciler docs retry {shlex.quote(row.key)}"),))
 
 

@@ -280,11 +280,23 @@ def test_why_nothing_is_decided_on_a_document_that_is_stopped_is_told_before_wha
 
 def test_a_document_whose_changes_wait_says_until_when_and_how_not_to() -> None:
     history = History(one_rule()).event(set={"owner": "akim"})
-    row = attrs.evolve(history.document, status=Status.COLLECTING, reason="collecting changes until 10:00:05 UTC")
+    row = attrs.evolve(
+        history.document, status=Status.COLLECTING, reason="waits for further changes until 10:00:05 UTC"
+    )
     waits, undecided = told(history, row=row).now
-    assert waits.text.startswith("The reconciler is collecting changes until 10:00:05 UTC, ")
+    assert waits.text.startswith("The reconciler waits for further changes until 10:00:05 UTC, ")
     assert ("command", f"reconciler docs retry {DOC}") in waits.references
-    assert undecided.text.endswith("Nothing has been decided on that yet.")
+    assert undecided.text.endswith("It is not written yet.")
+
+
+def test_a_value_that_is_asked_to_be_another_by_now_is_not_called_as_asked_for() -> None:
+    history = moved(S.MERGE, ours=False, theirs=False)
+    stands = history.attempt().document
+    (now,) = told(history, row=stands).now
+    assert ", as asked for. If somebody" in now.text
+    history.event(set={"owner": "li"})
+    before, _ = told(history, row=history.document).now
+    assert before.text.endswith(", as asked for before.")
 
 
 def test_what_was_only_seen_at_the_first_look_is_not_told_as_agreed() -> None:

@@ -86,7 +86,7 @@ async def test_the_wait_is_stored_and_shown(world: World) -> None:
     settlement = await world.attempt()
     document = world.document()
     assert document.due_us == world.clock.now_us() + 10_000_000
-    assert document.reason.startswith("collecting changes until ")
+    assert document.reason.startswith("waits for further changes until ")
     assert document.lane is Lane.EVENT
     assert document.attempts == 0, "nothing was tried"
     assert settlement.result == "collecting", "which is what traces call it"

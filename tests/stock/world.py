@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from reconciler.core.cases import Pace
     from reconciler.model.policy import Policy
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0  # until a program counts as hanging: on a busy machine a start alone takes half a minute
 PERSON = "jdoe"
 SETTINGS = """\
 dialect = "wrs"

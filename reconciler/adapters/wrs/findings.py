@@ -46,7 +46,7 @@ def answered(answer: Reply | Unfulfilled | Trouble) -> str:
     if isinstance(answer, Reply):
         body = replies.json_object(answer)
         if body is None:
-            return f"{answer.status}, nothing with it"
+            return f"{answer.status} without content"
         shown = [name for name in body if "@" not in name]
         what = "the whole entity" if len(shown) > 3 else f"{', '.join(shown) or 'nothing'} alone"
         return f"{answer.status} with {what}" + (f", {body['ID']}" if isinstance(body.get("ID"), str) else "")

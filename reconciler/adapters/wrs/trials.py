@@ -121,7 +121,7 @@ class Trials:
         """What becomes of a PATCH with a token that the document had before."""
         check, field = "stale If-Match", self.facts.field
         if old is None or now.etag is None:
-            self._skip(check, "there are no ETags, so nothing to be stale")
+            self._skip(check, "there are no ETags, so none can be stale")
         elif not self.facts.plain:
             self._skip(check, "not to be asked: a PATCH without check-out is refused anyway")
         elif old == now.etag:
@@ -167,7 +167,7 @@ class Trials:
         check, sent = "check-out once more", "CheckOut by the same account"
         made = answers.identity(answer) if isinstance(answer, Reply) else None
         if made == copy:
-            said = "answered with the same working copy: one that was lost sight of is found again"
+            said = "answered with the same working copy: after a lost answer we can find it again"
             self._say(check, Result.OK, said, sent, answer)
         elif made == now.id:
             said = "answered with the document itself, as if it were somebody else's: read who holds it"
@@ -176,7 +176,7 @@ class Trials:
             said = f"answered with yet another ID ({made}): check-out does not keep two writers apart here"
             self._say(check, Result.FAILED, said, sent, answer)
         else:
-            said = "refused: the working copy of a check-out that was lost sight of is not told"
+            said = "refused: after a lost answer the server does not tell us the working copy"
             self._say(check, Result.OK, said, sent, answer)
         if self._bare is not None:
             await self._without_nonce(copy)
@@ -249,7 +249,9 @@ class Trials:
         sent = f"PATCH {field} of the working copy"
         if not isinstance(answer, Reply):
             raise self._halt("write under check-out", "refused: attributes can't be written here", sent, answer)
-        said = "taken; the answer shows nothing of it, we read" if answer.status != 200 else "taken, and shown at once"
+        said = (
+            "accepted, and shown at once" if answer.status == 200 else "accepted; the answer has no content, so we read"
+        )
         self._say("write under check-out", Result.OK, said, sent, answer)
         if etag is not None:
             await self._stale_under_lock(copy, etag, marker)
@@ -300,7 +302,7 @@ class Trials:
         latest, named = entity.row.get("Latest"), entity.row.get("ID")
         shown = f"200, ID {named}, Latest {plain(latest)}"
         if latest is False:
-            self._tell(Finding(check, Result.OK, "still answers, and says that it is the latest no more", sent, shown))
+            self._tell(Finding(check, Result.OK, "still answers, and says that it is not the latest", sent, shown))
         elif named == now.id:
             self._tell(Finding(check, Result.OK, "answers with the latest iteration", sent, shown))
         else:
