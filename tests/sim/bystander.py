@@ -65,6 +65,10 @@ class _Carry:
     stands: bool
     shown: bool = False  # the program has heard of it, in the attempt that is under way
 
+    def repeats(self, earlier: _Carry) -> bool:
+        """Whether it is the same value as an earlier one, perhaps in another spelling."""
+        return self.steps == earlier.steps and comparing.alike(self.wanted, earlier.wanted, self.steps)
+
 
 class Bystander:
     """Watches one world."""
@@ -107,7 +111,7 @@ class Bystander:
         known = sorted(self._known.get((key, part), ()), key=lambda one: one.version)
         found: list[_Carry] = []
         for carry in reversed([one for one in known if one.at_us > since_us]):
-            if found and canonical(carry.wanted) != canonical(found[0].wanted):
+            if found and not found[0].repeats(carry):
                 break
             found.append(carry)
         return found
@@ -185,7 +189,7 @@ class Bystander:
             world.expect(blank, f"filled what was not blank: {told}")
         row = self._in_a_row(key, carry.part)
         said = sorted(self._said.get((key, name), {}).values(), key=lambda one: one.fact.order)
-        tugged = len(row) >= TRIES and canonical(row[0].wanted) == canonical(carry.wanted)
+        tugged = len(row) >= TRIES and carry.repeats(row[0])
         tugged = tugged and not any(one.at_us > row[TRIES - 1].at_us and _denies(one.fact, carry) for one in said)
         world.expect(not tugged, f"written again, though it was changed after each of {len(row)} writes: {told}")
         floor, spent = ("", ""), set[Any]()
@@ -237,7 +241,8 @@ def _denies(fact: Fact, carry: _Carry) -> bool:
     """Whether an event asks for something else than a write has made of a part."""
     if carry.part[0] == KEYWORDS:
         return _asks(fact, attrs.evolve(carry, wanted=not carry.wanted))
-    return carry.part[0] in fact.set and not _asks(fact, carry)
+    name = carry.part[0]
+    return name in fact.set and not comparing.alike(fact.set[name], carry.wanted, carry.steps)
 
 
 def _names(value: Any, text: str, steps: Collection[Normaliser]) -> bool:
