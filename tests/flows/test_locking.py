@@ -146,6 +146,7 @@ async def test_a_document_of_which_the_store_knows_nothing_is_looked_at_when_it_
     world.windchill.holders[KEY] = ME  # of a store that was lost before it had told anything
     await world.settle()
     assert not world.windchill.holders
+    assert world.document().due_us is None, "once"
 
 
 async def test_a_lock_that_a_person_took_under_our_account_is_shown_and_left_alone(world: World) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.model.answer import Failed, Locked, NotAvailable, Unknown, WriteAnswer, Written
+from reconciler.model.answer import Failed, Locked, NotAvailable, Unknown, VersionConflict, WriteAnswer, Written
 from reconciler.model.document import Lane, Status
 from tests.fakes.memory_windchill import MemoryWindchill
 from tests.flows.world import KEY, World
@@ -139,3 +139,54 @@ async def test_a_lock_that_shows_under_ours_is_called_by_its_name(world: World) 
     assert document.status is Status.LOCKED
     assert document.reason.startswith("locked by a workflow: Release 12 has it.; it is tried again at ")
     assert document.key == KEY
+
+
+@pytest.mark.parametrize(
+    ("answer", "result", "status"),
+    [(FORBIDDEN, "not_available", 403), (Failed("500: validation failed"), "failed", None)],
+    ids=["forbidden", "failed"],
+)
+async def test_a_look_before_its_time_is_called_by_what_has_failed(
+    world: World, answer: WriteAnswer, result: str, status: int | None
+) -> None:
+    await world.emit({"owner": "akim"})
+    failing(world).answer = answer
+    lockings = await lockings_in(world, 0.5)
+    settlement = await world.attempt(Lane.RETRY)
+    assert world.windchill.lockings == lockings, "it is no time to lock it"
+    assert settlement.result == result
+    assert "; it is tried again at 20" in settlement.reason
+    assert {(record.result, record.status) for record in world.store.trail if record.result == result} >= {
+        (result, status)
+    }
+    assert settlement.due_us is not None
+    assert settlement.due_us - world.clock.now_us() <= 900e6, "it is read at the pace of what is parked"
+
+
+async def test_fields_that_failed_for_no_status_are_refused_with_none(world: World) -> None:
+    failing(world).answer = Failed("500: validation failed")
+    await world.emit({"owner": "akim", "status": "RELEASED"})
+    for _ in range(4):
+        await world.attempt()
+        await world.wait()
+    refused = [record for record in world.store.trail if record.result == "refused"]
+    assert refused
+    assert not any(record.status for record in refused)
+
+
+async def test_what_others_do_to_a_document_is_no_failure_under_our_lock(world: World) -> None:
+    """Neither an edit that comes before our write, nor a lock of theirs that keeps us from taking ours."""
+    await world.emit({"owner": "akim"})
+    failing(world).answer = VersionConflict(412, "modified by another user")
+    for _ in range(6):
+        await world.attempt()
+        await world.wait()
+    assert world.windchill.lockings == 6
+    assert world.document().agreement.setback is None
+    failing(world).answer = None
+    world.windchill.holders[KEY] = "jdoe"
+    writes = world.windchill.writes
+    for _ in range(9):
+        await world.attempt()
+        await world.wait()
+    assert world.windchill.writes == writes + 9, "each look tries whether it has been let go"
