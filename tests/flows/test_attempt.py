@@ -182,6 +182,21 @@ async def test_the_holder_of_a_lock_is_named_and_a_refused_field_waits_for_a_com
     assert (world.document().status, world.document().lane) == (Status.HELD, Lane.RESYNC)
 
 
+@pytest.mark.parametrize(
+    ("holder", "kind", "said"),
+    [
+        (None, "", "locked: it is taken"),
+        ("jdoe", "", "locked by jdoe: it is taken"),
+        ("jdoe", "checked out to a project", "checked out to a project: it is taken"),
+    ],
+)
+async def test_a_lock_is_called_what_is_known_of_it(world: World, holder: str | None, kind: str, said: str) -> None:
+    world.windchill.script_writes(Locked(423, "it is taken", holder, kind=kind))
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    assert world.document().reason == said
+
+
 async def test_a_document_that_was_locked_and_is_contended_then_is_told_as_both(world: World) -> None:
     world.windchill.script_writes(Locked(423, "checked out", "jdoe"), *[MISMATCH] * 5)
     await world.emit({"title": "Cover"})
