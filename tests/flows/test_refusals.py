@@ -11,12 +11,18 @@ import pytest
 from reconciler import config
 from reconciler.core import outcomes
 from reconciler.core.cases import Pace
-from reconciler.model.answer import Refused
+from reconciler.model.answer import Failed, Locked, Refused, Unknown, VersionConflict, WriteAnswer
 from reconciler.model.document import Lane, Status
 from reconciler.model.policy import ListMode, Rule, Strategy
+from tests.fakes.memory_windchill import ME, MemoryWindchill
 from tests.flows.world import BODY, KEY, policy
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.model.snapshot import Snapshot, Token
+    from reconciler.model.value import Json
+    from reconciler.ports import Journal
     from tests.flows.conftest import MakeWorld
     from tests.flows.world import World
 
@@ -220,3 +226,60 @@ def alter(world: World, **fields: object) -> None:
     """Let the server show something else under the version that our last write has left."""
     stored = world.windchill._versions[KEY]
     world.windchill._versions[KEY] = attrs.evolve(stored, body=stored.body | fields)
+
+
+# ---------------------------------------------------------------------------------- some of a write, under the lock
+
+
+class Choosy(MemoryWindchill):
+    """Locks a document, refuses one of the fields and writes the rest, unless it is to answer something else."""
+
+    answer: WriteAnswer | None = None
+
+    async def write(
+        self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token, journal: Journal
+    ) -> WriteAnswer:
+        self.lockings += 1
+        await journal.locked(f"lock {self.lockings}")
+        version = self._versions[snapshot.key]
+        drafted = await journal.redraft(self._shown(snapshot.key, version))
+        if "owner" in drafted:
+            await journal.refused([Refused(400, "no such user", ("owner",))])
+        rest = {name: value for name, value in drafted.items() if name != "owner"}
+        return self.answer or self._written(snapshot.key, rest, version.token)
+
+
+@pytest.mark.parametrize(
+    "answer", [None, VersionConflict(412, "moved"), Locked(423, "a workflow has it"), Failed("500")]
+)
+async def test_what_is_refused_under_the_lock_is_held_and_the_rest_is_written_as_it_was_decided(
+    make_world: MakeWorld, answer: WriteAnswer | None
+) -> None:
+    world = make_world(locks=True)
+    world.windchill.__class__ = Choosy
+    assert isinstance(world.windchill, Choosy)
+    world.windchill.answer = answer
+    await world.emit({"owner": "akim", "title": "Lid", "status": "RELEASED"})
+    await world.attempt()
+    assert world.document().agreement.base.refused.keys() == {"owner"}
+    await world.check()
+    world.windchill.answer = None
+    assert (await world.settle()).status is Status.HELD
+    assert world.held() == ["owner"]
+    assert (world.live()["title"], world.live()["status"]) == ("Lid", "RELEASED")
+    assert world.live()["owner"] != "akim"
+    (ours,) = [one for one in world.windchill.history if one.who == ME]
+    assert sorted(ours.fields) == ["status", "title"]
+
+
+async def test_what_is_in_doubt_after_a_refusal_under_the_lock_is_the_rest_alone(make_world: MakeWorld) -> None:
+    world = make_world(locks=True)
+    world.windchill.__class__ = Choosy
+    assert isinstance(world.windchill, Choosy)
+    world.windchill.answer = Unknown("the connection broke")
+    await world.emit({"owner": "akim", "title": "Lid"})
+    await world.attempt()
+    intent = world.document().agreement.intent
+    assert intent is not None
+    assert (intent.fields, intent.lock) == ({"title": "Lid"}, "lock 1")
+    assert world.document().agreement.base.refused.keys() == {"owner"}
