@@ -1,7 +1,7 @@
 """The document as the reconciler keeps it: desired state beside everything agreed with Windchill."""
 
 import enum
-from typing import Final
+from typing import Final, NamedTuple
 
 import attrs
 
@@ -143,9 +143,23 @@ class Agreement:
 NO_AGREEMENT = Agreement()
 
 
+class Row(NamedTuple):
+    """A document's row without what was folded and agreed; what happens to it is said in `core/rows.py`."""
+
+    key: str
+    revision: int
+    status: Status
+    reason: str
+    lane: Lane
+    due_us: int | None
+    pending_since_us: int | None
+    conflicts: int
+    attempts: int
+
+
 @attrs.frozen
 class Document:
-    """One row of the store."""
+    """One row of the store: each member of `Row`, and what was folded and agreed."""
 
     key: str
     desired: Desired = NOTHING_DESIRED

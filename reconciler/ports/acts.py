@@ -20,11 +20,7 @@ class Deeds(Protocol):
         has named; one to be paused, or to be due, that is paused; one to be resumed that is not. Nothing too while
         others act at the same time: look again, and try again.
 
-        A paused document has the status "paused" with `reason`, and is not pending; an event, a settlement or a
-        recovered agreement stores what it brings and leaves it so. It is due at `at_us` in lane RETRY, for a last look
-        at what an attempt may have left behind, and then when a settlement of the status "paused" and of its revision
-        says so. A resumed one is pending and due at `at_us` in lane OPERATOR, one to be retried is due then in lane
-        ASKED. All count as a revision.
+        What becomes of a document is said in `core/rows.py` (`acted`), and what holds while it is paused.
         """
         ...
 

@@ -80,11 +80,9 @@ class Folded(Protocol):
         """
         Store a batch and mark its documents due, in one durable transaction; nothing if `refolds` has grown meanwhile.
 
-        A row gets `revision + 1`, status pending, `due = at_us` and the batch's lane (the more urgent of old and new
-        while it is still pending); a pending, contended or locked document keeps its later due time and status: a new
-        event must not shorten a wait that was set after trouble. `pending_since` is kept when set. Dead letters are
-        stored once each, by id; the record that announces one is queued in the outbox the first time only. `replayed`
-        letters get the status "replayed". Rows equal to what is stored are not touched.
+        Rows change as `core/rows.py` says (`folded`), in the batch's lane or that of `urgent`; rows equal to what is
+        stored are not touched. Dead letters are stored once each, by id; the record that announces one is queued in the
+        outbox the first time only. `replayed` letters get the status "replayed".
         """
         ...
 
@@ -177,8 +175,8 @@ class Ledger(Protocol):
         """
         Store agreements recovered from an outcome log, and how far it was read, in one durable transaction.
 
-        One replaces what is stored if that is nothing, or if more was told by then (`Agreement.told`); the document is
-        then pending and due at `at_us`, as a new revision. One that was never folded gets a row that is not due.
+        One replaces what is stored if that is nothing, or if more was told by then (`Agreement.told`), and the row
+        changes as `core/rows.py` says (`rebased`). One that was never folded gets a row that is not due.
         """
         ...
 

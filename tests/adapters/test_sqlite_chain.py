@@ -1,19 +1,14 @@
-"""The audit chain in the file: stores of schema 1, what SQLite refuses, and commits that failed."""
+"""The audit chain in the file: what SQLite refuses, and commits that failed."""
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from contextlib import closing
-from importlib import resources
 from typing import TYPE_CHECKING
 
 import pytest
 
 from reconciler.adapters import sqlite
-from reconciler.adapters.sqlite import opening
-from reconciler.errors import StoreError
-from reconciler.model import codec
 from reconciler.model.audit import AuditRecord
 from reconciler.model.base import NO_BASE
 from reconciler.model.desired import NOTHING_DESIRED, Desired, Field, Register
@@ -26,7 +21,6 @@ from reconciler.ports import FoldBatch
 from tests.checks import check_audit, check_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 KEYS = [f"d{number}" for number in range(5)]
@@ -53,81 +47,6 @@ async def opened(path: Path) -> sqlite.SqliteStore:
     wish = Desired({"status": Field(Register(Stamp("", "", "", "changes", 0, 1, "", ""), 1))})
     await store.fold(FoldBatch(dict.fromkeys(KEYS, wish), {}, (), Lane.EVENT, 1000))
     return store
-
-
-def of_schema_1(path: Path, records: list[bytes]) -> None:
-    """Make a file as the program made it before there was a chain."""
-    sql = (resources.files("reconciler.adapters.sqlite") / "migrations" / "0001_first.sql").read_text(encoding="utf-8")
-    with closing(sqlite3.connect(path)) as old:
-        old.executescript(f"{sql}; PRAGMA application_id = {opening._APPLICATION_ID}; PRAGMA user_version = 1;")
-        for text in records:
-            told = codec.decode_audit(text)
-            row = told.document, told.at_us, text
-            old.execute("INSERT INTO audit (document, at_us, record) VALUES (?, ?, ?)", row)
-        old.commit()
-
-
-# ----------------------------------------------------------------------------------------------------------- migration
-
-
-async def test_a_trail_of_schema_1_is_chained(path: Path) -> None:
-    records = [codec.encode(record(f"d{number % 7}", number)) for number in range(1, 1501)]
-    of_schema_1(path, records)
-    store = await opened(path)
-    await check_chain(store, set(range(1, 1501)))
-    assert [entry.record async for entry in store.audit_chain()] == records
-    assert len(await store.audit("d3", limit=9999)) == 214
-    await store.settle(settlement("d3"))
-    await check_chain(store, set(range(1, 1502)))
-    await store.close()
-
-
-async def test_a_trail_of_schema_1_with_a_gap_is_chained_as_it_is_and_the_gap_shows(path: Path) -> None:
-    of_schema_1(path, [codec.encode(record("d1", number)) for number in range(1, 6)])
-    with closing(sqlite3.connect(path)) as old:
-        old.execute("DELETE FROM audit WHERE id = 3")
-        old.commit()
-    store = await opened(path)
-    assert [entry.number async for entry in store.audit_chain()] == [1, 2, 4, 5]
-    await store.settle(settlement("d1"))
-    head = await store.audit_head()
-    assert head is not None
-    assert head.number == 6
-    with pytest.raises(AssertionError, match="audit record 4 stands where 3 should"):
-        await check_chain(store, set())
-    await store.close()
-
-
-async def test_a_migration_that_fails_leaves_schema_1_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    records = [codec.encode(record("d1", number)) for number in range(1, 301)]
-    of_schema_1(path, records)
-
-    def failing() -> Callable[[int, bytes], bytes]:
-        def link(number: int, record: bytes) -> bytes:
-            if number == 200:
-                raise OSError
-            return b""
-
-        return link
-
-    monkeypatch.setattr(opening, "_chaining", failing)
-    with pytest.raises(StoreError):
-        await sqlite.open_store(path, owner=True)
-    monkeypatch.undo()
-    with closing(sqlite3.connect(path)) as old:
-        assert old.execute("PRAGMA user_version").fetchone() == (1,)
-        columns = [row[1] for row in old.execute("PRAGMA table_info(audit)")]
-        assert columns == ["id", "document", "at_us", "record"]
-        assert [row[0] for row in old.execute("SELECT record FROM audit ORDER BY id")] == records
-    store = await opened(path)
-    await check_chain(store, set(range(1, 301)))
-    await store.close()
-
-
-async def test_a_guest_is_refused_until_the_owner_has_chained_the_trail(path: Path) -> None:
-    of_schema_1(path, [])
-    with pytest.raises(StoreError, match=r"has schema 1, not yet \d; start the reconciler once"):
-        await sqlite.open_store(path, owner=False)
 
 
 # --------------------------------------------------------------------------------------------------------- append-only
@@ -177,42 +96,6 @@ async def test_what_every_end_to_end_test_checks_includes_the_chain(path: Path) 
 # ------------------------------------------------------------------------------------------------------------- commits
 
 
-async def test_a_head_that_is_not_the_stored_one_is_refused_and_read_again(path: Path) -> None:
-    store = await opened(path)
-    await store.settle(settlement("d0"))
-    stale = store._head
-    await store.settle(settlement("d1"))
-    store._head = stale
-    with pytest.raises(StoreError, match="does not end where its owner left it"):
-        await store.settle(settlement("d2"))
-    await check_chain(store, {1, 2})
-    await asyncio.gather(*(store.settle(settlement(key)) for key in KEYS))
-    await check_chain(store, {1, 2, 3, 4, 5, 6, 7})
-    await store.close()
-
-
-async def test_a_head_of_the_right_number_with_another_link_is_refused(path: Path) -> None:
-    store = await opened(path)
-    await store.settle(settlement("d0"))
-    assert store._head is not None
-    store._head = store._head._replace(link=bytes(32))
-    with pytest.raises(StoreError, match="does not end where its owner left it"):
-        await store.settle(settlement("d1"))
-    await check_chain(store, {1})
-    await store.close()
-
-
-async def test_a_group_that_found_another_head_is_committed_one_by_one(path: Path) -> None:
-    store = await opened(path)
-    await store.settle(settlement("d0"))
-    stale = store._head
-    await store.settle(settlement("d1"))
-    store._head = stale
-    await asyncio.gather(*(store.settle(settlement(key)) for key in KEYS))
-    await check_chain(store, {1, 2, 3, 4, 5, 6, 7})
-    await store.close()
-
-
 async def test_after_a_commit_whose_end_is_not_known_the_chain_goes_on_from_what_is_stored(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,7 +103,7 @@ async def test_after_a_commit_whose_end_is_not_known_the_chain_goes_on_from_what
     await store.settle(settlement("d0"))
     real = store._database.write
 
-    async def lost(*arguments: object) -> int:
+    async def lost(*arguments: object) -> None:
         await real(*arguments)
         raise ZeroDivisionError
 

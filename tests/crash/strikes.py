@@ -126,7 +126,7 @@ def _wrapping_opened(make: Callable[..., Any], strike: Strike) -> Callable[..., 
 
 
 def _arm_statements(strike: Strike) -> None:
-    """Die in the middle of a transaction: each is one statement, which SQLite's machine carries out step by step."""
+    """Die in the middle of a transaction: SQLite's machine carries out its statements step by step."""
     writing = threading.Event()
     steps = 0
 
@@ -144,10 +144,10 @@ def _arm_statements(strike: Strike) -> None:
         connection.set_progress_handler(step, _STEP_INSTRUCTIONS)
         return connection
 
-    async def written(self: database.Database, query: Any, *parameters: object) -> int:
+    async def written(self: database.Database, operation: str, work: Any) -> Any:
         writing.set()
         try:
-            return await write(self, query, *parameters)
+            return await write(self, operation, work)
         finally:
             writing.clear()
 

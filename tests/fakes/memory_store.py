@@ -1,7 +1,8 @@
 """
 A store in dicts, for tests of flows. It passes the contract suite of every store (`tests/contracts/test_store.py`).
 
-Nothing here is durable, and nothing is awaited: each method is done in one go, hence atomic.
+What becomes of a document's row is decided by `core/rows.py`, as in every store. Nothing here is durable, and nothing
+is awaited: each method is done in one go, hence atomic.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from reconciler.core import refolding
+from reconciler.core import refolding, rows
 from reconciler.errors import StoreError
 from reconciler.model import chain, codec
 from reconciler.model.act import Change
 from reconciler.model.chain import Entry, Head
-from reconciler.model.desired import NOTHING_DESIRED, Desired
-from reconciler.model.document import NO_AGREEMENT, Agreement, ConflictRow, Document, Due, Lane, Status, Superseded
+from reconciler.model.desired import Desired
+from reconciler.model.document import NO_AGREEMENT, Agreement, ConflictRow, Document, Due, Lane, Row, Status, Superseded
 from reconciler.model.hotspot import DAY_H, DOUBT, KEPT_H, HotSpot, hour_of
 from reconciler.ports import FoldBatch, OutboxMessage, Refolded
 
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from reconciler.model.settlement import Settlement
     from reconciler.model.signing import Noted
     from reconciler.model.stamp import Anchor, Partition, Place
-
-COOLING = (Status.PENDING, Status.CONTENDED, Status.LOCKED)
-SETTLED = (Status.SYNCED, Status.HELD)
 
 
 class MemoryStore:
@@ -93,20 +91,16 @@ class MemoryStore:
 
     async def refold(self, refolded: Refolded, act: Act) -> bool:
         self._require_open()
-        row = self.rows.get(refolded.key)
         read = refolded.positions
-        if row is None or not row.revision or any(self.offsets.get(place, 0) > read[place] for place in read):
+        before = self._before(refolded.key)
+        after = before and rows.refolded(before, act.at_us)
+        if after is None or any(self.offsets.get(place, 0) > read[place] for place in read):
             return False
         self._record(act)
         self._bury(refolded.dead_letters)
         self.refolded_last += 1
-        self.refolded.add(row.key)
-        row = attrs.evolve(row, desired=refolded.desired, revision=row.revision + 1)
-        if row.status is not Status.PAUSED:
-            since_us = act.at_us if row.pending_since_us is None else row.pending_since_us
-            row = attrs.evolve(row, status=Status.PENDING, reason="", lane=Lane.OPERATOR, due_us=act.at_us)
-            row = attrs.evolve(row, pending_since_us=since_us)
-        self.rows[row.key] = row
+        self.refolded.add(refolded.key)
+        self._put(after, desired=refolded.desired)
         return True
 
     async def fold(self, batch: FoldBatch) -> None:
@@ -114,13 +108,10 @@ class MemoryStore:
         if batch.refolds is not None and batch.refolds != self.refolded_last:
             return
         for key, desired in batch.rows.items():
-            lane = Lane.OPERATOR if key in batch.urgent else batch.lane
-            row = self.rows.get(key)
-            if row is None:
-                row = Document(key, status=Status.SYNCED, lane=lane)
-            elif row.desired == desired:
-                continue
-            self.rows[key] = attrs.evolve(_dirty(row, lane, batch.at_us), desired=desired, revision=row.revision + 1)
+            if key not in self.rows or self.rows[key].desired != desired:
+                lane = Lane.OPERATOR if key in batch.urgent else batch.lane
+                row = self._before(key) or rows.unknown(key)
+                self._put(rows.folded(row, lane, batch.at_us), desired=desired)
         self.offsets.update(batch.positions)
         self.last.update(batch.anchors)
         self._bury(batch.dead_letters)
@@ -128,7 +119,7 @@ class MemoryStore:
             before = 0 if key not in self.outdone else self.outdone[key].count
             self.outdone[key] = attrs.evolve(one, count=before + one.count)
         for letter_id in batch.replayed & self.letters.keys():
-            self.letters[letter_id] = attrs.evolve(self.letters[letter_id], status="replayed")
+            self.letters[letter_id] = attrs.evolve(self.letters[letter_id], status=rows.MARKS[Change.REPLAY])
 
     def _bury(self, dead_letters: Iterable[tuple[DeadLetter, Outgoing | None]]) -> None:
         for letter, announcement in dead_letters:
@@ -169,35 +160,13 @@ class MemoryStore:
         self.outbox[next(self._numbers)] = announcement
 
     async def intend(self, key: str, agreement: Agreement) -> bool:
-        self.rows[key] = attrs.evolve(self._row(key), agreement=agreement)
-        return self.rows[key].status is not Status.PAUSED
+        row = self._row(key)
+        self._put(row, agreement=agreement)
+        return row.status is not Status.PAUSED
 
     async def settle(self, settlement: Settlement) -> None:
-        row = self._row(settlement.key)
-        since_us = settlement.at_us if row.pending_since_us is None else row.pending_since_us
-        row = attrs.evolve(
-            row,
-            agreement=settlement.agreement,
-            conflicts=row.conflicts + settlement.conflicts,
-            attempts=row.attempts + settlement.attempts,
-            pending_since_us=since_us,
-        )
-        if row.status is Status.PAUSED:
-            row = attrs.evolve(row, pending_since_us=None)
-            if row.revision == settlement.revision and settlement.status is Status.PAUSED:
-                row = attrs.evolve(row, due_us=settlement.due_us)
-        present = row.revision == settlement.revision
-        waits = settlement.due_us is not None and settlement.due_us > settlement.at_us
-        if row.status is not Status.PAUSED and (present or (waits and settlement.status in COOLING)):
-            row = attrs.evolve(
-                row,
-                status=settlement.status,
-                reason=settlement.reason,
-                lane=settlement.lane if present else min(row.lane, settlement.lane),
-                due_us=settlement.due_us,
-                pending_since_us=None if settlement.status in SETTLED else since_us,
-            )
-        self.rows[row.key] = row
+        row = rows.settled(self._row(settlement.key), settlement)
+        self._put(row, agreement=settlement.agreement)
         for record in settlement.audit:
             self.trail.append(attrs.evolve(record, id=len(self.trail) + 1))
             self._link(record)
@@ -234,22 +203,13 @@ class MemoryStore:
 
     async def hasten(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
         self._require_open()
-        known = {key for key in keys if key in self.rows and self.rows[key].status is not Status.PAUSED}
-        for key in known:
-            row = self.rows[key]
-            self.rows[key] = attrs.evolve(row, lane=lane, due_us=at_us, revision=row.revision + 1)
-        return len(known)
+        return self._put_all(rows.hastened(row, lane, at_us) for row in self._found(keys))
 
     async def bring_forward(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
         self._require_open()
-        ahead = self._ahead(now_us, longest_us)
-        for number, row in enumerate(ahead, 1):
-            due_us = now_us + longest_us[row.status] * (number % 1000) // 1000
-            self.rows[row.key] = attrs.evolve(row, due_us=due_us)
-        for key, row in self.rows.items():
-            if row.pending_since_us is not None and row.pending_since_us > now_us:
-                self.rows[key] = attrs.evolve(row, pending_since_us=now_us)
-        return len(ahead)
+        ahead = len(self._ahead(now_us, longest_us))
+        self._put_all(rows.brought_forward(row, now_us, longest_us[row.status]) for row in self._found(self.rows))
+        return ahead
 
     async def count_ahead(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
         self._require_open()
@@ -270,11 +230,7 @@ class MemoryStore:
 
     async def compare_again(self, keys: Sequence[str], statuses: Sequence[Status], at_us: int) -> int:
         self._require_open()
-        rows = [self.rows[key] for key in sorted(set(keys) & self.rows.keys())]
-        made = [row for row in rows if row.status in statuses and (row.due_us is None or row.due_us > at_us)]
-        for row in made:
-            self.rows[row.key] = attrs.evolve(row, lane=Lane.RESYNC, due_us=at_us, revision=row.revision + 1)
-        return len(made)
+        return self._put_all(rows.compared(row, statuses, at_us) for row in self._found(keys))
 
     async def count_due(self, lane: Lane, until_us: int) -> int:
         self._require_open()
@@ -294,22 +250,9 @@ class MemoryStore:
         self._require_open()
         self.last.update(anchors or {})
         for key, agreement in agreements.items():
-            row = self.rows.get(key) or Document(key, NOTHING_DESIRED, status=Status.SYNCED, lane=Lane.RESYNC)
-            if row.agreement != NO_AGREEMENT and row.agreement.told >= agreement.told:
-                continue
-            if row.status is Status.PAUSED:
-                row = attrs.evolve(row, revision=row.revision + 1)
-            elif row.revision:
-                row = attrs.evolve(
-                    row,
-                    status=Status.PENDING,
-                    reason="",
-                    lane=row.lane if row.status is Status.PENDING else Lane.RESYNC,
-                    due_us=at_us if row.due_us is None else min(row.due_us, at_us),
-                    pending_since_us=at_us if row.pending_since_us is None else row.pending_since_us,
-                    revision=row.revision + 1,
-                )
-            self.rows[key] = attrs.evolve(row, agreement=agreement)
+            stored = self.rows[key].agreement if key in self.rows else NO_AGREEMENT
+            if rows.outdated(None if stored == NO_AGREEMENT else stored.told, agreement.told):
+                self._put(rows.rebased(self._before(key) or rows.unknown(key), at_us), agreement=agreement)
         self.offsets.update(positions)
 
     # ---------------------------------------------------------------------------------------------------------- outbox
@@ -467,28 +410,20 @@ class MemoryStore:
 
     async def enact(self, change: Change, acts: Sequence[Act], *, at_us: int, reason: str = "") -> bool:
         self._require_open()
-        if not all(self._allows(change, act.target) for act in acts):
-            return False
+        targets = [act.target for act in acts]
+        if change in rows.MARKS:
+            if any(target not in self.letters for target in targets):
+                return False
+            for target in targets:
+                self.letters[target] = attrs.evolve(self.letters[target], status=rows.MARKS[change])
+        elif change is not Change.NOTHING:
+            after = [rows.acted(change, self._before(target), at_us, reason) for target in targets]
+            if None in after:
+                return False
+            self._put_all(after)
         for act in acts:
             self._record(act)
-            match change:
-                case Change.NOTHING:
-                    pass
-                case Change.REPLAY | Change.DISCARD:
-                    status = "replayed" if change is Change.REPLAY else "discarded"
-                    self.letters[act.target] = attrs.evolve(self.letters[act.target], status=status)
-                case _:
-                    row = self.rows[act.target]
-                    self.rows[row.key] = attrs.evolve(_steered(row, change, at_us, reason), revision=row.revision + 1)
         return True
-
-    def _allows(self, change: Change, target: str) -> bool:
-        if change is Change.NOTHING:
-            return True
-        if change in (Change.REPLAY, Change.DISCARD):
-            return target in self.letters
-        row = self.rows.get(target)
-        return row is not None and row.revision > 0 and (row.status is Status.PAUSED) is (change is Change.RESUME)
 
     def _record(self, act: Act) -> None:
         text = codec.encode(act)
@@ -529,11 +464,28 @@ class MemoryStore:
     async def close(self) -> None:
         self._open = False
 
-    def _row(self, key: str) -> Document:
+    def _row(self, key: str) -> Row:
         self._require_open()
-        if key not in self.rows:
+        if (row := self._before(key)) is None:
             raise StoreError(f"can't settle {key!r}: the store has no such document")
-        return self.rows[key]
+        return row
+
+    def _before(self, key: str) -> Row | None:
+        document = self.rows.get(key)
+        return None if document is None else Row(*(getattr(document, name) for name in Row._fields))
+
+    def _found(self, keys: Iterable[str]) -> list[Row]:
+        return [row for row in map(self._before, sorted(set(keys))) if row is not None]
+
+    def _put(self, row: Row, **blobs: Desired | Agreement) -> None:
+        before = self.rows.get(row.key) or Document(row.key)
+        self.rows[row.key] = attrs.evolve(before, **row._asdict(), **blobs)
+
+    def _put_all(self, after: Iterable[Row | None]) -> int:
+        changed = [row for row in after if row is not None]
+        for row in changed:
+            self._put(row)
+        return len(changed)
 
     def _require_open(self) -> None:
         if not self._open:
@@ -542,31 +494,3 @@ class MemoryStore:
 
 def _doubted(spot: HotSpot) -> float:
     return spot.day_conflicts / (max(spot.day_attempts, spot.day_conflicts) + DOUBT)
-
-
-def _steered(row: Document, change: Change, at_us: int, reason: str) -> Document:
-    """The row as an operator leaves it."""
-    if change is Change.PAUSE:
-        return attrs.evolve(
-            row, status=Status.PAUSED, reason=reason, lane=Lane.RETRY, due_us=at_us, pending_since_us=None
-        )
-    row = attrs.evolve(row, lane=Lane.ASKED if change is Change.RETRY else Lane.OPERATOR, due_us=at_us)
-    if change is Change.RESUME:
-        row = attrs.evolve(row, status=Status.PENDING, reason="", pending_since_us=at_us)
-    return row
-
-
-def _dirty(row: Document, lane: Lane, at_us: int) -> Document:
-    """The row as an event leaves it: pending and due, or still cooling down, or paused."""
-    if row.status is Status.PAUSED:
-        return attrs.evolve(row, lane=min(row.lane, lane))
-    pending_since_us = at_us if row.pending_since_us is None else row.pending_since_us
-    if row.status in COOLING and row.due_us is not None and row.due_us > at_us:
-        return attrs.evolve(row, lane=min(row.lane, lane), pending_since_us=pending_since_us)
-    due_us = at_us
-    if row.status is Status.PENDING:
-        lane = min(row.lane, lane)
-        due_us = at_us if row.due_us is None else min(row.due_us, at_us)
-    return attrs.evolve(
-        row, status=Status.PENDING, reason="", lane=lane, due_us=due_us, pending_since_us=pending_since_us
-    )

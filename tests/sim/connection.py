@@ -79,9 +79,6 @@ class Connection:
     def executescript(self, sql: str) -> None:
         self.execute(sql)
 
-    def create_function(self, name: str, narg: int, func: Any, /, *, deterministic: bool = False) -> None:
-        self._connection.create_scalar_function(name, func, narg, deterministic=deterministic)
-
     def close(self) -> None:
         with _translated():
             self._connection.close(force=True)
@@ -91,6 +88,6 @@ class Connection:
 
 
 def as_owner(disk: Disk, path: Path) -> Connection:
-    """Open as the program does, with its own pragmas and migrations."""
+    """Open as the program does, with its own pragmas and schema."""
     with mock.patch.object(opening, "_connect", lambda path, _: Connection(disk, path)):
         return opening.as_owner(path)  # type: ignore[return-value]  # it returns what `_connect` gives

@@ -2,9 +2,9 @@
 The state store as the simulation sees it: every call may fail or be the last, and the witness is told of each.
 
 `Watched` stands around any store. For the store in memory each call of the port is an effect. Under the real SQLite
-store the effects are its statements, run in one go at a seeded later moment: `InlineConnection` takes the place of
-aiosqlite's connection, with the four members that `Database` uses, and of its thread. Below it is SQLite itself, on a
-disk that fails (`disk.py`).
+store the effects are its queries and transactions, each run in one go at a seeded later moment: `InlineConnection`
+takes the place of aiosqlite's connection, with the members that `Database` uses, and of its thread. Below it is SQLite
+itself, on a disk that fails (`disk.py`).
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import asyncio
 import contextlib
 import copy
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from reconciler.adapters.sqlite import locks, queries
-from reconciler.adapters.sqlite.database import Database
-from reconciler.adapters.sqlite.packing import Packer
+from reconciler.adapters.sqlite import locks, transactions
+from reconciler.adapters.sqlite.database import Database, transacted
 from reconciler.adapters.sqlite.store import SqliteStore
+from reconciler.core.rows import DONE
 from reconciler.errors import StoreError
 from reconciler.model import codec
 from reconciler.model.document import Lane, Status
 from reconciler.model.stamp import Partition
-from tests.fakes.memory_store import SETTLED, MemoryStore
+from tests.fakes.memory_store import MemoryStore
 from tests.sim.connection import as_owner
 from tests.sim.disk import Disk
 from tests.sim.logs import OUTCOMES, places
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from reconciler.model.settlement import Settlement
     from reconciler.ports import FoldBatch, OutboxMessage
     from tests.fakes.memory_log import MemoryBroker
-    from tests.sim.connection import Connection, Cursor
+    from tests.sim.connection import Connection
     from tests.sim.witness import Witness
     from tests.sim.world import Life, World
 
@@ -147,24 +148,23 @@ class InlineConnection:
     """What `Database` needs of aiosqlite, without its thread."""
 
     def __init__(self, connection: Connection, life: Life) -> None:
-        self._connection = connection
+        self._connection = self._conn = connection
         self._life = life
 
     @property
     def total_changes(self) -> int:
         return self._connection.total_changes
 
-    async def execute_fetchall(self, sql: str, parameters: Any = ()) -> list[Any]:
-        return list((await self.execute(sql, parameters)).fetchall())
+    async def execute_fetchall(self, sql: str) -> list[Any]:
+        return await self._execute(lambda: self._connection.execute(sql).fetchall())
 
-    async def execute(self, sql: str, parameters: Any = ()) -> Cursor:
-        async def act() -> Cursor:
+    async def _execute(self, work: Callable[[], Any]) -> Any:
+        async def act() -> Any:
             if self._life.world.strikes("store_busy"):
                 raise sqlite3.OperationalError("database is locked")
-            return self._connection.execute(sql, parameters)
+            return work()
 
-        words = sql.split()
-        return await self._life.effect(f"sql {' '.join(words[:3])}", act)
+        return await self._life.effect("sql", act)
 
     async def close(self) -> None:
         await self._life.alive()
@@ -211,10 +211,9 @@ class Durable:
             with contextlib.suppress(StopIteration):  # it awaits nothing
                 self._memory.hasten([key], Lane.OPERATOR, at_us).send(None)
         elif self._opened is not None:
-            packer = Packer()
-            table = packer.table([(key,)])
+            work = partial(transactions.hasten, keys=[key], lane=Lane.OPERATOR, at_us=at_us)
             with self.disk.calm(), contextlib.suppress(sqlite3.Error):
-                self._opened[0].execute(queries.HASTEN.sql, (table, packer.packed(), int(Lane.OPERATOR), at_us))
+                transacted(work, self._opened[0])
 
     def is_guarded(self) -> bool:
         """Whether nobody else can own the store while somebody does."""
@@ -265,7 +264,7 @@ class Durable:
         ends = {place: records[-1].offset + 1 for place, records in logs.items() if records}
         if self._world.options.store == "memory":
             memory = self._memory
-            settled = all(row.status in SETTLED for row in memory.rows.values())
+            settled = all(row.status in DONE for row in memory.rows.values())
             return settled and not memory.outbox and all(memory.offsets.get(p, 0) >= end for p, end in ends.items())
         if self._opened is None:
             return False
@@ -325,11 +324,11 @@ class _Plain:
     """A connection for looking only."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self._connection = self._conn = connection
 
-    async def execute_fetchall(self, sql: str, parameters: Any = ()) -> list[Any]:
+    async def _execute(self, work: Callable[[], Any]) -> Any:
         await asyncio.sleep(0)
-        return self._connection.execute(sql, parameters).fetchall()
+        return work()
 
     async def close(self) -> None:
         self._connection.close()

@@ -1,8 +1,10 @@
-"""The connection: one hop to its thread for a statement, checkpoints in their place, errors translated."""
+"""The connection: one hop to its thread for a transaction, checkpoints in their place, errors translated."""
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,12 +12,13 @@ import aiosqlite
 import structlog
 
 from reconciler.adapters.sqlite import damage, locks, opening, queries
-from reconciler.adapters.sqlite.queries import Query
+from reconciler.adapters.sqlite.queries import Many, Query, Values
 from reconciler.errors import StoreError
 
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
 
 # Rows changed between two checkpoints. One changes two or three pages, so the write-ahead log stays at some tens of
 # megabytes, and a checkpoint, for which commits wait, at some tens of milliseconds.
@@ -24,7 +27,7 @@ CHECKPOINT_CHANGES = 4000
 
 class Database:
     """
-    A connection as owner or guest. Each method is one statement, which runs to its end whoever is cancelled.
+    A connection as owner or guest. What it is asked for runs on its thread in one go, whoever is cancelled.
 
     After an error that only a person can mend every later call ends with the same one: nothing is tried on a file that
     is damaged, and it is said once.
@@ -66,38 +69,45 @@ class Database:
 
     async def read(self, query: Query, *parameters: object) -> list[bytes]:
         """Return the lines that a query gives."""
-        self._require_open(query)
-        try:
-            rows = list(await self._connection.execute_fetchall(query.sql, parameters))
-        except sqlite3.Error as error:
-            raise self._failed(query, error) from error
-        lines = rows[0][0]
-        return [] if lines is None else bytes(lines).split(b"\n")
+        return await self._run(query.operation, lambda connection: query.lines(connection, *parameters))
 
-    async def write(self, query: Query, *parameters: object) -> int:
-        """Run a transaction, durably; return how many rows it changed (a procedure tells nothing)."""
-        self._require_open(query)
+    async def read_of(self, query: Many, values: Values) -> list[bytes]:
+        """Return the lines that a query gives of many values."""
+        return await self._run(query.operation, lambda connection: query.lines(connection, values))
+
+    async def write(self, operation: str, work: Work[T]) -> T:
+        """Run a transaction, durably; return what its function returns."""
+        self._require_open(operation)
         if not self._ownership:
-            raise StoreError(f"can't {query.operation} in {self.path}: it was opened only to look")
+            raise StoreError(f"can't {operation} in {self.path}: it was opened only to look")
         self._require_same_files()
-        try:
-            cursor = await self._connection.execute(query.sql, parameters)
-        except sqlite3.Error as error:
-            raise self._failed(query, error) from error
+        result = await self._run(operation, partial(transacted, work))
         if self._connection.total_changes - self._checkpointed >= CHECKPOINT_CHANGES:
             # Shielded, because the lock must be held for as long as the thread is at it.
             await asyncio.shield(self._checkpoint())
-        return cursor.rowcount
+        return result
 
-    async def write_by_hand(self, query: Query, *parameters: object) -> int:
-        """Run one of the small writes that guests may make too."""
+    async def write_by_hand(self, operation: str, work: Work[T]) -> T:
+        """Run one of the small transactions that guests may make too."""
         if self._ownership:
-            return await self.write(query, *parameters)
-        self._require_open(query)
+            return await self.write(operation, work)
+        self._require_open(operation)
         try:
-            return await asyncio.to_thread(opening.write_as_guest, self.path, query.sql, parameters)
+            return await asyncio.to_thread(opening.write_as_guest, self.path, partial(transacted, work))
         except sqlite3.Error as error:
-            raise self._failed(query, error) from error
+            raise self._failed(operation, error) from error
+
+    async def _run(self, operation: str, work: Work[T]) -> T:
+        """Run a function of the connection on its thread: one hop, and nothing comes between its statements."""
+        self._require_open(operation)
+        try:
+            # aiosqlite makes its own methods of this one, and has no public one for more than a statement.
+            result: T = await self._connection._execute(  # type: ignore[no-untyped-call]  # noqa: SLF001  see above
+                lambda: work(self._connection._conn)  # noqa: SLF001  see above
+            )
+            return result
+        except sqlite3.Error as error:
+            raise self._failed(operation, error) from error
 
     async def close(self) -> None:
         """Close the connection, behind everything that was handed to it."""
@@ -136,18 +146,18 @@ class Database:
                 return
             try:
                 self._checkpointed = self._connection.total_changes
-                await self._connection.execute_fetchall(queries.CHECKPOINT.sql)
+                await self._connection.execute_fetchall(queries.CHECKPOINT)
             except sqlite3.Error as error:
-                failed = self._failed(queries.CHECKPOINT, error)
+                failed = self._failed("move the write-ahead log into the database", error)
                 _log.warning("no checkpoint; a later commit tries again", error=str(failed))
             finally:
                 self._writer.release()
 
-    def _require_open(self, query: Query) -> None:
+    def _require_open(self, operation: str) -> None:
         if self._fault:
             raise self._fault
         if not self._open:
-            raise StoreError(f"can't {query.operation} in {self.path}: the store is closed")
+            raise StoreError(f"can't {operation} in {self.path}: the store is closed")
 
     def _require_same_files(self) -> None:
         try:
@@ -157,13 +167,26 @@ class Database:
             self._fault = error
             raise
 
-    def _failed(self, query: Query, error: sqlite3.Error) -> StoreError:
+    def _failed(self, operation: str, error: sqlite3.Error) -> StoreError:
         if self._fault:  # another call was under way with it
             return self._fault
-        told = damage.translated(query.operation, self.path, error)
+        told = damage.translated(operation, self.path, error)
         if damage.ends_us(error):
             self._fault = told
         return told
+
+
+def transacted(work: Work[T], connection: sqlite3.Connection) -> T:
+    """Run a function between BEGIN and COMMIT: whatever it raises, nothing of it stays."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        result = work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # after some errors SQLite has ended it by itself
+            connection.execute("ROLLBACK")
+        raise
+    return result
 
 
 def _as_owner(path: Path, ownership: locks.Ownership) -> sqlite3.Connection:

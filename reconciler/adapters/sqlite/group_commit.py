@@ -2,8 +2,7 @@
 Group commit: changes that arrive while a transaction runs share the next one.
 
 Rules. Every caller gets its own result. A caller that is cancelled stops waiting, and nothing else: a change that was
-handed in is committed. Changes of one document keep their order, and never share a transaction, since one statement
-can't change a row twice.
+handed in is committed. Changes of one document keep their order, and never share a transaction.
 
 Theory. A durable commit waits for the disk, and that costs the same for one change as for hundreds. So nobody waits to
 gather company: the first change starts a transaction, and those that come meanwhile are the next group. The work is
@@ -12,9 +11,9 @@ driven by one shielded coroutine, which ends when nothing waits; `close` waits f
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
-from reconciler.adapters.sqlite.procedures import Change
+from reconciler.adapters.sqlite.transactions import Change
 from reconciler.errors import StoreError
 
 GROUP_MAX = 256  # bounds the memory and the time of one transaction
@@ -27,7 +26,7 @@ class GroupCommit:
     It returns the keys of those documents that nothing is to be written to; it raises only if nothing was committed.
     """
 
-    def __init__(self, commit: Callable[[Sequence[Change]], Awaitable[Container[str]]]) -> None:
+    def __init__(self, commit: Callable[[Sequence[Change]], Awaitable[Collection[str]]]) -> None:
         self._commit = commit
         self._waiting: deque[tuple[Change, asyncio.Future[bool]]] = deque()
         self._under_way: asyncio.Future[None] | None = None

@@ -2,7 +2,7 @@
 
 import attrs
 
-from reconciler.adapters.sqlite import queries
+from reconciler.adapters.sqlite import queries, transactions
 from reconciler.adapters.sqlite.damage import Lines
 from reconciler.adapters.sqlite.database import Database
 from reconciler.model.event import DeadLetter
@@ -46,7 +46,9 @@ class Letters:
 
     async def mark_dead_letter(self, letter_id: str, status: str) -> bool:
         """See `ports.Views`."""
-        return await self._database.write_by_hand(queries.MARK_LETTER, letter_id, status) > 0
+        return await self._database.write_by_hand(
+            "mark a dead letter", lambda db: transactions.mark_letter(db, letter_id, status)
+        )
 
 
 def _letter(line: bytes) -> DeadLetter:

@@ -1,24 +1,65 @@
 # ruff: noqa: S608 - the SQL is put together from our own names and constants; what comes from outside is a parameter
 """
-What is read, and the small writes: every SQL statement that is not a procedure, by name.
+What is read: every SELECT of the store, by name; and how statements reach SQLite.
 
 Rules. No statement of the hot path scans `document` (`tests/adapters/test_sqlite.py` asks SQLite for its plans).
-Every query that returns several rows returns them as one, the rows being lines of JSON: fetching rows one by one would
-win the interpreter lock anew for each (see `packing`). The codec decodes a line straight into the types it stands for.
+
+Theory. Every call into SQLite gives the interpreter lock away and has to win it back from a busy event loop, which can
+take milliseconds; `executemany`, and fetching row by row, do that for every row. So what goes in for many rows goes as
+one statement with many VALUES (`Many`), and what comes out as one value, the rows being lines of JSON, which the codec
+decodes straight into the types that they stand for.
 """
 
+import sqlite3
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from reconciler.adapters.sqlite.packing import unpack
-from reconciler.model.document import Lane, Status
+from reconciler.model import codec
+from reconciler.model.chain import Head
+from reconciler.model.document import NO_AGREEMENT, Lane, Row, Status
 from reconciler.model.hotspot import DAY_H, DOUBT
+
+Values = Sequence[tuple[object, ...]]
+
+_PART = 500  # rows a statement: SQLite takes 32,766 parameters
 
 
 class Query(NamedTuple):
-    """A statement and what it does, for error messages: "can't <operation> …"."""
+    """A query for lines and what it does, for error messages: "can't <operation> …"."""
 
     operation: str
     sql: str
+
+    def lines(self, connection: sqlite3.Connection, *parameters: object) -> list[bytes]:
+        """Return the lines."""
+        return _lines(connection, self.sql, parameters)
+
+
+class Many(NamedTuple):
+    """A statement about many rows of values: `:many` in it stands for them, each as `row` says."""
+
+    operation: str
+    sql: str
+    row: str
+
+    def put(self, connection: sqlite3.Connection, values: Values) -> None:
+        """Run it; without values it does nothing."""
+        for sql, parameters in self._parts(values):
+            connection.execute(sql, parameters)
+
+    def lines(self, connection: sqlite3.Connection, values: Values) -> list[bytes]:
+        """Return the lines, if it is a query."""
+        return [line for part in self._parts(values) for line in _lines(connection, *part)]
+
+    def _parts(self, values: Values) -> Iterator[tuple[str, list[object]]]:
+        for start in range(0, len(values), _PART):
+            part = values[start : start + _PART]
+            yield self.sql.replace(":many", ", ".join([self.row] * len(part))), [cell for row in part for cell in row]
+
+
+def _lines(connection: sqlite3.Connection, sql: str, parameters: Sequence[object]) -> list[bytes]:
+    ((lines,),) = connection.execute(sql, parameters).fetchall()
+    return [] if lines is None else bytes(lines).split(b"\n")
 
 
 def lines(operation: str, line: str, source: str) -> Query:
@@ -26,13 +67,23 @@ def lines(operation: str, line: str, source: str) -> Query:
     return Query(operation, f"SELECT CAST(group_concat({line}, char(10)) AS BLOB) FROM ({source})")
 
 
-_KEYS = unpack("?1", "wanted text", packed="?2")
+def many(operation: str, line: str, source: str, row: str = "(?)") -> Many:
+    """Return a query for lines about many values."""
+    return Many(*lines(operation, line, source), row)
+
+
+# CROSS JOIN fixes the order of the loops: from the keys asked for to their rows, never over the table.
+_WANTED = "(VALUES :many) AS wanted CROSS JOIN document ON document.key = wanted.column1"
+
+_ROW = f"json_array({', '.join(Row._fields)})"
+# `{}` in place of a NULL agreement is read as this.
+assert codec.decode_agreement(b"{}") == NO_AGREEMENT
 
 # A whole document: scalars as one array, then the two blobs, which are JSON already.
-_DOCUMENT = """
-    '[' || json_array(key, revision, status, reason, lane, due_us, pending_since_us, conflicts, attempts)
+_DOCUMENT = f"""
+    '[' || {_ROW}
     || ',' || EXISTS (SELECT 1 FROM refold WHERE refold.document = key)
-    || ',' || desired || ',' || coalesce(agreement, '{}') || ']'
+    || ',' || desired || ',' || coalesce(agreement, '{{}}') || ']'
 """
 
 # ---------------------------------------------------------------------------------------------------------- projection
@@ -51,17 +102,23 @@ ANCHORS = lines(
     "SELECT * FROM position WHERE anchor_offset IS NOT NULL",
 )
 
-LAST_REFOLD = "SELECT coalesce(max(number), 0) FROM refold"
-REFOLDS = lines("count what was folded again", "number", LAST_REFOLD.replace(" FROM", " AS number FROM"))
+REFOLDS = lines("count what was folded again", "number", "SELECT coalesce(max(number), 0) AS number FROM refold")
 
 CLOCK = "json_extract(CAST(letter AS TEXT), '$.stage') = 'clock'"  # as the index on it says it
 REFUSED = lines("list what our clock refused", "json_quote(id)", f"SELECT id FROM dead_letter WHERE {CLOCK}")
 
-# CROSS JOIN fixes the order of the loops: from the keys asked for to their rows, never over the table.
-DESIRED = lines(
+DESIRED = many(
     "read desired state",
     "'[' || json_quote(key) || ',' || desired || ']'",
-    f"SELECT key, desired FROM {_KEYS} CROSS JOIN document ON document.key = wanted WHERE revision > 0",
+    f"SELECT key, desired FROM {_WANTED} WHERE revision > 0",
+)
+
+# Rows to be folded, and whether what is desired is what is stored.
+COMPARED = many(
+    "read documents",
+    f"json_array({_ROW}, same)",
+    f"SELECT document.*, desired = wanted.column2 AS same FROM {_WANTED}",
+    "(?, ?)",
 )
 
 EXPORT = lines(
@@ -94,22 +151,14 @@ NEXT_DUE = lines(
     + ")",
 )
 
-PAUSED = lines(
-    "find what is paused",
-    "json_quote(key)",
-    f"SELECT key FROM {_KEYS} CROSS JOIN document ON document.key = wanted WHERE status = 'paused'",
-)
+ROWS = many("read documents", _ROW, f"SELECT document.* FROM {_WANTED}")
+DOCUMENTS = many("read documents", _DOCUMENT, f"SELECT document.* FROM {_WANTED}")
 
-DOCUMENTS = lines(
+# Rows, and how many outcomes had told of what was agreed on each; null: nothing was.
+TOLD = many(
     "read documents",
-    _DOCUMENT,
-    f"SELECT document.* FROM {_KEYS} CROSS JOIN document ON document.key = wanted",
-)
-
-HASTEN = Query(
-    "make documents due",
-    # A new revision, so that an attempt under way does not settle the wish away.
-    f"UPDATE document SET lane = ?3, due_us = ?4, revision = revision + 1 WHERE key IN {_KEYS} AND status <> 'paused'",
+    f"json_array({_ROW}, iif(agreement IS NULL, NULL, coalesce(json_extract(CAST(agreement AS TEXT), '$.told'), 0)))",
+    f"SELECT document.* FROM {_WANTED}",
 )
 
 # Nearly all documents are synced, and the index by status leaves these out: they are found by due time, lane by lane.
@@ -121,11 +170,8 @@ _AHEAD = {
     )
     for status in Status
 }
-BRING_FORWARD = {
-    status: Query(
-        f"bring {status} documents forward",
-        f"UPDATE document SET due_us = ?1 + ?2 * (rowid % 1000) / 1000 WHERE {ahead}",
-    )
+AHEAD = {
+    status: lines(f"read {status} documents that wait too long", _ROW, f"SELECT * FROM document WHERE {ahead} LIMIT ?3")
     for status, ahead in _AHEAD.items()
 }
 COUNT_AHEAD = {
@@ -136,9 +182,8 @@ COUNT_AHEAD = {
     )
     for status, ahead in _AHEAD.items()
 }
-SINCE_NOW = Query(
-    "mend since when documents stand where they stand",
-    "UPDATE document SET pending_since_us = ?1 WHERE pending_since_us > ?1",
+SINCE_AHEAD = lines(
+    "read documents that stand there since later", _ROW, "SELECT * FROM document WHERE pending_since_us > ?1 LIMIT ?2"
 )
 
 SETTLED_KEYS = lines(
@@ -148,13 +193,6 @@ SETTLED_KEYS = lines(
     " ORDER BY key LIMIT ?2",
 )
 
-# What is due already keeps its lane, which may be more urgent; so does what has been folded or paused meanwhile.
-COMPARE_AGAIN = Query(
-    "make documents due for a comparison",
-    f"UPDATE document SET lane = {int(Lane.RESYNC)}, due_us = ?4, revision = revision + 1"
-    f" WHERE key IN {_KEYS} AND status IN (SELECT value FROM json_each(?3)) AND (due_us IS NULL OR due_us > ?4)",
-)
-
 COUNT_DUE = lines(
     "count documents to be compared",
     "documents",
@@ -162,8 +200,6 @@ COUNT_DUE = lines(
 )
 
 SIGNING = lines("read from where on everything is signed", "noted", "SELECT noted FROM signing")
-
-KEEP_POLICY = Query("keep a policy", "INSERT INTO policy (digest, policy) VALUES (?, ?) ON CONFLICT DO NOTHING")
 
 # -------------------------------------------------------------------------------------------------------------- outbox
 
@@ -249,7 +285,11 @@ COUNT_LETTERS = lines(
     "count dead letters", "letters", "SELECT count(*) AS letters FROM dead_letter WHERE status = 'open'"
 )
 
-MARK_LETTER = Query("mark a dead letter", "UPDATE dead_letter SET status = ?2 WHERE id = ?1")
+LETTERS_OF = many(
+    "find dead letters",
+    "json_quote(id)",
+    "SELECT id FROM (VALUES :many) AS wanted CROSS JOIN dead_letter ON dead_letter.id = wanted.column1",
+)
 
 _AUDIT = "'[' || id || ',' || record || ']'"
 _AUDIT_ORDER = "AND NOT (at_us = ?4 AND id >= ?5) ORDER BY at_us DESC, id DESC LIMIT ?3"
@@ -271,11 +311,19 @@ LAST_AUDITED = lines(
     "SELECT at_us FROM audit WHERE id = (SELECT max(id) FROM audit)",
 )
 
-AUDIT_HEAD = lines(
-    "read the audit's head",
-    "id || ' ' || hex(link)",
-    "SELECT id, link FROM audit WHERE id = (SELECT max(id) FROM audit)",
-)
+_HEAD = "id || ' ' || hex(link)"
+AUDIT_HEAD = lines("read the audit's head", _HEAD, "SELECT id, link FROM audit WHERE id = (SELECT max(id) FROM audit)")
+ACTS_HEAD = lines("read the last act", _HEAD, "SELECT id, link FROM act WHERE id = (SELECT max(id) FROM act)")
+
+
+def head(found: Sequence[bytes]) -> Head | None:
+    """Return the head that one of these two found, if any."""
+    if not found:
+        return None
+    number, link = found[0].decode().split(" ")
+    return Head(int(number), bytes.fromhex(link))
+
+
 _ENTRY = "id || ' ' || document || ' ' || at_us || ' ' || previous || ' ' || link || ' ' || record"
 _ENTRIES = """
     SELECT id, hex(record) AS record, hex(link) AS link,
@@ -337,4 +385,4 @@ HOTSPOTS = lines(
 )
 
 # PASSIVE waits for nobody: what readers still need stays in the write-ahead log until the next time.
-CHECKPOINT = Query("move the write-ahead log into the database", "PRAGMA wal_checkpoint(PASSIVE)")
+CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"

@@ -1,59 +1,42 @@
-"""The store over SQLite: each method of the port is one statement, or one change of a group commit."""
+"""The store over SQLite: each method of the port is a query, a transaction, or one change of a group commit."""
 
-from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import attrs
 
-from reconciler.adapters.sqlite import procedures, queries
+from reconciler.adapters.sqlite import queries, transactions
 from reconciler.adapters.sqlite.damage import Lines
 from reconciler.adapters.sqlite.database import Database, off_loop
 from reconciler.adapters.sqlite.deeds import Deeds
 from reconciler.adapters.sqlite.group_commit import GroupCommit
 from reconciler.adapters.sqlite.letters import Letters
 from reconciler.adapters.sqlite.opening import path_of
-from reconciler.adapters.sqlite.packing import Packer
-from reconciler.adapters.sqlite.procedures import Change
-from reconciler.adapters.sqlite.sealing import Sealing
+from reconciler.adapters.sqlite.transactions import Change
 from reconciler.core import refolding
-from reconciler.errors import StoreError
 from reconciler.model import codec
 from reconciler.model.audit import AuditRecord
-from reconciler.model.chain import BEGIN, Entry, Head
+from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import Desired
-from reconciler.model.document import Agreement, Conflict, ConflictRow, Document, Due, Lane, Status, Superseded
+from reconciler.model.document import Agreement, Conflict, ConflictRow, Document, Due, Lane, Row, Status, Superseded
+from reconciler.model.event import Outgoing
 from reconciler.model.hotspot import HotSpot, hour_of
 from reconciler.model.policy import Policy
 from reconciler.model.settlement import Settlement
+from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
 from reconciler.ports import FoldBatch, OutboxMessage
 
 __all__ = ["SqliteStore", "open_store", "path_of"]
 
 _EVER_US = 2**63 - 1  # SQLite's greatest integer: no time is later
-_READ_KEYS_MAX = 10_000  # keys a statement: one answer of tens of megabytes at most
 _EXPORT_ROWS = 500
 _ENTRIES = 200  # audit records a statement: some kilobytes each, and twice that on their way
 
 
-class _Columns(NamedTuple):
-    """The scalars of a document, in the order of `queries.DOCUMENTS`."""
-
-    key: str
-    revision: int
-    status: Status
-    reason: str
-    lane: Lane
-    due_us: int | None
-    pending_since_us: int | None
-    conflicts: int
-    attempts: int
-
-
 # The shapes of the lines that `queries` gives.
-_document_line = Lines(tuple[_Columns, int, Desired, Agreement])
+_document_line = Lines(tuple[Row, int, Desired, Agreement])
 _desired_line = Lines(tuple[str, Desired])
 _position_line = Lines(tuple[str, int, int])
 _superseded_line = Lines(Superseded)
@@ -67,6 +50,7 @@ _conflict_line = Lines(tuple[tuple[str, int | None], Conflict])
 _audit_line = Lines(tuple[int, AuditRecord])
 _span_line = Lines(tuple[int, int])
 _hotspot_line = Lines(HotSpot)
+_noted_line = Lines(Noted)
 
 
 async def open_store(path: Path | str, *, owner: bool) -> "SqliteStore":
@@ -74,14 +58,13 @@ async def open_store(path: Path | str, *, owner: bool) -> "SqliteStore":
     return SqliteStore(await Database.open(Path(path), owner=owner))
 
 
-class SqliteStore(Deeds, Letters, Sealing):
+class SqliteStore(Deeds, Letters):
     """`ports.Store` over one connection."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(_entry)
         self._database = database
         self._group = GroupCommit(self._commit)
-        self._head: Head | None = None  # of the audit trail as we left it; None: to be read
 
     # ------------------------------------------------------------------------------------------------------ projection
 
@@ -97,20 +80,17 @@ class SqliteStore(Deeds, Letters, Sealing):
 
     async def reposition(self, positions: Mapping[Partition, int]) -> None:
         """See `ports.Projection`."""
-        await self._database.write(procedures.REPOSITION.call, *procedures.reposition(positions))
+        await self._database.write("store positions", lambda db: transactions.reposition(db, positions))
 
     async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
         """See `ports.Projection`."""
-        found: dict[str, Desired] = {}
-        for parameters in _packed_keys(keys):
-            lines = await self._database.read(queries.DESIRED, *parameters)
-            found.update(await off_loop(partial(_desired_rows, lines)))
-        return found
+        lines = await self._database.read_of(queries.DESIRED, _wanted(keys))
+        return await off_loop(partial(_desired_rows, lines))
 
     async def fold(self, batch: FoldBatch) -> None:
         """See `ports.Projection`."""
-        parameters = await off_loop(partial(procedures.fold, batch))
-        await self._database.write(procedures.FOLD.call, *parameters)
+        desired = await off_loop(partial(transactions.encoded, batch))
+        await self._database.write("fold", lambda db: transactions.fold(db, batch, desired))
 
     # ---------------------------------------------------------------------------------------------------------- ledger
 
@@ -124,33 +104,33 @@ class SqliteStore(Deeds, Letters, Sealing):
 
     async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
         """See `ports.Ledger`."""
-        found: dict[str, Document] = {}
-        for parameters in _packed_keys(keys):
-            lines = await self._database.read(queries.DOCUMENTS, *parameters)
-            found.update((document.key, document) for document in map(_document, lines))
-        return found
+        lines = await self._database.read_of(queries.DOCUMENTS, _wanted(keys))
+        return {document.key: document for document in map(_document, lines)}
 
     async def intend(self, key: str, agreement: Agreement) -> bool:
         """See `ports.Ledger`."""
-        return await self._group.add(procedures.intent(key, agreement))
+        return await self._group.add(Change.of_intent(key, agreement))
 
     async def settle(self, settlement: Settlement) -> None:
         """See `ports.Ledger`."""
-        await self._group.add(procedures.settlement(settlement))
+        await self._group.add(Change.of_settlement(settlement))
 
     async def hasten(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
         """See `ports.Ledger`."""
-        hastened = 0
-        for parameters in _packed_keys(keys):
-            hastened += await self._database.write_by_hand(queries.HASTEN, *parameters, int(lane), at_us)
-        return hastened
+        work = partial(transactions.hasten, keys=list(keys), lane=lane, at_us=at_us)
+        return await self._database.write_by_hand("make documents due", work)
 
     async def bring_forward(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
         """See `ports.Ledger`."""
-        await self._database.write(queries.SINCE_NOW, now_us)
-        return sum(
-            [await self._database.write(queries.BRING_FORWARD[one], now_us, most) for one, most in longest_us.items()]
-        )
+        total = 0
+        for status, most_us in longest_us.items():
+            work = partial(transactions.bring_forward, status=status, now_us=now_us, longest_us=most_us)
+            while made := await self._database.write(f"bring {status} documents forward", work):
+                total += made
+        since = partial(transactions.since_now, now_us=now_us, longest_us=longest_us)
+        while await self._database.write("mend since when documents stand where they stand", since):
+            pass
+        return total
 
     async def count_ahead(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
         """See `ports.Views`."""
@@ -168,11 +148,8 @@ class SqliteStore(Deeds, Letters, Sealing):
 
     async def compare_again(self, keys: Sequence[str], statuses: Sequence[Status], at_us: int) -> int:
         """See `ports.Comparing`."""
-        standing = codec.encode(list(statuses)).decode()
-        made = 0
-        for parameters in _packed_keys(keys):
-            made += await self._database.write_by_hand(queries.COMPARE_AGAIN, *parameters, standing, at_us)
-        return made
+        work = partial(transactions.compare, keys=list(keys), statuses=statuses, at_us=at_us)
+        return await self._database.write_by_hand("make documents due for a comparison", work)
 
     async def count_due(self, lane: Lane, until_us: int) -> int:
         """See `ports.Comparing`."""
@@ -180,7 +157,7 @@ class SqliteStore(Deeds, Letters, Sealing):
 
     async def keep_policy(self, digest: str, policy: Policy) -> None:
         """See `ports.Ledger`."""
-        await self._database.write(queries.KEEP_POLICY, digest, codec.encode(policy))
+        await self._database.write("keep a policy", lambda db: transactions.keep_policy(db, digest, policy))
 
     async def rebase(
         self,
@@ -190,25 +167,21 @@ class SqliteStore(Deeds, Letters, Sealing):
         anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
     ) -> None:
         """See `ports.Ledger`."""
-        rows = sorted(agreements.items(), key=_first)
-        parameters = await off_loop(partial(procedures.rebase, rows, positions, at_us, anchors))
-        await self._database.write(procedures.REBASE.call, *parameters)
+        work = partial(transactions.rebase, agreements=agreements, positions=positions, at_us=at_us, anchors=anchors)
+        await self._database.write("rebase", work)
 
-    async def _commit(self, changes: Sequence[Change]) -> Container[str]:
-        head = self._head or await self.audit_head() or BEGIN
-        self._head = None  # until it is known that the commit has gone through
-        parameters, end = procedures.commit(changes, head)
-        await self._database.write(procedures.COMMIT.call, *parameters)
-        self._head = end
-        return await self._paused([change.key for change in changes if change.intents])
+    async def signing(self) -> Noted | None:
+        """See `ports.Ledger`."""
+        found = await self._database.read(queries.SIGNING)
+        return _noted_line.decode(found[0]) if found else None
 
-    async def _paused(self, keys: Sequence[str]) -> Container[str]:
-        """Return which of these documents are paused now; all of them if that can't be told: they are committed."""
-        try:
-            lines = [await self._database.read(queries.PAUSED, *parameters) for parameters in _packed_keys(keys)]
-        except StoreError:
-            return keys
-        return {_key_line.decode(line) for found in lines for line in found}
+    async def note_signing(self, noted: Noted, announcement: Outgoing) -> None:
+        """See `ports.Ledger`."""
+        work = partial(transactions.note_signing, noted=noted, announcement=announcement)
+        await self._database.write("note from where on everything is signed", work)
+
+    async def _commit(self, changes: Sequence[Change]) -> Collection[str]:
+        return await self._database.write("settle", lambda db: transactions.commit(db, changes))
 
     # ---------------------------------------------------------------------------------------------------------- outbox
 
@@ -218,7 +191,8 @@ class SqliteStore(Deeds, Letters, Sealing):
 
     async def published(self, numbers: Sequence[int], positions: Mapping[Partition, int]) -> None:
         """See `ports.Outbox`."""
-        await self._database.write(procedures.PUBLISHED.call, *procedures.published(numbers, positions))
+        work = partial(transactions.published, numbers=numbers, positions=positions)
+        await self._database.write("forget published messages", work)
 
     # ----------------------------------------------------------------------------------------------------------- views
 
@@ -283,11 +257,7 @@ class SqliteStore(Deeds, Letters, Sealing):
 
     async def audit_head(self) -> Head | None:
         """See `ports.Views`."""
-        lines = await self._database.read(queries.AUDIT_HEAD)
-        if not lines:
-            return None
-        number, link = lines[0].decode().split(" ")
-        return Head(int(number), bytes.fromhex(link))
+        return queries.head(await self._database.read(queries.AUDIT_HEAD))
 
     async def audit_chain(
         self, document: str | None = None, since_us: int = 0, until_us: int | None = None
@@ -350,13 +320,9 @@ class SqliteStore(Deeds, Letters, Sealing):
         return _number_line.decode(lines[0]) if lines else None
 
 
-def _packed_keys(keys: Iterable[str]) -> Iterable[tuple[str, bytes]]:
-    """Yield the parameters of statements about many keys, in key order: neighbours share pages."""
-    wanted = sorted(set(keys))
-    for start in range(0, len(wanted), _READ_KEYS_MAX):
-        packer = Packer()
-        table = packer.table((key,) for key in wanted[start : start + _READ_KEYS_MAX])
-        yield table, packer.packed()
+def _wanted(keys: Iterable[str]) -> list[tuple[object, ...]]:
+    """Return the values of queries about many keys, in key order: neighbours share pages."""
+    return [(key,) for key in sorted(set(keys))]
 
 
 def _document(line: bytes) -> Document:
@@ -387,7 +353,3 @@ def _message(line: bytes) -> OutboxMessage:
 def _desired_rows(lines: list[bytes]) -> dict[str, Desired]:
     # Not `dict(map(…))`: that is one long call in C, and the event loop gets a turn only between bytecodes.
     return {key: desired for key, desired in map(_desired_line.decode, lines)}  # noqa: C416  see above
-
-
-def _first(item: tuple[str, object]) -> str:
-    return item[0]

@@ -1,0 +1,158 @@
+-- Everything that has a shape of its own (desired state, agreements, audit records, messages) is one blob of canonical
+-- JSON made by `reconciler.model.codec`. A column exists only for what SQL has to search, order, add up or change.
+
+-- One row a document. WITH rowid: rows are a few kilobytes, and a tree of them in random key order costs twice as much.
+-- Small columns come first, because reading past a large blob means following its overflow pages.
+-- Rows are never deleted, so the greatest rowid is the number of documents.
+CREATE TABLE document (
+    key TEXT NOT NULL UNIQUE,
+    revision INTEGER NOT NULL,         -- 0: known only from an outcome log, never folded
+    status TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    lane INTEGER NOT NULL,
+    due_us INTEGER,                    -- NULL: not until something changes
+    pending_since_us INTEGER,
+    conflicts INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    desired BLOB NOT NULL,
+    agreement BLOB                     -- NULL: nothing was ever agreed
+);
+
+-- What is due, most urgent lane first. It holds the key so that a look at the queue never touches the table.
+CREATE INDEX document_by_due ON document (lane, due_us, key) WHERE due_us IS NOT NULL;
+-- What is not settled. Synced documents, nearly all of them, stay out: that keeps counting and every settlement cheap.
+CREATE INDEX document_by_status ON document (status, key) WHERE status <> 'synced';
+-- What waits longest, by where it stands: whoever looks for what needs a person wants the oldest of each, and there may be
+-- a hundred thousand of another. It holds the key, so that a list goes on after a row of the same moment.
+CREATE INDEX document_by_waiting ON document (status, pending_since_us, key) WHERE pending_since_us IS NOT NULL;
+CREATE INDEX document_by_conflicts ON document (conflicts DESC, key) WHERE conflicts > 0;
+
+-- Documents that were folded again from the log, by the number of the last time. A fold that read rows before such a time
+-- must not write them after it, so each fold says up to which number it has seen.
+CREATE TABLE refold (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    document TEXT NOT NULL UNIQUE
+);
+
+-- Events that changed nothing on arrival: how many there were of each document, and the last one.
+CREATE TABLE superseded (
+    document TEXT NOT NULL PRIMARY KEY,
+    count INTEGER NOT NULL,
+    last BLOB NOT NULL
+) WITHOUT ROWID;
+
+-- The next offset to fold, and the last record that was read, so that a log which was replaced by another one is
+-- recognised; written in the transactions that fold.
+CREATE TABLE position (
+    topic TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    next_offset INTEGER NOT NULL,
+    anchor_offset INTEGER,             -- NULL: none was read yet
+    anchor_digest TEXT NOT NULL,
+    PRIMARY KEY (topic, partition)
+) WITHOUT ROWID;
+
+-- AUTOINCREMENT: a number is never given twice, so a message that was published can't be mistaken for a later one.
+CREATE TABLE outbox (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    message BLOB NOT NULL
+);
+
+CREATE TABLE dead_letter (
+    number INTEGER PRIMARY KEY,        -- the order in which they were refused
+    id TEXT NOT NULL UNIQUE,           -- topic/partition/offset
+    status TEXT NOT NULL,
+    letter BLOB NOT NULL
+);
+CREATE INDEX dead_letter_by_status ON dead_letter (status);
+-- What the host's clock has refused stays refused, by its place: each replay asks for all of them.
+CREATE INDEX dead_letter_by_clock ON dead_letter (id) WHERE json_extract(CAST(letter AS TEXT), '$.stage') = 'clock';
+
+-- The audit trail: a chain (`reconciler.model.chain`) that grows at its end only. The link stands before the record,
+-- because reading past a large blob means following its overflow pages, and every commit looks at the newest link.
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY,            -- given by the chain: 1, 2, 3, …
+    document TEXT NOT NULL,
+    at_us INTEGER NOT NULL,
+    link BLOB NOT NULL,
+    record BLOB NOT NULL
+);
+CREATE INDEX audit_by_document ON audit (document, at_us);
+CREATE INDEX audit_by_time ON audit (at_us);
+
+-- What operators do, each act as a record of its own, chained as the audit trail is but under another tag.
+CREATE TABLE act (
+    id INTEGER PRIMARY KEY,            -- given by the chain: 1, 2, 3, …
+    document TEXT NOT NULL,            -- empty: the act is on none
+    target TEXT NOT NULL,
+    who TEXT NOT NULL,
+    at_us INTEGER NOT NULL,
+    link BLOB NOT NULL,
+    record BLOB NOT NULL
+);
+CREATE INDEX act_by_document ON act (document, id);
+CREATE INDEX act_by_target ON act (target, id);
+CREATE INDEX act_by_who ON act (who, id);
+
+-- No statement of the program changes a trail. These keep everyone else from doing so by mistake; whoever means to can
+-- drop them, and is found by verifying the chain.
+CREATE TRIGGER audit_is_never_changed BEFORE UPDATE ON audit BEGIN
+    SELECT RAISE(ABORT, 'the audit trail is append-only');
+END;
+CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit BEGIN
+    SELECT RAISE(ABORT, 'the audit trail is append-only');
+END;
+-- Also against INSERT OR REPLACE, which deletes without running the trigger above.
+CREATE TRIGGER audit_has_no_gaps BEFORE INSERT ON audit
+WHEN NEW.id IS NOT (SELECT coalesce(max(id), 0) + 1 FROM audit) BEGIN
+    SELECT RAISE(ABORT, 'audit records are numbered without gaps');
+END;
+CREATE TRIGGER act_is_never_changed BEFORE UPDATE ON act BEGIN
+    SELECT RAISE(ABORT, 'the record of acts is append-only');
+END;
+CREATE TRIGGER act_is_never_deleted BEFORE DELETE ON act BEGIN
+    SELECT RAISE(ABORT, 'the record of acts is append-only');
+END;
+CREATE TRIGGER act_has_no_gaps BEFORE INSERT ON act
+WHEN NEW.id IS NOT (SELECT coalesce(max(id), 0) + 1 FROM act) BEGIN
+    SELECT RAISE(ABORT, 'the records of acts are numbered without gaps');
+END;
+
+CREATE TABLE conflict (
+    id TEXT NOT NULL UNIQUE,
+    document TEXT NOT NULL,
+    opened_at_us INTEGER NOT NULL,
+    closed_at_us INTEGER,              -- NULL: open
+    conflict BLOB NOT NULL
+);
+CREATE INDEX conflict_open ON conflict (opened_at_us, id) WHERE closed_at_us IS NULL;
+CREATE INDEX conflict_by_time ON conflict (opened_at_us, id);
+
+CREATE TABLE contention (
+    field TEXT NOT NULL PRIMARY KEY,
+    conflicts INTEGER NOT NULL,
+    attempts INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- When version conflicts happened, by the hour (`at_us` / 3,600,000,000): what hot spots are told from. Of documents only
+-- those that have ever met one are counted: rows of all others would be most of the table. The hour comes first, so
+-- that the oldest are forgotten in one place.
+CREATE TABLE contention_hour (
+    hour INTEGER NOT NULL,
+    kind TEXT NOT NULL,                -- document or field
+    name TEXT NOT NULL,
+    conflicts INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    PRIMARY KEY (hour, kind, name)
+) WITHOUT ROWID;
+
+CREATE TABLE policy (
+    digest TEXT NOT NULL PRIMARY KEY,
+    policy BLOB NOT NULL
+) WITHOUT ROWID;
+
+-- From where on decisions and outcomes are signed (`reconciler.model.signing`): one row, or none while they are not.
+CREATE TABLE signing (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    noted BLOB NOT NULL
+);

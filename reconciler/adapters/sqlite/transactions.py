@@ -1,0 +1,300 @@
+"""
+The transactions: what each reads, which rules it asks (`core/rows.py`), and what it writes, in plain SQL.
+
+Rules. A transaction is a function of the connection, which `Database.write` runs from BEGIN IMMEDIATE to COMMIT in one
+go on the connection's thread: there is no moment at which a cancelled task could leave half of one. SQLite lets in one
+writer at a time, so what a transaction has read still holds when it writes. No rule about a document stands here.
+"""
+
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import attrs
+
+from reconciler.adapters.sqlite import queries, writes
+from reconciler.adapters.sqlite.damage import Lines
+from reconciler.adapters.sqlite.queries import Values
+from reconciler.core import rows
+from reconciler.errors import StoreError
+from reconciler.model import act as acts
+from reconciler.model import chain, codec
+from reconciler.model.act import Act
+from reconciler.model.chain import Head
+from reconciler.model.document import Agreement, Lane, Row, Status
+from reconciler.model.event import DeadLetter, Outgoing
+from reconciler.model.hotspot import KEPT_H, hour_of
+from reconciler.model.policy import Policy
+from reconciler.model.settlement import Settlement
+from reconciler.model.signing import Noted
+from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
+from reconciler.ports import FoldBatch, Refolded
+
+_row_line = Lines(Row)
+_compared_line = Lines(tuple[Row, int])
+_told_line = Lines(tuple[Row, int | None])
+_text_line = Lines(str)
+_position_line = Lines(tuple[str, int, int])
+
+_PAGE = 2_000  # rows brought forward in a transaction
+
+# ----------------------------------------------------------------------------------------------------------------- fold
+
+
+def encoded(batch: FoldBatch) -> list[tuple[str, bytes]]:
+    """Return rows as they are stored, in key order: neighbours share pages. Most of a fold's time; for any thread."""
+    return [(key, codec.encode(desired)) for key, desired in sorted(batch.rows.items(), key=_first)]
+
+
+def fold(connection: sqlite3.Connection, batch: FoldBatch, desired: Sequence[tuple[str, bytes]]) -> None:
+    """Store a batch, unless a document was folded again after its row was read for this."""
+    if batch.refolds is not None and batch.refolds != refolds(connection):
+        return
+    lines = queries.COMPARED.lines(connection, desired)
+    stored = {row.key: (row, same) for row, same in map(_compared_line.decode, lines)}
+    folded = []
+    for key, text in desired:
+        row, same = stored.get(key) or (rows.unknown(key), False)
+        if not same:
+            lane = Lane.OPERATOR if key in batch.urgent else batch.lane
+            folded.append((*_columns(rows.folded(row, lane, batch.at_us)), text))
+    writes.FOLDED.put(connection, folded)
+    _put_positions(connection, batch.positions, batch.anchors)
+    _bury(connection, batch.dead_letters)
+    writes.MARKS.put(connection, [(letter, rows.MARKS[acts.Change.REPLAY]) for letter in batch.replayed])
+    writes.SUPERSEDED.put(connection, [(key, one.count, codec.encode(one)) for key, one in batch.superseded.items()])
+
+
+def refolds(connection: sqlite3.Connection) -> int:
+    """Return up to which number documents were folded again."""
+    (number,) = queries.REFOLDS.lines(connection)
+    return int(number)
+
+
+def refold(connection: sqlite3.Connection, refolded: Refolded, act: Act) -> bool:
+    """Replace what is desired of a document, unless the store has read further than what is to replace it."""
+    lines = map(_position_line.decode, queries.POSITIONS.lines(connection))
+    read = {Partition(topic, partition): offset for topic, partition, offset in lines}
+    before = _stored(connection, [refolded.key]).get(refolded.key)
+    after = before and rows.refolded(before, act.at_us)
+    if after is None or any(read.get(place, 0) > offset for place, offset in refolded.positions.items()):
+        return False
+    writes.FOLDED.put(connection, [(*_columns(after), codec.encode(refolded.desired))])
+    writes.REFOLDS.put(connection, [(refolded.key,)])
+    _bury(connection, refolded.dead_letters)
+    _record(connection, [act])
+    return True
+
+
+def _bury(connection: sqlite3.Connection, dead_letters: Iterable[tuple[DeadLetter, Outgoing | None]]) -> None:
+    """Store dead letters, each once, and queue what announces those that are new."""
+    letters = {letter.id: (letter, message) for letter, message in reversed([*dead_letters])}
+    known = set(map(_text_line.decode, queries.LETTERS_OF.lines(connection, [(one,) for one in letters])))
+    new = [both for letter_id, both in reversed(letters.items()) if letter_id not in known]
+    writes.LETTERS.put(connection, [(letter.id, letter.status, codec.encode(letter)) for letter, _ in new])
+    writes.OUTBOX.put(connection, [(codec.encode(message),) for _, message in new if message is not None])
+
+
+# --------------------------------------------------------------------------------------------------------------- ledger
+
+
+@attrs.frozen
+class Change:
+    """One intent or one settlement, encoded. What can't be encoded fails here, before it could fail its neighbours."""
+
+    key: str
+    agreement: bytes
+    end: Settlement | None = None  # None: an intent
+    audit: tuple[tuple[bytes, str, int], ...] = ()
+    outcomes: tuple[tuple[bytes], ...] = ()
+    opened: tuple[tuple[object, ...], ...] = ()
+
+    @classmethod
+    def of_intent(cls, key: str, agreement: Agreement) -> "Change":
+        """Return an intent, encoded."""
+        return cls(key, codec.encode(agreement))
+
+    @classmethod
+    def of_settlement(cls, end: Settlement) -> "Change":
+        """Return a settlement, encoded."""
+        encode = codec.encode
+        return cls(
+            end.key,
+            encode(end.agreement),
+            end,
+            audit=tuple((encode(record), record.document, record.at_us) for record in end.audit),
+            outcomes=tuple((encode(message),) for message in end.outcomes),
+            opened=tuple((one.id, end.key, one.opened_at_us, encode(one)) for one in end.opened),
+        )
+
+
+def commit(connection: sqlite3.Connection, changes: Sequence[Change]) -> Collection[str]:
+    """Store a group of changes of different documents; return which of these are paused."""
+    stored = _stored(connection, [change.key for change in changes])
+    for change in changes:  # one that found no row would vanish, and with it what we know of the document
+        if change.key not in stored:
+            raise StoreError(f"can't settle {change.key!r}: the store has no such document")
+    writes.INTENTS.put(connection, [(change.key, change.agreement) for change in changes if change.end is None])
+    ends = [(change, change.end) for change in changes if change.end is not None]
+    after = {end.key: rows.settled(stored[end.key], end) for _, end in ends}
+    writes.AGREED.put(connection, [(*_columns(after[change.key]), change.agreement) for change, _ in ends])
+    audited = [one for change, _ in ends for one in change.audit]
+    writes.AUDIT.put(connection, _chained(_head(connection, queries.AUDIT_HEAD), audited, chain.TAG) if audited else ())
+    writes.OUTBOX.put(connection, [one for change, _ in ends for one in change.outcomes])
+    writes.CLOSE.put(connection, [(conflict_id, end.at_us) for _, end in ends for conflict_id in end.closed])
+    writes.OPEN.put(connection, [one for change, _ in ends for one in change.opened])
+    _count(connection, [(end, after[end.key]) for _, end in ends])
+    return {key for key, row in stored.items() if row.status is Status.PAUSED}
+
+
+def _count(connection: sqlite3.Connection, ends: Sequence[tuple[Settlement, Row]]) -> None:
+    """Count version conflicts, by the hour too, and forget those of last week."""
+    fields = [(hour_of(end.at_us), spot) for end, _ in ends for spot in end.contention]
+    writes.CONTENTION.put(connection, [(spot.field, spot.conflicts, spot.attempts) for _, spot in fields])
+    hours = [(hour, "field", spot.field, spot.conflicts, spot.attempts) for hour, spot in fields]
+    # A document's first version conflict counts too. Most documents never meet one.
+    met = [end for end, row in ends if row.conflicts]
+    hours += [(hour_of(end.at_us), "document", end.key, end.conflicts, end.attempts) for end in met]
+    writes.HOURS.put(connection, hours)
+    if ends:
+        writes.FORGET_HOURS.put(connection, [(max(hour_of(end.at_us) for end, _ in ends) - KEPT_H,)])
+
+
+def rebase(
+    connection: sqlite3.Connection,
+    agreements: Mapping[str, Agreement],
+    positions: Mapping[Partition, int],
+    at_us: int,
+    anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
+) -> None:
+    """Store agreements that were recovered, where they are later than what is stored."""
+    wanted = [(key,) for key in sorted(agreements)]
+    stored = {row.key: (row, told) for row, told in map(_told_line.decode, queries.TOLD.lines(connection, wanted))}
+    known = ((agreement, *(stored.get(key) or (rows.unknown(key), None))) for key, agreement in agreements.items())
+    later = [(agreement, row) for agreement, row, told in known if rows.outdated(told, agreement.told)]
+    writes.AGREED.put(connection, [(*_columns(rows.rebased(row, at_us)), codec.encode(one)) for one, row in later])
+    _put_positions(connection, positions, anchors)
+
+
+def hasten(connection: sqlite3.Connection, keys: Iterable[str], lane: Lane, at_us: int) -> int:
+    """Make documents due; return how many."""
+    return _put_rows(connection, (rows.hastened(row, lane, at_us) for row in _stored(connection, keys).values()))
+
+
+def compare(connection: sqlite3.Connection, keys: Iterable[str], statuses: Sequence[Status], at_us: int) -> int:
+    """Make documents due for a comparison; return how many."""
+    return _put_rows(connection, (rows.compared(row, statuses, at_us) for row in _stored(connection, keys).values()))
+
+
+def bring_forward(connection: sqlite3.Connection, status: Status, now_us: int, longest_us: int) -> int:
+    """Bring some documents of a status forward that wait too long; return how many, 0: none is left."""
+    found = map(_row_line.decode, queries.AHEAD[status].lines(connection, now_us, longest_us, _PAGE))
+    return _put_rows(connection, [rows.brought_forward(row, now_us, longest_us) for row in found])
+
+
+def since_now(connection: sqlite3.Connection, now_us: int, longest_us: Mapping[Status, int]) -> int:
+    """Mend since when some documents stand where they stand; return how many, 0: none is left."""
+    found = map(_row_line.decode, queries.SINCE_AHEAD.lines(connection, now_us, _PAGE))
+    return _put_rows(connection, [rows.brought_forward(row, now_us, longest_us[row.status]) for row in found])
+
+
+def keep_policy(connection: sqlite3.Connection, digest: str, policy: Policy) -> None:
+    """Keep a policy under its digest, once."""
+    writes.POLICY.put(connection, [(digest, codec.encode(policy))])
+
+
+def note_signing(connection: sqlite3.Connection, noted: Noted, announcement: Outgoing) -> None:
+    """Store from where on everything is signed, and queue the record that announces it."""
+    writes.SIGNING.put(connection, [(codec.encode(noted),)])
+    writes.OUTBOX.put(connection, [(codec.encode(announcement),)])
+
+
+# ------------------------------------------------------------------------------------------------------------ positions
+
+
+def published(connection: sqlite3.Connection, numbers: Sequence[int], positions: Mapping[Partition, int]) -> None:
+    """Forget messages that are in the log."""
+    writes.PUBLISHED.put(connection, [(number,) for number in numbers])
+    _put_positions(connection, positions)
+
+
+def reposition(connection: sqlite3.Connection, positions: Mapping[Partition, int]) -> None:
+    """Store these positions as the only ones of their topics."""
+    writes.FORGET_TOPICS.put(connection, [(topic,) for topic in {place.topic for place in positions}])
+    _put_positions(connection, positions)
+
+
+# --------------------------------------------------------------------------------------------------------------- people
+
+
+def enact(connection: sqlite3.Connection, change: acts.Change, done: Sequence[Act], at_us: int, reason: str) -> bool:
+    """Record acts with what they change; return whether their targets allowed it."""
+    targets = [act.target for act in done]
+    if change in rows.MARKS:
+        if len(queries.LETTERS_OF.lines(connection, [(target,) for target in targets])) < len(targets):
+            return False
+        writes.MARKS.put(connection, [(target, rows.MARKS[change]) for target in targets])
+    elif change is not acts.Change.NOTHING:
+        stored = _stored(connection, targets)
+        after = [rows.acted(change, stored.get(target), at_us, reason) for target in targets]
+        if None in after:
+            return False
+        _put_rows(connection, after)
+    _record(connection, done)
+    return True
+
+
+def mark_letter(connection: sqlite3.Connection, letter_id: str, status: str) -> bool:
+    """Give a dead letter a status; return whether there is one of that id."""
+    writes.MARKS.put(connection, [(letter_id, status)])
+    return bool(queries.LETTERS_OF.lines(connection, [(letter_id,)]))
+
+
+def _record(connection: sqlite3.Connection, done: Iterable[Act]) -> None:
+    records = [(codec.encode(act), act.document, act.at_us, act.target, act.who) for act in done]
+    writes.ACTS.put(connection, _chained(_head(connection, queries.ACTS_HEAD), records, chain.ACTS_TAG))
+
+
+# --------------------------------------------------------------------------------------------------------------- shared
+
+
+def _head(connection: sqlite3.Connection, query: queries.Query) -> Head:
+    return queries.head(query.lines(connection)) or chain.BEGIN
+
+
+def _chained(head: Head, records: Sequence[tuple[bytes, *tuple[object, ...]]], tag: bytes) -> Values:
+    """Return records with numbers and links, after a head."""
+    chained = []
+    for record in records:
+        head = chain.extend(head, record[0], tag)
+        chained.append((*head, *record))
+    return chained
+
+
+def _stored(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Row]:
+    """Return the rows of those documents that have one, in key order."""
+    lines = queries.ROWS.lines(connection, [(key,) for key in sorted(set(keys))])
+    return {row.key: row for row in map(_row_line.decode, lines)}
+
+
+def _put_rows(connection: sqlite3.Connection, after: Iterable[Row | None]) -> int:
+    """Store those rows that something became of; return how many."""
+    changed = [_columns(row) for row in after if row is not None]
+    writes.ROWS.put(connection, changed)
+    return len(changed)
+
+
+def _columns(row: Row) -> tuple[object, ...]:
+    """Return a row's columns, in types that SQLite takes as they are."""
+    key, revision, status, reason, lane, *numbers = row
+    return (key, revision, status.value, reason, int(lane), *numbers)
+
+
+def _put_positions(
+    connection: sqlite3.Connection, positions: Mapping[Partition, int], anchors: Mapping[Partition, Anchor] = NO_ANCHORS
+) -> None:
+    values = [(*place, offset, *(anchors.get(place) or (None, ""))) for place, offset in positions.items()]
+    writes.POSITIONS.put(connection, values)
+
+
+def _first(item: tuple[str, object]) -> str:
+    return item[0]

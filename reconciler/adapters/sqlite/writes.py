@@ -1,0 +1,105 @@
+# ruff: noqa: S608 - the SQL is put together from our own names and constants; what comes from outside is a parameter
+"""
+What is written: every INSERT, UPDATE and DELETE of the store, by name, each for many rows at once (`queries.Many`).
+
+Rules. Plain SQL: what becomes of a document's row is decided in `core/rows.py`. What is counted is added up here, and
+what is kept once (a dead letter, a policy) is kept as it was.
+"""
+
+from reconciler.adapters.sqlite.queries import Many
+from reconciler.model import codec
+from reconciler.model.desired import NOTHING_DESIRED
+from reconciler.model.document import Row
+
+_NOTHING = f"x'{codec.encode(NOTHING_DESIRED).hex()}'"
+
+
+def _storing(operation: str, *blobs: str) -> Many:
+    """Return the statement that stores rows with these blobs; without `desired`, a row that is new desires nothing."""
+    columns, nothing = (*Row._fields, *blobs), () if "desired" in blobs else ("desired",)
+    return Many(
+        operation,
+        f"INSERT INTO document ({', '.join((*columns, *nothing))}) VALUES :many"
+        f" ON CONFLICT (key) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in columns[1:])}",
+        f"({', '.join(['?'] * len(columns) + [_NOTHING] * len(nothing))})",
+    )
+
+
+ROWS, FOLDED, AGREED = _storing("store rows"), _storing("fold", "desired"), _storing("settle", "agreement")
+# Apart from the rows, because an indexed column named in SET rewrites its index even if nothing changes.
+INTENTS = Many(
+    "store an intent",
+    "UPDATE document SET agreement = change.column2 FROM (VALUES :many) AS change WHERE key = change.column1",
+    "(?, ?)",
+)
+# Offsets that hold no record move a position on, but leave the last record what it was.
+POSITIONS = Many(
+    "store positions",
+    """INSERT INTO position (topic, partition, next_offset, anchor_offset, anchor_digest) VALUES :many
+        ON CONFLICT (topic, partition) DO UPDATE SET
+            next_offset = excluded.next_offset,
+            anchor_offset = coalesce(excluded.anchor_offset, anchor_offset),
+            anchor_digest = iif(excluded.anchor_offset IS NULL, anchor_digest, excluded.anchor_digest)""",
+    "(?, ?, ?, ?, ?)",
+)
+FORGET_TOPICS = Many("store positions", "DELETE FROM position WHERE topic IN (VALUES :many)", "(?)")
+LETTERS = Many(
+    "keep dead letters",
+    "INSERT INTO dead_letter (id, status, letter) VALUES :many ON CONFLICT (id) DO NOTHING",
+    "(?, ?, ?)",
+)
+MARKS = Many(
+    "mark dead letters",
+    "UPDATE dead_letter SET status = change.column2 FROM (VALUES :many) AS change WHERE id = change.column1",
+    "(?, ?)",
+)
+SUPERSEDED = Many(
+    "count what was superseded",
+    """INSERT INTO superseded (document, count, last) VALUES :many
+        ON CONFLICT (document) DO UPDATE SET count = count + excluded.count, last = excluded.last""",
+    "(?, ?, ?)",
+)
+REFOLDS = Many("fold a document again", "INSERT OR REPLACE INTO refold (document) VALUES :many", "(?)")
+AUDIT = Many("audit", "INSERT INTO audit (id, link, record, document, at_us) VALUES :many", "(?, ?, ?, ?, ?)")
+ACTS = Many(
+    "record acts",
+    "INSERT INTO act (id, link, record, document, at_us, target, who) VALUES :many",
+    "(?, ?, ?, ?, ?, ?, ?)",
+)
+OUTBOX = Many("queue outcomes", "INSERT INTO outbox (message) VALUES :many", "(?)")
+PUBLISHED = Many("forget published messages", "DELETE FROM outbox WHERE number IN (VALUES :many)", "(?)")
+CLOSE = Many(
+    "close conflicts",
+    """UPDATE conflict SET closed_at_us = change.column2 FROM (VALUES :many) AS change
+        WHERE id = change.column1 AND closed_at_us IS NULL""",
+    "(?, ?)",
+)
+# A clash that is still open was opened when it was first found; one that comes back opens again.
+OPEN = Many(
+    "open conflicts",
+    """INSERT INTO conflict (id, document, opened_at_us, conflict, closed_at_us) VALUES :many
+        ON CONFLICT (id) DO UPDATE SET document = excluded.document, opened_at_us = excluded.opened_at_us,
+            closed_at_us = NULL, conflict = excluded.conflict
+        WHERE closed_at_us IS NOT NULL""",
+    "(?, ?, ?, ?, NULL)",
+)
+_ADDED_UP = "conflicts = conflicts + excluded.conflicts, attempts = attempts + excluded.attempts"
+CONTENTION = Many(
+    "count version conflicts",
+    f"""INSERT INTO contention (field, conflicts, attempts) VALUES :many
+        ON CONFLICT (field) DO UPDATE SET {_ADDED_UP}""",
+    "(?, ?, ?)",
+)
+HOURS = Many(
+    "count version conflicts",
+    f"""INSERT INTO contention_hour (hour, kind, name, conflicts, attempts) VALUES :many
+        ON CONFLICT (hour, kind, name) DO UPDATE SET {_ADDED_UP}""",
+    "(?, ?, ?, ?, ?)",
+)
+FORGET_HOURS = Many("forget old hours", "DELETE FROM contention_hour WHERE hour <= (VALUES :many)", "(?)")
+POLICY = Many("keep a policy", "INSERT INTO policy (digest, policy) VALUES :many ON CONFLICT DO NOTHING", "(?, ?)")
+SIGNING = Many(
+    "note from where on everything is signed",
+    "INSERT INTO signing (one, noted) VALUES :many ON CONFLICT (one) DO UPDATE SET noted = excluded.noted",
+    "(1, ?)",
+)

@@ -1,0 +1,84 @@
+"""What becomes of a document's row, whoever comes when: every event and settlement over every row there can be."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.core import rows
+from reconciler.model.act import Change
+from reconciler.model.document import NO_AGREEMENT, Lane, Row, Status
+from reconciler.model.settlement import Settlement
+
+NOW_US = 1000
+TIMES = st.none() | st.integers(0, 2 * NOW_US)
+LANES, COUNTS = st.sampled_from(Lane), st.integers(0, 5)
+ROWS = st.builds(
+    Row, st.just("d"), COUNTS, st.sampled_from(Status), st.text(), LANES, TIMES, TIMES, COUNTS, COUNTS
+).map(lambda row: row._replace(pending_since_us=None) if row.status in (*rows.DONE, Status.PAUSED) else row)
+ENDS = st.builds(
+    Settlement,
+    *(st.just("d"), COUNTS, st.just(NO_AGREEMENT), st.sampled_from(Status), st.text(), LANES, TIMES, st.just(NOW_US)),
+    conflicts=COUNTS,
+    attempts=COUNTS,
+)
+
+
+@given(ROWS, LANES, ENDS)
+def test_a_pause_holds_against_all_but_the_person_who_ends_it(row: Row, lane: Lane, end: Settlement) -> None:
+    row = row._replace(revision=1, status=Status.PAUSED, pending_since_us=None)
+    after = [
+        rows.folded(row, lane, NOW_US),
+        rows.refolded(row, NOW_US),
+        rows.settled(row, end),
+        rows.rebased(row, NOW_US),
+    ]
+    assert all(
+        one and (one.status, one.reason, one.pending_since_us) == (Status.PAUSED, row.reason, None) for one in after
+    )
+    assert rows.hastened(row, lane, NOW_US) is None
+    assert rows.acted(Change.PAUSE, row, NOW_US, "again") is None
+    resumed = rows.acted(Change.RESUME, row, NOW_US, "")
+    assert resumed
+    assert (resumed.status, resumed.due_us) == (Status.PENDING, NOW_US)
+
+
+@given(ROWS, LANES)
+def test_events_leave_a_document_due_and_shorten_no_wait_after_trouble(row: Row, lane: Lane) -> None:
+    after = rows.folded(row, lane, NOW_US)
+    assert after.revision == row.revision + 1
+    if row.status is not Status.PAUSED:
+        waits = row.status in rows.COOLING and row.due_us is not None and row.due_us > NOW_US
+        assert after.due_us == row.due_us if waits else after.due_us is not None and after.due_us <= NOW_US
+        assert after.pending_since_us is not None
+
+
+@given(ROWS, ENDS)
+def test_the_end_of_an_older_attempt_only_adds_a_wait(row: Row, end: Settlement) -> None:
+    after = rows.settled(row, end)
+    assert (after.conflicts, after.attempts) == (row.conflicts + end.conflicts, row.attempts + end.attempts)
+    assert after.revision == row.revision
+    if row.revision != end.revision and row.status is not Status.PAUSED:
+        waits = end.status in rows.COOLING and end.due_us is not None and end.due_us > NOW_US
+        assert (after.status, after.due_us) == ((end.status, end.due_us) if waits else (row.status, row.due_us))
+        assert after.lane <= row.lane
+
+
+@given(ROWS, LANES)
+def test_whatever_people_and_events_do_outlives_an_attempt_under_way(row: Row, lane: Lane) -> None:
+    changed = [
+        rows.folded(row, lane, NOW_US),
+        rows.refolded(row, NOW_US),
+        rows.hastened(row, lane, NOW_US),
+        rows.compared(row, tuple(Status), NOW_US),
+        *(rows.acted(change, row, NOW_US, "") for change in (Change.RETRY, Change.PAUSE, Change.RESUME)),
+    ]
+    assert all(after.revision == row.revision + 1 for after in changed if after is not None)
+
+
+@given(ROWS, st.integers(0, 2 * NOW_US))
+def test_no_wait_is_longer_than_the_longest_once_it_is_brought_forward(row: Row, longest_us: int) -> None:
+    after = rows.brought_forward(row, NOW_US, longest_us)
+    assert after.due_us is None or after.due_us <= NOW_US + longest_us
+    assert after.pending_since_us is None or after.pending_since_us <= NOW_US
+    assert rows.brought_forward(after, NOW_US, longest_us) == after
