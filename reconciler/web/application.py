@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.errors import LogError, RecordTooLargeError, StoreError
-from reconciler.web import acting, answers, events, openapi, probes, reading, roundtrip, signin, stream
+from reconciler.web import acting, answers, events, openapi, probes, reading, roundtrip, signin
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.hooks import WindchillHook
@@ -64,7 +64,6 @@ ENDPOINTS: Final = (
         (
             *acting.ENDPOINTS,
             *reading.ENDPOINTS,
-            *stream.ENDPOINTS,
             *events.ENDPOINTS,
         )
     ),
@@ -147,14 +146,14 @@ class _Guarded:
         if _head_bytes(scope) > HEAD_BYTES_MAX:  # it came at once, so that the server did not notice
             await answers.problem(431, headers={"connection": "close", **_HEADERS})(scope, receive, send)
             return
-        begun = endless = False
+        begun = False
         has_body = any(
             (name == b"content-length" and value != b"0") or name == b"transfer-encoding"
             for name, value in scope["headers"]
         )
 
         async def sending(message: Message) -> None:
-            nonlocal begun, endless
+            nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
                 headers = MutableHeaders(scope=message)
@@ -162,10 +161,7 @@ class _Guarded:
                     headers.setdefault(name, value)
                 if has_body and message["status"] >= 400:
                     headers["connection"] = "close"  # whatever else of the body is on its way is not waited for
-                endless = headers.get("content-type", "").startswith(stream.MEDIA)
-                if endless:
-                    limit.reschedule(None)  # it is there to go on; what bounds it is in `stream`
-            if not message.get("more_body") or endless:
+            if not message.get("more_body"):
                 await send(message)
                 return
             # An answer in pieces has that time for each; how long a client may take over one the server knows.

@@ -36,7 +36,6 @@ class Asked:
     query: Any  # of the endpoint's own type
     who: Principal
     request: Request
-    again: Callable[[], Awaitable[object]]  # asks anew who asks; raises Refused when they may not come in any more
     csrf: str = attrs.field(default="", repr=False)  # what every form of the answer carries as its field `csrf`
     session: Session | None = attrs.field(default=None, repr=False)
 
@@ -63,7 +62,6 @@ class Endpoint:
     method: str = "GET"
     query: type[Query] = Query
     answer: type[msgspec.Struct] | None = None
-    media: str = "application/json"  # of the answer; events that go on and on have one answer each
     status: int = 200
     bodies: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)  # media type → schema of what may be sent
     problems: tuple[int, ...] = ()  # beyond those that every endpoint has

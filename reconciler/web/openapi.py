@@ -97,7 +97,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     responses: dict[str, Any] = {
         str(endpoint.status): {
             "description": answers.title(endpoint.status),
-            "content": {endpoint.media: answer},
+            "content": {"application/json": answer},
         }
     }
     for status in sorted({*_PROBLEMS, *_problems(endpoint)}):

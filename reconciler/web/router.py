@@ -5,7 +5,6 @@ Paths are matched segment by segment as they came over the wire: a document's ke
 whatever else, in percent-encoding, and must not be taken for two segments.
 """
 
-import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -48,17 +47,16 @@ class Router:
         endpoint = methods.get("GET" if request.method == "HEAD" else request.method)
         if endpoint is None:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(_allowed(methods)))})
-        again = functools.partial(
-            self._door.admit, request, endpoint.role, linked=endpoint.linked, producers=endpoint.producers
-        )
         try:
-            admitted = await again()
+            admitted = await self._door.admit(
+                request, endpoint.role, linked=endpoint.linked, producers=endpoint.producers
+            )
         except Refused as refused:
             if refused.status == 401 and endpoint.page:
                 return _to_sign_in(request)
             raise
         query = _query(request.scope["query_string"], endpoint.query)
-        asked = Asked(_texts(names), query, admitted.who, request, again, admitted.csrf, admitted.session)
+        asked = Asked(_texts(names), query, admitted.who, request, admitted.csrf, admitted.session)
         answer = await endpoint.call(self._sources, asked)
         return answer if isinstance(answer, Response) else answers.shaped(answer, endpoint.status)
 

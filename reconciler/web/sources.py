@@ -18,7 +18,6 @@ from reconciler.model.value import Json
 from reconciler.ports import Clock, EventLog, Store, standing
 from reconciler.web.access import Door
 from reconciler.web.probes import Readiness
-from reconciler.web.watching import Watching
 
 
 class Wake(Protocol):
@@ -55,7 +54,6 @@ class Sources:
     door: Door
     settings: Callable[[], Iterable[tuple[str, str, Json, str]]]  # section, key, value (secrets masked), origin
     acts: Acts
-    watching: Watching = attrs.field(factory=Watching)
     hook_secret: str = attrs.field(default="", repr=False)  # empty: no hook
 
     @property

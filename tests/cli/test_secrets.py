@@ -240,7 +240,7 @@ def event(place: Place, field: str) -> None:
 
 def ask_everything(place: Place, daemon: Daemon) -> None:
     """Keep what every address answers that needs no name of anything, to a stranger and to us, and the hook's."""
-    paths = [one.path for one in ENDPOINTS if "{" not in one.path and not one.path.endswith("/stream")]
+    paths = [one.path for one in ENDPOINTS if "{" not in one.path]
     paths += ["/api/v1/audit?limit=0", "/nowhere", f"/api/v1/documents/{DOC}", f"/api/v1/documents/{DOC}/story"]
     with httpx.Client(base_url=daemon.address, timeout=15) as client:
         for path in paths:

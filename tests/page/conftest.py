@@ -54,7 +54,6 @@ class Visit:
     complaints: list[str] = attrs.field(factory=list)
 
     async def go(self, path: str) -> Response:
-        await self.daemon.clock.advance(1)  # streams of pages that were left notice it, and make room
         reply = await self.page.goto(self.address + path)
         assert reply is not None
         return reply

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
+from reconciler.errors import StoreError
+from tests.flows.world import OPERATORS
 from tests.page import inspection
 from tests.page.stage import DRAWING, furnish, infest, measure
 
 if TYPE_CHECKING:
-    from playwright.async_api import Route
-
     from tests.flows.world import World
     from tests.page.conftest import Stage
     from tests.web.conftest import Daemon
@@ -228,61 +229,124 @@ async def _happen(world: World, key: str) -> None:
     await world.attempt(key=key)
 
 
-async def test_what_came_between_a_page_and_its_stream_is_shown(stage: Stage) -> None:
+async def test_two_windows_stay_current(stage: Stage) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    async with stage.visit() as one, stage.visit() as other:
+        await one.go("/")
+        await other.go("/documents")
+        await _happen(world, "newcomer")
+        await one.page.locator("#recent", has_text="newcomer").wait_for()
+        await other.page.locator("#rows", has_text="newcomer").wait_for()
+
+
+async def test_a_window_shows_what_was_settled_in_another(stage: Stage) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    async with stage.visit() as conflicts, stage.visit() as document:
+        await conflicts.go("/conflicts")
+        await document.go(f"/documents/{DRAWING}")
+        assert "2 fields wait" in await document.text("#reason")
+        for row in await world.store.conflicts():
+            one = row.conflict
+            await world.emit({one.field: one.live}, key=row.document, source=OPERATORS, expect={one.field: one.live})
+            await world.settle(row.document)
+        await conflicts.page.locator("#rows", has_text="No field waits for a person.").wait_for()
+        await document.page.locator("#reason:empty").wait_for(state="attached")
+
+
+async def test_a_page_that_has_not_changed_is_not_sent_again(stage: Stage) -> None:
     world = await furnish(stage.daemon, calm=1)
     async with stage.visit() as visit:
-
-        async def late(route: Route) -> None:
-            await _happen(world, "newcomer")
-            await route.continue_()
-
-        await visit.page.route("**/api/v1/stream", late)
         await visit.go("/")
+        for status in (200, 304, 304):
+            async with visit.page.expect_response(f"{visit.address}/") as told:
+                await world.clock.advance(1)  # that time passes is no change
+            reply = await told.value
+            assert (reply.status, len(await reply.body()) > 0 if status == 200 else True) == (status, True)
+        await _happen(world, "newcomer")
         await visit.page.locator("#recent", has_text="newcomer").wait_for()
 
 
-_COUNTING = """
-window.told = 0;
-window.EventSource = class extends EventSource {
-  constructor(...given) {
-    super(...given);
-    this.addEventListener("audit", () => { window.told += 1; });
-  }
+_HIDING = """
+window.isHidden = false;
+Object.defineProperty(document, "hidden", { get: () => window.isHidden });
+window.hide = (isHidden) => {
+  window.isHidden = isHidden;
+  document.dispatchEvent(new Event("visibilitychange"));
 };
 """
 
-_TOLD_AFTER = """(count) => new Promise((done) => {
-  const look = () => { if (told > count) done(); else setTimeout(look, 20); };
-  look();
-})"""
 
-
-async def test_what_is_told_while_a_page_is_made_anew_is_shown_as_well(stage: Stage) -> None:
+async def test_a_page_asks_only_while_it_is_seen_and_at_once_when_it_is_shown(stage: Stage) -> None:
     world = await furnish(stage.daemon, calm=1)
     async with stage.visit() as visit:
-
-        async def slow(route: Route) -> None:
-            made = await route.fetch()
-            so_far = await visit.page.evaluate("told")
-            await _happen(world, "newcomer")
-            await world.clock.advance(2)
-            await visit.page.evaluate(_TOLD_AFTER, so_far)
-            await route.fulfill(response=made)
-
-        await visit.page.add_init_script(_COUNTING)
+        asked: list[str] = []
+        await visit.page.add_init_script(_HIDING)
         await visit.go("/")
-        await visit.page.route(f"{visit.address}/", slow, times=1)
-        await visit.page.keyboard.press("r")
+        await visit.page.locator("#live", has_text="Live").wait_for()
+        await visit.page.evaluate("hide(true)")
+        visit.page.on("request", lambda request: asked.append(request.url))
+        await _happen(world, "newcomer")
+        await asyncio.sleep(4)
+        assert asked == []
+        await visit.page.evaluate("hide(false)")
+        await visit.page.locator("#recent", has_text="newcomer").wait_for(timeout=2500)
+
+
+async def test_a_part_that_was_in_use_is_brought_up_to_date_afterwards(stage: Stage) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    async with stage.visit() as visit:
+        await visit.go("/")
+        await visit.page.evaluate("document.getSelection().selectAllChildren(document.querySelector('#recent h2'))")
+        await _happen(world, "newcomer")
+        await visit.page.locator("#counts", has_text="2 synced").wait_for()
+        assert "newcomer" not in await visit.text("#recent")
+        assert await visit.page.evaluate("document.getSelection().toString()") == "Recent activity"
+        await visit.page.evaluate("document.getSelection().removeAllRanges()")
         await visit.page.locator("#recent", has_text="newcomer").wait_for()
 
 
-async def test_a_lost_connection_is_said(stage: Stage) -> None:
+async def test_what_is_typed_into_a_form_stays_while_the_page_is_brought_up_to_date(stage: Stage) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    async with stage.visit() as visit:
+        await visit.go(f"/documents/{DRAWING}")
+        field = visit.page.locator("#pause-reason")
+        await field.fill("ECN-24")
+        await world.emit({"title": "Bracket, left, brass"}, key=DRAWING, id="brass")
+        await world.attempt(key=DRAWING)
+        await visit.page.locator("#fields", has_text="Bracket, left, brass").wait_for()
+        assert await visit.page.evaluate("document.activeElement.name") == "reason"
+        assert await field.input_value() == "ECN-24"
+
+
+async def test_a_lost_connection_is_said_and_that_it_is_back(stage: Stage) -> None:
     async with stage.visit() as visit:
         await visit.go("/")
         await visit.page.locator("#live", has_text="Live").wait_for()
-        stage.daemon.stopping.set()
-        await stage.daemon.clock.advance(2)
+        await visit.page.context.set_offline(True)
         await visit.page.locator("#live", has_text="Connection lost").wait_for()
+        await visit.page.context.set_offline(False)
+        await visit.page.locator("#live", has_text="Live").wait_for()
+
+
+async def test_a_server_that_does_not_answer_is_a_lost_connection_too(stage: Stage) -> None:
+    async with stage.visit() as visit:
+        await visit.page.add_init_script(
+            "const made = AbortSignal.timeout; AbortSignal.timeout = () => made.call(AbortSignal, 300)"
+        )
+        await visit.go("/")
+        await visit.page.route(f"{visit.address}/", lambda _: asyncio.sleep(0))  # held for good
+        await visit.page.locator("#live", has_text="Connection lost").wait_for()
+
+
+async def test_a_page_that_can_not_be_made_is_said_to_be_old(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails() -> None:
+        raise StoreError("can't count documents: the disk is full")
+
+    async with stage.visit() as visit:
+        await visit.go("/")
+        monkeypatch.setattr(stage.daemon.world.store, "counts", fails)
+        await visit.page.locator("#live", has_text="Not current, answer 503").wait_for()
+        assert "No document yet" in await visit.text("#verdict")
 
 
 async def test_no_animation_where_none_is_wanted(stage: Stage) -> None:

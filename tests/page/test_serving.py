@@ -41,6 +41,31 @@ async def test_a_page_allows_itself_nothing_from_elsewhere_and_nothing_inline(cl
     assert not re.search(r"<style|style=|<script(?! src=\"/static/)| on\w+=", reply.text)
 
 
+async def test_an_unchanged_page_is_told_by_its_etag_whichever_replica_is_asked(daemon: Daemon) -> None:
+    daemon.browsing = attrs.evolve(daemon.browsing, key="k" * 32)
+    world = await furnish(daemon, calm=1)
+    async with daemon.served() as one:
+        for path in ("/", "/documents", "/conflicts", "/dead-letters", "/audit"):
+            first = await one.get(path)
+            etag = first.headers["etag"]
+            await world.clock.advance(70)  # that time passes is no change
+            for method in ("GET", "HEAD"):
+                again = await one.request(method, path, headers={"if-none-match": etag})
+                assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag), path
+                assert again.headers["cache-control"] == "no-store"
+                assert again.headers["content-security-policy"] == rendering.POLICY
+    daemon.stopping = asyncio.Event()
+    async with daemon.served() as other:
+        assert (await other.get(path, headers={"if-none-match": etag})).status_code == 304
+        world.windchill.put("newcomer", {"title": "Cover"})
+        await world.emit({"title": "Lid"}, key="newcomer")
+        await world.attempt(key="newcomer")
+        changed = await other.get(path, headers={"if-none-match": etag})
+        assert (changed.status_code, "newcomer" in changed.text) == (200, True)
+        missing = await other.get("/nope", headers=BROWSER)
+        assert (missing.status_code, "etag" in missing.headers) == (404, False)
+
+
 @pytest.mark.parametrize("name", ["page.css", "page.js", "icon.svg"])
 async def test_a_file_of_the_page_may_be_kept_for_good(client: httpx.AsyncClient, name: str) -> None:
     reply = await client.get(assets.address(name))

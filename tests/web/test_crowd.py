@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from reconciler.web import server, watching
+from reconciler.web import server
 from reconciler.web.principal import Role
 from tests.web.keys import LINES, TOKENS, shown
 from tests.web.test_server import PATIENCE_S
-from tests.web.test_stream import PATH, greeted, pass_s
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -90,13 +90,10 @@ async def test_a_probe_is_answered_while_connections_pour_in(daemon: Daemon) -> 
 
 async def test_what_is_worked_for_is_left_alone_by_a_crowd(daemon: Daemon) -> None:
     daemon.hold = asyncio.Event()
-    async with daemon.served() as client, greeted(client) as listener:
+    async with daemon.served() as client:
         scrape = asyncio.create_task(client.get("/metrics", timeout=PATIENCE_S))
         await asyncio.sleep(0.05)
         async with crowd_of(client, 1000, b""):
-            await daemon.world.emit({"title": "Cover"})
-            await pass_s(daemon, 2)
-            assert (await listener.event())[0] == "status"
             daemon.hold.set()
             assert (await scrape).status_code == 200
 
@@ -157,34 +154,30 @@ async def test_few_files_leave_room_for_the_daemons_own(monkeypatch: pytest.Monk
     assert crowd.connections_max() == 128
 
 
-@pytest.mark.parametrize("count", [20, 100])
-async def test_of_streams_that_come_at_once_exactly_so_many_are_let_in(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, count: int
-) -> None:
-    monkeypatch.setattr(watching, "STREAMS_MAX", 5)
-    counts = daemon.world.store.counts
-
-    async def slowly() -> Any:
-        await asyncio.sleep(0.05)
-        return await counts()
-
-    monkeypatch.setattr(daemon.world.store, "counts", slowly)
+async def test_who_takes_nothing_of_an_answer_is_let_go(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "UNREAD_S_MAX", 0.2)
+    daemon.settings = [("log", "topic", "x" * 1_000_000, "default")] * 8  # more than any buffer takes
     async with daemon.served() as client:
-        async with httpx.AsyncClient(base_url=client.base_url, limits=httpx.Limits(max_connections=None)) as many:
-            requests = [many.build_request("GET", PATH) for _ in range(count)]
-            replies = await asyncio.gather(*(many.send(request, stream=True) for request in requests))
-            assert sorted(reply.status_code for reply in replies) == [200] * 5 + [503] * (count - 5)
-            assert (await client.get("/livez")).status_code == 200
-            for reply in replies:
-                await reply.aclose()
-        await pass_s(daemon, 2)
-        async with greeted(client):
-            pass
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(deaf, (client.base_url.host, client.base_url.port))
+            deaf.send(b"GET /api/v1/config" + HEAD + b"\r\n")
+            await asyncio.sleep(0.5)
+            assert await size_until_end(deaf) < 8_000_000
+
+
+async def size_until_end(from_: socket.socket) -> int:
+    """How many bytes come before the connection ends, whichever way."""
+    size = 0
+    with contextlib.suppress(ConnectionError):
+        while got := await asyncio.wait_for(asyncio.get_running_loop().sock_recv(from_, 65536), PATIENCE_S):
+            size += len(got)
+    return size
 
 
 def test_a_flood_does_not_drive_out_who_has_just_come() -> None:
     from reconciler.web import crowd
 
     assert crowd.CONNECTIONS_MAX - crowd.REQUESTS_MAX > 3 * crowd.BACKLOG
-    assert watching.STREAMS_MAX < crowd.REQUESTS_MAX
     assert server.crowd is crowd

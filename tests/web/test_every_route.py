@@ -153,7 +153,7 @@ FETCHED = [
 
 @pytest.mark.parametrize("asks", [False, True], ids=["local", "token"])
 async def test_another_site_has_a_browser_ask_for_nothing_but_pages(daemon: Daemon, asks: bool) -> None:
-    """What it can't read could be much all the same: streams that stay open, exports, stories."""
+    """What it can't read could be much all the same: exports, stories."""
     daemon.tokens = LINES if asks else None
     proof = shown(TOKENS[Role.ADMIN]) if asks else {}
     transport = httpx.ASGITransport(application.application(daemon.sources))

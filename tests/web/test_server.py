@@ -47,6 +47,13 @@ def test_a_port_that_is_taken_is_one_line_that_says_what_to_do() -> None:
     )
 
 
+def test_no_answer_waits_for_the_client_to_acknowledge_its_first_packet() -> None:
+    with server.listen("127.0.0.1:0") as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.mark.parametrize(
     ("bind", "begins"),
     [("127.0.0.1:0", "http://127.0.0.1:"), ("localhost:0", "http://127.0.0.1:"), ("[::1]:0", "http://[::1]:")],

@@ -3,15 +3,21 @@ Rendering: from a template and what it shows to an answer; the one place that kn
 
 Who sends events decides how long a page is, and the loop that folds and writes must not wait for it: so pages are
 rendered beside it, in threads of their own, as those that asyncio has are needed for names of hosts.
+
+A page that is open asks for itself every few seconds. Its ETag is the digest of what it shows, so that every replica
+gives the same one; that time has passed is no change.
 """
 
 import asyncio
+import hashlib
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 import jinja2
+from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
@@ -95,6 +101,7 @@ def _environment() -> jinja2.Environment:
 
 
 _TEMPLATES: Final = _environment()
+_PASSING: Final = re.compile(r"(?<= data-ago>)[^<]*|(?<= data-now=\")\d+")  # what only says that time has passed
 _BESIDE: Final = ThreadPoolExecutor(2, "page")
 
 
@@ -153,7 +160,18 @@ class _Rendered(Response):
         self._shown = shown
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        text = await beside(self._template.render, self._shown)
-        self.body = text.encode()
+        self.body, etag = await beside(_rendered, self._template, self._shown)
         self.headers["content-length"] = str(len(self.body))
+        if self.status_code == 200 and scope["method"] in ("GET", "HEAD"):
+            self.headers["etag"] = etag
+            if etag in Headers(scope=scope).get("if-none-match", ""):
+                self.status_code, self.body = 304, b""
+                del self.headers["content-length"]
         await super().__call__(scope, receive, send)
+
+
+def _rendered(template: jinja2.Template, shown: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Return a page and its ETag: a weak one, as what only says that time has passed is not part of it."""
+    text = template.render(shown)
+    digest = hashlib.blake2b(_PASSING.sub("", text).encode(), digest_size=16).hexdigest()
+    return text.encode(), f'W/"{digest}"'

@@ -2,9 +2,8 @@
    Everything can be read and done without this file. Nothing from outside becomes markup here. */
 "use strict";
 
-const SOON_MS = 400;
-const PAUSE_MS = 2000;
-const SLOWLY_MS = 30000;
+const LOOK_MS = 3000;
+const PATIENCE_MS = 10000;
 const AGO_MS = 5000;
 
 const query = (selector, within = document) => within.querySelector(selector);
@@ -84,53 +83,48 @@ function replace(part, fresh) {
   dress(part);
 }
 
-let isSignedOut = false;
+const SIGNED_OUT = "Signed out: load the page again";
+let etag = ""; // of the page whose parts are all shown; empty: a part is older, as it was in use
 
+/* Puts what has changed in its place; returns what keeps the page from being current, "" if nothing does. */
 async function refresh() {
-  const reply = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "manual" });
-  if (!reply.ok) {
-    if (reply.type === "opaqueredirect") {
-      isSignedOut = true;
-      say("lost", "Signed out: load the page again");
-    }
-    return;
-  }
+  const headers = { accept: "text/html", ...(etag && { "if-none-match": etag }) };
+  const reply = await fetch(location.href, { headers, redirect: "manual", signal: AbortSignal.timeout(PATIENCE_MS) });
+  if (reply.type === "opaqueredirect") return SIGNED_OUT;
+  if (reply.status === 304) return "";
+  if (!reply.ok) return `Not current, answer ${reply.status}: trying again`;
   const fresh = new DOMParser().parseFromString(await reply.text(), "text/html");
   ahead = begin(fresh) ?? ahead;
+  etag = reply.headers.get("etag") ?? "";
   for (const part of all("[data-live]")) {
     const next = fresh.getElementById(part.id);
     if (!next) continue;
     const markup = markupOf(next);
-    if (rendered.get(part.id) === markup || isInUse(part)) continue;
+    if (rendered.get(part.id) === markup) continue;
+    if (isInUse(part)) {
+      etag = "";
+      continue;
+    }
     rendered.set(part.id, markup);
     replace(part, document.importNode(next, true));
   }
   tell();
+  return "";
 }
 
-let waiting = null;
-let last = 0;
-let missed = false;
+const stays = query("[data-live]") && !("still" in document.body.dataset);
+let timer = null;
+let isLooking = false;
 
-function refreshSoon() {
-  if (document.hidden || "still" in document.body.dataset) return;
-  if (waiting !== null) {
-    missed = true;
-    return;
-  }
-  const wait = Math.max(SOON_MS, PAUSE_MS - (Date.now() - last));
-  waiting = setTimeout(async () => {
-    missed = false; // what changes from here on may not be in the answer
-    try {
-      await refresh();
-    } catch {
-      say("lost", "Connection lost: trying again");
-    } finally {
-      last = Date.now();
-      waiting = null;
-      if (missed) refreshSoon();
-    }
-  }, wait);
+/* Asks for the page again and again while it can be seen; one question at a time. */
+async function look() {
+  clearTimeout(timer);
+  if (!stays || isLooking || document.hidden) return; // looks again when it is shown
+  isLooking = true;
+  const trouble = await refresh().catch(() => "Connection lost: trying again");
+  isLooking = false;
+  say(trouble ? "lost" : "on", trouble || "Live");
+  if (trouble !== SIGNED_OUT) timer = setTimeout(look, LOOK_MS);
 }
 
 function say(state, text) {
@@ -139,26 +133,6 @@ function say(state, text) {
   live.hidden = false;
   live.className = `live ${state}`;
   live.textContent = text;
-}
-
-function listen() {
-  if (!query("[data-live]") || "still" in document.body.dataset) return;
-  const stream = new EventSource("/api/v1/stream");
-  stream.addEventListener("open", () => say("on", "Live"));
-  stream.addEventListener("error", () => {
-    if (isSignedOut) return;
-    say("lost", "Connection lost: trying again");
-    if (stream.readyState !== EventSource.CLOSED) return; // it comes again by itself
-    refreshSoon(); // which also finds out whether we are let in no more
-    setTimeout(() => {
-      if (isSignedOut) return;
-      listen();
-      refreshSoon();
-    }, SLOWLY_MS);
-  });
-  // The first ones, too: something may have changed between the making of the page and them.
-  for (const name of ["status", "audit"]) stream.addEventListener(name, refreshSoon);
-  window.addEventListener("pagehide", () => stream.close());
 }
 
 /* ------------------------------------------------------------------------------------------------------- commands */
@@ -296,7 +270,7 @@ function pressed(event) {
     return;
   }
   const keys = { "?": showKeys, "/": () => query("input[type=search]")?.focus(), n: () => step(1), p: () => step(-1),
-    r: refreshSoon, g: () => { leading = Date.now(); } };
+    r: look, g: () => { leading = Date.now(); } };
   const act = keys[event.key];
   if (!act) return;
   event.preventDefault();
@@ -316,7 +290,6 @@ document.addEventListener("click", (event) => {
 });
 document.addEventListener("submit", submitting);
 document.addEventListener("keydown", pressed);
-document.addEventListener("visibilitychange", () => { if (!document.hidden && query("[data-live]")) refreshSoon(); });
 window.addEventListener("pageshow", () => { for (const form of all("form[data-sent]")) delete form.dataset.sent; });
 if (query("#notice")) { // said once: whoever loads the page again has read it
   const here = new URL(location.href);
@@ -326,6 +299,6 @@ if (query("#notice")) { // said once: whoever loads the page again has read it
 for (const one of all("[data-script]")) one.hidden = false;
 remember(document); // before anything below changes it
 dress(document);
-listen();
 setInterval(tell, AGO_MS);
-if (query("[data-slowly]")) setInterval(refreshSoon, SLOWLY_MS);
+document.addEventListener("visibilitychange", look);
+timer = setTimeout(look, LOOK_MS);
