@@ -27,7 +27,7 @@ from reconciler.adapters.counters import Counters
 from reconciler.adapters.metrics import Exposition
 from reconciler.adapters.tracing import configured as configured_tracing
 from reconciler.config import Config
-from reconciler.core import announcing, notices
+from reconciler.core import announcing
 from reconciler.core.breaker import Breaker
 from reconciler.core.limiter import Limiter, RetryQuota, WriteBudget
 from reconciler.core.queue import Queue
@@ -46,8 +46,8 @@ from reconciler.flows.reconcile import Reconciler
 from reconciler.flows.resync import Resync
 from reconciler.flows.series import Series
 from reconciler.model.document import Lane, Status
-from reconciler.model.event import Outgoing, Record
-from reconciler.model.stamp import Partition, Place
+from reconciler.model.event import Outgoing
+from reconciler.model.stamp import Partition
 from reconciler.ports import ChangeList, Clock, EventLog, Store, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web import application, server
@@ -98,7 +98,7 @@ class Daemon:
         telemetry: Counters | None = None,
         admin: server.AdminServer | None = None,
         door: Door | None = None,
-        outside: notify.Outside | None = None,
+        webhook: notify.Webhook | None = None,
         wish: reload.Wish | None = None,
         tracing: Tracing = NO_TRACING,
     ) -> None:
@@ -133,7 +133,7 @@ class Daemon:
         self._reload = self._reloads(wish or reload.Wish(lambda: self._in_force))
         self._writable = asyncio.Event()
         self._catching_up = CatchingUp(self.ingest, clock, writable=self._writable)
-        self._notifier = None if outside is None else self._tells(outside, breaker)
+        self._notifier = None if webhook is None else self._tells(webhook, breaker)
         seen = store, log, self.ingest, clock, self.telemetry
         backlog = (lambda: notify.Backlog(0, 0.0)) if self._notifier is None else self._notifier.backlog
         self._gauges = Gauges(*seen, queue=queue, limiter=limiter, breaker=breaker, backlog=backlog)
@@ -329,26 +329,11 @@ class Daemon:
             overlap_s=self.config.resync.poll_overlap_s,
         )
 
-    def _tells(self, outside: notify.Outside, breaker: Breaker) -> notify.Notifier:
+    def _tells(self, webhook: notify.Webhook, breaker: Breaker) -> watch.Watch:
+        stopping, clock = asyncio.Event(), Unhurried(self.clock)
+        post = notify.Post(webhook, clock, self.telemetry, stopping=stopping)
         manner, patience = parts.manner(self.config), parts.patience(self.config)
-        believed = partial(self._believed, notices.of_outcome)
-        sources = {
-            name: attrs.evolve(source, read=believed) if source.read is notices.of_outcome else source
-            for name, source in outside.sources.items()
-        }
-        known = attrs.evolve(outside, sources=sources), self.store, breaker, Unhurried(self.clock)
-        return watch.notifier(*known, telemetry=self.telemetry, manner=manner, patience=patience)
-
-    def _believed(self, read: notify.Read, record: Record) -> notices.Notice | None:
-        """Return what an outcome has to tell, unless it should be signed and is not."""
-        notice, signed = read(record), self._in_force.decoding.signed
-        if notice is None or signed is None:
-            return notice
-        fault = signed.fault(record.value or b"", Place(record.topic, record.partition, record.offset))
-        if fault is None:
-            return notice
-        _log.warning("nobody is told of an outcome that is not believed", offset=record.offset, reason=fault)
-        return None
+        return watch.Watch(self.store, breaker, post, clock, stopping=stopping, manner=manner, patience=patience)
 
     def _acts(self) -> Acts:
         made = parts.acts(self.config, self.store, self.log, self.clock)
@@ -404,10 +389,8 @@ async def daemon(config: Config, *, once: bool = False, wish: reload.Wish | None
         windchill = parts.make_windchill(config, clock, telemetry, tracing)
         stack.push_async_callback(windchill.close)
         outcomes = parts.make_outcome_log(config, clock)
-        outside = None
         if (webhook := parts.make_webhook(config, clock)) is not None:
             stack.push_async_callback(webhook.close)
-            outside = notify.Outside(webhook, parts.told(config, clock))
         yield Daemon(
             config,
             store,
@@ -419,7 +402,7 @@ async def daemon(config: Config, *, once: bool = False, wish: reload.Wish | None
             telemetry=telemetry,
             admin=admin,
             door=door,
-            outside=outside,
+            webhook=webhook,
             wish=wish,
             tracing=tracing,
         )

@@ -16,7 +16,7 @@ from reconciler.adapters.watched_file import WatchedFile
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.config import Config, Log, needing_restart, shown, with_policy
-from reconciler.core import decode, notices
+from reconciler.core import decode
 from reconciler.core.cases import Pace, Rulebook
 from reconciler.errors import ConfigError
 from reconciler.flows import notify, reload
@@ -34,8 +34,6 @@ from reconciler.web.tokens import Keyring
 
 if TYPE_CHECKING:
     from reconciler.adapters.oidc import Oidc
-
-_TOLD_FETCH_BYTES = 4 * 1024 * 1024
 
 
 async def open_store(config: Config, *, owner: bool) -> sqlite.SqliteStore:
@@ -95,26 +93,6 @@ def make_webhook(config: Config, clock: Clock) -> webhook.Webhook | None:
         ca_file=Path(settings.ca_file) if settings.ca_file else None,
     )
     return webhook.Webhook(options, clock)
-
-
-def told(config: Config, clock: Clock) -> dict[str, notify.Source]:
-    """Return the logs that notifications are made of."""
-    log = config.log
-
-    def source(topic: str, beside: str, read: notify.Read) -> notify.Source:
-        if log.kind == "kafka":
-            # What is fetched ahead stays in memory while a webhook is away.
-            options = attrs.evolve(kafka_options(alone(config, topic)), fetch_bytes=_TOLD_FETCH_BYTES)
-            return notify.Source(topic, lambda: kafka.KafkaLog(options, clock), read)
-        path = file_log.beside(Path(log.path), beside)
-        file_log.create(path)
-        in_file = alone(attrs.evolve(config, log=attrs.evolve(log, path=str(path))), topic)
-        return notify.Source(path.name, lambda: make_log(in_file, clock), read)
-
-    return {
-        "notify outcomes": source(log.outcomes_topic, file_log.OUTCOMES, notices.of_outcome),
-        "notify dead letters": source(log.dead_letter_topic, file_log.DEAD_LETTERS, notices.of_letter),
-    }
 
 
 def manner(config: Config) -> notify.Manner:

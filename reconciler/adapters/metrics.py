@@ -81,7 +81,7 @@ CATALOG: Final = (
         "Notifications: delivered, digested (a digest was), failed (a try, made again) or refused (given up).",
         ("result",),
     ),
-    Metric("notifications_waiting", "gauge", "Notifications being posted; what comes after them waits in the logs."),
+    Metric("notifications_waiting", "gauge", "Notifications being posted; what comes after them waits in the store."),
     Metric(
         "notifications_oldest_seconds",
         "gauge",

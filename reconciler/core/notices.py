@@ -5,8 +5,7 @@ Rules of this file:
 1. A notice's id is a digest of what happened, never of when it is told: whatever is told twice has the same id.
 2. Text from outside goes into a body only through `wording.safe`, and values of documents not at all: whoever
    receives notifications need not be allowed to read documents.
-3. A lot is put into notifications as a function of its content alone. The same lot, read again after a crash, gives
-   the same notifications.
+3. A lot is put into notifications as a function of its content alone: the same lot gives the same notifications.
 """
 
 import enum
@@ -15,15 +14,12 @@ from collections import Counter
 from typing import Final
 
 import attrs
-import msgspec
 
-from reconciler.core import outcomes
 from reconciler.core.wording import safe
 from reconciler.model import codec, instant
 from reconciler.model.chain import GENESIS, Entry, Head, link
-from reconciler.model.document import Document, Status
-from reconciler.model.event import Record
-from reconciler.model.outcome import OutcomeType
+from reconciler.model.document import Conflict, Document, Status
+from reconciler.model.event import DeadLetter
 
 _KEY_MAX = 512  # what a document's key may have
 _TEXT_MAX = 300
@@ -83,92 +79,39 @@ class Undelivered:
 # ------------------------------------------------------------------------------------------------------ what happened
 
 
-class _OpenedData(msgspec.Struct, frozen=True):
-    conflict: str
-    field: str
-    reason: str
-
-
-class _ParkedData(msgspec.Struct, frozen=True):
-    status: str
-    reason: str
-
-
-class _Outcome(msgspec.Struct, frozen=True):
-    id: str
-    type: str
-    subject: str
-    time: str
-    data: msgspec.Raw
-
-
-class _Letter(msgspec.Struct, frozen=True):
-    reasons: dict[str, str]
-
-
-_OPENED, _PARKED = OutcomeType.CONFLICT_OPENED.value.encode(), OutcomeType.PARKED.value.encode()
-_outcome = msgspec.json.Decoder(_Outcome).decode
-_opened = msgspec.json.Decoder(_OpenedData).decode
-_parked = msgspec.json.Decoder(_ParkedData).decode
-_letter = msgspec.json.Decoder(_Letter).decode
-_UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError, OverflowError)
-_KINDS = {Status.PARKED.value: Kind.PARKED, Status.CONTENDED.value: Kind.CONTENDED}  # locked: only if it lasts
-
-
-def of_outcome(record: Record) -> Notice | None:
-    """Return what a record of the outcome log has to tell a person; most have nothing."""
-    text = record.value
-    if text is None or (_OPENED not in text and _PARKED not in text):
-        return None
-    try:
-        event = _outcome(text)
-        at_us = instant.to_us(instant.canonical(event.time))
-        if event.type == OutcomeType.CONFLICT_OPENED:
-            return _conflict(event, at_us, _opened(event.data))
-        if event.type == OutcomeType.PARKED:
-            return _put_aside(event, at_us, _parked(event.data))
-    except _UNREADABLE:
-        return None  # not an outcome, it only mentions one
-    return None
-
-
-def _conflict(event: _Outcome, at_us: int, data: _OpenedData) -> Notice:
+def of_conflict(document: str, conflict: Conflict, closed_at_us: int | None = None) -> Notice:
+    """Tell that a field waits, or has waited, for a person."""
     facts: dict[str, str | int] = {
-        "document": safe(event.subject, _KEY_MAX),
-        "field": safe(data.field, _TEXT_MAX),
-        "conflict": safe(data.conflict, _TEXT_MAX),
-        "reason": safe(data.reason, _TEXT_MAX),
-        "command": _command("reconciler conflicts show", data.conflict, "reconciler conflicts list"),
+        "document": safe(document, _KEY_MAX),
+        "field": safe(conflict.field, _TEXT_MAX),
+        "conflict": safe(conflict.id, _TEXT_MAX),
+        "reason": safe(conflict.reason, _TEXT_MAX),
+        "command": _command("reconciler conflicts show", conflict.id, "reconciler conflicts list"),
     }
-    return Notice(Kind.CONFLICT, event.id, at_us, facts)
+    if closed_at_us is not None:
+        facts["closed"] = instant.from_us(closed_at_us)
+    return Notice(Kind.CONFLICT, f"{conflict.opened_at_us} {conflict.id}", conflict.opened_at_us, facts)
 
 
-def _put_aside(event: _Outcome, at_us: int, data: _ParkedData) -> Notice | None:
-    kind = _KINDS.get(data.status)
-    if kind is None:
-        return None
-    return Notice(kind, event.id, at_us, _about(event.subject, data.status, data.reason))
+def put_aside(document: Document) -> Notice:
+    """Tell that a document is parked or contended."""
+    kind = Kind.PARKED if document.status is Status.PARKED else Kind.CONTENDED
+    since_us = document.agreement.aside_us or 0
+    facts = _about(document.key, document.status.value, document.reason)
+    return Notice(kind, f"{since_us} {document.key}", since_us, facts)
 
 
-def of_letter(record: Record) -> Notice | None:
-    """Return what a record of the dead-letter topic has to tell; in a file its line says what in Kafka headers do."""
-    said = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
-    if not any(name.startswith(outcomes.ERRORS) for name in said):
-        try:
-            said = _letter(record.value or b"").reasons
-        except _UNREADABLE:
-            return None  # somebody else's
-    place = [said.get(outcomes.ERRORS + name) for name in ("topic", "partition", "offset")]
-    if None in place:
-        return None
-    letter = "/".join(map(str, place))
+def of_letter(letter: DeadLetter) -> Notice:
+    """Tell that a record could not be used."""
     facts: dict[str, str | int] = {
-        "dead_letter": safe(letter, _TEXT_MAX),
-        "stage": safe(said.get(outcomes.ERRORS + "stage", ""), _TEXT_MAX),
-        "reason": safe(said.get(outcomes.ERRORS + "message", ""), _TEXT_MAX),
-        "command": _command("reconciler dead-letters show", letter, "reconciler dead-letters list"),
+        "dead_letter": safe(letter.id, _TEXT_MAX),
+        "stage": safe(letter.stage, _TEXT_MAX),
+        "reason": safe(letter.reason, _TEXT_MAX),
+        "command": _command("reconciler dead-letters show", letter.id, "reconciler dead-letters list"),
     }
-    return Notice(Kind.DEAD_LETTER, letter, record.timestamp * 1000, facts)
+    if letter.status != "open":
+        facts["status"] = letter.status
+    return Notice(Kind.DEAD_LETTER, letter.id, letter.refused_at_us, facts)
 
 
 def locked(document: Document, since_us: int) -> Notice:
@@ -234,12 +177,19 @@ def _command(command: str, name: str, otherwise: str) -> str:
 ONE_BY_ONE: Final = 5
 """Notices of a lot that are told one by one, unless the configuration says otherwise."""
 
+LOT_MAX: Final = 50_000  # notices of which a lot keeps the ids, some megabytes; further ones are only counted
+
+
+def name(notice: Notice, source: str) -> str:
+    """Return the id of a notice of an installation."""
+    return codec.digest([notice.kind, source, notice.what])
+
 
 class Lot:
     """
     Notices that are told together: one by one if there are at most `most`, else as one digest.
 
-    Memory: the id of each, and of the earliest the whole.
+    Memory: the id of each, up to `LOT_MAX`, and of the earliest the whole.
     """
 
     def __init__(self, source: str, most: int = ONE_BY_ONE) -> None:
@@ -251,17 +201,18 @@ class Lot:
         self._latest_us = 0
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return self._counts.total()
 
     def add(self, notice: Notice) -> None:
         """Take a notice in, once however often it comes."""
-        name = codec.digest([notice.kind, self._source, notice.what])
-        if name in self._ids:
+        known = name(notice, self._source)
+        if known in self._ids:
             return
-        self._ids.add(name)
+        if len(self._ids) < LOT_MAX:
+            self._ids.add(known)
         self._counts[notice.kind.value] += 1
         self._latest_us = max(self._latest_us, notice.at_us)
-        self._earliest.append((notice.at_us, name, notice))
+        self._earliest.append((notice.at_us, known, notice))
         self._earliest.sort(key=lambda kept: kept[:2])
         del self._earliest[max(self._most, _FIRST) :]
 
@@ -269,8 +220,8 @@ class Lot:
         """Return what is to be posted, in this order."""
         if len(self) <= self._most:
             return [
-                Notification(f"msg_{name}", notice.kind, codec.encode(self._envelope(notice)))
-                for _, name, notice in self._earliest
+                Notification(f"msg_{known}", notice.kind, codec.encode(self._envelope(notice)))
+                for _, known, notice in self._earliest
             ]
         facts = {
             "total": len(self),
@@ -279,9 +230,9 @@ class Lot:
             "command": "reconciler status",
             "source": self._source,
         }
-        name = codec.digest([Kind.DIGEST, self._source, sorted(self._ids)])
+        digest = codec.digest([Kind.DIGEST, self._source, sorted(self._ids)])
         body = {"type": Kind.DIGEST, "timestamp": instant.from_us(self._latest_us), "data": facts}
-        return [Notification(f"msg_{name}", Kind.DIGEST, codec.encode(body))]
+        return [Notification(f"msg_{digest}", Kind.DIGEST, codec.encode(body))]
 
     def _envelope(self, notice: Notice) -> dict[str, object]:
         data = notice.facts | {"source": self._source}

@@ -237,6 +237,7 @@ def _cooling(
     wait_s += at_least_s
     told: tuple[Outcome, ...] = ()
     if entered:  # once, not at every look
+        agreement = attrs.evolve(agreement, aside_us=case.now_us)
         told = (outcomes.parked(case.document.key, case.now_us, status, reason),)
     return _settlement(case, agreement, status, reason, _in(case, wait_s), told=told)
 
@@ -280,7 +281,8 @@ def _as_confirmed(decision: Decision, confirmed: Mapping[str, Json]) -> Decision
 
 
 def _calm(case: Case) -> Agreement:
-    return attrs.evolve(case.document.agreement, failures=0, clashes=0, cooldowns=0, stable=0, setback=None)
+    calm = attrs.evolve(case.document.agreement, failures=0, clashes=0, cooldowns=0, stable=0, setback=None)
+    return attrs.evolve(calm, aside_us=None)
 
 
 def _kept(case: Case, *, sent: bool = False) -> Agreement:

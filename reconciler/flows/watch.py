@@ -1,28 +1,48 @@
 """
-Watch: looks at what a person should hear of and what stands in no log: a lock that lasts, Windchill down, a trail that
-somebody has changed.
+Watch: finds what a person should hear of, in the store and in what else there is to see, and has it told.
 
-Level-triggered: what is found is what is there now, so a restart finds it again, and under the same id. What was told
-is only remembered in memory, so after a restart it is told once more, as the same notification.
+Theory of operation
+-------------------
+What happened stands in the store: conflicts with the time at which they opened, documents with the time since which
+they are put aside, dead letters in the order in which they came. Each look reads on from where everything was told
+before, and all that it finds is one lot. The store keeps that place: the number of the last letter, and a time, the
+*floor*: everything of before it was told.
+
+- At least once: the place moves only when the webhook has accepted the lot. What a commit is about may be older than a
+  look that did not see it yet, so the floor follows at a distance, and the watch remembers what it told beyond the
+  floor. After a crash these minutes are told once more, under the same ids; after a stop in order nothing is.
+- What has closed before it was told is told once, as closed; a document that is not put aside any more is not told.
+- Floods: after a lot the window has to pass before the next is made, and a large lot is told as one digest.
+- Nothing waits for the webhook, and memory does not grow while it is away: the backlog is the store.
+
+What stands nowhere (Windchill down) is remembered in memory only; a lock that lasts and a broken trail are found again
+after a restart, and told once more as the same notification.
 """
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import attrs
 import structlog
 
 from reconciler.core import notices
 from reconciler.core.breaker import Breaker
-from reconciler.core.notices import Lot, Notice
+from reconciler.core.notices import LOT_MAX, Lot, Notice
 from reconciler.flows import beats
-from reconciler.flows.notify import Manner, Notifier, Outside, Post, Teller
+from reconciler.flows.notify import Manner, Post
 from reconciler.model.chain import BEGIN, Head
 from reconciler.model.document import Status
-from reconciler.ports import Clock, Store, Telemetry, Views
+from reconciler.model.stamp import Partition
+from reconciler.ports import Clock, Store
 
 _log = structlog.get_logger(__name__)
 
+FLOOR, LETTER = Partition("(notified)", 0), Partition("(notified)", 1)
+"""The names of the two places among the store's positions: no topic of Kafka's can be called so."""
+
 _LOOK_S = 1.0
+_SHARE = 20.0  # a look that takes long is made less often, so that looking takes a twentieth of the time at most
+_LATE_S = 120.0  # from the time of what happened to its commit, at most: a request and its answer lie between
 _LOCKS_S = 60.0  # between two looks at what is locked
 _LOCKED_MAX = 1_000  # documents of such a look; a flood needs no more to be one
 _PAGE = 100
@@ -40,11 +60,11 @@ class Patience:
 
 
 class Watch:
-    """Looks, and tells. `stopping` ends it."""
+    """Looks, and has it told, until `stop`."""
 
     def __init__(
         self,
-        views: Views,
+        store: Store,
         breaker: Breaker,
         post: Post,
         clock: Clock,
@@ -53,29 +73,115 @@ class Watch:
         manner: Manner,
         patience: Patience,
     ) -> None:
-        self._views = views
+        self.backlog = post.backlog
+        self.stop = stopping.set
+        self._store = store
         self._breaker = breaker
         self._post = post
         self._clock = clock
         self._stopping = stopping
         self._manner = manner
         self._patience = patience
+        self._floor_us = self._mark_us = 0  # all of before was told; what the floor moves to next
+        self._letter = 0
+        self._told: dict[str, int] = {}  # what was told beyond the floor: ids of notices, and of when they are
         self._open_us: int | None = None  # since when the breaker is seen open
         self._told_open = False
         self._told_locked: frozenset[str] = frozenset()  # by what names the notice; of what is locked now only
         self._looked_s: float | None = None
         self._broken: Notice | None = None  # found by the walk, not told yet
 
+    async def begin(self, stored: Mapping[Partition, int]) -> None:
+        """
+        Take up what the store knows, before anything is folded.
+
+        The first time that is all there is: what is older was told to nobody, and nobody asked.
+        """
+        if FLOOR not in stored:
+            self._letter = await self._store.last_letter()
+            self._mark_us = self._clock.now_us()
+            await self._keep(self._mark_us)
+            return
+        self._floor_us = self._mark_us = stored[FLOOR]
+        self._letter = stored[LETTER]
+
+    def loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """Return what is to be run, by name. After `stop` each ends when what it has was tried once more."""
+        return {"notify": self.run, "notify audit": self.walk}
+
     async def run(self) -> None:
-        """Look and tell until stopped."""
-        while not self._stopping.is_set():
+        """Look and tell until stopped, and then once more."""
+        while True:
             beats.turn()
+            stopping, at_us, begun_s = self._stopping.is_set(), self._clock.now_us(), self._clock.monotonic_s()
+            self._floor_us, self._mark_us = min(self._floor_us, at_us), min(self._mark_us, at_us)  # the clock was ahead
             lot = Lot(self._manner.source, self._manner.most)
             for notice in [*self._windchill(), *await self._locked(), *self._trail()]:
                 lot.add(notice)
+            letter = await self._letters(lot)
+            found = await self._happened(lot)
             if lot and not await self._post.deliver(lot):
                 return
-            await self._clock.wait(self._stopping, self._manner.window_s if lot else _LOOK_S)
+            if lot:
+                _log.info("told", notices=len(lot))
+            await self._move(at_us, letter, found, whole=stopping or len(lot) > LOT_MAX)
+            if stopping:
+                return
+            took_s = self._clock.monotonic_s() - begun_s
+            await self._clock.wait(self._stopping, self._manner.window_s if lot else max(_LOOK_S, _SHARE * took_s))
+
+    async def _letters(self, lot: Lot) -> int:
+        """Add the dead letters that have come; return the number of the last."""
+        number = self._letter
+        while page := await self._store.letters_after(number, _PAGE):
+            beats.turn()
+            for _, letter in page:
+                lot.add(notices.of_letter(letter))
+            number = page[-1][0]
+        return number
+
+    async def _happened(self, lot: Lot) -> dict[str, int]:
+        """Add what has opened or was put aside and is not told; return its ids, and of when it is."""
+        found: dict[str, int] = {}
+        async for notice in self._since(self._floor_us):
+            name = notices.name(notice, self._manner.source)
+            if name not in self._told:
+                lot.add(notice)
+                if len(found) < LOT_MAX:  # else the floor moves beyond all of it
+                    found[name] = notice.at_us
+        return found
+
+    async def _since(self, floor_us: int) -> AsyncIterator[Notice]:
+        place = (floor_us, "")
+        while rows := await self._store.conflicts(closed=True, limit=_PAGE, after=place):
+            beats.turn()
+            for row in rows:
+                yield notices.of_conflict(row.document, row.conflict, row.closed_at_us)
+            place = rows[-1].conflict.opened_at_us, rows[-1].conflict.id
+        for status in (Status.PARKED, Status.CONTENDED):
+            place = (-1, "")
+            while page := await self._store.list_waiting(status, place, _PAGE):
+                beats.turn()
+                for document in page:
+                    if (document.agreement.aside_us or 0) >= floor_us:
+                        yield notices.put_aside(document)
+                place = page[-1].pending_since_us or 0, page[-1].key
+
+    async def _move(self, at_us: int, letter: int, found: dict[str, int], *, whole: bool) -> None:
+        """All that a look at `at_us` has found is told; `whole`: and nothing of before it can come any more."""
+        floor_us = self._floor_us
+        if whole:
+            floor_us = self._mark_us = at_us + 1
+        elif at_us - self._mark_us >= _LATE_S * 1_000_000:
+            floor_us, self._mark_us = self._mark_us, at_us
+        self._told = {name: when_us for name, when_us in (self._told | found).items() if when_us >= floor_us}
+        if (floor_us, letter) != (self._floor_us, self._letter):
+            self._letter = letter
+            await self._keep(floor_us)
+
+    async def _keep(self, floor_us: int) -> None:
+        await self._store.published((), {FLOOR: floor_us, LETTER: self._letter})
+        self._floor_us = floor_us
 
     async def walk(self) -> None:
         """Follow the audit trail from its first record to its last, again and again, at a stroll."""
@@ -85,7 +191,7 @@ class Watch:
 
     async def _walk(self) -> None:
         before: Head = BEGIN
-        async for entry in self._views.audit_chain():
+        async for entry in self._store.audit_chain():
             broken = notices.chain_broken(before, entry, self._clock.now_us())
             if broken is not None:
                 _log.error("the audit trail is broken; see `reconciler audit verify`", record=entry.number)
@@ -120,7 +226,7 @@ class Watch:
         latest_us = self._clock.now_us() - round(self._patience.locked_s * 1_000_000)
         found: dict[str, Notice] = {}
         after, looked = "", 0
-        while looked < _LOCKED_MAX and (page := await self._views.list_documents(Status.LOCKED, after, _PAGE)):
+        while looked < _LOCKED_MAX and (page := await self._store.list_documents(Status.LOCKED, after, _PAGE)):
             for document in page:
                 since_us = document.pending_since_us
                 if since_us is not None and since_us <= latest_us:
@@ -135,24 +241,3 @@ class Watch:
     def _trail(self) -> list[Notice]:
         broken, self._broken = self._broken, None
         return [] if broken is None else [broken]
-
-
-def notifier(
-    outside: Outside,
-    store: Store,
-    breaker: Breaker,
-    clock: Clock,
-    *,
-    telemetry: Telemetry,
-    manner: Manner,
-    patience: Patience,
-) -> Notifier:
-    """Return everything that tells, wired: the tellers of the logs, and the watch."""
-    stopping = asyncio.Event()
-    post = Post(outside.webhook, clock, telemetry, stopping=stopping)
-    tellers = {
-        name: Teller(source, store, post, clock, stopping=stopping, manner=manner)
-        for name, source in outside.sources.items()
-    }
-    watch = Watch(store, breaker, post, clock, stopping=stopping, manner=manner, patience=patience)
-    return Notifier(tellers, {"notify watch": watch.run, "notify audit": watch.walk}, post, stopping)

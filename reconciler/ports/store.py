@@ -242,6 +242,18 @@ class Views(Protocol):
         """Return dead letters, oldest first, after that of the id `after`, if any; without key, value and headers."""
         ...
 
+    async def letters_after(self, number: int, limit: int) -> list[tuple[int, DeadLetter]]:
+        """
+        Return dead letters of every status with their numbers, in the order in which they were stored, after a number.
+
+        Without key, value and headers. None comes to stand before one that was returned; the first has the number 1.
+        """
+        ...
+
+    async def last_letter(self) -> int:
+        """Return the number of the dead letter that was stored last, 0 without any."""
+        ...
+
     async def dead_letter(self, letter_id: str) -> DeadLetter | None:
         """Return a dead letter, whole."""
         ...

@@ -181,20 +181,6 @@ def test_a_flood_is_a_digest(program: Program, receiver: Receiver) -> None:
     assert sum(body["data"].get("total", 1) for _, body in receiver.got) == 30
 
 
-def test_dead_letters_that_somebody_has_removed_end_nothing(program: Program, receiver: Receiver) -> None:
-    notifying(program, receiver)
-    poison(program)
-    poison(program)
-    program.run("run", "--once")
-    letters = program.folder / "events.dead-letters.jsonl"
-    assert len(letters.read_text(encoding="utf-8").splitlines()) == 2
-    letters.unlink()
-    poison(program)
-    ended = program.run("run", "--once")
-    assert "is gone from the log, and is not told" in ended.stderr
-    assert {body["data"]["dead_letter"] for _, body in receiver.got} == {f"events.jsonl/0/{n}" for n in range(3)}
-
-
 def test_a_webhook_that_is_not_allowed_is_not_called_and_holds_nothing_up(program: Program, receiver: Receiver) -> None:
     notifying(program, receiver)
     text = program.config.read_text(encoding="utf-8")

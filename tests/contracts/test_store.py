@@ -439,6 +439,22 @@ async def test_dead_letters_are_listed_page_by_page_without_their_bytes(store: S
     assert await store.list_dead_letters("open", "", 1) == [cut]
 
 
+async def test_dead_letters_are_numbered_in_the_order_in_which_they_were_stored(store: Store) -> None:
+    assert (await store.last_letter(), await store.letters_after(0, 9)) == (0, [])
+    await store.fold(batch(dead_letters=[letter(9), letter(7)]))
+    await store.mark_dead_letter("changes/0/9", "discarded")
+    await store.fold(batch(dead_letters=[letter(7), letter(8)]))
+
+    async def found(number: int, limit: int) -> list[tuple[int, int, str]]:
+        return [(place, one.place.offset, one.status) for place, one in await store.letters_after(number, limit)]
+
+    assert await found(0, 2) == [(1, 9, "discarded"), (2, 7, "open")]
+    assert await found(2, 2) == [(3, 8, "open")]
+    assert (await store.last_letter(), await found(3, 2)) == (3, [])
+    ((_, cut),) = await store.letters_after(2, 1)
+    assert (cut.key, cut.value, cut.headers) == (None, None, ())
+
+
 async def test_one_dead_letter_is_read_whole(store: Store) -> None:
     await store.fold(batch(dead_letters=[letter(7), letter(8)]))
     await store.mark_dead_letter("changes/0/8", "discarded")

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import notices, outcomes
+from reconciler.core import notices
 from reconciler.core.notices import Kind, Lot, Notice, Notification
 from reconciler.model import chain, instant
 from reconciler.model.chain import BEGIN, Entry, Head
-from reconciler.model.document import Conflict, Document, Status
-from reconciler.model.event import DeadLetter, Outgoing, PlainRecord
+from reconciler.model.document import NO_AGREEMENT, Conflict, Document, Status
+from reconciler.model.event import DeadLetter
 from reconciler.model.stamp import Place, Stamp
 
 AT_US = 1_795_341_600_000_000
@@ -25,18 +25,14 @@ STAMP = Stamp("", "2026-11-22T10:00:00.000000Z", "", "t", 0, 0, "//erp", "e1")
 HOSTILE = "\x1b[31m<b>\u202e\n'; rm -rf /"
 
 
-def record(outgoing: Outgoing, timestamp_ms: int = AT_US // 1000) -> PlainRecord:
-    return PlainRecord(outgoing.topic, 0, 7, timestamp_ms, outgoing.key, outgoing.value, outgoing.headers)
-
-
-def opened(key: str = KEY, *, at_us: int = AT_US, **changes: Any) -> PlainRecord:
+def opened(key: str = KEY, *, at_us: int = AT_US, closed_at_us: int | None = None, **changes: Any) -> Notice:
     conflict = Conflict("c1a7c1a7c1a7", "owner", "ours and theirs", "a", True, "secret-b", "secret-c", STAMP, at_us)
-    outcome = outcomes.opened(key, at_us, attrs.evolve(conflict, **changes))
-    return record(outcomes.record(outcome, "outcomes", SOURCE))
+    return notices.of_conflict(key, attrs.evolve(conflict, **changes), closed_at_us)
 
 
-def parked(status: str, key: str = KEY, reason: str = "404") -> PlainRecord:
-    return record(outcomes.record(outcomes.parked(key, AT_US, status, reason), "outcomes", SOURCE))
+def parked(status: str, key: str = KEY, reason: str = "404") -> Notice:
+    agreement = attrs.evolve(NO_AGREEMENT, aside_us=AT_US)
+    return notices.put_aside(Document(key, status=Status(status), reason=reason, agreement=agreement))
 
 
 def letter(reason: str = "data.set is missing") -> DeadLetter:
@@ -56,7 +52,7 @@ def notifications(*found: Notice | None, most: int = 5) -> list[Notification]:
 
 
 def test_a_conflict_is_told_with_the_command_that_shows_it_and_without_its_values() -> None:
-    (body,) = told(notices.of_outcome(opened()))
+    (body,) = told(opened())
     assert body == {
         "type": "conflict.opened",
         "timestamp": "2026-11-22T10:00:00.000000Z",
@@ -74,48 +70,36 @@ def test_a_conflict_is_told_with_the_command_that_shows_it_and_without_its_value
 
 @pytest.mark.parametrize(("status", "kind"), [("parked", Kind.PARKED), ("contended", Kind.CONTENDED)])
 def test_a_document_put_aside_is_told_as_what_it_is(status: str, kind: Kind) -> None:
-    (body,) = told(notices.of_outcome(parked(status)))
+    (body,) = told(parked(status))
     assert (body["type"], body["data"]["reason"]) == (kind, "404")
     assert body["data"]["command"] == f"reconciler docs show {KEY}"
 
 
-def test_a_lock_is_not_told_before_it_has_lasted() -> None:
-    assert notices.of_outcome(parked("locked")) is None
+def test_what_is_closed_already_is_told_as_closed() -> None:
+    (conflict,) = told(opened(closed_at_us=AT_US + 1))
+    assert conflict["data"]["closed"] == "2026-11-22T10:00:00.000001Z"
+    (refused,) = told(notices.of_letter(attrs.evolve(letter(), status="discarded")))
+    assert refused["data"]["status"] == "discarded"
 
 
-def test_what_needs_nobody_is_not_told() -> None:
-    conflict = Conflict("c1", "owner", "r", None, False, "windchill.conflict.opened.v1", 1, STAMP, AT_US)
-    closed = outcomes.record(outcomes.closed(KEY, AT_US, conflict, "windchill.conflict.opened.v1"), "o", SOURCE)
-    assert notices.of_outcome(record(closed)) is None
-    for text in (None, b"", b"windchill.conflict.opened.v1", b'{"type":"windchill.conflict.opened.v1"}', b"[" * 9999):
-        assert notices.of_outcome(PlainRecord("outcomes", 0, 0, 0, None, text)) is None
-
-
-def test_a_dead_letter_is_told_alike_from_kafka_and_from_a_file() -> None:
-    published = outcomes.dead_letter(letter(), "letters")
-    reasons = {name: value.decode() for name, value in published.headers if name.startswith(outcomes.ERRORS) and value}
-    line = json.dumps({"key": None, "value": None, "headers": [], "reasons": reasons}).encode()
-    in_kafka = notices.of_letter(record(published))
-    in_file = notices.of_letter(PlainRecord("x.dead-letters.jsonl", 0, 7, AT_US // 1000, None, line))
-    assert in_kafka is not None
-    assert in_kafka == in_file
-    (body,) = told(in_kafka)
-    assert body["data"]["command"] == "reconciler dead-letters show changes/2/41"
-    assert body["data"]["reason"] == "data.set is missing"
-
-
-def test_what_others_put_beside_our_dead_letters_is_not_told() -> None:
-    for value in (None, b"{}", b"x", b'{"reasons":{}}', b'{"reasons":{"a":1}}'):
-        assert notices.of_letter(PlainRecord("letters", 0, 0, 0, None, value, (("h", b"1"),))) is None
+def test_a_dead_letter_is_told_with_the_command_that_shows_it_and_without_its_bytes() -> None:
+    (body,) = told(notices.of_letter(letter()))
+    assert body["data"] == {
+        "dead_letter": "changes/2/41",
+        "stage": "decode",
+        "reason": "data.set is missing",
+        "command": "reconciler dead-letters show changes/2/41",
+        "source": SOURCE,
+    }
 
 
 def test_the_same_happening_has_the_same_id_and_another_has_another() -> None:
-    def name(found: PlainRecord) -> str:
-        (one,) = notifications(notices.of_outcome(found))
+    def name(found: Notice) -> str:
+        (one,) = notifications(found)
         return one.id
 
     assert name(opened()) == name(opened())
-    assert len({name(opened()), name(opened(at_us=AT_US + 1)), name(opened("other"))}) == 3
+    assert len({name(opened()), name(opened(at_us=AT_US + 1)), name(opened(id="other"))}) == 3
     assert "." not in name(opened()), "it is what the parts of the signed text are told apart by"
 
 
@@ -133,8 +117,7 @@ def test_two_installations_never_use_the_same_id() -> None:
 def test_no_key_gets_anything_into_a_terminal_or_a_shell(key: str) -> None:
     import shlex
 
-    for found in (notices.of_outcome(parked("parked", key, HOSTILE)), notices.of_outcome(opened(key, field=key))):
-        assert found is not None
+    for found in (parked("parked", key, HOSTILE), opened(key, field=key)):
         assert all(str(fact).isprintable() for fact in found.facts.values())
         words = shlex.split(str(found.facts["command"]))
         assert words[0] == "reconciler"
@@ -143,7 +126,7 @@ def test_no_key_gets_anything_into_a_terminal_or_a_shell(key: str) -> None:
 
 
 def test_what_is_long_is_cut() -> None:
-    (one,) = notifications(notices.of_outcome(opened("k" * 512, reason="r" * 100_000, field="f" * 9000)))
+    (one,) = notifications(opened("k" * 512, reason="r" * 100_000, field="f" * 9000))
     assert len(one.body) < 2_500
 
 

@@ -316,6 +316,15 @@ class MemoryStore:
         found = [self.letters[one] for one in order[first:] if status in (None, self.letters[one].status)]
         return [attrs.evolve(letter, key=None, value=None, headers=()) for letter in found[:limit]]
 
+    async def letters_after(self, number: int, limit: int) -> list[tuple[int, DeadLetter]]:
+        self._require_open()
+        found = list(enumerate(self.letters.values(), 1))[number : number + limit]
+        return [(place, attrs.evolve(letter, key=None, value=None, headers=())) for place, letter in found]
+
+    async def last_letter(self) -> int:
+        self._require_open()
+        return len(self.letters)
+
     async def dead_letter(self, letter_id: str) -> DeadLetter | None:
         self._require_open()
         return self.letters.get(letter_id)

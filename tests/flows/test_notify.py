@@ -11,19 +11,18 @@ import attrs
 import pytest
 
 from reconciler import config
-from reconciler.core import notices, outcomes
+from reconciler.core import notices
 from reconciler.core.breaker import Breaker, Verdict
 from reconciler.core.notices import Fault, Undelivered
-from reconciler.flows import notify, watch
-from reconciler.flows.notify import Manner, Outside, Source
-from reconciler.flows.watch import Patience
+from reconciler.flows import watch
+from reconciler.flows.notify import Manner, Post
+from reconciler.flows.watch import Patience, Watch
 from reconciler.model.answer import Locked, NotAvailable
-from reconciler.model.document import Status
-from reconciler.model.event import DeadLetter, Outgoing
-from reconciler.model.stamp import Partition, Place
-from tests.fakes.memory_log import MemoryLog
+from reconciler.model.document import NO_AGREEMENT, Conflict, ConflictRow, Document, Status
+from reconciler.model.event import DeadLetter
+from reconciler.model.stamp import Place, Stamp
 from tests.fakes.outage import opened
-from tests.flows.world import KEY, LETTERS, OUTCOMES, policy
+from tests.flows.world import KEY, policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,30 +76,16 @@ class Bench:
         self.manner = Manner("//reconciler/test", **given.pop("manner", {"most": 3}))
         self.patience = Patience(**{"audit_s": 0, **given})
         self.tasks: list[asyncio.Task[None]] = []
-        self._notifier: notify.Notifier | None = None
-
-    def outside(self) -> Outside:
-        broker = self.world.broker
-        sources = {
-            "outcomes": Source(OUTCOMES, lambda: MemoryLog(broker, OUTCOMES), notices.of_outcome),
-            "letters": Source(LETTERS, lambda: MemoryLog(broker, LETTERS), notices.of_letter),
-        }
-        return Outside(self.webhook, sources)
+        self._watch: Watch | None = None
 
     async def start(self) -> None:
-        store, clock = self.world.store, self.world.clock
-        notifier = watch.notifier(
-            self.outside(),
-            store,
-            self.breaker,
-            clock,
-            telemetry=self.world.telemetry,
-            manner=self.manner,
-            patience=self.patience,
-        )
-        await notifier.begin(await store.positions())
-        self.tasks = [asyncio.ensure_future(loop()) for loop in notifier.loops().values()]
-        self._notifier = notifier
+        store, clock, stopping = self.world.store, self.world.clock, asyncio.Event()
+        post = Post(self.webhook, clock, self.world.telemetry, stopping=stopping)
+        known = store, self.breaker, post, clock
+        watch = Watch(*known, stopping=stopping, manner=self.manner, patience=self.patience)
+        await watch.begin(await store.positions())
+        self.tasks = [asyncio.ensure_future(loop()) for loop in watch.loops().values()]
+        self._watch = watch
 
     async def pass_time(self, seconds: float) -> None:
         await self.world.clock.advance(seconds)
@@ -119,8 +104,8 @@ class Bench:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def stop(self) -> None:
-        assert self._notifier is not None
-        self._notifier.stop()
+        assert self._watch is not None
+        self._watch.stop()
         await self.world.clock.advance(1)
         assert all(task.done() for task in self.tasks)
         for task in self.tasks:
@@ -134,40 +119,155 @@ async def bench(world: World) -> Any:
     await made.die()
 
 
-def park(world: World, key: str = KEY, reason: str = "404") -> None:
-    """Publish that a document was parked."""
-    outcome = outcomes.parked(key, world.clock.now_us(), "parked", reason)
-    world.broker.put(outcomes.record(outcome, OUTCOMES, "//reconciler/test"))
+def park(world: World, key: str = KEY, reason: str = "404", status: Status = Status.PARKED) -> None:
+    """Put a document aside."""
+    now_us = world.clock.now_us()
+    aside = Document(key, revision=1, agreement=attrs.evolve(NO_AGREEMENT, aside_us=now_us), status=status)
+    world.store.rows[key] = attrs.evolve(aside, reason=reason, due_us=now_us, pending_since_us=now_us)
 
 
-def told_to(world: World, topic: str = OUTCOMES) -> int:
-    return world.store.offsets[Partition(f"{topic} (notified)", 0)]
+def clash(world: World, name: str = "c1", closed_at_us: int | None = None) -> None:
+    """Open a conflict."""
+    stamp = Stamp("", "2026-11-22T10:00:00.000000Z", "", "t", 0, 0, "//erp", "e1")
+    conflict = Conflict(name, "owner", "ours and theirs", "a", True, "b", "c", stamp, world.clock.now_us())
+    world.store.clashes[name] = ConflictRow(name, conflict, closed_at_us)
+    if closed_at_us is None:
+        held = attrs.evolve(NO_AGREEMENT, held=(conflict,))
+        world.store.rows[name] = Document(name, revision=1, agreement=held, status=Status.HELD)
 
 
-async def test_what_is_published_is_told_at_once(world: World, bench: Bench) -> None:
+def refuse(world: World, offset: int, status: str = "open") -> None:
+    """Refuse a record."""
+    letter = DeadLetter(Place("changes", 0, offset), 0, None, b"x", (), "decode", "not JSON", world.clock.now_us())
+    world.store.letters[letter.id] = attrs.evolve(letter, status=status)
+
+
+async def test_what_has_happened_is_told_at_once_and_once(world: World, bench: Bench) -> None:
     await bench.start()
     park(world)
-    letter = DeadLetter(Place("changes", 0, 4), 0, None, b"x", (), "decode", "not JSON", 0)
-    world.broker.put(outcomes.dead_letter(letter, LETTERS))
-    world.broker.put(Outgoing(LETTERS, None, b"somebody else's"))
+    park(world, "other", status=Status.CONTENDED)
+    clash(world)
     await bench.pass_time(2)
-    assert sorted(bench.webhook.types) == ["dead_letter.received", "document.parked"]
-    assert world.telemetry.total("notifications_total", result="delivered") == 2
-    assert (told_to(world), told_to(world, LETTERS)) == (1, 2)
-    await bench.pass_time(100)
-    assert len(bench.webhook.accepted) == 2
+    assert sorted(bench.webhook.types) == ["conflict.opened", "document.contended", "document.parked"]
+    refuse(world, 4)
+    await bench.pass_time(70)
+    assert bench.webhook.types[3:] == ["dead_letter.received"]
+    assert world.telemetry.total("notifications_total", result="delivered") == 4
+    await bench.pass_time(1000)
+    assert len(bench.webhook.accepted) == 4
 
 
 async def test_what_was_there_before_the_first_start_is_not_told_and_all_later_is(world: World, bench: Bench) -> None:
     park(world, "old")
-    world.store.offsets[Partition(OUTCOMES, 0)] = 1  # as recovery leaves it
+    clash(world, "old")
+    refuse(world, 1)
+    await world.clock.advance(1)
     await bench.start()
     await bench.die()
+    await world.clock.advance(1)
     park(world, "new")
-    world.store.offsets[Partition(OUTCOMES, 0)] = 2
+    refuse(world, 2)
+    await world.clock.advance(1000)
     await bench.start()
     await bench.pass_time(2)
-    assert [body["data"]["document"] for body in bench.webhook.bodies] == ["new"]
+    assert {body["data"].get("document", body["data"].get("dead_letter")) for body in bench.webhook.bodies} == {
+        "new",
+        "changes/0/2",
+    }
+
+
+async def test_what_has_closed_before_it_could_be_told_is_told_once_as_closed(world: World, bench: Bench) -> None:
+    await bench.start()
+    await world.clock.advance(0.5)
+    clash(world, closed_at_us=world.clock.now_us())
+    refuse(world, 4, "discarded")
+    await bench.pass_time(2)
+    said = {body["type"]: body["data"] for body in bench.webhook.bodies}
+    assert said["conflict.opened"]["closed"].endswith("Z")
+    assert said["dead_letter.received"]["status"] == "discarded"
+    await bench.pass_time(600)
+    assert len(bench.webhook.accepted) == 2
+
+
+async def test_what_closes_after_it_was_told_is_not_told_again_and_what_opens_again_is(
+    world: World, bench: Bench
+) -> None:
+    await bench.start()
+    clash(world)
+    await bench.pass_time(2)
+    world.store.clashes["c1"] = attrs.evolve(world.store.clashes["c1"], closed_at_us=world.clock.now_us())
+    del world.store.rows["c1"]
+    await bench.pass_time(100)
+    assert bench.webhook.types == ["conflict.opened"]
+    clash(world)
+    await bench.pass_time(2)
+    assert bench.webhook.types == ["conflict.opened"] * 2
+    assert len(set(bench.webhook.ids)) == 2
+
+
+async def test_what_was_put_aside_while_an_answer_was_awaited_is_told_however_late_its_commit(
+    world: World, bench: Bench
+) -> None:
+    await bench.start()
+    began_us = world.clock.now_us()
+    await bench.pass_time(100)
+    park(world)
+    row = world.store.rows[KEY]
+    world.store.rows[KEY] = attrs.evolve(row, agreement=attrs.evolve(row.agreement, aside_us=began_us))
+    await bench.pass_time(2)
+    assert bench.webhook.types == ["document.parked"]
+
+
+async def test_a_contended_document_is_told_though_it_is_tried_right_when_the_webhook_comes_back(
+    world: World, bench: Bench
+) -> None:
+    await bench.start()
+    bench.webhook.says = lambda: REFUSED
+    park(world, "other")
+    await bench.pass_time(1)
+    park(world, status=Status.CONTENDED)
+    await bench.pass_time(5000)
+    world.store.rows[KEY] = attrs.evolve(world.store.rows[KEY], status=Status.PENDING)
+    bench.webhook.says = lambda: None
+    while not bench.webhook.accepted:
+        await bench.pass_time(5)
+    await bench.pass_time(62)
+    world.store.rows[KEY] = attrs.evolve(world.store.rows[KEY], status=Status.CONTENDED)
+    await bench.pass_time(2)
+    assert bench.webhook.types == ["document.parked", "document.contended"]
+
+
+async def test_a_crash_repeats_minutes_under_the_same_ids_and_a_stop_in_order_nothing(
+    world: World, bench: Bench
+) -> None:
+    await bench.start()
+    park(world, "early")
+    clash(world)
+    refuse(world, 1)
+    await bench.pass_time(1000)
+    early = set(bench.webhook.ids)
+    park(world, "late")
+    await bench.pass_time(100)
+    await bench.die()
+    await bench.start()
+    await bench.pass_time(100)
+    assert [bench.webhook.ids.count(one) for one in (*sorted(early), bench.webhook.ids[-1])] == [1, 1, 1, 2]
+    await bench.stop()
+    count = len(bench.webhook.ids)
+    await bench.start()
+    await bench.pass_time(1000)
+    assert len(bench.webhook.ids) == count
+
+
+async def test_a_clock_that_was_ahead_hides_nothing(world: World, bench: Bench) -> None:
+    await bench.start()
+    world.store.offsets[watch.FLOOR] = world.clock.now_us() + 86_400_000_000
+    await bench.die()
+    await bench.start()
+    await bench.pass_time(1)
+    park(world)
+    await bench.pass_time(2)
+    assert bench.webhook.types == ["document.parked"]
 
 
 async def test_a_death_before_the_acceptance_is_known_tells_again_under_the_same_id(world: World, bench: Bench) -> None:
@@ -175,34 +275,12 @@ async def test_a_death_before_the_acceptance_is_known_tells_again_under_the_same
     park(world)
     bench.webhook.says = bench.dies
     await world.clock.advance(2)
-    assert told_to(world) == 0
     await bench.die()
     bench.webhook.says = lambda: None
     await bench.start()
     await bench.pass_time(2)
     first, second = bench.webhook.accepted
     assert first == second
-    assert told_to(world) == 1
-
-
-async def test_a_digest_told_twice_is_the_same_even_if_more_has_come_meanwhile(world: World, bench: Bench) -> None:
-    await bench.start()
-    for number in range(700):  # more than one fetch
-        park(world, f"d{number}")
-    bench.webhook.says = bench.dies
-    await world.clock.advance(2)
-    await bench.die()
-    bench.webhook.says = lambda: None
-    for number in range(700, 720):
-        park(world, f"d{number}")
-    await bench.start()
-    await bench.pass_time(200)
-    assert bench.webhook.types == ["digest"] * 3
-    first, again, rest = bench.webhook.bodies
-    assert first == again
-    assert bench.webhook.ids[0] == bench.webhook.ids[1]
-    assert (first["data"]["total"], rest["data"]["total"]) == (700, 20)
-    assert told_to(world) == 720
 
 
 async def test_a_flood_is_one_notification_and_then_one_a_window(world: World, bench: Bench) -> None:
@@ -218,7 +296,7 @@ async def test_a_flood_is_one_notification_and_then_one_a_window(world: World, b
     assert bench.webhook.bodies[1]["data"]["total"] == 50
 
 
-async def test_while_the_webhook_is_away_the_same_is_tried_again_and_the_rest_waits_in_the_log(
+async def test_while_the_webhook_is_away_the_same_is_tried_again_and_the_rest_waits_in_the_store(
     world: World, bench: Bench
 ) -> None:
     await bench.start()
@@ -262,7 +340,6 @@ async def test_one_that_is_never_taken_does_not_keep_later_ones_from_being_told(
     await bench.pass_time(2000)
     assert [body["data"]["document"] for body in bench.webhook.bodies] == ["good"]
     assert len(bench.webhook.tried) == 11
-    assert told_to(world) == 2
 
 
 async def test_once_nobody_listens_any_more_nothing_is_posted_until_a_restart(world: World, bench: Bench) -> None:
@@ -290,24 +367,22 @@ async def test_a_stop_tells_what_is_left_and_tries_it_once(world: World, bench: 
     park(world, "three")
     await bench.stop()
     assert len(bench.webhook.tried) == 3
-    assert told_to(world) == 2
+    bench.webhook.says = lambda: None
+    await bench.start()
+    await bench.pass_time(2)
+    assert [body["data"]["document"] for body in bench.webhook.bodies] == ["one", "two", "three"]
 
 
-async def test_a_log_that_is_away_or_has_lost_records_ends_nothing(world: World, bench: Bench) -> None:
+async def test_a_flood_beyond_what_is_kept_is_counted_and_told_once(
+    world: World, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "LOT_MAX", 20)
+    monkeypatch.setattr(watch, "LOT_MAX", 20)
     await bench.start()
-    world.broker.down = True
-    await bench.die()
-    await bench.start()
-    await bench.pass_time(30)
-    world.broker.down = False
-    for number in range(5):
-        park(world, f"d{number}", "lost" if number < 3 else "404")
-    world.broker.forget_before(Partition(OUTCOMES, 0), 3)
-    await bench.pass_time(120)
-    assert [body["data"]["reason"] for body in bench.webhook.bodies] == ["404", "404"]
-    park(world)
-    await bench.pass_time(120)
-    assert len(bench.webhook.accepted) == 3
+    for number in range(150):  # more than a page
+        park(world, f"d{number}")
+    await bench.pass_time(300)
+    assert [body["data"]["total"] for body in bench.webhook.bodies] == [150]
 
 
 async def test_windchill_is_told_to_be_down_only_if_it_stays_so_and_then_to_be_back(world: World, bench: Bench) -> None:
@@ -384,7 +459,7 @@ async def test_the_daemon_tells_what_it_has_done_and_waits_for_no_webhook(make_w
     bench.webhook.says = lambda: REFUSED
     world.windchill.put("gone", {"id": "gone"})
     world.windchill.refusals["gone"] = NotAvailable(404, "there is no such document")
-    async with world.running(outside=bench.outside(), notify=config.Notify(audit_s=0)) as running:
+    async with world.running(webhook=bench.webhook, notify=config.Notify(audit_s=0)) as running:
         world.append(world.event({"title": "Cover"}, key="gone"))
         world.append({**world.event({"title": "x"}), "data": {}})
         await running.settled("gone", Status.PARKED)
@@ -400,7 +475,7 @@ async def test_the_daemon_tells_what_it_has_done_and_waits_for_no_webhook(make_w
 async def test_what_the_webhook_does_not_take_is_counted_and_timed_while_it_waits(world: World) -> None:
     bench = Bench(world)
     bench.webhook.says = lambda: Undelivered("410", Fault.GONE)  # which is not tried again, so that nothing else tells
-    async with world.running(outside=bench.outside(), notify=config.Notify(audit_s=0)) as running:
+    async with world.running(webhook=bench.webhook, notify=config.Notify(audit_s=0)) as running:
 
         async def waiting() -> tuple[float, float]:
             await running.daemon._gauges.refresh()
@@ -427,7 +502,7 @@ async def test_a_webhook_that_is_set_later_hears_of_nothing_that_was_before(worl
         await running.pass_until(lambda: not world.store.outbox, "both are published")
     world.windchill.put("other", {"id": "other"})
     world.windchill.refusals["other"] = NotAvailable(404, "there is no such document")
-    async with world.running(outside=bench.outside(), notify=config.Notify(audit_s=0)) as running:
+    async with world.running(webhook=bench.webhook, notify=config.Notify(audit_s=0)) as running:
         await running.pass_until(lambda: world.clock.monotonic_s() > 30, "what there was could have been told")
         assert bench.webhook.tried == []
         world.append(world.event({"title": "Cover"}, key="other"))

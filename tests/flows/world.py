@@ -35,7 +35,7 @@ from tests.fakes.virtual_clock import START_US, VirtualClock
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping
 
-    from reconciler.flows.notify import Outside
+    from reconciler.flows.notify import Webhook
     from reconciler.flows.reload import Wish
     from reconciler.model.settlement import Settlement
 
@@ -245,7 +245,7 @@ class World:
         *,
         once: bool = False,
         accept_truncation: bool = False,
-        outside: Outside | None = None,
+        webhook: Webhook | None = None,
         wish: Wish | None = None,
         **groups: Any,
     ) -> AsyncIterator[Running]:
@@ -264,7 +264,7 @@ class World:
             self.windchill,
             self.clock,
             outcomes=outcomes,
-            outside=outside,
+            webhook=webhook,
             wish=wish,
         )
         stop = asyncio.Event()

@@ -10,20 +10,21 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 
 from reconciler import config
-from reconciler.core import decode, notices, outcomes, saying
+from reconciler.core import decode, notices, saying
 from reconciler.core.notices import Kind, Lot, Notice
 from reconciler.errors import ConfigError
 from reconciler.model.base import NO_BASE
-from reconciler.model.document import Document
+from reconciler.model.document import NO_AGREEMENT, Conflict, Document, Status
 from reconciler.model.event import DeadLetter, Event, PlainRecord, Refusal
 from reconciler.model.instant import to_us
-from reconciler.model.outcome import Outcome, OutcomeType
+from reconciler.model.outcome import OutcomeType
 from reconciler.model.stamp import Place, Stamp
 from schemas import generate
 
@@ -237,18 +238,17 @@ def test_the_notification_schema_knows_exactly_the_types_that_are_posted() -> No
     assert {content(path.values[0])["type"] for path in examples("notification", "valid")} == set(Kind)
 
 
-@given(text=st.text(max_size=600), many=st.booleans())
-def test_what_is_posted_keeps_to_the_schema_whatever_it_tells_of(text: str, many: bool) -> None:
+@given(text=st.text(max_size=600), many=st.booleans(), closed=st.none() | st.just(7))
+def test_what_is_posted_keeps_to_the_schema_whatever_it_tells_of(text: str, many: bool, closed: int | None) -> None:
     key = text.encode(errors="replace").decode() or "k"
-    opened = Outcome("id", OutcomeType.CONFLICT_OPENED, key, 0, {"conflict": key, "field": key, "reason": key})
-    parked = [Outcome(f"i{n}", OutcomeType.PARKED, key, n, {"status": "parked", "reason": key}) for n in range(9)]
     lot = Lot("//reconciler/x")
-    for outcome in (opened, *parked[: 9 if many else 1]):
-        published = outcomes.record(outcome, "t", "//reconciler/x")
-        lot.add(found(notices.of_outcome(PlainRecord("t", 0, 0, 1, None, published.value))))
-    letter = DeadLetter(Place(key, 0, 1), 1, None, None, (), key, key, 1)
-    refused = outcomes.dead_letter(letter, "t")
-    lot.add(found(notices.of_letter(PlainRecord("t", 0, 0, 1, None, None, refused.headers))))
+    stamp = Stamp("", "", "", "t", 0, 0, "", "")
+    lot.add(notices.of_conflict(key, Conflict(key, key, key, None, False, None, None, stamp, 1), closed))
+    for number in range(9 if many else 1):
+        agreement = attrs.evolve(NO_AGREEMENT, aside_us=number)
+        lot.add(notices.put_aside(Document(key, status=Status.PARKED, reason=key, agreement=agreement)))
+    status = "open" if closed is None else "replayed"
+    lot.add(notices.of_letter(DeadLetter(Place(key, 0, 1), 1, None, None, (), key, key, 1, status)))
     lot.add(notices.locked(Document(key, reason=key), 1))
     told = lot.notifications()
     assert [one.kind is Kind.DIGEST for one in told] == ([True] if many else [False] * 4)

@@ -9,6 +9,7 @@ from reconciler.model.event import DeadLetter
 from reconciler.model.stamp import Place
 
 _letter_line = Lines(tuple[str, DeadLetter])
+_numbered_line = Lines(tuple[int, str, DeadLetter])
 _number_line = Lines(int)
 _id_line = Lines(str)
 
@@ -38,6 +39,16 @@ class Letters:
         """See `ports.Views`."""
         lines = await self._database.read(queries.LETTER, letter_id)
         return _letter(lines[0]) if lines else None
+
+    async def letters_after(self, number: int, limit: int) -> list[tuple[int, DeadLetter]]:
+        """See `ports.Views`."""
+        found = map(_numbered_line.decode, await self._database.read(queries.LETTERS_AFTER, limit, number))
+        return [(place, attrs.evolve(letter, status=status)) for place, status, letter in found]
+
+    async def last_letter(self) -> int:
+        """See `ports.Views`."""
+        (line,) = await self._database.read(queries.LAST_LETTER)
+        return _number_line.decode(line)
 
     async def count_dead_letters(self) -> int:
         """See `ports.Views`."""

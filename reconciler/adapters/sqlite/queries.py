@@ -273,13 +273,20 @@ ALL_LETTERS = lines("list dead letters", _LETTER, "SELECT * FROM dead_letter ORD
 LETTERS = lines("list dead letters", _LETTER, "SELECT * FROM dead_letter WHERE status = ?2 ORDER BY number LIMIT ?1")
 LETTER = lines("read a dead letter", _LETTER, "SELECT * FROM dead_letter WHERE id = ?1")
 # Cut down here: of a page of letters nobody wants the bytes, which would be most of it.
+_LETTER_CUT = "json_set(CAST(letter AS TEXT), '$.key', NULL, '$.value', NULL, '$.headers', json('[]'))"
 LETTER_PAGE = lines(
     "list dead letters",
-    "'[' || json_quote(status) || ',' || json_set(CAST(letter AS TEXT), '$.key', NULL, '$.value', NULL, '$.headers',"
-    " json('[]')) || ']'",
+    "'[' || json_quote(status) || ',' || " + _LETTER_CUT + " || ']'",
     "SELECT * FROM dead_letter WHERE status = coalesce(?3, status)"
     " AND number > coalesce((SELECT number FROM dead_letter WHERE id = ?2), -1) ORDER BY number LIMIT ?1",
 )
+
+LETTERS_AFTER = lines(
+    "list dead letters",
+    "'[' || number || ',' || json_quote(status) || ',' || " + _LETTER_CUT + " || ']'",
+    "SELECT * FROM dead_letter WHERE number > ?2 ORDER BY number LIMIT ?1",
+)
+LAST_LETTER = lines("find the last dead letter", "number", "SELECT coalesce(max(number), 0) AS number FROM dead_letter")
 
 COUNT_LETTERS = lines(
     "count dead letters", "letters", "SELECT count(*) AS letters FROM dead_letter WHERE status = 'open'"
