@@ -40,8 +40,10 @@ def refold(config: Config, document: str, form: str, **given: Any) -> None:
     if form == "json":
         output.as_json({"document": document, "changed": result.changed, "refused": letters})
         return
-    changed = ", ".join(result.changed) or "no field"
-    output.line(f"Document {document} is folded again; it asks for something else in: {changed}.")
+    changed = (
+        f"The log now wants other values of {', '.join(result.changed)}." if result.changed else "Nothing changed."
+    )
+    output.line(f"Folded document {document} again. {changed}")
     for letter in result.refused:
         output.line(f"Left out: {letter.id}: {letter.reason}")
 
