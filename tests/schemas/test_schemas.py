@@ -189,6 +189,7 @@ def neighbours(draw: st.DrawFn) -> Any:
 
 @given(event=neighbours())
 @example(event={**SEEDS[0], "data": {"add": {"": [], "k": ["x"]}}})
+@example(event={**SEEDS[0], "source": "//erp/prod", "data": {"set": {"a": 1}, "accept": {"a": 2}}})
 def test_schema_and_decoder_agree_on_events_near_the_valid_ones(event: Any) -> None:
     found = decoded(event)
     assume(not isinstance(found, Refusal) or "and its group" not in found.reason)  # a schema can't say so
