@@ -369,11 +369,12 @@ async def test_whether_the_note_of_a_check_out_is_shown_is_told(simulated: Simul
 @pytest.mark.parametrize(
     "how", ["login page", "applied, login page", "request lost", "reply lost", "cancelled before", "cancelled after"]
 )
-async def test_whatever_goes_wrong_the_document_is_as_before(simulated: Simulated, how: str) -> None:
+@pytest.mark.parametrize("first", [1, 2, 3, 4])  # of every fourth step: a probe a step is long for one test
+async def test_whatever_goes_wrong_the_document_is_as_before(simulated: Simulated, how: str, first: int) -> None:
     whole = await Probed(simulated).run()
     steps = list(whole.wire.asked)
     reads = ("metadata", "nonce", "GET one", "GET list", "GET", "GetValidStateTransitions")
-    for step in range(1, len(steps) + 1):
+    for step in range(first, len(steps) + 1, 4):
         if steps[step - 1] in reads and how not in ("login page", "cancelled before"):
             continue  # of a read it does not matter whether it was carried out
         simulated.reset()
