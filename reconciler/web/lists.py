@@ -152,11 +152,20 @@ async def trail(store: Store, document: str, limit: int) -> Page[AuditRecord]:
 
 
 async def acts(
-    store: Store, before: tuple[int] | None, limit: int, *, document: str | None = None, who: str | None = None
+    store: Store,
+    before: tuple[int] | None,
+    limit: int,
+    *,
+    document: str | None = None,
+    who: str | None = None,
+    result: str | None = None,
 ) -> Page[Act]:
-    """Return what people have done, newest first."""
+    """Return what people have done, newest first; with `result`, only what came to that."""
 
     async def read(before: tuple[int] | None, limit: int) -> list[Act]:
         return await store.acts(document=document, who=who, limit=limit, before=before[0] if before else None)
 
-    return await taken(read, before, limit, place=lambda one: (one.id,), shown=lambda one: one)
+    def wanted(one: Act) -> bool:
+        return result in (None, one.result)
+
+    return await taken(read, before, limit, place=lambda one: (one.id,), shown=lambda one: one, wanted=wanted)

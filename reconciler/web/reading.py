@@ -137,7 +137,7 @@ async def document_story(sources: Sources, asked: Asked) -> views.history.Story:
         row=found,
         paused=await authorship.paused(sources.store, found),
         released=await authorship.released(sources.store, found),
-        acts=(await lists.acts(sources.store, None, _ACTS, document=found.key)).items,
+        acts=(await lists.acts(sources.store, None, _ACTS, document=found.key, result="done")).items,
         chapters_max=_CHAPTERS,
     )
     return views.history.told(told, older=trail.next is not None)

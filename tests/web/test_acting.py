@@ -77,6 +77,16 @@ async def test_a_document_is_paused_with_a_reason_and_resumed(
     ]
 
 
+async def test_a_story_tells_of_a_pause_however_many_events_were_sent_since(
+    client: httpx.AsyncClient, daemon: Daemon, key: str
+) -> None:
+    await post(client, f"/documents/{key}/pause", {"reason": "audit"})
+    for number in range(60):
+        await daemon.acts.emitted("erp", {key: [f"e-{number}"]})
+    story = (await client.get(f"{ROOT}/documents/{key}/story")).json()
+    assert "local paused it" in [chapter["title"].partition(": ")[2] for chapter in story["chapters"]]
+
+
 async def test_a_retried_document_is_due_at_once_before_all_others(
     client: httpx.AsyncClient, world: World, key: str
 ) -> None:
