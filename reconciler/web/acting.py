@@ -139,8 +139,7 @@ async def resolve_many(sources: Sources, asked: Asked) -> views.acts.Settled:
     settled = await acts_of(sources, asked).resolve_many(
         asked.who.name, acts.WAYS[body.take], body.reason, field=body.field, rule=body.rule, limit=body.limit
     )
-    decided = [views.acts.resolved(one) for one in settled.decided]
-    return views.acts.Settled(decided=decided, left=settled.left, more=settled.more)
+    return views.acts.settled(settled)
 
 
 async def replay_letter(sources: Sources, asked: Asked) -> views.acts.Done:
@@ -185,7 +184,7 @@ def _take(body: bodies.Taking) -> acts.Take:
 
 def _appended(value: acts.Appended | acts.Gone | acts.Unusable) -> views.acts.AppendedBy:
     appended: acts.Appended = found(value)
-    return views.acts.AppendedBy(document=appended.document, events=list(appended.events))
+    return views.acts.appended(appended)
 
 
 def _does(
