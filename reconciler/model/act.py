@@ -23,8 +23,8 @@ class Act:
     """
     One act of one person on one thing.
 
-    `target` is the key of a document, or the id of a conflict, a dead letter or a job; `document` is empty where the
-    act is on none. `details` hold what was given and what came of it: reason, values, ids of the events appended.
+    `target` is the key of a document, or the id of a conflict or a dead letter; `document` is empty where the act is
+    on none. `details` hold what was given and what came of it: reason, values, ids of the events appended.
     """
 
     at_us: int
@@ -36,7 +36,7 @@ class Act:
     details: dict[str, Json]
     result: str  # "done"; "appended": done as soon as the log is read
     id: int = 0  # given by the store
-    issuer: str = ""  # the identity provider that vouched for the name; empty: none did, or it was not kept yet
+    issuer: str = ""  # the identity provider that vouched for the name; empty: none did
 
 
 class Deed(enum.StrEnum):

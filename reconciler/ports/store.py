@@ -69,7 +69,7 @@ class Folded(Protocol):
         ...
 
     async def refolds(self) -> int:
-        """Return a number that grows whenever a document is folded again, by whomever (`Deeds.refold`)."""
+        """Return a number that grows whenever a document is folded again, by whomever (`Projection.refold`)."""
         ...
 
     async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
