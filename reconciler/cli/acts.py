@@ -37,7 +37,7 @@ _COLUMNS = (
 def acts(config: Config, document: str | None, *, actor: str | None, limit: int, form: str) -> None:
     """List what operators did, newest first: who, when, on what, and why."""
     found = running.run(_list(config, document, actor, limit))
-    output.report(form, [views.acts.act(one) for one in found], _COLUMNS, "Nobody did anything.")
+    output.report(form, [views.acts.act(one) for one in found], _COLUMNS, "No acts.")
 
 
 def told(by: views.acts.By) -> str:

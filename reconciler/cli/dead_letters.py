@@ -83,7 +83,7 @@ def replay(config: Config, id: tuple[str, ...], *, every: bool, actor: str | Non
     Append them again, as they were, to the topic that they came from.
 
     Worth it once the reason is gone: a rule that now allows the source, a setting, a newer version of this program. One
-    that still can't be used becomes a dead letter anew.
+    that still can't be used becomes a dead letter again.
     """
     _require_choice(id, every)
     letters = running.run(_replay(config, id, every, acting.actor(actor), reason))
@@ -97,7 +97,7 @@ def replay(config: Config, id: tuple[str, ...], *, every: bool, actor: str | Non
 @click.argument("id", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All that are open.")
 @click.option("--actor", default=None, help="Who does it.  [default: you]")
-@click.option("--reason", required=True, help="Why nobody will miss them; kept with the record of it.")
+@click.option("--reason", required=True, help="Why no one will miss them; kept with the record of it.")
 @options.reporting
 @options.configured(store=True)
 def discard(config: Config, id: tuple[str, ...], *, every: bool, actor: str | None, reason: str, form: str) -> None:

@@ -23,7 +23,7 @@ class By(Shape, frozen=True, kw_only=True):
 
 
 class Act(Shape, frozen=True, kw_only=True):
-    """What somebody did."""
+    """What a person did."""
 
     id: int
     at: Instant

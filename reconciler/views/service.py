@@ -61,7 +61,7 @@ class SeriesPoint(Shape, frozen=True, kw_only=True):
     ]
     convergence_p95_s: float | None
     version_conflict_rate: Annotated[
-        float | None, Meta(description="Of the writes that were tried, those that somebody else's came before: 0 to 1.")
+        float | None, Meta(description="The share of writes that another writer's came before: 0 to 1.")
     ]
     pending: Annotated[int | None, Meta(description="Documents pending at the end of the step.")]
     lag: Annotated[int | None, Meta(description="Records not folded at the end of the step.")]

@@ -159,7 +159,7 @@ class Period(Shape, frozen=True, kw_only=True):
 
 
 class HotSpot(Shape, frozen=True, kw_only=True):
-    """A document or a field, and how often somebody else was quicker there."""
+    """A document or a field, and how often another writer was quicker there."""
 
     document: str | UnsetType = UNSET
     field: str | UnsetType = UNSET

@@ -108,7 +108,7 @@ class ResolvingMany(WithReason, frozen=True, kw_only=True):
 
 
 class Discarding(Given, frozen=True, kw_only=True):
-    """Why nobody will miss it."""
+    """Why no one will miss it."""
 
     reason: Annotated[str, Meta(min_length=1, max_length=REASON_MAX)]
 
