@@ -13,7 +13,6 @@ import msgspec
 
 from reconciler.model.act import Act
 from reconciler.model.audit import AuditRecord
-from reconciler.model.base import Base
 from reconciler.model.desired import Desired
 from reconciler.model.document import Agreement
 from reconciler.model.policy import Policy
@@ -25,14 +24,12 @@ _desired = msgspec.json.Decoder(Desired)
 _agreement = msgspec.json.Decoder(Agreement)
 _audit = msgspec.json.Decoder(AuditRecord)
 _act = msgspec.json.Decoder(Act)
-_base = msgspec.json.Decoder(Base)
 
 encode = _encoder.encode
 decode_desired = _desired.decode
 decode_agreement = _agreement.decode
 decode_audit = _audit.decode
 decode_act = _act.decode
-decode_base = _base.decode
 
 
 def digest(value: object) -> str:

@@ -93,7 +93,8 @@ class Documents:
     def page(self, after: str, limit: int) -> list[Version]:
         """Versions of up to `limit` documents whose keys follow `after`, in order."""
         start = bisect.bisect_right(self._keys, after) if after else 0
-        shown = (key for key in islice(self._keys, start, None) if key not in self.former)
+        following = map(self._keys.__getitem__, range(start, len(self._keys)))
+        shown = (key for key in following if key not in self.former)
         return [self._versions[key] for key in islice(shown, limit)]
 
     def keep(self, key: str, version: Version) -> None:

@@ -14,7 +14,7 @@ iterations and their IDs. It can be checked out and written as before, and such 
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -112,11 +112,6 @@ class Shelf:
         """The latest iteration of a document; None where there is no such document."""
         self._open()
         return self._latest.get(key)
-
-    def all_latest(self) -> Iterator[Iteration]:
-        """The latest iteration of each document, in the order of keys."""
-        self._open()
-        return map(self._latest.__getitem__, self._documents.keys())
 
     def all_of(self, key: str) -> list[Iteration]:
         """A document's iterations that are still kept, the latest one last."""

@@ -94,4 +94,3 @@ _TAKEN: dict[str, Callable[[Any, Mapping[str, str] | None], Any]] = {
     "Collection(Edm.String)": _texts,
     "PTC.EnumType": _value,
 }
-KINDS = frozenset(_TAKEN)

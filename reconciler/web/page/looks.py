@@ -17,8 +17,7 @@ import msgspec
 from markupsafe import Markup, escape
 
 LIST_MAX: Final = 120  # characters of a value in a list
-WHOLE_MAX: Final = 2_000  # of one that is looked at, before it has to be opened
-OPENED_MAX: Final = 200_000
+OPENED_MAX: Final = 200_000  # of one that is compared with another
 SIGNS_MAX: Final = 500  # of what can't be seen, with its name; more of it is no text that anybody reads
 
 # Control characters but tab and line feed, soft hyphen, bidi marks, embeddings and isolates, zero-width spaces, line
