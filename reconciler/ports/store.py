@@ -262,10 +262,6 @@ class Views(Protocol):
         """Return how many dead letters are open, without reading them: each may be a megabyte."""
         ...
 
-    async def mark_dead_letter(self, letter_id: str, status: str) -> bool:
-        """Give a dead letter the status "replayed" or "discarded"; return whether there is one of that id."""
-        ...
-
     async def audit(
         self,
         document: str | None = None,
@@ -294,10 +290,6 @@ class Views(Protocol):
 
     async def policy_texts(self) -> Mapping[str, bytes]:
         """Return every policy that was in force as it is stored, by the digest it is kept under."""
-        ...
-
-    async def policy(self, digest: str) -> Policy | None:
-        """Return a policy that was in force."""
         ...
 
     async def superseded(self, key: str) -> Superseded | None:

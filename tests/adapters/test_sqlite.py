@@ -19,6 +19,7 @@ import pytest
 from reconciler.adapters import sqlite
 from reconciler.adapters.sqlite import database, deeds, group_commit, locks, opening, queries, transactions, writes
 from reconciler.errors import StoreDamagedError, StoreError
+from reconciler.model.act import Act, Change, Deed
 from reconciler.model.desired import Desired, Field, Register
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane, Status
 from reconciler.model.event import DeadLetter, Outgoing
@@ -280,7 +281,7 @@ async def test_a_guest_reads_a_store_that_nobody_owns(path: Path) -> None:
 
 
 @pytest.mark.parametrize("owned", [True, False])
-async def test_a_guest_may_hasten_documents_and_mark_dead_letters(path: Path, owned: bool) -> None:
+async def test_a_guest_may_hasten_documents_and_let_dead_letters_go(path: Path, owned: bool) -> None:
     store = await sqlite.open_store(path, owner=True)
     letter = DeadLetter(Place("changes", 0, 7), 5, None, None, (), "decode", "", 77)
     await store.fold(FoldBatch({"a": wish(1)}, {}, [(letter, Outgoing("dead", None, None))], Lane.EVENT, 1))
@@ -288,8 +289,8 @@ async def test_a_guest_may_hasten_documents_and_mark_dead_letters(path: Path, ow
         await store.close()
     guest = await sqlite.open_store(path, owner=False)
     assert await guest.hasten(["a", "b"], Lane.OPERATOR, 55) == 1
-    assert await guest.mark_dead_letter(letter.id, "discarded")
-    assert not await guest.mark_dead_letter("other", "discarded")
+    act = Act(55, "jdoe", "cli", Deed.DISCARD, letter.id, "", {}, "done")
+    assert await guest.enact(Change.DISCARD, [act], at_us=55)
     reader = store if owned else guest
     assert [(one.key, one.due_us) for one in await reader.due(55, 9)] == [("a", 55)]
     assert [one.id for one in await reader.dead_letters("discarded")] == [letter.id]

@@ -332,13 +332,6 @@ class MemoryStore:
     async def count_dead_letters(self) -> int:
         return len(await self.dead_letters(limit=len(self.letters)))
 
-    async def mark_dead_letter(self, letter_id: str, status: str) -> bool:
-        self._require_open()
-        letter = self.letters.get(letter_id)
-        if letter:
-            self.letters[letter_id] = attrs.evolve(letter, status=status)
-        return letter is not None
-
     async def audit(
         self,
         document: str | None = None,
@@ -377,10 +370,6 @@ class MemoryStore:
     async def policy_texts(self) -> Mapping[str, bytes]:
         self._require_open()
         return {digest: codec.encode(policy) for digest, policy in self.policies.items()}
-
-    async def policy(self, digest: str) -> Policy | None:
-        self._require_open()
-        return self.policies.get(digest)
 
     async def superseded(self, key: str) -> Superseded | None:
         return self.outdone.get(key)

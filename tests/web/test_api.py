@@ -155,7 +155,8 @@ async def test_a_conflict_is_shown_with_all_three_values(client: httpx.AsyncClie
     await refused(client, "/conflicts/nope", 404)
 
 
-async def test_a_dead_letter_is_shown_with_its_bytes(client: httpx.AsyncClient, world: World) -> None:
+@pytest.mark.usefixtures("world")
+async def test_a_dead_letter_is_shown_with_its_bytes(client: httpx.AsyncClient, daemon: Daemon) -> None:
     rows = (await got(client, "/dead-letters"))["items"]
     assert [row["offset"] for row in rows] == [4, 5]
     found = await got(client, f"/dead-letters/{quote(rows[0]['id'], safe='')}")
@@ -166,7 +167,7 @@ async def test_a_dead_letter_is_shown_with_its_bytes(client: httpx.AsyncClient, 
     assert found["headers"][1]["value"] is None
     cut = await got(client, f"/dead-letters/{quote(rows[0]['id'], safe='')}?bytes_max=3")
     assert (cut["value"]["base64"], cut["value"]["bytes"], cut["value"]["truncated"]) == ("bm90", 11, True)
-    await world.store.mark_dead_letter(rows[0]["id"], "discarded")
+    await daemon.acts.discard_letters("jdoe", [rows[0]["id"]], "a test")
     assert [row["offset"] for row in (await got(client, "/dead-letters?status=discarded"))["items"]] == [4]
 
 

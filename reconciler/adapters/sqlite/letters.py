@@ -1,8 +1,8 @@
-"""Dead letters in the store: listed, marked, and which of them our clock has refused."""
+"""Dead letters in the store: listed, and which of them our clock has refused."""
 
 import attrs
 
-from reconciler.adapters.sqlite import queries, transactions
+from reconciler.adapters.sqlite import queries
 from reconciler.adapters.sqlite.damage import Lines
 from reconciler.adapters.sqlite.database import Database
 from reconciler.model.event import DeadLetter
@@ -54,12 +54,6 @@ class Letters:
         """See `ports.Views`."""
         (line,) = await self._database.read(queries.COUNT_LETTERS)
         return _number_line.decode(line)
-
-    async def mark_dead_letter(self, letter_id: str, status: str) -> bool:
-        """See `ports.Views`."""
-        return await self._database.write_by_hand(
-            "mark a dead letter", lambda db: transactions.mark_letter(db, letter_id, status)
-        )
 
 
 def _letter(line: bytes) -> DeadLetter:

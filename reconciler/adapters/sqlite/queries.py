@@ -355,7 +355,6 @@ NUMBERS_OF_DOCUMENT = lines(
 )
 
 POLICIES = lines("read policies", "hex(digest) || ' ' || hex(policy)", "SELECT digest, policy FROM policy")
-POLICY = lines("read a policy", "policy", "SELECT policy FROM policy WHERE digest = ?1")
 
 # The hours of two days, added up by name; then the totals of what was found there, and of what has most of all time.
 _RATE = f"(1.0 * day_conflicts / (max(day_attempts, day_conflicts) + {DOUBT}))"

@@ -286,11 +286,6 @@ class SqliteStore(Deeds, Letters):
         lines = [line.decode().split(" ") for line in await self._database.read(queries.POLICIES)]
         return {bytes.fromhex(digest).decode(errors="replace"): bytes.fromhex(text) for digest, text in lines}
 
-    async def policy(self, digest: str) -> Policy | None:
-        """See `ports.Views`."""
-        lines = await self._database.read(queries.POLICY, digest)
-        return codec.decode_policy(lines[0]) if lines else None
-
     async def superseded(self, key: str) -> Superseded | None:
         """See `ports.Views`."""
         lines = await self._database.read(queries.SUPERSEDED, key)

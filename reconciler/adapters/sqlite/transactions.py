@@ -243,12 +243,6 @@ def enact(connection: sqlite3.Connection, change: acts.Change, done: Sequence[Ac
     return True
 
 
-def mark_letter(connection: sqlite3.Connection, letter_id: str, status: str) -> bool:
-    """Give a dead letter a status; return whether there is one of that id."""
-    writes.MARKS.put(connection, [(letter_id, status)])
-    return bool(queries.LETTERS_OF.lines(connection, [(letter_id,)]))
-
-
 def _record(connection: sqlite3.Connection, done: Iterable[Act]) -> None:
     records = [(codec.encode(act), act.document, act.at_us, act.target, act.who) for act in done]
     writes.ACTS.put(connection, _chained(_head(connection, queries.ACTS_HEAD), records, chain.ACTS_TAG))
