@@ -1,5 +1,5 @@
 """
-Notify: posts notifications to a webhook, however long that takes (docs/decisions/0009). `flows/watch.py` finds them.
+Notify: posts notifications to a webhook, however long that takes (docs/decisions/0010). `flows/watch.py` finds them.
 
 What was not accepted is posted again, under the same id, until it is, or until the webhook has refused it ten times.
 """
