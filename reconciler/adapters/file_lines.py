@@ -1,8 +1,8 @@
 """
-Lines of a file that is plain, gzip or Zstandard, a piece at a time.
+Lines of a file that is plain, gzip or Zstandard, read a piece at a time, and records as such lines.
 
-Every call reads one piece and no more, so that whoever calls from an event loop can let others run between two calls.
-Never here: what a line means (`file_log`).
+Every call reads one piece and no more, so that a caller in an event loop can let others run between two calls.
+Never here: which file a record goes to, and what a line means to a reader (`file_log`).
 """
 
 import base64

@@ -1,4 +1,8 @@
-"""What a broker is told of a topic: what it keeps, and whose clock stamps records. Only asked, never set."""
+"""
+A topic at the broker: its settings, appending to it, and whether it holds what comes next.
+
+What it keeps, and whose clock stamps its records, is only asked, never set. Never here: reading (`kafka`).
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -128,8 +132,6 @@ def _timestamps(found: Mapping[str, str]) -> Timestamps | None:
 
 # -------------------------------------------------------------------------------------------------------- kafka append
 # Appending to Kafka: durable, bounded in time, all partitions of any topic.
-#
-# Never here: reading (`kafka`).
 
 
 class KafkaAppender:

@@ -1,4 +1,4 @@
-"""Caring: what the commands share that copy a store or put another one in its place."""
+"""Caring: `reconciler snapshot` and `restore`, and what they share with others that look after a store."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Topics: what `doctor` finds of Kafka's topics: how long they keep records, and whose clock stamps these."""
+"""Topics: what `doctor` finds of the log: how long its topics keep records, whose clock stamps them, who may speak."""
 
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING

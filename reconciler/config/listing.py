@@ -1,4 +1,4 @@
-"""Listing: every effective value with its origin, for `config show`; secrets are masked."""
+"""Listing: every effective value with its origin, secrets masked, and what differs when it is read again."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -3,9 +3,10 @@ How much to ask of Windchill at once, and how often to ask it again.
 
 `Limiter` bounds the requests in flight by additive increase and multiplicative decrease, the rule by which TCP shares a
 line whose width nobody knows (Chiu and Jain, 1989; RFC 5681 section 3.1). `RetryQuota` bounds the share of requests
-that are retries, so that a server in trouble is not buried by the attempts to get through to it.
+that are retries, so that a server in trouble is not buried by the attempts to get through to it. `WriteBudget` bounds
+the documents that are written without anyone asking for it now.
 
-Both change synchronously and never wait. Times are monotonic seconds.
+All change synchronously and never wait. Times are monotonic seconds.
 """
 
 import enum

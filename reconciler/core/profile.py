@@ -1,5 +1,5 @@
 """
-Profile: which field names and values an event may carry, whatever mode it came in.
+Profile: which field names and values an event may carry, whatever mode it came in, and which source may say so where.
 
 The limits keep what is stored for an event in proportion to the event, and every accepted value writable again exactly.
 """

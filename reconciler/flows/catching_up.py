@@ -1,4 +1,4 @@
-"""Catching up: what came while we were away is folded before anything is written."""
+"""Catching up: what came while we were away is folded before anything is written; and when a single pass is over."""
 
 import asyncio
 from collections.abc import Mapping

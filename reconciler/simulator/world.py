@@ -1,4 +1,4 @@
-"""Everything there is in one simulation: documents, faults, rivals, credentials, statistics."""
+"""Everything there is in one simulation: documents and their seeds, faults, rivals, credentials, statistics."""
 
 import random
 from collections import Counter
