@@ -157,7 +157,7 @@ class Daemon:
                 summary = await self._work(stop, once=once, accept_truncation=accept_truncation)
             except Exception as error:  # noqa: BLE001  raised below: a group of one would only wrap it
                 failure = error
-            stop.set()  # whatever ended us: who watches is not kept waiting for more
+            stop.set()  # whatever ended us: an export that is being read breaks off
             self._admin.stop()
         if failure is not None:
             raise failure
