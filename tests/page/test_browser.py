@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from reconciler.errors import StoreError
+from reconciler.web.page import rendering
+from reconciler.web.sessions import Sessions
 from tests.flows.world import OPERATORS
 from tests.page import inspection
 from tests.page.stage import DRAWING, furnish, infest, measure
@@ -292,6 +294,25 @@ async def test_a_page_asks_only_while_it_is_seen_and_at_once_when_it_is_shown(st
         await visit.page.locator("#recent", has_text="newcomer").wait_for(timeout=2500)
 
 
+async def test_a_page_that_takes_long_to_make_is_asked_for_less_often(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = stage.daemon.world.store.counts
+
+    async def slowly() -> Any:
+        await asyncio.sleep(0.6)
+        return await counts()
+
+    async with stage.visit() as visit:
+        await visit.go("/")
+        await visit.page.locator("#live", has_text="Live").wait_for()
+        monkeypatch.setattr(stage.daemon.world.store, "counts", slowly)
+        asked: list[str] = []
+        visit.page.on("request", lambda request: asked.append(request.url))
+        await asyncio.sleep(8)
+        assert len(asked) == 1
+
+
 async def test_a_part_that_was_in_use_is_brought_up_to_date_afterwards(stage: Stage) -> None:
     world = await furnish(stage.daemon, calm=1)
     async with stage.visit() as visit:
@@ -316,6 +337,25 @@ async def test_what_is_typed_into_a_form_stays_while_the_page_is_brought_up_to_d
         await visit.page.locator("#fields", has_text="Bracket, left, brass").wait_for()
         assert await visit.page.evaluate("document.activeElement.name") == "reason"
         assert await field.input_value() == "ECN-24"
+
+
+async def test_the_buttons_of_an_open_page_work_after_a_restart(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await furnish(stage.daemon, calm=1)
+    async with stage.visit() as visit:
+        await visit.go(f"/documents/{DRAWING}")
+        await visit.page.locator("#live", has_text="Live").wait_for()
+        monkeypatch.setattr(Sessions, "csrf", lambda *_: "of-another-process")
+        await visit.page.locator("[action$=retry] [name=csrf][value=of-another-process]").wait_for(state="attached")
+        await visit.page.get_by_role("button", name="Reconcile now").click()
+        await visit.page.locator("#notice.good").wait_for()
+
+
+async def test_a_page_of_an_older_version_says_so(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage.visit() as visit:
+        await visit.go("/")
+        await visit.page.locator("#live", has_text="Live").wait_for()
+        monkeypatch.setitem(rendering._TEMPLATES.globals, "static", lambda name: f"/static/newer.{name}")
+        await visit.page.locator("#live", has_text="Out of date").wait_for()
 
 
 async def test_a_lost_connection_is_said_and_that_it_is_back(stage: Stage) -> None:

@@ -20,10 +20,11 @@ from reconciler.model.document import Status
 from reconciler.model.event import Outgoing
 from reconciler.web import application
 from reconciler.web.page import assets, rendering, trail
+from reconciler.web.principal import Role
 from reconciler.web.probes import Phase, Readiness
 from tests.flows.world import TOPIC
 from tests.page.stage import DRAWING, furnish
-from tests.web.keys import csrf_in
+from tests.web.keys import LINES, csrf_in, signed_in
 
 if TYPE_CHECKING:
     from starlette.types import Message
@@ -64,6 +65,22 @@ async def test_an_unchanged_page_is_told_by_its_etag_whichever_replica_is_asked(
         assert (changed.status_code, "newcomer" in changed.text) == (200, True)
         missing = await other.get("/nope", headers=BROWSER)
         assert (missing.status_code, "etag" in missing.headers) == (404, False)
+
+
+async def test_an_etag_is_of_one_reader_and_lets_nobody_in(daemon: Daemon) -> None:
+    daemon.tokens = LINES
+    async with daemon.served() as client:
+        etags = set()
+        for role in (Role.VIEWER, Role.OPERATOR):
+            client.cookies.clear()
+            csrf = await signed_in(client, role)
+            etag = (await client.get("/documents")).headers["etag"]
+            again = {"if-none-match": ", ".join([*etags, etag])}
+            assert (await client.get("/documents", headers={"if-none-match": ", ".join(etags)})).status_code == 200
+            assert (await client.get("/documents", headers=again)).status_code == 304
+            etags.add(etag)
+        await client.post("/signout", data={"csrf": csrf})
+        assert (await client.get("/documents", headers=again)).status_code == 303
 
 
 @pytest.mark.parametrize("name", ["page.css", "page.js", "icon.svg"])

@@ -3,6 +3,7 @@
 "use strict";
 
 const LOOK_MS = 3000;
+const SHARE = 10; // a page that takes long to make is asked for less often, so that making it takes a tenth of the time
 const PATIENCE_MS = 10000;
 const AGO_MS = 5000;
 
@@ -84,7 +85,14 @@ function replace(part, fresh) {
 }
 
 const SIGNED_OUT = "Signed out: load the page again";
+const OUTDATED = "Out of date: load the page again";
 let etag = ""; // of the page whose parts are all shown; empty: a part is older, as it was in use
+
+/* Which version a page is of, and whose it is: parts of another one are not for this page. */
+function kindOf(root) {
+  const who = all(".who .name, .who .chip", root).map((one) => one.textContent);
+  return [query("script[src]", root)?.getAttribute("src"), ...who].join(" ");
+}
 
 /* Puts what has changed in its place; returns what keeps the page from being current, "" if nothing does. */
 async function refresh() {
@@ -94,6 +102,9 @@ async function refresh() {
   if (reply.status === 304) return "";
   if (!reply.ok) return `Not current, answer ${reply.status}: trying again`;
   const fresh = new DOMParser().parseFromString(await reply.text(), "text/html");
+  if (kindOf(fresh) !== kindOf(document)) return OUTDATED;
+  const csrf = query("meta[name=csrf]", fresh).content; // after a restart, or another sign-in, another one
+  for (const field of all("input[name=csrf]")) field.value = csrf;
   ahead = begin(fresh) ?? ahead;
   etag = reply.headers.get("etag") ?? "";
   for (const part of all("[data-live]")) {
@@ -121,10 +132,12 @@ async function look() {
   clearTimeout(timer);
   if (!stays || isLooking || document.hidden) return; // looks again when it is shown
   isLooking = true;
+  const begun = performance.now();
   const trouble = await refresh().catch(() => "Connection lost: trying again");
   isLooking = false;
   say(trouble ? "lost" : "on", trouble || "Live");
-  if (trouble !== SIGNED_OUT) timer = setTimeout(look, LOOK_MS);
+  const rest = trouble ? LOOK_MS : Math.max(LOOK_MS, SHARE * (performance.now() - begun));
+  if (trouble !== SIGNED_OUT) timer = setTimeout(look, rest);
 }
 
 function say(state, text) {
