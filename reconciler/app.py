@@ -182,7 +182,7 @@ class Daemon:
             self.ingest.lane = Lane.REPLAY
         # A store that is behind what was agreed must see the whole log before it may ask for anything.
         ends = dict(await self.log.ends())
-        await self._sign(signed, {**stored, **ends})
+        await self._sign(signed, {**watch.of_logs(stored), **ends})
         behind = any(end and place not in stored for place, end in ends.items())
         patience_s = None if behind or taken else _STALLED_S
         log = self.config.log.path if self.config.log.kind == "file" else ", ".join(self.config.log.read_topics)

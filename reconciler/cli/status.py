@@ -70,10 +70,11 @@ def _names_log() -> bool:
 async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
     """Return what the API says of store and log, with which store it is and why the log is not reached."""
     from reconciler.adapters.clock import SystemClock
+    from reconciler.flows import watch
 
     async with looking.store_of(config) as store:
         found = await standing.of(store, SystemClock().now_us())
-        positions = dict(await store.positions())
+        positions = watch.of_logs(await store.positions())
     ends, trouble = await _ends(config) if ask_log else (None, "not asked: name it with -c")
     if ends is not None:
         positions = {place: offset for place, offset in positions.items() if place in ends}

@@ -43,7 +43,7 @@ def _settlement(case: Case, agreement: Agreement, wait_s: float | None) -> Settl
     return Settlement(
         key=document.key,
         revision=document.revision,
-        agreement=agreement,
+        agreement=attrs.evolve(agreement, aside=None, aside_us=None),
         status=Status.PAUSED,
         reason=document.reason,
         lane=Lane.RETRY,

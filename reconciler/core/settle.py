@@ -127,8 +127,10 @@ def version_conflict(case: Case, answer: VersionConflict) -> Settlement:
     """Somebody wrote between our read and our write. Nothing was applied: read and decide again, a little later."""
     old, pace = case.document.agreement, case.rules.pace
     clashes = old.clashes + 1
-    # Writes come through again: what it cooled down for as locked or parked is over.
-    cooldowns = 0 if case.document.status in (Status.LOCKED, Status.PARKED) else old.cooldowns
+    # Its status does not say whether it was contended before: it is pending during its tries. If it was locked or
+    # parked since, what it cooled down for is over, as writes come through again.
+    contended = old.aside is Status.CONTENDED
+    cooldowns = old.cooldowns if contended else 0
     assert case.plan is not None
     agreement = attrs.evolve(old, base=case.plan.base, snapshot=case.snapshot, clashes=clashes, cooldowns=cooldowns)
     if clashes < pace.conflict_attempts_max:
@@ -138,8 +140,7 @@ def version_conflict(case: Case, answer: VersionConflict) -> Settlement:
     else:
         agreement = attrs.evolve(agreement, clashes=0, cooldowns=cooldowns + 1)
         reason = f"contended: {clashes} version conflicts in a row"
-        # It is pending during its tries, so that its status does not say whether it was contended before them.
-        settlement = _cooling(case, agreement, Status.CONTENDED, reason, entered=not cooldowns)
+        settlement = _cooling(case, agreement, Status.CONTENDED, reason, entered=not contended)
     settlement = attrs.evolve(evidence.counted(case, settlement), conflicts=1)
     return evidence.audited(case, settlement, "version_conflict", answer.message, status=answer.status)
 
@@ -237,7 +238,7 @@ def _cooling(
     wait_s += at_least_s
     told: tuple[Outcome, ...] = ()
     if entered:  # once, not at every look
-        agreement = attrs.evolve(agreement, aside_us=case.now_us)
+        agreement = attrs.evolve(agreement, aside=status, aside_us=case.now_us)
         told = (outcomes.parked(case.document.key, case.now_us, status, reason),)
     return _settlement(case, agreement, status, reason, _in(case, wait_s), told=told)
 
@@ -282,7 +283,7 @@ def _as_confirmed(decision: Decision, confirmed: Mapping[str, Json]) -> Decision
 
 def _calm(case: Case) -> Agreement:
     calm = attrs.evolve(case.document.agreement, failures=0, clashes=0, cooldowns=0, stable=0, setback=None)
-    return attrs.evolve(calm, aside_us=None)
+    return attrs.evolve(calm, aside=None, aside_us=None)
 
 
 def _kept(case: Case, *, sent: bool = False) -> Agreement:

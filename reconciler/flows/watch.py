@@ -44,11 +44,16 @@ _LOOK_S = 1.0
 _SHARE = 20.0  # a look that takes long is made less often, so that looking takes a twentieth of the time at most
 _LATE_S = 120.0  # from the time of what happened to its commit, at most: a request and its answer lie between
 _LOCKS_S = 60.0  # between two looks at what is locked
-_LOCKED_MAX = 1_000  # documents of such a look; a flood needs no more to be one
+_LOCKED_MAX = 1_000  # documents of such a look, those that wait longest; a flood needs no more to be one
 _PAGE = 100
 _DOWN_S = 30.0  # a restart of a web server need wake nobody
 _STRIDE = 200  # audit records between two rests, so that a walk over all of them costs nobody anything
 _REST_S = 0.2
+
+
+def of_logs(stored: Mapping[Partition, int]) -> dict[Partition, int]:
+    """Return the store's positions but for these two."""
+    return {place: offset for place, offset in stored.items() if place not in (FLOOR, LETTER)}
 
 
 @attrs.frozen
@@ -84,6 +89,7 @@ class Watch:
         self._patience = patience
         self._floor_us = self._mark_us = 0  # all of before was told; what the floor moves to next
         self._letter = 0
+        self._begun_s = 0.0  # when the last look began
         self._told: dict[str, int] = {}  # what was told beyond the floor: ids of notices, and of when they are
         self._open_us: int | None = None  # since when the breaker is seen open
         self._told_open = False
@@ -99,9 +105,10 @@ class Watch:
         """
         if FLOOR not in stored:
             self._letter = await self._store.last_letter()
-            self._mark_us = self._clock.now_us()
+            self._mark_us, self._begun_s = self._clock.now_us(), self._clock.monotonic_s()
             await self._keep(self._mark_us)
             return
+        self._begun_s = self._clock.monotonic_s()
         self._floor_us = self._mark_us = stored[FLOOR]
         self._letter = stored[LETTER]
 
@@ -114,7 +121,10 @@ class Watch:
         while True:
             beats.turn()
             stopping, at_us, begun_s = self._stopping.is_set(), self._clock.now_us(), self._clock.monotonic_s()
-            self._floor_us, self._mark_us = min(self._floor_us, at_us), min(self._mark_us, at_us)  # the clock was ahead
+            # A clock that was set back: what came after the last look may seem to be of before it.
+            earliest_us = at_us + 1 - round((begun_s - self._begun_s) * 1_000_000)
+            self._floor_us, self._mark_us = min(self._floor_us, earliest_us), min(self._mark_us, earliest_us)
+            self._begun_s = begun_s
             lot = Lot(self._manner.source, self._manner.most)
             for notice in [*self._windchill(), *await self._locked(), *self._trail()]:
                 lot.add(notice)
@@ -225,14 +235,14 @@ class Watch:
         self._looked_s = now_s
         latest_us = self._clock.now_us() - round(self._patience.locked_s * 1_000_000)
         found: dict[str, Notice] = {}
-        after, looked = "", 0
-        while looked < _LOCKED_MAX and (page := await self._store.list_documents(Status.LOCKED, after, _PAGE)):
+        place, looked = (-1, ""), 0
+        while looked < _LOCKED_MAX and (page := await self._store.list_waiting(Status.LOCKED, place, _PAGE)):
             for document in page:
                 since_us = document.pending_since_us
                 if since_us is not None and since_us <= latest_us:
                     notice = notices.locked(document, since_us)
                     found[notice.what] = notice
-            after, looked = page[-1].key, looked + len(page)
+            place, looked = (page[-1].pending_since_us or 0, page[-1].key), looked + len(page)
             beats.turn()
         new = [notice for what, notice in found.items() if what not in self._told_locked]
         self._told_locked = frozenset(found)

@@ -133,7 +133,8 @@ class Agreement:
     failures: int = 0  # attempts in a row that failed; sets the backoff
     clashes: int = 0  # version conflicts in a row; sets the wait, and when to give up for a while
     cooldowns: int = 0  # times in a row that it was contended; doubles the cool-down
-    aside_us: int | None = None  # since when it is contended, locked or parked, in a row
+    aside: Status | None = None  # contended, locked or parked: what it was last, in a row
+    aside_us: int | None = None  # since when
     stable: int = 0  # re-comparisons in a row that found no drift; lengthens the interval
     checked_in_us: int | None = None  # when a write of ours last made an iteration
     setback: Setback | None = None  # None after a write that went through

@@ -268,9 +268,12 @@ def test_a_client_library_that_repeats_itself_is_heard_in_debugging_only(settled
 
 def test_status_of_a_store_alone_asks_no_log(settled: Program) -> None:
     store = f"sqlite:///{settled.folder}/state.db"
+    with contextlib.closing(sqlite3.connect(settled.folder / "state.db")) as db, db:
+        db.execute("INSERT INTO position VALUES ('(notified)', 0, 7, NULL, '')")  # a time, of no log
     found = json.loads(settled.run("status", "--store", store, "-o", "json", configured=False).stdout)
     assert found["log_reachable"] is None
     assert found["log"][0]["end"] is None
+    assert "(notified)" not in {row["topic"] for row in found["log"]}
     assert "not asked" in settled.run("status", "--store", store, configured=False).stdout
 
 

@@ -206,6 +206,32 @@ async def test_a_document_that_was_locked_and_is_contended_then_is_told_as_both(
     assert [outcome["data"]["status"] for outcome in world.outcomes("parked")] == ["locked", "contended"]
 
 
+async def test_a_document_that_was_parked_until_an_event_came_and_is_contended_then_is_told_as_both(
+    world: World,
+) -> None:
+    world.windchill.script_writes(NotAvailable(403, "not yours"), *[MISMATCH] * 5)
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    await world.emit({"title": "Lid"})
+    for _ in range(5):
+        await world.attempt()
+        await world.wait()
+    assert [outcome["data"]["status"] for outcome in world.outcomes("parked")] == ["parked", "contended"]
+
+
+async def test_a_document_that_is_contended_again_after_a_pause_is_told_again(world: World) -> None:
+    world.windchill.script_writes(*[MISMATCH] * 10)
+    await world.emit({"title": "Cover"})
+    for number in range(10):
+        await world.attempt()
+        await world.wait()
+        if number == 4:
+            world.store.rows[KEY] = attrs.evolve(world.store.rows[KEY], status=Status.PAUSED)
+            await world.attempt()
+            world.store.rows[KEY] = attrs.evolve(world.store.rows[KEY], status=Status.PENDING)
+    assert [outcome["data"]["status"] for outcome in world.outcomes("parked")] == ["contended"] * 2
+
+
 async def test_version_conflicts_are_counted_from_the_start_after_a_write_that_came_through(world: World) -> None:
     for title in ("Cover", "Lid"):
         world.windchill.script_writes(*[MISMATCH] * 4)

@@ -270,6 +270,19 @@ async def test_a_clock_that_was_ahead_hides_nothing(world: World, bench: Bench) 
     assert bench.webhook.types == ["document.parked"]
 
 
+async def test_a_clock_that_is_set_back_hides_nothing(world: World, bench: Bench) -> None:
+    await bench.start()
+    await world.clock.advance(600)
+    park(world, "first")
+    await bench.pass_time(2)
+    world.clock.ahead_us = -3_600_000_000
+    park(world, "second")
+    await bench.pass_time(30)
+    assert bench.webhook.types == ["document.parked"], "the next lot waits for its time"
+    await bench.pass_time(60)
+    assert [body["data"]["document"] for body in bench.webhook.bodies][-1] == "second"
+
+
 async def test_a_death_before_the_acceptance_is_known_tells_again_under_the_same_id(world: World, bench: Bench) -> None:
     await bench.start()
     park(world)
@@ -431,6 +444,19 @@ async def test_a_lock_is_told_once_when_it_has_lasted_and_under_the_same_id_afte
     await bench.pass_time(100)
     assert len(bench.webhook.ids) == 2
     assert len(set(bench.webhook.ids)) == 1
+
+
+async def test_among_many_locks_those_that_last_are_told(
+    world: World, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_LOCKED_MAX", 100)
+    park(world, "z", status=Status.LOCKED)
+    await world.clock.advance(3600)
+    for number in range(200):
+        park(world, f"d{number}", status=Status.LOCKED)
+    await bench.start()
+    await bench.pass_time(120)
+    assert [body["data"]["document"] for body in bench.webhook.bodies] == ["z"]
 
 
 async def test_a_trail_that_somebody_has_changed_is_told(make_world: MakeWorld) -> None:
