@@ -22,6 +22,7 @@ from reconciler.model.hotspot import DAY_H, DOUBT
 Values = Sequence[tuple[object, ...]]
 
 _PART = 500  # rows a statement: SQLite takes 32,766 parameters
+_PART_BYTES = 2**20  # of their blobs, unless one row has more: a prepared statement keeps what was bound to it last
 
 
 class Query(NamedTuple):
@@ -52,9 +53,14 @@ class Many(NamedTuple):
         return [line for part in self._parts(values) for line in _lines(connection, *part)]
 
     def _parts(self, values: Values) -> Iterator[tuple[str, list[object]]]:
-        for start in range(0, len(values), _PART):
-            part = values[start : start + _PART]
-            yield self.sql.replace(":many", ", ".join([self.row] * len(part))), [cell for row in part for cell in row]
+        start, count = 0, _PART
+        while part := values[start : start + count]:
+            cells = [cell for row in part for cell in row]
+            if len(part) > 1 and sum(len(cell) for cell in cells if isinstance(cell, bytes)) > _PART_BYTES:
+                count = len(part) // 2
+                continue
+            yield self.sql.replace(":many", ", ".join([self.row] * len(part))), cells
+            start, count = start + len(part), _PART
 
 
 def _lines(connection: sqlite3.Connection, sql: str, parameters: Sequence[object]) -> list[bytes]:
