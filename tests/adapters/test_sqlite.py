@@ -10,8 +10,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -433,6 +436,42 @@ async def test_a_fault_of_ours_reaches_every_caller_and_the_next_works(
     await store.close()
 
 
+async def test_two_faults_in_a_group_leave_no_caller_waiting(path: Path) -> None:
+    """After the first the group is committed one by one: those behind the second must hear of it too."""
+    store = await sqlite.open_store(path, owner=True)
+    await store.fold(batch(["a", "b"]))
+    unstorable = attrs.evolve(settled("a"), reason="\ud800")
+    changes = [settled("unknown"), unstorable, settled("b")]
+    under_way = asyncio.gather(*map(store.settle, changes), return_exceptions=True)
+    results = await asyncio.wait_for(under_way, timeout=5)
+    assert [type(result) for result in results] == [StoreError, UnicodeEncodeError, UnicodeEncodeError]
+    await store.settle(settled("b"))
+    assert (await store.counts())[Status.SYNCED] == 1
+    await store.close()
+
+
+async def test_a_commit_has_not_failed_because_the_store_is_closed_behind_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await sqlite.open_store(path, owner=True)
+    real, committing, go = transactions.published, threading.Event(), threading.Event()
+
+    def published(connection: sqlite3.Connection, **values: Any) -> None:
+        real(connection, **values)
+        committing.set()
+        go.wait(5)
+
+    monkeypatch.setattr(transactions, "published", published)
+    publishing = asyncio.create_task(store.published([], {P0: 7}))
+    await asyncio.to_thread(committing.wait)
+    closing_it = asyncio.create_task(store.close())
+    await asyncio.sleep(0.1)  # until the connection is to be closed behind the commit
+    go.set()
+    time.sleep(0.1)  # noqa: ASYNC251  the event loop is to hear of both at once
+    await publishing
+    await closing_it
+
+
 # ---------------------------------------------------------------------------------------------------------------- SQL
 
 
@@ -475,6 +514,17 @@ def test_no_statement_reads_more_than_it_must(path: Path, name: str, sql: str) -
     assert [scan for scan in scans if scan not in allowed] == [], plan
     sorts = [step for step in plan if "TEMP B-TREE" in step]
     assert not sorts or name == "HOTSPOTS", plan
+
+
+def test_a_statement_about_many_rows_takes_no_more_than_a_megabyte_or_one_row() -> None:
+    sizes = [10] * 700 + [300_000] * 9 + [3_000_000] + [10] * 3
+    values = [(str(number), "open", bytes(size)) for number, size in enumerate(sizes)]
+    parts = list(writes.LETTERS._parts(values))
+    assert [cell for _, cells in parts for cell in cells] == [cell for row in values for cell in row]
+    for sql, cells in parts:
+        assert sql.count("(?, ?, ?)") * 3 == len(cells) <= 500 * 3
+        assert len(cells) == 3 or sum(map(len, cells[2::3])) <= 2**20
+    assert len(parts) < 20
 
 
 # -------------------------------------------------------------------------------------------------------- sudden death

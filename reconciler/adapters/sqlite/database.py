@@ -81,8 +81,9 @@ class Database:
         if not self._ownership:
             raise StoreError(f"can't {operation} in {self.path}: it was opened only to look")
         self._require_same_files()
-        result = await self._run(operation, partial(transacted, work))
-        if self._connection.total_changes - self._checkpointed >= CHECKPOINT_CHANGES:
+        # Counted on the thread: the connection may be closed by the time that we hear of the commit.
+        result, changes = await self._run(operation, lambda db: (transacted(work, db), db.total_changes))
+        if changes - self._checkpointed >= CHECKPOINT_CHANGES:
             # Shielded, because the lock must be held for as long as the thread is at it.
             await asyncio.shield(self._checkpoint())
         return result

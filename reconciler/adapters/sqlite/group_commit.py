@@ -46,12 +46,15 @@ class GroupCommit:
             await asyncio.wait([self._under_way])
 
     async def _drain(self) -> None:
+        group: list[tuple[Change, asyncio.Future[bool]]] = []
         try:
             while self._waiting:
-                await self._run(self._next_group())
+                group = self._next_group()
+                await self._run(group)
         except BaseException as error:  # a fault of ours, or the event loop's end: let nobody wait for ever
-            while self._waiting:
-                _fail(self._waiting.popleft()[1], error)
+            for _, future in (*group, *self._waiting):
+                _fail(future, error)
+            self._waiting.clear()
             raise
         finally:
             self._under_way = None  # here and not in a callback: between the two a change could be queued for nobody
@@ -74,10 +77,6 @@ class GroupCommit:
                     await self._run([one])
             else:
                 _fail(group[0][1], error)
-        except BaseException as error:
-            for _, future in group:
-                _fail(future, error)
-            raise
         else:
             for change, future in group:
                 if not future.done():
