@@ -70,7 +70,7 @@ async def test_an_unchanged_page_is_told_by_its_etag_whichever_replica_is_asked(
 async def test_an_etag_is_of_one_reader_and_lets_nobody_in(daemon: Daemon) -> None:
     daemon.tokens = LINES
     async with daemon.served() as client:
-        etags = set()
+        etags: set[str] = set()
         for role in (Role.VIEWER, Role.OPERATOR):
             client.cookies.clear()
             csrf = await signed_in(client, role)
