@@ -15,11 +15,11 @@ demo: $(STAMP) ## run the whole job on this machine in under a minute; ARGS=--st
 	@$(BIN)/reconciler demo $(ARGS)
 
 # pytest comes last, so that its own closing line closes the run. Tests of one file stay in one process, in their order.
-# WORKERS=0 runs all of them in one.
+# Much of a test is waiting, so four processes suit two cores. WORKERS=0 runs all tests in one process.
 test: $(STAMP) ## run everything that CI runs: lint, types, arch, docs, all tests; says which real parts it has
 	@scripts/real-parts
 	@$(MAKE) --no-print-directory lint types arch docs
-	@$(BIN)/python -m pytest -n $(or $(WORKERS),auto) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(or $(WORKERS),4) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(STAMP) ## check style and formatting
 	@$(BIN)/ruff check .
