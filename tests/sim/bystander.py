@@ -95,14 +95,21 @@ class Bystander:
         """Somebody asks for another try, or what was counted is forgotten for another reason."""
         self._counts_since_us[key] = self._world.now_us()
 
-    def may_be_contested(self, key: str, name: str, steps: Collection[Normaliser]) -> bool:
-        """Whether some of a field was ever given one value, in whatever spelling, so often that it may wait."""
-        given = Counter(
-            made
+    def may_be_contested(
+        self, key: str, name: str, steps: Collection[Normaliser], seeming: Iterable[tuple[Any, Any]]
+    ) -> bool:
+        """
+        Whether some of a field was ever given one value, in whatever spelling, so often that it may wait.
+
+        `seeming` are values before and after of writes whose answers were lost, where a read shows just what they would
+        have left: a person has set the same value, and no one can tell.
+        """
+        accepted = [
+            (before.fields[name], after.fields[name])
             for before, after, write in self._server.accepted
             if after.key == key and write is not None and name in write.fields
-            for made in _made(name, before.fields[name], after.fields[name], steps)
-        )
+        ]
+        given = Counter(made for before, after in (*accepted, *seeming) for made in _made(name, before, after, steps))
         return max(given.values(), default=0) >= TRIES
 
     def _in_a_row(self, key: str, part: Part) -> list[_Carry]:

@@ -70,6 +70,8 @@ class Promises:
         self._leaving: Counter[bytes] = Counter()  # published, and perhaps forgotten already
         self._unsure: Counter[bytes] = Counter()  # published, and forgotten by a commit that was never acknowledged
         self._early: Counter[bytes] = Counter()  # forgotten before the change that left them was acknowledged
+        self._before: dict[str, list[_Kept]] = {}  # states that the next loss of power may bring back
+        self._lost: set[bytes] = set()  # outcomes that it took with it; they may have been published before
         self._messages: dict[int, bytes] = {}
         self._told: set[bytes] = set()  # outcomes of everything that was ever stored
 
@@ -88,6 +90,7 @@ class Promises:
 
     def acknowledged(self, change: Change) -> None:
         self._under_way.remove(change)
+        self._before.clear()  # one log holds all of them: its newest page is durable, and so is every one before it
         self._store(change)
 
     def shows(self, messages: Iterable[OutboxMessage]) -> None:
@@ -128,18 +131,26 @@ class Promises:
 
     def _explain(self, key: str, found: _Kept) -> None:
         """What is found must be what was acknowledged, with some of what was under way, each of it whole."""
-        before = self._kept.get(key, _Kept(_NOTHING))
+        latest = self._kept.get(key, _Kept(_NOTHING))
         changes = [change for change in self._under_way if change.key == key]
-        for count in range(len(changes), -1, -1):
-            for some in itertools.combinations(changes, count):
-                expected = before
-                for change in some:
-                    expected = expected.with_change(change)
-                if self._matches(expected, found):
-                    self._told.update(value for change in some for value in change.outcomes)
-                    self._kept[key] = found
-                    return
-        self._world.expect(False, f"{key}: the store has lost or torn something: {_difference(before, changes, found)}")
+        for before in (latest, *reversed(self._before.get(key, ()))):
+            for count in range(len(changes), -1, -1):
+                for some in itertools.combinations(changes, count):
+                    expected = before
+                    for change in some:
+                        expected = expected.with_change(change)
+                    if self._matches(expected, found):
+                        self._found(key, found, some)
+                        self._lost |= set(latest.waiting - before.waiting)
+                        return
+        self._world.expect(False, f"{key}: the store has lost or torn something: {_difference(latest, changes, found)}")
+
+    def _found(self, key: str, found: _Kept, some: Sequence[Change]) -> None:
+        """Go on from what is there. A change that was never acknowledged can be seen before it is durable."""
+        if some:
+            self._before.setdefault(key, []).append(self._kept.get(key, _Kept(_NOTHING)))
+        self._told.update(value for change in some for value in change.outcomes)
+        self._kept[key] = found
 
     def _matches(self, expected: _Kept, found: _Kept) -> bool:
         missing = expected.waiting - found.waiting
@@ -163,11 +174,13 @@ class Promises:
         self._under_way.clear()
         self._leaving.clear()
         self._early.clear()
+        self._before.clear()
 
     def told(self, published: Iterable[bytes]) -> None:
         """The outcome log tells of everything that was stored, and of nothing else."""
         there = set(published)
-        self._world.expect(self._told <= there, f"outcomes that never came: {sorted(self._told - there)}")
+        missing = self._told - self._lost - there
+        self._world.expect(not missing, f"outcomes that never came: {sorted(missing)}")
         self._world.expect(there <= self._told, f"outcomes of nothing that is stored: {sorted(there - self._told)}")
 
     def _store(self, change: Change) -> None:

@@ -517,12 +517,22 @@ class Witness:
         if claims is not None and attempt.seen is not None:
             self._excused.add((attempt.key, name, naive.event_of(claims.newest), canonical(attempt.seen.fields[name])))
 
+    def _seeming(self, key: str, name: str, steps: Any) -> list[tuple[Any, Any]]:
+        """Values before and after of writes that were not applied, though a read after a lost answer says so."""
+        versions = [version.fields[name] for (at, _), version in self._server.versions.items() if at == key]
+        return [
+            (self._server.versions[key, write.token].fields[name], write.fields[name])
+            for write in self.writes
+            if write.key == key and write.accepted is None and not write.answered and name in write.fields
+            if any(comparing.alike(value, write.fields[name], steps) for value in versions)
+        ]
+
     def _is_excused(self, attempt: Attempt, name: str, claims: Claims) -> bool:
         assert attempt.seen is not None
         contested, steps = self._contested.get((attempt.key, name), ()), self._rule(attempt, name).normalise
         if claims.whole is not None and any(comparing.alike(claims.whole.value, value, steps) for value in contested):
             return True  # also where another event spells it in another way
-        if self.bystander.may_be_contested(attempt.key, name, steps):
+        if self.bystander.may_be_contested(attempt.key, name, steps, self._seeming(attempt.key, name, steps)):
             return True
         group = attempt.row.fields.get(GROUP)
         if group is not None and group.managed and name.startswith(f"{GROUP}."):
