@@ -12,7 +12,7 @@ COPY requirements-build.lock requirements-image.lock ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv /build \
     && /build/bin/pip install --require-hashes --only-binary :all: --requirement requirements-build.lock
-COPY pyproject.toml ./
+COPY pyproject.toml README.md LICENSE ./
 COPY reconciler ./reconciler
 RUN /build/bin/python -m hatchling build --target wheel --directory /wheels
 RUN --mount=type=cache,target=/root/.cache/pip \
