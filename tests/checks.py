@@ -39,18 +39,22 @@ async def check_audit(store: Store) -> list[AuditRecord]:
     return records
 
 
-async def check_chain(store: Store, numbers: set[int]) -> None:
-    """The trail is one chain from its genesis to the head, reckoned here from its description alone."""
+async def check_chain(store: Store, decided: set[int]) -> None:
+    """The trail is one chain of decisions and acts, from genesis to head, reckoned from its description alone."""
+    acts = {act.id: act for act in await store.acts(limit=1_000_000)}
     link, number = bytes(32), 0
     async for entry in store.audit_chain():
         number += 1
         assert entry.number == number, f"audit record {entry.number} stands where {number} should"
-        text = b"windchill-reconciler/audit/1\n" + link + number.to_bytes(8, "big") + entry.record
+        text = b"windchill-reconciler/audit/2\n" + link + number.to_bytes(8, "big") + entry.record
         link = hashlib.sha256(text).digest()
         assert entry.link == link, f"the link of audit record {number} is not that of what came before"
-        record = codec.decode_audit(entry.record)
-        assert entry.columns == (record.document.encode(), b"%d" % record.at_us), f"audit record {number} is misfiled"
-    assert numbers == set(range(1, number + 1)), f"audit records {numbers}, of which {number} are in the chain"
+        ((kind, record),) = json.loads(entry.record).items()
+        said = ["target", "who", "kind"] if kind == "act" else []
+        columns = (record["document"], record["at_us"], *(map(record.get, said) if said else [None] * 3))
+        assert entry.columns == columns, f"audit record {number} is misfiled"
+        assert (number in acts, number in decided) == (kind == "act", kind == "decision"), f"{number} is no {kind}"
+    assert number == len(acts) + len(decided), f"{len(acts)} acts, decisions {decided}, {number} in the chain"
     assert await store.audit_head() == ((number, link) if number else None)
 
 

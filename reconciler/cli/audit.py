@@ -9,16 +9,18 @@ import click
 import msgspec
 
 from reconciler import views
-from reconciler.cli import acts, audit_file, commands, exits, files, looking, options, output, running
+from reconciler.cli import audit_file, commands, exits, files, looking, options, output, running
 from reconciler.config import Config
-from reconciler.core.acts_trail import ActsVerifier
 from reconciler.core.trail import Fault, Scope, Verifier
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.model import chain, codec
+from reconciler.model.act import Act
 from reconciler.model.audit import AuditRecord
-from reconciler.model.chain import Entry, Head
+from reconciler.model.chain import Head, Recorded
 
-audit = commands.family("audit", "The trail of decisions: list it, show or export it, verify that it is whole.")
+audit = commands.family(
+    "audit", "The trail of decisions and acts: list it, show or export it, verify that it is whole."
+)
 
 _COLUMNS = (
     output.Column("id", "id", whole=True, right=True),
@@ -27,6 +29,15 @@ _COLUMNS = (
     output.Column("result", "result", whole=True),
     output.Column("repeats", "same before", lambda times: f"{times} more" if times else "–"),
     output.Column("written", "written", lambda fields: ", ".join(fields) or "–"),
+)
+_ACT_COLUMNS = (
+    output.Column("id", "id", whole=True, right=True),
+    output.Column("at", "at", output.when, whole=True),
+    output.Column("who", "who", whole=True),
+    output.Column("role", "role", whole=True),
+    output.Column("kind", "what", whole=True),
+    output.Column("target", "on", whole=True),
+    output.Column("details", "details", lambda details: output.of_json(details) if details else ""),
 )
 _DECISION_COLUMNS = (
     output.Column("field", "field", whole=True),
@@ -78,16 +89,38 @@ def list_(config: Config, document: str | None, since_us: int, until_us: int | N
     output.report(form, [views.history.attempt(record) for record in found], _COLUMNS, "No decisions.")
 
 
+@audit.command("acts", epilog=commands.example("reconciler audit acts --document 0000012345 -o json"))
+@click.option("--document", default=None, metavar="DOC", help="Only on this document.")
+@click.option("--actor", default=None, help="Only of this person.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, at most.")
+@options.reporting
+@options.configured(store=True)
+def acts(config: Config, document: str | None, *, actor: str | None, limit: int, form: str) -> None:
+    """List what people did, newest first: who, when, on what, and why."""
+    found = running.run(_acts(config, document, actor, limit))
+    output.report(form, [views.acts.act(one) for one in found], _ACT_COLUMNS, "No acts.")
+
+
 @audit.command("show", epilog=commands.example("reconciler audit show 4711 -o json -c reconciler.toml"))
 @click.argument("id", type=int)
 @options.reporting
 @options.configured(store=True)
 def show(config: Config, id: int, form: str) -> None:
-    """Show one decision; as JSON with all its inputs."""
+    """Show one record, a decision or an act; as JSON with all that it holds."""
     record = running.run(_one(config, id))
-    if form == "json":
+    if isinstance(record, Act):
+        act = views.acts.act(record)
+        if form == "json":
+            output.as_json(act)
+        else:
+            output.facts([(column.title, column.show(getattr(act, column.key))) for column in _ACT_COLUMNS])
+    elif form == "json":
         output.as_json(msgspec.json.decode(codec.encode(record)))
-        return
+    else:
+        _show_decision(record)
+
+
+def _show_decision(record: AuditRecord) -> None:
     row = views.history.attempt(record)
     output.facts(
         [
@@ -115,16 +148,13 @@ def export(config: Config, to: Path, document: str | None, since_us: int, until_
     """
     Write the trail as JSON lines that can be verified.
 
-    Decisions come first, oldest first, then what operators did. With --since or --until, the pieces of the two chains
-    from the first record of that time to the last.
+    Oldest first: what was decided and what people did, in the order in which it came. With --since or --until, the
+    piece of the chain from the first record of that time to the last.
     """
-    decisions, done = running.run(_export(config, to, document, since_us, until_us))
-    counts = f"{output.counted(decisions.count, 'decision')} and {output.counted(done.count, 'act')}"
-    files.say(f"Wrote {counts} to {files.name(to)}.")
-    if decisions.first > 1:
-        files.say(f"The file begins with record {decisions.first}, in mid-chain.")
-    if done.first > 1:
-        files.say(f"Its acts begin with act {done.first}, in mid-chain.")
+    count, first = running.run(_export(config, to, document, since_us, until_us))
+    files.say(f"Wrote {output.counted(count, 'record')} to {files.name(to)}.")
+    if first > 1:
+        files.say(f"The file begins with record {first}, in mid-chain.")
 
 
 @audit.command(
@@ -143,7 +173,6 @@ def export(config: Config, to: Path, document: str | None, since_us: int, until_
     multiple=True,
     help="A head that was kept elsewhere: its record must still be there, and be that one. May be repeated.",
 )
-@click.option("--acts-head", type=_Kept(), multiple=True, help="The same for a head of the record of acts.")
 @_spanned
 @options.reporting
 @options.configured(store=True)
@@ -151,23 +180,21 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
     """
     Check that no record was changed, removed or moved, and decide everything again.
 
-    Each record must be the one that its link in the chain stands for, and each decision must give the patch that it
-    gave then. Removal of the newest records shows only with --head; a whole chain's head is printed at the end, to be
-    kept where whoever could change the store can't change it. The record of acts (`audit acts`) is verified besides,
-    with the whole trail or the file; it has a head of its own. Exit code 1 if anything is wrong.
+    Each record, a decision or an act, must be the one that its link in the chain stands for, and each decision must
+    give the patch that it gave then. Removal of the newest records shows only with --head; a whole chain's head is
+    printed at the end, to be kept where whoever could change the store can't change it. Exit code 1 if anything is
+    wrong.
     """
     file: Path | None = said["file"]
     kept: Sequence[Head] = said["kept"]
     spanned = document is not None or since_us != 0 or until_us is not None
-    acts_kept: Sequence[Head] = said["acts_head"]
-    if spanned and (kept or acts_kept or file):
+    if spanned and (kept or file):
         raise UsageError("heads and --file are about whole trails; leave out --document, --since and --until")
-    done: ActsVerifier | None = None
     if file:
-        verifier, faults, done = _verify_file(file, kept, acts_kept)
+        verifier, faults = _verify_file(file, kept)
     else:
         scope = Scope(document, whole=not spanned)
-        verifier, faults, done = running.run(_verify(config, scope, since_us, until_us, kept=kept, acts_kept=acts_kept))
+        verifier, faults = running.run(_verify(config, scope, since_us, until_us, kept))
     rows = [{"id": fault.number, "document": fault.document, "fault": fault.text} for fault in faults]
     if said["form"] == "json":
         output.as_json(rows)
@@ -177,15 +204,14 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
     say = files.say if said["form"] == "json" else output.line  # programs get the faults alone
     for sentence in _outcome(verifier, len(faults)):
         say(sentence)
-    for sentence in acts.outcome(done) if done and not faults else ():
-        say(sentence)
     return exits.FAILED if faults else exits.DONE
 
 
 def _outcome(verifier: Verifier, faults: int) -> Iterator[str]:
     """Yield in words what was verified; at the end the head, if it stands for all there is."""
-    scope, first, head = verifier.places.scope, verifier.places.first, verifier.places.head
-    yield f"{output.counted(verifier.recomputed, 'decision')} recomputed; differing: {verifier.differing}."
+    scope, first, head = verifier.scope, verifier.first, verifier.head
+    decided = f"{output.counted(verifier.recomputed, 'decision')} recomputed; differing: {verifier.differing}."
+    yield decided + (f" {output.counted(verifier.acts, 'act')} of people." if verifier.acts else "")
     if faults:
         yield f"The trail was changed, or is damaged: {output.counted(faults, 'fault')}."
     elif first is None or head is None:
@@ -201,9 +227,6 @@ def _outcome(verifier: Verifier, faults: int) -> Iterator[str]:
             yield f"head {head}"
 
 
-audit.add_command(acts.acts)
-
-
 async def _list(
     config: Config, document: str | None, since_us: int, until_us: int | None, limit: int
 ) -> list[AuditRecord]:
@@ -211,36 +234,29 @@ async def _list(
         return await store.audit(document, since_us, until_us, limit)
 
 
-async def _one(config: Config, id: int) -> AuditRecord:
+async def _acts(config: Config, document: str | None, actor: str | None, limit: int) -> list[Act]:
     async with looking.store_of(config) as store:
-        before: tuple[int, int] | None = None
-        while page := await store.audit(limit=looking.PAGE, before=before):
-            for record in page:
-                if record.id == id:
-                    return record
-            before = page[-1].at_us, page[-1].id
-    raise ReconcilerError(f"there is no decision {id}; see `reconciler audit list`")
+        return await store.acts(document=document, who=actor, limit=limit)
 
 
-@attrs.define
-class _Tally:
-    """How many entries were written, and the number of the first; 0 if there was none."""
-
-    count: int = 0
-    first: int = 0
-
-    def take(self, entry: Entry) -> None:
-        self.count += 1
-        self.first = self.first or entry.number
+async def _one(config: Config, id: int) -> Recorded:
+    async with looking.store_of(config) as store:
+        entry = await store.audit_entry(id)
+    if entry is None:
+        raise ReconcilerError(f"there is no record {id}; see `reconciler audit list` and `reconciler audit acts`")
+    try:
+        return attrs.evolve(codec.decode_record(entry.record), id=id)
+    except codec.UNREADABLE as error:
+        raise ReconcilerError(f"record {id} can't be read; `reconciler audit verify` says more") from error
 
 
 async def _export(
     config: Config, to: Path, document: str | None, since_us: int, until_us: int | None
-) -> tuple[_Tally, _Tally]:
-    """Write the trail; return what decisions and acts came to."""
-    decisions, done = _Tally(), _Tally()
+) -> tuple[int, int]:
+    """Write the trail; return how many records were written, and the number of the first, 0 if there was none."""
+    count = first = 0
     async with looking.store_of(config) as store:
-        head, acts_head = await store.audit_head(), await store.acts_head()  # first: see `_verify`
+        head = await store.audit_head()  # first: see `_verify`
         policies = await store.policy_texts()
         with files.writing(to) as write:
             write(audit_file.header(document))
@@ -248,49 +264,29 @@ async def _export(
                 write(audit_file.policy(digest, text))
             async for entry in looking.chain(store, head, document, since_us, until_us):
                 write(audit_file.record(entry))
-                decisions.take(entry)
-            async for entry in acts.chain(store, acts_head, document, since_us, until_us):
-                write(audit_file.act(entry))
-                done.take(entry)
-    return decisions, done
+                count, first = count + 1, first or entry.number
+    return count, first
 
 
 async def _verify(
-    config: Config,
-    scope: Scope,
-    since_us: int,
-    until_us: int | None,
-    *,
-    kept: Sequence[Head],
-    acts_kept: Sequence[Head],
-) -> tuple[Verifier, list[Fault], ActsVerifier | None]:
+    config: Config, scope: Scope, since_us: int, until_us: int | None, kept: Sequence[Head]
+) -> tuple[Verifier, list[Fault]]:
     async with looking.store_of(config) as store:
         head = await store.audit_head()  # first: whatever was decided up to it was decided under a policy read now
         verifier = Verifier(scope, await store.policy_texts(), kept)
         faults: list[Fault] = []
         async for entry in looking.chain(store, head, scope.document, since_us, until_us):
             faults += verifier.faults(entry)
-        faults += verifier.missing()
-        done: ActsVerifier | None = None
-        if scope.document is None and scope.whole:
-            done, wrong = await acts.verified(store, acts_kept)
-            faults += wrong
-    return verifier, faults, done
+    return verifier, faults + verifier.missing()
 
 
-def _verify_file(
-    path: Path, kept: Sequence[Head], acts_kept: Sequence[Head]
-) -> tuple[Verifier, list[Fault], ActsVerifier]:
+def _verify_file(path: Path, kept: Sequence[Head]) -> tuple[Verifier, list[Fault]]:
     exported = audit_file.Exported(str(path), files.reading(path))
     verifier = Verifier(exported.scope, exported.policies, kept)
     faults = exported.faults
     for entry in exported.entries():
         faults += [entry] if isinstance(entry, Fault) else verifier.faults(entry)
-    scope, entries = exported.acts()
-    done = ActsVerifier(scope, acts_kept)
-    for entry in entries:
-        faults += [entry] if isinstance(entry, Fault) else done.faults(entry)
-    return verifier, [*faults, *verifier.missing(), *done.missing()], done
+    return verifier, [*faults, *verifier.missing()]
 
 
 def _before(record: AuditRecord) -> str:

@@ -3,11 +3,10 @@ The exported trail: what `audit export` writes and `audit verify --file` reads.
 
 A file is JSON lines, in this order:
 
-- one header, `{"format":"windchill-reconciler/audit/1","document":D}`: D is null for a piece of the chain, which has no
+- one header, `{"format":"windchill-reconciler/audit/2","document":D}`: D is null for a piece of the chain, which has no
   gaps, else the document whose records these are;
 - the policies, `{"policy":DIGEST,"rules":{…}}`;
-- the records, oldest first, `{"number":N,"previous":HASH,"link":HASH,"record":{…}}`;
-- the record of acts, which is a chain of its own, `{"act":N,"previous":HASH,"link":HASH,"record":{…}}`.
+- the records, oldest first, `{"number":N,"previous":HASH,"link":HASH,"record":{…}}`.
 
 The record's bytes, from after `"record":` to before the last `}`, are those that were hashed (see `model/chain.py`);
 a policy's are those from after `"rules":`. `previous` is null where the record before is missing. A record that is no
@@ -25,12 +24,11 @@ import msgspec
 from reconciler.core.trail import Fault, Scope
 from reconciler.errors import ReconcilerError
 from reconciler.model.chain import GENESIS, Entry
+from reconciler.model.codec import UNREADABLE
 
-_FORMAT = "windchill-reconciler/audit/1"
-_NUMBER, _ACT = b'{"number":', b'{"act":'  # how the lines of records and of acts begin
+_FORMAT = "windchill-reconciler/audit/2"
 _NOT_OURS = "was not written by `reconciler audit export`; name a file that was"
 
-_UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError)  # of which UnicodeDecodeError is one
 _encode = msgspec.json.encode
 
 
@@ -71,25 +69,16 @@ def policy(digest: str, text: bytes) -> bytes:
 
 def record(entry: Entry) -> bytes:
     """Return the line of a record."""
-    return _line(_NUMBER, entry)
-
-
-def act(entry: Entry) -> bytes:
-    """Return the line of an act."""
-    return _line(_ACT, entry)
-
-
-def _line(begins: bytes, entry: Entry) -> bytes:
     previous = GENESIS if entry.number == 1 else entry.previous
     told = _encode(None if previous is None else previous.hex())
-    start = b'%b%d,"previous":%b,"link":"%b",' % (begins, entry.number, told, entry.link.hex().encode())
+    start = b'{"number":%d,"previous":%b,"link":"%b",' % (entry.number, told, entry.link.hex().encode())
     if _is_json_line(entry.record):
         return start + b'"record":%b}\n' % entry.record
     return start + b'"damaged":"%b"}\n' % entry.record.hex().encode()
 
 
 class Exported:
-    """A file that is read: its scope and policies at once, then its entries one by one, and after them its acts."""
+    """A file that is read: its scope and policies at once, then its entries one by one."""
 
     def __init__(self, name: str, lines: Iterable[bytes]) -> None:
         """Read up to the first record; raises ReconcilerError for another kind of file, which `name` names."""
@@ -97,32 +86,23 @@ class Exported:
         _, line = next(self._lines, (1, b""))
         try:
             found = _header(line)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise ReconcilerError(f"{name} {_NOT_OURS}") from error
         if found.format != _FORMAT or line + b"\n" != header(found.document):
             raise ReconcilerError(f"{name} {_NOT_OURS} (its first line says {found.format!r})")
         self.faults: list[Fault] = []  # of lines before the first record
         self.policies: Mapping[str, bytes] = dict(self._take_policies())
-        self.scope = Scope(found.document, self._begins(_NUMBER))
+        self.scope = Scope(found.document, self._begins())
 
     def entries(self) -> Iterator[Entry | Fault]:
         """Yield the records, and in place of a line that no export has written, the fault."""
-        for number, line in self._lines:
-            if line.startswith(_ACT):
-                self._put_back(number, line)
-                return
-            yield _entry(_NUMBER, number, line)
+        return (_entry(number, line) for number, line in self._lines)
 
-    def acts(self) -> tuple[Scope, Iterator[Entry | Fault]]:
-        """Return what the acts claim to be, and them as `entries` does, all of which must have been taken before."""
-        scope = Scope(self.scope.document, self._begins(_ACT))
-        return scope, (_entry(_ACT, number, line) for number, line in self._lines)
-
-    def _begins(self, kind: bytes) -> bool:
-        """Whether the next line is the first of its chain, as far as can be told."""
+    def _begins(self) -> bool:
+        """Whether the next line is the first of the chain, as far as can be told."""
         for number, line in self._lines:
             self._put_back(number, line)
-            first = _entry(kind, number, line)
+            first = _entry(number, line)
             return not isinstance(first, Entry) or first.number == 1
         return True
 
@@ -136,7 +116,7 @@ class Exported:
                 return
             try:
                 found = _policy(line)
-            except _UNREADABLE:
+            except UNREADABLE:
                 self.faults.append(_strange(number))
                 continue
             text = bytes(found.rules)
@@ -145,15 +125,15 @@ class Exported:
             yield found.policy, text
 
 
-def _entry(begins: bytes, number: int, line: bytes) -> Entry | Fault:
+def _entry(number: int, line: bytes) -> Entry | Fault:
     try:
-        found = _record(_NUMBER + line.removeprefix(begins))
+        found = _record(line)
         text = bytes.fromhex(found.damaged) if found.damaged else bytes(found.record)
         previous = None if found.previous is None else bytes.fromhex(found.previous)
         entry = Entry(found.number, previous, bytes.fromhex(found.link), text)
-    except _UNREADABLE:
+    except UNREADABLE:
         return _strange(number)
-    return entry if _line(begins, entry) == line + b"\n" else _strange(number)
+    return entry if record(entry) == line + b"\n" else _strange(number)
 
 
 def _strange(line: int) -> Fault:
@@ -165,6 +145,6 @@ def _is_json_line(text: bytes) -> bool:
         return False
     try:
         msgspec.json.decode(text)
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
     return True

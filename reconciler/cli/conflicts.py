@@ -12,9 +12,9 @@ from reconciler.config import Config
 from reconciler.core import resolution
 from reconciler.core.conflicts import settling
 from reconciler.errors import ReconcilerError, UsageError
-from reconciler.model.act import SIDES, Other, Resolved, Settled, Side, Take
+from reconciler.model.act import RESOLVED_MAX, SIDES, Other, Resolved, Settled, Side, Take
 from reconciler.model.document import ConflictRow, Document
-from reconciler.ports import RESOLVED_MAX, Store
+from reconciler.ports import Store
 
 conflicts = commands.family("conflicts", "List what waits for a person to decide, show it, and decide it.")
 

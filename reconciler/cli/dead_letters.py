@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from reconciler import views
-from reconciler.cli import acting, acts, commands, events, looking, options, output, running
+from reconciler.cli import acting, commands, events, looking, options, output, running
 from reconciler.config import Config
 from reconciler.errors import LogError, ReconcilerError, UsageError
 from reconciler.model.act import Act, Appended, Deed
@@ -55,7 +55,7 @@ def show(config: Config, id: str, form: str) -> None:
         [
             ("id", letter.id),
             ("status", letter.status),
-            *([(_SETTLED[Deed(by.kind)], acts.told(by))] if by else []),
+            *([(_SETTLED[Deed(by.kind)], looking.told(by))] if by else []),
             ("reason", f"{letter.reason} ({letter.stage})"),
             ("refused", output.when(row.refused_at)),
             ("recorded", output.when(row.recorded_at)),
@@ -145,7 +145,7 @@ async def _list(config: Config, status: str | None, limit: int) -> list[DeadLett
 async def _one(config: Config, id: str) -> tuple[DeadLetter, Act | None]:
     async with looking.store_of(config) as store:
         (letter,) = await _find(store, (id,), False)
-        return letter, await authorship.settled(store, letter)
+        return await store.dead_letter(letter.id) or letter, await authorship.settled(store, letter)
 
 
 async def _replay(config: Config, ids: tuple[str, ...], every: bool, who: str, reason: str) -> list[DeadLetter]:

@@ -5,7 +5,7 @@ import shlex
 import click
 
 from reconciler import views
-from reconciler.cli import acts, commands, looking, options, output, running
+from reconciler.cli import commands, looking, options, output, running
 from reconciler.config import Config
 from reconciler.model.document import Document, Status
 from reconciler.ports import authorship
@@ -72,7 +72,7 @@ def show(config: Config, document: str, form: str) -> None:
         [
             ("document", row.document),
             ("status", row.status + (f": {row.reason}" if row.reason and not row.paused else "")),
-            *([("paused", acts.told(row.paused))] if row.paused else []),
+            *([("paused", looking.told(row.paused))] if row.paused else []),
             ("next look", f"{output.when(row.due_at)}, as {row.lane}" if row.due_at else _no_look(row)),
             ("pending since", output.when(row.pending_since) if row.pending_since else "not pending"),
             ("attempts", f"{row.attempts}, {row.conflicts} with a version conflict"),

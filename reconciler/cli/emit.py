@@ -69,7 +69,7 @@ def emit(config: Config, document: str | None, file: BinaryIO | None, form: str,
     else:
         print(f"Appended {len(rows)} events to {log}.")
     if unrecorded:
-        files.say(f"Not in the record of acts: {unrecorded}.")
+        files.say(f"Not in the audit trail: {unrecorded}.")
 
 
 async def _append(

@@ -22,7 +22,7 @@ from reconciler.errors import ReconcilerError
 from reconciler.model import codec
 from reconciler.model.act import Act
 from reconciler.model.audit import AuditRecord
-from reconciler.model.chain import Entry
+from reconciler.model.chain import Entry, Recorded
 from reconciler.model.document import Document, Superseded
 from reconciler.model.policy import Policy
 from reconciler.model.story import Sentence, Story
@@ -106,27 +106,31 @@ def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
     """Take a document's newest decisions from an export, which is read as it is: `audit verify` verifies it."""
     exported = audit_file.Exported(str(path), files.reading(path))
     newest: deque[AuditRecord] = deque(maxlen=most)
+    acts: deque[Act] = deque(maxlen=_KNOWN_MAX)
     count = 0
     name = msgspec.json.encode(key)
     for entry in exported.entries():
         if isinstance(entry, Fault) or name not in entry.record:
             continue
-        record = _record(entry)
-        if record is not None and record.document == key:
-            newest.append(record)
-            count += 1
+        match _record(entry):
+            case AuditRecord(document=document) as record if document == key:
+                newest.append(record)
+                count += 1
+            case Act(document=document) as act if document == key:
+                acts.append(act)
     if not newest:
         raise ReconcilerError(f"{path} holds no decision on document {key!r}")
     if field is not None and not any(field in record.desired.fields for record in newest):
         raise _unheard_of(key, field, newest[-1].desired.fields)
-    return _Known(list(newest)[::-1], codec.readable_policies(exported.policies), None, None, None, more=count > most)
+    policies = codec.readable_policies(exported.policies)
+    return _Known(list(newest)[::-1], policies, None, None, None, count > most, list(acts)[::-1])
 
 
-def _record(entry: Entry) -> AuditRecord | None:
+def _record(entry: Entry) -> Recorded | None:
     try:
-        return attrs.evolve(codec.decode_audit(entry.record), id=entry.number)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        exits.warn(f"record {entry.number} is no audit record; `reconciler audit verify` says more")
+        return attrs.evolve(codec.decode_record(entry.record), id=entry.number)
+    except codec.UNREADABLE:
+        exits.warn(f"record {entry.number} can't be read; `reconciler audit verify` says more")
         return None
 
 

@@ -3,8 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from reconciler import views
+from reconciler.cli import output
 from reconciler.config import Config
 from reconciler.errors import ReconcilerError, StoreError
+from reconciler.model.act import CLI
 from reconciler.model.chain import Entry, Head
 from reconciler.model.document import Document, Status
 from reconciler.ports import Store
@@ -50,8 +53,15 @@ async def keys_of(store: Store, status: Status | None) -> AsyncIterator[str]:
 async def chain(
     store: Store, head: Head | None, document: str | None = None, since_us: int = 0, until_us: int | None = None
 ) -> AsyncIterator[Entry]:
-    """Yield audit records as they are stored, oldest first, and none that came after `head`."""
+    """Yield the trail's records as they are stored, oldest first, and none that came after `head`."""
     async for entry in store.audit_chain(document, since_us, until_us):
         if head is None or entry.number > head.number:
             return
         yield entry
+
+
+def told(by: views.acts.By) -> str:
+    """Return who did something, when and why, in words."""
+    how = " by command" if by.role == CLI else f" as {by.role}"
+    how += f" ({by.issuer})" if by.issuer else ""
+    return f"{output.when(by.at)} by {by.who}{how}" + (f": {by.reason}" if by.reason else ", without a reason")

@@ -169,9 +169,9 @@ class _Testing:
 
 def _is_of(entry: Entry, since_us: int, until_us: int | None) -> bool:
     """Whether an entry is of a time: where a clock went back, others stand among those that are."""
-    if entry.columns is None:
+    at_us = entry.columns[1] if entry.columns else None  # none where it was damaged
+    if not isinstance(at_us, int):
         return True
-    at_us = int(entry.columns[1])
     return at_us >= since_us and (until_us is None or at_us < until_us)
 
 

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import attrs
-import msgspec
 
 from reconciler.core import fold, standing, trail
 from reconciler.core import plan as planning
@@ -97,13 +96,13 @@ class Backtest:
         self._alike: dict[tuple[str, str, str | None], bool] = {}
 
     def judge(self, number: int, text: bytes) -> list[Otherwise] | Unjudged:
-        """Return the fields of a stored record that would be decided otherwise, or why nobody can tell."""
+        """Return the fields of a stored decision that would be decided otherwise, or why no one can tell."""
         try:
-            record = codec.decode_audit(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            record = codec.decode_record(text)
+        except codec.UNREADABLE as error:
             self.unjudged += 1
-            return Unjudged(number, None, f"it is no audit record: {error}")
-        return self.judge_record(number, record)
+            return Unjudged(number, None, f"it is no record of the trail: {error}")
+        return self.judge_record(number, record) if isinstance(record, AuditRecord) else []
 
     def judge_record(self, number: int, record: AuditRecord) -> list[Otherwise] | Unjudged:
         """Return what `judge` does, of a record that is read already."""
@@ -201,7 +200,7 @@ def _policy(digest: str, text: bytes | None) -> Policy | str:
         return f"its policy {digest} is missing"
     try:
         return codec.decode_policy(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except codec.UNREADABLE as error:
         return f"its policy {digest} can't be read: {error}"
 
 

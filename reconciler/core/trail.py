@@ -1,5 +1,5 @@
 """
-The trail: whether audit records are the ones that were written, and whether their decisions come out again.
+The trail: whether its records are the ones that were written, and whether their decisions come out again.
 
 Rules of this file:
 1. Nothing that is stored is believed before it has been compared. A link is only compared with the one computed here.
@@ -13,12 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import attrs
-import msgspec
 
 from reconciler.core import plan as planning
 from reconciler.model import chain, codec
 from reconciler.model.audit import AuditRecord
-from reconciler.model.chain import Entry, Head
+from reconciler.model.chain import Entry, Head, Recorded
 from reconciler.model.plan import Patch, Plan
 from reconciler.model.policy import Policy
 from reconciler.model.value import canonical
@@ -44,41 +43,56 @@ class Scope:
     whole: bool = True
 
 
-class Places:
+class Verifier:
     """
-    Whether entries, taken in the order in which they stand, are where their links say, each with its content.
+    Takes entries in the order in which they stand, and says what is wrong with each.
 
-    `heads` were kept elsewhere: their records must come by with those links. `tag` is the chain's own.
+    `heads` were kept elsewhere: their records must come by with those links. `policies` are as they are stored, by
+    digest; what is wrong with one is reported at the first record that was decided under it.
     """
 
-    def __init__(self, scope: Scope, heads: Iterable[Head] = (), tag: bytes = chain.TAG) -> None:
+    def __init__(self, scope: Scope, policies: Mapping[str, bytes], heads: Iterable[Head] = ()) -> None:
+        self.scope = scope
         self.first: Head | None = None
         self.head: Head | None = None  # of the last entry, as it is stored
-        self.scope = scope
+        self.acts = 0
+        self.recomputed = 0
+        self.differing = 0  # of those recomputed
         self._kept = set(heads)
-        self._tag = tag
+        self._policies = policies
+        self._checked: dict[str, Policy | None] = {}  # by digest; None: unusable, which has been reported
 
-    def texts(self, entry: Entry) -> list[str]:
-        """Return in words what is wrong with where the next entry stands, and with its link."""
+    def faults(self, entry: Entry) -> list[Fault]:
+        """Return what is wrong with the next entry."""
         gaps = list(self._placed(entry))
-        found = [*gaps, *self._linked(entry, bool(gaps)), *self._as_kept(entry)]
+        texts = [*gaps, *self._linked(entry, bool(gaps)), *self._as_kept(entry)]
         if entry.number > 0:
             self.head = Head(entry.number, entry.link)
             self.first = self.first or self.head
-        return found
+        try:
+            record = codec.decode_record(entry.record)
+        except codec.UNREADABLE as error:
+            return [Fault(entry.number, None, text) for text in (*texts, f"it is no record of the trail: {error}")]
+        texts += self._filed(entry, record)
+        if isinstance(record, AuditRecord):
+            texts += self._recomputed(record)
+        else:
+            self.acts += 1
+        return [Fault(entry.number, record.document or None, text) for text in texts]
 
-    def columns(self, entry: Entry, document: str, at_us: int) -> Iterator[str]:
-        """Judge what the store finds a record by, and what a selection claims, by what the record says."""
-        if entry.columns is not None and entry.columns != (document.encode(), str(at_us).encode()):
-            yield f"it is filed under another document or time than its own ({document}, {at_us})"
-        if self.scope.document not in (None, document):
-            yield f"it is of another document than {self.scope.document}"
-
-    def missing(self) -> list[tuple[int, str]]:
-        """Return, at the end, what should have come and did not: its number, and that in words."""
+    def missing(self) -> list[Fault]:
+        """Return, at the end, what should have come and did not."""
         return [
-            (head.number, f"it was kept as the head {head}, and there is no such record") for head in sorted(self._kept)
+            Fault(head.number, None, f"it was kept as the head {head}, and there is no such record")
+            for head in sorted(self._kept)
         ]
+
+    def _filed(self, entry: Entry, record: Recorded) -> Iterator[str]:
+        """Judge what the store finds a record by, and what a selection claims, by what the record says."""
+        if entry.columns is not None and entry.columns != chain.columns_of(record):
+            yield "it is filed under something else than what it says: document, time, target, actor or kind"
+        if self.scope.document not in (None, record.document):
+            yield f"it is of another document than {self.scope.document}"
 
     def _placed(self, entry: Entry) -> Iterator[str]:
         """Judge the number by the one before it."""
@@ -107,7 +121,7 @@ class Places:
         if previous is None:
             if not misplaced:
                 yield "the record before it is missing"
-        elif chain.link(previous, entry.number, entry.record, self._tag) != entry.link:
+        elif chain.link(previous, entry.number, entry.record) != entry.link:
             yield "its link is not that of its content after the record before"
 
     def _as_kept(self, entry: Entry) -> Iterator[str]:
@@ -115,40 +129,6 @@ class Places:
         self._kept -= kept
         for head in sorted(kept - {Head(entry.number, entry.link)}):
             yield f"it was kept as the head {head}, and its link is now {entry.link.hex()}"
-
-
-class Verifier:
-    """
-    Takes entries in the order in which they stand, and says what is wrong with each.
-
-    `heads` were kept elsewhere: their records must come by with those links. `policies` are as they are stored, by
-    digest; what is wrong with one is reported at the first record that was decided under it.
-    """
-
-    def __init__(self, scope: Scope, policies: Mapping[str, bytes], heads: Iterable[Head] = ()) -> None:
-        self.recomputed = 0
-        self.differing = 0  # of those recomputed
-        self.places = Places(scope, heads)
-        self._policies = policies
-        self._checked: dict[str, Policy | None] = {}  # by digest; None: unusable, which has been reported
-
-    def faults(self, entry: Entry) -> list[Fault]:
-        """Return what is wrong with the next entry."""
-        try:
-            record = codec.decode_audit(entry.record)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            record, unreadable = None, f"it is no audit record: {error}"
-        texts = self.places.texts(entry)
-        if record is None:
-            texts.append(unreadable)
-        else:
-            texts += [*self.places.columns(entry, record.document, record.at_us), *self._recomputed(record)]
-        document = None if record is None else record.document
-        return [Fault(entry.number, document, text) for text in texts]
-
-    def missing(self) -> list[Fault]:
-        """Return, at the end, what should have come and did not."""
-        return [Fault(number, None, text) for number, text in self.places.missing()]
 
     def _recomputed(self, record: AuditRecord) -> Iterator[str]:
         """Decide again."""
@@ -202,5 +182,5 @@ def _checked(digest: str, text: bytes | None) -> Policy | str:
         return "has another content than its name says"
     try:
         return codec.decode_policy(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except codec.UNREADABLE as error:
         return f"can't be read: {error}"

@@ -23,6 +23,7 @@ from reconciler.model import instant
 from reconciler.model.act import (
     CLI,
     MOVED_ON,
+    RESOLVED_MAX,
     UNKNOWN_DOCUMENT,
     UNKNOWN_LETTER,
     Appended,
@@ -44,7 +45,7 @@ from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import OPERATORS
 from reconciler.model.topics import Topics
 from reconciler.model.value import Json
-from reconciler.ports import RESOLVED_MAX, Clock, EventLog, Store
+from reconciler.ports import Clock, EventLog, Store
 
 _LETTERS = 100  # of one append: each may be a megabyte
 _COMPARED = 500  # documents made due at a time

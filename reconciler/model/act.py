@@ -1,7 +1,7 @@
 """
 Acts: what operators do, as it is recorded, and what comes of it.
 
-An act's record is chained to the one before as audit records are (`model/chain.py`), under a tag of its own.
+An act is a record of the audit trail, where it is chained to the record before (`model/chain.py`).
 """
 
 import enum
@@ -15,6 +15,7 @@ from reconciler.model.value import MISSING, Json, Missing
 UNKNOWN_DOCUMENT = "no event has named this document so far"
 MOVED_ON = "it has moved since it was shown"
 UNKNOWN_LETTER = "there is no dead letter of this id"
+RESOLVED_MAX = 500  # conflicts decided by one act
 CLI = "cli"  # the role of whoever acts by a command on the machine itself
 
 

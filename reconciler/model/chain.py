@@ -1,21 +1,21 @@
 """
-The audit chain: each audit record carries a link, which stands for that record and for all before it.
+The audit chain: each record carries a link, which stands for that record and for all before it.
 
-What is hashed, so that another program can verify a trail. The link of record n is
+What was decided (`model/audit.py`) and what people did (`model/act.py`) stand in one chain, in the order in which they
+came. What is hashed, so that another program can verify a trail. The link of record n is
 
     link(n) = SHA-256( TAG, link(n - 1), n, record )
 
 the four one after the other, with nothing between them:
 
-- TAG: the 29 bytes of `windchill-reconciler/audit/1` in ASCII and a line feed (0x0A);
+- TAG: the 29 bytes of `windchill-reconciler/audit/2` in ASCII and a line feed (0x0A);
 - link(n - 1): the 32 bytes of the link before; of the first record, GENESIS, which is 32 zero bytes;
 - n: the record's number in 8 bytes, the most significant first; records are numbered 1, 2, 3, …;
-- record: the record byte for byte as it is stored and exported: JSON in UTF-8, which holds document and time too.
+- record: the record byte for byte as it is stored and exported: JSON in UTF-8, an object with one member, which is
+  named after its kind, `{"decision":{…}}` or `{"act":{…}}`, and holds document and time too.
 
-All that stands before the record has a fixed length, so no two different inputs run into the same bytes.
-
-The records of operators' acts (`model/act.py`) are a chain of their own: the same, under the 28 bytes of
-`windchill-reconciler/acts/1` and a line feed.
+All that stands before the record has a fixed length, so no two different inputs run into the same bytes, and a record
+of one kind can't be passed off as one of the other.
 """
 
 import hashlib
@@ -24,8 +24,11 @@ from typing import NamedTuple
 
 import attrs
 
-TAG = b"windchill-reconciler/audit/1\n"
-ACTS_TAG = b"windchill-reconciler/acts/1\n"
+from reconciler.model.act import Act
+from reconciler.model.audit import AuditRecord
+
+Recorded = AuditRecord | Act
+TAG = b"windchill-reconciler/audit/2\n"
 GENESIS = bytes(32)
 
 _NUMBER_BYTES = 8
@@ -48,24 +51,35 @@ BEGIN = Head(0, GENESIS)  # of a trail without records
 
 @attrs.frozen
 class Entry:
-    """One audit record as it is stored: nothing here has been believed yet."""
+    """
+    One record as it is stored: nothing here has been believed yet.
+
+    `columns` are those by which a store finds it, as `columns_of` has them, or empty where one has a type that none of
+    ours has. A file has none.
+    """
 
     number: int
     previous: bytes | None  # the link that is stored for the record before; None: there is no such record
     link: bytes
     record: bytes
-    columns: tuple[bytes, bytes] | None = None  # document and time, by which a store finds it; a file has none
+    columns: tuple[str | int | None, ...] | None = None
 
 
-def link(previous: bytes, number: int, record: bytes, tag: bytes = TAG) -> bytes:
+def link(previous: bytes, number: int, record: bytes) -> bytes:
     """Return the link of a record: see the top of this file."""
-    return hashlib.sha256(b"".join((tag, previous, number.to_bytes(_NUMBER_BYTES, "big"), record))).digest()
+    return hashlib.sha256(b"".join((TAG, previous, number.to_bytes(_NUMBER_BYTES, "big"), record))).digest()
 
 
-def extend(head: Head, record: bytes, tag: bytes = TAG) -> Head:
+def extend(head: Head, record: bytes) -> Head:
     """Return the head once a record has followed."""
     number = head.number + 1
-    return Head(number, link(head.link, number, record, tag))
+    return Head(number, link(head.link, number, record))
+
+
+def columns_of(record: Recorded) -> tuple[str | int | None, ...]:
+    """Return what a store finds a record by: document and time, and of an act target, actor and kind."""
+    acted = (record.target, record.who, record.kind) if isinstance(record, Act) else (None, None, None)
+    return (record.document, record.at_us, *acted)
 
 
 def parse_head(text: str) -> Head:

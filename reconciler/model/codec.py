@@ -13,23 +13,45 @@ import msgspec
 
 from reconciler.model.act import Act
 from reconciler.model.audit import AuditRecord
+from reconciler.model.chain import Recorded
 from reconciler.model.desired import Desired
 from reconciler.model.document import Agreement
 from reconciler.model.policy import Policy
 
 T = TypeVar("T")
 
+UNREADABLE = (ValueError, RecursionError)  # what decoding raises: `msgspec.DecodeError` is a ValueError
+
 _encoder = msgspec.json.Encoder(order="deterministic")
 _desired = msgspec.json.Decoder(Desired)
 _agreement = msgspec.json.Decoder(Agreement)
-_audit = msgspec.json.Decoder(AuditRecord)
-_act = msgspec.json.Decoder(Act)
+
+
+class _Tagged(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A record of the audit chain; one of the two, by which it tells its kind."""
+
+    decision: AuditRecord | None = None
+    act: Act | None = None
+
+
+_tagged = msgspec.json.Decoder(_Tagged)
 
 encode = _encoder.encode
 decode_desired = _desired.decode
 decode_agreement = _agreement.decode
-decode_audit = _audit.decode
-decode_act = _act.decode
+
+
+def encode_record(record: Recorded) -> bytes:
+    """Return a record as the audit chain holds it: see `reconciler.model.chain`."""
+    return (b'{"act":%b}' if isinstance(record, Act) else b'{"decision":%b}') % encode(record)
+
+
+def decode_record(text: bytes) -> Recorded:
+    """Return a record of the audit chain; raises one of `UNREADABLE`."""
+    match _tagged.decode(text):
+        case _Tagged(decision=AuditRecord() as record, act=None) | _Tagged(decision=None, act=Act() as record):
+            return record
+    raise ValueError("a record is either a decision or an act")
 
 
 def digest(value: object) -> str:
@@ -56,6 +78,6 @@ def readable_policies(texts: Mapping[str, bytes]) -> dict[str, Policy]:
     """Return stored policies by digest, those that can be read; the trail's verifier says what is wrong with others."""
     found = {}
     for name, text in texts.items():
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+        with contextlib.suppress(*UNREADABLE):
             found[name] = decode_policy(text)
     return found

@@ -5,17 +5,14 @@ Every adapter and every fake of a port passes one contract suite (`tests/contrac
 of `reconciler.errors`, translated once at the edge; everything expected comes back as a value.
 """
 
-from reconciler.ports.acts import RESOLVED_MAX, Deeds
 from reconciler.ports.clock import Clock, Telemetry
 from reconciler.ports.log import EventLog
 from reconciler.ports.store import (
-    Comparing,
     FoldBatch,
     Folded,
     Ledger,
     Outbox,
     OutboxMessage,
-    Projection,
     Refolded,
     Store,
     Views,
@@ -23,11 +20,8 @@ from reconciler.ports.store import (
 from reconciler.ports.windchill import ChangeList, Journal, Windchill
 
 __all__ = [
-    "RESOLVED_MAX",
     "ChangeList",
     "Clock",
-    "Comparing",
-    "Deeds",
     "EventLog",
     "FoldBatch",
     "Folded",
@@ -35,7 +29,6 @@ __all__ = [
     "Ledger",
     "Outbox",
     "OutboxMessage",
-    "Projection",
     "Refolded",
     "Store",
     "Telemetry",

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import attrs
 
-from reconciler.model.act import Act
+from reconciler.model.act import Act, Change
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import Desired
@@ -16,7 +16,6 @@ from reconciler.model.policy import Policy
 from reconciler.model.settlement import Settlement
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition, Place
-from reconciler.ports.acts import Deeds
 
 
 @attrs.frozen
@@ -32,7 +31,7 @@ class FoldBatch:
     replayed: frozenset[str] = frozenset()  # ids of dead letters that were appended again and have now come round
     anchors: Mapping[Partition, Anchor] = NO_ANCHORS  # the last records that were read, of partitions in `positions`
     superseded: Mapping[str, Superseded] = attrs.field(factory=dict)  # by document; added to what is counted of it
-    refolds: int | None = None  # what `refolds` said before the rows were read; None: nobody else changes rows
+    refolds: int | None = None  # what `refolds` said before the rows were read; None: no one else changes rows
 
 
 @attrs.frozen
@@ -69,7 +68,7 @@ class Folded(Protocol):
         ...
 
     async def refolds(self) -> int:
-        """Return a number that grows whenever a document is folded again, by whomever (`Projection.refold`)."""
+        """Return a number that grows whenever a document is folded again, by anyone (`Store.refold`)."""
         ...
 
     async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
@@ -83,28 +82,6 @@ class Folded(Protocol):
         Rows change as `core/rows.py` says (`folded`), in the batch's lane or that of `urgent`; rows equal to what is
         stored are not touched. Dead letters are stored once each, by id; the record that announces one is queued in the
         outbox the first time only. `replayed` letters get the status "replayed".
-        """
-        ...
-
-
-class Projection(Folded, Protocol):
-    """The fold's side of the store."""
-
-    async def anchors(self) -> Mapping[Partition, Anchor]:
-        """Return the last record that was read of each partition, where one was."""
-        ...
-
-    async def reposition(self, positions: Mapping[Partition, int]) -> None:
-        """Store these positions, without anchors, as the only ones of their topics: a person has decided to go on."""
-        ...
-
-    async def refold(self, refolded: Refolded, act: Act) -> bool:
-        """
-        Replace a document's row, and record who did that, in one durable transaction; return whether that was done.
-
-        Beside the owner too. Nothing, if the store has read further than the row, or others act at the same time. The
-        document is pending and due in lane OPERATOR, unless it is paused, as a new revision. From then on what is read
-        of its agreement lacks stamps that are later than every claim of the row (`core/refolding.py`).
         """
         ...
 
@@ -213,7 +190,7 @@ class Views(Protocol):
         ...
 
     async def last_audited_us(self) -> int | None:
-        """Return of when the audit record is that was stored last, whatever times there are; None without any."""
+        """Return of when the newest record of the trail is, whatever times there are; None without any."""
         ...
 
     async def oldest_pending_us(self) -> int | None:
@@ -234,11 +211,7 @@ class Views(Protocol):
         """Return a conflict, open or closed."""
         ...
 
-    async def dead_letters(self, status: str | None = "open", limit: int = 1000) -> list[DeadLetter]:
-        """Return dead letters, oldest first."""
-        ...
-
-    async def list_dead_letters(self, status: str | None, after: str, limit: int) -> list[DeadLetter]:
+    async def dead_letters(self, status: str | None = "open", limit: int = 1000, after: str = "") -> list[DeadLetter]:
         """Return dead letters, oldest first, after that of the id `after`, if any; without key, value and headers."""
         ...
 
@@ -270,18 +243,35 @@ class Views(Protocol):
         limit: int = 1000,
         before: tuple[int, int] | None = None,
     ) -> list[AuditRecord]:
-        """Return audit records, newest first; with `before`, a record's time and id, those that follow on it."""
+        """Return decisions, newest first; with `before`, a record's time and id, those that follow on it."""
+        ...
+
+    async def acts(
+        self,
+        *,
+        document: str | None = None,
+        who: str | None = None,
+        target: str | None = None,
+        kind: str | None = None,
+        limit: int = 1000,
+        before: int | None = None,
+    ) -> list[Act]:
+        """Return acts, newest first; with `before`, a record's number, those that stand before it."""
         ...
 
     async def audit_head(self) -> Head | None:
-        """Return number and link of the newest audit record; None when there is none."""
+        """Return number and link of the newest record of the trail; None when there is none."""
+        ...
+
+    async def audit_entry(self, number: int) -> Entry | None:
+        """Return a record of the trail as it is stored."""
         ...
 
     def audit_chain(
         self, document: str | None = None, since_us: int = 0, until_us: int | None = None
     ) -> AsyncIterator[Entry]:
         """
-        Yield audit records as they are stored, in the order of their numbers.
+        Yield the records of the trail as they are stored, decisions and acts, in the order of their numbers.
 
         Of a document: its records of that time. Else the piece of the chain from the first record of that time to the
         last, with whatever stands between them; without a time, all there is, whatever its numbers.
@@ -308,8 +298,43 @@ class Views(Protocol):
         ...
 
 
-class Comparing(Protocol):
-    """What comparing all documents asks of the store."""
+class Store(Folded, Ledger, Outbox, Views, Protocol):
+    """
+    The whole state store. One process owns it; `open` refuses a second owner.
+
+    Whatever is recorded, what was decided and what people did, stands in one audit trail, in the order of the
+    transactions: each record is appended after the head that is there at that moment, whichever process appends it.
+    """
+
+    async def anchors(self) -> Mapping[Partition, Anchor]:
+        """Return the last record that was read of each partition, where one was."""
+        ...
+
+    async def reposition(self, positions: Mapping[Partition, int]) -> None:
+        """Store these positions, without anchors, as the only ones of their topics: a person has decided to go on."""
+        ...
+
+    async def refold(self, refolded: Refolded, act: Act) -> bool:
+        """
+        Replace a document's row, and record who did that, in one durable transaction; return whether that was done.
+
+        Beside the owner too. Nothing, if the store has read further than the row, or others act at the same time. The
+        document is pending and due in lane OPERATOR, unless it is paused, as a new revision. From then on what is read
+        of its agreement lacks stamps that are later than every claim of the row (`core/refolding.py`).
+        """
+        ...
+
+    async def enact(self, change: Change, acts: Sequence[Act], *, at_us: int, reason: str = "") -> bool:
+        """
+        Record acts, and change what their targets stand for, in one durable transaction; return whether that was done.
+
+        Beside the owner too. All or nothing. Nothing, if one target is not there (any more) or can't be changed so: a
+        document that no event has named; one to be paused, or to be due, that is paused; one to be resumed that is not.
+        Nothing too while others act at the same time: look again, and try again.
+
+        What becomes of a document is said in `core/rows.py` (`acted`), and what holds while it is paused.
+        """
+        ...
 
     async def settled_keys(self, statuses: Sequence[Status], after: str, limit: int) -> list[str]:
         """Return the keys of folded documents that stand there, in order, from the key after `after`."""
@@ -325,10 +350,6 @@ class Comparing(Protocol):
     async def count_due(self, lane: Lane, until_us: int) -> int:
         """Return how many documents are due in a lane by then."""
         ...
-
-
-class Store(Projection, Ledger, Outbox, Views, Comparing, Deeds, Protocol):
-    """The whole state store. One process owns it; `open` refuses a second owner."""
 
     async def close(self) -> None:
         """Finish what is under way and close."""

@@ -11,7 +11,7 @@ from reconciler.views.shape import Instant, Next, Shape
 
 
 class By(Shape, frozen=True, kw_only=True):
-    """Who did something, when and why; `act` is its number in the record of acts."""
+    """Who did something, when and why; `act` is its number in the audit trail."""
 
     act: int
     who: str

@@ -10,7 +10,6 @@ from starlette.requests import Request
 
 from reconciler.core.decode import KEY_LENGTH_MAX
 from reconciler.model import act as acts
-from reconciler.ports import RESOLVED_MAX
 from reconciler.web import forms
 from reconciler.web.answers import Refused
 
@@ -103,7 +102,7 @@ class ResolvingMany(WithReason, frozen=True, kw_only=True):
     field: str | None = None
     rule: str | None = None
     limit: Annotated[
-        int, Meta(ge=1, le=RESOLVED_MAX, description="How many, at most; fewer where values are large.")
+        int, Meta(ge=1, le=acts.RESOLVED_MAX, description="How many, at most; fewer where values are large.")
     ] = 100
 
 

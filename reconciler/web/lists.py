@@ -118,7 +118,7 @@ async def letters(store: Store, status: str | None, after: tuple[str], limit: in
     """Return dead letters, oldest first."""
 
     async def read(after: tuple[str], limit: int) -> list[DeadLetter]:
-        return await store.list_dead_letters(status, *after, limit)
+        return await store.dead_letters(status, limit, *after)
 
     return await taken(read, after, limit, place=lambda one: (one.id,), shown=views.waiting.dead_letter_row)
 

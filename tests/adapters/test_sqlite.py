@@ -20,7 +20,7 @@ import attrs
 import pytest
 
 from reconciler.adapters import sqlite
-from reconciler.adapters.sqlite import database, deeds, group_commit, locks, opening, queries, transactions, writes
+from reconciler.adapters.sqlite import database, group_commit, locks, opening, queries, transactions, writes
 from reconciler.errors import StoreDamagedError, StoreError
 from reconciler.model.act import Act, Change, Deed
 from reconciler.model.desired import Desired, Field, Register
@@ -477,7 +477,7 @@ async def test_a_commit_has_not_failed_because_the_store_is_closed_behind_it(
 
 def statements() -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
-    for module in (queries, deeds, writes):
+    for module in (queries, writes):
         for name, one in vars(module).items():
             for query in one.values() if isinstance(one, dict) else [one]:
                 if isinstance(query, queries.Query):
@@ -494,7 +494,7 @@ SCANS = {
     "REFUSED": "SCAN dead_letter USING INDEX dead_letter_by_clock|SCAN dead_letter USING COVERING INDEX"
     " dead_letter_by_clock",  # what our clock has refused
     "WAITING": "SCAN outbox",  # in order, up to its limit
-    "ALL_LETTERS": "SCAN dead_letter",  # likewise
+    "LETTERS": "SCAN dead_letter",  # likewise
     "POLICIES": "SCAN policy",  # one row for every configuration there was
     "COUNTS": "SCAN document USING COVERING INDEX document_by_status",  # what is not settled
     "COUNT_CONFLICTS": "SCAN conflict USING INDEX conflict_open",  # what is open; no row is read
@@ -508,7 +508,7 @@ def test_no_statement_reads_more_than_it_must(path: Path, name: str, sql: str) -
     with closing(opening.as_owner(path)) as connection:
         values = (None,) * (len(set(re.findall(r"\?\d", sql))) or sql.count("?"))
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
-    tables = "document|position|outbox|dead_letter|audit|act|conflict|contention|contention_hour|policy"
+    tables = "document|position|outbox|dead_letter|audit|conflict|contention|contention_hour|policy"
     scans = [step for step in plan if re.match(rf"SCAN ({tables})\b", step)]
     allowed = SCANS.get(name, "never").split("|")
     assert [scan for scan in scans if scan not in allowed] == [], plan

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -23,6 +26,7 @@ from tests.checks import check_audit, check_chain
 if TYPE_CHECKING:
     from pathlib import Path
 
+REST = "document, at_us, target, who, kind, link, record"
 KEYS = [f"d{number}" for number in range(5)]
 
 
@@ -60,8 +64,14 @@ async def opened(path: Path) -> sqlite.SqliteStore:
         ("DELETE FROM audit WHERE id = 2", "append-only"),
         ("DELETE FROM audit", "append-only"),
         ("INSERT OR REPLACE INTO audit SELECT * FROM audit WHERE id = 2", "without gaps"),
-        ("INSERT INTO audit SELECT 7, document, at_us, link, record FROM audit WHERE id = 2", "without gaps"),
-        ("INSERT INTO audit SELECT -1, document, at_us, link, record FROM audit WHERE id = 2", "without gaps"),
+        (
+            "INSERT INTO audit SELECT 7, document, at_us, target, who, kind, link, record FROM audit WHERE id = 2",
+            "without gaps",
+        ),
+        (
+            "INSERT INTO audit SELECT -1, document, at_us, target, who, kind, link, record FROM audit WHERE id = 2",
+            "without gaps",
+        ),
     ],
 )
 async def test_sqlite_refuses_to_change_the_trail(path: Path, statement: str, refusal: str) -> None:
@@ -132,4 +142,51 @@ async def test_a_guest_sees_the_head_that_the_owner_left(path: Path) -> None:
     assert await guest.audit_head() == await store.audit_head()
     await check_chain(guest, {1})
     await guest.close()
+    await store.close()
+
+
+# --------------------------------------------------------------------------------------------------- another process
+
+# A command beside the daemon: it acts again and again, and says what it knows to be recorded.
+COMMAND = """
+import asyncio, itertools, sys
+from pathlib import Path
+from reconciler.adapters import sqlite
+from reconciler.model.act import Act, Change
+
+async def main():
+    store = await sqlite.open_store(Path(sys.argv[1]), owner=False)
+    for number in itertools.count():
+        done = await store.enact(Change.NOTHING, [Act(1, "jdoe", "cli", "emit", str(number), "", {}, "done")], at_us=1)
+        print(number if done else "", flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("acts", [1, 25])
+async def test_a_command_that_races_the_daemon_and_is_killed_loses_nothing_and_breaks_no_link(
+    path: Path, acts: int
+) -> None:
+    store = await opened(path)
+    settled = 0
+    command = await asyncio.create_subprocess_exec(sys.executable, "-c", COMMAND, path, stdout=subprocess.PIPE)
+    assert command.stdout is not None
+    known: list[str] = []
+    while len(known) < acts:
+        line = asyncio.create_task(command.stdout.readline())
+        while not line.done():
+            await asyncio.gather(*(store.settle(settlement(key)) for key in KEYS))
+            settled += len(KEYS)
+        known.append((await line).decode().strip())
+    command.kill()
+    known += (await command.stdout.read()).decode().split()
+    await command.wait()
+    await asyncio.gather(*(store.settle(settlement(key)) for key in KEYS))
+    recorded = [act.target for act in await store.acts()][::-1]
+    assert recorded[: len(known)] == known == [str(number) for number in range(len(known))]
+    assert len(recorded) <= len(known) + 1, "killed between the commit and the word of it"
+    decided = {record.id for record in await store.audit(limit=1_000_000)}
+    assert len(decided) == settled + len(KEYS)
+    await check_chain(store, decided)
     await store.close()

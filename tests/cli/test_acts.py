@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.model import chain, codec
-from reconciler.model.act import Act
 from tests.cli.program import Program
 
 if TYPE_CHECKING:
@@ -93,34 +91,54 @@ def test_a_released_document_is_not_written_any_more(settled: Program) -> None:
     assert "(“moved”): nobody manages it" in settled.say("explain", DOC)
 
 
-def test_the_record_of_acts_is_verified_and_whoever_changes_it_is_found(settled: Program) -> None:
+def test_acts_are_verified_with_the_trail_and_whoever_changes_one_is_found(settled: Program) -> None:
     settled.say("docs", "retry", DOC)
     settled.say("docs", "retry", DOC)
-    assert "The record of acts holds, up to act 2: acts head 2:" in settled.say("audit", "verify")
+    told = settled.say("audit", "verify")
+    assert "1 decision recomputed; differing: 0. 2 acts of people." in told
+    assert "from the first record to record 3.\nhead 3:" in told
     with sqlite3.connect(settled.folder / "state.db") as store:
-        for verb in ("UPDATE act SET who = 'x'", "DELETE FROM act"):
-            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-                store.execute(verb)
-        store.execute("DROP TRIGGER act_is_never_changed")
-        (text,) = store.execute("SELECT record FROM act WHERE id = 1").fetchone()
-        forged = codec.encode(json.loads(text) | {"who": "somebody else"})
-        store.execute("UPDATE act SET record = ? WHERE id = 1", (forged,))
+        store.execute("DROP TRIGGER audit_is_never_changed")
+        (text,) = store.execute("SELECT record FROM audit WHERE id = 2").fetchone()
+        forged = text.replace(b'"who":"', b'"who":"somebody else, not ')
+        assert forged != text
+        store.execute("UPDATE audit SET record = ? WHERE id = 2", (forged,))
+    fault, other = settled.json("audit", "verify", code=1)
+    assert (fault["id"], fault["document"]) == (2, DOC)
+    assert "its link is not that of its content" in fault["fault"]
+    assert (other["id"], "it is filed under something else" in other["fault"]) == (2, True)
+
+
+@pytest.mark.parametrize("kind", ["NULL", "'pause'", "7"])
+def test_an_act_that_is_filed_as_something_else_is_found(settled: Program, kind: str) -> None:
+    settled.say("docs", "retry", DOC)
+    with sqlite3.connect(settled.folder / "state.db") as store:
+        store.execute("DROP TRIGGER audit_is_never_changed")
+        store.execute(f"UPDATE audit SET kind = {kind} WHERE id = 2")
     (fault,) = settled.json("audit", "verify", code=1)
-    assert (fault["id"], fault["document"]) == (1, DOC)
-    assert "act: its link is not that of its content" in fault["fault"]
+    assert (fault["id"], "it is filed under something else" in fault["fault"]) == (2, True)
+
+
+def test_an_act_is_shown_by_its_number_in_the_trail(settled: Program) -> None:
+    settled.say("docs", "retry", DOC, "--actor", "jdoe")
+    shown = settled.json("audit", "show", "2")
+    assert [shown] == settled.json("audit", "acts")
+    assert (shown["who"], shown["kind"], settled.json("audit", "show", "1")["document"]) == ("jdoe", "retry", DOC)
+    assert "jdoe" in settled.say("audit", "show", "2")
+    assert "there is no record 3" in settled.fails("audit", "show", "3")
 
 
 def test_acts_that_were_cut_off_at_the_end_show_by_a_head_that_was_kept(settled: Program) -> None:
     settled.say("docs", "retry", DOC)
     settled.say("docs", "retry", DOC)
-    head = settled.say("audit", "verify").split("acts head ")[1].strip()
-    assert settled.json("audit", "verify", "--acts-head", head) == []
+    head = settled.say("audit", "verify").split("head ")[1].strip()
+    assert settled.json("audit", "verify", "--head", head) == []
     with sqlite3.connect(settled.folder / "state.db") as store:
-        store.execute("DROP TRIGGER act_is_never_deleted")
-        store.execute("DELETE FROM act WHERE id = 2")
+        store.execute("DROP TRIGGER audit_is_never_deleted")
+        store.execute("DELETE FROM audit WHERE id = 3")
     assert settled.json("audit", "verify") == []
-    (fault,) = settled.json("audit", "verify", "--acts-head", head, code=1)
-    assert fault["id"] == 2
+    (fault,) = settled.json("audit", "verify", "--head", head, code=1)
+    assert fault["id"] == 3
     assert "there is no such record" in fault["fault"]
 
 
@@ -147,20 +165,21 @@ def test_many_events_of_one_file_are_one_act(settled: Program) -> None:
 def test_where_no_store_is_at_hand_events_are_appended_all_the_same_and_that_is_said(program: Program) -> None:
     ended = program.run("emit", DOC, "--set", "title=Cover", "-o", "json")
     assert (ended.returncode, len(json.loads(ended.stdout))) == (0, 1)
-    assert ended.stderr.startswith("Not in the record of acts: there is no store at ")
+    assert ended.stderr.startswith("Not in the audit trail: there is no store at ")
     assert len(program.decisions.read_text(encoding="utf-8").splitlines()) == 1
 
 
 @pytest.fixture(scope="module")
 def made(untouched: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store of a program with three acts, the second on another document, and its export; made once."""
+    """The store of a program with a decision between acts, one on another document, and its export; made once."""
     program = Program(tmp_path_factory.mktemp("made"), untouched)
+    program.emits("0000000002", "--set", "title=Lid")
     program.emits(DOC, "--set", "status=RELEASED")
     program.say("run", "--once")
     program.say("docs", "retry", DOC)
-    program.emits("0000000002", "--set", "title=Lid")
+    program.emits("0000000002", "--set", "title=Hood")
     program.say("docs", "retry", DOC)
-    assert "1 decision and 3 acts" in program.run("audit", "export", "--to", "audit.jsonl").stderr
+    assert "Wrote 5 records" in program.run("audit", "export", "--to", "audit.jsonl").stderr
     return program.folder
 
 
@@ -171,11 +190,15 @@ def acted(made: Path, tmp_path: Path) -> Program:
     return Program(tmp_path, "http://127.0.0.1:9")
 
 
-def test_an_export_holds_the_acts_too_and_is_verified_with_them(acted: Program) -> None:
+def test_an_export_holds_both_in_order_and_is_verified_as_the_store_is(acted: Program) -> None:
     told = acted.say("audit", "verify")
-    head = told.split("acts head ")[1].strip()
+    head = told.split("head ")[1].strip()
+    kinds = [next(iter(record)) for record in exported(acted).values()]
+    assert kinds == ["decision", "decision", "act", "act", "act"]
     (acted.folder / "state.db").unlink()
-    assert acted.say("audit", "verify", "--file", "audit.jsonl", "--acts-head", head) == told
+    assert acted.say("audit", "verify", "--file", "audit.jsonl", "--head", head) == told
+    told = acted.say("explain", DOC, "--file", "audit.jsonl")
+    assert "had it looked at" in told
 
 
 EDITS: dict[str, Callable[[list[bytes]], object]] = {
@@ -186,7 +209,7 @@ EDITS: dict[str, Callable[[list[bytes]], object]] = {
     "a link": lambda lines: lines.__setitem__(-1, lines[-1].replace(json.loads(lines[-1])["link"].encode(), b"0" * 64)),
     "an act away": lambda lines: lines.pop(-2),
     "two acts exchanged": lambda lines: lines.insert(-2, lines.pop()),
-    "an act as a decision": lambda lines: lines.__setitem__(-2, lines[-2].replace(b'"act"', b'"number"')),
+    "an act as a decision": lambda lines: lines.__setitem__(-2, lines[-2].replace(b'"act"', b'"decision"')),
     "a decision behind the acts": lambda lines: lines.append(lines[-4]),
     "a line slipped in": lambda lines: lines.insert(-1, b"{}"),
 }
@@ -204,29 +227,28 @@ def test_whatever_is_changed_in_the_acts_of_a_file_is_found(acted: Program, name
 
 
 def test_acts_cut_off_at_the_end_of_a_file_show_by_a_head_that_was_kept(acted: Program) -> None:
-    head = acted.say("audit", "verify").split("acts head ")[1].strip()
+    head = acted.say("audit", "verify").split("head ")[1].strip()
     path = acted.folder / "audit.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
     assert acted.json("audit", "verify", "--file", "audit.jsonl") == []
-    (fault,) = acted.json("audit", "verify", "--file", "audit.jsonl", "--acts-head", head, code=1)
-    assert (fault["id"], "there is no such record" in fault["fault"]) == (3, True)
+    (fault,) = acted.json("audit", "verify", "--file", "audit.jsonl", "--head", head, code=1)
+    assert (fault["id"], "there is no such record" in fault["fault"]) == (5, True)
 
 
 def test_an_export_of_a_time_or_of_a_document_holds_its_acts(acted: Program) -> None:
     since = acted.json("audit", "acts")[1]["at"]
     ended = acted.run("audit", "export", "--to", "audit.jsonl", "--since", since)
-    assert "begin with act 2, in mid-chain" in ended.stderr
+    assert "begins with record 4, in mid-chain" in ended.stderr
     told = acted.say("audit", "verify", "--file", "audit.jsonl")
-    assert "The record of acts holds from act 2 to act 3; what stands before was not seen." in told
+    assert "The chain holds from record 4 to record 5; what stands before was not seen." in told
     acted.say("audit", "export", "--to", "audit.jsonl", "--document", DOC)
-    lines = (acted.folder / "audit.jsonl").read_bytes().splitlines()
-    assert [json.loads(line)["act"] for line in lines if line.startswith(b'{"act":')] == [1, 3]
-    assert "Each act is the one" in acted.say("audit", "verify", "--file", "audit.jsonl")
+    decided, *others = exported(acted)
+    assert (decided in (1, 2), others) == (True, [3, 5])
+    assert "Each is the one" in acted.say("audit", "verify", "--file", "audit.jsonl")
     acted.say("audit", "export", "--to", "audit.jsonl", "--until", since)
-    lines = (acted.folder / "audit.jsonl").read_bytes().splitlines()
-    assert [json.loads(line)["act"] for line in lines if line.startswith(b'{"act":')] == [1]
+    assert list(exported(acted)) == [1, 2, 3]
 
 
-def test_an_act_is_hashed_under_a_tag_of_its_own() -> None:
-    act = codec.encode(Act(1, "jdoe", "cli", "pause", "d", "d", {}, "done"))
-    assert chain.extend(chain.BEGIN, act, chain.ACTS_TAG) != chain.extend(chain.BEGIN, act)
+def exported(program: Program) -> dict[int, dict[str, object]]:
+    lines = map(json.loads, (program.folder / "audit.jsonl").read_bytes().splitlines())
+    return {line["number"]: line["record"] for line in lines if "number" in line}

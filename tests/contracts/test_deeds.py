@@ -1,19 +1,22 @@
-"""What every store promises of operators' acts and of paused documents (`reconciler/ports/acts.py`)."""
+"""What every store promises of operators' acts and of paused documents (`reconciler/ports/store.py`)."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import attrs
 import pytest
 
 from reconciler.adapters import sqlite
-from reconciler.model import chain, codec
+from reconciler.flows.recording import About, Recorder
 from reconciler.model.act import Act, Change
 from reconciler.model.document import Agreement, Due, Lane, Status
-from tests.contracts.test_store import AGREEMENT, HOSTILE, batch, letter, row, settlement, wish
+from tests.checks import check_chain
+from tests.contracts.test_store import AGREEMENT, HOSTILE, batch, letter, record, row, settlement, wish
 from tests.fakes.memory_store import MemoryStore
+from tests.fakes.virtual_clock import VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -222,21 +225,20 @@ async def test_an_act_comes_back_as_it_was_whatever_it_says(store: Store, text: 
     assert await store.acts(document=text, who=text, target=text) == [attrs.evolve(said, id=1)]
 
 
-async def test_the_records_are_a_chain_of_their_own(store: Store) -> None:
-    assert await store.acts_head() is None
-    assert [entry async for entry in store.acts_chain()] == []
-    await noted(store, act("a"), act("b"))
-    await noted(store, act("c"))
-    entries = [entry async for entry in store.acts_chain()]
-    head = chain.BEGIN
-    for number, entry in enumerate(entries, start=1):
-        previous = None if number == 1 else head.link
-        head = chain.extend(head, entry.record, b"windchill-reconciler/acts/1\n")
-        assert (entry.number, entry.previous, entry.link) == (number, previous, head.link)
-        said = codec.decode_act(entry.record)
-        assert entry.columns == (said.document.encode(), str(said.at_us).encode())
-    assert await store.acts_head() == head
-    assert [codec.decode_act(entry.record).target for entry in entries] == ["a", "b", "c"]
+async def test_acts_and_decisions_stand_in_one_chain_in_the_order_in_which_they_came(store: Store) -> None:
+    await store.fold(batch("d", "e"))
+    await noted(store, act("d"), act("upload", document=""))
+    await store.settle(settlement("d", audit=(record("d", 8000), record("d", 9000))))
+    await noted(store, act("e"))
+    await store.settle(settlement("e", audit=(record("e", 10),)))
+    kinds = [next(iter(json.loads(entry.record))) async for entry in store.audit_chain()]
+    assert kinds == ["act", "act", "decision", "decision", "act", "decision"]
+    await check_chain(store, {3, 4, 6})
+    assert [one.id for one in await store.acts()] == [5, 2, 1]
+    assert [one.id for one in await store.audit()] == [4, 3, 6]
+    assert [entry.number async for entry in store.audit_chain("d")] == [1, 3, 4]
+    assert [entry.number async for entry in store.audit_chain(None, AT_US, 8001)] == [1, 2, 3, 4, 5]
+    assert await store.last_audited_us() == 10
 
 
 async def test_acts_made_at_the_same_time_are_all_recorded_or_told_that_they_were_not(store: Store) -> None:
@@ -244,6 +246,20 @@ async def test_acts_made_at_the_same_time_are_all_recorded_or_told_that_they_wer
     recorded = await store.acts()
     assert len(recorded) == sum(told) >= 1
     assert {one.target for one in recorded} == {f"d{n}" for n, done in enumerate(told) if done}
+
+
+async def test_acts_that_race_with_settlements_lose_nothing_and_break_no_link(store: Store) -> None:
+    keys = [f"d{number}" for number in range(40)]
+    await store.fold(batch(*keys))
+    recorder = Recorder(store, VirtualClock(), "operator")
+    await asyncio.gather(
+        *(store.settle(settlement(key, audit=(record(key), record(key)))) for key in keys),
+        *(recorder.record("jdoe", [About(kind="pause", target=key, document=key)]) for key in keys),
+    )
+    assert sorted(one.target for one in await store.acts()) == sorted(keys)
+    decided = {one.id for one in await store.audit()}
+    assert len(decided) == 80
+    await check_chain(store, decided)
 
 
 async def test_guests_and_the_owner_write_one_chain(tmp_path: Path) -> None:

@@ -392,7 +392,7 @@ async def test_a_paused_document_stays_paused_when_it_is_folded_again(store: Sto
 async def test_a_dead_letter_is_kept_whole_and_announced(store: Store) -> None:
     refused, announcement = letter()
     await store.fold(batch(positions={P0: 8}, dead_letters=[(refused, announcement)]))
-    assert await store.dead_letters() == [refused]
+    assert await store.dead_letter(refused.id) == refused
     assert [message.record for message in await store.waiting(10)] == [announcement]
 
 
@@ -432,7 +432,7 @@ async def test_dead_letters_are_listed_page_by_page_without_their_bytes(store: S
     await discard(store, "changes/0/7")
 
     async def found(status: str | None, after: str, limit: int) -> list[int]:
-        return [one.place.offset for one in await store.list_dead_letters(status, after, limit)]
+        return [one.place.offset for one in await store.dead_letters(status, limit, after)]
 
     assert await found(None, "", 2) == [9, 7]
     assert await found(None, "changes/0/7", 2) == [8]
@@ -441,7 +441,7 @@ async def test_dead_letters_are_listed_page_by_page_without_their_bytes(store: S
     assert await found("discarded", "", 9) == [7]
     assert await found("open", "changes/0/8", 9) == []
     cut = attrs.evolve(letter(9)[0], key=None, value=None, headers=())
-    assert await store.list_dead_letters("open", "", 1) == [cut]
+    assert await store.dead_letters("open", 1) == [cut]
 
 
 async def test_dead_letters_are_numbered_in_the_order_in_which_they_were_stored(store: Store) -> None:
@@ -1049,7 +1049,7 @@ async def test_records_are_chained_in_the_order_they_were_settled(store: Store) 
     told = [record(at_us=at_us, message=f"{at_us}") for at_us in (30, 10, 20)]
     await trailed(store, *told)
     await check_chain(store, {1, 2, 3})
-    assert [entry.record async for entry in store.audit_chain()] == [codec.encode(one) for one in told]
+    assert [entry.record async for entry in store.audit_chain()] == [codec.encode_record(one) for one in told]
 
 
 async def test_a_whole_group_is_chained(store: Store) -> None:
@@ -1085,6 +1085,12 @@ async def test_a_span_of_the_chain_has_no_gaps(store: Store) -> None:
     assert [entry.number async for entry in store.audit_chain(None, 99)] == [5]
     assert [entry.number async for entry in store.audit_chain(None, 0, 20)] == [1]
     assert [entry.number async for entry in store.audit_chain(None, 50, 60)] == []
+
+
+async def test_one_record_is_read_as_it_is_stored(store: Store) -> None:
+    await trailed(store, record("d", 10), record("e", 20))
+    assert [await store.audit_entry(2)] == [entry async for entry in store.audit_chain("e")]
+    assert [await store.audit_entry(number) for number in (-1, 0, 3, 2**63 - 1)] == [None] * 4
 
 
 async def test_a_long_chain_is_read_to_its_end(store: Store) -> None:

@@ -85,7 +85,7 @@ class History:
         case = Case(self.document, lane, rules, self.now_us, 0.5, snapshot, plan, **more)
         ended = self._ended(case, plan, answer)
         for record in ended.audit:
-            kept = codec.decode_audit(codec.encode(record))  # as it is read from a store
+            kept = codec.decode_record(codec.encode_record(record))  # as it is read from a store
             self.records.append(attrs.evolve(kept, id=len(self.records) + 1))
         self.opened += ended.opened
         self.document = attrs.evolve(self.document, agreement=ended.agreement, status=ended.status, reason=ended.reason)

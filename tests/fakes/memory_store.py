@@ -17,8 +17,9 @@ import attrs
 from reconciler.core import refolding, rows
 from reconciler.errors import StoreError
 from reconciler.model import chain, codec
-from reconciler.model.act import Change
-from reconciler.model.chain import Entry, Head
+from reconciler.model.act import Act, Change
+from reconciler.model.audit import AuditRecord
+from reconciler.model.chain import Entry, Head, Recorded
 from reconciler.model.desired import Desired
 from reconciler.model.document import NO_AGREEMENT, Agreement, ConflictRow, Document, Due, Lane, Row, Status, Superseded
 from reconciler.model.hotspot import DAY_H, DOUBT, KEPT_H, HotSpot, hour_of
@@ -27,8 +28,6 @@ from reconciler.ports import FoldBatch, OutboxMessage, Refolded
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-    from reconciler.model.act import Act
-    from reconciler.model.audit import AuditRecord
     from reconciler.model.event import DeadLetter, Outgoing
     from reconciler.model.policy import Policy
     from reconciler.model.settlement import Settlement
@@ -48,10 +47,8 @@ class MemoryStore:
         self.refolded_last = 0
         self.outbox: dict[int, Outgoing] = {}
         self.letters: dict[str, DeadLetter] = {}
-        self.trail: list[AuditRecord] = []
-        self.chain: list[Entry] = []
-        self.deeds: list[Act] = []
-        self.deeds_chain: list[Entry] = []
+        self.recorded: list[Recorded] = []
+        self.chain: list[Entry] = []  # the same, as it is stored
         self.clashes: dict[str, ConflictRow] = {}
         self.policies: dict[str, Policy] = {}
         self.noted: Noted | None = None
@@ -96,7 +93,7 @@ class MemoryStore:
         after = before and rows.refolded(before, act.at_us)
         if after is None or any(self.offsets.get(place, 0) > read[place] for place in read):
             return False
-        self._record(act)
+        self._append(act)
         self._bury(refolded.dead_letters)
         self.refolded_last += 1
         self.refolded.add(refolded.key)
@@ -168,8 +165,7 @@ class MemoryStore:
         row = rows.settled(self._row(settlement.key), settlement)
         self._put(row, agreement=settlement.agreement)
         for record in settlement.audit:
-            self.trail.append(attrs.evolve(record, id=len(self.trail) + 1))
-            self._link(record)
+            self._append(record)
         for outcome in settlement.outcomes:
             self.outbox[next(self._numbers)] = outcome
         self._keep_conflicts(settlement)
@@ -182,14 +178,17 @@ class MemoryStore:
         oldest = hour_of(settlement.at_us) - KEPT_H
         self.hours = {place: counts for place, counts in self.hours.items() if place[0] > oldest}
 
-    def _link(self, record: AuditRecord) -> None:
-        text = codec.encode(record)
+    @property
+    def trail(self) -> list[AuditRecord]:
+        return [record for record in self.recorded if isinstance(record, AuditRecord)]
+
+    def _append(self, record: Recorded) -> None:
+        text = codec.encode_record(record)
         before = Head(len(self.chain), self.chain[-1].link) if self.chain else chain.BEGIN
         head = chain.extend(before, text)
         previous = before.link if self.chain else None
-        self.chain.append(
-            Entry(head.number, previous, head.link, text, (record.document.encode(), str(record.at_us).encode()))
-        )
+        self.chain.append(Entry(head.number, previous, head.link, text, chain.columns_of(record)))
+        self.recorded.append(attrs.evolve(record, id=head.number))
 
     def _keep_conflicts(self, settlement: Settlement) -> None:
         for conflict_id in settlement.closed:
@@ -221,7 +220,7 @@ class MemoryStore:
 
     async def last_audited_us(self) -> int | None:
         self._require_open()
-        return self.trail[-1].at_us if self.trail else None
+        return self.recorded[-1].at_us if self.recorded else None
 
     async def settled_keys(self, statuses: Sequence[Status], after: str, limit: int) -> list[str]:
         self._require_open()
@@ -305,11 +304,7 @@ class MemoryStore:
         self._require_open()
         return self.clashes.get(conflict_id)
 
-    async def dead_letters(self, status: str | None = "open", limit: int = 1000) -> list[DeadLetter]:
-        self._require_open()
-        return [letter for letter in self.letters.values() if status in (None, letter.status)][:limit]
-
-    async def list_dead_letters(self, status: str | None, after: str, limit: int) -> list[DeadLetter]:
+    async def dead_letters(self, status: str | None = "open", limit: int = 1000, after: str = "") -> list[DeadLetter]:
         self._require_open()
         order = list(self.letters)
         first = order.index(after) + 1 if after in self.letters else 0
@@ -355,12 +350,21 @@ class MemoryStore:
         self._require_open()
         return Head(self.chain[-1].number, self.chain[-1].link) if self.chain else None
 
+    async def audit_entry(self, number: int) -> Entry | None:
+        self._require_open()
+        return self.chain[number - 1] if 0 < number <= len(self.chain) else None
+
     async def audit_chain(
         self, document: str | None = None, since_us: int = 0, until_us: int | None = None
     ) -> AsyncIterator[Entry]:
         self._require_open()
-        records = await self.audit(document, since_us, until_us, limit=len(self.trail))
-        numbers = {record.id for record in records}
+        numbers = {
+            record.id
+            for record in self.recorded
+            if document in (None, record.document)
+            and record.at_us >= since_us
+            and (until_us is None or record.at_us < until_us)
+        }
         if document is None and numbers:
             numbers = set(range(min(numbers), max(numbers) + 1))
         for entry in self.chain:
@@ -420,16 +424,8 @@ class MemoryStore:
                 return False
             self._put_all(after)
         for act in acts:
-            self._record(act)
+            self._append(act)
         return True
-
-    def _record(self, act: Act) -> None:
-        text = codec.encode(act)
-        before = Head(len(self.deeds), self.deeds_chain[-1].link) if self.deeds else chain.BEGIN
-        head = chain.extend(before, text, chain.ACTS_TAG)
-        columns = (act.document.encode(), str(act.at_us).encode())
-        self.deeds_chain.append(Entry(head.number, before.link if self.deeds else None, head.link, text, columns))
-        self.deeds.append(attrs.evolve(act, id=head.number))
 
     async def acts(
         self,
@@ -444,20 +440,14 @@ class MemoryStore:
         self._require_open()
         found = [
             act
-            for act in self.deeds[::-1]
-            if document in (None, act.document) and who in (None, act.who) and target in (None, act.target)
-            if kind in (None, act.kind)
+            for act in self.recorded[::-1]
+            if isinstance(act, Act)
+            and document in (None, act.document)
+            and who in (None, act.who)
+            and target in (None, act.target)
+            and kind in (None, act.kind)
         ]
         return [act for act in found if before is None or act.id < before][:limit]
-
-    async def acts_head(self) -> Head | None:
-        self._require_open()
-        return Head(len(self.deeds), self.deeds_chain[-1].link) if self.deeds else None
-
-    async def acts_chain(self) -> AsyncIterator[Entry]:
-        self._require_open()
-        for entry in self.deeds_chain:
-            yield entry
 
     async def close(self) -> None:
         self._open = False

@@ -27,7 +27,7 @@ _PLAIN = ("sqlite_schema", "position", "contention")  # no blobs in them
 # Each table with what its blobs must decode to.
 _BLOBS: dict[str, dict[str, _Decode]] = {
     "document": {"desired": codec.decode_desired, "agreement": codec.decode_agreement},
-    "audit": {"record": codec.decode_audit},
+    "audit": {"record": codec.decode_record},
     "outbox": {"message": msgspec.json.Decoder(Outgoing).decode},
     "dead_letter": {"letter": msgspec.json.Decoder(DeadLetter).decode},
     "conflict": {"conflict": msgspec.json.Decoder(Conflict).decode},

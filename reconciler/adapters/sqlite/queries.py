@@ -12,6 +12,7 @@ decodes straight into the types that they stand for.
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 from reconciler.model import codec
@@ -274,23 +275,15 @@ COUNT_CONFLICTS = lines(
 )
 CONFLICT = lines("read a conflict", _CONFLICT, "SELECT * FROM conflict WHERE id = ?1")
 
-_LETTER = "'[' || json_quote(status) || ',' || letter || ']'"
-ALL_LETTERS = lines("list dead letters", _LETTER, "SELECT * FROM dead_letter ORDER BY number LIMIT ?1")
-LETTERS = lines("list dead letters", _LETTER, "SELECT * FROM dead_letter WHERE status = ?2 ORDER BY number LIMIT ?1")
-LETTER = lines("read a dead letter", _LETTER, "SELECT * FROM dead_letter WHERE id = ?1")
-# Cut down here: of a page of letters nobody wants the bytes, which would be most of it.
-_LETTER_CUT = "json_set(CAST(letter AS TEXT), '$.key', NULL, '$.value', NULL, '$.headers', json('[]'))"
-LETTER_PAGE = lines(
-    "list dead letters",
-    "'[' || json_quote(status) || ',' || " + _LETTER_CUT + " || ']'",
-    "SELECT * FROM dead_letter WHERE status = coalesce(?3, status)"
-    " AND number > coalesce((SELECT number FROM dead_letter WHERE id = ?2), -1) ORDER BY number LIMIT ?1",
-)
-
+_LETTER = "'[' || number || ',' || json_quote(status) || ',' || "
+LETTER = lines("read a dead letter", _LETTER + "letter || ']'", "SELECT * FROM dead_letter WHERE id = ?1")
+# Cut down here: of a list of letters no one wants the bytes, which would be most of it.
+_LETTER_CUT = _LETTER + "json_set(CAST(letter AS TEXT), '$.key', NULL, '$.value', NULL, '$.headers', json('[]')) || ']'"
+_AFTER = "number > coalesce((SELECT number FROM dead_letter WHERE id = ?2), -1) ORDER BY number LIMIT ?1"
+LETTERS = lines("list dead letters", _LETTER_CUT, f"SELECT * FROM dead_letter WHERE {_AFTER}")
+LETTERS_OF_STATUS = lines("list dead letters", _LETTER_CUT, f"SELECT * FROM dead_letter WHERE status = ?3 AND {_AFTER}")
 LETTERS_AFTER = lines(
-    "list dead letters",
-    "'[' || number || ',' || json_quote(status) || ',' || " + _LETTER_CUT + " || ']'",
-    "SELECT * FROM dead_letter WHERE number > ?2 ORDER BY number LIMIT ?1",
+    "list dead letters", _LETTER_CUT, "SELECT * FROM dead_letter WHERE number > ?2 ORDER BY number LIMIT ?1"
 )
 LAST_LETTER = lines("find the last dead letter", "number", "SELECT coalesce(max(number), 0) AS number FROM dead_letter")
 
@@ -304,44 +297,55 @@ LETTERS_OF = many(
     "SELECT id FROM (VALUES :many) AS wanted CROSS JOIN dead_letter ON dead_letter.id = wanted.column1",
 )
 
-_AUDIT = "'[' || id || ',' || record || ']'"
-_AUDIT_ORDER = "AND NOT (at_us = ?4 AND id >= ?5) ORDER BY at_us DESC, id DESC LIMIT ?3"
-AUDIT = lines(
-    "read the audit trail",
-    _AUDIT,
-    f"SELECT id, record FROM audit WHERE at_us >= ?1 AND at_us < ?2 {_AUDIT_ORDER}",
-)
-AUDIT_OF_DOCUMENT = lines(
-    "read the audit trail",
-    _AUDIT,
-    f"SELECT id, record FROM audit WHERE document = ?6 AND at_us >= ?1 AND at_us < ?2 {_AUDIT_ORDER}",
-)
+_RECORD = "'[' || id || ',' || record || ']'"
+_NEWEST = "AND NOT (at_us = ?4 AND id >= ?5) ORDER BY at_us DESC, id DESC LIMIT ?3"
+_DECISIONS = "SELECT id, record FROM audit WHERE kind IS NULL AND at_us >= ?1 AND at_us < ?2"
+DECISIONS = lines("list decisions", _RECORD, f"{_DECISIONS} {_NEWEST}")
+DECISIONS_OF_DOCUMENT = lines("list decisions", _RECORD, f"{_DECISIONS} AND document = ?6 {_NEWEST}")
 
-# In hexadecimal, because what is verified must be seen as it is, whatever was made of it.
+# By what acts are searched for; of several conditions one is looked up and the others sifted.
+SEARCHED = ("document", "target", "who", "kind")
+ACTS = {
+    asked: lines(
+        "list acts",
+        _RECORD,
+        "SELECT id, record FROM audit WHERE kind IS NOT NULL AND id < ?1"
+        + "".join(f" AND {column} = ?{number}" for number, column in enumerate(asked, 3))
+        + " ORDER BY id DESC LIMIT ?2",
+    )
+    for count in range(len(SEARCHED) + 1)
+    for asked in combinations(SEARCHED, count)
+}
+
 LAST_AUDITED = lines(
-    "read when the last decision was audited",
-    "at_us",
-    "SELECT at_us FROM audit WHERE id = (SELECT max(id) FROM audit)",
+    "read when the last record was made", "at_us", "SELECT at_us FROM audit WHERE id = (SELECT max(id) FROM audit)"
 )
-
-_HEAD = "id || ' ' || hex(link)"
-AUDIT_HEAD = lines("read the audit's head", _HEAD, "SELECT id, link FROM audit WHERE id = (SELECT max(id) FROM audit)")
-ACTS_HEAD = lines("read the last act", _HEAD, "SELECT id, link FROM act WHERE id = (SELECT max(id) FROM act)")
+HEAD = lines(
+    "read the head of the audit trail",
+    "id || ' ' || hex(link)",
+    "SELECT id, link FROM audit WHERE id = (SELECT max(id) FROM audit)",
+)
 
 
 def head(found: Sequence[bytes]) -> Head | None:
-    """Return the head that one of these two found, if any."""
+    """Return the head that was found, if any."""
     if not found:
         return None
     number, link = found[0].decode().split(" ")
     return Head(int(number), bytes.fromhex(link))
 
 
-_ENTRY = "id || ' ' || document || ' ' || at_us || ' ' || previous || ' ' || link || ' ' || record"
-_ENTRIES = """
-    SELECT id, hex(record) AS record, hex(link) AS link,
-        iif(typeof(document) = 'text', hex(document), '') AS document,
-        iif(typeof(at_us) = 'integer', at_us, '') AS at_us,
+# In hexadecimal, because what is verified must be seen as it is, whatever was made of it: `-` is NULL, `!` a type that
+# none of ours has.
+def _hexed(column: str) -> str:
+    return f"CASE typeof({column}) WHEN 'text' THEN hex({column}) WHEN 'null' THEN '-' ELSE '!' END"
+
+
+_TEXTS = ("document", "target", "who", "kind")
+_ENTRY = " || ' ' || ".join(("id", "previous", "link", "record", "at_us", *_TEXTS))
+_ENTRIES = f"""
+    SELECT id, hex(record) AS record, hex(link) AS link, iif(typeof(at_us) = 'integer', at_us, '!') AS at_us,
+        {", ".join(f"{_hexed(column)} AS {column}" for column in _TEXTS)},
         coalesce((SELECT hex(link) FROM audit AS before WHERE before.id = audit.id - 1), '') AS previous
     FROM audit
 """

@@ -68,33 +68,28 @@ CREATE INDEX dead_letter_by_status ON dead_letter (status);
 -- What the host's clock has refused stays refused, by its place: each replay asks for all of them.
 CREATE INDEX dead_letter_by_clock ON dead_letter (id) WHERE json_extract(CAST(letter AS TEXT), '$.stage') = 'clock';
 
--- The audit trail: a chain (`reconciler.model.chain`) that grows at its end only. The link stands before the record,
--- because reading past a large blob means following its overflow pages, and every commit looks at the newest link.
+-- The audit trail: one chain (`reconciler.model.chain`) of what was decided and what people did, which grows at its end
+-- only. The link stands before the record, because reading past a large blob means following its overflow pages, and
+-- every commit looks at the newest link.
 CREATE TABLE audit (
     id INTEGER PRIMARY KEY,            -- given by the chain: 1, 2, 3, …
-    document TEXT NOT NULL,
+    document TEXT NOT NULL,            -- empty: an act on none
     at_us INTEGER NOT NULL,
+    target TEXT,                       -- of an act, as the next two; NULL: a decision
+    who TEXT,
+    kind TEXT,
     link BLOB NOT NULL,
     record BLOB NOT NULL
 );
 CREATE INDEX audit_by_document ON audit (document, at_us);
 CREATE INDEX audit_by_time ON audit (at_us);
+-- Of acts only: a decision costs no more for them.
+CREATE INDEX act_by_number ON audit (id) WHERE kind IS NOT NULL;
+CREATE INDEX act_by_document ON audit (document, id) WHERE kind IS NOT NULL;
+CREATE INDEX act_by_target ON audit (target, id) WHERE kind IS NOT NULL;
+CREATE INDEX act_by_who ON audit (who, id) WHERE kind IS NOT NULL;
 
--- What operators do, each act as a record of its own, chained as the audit trail is but under another tag.
-CREATE TABLE act (
-    id INTEGER PRIMARY KEY,            -- given by the chain: 1, 2, 3, …
-    document TEXT NOT NULL,            -- empty: the act is on none
-    target TEXT NOT NULL,
-    who TEXT NOT NULL,
-    at_us INTEGER NOT NULL,
-    link BLOB NOT NULL,
-    record BLOB NOT NULL
-);
-CREATE INDEX act_by_document ON act (document, id);
-CREATE INDEX act_by_target ON act (target, id);
-CREATE INDEX act_by_who ON act (who, id);
-
--- No statement of the program changes a trail. These keep everyone else from doing so by mistake; whoever means to can
+-- No statement of the program changes the trail. These keep everyone else from doing so by mistake; whoever means to can
 -- drop them, and is found by verifying the chain.
 CREATE TRIGGER audit_is_never_changed BEFORE UPDATE ON audit BEGIN
     SELECT RAISE(ABORT, 'the audit trail is append-only');
@@ -102,20 +97,11 @@ END;
 CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit BEGIN
     SELECT RAISE(ABORT, 'the audit trail is append-only');
 END;
--- Also against INSERT OR REPLACE, which deletes without running the trigger above.
+-- Compare and set: who appends has read the head, and is refused if another record has followed on it since. Also
+-- against INSERT OR REPLACE, which deletes without running the trigger above.
 CREATE TRIGGER audit_has_no_gaps BEFORE INSERT ON audit
 WHEN NEW.id IS NOT (SELECT coalesce(max(id), 0) + 1 FROM audit) BEGIN
     SELECT RAISE(ABORT, 'audit records are numbered without gaps');
-END;
-CREATE TRIGGER act_is_never_changed BEFORE UPDATE ON act BEGIN
-    SELECT RAISE(ABORT, 'the record of acts is append-only');
-END;
-CREATE TRIGGER act_is_never_deleted BEFORE DELETE ON act BEGIN
-    SELECT RAISE(ABORT, 'the record of acts is append-only');
-END;
-CREATE TRIGGER act_has_no_gaps BEFORE INSERT ON act
-WHEN NEW.id IS NOT (SELECT coalesce(max(id), 0) + 1 FROM act) BEGIN
-    SELECT RAISE(ABORT, 'the records of acts are numbered without gaps');
 END;
 
 CREATE TABLE conflict (

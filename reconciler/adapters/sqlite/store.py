@@ -5,34 +5,41 @@ from functools import partial
 from pathlib import Path
 
 import attrs
+import msgspec
 
 from reconciler.adapters.sqlite import queries, transactions
 from reconciler.adapters.sqlite.damage import Lines
 from reconciler.adapters.sqlite.database import Database, off_loop
-from reconciler.adapters.sqlite.deeds import Deeds
 from reconciler.adapters.sqlite.group_commit import GroupCommit
-from reconciler.adapters.sqlite.letters import Letters
 from reconciler.adapters.sqlite.opening import path_of
-from reconciler.adapters.sqlite.transactions import Change
 from reconciler.core import refolding
 from reconciler.model import codec
+from reconciler.model.act import Act, Change
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import Desired
 from reconciler.model.document import Agreement, Conflict, ConflictRow, Document, Due, Lane, Row, Status, Superseded
-from reconciler.model.event import Outgoing
+from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.hotspot import HotSpot, hour_of
 from reconciler.model.policy import Policy
 from reconciler.model.settlement import Settlement
 from reconciler.model.signing import Noted
-from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
-from reconciler.ports import FoldBatch, OutboxMessage
+from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition, Place
+from reconciler.ports import FoldBatch, OutboxMessage, Refolded
 
 __all__ = ["SqliteStore", "open_store", "path_of"]
 
 _EVER_US = 2**63 - 1  # SQLite's greatest integer: no time is later
 _EXPORT_ROWS = 500
 _ENTRIES = 200  # audit records a statement: some kilobytes each, and twice that on their way
+
+
+class _Decision(msgspec.Struct):
+    decision: AuditRecord
+
+
+class _Act(msgspec.Struct):
+    act: Act
 
 
 # The shapes of the lines that `queries` gives.
@@ -47,7 +54,9 @@ _number_line = Lines(int)
 _key_line = Lines(str)
 _message_line = Lines(OutboxMessage)
 _conflict_line = Lines(tuple[tuple[str, int | None], Conflict])
-_audit_line = Lines(tuple[int, AuditRecord])
+_decision_line = Lines(tuple[int, _Decision])
+_act_line = Lines(tuple[int, _Act])
+_letter_line = Lines(tuple[int, str, DeadLetter])
 _span_line = Lines(tuple[int, int])
 _hotspot_line = Lines(HotSpot)
 _noted_line = Lines(Noted)
@@ -58,37 +67,49 @@ async def open_store(path: Path | str, *, owner: bool) -> "SqliteStore":
     return SqliteStore(await Database.open(Path(path), owner=owner))
 
 
-class SqliteStore(Deeds, Letters):
+class SqliteStore:
     """`ports.Store` over one connection."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(_entry)
         self._database = database
         self._group = GroupCommit(self._commit)
 
     # ------------------------------------------------------------------------------------------------------ projection
 
     async def positions(self) -> Mapping[Partition, int]:
-        """See `ports.Projection`."""
+        """See `ports.Folded`."""
         lines = map(_position_line.decode, await self._database.read(queries.POSITIONS))
         return {Partition(topic, partition): offset for topic, partition, offset in lines}
 
     async def anchors(self) -> Mapping[Partition, Anchor]:
-        """See `ports.Projection`."""
+        """See `ports.Store`."""
         lines = map(_anchor_line.decode, await self._database.read(queries.ANCHORS))
         return {Partition(topic, partition): Anchor(offset, digest) for topic, partition, offset, digest in lines}
 
     async def reposition(self, positions: Mapping[Partition, int]) -> None:
-        """See `ports.Projection`."""
+        """See `ports.Store`."""
         await self._database.write("store positions", lambda db: transactions.reposition(db, positions))
 
     async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
-        """See `ports.Projection`."""
+        """See `ports.Folded`."""
         lines = await self._database.read_of(queries.DESIRED, _wanted(keys))
         return await off_loop(partial(_desired_rows, lines))
 
+    async def refused(self) -> frozenset[Place]:
+        """See `ports.Folded`."""
+        return frozenset(map(Place.parse, map(_key_line.decode, await self._database.read(queries.REFUSED))))
+
+    async def refolds(self) -> int:
+        """See `ports.Folded`."""
+        return await self._number(queries.REFOLDS) or 0
+
+    async def refold(self, refolded: Refolded, act: Act) -> bool:
+        """See `ports.Store`."""
+        work = partial(transactions.refold, refolded=refolded, act=act)
+        return await self._database.write_by_hand("fold a document again", work)
+
     async def fold(self, batch: FoldBatch) -> None:
-        """See `ports.Projection`."""
+        """See `ports.Folded`."""
         desired = await off_loop(partial(transactions.encoded, batch))
         await self._database.write("fold", lambda db: transactions.fold(db, batch, desired))
 
@@ -109,11 +130,11 @@ class SqliteStore(Deeds, Letters):
 
     async def intend(self, key: str, agreement: Agreement) -> bool:
         """See `ports.Ledger`."""
-        return await self._group.add(Change.of_intent(key, agreement))
+        return await self._group.add(transactions.Change.of_intent(key, agreement))
 
     async def settle(self, settlement: Settlement) -> None:
         """See `ports.Ledger`."""
-        await self._group.add(Change.of_settlement(settlement))
+        await self._group.add(transactions.Change.of_settlement(settlement))
 
     async def hasten(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
         """See `ports.Ledger`."""
@@ -142,17 +163,17 @@ class SqliteStore(Deeds, Letters):
         return await self._number(queries.LAST_AUDITED)
 
     async def settled_keys(self, statuses: Sequence[Status], after: str, limit: int) -> list[str]:
-        """See `ports.Comparing`."""
+        """See `ports.Store`."""
         lines = await self._database.read(queries.SETTLED_KEYS, after, limit, codec.encode(list(statuses)).decode())
         return list(map(_key_line.decode, lines))
 
     async def compare_again(self, keys: Sequence[str], statuses: Sequence[Status], at_us: int) -> int:
-        """See `ports.Comparing`."""
+        """See `ports.Store`."""
         work = partial(transactions.compare, keys=list(keys), statuses=statuses, at_us=at_us)
         return await self._database.write_by_hand("make documents due for a comparison", work)
 
     async def count_due(self, lane: Lane, until_us: int) -> int:
-        """See `ports.Comparing`."""
+        """See `ports.Store`."""
         return await self._number(queries.COUNT_DUE, int(lane), until_us) or 0
 
     async def keep_policy(self, digest: str, policy: Policy) -> None:
@@ -180,8 +201,13 @@ class SqliteStore(Deeds, Letters):
         work = partial(transactions.note_signing, noted=noted, announcement=announcement)
         await self._database.write("note from where on everything is signed", work)
 
-    async def _commit(self, changes: Sequence[Change]) -> Collection[str]:
+    async def _commit(self, changes: Sequence[transactions.Change]) -> Collection[str]:
         return await self._database.write("settle", lambda db: transactions.commit(db, changes))
+
+    async def enact(self, change: Change, acts: Sequence[Act], *, at_us: int, reason: str = "") -> bool:
+        """See `ports.Store`."""
+        work = partial(transactions.enact, change=change, done=acts, at_us=at_us, reason=reason)
+        return await self._database.write_by_hand("record what was done", work)
 
     # ---------------------------------------------------------------------------------------------------------- outbox
 
@@ -250,14 +276,36 @@ class SqliteStore(Deeds, Letters):
         at_us, number = before or (_EVER_US, 0)
         span = (since_us, min(_EVER_US if until_us is None else until_us, at_us + 1), limit, at_us, number)
         if document is None:
-            lines = await self._database.read(queries.AUDIT, *span)
+            lines = await self._database.read(queries.DECISIONS, *span)
         else:
-            lines = await self._database.read(queries.AUDIT_OF_DOCUMENT, *span, document)
-        return [attrs.evolve(record, id=number) for number, record in map(_audit_line.decode, lines)]
+            lines = await self._database.read(queries.DECISIONS_OF_DOCUMENT, *span, document)
+        return [attrs.evolve(found.decision, id=number) for number, found in map(_decision_line.decode, lines)]
+
+    async def acts(
+        self,
+        *,
+        document: str | None = None,
+        who: str | None = None,
+        target: str | None = None,
+        kind: str | None = None,
+        limit: int = 1000,
+        before: int | None = None,
+    ) -> list[Act]:
+        """See `ports.Views`."""
+        given = zip(queries.SEARCHED, (document, target, who, kind), strict=True)
+        asked = {column: value for column, value in given if value is not None}
+        last = _EVER_US if before is None else before
+        lines = await self._database.read(queries.ACTS[tuple(asked)], last, limit, *asked.values())
+        return [attrs.evolve(found.act, id=number) for number, found in map(_act_line.decode, lines)]
 
     async def audit_head(self) -> Head | None:
         """See `ports.Views`."""
-        return queries.head(await self._database.read(queries.AUDIT_HEAD))
+        return queries.head(await self._database.read(queries.HEAD))
+
+    async def audit_entry(self, number: int) -> Entry | None:
+        """See `ports.Views`."""
+        lines = await self._database.read(queries.ENTRIES, number - 1, number, 1)
+        return _entry(lines[0]) if lines else None
 
     async def audit_chain(
         self, document: str | None = None, since_us: int = 0, until_us: int | None = None
@@ -280,6 +328,32 @@ class SqliteStore(Deeds, Letters):
             for entry in map(_entry, lines):
                 yield entry
                 after = entry.number
+
+    async def dead_letters(self, status: str | None = "open", limit: int = 1000, after: str = "") -> list[DeadLetter]:
+        """See `ports.Views`."""
+        if status is None:
+            lines = await self._database.read(queries.LETTERS, limit, after)
+        else:
+            lines = await self._database.read(queries.LETTERS_OF_STATUS, limit, after, status)
+        return list(map(_letter, lines))
+
+    async def letters_after(self, number: int, limit: int) -> list[tuple[int, DeadLetter]]:
+        """See `ports.Views`."""
+        found = map(_letter_line.decode, await self._database.read(queries.LETTERS_AFTER, limit, number))
+        return [(place, attrs.evolve(letter, status=status)) for place, status, letter in found]
+
+    async def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        """See `ports.Views`."""
+        lines = await self._database.read(queries.LETTER, letter_id)
+        return _letter(lines[0]) if lines else None
+
+    async def last_letter(self) -> int:
+        """See `ports.Views`."""
+        return await self._number(queries.LAST_LETTER) or 0
+
+    async def count_dead_letters(self) -> int:
+        """See `ports.Views`."""
+        return await self._number(queries.COUNT_LETTERS) or 0
 
     async def policy_texts(self) -> Mapping[str, bytes]:
         """See `ports.Views`."""
@@ -332,9 +406,18 @@ def _conflict(line: bytes) -> ConflictRow:
     return ConflictRow(document, conflict, closed_at_us)
 
 
+def _letter(line: bytes) -> DeadLetter:
+    _, status, letter = _letter_line.decode(line)
+    return attrs.evolve(letter, status=status)
+
+
 def _entry(line: bytes) -> Entry:
-    number, document, at_us, previous, link, record = line.decode().split(" ")
-    columns = bytes.fromhex(document), at_us.encode()
+    number, previous, link, record, at_us, *texts = line.decode().split(" ")
+    columns: tuple[str | int | None, ...] = ()
+    if "!" not in (at_us, *texts):
+        # What is no UTF-8 becomes something that no record of ours says.
+        said = [None if text == "-" else bytes.fromhex(text).decode(errors="surrogateescape") for text in texts]
+        columns = (said[0], int(at_us), *said[1:])
     before = bytes.fromhex(previous) if previous else None
     return Entry(int(number), before, bytes.fromhex(link), bytes.fromhex(record), columns)
 

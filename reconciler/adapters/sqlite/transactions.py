@@ -13,13 +13,12 @@ import attrs
 
 from reconciler.adapters.sqlite import queries, writes
 from reconciler.adapters.sqlite.damage import Lines
-from reconciler.adapters.sqlite.queries import Values
+from reconciler.adapters.sqlite.queries import Many
 from reconciler.core import rows
 from reconciler.errors import StoreError
 from reconciler.model import act as acts
 from reconciler.model import chain, codec
 from reconciler.model.act import Act
-from reconciler.model.chain import Head
 from reconciler.model.document import Agreement, Lane, Row, Status
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.hotspot import KEPT_H, hour_of
@@ -121,7 +120,7 @@ class Change:
             end.key,
             encode(end.agreement),
             end,
-            audit=tuple((encode(record), record.document, record.at_us) for record in end.audit),
+            audit=tuple((codec.encode_record(one), one.document, one.at_us) for one in end.audit),
             outcomes=tuple((encode(message),) for message in end.outcomes),
             opened=tuple((one.id, end.key, one.opened_at_us, encode(one)) for one in end.opened),
         )
@@ -137,8 +136,7 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Change]) -> Collect
     ends = [(change, change.end) for change in changes if change.end is not None]
     after = {end.key: rows.settled(stored[end.key], end) for _, end in ends}
     writes.AGREED.put(connection, [(*_columns(after[change.key]), change.agreement) for change, _ in ends])
-    audited = [one for change, _ in ends for one in change.audit]
-    writes.AUDIT.put(connection, _chained(_head(connection, queries.AUDIT_HEAD), audited, chain.TAG) if audited else ())
+    _append(connection, writes.DECISIONS, [record for change, _ in ends for record in change.audit])
     writes.OUTBOX.put(connection, [one for change, _ in ends for one in change.outcomes])
     writes.CLOSE.put(connection, [(conflict_id, end.at_us) for _, end in ends for conflict_id in end.closed])
     writes.OPEN.put(connection, [one for change, _ in ends for one in change.opened])
@@ -243,25 +241,23 @@ def enact(connection: sqlite3.Connection, change: acts.Change, done: Sequence[Ac
     return True
 
 
-def _record(connection: sqlite3.Connection, done: Iterable[Act]) -> None:
-    records = [(codec.encode(act), act.document, act.at_us, act.target, act.who) for act in done]
-    writes.ACTS.put(connection, _chained(_head(connection, queries.ACTS_HEAD), records, chain.ACTS_TAG))
-
-
 # --------------------------------------------------------------------------------------------------------------- shared
 
 
-def _head(connection: sqlite3.Connection, query: queries.Query) -> Head:
-    return queries.head(query.lines(connection)) or chain.BEGIN
+def _record(connection: sqlite3.Connection, done: Iterable[Act]) -> None:
+    _append(connection, writes.ACTS, [(codec.encode_record(act), *chain.columns_of(act)) for act in done])
 
 
-def _chained(head: Head, records: Sequence[tuple[bytes, *tuple[object, ...]]], tag: bytes) -> Values:
-    """Return records with numbers and links, after a head."""
+def _append(connection: sqlite3.Connection, into: Many, records: Sequence[tuple[bytes, *tuple[object, ...]]]) -> None:
+    """Append records to the audit trail, with numbers and links after the head that is there now."""
+    if not records:
+        return
+    head = queries.head(queries.HEAD.lines(connection)) or chain.BEGIN
     chained = []
     for record in records:
-        head = chain.extend(head, record[0], tag)
+        head = chain.extend(head, record[0])
         chained.append((*head, *record))
-    return chained
+    into.put(connection, chained)
 
 
 def _stored(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Row]:

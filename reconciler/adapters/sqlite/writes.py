@@ -60,11 +60,15 @@ SUPERSEDED = Many(
     "(?, ?, ?)",
 )
 REFOLDS = Many("fold a document again", "INSERT OR REPLACE INTO refold (document) VALUES :many", "(?)")
-AUDIT = Many("audit", "INSERT INTO audit (id, link, record, document, at_us) VALUES :many", "(?, ?, ?, ?, ?)")
+DECISIONS = Many(
+    "append to the audit trail",
+    "INSERT INTO audit (id, link, record, document, at_us) VALUES :many",
+    "(?, ?, ?, ?, ?)",
+)
 ACTS = Many(
-    "record acts",
-    "INSERT INTO act (id, link, record, document, at_us, target, who) VALUES :many",
-    "(?, ?, ?, ?, ?, ?, ?)",
+    "append to the audit trail",
+    "INSERT INTO audit (id, link, record, document, at_us, target, who, kind) VALUES :many",
+    "(?, ?, ?, ?, ?, ?, ?, ?)",
 )
 OUTBOX = Many("queue outcomes", "INSERT INTO outbox (message) VALUES :many", "(?)")
 PUBLISHED = Many("forget published messages", "DELETE FROM outbox WHERE number IN (VALUES :many)", "(?)")

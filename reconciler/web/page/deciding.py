@@ -9,8 +9,7 @@ from starlette.responses import Response
 
 from reconciler.core import resolution
 from reconciler.errors import UsageError
-from reconciler.model.act import WAYS, Gone, Other, Resolved, Side, Stale, Take, Unusable
-from reconciler.ports import RESOLVED_MAX
+from reconciler.model.act import RESOLVED_MAX, WAYS, Gone, Other, Resolved, Side, Stale, Take, Unusable
 from reconciler.web import forms
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked
