@@ -58,7 +58,7 @@ def record_of(under: Policy, desired: Desired, base: Base, snapshot: Snapshot) -
 
 def judged(record: AuditRecord, then: Policy, now: Policy) -> list[Otherwise]:
     test = Backtest(now, {codec.policy_digest(then): codec.encode(then)})
-    found = test.judge(4, codec.encode(record))
+    found = test.judge(4, codec.encode_record(record))
     assert not isinstance(found, Unjudged), found
     return found
 
@@ -157,8 +157,8 @@ def test_an_older_claim_that_would_be_lost_is_told_beside_a_newer_one_that_would
 def test_differences_are_counted_by_rule_and_verb() -> None:
     test = Backtest(EXTERNAL, {codec.policy_digest(PRESERVE): codec.encode(PRESERVE)})
     for _ in range(3):
-        test.judge(1, codec.encode(decided(PRESERVE, BOTH_MOVED | {"title": ("x", "y", 1)})))
-    test.judge(1, codec.encode(decided(PRESERVE, {"owner": ("bmuller", "bmuller", 1)})))
+        test.judge(1, codec.encode_record(decided(PRESERVE, BOTH_MOVED | {"title": ("x", "y", 1)})))
+    test.judge(1, codec.encode_record(decided(PRESERVE, {"owner": ("bmuller", "bmuller", 1)})))
     assert (test.judged, test.differing) == (4, 3)
     assert test.turns == {Turn("yield", "policy[1]", "write", "policy[1]"): 6}
 
@@ -174,7 +174,7 @@ def test_differences_are_counted_by_rule_and_verb() -> None:
 def test_a_record_that_its_own_policy_does_not_give_is_not_judged(changed, reason) -> None:
     record = attrs.evolve(decided(PRESERVE, BOTH_MOVED), **changed)
     test = Backtest(EXTERNAL, {codec.policy_digest(PRESERVE): codec.encode(PRESERVE)})
-    found = test.judge(4, codec.encode(record))
+    found = test.judge(4, codec.encode_record(record))
     assert isinstance(found, Unjudged)
     assert reason in found.reason
     assert (test.judged, test.unjudged, test.turns) == (0, 1, {})

@@ -362,7 +362,7 @@ async def test_acts_name_who_did_them_in_which_role(daemon: Daemon, world: World
             ("operator.jones", "operator"),
         ]
         only = await client.get(f"{ROOT}/acts?actor=admin.jones", headers=shown(TOKENS[Role.VIEWER]))
-        assert [act["id"] for act in only.json()["items"]] == [2]
+        assert only.json()["items"] == reply.json()["items"][:1]
 
 
 async def test_acts_come_in_pages_newest_first(client: httpx.AsyncClient, world: World, key: str) -> None:
@@ -370,7 +370,9 @@ async def test_acts_come_in_pages_newest_first(client: httpx.AsyncClient, world:
         await post(client, f"/documents/{key}/retry")
     first = (await client.get(f"{ROOT}/acts?limit=2")).json()
     second = (await client.get(f"{ROOT}/acts?limit=2&after={first['next']}")).json()
-    assert ([act["id"] for act in first["items"]], [act["id"] for act in second["items"]]) == ([3, 2], [1])
+    before = len(await world.store.audit())  # decisions have numbers of the same trail
+    assert [act["id"] - before for page in (first, second) for act in page["items"]] == [3, 2, 1]
+    assert len(second["items"]) == 1
     assert second["next"] is None
 
 
