@@ -8,38 +8,20 @@ import ast
 import inspect
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import attrs
+import msgspec
 
 from reconciler import __version__, config
 from reconciler.config import groups, rules
-from reconciler.config.values import NO_LIMITS, Limits, choices, is_list, limits_of
-from reconciler.model.policy import Rule
+from reconciler.config.values import is_secret
 from reconciler.web import application, openapi
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "config.schema.json"
 ASYNCAPI = HERE / "asyncapi.yaml"
 OPENAPI = HERE / "openapi.json"
-
-# `Rule` belongs to the model, whose comments speak to programmers; these speak to whoever writes a policy.
-RULE_TEXTS = {
-    "fields": "Globs over dotted field names, case-sensitive; `*` crosses dots. The first rule that matches decides.",
-    "strategy": "external: the log wins. preserve: a user's edit stands until a newer event, and against it. merge: "
-    "whoever moved wins, and when both did, on_overlap decides. newest: when both moved, the later one. hold: any move "
-    "of theirs asks a person. fill: written only where blank. ignore: never managed.",
-    "on_overlap": "For merge: what happens when both sides moved.",
-    "on_adopt": "For a field first seen on a document that was modified after the event: write it, yield to it, or ask "
-    "a person. Absent: what the strategy says.",
-    "list": "atomic: a list is one value. set: it is merged element by element, and elements nobody manages stay.",
-    "normalise": "What is taken off values before they are compared: trim (white space at both ends), case, blank "
-    "(empty equals null), number (4711.0 equals 4711), instant (one moment, however written), enum (an enumeration by "
-    "its value).",
-    "types": "Globs over document types that this rule is for; absent: all.",
-    "sources": "Globs over event sources that may set these fields; an event of another source is a dead letter. "
-    "Absent: all may.",
-}
 
 
 # -------------------------------------------------------------------------------------------------------------- config
@@ -56,95 +38,48 @@ def config_schema() -> dict[str, Any]:
         "type": "object",
         "properties": {
             **{section: _section(group) for section, group in groups.GROUPS.items()},
-            "policy": _policy(),
+            "policy": {
+                "description": " ".join(str(rules.Row.__doc__).split()),
+                "type": "array",
+                "items": _table(rules.Row),
+            },
         },
         "additionalProperties": False,
     }
 
 
 def _section(group: type[attrs.AttrsInstance]) -> dict[str, Any]:
-    texts = _texts(group)
-    properties: dict[str, Any] = {}
-    secrets = []
-    for field in attrs.fields(group):
-        limits = limits_of(field)
-        properties[field.name] = {
-            "description": texts[field.name],
-            **_value(field.type, limits),
-            "default": field.default,
-        }
-        if limits.secret:
-            secrets.append(field.name)
-            about = f"A file that holds {field.name}, instead of it; a line end at its end is cut off."
-            properties[f"{field.name}_file"] = {"description": about, "type": "string", "minLength": 1}
+    table = _table(group)
+    secrets = [field.name for field in attrs.fields(group) if is_secret(field.type)]
+    for name in secrets:
+        about = f"A file that holds {name}, instead of it; a line end at its end is cut off."
+        table["properties"][f"{name}_file"] = {"description": about, "type": "string", "minLength": 1}
     exclusive = {"allOf": [{"not": {"required": [name, f"{name}_file"]}} for name in secrets]} if secrets else {}
-    return {
-        "description": inspect.getdoc(group),
-        "type": "object",
-        "properties": properties,
-        "additionalProperties": False,
-        **exclusive,
-    }
+    return {"description": inspect.getdoc(group), **table, **exclusive}
 
 
-def _policy() -> dict[str, Any]:
-    properties = {
-        key: {
-            "description": RULE_TEXTS[key],
-            **_value(rules.wanted(key), rules.LIMITS.get(key, NO_LIMITS)),
-            **_default(key),
-        }
-        for key in rules.KEYS
-    }
-    return {
-        "description": "Who wins, by field, document type and source; the first rule that matches decides, and merge "
-        "decides what none matches. Absent: status and State external, owner preserve.",
-        "type": "array",
-        "items": {
-            "type": "object",
-            "required": ["fields", "strategy"],
-            "properties": properties,
-            "additionalProperties": False,
-        },
-    }
+def _table(of: type) -> dict[str, Any]:
+    """Return the schema of a class, in one piece, with what stands under each key in its source."""
+    (made,), named = msgspec.json.schema_components([of])
+    shape = _whole(made, named)
+    texts = _texts(of)
+    keys = {name: {"description": texts[name], **about} for name, about in shape["properties"].items()}
+    required = {"required": shape["required"]} if shape["required"] else {}
+    return {"type": "object", **required, "properties": keys, "additionalProperties": False}
 
 
-def _default(key: str) -> dict[str, Any]:
-    default = getattr(attrs.fields_dict(Rule)[key], "default", attrs.NOTHING)
-    return {} if default is attrs.NOTHING or default is None else {"default": default}
+def _whole(node: Any, named: dict[str, Any]) -> Any:
+    """Put what a reference leads to in its place."""
+    if isinstance(node, list):
+        return [_whole(item, named) for item in node]
+    if not isinstance(node, dict):
+        return node
+    found = named[node["$ref"].rpartition("/")[2]] if "$ref" in node else {}
+    about = {name: value for name, value in found.items() if name not in ("title", "description")}
+    return {name: _whole(value, named) for name, value in (about | node).items() if name != "$ref"}
 
 
-def _row(wanted: Any) -> dict[str, Any]:
-    """Return the schema of one table of a list of tables."""
-    texts = _texts(wanted)
-    keys = {field.name: field for field in attrs.fields(wanted)}
-    properties = {
-        name: {"description": texts[name], **_value(field.type, limits_of(field))} for name, field in keys.items()
-    }
-    return {"type": "object", "required": list(keys), "properties": properties, "additionalProperties": False}
-
-
-def _value(wanted: Any, limits: Limits) -> dict[str, Any]:
-    if attrs.has(wanted):
-        return _row(wanted)
-    if is_list(wanted):
-        at_least = {"minItems": 1} if limits.filled else {}
-        return {"type": "array", "items": _value(get_args(wanted)[0], limits), **at_least}
-    if some := choices(wanted, limits):
-        return {"enum": list(some)}
-    limited = {
-        "minimum": limits.least,
-        "exclusiveMinimum": limits.above,
-        "maximum": limits.most,
-        "minLength": 1 if limits.filled else None,
-        "pattern": f"^({limits.pattern})$" if limits.pattern is not None else None,
-        "writeOnly": limits.secret or None,
-    }
-    names = {str: "string", bool: "boolean", int: "integer", float: "number"}
-    return {"type": names[wanted], **{name: limit for name, limit in limited.items() if limit is not None}}
-
-
-def _texts(group: type[attrs.AttrsInstance]) -> dict[str, str]:
+def _texts(group: type) -> dict[str, str]:
     """Return what stands under each key in the source, which Python itself does not keep."""
     (definition,) = ast.parse(inspect.getsource(group)).body
     assert isinstance(definition, ast.ClassDef)

@@ -14,16 +14,14 @@ from hypothesis import strategies as st
 from reconciler import config
 from reconciler.config import loading
 from reconciler.config.groups import GROUPS
-from reconciler.config.values import limits_of
+from reconciler.config.values import is_secret
 from reconciler.errors import ConfigError
 from reconciler.model.policy import DEFAULT_RULES, Adopt, ListMode, Normaliser, Rule, Strategy
+from schemas import generate
 
 KEYS = [(section, key) for section in GROUPS for key in loading.keys(section)]
 SECRETS = [
-    (section, field.name)
-    for section, group in GROUPS.items()
-    for field in attrs.fields(group)
-    if limits_of(field).secret
+    (section, field.name) for section, group in GROUPS.items() for field in attrs.fields(group) if is_secret(field.type)
 ]
 LETTERS = "abcdefghijklmnopqrstuvwxyz_"
 CANARY = "canary-8f1c-7d2e"
@@ -73,12 +71,10 @@ def test_the_defaults_keep_to_the_limits_they_are_documented_with() -> None:
 
 
 def test_every_key_says_what_it_means() -> None:
-    source = Path(config.groups.__file__).read_text(encoding="utf-8").splitlines()
-    fields = [number for number, line in enumerate(source) if ": " in line and "= key(" in line]
-    assert len(fields) == len(KEYS) - len(SECRETS)
-    for number in fields:
-        end = next(at for at in range(number, len(source)) if source[at].endswith(")"))
-        assert source[end + 1].lstrip().startswith('"""'), source[number]
+    sections = generate.config_schema()["properties"]
+    tables = [sections.get(name, {}) for name in GROUPS] + [sections["policy"]["items"]]
+    assert [len(table["properties"]) for table in tables[:-1]] == [len(loading.keys(name)) for name in GROUPS]
+    assert all(about["description"] for table in tables for about in table["properties"].values())
 
 
 # ----------------------------------------------------------------------------------------------------------- the file
@@ -125,7 +121,7 @@ base_url = "https://plm.example.com"
 oauth2_token_url = """
 
 WRONG = [
-    ('[log]\nkind = "kafak"', 'log.kind: must be one of "kafka", "file", not "kafak"'),
+    ('[log]\nkind = "kafak"', 'log.kind: must be one of "file", "kafka", not "kafak"'),
     (
         '[log]\nbrokers = "a:1"',
         'log.brokers: must be a list with at least one entry, each a broker\'s host:port, not "a:1"',
@@ -136,8 +132,20 @@ WRONG = [
     ('[log]\ngroup = ""', 'log.group: must be a text that is not empty, not ""'),
     ("[log]\nmax_clock_skew_s = -1", "log.max_clock_skew_s: must be a number of at least 0, not -1"),
     ("[log]\nmax_clock_skew_s = nan", "log.max_clock_skew_s: must be a number of at least 0, not NaN"),
-    ("[windchill]\ntimeout_s = 0", "windchill.timeout_s: must be a number above 0 and at most 3600, not 0"),
-    ("[windchill]\ntimeout_s = true", "windchill.timeout_s: must be a number above 0 and at most 3600, not true"),
+    ("[windchill]\ntimeout_s = 0", "windchill.timeout_s: must be a number above 0 and at most 3600 (1 h), not 0"),
+    ("[windchill]\ntimeout_s = true", "windchill.timeout_s: must be a number above 0 and at most 3600 (1 h), not true"),
+    (
+        "[log]\nrecord_bytes_max = 1",
+        "log.record_bytes_max: must be a whole number of at least 1024 (1 KiB) and at most 67108864 (64 MiB), not 1",
+    ),
+    (
+        "[admin]\nsession_s = 1",
+        "admin.session_s: must be a number of at least 60 (1 min) and at most 2592000 (30 days)",
+    ),
+    ('[[log.topics]]\nname = "a b"\nsources = ["x"]', "log.topics: name must be a topic's name"),
+    ('[[log.topics]]\nname = "a"\nsources = []', "log.topics: sources must be a list with at least one entry, each"),
+    ('[[log.topics]]\nname = "a"', 'log.topics: must be a table with name and sources, not {"name": "a"}'),
+    ('[log]\ntopic = "a\\n"', "log.topic: must be a topic's name"),
     (
         "[windchill]\nin_flight_max = 2.0",
         "windchill.in_flight_max: must be a whole number of at least 1 and at most 1000, not 2.0",
@@ -356,6 +364,16 @@ def test_a_secret_file_in_the_environment_overrides_a_secret_in_the_file(written
     assert config.load(path, {"RECONCILER_WINDCHILL__TOKEN_FILE": str(tmp_path / "token")}).windchill.token == "new"
 
 
+def test_several_keys_of_before_are_a_line_each(tmp_path: Path) -> None:
+    keys = [letter * 43 + "=" for letter in "AB"]
+    (tmp_path / "previous").write_text("\n".join(keys) + "\n", encoding="utf-8")
+    environ = {
+        "RECONCILER_LOG__SIGNING_KEY": "C" * 43 + "=",
+        "RECONCILER_LOG__SIGNING_KEY_PREVIOUS_FILE": str(tmp_path / "previous"),
+    }
+    assert config.load(None, environ).log.signing_key_previous.split() == keys
+
+
 def test_a_secret_given_twice_in_one_place_is_an_error(written: Any) -> None:
     path = written('[windchill]\ntoken = "a"\ntoken_file = "b"\n')
     assert faults(path) == ["reconciler.toml:windchill.token: give either token or token_file, not both"]
@@ -481,7 +499,7 @@ WRONG_RULES = [
     ('fields = ["a"]\nstrategy = "win"', '[1].strategy: must be one of "external", "preserve", "merge", "newest"'),
     (
         'fields = ["a"]\nstrategy = "merge"\non_overlap = "fill"',
-        '[1].on_overlap: must be one of "hold", "external", "pres',
+        '[1].on_overlap: must be one of "external", "hold", "newe',
     ),
     (
         'fields = ["a"]\nstrategy = "hold"\non_adopt = "keep"',

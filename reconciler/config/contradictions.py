@@ -2,37 +2,91 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import attrs
+
 from reconciler.config.groups import LOOPBACK
+from reconciler.model import signing
 from reconciler.model.topics import is_ours
+
+Given = Callable[[str, str], Any]  # section and key → value
+At = Callable[..., str]  # a section and keys → the place of the first of these keys that a person gave
+
+
+@attrs.frozen
+class Setting:
+    """One effective value: where it came from, and the place to name when it is wrong."""
+
+    value: Any = attrs.field(repr=False)
+    origin: str
+    where: str
+    secret_file: Path | None = None
+
+
+# (section, key, its value, what that needs)
+_NEEDS = (
+    ("log", "security", "sasl_plaintext", ("sasl_username", "sasl_password")),
+    ("log", "security", "sasl_ssl", ("sasl_username", "sasl_password")),
+    ("windchill", "auth", "basic", ("username", "password")),
+    ("windchill", "auth", "bearer", ("token",)),
+    ("windchill", "auth", "oauth2", ("oauth2_token_url", "client_id", "client_secret")),
+)
+_ORDERED = (("retry", "backoff_base_s", "backoff_max_s"), ("retry", "cooldown_base_s", "cooldown_max_s"))
+
+
+def found(settings: Mapping[tuple[str, str], Setting]) -> Iterator[str]:
+    """Values that are each allowed, but not together."""
+
+    def given(section: str, key: str) -> Any:
+        return settings[section, key].value
+
+    def at(section: str, *keys: str) -> str:
+        """Return the place of the first of these that somebody gave: a default is not to blame."""
+        asked = [settings[section, key] for key in keys]
+        return next((setting for setting in asked if setting.origin != "default"), asked[0]).where
+
+    for section, key, value, needed in _NEEDS:
+        missing = [name for name in needed if not given(section, name)]
+        if given(section, key) == value and missing:
+            yield f'{at(section, key)}: "{value}" needs {section}.{f" and {section}.".join(missing)}'
+    for section, low, high in _ORDERED:
+        if given(section, low) > given(section, high):
+            yield f"{at(section, low, high)}: {section}.{low} must not be above {section}.{high}"
+    for section in ("log", "windchill"):
+        if bool(given(section, "cert_file")) != bool(given(section, "key_file")):
+            yield f"{at(section, 'cert_file', 'key_file')}: cert_file and key_file are given together or not at all"
+    if given("windchill", "lock") == "etag" and not given("windchill", "etag_proven"):
+        yield f'{at("windchill", "lock")}: "etag" needs windchill.etag_proven = true: see `reconciler doctor --probe`'
+    yield from _signing_in(given, at)
+    if given("log", "signing_key_previous") and not given("log", "signing_key"):
+        yield f"{at('log', 'signing_key_previous')}: needs log.signing_key, to sign with"
+    try:
+        signing.keys(given("log", "signing_key"), given("log", "signing_key_previous"))
+    except ValueError:
+        where = at("log", "signing_key_previous", "signing_key")
+        yield f"{where}: a key is cut off, for it is no base64; `openssl rand -base64 32` makes one"
+    yield from _log_topics(given, at, one_said=settings["log", "topic"].origin != "default")
+    if given("notify", "webhook_url") and not given("notify", "webhook_secret"):
+        yield f"{at('notify', 'webhook_url')}: needs notify.webhook_secret, to sign with"
+    yield from _in_the_clear(given, at)
+
 
 # -------------------------------------------------------------------------------------------------------- in the clear
 # What would travel readable for whoever is on the way, and is refused unless somebody has said that it may.
 
 
-class Given(Protocol):
-    """Returns the value of a key."""
-
-    def __call__(self, section: str, key: str) -> Any: ...
-
-
-class At(Protocol):
-    """Returns the place of the first of these keys that somebody gave."""
-
-    def __call__(self, section: str, *keys: str) -> str: ...
-
-
-def in_the_clear(given: Given, at: At) -> Iterator[str]:
+def _in_the_clear(given: Given, at: At) -> Iterator[str]:
     """Yield what is wrong with addresses and protocols that credentials would go by."""
     auth, url = given("windchill", "auth"), given("windchill", "base_url")
     do = "use https://, or set windchill.plain_http = true"
     if not given("windchill", "plain_http"):
-        if auth != "none" and is_open(url):
+        if auth != "none" and _is_open(url):
             yield f'{at("windchill", "base_url")}: anyone in between can read the credentials of auth = "{auth}"; {do}'
-        if auth == "oauth2" and is_open(given("windchill", "oauth2_token_url") or "https:"):
+        if auth == "oauth2" and _is_open(given("windchill", "oauth2_token_url") or "https:"):
             yield f"{at('windchill', 'oauth2_token_url')}: anyone in between can read windchill.client_secret; {do}"
     outside = [broker for broker in given("log", "brokers") if not re.fullmatch(LOOPBACK, broker, re.IGNORECASE)]
     if given("log", "security") == "sasl_plaintext" and outside and not given("log", "plain_sasl"):
@@ -42,7 +96,7 @@ def in_the_clear(given: Given, at: At) -> Iterator[str]:
         yield f"{at('notify', 'webhook_url')}: must be https://, or set notify.plain_http = true"
 
 
-def is_open(url: str) -> bool:
+def _is_open(url: str) -> bool:
     """Whether what goes to an address can be read on the way: no TLS, and not to this machine."""
     try:
         parts = urlsplit(url)
@@ -58,7 +112,7 @@ def is_open(url: str) -> bool:
 _KEYS = ("topics", "topic", "decisions_topic", "outcomes_topic", "dead_letter_topic")
 
 
-def log_topics(given: Given, at: At, *, one_said: bool) -> Iterator[str]:
+def _log_topics(given: Given, at: At, *, one_said: bool) -> Iterator[str]:
     """Return what is wrong with topics that are each allowed; `one_said`: `topic` does not just have its default."""
     several = given("log", "topics")
     names = [one.name for one in several] or [given("log", "topic")]
@@ -82,7 +136,7 @@ def log_topics(given: Given, at: At, *, one_said: bool) -> Iterator[str]:
 _ONLY_WITH_ISSUER = ("oidc_audience", "oidc_client_id", "oidc_client_secret", "oidc_sources")
 
 
-def signing_in(given: Given, at: At) -> Iterator[str]:
+def _signing_in(given: Given, at: At) -> Iterator[str]:
     """Return what is wrong with keys that are each allowed, but not together."""
     bind, issuer = given("admin", "bind"), given("admin", "oidc_issuer")
     if bind and not given("admin", "tokens_file") and not issuer and not re.fullmatch(LOOPBACK, bind):
@@ -100,7 +154,7 @@ def signing_in(given: Given, at: At) -> Iterator[str]:
 
 def _provider(given: Given, at: At) -> Iterator[str]:
     outside = given("admin", "external_url")
-    if is_open(given("admin", "oidc_issuer")):
+    if _is_open(given("admin", "oidc_issuer")):
         yield f"{at('admin', 'oidc_issuer')}: must be https://, unless the provider is on this machine"
     if not given("admin", "oidc_audience") and not given("admin", "oidc_client_id"):
         yield (
@@ -111,7 +165,7 @@ def _provider(given: Given, at: At) -> Iterator[str]:
         yield f"{at('admin', 'oidc_client_secret')}: needs admin.oidc_client_id"
     if given("admin", "oidc_client_id") and not outside:
         yield f"{at('admin', 'oidc_client_id')}: needs admin.external_url, where the provider leads people back to"
-    if given("admin", "oidc_client_id") and outside and is_open(outside):
+    if given("admin", "oidc_client_id") and outside and _is_open(outside):
         yield f"{at('admin', 'external_url')}: must be https:// when people sign in with a provider"
     if not any(given("admin", f"oidc_{role}") for role in ("viewer", "operator", "admin", "sources")):
         yield f"{at('admin', 'oidc_viewer')}: with no word for any role nobody could come in"

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import attrs
+import msgspec
 
 from reconciler.config import rules
 from reconciler.config.groups import GROUPS, Config
 from reconciler.config.loading import load
-from reconciler.config.values import ChangeTopic, limits_of
+from reconciler.config.values import is_secret
 from reconciler.model.policy import FALLBACK
 from reconciler.model.value import Json
 
@@ -44,26 +45,20 @@ def _settings(config: Config) -> Iterator[Shown]:
     for section, group in GROUPS.items():
         for field in attrs.fields(group):
             value = getattr(getattr(config, section), field.name)
-            masked = limits_of(field).secret and value
-            yield _line(config, section, field.name, MASK if masked else _plain(value))
+            masked = is_secret(field.type) and value
+            yield _line(config, section, field.name, MASK if masked else value)
 
 
 def _policy(config: Config) -> Iterator[Shown]:
     for rule in (*config.policy.rules, FALLBACK):
         for key in rules.KEYS:
-            yield _line(config, rule.name, key, _plain(getattr(rule, key)))
+            yield _line(config, rule.name, key, getattr(rule, key))
 
 
-def _line(config: Config, section: str, key: str, value: Json) -> Shown:
-    return Shown(section, key, value, config.origins.get(f"{section}.{key}", "default"))
-
-
-def _plain(value: object) -> Json:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, ChangeTopic):
-        return {"name": value.name, "sources": list(value.sources)}
-    return value if isinstance(value, bool | int | float | None) else str(value)
+def _line(config: Config, section: str, key: str, value: object) -> Shown:
+    return Shown(
+        section, key, msgspec.json.decode(msgspec.json.encode(value)), config.origins.get(f"{section}.{key}", "default")
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- changes

@@ -7,17 +7,17 @@ value of a secret.
 
 import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from reconciler.config import contradictions, rules, values
+from reconciler.config.contradictions import Setting
 from reconciler.config.groups import GROUPS, Config
-from reconciler.config.values import Limits, convert, from_text, limits_of
+from reconciler.config.values import Filled, convert, from_text, is_secret
 from reconciler.errors import ConfigError
-from reconciler.model import signing
 from reconciler.model.policy import DEFAULT_RULES, Policy
 
 PREFIX = "RECONCILER_"
@@ -43,16 +43,6 @@ class Layer:
         return "file" if self.file is not None else f"env {variable(section, key)}"
 
 
-@attrs.frozen
-class Setting:
-    """One effective value: where it came from, and the place to name when it is wrong."""
-
-    value: Any = attrs.field(repr=False)
-    origin: str
-    where: str
-    secret_file: Path | None = None
-
-
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     """
     Return the configuration of a file (`None`: defaults) with the environment over it.
@@ -69,7 +59,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     policy_layer = next((layer for layer in layers if layer.policy is not None), None)
     rows = rules.read(policy_layer.policy, policy_layer.where("policy"), faults) if policy_layer else DEFAULT_RULES
     if not faults:
-        faults += _contradictions(settings)
+        faults += contradictions.found(settings)
     if faults:
         raise ConfigError("\n".join(" ".join(fault.splitlines()) for fault in faults))
     groups: dict[str, Any] = {
@@ -181,7 +171,7 @@ def _nearest_variable(name: str, known: Iterable[str]) -> str:
 
 
 def _spellings(field: "attrs.Attribute[Any]") -> list[str]:
-    return [field.name, f"{field.name}_file"] if limits_of(field).secret else [field.name]
+    return [field.name, f"{field.name}_file"] if is_secret(field.type) else [field.name]
 
 
 def _setting(layers: list[Layer], section: str, field: "attrs.Attribute[Any]", faults: list[str]) -> Setting:
@@ -203,12 +193,12 @@ def _setting(layers: list[Layer], section: str, field: "attrs.Attribute[Any]", f
 
 
 def _converted(layer: Layer, section: str, spelling: str, field: "attrs.Attribute[Any]", where: str) -> Setting:
-    given, limits = layer.sections[section][spelling], limits_of(field)
+    given = layer.sections[section][spelling]
     if spelling != field.name:
-        path = Path(convert(given, str, Limits(filled=True)))
-        return Setting(convert(_secret(path), field.type, limits), f"secret file {given}", where, path)
+        path = Path(convert(given, Filled))
+        return Setting(convert(_secret(path), field.type), f"secret file {given}", where, path)
     as_given = layer.file is not None  # the environment knows only texts
-    value = convert(given, field.type, limits) if as_given else from_text(str(given), field.type, limits)
+    value = convert(given, field.type) if as_given else from_text(str(given), field.type)
     return Setting(value, layer.origin(section, spelling), where)
 
 
@@ -226,53 +216,3 @@ def _secret(path: Path) -> str:
     if not secret or len(content) > _SECRET_BYTES_MAX:
         raise ValueError(f"{path} {'is empty' if not secret else 'is too large to hold a secret'}")
     return secret
-
-
-# ------------------------------------------------------------------------------------------------------ contradictions
-
-# (section, key, its value, what that needs)
-_NEEDS = (
-    ("log", "security", "sasl_plaintext", ("sasl_username", "sasl_password")),
-    ("log", "security", "sasl_ssl", ("sasl_username", "sasl_password")),
-    ("windchill", "auth", "basic", ("username", "password")),
-    ("windchill", "auth", "bearer", ("token",)),
-    ("windchill", "auth", "oauth2", ("oauth2_token_url", "client_id", "client_secret")),
-)
-_ORDERED = (("retry", "backoff_base_s", "backoff_max_s"), ("retry", "cooldown_base_s", "cooldown_max_s"))
-
-
-def _contradictions(settings: dict[tuple[str, str], Setting]) -> Iterator[str]:
-    """Values that are each allowed, but not together."""
-
-    def given(section: str, key: str) -> Any:
-        return settings[section, key].value
-
-    def at(section: str, *keys: str) -> str:
-        """Return the place of the first of these that somebody gave: a default is not to blame."""
-        found = [settings[section, key] for key in keys]
-        return next((setting for setting in found if setting.origin != "default"), found[0]).where
-
-    for section, key, value, needed in _NEEDS:
-        missing = [name for name in needed if not given(section, name)]
-        if given(section, key) == value and missing:
-            yield f'{at(section, key)}: "{value}" needs {section}.{f" and {section}.".join(missing)}'
-    for section, low, high in _ORDERED:
-        if given(section, low) > given(section, high):
-            yield f"{at(section, low, high)}: {section}.{low} must not be above {section}.{high}"
-    for section in ("log", "windchill"):
-        if bool(given(section, "cert_file")) != bool(given(section, "key_file")):
-            yield f"{at(section, 'cert_file', 'key_file')}: cert_file and key_file are given together or not at all"
-    if given("windchill", "lock") == "etag" and not given("windchill", "etag_proven"):
-        yield f'{at("windchill", "lock")}: "etag" needs windchill.etag_proven = true: see `reconciler doctor --probe`'
-    yield from contradictions.signing_in(given, at)
-    if given("log", "signing_key_previous") and not given("log", "signing_key"):
-        yield f"{at('log', 'signing_key_previous')}: needs log.signing_key, to sign with"
-    try:
-        signing.keys(given("log", "signing_key"), given("log", "signing_key_previous"))
-    except ValueError:
-        where = at("log", "signing_key_previous", "signing_key")
-        yield f"{where}: a key is cut off, for it is no base64; `openssl rand -base64 32` makes one"
-    yield from contradictions.log_topics(given, at, one_said=settings["log", "topic"].origin != "default")
-    if given("notify", "webhook_url") and not given("notify", "webhook_secret"):
-        yield f"{at('notify', 'webhook_url')}: needs notify.webhook_secret, to sign with"
-    yield from contradictions.in_the_clear(given, at)

@@ -1,168 +1,184 @@
-"""Values: strict conversion of what TOML or the environment gives into a key's type, and words for what is allowed."""
+"""
+Values: the types of keys, strict conversion of what TOML or the environment gives, and words for what is allowed.
+
+msgspec converts, and knows all limits: a type says them with `Meta`, so that the schema has them too. What it can't say
+stands in `Meta.extra`: `secret` (never shown; also known as `<key>_file`), `says` (a pattern in words), `unit`, `lines`
+(line ends are allowed) and `later` (beginnings that are known, and what to do until they are available).
+"""
 
 import difflib
-import enum
 import json
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Annotated, Any
 
 import attrs
-
-T = TypeVar("T")
+import msgspec
+from msgspec import Meta, inspect
 
 _TRUTHS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _HUGE = 1e18
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_STEP = re.compile(r"\[(\d+)\]|\.(\w+)")  # of a place in a msgspec error: $[0].name
+_UNITS = {
+    "seconds": ((86_400, "days"), (3600, "h"), (60, "min")),
+    "bytes": ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")),
+}
+
+# --------------------------------------------------------------------------------------------------------------- types
 
 
-@attrs.frozen
-class Limits:
-    """What a key's value must keep to, beyond its type."""
-
-    secret: bool = False  # never shown; also known as `<key>_file`
-    least: float | None = None
-    above: float | None = None  # like `least`, but itself excluded
-    most: float | None = None
-    filled: bool = False  # neither "" nor []
-    pattern: str | None = None  # a regular expression for the whole text, or for each text of a list
-    says: str = ""  # the pattern in words
-    unavailable: Mapping[str, str] = attrs.field(factory=dict)  # known values, or beginnings of them → what to do
-    choices: tuple[str, ...] = ()  # fewer than the type's own
+def text(pattern: str, says: str, **more: object) -> Meta:
+    """Return what a text must be: a regular expression for all of it, and that in words."""
+    return Meta(pattern=f"^({pattern})$", extra={"says": says, **more})
 
 
-NO_LIMITS = Limits()
+FILLED = Meta(min_length=1)
+Filled = Annotated[str, FILLED]
+# Kafka's own rule.
+Topic = Annotated[str, text(r"[A-Za-z0-9._-]{1,249}", "a topic's name: 1 to 249 letters, digits, '.', '_' or '-'")]
+Seconds = Annotated[float, Meta(extra={"unit": "seconds"})]
+Bytes = Annotated[int, Meta(extra={"unit": "bytes"})]
+Secret = Annotated[str, Meta(extra={"secret": True}, extra_json_schema={"writeOnly": True})]
 
 
-def key(default: T, **limits: Any) -> T:
-    """Return an attrs field of a group that carries its limits (the arguments of `Limits`) for loader and schema."""
-    kept = Limits(**limits)
-    return attrs.field(default=default, repr=not kept.secret, metadata={"limits": kept})
+class ChangeTopic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of several change topics."""
+
+    name: Annotated[Topic, Meta(description="The topic.")]
+    sources: Annotated[
+        tuple[Filled, ...],
+        Meta(min_length=1, description="Globs over the sources that may speak in it, case-sensitive."),
+    ]
 
 
-def limits_of(field: "attrs.Attribute[Any]") -> Limits:
-    """Return the limits that `key` put on a field."""
-    kept: Limits = field.metadata.get("limits", NO_LIMITS)
-    return kept
+def is_secret(wanted: Any) -> bool:
+    """Whether the values of a type are never shown."""
+    return "secret" in _extra(inspect.type_info(wanted))
 
 
-def is_list(wanted: Any) -> bool:
-    """Whether a key's type is a list."""
-    return get_origin(wanted) is tuple
+def unshown(_: type, fields: "list[attrs.Attribute[Any]]") -> "list[attrs.Attribute[Any]]":
+    """Leave secrets out of a group's representation: its `field_transformer`."""
+    return [field.evolve(repr=False) if is_secret(field.type) else field for field in fields]
 
 
-def choices(wanted: Any, limits: Limits) -> tuple[str, ...]:
-    """Return the texts that an enumerated type allows; empty for any other type."""
-    every: tuple[str, ...] = ()
-    if get_origin(wanted) is Literal:
-        every = get_args(wanted)
-    elif isinstance(wanted, type) and issubclass(wanted, enum.StrEnum):
-        every = tuple(wanted)
-    return tuple(str(choice) for choice in limits.choices or every if choice not in limits.unavailable)
+def _extra(kind: inspect.Type) -> Mapping[str, Any]:
+    return (kind.extra if isinstance(kind, inspect.Metadata) else None) or {}
 
 
-def from_text(text: str, wanted: Any, limits: Limits) -> Any:
+# ---------------------------------------------------------------------------------------------------------- conversion
+
+
+def from_text(given: str, wanted: Any) -> Any:
     """Convert the text of an environment variable. Raises ValueError with what is allowed."""
-    if is_list(wanted):
-        return convert(_listed(text, wanted, limits), wanted, limits)
-    stripped = text.strip()
-    if wanted is bool and stripped.lower() in _TRUTHS:
-        return _TRUTHS[stripped.lower()]
-    if wanted in (int, float) and re.fullmatch(r"[+-]?[0-9]{1,18}", stripped):
-        return convert(int(stripped), wanted, limits)
-    if wanted is float and re.fullmatch(r"[+-]?[0-9.eE+-]{1,32}", stripped):
-        return convert(_number(stripped), wanted, limits)
-    return convert(text, wanted, limits)
+    kind = inspect.type_info(wanted)
+    match kind.type if isinstance(kind, inspect.Metadata) else kind:
+        case inspect.VarTupleType():
+            return convert(_listed(given), wanted)
+        case inspect.BoolType():
+            return convert(_TRUTHS.get(given.strip().lower(), given), wanted)
+        case inspect.IntType() | inspect.FloatType():
+            return convert(given.strip().removeprefix("+"), wanted, strict=False)
+    return convert(given, wanted)
 
 
-def convert(given: object, wanted: Any, limits: Limits) -> Any:
+def convert(given: object, wanted: Any, *, strict: bool = True) -> Any:
     """
-    Convert a TOML or JSON value, strictly: `"1"` is no number and `1` is no truth value.
+    Convert a TOML or JSON value; strictly, `"1"` is no number and `1` is no truth value.
 
     Raises ValueError whose message continues "section.key: …" and never shows a secret.
     """
-    if is_list(wanted):
-        if not isinstance(given, list) or (limits.filled and not given):
-            raise _refused(given, wanted, limits)
-        return tuple(convert(item, get_args(wanted)[0], limits) for item in given)
-    if attrs.has(wanted):
-        return _row(given, wanted)
-    if isinstance(given, str):
-        _refuse_unavailable(given, limits)
-    if not _fits(given, wanted, limits):
-        raise _refused(given, wanted, limits)
-    return given if get_origin(wanted) is Literal else wanted(given)
+    kind = inspect.type_info(wanted)
+    later = _extra(kind).get("later", {})
+    for known in (known for known in later if isinstance(given, str) and given.startswith(known)):
+        raise ValueError(f"{json.dumps(known)} is known but not available in this version; {later[known]}")
+    try:
+        found = msgspec.convert(given, wanted, strict=strict)
+    except msgspec.ValidationError as error:
+        raise ValueError(_fault(given, kind, str(error))) from None
+    if _is_huge(found) or ("lines" not in _extra(kind) and any(map(_CONTROL.search, _texts(given)))):
+        raise ValueError(_fault(given, kind))
+    return found
 
 
-def _row(given: object, wanted: Any) -> Any:
-    """Convert one table of a list of tables, all of whose keys are needed."""
-    fields = attrs.fields_dict(wanted)
-    if not isinstance(given, dict) or given.keys() != fields.keys():
-        raise ValueError(f"must be {allowed(wanted, NO_LIMITS)}, not {_shown(given)}")
-    values = {}
-    for name, field in fields.items():
-        try:
-            values[name] = convert(given[name], field.type, limits_of(field))
-        except ValueError as error:
-            raise ValueError(f"{name} {error}") from error
-    return wanted(**values)
+def _is_huge(found: object) -> bool:
+    """Whether a number is one that no clock or counter holds; TOML's nan and inf are too."""
+    return isinstance(found, int | float) and not abs(found) < _HUGE
 
 
-def allowed(wanted: Any, limits: Limits) -> str:
-    """Return what a key accepts, in words."""
-    if is_list(wanted):
-        return f"a list{' with at least one entry' * limits.filled}, each {allowed(get_args(wanted)[0], limits)}"
-    if attrs.has(wanted):
-        return f"a table with {' and '.join(attrs.fields_dict(wanted))}"
-    if some := choices(wanted, limits):
-        return f"one of {', '.join(map(json.dumps, some))}"
-    if wanted is bool:
-        return "true or false"
-    if wanted is str:
-        return limits.says or ("a text that is not empty" if limits.filled else "a text of one line")
-    parts = ["a whole number" if wanted is int else "a number"]
-    parts += [f"of at least {limits.least:g}"] if limits.least is not None else []
-    parts += [f"above {limits.above:g}"] if limits.above is not None else []
-    parts += [f"{'and' if len(parts) > 1 else 'of'} at most {limits.most:g}"] if limits.most is not None else []
-    return " ".join(parts)
+def _texts(given: object) -> Iterator[str]:
+    match given:
+        case str():
+            yield given
+        case list():
+            yield from chain.from_iterable(map(_texts, given))
+        case dict():
+            yield from _texts(list(given.values()))
 
 
-def _fits(given: object, wanted: Any, limits: Limits) -> bool:
-    if some := choices(wanted, limits):
-        return isinstance(given, str) and given in some
-    if wanted is str:
-        return isinstance(given, str) and _text_fits(given, limits)
-    if wanted is bool:
-        return isinstance(given, bool)
-    if isinstance(given, bool) or not isinstance(given, int if wanted is int else (int, float)):
-        return False
-    return _in_range(given, limits)
+def _listed(given: str) -> object:
+    if not given.lstrip().startswith("["):
+        return [part for part in (part.strip() for part in given.split(",")) if part]
+    try:
+        return json.loads(given)
+    except (ValueError, RecursionError):
+        return given  # which is no list
 
 
-def _text_fits(text: str, limits: Limits) -> bool:
-    if _CONTROL.search(text) or (limits.filled and not text):
-        return False
-    return limits.pattern is None or re.fullmatch(limits.pattern, text) is not None
+# -------------------------------------------------------------------------------------------------------------- faults
 
 
-def _in_range(number: float, limits: Limits) -> bool:
-    return (
-        -_HUGE < number < _HUGE  # which TOML's nan and inf are not, nor integers that no float holds
-        and (limits.least is None or number >= limits.least)
-        and (limits.above is None or number > limits.above)
-        and (limits.most is None or number <= limits.most)
-    )
+def _fault(given: Any, kind: inspect.Type, error: str = "") -> str:
+    """Say what is wrong with a value, or with the part of it that msgspec's error names."""
+    lead = ""
+    for index, name in _STEP.findall(error.partition(" - at ")[2]):
+        match kind:
+            case inspect.VarTupleType(item_type=item):
+                given, kind = given[int(index)], item
+            case inspect.StructType(fields=fields):
+                given, kind = given[name], next(field.type for field in fields if field.name == name)
+                lead = f"{name} "
+    return f"{lead}must be {allowed(kind)}{'' if 'secret' in _extra(kind) else f', not {_shown(given)}'}"
 
 
-def _refuse_unavailable(text: str, limits: Limits) -> None:
-    for known, advice in limits.unavailable.items():
-        if text.startswith(known):
-            raise ValueError(f"{json.dumps(known)} is known but not available in this version; {advice}")
+def allowed(kind: inspect.Type) -> str:
+    """Return what a type accepts, in words."""
+    match kind:
+        case inspect.Metadata(type=inner, extra=extra):
+            extra = extra or {}
+            return extra.get("says") or _number(inner, extra.get("unit")) or allowed(inner)
+        case inspect.VarTupleType(item_type=item, min_length=least):
+            return f"a list{' with at least one entry' if least else ''}, each {allowed(item)}"
+        case inspect.StructType(fields=fields):
+            return f"a table with {' and '.join(field.name for field in fields)}"
+        case inspect.LiteralType(values=values):
+            return f"one of {', '.join(map(json.dumps, values))}"
+        case inspect.EnumType(cls=cls):
+            return f"one of {', '.join(map(json.dumps, cls))}"
+        case inspect.UnionType(types=(one, *_)):
+            return allowed(one)
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.StrType(min_length=least):
+            return "a text that is not empty" if least else "a text of one line"
+    return _number(kind, None)
 
 
-def _refused(given: object, wanted: Any, limits: Limits) -> ValueError:
-    shown = "" if limits.secret else f", not {_shown(given)}"
-    return ValueError(f"must be {allowed(wanted, limits)}{shown}")
+def _number(kind: inspect.Type, unit: str | None) -> str:
+    if not isinstance(kind, inspect.IntType | inspect.FloatType):
+        return ""
+    limits = {"of at least": kind.ge, "above": kind.gt, "at most": kind.le}
+    parts = [f"{words} {_amount(limit, unit)}" for words, limit in limits.items() if limit is not None]
+    return f"a {'whole ' if isinstance(kind, inspect.IntType) else ''}number {' and '.join(parts)}".rstrip()
+
+
+def _amount(number: float, unit: str | None) -> str:
+    """Return a number as a file gives it, with the unit that people read it in."""
+    for of_unit, name in _UNITS.get(unit or "", ()):
+        if number >= of_unit and number % of_unit == 0:
+            return f"{number:.15g} ({number / of_unit:g} {name})"
+    return f"{number:.15g}"
 
 
 def _shown(given: object) -> str:
@@ -170,22 +186,6 @@ def _shown(given: object) -> str:
     if "@" in text:
         return "this"  # an address with a password in it, most likely
     return text if len(text) <= 80 else f"{text[:77]}…"
-
-
-def _listed(text: str, wanted: Any, limits: Limits) -> object:
-    if not text.lstrip().startswith("["):
-        return [part for part in (part.strip() for part in text.split(",")) if part]
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise _refused(text, wanted, limits) from None  # the JSON error would quote what may be a secret
-
-
-def _number(text: str) -> object:
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 # ------------------------------------------------------------------------------------------------------------- nearest
@@ -219,20 +219,3 @@ def among(name: str, known: Iterable[str]) -> str:
     names = list(known)
     found = closest(name, names)
     return f"did you mean {found}?" if found else f"known are {', '.join(names)}"
-
-
-# ---------------------------------------------------------------------------------------------------------------- rows
-# Rows: tables of a list within a section; every key of theirs is needed.
-
-TOPIC = r"[A-Za-z0-9._-]{1,249}"  # Kafka's own rule
-TOPIC_SAYS = "a topic's name: 1 to 249 letters, digits, '.', '_' or '-'"
-
-
-@attrs.frozen(kw_only=True)
-class ChangeTopic:
-    """One of several change topics."""
-
-    name: str = key("", pattern=TOPIC, says=TOPIC_SAYS)
-    """The topic."""
-    sources: tuple[str, ...] = key((), filled=True)
-    """Globs over the sources that may speak in it, case-sensitive."""
