@@ -47,6 +47,8 @@ def test_a_pause_holds_against_all_but_the_person_who_ends_it(row: Row, lane: La
 def test_events_leave_a_document_due_and_shorten_no_wait_after_trouble(row: Row, lane: Lane) -> None:
     after = rows.folded(row, lane, NOW_US)
     assert after.revision == row.revision + 1
+    if row.status in (Status.PENDING, Status.PAUSED):
+        assert after.lane == min(row.lane, lane), "of several claims the most urgent counts"
     if row.status is not Status.PAUSED:
         waits = row.status in rows.COOLING and row.due_us is not None and row.due_us > NOW_US
         assert after.due_us == row.due_us if waits else after.due_us is not None and after.due_us <= NOW_US
@@ -62,6 +64,7 @@ def test_the_end_of_an_older_attempt_only_adds_a_wait(row: Row, end: Settlement)
         waits = end.status in rows.COOLING and end.due_us is not None and end.due_us > NOW_US
         assert (after.status, after.due_us) == ((end.status, end.due_us) if waits else (row.status, row.due_us))
         assert after.lane <= row.lane
+        assert after.pending_since_us == (NOW_US if row.pending_since_us is None else row.pending_since_us)
 
 
 @given(ROWS, LANES)

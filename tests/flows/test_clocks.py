@@ -45,7 +45,7 @@ async def test_a_claim_ahead_of_our_clock_is_a_dead_letter_and_later_events_coun
     """Its record's timestamp is of the same clock, so only ours can tell."""
     ahead(world, 73 * 365 * DAY_S, {"title": "from 2099"})
     await world.emit({"title": "Cover"})
-    (letter,) = await world.store.dead_letters()
+    (letter,) = world.store.letters.values()
     assert (letter.stage, letter.place.offset) == ("clock", 0)
     assert "is ahead of this host's clock" in letter.reason
     assert title(world) == "Cover"
@@ -54,7 +54,7 @@ async def test_a_claim_ahead_of_our_clock_is_a_dead_letter_and_later_events_coun
 async def test_a_tombstone_ahead_of_our_clock_does_not_end_the_document(world: World) -> None:
     ahead(world, DAY_S, {}, tombstone=True)
     await world.emit({"title": "Cover"})
-    (letter,) = await world.store.dead_letters()
+    (letter,) = world.store.letters.values()
     assert "the record's timestamp" in letter.reason or "`time`" in letter.reason
     assert title(world) == "Cover"
 
@@ -90,7 +90,7 @@ async def test_what_was_refused_stays_refused_when_its_time_has_come(world: Worl
 async def test_a_letter_that_is_replayed_is_judged_by_the_clock_of_now(world: World) -> None:
     ahead(world, 3600, {"title": "too early"})
     await world.emit({"title": "Cover"})
-    (letter,) = await world.store.dead_letters()
+    (letter,) = world.store.letters.values()
     again = Outgoing(TOPIC, letter.key, letter.value, ((outcomes.REPLAY_OF, letter.id.encode()),))
     world.broker.put(again)
     await world.fold()

@@ -74,7 +74,7 @@ async def test_what_can_not_be_used_is_a_dead_letter_once_and_the_rest_is_folded
     await world.emit({"title": "Cover"})
     world.store.offsets.clear()
     await world.fold()
-    (letter,) = await world.store.dead_letters()
+    (letter,) = world.store.letters.values()
     assert (letter.key, letter.value, letter.headers[1]) == (b"k\xff", b"not json \xff", ("x-own", b"\x00\xff"))
     (announced,) = [record for record in world.store.outbox.values() if record.topic == LETTERS]
     assert dict(announced.headers)["__reconciler.errors.offset"] == b"0"
@@ -105,7 +105,7 @@ async def test_no_header_ends_the_fold(world: World, value: bytes | None) -> Non
     world.broker.put(poison((outcomes.REPLAY_OF, value), ("ce_id", None)))
     await world.emit({"title": "Cover"})
     assert world.document().revision == 1
-    (letter,) = await world.store.dead_letters()
+    (letter,) = world.store.letters.values()
     assert letter.headers[2:] == ((outcomes.REPLAY_OF, value), ("ce_id", None))
 
 

@@ -133,7 +133,7 @@ async def test_what_is_too_large_for_the_log_is_said_in_a_page_with_what_to_do(
     daemon: Daemon, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = await furnish(daemon, calm=1)
-    conflict, letter = (await world.store.conflicts())[0], (await world.store.dead_letters())[0]
+    conflict, letter = (await world.store.conflicts())[0], next(iter(world.store.letters.values()))
     at = f"/conflicts/{conflict.conflict.id}"
     seen = re.findall(r'name="seen" value="([^"]+)"', (await client.get(at)).text)[0]
     letter_at = f"/dead-letters/{letter.id.replace('/', '%2F')}"
