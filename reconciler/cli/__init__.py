@@ -10,24 +10,21 @@ meaning 0. What it needs besides is imported when it runs, so that `--help` stay
 Never here: decisions about documents, or anything that another front end would need as well.
 """
 
-from reconciler.cli import commands, steering
+from reconciler.cli import commands
 from reconciler.cli.audit import audit
-from reconciler.cli.caring import restore, snapshot
-from reconciler.cli.comparing import docs
+from reconciler.cli.caring import rebuild, restore, snapshot
 from reconciler.cli.completion import completion
 from reconciler.cli.config import config
 from reconciler.cli.conflicts import conflicts
 from reconciler.cli.dead_letters import dead_letters
 from reconciler.cli.demo import demo
-from reconciler.cli.docs import hotspots
+from reconciler.cli.docs import docs, hotspots
 from reconciler.cli.doctor import doctor
 from reconciler.cli.emit import emit
 from reconciler.cli.explain import explain
 from reconciler.cli.export import export
 from reconciler.cli.plan import plan
 from reconciler.cli.policy import policy
-from reconciler.cli.rebuild import rebuild
-from reconciler.cli.refold import refold
 from reconciler.cli.replay import replay
 from reconciler.cli.run import run
 from reconciler.cli.simulate import simulate
@@ -69,7 +66,5 @@ for _command in (
     completion,
 ):
     main.add_command(_command)
-for _command in (*steering.COMMANDS, refold):
-    docs.add_command(_command)
 
 __all__ = ["main"]

@@ -1,13 +1,13 @@
 """Acting: what commands do is done by `flows.acts`, as the API and the page do it, and recorded with who did it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import click
 
-from reconciler.cli import events, looking, output
+from reconciler.cli import events, looking, output, running
 from reconciler.config import Config
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.model.act import Done, Gone, Unusable
@@ -15,6 +15,8 @@ from reconciler.ports import Store
 
 if TYPE_CHECKING:
     from reconciler.flows.acts import Acts
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -40,19 +42,29 @@ async def bench(config: Config) -> AsyncIterator[Bench]:
             await log.close()
 
 
-def by_whom(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command `--actor` and `--reason`."""
-    for option in (
-        click.option("--reason", default="", help="Why; kept with the record of it."),
-        click.option("--actor", default=None, help="Who does it.  [default: you]"),
-    ):
-        function = option(function)
-    return function
-
-
 def actor(given: str | None) -> str:
     """Return who acts: whoever is named, else whoever runs the command."""
     return given or events.user() or "somebody"
+
+
+by = click.option(
+    "--actor", default=None, callback=lambda _, __, given: actor(given), help="Who does it.  [default: you]"
+)
+
+
+def by_whom(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--actor` and `--reason`."""
+    return by(click.option("--reason", default="", help="Why; kept with the record of it.")(function))
+
+
+def do(config: Config, act: Callable[[Bench], Awaitable[T]]) -> T:
+    """Do one thing with the configured store, and return what came of it."""
+
+    async def done() -> T:
+        async with bench(config) as opened:
+            return await act(opened)
+
+    return running.run(done())
 
 
 def require(found: Any) -> Any:

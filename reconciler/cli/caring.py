@@ -1,16 +1,17 @@
-"""Caring: `reconciler snapshot` and `restore`, and what they share with others that look after a store."""
+"""Caring: `reconciler snapshot`, `restore` and `rebuild`, and what `doctor` asks of a store."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import attrs
 import click
 
 from reconciler.adapters import file_log, private_file
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.sqlite import care, locks
-from reconciler.cli import commands, options, output
+from reconciler.cli import commands, folding, options, output, running
 from reconciler.cli.topics import OK, WARNING, Check
 from reconciler.config import Config
 from reconciler.errors import UsageError
@@ -20,6 +21,9 @@ from reconciler.model.document import Status
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import Partition
 from reconciler.ports import Store
+
+if TYPE_CHECKING:
+    from reconciler.flows.replay import Replayed
 
 
 def now() -> str:
@@ -122,8 +126,7 @@ def lines(texts: Iterable[str]) -> None:
 )
 @click.option("--to", type=options.FILE, required=True, metavar="FILE", help="Where to.")
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
-@options.reporting
-@options.configured(store=True)
+@options.on_store
 def snapshot(config: Config, to: Path, force: bool, form: str) -> None:
     """
     Copy the state store, also while a reconciler runs on it.
@@ -131,9 +134,6 @@ def snapshot(config: Config, to: Path, force: bool, form: str) -> None:
     The copy is the store at one moment, in one file, and checked; the file appears under its name when it is complete.
     Nobody waits for it. It is itself a store: `--store sqlite:///FILE` looks into it, `restore` puts it back.
     """
-    from reconciler.adapters.clock import SystemClock
-    from reconciler.adapters.sqlite import care
-
     if to.exists() and not force:
         raise UsageError(f"{to} is there already; name another file, or --force")
     if not to.parent.is_dir():
@@ -168,8 +168,7 @@ _NEXT = (
     "reconciler restore --from shadow.db -c reconciler.toml",
 )
 @click.option("--from", "origin", type=options.FILE, required=True, metavar="FILE", help="A snapshot, or a store.")
-@options.reporting
-@options.configured(store=True)
+@options.on_store
 def restore(config: Config, origin: Path, form: str) -> None:
     """
     Put a snapshot, or a store that was built aside, in the place of the state store.
@@ -178,7 +177,6 @@ def restore(config: Config, origin: Path, form: str) -> None:
     aside as NAME.replaced-TIME, never deleted. An older snapshot is as good as a new one, as long as the logs still
     hold what came after it.
     """
-    from reconciler.adapters.sqlite import care
     from reconciler.errors import StoreDamagedError, StoreError
 
     store = config.store.path
@@ -215,3 +213,92 @@ def restore(config: Config, origin: Path, form: str) -> None:
     elif aside and not before:
         told.append("What was there can't be read, so nobody can say whether this is older.")
     lines((*told, _NEXT))
+
+
+# -------------------------------------------------------------------------------------------------------------- rebuild
+# `reconciler rebuild`: a new state store out of the logs, in the place of one that is damaged or lost.
+
+_NOT_IN_LOGS = (
+    "the audit trail, counts of hot spots, attempts and closed conflicts",
+    "which dead letters were discarded or replayed: all are open, and announced, again",
+    "outcomes that were not yet published, and writes whose result was not yet known: they are compared again",
+)
+_NEXT_REBUILT = (
+    "Next: start the reconciler. It compares every document with Windchill and writes only what is not agreed."
+)
+
+
+@commands.command(
+    "reconciler rebuild -c reconciler.toml",
+    "reconciler rebuild --from 2025.jsonl.zst --from kafka -c reconciler.toml",
+)
+@click.option(
+    "--from", "origins", multiple=True, metavar="FILE|kafka", help="Logs, in any order.  [default: the configured ones]"
+)
+@click.option("--accept-truncation", is_flag=True, help="Fold what is left where a log's beginning is in no archive.")
+@options.reporting
+@options.configured()
+def rebuild(config: Config, origins: tuple[str, ...], accept_truncation: bool, form: str) -> None:
+    """
+    Build the state store anew from the logs: it is damaged, or lost.
+
+    Refused while a reconciler runs on the store. What is there is set aside as NAME.damaged-TIME once the new store is
+    complete; until then nothing changes, and a rebuild that was interrupted can simply be repeated. The outcome log
+    gives back what was agreed with Windchill. --from takes logs as replay does.
+    """
+    store, clock = config.store.path, SystemClock()
+    began_s = clock.monotonic_s()
+    folding.require_brokers(config, origins)
+    logs = origins or (folding.KAFKA if config.log.kind == "kafka" else config.log.path,)
+    with care.replacing(store) as replacement:
+        done = running.run(_build(config, replacement.fresh, logs, accept_truncation))
+        contents = care.examine(replacement.fresh)
+        aside = replacement.put("damaged", now())
+    audited = care.audit_records(aside) if aside else None
+    seconds = clock.monotonic_s() - began_s
+    if form == "json":
+        output.as_json(
+            {
+                "store": str(store),
+                "set_aside": str(aside) if aside else None,
+                "audit_records_aside": audited,
+                "records": done.records,
+                "rebased": done.rebased,
+                "seconds": seconds,
+                **as_json(contents),
+            }
+        )
+        return
+    records, agreements = output.counted(done.records, "record"), output.counted(done.rebased, "agreement")
+    lines(
+        (
+            f"{store} is built anew: {shown(contents)}, {agreements}, from {records} in {seconds:.1f} s.",
+            f"Logs: {positions(contents)}.",
+            *_of_aside(aside, audited),
+            *(("Not in any log, so not in it:", *(f"  - {one}" for one in _NOT_IN_LOGS)) if aside else ()),
+            _NEXT_REBUILT,
+        )
+    )
+
+
+async def _build(config: Config, fresh: Path, origins: tuple[str, ...], accept_truncation: bool) -> "Replayed":
+    from reconciler import parts
+
+    elsewhere = attrs.evolve(config, store=attrs.evolve(config.store, url=f"sqlite:///{fresh}"))
+    store = await parts.open_store(elsewhere, owner=True)
+    try:
+        return await folding.fold_all(
+            config, origins, None, store, with_outcomes=True, accept_truncation=accept_truncation
+        )
+    finally:
+        await store.close()
+
+
+def _of_aside(aside: Path | None, audited: int | None) -> tuple[str, ...]:
+    if aside is None:
+        return ()
+    kept = f"What was there is kept as {aside}."
+    if audited is None:
+        return (kept, "Its audit trail can't be read in full.")
+    where = f"`reconciler audit list --store sqlite:///{aside}`"
+    return (kept, f"Its audit trail can still be read ({output.counted(audited, 'record')}): {where}.")

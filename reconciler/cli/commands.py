@@ -75,6 +75,10 @@ class Family(click.Group):
         super().__init__(*args, **kwargs)
         self.params += _everywhere(hidden=True)
 
+    def subcommand(self, name: str, *examples: str) -> Callable[[Callable[..., Any]], click.Command]:
+        """Make a function a command of this family, as `command` does it."""
+        return self.command(name, epilog=example(*examples))
+
     def list_commands(self, _: click.Context) -> list[str]:
         """Return the commands in the order they were added."""
         return list(self.commands)

@@ -20,7 +20,7 @@ def _load(config_file: Path | None) -> list[configuration.Shown]:
     return configuration.origins(config_file, os.environ)
 
 
-@config.command("check", epilog=commands.example("reconciler config check -c reconciler.toml"))
+@config.subcommand("check", "reconciler config check -c reconciler.toml")
 @options.config_file_option
 def check(config_file: Path | None) -> None:
     """Say whether a configuration file, with the environment over it, is valid; name every fault if not."""
@@ -29,7 +29,7 @@ def check(config_file: Path | None) -> None:
     print(f"ok: {config_file or 'no file, defaults and environment'} ({changed} of {len(shown)} values set)")
 
 
-@config.command("show", epilog=commands.example("reconciler config show -c reconciler.toml"))
+@config.subcommand("show", "reconciler config show -c reconciler.toml")
 @options.reporting
 @options.config_file_option
 def show(config_file: Path | None, form: str) -> None:

@@ -39,36 +39,33 @@ def _deciding(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--rule", default=None, help="In place of ID: all of this rule, as `policy show` names it."),
             click.option("--limit", type=limits, default=100, show_default=True, help="How many at once, at most."),
             acting.by_whom,
-            options.reporting,
-            options.configured(store=True),
+            options.on_store,
         )
     ):
         command = option(command)
     return command
 
 
-@conflicts.command("list", epilog=commands.example("reconciler conflicts list -c reconciler.toml"))
+@conflicts.subcommand("list", "reconciler conflicts list -c reconciler.toml")
 @click.option("--closed", is_flag=True, help="Also those that are closed.")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="How many, at most.")
-@options.reporting
-@options.configured(store=True)
+@options.on_store
 def list_(config: Config, closed: bool, limit: int, form: str) -> None:
     """List fields that wait for a person, oldest first."""
-    rows = [views.waiting.conflict(found) for found in running.run(_list(config, closed, limit))]
-    if form == "json":
-        output.as_json(rows)
-        return
+    rows = [
+        views.waiting.conflict(found)
+        for found in looking.read(config, lambda store: store.conflicts(closed=closed, limit=limit))
+    ]
     columns = (*_COLUMNS, output.Column("closed_at", "closed", output.when)) if closed else _COLUMNS
     output.report(form, rows, columns, "No open conflicts.")
-    if any(row.closed_at is None for row in rows):
+    if form != "json" and any(row.closed_at is None for row in rows):
         print()
         output.line("Decide one: reconciler conflicts resolve ID --take desired|live")
 
 
-@conflicts.command("show", epilog=commands.example("reconciler conflicts show 3f2a -c reconciler.toml"))
+@conflicts.subcommand("show", "reconciler conflicts show 3f2a -c reconciler.toml")
 @click.argument("id")
-@options.reporting
-@options.configured(store=True)
+@options.on_store
 def show(config: Config, id: str, form: str) -> None:
     """Show one conflict; its ID may be shortened as long as only one begins so."""
     found, document = running.run(_one(config, id))
@@ -97,13 +94,11 @@ def show(config: Config, id: str, form: str) -> None:
         output.line(f"Decide it: {', or '.join(settling(row.id, found.conflict.hold))}")
 
 
-@conflicts.command(
+@conflicts.subcommand(
     "resolve",
-    epilog=commands.example(
-        "reconciler conflicts resolve 3f2a --take live --reason 'asked jdoe'",
-        "reconciler conflicts resolve 3f2a --value '\"4711\"' -c reconciler.toml",
-        "reconciler conflicts resolve --field owner --take live --reason 'ECN-7'",
-    ),
+    "reconciler conflicts resolve 3f2a --take live --reason 'asked jdoe'",
+    "reconciler conflicts resolve 3f2a --value '\"4711\"' -c reconciler.toml",
+    "reconciler conflicts resolve --field owner --take live --reason 'ECN-7'",
 )
 @click.option("--take", metavar="desired|live", help="Whose value the field gets: ours or theirs are the same words.")
 @click.option("--value", metavar="JSON", help="In place of --take: a value that is neither side's.")
@@ -119,12 +114,10 @@ def resolve(config: Config, id: str | None, take: str | None, value: str | None,
     _decide(config, id, _chosen(take, value), **said)
 
 
-@conflicts.command(
+@conflicts.subcommand(
     "accept",
-    epilog=commands.example(
-        "reconciler conflicts accept 3f2a --reason 'names are in capitals'",
-        "reconciler conflicts accept --field owner -c reconciler.toml",
-    ),
+    "reconciler conflicts accept 3f2a --reason 'names are in capitals'",
+    "reconciler conflicts accept --field owner -c reconciler.toml",
 )
 @_deciding
 def accept(config: Config, id: str | None, **said: Any) -> None:
@@ -137,12 +130,10 @@ def accept(config: Config, id: str | None, **said: Any) -> None:
     _decide(config, id, Side.ACCEPT, **said)
 
 
-@conflicts.command(
+@conflicts.subcommand(
     "retry",
-    epilog=commands.example(
-        "reconciler conflicts retry 3f2a --reason 'the job that set it back is off'",
-        "reconciler conflicts retry --field owner -c reconciler.toml",
-    ),
+    "reconciler conflicts retry 3f2a --reason 'the job that set it back is off'",
+    "reconciler conflicts retry --field owner -c reconciler.toml",
 )
 @_deciding
 def retry(config: Config, id: str | None, **said: Any) -> None:
@@ -158,7 +149,7 @@ def _decide(config: Config, id: str | None, take: Take, **said: Any) -> None:
     many = said["field"] is not None or said["rule"] is not None
     if (id is None) is not many or (said["field"] is not None and said["rule"] is not None):
         raise UsageError("give either the ID of a conflict, or --field, or --rule")
-    who, form = acting.actor(said["actor"]), said["form"]
+    who, form = said["actor"], said["form"]
     if many:
         if not isinstance(take, Side):
             raise UsageError("several conflicts are decided with --take desired or --take live; --value is for one")
@@ -171,11 +162,6 @@ def _decide(config: Config, id: str | None, take: Take, **said: Any) -> None:
     output.line(f"{found.document} {found.field}: {_decision(found, take)}.")
     ids = " and ".join(str(event["id"]) for event in found.events)
     output.line(f"Appended {ids} to {events.decisions_log(config)}; the reconciler applies it when it reads it.")
-
-
-async def _list(config: Config, closed: bool, limit: int) -> list[ConflictRow]:
-    async with looking.store_of(config) as store:
-        return await store.conflicts(closed=closed, limit=limit)
 
 
 async def _one(config: Config, id: str) -> tuple[ConflictRow, Document]:

@@ -28,22 +28,21 @@ _COLUMNS = (
 )
 
 
-@dead_letters.command("list", epilog=commands.example("reconciler dead-letters list -c reconciler.toml"))
+@dead_letters.subcommand("list", "reconciler dead-letters list -c reconciler.toml")
 @click.option("--status", type=click.Choice(_STATUSES), default="open", show_default=True, help="Which ones.")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="How many, at most.")
-@options.reporting
-@options.configured(store=True)
+@options.on_store
 def list_(config: Config, status: str, limit: int, form: str) -> None:
     """List events that could not be used, oldest first."""
-    found = running.run(_list(config, None if status == "all" else status, limit))
+    among = None if status == "all" else status
+    found = looking.read(config, lambda store: store.dead_letters(among, limit))
     columns = (*_COLUMNS, output.Column("status", "status", whole=True)) if status == "all" else _COLUMNS
     output.report(form, [views.waiting.dead_letter_row(letter) for letter in found], columns, "No dead letters.")
 
 
-@dead_letters.command("show", epilog=commands.example("reconciler dead-letters show windchill.document.changes/0/17"))
+@dead_letters.subcommand("show", "reconciler dead-letters show windchill.document.changes/0/17")
 @click.argument("id")
-@options.reporting
-@options.configured(store=True)
+@options.on_store
 def show(config: Config, id: str, form: str) -> None:
     """Show one, with its original bytes; of its ID the end is enough, such as 0/17."""
     letter, settled = running.run(_one(config, id))
@@ -67,18 +66,14 @@ def show(config: Config, id: str, form: str) -> None:
     output.line(_shown(letter.value))
 
 
-@dead_letters.command(
-    "replay",
-    epilog=commands.example(
-        "reconciler dead-letters replay 0/17 -c reconciler.toml", "reconciler dead-letters replay --all"
-    ),
+@dead_letters.subcommand(
+    "replay", "reconciler dead-letters replay 0/17 -c reconciler.toml", "reconciler dead-letters replay --all"
 )
 @click.argument("id", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All that are open.")
 @acting.by_whom
-@options.reporting
-@options.configured(store=True)
-def replay(config: Config, id: tuple[str, ...], *, every: bool, actor: str | None, reason: str, form: str) -> None:
+@options.on_store
+def replay(config: Config, id: tuple[str, ...], *, every: bool, actor: str, reason: str, form: str) -> None:
     """
     Append them again, as they were, to the topic that they came from.
 
@@ -86,40 +81,34 @@ def replay(config: Config, id: tuple[str, ...], *, every: bool, actor: str | Non
     that still can't be used becomes a dead letter again.
     """
     _require_choice(id, every)
-    letters = running.run(_replay(config, id, every, acting.actor(actor), reason))
+    letters = running.run(_replay(config, id, every, actor, reason))
     log = events.log_name(config, (letter.place.topic for letter in letters))
     _report(form, letters, f"Appended {_counted(letters)} to {log} again.")
 
 
-@dead_letters.command(
-    "discard", epilog=commands.example("reconciler dead-letters discard 0/17 --reason 'a test' -c reconciler.toml")
-)
+@dead_letters.subcommand("discard", "reconciler dead-letters discard 0/17 --reason 'a test' -c reconciler.toml")
 @click.argument("id", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All that are open.")
-@click.option("--actor", default=None, help="Who does it.  [default: you]")
+@acting.by
 @click.option("--reason", required=True, help="Why no one will miss them; kept with the record of it.")
-@options.reporting
-@options.configured(store=True)
-def discard(config: Config, id: tuple[str, ...], *, every: bool, actor: str | None, reason: str, form: str) -> None:
+@options.on_store
+def discard(config: Config, id: tuple[str, ...], *, every: bool, actor: str, reason: str, form: str) -> None:
     """Let them go: they are no longer open, and stay listed as discarded."""
     _require_choice(id, every)
-    letters = running.run(_discard(config, id, every, acting.actor(actor), reason))
+    letters = running.run(_discard(config, id, every, actor, reason))
     _report(form, letters, f"Discarded {_counted(letters)}: {reason}")
 
 
-@dead_letters.command(
+@dead_letters.subcommand(
     "resend",
-    epilog=commands.example(
-        "reconciler dead-letters resend 0/17 --file mended.json -c reconciler.toml",
-        "reconciler dead-letters resend 0/17 --reason 'a typo' --file - < m.json",
-    ),
+    "reconciler dead-letters resend 0/17 --file mended.json -c reconciler.toml",
+    "reconciler dead-letters resend 0/17 --reason 'a typo' --file - < m.json",
 )
 @click.argument("id")
 @click.option("--file", "file", type=click.File("rb"), required=True, metavar="FILE", help="The event; - is stdin.")
 @acting.by_whom
-@options.reporting
-@options.configured(store=True)
-def resend(config: Config, id: str, *, file: BinaryIO, actor: str | None, reason: str, form: str) -> None:
+@options.on_store
+def resend(config: Config, id: str, *, file: BinaryIO, actor: str, reason: str, form: str) -> None:
     """
     Append a mended event in the place of one that could not be used.
 
@@ -129,17 +118,12 @@ def resend(config: Config, id: str, *, file: BinaryIO, actor: str | None, reason
     value = file.read(_RESENT_BYTES_MAX + 1)
     if len(value) > _RESENT_BYTES_MAX:
         raise UsageError(f"an event has at most {_RESENT_BYTES_MAX} bytes")
-    letter, found = running.run(_resend(config, id, acting.actor(actor), value, reason))
+    letter, found = running.run(_resend(config, id, actor, value, reason))
     if form == "json":
         output.as_json(views.acts.appended(found))
         return
     log = events.log_name(config, [letter.place.topic])
     output.line(f"Appended {found.events[0]} (document {found.document}) to {log}.")
-
-
-async def _list(config: Config, status: str | None, limit: int) -> list[DeadLetter]:
-    async with looking.store_of(config) as store:
-        return await store.dead_letters(status, limit)
 
 
 async def _one(config: Config, id: str) -> tuple[DeadLetter, Act | None]:

@@ -56,8 +56,7 @@ class _Known:
 @click.argument("field", required=False)
 @click.option("--limit", type=click.IntRange(1), default=10, show_default=True, help="Steps to tell, the newest.")
 @click.option("--file", type=options.FILE, help="An export of the audit trail, to be told from instead of the store.")
-@options.reporting
-@options.configured(store=True)
+@options.on_store
 def explain(config: Config, document: str, field: str | None, limit: int, *, file: Path | None, form: str) -> None:
     """
     Tell in sentences where a document's values come from.

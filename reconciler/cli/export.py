@@ -16,7 +16,7 @@ export = commands.family("export", "Write logs, or the folded state, to files.")
 _to = click.option("--to", required=True, type=options.TARGET, metavar="FILE", help=files.HELP)
 
 
-@export.command("log", epilog=commands.example("reconciler export log --to 2026-11.jsonl.zst -c reconciler.toml"))
+@export.subcommand("log", "reconciler export log --to 2026-11.jsonl.zst -c reconciler.toml")
 @_to
 @options.configured()
 def log(config: Config, to: Path) -> int:
@@ -29,7 +29,7 @@ def log(config: Config, to: Path) -> int:
     return _export(config, to)
 
 
-@export.command("outcomes", epilog=commands.example("reconciler export outcomes --to outcomes.jsonl"))
+@export.subcommand("outcomes", "reconciler export outcomes --to outcomes.jsonl")
 @_to
 @options.configured()
 def outcomes(config: Config, to: Path) -> int:
@@ -43,7 +43,7 @@ def outcomes(config: Config, to: Path) -> int:
     return _export(parts.outcome_log(config), to)
 
 
-@export.command("projection", epilog=commands.example("reconciler export projection --to state.jsonl"))
+@export.subcommand("projection", "reconciler export projection --to state.jsonl")
 @_to
 @options.configured(store=True)
 def projection(config: Config, to: Path) -> None:

@@ -1,16 +1,19 @@
 """Looking: what several commands read from the store, beside whoever owns it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from reconciler import views
-from reconciler.cli import output
+from reconciler.cli import output, running
 from reconciler.config import Config
 from reconciler.errors import ReconcilerError, StoreError
 from reconciler.model.act import CLI
 from reconciler.model.chain import Entry, Head
 from reconciler.model.document import Document, Status
 from reconciler.ports import Store
+
+T = TypeVar("T")
 
 EVERY = 1_000_000  # rows: as many as there are
 PAGE = 500
@@ -31,6 +34,16 @@ async def store_of(config: Config) -> AsyncIterator[Store]:
         yield store
     finally:
         await store.close()
+
+
+def read(config: Config, ask: Callable[[Store], Awaitable[T]]) -> T:
+    """Return what the configured store answers to one question."""
+
+    async def answer() -> T:
+        async with store_of(config) as store:
+            return await ask(store)
+
+    return running.run(answer())
 
 
 async def document_of(store: Store, key: str) -> Document:

@@ -89,6 +89,11 @@ def reporting(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def on_store(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `-o`, `-c` and `--store`, as most that ask or change the store have them."""
+    return reporting(configured(store=True)(function))
+
+
 def load(path: Path | None, store_url: str | None = None) -> config.Config:
     """Return the configuration of a file and the environment, with another store if one is named."""
     if store_url is None:

@@ -41,8 +41,7 @@ _COLUMNS = (
 @click.argument("document", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All documents, not only those that are due or not synced.")
 @click.option("--kept", is_flag=True, help="Also fields that would be left as they are.")
-@options.reporting
-@options.configured(store=True)
+@options.on_store
 def plan(config: Config, document: tuple[str, ...], every: bool, kept: bool, form: str) -> int:
     """
     Show what would be written now, and why.

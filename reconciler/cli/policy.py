@@ -35,7 +35,7 @@ _RULE_COLUMNS = (
 )
 
 
-@policy.command("show", epilog=commands.example("reconciler policy show -c reconciler.toml"))
+@policy.subcommand("show", "reconciler policy show -c reconciler.toml")
 @options.reporting
 @options.configured()
 def show(config: Config, form: str) -> None:
@@ -47,12 +47,10 @@ def show(config: Config, form: str) -> None:
         output.table([msgspec.structs.asdict(row) | {"more": _more(row)} for row in rows], _RULE_COLUMNS)
 
 
-@policy.command(
+@policy.subcommand(
     "test",
-    epilog=commands.example(
-        "reconciler policy test --policy new.toml --since 7d -c reconciler.toml",
-        "reconciler policy test --policy new.toml --store sqlite:///copy.db -o json",
-    ),
+    "reconciler policy test --policy new.toml --since 7d -c reconciler.toml",
+    "reconciler policy test --policy new.toml --store sqlite:///copy.db -o json",
 )
 @click.option(
     "--policy", "file", type=options.FILE, required=True, help="TOML with [[policy]] tables; a whole configuration too."
@@ -60,8 +58,7 @@ def show(config: Config, form: str) -> None:
 @click.option("--document", default=None, metavar="DOC", help="Only decisions on this document.")
 @click.option("--since", "since_us", type=options.Moment(), default=0, help="Decisions from this time on, or 2h ago.")
 @click.option("--until", "until_us", type=options.Moment(), default=None, help="Decisions before this time.")
-@options.reporting
-@options.configured(store=True)
+@options.on_store
 def test(config: Config, file: Path, document: str | None, since_us: int, *, until_us: int | None, form: str) -> int:
     """
     List what was decided that another policy would have decided otherwise.

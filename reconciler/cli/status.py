@@ -29,8 +29,7 @@ _LOG_COLUMNS = (
 
 
 @commands.command("reconciler status -c reconciler.toml")
-@options.reporting
-@options.configured(store=True)
+@options.on_store
 def status(config: Config, form: str) -> None:
     """
     Show where everything stands.

@@ -9,7 +9,7 @@ import attrs
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from reconciler.cli.refold import _refold
+from reconciler.cli.docs import _refold
 from reconciler.errors import LogTruncatedError
 from tests.brokers.apache import Apache
 from tests.e2e.world import event, now
