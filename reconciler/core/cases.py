@@ -5,13 +5,12 @@ from collections.abc import Mapping
 import attrs
 
 from reconciler.core import backoff, fold, normalise, retrying
-from reconciler.core import plan as planning
 from reconciler.core.retrying import Moment
 from reconciler.model.base import NO_BASE, Base
 from reconciler.model.desired import Desired
 from reconciler.model.document import Document, Lane, Status
 from reconciler.model.plan import Plan
-from reconciler.model.policy import Policy, Strategy
+from reconciler.model.policy import Policy
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.value import Json
 
@@ -105,37 +104,13 @@ class Case:
             return base
         same = {
             name: agreed
-            for name, agreed in self.unsent().fields.items()
+            for name, agreed in self.plan.base.fields.items()
             if name not in base.fields and normalise.equal(self.snapshot.value(name), now.value(name), ())
         }
         return attrs.evolve(base, fields={**base.fields, **same})
-
-    def unsent(self) -> Base:
-        """Return the base with what this decision has adopted, nothing of it having been sent."""
-        document = self.document
-        if self.plan is None or self.snapshot is None:
-            return document.agreement.base
-        known, desired, policy = document.agreement.base, document.desired, self.rules.policy
-        return _still_adopted(self.plan, known, desired, self.snapshot, policy)
 
     @property
     def moment(self) -> Moment:
         """By which clock and chance the waits of refused fields are reckoned."""
         pace = self.rules.pace
         return Moment(self.now_us, self.chance, pace.cooldown_base_s, pace.contested_window_s)
-
-
-def _still_adopted(plan: Plan, known: Base, desired: Desired, snapshot: Snapshot, policy: Policy) -> Base:
-    """
-    Return the base of a plan that was drafted on `known` and of which nothing was sent.
-
-    What was adopted stays so, unless less would be written on it: "fill, but write at first sight" is no longer a first
-    sight where a base is known.
-    """
-    first = [d for d in plan.decisions if d.field in plan.base.fields and d.field not in known.fields]
-    if not any(decision.strategy is Strategy.FILL for decision in first):
-        return plan.base
-    again = {d.field: d for d in planning.draft(desired, plan.base, snapshot, policy).decisions}
-    once = {d.field for d in first if (again[d.field].verb, again[d.field].target) != (d.verb, d.target)}
-    fields = {name: agreed for name, agreed in plan.base.fields.items() if name not in once}
-    return attrs.evolve(plan.base, fields=fields)

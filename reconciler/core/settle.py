@@ -203,7 +203,7 @@ def parked(case: Case, reason: str, result: str, status: int | None = None, *, a
 
 def unknown(case: Case, intent: Intent, message: str) -> Settlement:
     """The reply to a write was lost. The intent stays, so the next attempt reads before anything else."""
-    settlement = _again(case, attrs.evolve(_kept(case, sent=True), intent=intent), f"result unknown: {message}", 0.0)
+    settlement = _again(case, attrs.evolve(_kept(case), intent=intent), f"result unknown: {message}", 0.0)
     return evidence.audited(case, settlement, "unknown", message)
 
 
@@ -211,7 +211,7 @@ def throttled(case: Case, answer: Throttled, intent: Intent | None = None) -> Se
     """The document is asked for less often, for as long as the server says; "until next year" is taken for an hour."""
     reason = f"throttled ({answer.status}): {answer.message}"
     at_least_s = min(answer.retry_after_s or 0.0, backoff.RETRY_AFTER_S_MAX)
-    settlement = _again(case, attrs.evolve(_kept(case, sent=True), intent=intent), reason, at_least_s)
+    settlement = _again(case, attrs.evolve(_kept(case), intent=intent), reason, at_least_s)
     return evidence.audited(case, settlement, "throttled", answer.message, status=answer.status)
 
 
@@ -286,12 +286,12 @@ def _calm(case: Case) -> Agreement:
     return attrs.evolve(calm, aside=None, aside_us=None)
 
 
-def _kept(case: Case, *, sent: bool = False) -> Agreement:
-    """The agreement with what was read and adopted in this attempt; `sent`: and the write may have been applied."""
+def _kept(case: Case) -> Agreement:
+    """The agreement with what was read and adopted in this attempt."""
     agreement = case.document.agreement
     if case.snapshot is None:
         return agreement
-    base = case.plan.base if sent and case.plan is not None else case.unsent()
+    base = agreement.base if case.plan is None else case.plan.base
     return attrs.evolve(agreement, snapshot=case.snapshot, base=base)
 
 

@@ -130,15 +130,15 @@ async def test_a_daemon_waits_and_a_single_pass_does_not(world: World, once: boo
 
 
 @pytest.mark.parametrize("held_up", ["collecting", "locked", "edited"])
-async def test_what_is_filled_at_first_sight_whatever_is_there_is_filled_after_a_wait(
+async def test_a_blank_is_still_filled_after_a_wait(
     make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, held_up: str
 ) -> None:
-    """Nothing was sent, so the first sight is not over: "not blank" would go for another document only."""
+    """The blank that was adopted and the blank that is there now are decided alike."""
     pace = PACE if held_up == "collecting" else Pace()
-    rule = Rule(("owner",), Strategy.FILL, on_adopt=Adopt.WRITE)
+    rule = Rule(("owner",), Strategy.FILL)
     world = make_world(policy(rule), pace=pace, locks=True, apart=APART)
     await world.emit({"owner": "akim"})
-    await world.edit({"attributes.Note": "somebody was here after the event"})
+    await world.edit({"owner": None, "attributes.Note": "edited after the event"})
     if held_up == "locked":
         world.windchill.script_writes(Locked(423, "checked out"))
     if held_up == "edited":
@@ -156,7 +156,7 @@ async def test_what_is_filled_at_first_sight_whatever_is_there_is_filled_after_a
     await world.edit({"owner": "sgarcia"})
     await world.emit({"owner": "lchen"})
     await world.settle()
-    assert world.live()["owner"] == "sgarcia", "the first sight is over"
+    assert world.live()["owner"] == "sgarcia", "it is blank no more"
     await world.check()
 
 

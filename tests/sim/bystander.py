@@ -191,7 +191,7 @@ class Bystander:
 
     def _judge(self, key: str, carry: _Carry, rule: Rule, before: Version, told: str) -> None:
         world, name = self._world, carry.part[0]
-        if rule.strategy == "fill" and rule.on_adopt != "write":
+        if rule.strategy == "fill":
             blank = carry.wanted is True if name == KEYWORDS else comparing.blank(before.fields[name], carry.steps)
             world.expect(blank, f"filled what was not blank: {told}")
         row = self._in_a_row(key, carry.part)

@@ -293,7 +293,7 @@ def policy(options: Options, version: int) -> Policy:
             name=f"v{version} {name}",
         )
         if options.pulled and name in SCALARS[:3]:
-            rule = attrs.evolve(rule, strategy=Strategy.EXTERNAL, on_adopt=None)
+            rule = attrs.evolve(rule, strategy=Strategy.EXTERNAL)
         if options.moves and name in SCALARS[:3]:
             rule = attrs.evolve(rule, strategy=more.choice(_YIELDING))
         if name == KEYWORDS and (more.random() < 0.3 or options.theme == "torn"):
@@ -302,7 +302,13 @@ def policy(options: Options, version: int) -> Policy:
             special = attrs.evolve(rule, strategy=more.choice((*_DECIDING, Strategy.IGNORE)), types=(TYPES[-1],))
             rules.append(attrs.evolve(special, name=f"v{version} {name} of drawings"))
         rules.append(rule)
-    return Policy(tuple(rules))
+    return Policy(tuple(map(_configurable, rules)))
+
+
+def _configurable(rule: Rule) -> Rule:
+    """The rule without what no configuration can say."""
+    settled_anew = rule.strategy in (Strategy.EXTERNAL, Strategy.FILL, Strategy.IGNORE)
+    return attrs.evolve(rule, on_adopt=None) if settled_anew else rule
 
 
 def _normalisers(options: Options, rng: random.Random) -> tuple[Normaliser, ...]:

@@ -14,10 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 
+from reconciler.config import rules
 from tests import brokers
-from tests.sim import loop, mutants, runner
+from tests.sim import loop, mutants, options, runner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,6 +117,16 @@ def test_going_round_in_circles_is_found_out() -> None:
             made.run_until_complete(circles())
     finally:
         made.close()
+
+
+def test_worlds_draw_only_rules_that_a_configuration_can_say() -> None:
+    for seed in range(1, 200):
+        for rule in options.policy(options.drawn(seed, 10, {}), version=1).rules:
+            row = attrs.asdict(rule, filter=lambda _, value: value not in (None, ()))
+            del row["name"]
+            faults: list[str] = []
+            rules.read([row], "policy", faults)
+            assert not faults
 
 
 def test_a_seed_leaves_the_same_trace_in_every_process() -> None:
