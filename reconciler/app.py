@@ -39,12 +39,11 @@ from reconciler.flows.beats import Beats, Unhurried
 from reconciler.flows.catching_up import CatchingUp, Once
 from reconciler.flows.drift import Drift
 from reconciler.flows.gate import Gate
-from reconciler.flows.gauges import Gauges
+from reconciler.flows.gauges import Gauges, Series
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
 from reconciler.flows.resync import Resync
-from reconciler.flows.series import Series
 from reconciler.model.document import Lane, Status
 from reconciler.model.event import Outgoing
 from reconciler.model.stamp import Partition

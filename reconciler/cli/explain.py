@@ -17,6 +17,7 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.cli import audit_file, commands, exits, files, looking, options, output, running
 from reconciler.config import Config
 from reconciler.core import story
+from reconciler.core.story import Sentence, Story
 from reconciler.core.trail import Fault
 from reconciler.errors import ReconcilerError
 from reconciler.model import codec
@@ -25,7 +26,6 @@ from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Entry, Recorded
 from reconciler.model.document import Document, Superseded
 from reconciler.model.policy import Policy
-from reconciler.model.story import Sentence, Story
 from reconciler.ports import authorship
 
 _WIDTH_MIN = 40

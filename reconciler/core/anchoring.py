@@ -1,11 +1,12 @@
 """
-Anchoring: whether a log still holds the record that was read last.
+Anchoring: whether a log still holds the record that was read last, and which offsets no archive holds.
 
 A topic that was deleted and made again, or a file that another one has replaced, may be longer than the one before it:
 its offsets then tell nothing. Where the record is gone, by retention or compaction, there is nothing to compare.
 """
 
 import hashlib
+from collections.abc import Iterable
 
 from reconciler.model.event import Record
 from reconciler.model.stamp import Anchor
@@ -31,3 +32,29 @@ def replaced(anchor: Anchor, found: Record) -> bool:
 def fault(name: str, anchor: Anchor) -> str:
     """Say that a log was replaced; `name` is what people call it."""
     return f"{name}: another record stands at {anchor.offset} than was read there: the log was replaced by another one"
+
+
+# ------------------------------------------------------------------------------------------------------------- archives
+
+
+Span = tuple[int, int]  # from an offset up to, not including, another
+
+
+def missing(spans: Iterable[Span], end: int) -> list[Span]:
+    """
+    Return what of the offsets from 0 up to `end` lies in none of the spans, in order.
+
+    An archive counts as whole between its first and its last record: offsets that hold no record, as transactions and
+    compaction leave them, can't be told from records that somebody cut out of it.
+    """
+    gaps: list[Span] = []
+    reached = 0
+    for first, after in sorted(spans):
+        if first >= end:
+            break
+        if after <= reached or first == after:
+            continue
+        if first > reached:
+            gaps.append((reached, first))
+        reached = after
+    return [*gaps, (reached, end)] if reached < end else gaps

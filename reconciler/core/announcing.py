@@ -6,9 +6,9 @@ from typing import Final
 import msgspec
 
 from reconciler.core import outcomes, signing
+from reconciler.core.outcomes import Outcome, OutcomeType
 from reconciler.model import codec
 from reconciler.model.event import Outgoing
-from reconciler.model.outcome import Outcome, OutcomeType
 from reconciler.model.signing import Keys, Noted
 from reconciler.model.stamp import Partition
 from reconciler.model.value import Json

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import attrs
 
-from reconciler.core import fold, standing, trail
+from reconciler.core import fold, story, trail
 from reconciler.core import plan as planning
 from reconciler.model import codec
 from reconciler.model.audit import AuditRecord
@@ -128,7 +128,7 @@ class Backtest:
         refused = self._refused(old, record.desired) if self._narrowed else {}
         for name in sorted(names):
             then, now = was.get(name), would.get(name)
-            stamps = sorted((claim.stamp for claim in standing.claims_of(names[name])), reverse=True)
+            stamps = sorted((claim.stamp for claim in story.claims_of(names[name])), reverse=True)
             lost = next((stamp for stamp in stamps if stamp in refused), None)
             stamp, refusing = lost or stamps[0], None if lost is None else refused[lost]
             if refusing is None and _same(then, now):
@@ -158,7 +158,7 @@ class Backtest:
         """Return the events, by their stamps, that would have been refused for some field, and were not then."""
         found: dict[Stamp, Ruling] = {}
         for name, field in sorted(desired.fields.items()):
-            for claim in standing.claims_of(field):
+            for claim in story.claims_of(field):
                 source = claim.stamp.source
                 rule = self._policy.refuses(name, source)
                 if rule is not None and old.refuses(name, source) is None:

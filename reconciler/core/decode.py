@@ -22,9 +22,9 @@ import attrs
 import msgspec
 
 from reconciler.core import profile, signing, timing
+from reconciler.core.outcomes import OutcomeType
 from reconciler.model import instant
 from reconciler.model.event import Decoded, Event, Foreign, Header, Record, Refusal
-from reconciler.model.outcome import OutcomeType
 from reconciler.model.policy import OPERATORS, Policy
 from reconciler.model.signing import Keys
 from reconciler.model.stamp import Place, Stamp

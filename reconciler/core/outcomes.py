@@ -7,20 +7,44 @@ The `reconciled` outcomes of a document are numbered, and each holds the whole b
 has the last one, in whatever order and however often the outcomes come. No clock has a say in it.
 """
 
-from collections.abc import Iterable
+import base64
+import enum
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
+import attrs
 import msgspec
 
 from reconciler.model import codec, instant
 from reconciler.model.base import Agreed, Base, Refused, Wrote
 from reconciler.model.document import Conflict
-from reconciler.model.event import DeadLetter, Outgoing, Record, Refusal
-from reconciler.model.outcome import Outcome, OutcomeType
+from reconciler.model.event import DeadLetter, Header, Outgoing, Record, Refusal
 from reconciler.model.plan import Decision, Verb
 from reconciler.model.snapshot import Token
-from reconciler.model.stamp import Partition, Stamp
+from reconciler.model.stamp import Partition, Place, Stamp
 from reconciler.model.value import Json, is_deep
+
+
+class OutcomeType(enum.StrEnum):
+    """The types of our outcome events."""
+
+    RECONCILED = "windchill.document.reconciled.v1"
+    CONFLICT_OPENED = "windchill.conflict.opened.v1"
+    CONFLICT_CLOSED = "windchill.conflict.closed.v1"
+    PARKED = "windchill.document.parked.v1"
+    SIGNING_BEGAN = "windchill.signing.began.v1"  # of no document
+
+
+@attrs.frozen
+class Outcome:
+    """One outcome. `id` is a digest of what happened, so that publishing it twice is seen to be one event."""
+
+    id: str
+    type: OutcomeType
+    key: str
+    at_us: int
+    data: dict[str, Json]
+
 
 _CONTENT_TYPE = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
 ERRORS = "__reconciler.errors."
@@ -365,3 +389,52 @@ def _refused(refused: Refused) -> dict[str, Json]:
 
 def _outcome(kind: OutcomeType, key: str, at_us: int, data: dict[str, Json]) -> Outcome:
     return Outcome(codec.digest([kind, key, at_us, data]), kind, key, at_us, data)
+
+
+# -------------------------------------------------------------------------------- dead letters, as their log holds them
+
+
+class _Line(msgspec.Struct):
+    """What a file log keeps of a dead letter: bytes in Base64, and the reasons apart."""
+
+    key: str | None
+    value: str | None
+    headers: list[tuple[str, str | None]]
+    reasons: dict[str, str]
+
+
+_line = msgspec.json.Decoder(_Line).decode
+
+
+def letter_in(record: Record) -> DeadLetter | None:
+    """Return the dead letter that a record of the dead-letter log holds, None for one that holds none."""
+    try:
+        reasons = {name: (text or b"").decode() for name, text in record.headers if name.startswith(ERRORS)}
+        if reasons:
+            headers = tuple(header for header in record.headers if header[0] not in reasons)
+            return _letter(record, record.key, record.value, headers, reasons)
+        line = _line(record.value or b"")
+        headers = tuple((name, _bytes(text)) for name, text in line.headers)
+        return _letter(record, _bytes(line.key), _bytes(line.value), headers, line.reasons)
+    except (msgspec.DecodeError, ValueError, KeyError):
+        return None
+
+
+def _letter(
+    record: Record, key: bytes | None, value: bytes | None, headers: Sequence[Header], reasons: Mapping[str, str]
+) -> DeadLetter:
+    said = {name.removeprefix(ERRORS): text for name, text in reasons.items()}
+    return DeadLetter(
+        place=Place(said["topic"], int(said["partition"]), int(said["offset"])),
+        timestamp=record.timestamp,
+        key=key,
+        value=value,
+        headers=tuple(headers),
+        stage=said["stage"],
+        reason=said["message"],
+        refused_at_us=max(record.timestamp, 0) * 1000,
+    )
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else base64.b64decode(text)

@@ -21,11 +21,11 @@ import attrs
 from reconciler.core import backoff, evidence, outcomes, pacing, retrying
 from reconciler.core import plan as planning
 from reconciler.core.cases import Case
+from reconciler.core.outcomes import Outcome, OutcomeType
 from reconciler.model import instant
 from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
 from reconciler.model.base import Base
 from reconciler.model.document import Agreement, Intent, Lane, Setback, Status
-from reconciler.model.outcome import Outcome, OutcomeType
 from reconciler.model.plan import Decision, InSync, Patch, Plan, Verb
 from reconciler.model.settlement import Settlement
 from reconciler.model.snapshot import Snapshot

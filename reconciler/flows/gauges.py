@@ -1,21 +1,28 @@
 """
-Gauges: what no loop reports because it is there to be seen: backlog, lag, queue, load.
+Gauges: what no loop reports because it is there to be seen: backlog, lag, queue, load; and their series.
 
-Looked at only when somebody asks, and at most every few seconds, however many ask. A look costs a few small queries
-and one request to the broker; the log gets little time for its answer, because a scrape must not wait for Kafka.
+Gauges are looked at only when somebody asks, and at most every few seconds, however many ask. A look costs a few small
+queries and one request to the broker; the log gets little time for its answer, because a scrape must not wait for
+Kafka.
 """
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
+from reconciler.core import series
 from reconciler.core.breaker import Breaker
 from reconciler.core.limiter import Limiter
 from reconciler.core.queue import Queue
+from reconciler.core.series import Point, Sample
+from reconciler.flows import beats
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.notify import Backlog
+from reconciler.model.document import Status
 from reconciler.model.standing import reaches
-from reconciler.ports import Clock, EventLog, Store, Telemetry, standing
+from reconciler.ports import Clock, EventLog, Store, Telemetry, Views, standing
 
 _AGE_S_MAX = 5.0  # a third of the usual scrape interval
 
@@ -75,3 +82,81 @@ class Gauges:
         ends = await standing.ends(self._log, self._ingest.reached)
         for one in reaches(self._ingest.reached, ends):
             gauge("log_lag", math.nan if one.lag is None else one.lag, topic=one.topic, partition=str(one.partition))
+
+
+# --------------------------------------------------------------------------------------------------------------- series
+
+
+HOURS_MAX = 24
+_STEPS_MAX = HOURS_MAX * 3600 // series.STEP_S
+_ACCEPTED = ("written", "confirmed")  # ends of attempts that made one write each
+
+
+class Counted(Protocol):
+    """What has been counted so far."""
+
+    @property
+    def bounds_s(self) -> Sequence[float]:
+        """The upper bounds of the classes that durations fall into."""
+        ...
+
+    def total(self, metric: str, **labels: str) -> float:
+        """Return the sum of a counter over all labels that include these."""
+        ...
+
+    def classes(self, metric: str) -> tuple[int, ...]:
+        """Return how many durations fell into each class, the last being those above every bound."""
+        ...
+
+
+class Series:
+    """
+    The last day, a point a minute, for plots. `run` goes on until `stop`.
+
+    Fixed memory: one small value a minute. A restart begins again; what was before it is known to Prometheus only.
+    """
+
+    def __init__(self, counted: Counted, views: Views, log: EventLog, ingest: Ingest, clock: Clock) -> None:
+        self._counted = counted
+        self._views = views
+        self._log = log
+        self._ingest = ingest
+        self._clock = clock
+        self._points: deque[Point] = deque(maxlen=_STEPS_MAX)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End the loop."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Take samples until stopped."""
+        before = await self._sample()
+        while True:
+            beats.turn()
+            await self._clock.wait(self._stopping, series.wait_s(self._clock.now_us()))
+            if self._stopping.is_set():
+                return
+            now = await self._sample()
+            self._points.append(series.point(before, now, self._counted.bounds_s))
+            before = now
+
+    def last(self, hours: float) -> list[Point]:
+        """Return every minute of the last hours, at most a day of them, oldest first."""
+        steps = min(_STEPS_MAX, max(1, round(hours * 3600 / series.STEP_S)))
+        return series.window(self._points, self._clock.now_us(), steps)
+
+    async def _sample(self) -> Sample:
+        counts = await self._views.counts()
+        ends = await standing.ends(self._log, self._ingest.reached)
+        total = self._counted.total
+        return Sample(
+            at_us=self._clock.now_us(),
+            monotonic_s=self._clock.monotonic_s(),
+            events=total("events_total"),
+            writes=sum(total("attempts_total", result=result) for result in _ACCEPTED),
+            conflicts=total("version_conflicts_total"),
+            took=self._counted.classes("convergence_seconds"),
+            pending=counts.get(Status.PENDING, 0),
+            lag=None if ends is None else sum(one.lag or 0 for one in reaches(self._ingest.reached, ends)),
+        )

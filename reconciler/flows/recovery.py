@@ -19,15 +19,14 @@ from collections.abc import Callable, Iterable, Mapping
 import attrs
 import structlog
 
-from reconciler.core import anchoring, decode, letters, outcomes, refolding, signing
-from reconciler.core.coverage import Span
-from reconciler.core.outcomes import Heading
+from reconciler.core import anchoring, decode, outcomes, refolding, signing
+from reconciler.core.anchoring import Span
+from reconciler.core.outcomes import Heading, OutcomeType
 from reconciler.core.signing import Required
 from reconciler.model import instant
 from reconciler.model.base import Base
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane
 from reconciler.model.event import DeadLetter, Record, Refusal
-from reconciler.model.outcome import OutcomeType
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition, Place
 from reconciler.ports import Clock, EventLog, FoldBatch, Store
 
@@ -212,7 +211,7 @@ async def recall(log: EventLog, store: Store, clock: Clock, stop: asyncio.Event)
         await log.open(await store.positions(), accept_truncation=True)
         ends, reached = dict(await log.ends()), dict(await log.positions())
         while not stop.is_set() and any(reached.get(place, 0) < end for place, end in ends.items()):
-            found = map(letters.read, await log.fetch(_LETTERS, _FETCH_TIMEOUT_S))
+            found = map(outcomes.letter_in, await log.fetch(_LETTERS, _FETCH_TIMEOUT_S))
             refused = [(letter, None) for letter in found if letter is not None and letter.stage == decode.CLOCK]
             reached = dict(await log.positions())
             await store.fold(FoldBatch({}, reached, refused, Lane.REPLAY, clock.now_us()))

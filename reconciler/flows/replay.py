@@ -10,8 +10,8 @@ from functools import partial
 
 import attrs
 
-from reconciler.core import coverage
-from reconciler.core.coverage import Span
+from reconciler.core import anchoring
+from reconciler.core.anchoring import Span
 from reconciler.errors import LogTruncatedError
 from reconciler.flows import recovery
 from reconciler.flows.ingest import Ingest
@@ -62,7 +62,7 @@ class Archives:
         gaps = [
             f"{place.topic}/{place.partition} offset {first} to {after - 1}"
             for place, begin in sorted(begins.items())
-            for first, after in coverage.missing(self._spans.get(place, ()), begin)
+            for first, after in anchoring.missing(self._spans.get(place, ()), begin)
         ]
         if gaps and not self.accept_truncation:
             raise LogTruncatedError(

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from reconciler.core import announcing, signing
+from reconciler.core.outcomes import OutcomeType
 from reconciler.core.signing import Required
 from reconciler.model import signing as model
-from reconciler.model.outcome import OutcomeType
 from reconciler.model.signing import Keys
 from reconciler.model.stamp import Partition
 from reconciler.ports import Clock, EventLog, Store

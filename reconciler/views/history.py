@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta
 
-from reconciler.model import audit, instant, story
+from reconciler.core import story
+from reconciler.model import audit, instant
 from reconciler.views import shape
 from reconciler.views.shape import Instant, Next, Shape, Value
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from reconciler.core import story, wording
 from reconciler.core.backtest import Backtest
+from reconciler.core.story import Story
 from reconciler.model import codec
 from reconciler.model.act import Act, Deed
 from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
 from reconciler.model.document import Lane, Status
 from reconciler.model.policy import Adopt, ListMode, Rule, Strategy
-from reconciler.model.story import Story
 from tests.core.histories import DOC, MINUTE_US, History
 
 S = Strategy

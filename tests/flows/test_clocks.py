@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reconciler.core import letters as letter_log
 from reconciler.core import outcomes
+from reconciler.core import outcomes as letter_log
 from reconciler.errors import ClockBehindError
 from reconciler.flows import recovery, replay
 from reconciler.flows.recovery import Bases

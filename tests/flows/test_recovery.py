@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from reconciler.core.outcomes import OutcomeType
 from reconciler.errors import LogTruncatedError, StoreError
 from reconciler.flows import recovery
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.recovery import Bases
 from reconciler.model.document import Lane, Status
 from reconciler.model.event import Outgoing
-from reconciler.model.outcome import OutcomeType
 from reconciler.model.policy import Rule, Strategy
 from reconciler.model.stamp import Partition
 from tests.fakes.memory_log import MemoryLog

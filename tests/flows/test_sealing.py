@@ -9,11 +9,11 @@ import pytest
 
 from reconciler import config
 from reconciler.core import announcing, outcomes, signing
+from reconciler.core.outcomes import Outcome, OutcomeType
 from reconciler.flows import watch
 from reconciler.model import signing as model
 from reconciler.model.document import Lane
 from reconciler.model.event import Outgoing
-from reconciler.model.outcome import Outcome, OutcomeType
 from reconciler.model.policy import OPERATORS, Rule, Strategy
 from reconciler.model.stamp import Partition, Place
 from tests.fakes.memory_store import MemoryStore

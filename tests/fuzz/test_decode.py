@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from reconciler.cli import lines, output
 from reconciler.core import decode, fold, outcomes, usual
+from reconciler.core.outcomes import OutcomeType
 from reconciler.model import codec, instant
 from reconciler.model.desired import NOTHING_DESIRED
 from reconciler.model.event import DeadLetter, Event, Foreign, Header, PlainRecord, Refusal
-from reconciler.model.outcome import OutcomeType
 from reconciler.model.policy import Policy, Rule, Strategy
 from tests.core.strategies import KEY, RECORDED_MS, envelope, structured
 from tests.fuzz import mutating

@@ -19,12 +19,12 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # i
 from reconciler import config
 from reconciler.core import decode, notices, saying
 from reconciler.core.notices import Kind, Lot, Notice
+from reconciler.core.outcomes import OutcomeType
 from reconciler.errors import ConfigError
 from reconciler.model.base import NO_BASE
 from reconciler.model.document import NO_AGREEMENT, Conflict, Document, Status
 from reconciler.model.event import DeadLetter, Event, PlainRecord, Refusal
 from reconciler.model.instant import to_us
-from reconciler.model.outcome import OutcomeType
 from reconciler.model.stamp import Place, Stamp
 from schemas import generate
 
