@@ -1,5 +1,8 @@
 """The program as tests run it: commands in a folder of its own, over a file log and a simulator."""
 
+from __future__ import annotations
+
+import asyncio
 import contextlib
 import gc
 import json
@@ -7,14 +10,20 @@ import logging
 import os
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any, NamedTuple
+import uuid
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 import structlog
 from click.testing import CliRunner
 
 from reconciler import cli
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from tests.brokers.fixtures import MakeTopic
 
 CONFIG = """\
 [log]
@@ -42,6 +51,37 @@ fields = ["attributes.Secret"]
 strategy = "external"
 sources = ["//erp/*", "//kafka/*"]
 """
+
+
+class Topics(NamedTuple):
+    """The topics of one program."""
+
+    changes: str
+    decisions: str
+    outcomes: str
+    letters: str
+
+    @classmethod
+    def made(cls, topic: MakeTopic, partitions: int = 2) -> Topics:
+        """Make all four; `partitions` of the change log."""
+
+        async def make() -> list[str]:
+            return [await topic(partitions if name == "changes" else 1, name) for name in cls._fields]
+
+        return cls(*asyncio.run(make()))
+
+    def log(self, brokers: Iterable[str]) -> str:
+        """Return the settings of the section `log`."""
+        return (
+            f'brokers = {json.dumps(list(brokers))}\ntopic = "{self.changes}"\ndecisions_topic = "{self.decisions}"\n'
+            f'outcomes_topic = "{self.outcomes}"\ndead_letter_topic = "{self.letters}"'
+        )
+
+
+def event(document: str, source: str, fields: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return a change event as any producer may write it."""
+    said = {"id": str(uuid.uuid4()), "source": source, "type": "windchill.document.changed.v1", "subject": document}
+    return {"specversion": "1.0", **said, "time": "2026-01-01T00:00:00Z", "data": {"set": fields}} | more
 
 
 class Ended(NamedTuple):
@@ -93,6 +133,12 @@ class Program:
             gc.unfreeze()
             gc.set_threshold(*threshold)
         return Ended(ended.exit_code, ended.stdout, ended.stderr)
+
+    def reconfigure(self, old: str, new: str) -> None:
+        """Say something else in the configuration, the first time that it says this."""
+        text = self.config.read_text(encoding="utf-8")
+        assert old in text
+        self.config.write_text(text.replace(old, new, 1), encoding="utf-8")
 
     def say(self, *arguments: str, code: int = 0, given: str = "") -> str:
         """Return what a command prints; it must end with `code`."""

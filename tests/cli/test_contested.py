@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cli.program import CONFIG, Program
+from tests.cli.program import Program
 
 pytestmark = pytest.mark.e2e
 
@@ -23,9 +23,7 @@ list = "set"
 @pytest.fixture
 def program(tmp_path: Any, windchill: str) -> Program:
     program = Program(tmp_path, windchill)
-    text = program.config.read_text(encoding="utf-8")
-    program.config.write_text(text.replace("[[policy]]", f"{MINE}[[policy]]", 1), encoding="utf-8")
-    assert "[[policy]]" in CONFIG
+    program.reconfigure("[[policy]]", f"{MINE}[[policy]]")
     return program
 
 

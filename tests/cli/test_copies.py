@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from tests.brokers import Server
 from tests.brokers.fixtures import MakeTopic
-from tests.cli.program import Program
+from tests.cli.program import Program, Topics, event
 
 pytestmark = pytest.mark.e2e
 
@@ -49,7 +49,7 @@ def appended_again(program: Program) -> None:
 def under_another_name(program: Program) -> None:
     program.log.write_bytes(program.log.read_bytes())
     copy = program.log.rename(program.folder / "z-renamed.jsonl")
-    program.config.write_text(program.config.read_text().replace(str(program.log), str(copy)))
+    program.reconfigure(str(program.log), str(copy))
 
 
 def sent_again(program: Program) -> None:
@@ -92,23 +92,18 @@ def test_an_event_that_comes_again_reopens_no_conflict_that_was_decided(edited: 
 def test_records_that_come_again_in_kafka_undo_no_persons_edit(
     tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic, where: str
 ) -> None:
-    names = ("changes", "zz-mirror", "outcomes", "letters", "decisions")
-    changes, mirror, outcomes, letters, decisions = asyncio.run(_topics(topic, names))
-    log = (
-        f"brokers = {json.dumps(broker.brokers)}\n"
-        f'topic = "{changes}"\noutcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"\n'
-        f'decisions_topic = "{decisions}"'
-    )
-    program = let_edit(Program(tmp_path, windchill, log))
+    topics = Topics.made(topic, 1)
+    changes, mirror = topics.changes, asyncio.run(_topic(topic, "zz-mirror"))
+    program = let_edit(Program(tmp_path, windchill, topics.log(broker.brokers)))
     asyncio.run(_copy(broker, changes, mirror if where == "mirror" else changes))
     if where == "mirror":
-        program.config.write_text(program.config.read_text().replace(changes, mirror))
+        program.reconfigure(changes, mirror)
     program.say("run", "--once")
     check_edit_stands(program)
 
 
-async def _topics(topic: MakeTopic, names: tuple[str, ...]) -> list[str]:
-    return [await topic(1, name) for name in names]
+async def _topic(topic: MakeTopic, name: str) -> str:
+    return await topic(1, name)
 
 
 async def _copy(broker: Server, source: str, target: str) -> None:
@@ -138,18 +133,8 @@ def test_a_nested_value_writes_the_fields_it_names_and_no_other(program: Program
 
 
 def test_a_nested_value_does_not_get_round_a_rule_for_sources(program: Program) -> None:
-    nested = {"attributes": {"Secret": "x"}}
-    event = {
-        "specversion": "1.0",
-        "id": "1",
-        "source": "//mes/hall-3",
-        "type": "windchill.document.changed.v1",
-        "subject": DOC,
-        "time": "2026-11-22T10:00:00Z",
-        "data": {"set": nested},
-    }
     with program.log.open("a") as log:
-        log.write(json.dumps(event) + "\n")
+        log.write(json.dumps(event(DOC, "//mes/hall-3", {"attributes": {"Secret": "x"}})) + "\n")
     program.say("run", "--once", code=3)
     (letter,) = program.json("dead-letters", "list")
     assert "may not set `attributes.Secret`" in letter["reason"]

@@ -25,9 +25,8 @@ ACCOUNT = 'Integration, "Reconciler"'
 @pytest.fixture
 def wrs(program: Program) -> Program:
     program.log.touch()
-    told = program.config.read_text(encoding="utf-8")
     root = f'dialect = "wrs"\nbase_url = "{program.windchill}/Windchill/servlet/odata"'
-    program.config.write_text(told.replace(f'base_url = "{program.windchill}"', root), encoding="utf-8")
+    program.reconfigure(f'base_url = "{program.windchill}"', root)
     switch(program, display_names={"integration": ACCOUNT})
     return program
 
@@ -37,8 +36,7 @@ def switch(program: Program, **switches: Any) -> None:
 
 
 def add(program: Program, lines: str) -> None:
-    told = program.config.read_text(encoding="utf-8")
-    program.config.write_text(told.replace("[windchill]\n", f"[windchill]\n{lines}\n"), encoding="utf-8")
+    program.reconfigure("[windchill]\n", f"[windchill]\n{lines}\n")
 
 
 def checks(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 
-from tests.cli.program import Program
+from tests.cli.program import Program, event
 
 pytestmark = pytest.mark.e2e
 
@@ -90,13 +90,14 @@ def test_what_is_the_servers_own_is_held_and_never_sent(program: Program) -> Non
 
 def test_a_document_without_bounds_keeps_a_bounded_row_and_starts_again_with_a_release(program: Program) -> None:
     events = [
-        {
-            "specversion": "1.0", "id": f"e{number}", "source": "//erp/prod", "subject": DOC,
-            "type": "windchill.document.changed.v1", "time": f"2026-01-01T00:{number // 60:02}:{number % 60:02}Z",
-            "data": {"set": {f"attributes.F{number * 256 + field}": "x" for field in range(256)}},
-        }
+        event(
+            DOC,
+            "//erp/prod",
+            {f"attributes.F{number * 256 + field}": "x" for field in range(256)},
+            time=f"2026-01-01T00:{number // 60:02}:{number % 60:02}Z",
+        )
         for number in range(40)
-    ]  # fmt: skip
+    ]
     program.log.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
     program.say("run", "--once", code=3)
     (row,) = program.json("docs", "list")
@@ -111,8 +112,7 @@ def test_a_document_without_bounds_keeps_a_bounded_row_and_starts_again_with_a_r
 
 
 def test_a_wide_document_is_shown_and_parked_until_fields_are_released(program: Program) -> None:
-    text = program.config.read_text(encoding="utf-8")
-    program.config.write_text(text.replace("[windchill]", "[windchill]\nfields_max = 1000"), encoding="utf-8")
+    program.reconfigure("[windchill]", "[windchill]\nfields_max = 1000")
     names = [f"attributes.Field{number:04}" for number in range(1024)]
     assert "at most 256 fields" in program.fails(
         "emit", DOC, *(word for name in names[:257] for word in ("--set", f"{name}=x")), code=2
@@ -186,10 +186,7 @@ def test_a_signal_stops_the_daemon_in_good_order(settled: Program, number: signa
 
 
 def test_nothing_is_appended_unless_every_event_is_usable(program: Program) -> None:
-    good = {
-        "specversion": "1.0", "id": "1", "source": "//s", "type": "windchill.document.changed.v1",
-        "subject": DOC, "time": "2026-01-01T00:00:00Z", "data": {"set": {"owner": "x"}},
-    }  # fmt: skip
+    good = event(DOC, "//s", {"owner": "x"}, id="1")
     bad = good | {"id": "2", "data": {"sett": {}}}
     foreign = good | {"id": "3", "type": "somebody.else.v1"}
     lines = "\n".join(json.dumps(event) for event in (good, bad, foreign))
@@ -475,10 +472,7 @@ def test_an_unknown_conflict_or_an_impossible_value_is_an_error(held: Program) -
 def poisoned(settled: Program) -> Program:
     with settled.log.open("a") as log:
         log.write("not json \x1b[2J\n")
-        log.write(json.dumps({
-            "specversion": "1.0", "id": "s", "source": "//mes", "type": "windchill.document.changed.v1",
-            "subject": DOC, "time": "2026-01-01T00:00:00Z", "data": {"set": {"attributes.Secret": "x"}},
-        }) + "\n")  # fmt: skip
+        log.write(json.dumps(event(DOC, "//mes", {"attributes.Secret": "x"}, id="s")) + "\n")
     settled.say("run", "--once", code=3)
     return settled
 
@@ -504,7 +498,7 @@ def test_dead_letters_are_listed_shown_and_discarded(poisoned: Program) -> None:
 def test_a_dead_letter_is_replayed_once_its_reason_is_gone(poisoned: Program) -> None:
     assert "emit --file" in poisoned.fails("dead-letters", "replay", "0/2")
     poisoned.say("dead-letters", "discard", "0/2", "--reason", "a test")
-    poisoned.config.write_text(poisoned.config.read_text().replace('sources = ["//erp/*", "//kafka/*"]', ""))
+    poisoned.reconfigure('sources = ["//erp/*", "//kafka/*"]', "")
     poisoned.say("dead-letters", "replay", "--all")
     poisoned.say("run", "--once")
     assert poisoned.document(DOC)["attributes"]["Secret"] == "x"

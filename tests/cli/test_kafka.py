@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import uuid
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from reconciler.model.policy import OPERATORS
 from tests.brokers import Server
 from tests.brokers.apache import Apache
 from tests.brokers.fixtures import MakeTopic
-from tests.cli.program import Program
+from tests.cli.program import Program, Topics, event
 
 pytestmark = [pytest.mark.kafka, pytest.mark.e2e]
 
@@ -21,13 +20,9 @@ DOC, OTHER, GONE = "0000000003", "0000000004", "0000000005"
 
 
 def test_the_whole_way_over_kafka(tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic) -> None:
-    changes, decisions, outcomes, letters = asyncio.run(_topics(topic))
-    log = (
-        f"brokers = {json.dumps(broker.brokers)}\n"
-        f'topic = "{changes}"\ndecisions_topic = "{decisions}"\n'
-        f'outcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"'
-    )
-    program = Program(tmp_path, windchill, log)
+    topics = Topics.made(topic)
+    changes = topics.changes
+    program = Program(tmp_path, windchill, topics.log(broker.brokers))
     program.emits(DOC, "--set", "status=RELEASED", "--add", "attributes.Keywords=bracket")
     program.emits(OTHER, "--set", "owner=wkaya")
     program.emits(GONE, "--set", "owner=wkaya")
@@ -79,11 +74,7 @@ def test_the_whole_way_over_kafka(tmp_path: Path, windchill: str, broker: Server
 
 def changed(document: str, source: str, **fields: str) -> bytes:
     """A change event as a plain producer writes it, whatever source it likes to name."""
-    event = {
-        "specversion": "1.0", "id": str(uuid.uuid4()), "source": source, "type": "windchill.document.changed.v1",
-        "subject": document, "time": "2026-01-01T00:00:00Z", "data": {"set": fields},
-    }  # fmt: skip
-    return json.dumps(event).encode()
+    return json.dumps(event(document, source, fields)).encode()
 
 
 def put(broker: Server, topic: str, key: str, value: bytes | None, *headers: tuple[str, bytes]) -> None:
@@ -97,13 +88,9 @@ def refusals(program: Program) -> dict[str, str]:
 def test_a_producer_that_writes_an_operators_name_into_its_event_decides_nothing(
     tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic
 ) -> None:
-    changes, decisions, outcomes, letters = asyncio.run(_topics(topic))
-    log = (
-        f"brokers = {json.dumps(broker.brokers)}\n"
-        f'topic = "{changes}"\ndecisions_topic = "{decisions}"\n'
-        f'outcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"'
-    )
-    program = Program(tmp_path, windchill, log)
+    topics = Topics.made(topic)
+    changes, decisions, *_ = topics
+    program = Program(tmp_path, windchill, topics.log(broker.brokers))
     before = program.document(DOC)["owner"]
     put(broker, changes, DOC, changed(DOC, OPERATORS, owner="mallory"))
     put(broker, decisions, DOC, changed(DOC, "//erp/prod", owner="mallory"))
@@ -150,8 +137,8 @@ def test_a_producer_that_writes_an_operators_name_into_its_event_decides_nothing
 def test_each_system_speaks_in_its_own_topic_and_for_nobody_else(
     tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic
 ) -> None:
-    erp, decisions, mes, letters = asyncio.run(_topics(topic))
-    (outcomes, *_) = asyncio.run(_topics(topic))
+    erp, decisions, outcomes, letters = Topics.made(topic)
+    (mes, *_) = Topics.made(topic)
     log = (
         f"brokers = {json.dumps(broker.brokers)}\n"
         f'decisions_topic = "{decisions}"\noutcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"\n'
@@ -187,10 +174,6 @@ def test_each_system_speaks_in_its_own_topic_and_for_nobody_else(
 def test_an_absent_broker_is_said_in_one_line(program: Program) -> None:
     absent = Program(program.folder, program.windchill, 'brokers = ["127.0.0.1:9"]')
     assert "no broker answers at 127.0.0.1:9" in absent.fails("emit", DOC, "--set", "owner=x")
-
-
-async def _topics(topic: MakeTopic) -> list[str]:
-    return [await topic(2, "changes"), *[await topic(1, name) for name in ("decisions", "outcomes", "letters")]]
 
 
 async def _append(

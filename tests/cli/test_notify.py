@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from tests.cli.program import Program
+from tests.cli.program import Program, Topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -183,8 +183,7 @@ def test_a_flood_is_a_digest(program: Program, receiver: Receiver) -> None:
 
 def test_a_webhook_that_is_not_allowed_is_not_called_and_holds_nothing_up(program: Program, receiver: Receiver) -> None:
     notifying(program, receiver)
-    text = program.config.read_text(encoding="utf-8")
-    program.config.write_text(text.replace('networks = ["127.0.0.0/8"]', ""), encoding="utf-8")
+    program.reconfigure('networks = ["127.0.0.0/8"]', "")
     program.emits(HELD, "--set", "status=RELEASED")
     poison(program)
     ended = program.run("run", "--once")
@@ -199,16 +198,8 @@ def test_a_webhook_that_is_not_allowed_is_not_called_and_holds_nothing_up(progra
 def test_what_is_published_to_kafka_is_told(
     tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic, receiver: Receiver
 ) -> None:
-    async def topics() -> list[str]:
-        return [await topic(3, name) for name in ("changes", "decisions", "outcomes", "letters")]
-
-    changes, decisions, outcomes, letters = asyncio.run(topics())
-    log = (
-        f"brokers = {json.dumps(broker.brokers)}\n"
-        f'topic = "{changes}"\ndecisions_topic = "{decisions}"\n'
-        f'outcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"'
-    )
-    program = notifying(Program(tmp_path, windchill, log), receiver)
+    topics = Topics.made(topic, 3)
+    program = notifying(Program(tmp_path, windchill, topics.log(broker.brokers)), receiver)
     for number in range(4):
         program.emits(f"{GONE}-{number}", "--set", "status=RELEASED")
     daemon = Daemon(program)
@@ -216,7 +207,7 @@ def test_what_is_published_to_kafka_is_told(
         until(lambda: sum(body["data"].get("total", 1) for _, body in receiver.got) == 4)
         daemon.kill()
         daemon = Daemon(program)
-        asyncio.run(_append(broker, changes, b"poison"))
+        asyncio.run(_append(broker, topics.changes, b"poison"))
         until(lambda: "dead_letter.received" in receiver.types())
         assert daemon.stop() == 0
     finally:

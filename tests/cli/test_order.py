@@ -13,7 +13,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from tests.brokers import Server
 from tests.brokers.apache import Apache
 from tests.brokers.fixtures import MakeTopic
-from tests.cli.program import Program
+from tests.cli.program import Program, Topics
 
 EARLIER, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 DOC = "0000000003"
@@ -83,16 +83,11 @@ def test_added_partitions_and_a_renamed_topic_turn_no_order_round(
 
 
 def _by_log(program: Program) -> None:
-    config = program.config.read_text()
-    program.config.write_text(config.replace("[log]\n", '[log]\norder = "log"\n'))
+    program.reconfigure("[log]\n", '[log]\norder = "log"\n')
 
 
 def _log(broker: Server, changes: str, beside: str) -> str:
-    return (
-        f'order = "log"\nbrokers = {json.dumps(broker.brokers)}\n'
-        f'topic = "{changes}"\ndecisions_topic = "{beside}"\n'
-        f'outcomes_topic = "{beside}-outcomes"\ndead_letter_topic = "{beside}-letters"'
-    )
+    return 'order = "log"\n' + Topics(changes, beside, f"{beside}-outcomes", f"{beside}-letters").log(broker.brokers)
 
 
 def _require_apache(broker: Server) -> None:

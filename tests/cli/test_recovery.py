@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 from tests import brokers
 from tests.brokers import apache
 from tests.brokers.fixtures import MakeTopic
-from tests.cli.program import Program
+from tests.cli.program import Program, Topics
 
 DOC, OTHER = "0000000003", "0000000004"
 
@@ -69,17 +69,7 @@ def server(broker: brokers.Server) -> apache.Apache:
 @pytest.fixture
 def on_kafka(tmp_path: Path, windchill: str, server: apache.Apache, topic: MakeTopic) -> Program:
     """The program on a topic of one partition, with two documents synced."""
-
-    async def topics() -> list[str]:
-        return [await topic(1, name) for name in ("changes", "decisions", "outcomes", "letters")]
-
-    changes, decisions, outcomes, letters = asyncio.run(topics())
-    log = (
-        f"brokers = {json.dumps(server.brokers)}\n"
-        f'topic = "{changes}"\ndecisions_topic = "{decisions}"\n'
-        f'outcomes_topic = "{outcomes}"\ndead_letter_topic = "{letters}"'
-    )
-    program = Program(tmp_path, windchill, log)
+    program = Program(tmp_path, windchill, Topics.made(topic, 1).log(server.brokers))
     program.emits(DOC, "--set", "owner=akim")
     program.emits(OTHER, "--set", "title=Lid")
     program.emits(DOC, "--set", "title=Cover")

@@ -30,6 +30,7 @@ from reconciler.web.application import ENDPOINTS
 from reconciler.web.principal import Principal, Role
 from tests.adapters.wrs.odata import METADATA, ROOT, row
 from tests.cli.program import Program
+from tests.cli.program import event as change
 from tests.web.test_program import Daemon, started, until
 
 if TYPE_CHECKING:
@@ -223,15 +224,7 @@ def toml(given: Mapping[str, Mapping[str, object]]) -> str:
 
 def event(place: Place, field: str) -> None:
     lines = [
-        {
-            "specversion": "1.0",
-            "id": "e1",
-            "source": "//erp",
-            "type": "windchill.document.changed.v1",
-            "subject": DOC,
-            "time": "2026-01-01T00:00:00Z",
-            "data": {"set": {field: "RELEASED"}},
-        },
+        change(DOC, "//erp", {field: "RELEASED"}, id="e1"),
         {"specversion": "1.0"},
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines)

@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.core import signing
 from reconciler.model import signing as model
-from tests.cli.program import Program
+from tests.cli.program import Program, Topics
 from tests.cli.test_end_to_end import DOC
 from tests.cli.test_kafka import _append
 
@@ -156,12 +156,8 @@ def test_what_was_exported_is_believed_again_and_another_key_too(decided: Progra
 def test_over_kafka_a_lost_store_makes_no_forgery_valid(
     tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic
 ) -> None:
-    names = "changes", "outcomes", "letters", "decisions"
-    found = dict(zip(names, asyncio.run(_topics(topic)), strict=True))
-    settings = {"topic": found["changes"], "outcomes_topic": found["outcomes"], "dead_letter_topic": found["letters"]}
-    settings["decisions_topic"] = found["decisions"]
-    log = "\n".join(f"{name} = {json.dumps(value)}" for name, value in {"brokers": broker.brokers, **settings}.items())
-    program = Program(tmp_path, windchill, log)
+    topics = Topics.made(topic)
+    program = Program(tmp_path, windchill, topics.log(broker.brokers))
     program.say("emit", DOC, "--set", "attributes.CostCenter=1", "--source", "//erp/prod")
     program.say("run", "--once")
     clash(program, "2", "3")
@@ -169,7 +165,7 @@ def test_over_kafka_a_lost_store_makes_no_forgery_valid(
     program.say("run", "--once")
     switch_on(program, fresh_key())
     program.say("run", "--once")
-    where = found["decisions"]
+    where = topics.decisions
     asyncio.run(_append(broker, where, key=DOC.encode(), value=json.dumps(OUTSIDER).encode()))
     clash(program, "5", "6")
     resolve(program, "7")
@@ -184,15 +180,6 @@ def test_over_kafka_a_lost_store_makes_no_forgery_valid(
     assert "this decision of an operator is not believed: it is not signed" in letter["reason"]
 
 
-async def _topics(topic: MakeTopic) -> list[str]:
-    return [
-        await topic(2, "changes"),
-        await topic(2, "outcomes"),
-        await topic(1, "letters"),
-        await topic(1, "decisions"),
-    ]
-
-
 @pytest.mark.parametrize(
     ("given", "says"),
     [
@@ -202,9 +189,7 @@ async def _topics(topic: MakeTopic) -> list[str]:
     ],
 )
 def test_a_key_that_is_none_is_named_and_not_shown(program: Program, given: dict[str, str], says: str) -> None:
-    text = program.config.read_text(encoding="utf-8")
-    lines = "".join(f'{name} = "{value}"\n' for name, value in given.items())
-    program.config.write_text(text.replace("[log]\n", "[log]\n" + lines), encoding="utf-8")
+    program.reconfigure("[log]\n", "[log]\n" + "".join(f'{name} = "{value}"\n' for name, value in given.items()))
     said = program.fails("config", "check", code=1)
     assert says in said
     assert not any(value in said for value in given.values())

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
 from reconciler.model.policy import OPERATORS
-from tests.cli.program import Program
+from tests.cli.program import Program, event
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,17 +19,9 @@ DOC, OTHER = "0000000001", "0000000002"
 
 def line(document: str, source: str, *, place: str = "", type_: str = "changed", **fields: str) -> str:
     """A change event as anyone who may write to the file can put it there."""
-    event = {
-        "specversion": "1.0",
-        "id": str(uuid.uuid4()),
-        "source": source,
-        "type": f"windchill.document.{type_}.v1",
-        "subject": document,
-        "time": "2026-01-01T00:00:00Z",
-        "data": {"set": fields} if fields else {},
-    }
+    said = event(document, source, fields, type=f"windchill.document.{type_}.v1") | ({} if fields else {"data": {}})
     claimed = {"kafkatopic": place, "kafkapartition": 0, "kafkaoffset": 7} if place else {}
-    return json.dumps(event | claimed) + "\n"
+    return json.dumps(said | claimed) + "\n"
 
 
 def write(file: Path, *lines: str) -> None:
