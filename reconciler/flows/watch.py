@@ -169,13 +169,12 @@ class Watch:
                 yield notices.of_conflict(row.document, row.conflict, row.closed_at_us)
             place = rows[-1].conflict.opened_at_us, rows[-1].conflict.id
         for status in (Status.PARKED, Status.CONTENDED):
-            place = (-1, "")
-            while page := await self._store.list_waiting(status, place, _PAGE):
+            place = (floor_us, "")
+            while page := await self._store.list_aside(status, place, _PAGE):
                 beats.turn()
                 for document in page:
-                    if (document.agreement.aside_us or 0) >= floor_us:
-                        yield notices.put_aside(document)
-                place = page[-1].pending_since_us or 0, page[-1].key
+                    yield notices.put_aside(document)
+                place = page[-1].agreement.aside_us or 0, page[-1].key
 
     async def _move(self, at_us: int, letter: int, found: dict[str, int], *, whole: bool) -> None:
         """All that a look at `at_us` has found is told; `whole`: and nothing of before it can come any more."""

@@ -185,6 +185,10 @@ class Views(Protocol):
         """Return pending documents that stand there, longest pending first: those after a time and a key."""
         ...
 
+    async def list_aside(self, status: Status, after: tuple[int, str], limit: int) -> list[Document]:
+        """Return documents that were put aside there (parked, contended), in that order: those after a time and a key."""
+        ...
+
     async def count_ahead(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
         """Return how many documents `bring_forward` would bring forward."""
         ...

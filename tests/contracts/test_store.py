@@ -1006,6 +1006,22 @@ async def test_what_waits_is_listed_longest_pending_first_and_page_by_page(store
     assert await store.list_waiting(Status.HELD, (-1, ""), 9) == []
 
 
+async def test_what_was_put_aside_is_listed_by_when_page_by_page(store: Store) -> None:
+    await store.fold(batch("a", "b", "c", "x", "y"))
+    for key, status, aside_us in (
+        *(("a", Status.PARKED, 30), ("b", Status.PARKED, 20), ("c", Status.PARKED, 30), ("x", Status.CONTENDED, 25)),
+        ("y", Status.PARKED, None),
+    ):
+        await store.settle(settlement(key, status=status, agreement=attrs.evolve(AGREEMENT, aside_us=aside_us)))
+    parked = await store.list_aside(Status.PARKED, (-1, ""), 9)
+    assert [(found.agreement.aside_us, found.key) for found in parked] == [(20, "b"), (30, "a"), (30, "c")]
+    assert await store.list_aside(Status.PARKED, (-1, ""), 2) == parked[:2]
+    assert await store.list_aside(Status.PARKED, (30, "a"), 9) == parked[2:]
+    assert [found.key for found in await store.list_aside(Status.CONTENDED, (25, ""), 9)] == ["x"]
+    await store.settle(settlement("x"))
+    assert await store.list_aside(Status.CONTENDED, (-1, ""), 9) == []
+
+
 async def test_the_audit_trail_is_read_newest_first_by_document_and_time(store: Store) -> None:
     await store.fold(batch("d", "e"))
     for at_us in (10, 20, 20, 30):

@@ -284,6 +284,12 @@ class MemoryStore:
         found = sorted((row.pending_since_us or 0, row.key) for row in rows)
         return [self.shown(self.rows[key]) for since_us, key in found if (since_us, key) > after][:limit]
 
+    async def list_aside(self, status: Status, after: tuple[int, str], limit: int) -> list[Document]:
+        self._require_open()
+        asides = ((row.agreement.aside_us, row.key) for row in self.rows.values() if row.status is status)
+        found = sorted((at_us, key) for at_us, key in asides if at_us is not None and (at_us, key) > after)
+        return [self.shown(self.rows[key]) for _, key in found[:limit]]
+
     async def oldest_pending_us(self) -> int | None:
         self._require_open()
         since = (row.pending_since_us for row in self.rows.values())

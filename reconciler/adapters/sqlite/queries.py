@@ -246,6 +246,15 @@ LIST_WAITING = lines(
     " ORDER BY pending_since_us, key LIMIT ?3",
 )
 
+# As the index on it says it.
+_ASIDE = "iif(json_valid(CAST(agreement AS TEXT)), json_extract(CAST(agreement AS TEXT), '$.aside_us'), NULL)"
+LIST_ASIDE = lines(
+    "list documents",
+    _DOCUMENT,
+    "SELECT * FROM document WHERE status IN ('parked', 'contended') AND status = ?4"
+    f" AND ({_ASIDE}, key) > (?1, ?2) ORDER BY {_ASIDE}, key LIMIT ?3",
+)
+
 OLDEST_PENDING = lines(
     "find the longest pending document",
     "since_us",

@@ -25,6 +25,12 @@ CREATE INDEX document_by_status ON document (status, key) WHERE status <> 'synce
 -- What waits longest, by where it stands: whoever looks for what needs a person wants the oldest of each, and there may be
 -- a hundred thousand of another. It holds the key, so that a list goes on after a row of the same moment.
 CREATE INDEX document_by_waiting ON document (status, pending_since_us, key) WHERE pending_since_us IS NOT NULL;
+-- What was put aside, by when: notifications ask each second for what came last. No damaged agreement is an error here.
+CREATE INDEX document_by_aside ON document (
+    status,
+    iif(json_valid(CAST(agreement AS TEXT)), json_extract(CAST(agreement AS TEXT), '$.aside_us'), NULL),
+    key
+) WHERE status IN ('parked', 'contended');
 CREATE INDEX document_by_conflicts ON document (conflicts DESC, key) WHERE conflicts > 0;
 
 -- Documents that were folded again from the log, by the number of the last time. A fold that read rows before such a time

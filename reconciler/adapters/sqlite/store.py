@@ -244,6 +244,10 @@ class SqliteStore:
         """See `ports.Views`."""
         return list(map(_document, await self._database.read(queries.LIST_WAITING, *after, limit, status.value)))
 
+    async def list_aside(self, status: Status, after: tuple[int, str], limit: int) -> list[Document]:
+        """See `ports.Views`."""
+        return list(map(_document, await self._database.read(queries.LIST_ASIDE, *after, limit, status.value)))
+
     async def oldest_pending_us(self) -> int | None:
         """See `ports.Views`."""
         return await self._number(queries.OLDEST_PENDING)
