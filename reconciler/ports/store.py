@@ -186,7 +186,7 @@ class Views(Protocol):
         ...
 
     async def list_aside(self, status: Status, after: tuple[int, str], limit: int) -> list[Document]:
-        """Return documents that were put aside there (parked, contended), in that order: those after a time and a key."""
+        """Return documents that were put aside there (parked, contended), oldest first, after a time and a key."""
         ...
 
     async def count_ahead(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
@@ -247,7 +247,11 @@ class Views(Protocol):
         limit: int = 1000,
         before: tuple[int, int] | None = None,
     ) -> list[AuditRecord]:
-        """Return decisions, newest first; with `before`, a record's time and id, those that follow on it."""
+        """
+        Return decisions, newest first; with `before`, a record's time and id, those that follow on it.
+
+        `since_us` is included, `until_us` is not.
+        """
         ...
 
     async def acts(

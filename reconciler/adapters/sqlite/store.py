@@ -68,7 +68,7 @@ async def open_store(path: Path | str, *, owner: bool) -> "SqliteStore":
 
 
 class SqliteStore:
-    """`ports.Store` over one connection."""
+    """`ports.Store` over one connection; the port says what each method does."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -77,72 +77,57 @@ class SqliteStore:
     # ------------------------------------------------------------------------------------------------------ projection
 
     async def positions(self) -> Mapping[Partition, int]:
-        """See `ports.Folded`."""
         lines = map(_position_line.decode, await self._database.read(queries.POSITIONS))
         return {Partition(topic, partition): offset for topic, partition, offset in lines}
 
     async def anchors(self) -> Mapping[Partition, Anchor]:
-        """See `ports.Store`."""
         lines = map(_anchor_line.decode, await self._database.read(queries.ANCHORS))
         return {Partition(topic, partition): Anchor(offset, digest) for topic, partition, offset, digest in lines}
 
     async def reposition(self, positions: Mapping[Partition, int]) -> None:
-        """See `ports.Store`."""
         await self._database.write("store positions", lambda db: transactions.reposition(db, positions))
 
     async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
-        """See `ports.Folded`."""
         lines = await self._database.read_of(queries.DESIRED, _wanted(keys))
         return await off_loop(partial(_desired_rows, lines))
 
     async def refused(self) -> frozenset[Place]:
-        """See `ports.Folded`."""
         return frozenset(map(Place.parse, map(_key_line.decode, await self._database.read(queries.REFUSED))))
 
     async def refolds(self) -> int:
-        """See `ports.Folded`."""
         return await self._number(queries.REFOLDS) or 0
 
     async def refold(self, refolded: Refolded, act: Act) -> bool:
-        """See `ports.Store`."""
         work = partial(transactions.refold, refolded=refolded, act=act)
         return await self._database.write_by_hand("fold a document again", work)
 
     async def fold(self, batch: FoldBatch) -> None:
-        """See `ports.Folded`."""
         desired = await off_loop(partial(transactions.encoded, batch))
         await self._database.write("fold", lambda db: transactions.fold(db, batch, desired))
 
     # ---------------------------------------------------------------------------------------------------------- ledger
 
     async def due(self, now_us: int, limit: int) -> list[Due]:
-        """See `ports.Ledger`."""
         return list(map(_due_line.decode, await self._database.read(queries.DUE, now_us, limit)))
 
     async def next_due_us(self) -> int | None:
-        """See `ports.Ledger`."""
         return await self._number(queries.NEXT_DUE)
 
     async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
-        """See `ports.Ledger`."""
         lines = await self._database.read_of(queries.DOCUMENTS, _wanted(keys))
         return {document.key: document for document in map(_document, lines)}
 
     async def intend(self, key: str, agreement: Agreement) -> bool:
-        """See `ports.Ledger`."""
         return await self._group.add(transactions.Change.of_intent(key, agreement))
 
     async def settle(self, settlement: Settlement) -> None:
-        """See `ports.Ledger`."""
         await self._group.add(transactions.Change.of_settlement(settlement))
 
     async def hasten(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
-        """See `ports.Ledger`."""
         work = partial(transactions.hasten, keys=list(keys), lane=lane, at_us=at_us)
         return await self._database.write_by_hand("make documents due", work)
 
     async def bring_forward(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
-        """See `ports.Ledger`."""
         total = 0
         for status, most_us in longest_us.items():
             work = partial(transactions.bring_forward, status=status, now_us=now_us, longest_us=most_us)
@@ -154,30 +139,24 @@ class SqliteStore:
         return total
 
     async def count_ahead(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
-        """See `ports.Views`."""
         counted = [await self._number(queries.COUNT_AHEAD[one], now_us, most) for one, most in longest_us.items()]
         return sum(number or 0 for number in counted)
 
     async def last_audited_us(self) -> int | None:
-        """See `ports.Views`."""
         return await self._number(queries.LAST_AUDITED)
 
     async def settled_keys(self, statuses: Sequence[Status], after: str, limit: int) -> list[str]:
-        """See `ports.Store`."""
         lines = await self._database.read(queries.SETTLED_KEYS, after, limit, codec.encode(list(statuses)).decode())
         return list(map(_key_line.decode, lines))
 
     async def compare_again(self, keys: Sequence[str], statuses: Sequence[Status], at_us: int) -> int:
-        """See `ports.Store`."""
         work = partial(transactions.compare, keys=list(keys), statuses=statuses, at_us=at_us)
         return await self._database.write_by_hand("make documents due for a comparison", work)
 
     async def count_due(self, lane: Lane, until_us: int) -> int:
-        """See `ports.Store`."""
         return await self._number(queries.COUNT_DUE, int(lane), until_us) or 0
 
     async def keep_policy(self, digest: str, policy: Policy) -> None:
-        """See `ports.Ledger`."""
         await self._database.write("keep a policy", lambda db: transactions.keep_policy(db, digest, policy))
 
     async def rebase(
@@ -187,17 +166,14 @@ class SqliteStore:
         at_us: int,
         anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
     ) -> None:
-        """See `ports.Ledger`."""
         work = partial(transactions.rebase, agreements=agreements, positions=positions, at_us=at_us, anchors=anchors)
         await self._database.write("rebase", work)
 
     async def signing(self) -> Noted | None:
-        """See `ports.Ledger`."""
         found = await self._database.read(queries.SIGNING)
         return _noted_line.decode(found[0]) if found else None
 
     async def note_signing(self, noted: Noted, announcement: Outgoing) -> None:
-        """See `ports.Ledger`."""
         work = partial(transactions.note_signing, noted=noted, announcement=announcement)
         await self._database.write("note from where on everything is signed", work)
 
@@ -205,32 +181,27 @@ class SqliteStore:
         return await self._database.write("settle", lambda db: transactions.commit(db, changes))
 
     async def enact(self, change: Change, acts: Sequence[Act], *, at_us: int, reason: str = "") -> bool:
-        """See `ports.Store`."""
         work = partial(transactions.enact, change=change, done=acts, at_us=at_us, reason=reason)
         return await self._database.write_by_hand("record what was done", work)
 
     # ---------------------------------------------------------------------------------------------------------- outbox
 
     async def waiting(self, limit: int) -> list[OutboxMessage]:
-        """See `ports.Outbox`."""
         return list(map(_message, await self._database.read(queries.WAITING, limit)))
 
     async def published(self, numbers: Sequence[int], positions: Mapping[Partition, int]) -> None:
-        """See `ports.Outbox`."""
         work = partial(transactions.published, numbers=numbers, positions=positions)
         await self._database.write("forget published messages", work)
 
     # ----------------------------------------------------------------------------------------------------------- views
 
     async def counts(self) -> Mapping[Status, int]:
-        """See `ports.Views`."""
         lines = dict(map(_count_line.decode, await self._database.read(queries.COUNTS)))
         documents = lines.pop("")
         counts = {status: lines.get(status, 0) for status in Status}
         return counts | {Status.SYNCED: documents - sum(lines.values())}
 
     async def list_documents(self, status: Status | None, after: str, limit: int) -> list[Document]:
-        """See `ports.Views`."""
         match status:
             case None:
                 lines = await self._database.read(queries.LIST_ALL, after, limit)
@@ -241,30 +212,24 @@ class SqliteStore:
         return list(map(_document, lines))
 
     async def list_waiting(self, status: Status, after: tuple[int, str], limit: int) -> list[Document]:
-        """See `ports.Views`."""
         return list(map(_document, await self._database.read(queries.LIST_WAITING, *after, limit, status.value)))
 
     async def list_aside(self, status: Status, after: tuple[int, str], limit: int) -> list[Document]:
-        """See `ports.Views`."""
         return list(map(_document, await self._database.read(queries.LIST_ASIDE, *after, limit, status.value)))
 
     async def oldest_pending_us(self) -> int | None:
-        """See `ports.Views`."""
         return await self._number(queries.OLDEST_PENDING)
 
     async def conflicts(
         self, *, closed: bool = False, limit: int = 1000, after: tuple[int, str] = (-1, "")
     ) -> list[ConflictRow]:
-        """See `ports.Views`."""
         lines = await self._database.read(queries.ALL_CONFLICTS if closed else queries.OPEN_CONFLICTS, limit, *after)
         return list(map(_conflict, lines))
 
     async def count_conflicts(self) -> int:
-        """See `ports.Views`."""
         return await self._number(queries.COUNT_CONFLICTS) or 0
 
     async def conflict(self, conflict_id: str) -> ConflictRow | None:
-        """See `ports.Views`."""
         lines = await self._database.read(queries.CONFLICT, conflict_id)
         return _conflict(lines[0]) if lines else None
 
@@ -276,7 +241,6 @@ class SqliteStore:
         limit: int = 1000,
         before: tuple[int, int] | None = None,
     ) -> list[AuditRecord]:
-        """See `ports.Views`. `since_us` is included, `until_us` is not."""
         at_us, number = before or (_EVER_US, 0)
         span = (since_us, min(_EVER_US if until_us is None else until_us, at_us + 1), limit, at_us, number)
         if document is None:
@@ -295,7 +259,6 @@ class SqliteStore:
         limit: int = 1000,
         before: int | None = None,
     ) -> list[Act]:
-        """See `ports.Views`."""
         given = zip(queries.SEARCHED, (document, target, who, kind), strict=True)
         asked = {column: value for column, value in given if value is not None}
         last = _EVER_US if before is None else before
@@ -303,18 +266,15 @@ class SqliteStore:
         return [attrs.evolve(found.act, id=number) for number, found in map(_act_line.decode, lines)]
 
     async def audit_head(self) -> Head | None:
-        """See `ports.Views`."""
         return queries.head(await self._database.read(queries.HEAD))
 
     async def audit_entry(self, number: int) -> Entry | None:
-        """See `ports.Views`."""
         lines = await self._database.read(queries.ENTRIES, number - 1, number, 1)
         return _entry(lines[0]) if lines else None
 
     async def audit_chain(
         self, document: str | None = None, since_us: int = 0, until_us: int | None = None
     ) -> AsyncIterator[Entry]:
-        """See `ports.Views`."""
         end_us = _EVER_US if until_us is None else until_us
         if document is not None:
             found = await self._database.read(queries.NUMBERS_OF_DOCUMENT, document, since_us, end_us)
@@ -334,7 +294,6 @@ class SqliteStore:
                 after = entry.number
 
     async def dead_letters(self, status: str | None = "open", limit: int = 1000, after: str = "") -> list[DeadLetter]:
-        """See `ports.Views`."""
         if status is None:
             lines = await self._database.read(queries.LETTERS, limit, after)
         else:
@@ -342,41 +301,34 @@ class SqliteStore:
         return list(map(_letter, lines))
 
     async def letters_after(self, number: int, limit: int) -> list[tuple[int, DeadLetter]]:
-        """See `ports.Views`."""
         found = map(_letter_line.decode, await self._database.read(queries.LETTERS_AFTER, limit, number))
         return [(place, attrs.evolve(letter, status=status)) for place, status, letter in found]
 
     async def dead_letter(self, letter_id: str) -> DeadLetter | None:
-        """See `ports.Views`."""
         lines = await self._database.read(queries.LETTER, letter_id)
         return _letter(lines[0]) if lines else None
 
     async def last_letter(self) -> int:
-        """See `ports.Views`."""
         return await self._number(queries.LAST_LETTER) or 0
 
     async def count_dead_letters(self) -> int:
-        """See `ports.Views`."""
         return await self._number(queries.COUNT_LETTERS) or 0
 
     async def policy_texts(self) -> Mapping[str, bytes]:
-        """See `ports.Views`."""
         lines = [line.decode().split(" ") for line in await self._database.read(queries.POLICIES)]
         return {bytes.fromhex(digest).decode(errors="replace"): bytes.fromhex(text) for digest, text in lines}
 
     async def superseded(self, key: str) -> Superseded | None:
-        """See `ports.Views`."""
         lines = await self._database.read(queries.SUPERSEDED, key)
         return _superseded_line.decode(lines[0]) if lines else None
 
     async def hotspots(self, now_us: int, limit: int = 50) -> list[HotSpot]:
-        """See `ports.Views`."""
         lines = await self._database.read(queries.HOTSPOTS, limit, hour_of(now_us))
         spots = map(_hotspot_line.decode, lines)
         return [attrs.evolve(spot, hours=tuple(sorted(spot.hours))) for spot in spots]
 
     async def export_projection(self) -> AsyncIterator[tuple[str, Desired]]:
-        """See `ports.Views`. Reads page by page: rows that change meanwhile are exported as they are when reached."""
+        """Read page by page: rows that change meanwhile are exported as they are when reached."""
         after = ""
         while lines := await self._database.read(queries.EXPORT, after, _EXPORT_ROWS):
             for key, desired in map(_desired_line.decode, lines):
