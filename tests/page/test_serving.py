@@ -436,8 +436,10 @@ async def test_the_history_tells_each_attempt_and_each_act_once_newest_first(
 async def test_a_field_has_a_story_of_its_own(daemon: Daemon, client: httpx.AsyncClient) -> None:
     await furnish(daemon, calm=1)
     text = (await client.get(f"/documents/{DRAWING}")).text
-    address = next(one for one in re.findall(r'href="([^"]+)#story-heading"', text) if "owner" in one)
-    told = (await client.get(html.unescape(address))).text.partition('id="told"')[2]
+    address = next(one for one in re.findall(r'href="([^"]+)#line-heading"', text) if "owner" in one)
+    page = (await client.get(html.unescape(address))).text
+    told = page.partition('id="told"')[2]
+    assert set(re.findall(r'href="#(attempt-\d+)"', page)) <= set(re.findall(r'id="(attempt-\d+)"', page))
     assert "lchen" in told
     assert "4711" not in told
     assert f"reconciler explain {DRAWING} owner" in told.replace("</span> <span>", " ")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
@@ -37,6 +38,15 @@ async def idp(stage: Stage) -> AsyncIterator[Issuer]:
         await identity.close()
 
 
+@asynccontextmanager
+async def begun(stage: Stage, **how: Any) -> AsyncIterator[Visit]:
+    """A visitor on the first page of a server that knows the provider."""
+    async with stage.served_again() as (address, _), stage.visit(**how) as visit:
+        visit.address = address.replace("127.0.0.1", "localhost")
+        await visit.go("/")
+        yield visit
+
+
 async def vouched_for(visit: Visit) -> None:
     """Go by the provider: from our page to its page, and back."""
     await visit.page.get_by_role("link", name="Sign in with your account").click()
@@ -51,9 +61,7 @@ async def is_readable(visit: Visit) -> None:
 
 async def test_somebody_for_whom_a_provider_vouches_signs_in_acts_and_signs_out(stage: Stage, idp: Issuer) -> None:
     idp.person = {"preferred_username": "mrossi", "roles": ["reconciler-operator"]}
-    async with stage.served_again() as (address, _), stage.visit() as visit:
-        visit.address = address.replace("127.0.0.1", "localhost")
-        await visit.go("/")
+    async with begun(stage) as visit:
         await is_readable(visit)
         await vouched_for(visit)
         await visit.page.locator(".who", has_text="mrossi").wait_for()
@@ -74,9 +82,7 @@ async def test_somebody_for_whom_a_provider_vouches_signs_in_acts_and_signs_out(
 
 
 async def test_a_sign_in_that_is_played_back_is_refused_in_words(stage: Stage, idp: Issuer) -> None:
-    async with stage.served_again() as (address, _), stage.visit(width=375) as visit:
-        visit.address = address.replace("127.0.0.1", "localhost")
-        await visit.go("/")
+    async with begun(stage, width=375) as visit:
         async with visit.page.expect_response(lambda reply: "/signin/callback" in reply.url) as came_back:
             await vouched_for(visit)
         back = (await came_back.value).url
@@ -93,9 +99,7 @@ async def test_a_sign_in_that_is_played_back_is_refused_in_words(stage: Stage, i
 
 async def test_whoever_has_no_role_here_is_told_so_and_can_be_somebody_else(stage: Stage, idp: Issuer) -> None:
     idp.person = {"preferred_username": "mrossi", "roles": ["other"]}
-    async with stage.served_again() as (address, _), stage.visit() as visit:
-        visit.address = address.replace("127.0.0.1", "localhost")
-        await visit.go("/")
+    async with begun(stage) as visit:
         await vouched_for(visit)
         await visit.page.get_by_text("You have no role here as mrossi").wait_for()
         await is_readable(visit)

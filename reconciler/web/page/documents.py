@@ -81,6 +81,7 @@ async def shown(sources: Sources, asked: Asked, notice: notices.Notice | None, c
         document=found,
         fields=await rendering.beside(sides.fields, found),
         story=story,
+        told={attempt for chapter in history for attempt in chapter.audit},
         only=query.field,
         history=history[:_OPEN],
         earlier=history[_OPEN:],
