@@ -26,7 +26,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 import reconciler
-from reconciler.adapters import trace_names as names
 from reconciler.core import traces
 from reconciler.model.document import Document, Lane
 from reconciler.model.event import Record
@@ -38,12 +37,33 @@ EVENTS_MAX: Final = 20_000  # that are remembered: some megabytes
 _LINKS_MAX: Final = 32
 _CLOSE_S_MAX: Final = 3.0  # for what is left to be handed over at a stop
 
+# How spans and their attributes are called. OpenTelemetry still renames some; this is the one place.
+_SCOPE: Final = "reconciler"
+_SERVICE: Final = "windchill-reconciler"
+
+_ATTEMPT: Final = "reconcile document"
+_DOCUMENT: Final = "reconciler.document"
+_LANE: Final = "reconciler.lane"
+_STATUS: Final = "reconciler.status"
+_RESULT: Final = "reconciler.result"
+_REASON: Final = "reconciler.reason"
+_FIELDS: Final = "reconciler.fields_written"
+_POLICY: Final = "reconciler.policy"
+_EVENT_ID: Final = "cloudevents.event_id"
+_EVENT_SOURCE: Final = "cloudevents.event_source"
+
+_METHOD: Final = "http.request.method"
+_URL: Final = "url.full"
+_HOST: Final = "server.address"
+_HTTP_STATUS: Final = "http.response.status_code"
+_ERROR: Final = "error.type"
+
 
 def provider(environ: Mapping[str, str]) -> TracerProvider:
     """Return a provider of spans that sends them where the environment says; what it does not say has a default."""
     told = {"service.version": reconciler.__version__}
     if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
-        told["service.name"] = names.SERVICE
+        told["service.name"] = _SERVICE
     # At exit the library would wait for an absent collector as long as it likes; `close` hands over within a bound.
     made = TracerProvider(resource=Resource.create(told), shutdown_on_exit=False)
     made.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -57,7 +77,7 @@ class OtelTracing:
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
-        self._tracer = provider.get_tracer(names.SCOPE, reconciler.__version__)
+        self._tracer = provider.get_tracer(_SCOPE, reconciler.__version__)
         self._known: OrderedDict[traces.Cause, traces.Parent] = OrderedDict()
 
     def note(self, records: Sequence[Record]) -> None:
@@ -78,9 +98,9 @@ class OtelTracing:
         known = {cause: self._known[cause] for cause in causes if cause in self._known}
         parents = set(known.values())
         span = self._tracer.start_span(
-            names.ATTEMPT,
+            _ATTEMPT,
             context=self._context(parents.pop()) if len(parents) == 1 else None,
-            attributes={names.DOCUMENT: document.key, names.LANE: lane.name.lower()},
+            attributes={_DOCUMENT: document.key, _LANE: lane.name.lower()},
             links=[self._link(cause, parent) for cause, parent in list(known.items())[:_LINKS_MAX]],
         )
         with trace.use_span(span, end_on_exit=True, record_exception=False):
@@ -90,7 +110,7 @@ class OtelTracing:
     def request(self, method: str, url: str) -> Iterator["_Request"]:
         """Follow a request."""
         address = url.partition("?")[0]
-        told = {names.METHOD: method, names.URL: address, names.HOST: _host(address)}
+        told = {_METHOD: method, _URL: address, _HOST: _host(address)}
         span = self._tracer.start_span(method, kind=trace.SpanKind.CLIENT, attributes=told)
         followed = _Request(span)
         try:
@@ -119,7 +139,7 @@ class OtelTracing:
         return trace.set_span_in_context(trace.NonRecordingSpan(self._foreign(parent)))
 
     def _link(self, cause: traces.Cause, parent: traces.Parent) -> trace.Link:
-        told = {names.EVENT_ID: cause.id, names.EVENT_SOURCE: cause.source}
+        told = {_EVENT_ID: cause.id, _EVENT_SOURCE: cause.source}
         return trace.Link(self._foreign(parent), told)
 
     def _foreign(self, parent: traces.Parent) -> trace.SpanContext:
@@ -137,14 +157,14 @@ class _Attempt:
     def ended(self, settlement: Settlement) -> Settlement:
         """Note what came of it, and name the trace in its outcomes."""
         record = settlement.audit[0] if settlement.audit else None
-        self.span.set_attribute(names.STATUS, settlement.status.value)
+        self.span.set_attribute(_STATUS, settlement.status.value)
         if settlement.reason:
-            self.span.set_attribute(names.REASON, settlement.reason)
+            self.span.set_attribute(_REASON, settlement.reason)
         if settlement.result:
-            self.span.set_attribute(names.RESULT, settlement.result)
+            self.span.set_attribute(_RESULT, settlement.result)
         if record is not None:
-            self.span.set_attribute(names.POLICY, record.policy)
-            self.span.set_attribute(names.FIELDS, sorted(record.patch or {}))
+            self.span.set_attribute(_POLICY, record.policy)
+            self.span.set_attribute(_FIELDS, sorted(record.patch or {}))
         if not self.told or not settlement.outcomes:
             return settlement
         name = _traceparent(self.span)
@@ -170,9 +190,9 @@ class _Request:
     def end(self) -> None:
         """End the span. A client's errors are answers of 400 and above, and no answer."""
         if self._status is not None:
-            self._span.set_attribute(names.HTTP_STATUS, self._status)
+            self._span.set_attribute(_HTTP_STATUS, self._status)
         if self._status is None or self._status >= 400:
-            self._span.set_attribute(names.ERROR, str(self._status or "no_answer"))
+            self._span.set_attribute(_ERROR, str(self._status or "no_answer"))
             self._span.set_status(trace.StatusCode.ERROR)
         self._span.end()
 

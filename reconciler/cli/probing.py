@@ -14,8 +14,8 @@ from rich.table import Table
 from reconciler import __version__
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
-from reconciler.adapters.wrs.findings import Finding, Result
 from reconciler.adapters.wrs.probe import Means, Probe
+from reconciler.adapters.wrs.questions import Finding, Result
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.cli import exits, looking, output
 from reconciler.config import Config

@@ -36,7 +36,8 @@ def simulate(rivals: str, faults: str, behaviour: str, wrs: str, seed_file: Path
     whom, and told to misbehave.
     """
     try:
-        from reconciler.simulator import server, settings
+        from reconciler.simulator import server, settings, validation
+        from reconciler.simulator.wrs.options import Wrs
     except ModuleNotFoundError as error:
         if error.name not in ("starlette", "uvicorn", "httptools"):
             raise
@@ -46,10 +47,10 @@ def simulate(rivals: str, faults: str, behaviour: str, wrs: str, seed_file: Path
     edits = _json("--rivals", rivals)
     try:
         chosen = settings.Settings(
-            rivals=settings.rivals_from(edits if isinstance(edits, dict) else {"per_second": edits}),
-            faults=settings.faults_from(_object("--faults", faults)),
-            behaviour=settings.behaviour_from(_object("--behaviour", behaviour)),
-            wrs=settings.wrs_from(_object("--wrs", wrs)),
+            rivals=validation.chosen(settings.Rivals(), edits if isinstance(edits, dict) else {"per_second": edits}),
+            faults=validation.chosen(settings.Faults(), _object("--faults", faults)),
+            behaviour=validation.chosen(settings.Behaviour(), _object("--behaviour", behaviour)),
+            wrs=validation.chosen(Wrs(), _object("--wrs", wrs)),
             seed_file=seed_file,
             **plain,
         )

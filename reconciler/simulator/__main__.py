@@ -5,7 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from reconciler.simulator import server, settings
+from reconciler.simulator import server, settings, validation
+from reconciler.simulator.wrs.options import Wrs
 
 
 def parse(arguments: list[str]) -> settings.Settings:
@@ -27,10 +28,10 @@ def parse(arguments: list[str]) -> settings.Settings:
     given = vars(parser.parse_args(arguments))
     rivals = json.loads(given.pop("rivals"))
     return settings.Settings(
-        faults=settings.faults_from(json.loads(given.pop("faults"))),
-        behaviour=settings.behaviour_from(json.loads(given.pop("behaviour"))),
-        wrs=settings.wrs_from(json.loads(given.pop("wrs"))),
-        rivals=settings.rivals_from(rivals if isinstance(rivals, dict) else {"per_second": rivals}),
+        faults=validation.chosen(settings.Faults(), json.loads(given.pop("faults"))),
+        behaviour=validation.chosen(settings.Behaviour(), json.loads(given.pop("behaviour"))),
+        wrs=validation.chosen(Wrs(), json.loads(given.pop("wrs"))),
+        rivals=validation.chosen(settings.Rivals(), rivals if isinstance(rivals, dict) else {"per_second": rivals}),
         **given,
     )
 

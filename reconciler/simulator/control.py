@@ -12,10 +12,10 @@ import attrs
 from starlette.applications import Starlette
 from starlette.requests import Request
 
-from reconciler.simulator import history, settings
+from reconciler.simulator import history
 from reconciler.simulator.asgi import CONTROL
 from reconciler.simulator.documents import Condition
-from reconciler.simulator.endpoints import given_object, route
+from reconciler.simulator.endpoints import given_object, route, steered
 from reconciler.simulator.history import Writer
 from reconciler.simulator.world import World
 from reconciler.simulator.wrs import control as wrs_control
@@ -34,25 +34,19 @@ class Control:
     async def faults(self, request: Request) -> object:
         """GET, PUT (all of them, the rest back to their defaults), PATCH (some)."""
         plan = self._world.faults
-        if request.method != "GET":
-            over = plan.settings if request.method == "PATCH" else None
-            plan.settings = settings.faults_from(await given_object(request), over)
+        plan.settings = await steered(request, plan.settings)
         return attrs.asdict(plan.settings)
 
     async def behaviour(self, request: Request) -> object:
         """GET, PUT, PATCH, as for faults."""
         documents = self._world.documents
-        if request.method != "GET":
-            over = documents.behaviour if request.method == "PATCH" else None
-            documents.behaviour = settings.behaviour_from(await given_object(request), over)
+        documents.behaviour = await steered(request, documents.behaviour)
         return attrs.asdict(documents.behaviour)
 
     async def rivals(self, request: Request) -> object:
         """GET, PUT, PATCH, as for faults."""
         rivals = self._world.rivals
-        if request.method != "GET":
-            over = rivals.settings if request.method == "PATCH" else None
-            rivals.settings = settings.rivals_from(await given_object(request), over)
+        rivals.settings = await steered(request, rivals.settings)
         return attrs.asdict(rivals.settings)
 
     async def script(self, request: Request) -> object:

@@ -8,6 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from reconciler.simulator.validation import T, chosen
+
 Shown = Callable[[Request], Awaitable[object]]
 """An endpoint returns what to show; ValueError and TypeError become 400, KeyError 404."""
 
@@ -38,3 +40,10 @@ async def given_object(request: Request, needed: str = "", optional: str | None 
         wanted = f"needed: {needed}" + (f"; optional: {optional}" if optional else "")
         raise ValueError(f"missing or unknown: {', '.join(sorted(missing | unknown))}; {wanted}")
     return given
+
+
+async def steered(request: Request, current: T) -> T:
+    """The settings after this request: PATCH changes some, PUT brings the rest back to their defaults, GET none."""
+    if request.method == "GET":
+        return current
+    return chosen(current if request.method == "PATCH" else type(current)(), await given_object(request))

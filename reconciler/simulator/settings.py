@@ -2,11 +2,10 @@
 What can be chosen before and while the simulated Windchill runs, as frozen groups.
 
 `Settings` is fixed when the program starts; `Behaviour`, `Faults`, `Rivals` and `Wrs` can be replaced at run time
-through the control API. Each is built from JSON by its `…_from` function, which refuses unknown names: a test that
+through the control API. Each is built from JSON by `validation.chosen`, which refuses unknown names: a test that
 misspells a fault must not pass because nothing happened.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +13,6 @@ import attrs
 from attrs import validators
 
 from reconciler.simulator.validation import (
-    chosen,
     flag,
     mapping,
     none_or,
@@ -197,23 +195,3 @@ class Settings:
     faults: Faults = Faults()
     rivals: Rivals = Rivals()
     wrs: Wrs = attrs.field(factory=Wrs)
-
-
-def behaviour_from(given: Mapping[str, Any], over: Behaviour | None = None) -> Behaviour:
-    """`over` (or the defaults) with what is given; ValueError names what is unknown or impossible."""
-    return chosen(Behaviour() if over is None else over, given)
-
-
-def faults_from(given: Mapping[str, Any], over: Faults | None = None) -> Faults:
-    """`over` (or the defaults) with what is given; ValueError names what is unknown or impossible."""
-    return chosen(Faults() if over is None else over, given)
-
-
-def rivals_from(given: Mapping[str, Any], over: Rivals | None = None) -> Rivals:
-    """`over` (or the defaults) with what is given; ValueError names what is unknown or impossible."""
-    return chosen(Rivals() if over is None else over, given)
-
-
-def wrs_from(given: Mapping[str, Any], over: Wrs | None = None) -> Wrs:
-    """`over` (or the defaults) with what is given; ValueError names what is unknown or impossible."""
-    return chosen(Wrs() if over is None else over, given)

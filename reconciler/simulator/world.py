@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,11 @@ from reconciler.simulator.faults import FaultPlan
 from reconciler.simulator.history import Entry
 from reconciler.simulator.rivals import RivalUsers
 from reconciler.simulator.settings import Settings
-from reconciler.simulator.wrs.side import Side
+from reconciler.simulator.wrs.checkout import Cycles
+from reconciler.simulator.wrs.nonces import Nonces, Sessions
+from reconciler.simulator.wrs.options import Wrs
+from reconciler.simulator.wrs.shelf import Shelf
+from reconciler.simulator.wrs.types import Types, types
 
 
 class Statistics:
@@ -52,6 +57,45 @@ class Statistics:
             "faults": dict(sorted(self.faults.items())),
             "accepted_writes": writes | dict(self.writes),
         }
+
+
+class Side:
+    """What the dialect `wrs` adds to a world: switches, iterations, nonces, check-outs, and what users saw."""
+
+    def __init__(self, seed: int, switches: Wrs, documents: Documents) -> None:
+        self._switches = switches
+        self.shelf = Shelf(documents)
+        self.nonces = Nonces(seed)
+        self.sessions = Sessions(seed)
+        self.cycles = Cycles()
+        self._seen: dict[tuple[str, str], str] = {}
+
+    @property
+    def switches(self) -> Wrs:
+        """The switches in force."""
+        return self._switches
+
+    @switches.setter
+    def switches(self, switches: Wrs) -> None:
+        self._switches = switches
+        self.__dict__.pop("types", None)
+
+    @cached_property
+    def types(self) -> Types:
+        """The types under these switches."""
+        return types(self._switches)
+
+    def note(self, entry: Entry) -> None:
+        """Follow an accepted write."""
+        self.shelf.note(entry)
+
+    def showed(self, user: str, key: str, token: str) -> None:
+        """Remember that `user` was shown the document's version with this token."""
+        self._seen[user, key] = token
+
+    def seen(self, user: str, key: str) -> str | None:
+        """The token last shown to `user`; None: nothing yet."""
+        return self._seen.get((user, key))
 
 
 class World:

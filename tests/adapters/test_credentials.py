@@ -16,34 +16,17 @@ from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.adapters.replies import Lost, Reply
 from reconciler.model.answer import Failed, Unauthorised, Written
 from reconciler.model.snapshot import Snapshot
-from reconciler.simulator.process import Simulator
-from reconciler.simulator.settings import Settings
 from tests.adapters.simulated import DOCUMENT, Simulated, windchill
 from tests.fakes.journal import MemoryJournal
 from tests.fakes.virtual_clock import VirtualClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from reconciler.ports import Windchill
 
 CALLERS = 50
 CANARY = "canary-of-a-token"
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Simulated]:
-    with Simulator(Settings(port=0, documents=3)) as simulator:
-        steering = Simulated(simulator.url)
-        yield steering
-        steering.close()
-
-
-@pytest.fixture
-def server(running: Simulated) -> Simulated:
-    running.reset()
-    return running
 
 
 async def read_by_all(there: Windchill) -> list[Any]:

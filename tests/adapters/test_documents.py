@@ -30,13 +30,11 @@ from reconciler.model.answer import (
     Written,
 )
 from reconciler.model.snapshot import Snapshot, Token
-from reconciler.simulator.process import Simulator
-from reconciler.simulator.settings import Settings
 from tests.adapters.simulated import DOCUMENT, Simulated, windchill
 from tests.fakes.journal import MemoryJournal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from reconciler.model.answer import ReadAnswer, WriteAnswer
@@ -46,20 +44,6 @@ JSON = {"content-type": "application/json"}
 HTML = {"content-type": "text/html;charset=UTF-8"}
 LOGIN = "<!DOCTYPE html><html><head><title>Sign in</title></head><body><input type='password'></body></html>"
 READ = Snapshot(DOCUMENT, {"id": DOCUMENT, "owner": "sgarcia"}, Token('"v1"'))
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Simulated]:
-    with Simulator(Settings(port=0, documents=3)) as simulator:
-        steering = Simulated(simulator.url)
-        yield steering
-        steering.close()
-
-
-@pytest.fixture
-def server(running: Simulated) -> Simulated:
-    running.reset()
-    return running
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ import pytest
 
 from reconciler.simulator import history
 from reconciler.simulator.process import Simulator
-from reconciler.simulator.settings import Settings, wrs_from
+from reconciler.simulator.settings import Settings
+from reconciler.simulator.validation import chosen
+from reconciler.simulator.wrs.options import Wrs
 from tests.adapters.simulated import Simulated
 from tests.cli.program import Program
 
@@ -43,7 +45,7 @@ MOMENTS = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Simulator]:
-    wrs = wrs_from({"display_names": {ME: "Integration, Reconciler"}})
+    wrs = chosen(Wrs(), {"display_names": {ME: "Integration, Reconciler"}})
     with Simulator(Settings(port=0, documents=30, wrs=wrs)) as running:
         yield running
 

@@ -23,14 +23,12 @@ from reconciler.model.answer import (
     Written,
 )
 from reconciler.model.snapshot import Snapshot, Token
-from reconciler.simulator.process import Simulator
-from reconciler.simulator.settings import Settings
 from tests.adapters.simulated import DOCUMENT, Simulated, windchill
 from tests.fakes.journal import MemoryJournal
 from tests.faults.proxy import NEVER_SERVED, Fault, HttpProxy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from reconciler.adapters.documents import DocumentsWindchill
 
@@ -40,20 +38,6 @@ SLOW = (Fault.DRIPPING_REQUEST, Fault.DELAYED, Fault.DRIPPING_REPLY)
 CUT = [fault for fault in Fault if fault not in (*SILENT, *SLOW, Fault.CLOSED_WHEN_IDLE)]
 DEADLINE_S = 0.3
 """Of calls that are to meet it. All others have as long as the test."""
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Simulated]:
-    with Simulator(Settings(port=0, documents=3)) as simulator:
-        steering = Simulated(simulator.url)
-        yield steering
-        steering.close()
-
-
-@pytest.fixture
-def server(running: Simulated) -> Simulated:
-    running.reset()
-    return running
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.wrs.findings import Finding, Result
 from reconciler.adapters.wrs.probe import Means, Probe
+from reconciler.adapters.wrs.questions import Finding, Result
 from tests.odata.adapter import adapter
 
 if TYPE_CHECKING:

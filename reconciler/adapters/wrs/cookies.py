@@ -15,7 +15,8 @@ Rules
 import asyncio
 import re
 from collections import deque
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -25,7 +26,6 @@ import attrs
 from reconciler.adapters import replies
 from reconciler.adapters.credentials import Headers
 from reconciler.adapters.replies import Exchange, Reply
-from reconciler.adapters.wrs import turnstile
 from reconciler.ports import Clock
 
 _FIRST_S_MAX = 5.0  # for the request that goes ahead
@@ -37,6 +37,30 @@ _COOKIE = re.compile(
     rb"(?P<name>[\w!#$%&'*+.^`|~-]{1,256})=(?P<value>[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]{0,4096})\s*(?:;|$)"
 )
 _SESSION = re.compile(rb"sess", re.IGNORECASE)  # JSESSIONID, and what other servers call it
+
+
+@asynccontextmanager
+async def passed(lock: asyncio.Lock, is_doubtful: Callable[[], bool], wait_s: float | None) -> AsyncIterator[None]:
+    """
+    Send within this: alone as long as `is_doubtful` says so, which is asked again when it is one's turn.
+
+    After `wait_s` in the queue a request goes all the same: a slow server is not to be made slower. None: it waits.
+    """
+    ahead = is_doubtful()
+    if ahead:
+        try:
+            async with asyncio.timeout(wait_s):
+                await lock.acquire()
+        except TimeoutError:
+            ahead = False
+    if ahead and not is_doubtful():
+        lock.release()
+        ahead = False
+    try:
+        yield
+    finally:
+        if ahead:
+            lock.release()
 
 
 @attrs.frozen
@@ -69,7 +93,7 @@ class Cookies:
 
     def sending(self) -> AbstractAsyncContextManager[None]:
         """Send within this: one request alone, while it is not known whether the server keeps a session."""
-        return turnstile.passed(self._first, lambda: not self._known, _FIRST_S_MAX)
+        return passed(self._first, lambda: not self._known, _FIRST_S_MAX)
 
     def header(self, url: str) -> Headers:
         """Return what goes with a request to this URL."""

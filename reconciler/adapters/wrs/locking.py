@@ -29,11 +29,10 @@ from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs import answers, holders, questions, reading
 from reconciler.adapters.wrs.answers import Unfulfilled
-from reconciler.adapters.wrs.copies import Compared, Copies
+from reconciler.adapters.wrs.copies import Compared, Copies, Left, Stuck
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.reading import Entity, Reader
 from reconciler.adapters.wrs.service import Row, Service
-from reconciler.adapters.wrs.stuck import Left, Stuck
 from reconciler.model.answer import (
     Broken,
     Failed,

@@ -15,9 +15,9 @@ import attrs
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs import holders, questions, reading, service, shapes
-from reconciler.adapters.wrs.findings import Finding, Halt, Result, answered, listed
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.numbers import Numbers
+from reconciler.adapters.wrs.questions import Finding, Halt, Result, answered, listed
 from reconciler.adapters.wrs.scratch import NO_WAY_BACK, NOTE, Scratch, Sight
 from reconciler.adapters.wrs.service import Service
 from reconciler.adapters.wrs.trials import MARKER, Trials

@@ -1,16 +1,20 @@
 """
-Questions: what the server tells of an iteration beside its properties. For writes and for the probe alike.
+Questions: what the server tells of an iteration beside its properties. For writes and for the probe alike;
+and findings: what a probe asked, what came back in a few words, and what that means.
 
     GetValidStateTransitions   which states can follow
     IsCheckoutAllowed          whether a check-out would be taken, without one that leaves a trace
 """
+
+import enum
+from collections.abc import Mapping
 
 import attrs
 
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
 from reconciler.adapters.wrs import shapes
-from reconciler.adapters.wrs.findings import Finding, Result, answered, listed
+from reconciler.adapters.wrs.answers import Unfulfilled
 from reconciler.adapters.wrs.metadata import Operation, Schema
 from reconciler.adapters.wrs.service import Service
 from reconciler.model.answer import Failed, NotAvailable, Throttled, Trouble, Unauthorised
@@ -20,6 +24,60 @@ _FORBIDDEN = (
     f"Windchill does not let us check it out ({shapes.ALLOWED} says no): its state, a lock of another kind, or missing"
     " rights"
 )
+
+
+class Result(enum.StrEnum):
+    """How well a question was answered."""
+
+    OK = "ok"
+    WARNING = "warning"  # worth knowing; writing is safe all the same
+    FAILED = "failed"  # writing would not be safe, or is not possible
+    SKIPPED = "skipped"  # not asked, or not to be told
+
+
+@attrs.frozen
+class Finding:
+    """One question to the server and what came of it."""
+
+    check: str
+    result: Result
+    message: str  # what it means
+    sent: str = ""
+    answer: str = ""
+    setting: Mapping[str, Json] = attrs.field(factory=dict)  # what follows: "windchill.account" → "Integration"
+
+
+class Halt(Exception):
+    """The probe can't go on; the finding says why."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.message)
+        self.finding = finding
+
+
+def answered(answer: Reply | Unfulfilled | Trouble) -> str:
+    """Return an answer in a few words: `204`, `200 with ID OR:…:101`, `400 INVALID_REQUEST: …`."""
+    if isinstance(answer, Reply):
+        body = replies.json_object(answer)
+        if body is None:
+            return f"{answer.status} without content"
+        shown = [name for name in body if "@" not in name]
+        what = "the whole entity" if len(shown) > 3 else f"{', '.join(shown) or 'nothing'} alone"
+        return f"{answer.status} with {what}" + (f", {body['ID']}" if isinstance(body.get("ID"), str) else "")
+    status = getattr(answer, "status", None)
+    return f"{status}, {answer.message}" if status else answer.message
+
+
+def listed(words: list[str]) -> str:
+    """Return words as a sentence lists them: `a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def plain(value: object) -> str:
+    """Return a value as a sentence can hold it."""
+    if isinstance(value, dict):
+        value = value.get("Value", value)
+    return "nothing" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @attrs.frozen

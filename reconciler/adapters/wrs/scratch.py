@@ -16,10 +16,9 @@ import attrs
 from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs import answers, portions, questions
 from reconciler.adapters.wrs.answers import Unfulfilled
-from reconciler.adapters.wrs.findings import Finding, Halt, Result, listed
 from reconciler.adapters.wrs.locking import Locks
 from reconciler.adapters.wrs.metadata import Schema
-from reconciler.adapters.wrs.questions import Told
+from reconciler.adapters.wrs.questions import Finding, Halt, Result, Told, listed
 from reconciler.adapters.wrs.reading import Entity, Reader
 from reconciler.adapters.wrs.service import Service
 from reconciler.model.answer import NotAvailable, Released, Unknown

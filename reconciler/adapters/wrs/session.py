@@ -28,7 +28,7 @@ import structlog
 from reconciler.adapters import replies
 from reconciler.adapters.credentials import Headers
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
-from reconciler.adapters.wrs import turnstile
+from reconciler.adapters.wrs import cookies
 from reconciler.adapters.wrs.cookies import Cookies
 from reconciler.model.answer import Failed, Throttled, Trouble, Unauthorised
 from reconciler.ports import Clock
@@ -114,7 +114,7 @@ class Session:
         try:
             for _ in range(_TRIES):
                 troubles = self._troubles
-                async with turnstile.passed(self._ahead, self._is_doubtful, None if self._short else _AHEAD_S_MAX):
+                async with cookies.passed(self._ahead, self._is_doubtful, None if self._short else _AHEAD_S_MAX):
                     nonce = await self._current(troubles, urgent=urgent)
                     if not isinstance(nonce, Nonce):
                         return nonce

@@ -15,8 +15,8 @@ import attrs
 from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs import answers, holders, questions, reading, values
 from reconciler.adapters.wrs.answers import Unfulfilled
-from reconciler.adapters.wrs.findings import Finding, Halt, Result, answered, listed, plain
 from reconciler.adapters.wrs.metadata import Kind, Schema
+from reconciler.adapters.wrs.questions import Finding, Halt, Result, answered, listed, plain
 from reconciler.adapters.wrs.reading import Entity, Reader
 from reconciler.adapters.wrs.scratch import Scratch, Sight
 from reconciler.adapters.wrs.service import INVALID_NONCE, Service

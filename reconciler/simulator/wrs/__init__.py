@@ -16,5 +16,4 @@ switch in `options.Wrs`.
     shelf       iterations and working copies, and the numbers by which they go
     types, metadata, values   what a property is, as $metadata says it, and what may be written to it
     nonces      nonces and the security audit log
-    side        all of that for one world
 """

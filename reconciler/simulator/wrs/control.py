@@ -8,8 +8,7 @@ import attrs
 from starlette.requests import Request
 from starlette.routing import Route
 
-from reconciler.simulator import settings
-from reconciler.simulator.endpoints import given_object, route
+from reconciler.simulator.endpoints import given_object, route, steered
 from reconciler.simulator.wrs import deeds
 from reconciler.simulator.wrs.checkout import Step
 from reconciler.simulator.wrs.entities import identity
@@ -20,9 +19,7 @@ if TYPE_CHECKING:
 
 async def switches(world: "World", request: Request) -> object:
     """GET, PUT (all of them, the rest back to their defaults), PATCH (some)."""
-    if request.method != "GET":
-        over = world.wrs.switches if request.method == "PATCH" else None
-        world.wrs.switches = settings.wrs_from(await given_object(request), over)
+    world.wrs.switches = await steered(request, world.wrs.switches)
     return attrs.asdict(world.wrs.switches)
 
 

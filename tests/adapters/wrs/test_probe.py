@@ -9,9 +9,9 @@ import pytest
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.replies import Lost, Reply
-from reconciler.adapters.wrs.findings import Finding, Result
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.probe import Means, Probe
+from reconciler.adapters.wrs.questions import Finding, Result
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from tests.adapters.wrs.world import ACCOUNT, ME, Fault, Person, Wire
 
