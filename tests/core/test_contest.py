@@ -76,14 +76,20 @@ def test_no_value_is_written_more_than_four_times_within_a_day(moves):
         assert sum(at <= other < at + DAY_US for other in times[first:]) <= TRIES + 1
 
 
-@given(moves)
-def test_another_value_is_always_written_at_the_next_look(moves):
+def after(moves) -> Tug:
+    """A document for whose owner two parties have pulled, with a look after each move."""
     tug = Tug(wanting(event(1, set={"owner": "ours"})))
     for move, size, chance in moves:
         if move == "back":
             tug.set_back("theirs")
         tug.now_us += size * HOUR_US // 8
         tug.look(chance)
+    return tug
+
+
+@given(moves)
+def test_another_value_is_always_written_at_the_next_look(moves):
+    tug = after(moves)
     tug.desired = wanting(event(1, set={"owner": "ours"}), event(2, set={"owner": "something else"}))
     tug.look()
     assert tug.live == "something else"
@@ -91,12 +97,7 @@ def test_another_value_is_always_written_at_the_next_look(moves):
 
 @given(moves)
 def test_what_is_contested_is_tried_again_within_a_day_of_looks(moves):
-    tug = Tug(wanting(event(1, set={"owner": "ours"})))
-    for move, size, chance in moves:
-        if move == "back":
-            tug.set_back("theirs")
-        tug.now_us += size * HOUR_US // 8
-        tug.look(chance)
+    tug = after(moves)
     tug.set_back("theirs")
     for _ in range(25):
         tug.look()

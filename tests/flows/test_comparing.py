@@ -8,7 +8,6 @@ import attrs
 
 from reconciler import config
 from reconciler.model.document import Lane, Status
-from tests.flows.world import BODY
 
 if TYPE_CHECKING:
     from tests.flows.world import Running, World
@@ -19,8 +18,7 @@ NO_RESYNC = config.Resync(interval_s=0)
 async def many(world: World, running: Running, count: int) -> list[str]:
     """So many documents, each settled."""
     keys = [f"d{number:04}" for number in range(count)]
-    for key in keys:
-        world.windchill.put(key, BODY | {"id": key})
+    world.put(*keys)
     await world.clock.advance(1)
     for key in keys:
         world.append(world.event({"status": "RELEASED"}, key=key))

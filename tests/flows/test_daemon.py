@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +11,7 @@ from reconciler.core.cases import Pace
 from reconciler.model.answer import Failed, NotAvailable, Throttled, VersionConflict
 from reconciler.model.document import Due, Lane, Status
 from tests.fakes.outage import opened
-from tests.flows.world import BODY, KEY, OPERATORS
+from tests.flows.world import KEY, OPERATORS
 
 if TYPE_CHECKING:
     from tests.flows.conftest import MakeWorld
@@ -57,17 +56,8 @@ async def test_a_backlog_is_folded_to_its_end_before_anything_is_written(world: 
     assert world.live()["title"] == "title 11999"
 
 
-async def test_the_newest_intent_wins_when_it_comes_while_an_attempt_is_under_way(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write, under_way = world.windchill.write, asyncio.Event()
-
-    async def slowly(*args: Any, **named: Any) -> Any:
-        under_way.set()
-        await world.clock.sleep(10)
-        return await write(*args, **named)
-
-    monkeypatch.setattr(world.windchill, "write", slowly)
+async def test_the_newest_intent_wins_when_it_comes_while_an_attempt_is_under_way(world: World) -> None:
+    under_way = world.slowed("write", 10)
     async with world.running() as running:
         world.append(world.event({"title": "Cover"}))
         await running.pass_until(under_way.is_set, "the first write is under way")
@@ -93,18 +83,9 @@ async def test_events_do_not_shorten_a_cool_down(make_world: MakeWorld) -> None:
         assert await running.pass_until(lambda: world.live()["title"] == "Lid 9", "the cool-down is over") > 20
 
 
-async def test_an_event_during_the_attempt_does_not_undo_the_cool_down_either(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_event_during_the_attempt_does_not_undo_the_cool_down_either(world: World) -> None:
     """Else a document with an event a second and a rival would be written to without any wait at all."""
-    write, under_way = world.windchill.write, asyncio.Event()
-
-    async def slowly(*args: Any, **named: Any) -> Any:
-        under_way.set()
-        await world.clock.sleep(5)
-        return await write(*args, **named)
-
-    monkeypatch.setattr(world.windchill, "write", slowly)
+    under_way = world.slowed("write", 5)
     world.windchill.script_writes(MISMATCH)
     async with world.running(retry=ONE_ATTEMPT) as running:
         world.append(world.event({"title": "Cover"}))
@@ -137,8 +118,7 @@ async def test_maintenance_folds_and_asks_nothing_of_windchill(world: World) -> 
 
 async def test_a_threshold_stops_a_mass_overwrite_before_the_offending_write(world: World) -> None:
     keys = [f"d{number}" for number in range(6)]
-    for key in keys:
-        world.windchill.put(key, BODY | {"id": key})
+    world.put(*keys)
     async with world.running(resync=config.Resync(interval_s=60, writes_max_per_window=2, window_s=3600)) as running:
         await world.clock.advance(1)
         for key in keys:
@@ -181,8 +161,7 @@ async def test_the_interval_grows_while_nothing_moves_and_starts_over_after_drif
 
 async def test_one_throttled_request_slows_everyone_down(world: World) -> None:
     keys = [f"d{number}" for number in range(20)]
-    for key in keys:
-        world.windchill.put(key, BODY | {"id": key})
+    world.put(*keys)
     world.windchill.script_reads(*[Throttled(429, "slow down", 60.0)] * 16)
     async with world.running(resync=NO_RESYNC) as running:
         await world.clock.advance(1)
@@ -209,8 +188,7 @@ async def test_a_document_that_is_not_due_is_not_looked_at_for_an_old_offer(worl
 
 async def test_many_documents_in_trouble_all_come_through_a_spent_retry_quota(world: World) -> None:
     keys = [f"d{number:03}" for number in range(300)]
-    for key in keys:
-        world.windchill.put(key, BODY | {"id": key})
+    world.put(*keys)
     for key in keys[::2]:  # more than the quota has saved up
         world.windchill.script_reads(Failed("500"), key=key)
     async with world.running(resync=NO_RESYNC) as running:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from reconciler import config
 from reconciler.model.document import Status
 from tests.fakes.memory_windchill import Fault
-from tests.flows.world import BODY, KEY
+from tests.flows.world import KEY
 
 if TYPE_CHECKING:
     import pytest
@@ -16,17 +15,8 @@ if TYPE_CHECKING:
     from tests.flows.world import World
 
 
-async def test_an_attempt_that_a_pause_finds_under_way_is_the_last_until_the_document_is_resumed(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write, under_way = world.windchill.write, asyncio.Event()
-
-    async def slowly(*args: Any, **named: Any) -> Any:
-        under_way.set()
-        await world.clock.sleep(10)
-        return await write(*args, **named)
-
-    monkeypatch.setattr(world.windchill, "write", slowly)
+async def test_an_attempt_that_a_pause_finds_under_way_is_the_last_until_the_document_is_resumed(world: World) -> None:
+    under_way = world.slowed("write", 10)
     async with world.running() as running:
         acts = running.daemon._acts()
         world.append(world.event({"title": "Cover"}))
@@ -42,17 +32,8 @@ async def test_an_attempt_that_a_pause_finds_under_way_is_the_last_until_the_doc
         assert world.live()["title"] == "Lid"
 
 
-async def test_a_pause_that_finds_an_attempt_reading_is_not_written_through(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read, under_way = world.windchill.read, asyncio.Event()
-
-    async def slowly(*args: Any, **named: Any) -> Any:
-        under_way.set()
-        await world.clock.sleep(10)
-        return await read(*args, **named)
-
-    monkeypatch.setattr(world.windchill, "read", slowly)
+async def test_a_pause_that_finds_an_attempt_reading_is_not_written_through(world: World) -> None:
+    under_way = world.slowed("read", 10)
     async with world.running(resync=config.Resync(interval_s=0)) as running:
         world.append(world.event({"title": "Cover"}))
         await running.pass_until(under_way.is_set, "the attempt has begun to read")
@@ -80,8 +61,7 @@ async def test_a_document_that_waits_for_its_turn_when_it_is_paused_is_not_even_
         resync=config.Resync(interval_s=0), windchill=config.Windchill(in_flight_max=1)
     ) as running:
         keys = [f"d{number}" for number in range(6)]
-        for key in keys:
-            world.windchill.put(key, BODY | {"id": key})
+        world.put(*keys)
         await world.clock.advance(1)
         for key in keys:
             world.append(world.event({"title": "Lid"}, key=key))

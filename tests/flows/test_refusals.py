@@ -207,8 +207,7 @@ async def test_one_document_does_not_use_up_the_room_of_all(world: World) -> Non
 
 async def test_what_the_threshold_stopped_is_written_once_there_is_room(world: World) -> None:
     keys = [f"d{number}" for number in range(4)]
-    for key in keys:
-        world.windchill.put(key, BODY | {"id": key})
+    world.put(*keys)
     async with world.running(resync=config.Resync(interval_s=60, writes_max_per_window=1, window_s=600)) as running:
         for key in keys:
             world.append(world.event({"status": "RELEASED"}, key=key))

@@ -168,6 +168,23 @@ class World:
 
     # -------------------------------------------------------------------------------------------------------- attempts
 
+    def put(self, *keys: str) -> None:
+        """Documents that Windchill has as well, with the usual body."""
+        for key in keys:
+            self.windchill.put(key, BODY | {"id": key})
+
+    def slowed(self, verb: str, delay_s: float) -> asyncio.Event:
+        """Make each `read` or `write` of Windchill begin so much later; what is returned is set once one waits."""
+        at_once, under_way = getattr(self.windchill, verb), asyncio.Event()
+
+        async def slowly(*args: Any, **named: Any) -> Any:
+            under_way.set()
+            await self.clock.sleep(delay_s)
+            return await at_once(*args, **named)
+
+        setattr(self.windchill, verb, slowly)
+        return under_way
+
     def document(self, key: str = KEY) -> Document:
         return self.store.shown(self.store.rows[key])
 
