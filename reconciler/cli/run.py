@@ -1,6 +1,8 @@
 """`reconciler run`: the daemon, or with `--once` one pass up to where the log ends now."""
 
 import asyncio
+import contextlib
+import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,8 +15,6 @@ from reconciler.model.document import Status
 
 if TYPE_CHECKING:
     from reconciler.app import Summary
-import contextlib
-import signal
 
 
 @commands.command(

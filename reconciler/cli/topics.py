@@ -1,19 +1,17 @@
 """Topics: what `doctor` finds of the log: how long its topics keep records, whose clock stamps them, who may speak."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
 from reconciler.config import Config
+from reconciler.model.policy import OPERATORS, Rule
 
 if TYPE_CHECKING:
     from reconciler.adapters.kafka_client import KafkaOptions
     from reconciler.adapters.kafka_topic import Timestamps
-from collections.abc import Iterator
-from pathlib import Path
-
-from reconciler.model.policy import OPERATORS, Rule
 
 OK, FAILED, WARNING = "ok", "failed", "warning"
 
