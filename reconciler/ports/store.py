@@ -319,7 +319,11 @@ class Store(Folded, Ledger, Outbox, Views, Protocol):
         ...
 
     async def reposition(self, positions: Mapping[Partition, int]) -> None:
-        """Store these positions, without anchors, as the only ones of their topics: a person has decided to go on."""
+        """
+        Store these positions as the only ones of their topics: a person has decided to go on there.
+
+        A partition that goes on where it stood keeps its anchor; the anchors of all others are forgotten.
+        """
         ...
 
     async def refold(self, refolded: Refolded, act: Act) -> bool:

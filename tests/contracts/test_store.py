@@ -182,7 +182,9 @@ async def test_the_last_record_of_a_partition_is_known_until_a_person_decides_to
     assert await store.anchors() == {P0: Anchor(4, "a"), P1: Anchor(3, "b")}
     await store.published([], {P0: 9})
     assert (await store.anchors())[P0] == Anchor(4, "a")
-    await store.reposition({P0: 9, P1: 4})
+    await store.reposition({P0: 9, P1: 2})  # P0 goes on where it stood
+    assert await store.anchors() == {P0: Anchor(4, "a")}
+    await store.reposition({P0: 1})
     assert await store.anchors() == {}
 
 

@@ -71,8 +71,9 @@ class MemoryStore:
     async def reposition(self, positions: Mapping[Partition, int]) -> None:
         self._require_open()
         topics = {place.topic for place in positions}
+        moved = {place for place, n in self.offsets.items() if place.topic in topics and positions.get(place) != n}
         self.offsets = {place: n for place, n in self.offsets.items() if place.topic not in topics} | dict(positions)
-        self.last = {place: anchor for place, anchor in self.last.items() if place.topic not in topics}
+        self.last = {place: anchor for place, anchor in self.last.items() if place not in moved}
 
     async def refused(self) -> frozenset[Place]:
         self._require_open()

@@ -186,6 +186,19 @@ async def test_a_log_whose_records_are_gone_stops_the_daemon_until_a_person_deci
     assert (await world.store.positions())[place] == 3
 
 
+async def test_going_on_without_lost_records_does_not_hide_that_another_log_was_replaced(world: World) -> None:
+    """Of the log that has lost nothing, the record read last stays known."""
+    await said(world, title="one")
+    assert await run(world) == 1
+    assert await run(world, accept_truncation=True) == 0  # as after a loss in another partition
+    own = world.broker.at(Partition(TOPIC, 0))
+    own.records, own.begin, own.end = [], 0, 0
+    await said(world, title="two")
+    await said(world, title="three")
+    with pytest.raises(LogTruncatedError, match="replaced"):
+        await run(world)
+
+
 async def test_a_store_that_is_behind_writes_nothing_before_it_has_seen_the_whole_log(world: World) -> None:
     """However long a partition can't be read: what is folded so far may ask for values that were replaced long ago."""
     await said(world, title="old")

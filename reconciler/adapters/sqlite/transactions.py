@@ -71,8 +71,7 @@ def refolds(connection: sqlite3.Connection) -> int:
 
 def refold(connection: sqlite3.Connection, refolded: Refolded, act: Act) -> bool:
     """Replace what is desired of a document, unless the store has read further than what is to replace it."""
-    lines = map(_position_line.decode, queries.POSITIONS.lines(connection))
-    read = {Partition(topic, partition): offset for topic, partition, offset in lines}
+    read = _positions(connection)
     before = _stored(connection, [refolded.key]).get(refolded.key)
     after = before and rows.refolded(before, act.at_us)
     if after is None or any(read.get(place, 0) > offset for place, offset in refolded.positions.items()):
@@ -216,12 +215,12 @@ def published(connection: sqlite3.Connection, numbers: Sequence[int], positions:
 
 
 def reposition(connection: sqlite3.Connection, positions: Mapping[Partition, int]) -> None:
-    """Store these positions as the only ones of their topics."""
-    writes.FORGET_TOPICS.put(connection, [(topic,) for topic in {place.topic for place in positions}])
+    """Store these positions as the only ones of their topics, with the anchors of those that stay where they are."""
+    topics = {place.topic for place in positions}
+    stored = _positions(connection)
+    moved = [place for place, offset in stored.items() if place.topic in topics and positions.get(place) != offset]
+    writes.FORGET_POSITIONS.put(connection, moved)
     _put_positions(connection, positions)
-
-
-# --------------------------------------------------------------------------------------------------------------- people
 
 
 def enact(connection: sqlite3.Connection, change: acts.Change, done: Sequence[Act], at_us: int, reason: str) -> bool:
@@ -277,6 +276,11 @@ def _columns(row: Row) -> tuple[object, ...]:
     """Return a row's columns, in types that SQLite takes as they are."""
     key, revision, status, reason, lane, *numbers = row
     return (key, revision, status.value, reason, int(lane), *numbers)
+
+
+def _positions(connection: sqlite3.Connection) -> dict[Partition, int]:
+    lines = map(_position_line.decode, queries.POSITIONS.lines(connection))
+    return {Partition(topic, partition): offset for topic, partition, offset in lines}
 
 
 def _put_positions(

@@ -42,7 +42,7 @@ POSITIONS = Many(
             anchor_digest = iif(excluded.anchor_offset IS NULL, anchor_digest, excluded.anchor_digest)""",
     "(?, ?, ?, ?, ?)",
 )
-FORGET_TOPICS = Many("store positions", "DELETE FROM position WHERE topic IN (VALUES :many)", "(?)")
+FORGET_POSITIONS = Many("store positions", "DELETE FROM position WHERE (topic, partition) IN (VALUES :many)", "(?, ?)")
 LETTERS = Many(
     "keep dead letters",
     "INSERT INTO dead_letter (id, status, letter) VALUES :many ON CONFLICT (id) DO NOTHING",
