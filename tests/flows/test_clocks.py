@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reconciler.core import outcomes
-from reconciler.core import outcomes as letter_log
 from reconciler.errors import ClockBehindError
 from reconciler.flows import recovery, replay
 from reconciler.flows.recovery import Bases
@@ -151,5 +150,5 @@ async def test_a_replay_by_command_says_that_this_hosts_clock_is_behind(world: W
 
 def test_dead_letters_are_read_back_as_they_were_announced(world: World) -> None:
     record = PlainRecord("dead", 0, 0, 5, b"k\xff", b"\xff", (("x-own", None), ("__reconciler.errors.topic", b"t")))
-    assert letter_log.read(record) is None, "without all of its reasons"
-    assert letter_log.read(PlainRecord("dead", 0, 0, 5, None, b"{}", ())) is None
+    assert outcomes.letter_in(record) is None, "without all of its reasons"
+    assert outcomes.letter_in(PlainRecord("dead", 0, 0, 5, None, b"{}", ())) is None
