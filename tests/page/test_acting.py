@@ -99,6 +99,20 @@ async def test_a_conflict_that_is_settled_meanwhile_offers_nothing(stage: Stage)
     assert await deeds(stage.daemon) == []
 
 
+async def test_an_open_conflict_says_that_it_was_settled_elsewhere(stage: Stage) -> None:
+    world = await furnish(stage.daemon, calm=1)
+    found = await conflict(stage.daemon)
+    async with stage.visit() as visit:
+        await visit.go(f"/conflicts/{found.id}")
+        assert await visit.text("#standing") == "held"
+        await visit.page.get_by_label("Reason").first.fill("as agreed")
+        world.windchill.edit(DRAWING, {"attributes.CostCenter": "4020"})
+        await world.resync(DRAWING)
+        await visit.page.get_by_text("This was settled").wait_for()
+        assert await visit.text("#standing") == "settled"
+        assert await visit.page.get_by_label("Reason").first.input_value() == "as agreed"
+
+
 async def test_all_conflicts_of_a_field_are_decided_at_once_when_it_was_shown_what_is_written(stage: Stage) -> None:
     world = await furnish(stage.daemon, calm=1)
     async with stage.visit() as visit:
