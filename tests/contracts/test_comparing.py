@@ -6,26 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.adapters import sqlite
 from reconciler.model.document import NO_AGREEMENT, SETTLED, Lane, Status
 from tests.contracts.test_store import HOSTILE, OTHERS, batch, placed, row, settlement
-from tests.fakes.memory_store import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from reconciler.ports import Store
 
 NOW_US = 3000  # `placed` puts documents before their due time at it
-
-
-@pytest.fixture(params=["sqlite", "memory"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    opened: Store
-    opened = MemoryStore() if request.param == "memory" else await sqlite.open_store(tmp_path / "s.db", owner=True)
-    yield opened
-    await opened.close()
 
 
 async def test_settled_documents_are_listed_in_order_page_by_page(store: Store) -> None:

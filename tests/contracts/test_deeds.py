@@ -15,24 +15,14 @@ from reconciler.model.act import Act, Change
 from reconciler.model.document import Agreement, Due, Lane, Status
 from tests.checks import check_chain
 from tests.contracts.test_store import AGREEMENT, HOSTILE, batch, letter, record, row, settlement, wish
-from tests.fakes.memory_store import MemoryStore
 from tests.fakes.virtual_clock import VirtualClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from reconciler.ports import Store
 
 AT_US = 7000
-
-
-@pytest.fixture(params=["sqlite", "memory"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    opened: Store
-    opened = MemoryStore() if request.param == "memory" else await sqlite.open_store(tmp_path / "s.db", owner=True)
-    yield opened
-    await opened.close()
 
 
 def act(target: str = "d", kind: str = "pause", *, who: str = "jdoe", **rest: object) -> Act:

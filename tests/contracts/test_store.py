@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from reconciler.adapters import sqlite
 from reconciler.errors import StoreError
 from reconciler.model import codec
 from reconciler.model.act import Act, Change, Deed
@@ -36,12 +35,8 @@ from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import LEAST, Anchor, Partition, Place, Stamp
 from reconciler.ports import FoldBatch, OutboxMessage, Refolded
 from tests.checks import check_chain
-from tests.fakes.memory_store import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from reconciler.ports import Store
 
 P0, P1 = Partition("changes", 0), Partition("changes", 1)
@@ -66,14 +61,6 @@ HOSTILE = [
     "🧾" * 512,
     "\U0010ffff",
 ]
-
-
-@pytest.fixture(params=["sqlite", "memory"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    opened: Store
-    opened = MemoryStore() if request.param == "memory" else await sqlite.open_store(tmp_path / "s.db", owner=True)
-    yield opened
-    await opened.close()
 
 
 # ------------------------------------------------------------------------------------------------------------ material
