@@ -66,7 +66,7 @@ def run(rounds: int, tell: Callable[[str], None]) -> Report:
 
 
 def bare(path: str) -> Sample:
-    """The least there is to do: parse, and keep for each field the value with the greatest stamp (DESIGN section 4)."""
+    """The least there is to do: parse, and keep for each field the value with the greatest stamp."""
     documents: dict[str, dict[str, tuple[object, tuple[str, str, int, str, str]]]] = {}
     measure.settle_memory()
     with measure.stopwatch() as stop:

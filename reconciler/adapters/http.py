@@ -71,7 +71,7 @@ class HttpClient:
     """
     Sends requests to one server, from one event loop. It limits no concurrency: whoever calls does.
 
-    `telemetry` gets `http_requests_total` and `http_request_seconds` (DESIGN section 11). Raises ConfigError when
+    `telemetry` gets `http_requests_total` and `http_request_seconds` (docs/observing.md). Raises ConfigError when
     a certificate's file can't be used.
     """
 

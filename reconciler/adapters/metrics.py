@@ -1,5 +1,5 @@
 """
-Metrics: what the counters hold, as Prometheus reads it (DESIGN section 11).
+Metrics: what the counters hold, as Prometheus reads it (docs/observing.md).
 
 Counting is done by `Counters`, on the hot path and cheaply; the client library comes in only when somebody asks. The
 registry is our own, so that two daemons in one process don't share numbers.

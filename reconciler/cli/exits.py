@@ -1,4 +1,4 @@
-"""Exits: the exit codes (DESIGN section 9), and the one line on stderr that says what went wrong."""
+"""Exits: the exit codes (docs/commands.md), and the one line on stderr that says what went wrong."""
 
 import contextlib
 import os

@@ -1,5 +1,5 @@
 """
-Lines: records of a log as lines of a file that fold to the very same state (DESIGN section 5).
+Lines: records of a log as lines of a file that fold to the very same state (docs/topics.md).
 
 A line is one structured-mode event, with the record's place and timestamp as extension attributes. Values are copied
 byte for byte, never decoded and written anew: a number must not change its last digit on its way through an archive.

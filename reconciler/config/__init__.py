@@ -1,5 +1,5 @@
 """
-Configuration: one TOML file and the environment, as frozen groups (DESIGN section 8).
+Configuration: one TOML file and the environment, as frozen groups (docs/configuration.md).
 
 `load` gives the groups or raises one ConfigError with every fault; `origins` says where each effective value came from.
 The environment overrides the file, the file overrides the defaults: `RECONCILER_LOG__TOPIC` is `[log] topic`, lists are

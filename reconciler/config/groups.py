@@ -1,4 +1,4 @@
-"""Groups: every key there is, with its default, its limits and the reason for both (DESIGN section 8)."""
+"""Groups: every key there is, with its default, its limits and the reason for both (docs/configuration.md)."""
 
 from collections.abc import Mapping
 from pathlib import Path

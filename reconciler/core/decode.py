@@ -11,7 +11,7 @@ Theory of operation: nearly every record is a valid structured event, so `_struc
 into typed structs. Only when that fails does `_explain` take the envelope apart again to find out whose event it is and
 what is wrong with it. Binary mode puts an envelope together and joins the same path.
 
-Sources: CloudEvents 1.0, its Kafka binding (`content-type` is tested first), and DESIGN section 5.
+Sources: CloudEvents 1.0, its Kafka binding (`content-type` is tested first), and schemas/event.schema.json.
 """
 
 import functools

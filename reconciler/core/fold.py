@@ -12,7 +12,7 @@ Rules of this file:
 4. What a person has accepted as another form of a value (`accepting.py`) is joined beside the fields.
 5. When nothing changes the very same object comes back, so that callers can tell by `is`.
 
-Theory of operation: a field's value is a last-writer-wins register with element registers on top (DESIGN section 4).
+Theory of operation: a field's value is a last-writer-wins register with element registers on top (docs/explanation.md).
 The greatest stamp wins. Two events of one level rank by their places, and a copy can still lower a place. So the losers
 of that level are kept beside the winner, as rivals, until a later level covers them all. Nearly always there is one
 event and no rival, and claims of different levels are compared by one look at their stamps.

@@ -1,5 +1,5 @@
 """
-Merge: what one move, or two, of one value comes to under a strategy. The decision table of DESIGN section 6 as data.
+Merge: what one move, or two, of one value comes to under a strategy: the table of README.md, "Policy: who wins".
 
 Rules of this file:
 1. It knows nothing of documents, lists or patches. Whole values and single elements of sets are decided by one table.
@@ -57,7 +57,7 @@ _OVERLAP = {
     Strategy.PRESERVE: _Action.YIELD,
     Strategy.NEWEST: _Action.NEWEST,
 }
-# Adoption when nobody can tell whose value is wanted (DESIGN section 6).
+# Adoption when nobody can tell whose value is wanted (README.md, "Policy: who wins").
 _ADOPTION = {
     Strategy.EXTERNAL: _Action.WRITE,
     Strategy.PRESERVE: _Action.YIELD,

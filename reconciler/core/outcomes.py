@@ -1,5 +1,5 @@
 """
-Outcomes: what an attempt came to, as CloudEvents for the outcome log (DESIGN section 5).
+Outcomes: what an attempt came to, as CloudEvents for the outcome log (schemas/outcome.schema.json).
 
 An outcome's id is a digest of what happened and when, not of when it was published: publishing it twice is visibly one
 event, and a conflict that opens again just as it was before is visibly another.

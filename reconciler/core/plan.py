@@ -8,8 +8,7 @@ Rules of this file:
 
 Theory of operation: each managed field is compared under its rule and decided by `merge` (whole values) or `elements`
 (sets). Fields without a base are adopted at the same time: where the event is later than the last modification by
-others, the base becomes the live value without a stamp, and that base is stored before anything is sent (DESIGN
-section 6).
+others, the base becomes the live value without a stamp, and that base is stored before anything is sent.
 """
 
 import shlex
@@ -297,7 +296,7 @@ def _within(inner: str, outer: str) -> bool:
 
 def group_member(question: elements.Question, below: str | None) -> str | None:
     """
-    Return a field of the group that a name turns out to be, `None` for the name of a field (DESIGN section 4).
+    Return a field of the group that a name turns out to be, `None` for the name of a field (docs/explanation.md).
 
     It is a group when Windchill shows an object there that is no enumeration, or when a field below it is managed
     (`below`). What is claimed for the whole of it cannot be carried out field by field under the fields' own rules.

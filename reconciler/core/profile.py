@@ -39,7 +39,7 @@ def check_value(value: object, depth_left: int) -> None:
 
 
 def leaves(said: dict[str, Any]) -> dict[str, Any]:
-    """Return values by the dotted names of their leaves: an object is another way to write such names (DESIGN 4)."""
+    """Return values by the dotted names of their leaves: an object is another way to write such names."""
     if not any(isinstance(value, dict) for value in said.values()):
         return said
     leaves: dict[str, Any] = {}
@@ -85,7 +85,7 @@ def nested_problem(fields: Iterable[str]) -> str | None:
 
 
 # ------------------------------------------------------------------------------------------------------------ speaking
-# Speaking: whether a source may say what it says, where it says it (DESIGN section 5, "Who may say what").
+# Speaking: whether a source may say what it says, where it says it (docs/topics.md).
 #
 # The topic tells who can have written a record, and the policy whose word counts for a field. A release of a whole
 # document is a word about every field, so that any rule which names its sources has a say in it.

@@ -1,5 +1,5 @@
 """
-Resolution: a person's decision on a conflict, as events like any other (DESIGN section 5).
+Resolution: a person's decision on a conflict, as events like any other (docs/explanation.md).
 
 Rules of this file:
 1. A whole value is one event: `set`, with `expect` naming the live value that is knowingly replaced. `expect` stands

@@ -1,7 +1,7 @@
 """
 Saying: change events as we write them ourselves, and whether the reconciler would take them.
 
-What an operator decides is an event like anybody's (DESIGN section 5), so it is checked by the very decoder that will
+What an operator decides is an event like anybody's (docs/topics.md), so it is checked by the very decoder that will
 meet it in the log, before it is appended.
 """
 

@@ -9,7 +9,7 @@ Rules of this file:
 4. An earlier write whose end nobody knows stays in doubt (`Agreement.intent`) until a read has settled it, or an answer
    has: whatever else comes of this attempt, that request may still be applied.
 
-Theory of operation: DESIGN section 7 as code. Version conflicts wait 1, 2, 4, 8 s and then cool down as *contended*; an
+Theory of operation: ARCHITECTURE.md as code. Version conflicts wait 1, 2, 4, 8 s and then cool down as *contended*; an
 unknown result keeps its intent, so that the next attempt reads first; refusals hold their fields and let the rest go
 out; locks and absences are tried again slowly; everything else backs off.
 """

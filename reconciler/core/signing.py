@@ -1,5 +1,5 @@
 """
-Signing: what proves that a decision or an outcome was written by somebody who has the key (DESIGN section 5).
+Signing: what proves that a decision or an outcome was written by somebody who has the key (docs/signing.md).
 
 Rules of this file:
 1. A signature is the HMAC-SHA-256 of all that an event says, in one spelling: members sorted, numbers by their value

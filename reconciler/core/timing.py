@@ -1,7 +1,7 @@
 """
 Timing: what a record's own timestamp and an event's `time` say, and what they may not say.
 
-A claim may not lie in the future: it would win over every later one (DESIGN section 4, Clocks). The record's timestamp
+A claim may not lie in the future: it would win over every later one (docs/reliability.md). The record's timestamp
 shows that only where the broker has set it. So the first reader of a record asks the host's clock as well, and keeps to
 that refusal by the record's place: time goes by, and a rebuild must come to the same rows. Text in canonical form
 compares as time does (`model/instant.py`).

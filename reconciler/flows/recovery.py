@@ -1,5 +1,5 @@
 """
-Recovery: the outcome log gives back what was last agreed with Windchill (DESIGN section 2, law 8).
+Recovery: the outcome log gives back what was last agreed with Windchill (ARCHITECTURE.md).
 
 Rules:
 1. It is read at every start, from where the store has taken note of it, and nothing is written to Windchill before its

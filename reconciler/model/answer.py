@@ -1,4 +1,4 @@
-"""What Windchill answered: expected things as values (DESIGN sections 2 and 7), whatever the dialect."""
+"""What Windchill answered: expected things as values (ARCHITECTURE.md), whatever the dialect."""
 
 import attrs
 

@@ -56,7 +56,7 @@ class Outgoing(NamedTuple):
 
 class Event(NamedTuple):
     """
-    A change event after decoding: what a document should be, by whom, when (DESIGN section 5).
+    A change event after decoding: what a document should be, by whom, when (schemas/event.schema.json).
 
     A tuple for speed: one is made per record. `elements` holds, per field and canonical element, present or absent.
     """

@@ -8,7 +8,7 @@ import attrs
 
 
 class Strategy(enum.StrEnum):
-    """How a field is decided (the columns of the table in DESIGN section 6)."""
+    """How a field is decided (the columns of the table in README.md, "Policy: who wins")."""
 
     EXTERNAL = "external"  # the log wins
     PRESERVE = "preserve"  # a user's edit stands until a newer event, and against it
@@ -72,7 +72,7 @@ class Rule:
 
 OPERATORS = "//reconciler/operators"
 FALLBACK = Rule(("*",), Strategy.MERGE, name="default")
-# The field's practice (DESIGN section 6): status belongs to the process, the owner to people.
+# The field's practice (README.md, "Policy: who wins"): status belongs to the process, the owner to people.
 DEFAULT_RULES = (
     Rule(("status", "State"), Strategy.EXTERNAL, name="default status"),
     Rule(("owner",), Strategy.PRESERVE, name="default owner"),

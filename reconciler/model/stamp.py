@@ -45,7 +45,7 @@ Level: TypeAlias = tuple[str, str, str]  # lead, time and sequence: the part of 
 
 class Stamp(NamedTuple):
     """
-    The totally ordered tuple that ranks two claims on one field (DESIGN section 4).
+    The totally ordered tuple that ranks two claims on one field (docs/explanation.md).
 
     A tuple, not an attrs class: a fold compares stamps millions of times, and tuples compare in C.
     `lead` is `""` when `[log] order = "time"`; under `order = "log"` it is the record's own timestamp, partition and

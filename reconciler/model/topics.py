@@ -1,5 +1,5 @@
 """
-Topics: what the change log is made of, and who may speak in which part of it (DESIGN section 5).
+Topics: what the change log is made of, and who may speak in which part of it (docs/topics.md).
 
 An event names its own source, so the name alone proves nothing. What does is the topic: the broker lets only those
 write to it who may (a file log: the file's permissions), and here it is said whose events are taken from it. Operators'

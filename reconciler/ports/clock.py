@@ -29,7 +29,7 @@ class Clock(Protocol):
 
 
 class Telemetry(Protocol):
-    """Counters, gauges and durations; names and labels are those of DESIGN section 11, without the prefix."""
+    """Counters, gauges and durations; names and labels are those of docs/observing.md, without the prefix."""
 
     def add(self, metric: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""

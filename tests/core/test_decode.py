@@ -1,4 +1,4 @@
-"""Decode: every record gives exactly one value, and a refusal says what its producer has to mend (DESIGN section 5)."""
+"""Decode: every record gives exactly one value, and a refusal says what its producer has to mend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Elements: each one that somebody manages is decided on its own, and all others are the users' (DESIGN section 6)."""
+"""Elements: each one that somebody manages is decided on its own, and all others are the users'."""
 
 from __future__ import annotations
 

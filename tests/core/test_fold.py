@@ -1,4 +1,4 @@
-"""The fold is a join: any order, any duplicates, any split of the records give the same bytes (DESIGN section 4)."""
+"""The fold is a join: any order, any duplicates, any split of the records give the same bytes (docs/explanation.md)."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def least(stamps: Iterable[Stamp]) -> list[Stamp]:
 
 @given(logs)
 def test_a_fields_register_is_the_greatest_event_at_its_least_place_that_no_release_covers(log):
-    """Said in a second way, straight from DESIGN section 4, without a fold."""
+    """Said in a second way, straight from docs/explanation.md, without a fold."""
     row = folded(*log)
     release = max(least(one.stamp for one in log if one.released), default=None)
     for name in strategies.FIELDS:

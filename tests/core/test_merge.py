@@ -1,4 +1,4 @@
-"""Merge: the decision table of DESIGN section 6, cell by cell, said a second time."""
+"""Merge: the decision table of README.md, "Policy: who wins", cell by cell, said a second time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plan: what each strategy promises, whatever happens in whatever order (DESIGN section 6)."""
+"""Plan: what each strategy promises, whatever happens in whatever order (README.md, "Policy: who wins")."""
 
 from __future__ import annotations
 

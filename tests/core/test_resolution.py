@@ -1,4 +1,4 @@
-"""Resolution: a decision on a conflict does what it says, to what is managed and nothing else (DESIGN section 5)."""
+"""Resolution: a decision on a conflict does what it says, to what is managed and nothing else."""
 
 from __future__ import annotations
 

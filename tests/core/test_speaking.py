@@ -1,4 +1,4 @@
-"""Speaking: an event says whose it is, and where it stands says whether that can be so (DESIGN section 5)."""
+"""Speaking: an event says whose it is, and where it stands says whether that can be so (docs/topics.md)."""
 
 from __future__ import annotations
 

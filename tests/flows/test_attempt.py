@@ -1,4 +1,4 @@
-"""One attempt, one behaviour: what becomes of a document, whatever Windchill answers (DESIGN section 7)."""
+"""One attempt, one behaviour: what becomes of a document, whatever Windchill answers (ARCHITECTURE.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that Windchill takes and does not keep: held as contested, and tried ever more rarely (DESIGN section 7)."""
+"""Values that Windchill takes and does not keep: held as contested, and tried ever more rarely (ARCHITECTURE.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fields that Windchill does not take: held, and tried again, rarer and rarer, until it does (DESIGN section 7)."""
+"""Fields that Windchill does not take: held, and tried again, rarer and rarer, until it does (ARCHITECTURE.md)."""
 
 from __future__ import annotations
 

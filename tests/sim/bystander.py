@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 TRIES = 3  # writes of one value, each of which did not last
-# By strategy: whether a person's edit stands until somebody says something new. Written from DESIGN section 6.
+# By strategy: whether a person's edit stands until somebody says something new: README.md, "Policy: who wins".
 STANDS = {"external": False, "preserve": True, "merge": True, "newest": True, "hold": True, "fill": True}
 
 

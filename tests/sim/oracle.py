@@ -1,5 +1,5 @@
 """
-The decision table once more, written from DESIGN section 6 and not from the program.
+The decision table once more, written from README.md, "Policy: who wins" and not from the program.
 
 It decides a whole value, or one element of a set with "is it there?" as its value, from three things: what both sides
 last agreed on, what the server shows, what the log says. Where the witness can't know what was agreed (the process died
