@@ -41,7 +41,7 @@ class Folding:
         that one.
         """
         stored = {place: offset for place, offset in positions.items() if place.topic in EVENTS}
-        if self._moving == stored:
+        if self._moving is not None and self._moving.items() <= stored.items():
             self.moved()
         self._moving = None
         batch, documents = self._under_way, list(documents)
