@@ -25,6 +25,7 @@ class Folding:
         self._reached: list[dict[Partition, int]] = [{}]  # the next offset by partition; the last may not be durable
         self._positions: dict[Partition, int] = {}  # as acknowledged; they go back where a log is read again
         self._acknowledged = 0
+        self._before: list[tuple[int, dict[Partition, int]]] = []  # what the next loss of power may bring back
         self._under_way: FoldBatch | None = None
         self._aside = False  # whether it is one of a replay
         self.lost: dict[Partition, int] = {}  # where a log begins that has lost records, until somebody gives them up
@@ -48,20 +49,22 @@ class Folding:
         if batch is not None and self._aside:  # it stores no position: only the rows can tell
             state = len(self._reached) - 1
             if all(self.match(one, state) for one in documents if one.revision):
-                self.folded()
+                self._seen()
             else:
                 self._reached[-1] = dict(self._reached[self._acknowledged])
                 self._rows.pop(state, None)
                 self._under_way = None
         elif batch is not None and all(positions.get(place) == offset for place, offset in batch.positions.items()):
-            self.folded()
+            self._seen()
         elif batch is not None:
             self._reached[-1] = dict(self._reached[self._acknowledged])
             self._under_way = None
         for place in [place for place, begin in self.lost.items() if stored.get(place, 0) >= begin]:
             del self.lost[place]  # they had been folded, and nobody had been told yet
         # A topic that is not read any more may have left its position behind.
-        if {place: stored.get(place) for place in self._positions} != self._positions:
+        if not self._is_at(stored):
+            self._falls_back(stored)
+        if not self._is_at(stored):
             return f"positions {stored}, not {self._positions}"
         for document in documents:
             if document.revision and self.match(document, self._acknowledged) is None:
@@ -99,6 +102,7 @@ class Folding:
         self._reached.append(dict(reached))
         self._acknowledged = len(self._reached) - 1
         self._positions, self._under_way, self._moving = dict(positions), None, None
+        self._before.clear()
 
     def jumps(self, batch: FoldBatch) -> bool:
         """Whether a batch goes past records that the log has lost and nobody has given up."""
@@ -119,8 +123,32 @@ class Folding:
         self._reached.append(reached)
         self._under_way = batch
 
+    def durable(self) -> None:
+        """A commit was acknowledged. One log holds all of them: whatever came before it is durable as well."""
+        self._before.clear()
+
     def folded(self) -> None:
-        """The batch is stored."""
+        """The batch is stored, and that was acknowledged."""
+        self._store()
+
+    def _seen(self) -> None:
+        """The batch is stored, as a process sees that begins. It may not be durable: nothing was acknowledged."""
+        self._before.append((self._acknowledged, dict(self._positions)))
+        self._store()
+
+    def _is_at(self, stored: Mapping[Partition, int]) -> bool:
+        return {place: stored.get(place) for place in self._positions} == self._positions
+
+    def _falls_back(self, stored: Mapping[Partition, int]) -> None:
+        """The power was lost, and with it what was seen and never acknowledged: it will be folded again."""
+        for state, positions in reversed(self._before):
+            if {place: stored.get(place) for place in positions} == positions:
+                self._reached.append(dict(self._reached[state]))
+                self._acknowledged = len(self._reached) - 1
+                self._positions = positions
+                return
+
+    def _store(self) -> None:
         self._acknowledged = len(self._reached) - 1
         if self._under_way is not None:
             self._positions.update(self._under_way.positions)

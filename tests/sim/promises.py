@@ -90,8 +90,11 @@ class Promises:
 
     def acknowledged(self, change: Change) -> None:
         self._under_way.remove(change)
-        self._before.clear()  # one log holds all of them: its newest page is durable, and so is every one before it
         self._store(change)
+
+    def durable(self) -> None:
+        """A commit was acknowledged. One log holds all of them: whatever came before it is durable as well."""
+        self._before.clear()
 
     def shows(self, messages: Iterable[OutboxMessage]) -> None:
         self._messages.update((message.number, value) for message in messages for value in _values([message.record]))

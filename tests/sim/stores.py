@@ -75,26 +75,36 @@ class Watched:
         """The same store for whoever makes no attempts: what is read there begins none."""
         return Aside(self._inner, self._life, self._witness, self._promises, effects=self._effects)
 
+    def _durable(self) -> None:
+        """A commit has been acknowledged."""
+        self._promises.durable()
+        self._witness.folding.durable()
+
     async def fold(self, batch: FoldBatch) -> None:
         again = self._life.again
         if not batch.positions and again is not None:  # a replay beside: how far that has come
             self._witness.folding.folds(batch, dict(await again.positions()))
             await self._call("fold", lambda: self._inner.fold(batch))
             self._witness.folding.folded()
+            self._durable()
             return
         self._life.world.expect(not self._witness.folding.jumps(batch), f"a silent jump: {batch.positions}")
         self._witness.folding.folds(batch)
         await self._call("fold", lambda: self._inner.fold(batch))
         self._witness.folding.folded()
+        self._durable()
 
     async def reposition(self, positions: Mapping[Partition, int]) -> None:
         self._witness.folding.moves(positions)
         await self._call("reposition", lambda: self._inner.reposition(positions))
         self._witness.folding.moved()
+        self._durable()
 
     async def rebase(self, agreements: Mapping[str, Agreement], *more: Any) -> None:
         changes = [self._promises.intends(key, agreement) for key, agreement in agreements.items()]
         await self._call("rebase", lambda: self._inner.rebase(agreements, *more))
+        if changes:  # else perhaps nothing was written, and nothing is durable by that
+            self._durable()
         for change in changes:
             self._promises.acknowledged(change)
 
@@ -113,6 +123,7 @@ class Watched:
         self._witness.intending(key, agreement.intent, paused=key in self._life.paused())
         change = self._promises.intends(key, agreement)
         stands: bool = await self._call("intend", lambda: self._inner.intend(key, agreement))
+        self._durable()
         self._promises.acknowledged(change)
         self._witness.intended(key)
         return stands
@@ -121,6 +132,7 @@ class Watched:
         self._witness.settling(settlement)
         change = self._promises.settles(settlement)
         await self._call("settle", lambda: self._inner.settle(settlement))
+        self._durable()
         self._promises.acknowledged(change)
         self._witness.settled(settlement)
 
