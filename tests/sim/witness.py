@@ -100,8 +100,14 @@ class Witness:
         self.bystander.begins()
 
     def copy(self) -> dict[tuple[str, Part], Possible]:
-        """What a copy of the store knows that is made now."""
-        return {part: set(possible) for part, possible in self._possible.items()}
+        """What a copy of the store knows that is made now, or can still find out about a write in doubt."""
+        known = {part: set(possible) for part, possible in self._possible.items()}
+        for write in self.writes:
+            for part in self._parts if not write.known else ():
+                if part[0] in write.fields:
+                    ours = Agreed(self._value(write.fields, part), write.stamps.get(part))
+                    known.setdefault((write.key, part), set()).add(ours)
+        return known
 
     def starts_over(
         self, known: Mapping[tuple[str, Part], Possible], told: Mapping[str, bytes], outcomes: Iterable[bytes]

@@ -134,7 +134,8 @@ def test_the_secret_of_the_hook_is_in_nothing_that_the_program_says(silent: Prog
     with started(silent) as daemon:
         until(lambda: daemon.heard("started"))
         hook = f"{daemon.address}/hooks/windchill/{canary}"
-        assert [httpx.post(hook).status_code for _ in range(12)].count(429) > 0
+        with httpx.Client() as client:  # fast enough on any machine to be told to slow down
+            assert any(client.post(hook).status_code == 429 for _ in range(500))
         assert httpx.get(hook).status_code == 405
         assert httpx.post(hook, content=b"x" * 100_000).status_code in {413, 429}
         assert httpx.post(f"{hook}?{'x' * 20_000}").status_code == 431
