@@ -130,8 +130,14 @@ WRONG = [
     ('[log]\nbrokers = ["a:70000"]', 'log.brokers: must be a broker\'s host:port, not "a:70000"'),
     ("[log]\nbrokers = []", "log.brokers: must be a list with at least one entry, each a broker's host:port, not []"),
     ('[log]\ngroup = ""', 'log.group: must be a text that is not empty, not ""'),
-    ("[log]\nmax_clock_skew_s = -1", "log.max_clock_skew_s: must be a number of at least 0, not -1"),
-    ("[log]\nmax_clock_skew_s = nan", "log.max_clock_skew_s: must be a number of at least 0, not NaN"),
+    (
+        "[log]\nmax_clock_skew_s = -1",
+        "log.max_clock_skew_s: must be a number of at least 0 and at most 315360000 (3650 days), not -1",
+    ),
+    (
+        "[log]\nmax_clock_skew_s = nan",
+        "log.max_clock_skew_s: must be a number of at least 0 and at most 315360000 (3650 days), not NaN",
+    ),
     ("[windchill]\ntimeout_s = 0", "windchill.timeout_s: must be a number above 0 and at most 3600 (1 h), not 0"),
     ("[windchill]\ntimeout_s = true", "windchill.timeout_s: must be a number above 0 and at most 3600 (1 h), not true"),
     (
@@ -617,3 +623,24 @@ def test_an_adoption_that_its_own_strategy_would_undo_is_refused(strategy: str, 
         config.load(
             None, {"RECONCILER_POLICY": json.dumps([{"fields": ["a"], "strategy": strategy, "on_adopt": adopt}])}
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("WINDCHILL__ACCOUNT", "caf\udce9", "must be a text"),
+        ("RESYNC__INTERVAL_S", "9e17", "3650 days"),
+        ("WINDCHILL__PAGE_SIZE", "1e2", "must be a whole number"),
+        ("POLICY", "null", "must be a JSON list of rules"),
+    ],
+)
+def test_what_no_key_can_hold_is_a_fault_with_its_place(name: str, text: str, said: str) -> None:
+    (fault,) = faults(None, **{f"RECONCILER_{name}": text})
+    assert fault.startswith(f"RECONCILER_{name}: ")
+    assert said in fault
+
+
+def test_numbers_in_the_environment_may_be_written_as_people_write_them() -> None:
+    given = {"WINDCHILL__TIMEOUT_S": ".5", "RESYNC__POLL_S": "+5.", "WINDCHILL__PAGE_SIZE": "0200"}
+    found = config.load(None, {f"RECONCILER_{name}": text for name, text in given.items()})
+    assert (found.windchill.timeout_s, found.resync.poll_s, found.windchill.page_size) == (0.5, 5.0, 200)

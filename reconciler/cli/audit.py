@@ -102,7 +102,7 @@ def acts(config: Config, document: str | None, *, actor: str | None, limit: int,
 
 
 @audit.command("show", epilog=commands.example("reconciler audit show 4711 -o json -c reconciler.toml"))
-@click.argument("id", type=int)
+@click.argument("id", type=click.IntRange(1, 2**63 - 1))
 @options.reporting
 @options.configured(store=True)
 def show(config: Config, id: int, form: str) -> None:

@@ -7,7 +7,18 @@ from typing import Annotated, Literal
 import attrs
 from msgspec import Meta
 
-from reconciler.config.values import FILLED, Bytes, ChangeTopic, Filled, Seconds, Secret, Topic, text, unshown
+from reconciler.config.values import (
+    FILLED,
+    TEN_YEARS_S,
+    Bytes,
+    ChangeTopic,
+    Filled,
+    Seconds,
+    Secret,
+    Topic,
+    text,
+    unshown,
+)
 from reconciler.model.policy import Policy
 from reconciler.model.signing import KEY
 
@@ -92,7 +103,7 @@ class Log:
     """What ranks two claims first: the events' time, which makes re-published old events harmless, or when their
     records were appended, for sources whose clocks can't be trusted. `log` needs a topic with
     `message.timestamp.type=LogAppendTime`, or a file whose lines have `recordedtime`."""
-    max_clock_skew_s: Annotated[Seconds, Meta(ge=0)] = 300.0
+    max_clock_skew_s: Annotated[Seconds, Meta(ge=0, le=TEN_YEARS_S)] = 300.0
     """Seconds by which an event's time may be later than its record's timestamp, and than this host's clock when it is
     first read; 0: not at all. Five minutes are what badly kept clocks are off by; more would let one wrong clock win
     against everybody for that long."""
@@ -209,7 +220,7 @@ class Windchill:
     time_filters: Literal["date", "time"] = "date"
     """`wrs`: whether filters on LastModified honour the time of day. `date` is what a stock server does: each poll
     then returns all of the day's changes."""
-    nonce_s: Annotated[Seconds, Meta(ge=0)] = 86_400.0
+    nonce_s: Annotated[Seconds, Meta(ge=0, le=TEN_YEARS_S)] = 86_400.0
     """`wrs`: seconds for which a nonce of the server is good; 0: for ever. It is renewed when nine tenths are over: a
     write under one that has ended is refused, and that is an entry in the server's security audit log."""
     in_flight_max: Annotated[int, Meta(ge=1, le=1000)] = 16
@@ -227,7 +238,7 @@ class Windchill:
     fields_max: Annotated[int, Meta(ge=1, le=4096)] = 2000
     """Managed fields of one document; one with more is parked with that reason until some are released. Real documents
     have dozens; each field costs about a kilobyte in the store, and all of them are read and decided at each event."""
-    contested_window_s: Annotated[Seconds, Meta(ge=0)] = 86_400.0
+    contested_window_s: Annotated[Seconds, Meta(ge=0, le=TEN_YEARS_S)] = 86_400.0
     """Seconds within which three writes of one value to a field, each of them found changed, make the field contested:
     it is shown as a conflict, and tried again after half of that, then more rarely, up to once a day. 0: writes are not
     counted. A day, so that a job that sets a field back every few hours is found out."""
@@ -248,13 +259,13 @@ class Retry:
     conflict_attempts_max: Annotated[int, Meta(ge=1, le=100)] = 5
     """Version conflicts in a row, after which a document is contended and cools down. With waits of 1, 2, 4 and 8
     seconds five attempts outlast a person who saves twice."""
-    backoff_base_s: Annotated[Seconds, Meta(gt=0)] = 1.0
+    backoff_base_s: Annotated[Seconds, Meta(gt=0, le=TEN_YEARS_S)] = 1.0
     """Seconds before the second attempt; doubled, with jitter, before each further one."""
-    backoff_max_s: Annotated[Seconds, Meta(gt=0)] = 60.0
+    backoff_max_s: Annotated[Seconds, Meta(gt=0, le=TEN_YEARS_S)] = 60.0
     """Seconds that one wait never exceeds, so that a server that is back is noticed within a minute."""
-    cooldown_base_s: Annotated[Seconds, Meta(gt=0)] = 60.0
+    cooldown_base_s: Annotated[Seconds, Meta(gt=0, le=TEN_YEARS_S)] = 60.0
     """Seconds of a contended document's first cool-down; doubled each time it is contended again."""
-    cooldown_max_s: Annotated[Seconds, Meta(gt=0)] = 900.0
+    cooldown_max_s: Annotated[Seconds, Meta(gt=0, le=TEN_YEARS_S)] = 900.0
     """Seconds that a cool-down never exceeds: whoever edits the document all day delays us by a quarter of an hour at
     most."""
 
@@ -263,22 +274,22 @@ class Retry:
 class Resync:
     """How often settled documents are compared with Windchill again, and how much that may write."""
 
-    interval_s: Annotated[Seconds, Meta(ge=0)] = 600.0
+    interval_s: Annotated[Seconds, Meta(ge=0, le=TEN_YEARS_S)] = 600.0
     """Seconds between two comparisons of a document that drifts; 0: off. A comparison mostly costs one 304."""
     interval_factor_max: Annotated[float, Meta(ge=1, le=10_000)] = 6.0
     """How many times longer the interval may grow while a document is stable; 1: not at all. With the default, drift is
     found within the hour."""
-    poll_s: Annotated[Seconds, Meta(ge=0)] = 60.0
+    poll_s: Annotated[Seconds, Meta(ge=0, le=TEN_YEARS_S)] = 60.0
     """`wrs`: seconds between two looks at the server's list of changes; 0: off. An edit in Windchill is then noticed
     within that time, at one request for all documents."""
-    poll_overlap_s: Annotated[Seconds, Meta(ge=0)] = 120.0
+    poll_overlap_s: Annotated[Seconds, Meta(ge=0, le=TEN_YEARS_S)] = 120.0
     """`wrs`: seconds by which each look reaches back before the last one, for changes that were committed late and
     for clocks that differ."""
     writes_max_per_window: Annotated[int, Meta(ge=0)] = 0
     """Documents that resync or replay may write to within `window_s`; the others wait for room, and an operator is
     told. 0: no threshold, since any number guessed here would stop a first load. Set it once you know your usual
     drift."""
-    window_s: Annotated[Seconds, Meta(gt=0)] = 600.0
+    window_s: Annotated[Seconds, Meta(gt=0, le=TEN_YEARS_S)] = 600.0
     """Seconds over which those documents are counted: one resync interval."""
 
 
@@ -356,10 +367,10 @@ class Notify:
     window_s: Annotated[Seconds, Meta(ge=0, le=86_400)] = 60.0
     """Seconds from telling what there was to telling what has come since. The first of a flood comes at once, the rest
     as one digest a minute."""
-    locked_s: Annotated[Seconds, Meta(ge=0)] = 3600.0
+    locked_s: Annotated[Seconds, Meta(ge=0, le=TEN_YEARS_S)] = 3600.0
     """Seconds that a document may wait for somebody's lock before it is told; 0: never. Most people check in within the
     hour."""
-    audit_s: Annotated[Seconds, Meta(ge=0)] = 86_400.0
+    audit_s: Annotated[Seconds, Meta(ge=0, le=TEN_YEARS_S)] = 86_400.0
     """Seconds between two checks of the audit trail's chain while `webhook_url` is set; 0: none. Each reads all of it,
     a thousand records a second at most."""
 

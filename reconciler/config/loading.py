@@ -137,10 +137,13 @@ def _policy_variable(environ: Mapping[str, str], faults: list[str]) -> object:
     if name not in environ:
         return None
     try:
-        return json.loads(environ[name])
+        rows = json.loads(environ[name])
     except (ValueError, RecursionError):
+        rows = None
+    if rows is None:
         faults.append(f"{name}: must be a JSON list of rules")
         return []
+    return rows
 
 
 def _unknown_at_top(name: str, given: object) -> str:

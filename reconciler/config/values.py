@@ -19,7 +19,9 @@ from msgspec import Meta, inspect
 
 _TRUTHS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _HUGE = 1e18
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # with the halves that stand for bytes which are no UTF-8
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _STEP = re.compile(r"\[(\d+)\]|\.(\w+)")  # of a place in a msgspec error: $[0].name
 _UNITS = {
     "seconds": ((86_400, "days"), (3600, "h"), (60, "min")),
@@ -38,6 +40,8 @@ FILLED = Meta(min_length=1)
 Filled = Annotated[str, FILLED]
 # Kafka's own rule.
 Topic = Annotated[str, text(r"[A-Za-z0-9._-]{1,249}", "a topic's name: 1 to 249 letters, digits, '.', '_' or '-'")]
+# Ten years: a wait times a factor, added to the time of day, must be a number of microseconds that SQLite holds.
+TEN_YEARS_S = 315_360_000
 Seconds = Annotated[float, Meta(extra={"unit": "seconds"})]
 Bytes = Annotated[int, Meta(extra={"unit": "bytes"})]
 Secret = Annotated[str, Meta(extra={"secret": True}, extra_json_schema={"writeOnly": True})]
@@ -78,8 +82,10 @@ def from_text(given: str, wanted: Any) -> Any:
             return convert(_listed(given), wanted)
         case inspect.BoolType():
             return convert(_TRUTHS.get(given.strip().lower(), given), wanted)
-        case inspect.IntType() | inspect.FloatType():
-            return convert(given.strip().removeprefix("+"), wanted, strict=False)
+        case inspect.IntType() if _INTEGER.fullmatch(number := given.strip()):
+            return convert(int(number), wanted)
+        case inspect.FloatType() if _NUMBER.fullmatch(number := given.strip()):
+            return convert(float(number), wanted)
     return convert(given, wanted)
 
 

@@ -201,7 +201,7 @@ def test_a_documents_records_are_verified_and_what_that_leaves_open_is_said(trai
     assert "shows only when the whole trail is verified" in told
     assert "head " not in told
     tamper(trailed, f"UPDATE audit SET record = CAST(record || ' ' AS BLOB) WHERE document = '{DOC}'")
-    assert len(trailed.json("audit", "verify", "--document", DOC, code=1)) == 3
+    assert len({fault["id"] for fault in trailed.json("audit", "verify", "--document", DOC, code=1)}) == 3
 
 
 def test_a_span_is_verified_from_where_it_begins(trailed: Program) -> None:

@@ -150,7 +150,19 @@ def test_an_entry_of_one_kind_that_is_passed_off_as_the_other_is_found(
 
 
 @pytest.mark.parametrize(
-    "text", [b"{}", b'{"act":null}', b"[]", b"", b'{"decision":%b,"act":%b}', b'{"act":%b,"more":1}', b"\xff"]
+    "text",
+    [
+        b"{}",
+        b'{"act":null}',
+        b"[]",
+        b"",
+        b'{"decision":%b,"act":%b}',
+        b'{"act":%b,"more":1}',
+        b"\xff",
+        b'{"decision":null,"act":%b}',
+        b'{"act":%b,"act":%b}',
+        b'{"act":%b}\n',
+    ],
 )
 def test_a_record_that_is_neither_kind_or_both_is_found_even_if_its_link_is_right(text: bytes) -> None:
     said = codec.encode(decided("d", 1, "INWORK", None)), codec.encode(ACT)

@@ -252,7 +252,8 @@ LIST_ASIDE = lines(
     "list documents",
     _DOCUMENT,
     "SELECT * FROM document WHERE status IN ('parked', 'contended') AND status = ?4"
-    f" AND ({_ASIDE}, key) > (?1, ?2) ORDER BY {_ASIDE}, key LIMIT ?3",
+    # The first half is for the index, which no comparison of rows over an expression can use.
+    f" AND {_ASIDE} >= ?1 AND ({_ASIDE}, key) > (?1, ?2) ORDER BY {_ASIDE}, key LIMIT ?3",
 )
 
 OLDEST_PENDING = lines(
@@ -327,7 +328,9 @@ ACTS = {
 }
 
 LAST_AUDITED = lines(
-    "read when the last record was made", "at_us", "SELECT at_us FROM audit WHERE id = (SELECT max(id) FROM audit)"
+    "read when the last decision was made",
+    "at_us",
+    "SELECT at_us FROM audit WHERE kind IS NULL ORDER BY id DESC LIMIT 1",
 )
 HEAD = lines(
     "read the head of the audit trail",
