@@ -194,7 +194,7 @@ class Views(Protocol):
         ...
 
     async def last_audited_us(self) -> int | None:
-        """Return of when the newest decision in the trail is, whatever times there are; None without any."""
+        """Return of when the newest record of the trail is, whatever times there are; None without any."""
         ...
 
     async def oldest_pending_us(self) -> int | None:

@@ -221,7 +221,7 @@ class MemoryStore:
 
     async def last_audited_us(self) -> int | None:
         self._require_open()
-        return next((one.at_us for one in reversed(self.recorded) if isinstance(one, AuditRecord)), None)
+        return self.recorded[-1].at_us if self.recorded else None
 
     async def settled_keys(self, statuses: Sequence[Status], after: str, limit: int) -> list[str]:
         self._require_open()

@@ -328,9 +328,7 @@ ACTS = {
 }
 
 LAST_AUDITED = lines(
-    "read when the last decision was made",
-    "at_us",
-    "SELECT at_us FROM audit WHERE kind IS NULL ORDER BY id DESC LIMIT 1",
+    "read when the last record was made", "at_us", "SELECT at_us FROM audit WHERE id = (SELECT max(id) FROM audit)"
 )
 HEAD = lines(
     "read the head of the audit trail",
