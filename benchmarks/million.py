@@ -19,7 +19,8 @@ from benchmarks.report import Finding, Report
 from reconciler import app
 from reconciler.adapters import sqlite
 from reconciler.cli import logs, running
-from reconciler.core import decode, fold
+from reconciler.core.events import decode
+from reconciler.core.folding import fold
 from reconciler.model import codec
 from reconciler.model.base import Agreed, Base
 from reconciler.model.desired import NOTHING_DESIRED

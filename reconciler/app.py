@@ -27,11 +27,11 @@ from reconciler.adapters.counters import Counters
 from reconciler.adapters.metrics import Exposition
 from reconciler.adapters.tracing import configured as configured_tracing
 from reconciler.config import Config
-from reconciler.core import announcing
-from reconciler.core.breaker import Breaker
-from reconciler.core.limiter import Limiter, RetryQuota, WriteBudget
-from reconciler.core.queue import Queue
-from reconciler.core.signing import Required
+from reconciler.core.events import announcing
+from reconciler.core.events.signing import Required
+from reconciler.core.scheduling.breaker import Breaker
+from reconciler.core.scheduling.limiter import Limiter, RetryQuota, WriteBudget
+from reconciler.core.scheduling.queue import Queue
 from reconciler.flows import notify, recovery, reload, sealing, watch
 from reconciler.flows.acts import Acts
 from reconciler.flows.attempt import Attempt

@@ -16,8 +16,8 @@ from reconciler.adapters.watched_file import WatchedFile
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.config import Config, Log, needing_restart, shown, with_policy
-from reconciler.core import decode
-from reconciler.core.cases import Pace, Rulebook
+from reconciler.core.events import decode
+from reconciler.core.settling.cases import Pace, Rulebook
 from reconciler.errors import ConfigError
 from reconciler.flows import notify, reload
 from reconciler.flows.acts import Acts

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema  # type: ignore[import-untyped]  # it ships no types
 
-from reconciler.core import plan as planning
+from reconciler.core.planning import plan as planning
 from reconciler.model import codec
 from reconciler.model.plan import Patch
 from reconciler.model.value import canonical

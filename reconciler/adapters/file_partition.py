@@ -17,7 +17,7 @@ import attrs
 import structlog
 
 from reconciler.adapters import file_lines
-from reconciler.core import anchoring
+from reconciler.core.events import anchoring
 from reconciler.errors import LogError, LogTruncatedError
 from reconciler.model.event import PlainRecord
 from reconciler.model.stamp import Anchor, Partition

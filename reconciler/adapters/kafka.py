@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 
 from reconciler.adapters import kafka_client, kafka_topic
 from reconciler.adapters.kafka_client import KafkaOptions
-from reconciler.core import anchoring
+from reconciler.core.events import anchoring
 from reconciler.errors import LogError, LogTruncatedError
 from reconciler.model.event import Outgoing, Record
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition

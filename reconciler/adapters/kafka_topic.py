@@ -15,7 +15,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from reconciler.adapters import kafka_client
 from reconciler.adapters.kafka_client import KafkaOptions
-from reconciler.core import anchoring
+from reconciler.core.events import anchoring
 from reconciler.errors import LogError, LogTruncatedError, RecordTooLargeError
 from reconciler.model.event import Outgoing
 from reconciler.model.stamp import Anchor, Partition

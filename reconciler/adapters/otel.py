@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 import reconciler
-from reconciler.core import traces
+from reconciler.core.events import traces
 from reconciler.model.document import Document, Lane
 from reconciler.model.event import Record
 from reconciler.model.settlement import Settlement

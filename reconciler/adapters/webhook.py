@@ -30,7 +30,7 @@ import aiohttp
 import attrs
 
 from reconciler.adapters import replies, tls
-from reconciler.core.notices import Fault, Notification, Undelivered
+from reconciler.core.explain.notices import Fault, Notification, Undelivered
 from reconciler.errors import ConfigError
 from reconciler.ports import Clock
 

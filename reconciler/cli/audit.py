@@ -11,7 +11,7 @@ import msgspec
 from reconciler import views
 from reconciler.cli import audit_file, commands, exits, files, looking, options, output, running
 from reconciler.config import Config
-from reconciler.core.trail import Fault, Scope, Verifier
+from reconciler.core.explain.trail import Fault, Scope, Verifier
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.model import chain, codec
 from reconciler.model.act import Act

@@ -21,7 +21,7 @@ from typing import Annotated
 
 import msgspec
 
-from reconciler.core.trail import Fault, Scope
+from reconciler.core.explain.trail import Fault, Scope
 from reconciler.errors import ReconcilerError
 from reconciler.model.chain import GENESIS, Entry
 from reconciler.model.codec import UNREADABLE

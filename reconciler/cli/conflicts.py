@@ -9,8 +9,8 @@ import click
 from reconciler import views
 from reconciler.cli import acting, commands, events, looking, options, output, running
 from reconciler.config import Config
-from reconciler.core import resolution
-from reconciler.core.conflicts import settling
+from reconciler.core.planning import resolution
+from reconciler.core.planning.conflicts import settling
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.model.act import RESOLVED_MAX, SIDES, Other, Resolved, Settled, Side, Take
 from reconciler.model.document import ConflictRow, Document

@@ -23,7 +23,7 @@ from reconciler.model.document import Status
 from reconciler.ports import authorship
 
 if TYPE_CHECKING:
-    from reconciler.core.signing import Required
+    from reconciler.core.events.signing import Required
     from reconciler.flows.refold import Origin, Result
 
 docs = commands.family("docs", "List documents, show one, or say what is to become of some.")

@@ -8,7 +8,7 @@ import msgspec
 
 from reconciler.cli import acting, commands, events, files, options, output, running
 from reconciler.config import Config
-from reconciler.core import decode, saying
+from reconciler.core.events import change_events, decode
 from reconciler.errors import StoreError, UsageError
 from reconciler.model import instant
 from reconciler.model.act import Deed
@@ -56,7 +56,7 @@ def emit(config: Config, document: str | None, file: BinaryIO | None, form: str,
     if file is not None:
         records = list(_from_file(file, rules))
     else:
-        records = [saying.signed(saying.record(_event(document or "", **said), rules.topics), rules)]
+        records = [change_events.signed(change_events.record(_event(document or "", **said), rules.topics), rules)]
         events.require_usable(records, rules)
     rows = [_row(record) for record in records]
     log = events.log_name(config, (record.topic for record in records))
@@ -161,7 +161,7 @@ def _from_file(file: BinaryIO, rules: decode.Rules) -> Iterator[Outgoing]:
         text = line.strip()
         if not text:
             continue
-        record = saying.signed(saying.given(text, rules.topics), rules)
+        record = change_events.signed(change_events.given(text, rules.topics), rules)
         reason = events.refusal(record, rules)
         if reason is None:
             yield record._replace(key=_row(record).document.encode())

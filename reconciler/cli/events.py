@@ -9,14 +9,14 @@ from typing import Any
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.config import Config
-from reconciler.core import decode, saying
+from reconciler.core.events import change_events, decode
 from reconciler.errors import LogError, UsageError
 from reconciler.model import instant
 from reconciler.model.event import Outgoing
 from reconciler.model.value import Json
 
 _CHUNK = 5_000  # records of one append, for whose acknowledgement there is a time limit
-CONTENT_TYPE = saying.CONTENT_TYPE
+CONTENT_TYPE = change_events.CONTENT_TYPE
 
 
 def value(text: str) -> Json:
@@ -29,7 +29,7 @@ def value(text: str) -> Json:
 
 def changed(document: str, data: Mapping[str, Any], source: str, actor: str, time: str | None = None) -> dict[str, Any]:
     """Return a changed event; `time` is a canonical instant, `None` meaning now. It gets an id of its own."""
-    return saying.changed(document, data, id=str(uuid.uuid4()), source=source, actor=actor, time=time or now())
+    return change_events.changed(document, data, id=str(uuid.uuid4()), source=source, actor=actor, time=time or now())
 
 
 def now() -> str:
@@ -39,7 +39,7 @@ def now() -> str:
 
 def refusal(record: Outgoing, rules: decode.Rules) -> str | None:
     """Return why the reconciler would not take a record, `None` if it would."""
-    return saying.refusal(record, rules, SystemClock().now_us())
+    return change_events.refusal(record, rules, SystemClock().now_us())
 
 
 def require_usable(records: Sequence[Outgoing], rules: decode.Rules) -> None:

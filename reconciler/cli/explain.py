@@ -16,9 +16,9 @@ from reconciler import views
 from reconciler.adapters.clock import SystemClock
 from reconciler.cli import audit_file, commands, exits, files, looking, options, output, running
 from reconciler.config import Config
-from reconciler.core import story
-from reconciler.core.story import Sentence, Story
-from reconciler.core.trail import Fault
+from reconciler.core.explain import narrative
+from reconciler.core.explain.narrative import Sentence, Story
+from reconciler.core.explain.trail import Fault
 from reconciler.errors import ReconcilerError
 from reconciler.model import codec
 from reconciler.model.act import Act
@@ -68,7 +68,7 @@ def explain(config: Config, document: str, field: str | None, limit: int, *, fil
     """
     most = max(limit, _KNOWN_MAX)
     known = _from_file(file, document, field, most) if file else running.run(_from_store(config, document, field, most))
-    told = story.tell(
+    told = narrative.tell(
         document,
         known.trail[::-1],
         known.policies,

@@ -11,8 +11,8 @@ import attrs
 from reconciler.adapters.clock import SystemClock
 from reconciler.cli import output, sources
 from reconciler.config import Config
-from reconciler.core.decode import Rules
-from reconciler.core.signing import Required
+from reconciler.core.events.decode import Rules
+from reconciler.core.events.signing import Required
 from reconciler.errors import UsageError
 from reconciler.flows import recovery, sealing
 from reconciler.flows import replay as replaying

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import attrs
 import msgspec
 
-from reconciler.core import decode
+from reconciler.core.events import decode
 from reconciler.model import instant
 from reconciler.model.event import Event, PlainRecord, Record
 

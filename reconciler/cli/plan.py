@@ -9,8 +9,8 @@ import click
 
 from reconciler.cli import commands, exits, files, folding, looking, options, output, running
 from reconciler.config import Config
-from reconciler.core import fold
-from reconciler.core import plan as planning
+from reconciler.core.folding import fold
+from reconciler.core.planning import plan as planning
 from reconciler.errors import ReconcilerError
 from reconciler.model.answer import Broken, NotAvailable, ReadAnswer, Throttled, Unchanged
 from reconciler.model.document import Document, Status

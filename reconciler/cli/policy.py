@@ -10,7 +10,7 @@ import msgspec
 from reconciler import views
 from reconciler.cli import commands, exits, looking, options, output, running
 from reconciler.config import Config, rules
-from reconciler.core.backtest import Backtest, Otherwise, Ruling, Unjudged
+from reconciler.core.explain.backtest import Backtest, Otherwise, Ruling, Unjudged
 from reconciler.errors import ConfigError
 from reconciler.model.chain import Entry
 from reconciler.model.policy import FALLBACK, ListMode, Policy, Strategy

@@ -21,7 +21,7 @@ import orjson
 from reconciler import config, parts
 from reconciler.adapters import sqlite
 from reconciler.adapters.clock import SystemClock
-from reconciler.core import decode
+from reconciler.core.events import decode
 from reconciler.errors import ReconcilerError
 from reconciler.model import instant
 from reconciler.model.document import Status

@@ -15,8 +15,9 @@ from functools import partial
 import attrs
 import msgspec
 
-from reconciler.core import fold, outcomes, saying
-from reconciler.core.decode import Rules
+from reconciler.core.events import change_events, outcomes
+from reconciler.core.events.decode import Rules
+from reconciler.core.folding import fold
 from reconciler.flows.deciding import Decided, Deciding
 from reconciler.flows.recording import CHUNK, About, Recorder
 from reconciler.model import instant
@@ -152,9 +153,9 @@ class Acts:
             return time_us
         about = {"id": str(uuid.uuid4()), "source": OPERATORS, "actor": who, "time": instant.from_us(time_us)}
         if fields:
-            event = saying.changed(key, {"release": list(fields), "reason": reason}, **about)
+            event = change_events.changed(key, {"release": list(fields), "reason": reason}, **about)
         else:
-            event = saying.released(key, reason, **about)
+            event = change_events.released(key, reason, **about)
         checked = self._deciding.checked([event])
         if isinstance(checked, Unusable):
             return checked
@@ -287,18 +288,18 @@ class Acts:
         if letter is None:
             return Gone(UNKNOWN_LETTER)
         try:
-            text = saying.on_behalf(value, who)
+            text = change_events.on_behalf(value, who)
         except (ValueError, RecursionError) as error:
             return Unusable(f"this is no event, which is a JSON object: {error}")
         rules = self.decoding()
         to = rules.topics.again(letter.place.topic)
-        record = saying.signed(Outgoing(to, None, text, saying.CONTENT_TYPE), rules)
-        refusal = saying.refusal(record, rules, self.clock.now_us())
+        record = change_events.signed(Outgoing(to, None, text, change_events.CONTENT_TYPE), rules)
+        refusal = change_events.refusal(record, rules, self.clock.now_us())
         if refusal is not None:
             return Unusable(f"the event can't be used: {refusal}")
         named = msgspec.json.decode(text, type=_Named)
         key = named.subject.encode()
-        await self.log.append([_again(letter, rules.topics, key, record.value, saying.CONTENT_TYPE)])
+        await self.log.append([_again(letter, rules.topics, key, record.value, change_events.CONTENT_TYPE)])
         details: dict[str, Json] = {"reason": reason, "events": [named.id]}
         change = Change.REPLAY if self.marks else Change.NOTHING
         about = About(kind=Deed.RESEND, target=letter_id, document=named.subject, details=details, result="appended")

@@ -12,10 +12,12 @@ from typing import assert_never
 
 import attrs
 
-from reconciler.core import contest, fold, marks, normalise, pacing, pausing, retrying, setbacks, settle
-from reconciler.core import plan as planning
-from reconciler.core.cases import Case, Rulebook
-from reconciler.core.limiter import WriteBudget
+from reconciler.core.folding import fold, normalise
+from reconciler.core.planning import contest, retrying
+from reconciler.core.planning import plan as planning
+from reconciler.core.scheduling.limiter import WriteBudget
+from reconciler.core.settling import marks, pacing, pausing, setbacks, settle
+from reconciler.core.settling.cases import Case, Rulebook
 from reconciler.flows.gate import Gate, HeldUpError
 from reconciler.flows.writing import Writing
 from reconciler.model.answer import (

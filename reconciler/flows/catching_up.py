@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from reconciler.core.breaker import Breaker
+from reconciler.core.scheduling.breaker import Breaker
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.reconcile import Reconciler
 from reconciler.model.document import Lane, Status

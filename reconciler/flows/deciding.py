@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import attrs
 
-from reconciler.core import resolution, saying
-from reconciler.core.decode import Rules
+from reconciler.core.events import change_events
+from reconciler.core.events.decode import Rules
+from reconciler.core.planning import resolution
 from reconciler.errors import UsageError
 from reconciler.flows.recording import About
 from reconciler.model import instant
@@ -70,7 +71,7 @@ class Deciding:
             return time_us
         times = [instant.from_us(time_us + number) for number in range(len(choice.said))]
         events = [
-            saying.changed(document.key, data, id=str(uuid.uuid4()), source=OPERATORS, actor=who, time=time)
+            change_events.changed(document.key, data, id=str(uuid.uuid4()), source=OPERATORS, actor=who, time=time)
             for data, time in zip(choice.said, times, strict=True)
         ]
         checked = self.checked(events)
@@ -108,8 +109,8 @@ class Deciding:
         checked = []
         try:
             for event in events:
-                record = saying.signed(saying.record(event, self.rules.topics), self.rules)
-                found = saying.decoded(record, self.rules, self.clock.now_us())
+                record = change_events.signed(change_events.record(event, self.rules.topics), self.rules)
+                found = change_events.decoded(record, self.rules, self.clock.now_us())
                 if isinstance(found, str):
                     return Unusable(f"the event can't be used: {found}")
                 checked.append((record, found))

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from reconciler.core import backoff
-from reconciler.core.breaker import Breaker, Pass, State, Verdict, What
-from reconciler.core.limiter import Limiter, Load, Permit, RetryQuota
+from reconciler.core.scheduling import backoff
+from reconciler.core.scheduling.breaker import Breaker, Pass, State, Verdict, What
+from reconciler.core.scheduling.limiter import Limiter, Load, Permit, RetryQuota
 from reconciler.model.answer import (
     Broken,
     Failed,

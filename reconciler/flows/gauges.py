@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from reconciler.core import series
-from reconciler.core.breaker import Breaker
-from reconciler.core.limiter import Limiter
-from reconciler.core.queue import Queue
-from reconciler.core.series import Point, Sample
+from reconciler.core.explain import series
+from reconciler.core.explain.series import Point, Sample
+from reconciler.core.scheduling.breaker import Breaker
+from reconciler.core.scheduling.limiter import Limiter
+from reconciler.core.scheduling.queue import Queue
 from reconciler.flows import beats
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.notify import Backlog

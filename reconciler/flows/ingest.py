@@ -4,8 +4,8 @@ Ingest: log → decode → fold → projection, one transaction a batch.
 Rows and offsets advance together, so a crash between two batches costs nothing and repeats nothing. It never calls
 Windchill: it marks documents as due and lets the reconciler know.
 
-The host's clock has a say in what is read for the first time (`core/timing.py`). Where a record that the broker has
-stamped shows that this clock is behind, folding waits until it is right: refusing would blame good events for it.
+The host's clock has a say in what is read for the first time (`core/events/timing.py`). Where a record that the broker
+has stamped shows that this clock is behind, folding waits until it is right: refusing would blame good events for it.
 """
 
 import asyncio
@@ -16,7 +16,8 @@ from operator import attrgetter
 import attrs
 import structlog
 
-from reconciler.core import anchoring, decode, fold, outcomes, superseding, timing, usual
+from reconciler.core.events import anchoring, decode, decode_fast, outcomes, timing
+from reconciler.core.folding import fold, superseding
 from reconciler.errors import ClockBehindError
 from reconciler.flows import beats
 from reconciler.model.desired import Desired
@@ -288,7 +289,7 @@ class Ingest:
             self._tracing.note(records)
         events: list[Event] = []
         for some, present in self._parted(newest_first):
-            taken, left = usual.events(some, self._rules, present)
+            taken, left = decode_fast.events(some, self._rules, present)
             events += taken
             for record in left:
                 decoded = decode.record(record, self._rules, present)

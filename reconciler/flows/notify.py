@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol
 import attrs
 import structlog
 
-from reconciler.core import backoff
-from reconciler.core.notices import Fault, Kind, Lot, Notification, Undelivered
+from reconciler.core.explain.notices import Fault, Kind, Lot, Notification, Undelivered
+from reconciler.core.scheduling import backoff
 from reconciler.flows import beats
 from reconciler.ports import Clock, Telemetry
 

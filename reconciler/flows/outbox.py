@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from reconciler.core import backoff, outcomes
+from reconciler.core.events import outcomes
+from reconciler.core.scheduling import backoff
 from reconciler.errors import LogError, RecordTooLargeError
 from reconciler.flows import beats
 from reconciler.model.event import Outgoing

@@ -10,8 +10,8 @@ import asyncio
 import attrs
 import structlog
 
-from reconciler.core.cases import Rulebook
-from reconciler.core.queue import Queue, spread
+from reconciler.core.scheduling.queue import Queue, spread
+from reconciler.core.settling.cases import Rulebook
 from reconciler.flows import beats
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import HeldUpError

@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterable, Mapping
 import attrs
 import structlog
 
-from reconciler.core import anchoring, decode, outcomes, refolding, signing
-from reconciler.core.anchoring import Span
-from reconciler.core.outcomes import Heading, OutcomeType
-from reconciler.core.signing import Required
+from reconciler.core.events import anchoring, decode, outcomes, signing
+from reconciler.core.events.anchoring import Span
+from reconciler.core.events.outcomes import Heading, OutcomeType
+from reconciler.core.events.signing import Required
+from reconciler.core.folding import refolding
 from reconciler.model import instant
 from reconciler.model.base import Base
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import attrs
 import msgspec
 
-from reconciler.core import decode
+from reconciler.core.events import decode
 from reconciler.errors import LogTruncatedError, StoreError
 from reconciler.flows import replay
 from reconciler.flows.ingest import Ingest

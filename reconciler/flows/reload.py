@@ -23,8 +23,9 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 import structlog
 
-from reconciler.core import decode, policies
-from reconciler.core.cases import Rulebook
+from reconciler.core.events import decode
+from reconciler.core.explain import policies
+from reconciler.core.settling.cases import Rulebook
 from reconciler.errors import ConfigError
 from reconciler.flows import beats
 from reconciler.model.document import Due, Lane, Status

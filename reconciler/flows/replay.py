@@ -10,8 +10,8 @@ from functools import partial
 
 import attrs
 
-from reconciler.core import anchoring
-from reconciler.core.anchoring import Span
+from reconciler.core.events import anchoring
+from reconciler.core.events.anchoring import Span
 from reconciler.errors import LogTruncatedError
 from reconciler.flows import recovery
 from reconciler.flows.ingest import Ingest

@@ -14,8 +14,8 @@ import asyncio
 
 import structlog
 
-from reconciler.core.cases import Pace
-from reconciler.core.queue import Queue
+from reconciler.core.scheduling.queue import Queue
+from reconciler.core.settling.cases import Pace
 from reconciler.flows import beats
 from reconciler.flows.reconcile import Reconciler
 from reconciler.model import instant

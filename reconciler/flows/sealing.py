@@ -1,5 +1,5 @@
 """
-Sealing: from where on decisions and outcomes have to be signed (`core/signing.py`).
+Sealing: from where on decisions and outcomes have to be signed (`core/events/signing.py`).
 
 Rules:
 1. When a key is there for the first time, the ends that all logs have at that moment are noted in the store, for good:
@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from reconciler.core import announcing, signing
-from reconciler.core.outcomes import OutcomeType
-from reconciler.core.signing import Required
+from reconciler.core.events import announcing, signing
+from reconciler.core.events.outcomes import OutcomeType
+from reconciler.core.events.signing import Required
 from reconciler.model import signing as model
 from reconciler.model.signing import Keys
 from reconciler.model.stamp import Partition

@@ -25,9 +25,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 import attrs
 import structlog
 
-from reconciler.core import notices
-from reconciler.core.breaker import Breaker
-from reconciler.core.notices import LOT_MAX, Lot, Notice
+from reconciler.core.explain import notices
+from reconciler.core.explain.notices import LOT_MAX, Lot, Notice
+from reconciler.core.scheduling.breaker import Breaker
 from reconciler.flows import beats
 from reconciler.flows.notify import Manner, Post
 from reconciler.model.chain import BEGIN, Head

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from reconciler.core import marks, notes, settle
-from reconciler.core import plan as planning
-from reconciler.core.cases import Case
+from reconciler.core.planning import plan as planning
+from reconciler.core.settling import marks, notes, settle
+from reconciler.core.settling.cases import Case
 from reconciler.model.answer import Refused
 from reconciler.model.document import Agreement, Intent
 from reconciler.model.plan import Patch

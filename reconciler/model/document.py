@@ -146,7 +146,7 @@ NO_AGREEMENT = Agreement()
 
 
 class Row(NamedTuple):
-    """A document's row without what was folded and agreed; what happens to it is said in `core/rows.py`."""
+    """A document's row without what was folded and agreed; what happens to it is said in `core/folding/rows.py`."""
 
     key: str
     revision: int

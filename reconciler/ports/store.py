@@ -79,9 +79,9 @@ class Folded(Protocol):
         """
         Store a batch and mark its documents due, in one durable transaction; nothing if `refolds` has grown meanwhile.
 
-        Rows change as `core/rows.py` says (`folded`), in the batch's lane or that of `urgent`; rows equal to what is
-        stored are not touched. Dead letters are stored once each, by id; the record that announces one is queued in the
-        outbox the first time only. `replayed` letters get the status "replayed".
+        Rows change as `core/folding/rows.py` says (`folded`), in the batch's lane or that of `urgent`; rows equal to
+        what is stored are not touched. Dead letters are stored once each, by id; the record that announces one is
+        queued in the outbox the first time only. `replayed` letters get the status "replayed".
         """
         ...
 
@@ -153,7 +153,7 @@ class Ledger(Protocol):
         Store agreements recovered from an outcome log, and how far it was read, in one durable transaction.
 
         One replaces what is stored if that is nothing, or if more was told by then (`Agreement.told`), and the row
-        changes as `core/rows.py` says (`rebased`). One that was never folded gets a row that is not due.
+        changes as `core/folding/rows.py` says (`rebased`). One that was never folded gets a row that is not due.
         """
         ...
 
@@ -332,7 +332,7 @@ class Store(Folded, Ledger, Outbox, Views, Protocol):
 
         Beside the owner too. Nothing, if the store has read further than the row, or others act at the same time. The
         document is pending and due in lane OPERATOR, unless it is paused, as a new revision. From then on what is read
-        of its agreement lacks stamps that are later than every claim of the row (`core/refolding.py`).
+        of its agreement lacks stamps that are later than every claim of the row (`core/folding/refolding.py`).
         """
         ...
 
@@ -344,7 +344,7 @@ class Store(Folded, Ledger, Outbox, Views, Protocol):
         document that no event has named; one to be paused, or to be due, that is paused; one to be resumed that is not.
         Nothing too while others act at the same time: look again, and try again.
 
-        What becomes of a document is said in `core/rows.py` (`acted`), and what holds while it is paused.
+        What becomes of a document is said in `core/folding/rows.py` (`acted`), and what holds while it is paused.
         """
         ...
 

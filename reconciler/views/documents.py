@@ -6,7 +6,8 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import UNSET, Meta
 
-from reconciler.core import elements, fold
+from reconciler.core.folding import fold
+from reconciler.core.planning import elements
 from reconciler.model import act, desired, document, instant, policy
 from reconciler.model.audit import AuditRecord, Verdict
 from reconciler.model.stamp import Stamp

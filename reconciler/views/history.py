@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta
 
-from reconciler.core import story
+from reconciler.core.explain import narrative
 from reconciler.model import audit, instant
 from reconciler.views import shape
 from reconciler.views.shape import Instant, Next, Shape, Value
@@ -50,7 +50,7 @@ class Story(Shape, frozen=True, kw_only=True):
     older: Annotated[bool, Meta(description="Whether there are decisions older than all that was read for this.")]
 
 
-def told(found: story.Story, *, older: bool) -> Story:
+def told(found: narrative.Story, *, older: bool) -> Story:
     """Return a story."""
     chapters = [
         shape.of(
@@ -66,7 +66,7 @@ def told(found: story.Story, *, older: bool) -> Story:
     return shape.of(Story, found, now=_sentences(found.now), chapters=chapters, older=older)
 
 
-def _sentences(found: Iterable[story.Sentence]) -> list[Sentence]:
+def _sentences(found: Iterable[narrative.Sentence]) -> list[Sentence]:
     return [
         shape.of(Sentence, sentence, references=[shape.of(Reference, one) for one in sentence.references])
         for sentence in found

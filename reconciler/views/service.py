@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from reconciler.core.series import STEP_S, Point
+from reconciler.core.explain.series import STEP_S, Point
 from reconciler.model import instant
 from reconciler.model import policy as policies
 from reconciler.model import standing as counts

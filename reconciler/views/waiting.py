@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
 
-from reconciler.core import hotspots
+from reconciler.core.explain import hotspots
 from reconciler.model import act, event, hotspot, instant
 from reconciler.model.document import ConflictRow
 from reconciler.views import acts, shape

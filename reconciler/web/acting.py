@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from reconciler import views
-from reconciler.core import saying
+from reconciler.core.events import change_events
 from reconciler.flows.acts import Acts
 from reconciler.model import act as acts
 from reconciler.web import bodies, cursors, lists
@@ -54,7 +54,7 @@ def require_log(sources: Sources) -> None:
 
 def require_sayable(who: Principal, event: bytes) -> None:
     """Raise Refused for an event of a source that somebody may not speak for; one that can't be read says none."""
-    source = saying.source_of(event)
+    source = change_events.source_of(event)
     if source and (reason := who.refusal(source)):
         raise Refused(403, f"{reason}; nothing was appended")
 

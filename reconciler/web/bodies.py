@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 
-from reconciler.core.decode import KEY_LENGTH_MAX
+from reconciler.core.events.decode import KEY_LENGTH_MAX
 from reconciler.model import act as acts
 from reconciler.web import forms
 from reconciler.web.answers import Refused

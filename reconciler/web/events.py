@@ -14,7 +14,7 @@ import msgspec
 from starlette.requests import Request
 
 from reconciler import views
-from reconciler.core import decode, saying
+from reconciler.core.events import change_events, decode
 from reconciler.model.event import Outgoing
 from reconciler.web import acting, answers
 from reconciler.web.answers import Refused
@@ -44,9 +44,9 @@ async def append(sources: Sources, asked: Asked) -> views.acts.Appended:
     forbidden: list[answers.RefusedEvent] = []
     for number, text in enumerate(texts):
         rules = sources.decoding()
-        record = saying.given(_attributed(text, asked.who.name), rules.topics)
-        event = saying.decoded(record, rules, sources.clock.now_us())
-        source = saying.source_of(text) if isinstance(event, str) else event.stamp.source
+        record = change_events.given(_attributed(text, asked.who.name), rules.topics)
+        event = change_events.decoded(record, rules, sources.clock.now_us())
+        source = change_events.source_of(text) if isinstance(event, str) else event.stamp.source
         if source and (reason := asked.who.refusal(source)):
             forbidden.append(answers.RefusedEvent(number=number, reason=reason))
         elif isinstance(event, str):

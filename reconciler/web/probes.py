@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import attrs
 from starlette.responses import Response
 
-from reconciler.core.breaker import Breaker
+from reconciler.core.scheduling.breaker import Breaker
 from reconciler.web import answers
 
 

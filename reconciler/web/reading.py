@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from reconciler import __version__, views
-from reconciler.core import story
+from reconciler.core.explain import narrative
 from reconciler.model import codec, instant
 from reconciler.model.document import Document, Status
 from reconciler.model.policy import FALLBACK
@@ -128,7 +128,7 @@ async def document_story(sources: Sources, asked: Asked) -> views.history.Story:
     trail = await lists.trail(sources.store, found.key, _STORY_RECORDS)
     policies = codec.readable_policies(await sources.store.policy_texts())
     told = await asyncio.to_thread(
-        story.tell,
+        narrative.tell,
         found.key,
         trail.items[::-1],
         policies,

@@ -6,11 +6,11 @@ from typing import Protocol
 
 import attrs
 
-from reconciler.core.breaker import Breaker
-from reconciler.core.decode import Rules
-from reconciler.core.limiter import Limiter
-from reconciler.core.queue import Queue
-from reconciler.core.series import Point
+from reconciler.core.events.decode import Rules
+from reconciler.core.explain.series import Point
+from reconciler.core.scheduling.breaker import Breaker
+from reconciler.core.scheduling.limiter import Limiter
+from reconciler.core.scheduling.queue import Queue
 from reconciler.flows.acts import Acts
 from reconciler.model.policy import Policy
 from reconciler.model.stamp import Partition

@@ -15,7 +15,7 @@ import pytest
 from reconciler.adapters import webhook
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.webhook import Webhook, WebhookOptions
-from reconciler.core.notices import Fault, Kind, Notification, Undelivered
+from reconciler.core.explain.notices import Fault, Kind, Notification, Undelivered
 from reconciler.errors import ConfigError
 from tests.adapters.tls_server import SecureServer
 from tests.brokers import certificates

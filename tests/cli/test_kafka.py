@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from reconciler.core.outcomes import REPLAY_OF
+from reconciler.core.events.outcomes import REPLAY_OF
 from reconciler.model.policy import OPERATORS
 from tests.brokers import Server
 from tests.brokers.apache import Apache

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.cli import lines
-from reconciler.core import decode
+from reconciler.core.events import decode
 from reconciler.model.event import Event, PlainRecord
 
 RULES = decode.Rules()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reconciler.core import signing
+from reconciler.core.events import signing
 from reconciler.model import signing as model
 from tests.cli.program import Program, Topics
 from tests.cli.test_end_to_end import DOC

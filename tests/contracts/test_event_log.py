@@ -18,7 +18,7 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.file_log import FileLog
 from reconciler.adapters.kafka import KafkaLog
 from reconciler.adapters.kafka_client import KafkaOptions
-from reconciler.core import anchoring
+from reconciler.core.events import anchoring
 from reconciler.errors import LogError, LogTruncatedError
 from reconciler.model.event import Outgoing, Record
 from reconciler.model.stamp import Partition

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from reconciler.adapters import file_lines
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.file_log import OUTCOMES, FileLog, FileTopics, beside
-from reconciler.core import anchoring
+from reconciler.core.events import anchoring
 from reconciler.errors import LogError, LogTruncatedError
 from reconciler.model import instant
 from reconciler.model.event import Outgoing, PlainRecord

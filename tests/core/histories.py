@@ -6,9 +6,10 @@ from typing import Any
 
 import attrs
 
-from reconciler.core import fold, settle
-from reconciler.core import plan as planning
-from reconciler.core.cases import Case, Pace, Rulebook
+from reconciler.core.folding import fold
+from reconciler.core.planning import plan as planning
+from reconciler.core.settling import settle
+from reconciler.core.settling.cases import Case, Pace, Rulebook
 from reconciler.model import codec, instant
 from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
 from reconciler.model.audit import AuditRecord

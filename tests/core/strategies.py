@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from reconciler.core import decode
+from reconciler.core.events import decode
 from reconciler.model.event import Event, PlainRecord
 from reconciler.model.policy import Adopt, ListMode, Normaliser, Policy, Rule, Strategy
 from reconciler.model.snapshot import Snapshot, Token

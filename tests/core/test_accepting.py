@@ -1,6 +1,6 @@
 """Acceptances read the same, in whichever order their words came."""
 
-from reconciler.core import accepting
+from reconciler.core.folding import accepting
 from reconciler.model.desired import Accepted, Desired
 from reconciler.model.stamp import Stamp
 

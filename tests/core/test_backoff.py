@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import backoff
+from reconciler.core.scheduling import backoff
 
 CHANCES = st.floats(min_value=0, max_value=1, exclude_max=True)
 TIMES = st.integers(min_value=1, max_value=10_000)

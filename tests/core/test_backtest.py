@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import plan as planning
-from reconciler.core.backtest import Backtest, Otherwise, Turn, Unjudged
+from reconciler.core.explain.backtest import Backtest, Otherwise, Turn, Unjudged
+from reconciler.core.planning import plan as planning
 from reconciler.model import codec
 from reconciler.model.audit import AuditRecord, Verdict
 from reconciler.model.base import Agreed, Base

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from reconciler.core import breaker
-from reconciler.core.breaker import Breaker, Pass, Signal, State, Verdict, What
+from reconciler.core.scheduling import breaker
+from reconciler.core.scheduling.breaker import Breaker, Pass, Signal, State, Verdict, What
 
 CHANCES = st.floats(min_value=0, max_value=1, exclude_max=True)
 NAMES = st.sampled_from("abcdefgh")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import plan as planning
-from reconciler.core.trail import Fault, Scope, Verifier
+from reconciler.core.explain.trail import Fault, Scope, Verifier
+from reconciler.core.planning import plan as planning
 from reconciler.model import chain, codec
 from reconciler.model.act import Act
 from reconciler.model.audit import AuditRecord

@@ -6,8 +6,8 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import contest, plan, retrying
-from reconciler.core.retrying import DAY_S, TRIES, Moment
+from reconciler.core.planning import contest, plan, retrying
+from reconciler.core.planning.retrying import DAY_S, TRIES, Moment
 from reconciler.model.base import NO_BASE, Base
 from reconciler.model.desired import NOTHING_DESIRED, Desired
 from reconciler.model.plan import Hold, Patch, Verb

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reconciler.core.anchoring import missing
+from reconciler.core.events.anchoring import missing
 
 offsets = st.integers(0, 30)
 spans = st.lists(st.tuples(offsets, offsets).map(lambda pair: (min(pair), max(pair))), max_size=6)

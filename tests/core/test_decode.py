@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import decode, fold
+from reconciler.core.events import decode
+from reconciler.core.folding import fold
 from reconciler.model import codec, instant
 from reconciler.model.desired import NOTHING_DESIRED
 from reconciler.model.event import Event, Foreign, PlainRecord, Refusal

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import elements
+from reconciler.core.planning import elements
 from reconciler.model.base import Agreed
 from reconciler.model.desired import Element, Field, Register
 from reconciler.model.plan import Decision, Verb

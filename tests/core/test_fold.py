@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import fold
+from reconciler.core.folding import fold
 from reconciler.model import codec
 from reconciler.model.desired import NOTHING_DESIRED, Desired, Element, Field, Register
 from reconciler.model.event import Event

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import hotspots
+from reconciler.core.explain import hotspots
 from reconciler.model.hotspot import HotSpot
 
 COUNTS = st.integers(0, 10**6)

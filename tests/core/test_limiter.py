@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from reconciler.core.limiter import Limiter, Load, Permit, RetryQuota
+from reconciler.core.scheduling.limiter import Limiter, Load, Permit, RetryQuota
 
 
 class LimiterUnderAnyLoad(RuleBasedStateMachine):

@@ -7,7 +7,7 @@ import itertools
 import attrs
 import pytest
 
-from reconciler.core import merge
+from reconciler.core.planning import merge
 from reconciler.model.plan import Verb
 from reconciler.model.policy import Adopt, Rule, Strategy
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import normalise
+from reconciler.core.folding import normalise
 from reconciler.model.policy import Normaliser
 from reconciler.model.value import MISSING, canonical
 from tests.core import strategies

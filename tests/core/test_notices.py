@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import notices
-from reconciler.core.notices import Kind, Lot, Notice, Notification
+from reconciler.core.explain import notices
+from reconciler.core.explain.notices import Kind, Lot, Notice, Notification
 from reconciler.model import chain, instant
 from reconciler.model.chain import BEGIN, Entry, Head
 from reconciler.model.document import NO_AGREEMENT, Conflict, Document, Status

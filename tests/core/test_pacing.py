@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 import pytest
 
-from reconciler.core import pacing
-from reconciler.core.cases import Case, Pace, Rulebook
+from reconciler.core.settling import pacing
+from reconciler.core.settling.cases import Case, Pace, Rulebook
 from reconciler.model.base import NO_BASE
 from reconciler.model.document import Agreement, Document, Lane, Status
 from reconciler.model.plan import Decision, InSync, Patch, Verb

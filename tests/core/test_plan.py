@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.core import elements, fold, normalise, plan
+from reconciler.core.folding import fold, normalise
+from reconciler.core.planning import elements, plan
 from reconciler.model import codec
 from reconciler.model.base import NO_BASE, Agreed, Base, Refused, Wrote
 from reconciler.model.desired import NOTHING_DESIRED, Desired

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.core import policies
+from reconciler.core.explain import policies
 from reconciler.model.desired import Desired, Field, Register
 from reconciler.model.document import Agreement, Document
 from reconciler.model.policy import ListMode, Policy, Rule, Strategy

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from reconciler.core.queue import Queue
+from reconciler.core.scheduling.queue import Queue
 from reconciler.model.document import Due, Lane
 
 SECOND_US = 1_000_000

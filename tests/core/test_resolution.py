@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import fold, resolution
+from reconciler.core.folding import fold
+from reconciler.core.planning import resolution
 from reconciler.errors import UsageError
 from reconciler.model.act import Other, Preview, Side, Step, Take
 from reconciler.model.base import NO_BASE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import rows
+from reconciler.core.folding import rows
 from reconciler.model.act import Change
 from reconciler.model.document import NO_AGREEMENT, Lane, Row, Status
 from reconciler.model.settlement import Settlement

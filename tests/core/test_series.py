@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from reconciler.core import series
-from reconciler.core.series import STEP_S, Point, Sample
+from reconciler.core.explain import series
+from reconciler.core.explain.series import STEP_S, Point, Sample
 
 BOUNDS_S = (0.1, 1.0, 10.0, 60.0)
 STEP_US = STEP_S * 1_000_000

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import announcing, decode, saying, signing
+from reconciler.core.events import announcing, change_events, decode, signing
 from reconciler.model import signing as model
 from reconciler.model.event import Event, Outgoing, PlainRecord, Refusal
 from reconciler.model.policy import OPERATORS
@@ -186,12 +186,12 @@ def test_a_decision_in_binary_mode_may_be_signed_too() -> None:
 def test_what_we_append_as_an_operator_is_signed_where_there_is_a_key_and_nothing_else_is() -> None:
     for source, signs in ((OPERATORS, True), ("//erp/prod", False)):
         bare = Outgoing(TOPIC, b"k", text(DECISION | {"source": source}))
-        made = saying.signed(bare, decode.Rules(keys=KEYS))
+        made = change_events.signed(bare, decode.Rules(keys=KEYS))
         assert (made != bare) is signs
         assert (signing.fault(made.value or b"", KEYS) is None) is signs
-        assert saying.signed(bare, decode.Rules()) == bare
+        assert change_events.signed(bare, decode.Rules()) == bare
     for odd in (b"", b"[]", b"\xff", None):
-        assert saying.signed(Outgoing(TOPIC, None, odd), decode.Rules(keys=KEYS)).value == odd
+        assert change_events.signed(Outgoing(TOPIC, None, odd), decode.Rules(keys=KEYS)).value == odd
 
 
 # ------------------------------------------------------------------------------------------------------------- outcomes

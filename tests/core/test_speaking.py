@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import decode, saying, usual
+from reconciler.core.events import change_events, decode, decode_fast
 from reconciler.model.event import Event, Foreign, PlainRecord, Refusal
 from reconciler.model.policy import OPERATORS, Policy, Rule, Strategy
 from reconciler.model.topics import ChangeTopic, Topics
@@ -97,9 +97,9 @@ def test_nobody_asks_for_anything_where_outcomes_are_published() -> None:
 
 def test_an_event_is_appended_where_its_source_may_speak() -> None:
     assert [BOUND.of(source) for source in (OPERATORS, "//mes/7", "//erp/x")] == [DECISIONS, MES, ERP]
-    nowhere = saying.given(b'{"source":"//wf/x"}', BOUND)  # to be refused there, with the reason
+    nowhere = change_events.given(b'{"source":"//wf/x"}', BOUND)  # to be refused there, with the reason
     assert nowhere.topic == ERP
-    assert saying.given(b"no JSON", BOUND).topic == ERP
+    assert change_events.given(b"no JSON", BOUND).topic == ERP
     assert [OPEN.again(topic) for topic in ("changes", DECISIONS, "old", "old.decisions")] == [
         "changes", DECISIONS, "changes", DECISIONS,
     ]  # fmt: skip
@@ -210,6 +210,6 @@ def records(draw: st.DrawFn) -> PlainRecord:
 def test_the_quick_way_lets_nobody_speak_whom_the_long_way_refuses(
     given_: list[PlainRecord], rules: decode.Rules
 ) -> None:
-    events, left = usual.events(given_, rules)
+    events, left = decode_fast.events(given_, rules)
     taken = [one for one in given_ if not any(one is other for other in left)]
     assert events == [decode.record(one, rules) for one in taken]

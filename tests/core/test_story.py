@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import story, wording
-from reconciler.core.backtest import Backtest
-from reconciler.core.story import Story
+from reconciler.core.explain import narrative, phrases
+from reconciler.core.explain.backtest import Backtest
+from reconciler.core.explain.narrative import Story
 from reconciler.model import codec
 from reconciler.model.act import Act, Deed
 from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
@@ -31,7 +31,7 @@ STRATEGIES = [s for s in S if s is not S.IGNORE]
 
 def told(history: History, only: str | None = None, **more) -> Story:
     now_us = history.now_us + 90 * MINUTE_US
-    return story.tell(DOC, history.records, history.policies, now_us, only=only, **more)
+    return narrative.tell(DOC, history.records, history.policies, now_us, only=only, **more)
 
 
 def text_of(found: Story) -> str:
@@ -205,7 +205,7 @@ def test_of_several_refused_fields_nobody_can_tell_yet_which_of_them_waits() -> 
 
 def test_without_the_policy_no_conflict_is_guessed() -> None:
     history = moved(S.HOLD, ours=True, theirs=True)
-    found = story.tell(DOC, history.records, {}, history.now_us)
+    found = narrative.tell(DOC, history.records, {}, history.now_us)
     (waits,) = [sentence for sentence in found.now if sentence.kind == "waits"]
     assert waits.references == (("command", "reconciler conflicts list"),)
 
@@ -342,7 +342,7 @@ def test_nothing_that_can_not_be_seen_is_in_any_sentence(name: str) -> None:
     ],
 )
 def test_how_long_ago_something_was_is_told_in_one_unit(passed_us: int, said: str) -> None:
-    assert wording.ago(passed_us) == said
+    assert phrases.ago(passed_us) == said
 
 
 def test_every_story_that_is_kept_has_its_history() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import traces
+from reconciler.core.events import traces
 from reconciler.model.base import Agreed, Base
 from reconciler.model.desired import Desired, Element, Field, Register
 from reconciler.model.document import Agreement, Document

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import decode, usual
+from reconciler.core.events import decode, decode_fast
 from reconciler.model import codec
 from reconciler.model.event import Event, PlainRecord
 from reconciler.model.policy import Policy, Rule, Strategy
@@ -74,7 +74,7 @@ def records(draw: st.DrawFn) -> PlainRecord:
 
 @given(st.lists(records(), max_size=6), every_rules)
 def test_what_it_takes_is_what_the_long_way_says_and_nothing_gets_lost(given_records, rules):
-    events, left = usual.events(given_records, rules)
+    events, left = decode_fast.events(given_records, rules)
     rest = list(left)
     taken = [record for record in given_records if not _drop(rest, record)]
     assert not rest
@@ -106,7 +106,7 @@ def _drop(records: list[PlainRecord], record: PlainRecord) -> bool:
 def test_what_producers_usually_send_goes_the_quick_way(changes: dict[str, Any]):
     declared = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
     for rules in (RULES, ARCHIVED):
-        events, left = usual.events([structured(envelope(**changes), headers=declared)], rules)
+        events, left = decode_fast.events([structured(envelope(**changes), headers=declared)], rules)
         assert len(events) == 1
         assert not left
 
@@ -114,6 +114,6 @@ def test_what_producers_usually_send_goes_the_quick_way(changes: dict[str, Any])
 def test_one_odd_record_does_not_keep_its_neighbours_from_being_decoded():
     whole = [structured(envelope(id=str(number))) for number in range(3)]
     odd = [structured(b"{"), structured(None), binary(envelope()), structured(envelope(data={"release": ["a"]}))]
-    events, left = usual.events([whole[0], *odd, *whole[1:]], RULES)
+    events, left = decode_fast.events([whole[0], *odd, *whole[1:]], RULES)
     assert [event.stamp.id for event in events] == ["0", "1", "2"]
     assert left == odd

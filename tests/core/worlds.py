@@ -11,7 +11,8 @@ import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from reconciler.core import fold, plan
+from reconciler.core.folding import fold
+from reconciler.core.planning import plan
 from reconciler.model import instant
 from reconciler.model.base import NO_BASE
 from reconciler.model.desired import NOTHING_DESIRED

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from reconciler.adapters import sqlite
-from reconciler.core import outcomes
+from reconciler.core.events import outcomes
 from reconciler.model import codec, instant
 from reconciler.model.document import Status
 from reconciler.model.policy import Strategy

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from reconciler.adapters.metrics import CATALOG, PREFIX
-from reconciler.core.notices import Kind
+from reconciler.core.explain.notices import Kind
 
 ROOT = Path(__file__).parent.parent.parent
 ALERTS = (ROOT / "deploy/alerts.yml").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reconciler import app
-from reconciler.core.breaker import Breaker
+from reconciler.core.scheduling.breaker import Breaker
 from reconciler.model.document import Status
 from tests.e2e.world import ME, event, kinds
 from tests.faults.proxy import Fault, HttpProxy

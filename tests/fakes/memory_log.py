@@ -10,7 +10,7 @@ import bisect
 import zlib
 from collections.abc import Mapping, Sequence
 
-from reconciler.core import anchoring
+from reconciler.core.events import anchoring
 from reconciler.errors import LogError, LogTruncatedError, RecordTooLargeError
 from reconciler.model.event import Outgoing, PlainRecord, Record
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition

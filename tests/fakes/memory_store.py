@@ -1,7 +1,7 @@
 """
 A store in dicts, for tests of flows. It passes the contract suite of every store (`tests/contracts/test_store.py`).
 
-What becomes of a document's row is decided by `core/rows.py`, as in every store. Nothing here is durable, and nothing
+What becomes of a row is decided by `core/folding/rows.py`, as in every store. Nothing here is durable, and nothing
 is awaited: each method is done in one go, hence atomic.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from reconciler.core import refolding, rows
+from reconciler.core.folding import refolding, rows
 from reconciler.errors import StoreError
 from reconciler.model import chain, codec
 from reconciler.model.act import Act, Change

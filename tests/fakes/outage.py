@@ -2,7 +2,7 @@
 
 import itertools
 
-from reconciler.core.breaker import Breaker, Verdict, What
+from reconciler.core.scheduling.breaker import Breaker, Verdict, What
 
 
 def opened(breaker: Breaker, now_s: float = 0.0) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from reconciler.core import outcomes
-from reconciler.core.cases import Pace
+from reconciler.core.events import outcomes
+from reconciler.core.settling.cases import Pace
 from reconciler.flows.gate import Gate, HeldUpError
 from reconciler.model.answer import (
     Broken,

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from reconciler.core.cases import Pace
+from reconciler.core.settling.cases import Pace
 from reconciler.model.answer import Locked, NotAvailable, Throttled, VersionConflict
 from reconciler.model.document import Status
 from tests.flows.world import BODY, Running, World

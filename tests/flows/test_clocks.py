@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reconciler.core import outcomes
+from reconciler.core.events import outcomes
 from reconciler.errors import ClockBehindError
 from reconciler.flows import recovery, replay
 from reconciler.flows.recovery import Bases

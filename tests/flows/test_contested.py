@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from reconciler.core import decode, outcomes
-from reconciler.core.cases import Pace
+from reconciler.core.events import decode, outcomes
+from reconciler.core.settling.cases import Pace
 from reconciler.flows.acts import Acts
 from reconciler.model.act import Resolved, Side, Unusable
 from reconciler.model.answer import Throttled, VersionConflict

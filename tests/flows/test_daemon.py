@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reconciler import config
-from reconciler.core.cases import Pace
+from reconciler.core.settling.cases import Pace
 from reconciler.model.answer import Failed, NotAvailable, Throttled, VersionConflict
 from reconciler.model.document import Due, Lane, Status
 from tests.fakes.outage import opened

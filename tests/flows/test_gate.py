@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core.breaker import Breaker, State
-from reconciler.core.limiter import Limiter, RetryQuota
+from reconciler.core.scheduling.breaker import Breaker, State
+from reconciler.core.scheduling.limiter import Limiter, RetryQuota
 from reconciler.flows.gate import Gate, HeldUpError
 from reconciler.model.answer import Failed, NotAvailable, ReadAnswer, ReleaseAnswer, Throttled, Unchanged, WriteAnswer
 from tests.fakes.virtual_clock import VirtualClock

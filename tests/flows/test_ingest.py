@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.core import outcomes
+from reconciler.core.events import outcomes
 from reconciler.errors import StoreError
 from reconciler.model.document import Lane, Status
 from reconciler.model.event import Outgoing

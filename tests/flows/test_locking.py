@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reconciler.core import notes
+from reconciler.core.settling import notes
 from reconciler.model.act import Act, Change
 from reconciler.model.document import Lane, Status
 from reconciler.model.plan import Patch
@@ -300,7 +300,7 @@ async def test_a_redraft_does_not_slip_another_portion_under_the_lock(make_world
 async def test_values_are_compared_as_the_servers_types_say(make_world: MakeWorld) -> None:
     import attrs
 
-    from reconciler.core import plan as planning
+    from reconciler.core.planning import plan as planning
 
     world = make_world(body={"weight": 5, "due": "2026-01-02T00:00:00.000000Z", "note": "5"})
     await world.emit({"weight": "5.0", "due": "2026-01-02T01:00:00+01:00", "note": "5.0"})
@@ -332,7 +332,7 @@ async def test_a_note_names_systems_and_events_and_fits(world: World) -> None:
 
 
 async def _note(world: World) -> str:
-    from reconciler.core import plan as planning
+    from reconciler.core.planning import plan as planning
 
     document = world.document()
     plan = planning.draft(document.desired, document.agreement.base, await world.snapshot(), world.policy)

@@ -11,9 +11,9 @@ import attrs
 import pytest
 
 from reconciler import config
-from reconciler.core import notices
-from reconciler.core.breaker import Breaker, Verdict
-from reconciler.core.notices import Fault, Undelivered
+from reconciler.core.explain import notices
+from reconciler.core.explain.notices import Fault, Undelivered
+from reconciler.core.scheduling.breaker import Breaker, Verdict
 from reconciler.flows import watch
 from reconciler.flows.notify import Manner, Post
 from reconciler.flows.watch import Patience, Watch
@@ -27,7 +27,7 @@ from tests.flows.world import KEY, policy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from reconciler.core.notices import Notification
+    from reconciler.core.explain.notices import Notification
     from tests.flows.conftest import MakeWorld
     from tests.flows.world import World
 

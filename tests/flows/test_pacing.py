@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from reconciler.core.cases import Pace
+from reconciler.core.settling.cases import Pace
 from reconciler.model.answer import Locked
 from reconciler.model.document import Lane, Status
 from reconciler.model.policy import Adopt, Rule, Strategy

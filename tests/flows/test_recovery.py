@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reconciler.core.outcomes import OutcomeType
+from reconciler.core.events.outcomes import OutcomeType
 from reconciler.errors import LogTruncatedError, StoreError
 from reconciler.flows import recovery
 from reconciler.flows.outbox import Publisher

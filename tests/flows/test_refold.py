@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reconciler.adapters.counters import Counters
-from reconciler.core import decode
+from reconciler.core.events import decode
 from reconciler.flows.refold import Origin, Refold
 from tests.fakes.memory_log import MemoryLog
 from tests.flows.test_clocks import PLACE, ahead, title

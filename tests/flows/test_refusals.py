@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from reconciler import config
-from reconciler.core import outcomes
-from reconciler.core.cases import Pace
+from reconciler.core.events import outcomes
+from reconciler.core.settling.cases import Pace
 from reconciler.model.answer import Failed, Locked, Refused, Unknown, VersionConflict, WriteAnswer
 from reconciler.model.document import Lane, Status
 from reconciler.model.policy import ListMode, Rule, Strategy

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from reconciler.core import decode
+from reconciler.core.events import decode
 from reconciler.flows.acts import Acts
 from reconciler.model import instant
 from reconciler.model.act import Appended, Other, Preview, Resolved, Side, Stale, Unusable

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reconciler import config
-from reconciler.core import announcing, outcomes, signing
-from reconciler.core.outcomes import Outcome, OutcomeType
+from reconciler.core.events import announcing, outcomes, signing
+from reconciler.core.events.outcomes import Outcome, OutcomeType
 from reconciler.flows import watch
 from reconciler.model import signing as model
 from reconciler.model.document import Lane

@@ -13,10 +13,10 @@ import attrs
 from reconciler import app
 from reconciler.adapters.counters import Counters
 from reconciler.config import Config, Log
-from reconciler.core import decode
-from reconciler.core.breaker import Breaker
-from reconciler.core.cases import Pace, Rulebook
-from reconciler.core.limiter import Limiter, RetryQuota, WriteBudget
+from reconciler.core.events import decode
+from reconciler.core.scheduling.breaker import Breaker
+from reconciler.core.scheduling.limiter import Limiter, RetryQuota, WriteBudget
+from reconciler.core.settling.cases import Pace, Rulebook
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import Gate
 from reconciler.flows.ingest import Ingest

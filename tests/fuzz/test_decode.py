@@ -13,8 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reconciler.cli import lines, output
-from reconciler.core import decode, fold, outcomes, usual
-from reconciler.core.outcomes import OutcomeType
+from reconciler.core.events import decode, decode_fast, outcomes
+from reconciler.core.events.outcomes import OutcomeType
+from reconciler.core.folding import fold
 from reconciler.model import codec, instant
 from reconciler.model.desired import NOTHING_DESIRED
 from reconciler.model.event import DeadLetter, Event, Foreign, Header, PlainRecord, Refusal
@@ -40,7 +41,7 @@ def check(record: PlainRecord, rules: decode.Rules) -> None:
     """Everything that holds for every record."""
     with mutating.bounded():
         found = decode.record(record, rules)
-        events, left = usual.events([record], rules)
+        events, left = decode_fast.events([record], rules)
         line = lines.of(record, rules)
     assert (events, left) in (([found], []), ([], [record]))
     match found:
@@ -172,7 +173,7 @@ def test_no_bytes_get_past(value, rules):
 @given(st.lists(numbers, min_size=2, max_size=8), rules_)
 def test_a_hostile_record_spoils_no_other_of_its_slice(given_numbers, rules):
     records = [hostile_event(number) for number in given_numbers]
-    events, left = usual.events(records, RULES[rules])
+    events, left = decode_fast.events(records, RULES[rules])
     alone = [decode.record(record, RULES[rules]) for record in records if record not in left]
     assert events == alone
 
@@ -192,7 +193,7 @@ def test_a_reason_does_not_repeat_half_a_megabyte(member):
 
 def test_a_record_from_beyond_the_calendar_is_refused_whatever_stands_beside_it():
     records = [structured(json.dumps(envelope()).encode(), timestamp=stamp) for stamp in (RECORDED_MS, 2**62)]
-    events, left = usual.events(records, RULES[0])
+    events, left = decode_fast.events(records, RULES[0])
     assert (events, left) == ([], records)
     assert isinstance(decode.record(records[1], RULES[0]), Refusal)
 
@@ -204,7 +205,7 @@ def test_a_line_with_an_impossible_timestamp_is_no_line():
 @pytest.mark.parametrize("member", [b'"a\xff":1', b'"x":"\xff"'])
 def test_bytes_that_are_no_text_are_refused_also_in_members_that_nobody_reads(member):
     record = structured(json.dumps(envelope()).encode()[:-1] + b"," + member + b"}")
-    assert usual.events([record], RULES[0]) == ([], [record])
+    assert decode_fast.events([record], RULES[0]) == ([], [record])
     refusal = decode.record(record, RULES[0])
     assert isinstance(refusal, Refusal)  # an export of the log would find no event in it
     assert "utf-8" in refusal.reason

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from reconciler import config
 from reconciler.adapters.file_lines import LineReader
 from reconciler.cli import logs, output
-from reconciler.core import decode
+from reconciler.core.events import decode
 from reconciler.errors import ConfigError, LogError
 from reconciler.model.event import Refusal
 from tests.fuzz import mutating, test_decode

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from reconciler.core import decode, outcomes
+from reconciler.core.events import decode, outcomes
 from reconciler.errors import RecordTooLargeError
 from reconciler.flows.outbox import Publisher
 from reconciler.model.event import DeadLetter, Header, Outgoing, Refusal

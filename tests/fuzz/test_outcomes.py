@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core import outcomes
+from reconciler.core.events import outcomes
 from reconciler.flows.recovery import Bases
 from reconciler.model import codec
 from reconciler.model.base import Base

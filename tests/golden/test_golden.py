@@ -14,7 +14,9 @@ import attrs
 import pytest
 
 from reconciler import config
-from reconciler.core import decode, fold, plan
+from reconciler.core.events import decode
+from reconciler.core.folding import fold
+from reconciler.core.planning import plan
 from reconciler.model import codec
 from reconciler.model.base import NO_BASE, Agreed, Base, Refused, Wrote
 from reconciler.model.desired import NOTHING_DESIRED

@@ -3,7 +3,7 @@ Mutation testing: small mistakes are made in the core on purpose, one at a time,
 
     make mutants                  200 chosen mutants and every bug of `bugs.py`
     make mutants N=0              the named bugs alone
-    make mutants ARGS="--only core/merge.py --show"
+    make mutants ARGS="--only core/planning/merge.py --show"
 
 `operators.py` finds every mistake that can be made in a module, `choosing.py` takes some of them by a seed,
 `bugs.py` names bugs that tests once missed, `running.py` runs the tests of each, and `planting.py` is the pytest plugin

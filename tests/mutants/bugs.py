@@ -30,9 +30,10 @@ class Bug:
         return source.replace(self.before, self.after)
 
 
-_MERGE, _ELEMENTS, _FOLD, _PLAN, _RETRYING, _SETTLE, _RESOLUTION = (
-    f"reconciler/core/{name}.py" for name in ("merge", "elements", "fold", "plan", "retrying", "settle", "resolution")
+_MERGE, _ELEMENTS, _PLAN, _RETRYING, _RESOLUTION = (
+    f"reconciler/core/planning/{name}.py" for name in ("merge", "elements", "plan", "retrying", "resolution")
 )
+_FOLD, _SETTLE = "reconciler/core/folding/fold.py", "reconciler/core/settling/settle.py"
 _ATTEMPT, _WRITING, _RECOVERY = (f"reconciler/flows/{name}.py" for name in ("attempt", "writing", "recovery"))
 
 BUGS: tuple[Bug, ...] = (

@@ -29,19 +29,19 @@ _DAEMON = (
 )
 
 TESTS: dict[str, tuple[str, ...]] = {
-    "reconciler/core/merge.py": DECIDING,
-    "reconciler/core/elements.py": (*DECIDING, *ATTEMPTS),
-    "reconciler/core/fold.py": (*DECIDING, "tests/flows/test_ingest.py"),
-    "reconciler/core/plan.py": (*DECIDING, *ATTEMPTS),
-    "reconciler/core/rows.py": (
+    "reconciler/core/planning/merge.py": DECIDING,
+    "reconciler/core/planning/elements.py": (*DECIDING, *ATTEMPTS),
+    "reconciler/core/folding/fold.py": (*DECIDING, "tests/flows/test_ingest.py"),
+    "reconciler/core/planning/plan.py": (*DECIDING, *ATTEMPTS),
+    "reconciler/core/folding/rows.py": (
         "tests/core/test_rows.py",
         "tests/contracts/test_deeds.py",
         "tests/contracts/test_comparing.py",
         "tests/contracts/test_store.py",
         "tests/flows/test_pause.py",
     ),
-    "reconciler/core/settle.py": (*ATTEMPTS, *_SETTLING, *_DAEMON),
-    "reconciler/core/resolution.py": ("tests/core/test_resolution.py", "tests/flows/test_resolving.py"),
+    "reconciler/core/settling/settle.py": (*ATTEMPTS, *_SETTLING, *_DAEMON),
+    "reconciler/core/planning/resolution.py": ("tests/core/test_resolution.py", "tests/flows/test_resolving.py"),
     "reconciler/flows/attempt.py": (*ATTEMPTS, *_SETTLING, *_DAEMON),
     "reconciler/flows/writing.py": (*ATTEMPTS, *_SETTLING, *_DAEMON),
     "reconciler/flows/recovery.py": (

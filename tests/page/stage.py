@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from reconciler.core import series
+from reconciler.core.explain import series
 from reconciler.model.answer import NotAvailable
 from reconciler.model.event import Outgoing
 from tests.fakes.memory_windchill import Fault

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 
 from reconciler import config
-from reconciler.core import decode, notices, saying
-from reconciler.core.notices import Kind, Lot, Notice
-from reconciler.core.outcomes import OutcomeType
+from reconciler.core.events import change_events, decode
+from reconciler.core.events.outcomes import OutcomeType
+from reconciler.core.explain import notices
+from reconciler.core.explain.notices import Kind, Lot, Notice
 from reconciler.errors import ConfigError
 from reconciler.model.base import NO_BASE
 from reconciler.model.document import NO_AGREEMENT, Conflict, Document, Status
@@ -55,7 +56,7 @@ def content(path: Path) -> Any:
 def decoded(event: Any) -> Any:
     """What a record of the event is, in the topic that events of its source go to."""
     rules = decode.Rules()
-    record = saying.given(json.dumps(event).encode(), rules.topics)
+    record = change_events.given(json.dumps(event).encode(), rules.topics)
     return decode.record(PlainRecord(record.topic, 0, 0, RECORDED_MS, b"0000012345", record.value), rules)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from reconciler.core import outcomes
+from reconciler.core.events import outcomes
 from reconciler.model.document import Document, Status
 from reconciler.model.policy import Strategy
 from reconciler.model.snapshot import Token
@@ -22,7 +22,7 @@ from tests.sim.options import KEYWORDS, SCALARS
 from tests.sim.server import ME, elements, token_of
 
 if TYPE_CHECKING:
-    from reconciler.core.outcomes import Told
+    from reconciler.core.events.outcomes import Told
     from tests.fakes.memory_log import MemoryBroker
     from tests.sim.server import Server, Write
     from tests.sim.witness import Witness

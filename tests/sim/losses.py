@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from reconciler.core import outcomes
+from reconciler.core.events import outcomes
 from tests.sim.logs import OUTCOMES
 
 if TYPE_CHECKING:
-    from reconciler.core.outcomes import Told
+    from reconciler.core.events.outcomes import Told
     from tests.fakes.memory_log import MemoryBroker
     from tests.sim.operators import Operators
     from tests.sim.stores import Durable

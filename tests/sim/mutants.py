@@ -16,9 +16,12 @@ import attrs
 
 from reconciler.adapters import merge_patch
 from reconciler.adapters.sqlite import opening
-from reconciler.core import anchoring, contest, elements, fold, merge, normalise, profile, retrying, settle, timing
-from reconciler.core import plan as planning
-from reconciler.core.cases import Case
+from reconciler.core.events import anchoring, profile, timing
+from reconciler.core.folding import fold, normalise
+from reconciler.core.planning import contest, elements, merge, retrying
+from reconciler.core.planning import plan as planning
+from reconciler.core.settling import settle
+from reconciler.core.settling.cases import Case
 from reconciler.flows import attempt as attempts
 from reconciler.flows import recovery
 from reconciler.flows.gate import Gate

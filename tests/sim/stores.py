@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.adapters.sqlite import locks, transactions
 from reconciler.adapters.sqlite.database import Database, transacted
 from reconciler.adapters.sqlite.store import SqliteStore
-from reconciler.core.rows import DONE
+from reconciler.core.folding.rows import DONE
 from reconciler.errors import StoreError
 from reconciler.model import codec
 from reconciler.model.document import Lane, Status

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from reconciler.core.outcomes import REPLAY_OF
+from reconciler.core.events.outcomes import REPLAY_OF
 from reconciler.model import instant
 from reconciler.model.event import Outgoing, PlainRecord
 from reconciler.model.policy import OPERATORS, Strategy

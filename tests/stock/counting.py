@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reconciler.core.cases import Pace
+from reconciler.core.settling.cases import Pace
 from reconciler.model.policy import Rule, Strategy
 from tests.flows.world import KEY, policy
 from tests.stock.server import ACCOUNT, Stock

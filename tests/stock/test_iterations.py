@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.core.cases import Pace
+from reconciler.core.settling.cases import Pace
 from reconciler.model.document import Status
 from tests.flows.world import KEY
 from tests.stock.counting import pass_by

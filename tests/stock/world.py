@@ -13,8 +13,8 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
-from reconciler.core.breaker import Breaker
-from reconciler.core.limiter import Limiter, RetryQuota
+from reconciler.core.scheduling.breaker import Breaker
+from reconciler.core.scheduling.limiter import Limiter, RetryQuota
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import Gate
 from reconciler.model.snapshot import Snapshot
@@ -25,7 +25,7 @@ from tests.stock.server import ACCOUNT, DISPLAY, Stock, drop
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reconciler.core.cases import Pace
+    from reconciler.core.settling.cases import Pace
     from reconciler.model.policy import Policy
 
 PATIENCE_S = 120.0  # until a program counts as hanging: on a busy machine a start alone takes half a minute

@@ -10,9 +10,10 @@ import attrs
 import httpx
 import pytest
 
-from reconciler.core import decode, series
-from reconciler.core.breaker import Breaker
-from reconciler.core.queue import Queue
+from reconciler.core.events import decode
+from reconciler.core.explain import series
+from reconciler.core.scheduling.breaker import Breaker
+from reconciler.core.scheduling.queue import Queue
 from reconciler.flows.acts import Acts
 from reconciler.model.event import Outgoing
 from reconciler.web import application, server

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reconciler.core import fold
+from reconciler.core.folding import fold
 from reconciler.errors import RecordTooLargeError, StoreDamagedError
 from reconciler.model.document import Status
 from reconciler.web import acting, application

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.core.breaker import Breaker
+from reconciler.core.scheduling.breaker import Breaker
 from reconciler.web.probes import Health, Phase, Progress, Readiness
 from tests.fakes.outage import opened
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reconciler.core.series import Point
+from reconciler.core.explain.series import Point
 from tests.flows.world import KEY, World
 from tests.web.test_daemon import living
 

@@ -3,7 +3,7 @@ The state store in one SQLite file: the embedded default, for one process that o
 
 Here live the SQL (`schema.sql`, `queries.py`, `writes.py`), the transactions, group commit, and what keeps several
 processes out of each other's way. Never here: what a document's state means (the codec and the model know), what
-becomes of its row (`core/rows.py`), and decisions of any kind.
+becomes of its row (`core/folding/rows.py`), and decisions of any kind.
 
 How processes share the file:
 

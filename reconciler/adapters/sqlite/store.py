@@ -12,7 +12,7 @@ from reconciler.adapters.sqlite.damage import Lines
 from reconciler.adapters.sqlite.database import Database, off_loop
 from reconciler.adapters.sqlite.group_commit import GroupCommit
 from reconciler.adapters.sqlite.opening import path_of
-from reconciler.core import refolding
+from reconciler.core.folding import refolding
 from reconciler.model import codec
 from reconciler.model.act import Act, Change
 from reconciler.model.audit import AuditRecord

@@ -1,5 +1,5 @@
 """
-The transactions: what each reads, which rules it asks (`core/rows.py`), and what it writes, in plain SQL.
+The transactions: what each reads, which rules it asks (`core/folding/rows.py`), and what it writes, in plain SQL.
 
 Rules. A transaction is a function of the connection, which `Database.write` runs from BEGIN IMMEDIATE to COMMIT in one
 go on the connection's thread: there is no moment at which a cancelled task could leave half of one. SQLite lets in one
@@ -14,7 +14,7 @@ import attrs
 from reconciler.adapters.sqlite import queries, writes
 from reconciler.adapters.sqlite.damage import Lines
 from reconciler.adapters.sqlite.queries import Many
-from reconciler.core import rows
+from reconciler.core.folding import rows
 from reconciler.errors import StoreError
 from reconciler.model import act as acts
 from reconciler.model import chain, codec

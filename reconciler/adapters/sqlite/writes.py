@@ -2,8 +2,8 @@
 """
 What is written: every INSERT, UPDATE and DELETE of the store, by name, each for many rows at once (`queries.Many`).
 
-Rules. Plain SQL: what becomes of a document's row is decided in `core/rows.py`. What is counted is added up here, and
-what is kept once (a dead letter, a policy) is kept as it was.
+Rules. Plain SQL: what becomes of a row is decided in `core/folding/rows.py`. What is counted is added up here, and what
+is kept once (a dead letter, a policy) is kept as it was.
 """
 
 from reconciler.adapters.sqlite.queries import Many

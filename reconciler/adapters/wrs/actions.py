@@ -28,7 +28,7 @@ from reconciler.adapters.wrs.portions import Way
 from reconciler.adapters.wrs.questions import Told, Unreadable
 from reconciler.adapters.wrs.reading import Entity, Reader
 from reconciler.adapters.wrs.service import Row, Service
-from reconciler.core import normalise
+from reconciler.core.folding import normalise
 from reconciler.model.answer import (
     NotAvailable,
     Refused,

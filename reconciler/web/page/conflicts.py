@@ -7,7 +7,7 @@ import msgspec
 from starlette.responses import Response
 
 from reconciler import views
-from reconciler.core import wording
+from reconciler.core.explain import phrases
 from reconciler.model.act import Gone, Other, Preview, Side, Take, Unusable
 from reconciler.model.audit import Verdict
 from reconciler.model.plan import Hold
@@ -123,7 +123,7 @@ async def shown(
         notice=notice,
         conflict=found,
         again=again,
-        why=wording.held(_verdict(found)),
+        why=phrases.held(_verdict(found)),
         live=live,
         choices={choice.take: choice for choice in choices},
         ways=WAYS[Hold(found.hold)],

@@ -7,7 +7,7 @@ import attrs
 import msgspec
 from starlette.responses import Response
 
-from reconciler.core import resolution
+from reconciler.core.planning import resolution
 from reconciler.errors import UsageError
 from reconciler.model.act import RESOLVED_MAX, WAYS, Gone, Other, Resolved, Side, Stale, Take, Unusable
 from reconciler.web import forms

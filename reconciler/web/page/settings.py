@@ -4,7 +4,7 @@ import itertools
 
 from starlette.responses import Response
 
-from reconciler.core import wording
+from reconciler.core.explain import phrases
 from reconciler.web import reading
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import rendering
@@ -14,7 +14,7 @@ from reconciler.web.sources import Sources
 async def policy(sources: Sources, asked: Asked) -> Response:
     """Show the rules in force, in their order."""
     found = await reading.policy(sources, asked)
-    return rendering.current(sources, asked, "policy.html", policy=found, meanings=wording.STRATEGIES)
+    return rendering.current(sources, asked, "policy.html", policy=found, meanings=phrases.STRATEGIES)
 
 
 async def config(sources: Sources, asked: Asked) -> Response:

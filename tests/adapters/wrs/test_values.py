@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reconciler.adapters.wrs import metadata, tokens, values
 from reconciler.adapters.wrs.metadata import EntityType
 from reconciler.adapters.wrs.values import Inexpressible
-from reconciler.core import normalise
+from reconciler.core.folding import normalise
 from reconciler.model import instant
 from reconciler.model.policy import Normaliser
 from tests.adapters.wrs.odata import METADATA, row

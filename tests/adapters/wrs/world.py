@@ -17,8 +17,8 @@ from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.adapters.replies import Lost
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
-from reconciler.core.breaker import Breaker
-from reconciler.core.limiter import Limiter, RetryQuota
+from reconciler.core.scheduling.breaker import Breaker
+from reconciler.core.scheduling.limiter import Limiter, RetryQuota
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import Gate
 from reconciler.model.snapshot import Snapshot

@@ -1,0 +1,1 @@
+"""What records say: change events coming in, checked and decoded, and outcomes going out."""

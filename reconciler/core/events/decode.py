@@ -1,0 +1,379 @@
+"""
+Decode: one record of the change log → an event, a refusal, or somebody else's event.
+
+Rules of this file:
+1. Every record gives exactly one value; no input raises. Whatever cannot be used becomes a `Refusal` whose reason tells
+   its producer what to mend.
+2. A typo must not vanish: unknown types of our namespace and unknown members of `data` are refused, unknown extension
+   attributes (which CloudEvents allows anybody to add) are ignored.
+
+Theory of operation: nearly every record is a valid structured event, so `_structured` decodes and checks it in one pass
+into typed structs. Only when that fails does `_explain` take the envelope apart again to find out whose event it is and
+what is wrong with it. Binary mode puts an envelope together and joins the same path.
+
+Sources: CloudEvents 1.0, its Kafka binding (`content-type` is tested first), and schemas/event.schema.json.
+"""
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import msgspec
+
+from reconciler.core.events import profile, signing, timing
+from reconciler.core.events.outcomes import OutcomeType
+from reconciler.model import instant
+from reconciler.model.event import Decoded, Event, Foreign, Header, Record, Refusal
+from reconciler.model.policy import OPERATORS, Policy
+from reconciler.model.signing import Keys
+from reconciler.model.stamp import Place, Stamp
+from reconciler.model.topics import Topics
+from reconciler.model.value import canonical
+
+CHANGED = "windchill.document.changed.v1"
+RELEASED = "windchill.document.released.v1"
+NAMESPACE = "windchill."
+POLICY = "policy"  # the stage of a refusal that only the configuration makes: its source may not say this, or not here
+CLOCK = "clock"  # the stage of a refusal by our own clock: a fact of when the record was first read
+_NEWEST = (CHANGED, RELEASED)
+# What we publish ourselves changes nothing when it is met in a merged archive.
+_OUTCOMES = frozenset(OutcomeType)
+
+KEY_LENGTH_MAX = 512
+FIELDS_MAX = 256  # each is stored with its event's whole provenance
+TEXT_LENGTH_MAX = 1024  # id, source, sequence, actor, reason: they are stored with every field they set
+_UNSIGNED = "whoever wrote it has not log.signing_key. Decide it again by a command or the page, or discard this"
+REASON_LENGTH_MAX = 1000  # of a refusal: what it quotes may be a megabyte, and it is published beside that very record
+
+
+@attrs.frozen
+class Rules:
+    """What decoding has to know of the configuration."""
+
+    record_bytes_max: int = 1_048_576
+    depth_max: int = 32  # nesting of a value; deeper ones are refused, not followed
+    clock_skew_us_max: int = 300_000_000
+    by_position: bool = False  # `[log] order = "log"`
+    archived: bool = False  # lines of a file: their own `kafka…` attributes say where the record stood
+    vouched: bool = False  # and that place counts for who may speak: a person has given the file as an archive
+    policy: Policy = attrs.field(factory=Policy)
+    topics: Topics = attrs.field(factory=Topics)
+    keys: Keys | None = None  # what decisions are signed with before they are appended
+    signed: signing.Required | None = None  # which decisions are believed only if they are signed; None: all are
+    sources_restricted: bool = attrs.field(init=False)  # asked of every event, so answered once
+
+    @sources_restricted.default
+    def _ask_policy(self) -> bool:
+        return any(rule.sources for rule in self.policy.rules)
+
+
+class _Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    set: dict[str, Any] = {}
+    add: dict[str, list[str | int | float | bool]] = {}
+    remove: dict[str, list[str | int | float | bool]] = {}
+    release: list[str] = []
+    expect: dict[str, Any] = {}
+    accept: dict[str, Any] = {}
+    reason: str | None = None
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    data: _Data | None = None
+    datacontenttype: str | None = None
+    sequence: str | None = None
+    actor: str | None = None
+    kafkatopic: str | None = None
+    kafkapartition: int | None = None
+    kafkaoffset: int | None = None
+    recordedtime: str | None = None
+
+
+class _ReleasedData(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    reason: str | None = None
+
+
+class _Released(msgspec.Struct, frozen=True):
+    """What a released event may say besides the envelope: looked at only once the type is known."""
+
+    data: _ReleasedData | None = None
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    """As little of an envelope as tells whose event it is."""
+
+    type: str
+    specversion: str
+
+
+_envelope = msgspec.json.Decoder(_Envelope).decode
+_released = msgspec.json.Decoder(_Released).decode
+_kind = msgspec.json.Decoder(_Kind).decode
+_anything = msgspec.json.Decoder().decode
+
+
+def record(source: Record, rules: Rules, present: timing.Present = timing.READ_BEFORE) -> Decoded:
+    """Decode one record; `present` is what is known of the present where it is read for the first time."""
+    found = _record(source, rules)
+    if isinstance(found, Event) and (objection := present.objection(found.stamp)) is not None:
+        return _refusal(found.stamp.place, CLOCK, objection)
+    return found
+
+
+def _record(source: Record, rules: Rules) -> Decoded:
+    value = source.value
+    try:
+        if source.headers and (found := _binary_headers(source.headers)):
+            return _binary(found, source, rules)
+        if value is None:
+            return _tombstone(source, rules)
+        _check_size(value, rules)
+        return _structured(value, source, rules)
+    except profile.Invalid as error:
+        return _refusal(_place(source), "decode", str(error))
+
+
+def _check_size(value: bytes, rules: Rules) -> None:
+    if len(value) > rules.record_bytes_max:
+        raise profile.Invalid(f"record has {len(value)} bytes, at most {rules.record_bytes_max} are allowed")
+
+
+def check_text(text: bytes) -> None:
+    """
+    Raise UnicodeDecodeError unless all of it is UTF-8, as JSON has to be (RFC 8259 section 8.1).
+
+    The decoder passes over members that it has no name for. Whoever reads all members, as an export does, would not
+    find an event in what is an event here.
+    """
+    text.decode()
+
+
+def _structured(text: bytes, source: Record, rules: Rules) -> Decoded:
+    """Decode an event in JSON."""
+    try:
+        check_text(text)
+        envelope = _envelope(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _explain(text, source, error)
+    if envelope.type not in _NEWEST:
+        return _explain(text, source, None)
+    if envelope.type == RELEASED:
+        try:
+            _released(text)
+        except msgspec.ValidationError as error:
+            raise profile.Invalid(f"not a valid {RELEASED}: {error}") from error
+    return _event(envelope, source, rules, text)
+
+
+def _event(envelope: _Envelope, source: Record, rules: Rules, written: bytes) -> Decoded:
+    _check_envelope(envelope)
+    stamp = _stamp(envelope, source, rules)
+    here, releases = stamp.place if rules.vouched else _place(source), envelope.type == RELEASED
+    if refused := profile.refusal(envelope.source, here.topic, rules.topics, rules.policy, releases=releases):
+        return _refusal(here, POLICY, refused)
+    if rules.signed is not None and envelope.source == OPERATORS and (fault := rules.signed.fault(written, here)):
+        return _refusal(here, signing.STAGE, f"this decision of an operator is not believed: {fault}; {_UNSIGNED}")
+    data = envelope.data
+    key = envelope.subject
+    actor = envelope.actor or ""
+    reason = (data.reason if data else None) or ""
+    if len(reason) > TEXT_LENGTH_MAX:
+        raise profile.Invalid(f"`reason` has at most {TEXT_LENGTH_MAX} characters")
+    if envelope.type == RELEASED:
+        return Event(key, stamp, {}, {}, (), {}, True, actor, reason)
+    if data is None:
+        raise profile.Invalid("`data` is missing: say at least one of set, add, remove, release")
+    wanted, expect, accept = profile.leaves(data.set), profile.leaves(data.expect), profile.leaves(data.accept)
+    elements = _elements(data) if data.add or data.remove else {}
+    _check_values((*wanted.items(), *expect.items(), *accept.items()), rules)
+    fields = (*wanted, *elements, *data.release)
+    _check_fields(fields)
+    for member, named in (("expect", expect), ("accept", accept)):
+        for field in named:
+            if field not in wanted:
+                raise profile.Invalid(f"`{member}` names `{field}`, which `set` does not")
+    if accept and envelope.source != OPERATORS:
+        raise profile.Invalid(f"`accept` is a person's word, which only {OPERATORS} may give")
+    if rules.sources_restricted and (forbidden := profile.forbidden(envelope.source, fields, rules.policy)):
+        return _refusal(here, POLICY, forbidden)
+    return Event(key, stamp, wanted, elements, tuple(data.release), expect, False, actor, reason, accept)
+
+
+def _check_envelope(envelope: _Envelope) -> None:
+    if envelope.specversion != "1.0":
+        raise profile.Invalid(f"specversion is {envelope.specversion!r}, only '1.0' is known")
+    if not 0 < len(envelope.subject) <= KEY_LENGTH_MAX:
+        raise profile.Invalid(f"`subject`, the document's key, has 1 to {KEY_LENGTH_MAX} characters")
+    if not envelope.id or not envelope.source:
+        raise profile.Invalid("`id` and `source` must not be empty")
+    longest = max(len(envelope.id), len(envelope.source), len(envelope.sequence or ""), len(envelope.actor or ""))
+    if longest > TEXT_LENGTH_MAX:
+        raise profile.Invalid(f"`id`, `source`, `sequence` and `actor` have at most {TEXT_LENGTH_MAX} characters")
+    content_type = envelope.datacontenttype
+    if content_type is not None and content_type != "application/json" and not _is_json(content_type):
+        raise profile.Invalid(f"`datacontenttype` is {content_type!r}, `data` must be JSON")
+
+
+def _stamp(envelope: _Envelope, source: Record, rules: Rules) -> Stamp:
+    time = timing.canonical(envelope.time, "time")
+    topic, partition, offset = source.topic, source.partition, source.offset
+    recorded_us = source.timestamp * 1000
+    if rules.archived:
+        if envelope.kafkatopic is not None and envelope.kafkapartition is not None and envelope.kafkaoffset is not None:
+            topic, partition, offset = envelope.kafkatopic, envelope.kafkapartition, envelope.kafkaoffset
+            if (
+                not (0 <= partition <= profile.NUMBER_MAX and 0 <= offset <= profile.NUMBER_MAX)
+                or len(topic) > TEXT_LENGTH_MAX
+            ):
+                raise profile.Invalid("`kafkatopic`, `kafkapartition` and `kafkaoffset` are not the place of a record")
+        if envelope.recordedtime is not None:
+            recorded_us = instant.to_us(timing.canonical(envelope.recordedtime, "recordedtime"))
+    if recorded_us > 0:  # a line of a file may not say when it was recorded
+        timing.check_skew(time, recorded_us, rules.clock_skew_us_max)
+    lead = timing.lead(recorded_us, partition, offset, archived=rules.archived) if rules.by_position else ""
+    return Stamp(lead, time, envelope.sequence or "", topic, partition, offset, envelope.source, envelope.id)
+
+
+def _elements(data: _Data) -> dict[str, dict[str, bool]]:
+    elements: dict[str, dict[str, bool]] = {}
+    for present, changes in ((True, data.add), (False, data.remove)):
+        for field, values in changes.items():
+            if not values:
+                profile.check_field(field)  # it says nothing, and leaves the event before the names are looked at
+            of_field = elements.setdefault(field, {})
+            for value in values:
+                profile.check_value(value, 1)
+                if of_field.setdefault(canonical(value), present) is not present:
+                    raise profile.Invalid(f"{value!r} is both added to and removed from `{field}`")
+    return {field: of_field for field, of_field in elements.items() if of_field}  # an empty list says nothing
+
+
+def _check_values(said: Iterable[tuple[str, object]], rules: Rules) -> None:
+    for _, value in said:
+        if type(value) is not str and value is not None:
+            profile.check_value(value, rules.depth_max)
+
+
+def _check_fields(fields: Sequence[str]) -> None:
+    """Refuse an event that names no field, too many, or one of them twice: by itself, or within its own group."""
+    if len(fields) > FIELDS_MAX:
+        raise profile.Invalid(f"an event names at most {FIELDS_MAX} fields, not {len(fields)}")
+    if not fields:
+        raise profile.Invalid("`data` says nothing: give at least one of set, add, remove, release")
+    for field in fields:
+        profile.check_field(field)
+    if len(set(fields)) != len(fields):
+        raise profile.Invalid("a field may stand in only one of set, add/remove and release of one event")
+    problem = profile.nested_problem(fields)
+    if problem is not None:
+        raise profile.Invalid(problem)
+
+
+def _place(source: Record) -> Place:
+    return Place(source.topic, source.partition, source.offset)
+
+
+def _refusal(place: Place, stage: str, reason: str) -> Refusal:
+    return Refusal(place, stage, reason if len(reason) <= REASON_LENGTH_MAX else reason[: REASON_LENGTH_MAX - 1] + "…")
+
+
+def _tombstone(source: Record, rules: Rules) -> Event | Refusal:
+    """A null value releases the document that its key names, as its topic's word, stamped with the record's time."""
+    if source.key is None:
+        raise profile.Invalid("a record without value and key names no document")
+    try:
+        key = source.key.decode()
+    except UnicodeDecodeError as error:
+        raise profile.Invalid("the record's key is not UTF-8, so it names no document") from error
+    if not 0 < len(key) <= KEY_LENGTH_MAX:
+        raise profile.Invalid(f"the record's key, the document's key, has 1 to {KEY_LENGTH_MAX} characters")
+    topic, partition, offset = source.topic, source.partition, source.offset
+    speaker = f"//kafka/{topic}"
+    if refused := profile.refusal(speaker, topic, rules.topics, rules.policy, releases=True):
+        return _refusal(_place(source), POLICY, refused)
+    time = timing.of_record(max(source.timestamp, 0) * 1000)
+    lead = timing.lead(source.timestamp * 1000, partition, offset, archived=False) if rules.by_position else ""
+    stamp = Stamp(lead, time, "", topic, partition, offset, speaker, f"{partition}/{offset}")
+    return Event(key, stamp, {}, {}, (), {}, True, "", "")
+
+
+@functools.lru_cache(maxsize=1024)  # bounded; producers send the same headers over and over
+def is_structured(headers: tuple[Header, ...]) -> bool:
+    """Whether a record with these headers holds one event in JSON, envelope and all. Raises `profile.Invalid`."""
+    return _binary_headers(headers) is None
+
+
+def _binary_headers(headers: Sequence[Header]) -> dict[str, bytes | None] | None:
+    """Return the headers of a record in binary mode by name, `None` for one that is to be tried as structured."""
+    found = {name.lower(): content for name, content in headers}
+    content_type = (_header(found, "content-type") or "").lower()
+    if content_type.startswith("application/cloudevents"):
+        if not content_type.startswith("application/cloudevents+json"):
+            raise profile.Invalid(f"content type {content_type!r} is not one event in JSON")
+        return None
+    return found if "ce_specversion" in found or "ce_type" in found else None
+
+
+def _binary(found: Mapping[str, bytes | None], source: Record, rules: Rules) -> Decoded:
+    """
+    Put a record in binary mode together into its structured form, and decode that.
+
+    A null value is an event without `data` here, not a tombstone: the headers say what the record is.
+    """
+    event_type = _header(found, "ce_type") or ""
+    if "ce_specversion" in found and event_type and not event_type.startswith(NAMESPACE):
+        return Foreign(_place(source), event_type)  # in any format, of any size
+    content_type = _header(found, "content-type")
+    if content_type is not None and not _is_json(content_type):
+        raise profile.Invalid(f"content type {content_type!r}: `data` must be JSON")
+    attributes = {name.removeprefix("ce_"): _header(found, name) for name in found if name.startswith("ce_")}
+    for number in ("kafkapartition", "kafkaoffset"):  # headers are text; these mean something only in archives
+        attributes.pop(number, None)
+    if "data" in attributes:
+        raise profile.Invalid("`ce_data` is not a CloudEvents header: `data` is the record's value")
+    value = source.value or b"null"
+    _check_size(value, rules)
+    try:
+        _anything(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise profile.Invalid(f"the value is not JSON, or nested too deeply: {error}") from error
+    return _structured(msgspec.json.encode({**attributes, "data": msgspec.Raw(value)}), source, rules)
+
+
+def _header(found: Mapping[str, bytes | None], name: str) -> str | None:
+    content = found.get(name)
+    if content is None:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise profile.Invalid(f"header {name!r} is not UTF-8") from error
+
+
+def _is_json(content_type: str) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or media_type.endswith("+json")
+
+
+def _explain(text: bytes, source: Record, error: Exception | None) -> Decoded:
+    """Say what a record is that did not decode as one of our events."""
+    place = _place(source)
+    try:
+        kind = _kind(text)
+    except msgspec.ValidationError as missing:
+        raise profile.Invalid(f"not a CloudEvent: {missing}") from missing
+    except RecursionError as deep:
+        raise profile.Invalid("the record is nested too deeply") from deep
+    except (msgspec.DecodeError, UnicodeDecodeError) as broken:
+        raise profile.Invalid(f"not JSON: {broken}") from broken
+    if not kind.type.startswith(NAMESPACE) or kind.type in _OUTCOMES:
+        return Foreign(place, kind.type)
+    if kind.type not in _NEWEST:
+        raise profile.Invalid(f"type {kind.type!r} is not known here; known are {CHANGED} and {RELEASED}")
+    raise profile.Invalid(f"not a valid {kind.type}: {error}")

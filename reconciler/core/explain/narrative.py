@@ -1,0 +1,527 @@
+"""
+Story: audit records → what happened to a document, as sentences with references.
+
+Rules of this file:
+1. The trail is enough: desired state, base, snapshot and answer of each attempt stand in its record. What the
+   projection knows besides (`row`) only adds where the document stands, and claims not decided on yet. Acts of people
+   are told between the attempts if no event says them; one that appended events is told with these.
+2. A claim is told once, at the first decision that knew it. Attempts that came to the very same are told once, with
+   how often. For a single field, attempts in which nothing happened to it are left out.
+3. What is not known is not told: a conflict is named only if the recorded policy gives the very same one again.
+
+Theory of operation: a chapter for each act, and for each attempt (or for several that were alike), oldest first: who
+asked for what, what Windchill showed, what was decided, how it ended. Then, from the newest record, how each field
+stands now.
+"""
+
+import functools
+import itertools
+import shlex
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import attrs
+
+from reconciler.core.explain import phrases
+from reconciler.core.folding import fold
+from reconciler.core.planning import conflicts
+from reconciler.core.planning import plan as planning
+from reconciler.model.act import CLI, Act, Deed
+from reconciler.model.audit import AuditRecord, Verdict
+from reconciler.model.base import Base
+from reconciler.model.desired import Desired, Element, Field, Register
+from reconciler.model.document import Document, Status
+from reconciler.model.plan import Decision, Patch
+from reconciler.model.policy import OPERATORS, ListMode, Policy
+from reconciler.model.stamp import Stamp
+from reconciler.model.value import canonical, same
+
+
+class Reference(NamedTuple):
+    """What a sentence rests on: an event, a record's place, a rule, a token, an audit record, a conflict, a command."""
+
+    kind: str
+    value: str
+
+
+@attrs.frozen
+class Sentence:
+    """One thing that is told. `kind` is asked, acted, shown, decided, answered, again, stands, waits or clashes."""
+
+    kind: str
+    text: str
+    field: str | None = None
+    references: tuple[Reference, ...] = ()
+
+
+@attrs.frozen
+class Chapter:
+    """One attempt, or several that came to the same; or an act of a person, which has no records."""
+
+    title: str
+    records: tuple[int, ...]
+    at_us: int
+    until_us: int
+    result: str
+    sentences: tuple[Sentence, ...]
+
+
+@attrs.frozen
+class Story:
+    """How a document's fields stand, and the chapters that led there, oldest first."""
+
+    document: str
+    now: tuple[Sentence, ...]
+    chapters: tuple[Chapter, ...]
+    left_out: int  # earlier chapters that are not told
+
+
+_STOPS = {
+    Status.PARKED: "The document is parked: nothing is written to it",
+    Status.CONTENDED: "The document cools down, because others keep writing it",
+    Status.LOCKED: "The document waits until whoever has it locked or checked out lets go of it",
+}
+_GOES_ON = "It is tried again by itself, more and more slowly, or now by a command."
+_DID: dict[str, str] = {
+    Deed.RETRY: "had it looked at before all others",
+    Deed.PAUSE: "paused it",
+    Deed.RESUME: "resumed it",
+    Deed.COMPARE: "had it compared again",
+    Deed.REFOLD: "had it folded again from the log",
+}
+_TOLD_UNCHANGED = ("agreed", "neither", "adopted: both sides agree")
+
+
+def tell(
+    document: str,
+    records: Sequence[AuditRecord],
+    policies: Mapping[str, Policy],
+    now_us: int,
+    *,
+    only: str | None = None,
+    row: Document | None = None,
+    paused: Act | None = None,
+    released: Act | None = None,
+    acts: Iterable[Act] = (),
+    chapters_max: int = 1000,
+) -> Story:
+    """
+    Return the story of a document, or of `only` one field of it.
+
+    `records` are its audit records, oldest first. `policies` are those known by digest, `row` is how it stands in the
+    store, if that is known; `paused` and `released` are the acts by which it is so, if it is. `acts` are those on it.
+    """
+    teller = _Teller(now_us, only, _repeats(records, row))
+    done = [act for act in acts if act.result == "done" and only is None]
+    steps: list[list[AuditRecord] | Act] = [*_alike(teller.concerning(records), only), *done]
+    steps.sort(key=lambda step: step.at_us if isinstance(step, Act) else step[0].at_us)
+    told = [_acted(one, now_us) if isinstance(one, Act) else teller.chapter(one) for one in steps[-chapters_max:]]
+    ending = _Ending(
+        document=document, records=records, policies=policies, now_us=now_us, only=only, row=row, released=released
+    )
+    now = tuple(ending.sentences())
+    if paused is not None:
+        now = (_pause(document, paused, now_us), *now)
+    elif row is not None and row.status in _STOPS:
+        now = (_stop(row), *now)
+    elif row is not None and row.status is Status.COLLECTING:
+        now = (_collecting(row), *now)
+    return Story(document, now, tuple(told), len(steps) - len(told))
+
+
+def _pause(document: str, paused: Act, now_us: int) -> Sentence:
+    reason = paused.details.get("reason")
+    why = f" ({phrases.quoted(reason)})" if isinstance(reason, str) else ""
+    text = (
+        f"The document is paused: since {phrases.moment(paused.at_us, now_us)} {phrases.safe(paused.who)} wants it"
+        f" neither read nor written{why}, until somebody resumes it. What the log says meanwhile is kept."
+    )
+    command = f"reconciler docs resume {shlex.quote(document)}"
+    return Sentence("waits", text, None, (Reference("act", str(paused.id)), Reference("command", command)))
+
+
+def _stop(row: Document) -> Sentence:
+    text = f"{_STOPS[row.status]} (as the last attempt found: {phrases.quoted(row.reason)}). {_GOES_ON}"
+    command = f"reconciler docs retry {shlex.quote(row.key)}"
+    return Sentence("waits", text, None, (Reference("command", command),))
+
+
+def _collecting(row: Document) -> Sentence:
+    text = f"The reconciler {row.reason}, so that all make one iteration. A command writes what is due now."
+    return Sentence("waits", text, None, (Reference("command", f"reconciler docs retry {shlex.quote(row.key)}"),))
+
+
+def _acted(act: Act, now_us: int) -> Chapter:
+    who, reason = phrases.safe(act.who), act.details.get("reason")
+    did = f"{who} {_DID.get(act.kind, phrases.safe(act.kind))}"
+    why = f" ({phrases.quoted(reason)})" if isinstance(reason, str) and reason.strip() else ""
+    text = f"{did}, {'by command' if act.role == CLI else f'as {act.role}'}{why}."
+    title = f"{phrases.moment(act.at_us, now_us)}: {did}"
+    said = Sentence("acted", text, None, (Reference("act", str(act.id)),))
+    return Chapter(title, (), act.at_us, act.at_us, act.result, (said,))
+
+
+class _Teller:
+    """Tells chapter after chapter, and remembers what has been told."""
+
+    def __init__(self, now_us: int, only: str | None, repeats: Mapping[int, int]) -> None:
+        self._now_us = now_us
+        self._only = only
+        self._repeats = repeats
+        self._known: set[tuple[str, Stamp]] = set()
+
+    def concerning(self, records: Iterable[AuditRecord]) -> list[AuditRecord]:
+        """Return the records in which something happened to what is told of."""
+        found: list[AuditRecord] = []
+        before: tuple[object, ...] | None = None
+        for record in records:
+            if self._only is None:
+                found.append(record)
+                continue
+            verdict, field = verdict_of(record, self._only), record.desired.fields.get(self._only)
+            if verdict is None and field is None:
+                continue
+            seen = None if verdict is None else verdict.live
+            quiet = verdict is None or verdict.reason in _TOLD_UNCHANGED
+            if not (quiet and before == (seen, field)):
+                found.append(record)
+            patch = record.patch or {}
+            if record.result == "written" and self._only in patch:
+                seen = patch[self._only]  # what a later look must show, if nobody does anything
+            before = seen, field
+        return found
+
+    def chapter(self, group: Sequence[AuditRecord]) -> Chapter:
+        record, last = group[0], group[-1]
+        new = unknown(chosen(record.desired, self._only), self._known)
+        sentences = [*self._asked(new), *self._shown(record), *self._decided(record, new)]
+        tokens = dict.fromkeys(one.snapshot.token for one in group if one.snapshot.token is not None)
+        references = (Reference("audit", str(last.id)), *(Reference("token", token) for token in tokens))
+        sentences.append(Sentence("answered", phrases.answered(record), None, references))
+        more = sum(1 + self._repeats.get(one.id, 0) for one in group) - 1
+        if more:
+            times = "once more" if more == 1 else f"{more} more times"
+            when = "" if last.id in self._repeats else f", the last time at {phrases.moment(last.at_us, self._now_us)}"
+            sentences.append(Sentence("again", f"The same came of it {times}{when}."))
+        claims = [claim for field in new.values() for claim in claims_of(field)]
+        by_person = record.cause == "operator" and any(claim.stamp.source == OPERATORS for claim in claims)
+        cause = "a person had decided" if by_person else phrases.CAUSES.get(record.cause, record.cause)
+        return Chapter(
+            title=f"{phrases.moment(record.at_us, self._now_us)}: {cause}",
+            records=tuple(one.id for one in group),
+            at_us=record.at_us,
+            until_us=last.at_us,
+            result=record.result,
+            sentences=tuple(sentences),
+        )
+
+    def _asked(self, new: Mapping[str, Field]) -> Iterable[Sentence]:
+        for asking in phrases.askings(new):
+            yield Sentence("asked", asking.text(self._now_us), self._only, origin(asking.stamp))
+        for name, field in new.items():
+            self._known.update((name, claim.stamp) for claim in claims_of(field))
+
+    def _shown(self, record: AuditRecord) -> Iterable[Sentence]:
+        snapshot = record.snapshot
+        by, at = last_editor(record), snapshot.modified_at
+        if by or at:
+            when = f" at {phrases.moment(at, self._now_us)}" if at else ""
+            yield Sentence("shown", f"In Windchill the document was last modified{when}{f' by {by}' if by else ''}.")
+
+    def _decided(self, record: AuditRecord, new: Container[str]) -> Iterable[Sentence]:
+        settled = []
+        for verdict in record.decisions:
+            if self._only not in (None, verdict.field):
+                continue
+            quiet = verdict.verb == "keep" and verdict.reason in _TOLD_UNCHANGED and verdict.field not in new
+            if self._only is None and quiet:
+                settled.append(verdict.field)
+                continue
+            patch = record.patch or {}
+            written = patch.get(verdict.field, verdict.desired)
+            field = record.desired.fields.get(verdict.field)
+            base = record.base.fields.get(verdict.field)
+            agreed = base is None or base.stamp is not None or bool(base.elements)
+            text = phrases.decided(verdict, field, written, in_patch=verdict.field in patch, agreed=agreed)
+            yield Sentence("decided", text, verdict.field, grounds(verdict))
+        if settled:
+            were = "was" if len(settled) == 1 else "were"
+            text = f"There was nothing to do about {phrases.names(settled)}, which {were} settled before."
+            yield Sentence("decided", text)
+
+
+def _repeats(records: Sequence[AuditRecord], row: Document | None) -> dict[int, int]:
+    """Return by record how often the same came again without a record: the next one says it, or the document."""
+    found = {one.id: following.repeats for one, following in itertools.pairwise(records) if following.repeats}
+    repeating = None if row is None else row.agreement.repeating
+    if records and repeating is not None and repeating.times:
+        found[records[-1].id] = repeating.times
+    return found
+
+
+def _alike(records: Iterable[AuditRecord], only: str | None) -> list[list[AuditRecord]]:
+    """Put attempts together that follow each other and came to the same; tokens and times may differ."""
+    groups: list[list[AuditRecord]] = []
+    before: tuple[object, ...] | None = None
+    for record in records:
+        verdicts = tuple((v.field, v.verb, v.reason, v.live) for v in record.decisions if only in (None, v.field))
+        came_to = (record.result, record.status, record.message, record.desired, verdicts, record.patch)
+        if before == came_to:
+            groups[-1].append(record)
+        else:
+            groups.append([record])
+        before = came_to
+    return groups
+
+
+# ----------------------------------------------------------------------------------------------------- how fields stand
+
+
+_STANDS = {
+    "external": "If somebody changes it in Windchill, it is set back.",
+    "hold": "If somebody changes it in Windchill, a person is asked.",
+    "fill": "Whatever somebody changes it to in Windchill stays.",
+}
+_STANDS_USUALLY = "If somebody changes it in Windchill, their edit stands until a newer event."
+# Why is told before anything else.
+_STOPPED = (Status.PARKED, Status.CONTENDED, Status.LOCKED, Status.PAUSED, Status.COLLECTING)
+_CONFLICTS = Reference("command", "reconciler conflicts list")
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class _Ending:
+    """What is known at the end."""
+
+    document: str
+    records: Sequence[AuditRecord]
+    policies: Mapping[str, Policy]
+    now_us: int
+    only: str | None
+    row: Document | None
+    released: Act | None
+
+    @property
+    def desired(self) -> Desired | None:
+        return None if self.row is None else self.row.desired
+
+    @functools.cached_property
+    def last(self) -> AuditRecord | None:
+        return self.records[-1] if self.records else None
+
+    @functools.cached_property
+    def waiting(self) -> dict[str, Decision]:
+        """What waits for a person, as far as the recorded policy tells."""
+        policy = None if self.last is None else self.policies.get(self.last.policy)
+        return {} if self.last is None or policy is None else _waiting(self.last, policy)
+
+    @functools.cached_property
+    def since(self) -> dict[str, Field]:
+        """What the log has asked for since the newest record."""
+        if self.desired is None:
+            return {}
+        decided = {} if self.last is None else self.last.desired.fields
+        known = {(name, claim.stamp) for name, field in decided.items() for claim in claims_of(field)}
+        return unknown({n: f for n, f in chosen(self.desired, self.only).items() if fold.is_managed(f)}, known)
+
+    def sentences(self) -> Iterable[Sentence]:
+        if self.last is not None:
+            for name in sorted({verdict.field for verdict in self.last.decisions}):
+                if self.only in (None, name) and not self._released(name):
+                    yield from self._field(self.last, name)
+        yield from self._left_alone()
+        yield from self._undecided()
+        clashes = [r for r in self.records if r.result == "version_conflict" and self._touches(r)]
+        if clashes:
+            count = "once" if len(clashes) == 1 else f"{len(clashes)} times"
+            text = f"On the way Windchill refused our writes {count}, because somebody else had written in between."
+            yield Sentence("clashes", text, self.only, tuple(Reference("audit", str(r.id)) for r in clashes))
+
+    def _touches(self, record: AuditRecord) -> bool:
+        return self.only is None or self.only in (record.patch or {})
+
+    def _field(self, record: AuditRecord, name: str) -> Iterable[Sentence]:
+        verdict = verdict_of(record, name)
+        assert verdict is not None
+        patch, field = record.patch or {}, phrases.safe(name)
+        written = record.result == "written" and name in patch
+        if record.result == "refused" and name in patch:
+            yield self._refused(record, name, patch)
+        elif verdict.verb == "hold":
+            yield self._held(verdict)
+        elif verdict.verb == "write" and not written:
+            more = "in a write of its own" if record.result == "written" else f"it is tried again ({_why(record)})"
+            text = f"{field} is still to be written ({phrases.value(verdict.desired)}): {more}."
+            yield Sentence("waits", text, name)
+        elif written or verdict.reason in ("agreed", "adopted: both sides agree"):
+            shown = phrases.value(patch[name] if written else verdict.live)
+            then = f"{self._as_asked(name, verdict)}. {_STANDS.get(verdict.strategy, _STANDS_USUALLY)}"
+            text = f"{field} is {shown}{', as asked for before.' if name in self.since else then}"
+            yield Sentence("stands", text, name, grounds(verdict))
+        elif verdict.strategy == "fill":
+            text = f"{field} stays {phrases.value(verdict.live)}: the rule writes only where there is nothing."
+            yield Sentence("stands", text, name, grounds(verdict))
+        else:
+            yield self._theirs(record, verdict)
+        if name in self.waiting and self.waiting[name].held_elements and verdict.verb != "hold":
+            held = ", ".join(phrases.safe(text) for text in self.waiting[name].held_elements)
+            yield Sentence("waits", f"Of {field}, these elements wait for a person: {held}.", name, (_CONFLICTS,))
+
+    def _as_asked(self, name: str, verdict: Verdict) -> str:
+        """Return how far a value is what was asked for: of a set, elements that nobody asked for stay beside it."""
+        assert self.last is not None
+        word = self.last.desired.accepted.get(name, {}).get(canonical(verdict.desired))
+        if verdict.verb == "keep" and word is not None and same(word.stored, verdict.live):
+            by = phrases.who(word.stamp.source, word.actor)
+            when = phrases.moment(word.stamp.time, self.now_us)
+            return f", which counts as {phrases.value(verdict.desired)}: {by} accepted that at {when}"
+        policy = self.policies.get(self.last.policy)
+        if policy is None or policy.rule(name, self.last.snapshot.type).list is not ListMode.SET:
+            return ", as asked for"
+        if name in self.waiting:
+            return ""  # what waits is told behind it
+        return ": what was asked for of it is so, and other elements are left alone"
+
+    def _theirs(self, record: AuditRecord, verdict: Verdict) -> Sentence:
+        by = last_editor(record)
+        whose = f" (the document was last modified by {by})" if by else ""
+        name = phrases.safe(verdict.field)
+        what = "What Windchill has" if verdict.reason.startswith("adopted") else "The edit in Windchill"
+        text = (
+            f"{what} stands: {name} is {phrases.value(verdict.live)} there{whose} until a newer event"
+            f" asks for another value. {phrases.value(verdict.desired)}, which was asked for, is not written. A new"
+            " event would bring it back."
+        )
+        if isinstance(verdict.desired, list):  # one element may be meant: there are too many ways to say so
+            return Sentence("stands", text, verdict.field, grounds(verdict))
+        emit = f"reconciler emit {shlex.quote(self.document)} --set {shlex.quote(f'{verdict.field}=VALUE')}"
+        return Sentence("stands", text, verdict.field, (*grounds(verdict), Reference("command", emit)))
+
+    def _held(self, verdict: Verdict) -> Sentence:
+        live, desired = phrases.value(verdict.live), phrases.value(verdict.desired)
+        why = phrases.obstacle(verdict.reason)
+        text = (
+            f"{phrases.safe(verdict.field)} waits for a person: Windchill has {live}, {desired} is asked for."
+            f"{f' {why}.' if why else ''} It is settled by a command, or by itself as soon as both sides agree."
+        )
+        return Sentence("waits", text, verdict.field, self._settling(self.waiting.get(verdict.field)))
+
+    def _refused(self, record: AuditRecord, name: str, patch: Mapping[str, object]) -> Sentence:
+        said = phrases.quoted(record.message) if record.message.strip() else "without a word"
+        alone = len(patch) == 1
+        what = "it" if alone else "what it did not like"
+        why = f"since Windchill did not accept the write ({said})"
+        text = f"{phrases.safe(name)} was not written, {why}: {what} waits for its next try, a person or a newer event."
+        return Sentence("waits", text, name, self._settling(self.waiting.get(name) if alone else None))
+
+    def _settling(self, decision: Decision | None) -> tuple[Reference, ...]:
+        if decision is None:
+            return (_CONFLICTS,)
+        found = conflicts.of(self.document, decision, 0)
+        commands = conflicts.settling(found.id, decision.hold)
+        return Reference("conflict", found.id), *(Reference("command", command) for command in commands)
+
+    def _released(self, name: str) -> bool:
+        field = None if self.desired is None else self.desired.fields.get(name)
+        if self.desired is None or self.last is None:
+            return False
+        return field is None or not fold.is_managed(field)
+
+    def _left_alone(self) -> Iterable[Sentence]:
+        desired = self.desired if self.desired is not None else self.last.desired if self.last else None
+        if desired is None:
+            return
+        if desired.released is not None and not fold.managed(desired):
+            act = self.released
+            by = phrases.who(desired.released.source, act.who if act else "")
+            when = phrases.moment(desired.released.time, self.now_us)
+            reason = act.details.get("reason") if act else None
+            why = f" ({phrases.quoted(reason)})" if isinstance(reason, str) and reason.strip() else ""
+            text = f"{by} released the document at {when}{why}: nobody manages it, and whatever Windchill has stays."
+            yield Sentence("stands", text, None, origin(desired.released))
+        for name, field in sorted(chosen(desired, self.only).items()):
+            if not fold.is_managed(field):
+                text = f"{phrases.safe(name)} was released: nobody manages it, and whatever Windchill has stays."
+                yield Sentence("stands", text, name, origin(fold.newest_stamp(field)))
+
+    def _undecided(self) -> Iterable[Sentence]:
+        """Yield what the log has asked for since the newest record, and that it is still to come."""
+        status = None if self.row is None else self.row.status
+        how = "" if status in _STOPPED else "; it is done by `reconciler run`"
+        collects = status is Status.COLLECTING
+        for asking in phrases.askings(self.since):
+            still = "It is not written yet." if collects else f"Nothing has been decided on that yet{how}."
+            text = f"{asking.text(self.now_us)} {still}"
+            yield Sentence("waits", text, self.only, origin(asking.stamp))
+
+
+def _why(record: AuditRecord) -> str:
+    said = f": {phrases.quoted(record.message)}" if record.message.strip() else ""
+    if record.result in ("version_conflict", "confirmed"):
+        said = ""
+    why = {
+        "version_conflict": "somebody else had written in between",
+        "unknown": "the answer was lost, so Windchill is read first",
+        "locked": "it waits for whoever has the document checked out",
+        "throttled": "Windchill asked us to come back later",
+        "not_available": "Windchill does not give access to the document",
+        "no_token": "Windchill gives no token to guard the write",
+        "threshold": "comparisons have written to as many documents as is allowed for now",
+        "confirmed": "an earlier write was confirmed first",
+    }.get(record.result, "the last attempt failed")
+    return why + said
+
+
+def _waiting(record: AuditRecord, policy: Policy) -> dict[str, Decision]:
+    """Return what waits for a person after a record, as the recorded policy decides it again."""
+    base: Base = record.base
+    plan = planning.draft(record.desired, base, record.snapshot, policy)
+    if isinstance(plan, Patch) and record.result == "refused":
+        base = planning.refuse(plan.base, plan, plan.fields, record.message)
+        plan = planning.draft(record.desired, base, record.snapshot, policy)
+    return {d.field: d for d in plan.decisions if d.verb == "hold" or d.held_elements}
+
+
+def verdict_of(record: AuditRecord, name: str) -> Verdict | None:
+    """Return what was decided on a field."""
+    return next((verdict for verdict in record.decisions if verdict.field == name), None)
+
+
+def chosen(desired: Desired, only: str | None) -> dict[str, Field]:
+    """Return the fields that are told of."""
+    return {name: field for name, field in desired.fields.items() if only in (None, name)}
+
+
+def claims_of(field: Field) -> list[Register | Element]:
+    """Return all claims on a field."""
+    return [claim for claim in (field.register, *field.elements.values()) if claim is not None]
+
+
+def unknown(fields: Mapping[str, Field], known: set[tuple[str, Stamp]]) -> dict[str, Field]:
+    """Return fields cut down to the claims that are not known."""
+    new: dict[str, Field] = {}
+    for name, field in fields.items():
+        register = field.register if field.register and (name, field.register.stamp) not in known else None
+        elements = {text: claim for text, claim in field.elements.items() if (name, claim.stamp) not in known}
+        if register is not None or elements:
+            new[name] = Field(register, elements)
+    return new
+
+
+def last_editor(record: AuditRecord) -> str:
+    """Return who last modified the document, nothing if that is not known."""
+    wrote, snapshot = record.base.wrote, record.snapshot
+    ours = wrote is not None and wrote.token is not None and wrote.token == snapshot.token
+    if ours:
+        return "the reconciler itself"
+    return phrases.safe(snapshot.modified_by or "")
+
+
+def origin(stamp: Stamp) -> tuple[Reference, ...]:
+    """Return where a claim is to be found."""
+    place = f"{stamp.topic}/{stamp.partition}/{stamp.offset}"
+    return Reference("event", stamp.id), Reference("record", place)
+
+
+def grounds(verdict: Verdict) -> tuple[Reference, ...]:
+    """Return by what a field was decided, in the words of the trail."""
+    return Reference("rule", verdict.rule), Reference("decision", f"{verdict.verb}: {verdict.reason}")

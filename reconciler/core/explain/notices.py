@@ -1,0 +1,239 @@
+"""
+Notices: what a person outside should hear of, and how it is put for a webhook (Standard Webhooks 1.0).
+
+Rules of this file:
+1. A notice's id is a digest of what happened, never of when it is told: whatever is told twice has the same id.
+2. Text from outside goes into a body only through `phrases.safe`, and values of documents not at all: whoever
+   receives notifications need not be allowed to read documents.
+3. A lot is put into notifications as a function of its content alone: the same lot gives the same notifications.
+"""
+
+import enum
+import shlex
+from collections import Counter
+from typing import Final
+
+import attrs
+
+from reconciler.core.explain.phrases import safe
+from reconciler.model import codec, instant
+from reconciler.model.chain import GENESIS, Entry, Head, link
+from reconciler.model.document import Conflict, Document, Status
+from reconciler.model.event import DeadLetter
+
+_KEY_MAX = 512  # what a document's key may have
+_TEXT_MAX = 300
+_FIRST = 5  # of a digest's notices, shown whole
+
+
+class Kind(enum.StrEnum):
+    """The types of notifications."""
+
+    CONFLICT = "conflict.opened"
+    PARKED = "document.parked"
+    CONTENDED = "document.contended"
+    LOCKED = "document.locked"
+    DEAD_LETTER = "dead_letter.received"
+    BREAKER_OPENED = "breaker.opened"
+    BREAKER_CLOSED = "breaker.closed"
+    CHAIN_BROKEN = "audit.broken"
+    DIGEST = "digest"
+
+
+@attrs.frozen
+class Notice:
+    """One thing to be told. `what` names it among all of its kind."""
+
+    kind: Kind
+    what: str
+    at_us: int
+    facts: dict[str, str | int]
+
+
+@attrs.frozen
+class Notification:
+    """What is posted: `id` goes into a header, and is the same whenever this is posted again."""
+
+    id: str
+    kind: Kind
+    body: bytes
+
+
+class Fault(enum.Enum):
+    """Whom a failure to deliver is to be blamed on."""
+
+    ENDPOINT = "endpoint"  # another notification would fare no better: try again
+    CONTENT = "content"  # it will not take this one
+    GONE = "gone"  # it says that nobody listens any more
+
+
+@attrs.frozen
+class Undelivered:
+    """A notification that was not accepted; `why` names no address, since that may be a secret."""
+
+    why: str
+    fault: Fault = Fault.ENDPOINT
+    retry_after_s: float | None = None
+
+
+# ------------------------------------------------------------------------------------------------------ what happened
+
+
+def of_conflict(document: str, conflict: Conflict, closed_at_us: int | None = None) -> Notice:
+    """Tell that a field waits, or has waited, for a person."""
+    facts: dict[str, str | int] = {
+        "document": safe(document, _KEY_MAX),
+        "field": safe(conflict.field, _TEXT_MAX),
+        "conflict": safe(conflict.id, _TEXT_MAX),
+        "reason": safe(conflict.reason, _TEXT_MAX),
+        "command": _command("reconciler conflicts show", conflict.id, "reconciler conflicts list"),
+    }
+    if closed_at_us is not None:
+        facts["closed"] = instant.from_us(closed_at_us)
+    return Notice(Kind.CONFLICT, f"{conflict.opened_at_us} {conflict.id}", conflict.opened_at_us, facts)
+
+
+def put_aside(document: Document) -> Notice:
+    """Tell that a document is parked or contended."""
+    kind = Kind.PARKED if document.status is Status.PARKED else Kind.CONTENDED
+    since_us = document.agreement.aside_us or 0
+    facts = _about(document.key, document.status.value, document.reason)
+    return Notice(kind, f"{since_us} {document.key}", since_us, facts)
+
+
+def of_letter(letter: DeadLetter) -> Notice:
+    """Tell that a record could not be used."""
+    facts: dict[str, str | int] = {
+        "dead_letter": safe(letter.id, _TEXT_MAX),
+        "stage": safe(letter.stage, _TEXT_MAX),
+        "reason": safe(letter.reason, _TEXT_MAX),
+        "command": _command("reconciler dead-letters show", letter.id, "reconciler dead-letters list"),
+    }
+    if letter.status != "open":
+        facts["status"] = letter.status
+    return Notice(Kind.DEAD_LETTER, letter.id, letter.refused_at_us, facts)
+
+
+def locked(document: Document, since_us: int) -> Notice:
+    """Tell that a document has been waiting for a lock since `since_us`."""
+    facts = _about(document.key, Status.LOCKED.value, document.reason)
+    return Notice(Kind.LOCKED, f"{since_us} {document.key}", since_us, facts | {"since": instant.from_us(since_us)})
+
+
+def breaker_opened(opened_us: int) -> Notice:
+    """Tell that Windchill has been taken to be down since `opened_us`."""
+    facts: dict[str, str | int] = {
+        "reason": "Windchill does not answer as it should, and is asked only now and then until it does",
+        "since": instant.from_us(opened_us),
+        "command": "reconciler doctor",
+    }
+    return Notice(Kind.BREAKER_OPENED, str(opened_us), opened_us, facts)
+
+
+def breaker_closed(opened_us: int, closed_us: int) -> Notice:
+    """Tell that Windchill answers again, after what `breaker_opened` told."""
+    facts: dict[str, str | int] = {
+        "reason": "Windchill answers again",
+        "since": instant.from_us(opened_us),
+        "command": "reconciler status",
+    }
+    return Notice(Kind.BREAKER_CLOSED, str(opened_us), closed_us, facts)
+
+
+def chain_broken(before: Head, entry: Entry, at_us: int) -> Notice | None:
+    """Return a notice if an audit record does not follow from the one before; None if it does."""
+    reason = ""
+    if entry.number != before.number + 1:
+        reason = f"record {before.number + 1} is missing"
+    elif link(before.link if before.number else GENESIS, entry.number, entry.record) != entry.link:
+        reason = f"record {entry.number} is not what was written"
+    if not reason:
+        return None
+    facts: dict[str, str | int] = {
+        "record": entry.number,
+        "reason": f"the audit trail was changed: {reason}",
+        "command": "reconciler audit verify",
+    }
+    return Notice(Kind.CHAIN_BROKEN, f"{before} {entry.number} {entry.link.hex()}", at_us, facts)
+
+
+def _about(key: str, status: str, reason: str) -> dict[str, str | int]:
+    return {
+        "document": safe(key, _KEY_MAX),
+        "reason": safe(reason, _TEXT_MAX),
+        "command": _command("reconciler docs show", key, f"reconciler docs list --status {status}"),
+    }
+
+
+def _command(command: str, name: str, otherwise: str) -> str:
+    """Return a command line that can be pasted into a shell; a name that can't is left to `otherwise`."""
+    if not name or not name.isprintable() or len(name) > _KEY_MAX:
+        return otherwise
+    return f"{command} {'-- ' if name.startswith('-') else ''}{shlex.quote(name)}"
+
+
+# ------------------------------------------------------------------------------------------------------ how it is told
+
+ONE_BY_ONE: Final = 5
+"""Notices of a lot that are told one by one, unless the configuration says otherwise."""
+
+LOT_MAX: Final = 50_000  # notices of which a lot keeps the ids, some megabytes; further ones are only counted
+
+
+def name(notice: Notice, source: str) -> str:
+    """Return the id of a notice of an installation."""
+    return codec.digest([notice.kind, source, notice.what])
+
+
+class Lot:
+    """
+    Notices that are told together: one by one if there are at most `most`, else as one digest.
+
+    Memory: the id of each, up to `LOT_MAX`, and of the earliest the whole.
+    """
+
+    def __init__(self, source: str, most: int = ONE_BY_ONE) -> None:
+        self._source = source
+        self._most = most
+        self._ids: set[str] = set()
+        self._counts: Counter[str] = Counter()
+        self._earliest: list[tuple[int, str, Notice]] = []
+        self._latest_us = 0
+
+    def __len__(self) -> int:
+        return self._counts.total()
+
+    def add(self, notice: Notice) -> None:
+        """Take a notice in, once however often it comes."""
+        known = name(notice, self._source)
+        if known in self._ids:
+            return
+        if len(self._ids) < LOT_MAX:
+            self._ids.add(known)
+        self._counts[notice.kind.value] += 1
+        self._latest_us = max(self._latest_us, notice.at_us)
+        self._earliest.append((notice.at_us, known, notice))
+        self._earliest.sort(key=lambda kept: kept[:2])
+        del self._earliest[max(self._most, _FIRST) :]
+
+    def notifications(self) -> list[Notification]:
+        """Return what is to be posted, in this order."""
+        if len(self) <= self._most:
+            return [
+                Notification(f"msg_{known}", notice.kind, codec.encode(self._envelope(notice)))
+                for _, known, notice in self._earliest
+            ]
+        facts = {
+            "total": len(self),
+            "counts": dict(self._counts),
+            "first": [self._envelope(notice) for _, _, notice in self._earliest[:_FIRST]],
+            "command": "reconciler status",
+            "source": self._source,
+        }
+        digest = codec.digest([Kind.DIGEST, self._source, sorted(self._ids)])
+        body = {"type": Kind.DIGEST, "timestamp": instant.from_us(self._latest_us), "data": facts}
+        return [Notification(f"msg_{digest}", Kind.DIGEST, codec.encode(body))]
+
+    def _envelope(self, notice: Notice) -> dict[str, object]:
+        data = notice.facts | {"source": self._source}
+        return {"type": notice.kind, "timestamp": instant.from_us(notice.at_us), "data": data}

@@ -1,0 +1,100 @@
+"""Policies side by side: what the step from one to another changes, in words and for a document."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import attrs
+
+from reconciler.core.folding import fold
+from reconciler.model.document import Document
+from reconciler.model.policy import Policy, Rule
+
+# What a decision rests on. A rule's sources are asked when events are decoded, never afterwards.
+_DECIDING: Final = ("strategy", "on_overlap", "on_adopt", "list", "normalise")
+_SAID: Final = (*_DECIDING, "sources")
+_FIELDS_MAX = 16_384  # names come from outside
+
+
+@attrs.frozen
+class Difference:
+    """Rules that came, went or were changed, a line each; `reordered` says that those in both stand otherwise now."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    reordered: bool
+
+
+def difference(old: Policy, new: Policy) -> Difference:
+    """Return what changes from one policy to another. Rules are recognised by what they cover, not by their number."""
+    before, after = _by_cover(old.rules), _by_cover(new.rules)
+    kept = [cover for cover in after if cover in before]
+    return Difference(
+        added=tuple(_told(rule) for cover, rule in after.items() if cover not in before),
+        removed=tuple(_told(rule) for cover, rule in before.items() if cover not in after),
+        changed=tuple(said for cover in kept if (said := _change(before[cover], after[cover]))),
+        reordered=kept != [cover for cover in before if cover in after],
+    )
+
+
+class Comparison:
+    """Tells which documents the step from some policies to another one could decide otherwise."""
+
+    def __init__(self, old: Sequence[Policy], new: Policy) -> None:
+        self._old = tuple(old)
+        self._new = new
+        self._known: dict[tuple[str, str | None], bool] = {}
+
+    def concerns(self, document: Document) -> bool:
+        """Whether a field that the log manages here is decided by other words than before."""
+        snapshot = document.agreement.snapshot
+        of_type = None if snapshot is None else snapshot.type
+        return any(self._differs(name, of_type) for name in fold.managed(document.desired))
+
+    def _differs(self, field: str, document_type: str | None) -> bool:
+        asked = field, document_type
+        if asked not in self._known:
+            if len(self._known) >= _FIELDS_MAX:
+                self._known.clear()
+            deciding = _deciding(self._new.rule(field, document_type))
+            self._known[asked] = any(_deciding(old.rule(field, document_type)) != deciding for old in self._old)
+        return self._known[asked]
+
+
+_Cover = tuple[tuple[str, ...], tuple[str, ...], int]
+
+
+def _by_cover(rules: Iterable[Rule]) -> dict[_Cover, Rule]:
+    """Return rules by what they cover; of several that cover the same, each has its own number."""
+    found: dict[_Cover, Rule] = {}
+    for rule in rules:
+        number = sum(1 for fields, types, _ in found if (fields, types) == (rule.fields, rule.types))
+        found[rule.fields, rule.types, number] = rule
+    return found
+
+
+def _deciding(rule: Rule) -> tuple[object, ...]:
+    return tuple(getattr(rule, name) for name in _DECIDING)
+
+
+def _covers(rule: Rule) -> str:
+    return ", ".join(rule.fields) + (f" of {', '.join(rule.types)}" if rule.types else "")
+
+
+def _told(rule: Rule) -> str:
+    return f"{_covers(rule)}: {rule.strategy.value}"
+
+
+def _change(old: Rule, new: Rule) -> str:
+    steps = [
+        f"{name} {_word(getattr(old, name))} → {_word(getattr(new, name))}"
+        for name in _SAID
+        if getattr(old, name) != getattr(new, name)
+    ]
+    return f"{_covers(new)}: {', '.join(steps)}" if steps else ""
+
+
+def _word(value: object) -> str:
+    if isinstance(value, tuple):
+        return "+".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)

@@ -1,0 +1,1 @@
+"""What to write and why: desired, live and base compared field by field."""

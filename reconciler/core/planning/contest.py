@@ -1,0 +1,189 @@
+"""
+Contest: a value that Windchill takes and does not keep, so that one write would follow another for ever.
+
+Rules of this file:
+1. What counts is a wanted value: three writes of it within the window, each of which was found changed. An event that
+   asks for it again, or a copy of one, is no other value; a person's decision starts from zero.
+2. A write is counted when it has gone through (`counted`), and judged when the same is about to be written again
+   (`undone`): each of the writes before was found changed, or it would not be.
+3. Where the answer to a write, or the next look at the version that it left, shows another value, one write is enough:
+   nobody else can have been at it.
+4. A list that is merged is counted element by element: the others are written as before.
+
+Theory of operation: `Agreed.writes` holds the times of the last writes, `Refused` what came of them. A contested value
+that is tried again (`retrying.lifted`) is written once; it is on trial until it has stood for a whole window.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+import attrs
+
+from reconciler.core.folding import normalise
+from reconciler.core.planning import elements, retrying
+from reconciler.core.planning.retrying import TRIES, Moment
+from reconciler.model.base import Agreed, Base, Refused
+from reconciler.model.plan import Decision, Plan, Verb
+from reconciler.model.policy import Normaliser, Policy
+from reconciler.model.snapshot import Snapshot
+from reconciler.model.stamp import Stamp
+from reconciler.model.value import MISSING, Json, Missing
+
+WHOLE: Final = ""
+"""Stands for the whole value among elements, whose texts are never empty."""
+
+_ALTERED = "Windchill accepted the write and stores another value than was written"
+_IGNORED = "Windchill accepted the write and left the field as it was"
+_SECOND_US = 1_000_000
+
+
+def counted(
+    decision: Decision, old: Agreed | None, shown: Json | Missing, steps: Collection[Normaliser], at: Moment
+) -> dict[str, tuple[int, ...]]:
+    """Return the times at which what is agreed now was written; `shown` is what the document has after the decision."""
+    if decision.verb is Verb.YIELD:
+        return {}
+    written = _written(decision, steps) if decision.verb is Verb.WRITE else {}
+    before = {} if old is None else old.writes
+    found: dict[str, tuple[int, ...]] = {}
+    for part in sorted({*before, *written}):
+        times = before.get(part, ())
+        if part in decision.held_elements:
+            found[part] = times
+            continue
+        if old is None or old.digest or not _same(part, old.value, shown, steps) or _overruled(decision, part, old):
+            times = ()
+        if part in written:
+            times = (*(time for time in times if _lately(time, at)), at.now_us)[-TRIES:]
+        if times and (part == WHOLE or part in decision.elements):
+            found[part] = times
+    return found
+
+
+def undone(plan: Plan, before: Snapshot | None, read: Snapshot, policy: Policy, at: Moment) -> dict[str, Refused]:
+    """Return the fields that a plan would write once more though their last writes have all been undone."""
+    found: dict[str, Refused] = {}
+    for decision in plan.decisions:
+        agreed = plan.base.fields.get(decision.field)
+        if decision.verb is not Verb.WRITE or agreed is None or agreed.digest or not agreed.writes:
+            continue
+        steps = policy.rule(decision.field, read.type).normalise + read.compared_as.get(decision.field, ())
+        known = plan.base.refused.get(decision.field)
+        parts = {
+            part: present
+            for part, present in _written(decision, steps).items()
+            if _same(part, agreed.value, decision.target, steps)
+            and not _overruled(decision, part, agreed)
+            and _is_undone(agreed.writes.get(part, ()), known if _is_about(known, part) else None, at)
+        }
+        if parts:
+            message = _changed_again(agreed, parts, known, _by(plan.base, before, read))
+            kept = retrying.contested(_times(known, parts) + 1, decision.stamp, _null(decision.live), message, at)
+            found[decision.field] = (
+                kept._replace(wanted=normalise.digest(decision.target, steps))
+                if WHOLE in parts
+                else kept._replace(elements={**(known.elements if known is not None else {}), **parts})
+            )
+    return found
+
+
+@attrs.frozen
+class Turned:
+    """What a server has turned a write into. `before` is what was there before it, where that is still known."""
+
+    stamp: Stamp
+    meant: Json | Missing
+    shown: Json | Missing
+    steps: Collection[Normaliser]
+    by_element: bool
+    before: Json | Missing = MISSING
+
+
+def altered(known: Refused | None, turned: Turned, at: Moment) -> Refused:
+    """Return what is kept of a write that left another value than it carried."""
+    meant, shown, steps = turned.meant, turned.shown, turned.steps
+    same = elements.equal if turned.by_element else normalise.equal
+    message = _IGNORED if turned.before is not MISSING and same(turned.before, shown, steps) else _ALTERED
+    there = elements.texts(meant, steps) if turned.by_element else set()
+    parts = {text: text in there for text in there ^ elements.texts(shown, steps)} if turned.by_element else {}
+    made = retrying.contested(_times(known, parts or (WHOLE,)) + 1, turned.stamp, _null(shown), message, at)
+    return made._replace(elements=parts) if turned.by_element else made._replace(wanted=normalise.digest(meant, steps))
+
+
+def stands(known: Refused, decision: Decision, steps: Collection[Normaliser]) -> bool:
+    """Whether what is kept of a field is still about what is asked for."""
+    if not known.contested:
+        return known.stamp.event == decision.stamp.event
+    if retrying.overrules(decision.word, known.stamp) or decision.verb is Verb.YIELD:
+        return False
+    return bool(known.elements) or normalise.digest(decision.desired, steps) == known.wanted
+
+
+def on_trial(known: Refused, agreed: Agreed, at: Moment) -> bool:
+    """Whether a contested value that was tried again has not stood for a whole window yet."""
+    newest = max((agreed.writes[part][-1] for part in known.elements or (WHOLE,) if part in agreed.writes), default=0)
+    return known.contested and known.due_us is None and _lately(newest, at)
+
+
+def _written(decision: Decision, steps: Collection[Normaliser]) -> Mapping[str, bool]:
+    """Return what a write changes: elements with whether they are there after it, or the whole value."""
+    if not decision.elements and not decision.held_elements:
+        return {WHOLE: True}
+    after = elements.texts(decision.target, steps)
+    return {text: text in after for text in after ^ elements.texts(decision.live, steps)}
+
+
+def _same(part: str, left: Json | Missing, right: Json | Missing, steps: Collection[Normaliser]) -> bool:
+    if part == WHOLE:
+        return normalise.equal(left, right, steps)
+    return (part in elements.texts(left, steps)) is (part in elements.texts(right, steps))
+
+
+def _overruled(decision: Decision, part: str, old: Agreed) -> bool:
+    return retrying.overrules(decision.word, old.stamp if part == WHOLE else old.elements.get(part))
+
+
+def _is_undone(times: tuple[int, ...], known: Refused | None, at: Moment) -> bool:
+    if not times or not _lately(times[-1], at):
+        return False  # it has stood for long enough
+    if known is None:
+        return len(times) >= TRIES
+    return times[-1] > known.at_us  # else this is the very try that its time has come for
+
+
+def _is_about(known: Refused | None, part: str) -> bool:
+    if known is None or not known.contested:
+        return False
+    return part in known.elements if known.elements else part == WHOLE
+
+
+def _lately(time_us: int, at: Moment) -> bool:
+    return 0 <= at.now_us - time_us < at.window_s * _SECOND_US
+
+
+def _times(known: Refused | None, parts: Iterable[str] = (WHOLE,)) -> int:
+    """Return how often a field, or these parts of it, were found contested."""
+    return known.tries if known is not None and any(_is_about(known, part) for part in parts) else 0
+
+
+def _changed_again(agreed: Agreed, parts: Collection[str], known: Refused | None, by: str) -> str:
+    before = _times(known, parts)
+    count = TRIES + before if before else max(len(agreed.writes[part]) for part in parts)
+    return f"it was written {count} times and changed again each time; {by}"
+
+
+def _by(base: Base, before: Snapshot | None, read: Snapshot) -> str:
+    """Say who or what has changed a document since our last write, as far as that is known."""
+    if read.modified_by is None:
+        return "the server does not say by whom"
+    ours = before is not None and base.wrote is not None and base.wrote.token == before.token
+    if ours and before is not None and before.modified_by == read.modified_by:
+        return (
+            f"the document was last modified by {read.modified_by}, which is our own account: another key may reach the"
+            " same document, or another program writes by this account"
+        )
+    return f"the document was last modified by {read.modified_by}"
+
+
+def _null(value: Json | Missing) -> Json:
+    return None if value is MISSING else value

@@ -1,0 +1,391 @@
+"""
+Plan: desired, base, snapshot, policy → what to do with each field, and the one patch that does it.
+
+Rules of this file:
+1. `draft` is a pure function of its four arguments; recomputing it from an audit record must give the same patch.
+2. Only fields that somebody manages are decided; no other field can get into a patch.
+3. `draft` decides; `agree` says what the base is once the decision has gone through. Nothing else makes a base.
+
+Theory of operation: each managed field is compared under its rule and decided by `merge` (whole values) or `elements`
+(sets). Fields without a base are adopted at the same time: where the event is later than the last modification by
+others, the base becomes the live value without a stamp, and that base is stored before anything is sent.
+"""
+
+import shlex
+from collections.abc import Collection, Iterable
+
+import attrs
+
+from reconciler.core.folding import accepting, fold, normalise
+from reconciler.core.planning import contest, elements, merge, retrying
+from reconciler.core.planning.retrying import UNTIMED, Moment
+from reconciler.model import codec
+from reconciler.model.base import Agreed, Base, Refused, Wrote
+from reconciler.model.desired import Desired, Field
+from reconciler.model.plan import Decision, Held, Hold, InSync, Patch, Plan, Verb
+from reconciler.model.policy import OPERATORS, Normaliser, Policy, Rule, Strategy
+from reconciler.model.snapshot import Snapshot
+from reconciler.model.value import MISSING, Json, Missing, canonical
+
+_LATER = "in a write of its own, after this one"
+
+
+def draft(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy) -> Plan:
+    """
+    Decide every managed field of one document, in order of name.
+
+    A patch holds one portion of what is to be written: fields that the server takes together. The next portion is the
+    next attempt's, decided on what this one has left.
+    """
+    questions = _questions(desired, base, snapshot, policy)
+    below = _below(question.name for question in questions if fold.is_managed(question.field))
+    decisions = tuple(_decide(q, snapshot, below.get(q.name)) for q in questions)
+    known = _adopted(questions, decisions, base)
+    writes = {d.field: d.target for d in decisions if d.verb is Verb.WRITE and d.target is not MISSING}
+    if writes:
+        first = min(map(snapshot.portion, writes))
+        portion = {name: value for name, value in writes.items() if snapshot.portion(name) == first}
+        return Patch(_put_off(decisions, portion), known, portion, snapshot.token)
+    return Held(decisions, known) if any(_waits(d) for d in decisions) else InSync(decisions, known)
+
+
+def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy, at: Moment = UNTIMED) -> Base:
+    """
+    Return the base once `plan` has gone through and the document shows `after` (`before` if nothing was sent).
+
+    Written fields agree on what the server now shows; if that is not what was written, the field is held as altered.
+    Kept and yielded fields agree on the value that was decided on; held ones stay as they were.
+    """
+    fields: dict[str, Agreed] = {}
+    refused: dict[str, Refused] = {}
+    portion = min(map(before.portion, plan.fields)) if isinstance(plan, Patch) else 0
+    for decision in plan.decisions:
+        name = decision.field
+        old = plan.base.fields.get(name)
+        if decision.verb is Verb.HOLD or decision.later:
+            fields.update({name: old} if old is not None else {})
+            # What was refused may be taken now that a later portion is written: a state that allows it, for one.
+            if name in plan.base.refused and before.portion(name) >= portion:
+                refused[name] = plan.base.refused[name]
+            continue
+        steps = _steps(policy.rule(name, before.type), name, before)
+        shown = after.value(name) if decision.verb is Verb.WRITE else decision.live
+        fields[name] = _agreed(decision, old, shown, steps)._replace(
+            writes=contest.counted(decision, old, shown, steps, at)
+        )
+        known = plan.base.refused.get(name)
+        if decision.verb is Verb.WRITE and not _equal(decision, shown, decision.target, steps):
+            fields[name] = elements.unsettled(fields[name], decision.target, steps)
+            listed = bool(decision.elements or decision.held_elements)
+            turned = contest.Turned(decision.stamp, decision.target, shown, steps, listed, decision.live)
+            refused[name] = contest.altered(known, turned, at)
+        elif known is not None and (decision.hold is Hold.CONTESTED or contest.on_trial(known, fields[name], at)):
+            refused[name] = known
+    wrote = plan.base.wrote
+    if isinstance(plan, Patch):
+        wrote = Wrote(after.token, modified_by_others(plan.base, before))
+    return Base(fields, refused, wrote)
+
+
+def alterations_seen(
+    base: Base,
+    expected: Snapshot | None,
+    read: Snapshot,
+    policy: Policy,
+    *,
+    desired: Desired,
+    at: Moment = UNTIMED,
+) -> Base:
+    """
+    Return the base with what the server made of our last write, at the first sight of the version that it left.
+
+    Needed where the answer to a write was a token alone. Nobody else can have touched that version, so a written field
+    that shows something else was altered by the server: no edit to yield to, and nothing to write over and over.
+    """
+    if expected is None or not expected.assumed or expected.token is None or read.token != expected.token:
+        return base
+    fields, refused = dict(base.fields), dict(base.refused)
+    for name in expected.assumed:
+        agreed, meant, shown = base.fields.get(name), expected.value(name), read.value(name)
+        if agreed is None or agreed.stamp is None or not normalise.equal(elements.known(agreed), meant, ()):
+            continue  # not managed any more, or a list of which some elements are held: their base is not what is there
+        steps = _steps(policy.rule(name, read.type), name, read)
+        same = elements.equal(shown, meant, steps) if agreed.elements else normalise.equal(shown, meant, steps)
+        if not same and not accepting.counts_as(meant, shown, accepting.pairs(desired, name), steps):
+            fields[name] = elements.unsettled(agreed._replace(value=_null(shown)), meant, steps)
+            turned = contest.Turned(agreed.stamp, meant, shown, steps, bool(agreed.elements))
+            refused[name] = contest.altered(refused.get(name), turned, at)
+    return attrs.evolve(base, fields=fields, refused=refused)
+
+
+def settled_if_written(plan: Patch, before: Snapshot, policy: Policy, at: Moment = UNTIMED) -> dict[str, Agreed]:
+    """Return what each written field of a patch agrees on, should the server apply it as it stands."""
+    base = agree(plan, before, before.with_fields(plan.fields, None), policy, at)
+    return {name: base.fields[name] for name in plan.fields}
+
+
+def refuse(base: Base, plan: Patch, fields: Iterable[str], message: str, at: Moment = UNTIMED) -> Base:
+    """
+    Return the base with a refusal for each of `fields` that `plan` wrote: they are held, and tried again later.
+
+    Where the server named none of them, what it refused before is to blame, or else every field.
+    """
+    named = plan.fields.keys() & set(fields)
+    blamed = named or plan.fields.keys() & base.refused.keys() or plan.fields.keys()
+    refusals = {
+        decision.field: retrying.refusal(
+            base.refused.get(decision.field),
+            decision.stamp,
+            _null(decision.live),
+            message,
+            at,
+            place=0 if named else place,
+        )
+        for place, decision in enumerate(d for d in plan.decisions if d.field in blamed)
+    }
+    return attrs.evolve(base, refused={**base.refused, **refusals})
+
+
+def own_write_recognised(base: Base, expected: Snapshot | None, read: Snapshot) -> Base:
+    """
+    Return the base with the token of our own last write, when a read shows just what that write left.
+
+    Needed where the answer to a write carried no token: without it our own write would look like somebody's edit. What
+    is expected then has no token either; a snapshot that has one was read, and may be somebody's edit itself.
+    """
+    if base.wrote is None or base.wrote.token is not None or expected is None or read.token is None:
+        return base
+    if expected.token is not None:
+        return base
+    if not same_content(expected, read):
+        return base
+    return attrs.evolve(base, wrote=attrs.evolve(base.wrote, token=read.token))
+
+
+def same_content(left: Snapshot, right: Snapshot) -> bool:
+    """Whether two reads show the same document, apart from when and by whom it was modified."""
+    return canonical(_content(left)) == canonical(_content(right))
+
+
+def modified_by_others(base: Base, snapshot: Snapshot) -> str | None:
+    """Return when others last modified the document, `None` when the server does not say."""
+    wrote = base.wrote
+    if wrote is not None and wrote.token is not None and wrote.token == snapshot.token:
+        return wrote.modified_before
+    return snapshot.modified_at
+
+
+def _questions(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy) -> list[elements.Question]:
+    modified_at = modified_by_others(base, snapshot)
+    questions = []
+    for name, field in sorted({**fold.managed(desired), **_released_groups(desired)}.items()):
+        rule = policy.rule(name, snapshot.type)
+        if rule.strategy is not Strategy.IGNORE:
+            live, types = snapshot.value(name), snapshot.compared_as.get(name, ())
+            agreed, refused = _recalled(base.fields.get(name), live), base.refused.get(name)
+            pairs = accepting.pairs(desired, name)
+            questions.append(elements.Question(name, field, agreed, live, rule, modified_at, types, refused, pairs))
+    return questions
+
+
+def _recalled(agreed: Agreed | None, live: Json | Missing) -> Agreed | None:
+    """Return what was agreed with its value, if that is known by its digest only and is what is there now."""
+    if agreed is None or not agreed.digest or agreed.digest != codec.digest(_null(live)):
+        return agreed
+    return agreed._replace(value=_null(live), digest="")
+
+
+def _steps(rule: Rule, name: str, snapshot: Snapshot) -> tuple[Normaliser, ...]:
+    return rule.normalise + snapshot.compared_as.get(name, ())
+
+
+def _put_off(decisions: tuple[Decision, ...], portion: Collection[str]) -> tuple[Decision, ...]:
+    """Mark the fields that are to be written but not in this patch."""
+    return tuple(
+        attrs.evolve(d, later=True, reason=f"{d.reason}; {_LATER}")
+        if d.verb is Verb.WRITE and d.field not in portion
+        else d
+        for d in decisions
+    )
+
+
+def _content(snapshot: Snapshot) -> dict[str, Json]:
+    return {name: value for name, value in snapshot.body.items() if name not in ("modifiedBy", "modifiedOn")}
+
+
+def _waits(decision: Decision) -> bool:
+    return decision.verb is Verb.HOLD or bool(decision.held_elements)
+
+
+def _decide(question: elements.Question, snapshot: Snapshot, below: str | None) -> Decision:
+    decision = elements.decide(question) if elements.applies(question) else _decide_whole(question)
+    obstacle, hold = _not_a_field(question, snapshot, below) or _obstacle(decision, snapshot), Hold.DECIDE
+    if obstacle is None:
+        hold, obstacle = _setback(decision, question)
+    if obstacle is None:
+        return decision
+    return attrs.evolve(decision, verb=Verb.HOLD, reason=obstacle, target=MISSING, held_elements=(), hold=hold)
+
+
+def _decide_whole(question: elements.Question) -> Decision:
+    agreed, live, rule, steps = question.agreed, question.live, question.rule, question.steps
+    desired = elements.whole(question.field, steps)
+    stamp = fold.newest_stamp(question.field)
+    ours = agreed is None or agreed.stamp is None or stamp.follows(agreed.stamp)
+    moved = agreed is None or bool(agreed.digest) or not normalise.equal(live, agreed.value, steps)
+    moves = merge.Moves(
+        agreed=accepting.counts_as(desired, live, question.accepted, steps),
+        ours=ours,
+        theirs=moved and not (ours and question.expected),  # once settled, going back to that value is an edit again
+        blank=normalise.blank(normalise.comparable(live, steps)),
+        claimed_at=stamp.time,
+        modified_at=question.modified_at,
+    )
+    ruling = merge.adopt(moves, rule) if agreed is None else merge.decide(moves, rule)
+    return Decision(
+        field=question.name,
+        verb=ruling.verb,
+        reason=ruling.reason,
+        rule=rule.name,
+        strategy=rule.strategy,
+        desired=desired,
+        base=elements.known(agreed),
+        live=live,
+        stamp=stamp,
+        target=normalise.outgoing(desired, steps) if ruling.verb is Verb.WRITE else MISSING,
+        ours=moves.ours,
+        theirs=moves.theirs,
+        word=retrying.word_on(question.field),
+        accepted=question.accepted,
+    )
+
+
+def _obstacle(decision: Decision, snapshot: Snapshot) -> str | None:
+    """Say why a field can't be decided or written whatever its rule says, `None` when nothing is in the way."""
+    name = decision.field
+    if any(_within(name, hidden) or _within(hidden, name) for hidden in snapshot.unreadable):
+        return "the server hides this field's value, so nobody can tell what would be overwritten"
+    if decision.verb is not Verb.KEEP and any(_within(name, fixed) for fixed in snapshot.read_only):
+        return "it is the document's identity, or set by the server alone, so no write may change it: release the field"
+    if decision.verb is Verb.WRITE and (outer := snapshot.in_the_way(name)) is not None:
+        return f"`{outer}` is not an object there, and writing within it would replace its value"
+    return None
+
+
+def _setback(decision: Decision, question: elements.Question) -> tuple[Hold, str | None]:
+    """Say why a field that could be written is not written now, if it was tried before."""
+    known, steps = question.refused, question.steps
+    if known is None or (decision.verb is Verb.KEEP and _equal(decision, decision.live, decision.desired, steps)):
+        return Hold.DECIDE, None
+    if retrying.bars(known, decision):
+        return Hold.REFUSED, f"refused by the server: {known.message}"
+    whole = decision.verb in (Verb.WRITE, Verb.KEEP) and not known.elements
+    if whole and retrying.waits(known, decision.word) and normalise.digest(decision.desired, steps) == known.wanted:
+        return Hold.CONTESTED, f"{retrying.CONTESTED}{known.message}"
+    return Hold.DECIDE, None
+
+
+def _equal(decision: Decision, shown: Json | Missing, wanted: Json | Missing, steps: Collection[Normaliser]) -> bool:
+    if decision.elements:
+        return elements.equal(shown, wanted, steps)
+    return accepting.counts_as(wanted, shown, decision.accepted, steps)
+
+
+def _within(inner: str, outer: str) -> bool:
+    return inner == outer or inner.startswith(f"{outer}.")
+
+
+def group_member(question: elements.Question, below: str | None) -> str | None:
+    """
+    Return a field of the group that a name turns out to be, `None` for the name of a field (docs/explanation.md).
+
+    It is a group when Windchill shows an object there that is no enumeration, or when a field below it is managed
+    (`below`). What is claimed for the whole of it cannot be carried out field by field under the fields' own rules.
+    """
+    if below is not None:
+        return below
+    shown = normalise.comparable(question.live, question.steps)
+    return f"{question.name}.{min(shown, default='…')}" if isinstance(shown, dict) else None
+
+
+def _not_a_field(question: elements.Question, snapshot: Snapshot, below: str | None) -> str | None:
+    """Say why a claim on a whole group of fields is held, `None` for a field; and why too many claims on one are."""
+    if fold.crowded(question.field):
+        return (
+            f"more than {fold.EVENTS_MAX} events claim it for one `time` without a `sequence` to rank them: have their"
+            " source send finer times, or a sequence"
+        )
+    member = group_member(question, below)
+    if member is None:
+        return None
+    drop = shlex.join(["reconciler", "docs", "release", snapshot.key, "--field", question.name])
+    return f"it is a group of fields, so events name its fields, as in `{member}`; to drop this claim: {drop}"
+
+
+def _released_groups(desired: Desired) -> dict[str, Field]:
+    """
+    Return the names that an event released although they are groups of managed fields.
+
+    Passed over, such a release would leave fields managed that its producer believes to be free. An operator's release
+    drops the claim on the group's own name; claims later than a release are not meant by it.
+    """
+    released = {
+        name: field.register
+        for name, field in desired.fields.items()
+        if field.register is not None and not fold.is_managed(field) and field.register.stamp.source != OPERATORS
+    }
+    if not released:
+        return {}
+    found: dict[str, Field] = {}
+    for name, field in fold.managed(desired).items():
+        for outer in _outer(name):
+            if outer in released and fold.newest_stamp(field) < released[outer].stamp:
+                found[outer] = desired.fields[outer]
+    return found
+
+
+def _below(fields: Iterable[str]) -> dict[str, str]:
+    """Return the names around other fields, each with the first of these."""
+    found: dict[str, str] = {}
+    for name in sorted(fields):
+        for outer in _outer(name):
+            found.setdefault(outer, name)
+    return found
+
+
+def _outer(name: str) -> Iterable[str]:
+    """Yield the names of the groups that a dotted name lies in."""
+    return (name[:place] for place, character in enumerate(name) if character == ".")
+
+
+def _adopted(questions: Iterable[elements.Question], decisions: Iterable[Decision], base: Base) -> Base:
+    """
+    Return the base cut down to managed fields, with those that are about to be written on first sight adopted.
+
+    This is where a release ends a base. One that is claimed again before an attempt sees it ends nothing.
+    """
+    fields: dict[str, Agreed] = {}
+    refused: dict[str, Refused] = {}
+    for question, decision in zip(questions, decisions, strict=True):
+        name = decision.field
+        if question.agreed is not None:
+            fields[name] = question.agreed
+        elif decision.verb is Verb.WRITE:
+            fields[name] = Agreed(_null(decision.live), None, elements.unwritten(decision, question.steps))
+        refusal = base.refused.get(name)
+        if refusal is not None and contest.stands(refusal, decision, question.steps):
+            refused[name] = refusal
+    return Base(fields, refused, base.wrote)
+
+
+def _agreed(decision: Decision, old: Agreed | None, shown: Json | Missing, steps: Collection[Normaliser]) -> Agreed:
+    if not decision.elements and not decision.held_elements:
+        return Agreed(_null(shown), decision.stamp, {})
+    settled = dict(decision.elements)
+    if old is not None:  # a held element keeps the stamp at which it was last agreed
+        settled.update({text: old.elements[text] for text in decision.held_elements if text in old.elements})
+    return Agreed(elements.agreed_list(decision, shown, steps), decision.stamp, settled)
+
+
+def _null(value: Json | Missing) -> Json:
+    return None if value is MISSING else value

@@ -1,0 +1,148 @@
+"""
+Evidence: what is stored and told of an attempt beside where its document stands now.
+
+The audit record holds every input of the decision; conflicts are opened and closed; hot spots are counted.
+
+A document that is locked for a week is looked at hundreds of times, and each look comes to the same. So a result that
+nothing is done by is recorded when it begins; the record after it says how often it came again. Two results are the
+same when the result, the status and all decisions are equal. The message does not count, because it may hold a time or
+a number of its own.
+"""
+
+from collections.abc import Sequence
+
+import attrs
+
+from reconciler.core.events import outcomes
+from reconciler.core.planning import conflicts
+from reconciler.core.settling.cases import Case
+from reconciler.model import codec
+from reconciler.model.audit import AuditRecord, Verdict
+from reconciler.model.document import Repeating
+from reconciler.model.plan import Decision, Patch, Plan
+from reconciler.model.settlement import Contention, Settlement
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.value import MISSING, Json, Missing
+
+# Not "unknown", whose write was perhaps applied, nor version conflicts: each is an edit of somebody else.
+_REPEATING = frozenset(
+    {"failed", "locked", "no_token", "not_available", "refused", "threshold", "throttled", "unguarded"}
+)
+
+
+def with_conflicts(case: Case, settlement: Settlement, waiting: Sequence[Decision]) -> Settlement:
+    """Open the conflicts that are new, close those that are no more, and tell of both."""
+    if not waiting and not case.document.agreement.held:
+        return settlement
+    key, now_us, rules = case.document.key, case.now_us, case.rules
+    before = {conflict.id: conflict for conflict in case.document.agreement.held}
+    held = tuple(before.get(conflict.id, conflict) for conflict in (conflicts.of(key, d, now_us) for d in waiting))
+    still = {conflict.id for conflict in held}
+    opened = tuple(conflict for conflict in held if conflict.id not in before)
+    gone = [conflict for conflict in before.values() if conflict.id not in still]
+    reheld = {conflict.field for conflict in held}
+    told = [outcomes.opened(key, now_us, conflict) for conflict in opened]
+    told += [outcomes.closed(key, now_us, c, "moved on" if c.field in reheld else "settled") for c in gone]
+    return attrs.evolve(
+        settlement,
+        agreement=attrs.evolve(settlement.agreement, held=held),
+        opened=opened,
+        closed=tuple(conflict.id for conflict in gone),
+        outcomes=settlement.outcomes + tuple(outcomes.record(o, rules.outcomes_topic, rules.source) for o in told),
+    )
+
+
+def audited(
+    case: Case,
+    settlement: Settlement,
+    result: str,
+    message: str = "",
+    *,
+    status: int | None = None,
+    token_after: Token | None = None,
+) -> Settlement:
+    """
+    Add the audit record, unless the document's last record says the same: then only count.
+
+    An attempt that came to no decision (nothing could be read) has none.
+    """
+    if case.plan is None or case.snapshot is None:
+        return settlement
+    result = "confirmed" if case.confirmed else result
+    record = _record(case, case.plan, case.snapshot)
+    record = attrs.evolve(record, result=result, message=message, status=status, token_after=token_after)
+    same = _digest(record) if result in _REPEATING else None
+    before = case.document.agreement.repeating
+    audit: tuple[AuditRecord, ...] = ()
+    if before is not None and before.digest == same:
+        repeating: Repeating | None = attrs.evolve(before, times=before.times + 1)
+    else:
+        repeating = None if same is None else Repeating(same)
+        audit = (attrs.evolve(record, repeats=0 if before is None else before.times),)
+    agreement = attrs.evolve(settlement.agreement, repeating=repeating)
+    return attrs.evolve(settlement, agreement=agreement, audit=audit, result=result)
+
+
+def _digest(record: AuditRecord) -> str:
+    """
+    Return what makes two results the same: not their prose, in which a number or a time may differ.
+
+    Nor the base: without one, the first look adopts it and stores it, so it is there at the second.
+    """
+    decisions = [attrs.evolve(verdict, reason="", base=None, has_base=False) for verdict in record.decisions]
+    return codec.digest([record.result, record.status, decisions])
+
+
+def _record(case: Case, plan: Plan, snapshot: Snapshot) -> AuditRecord:
+    document = case.document
+    names = {decision.field for decision in plan.decisions}
+    shown = {name: value for name in sorted(names) if (value := snapshot.value(name)) is not MISSING}
+    for head in sorted(name.partition(".")[0] for name in names if snapshot.in_the_way(name) is not None):
+        shown[head] = snapshot.body[head]
+    compared_as = {name: steps for name, steps in snapshot.compared_as.items() if name in names}
+    heads = names | {name.partition(".")[0] for name in names}
+    read_only = tuple(name for name in snapshot.read_only if name in heads)
+    return AuditRecord(
+        document=document.key,
+        at_us=case.now_us,
+        cause=case.lane.name.lower(),
+        attempt=document.agreement.clashes + 1,
+        desired=document.desired,
+        base=document.agreement.base,
+        snapshot=attrs.evolve(snapshot, body=shown, compared_as=compared_as, read_only=read_only),
+        policy=case.rules.policy_digest,
+        decisions=tuple(_verdict(decision) for decision in plan.decisions),
+        patch=dict(plan.fields) if isinstance(plan, Patch) else None,
+        result="",
+        message="",
+        status=None,
+        token_after=None,
+    )
+
+
+def _verdict(decision: Decision) -> Verdict:
+    return Verdict(
+        field=decision.field,
+        verb=decision.verb.value,
+        reason=decision.reason,
+        rule=decision.rule,
+        strategy=decision.strategy,
+        desired=decision.desired,
+        base=_null(decision.base),
+        has_base=decision.base is not MISSING,
+        live=_null(decision.live),
+        event=decision.stamp.id,
+        source=decision.stamp.source,
+    )
+
+
+def counted(case: Case, settlement: Settlement) -> Settlement:
+    """Count, for the hot spots, what was written and what somebody moved under us."""
+    written = case.plan.fields if isinstance(case.plan, Patch) else {}
+    names = sorted({*written, *case.moved})
+    counts = tuple(Contention(name, int(name in case.moved), int(name in written)) for name in names)
+    return attrs.evolve(settlement, contention=counts)
+
+
+def _null(value: Json | Missing) -> Json:
+    return None if value is MISSING else value
