@@ -1,9 +1,8 @@
 """Credentials that change while we run: rotated files, tokens that expire. The simulated server, on real sockets."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,14 +15,10 @@ from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.adapters.replies import Lost, Reply
 from reconciler.model.answer import Failed, Unauthorised, Written
 from reconciler.model.snapshot import Snapshot
+from reconciler.ports import Windchill
 from tests.adapters.simulated import DOCUMENT, Simulated, windchill
 from tests.fakes.journal import MemoryJournal
 from tests.fakes.virtual_clock import VirtualClock
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from reconciler.ports import Windchill
 
 CALLERS = 50
 CANARY = "canary-of-a-token"

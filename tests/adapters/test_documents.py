@@ -1,12 +1,12 @@
 """What the dialect `documents` makes of answers that only HTTP can give. Real sockets, on both sides."""
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 import socket
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +20,7 @@ from reconciler.model.answer import (
     Failed,
     Locked,
     NotAvailable,
+    ReadAnswer,
     Refused,
     Throttled,
     Unauthorised,
@@ -27,18 +28,13 @@ from reconciler.model.answer import (
     Unguarded,
     Unknown,
     VersionConflict,
+    WriteAnswer,
     Written,
 )
 from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.value import Json
 from tests.adapters.simulated import DOCUMENT, Simulated, windchill
 from tests.fakes.journal import MemoryJournal
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from reconciler.model.answer import ReadAnswer, WriteAnswer
-    from reconciler.model.value import Json
 
 JSON = {"content-type": "application/json"}
 HTML = {"content-type": "text/html;charset=UTF-8"}

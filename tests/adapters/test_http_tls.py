@@ -1,12 +1,11 @@
 """Whom the HTTP client trusts and which certificate it shows, also after their files were replaced. Real TLS."""
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 import ssl
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,19 +13,13 @@ from structlog.testing import capture_logs
 from reconciler.adapters import tls
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.http import HttpClient, HttpOptions
-from reconciler.adapters.replies import Lost, Reply
+from reconciler.adapters.replies import Exchange, Lost, Reply
 from reconciler.errors import ConfigError
 from reconciler.model.answer import Failed, Unauthorised
 from tests import brokers
 from tests.adapters.tls_server import SecureServer
 from tests.brokers import certificates
 from tests.brokers.certificates import Authority, Signed
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from reconciler.adapters.replies import Exchange
 
 pytestmark = pytest.mark.skipif(
     not (certificates.available() or brokers.must_be_apache()), reason="there is no openssl to make certificates with"

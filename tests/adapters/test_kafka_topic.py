@@ -1,7 +1,5 @@
 """What is said of a topic that does not keep everything."""
 
-from __future__ import annotations
-
 import pytest
 
 from reconciler.adapters.kafka_topic import Retention

@@ -1,7 +1,5 @@
 """Merge patches from dotted paths, against RFC 7396 as it is written and `Snapshot.with_fields`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

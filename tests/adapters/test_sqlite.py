@@ -1,8 +1,6 @@
 # ruff: noqa: ASYNC220, ASYNC240 - nothing else runs on these loops that a file or a child could hold up
 """What is particular to the SQLite store: the file and who shares it, the plans of its statements, sudden death."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import re

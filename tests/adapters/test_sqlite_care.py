@@ -1,16 +1,14 @@
 # ruff: noqa: ASYNC240 - nothing else runs on these loops that a file could hold up
 """A store as a file: copies of it, what stands in its place, and every kind of damage seen before it is worked with."""
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,9 +17,6 @@ from reconciler.adapters.sqlite import care, damage, inspection, locks, walindex
 from reconciler.errors import StoreDamagedError, StoreError, StoreFullError
 from reconciler.model.stamp import Partition
 from tests.adapters.test_sqlite import KEYS, P0, batch, codec_value, one_round, settled
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
 
 MANY = [f"d{n:04}" for n in range(2000)]
 PAGE = 4096

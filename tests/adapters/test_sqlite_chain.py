@@ -1,13 +1,11 @@
 """The audit chain in the file: what SQLite refuses, and commits that failed."""
 
-from __future__ import annotations
-
 import asyncio
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -22,9 +20,6 @@ from reconciler.model.snapshot import Snapshot
 from reconciler.model.stamp import Stamp
 from reconciler.ports import FoldBatch
 from tests.checks import check_audit, check_chain
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 REST = "document, at_us, target, who, kind, link, record"
 KEYS = [f"d{number}" for number in range(5)]

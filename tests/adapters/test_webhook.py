@@ -1,14 +1,14 @@
 """The webhook over real sockets: signatures, whom it speaks to, and what it never says."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import hashlib
 import hmac
 import socket
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,10 +20,6 @@ from reconciler.errors import ConfigError
 from tests.adapters.tls_server import SecureServer
 from tests.brokers import certificates
 from tests.brokers.certificates import Authority
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 OLD, NEW = b"o" * 24, b"n" * 24
 SECRETS = tuple("whsec_" + base64.b64encode(key).decode() for key in (OLD, NEW))

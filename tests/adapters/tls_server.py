@@ -5,18 +5,14 @@ asyncio's servers hang up without an alert, so this one has threads; and it take
 because a connection that is closed with unread bytes in it is reset, and the alert with it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import ssl
 import threading
-from typing import TYPE_CHECKING, Any, Self, cast
+from pathlib import Path
+from typing import Any, Self, cast
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.brokers.certificates import Signed
+from tests.brokers.certificates import Signed
 
 _S_MAX = 10.0
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}"

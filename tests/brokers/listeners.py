@@ -4,15 +4,11 @@ One Apache Kafka with every kind of listener: plain, TLS, TLS with client certif
 What a client needs to be let in by each of them is here too, in the words of `[log]`.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from tests.brokers import apache
 from tests.brokers.certificates import Authority
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 USER, PASSWORD = "reconciler", "hunter2"
 MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN")

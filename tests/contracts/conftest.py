@@ -1,19 +1,13 @@
 """Every store there is, for the suites that each must pass."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from reconciler.adapters import sqlite
+from reconciler.ports import Store
 from tests.fakes.memory_store import MemoryStore
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from reconciler.ports import Store
 
 
 @pytest.fixture(params=["sqlite", "memory"])

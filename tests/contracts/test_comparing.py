@@ -1,16 +1,10 @@
 """What comparing all documents asks of a store, on every store there is."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
 
 from reconciler.model.document import NO_AGREEMENT, SETTLED, Lane, Status
+from reconciler.ports import Store
 from tests.contracts.test_store import HOSTILE, OTHERS, batch, placed, row, settlement
-
-if TYPE_CHECKING:
-    from reconciler.ports import Store
 
 NOW_US = 3000  # `placed` puts documents before their due time at it
 

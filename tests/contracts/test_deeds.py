@@ -1,10 +1,8 @@
 """What every store promises of operators' acts and of paused documents (`reconciler/ports/store.py`)."""
 
-from __future__ import annotations
-
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import attrs
 import pytest
@@ -13,14 +11,10 @@ from reconciler.adapters import sqlite
 from reconciler.flows.recording import About, Recorder
 from reconciler.model.act import Act, Change
 from reconciler.model.document import Agreement, Due, Lane, Status
+from reconciler.ports import Store
 from tests.checks import check_chain
 from tests.contracts.test_store import AGREEMENT, HOSTILE, batch, letter, record, row, settlement, wish
 from tests.fakes.virtual_clock import VirtualClock
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from reconciler.ports import Store
 
 AT_US = 7000
 

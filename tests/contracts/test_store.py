@@ -1,9 +1,6 @@
 """What every store promises (`reconciler/ports/store.py`), sentence by sentence, on every store there is."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING
 
 import attrs
 import pytest
@@ -33,11 +30,8 @@ from reconciler.model.settlement import Contention, Settlement
 from reconciler.model.signing import Noted
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import LEAST, Anchor, Partition, Place, Stamp
-from reconciler.ports import FoldBatch, OutboxMessage, Refolded
+from reconciler.ports import FoldBatch, OutboxMessage, Refolded, Store
 from tests.checks import check_chain
-
-if TYPE_CHECKING:
-    from reconciler.ports import Store
 
 P0, P1 = Partition("changes", 0), Partition("changes", 1)
 COOLING = [Status.CONTENDED, Status.LOCKED]

@@ -5,9 +5,8 @@ dialects on a socket.
 Fields go by the names of the dialect `documents` here; `world.name` says what another dialect calls them.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, ClassVar, Protocol
 
 import attrs
 import pytest
@@ -26,22 +25,17 @@ from reconciler.model.answer import (
     Unchanged,
     Unknown,
     VersionConflict,
+    WriteAnswer,
     Written,
 )
 from reconciler.model.snapshot import Snapshot, Token
-from reconciler.model.value import MISSING
+from reconciler.model.value import MISSING, Json
+from reconciler.ports import Windchill
 from reconciler.simulator.process import Simulator
 from reconciler.simulator.settings import Settings
 from tests.adapters.simulated import DOCUMENT, Simulated, windchill
 from tests.fakes.journal import MemoryJournal
 from tests.fakes.memory_windchill import Fault, MemoryWindchill
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-    from reconciler.model.answer import WriteAnswer
-    from reconciler.model.value import Json
-    from reconciler.ports import Windchill
 
 BODY: dict[str, Any] = {
     "id": DOCUMENT,

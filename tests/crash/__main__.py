@@ -1,22 +1,17 @@
 """Run crashes from the command line: `python -m tests.crash --kills 300 --seed 1`."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json
 import pickle
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tests import brokers
 from tests.crash import checks, plan, runner
 from tests.crash.launch import COUNT_COPIES
+from tests.crash.runner import Options, Tally
 from tests.sim import mutants
-
-if TYPE_CHECKING:
-    from tests.crash.runner import Options, Tally
 
 
 def main() -> int:

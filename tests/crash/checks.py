@@ -1,31 +1,24 @@
 """What must hold at the end: the simulation's promises, asked of a real broker, a real server and a real file."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from reconciler.adapters import sqlite
 from reconciler.core.events import outcomes
 from reconciler.model import codec, instant
-from reconciler.model.document import Status
+from reconciler.model.audit import AuditRecord
+from reconciler.model.document import Document, Status
 from reconciler.model.policy import Strategy
 from reconciler.model.value import canonical
+from reconciler.ports import Store
 from reconciler.simulator import history as witness
 from tests.checks import check_audit, check_outcomes
-from tests.crash.evidence import ME, same
+from tests.crash.evidence import ME, Evidence, same
 from tests.crash.plan import KEYWORDS, SCALARS
 from tests.crash.trail import Trail, plain_base
 from tests.sim import naive
 from tests.sim.server import elements
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from reconciler.model.audit import AuditRecord
-    from reconciler.model.document import Document
-    from reconciler.ports import Store
-    from tests.crash.evidence import Evidence
 
 REPLAYED = "replayed.db"
 _EVER = 1_000_000

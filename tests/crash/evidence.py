@@ -5,31 +5,26 @@ From the server's history every version of every document is put together again;
 consumer, every event with its place. Neither comes from the program.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
 
 import attrs
 from aiokafka import AIOKafkaConsumer
 
+from reconciler.config import Config
 from reconciler.model import codec, instant
+from reconciler.model.policy import Policy
 from reconciler.model.value import canonical
 from reconciler.simulator import fields, history
+from reconciler.simulator.history import Entry
 from tests.crash.plan import KEYWORDS
+from tests.crash.workload import Producers
 from tests.sim.naive import Fact
 from tests.sim.server import changed_parts
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from datetime import datetime
-    from pathlib import Path
-
-    from reconciler.config import Config
-    from reconciler.model.policy import Policy
-    from reconciler.simulator.history import Entry
-    from tests.crash.workload import Producers
 
 ME = "integration"
 _FIRST = "v1.1.1"  # the token of a document that nobody has changed yet
@@ -96,7 +91,7 @@ class Evidence:
         initial: Mapping[str, Mapping[str, Any]],
         history: list[Entry],
         producers: Producers,
-    ) -> Evidence:
+    ) -> Self:
         """Read everything back."""
         brokers, log = list(config.log.brokers), config.log
         changes, decisions, outcome_records, letters = [

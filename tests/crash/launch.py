@@ -5,8 +5,6 @@ Importing takes longer than most lives are to last, so it is done once. From the
 the command line's own entry point, reading its configuration, opening its store, connecting to its broker.
 """
 
-from __future__ import annotations
-
 import gc
 import json
 import os

@@ -1,17 +1,13 @@
 """What one seed fixes: how each life is to end, under which configuration it is lived, and the weather at Windchill."""
 
-from __future__ import annotations
-
 import random
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import attrs
 
 from tests.crash import strikes
 from tests.crash.strikes import Strike
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # The ends that come from outside, at a random moment.
 START_UP, AT_WORK, IN_ORDER, STOPPING = "start-up", "at work", "SIGTERM", "orderly stop"

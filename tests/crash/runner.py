@@ -1,7 +1,5 @@
 """One run: lives until enough of them were killed, then peace, then the judgement."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
@@ -12,28 +10,25 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 from aiokafka import AIOKafkaProducer
 
 from reconciler import config as configuration
+from reconciler.config import Config
 from reconciler.simulator.process import Simulator
 from reconciler.simulator.settings import Behaviour, Settings
+from tests import brokers
 from tests.adapters.simulated import Simulated
 from tests.brokers.fixtures import topic_factory
 from tests.crash import checks, plan, workload
 from tests.crash.evidence import Evidence
 from tests.crash.launch import COUNT_COPIES, Launcher
+from tests.crash.plan import Life
 from tests.crash.strikes import STRUCK
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from reconciler.config import Config
-    from tests import brokers
-    from tests.crash.plan import Life
 
 DOCUMENTS = 30
 KEYS = tuple(f"{number:010d}" for number in range(1, DOCUMENTS + 1))

@@ -5,25 +5,21 @@ A strike is SIGKILL, sent by the process to itself: no cleaning up, no last word
 kill can be told from one that came from outside.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal
 import sqlite3
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import attrs
 
 from reconciler import parts
 from reconciler.adapters.sqlite import database, opening
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 STRUCK = "struck: "
 MOMENTS = ("before", "during", "after")

@@ -1,16 +1,10 @@
 """A plan of twenty kills on the broker at hand, and known mistakes that as few must find. `make crash` does more."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
 
+from tests import brokers
 from tests.crash import plan, runner, strikes
 from tests.crash.launch import COUNT_COPIES
-
-if TYPE_CHECKING:
-    from tests import brokers
 
 pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.slow]
 

@@ -7,29 +7,22 @@ the base is what the last decision agreed on, or what a write of ours left whose
 Then the decision is taken once more from these, by the table that the simulation's oracle has written down anew.
 """
 
-from __future__ import annotations
-
 import itertools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import attrs
 
-from reconciler.model.policy import Strategy
-from tests.crash.evidence import ME, same
+from reconciler.model.audit import AuditRecord
+from reconciler.model.base import Base
+from reconciler.model.policy import Policy, Strategy
+from reconciler.simulator.history import Entry
+from tests.crash.evidence import ME, Chain, Evidence, Version, same
 from tests.crash.plan import KEYWORDS, SCALARS
 from tests.sim import naive, oracle
+from tests.sim.naive import Claims, Fact, Rank, Row
 from tests.sim.oracle import Agreed
 from tests.sim.server import elements
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from reconciler.model.audit import AuditRecord
-    from reconciler.model.base import Base
-    from reconciler.model.policy import Policy
-    from reconciler.simulator.history import Entry
-    from tests.crash.evidence import Chain, Evidence, Version
-    from tests.sim.naive import Claims, Fact, Rank, Row
 
 _SETTLING = ("in_sync", "held", "written")
 

@@ -1,23 +1,18 @@
 """What everybody else does meanwhile: producers append, operators decide conflicts, Windchill has its bad moments."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
 import random
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
 
 from reconciler.model import instant
 from reconciler.simulator import world
+from tests.adapters.simulated import Simulated
 from tests.crash import plan
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from aiokafka import AIOKafkaProducer
-
-    from tests.adapters.simulated import Simulated
 
 _TYPE = [("content-type", b"application/cloudevents+json")]
 _SOURCES = ("//erp/prod", "//plm/flow", "//mes/line-3")

@@ -1,8 +1,8 @@
 """One simulated Windchill for all tests of this folder, as new for each; topics and a database for each test."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -10,17 +10,12 @@ import pytest
 from reconciler.config import Admin, Config, Log, Resync, Retry, Store, Windchill
 from reconciler.simulator.process import Simulator
 from reconciler.simulator.settings import Settings
+from tests import brokers
 from tests.adapters.simulated import Simulated
+from tests.brokers.fixtures import MakeTopic
 from tests.e2e.world import World
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-    from pathlib import Path
-
-    from tests import brokers
-    from tests.brokers.fixtures import MakeTopic
-
-    MakeWorld = Callable[..., Awaitable[World]]
+MakeWorld = Callable[..., Awaitable[World]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

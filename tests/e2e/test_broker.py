@@ -1,12 +1,12 @@
 """The whole program on Apache Kafka: every way in, and a broker that stops, dies, stalls, compacts or forgets."""
 
-from __future__ import annotations
-
 import asyncio
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -21,20 +21,14 @@ from reconciler.model import codec
 from reconciler.model.document import Status
 from reconciler.model.stamp import Partition
 from tests import brokers
+from tests.adapters.simulated import Simulated
 from tests.brokers import apache, certificates
+from tests.brokers.fixtures import MakeTopic
 from tests.brokers.listeners import MECHANISMS, Listeners
 from tests.cli.program import Program
-from tests.e2e.world import PATIENCE_S, event, kinds
+from tests.e2e.conftest import MakeWorld
+from tests.e2e.world import PATIENCE_S, Running, World, event, kinds
 from tests.faults.proxy import StreamProxy
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-    from pathlib import Path
-
-    from tests.adapters.simulated import Simulated
-    from tests.brokers.fixtures import MakeTopic
-    from tests.e2e.conftest import MakeWorld
-    from tests.e2e.world import Running, World
 
 KEYS = [f"{number:010d}" for number in range(1, 41)]
 DOCUMENT = KEYS[0]

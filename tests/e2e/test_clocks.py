@@ -1,9 +1,6 @@
 """Clocks and replaced topics on a real broker, with a daemon at work."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING
 
 import attrs
 import pytest
@@ -11,13 +8,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from reconciler.cli.docs import _refold
 from reconciler.errors import LogTruncatedError
+from tests.brokers import Server
 from tests.brokers.apache import Apache
-from tests.e2e.world import event, now
-
-if TYPE_CHECKING:
-    from tests.brokers import Server
-    from tests.e2e.conftest import MakeWorld
-    from tests.e2e.world import World
+from tests.e2e.conftest import MakeWorld
+from tests.e2e.world import World, event, now
 
 KEY = "0000000007"
 CENTURY_S = 100 * 366 * 86_400.0

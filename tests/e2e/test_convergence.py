@@ -1,20 +1,15 @@
 """Whatever the server, the network and the users do, everything ends as the policy says and nobody's edit is lost."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from reconciler.model.document import Status
 from reconciler.model.policy import DEFAULT_RULES, ListMode, Policy, Rule, Strategy
-from tests.e2e.world import ME, OPERATORS, event, kinds
-
-if TYPE_CHECKING:
-    from reconciler.simulator.history import Entry
-    from tests.e2e.conftest import MakeWorld
-    from tests.e2e.world import World
+from reconciler.simulator.history import Entry
+from tests.e2e.conftest import MakeWorld
+from tests.e2e.world import ME, OPERATORS, World, event, kinds
 
 KEYS = [f"{number:010d}" for number in range(1, 41)]
 DOCUMENT = KEYS[0]

@@ -1,7 +1,5 @@
 """A store that gets full or damaged, at work or at rest: it is said, nothing is lost, and a rebuilt one goes on."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import resource
@@ -9,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -18,13 +17,7 @@ from reconciler.adapters.sqlite import care, opening
 from reconciler.errors import StoreDamagedError, StoreError, StoreFullError
 from reconciler.model.document import Status
 from tests.e2e.test_restart import started, until, write_config, writes
-from tests.e2e.world import PATIENCE_S, event
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-    from pathlib import Path
-
-    from tests.e2e.world import World
+from tests.e2e.world import PATIENCE_S, World, event
 
 KEYS = [f"{number:010d}" for number in range(1, 81)]
 PAGE = 4096

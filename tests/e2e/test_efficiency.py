@@ -1,14 +1,7 @@
 """What the common case costs."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from reconciler.model.document import Status
-from tests.e2e.world import event
-
-if TYPE_CHECKING:
-    from tests.e2e.world import World
+from tests.e2e.world import World, event
 
 KEYS = [f"{number:010d}" for number in range(1, 301)]
 

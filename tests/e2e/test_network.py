@@ -1,25 +1,18 @@
 """Whatever the network to Windchill does, nothing is lost, nothing is written twice, and what can go on goes on."""
 
-from __future__ import annotations
-
 import asyncio
+from collections.abc import AsyncIterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pytest
 
 from reconciler import app
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.model.document import Status
-from tests.e2e.world import ME, event, kinds
+from tests.adapters.simulated import Simulated
+from tests.e2e.conftest import MakeWorld
+from tests.e2e.world import ME, World, event, kinds
 from tests.faults.proxy import Fault, HttpProxy
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tests.adapters.simulated import Simulated
-    from tests.e2e.conftest import MakeWorld
-    from tests.e2e.world import World
 
 KEYS = [f"{number:010d}" for number in range(1, 41)]
 ROUNDS = 8

@@ -1,15 +1,8 @@
 """What can't be used ends in the dead-letter topic, whole, and keeps nothing else from going on."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from aiokafka import AIOKafkaProducer
 
-from tests.e2e.world import event
-
-if TYPE_CHECKING:
-    from tests.e2e.world import World
+from tests.e2e.world import World, event
 
 DOCUMENT = "0000000001"
 STRUCTURED = ("content-type", b"application/cloudevents+json")

@@ -1,15 +1,14 @@
 """The program as the operating system sees it: killed in mid-work, stopped by a signal, started again."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import attrs
 
@@ -22,15 +21,9 @@ from reconciler.flows.ingest import Ingest
 from reconciler.flows.recovery import Bases
 from reconciler.model import codec
 from reconciler.model.document import Status
+from reconciler.ports import Store
 from tests.checks import check_audit
-from tests.e2e.world import ME, PATIENCE_S, event, kinds
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from reconciler.ports import Store
-    from tests.e2e.world import World
+from tests.e2e.world import ME, PATIENCE_S, World, event, kinds
 
 KEYS = [f"{number:010d}" for number in range(1, 121)]
 

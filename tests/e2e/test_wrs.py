@@ -1,14 +1,14 @@
 """The real program on a simulated Windchill REST Services, with a file log: a run, and one killed under a check-out."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,10 +19,6 @@ from reconciler.simulator.validation import chosen
 from reconciler.simulator.wrs.options import Wrs
 from tests.adapters.simulated import Simulated
 from tests.cli.program import Program
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 ME = "integration"
 KEY = "0000000001"

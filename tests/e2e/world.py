@@ -4,31 +4,25 @@ The whole program over real sockets, as its tests see it: a daemon, its topics, 
 Nothing here waits for a time to pass: `until` waits for something to be true, and says what it waited for if it is not.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from reconciler import app, parts
 from reconciler.adapters.clock import SystemClock
+from reconciler.config import Config
 from reconciler.model.document import Status
 from reconciler.model.event import Outgoing, Record
 from reconciler.simulator import history as witness
+from reconciler.simulator.history import Entry
 from tests.adapters.simulated import Simulated
 from tests.checks import check_audit, check_outcomes
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from reconciler.config import Config
-    from reconciler.simulator.history import Entry
 
 ME = "integration"
 ERP = "//erp/test"
@@ -102,7 +96,7 @@ class World:
         return list(events.values())
 
     @asynccontextmanager
-    async def running(self, *, once: bool = False) -> AsyncIterator[Running]:
+    async def running(self, *, once: bool = False) -> AsyncIterator["Running"]:
         """A daemon that runs until the block ends, and is then stopped in order."""
         async with app.daemon(self.config, once=once) as daemon:
             stop = asyncio.Event()

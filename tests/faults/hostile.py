@@ -5,8 +5,6 @@ It speaks the dialect `documents` as far as the reconciler needs it, over HTTP/1
 it say what a broken server says.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -7,8 +7,6 @@ What lives here: faults of connections, whoever speaks over them. What never doe
 `StreamProxy` knows bytes only: it slows them down, holds them back or cuts them off, for protocols of any kind.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import enum
@@ -17,13 +15,11 @@ import re
 import socket
 import struct
 from collections import Counter, deque
-from typing import TYPE_CHECKING, NoReturn, Self
+from collections.abc import Iterable
+from types import TracebackType
+from typing import NoReturn, Self
 
 import attrs
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from types import TracebackType
 
 HOST = "127.0.0.1"
 _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER with no time to linger: closing sends RST instead of FIN

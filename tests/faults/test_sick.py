@@ -1,14 +1,13 @@
 """Documents that are sick, over real sockets: a single pass ends, and the healthy ones are written."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json
 import sys
 from asyncio.subprocess import PIPE
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -19,9 +18,6 @@ from reconciler.config import Admin, Config, Log, Resync, Retry, Store, Windchil
 from reconciler.model.document import Status
 from tests.checks import check_audit
 from tests.faults.hostile import ANSWERS, STREAMS, Hostile
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PATIENCE_S = 150.0
 MINUTES_3_S = 180.0

@@ -1,14 +1,14 @@
 """What the adapter makes of a network that fails at each moment of an exchange. Real sockets on both sides."""
 
-from __future__ import annotations
-
 import json
 import socket
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
+from reconciler.adapters.documents import DocumentsWindchill
 from reconciler.adapters.http import HttpOptions
 from reconciler.model.answer import (
     Failed,
@@ -26,11 +26,6 @@ from reconciler.model.snapshot import Snapshot, Token
 from tests.adapters.simulated import DOCUMENT, Simulated, windchill
 from tests.fakes.journal import MemoryJournal
 from tests.faults.proxy import NEVER_SERVED, Fault, HttpProxy
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from reconciler.adapters.documents import DocumentsWindchill
 
 METHODS = ("patch", "put")
 SILENT = (Fault.SWALLOWED, Fault.SWALLOWED_REPLY)

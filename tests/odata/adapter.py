@@ -1,8 +1,6 @@
 """The dialect `wrs` as the tests of this folder build it: against CAP, guarded by ETags alone."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Basic
@@ -10,11 +8,9 @@ from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model.snapshot import Snapshot, Token
+from reconciler.ports import Telemetry
 from tests.odata import cap
-
-if TYPE_CHECKING:
-    from reconciler.ports import Telemetry
-    from tests.odata.people import JSON
+from tests.odata.people import JSON
 
 
 def adapter(

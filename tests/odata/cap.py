@@ -5,8 +5,6 @@ Its packages come from npm once and stay in `.cache/odata/` at the repository's 
 and in a temporary folder, which goes when the server stops. Loopback only.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -1,17 +1,12 @@
 """One CAP server for all tests of this folder. Each test makes documents of its own."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
 from tests import absences, brokers
 from tests.odata import cap
 from tests.odata.people import Person
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @pytest.fixture(scope="session")

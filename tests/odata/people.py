@@ -1,7 +1,5 @@
 """What others do on the server, with plain HTTP and nothing of ours."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 from urllib.parse import quote

@@ -1,17 +1,10 @@
 """What CAP does by itself: the facts that the tests of the dialect `wrs` against it build on. Nothing of ours runs."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import httpx
 import pytest
 
-from tests.odata.people import path
-
-if TYPE_CHECKING:
-    from tests.odata.cap import Cap
-    from tests.odata.people import Person
+from tests.odata.cap import Cap
+from tests.odata.people import Person, path
 
 STALE = 'W/"2020-01-01T00:00:00.000Z"'
 

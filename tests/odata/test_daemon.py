@@ -1,19 +1,13 @@
 """The whole program, from events to a server that is not ours and back into the audit trail."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.cli.program import Program
 from tests.odata import cap
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.odata.cap import Cap
-    from tests.odata.people import Person
+from tests.odata.cap import Cap
+from tests.odata.people import Person
 
 
 @pytest.fixture

@@ -1,17 +1,11 @@
 """The probe against SAP's CAP: what a server that nobody here wrote is found to do, and that it is left as it was."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.wrs.probe import Means, Probe
 from reconciler.adapters.wrs.questions import Finding, Result
 from tests.odata.adapter import adapter
-
-if TYPE_CHECKING:
-    from tests.odata.cap import Cap
-    from tests.odata.people import Person
+from tests.odata.cap import Cap
+from tests.odata.people import Person
 
 
 async def test_its_etags_are_proved_to_guard(server: Cap, user: Person) -> None:

@@ -1,26 +1,20 @@
 """What the dialect `wrs` costs a server that is not ours, and what it makes of replies that get lost on the way."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
 
 import pytest
 
 from reconciler.adapters.counters import Counters
+from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model.answer import Failed, Unchanged, Unknown, VersionConflict, Written
 from reconciler.model.snapshot import Snapshot
 from tests.fakes.journal import MemoryJournal
 from tests.faults.proxy import NEVER_SERVED, Fault, HttpProxy
 from tests.odata import cap
 from tests.odata.adapter import adapter, seen
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from reconciler.adapters.wrs.windchill import WrsWindchill
-    from tests.odata.cap import Cap
-    from tests.odata.people import Person
+from tests.odata.cap import Cap
+from tests.odata.people import Person
 
 CUT = [
     Fault.RESET_IN_BODY,

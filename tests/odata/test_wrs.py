@@ -1,12 +1,11 @@
 """The dialect `wrs` with `lock = "etag"` against a server that is not ours: SAP's CAP. People use plain HTTP."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
 
 import pytest
 
+from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model import instant
 from reconciler.model.answer import (
     NotAvailable,
@@ -19,16 +18,11 @@ from reconciler.model.answer import (
     Written,
 )
 from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.value import Json
 from tests.fakes.journal import MemoryJournal
 from tests.odata.adapter import adapter, seen
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from reconciler.adapters.wrs.windchill import WrsWindchill
-    from reconciler.model.value import Json
-    from tests.odata.cap import Cap
-    from tests.odata.people import JSON, Person
+from tests.odata.cap import Cap
+from tests.odata.people import JSON, Person
 
 FULL: dict[str, Json] = {
     "Title": "Pump",

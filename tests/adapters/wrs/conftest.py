@@ -1,8 +1,7 @@
 """One simulated Windchill for the tests of this folder, as new for each; and worlds that are checked when they end."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -12,10 +11,7 @@ from reconciler.simulator.settings import Settings
 from tests.adapters.simulated import Simulated
 from tests.adapters.wrs.world import ACCOUNT, ME, WrsWorld
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-
-    MakeWorld = Callable[..., Awaitable[WrsWorld]]
+MakeWorld = Callable[..., Awaitable[WrsWorld]]
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,10 @@
 """A small OData service that answers what a test says, on a real socket, and keeps what it was asked."""
 
-from __future__ import annotations
-
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 from aiohttp import web
@@ -15,9 +13,6 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 LOGIN = "<!DOCTYPE html><html><head><title>Sign in</title></head><body><input type='password'></body></html>"
 ROOT = "/Windchill/servlet/odata"

@@ -1,9 +1,8 @@
 """One refused attribute among many: what goes out, what is held, and how many PATCHes that takes."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -11,12 +10,7 @@ from reconciler.adapters import refusals
 from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs import halving
 from reconciler.model.document import Status
-from tests.adapters.wrs.world import Fault
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.adapters.wrs.world import WrsWorld
+from tests.adapters.wrs.world import Fault, WrsWorld
 
 MANY = {f"Extra{number:02}": f"value {number}" for number in range(30)}
 

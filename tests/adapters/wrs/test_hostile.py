@@ -1,7 +1,5 @@
 """Whatever JSON a server calls a document, reading it ends with an answer."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

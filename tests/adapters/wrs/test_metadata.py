@@ -1,7 +1,5 @@
 """What is made of `$metadata`, whoever wrote it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pytest

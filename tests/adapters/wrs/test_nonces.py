@@ -1,21 +1,16 @@
 """Nonces: renewed before their end, one refusal where one can tell, and servers whose nonces are used up by use."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs import session
+from reconciler.adapters.wrs.service import Service
 from tests.adapters.wrs.odata import Answer, Asked, LaterClock, OData, accepting, error, numbered, serving, windchill
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from reconciler.adapters.wrs.service import Service
 
 LIFE_S = 1000.0
 INVALID = error(400, "INVALID_NONCE", "no good")

@@ -1,21 +1,13 @@
 """Whose check-out it is: ours are known by store and mark, and a person's under our account is never touched."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
 
-from reconciler.model.answer import Locked, NotAvailable, Written
+from reconciler.model.answer import Locked, NotAvailable, WriteAnswer, Written
 from reconciler.model.document import Status
 from reconciler.model.snapshot import Snapshot
-from tests.adapters.wrs.world import ME, Fault, Person
+from tests.adapters.wrs.world import ME, Fault, Person, WrsWorld
 from tests.fakes.journal import MemoryJournal
 from tests.flows.world import KEY
-
-if TYPE_CHECKING:
-    from reconciler.model.answer import WriteAnswer
-    from tests.adapters.wrs.world import WrsWorld
 
 HOLDER = pytest.mark.parametrize("holder", [True, False], ids=["holder shown", "holder hidden"])
 NOTE = pytest.mark.parametrize("note", [True, False], ids=["note shown", "note hidden"])

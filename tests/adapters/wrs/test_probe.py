@@ -1,26 +1,20 @@
 """The probe against the simulated server in each of its moods, and with every single request going wrong."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, Self
 
 import pytest
 
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.replies import Lost, Reply
+from reconciler.adapters.credentials import Headers
+from reconciler.adapters.replies import Exchange, Lost, Reply
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.probe import Means, Probe
 from reconciler.adapters.wrs.questions import Finding, Result
 from reconciler.adapters.wrs.windchill import WrsWindchill
+from tests.adapters.simulated import Simulated
 from tests.adapters.wrs.world import ACCOUNT, ME, Fault, Person, Wire
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from reconciler.adapters.credentials import Headers
-    from reconciler.adapters.replies import Exchange
-    from tests.adapters.simulated import Simulated
 
 DOC = "0000000001"
 LOGIN = Reply(
@@ -87,7 +81,7 @@ class Probed:
         self.control.patch("/wrs", json={"display_names": {ME: ACCOUNT}, **switches}).raise_for_status()
         self.before = simulated.document(DOC)
 
-    async def run(self, *, lock: str = "auto", clock: SystemClock | None = None, **options: Any) -> Probed:
+    async def run(self, *, lock: str = "auto", clock: SystemClock | None = None, **options: Any) -> Self:
         def tell_intentions(intentions: Sequence[str]) -> None:
             assert self.cycles() == [], "what is going to be done is said before it is done"
             self.intentions += intentions

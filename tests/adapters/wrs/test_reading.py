@@ -1,28 +1,22 @@
 """From a number to what its latest iteration shows. Real sockets, answers of every kind."""
 
-from __future__ import annotations
-
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.adapters.wrs import numbers, reading, tokens
+from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model import instant
 from reconciler.model.answer import Broken, Failed, NotAvailable, Refused, Throttled, Unauthorised, Unchanged
 from reconciler.model.policy import Normaliser
 from reconciler.model.snapshot import Sighting, Snapshot, Token
-from tests.adapters.wrs.odata import LOGIN, METADATA, PLAIN, Answer, OData, error, row, rows, serving, windchill
+from tests.adapters.wrs.odata import LOGIN, METADATA, PLAIN, Answer, Asked, OData, error, row, rows, serving, windchill
 from tests.fakes.journal import MemoryJournal
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from reconciler.adapters.wrs.windchill import WrsWindchill
-    from tests.adapters.wrs.odata import Asked
 
 KEY = "0000000001"
 HTML = {"content-type": "text/html"}

@@ -4,22 +4,17 @@ Writes that are cut short at every step: afterwards no lock is stranded, no iter
 Whatever cuts them short, the store says what is needed: the next process has nothing else.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from reconciler.model.answer import Locked, Released
 from reconciler.model.document import Status
-from tests.adapters.wrs.world import ME, Fault, Person
+from tests.adapters.wrs.conftest import MakeWorld
+from tests.adapters.wrs.world import ME, Fault, Person, WrsWorld
 from tests.flows.world import KEY
-
-if TYPE_CHECKING:
-    from tests.adapters.wrs.conftest import MakeWorld
-    from tests.adapters.wrs.world import WrsWorld
 
 STEPS = ("CheckOut", "GET copy", "PATCH", "CheckIn", "GET new")
 MARK = "rec-test-1"

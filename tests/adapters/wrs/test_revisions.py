@@ -1,19 +1,12 @@
 """A document that is revised while we write to it: the old revision, whose IDs we know, is left as it is."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
 
 from reconciler.model.document import Status
 from reconciler.model.policy import Rule, Strategy
-from tests.adapters.wrs.world import ME
+from tests.adapters.wrs.conftest import MakeWorld
+from tests.adapters.wrs.world import ME, WrsWorld
 from tests.flows.world import KEY, policy
-
-if TYPE_CHECKING:
-    from tests.adapters.wrs.conftest import MakeWorld
-    from tests.adapters.wrs.world import WrsWorld
 
 OLD = f"{KEY} (A)"
 LATEST = pytest.mark.parametrize("latest_of", ["revision", "document"])

@@ -1,10 +1,9 @@
 """Requests of the dialect: nonces, origins, pages, metadata and what refusals mean. Real sockets."""
 
-from __future__ import annotations
-
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -15,6 +14,7 @@ from reconciler.adapters.replies import MESSAGE_CHARACTERS_MAX, Reply
 from reconciler.adapters.wrs import answers
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.options import WrsOptions
+from reconciler.adapters.wrs.service import Service
 from reconciler.adapters.wrs.session import QUIET_S
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model.answer import Broken, Failed, Locked, NotAvailable, Throttled, Unauthorised, Unknown
@@ -26,6 +26,7 @@ from tests.adapters.wrs.odata import (
     PLAIN,
     ROOT,
     Answer,
+    Asked,
     LaterClock,
     OData,
     accepting,
@@ -36,12 +37,6 @@ from tests.adapters.wrs.odata import (
     serving,
     windchill,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from reconciler.adapters.wrs.service import Service
-    from tests.adapters.wrs.odata import Asked
 
 HTML = {"content-type": "text/html"}
 ID = "OR:wt.doc.WTDocument:100"

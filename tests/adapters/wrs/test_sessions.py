@@ -1,27 +1,22 @@
 """The HTTP session that the server keeps for us: one for all requests, a new one when it ends, shown to nobody."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs import answers
 from reconciler.adapters.wrs.cookies import Cookies
+from reconciler.adapters.wrs.service import Service
 from reconciler.model.answer import Unchanged
 from reconciler.model.document import Status
 from reconciler.model.snapshot import Snapshot
+from tests.adapters.simulated import Simulated
+from tests.adapters.wrs.conftest import MakeWorld
 from tests.adapters.wrs.odata import LOGIN, NONCE, Answer, Asked, LaterClock, OData, row, serving, windchill
 from tests.flows.world import KEY
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from reconciler.adapters.wrs.service import Service
-    from tests.adapters.simulated import Simulated
-    from tests.adapters.wrs.conftest import MakeWorld
 
 ID = "OR:wt.doc.WTDocument:100"
 TICKET = "1A2B3C4D5E.node1"

@@ -1,7 +1,5 @@
 """How a service describes its actions, compared with how they are called; and answers of either form."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

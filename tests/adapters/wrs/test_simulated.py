@@ -1,9 +1,8 @@
 """Reading the simulated Windchill REST Services, whose authors have seen none of the adapter, in each of its moods."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import attrs
 import httpx
@@ -11,6 +10,7 @@ import pytest
 
 from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs.metadata import Kind, Schema
+from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model import instant
 from reconciler.model.answer import Broken, Failed, NotAvailable, Unchanged
 from reconciler.model.snapshot import Sighting, Snapshot
@@ -18,11 +18,6 @@ from reconciler.simulator.process import Simulator
 from reconciler.simulator.settings import Settings
 from tests.adapters.simulated import Simulated
 from tests.adapters.wrs.odata import windchill
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-    from reconciler.adapters.wrs.windchill import WrsWindchill
 
 DOCUMENTS = 60
 KEYS = [f"{number:010}" for number in range(1, DOCUMENTS + 1)]

@@ -1,7 +1,5 @@
 """Tokens of the dialect: what goes in comes out, byte for byte."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Values between OData and us, by the types that the metadata gives them."""
 
-from __future__ import annotations
-
 from datetime import UTC
 from typing import Any
 

@@ -1,11 +1,9 @@
 """Writing attributes under a check-out, on a real socket: what it costs, what is refused, and who comes in between."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import pytest
@@ -15,13 +13,10 @@ from reconciler.model.answer import Locked, NotAvailable, Refused, VersionConfli
 from reconciler.model.document import Status
 from reconciler.model.policy import Rule, Strategy
 from reconciler.model.snapshot import Snapshot, Token
-from tests.adapters.wrs.world import ME, Fault
+from tests.adapters.wrs.conftest import MakeWorld
+from tests.adapters.wrs.world import ME, Fault, WrsWorld
 from tests.fakes.journal import MemoryJournal
 from tests.flows.world import KEY, policy
-
-if TYPE_CHECKING:
-    from tests.adapters.wrs.conftest import MakeWorld
-    from tests.adapters.wrs.world import WrsWorld
 
 CYCLE = ["GET one", "CheckOut", "GET copy", "GET list", "PATCH", "CheckIn", "GET new"]
 LOCKED_REPLIES = ["same", 400, 409, 423, 500]

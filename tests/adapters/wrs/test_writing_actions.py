@@ -1,22 +1,17 @@
 """Writing what takes an action, outside of any lock: State and the common properties."""
 
-from __future__ import annotations
-
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from reconciler.model.answer import Refused, VersionConflict, Written
 from reconciler.model.document import Status
 from reconciler.model.policy import Rule, Strategy
-from tests.adapters.wrs.world import ME, Fault, Person
+from tests.adapters.wrs.conftest import MakeWorld
+from tests.adapters.wrs.world import ME, Fault, Person, WrsWorld
 from tests.fakes.journal import MemoryJournal
 from tests.flows.world import KEY, policy
-
-if TYPE_CHECKING:
-    from tests.adapters.wrs.conftest import MakeWorld
-    from tests.adapters.wrs.world import WrsWorld
 
 ATTRIBUTES = ["GET one", "CheckOut", "GET copy", "GET list", "PATCH", "CheckIn", "GET new"]
 COMMON = ["GET list", "GET one", "UpdateCommonProperties", "GET new"]

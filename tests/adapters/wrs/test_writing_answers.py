@@ -1,8 +1,6 @@
 """What each answer to each request of a write means, and that a check-out is given up wherever that can be told."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -18,11 +16,9 @@ from reconciler.model.answer import (
     VersionConflict,
     Written,
 )
+from tests.adapters.wrs.world import WrsWorld
 from tests.fakes.journal import MemoryJournal
 from tests.flows.world import KEY
-
-if TYPE_CHECKING:
-    from tests.adapters.wrs.world import WrsWorld
 
 PAGE = {"status": 200, "headers": {"content-type": "text/html"}, "body": "<html><title>Sign in</title></html>"}
 

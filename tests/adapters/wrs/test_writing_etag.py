@@ -1,22 +1,17 @@
 """Writing where an ETag guards: `lock = "etag"`, on servers that show them, honour them, or only seem to."""
 
-from __future__ import annotations
-
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from reconciler.model.answer import NotAvailable, Unguarded, Unknown, VersionConflict, Written
 from reconciler.model.document import Status
 from reconciler.model.policy import Rule, Strategy
-from tests.adapters.wrs.world import Fault
+from tests.adapters.wrs.conftest import MakeWorld
+from tests.adapters.wrs.world import Fault, WrsWorld
 from tests.fakes.journal import MemoryJournal
 from tests.flows.world import policy
-
-if TYPE_CHECKING:
-    from tests.adapters.wrs.conftest import MakeWorld
-    from tests.adapters.wrs.world import WrsWorld
 
 PLAIN = {"etags": "weak", "if_match": "enforced", "patch_without_checkout": "accepted"}
 MODES = [

@@ -6,33 +6,27 @@ it, lose its reply, let it arrive late, or end the whole client side right befor
 deeds can be put before any step, such as a person's who checks the document in at that very moment.
 """
 
-from __future__ import annotations
-
 import asyncio
 import enum
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
 
 from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.credentials import Headers
 from reconciler.adapters.http import HttpClient, HttpOptions
-from reconciler.adapters.replies import Lost
+from reconciler.adapters.replies import Exchange, Lost
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import Gate
+from reconciler.model.document import Agreement
+from reconciler.model.policy import Policy
 from reconciler.model.snapshot import Snapshot
 from tests.adapters.simulated import Simulated
 from tests.fakes.memory_store import MemoryStore
 from tests.flows.world import BODY, KEY, World
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from reconciler.adapters.credentials import Headers
-    from reconciler.adapters.replies import Exchange
-    from reconciler.model.document import Agreement
-    from reconciler.model.policy import Policy
 
 ME = "integration"
 ACCOUNT = "Integration, Reconciler"
@@ -199,7 +193,7 @@ class WrsWorld(World):
         )
         self.attempts = Attempt(self.gate, self.store, self.clock, self.rules, self.budget)
 
-    async def opened(self) -> WrsWorld:
+    async def opened(self) -> Self:
         """Let the clock of our side be later than anything that people have done on the server."""
         await self.clock.advance((SystemClock().now_us() - self.clock.now_us()) / 1e6 + 3600)
         return self
