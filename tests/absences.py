@@ -1,7 +1,5 @@
 """What tests did without: processes that share a run tell it to the one that reports. The hooks are in conftest.py."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,25 +1,20 @@
 """What must hold after any test that makes decisions, whatever the test was about."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]  # it ships no types
 
 from reconciler.core.planning import plan as planning
 from reconciler.model import codec
+from reconciler.model.audit import AuditRecord
 from reconciler.model.plan import Patch
 from reconciler.model.value import canonical
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from reconciler.model.audit import AuditRecord
-    from reconciler.ports import Store
+from reconciler.ports import Store
 
 _SCHEMAS = Path(__file__).parent.parent / "schemas"
 

@@ -1,7 +1,5 @@
 """What all tests share: which broker they run against, how hard Hypothesis tries, and what was missing."""
 
-from __future__ import annotations
-
 import os
 import sys
 import threading

@@ -6,8 +6,6 @@ of SQLite too. The next process to come then takes itself for the first one, tru
 ours dies of SIGBUS. `watch` makes every such opening an error, in all tests; it knows a store by `.db` in its name.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

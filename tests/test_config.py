@@ -1,7 +1,5 @@
 """What a configuration file, the environment and secret files come to, and what is said when they can't be used."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

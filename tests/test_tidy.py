@@ -5,8 +5,6 @@ A rule that makes one place worse is broken there in the open: `EXCEPTIONS` name
 exception that nothing needs any more is an offence too.
 """
 
-from __future__ import annotations
-
 import ast
 import io
 import re

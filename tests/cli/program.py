@@ -11,19 +11,16 @@ import os
 import subprocess
 import sys
 import uuid
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import httpx
 import structlog
 from click.testing import CliRunner
 
 from reconciler import cli
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from tests.brokers.fixtures import MakeTopic
+from tests.brokers.fixtures import MakeTopic
 
 CONFIG = """\
 [log]

@@ -1,20 +1,15 @@
 """What operators do by command: documents that are paused, letters that are mended, and the record of it all."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
 import sqlite3
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.cli.program import Program
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 DOC = "0000000001"
 

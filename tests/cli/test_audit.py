@@ -1,7 +1,5 @@
 """`reconciler audit verify` and `export`, over a store of the program's that somebody has changed."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import re
@@ -9,16 +7,14 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from tests.cli.program import Program
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 pytestmark = pytest.mark.e2e
 

@@ -1,11 +1,6 @@
 """`docs compare`: documents are made due for a comparison, at nobody else's cost."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tests.cli.program import Program
+from tests.cli.program import Program
 
 DOC, OTHER = "0000000001", "0000000002"
 

@@ -1,7 +1,5 @@
 """What Windchill takes and does not keep, over HTTP: found out, held, and decided by commands."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import httpx

@@ -1,22 +1,18 @@
 """`doctor` on Windchill REST Services: what it reads, what it proves with --probe, and the report for us."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
 import sys
 import tomllib
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from reconciler import config
 from tests.cli.program import Program
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DOC, OTHER = "0000000001", "0000000002"
 ACCOUNT = 'Integration, "Reconciler"'

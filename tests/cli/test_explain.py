@@ -1,7 +1,5 @@
 """`reconciler explain`: what is told of a document that the program has worked on, with only its trail at hand."""
 
-from __future__ import annotations
-
 import importlib
 import shutil
 from pathlib import Path

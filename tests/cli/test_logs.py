@@ -1,12 +1,11 @@
 """Log lines: whatever they hold, one event is one line, and saying it never fails."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -14,9 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.cli import logs
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 NASTY = ["a\nb", "a\r\x00\x1b[31m", "\u202etxt.exe", "a\u2028b\u2029c\x85d", "\ud800", "\U000e0041", "😀", '"\\', ""]
 CANARY = "canary-in-a-variable"

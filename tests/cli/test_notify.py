@@ -1,7 +1,5 @@
 """The program and a webhook: what is told over file and Kafka, also across kill -9, and what is never said."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import hashlib
@@ -12,20 +10,17 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from tests.brokers import Server
+from tests.brokers.fixtures import MakeTopic
 from tests.cli.program import Program, Topics
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from tests.brokers import Server
-    from tests.brokers.fixtures import MakeTopic
 
 pytestmark = pytest.mark.e2e
 

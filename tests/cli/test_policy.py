@@ -1,7 +1,5 @@
 """`reconciler policy test`: what another policy would have decided, from a store of the program's alone."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sqlite3

@@ -5,17 +5,17 @@ Which settings are secret is read from the configuration itself: a new one is co
 gives us to show again (a token, a nonce and its session) is a canary, too.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import os
 import re
 import signal
 import threading
+from collections.abc import Iterator, Mapping
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 import attrs
@@ -32,10 +32,6 @@ from tests.adapters.wrs.odata import METADATA, ROOT, row
 from tests.cli.program import Program
 from tests.cli.program import event as change
 from tests.web.test_program import Daemon, started, until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 DOC, OTHER = "0000000001", "0000000002"
 TOKEN = tokens.fresh()

@@ -1,7 +1,5 @@
 """Signals on a system that lacks some of them."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

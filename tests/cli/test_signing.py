@@ -1,27 +1,22 @@
 """Signing on a file log, by commands alone: switched on, a forger, a lost store, an archive, another key."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json
 import os
 import subprocess
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reconciler.core.events import signing
 from reconciler.model import signing as model
+from tests.brokers import Server
+from tests.brokers.fixtures import MakeTopic
 from tests.cli.program import Program, Topics
 from tests.cli.test_end_to_end import DOC
 from tests.cli.test_kafka import _append
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.brokers import Server
-    from tests.brokers.fixtures import MakeTopic
 
 OUTCOMES = "events.outcomes.jsonl"
 OUTSIDER = {

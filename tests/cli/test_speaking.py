@@ -1,18 +1,13 @@
 """Commands over a log in files: operators' decisions stand in a file of their own, and nothing else puts any there."""
 
-from __future__ import annotations
-
 import json
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from reconciler.model.policy import OPERATORS
 from tests.cli.program import Program, event
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DOC, OTHER = "0000000001", "0000000002"
 

@@ -1,7 +1,5 @@
 """Alerts, runbook and dashboard: they speak of metrics that exist, and the alerts do what they say."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

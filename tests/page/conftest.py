@@ -1,24 +1,18 @@
 """Pages on a real socket, over the world that the API's tests have, and a real browser in front of them."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import shutil
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import pytest
 import pytest_asyncio
-from playwright.async_api import async_playwright
+from playwright.async_api import Browser, Page, Response, async_playwright
 
 from tests.web.conftest import Daemon, client, daemon, world
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from playwright.async_api import Browser, Page, Response
 
 __all__ = ["client", "daemon", "world"]
 

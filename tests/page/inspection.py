@@ -1,11 +1,6 @@
 """What an inspector of accessibility looks for on a page, in the browser: names, labels, headings, contrast."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from playwright.async_api import Page
+from playwright.async_api import Page
 
 _STRUCTURE = """() => {
   const faults = [];

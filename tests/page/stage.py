@@ -1,9 +1,7 @@
 """A plant's worth of documents, on which everything has happened that a page shows: for tests and for pictures."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
@@ -12,9 +10,7 @@ from reconciler.model.answer import NotAvailable
 from reconciler.model.event import Outgoing
 from tests.fakes.memory_windchill import Fault
 from tests.flows.world import BODY, TOPIC, World
-
-if TYPE_CHECKING:
-    from tests.web.conftest import Daemon
+from tests.web.conftest import Daemon
 
 STEP_US = 60_000_000
 ERP = "//erp/prod"

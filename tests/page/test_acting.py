@@ -1,20 +1,16 @@
 """What an operator does on a page, in a real browser, is done, with scripts and without; nobody else may."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from reconciler.model.document import Status
 from tests.page import inspection
+from tests.page.conftest import Stage, Visit
 from tests.page.stage import COVER, DRAWING, furnish
+from tests.web.conftest import Daemon
 from tests.web.keys import LINES, TOKENS, Role
-
-if TYPE_CHECKING:
-    from tests.page.conftest import Stage, Visit
-    from tests.web.conftest import Daemon
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

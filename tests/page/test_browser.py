@@ -1,23 +1,18 @@
 """Every page in a real browser: it fits, it is in order, everybody can read it, and nothing complains."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from reconciler.errors import StoreError
 from reconciler.web.page import rendering
 from reconciler.web.sessions import Sessions
-from tests.flows.world import OPERATORS
+from tests.flows.world import OPERATORS, World
 from tests.page import inspection
+from tests.page.conftest import Stage
 from tests.page.stage import DRAWING, furnish, infest, measure
-
-if TYPE_CHECKING:
-    from tests.flows.world import World
-    from tests.page.conftest import Stage
-    from tests.web.conftest import Daemon
+from tests.web.conftest import Daemon
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

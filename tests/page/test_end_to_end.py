@@ -1,12 +1,12 @@
 """The whole program behind the page: the real daemon, its store and log on disk, and the simulated Windchill."""
 
-from __future__ import annotations
-
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from playwright.async_api import Browser
 
 from reconciler import app
 from reconciler.config import Admin, Config, Log, Resync, Retry, Store, Windchill
@@ -17,12 +17,6 @@ from tests.adapters.simulated import DOCUMENT, Simulated
 from tests.e2e.world import event
 from tests.page.conftest import Stage
 from tests.web.conftest import Daemon
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from playwright.async_api import Browser
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.e2e]
 

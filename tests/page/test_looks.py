@@ -1,7 +1,5 @@
 """What is shown of values: none becomes markup, nothing stays unseen, long things are cut, differences are marked."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

@@ -8,14 +8,15 @@ import html
 import io
 import re
 import threading
-from typing import TYPE_CHECKING
 
 import attrs
 import httpx
 import jinja2
 import pytest
+from starlette.types import Message
 
 from reconciler.errors import LogError, RecordTooLargeError, StoreError
+from reconciler.model.audit import AuditRecord
 from reconciler.model.document import Status
 from reconciler.model.event import Outgoing
 from reconciler.web import application
@@ -24,13 +25,8 @@ from reconciler.web.principal import Role
 from reconciler.web.probes import Phase, Readiness
 from tests.flows.world import TOPIC
 from tests.page.stage import DRAWING, furnish
+from tests.web.conftest import Daemon
 from tests.web.keys import LINES, csrf_in, signed_in
-
-if TYPE_CHECKING:
-    from starlette.types import Message
-
-    from reconciler.model.audit import AuditRecord
-    from tests.web.conftest import Daemon
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 

@@ -1,9 +1,8 @@
 """Signing in by an identity provider of another site, in a real browser, and the pages that say why not."""
 
-from __future__ import annotations
-
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -11,15 +10,10 @@ import pytest_asyncio
 from reconciler.adapters.oidc import Oidc, OidcOptions
 from reconciler.web.identity import Provider
 from tests.page import inspection
-from tests.page.conftest import Stage
+from tests.page.conftest import Stage, Visit
 from tests.page.stage import DRAWING, furnish
 from tests.web.issuer import CLIENT, CLIENT_SECRET, Issuer
 from tests.web.keys import LINES
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tests.page.conftest import Visit
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

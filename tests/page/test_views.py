@@ -1,14 +1,12 @@
 """What pages compute from what the API shows, without a browser: attention, plots, trends, sides."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,9 +18,7 @@ from reconciler.model import instant
 from reconciler.web import reading
 from reconciler.web.page import attention, plots, sides
 from tests.page.stage import DRAWING, furnish
-
-if TYPE_CHECKING:
-    from tests.web.conftest import Daemon
+from tests.web.conftest import Daemon
 
 ROOT = Path(__file__).parents[2]
 NOW_US = instant.to_us("2026-11-22T10:00:00.000000Z")

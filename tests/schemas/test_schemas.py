@@ -1,7 +1,5 @@
 """The published schemas: true to 2020-12, to their examples, to the program's own decoder and to its configuration."""
 
-from __future__ import annotations
-
 import copy
 import json
 import re

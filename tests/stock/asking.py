@@ -1,7 +1,5 @@
 """`$filter` as an OData service reads it: comparisons, `and`, `or`, `not`, brackets. A predicate comes of it."""
 
-from __future__ import annotations
-
 import operator
 import re
 from collections.abc import Callable, Mapping

@@ -1,18 +1,14 @@
 """The second server, as new for each test; worlds and programs over it, which are checked when they end."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
 from tests.stock.server import Stock
 from tests.stock.world import StockWorld
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-
-    MakeWorld = Callable[..., Awaitable[StockWorld]]
+MakeWorld = Callable[..., Awaitable[StockWorld]]
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ The second server counts; only `window` is about time. `benchmarks/RESULTS.md` h
 sessions, pacing and memory.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import statistics

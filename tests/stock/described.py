@@ -1,7 +1,5 @@
 """`$metadata` in the stock shape: the domain PTC, and DocMgmt that builds on it, with one soft type of a customer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 PTC = """<?xml version="1.0" encoding="UTF-8"?>

@@ -1,13 +1,8 @@
 """Counts of requests and iterations that `benchmarks/RESULTS.md` states, held at a smaller size; nothing is timed."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tests.stock import counting
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DOCUMENTS = 40
 

@@ -1,25 +1,19 @@
 """People, a colleague under our account, an administrator and a bad line at once, from a seed; history is the judge."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import random
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from reconciler.model.policy import Rule, Strategy
 from tests.flows.world import policy
+from tests.stock.conftest import MakeWorld
 from tests.stock.server import ACCOUNT, drop
 from tests.stock.vault import Refusal
-from tests.stock.world import PERSON
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.stock.conftest import MakeWorld
-    from tests.stock.world import StockWorld
+from tests.stock.world import PERSON, StockWorld
 
 NUMBERS = [f"N-{number}" for number in range(4)]
 STEPS = ("CheckOut", "GET copy", "GET list", "GET one", "PATCH", "CheckIn", "UndoCheckOut")

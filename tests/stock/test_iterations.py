@@ -1,24 +1,16 @@
 """What people see in a document's history: how many iterations, and what their notes say."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from reconciler.core.settling.cases import Pace
 from reconciler.model.document import Status
 from tests.flows.world import KEY
+from tests.stock.conftest import MakeWorld
 from tests.stock.counting import pass_by
-from tests.stock.server import ACCOUNT
-from tests.stock.world import Real
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.stock.conftest import MakeWorld
-    from tests.stock.server import Stock
-    from tests.stock.world import StockWorld
+from tests.stock.server import ACCOUNT, Stock
+from tests.stock.world import Real, StockWorld
 
 
 def iterations(world: StockWorld) -> int:

@@ -1,19 +1,13 @@
 """SIGKILL on the real program at each step of a write: no check-out of ours stays, and no one else's is touched."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.stock.server import ACCOUNT
+from tests.stock.server import ACCOUNT, Stock
 from tests.stock.world import PERSON, Real
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.stock.server import Stock
 
 OURS, THEIRS, BY_HAND = "N-1", "N-2", "N-3"
 MOMENTS = [

@@ -1,18 +1,13 @@
 """Check-outs on a stock server: whose they are, what becomes of them, and which revision is written."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from reconciler.model.document import Status
 from tests.flows.world import KEY
 from tests.stock.server import ACCOUNT, drop
-from tests.stock.world import PERSON
-
-if TYPE_CHECKING:
-    from tests.stock.world import StockWorld
+from tests.stock.world import PERSON, StockWorld
 
 TOUCHES = ("PATCH", "CheckIn", "UndoCheckOut")
 

@@ -1,19 +1,13 @@
 """`doctor` and its probe on the second server: what it is found to do, and that nothing is left behind unsaid."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.stock.server import ACCOUNT
+from tests.cli.program import Ended
+from tests.stock.server import ACCOUNT, Stock
 from tests.stock.world import Real
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.cli.program import Ended
-    from tests.stock.server import Stock
 
 PROBE = "PROBE-1"
 

@@ -1,17 +1,12 @@
 """Refusals of a stock server: how often they are met, and which fields they hold."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from reconciler.model.document import Status
 from tests.flows.world import KEY
-from tests.stock.world import PERSON
-
-if TYPE_CHECKING:
-    from tests.stock.world import StockWorld
+from tests.stock.world import PERSON, StockWorld
 
 DAY_S = 86_400.0
 FIELDS = {"CostCenter": "4711", "Title": "Lid", "Description": "A lid", "Weight": 1.5, "Keywords": ["lid"]}

@@ -1,22 +1,14 @@
 """What a stock server counts: sessions, nonces, refusals in its security log, and reads of lists."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from reconciler.model.document import Status
-from tests.stock.server import ACCOUNT
-from tests.stock.world import PERSON, Real
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.stock.server import Stock
-    from tests.stock.world import StockWorld
+from tests.stock.server import ACCOUNT, Stock
+from tests.stock.world import PERSON, Real, StockWorld
 
 FLIGHT = 16
 

@@ -1,19 +1,14 @@
 """State and Name on a stock server: what goes out by actions, and what is said when a person was there too."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from reconciler.model.document import Status
 from reconciler.model.policy import Rule, Strategy
 from tests.flows.world import KEY, policy
-from tests.stock.world import PERSON
-
-if TYPE_CHECKING:
-    from tests.stock.conftest import MakeWorld
-    from tests.stock.world import StockWorld
+from tests.stock.conftest import MakeWorld
+from tests.stock.world import PERSON, StockWorld
 
 GIVE_WAY = policy(Rule(("State", "Name"), Strategy.MERGE, on_overlap=Strategy.PRESERVE))
 

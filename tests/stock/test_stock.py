@@ -1,7 +1,5 @@
 """What the second server does, asked by a plain client: so that other tests may rely on it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

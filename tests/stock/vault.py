@@ -5,8 +5,6 @@ People's deeds are plain method calls, and so are ours, once the server has read
 out is in `deeds`, and each iteration knows who made it: tests judge by these, never by what the client tells of itself.
 """
 
-from __future__ import annotations
-
 import itertools
 import threading
 import time

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.http import HttpClient, HttpOptions
@@ -15,18 +16,14 @@ from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota
+from reconciler.core.settling.cases import Pace
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import Gate
+from reconciler.model.policy import Policy
 from reconciler.model.snapshot import Snapshot
 from tests.cli.program import Ended, Program
 from tests.flows.world import KEY, World
 from tests.stock.server import ACCOUNT, DISPLAY, Stock, drop
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from reconciler.core.settling.cases import Pace
-    from reconciler.model.policy import Policy
 
 PATIENCE_S = 120.0  # until a program counts as hanging: on a busy machine a start alone takes half a minute
 PERSON = "jdoe"

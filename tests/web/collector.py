@@ -1,7 +1,5 @@
 """A collector of traces on a real socket: it takes OTLP over HTTP, and shows what came."""
 
-from __future__ import annotations
-
 import gzip
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

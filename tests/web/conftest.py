@@ -1,10 +1,9 @@
 """The admin server on a real socket, over answers that a test sets."""
 
-from __future__ import annotations
-
 import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import httpx
@@ -22,12 +21,8 @@ from reconciler.web.identity import Provider
 from reconciler.web.probes import Phase, Readiness
 from reconciler.web.sessions import Browsing
 from reconciler.web.tokens import Keyring
+from tests.fakes.virtual_clock import VirtualClock
 from tests.flows.world import TOPIC, TOPICS, World
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from tests.fakes.virtual_clock import VirtualClock
 
 SECRET = "correct-horse_battery"
 

@@ -8,9 +8,10 @@ import hashlib
 import html
 import json
 import secrets
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import attrs
@@ -23,11 +24,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from reconciler.web import server
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tests.fakes.virtual_clock import VirtualClock
+from tests.fakes.virtual_clock import VirtualClock
 
 AUDIENCE = "reconciler-api"
 CLIENT, CLIENT_SECRET = "reconciler", "s3cret:with/odd chars"

@@ -1,16 +1,12 @@
 """Somebody of each role, with a token, a session, or nothing."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING
+
+import httpx
 
 from reconciler.web import application, tokens
 from reconciler.web.page import assets
 from reconciler.web.principal import Principal, Role
-
-if TYPE_CHECKING:
-    import httpx
 
 TOKENS = {role: f"rec_{role.name.lower()}" for role in Role}
 SOURCES = {Role.PRODUCER: ("//erp/*",), Role.VIEWER: (), Role.OPERATOR: ("*",), Role.ADMIN: ("*",)}

@@ -1,11 +1,10 @@
 """Tokens: what is one, and the file that they are in."""
 
-from __future__ import annotations
-
 import os
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import httpx
 import pytest
 
 from reconciler.adapters.watched_file import WatchedFile
@@ -13,14 +12,8 @@ from reconciler.errors import ConfigError
 from reconciler.web import tokens
 from reconciler.web.principal import Principal, Role
 from tests.cli.program import Program
+from tests.web.conftest import Daemon
 from tests.web.keys import LINES, TOKENS, shown
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import httpx
-
-    from tests.web.conftest import Daemon
 
 
 @pytest.fixture

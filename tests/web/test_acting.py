@@ -1,10 +1,9 @@
 """What an operator does through the API: what is answered, what comes of it, and the record of who did it."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import httpx
 import pytest
 
 from reconciler.core.folding import fold
@@ -13,13 +12,9 @@ from reconciler.model.document import Status
 from reconciler.web import acting, application
 from reconciler.web.principal import Role
 from reconciler.web.probes import Health, Phase, Readiness
+from tests.flows.world import World
+from tests.web.conftest import Daemon
 from tests.web.keys import LINES, TOKENS, shown
-
-if TYPE_CHECKING:
-    import httpx
-
-    from tests.flows.world import World
-    from tests.web.conftest import Daemon
 
 ROOT = "/api/v1"
 

@@ -1,25 +1,19 @@
 """The API that shows: pages, one of each, what is refused, and keys that are no pleasure."""
 
-from __future__ import annotations
-
 import base64
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from reconciler.errors import StoreError
 from reconciler.web.probes import Health, Phase, Readiness
 from tests.contracts.test_store import HOSTILE
 from tests.fakes.outage import opened
-from tests.flows.world import KEY, TOPIC
-
-if TYPE_CHECKING:
-    import httpx
-
-    from tests.flows.world import World
-    from tests.web.conftest import Daemon
+from tests.flows.world import KEY, TOPIC, World
+from tests.web.conftest import Daemon
 
 API = "/api/v1"
 LISTS = ["/documents", "/conflicts?closed=true", "/dead-letters?status=all", f"/documents/{KEY}/audit", "/audit"]

@@ -1,10 +1,9 @@
 """Beats: a loop that is stuck is told from one that works or waits."""
 
-from __future__ import annotations
-
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -14,9 +13,6 @@ from reconciler.model.answer import Failed, Throttled
 from reconciler.model.document import Status
 from tests.fakes.virtual_clock import VirtualClock
 from tests.flows.world import KEY, World
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
 
 
 @asynccontextmanager

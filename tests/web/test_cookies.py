@@ -1,7 +1,5 @@
 """The codec of cookies: what it seals comes back, and nothing else is taken."""
 
-from __future__ import annotations
-
 import string
 
 from hypothesis import given

@@ -1,25 +1,20 @@
 """More clients than can be served, on real sockets: what is answered all the same, and who has to go."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import socket
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 
 from reconciler.web import server
 from reconciler.web.principal import Role
+from tests.web.conftest import Daemon
 from tests.web.keys import LINES, TOKENS, shown
 from tests.web.test_server import PATIENCE_S
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tests.web.conftest import Daemon
 
 HEAD = b" HTTP/1.1\r\nhost: localhost\r\n"
 KINDS = {

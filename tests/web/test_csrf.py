@@ -1,21 +1,14 @@
 """What a browser sends by itself: from which pages an act is taken, with sessions and where nobody is asked."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
+import httpx
 import pytest
 
 from reconciler.web import events
 from reconciler.web.principal import Role
 from reconciler.web.sessions import Browsing
 from tests.flows.world import TOPIC
+from tests.web.conftest import Daemon
 from tests.web.keys import LINES, csrf_in, shown, signed_in
-
-if TYPE_CHECKING:
-    import httpx
-
-    from tests.web.conftest import Daemon
 
 EVENT = "application/cloudevents+json"
 

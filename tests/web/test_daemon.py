@@ -1,11 +1,11 @@
 """The daemon and its server together: what the probes say through its life, and how both end."""
 
-from __future__ import annotations
-
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,10 +19,6 @@ from reconciler.web import server
 from tests.fakes.memory_log import MemoryLog
 from tests.flows.world import LETTERS, OUTCOMES, TOPIC, Running, World
 from tests.web.conftest import SECRET
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @asynccontextmanager

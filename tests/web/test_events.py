@@ -1,11 +1,10 @@
 """Events over HTTP: every mode of the binding, what is refused, and that nothing is said before the log has it."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
+import httpx
 import pytest
 
 from reconciler.errors import LogError, RecordTooLargeError
@@ -15,12 +14,8 @@ from reconciler.web import application, events, openapi, tokens
 from reconciler.web.principal import Principal, Role
 from reconciler.web.probes import Phase, Readiness
 from tests.flows.world import KEY, TOPIC, policy
+from tests.web.conftest import Daemon
 from tests.web.keys import LINES, TOKENS
-
-if TYPE_CHECKING:
-    import httpx
-
-    from tests.web.conftest import Daemon
 
 ONE, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
 

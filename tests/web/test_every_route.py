@@ -1,14 +1,13 @@
 """Every route, without anything to show and with each role: by a token, by a session."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 
 from reconciler.web import application
 from reconciler.web.principal import Role
+from tests.web.conftest import Daemon
 from tests.web.keys import (
     COOKIE,
     FOLLOWED,
@@ -25,9 +24,6 @@ from tests.web.keys import (
     shown,
     signed_in,
 )
-
-if TYPE_CHECKING:
-    from tests.web.conftest import Daemon
 
 OPEN = {"/livez", "/readyz", "/static/{name}", "/signin", "/signin/provider", "/signin/callback"}
 every_route = pytest.mark.parametrize(("method", "path", "needed"), ROUTES, ids=ROUTE_NAMES)

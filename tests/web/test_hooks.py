@@ -1,18 +1,13 @@
 """The hook: who may wake the daemon, how often, and what becomes of what is sent."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from reconciler.web import hooks
 from reconciler.web.crowd import Bucket
 from tests.web.conftest import SECRET, Daemon
-
-if TYPE_CHECKING:
-    import httpx
 
 HOOK = f"/hooks/windchill/{SECRET}"
 

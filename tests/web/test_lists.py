@@ -1,20 +1,15 @@
 """Lists of large values: a page ends once enough bytes are in it, says where the next begins, and loses nothing."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import httpx
 import pytest
 
 from reconciler.web import lists
 from reconciler.web.lists import BYTES, SIFTED_BYTES, SIFTED_ROWS, STEP
-
-if TYPE_CHECKING:
-    import httpx
-
-    from tests.flows.world import World
-    from tests.web.conftest import Daemon
+from tests.flows.world import World
+from tests.web.conftest import Daemon
 
 API = "/api/v1"
 LARGE = 500_000  # characters of a value; a conflict has three of them

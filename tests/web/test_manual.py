@@ -1,23 +1,17 @@
 """docs/api.md: every command line in it does what it is there for, on a server with a document in it."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import shlex
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from tests import brokers
-
-if TYPE_CHECKING:
-    import httpx
-
-    from tests.flows.world import World
+from tests.flows.world import World
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 TEXT = PAGE.read_text(encoding="utf-8").replace("\\\n", " ")

@@ -1,13 +1,12 @@
 """Metrics: what is counted, what is looked at, and how it is told."""
 
-from __future__ import annotations
-
 import ast
 import asyncio
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
@@ -21,9 +20,6 @@ from reconciler.model import instant
 from reconciler.model.answer import VersionConflict
 from reconciler.model.document import Status
 from tests.flows.world import KEY, World
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTED = (ROOT / "docs/observing.md").read_text(encoding="utf-8")

@@ -1,13 +1,13 @@
 """JWTs of an identity provider on the API: which are believed, and what becomes of a provider that misbehaves."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import Any
 
 import attrs
+import httpx
 import pytest
 from cryptography.hazmat.primitives import serialization
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -20,15 +20,9 @@ from reconciler.web.identity import Provider
 from reconciler.web.principal import Principal, Role
 from tests.flows.world import TOPIC
 from tests.web import issuer
+from tests.web.conftest import Daemon
 from tests.web.issuer import AUDIENCE, Issuer, ec_key, public, rsa_key
 from tests.web.keys import LINES, ROUTE_NAMES, ROUTES, TOKENS, asked, may, shown
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    import httpx
-
-    from tests.web.conftest import Daemon
 
 STATUS = "/api/v1/status"
 WELL_KNOWN = "/.well-known/openid-configuration"

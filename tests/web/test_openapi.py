@@ -1,26 +1,20 @@
 """The OpenAPI document: true to 3.1 as far as we use it, to what is checked in, and to what is really answered."""
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 
 from reconciler.web import application, openapi
 from reconciler.web.principal import Role
-from tests.flows.world import KEY
+from tests.flows.world import KEY, World
+from tests.web.conftest import Daemon
 from tests.web.keys import LINES, signed_in
-
-if TYPE_CHECKING:
-    import httpx
-
-    from tests.flows.world import World
-    from tests.web.conftest import Daemon
 
 DOCUMENT = openapi.document(application.ENDPOINTS)
 OPERATIONS = [(path, method, op) for path, methods in DOCUMENT["paths"].items() for method, op in methods.items()]

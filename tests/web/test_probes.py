@@ -1,19 +1,12 @@
 """Liveness and readiness."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
+import httpx
 import pytest
 
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.web.probes import Health, Phase, Progress, Readiness
 from tests.fakes.outage import opened
-
-if TYPE_CHECKING:
-    import httpx
-
-    from tests.web.conftest import Daemon
+from tests.web.conftest import Daemon
 
 
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.READY])

@@ -1,7 +1,5 @@
 """The real program: the address it tells, its probes, and its manners when it is told to stop."""
 
-from __future__ import annotations
-
 import json
 import signal
 import socket
@@ -9,17 +7,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.cli.program import Program
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 PATIENCE_S = 60.0
 DOC = "0000000001"

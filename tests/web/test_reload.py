@@ -1,10 +1,10 @@
 """The real program, told by SIGHUP to read its policy again while it works on the simulated Windchill."""
 
-from __future__ import annotations
-
 import json
 import signal
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,10 +13,6 @@ from reconciler.simulator.process import Simulator
 from reconciler.simulator.settings import Settings
 from tests.cli.program import Program
 from tests.web.test_program import Daemon, started, until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 DOC, OTHER = "0000000001", "0000000002"
 IN_FORCE = "a new policy is in force"

@@ -1,8 +1,7 @@
 """Signing in by way of an identity provider, from our page and back, on real sockets."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
@@ -15,13 +14,9 @@ from reconciler.web import roundtrip
 from reconciler.web.cookies import Seal
 from reconciler.web.identity import Provider
 from reconciler.web.sessions import Browsing
+from tests.web.conftest import Daemon
 from tests.web.issuer import CLIENT, CLIENT_SECRET, Issuer, rsa_key
 from tests.web.keys import COOKIE, LINES, csrf_in
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tests.web.conftest import Daemon
 
 STATUS = "/api/v1/status"
 OUTSIDE = "http://reconciler.test"

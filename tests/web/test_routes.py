@@ -1,22 +1,15 @@
 """What holds for every route, and for what is none."""
 
-from __future__ import annotations
-
 import asyncio
 import json
-from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from reconciler.errors import StoreError
 from reconciler.web import application
 from reconciler.web.page import rendering
-from tests.web.conftest import SECRET
-
-if TYPE_CHECKING:
-    import httpx
-
-    from tests.web.conftest import Daemon
+from tests.web.conftest import SECRET, Daemon
 
 PATHS = ["/livez", "/readyz", "/metrics", f"/hooks/windchill/{SECRET}"]
 SHOWN = [

@@ -1,19 +1,14 @@
 """The series of plots: from the whole daemon's work to the points that are served."""
 
-from __future__ import annotations
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
-
+import httpx
 import pytest
 
 from reconciler.core.explain.series import Point
 from tests.flows.world import KEY, World
+from tests.web.conftest import Daemon
 from tests.web.test_daemon import living
-
-if TYPE_CHECKING:
-    import httpx
-
-    from tests.web.conftest import Daemon
 
 PATH = "/api/v1/series"
 NOTHING = (

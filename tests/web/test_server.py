@@ -1,20 +1,15 @@
 """The server on its socket: addresses, limits, and how it ends."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import socket
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from reconciler.errors import ConfigError
 from reconciler.web import server
-
-if TYPE_CHECKING:
-    from tests.web.conftest import Daemon
+from tests.web.conftest import Daemon
 
 PATIENCE_S = 20.0
 

@@ -1,23 +1,17 @@
 """Sessions: signing in, staying, and every way that one ends."""
 
-from __future__ import annotations
-
 import base64
 import re
-from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from structlog.testing import capture_logs
 
 from reconciler.web import access, sessions, tokens
 from reconciler.web.principal import Principal, Role
 from reconciler.web.sessions import Browsing, Sessions
+from tests.web.conftest import Daemon
 from tests.web.keys import COOKIE, FOLLOWED, LINES, TOKENS, csrf_in, shown, signed_in
-
-if TYPE_CHECKING:
-    import httpx
-
-    from tests.web.conftest import Daemon
 
 KEY = "k" * 32
 STATUS = "/api/v1/status"

@@ -1,18 +1,13 @@
 """SIGTERM at the moments when the program waits for somebody else."""
 
-from __future__ import annotations
-
 import json
 import signal
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.cli.program import Program
 from tests.web.test_program import Daemon, started, until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NOWHERE = "127.0.0.1:9"
 

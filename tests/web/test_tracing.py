@@ -1,12 +1,12 @@
 """From the event to the PATCH, as a collector of traces sees it: the real program over real sockets."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,10 +16,6 @@ from reconciler.simulator.settings import Settings
 from tests.cli.program import Program
 from tests.web.collector import Collector, attributes
 from tests.web.test_program import Daemon, started, until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 DOC = "0000000001"
 TRACE, OTHER = "4bf92f3577b34da6a3ce929d0e0e4736", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
