@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jsonschema  # type: ignore[import-untyped]  # it ships no types
 
@@ -16,7 +16,14 @@ from reconciler.model.plan import Patch
 from reconciler.model.value import canonical
 from reconciler.ports import Store
 
+T = TypeVar("T")
 _SCHEMAS = Path(__file__).parent.parent / "schemas"
+
+
+def expect(kind: type[T], found: object) -> T:
+    """This is of that kind; return it as such."""
+    assert isinstance(found, kind), found
+    return found
 
 
 async def check_audit(store: Store) -> list[AuditRecord]:

@@ -17,6 +17,7 @@ from reconciler.model.answer import Failed, Unauthorised, Written
 from reconciler.model.snapshot import Snapshot
 from reconciler.ports import Windchill
 from tests.adapters.simulated import DOCUMENT, Simulated, windchill
+from tests.checks import expect
 from tests.fakes.journal import MemoryJournal
 from tests.fakes.virtual_clock import VirtualClock
 
@@ -64,8 +65,7 @@ async def test_a_secret_that_was_replaced_in_its_file_is_used_without_a_restart(
     file = tmp_path / "secret"
     rotate(server, kind, file, "first")
     there = configured(server, kind, file)
-    snapshot = await there.read(DOCUMENT)
-    assert isinstance(snapshot, Snapshot)
+    snapshot = expect(Snapshot, await there.read(DOCUMENT))
     assert snapshot.token
     rotate(server, kind, file, "second")
     written = await there.write(snapshot, {"owner": "akim"}, token=snapshot.token, journal=MemoryJournal())
@@ -133,8 +133,7 @@ async def test_a_password_may_have_spaces_around_it_and_a_token_may_not(tmp_path
         (Bearer(SecretFile(file)), b"Bearer ab"),
         (Bearer(" ab "), b"Bearer ab"),
     ):
-        grant = await credentials.keeper(auth, unasked, VirtualClock()).current()
-        assert isinstance(grant, Grant)
+        grant = expect(Grant, await credentials.keeper(auth, unasked, VirtualClock()).current())
         assert grant.authorization == sent
 
 
@@ -172,12 +171,10 @@ async def test_a_secret_is_not_shown_by_a_reply_that_comes_after_its_successor_w
     slow = asyncio.ensure_future(client.exchange("GET", f"{url}/late", ()))
     await held.wait()
     file.write_text("hunter2")
-    quick = await client.exchange("GET", f"{url}/now", ())
-    assert isinstance(quick, Reply)
+    quick = expect(Reply, await client.exchange("GET", f"{url}/now", ()))
     assert quick.status == 200
     late.set()
-    reply = await slow
-    assert isinstance(reply, Reply)
+    reply = expect(Reply, await slow)
     assert client.message(reply) == "no entry with ***"
     await client.close()
     server.close()
@@ -254,8 +251,7 @@ async def test_a_redirect_of_the_token_endpoint_is_not_followed_with_our_secret(
         return Reply(307, {b"location": b"http://elsewhere/token"})
 
     kept = credentials.keeper(ClientCredentials("http://here/token", "me", "hunter2"), elsewhere, VirtualClock())
-    refused = await kept.current()
-    assert isinstance(refused, Failed)
+    refused = expect(Failed, await kept.current())
     assert "http://elsewhere/token" in refused.message
     assert asked == ["http://here/token"]
 
@@ -290,8 +286,7 @@ async def without_token(kind: str, body: str) -> str:
         return Reply(200, {b"content-type": kind.encode()}, body.encode())
 
     auth = ClientCredentials("http://here/token", "me", "hunter2")
-    refused = await credentials.keeper(auth, answer, VirtualClock()).current()
-    assert isinstance(refused, Failed)
+    refused = expect(Failed, await credentials.keeper(auth, answer, VirtualClock()).current())
     return refused.message
 
 

@@ -34,6 +34,7 @@ from reconciler.model.answer import (
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
 from tests.adapters.simulated import DOCUMENT, Simulated, windchill
+from tests.checks import expect
 from tests.fakes.journal import MemoryJournal
 
 JSON = {"content-type": "application/json"}
@@ -50,8 +51,7 @@ async def documents(server: Simulated) -> AsyncIterator[DocumentsWindchill]:
 
 
 async def seen(documents: DocumentsWindchill, key: str = DOCUMENT) -> tuple[Snapshot, Token]:
-    snapshot = await documents.read(key)
-    assert isinstance(snapshot, Snapshot), snapshot
+    snapshot = expect(Snapshot, await documents.read(key))
     assert snapshot.token is not None
     return snapshot, snapshot.token
 
@@ -95,23 +95,20 @@ async def test_what_the_protocol_does_not_promise_is_never_data(
     documents: DocumentsWindchill, server: Simulated, answer: Any
 ) -> None:
     server.script("GET", answer)
-    read = await documents.read(DOCUMENT)
-    assert isinstance(read, Broken), read
+    read = expect(Broken, await documents.read(DOCUMENT))
     assert 0 < len(read.message) <= 300
 
 
 async def test_a_login_page_is_called_one(documents: DocumentsWindchill, server: Simulated) -> None:
     server.script("GET", canned(200, LOGIN, HTML))
-    read = await documents.read(DOCUMENT)
-    assert isinstance(read, Broken)
+    read = expect(Broken, await documents.read(DOCUMENT))
     assert "an HTML login page titled 'Sign in'" in read.message
 
 
 @pytest.mark.parametrize("kind", ["application/json", "application/json;charset=utf-8", "application/hal+json"])
 async def test_json_goes_by_many_names(documents: DocumentsWindchill, server: Simulated, kind: str) -> None:
     server.script("GET", canned(200, '{"owner":"x"}', {"content-type": kind}))
-    read = await documents.read(DOCUMENT)
-    assert isinstance(read, Snapshot)
+    read = expect(Snapshot, await documents.read(DOCUMENT))
     assert read.token is None
 
 
@@ -120,8 +117,7 @@ async def test_a_malformed_modification_time_is_none(
     documents: DocumentsWindchill, server: Simulated, modified: Any
 ) -> None:
     server.script("GET", canned(200, {"id": DOCUMENT, "modifiedOn": modified, "modifiedBy": 7, "type": []}))
-    read = await documents.read(DOCUMENT)
-    assert isinstance(read, Snapshot)
+    read = expect(Snapshot, await documents.read(DOCUMENT))
     assert (read.modified_at, read.modified_by, read.type) == (None, None, None)
 
 
@@ -129,8 +125,7 @@ async def test_a_modification_time_with_an_offset_becomes_canonical(
     documents: DocumentsWindchill, server: Simulated
 ) -> None:
     server.script("GET", canned(200, {"modifiedOn": "2026-08-19T14:16:48+02:00"}))
-    read = await documents.read(DOCUMENT)
-    assert isinstance(read, Snapshot)
+    read = expect(Snapshot, await documents.read(DOCUMENT))
     assert read.modified_at == "2026-08-19T12:16:48.000000Z"
 
 
@@ -138,8 +133,7 @@ async def test_a_modification_time_with_an_offset_becomes_canonical(
 async def test_a_token_is_sent_back_byte_for_byte(documents: DocumentsWindchill, tag: str) -> None:
     async with raw_server(ok(b'{"id":"k"}', etag=tag.encode()), ok(b"{}"), ok(b"{}")) as (url, requests):
         there = windchill(url)
-        snapshot = await there.read("k")
-        assert isinstance(snapshot, Snapshot)
+        snapshot = expect(Snapshot, await there.read("k"))
         assert snapshot.token is not None
         await there.read("k", snapshot)
         await there.write(snapshot, {"owner": "x"}, token=snapshot.token, journal=MemoryJournal())
@@ -161,8 +155,7 @@ async def test_a_tag_that_can_guard_nothing_is_no_token(tag: bytes) -> None:
 
 async def test_without_tokens_a_read_asks_by_date(documents: DocumentsWindchill, server: Simulated) -> None:
     server.behave(etag="absent")
-    snapshot = await documents.read(DOCUMENT)
-    assert isinstance(snapshot, Snapshot)
+    snapshot = expect(Snapshot, await documents.read(DOCUMENT))
     assert snapshot.token is None
     assert await documents.read(DOCUMENT, snapshot) == Unchanged()
     server.edit({"owner": "jdoe"})
@@ -283,8 +276,7 @@ async def test_retry_after_is_seconds_or_a_date(
 async def test_a_retry_after_date_counts_from_now(documents: DocumentsWindchill, server: Simulated) -> None:
     server.faults(retry_after_form="date", retry_after_s=3600)
     server.script("GET", "unavailable")
-    read = await documents.read(DOCUMENT)
-    assert isinstance(read, Throttled)
+    read = expect(Throttled, await documents.read(DOCUMENT))
     assert read.retry_after_s is not None
     assert 3000 < read.retry_after_s <= 3601
 
@@ -385,8 +377,7 @@ async def test_a_write_with_an_answer_that_tells_nothing_is_unknown(
     documents: DocumentsWindchill, server: Simulated, reply: Any
 ) -> None:
     server.script("PATCH", reply)
-    answer = await write(documents)
-    assert isinstance(answer, Unknown), answer
+    answer = expect(Unknown, await write(documents))
     assert 0 < len(answer.message) <= 300
 
 
@@ -455,8 +446,7 @@ async def test_a_put_sends_the_whole_document_with_its_read_only_fields_as_read(
     body = b'{"id":"k","owner":"a","n":123456789012345678901234567890,"modifiedBy":"jdoe","attributes":{"x":1,"y":2}}'
     async with raw_server(ok(body, etag=b'"1"'), status(b"204 No Content")) as (url, requests):
         there = windchill(url, write_method="put")
-        snapshot = await there.read("k")
-        assert isinstance(snapshot, Snapshot)
+        snapshot = expect(Snapshot, await there.read("k"))
         await there.write(
             snapshot,
             {"owner": None, "attributes.x": {"z": None}, "modifiedBy": "me"},
@@ -472,8 +462,7 @@ async def test_a_put_sends_the_whole_document_with_its_read_only_fields_as_read(
 async def test_a_null_inside_an_object_is_refused_before_anything_is_sent(
     documents: DocumentsWindchill, server: Simulated
 ) -> None:
-    answer = await write(documents, {"attributes.Size": {"w": None}, "owner": "akim"})
-    assert isinstance(answer, Refused)
+    answer = expect(Refused, await write(documents, {"attributes.Size": {"w": None}, "owner": "akim"}))
     assert (answer.status, answer.fields) == (0, ("attributes.Size",))
     assert "PATCH" not in server.requests()
 
@@ -508,15 +497,13 @@ async def test_a_refusal_blames_the_fields_it_names(
     documents: DocumentsWindchill, server: Simulated, body: Any, fields: tuple[str, ...], status_code: int
 ) -> None:
     server.script("PATCH", canned(status_code, body))
-    answer = await write(documents, {"status": "X", "owner": "x", "attributes.Note": "x"})
-    assert isinstance(answer, Refused)
+    answer = expect(Refused, await write(documents, {"status": "X", "owner": "x", "attributes.Note": "x"}))
     assert answer.fields == fields
 
 
 async def test_a_message_is_cut_to_one_short_line(documents: DocumentsWindchill, server: Simulated) -> None:
     server.script("PATCH", canned(400, "é\n\n\tx " * 100_000, {}))
-    answer = await write(documents)
-    assert isinstance(answer, Refused)
+    answer = expect(Refused, await write(documents))
     assert len(answer.message) == 300
     assert answer.message.startswith("é x é x")
 
@@ -612,8 +599,7 @@ async def test_a_token_file_is_read_again_when_its_token_is_refused(server: Simu
     server.behave(auth="bearer")
     path = tmp_path / "token"
     documents = windchill(server.url, auth=Bearer(SecretFile(path)))
-    missing = await documents.read(DOCUMENT)
-    assert isinstance(missing, Unauthorised)
+    missing = expect(Unauthorised, await documents.read(DOCUMENT))
     assert "can't be read" in missing.message
     path.write_text("stale\n")
     assert isinstance(await documents.read(DOCUMENT), Unauthorised)
@@ -628,8 +614,7 @@ async def test_a_token_file_that_holds_no_token_is_called_so(tmp_path: Path, con
     path = tmp_path / "token"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     documents = windchill("http://127.0.0.1:9", auth=Bearer(SecretFile(path)))
-    read = await documents.read(DOCUMENT)
-    assert isinstance(read, Unauthorised)
+    read = expect(Unauthorised, await documents.read(DOCUMENT))
     assert str(path) in read.message
     await documents.close()
 
@@ -675,8 +660,7 @@ async def test_a_secret_that_the_server_names_as_the_holder_is_not_shown(server:
 async def test_a_write_on_a_connection_that_the_server_closes_is_not_sent_again(write_method: str) -> None:
     async with raw_server(ok(b'{"id":"k"}', etag=b'"1"'), b"", ok(b"{}")) as (url, requests):
         there = windchill(url, write_method=write_method)
-        snapshot = await there.read("k")
-        assert isinstance(snapshot, Snapshot)
+        snapshot = expect(Snapshot, await there.read("k"))
         assert isinstance(
             await there.write(snapshot, {"owner": "x"}, token=Token('"1"'), journal=MemoryJournal()), Unknown
         )

@@ -34,6 +34,7 @@ from reconciler.ports import Windchill
 from reconciler.simulator.process import Simulator
 from reconciler.simulator.settings import Settings
 from tests.adapters.simulated import DOCUMENT, Simulated, windchill
+from tests.checks import expect
 from tests.fakes.journal import MemoryJournal
 from tests.fakes.memory_windchill import Fault, MemoryWindchill
 
@@ -240,8 +241,7 @@ any_key_world = pytest.fixture(params=[*_JSON, "wrs"], name="any_key_world")(_ma
 
 
 async def seen(world: World, key: str = DOCUMENT) -> tuple[Snapshot, Token]:
-    snapshot = await world.windchill.read(key)
-    assert isinstance(snapshot, Snapshot), snapshot
+    snapshot = expect(Snapshot, await world.windchill.read(key))
     assert snapshot.token is not None
     return snapshot, snapshot.token
 
@@ -285,16 +285,14 @@ async def test_a_document_that_has_not_changed_is_unchanged(world: World) -> Non
 async def test_a_document_that_has_changed_is_shown_anew_with_another_token(world: World) -> None:
     known, token = await seen(world)
     world.edit({"owner": "jdoe"})
-    snapshot = await world.windchill.read(DOCUMENT, known)
-    assert isinstance(snapshot, Snapshot)
+    snapshot = expect(Snapshot, await world.windchill.read(DOCUMENT, known))
     assert snapshot.value(world.name("owner")) == "jdoe"
     assert snapshot.token != token
     assert snapshot.modified_by == "jdoe"
 
 
 async def test_a_document_that_is_not_there_is_not_available(world: World) -> None:
-    answer = await world.windchill.read("no such key")
-    assert isinstance(answer, NotAvailable)
+    answer = expect(NotAvailable, await world.windchill.read("no such key"))
     assert answer.status == 404
 
 
@@ -318,8 +316,7 @@ async def test_a_refused_document_is_not_available_to_read_or_write(world: World
 async def test_a_key_may_hold_any_character(any_key_world: World, key: str) -> None:
     any_key_world.make(BODY | {"id": key})
     snapshot, token = await seen(any_key_world, key)
-    answer = await sent(any_key_world, snapshot, token, {"owner": "akim"})
-    assert isinstance(answer, Written)
+    expect(Written, await sent(any_key_world, snapshot, token, {"owner": "akim"}))
     assert (await seen(any_key_world, key))[0].value(any_key_world.name("owner")) == "akim"
 
 
@@ -341,8 +338,7 @@ async def test_a_write_changes_its_fields_and_no_others(world: World) -> None:
 
 
 async def test_the_answer_to_a_write_shows_no_more_than_is_true(world: World) -> None:
-    answer = await write(world, {"owner": "akim"})
-    assert isinstance(answer, Written)
+    answer = expect(Written, await write(world, {"owner": "akim"}))
     now, token = await seen(world)
     assert answer.token in (None, token)
     if answer.snapshot is not None:
@@ -351,8 +347,7 @@ async def test_the_answer_to_a_write_shows_no_more_than_is_true(world: World) ->
 
 
 async def test_the_token_of_a_write_guards_the_next(world: World) -> None:
-    first = await write(world, {"owner": "akim"})
-    assert isinstance(first, Written)
+    first = expect(Written, await write(world, {"owner": "akim"}))
     if first.token is None:
         return  # this server shows none: the flow has to read first
     snapshot, _ = await seen(world)
@@ -363,8 +358,7 @@ async def test_the_token_of_a_write_guards_the_next(world: World) -> None:
 async def test_a_write_on_what_somebody_has_changed_since_is_a_version_conflict(world: World) -> None:
     snapshot, token = await seen(world)
     world.edit({"title": "Edited"})
-    answer = await sent(world, snapshot, token, {"owner": "akim"}, anew=False)
-    assert isinstance(answer, VersionConflict)
+    answer = expect(VersionConflict, await sent(world, snapshot, token, {"owner": "akim"}, anew=False))
     assert answer.message
     assert world.accepted() == [("jdoe", {"title"})]
 
@@ -484,7 +478,6 @@ async def test_a_login_page_is_never_data(world: World) -> None:
 
 async def test_a_document_that_somebody_holds_is_locked_and_the_holder_named(world: World) -> None:
     world.lock("mrossi")
-    answer = await write(world, {"owner": "akim"})
-    assert isinstance(answer, Locked)
+    answer = expect(Locked, await write(world, {"owner": "akim"}))
     assert answer.holder == "mrossi"
     assert world.accepted() == []

@@ -19,6 +19,7 @@ from reconciler.model.answer import (
 )
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
+from tests.checks import expect
 from tests.fakes.journal import MemoryJournal
 from tests.odata.adapter import adapter, seen
 from tests.odata.cap import Cap
@@ -81,15 +82,13 @@ async def test_a_document_that_has_changed_is_shown_anew_with_another_token(
     made = user.make(**FULL)
     known, token = await seen(windchill, made)
     user.edit(made, Title="Edited")
-    snapshot = await windchill.read(made["Number"], known)
-    assert isinstance(snapshot, Snapshot)
+    snapshot = expect(Snapshot, await windchill.read(made["Number"], known))
     assert snapshot.body["Title"] == "Edited"
     assert snapshot.token != token
 
 
 async def test_a_document_that_is_not_there_is_not_available(windchill: WrsWindchill) -> None:
-    answer = await windchill.read("no such number")
-    assert isinstance(answer, NotAvailable)
+    answer = expect(NotAvailable, await windchill.read("no such number"))
     assert answer.status == 404
 
 
@@ -143,8 +142,7 @@ async def test_an_entity_may_be_known_by_an_integer_or_by_its_number_alone(
 async def test_two_documents_of_one_number_are_neither(windchill: WrsWindchill, user: Person) -> None:
     made = user.make(Number="twice")
     user.make(Number="twice")
-    answer = await windchill.read(made["Number"])
-    assert isinstance(answer, NotAvailable)
+    answer = expect(NotAvailable, await windchill.read(made["Number"]))
     assert "2 documents" in answer.message
 
 
@@ -181,8 +179,7 @@ async def test_the_answer_to_a_write_shows_what_a_read_shows_and_its_token_guard
     answer = await write(windchill, made, {"Title": "Valve", "EffectiveFrom": "2026-05-06T07:08:09.5+02:00"})
     now, token = await seen(windchill, made)
     assert answer == Written(now, token)
-    again = await windchill.write(now, {"Title": "Tap"}, token=token, journal=MemoryJournal())
-    assert isinstance(again, Written)
+    expect(Written, await windchill.write(now, {"Title": "Tap"}, token=token, journal=MemoryJournal()))
     assert user.read(made)["Title"] == "Tap"
 
 
@@ -266,8 +263,7 @@ async def test_what_can_not_be_written_is_refused_by_its_name_and_nothing_is_wri
     windchill: WrsWindchill, user: Person, fields: dict[str, Json], blamed: tuple[str, ...]
 ) -> None:
     made = user.make(**FULL)
-    answer = await write(windchill, made, fields)
-    assert isinstance(answer, Refused), answer
+    answer = expect(Refused, await write(windchill, made, fields))
     assert answer.fields == blamed
     assert user.read(made) == made
 
@@ -276,8 +272,7 @@ async def test_what_can_not_be_written_is_refused_by_its_name_and_nothing_is_wri
 async def test_without_proof_and_without_check_out_nothing_is_written(server: Cap, user: Person, lock: str) -> None:
     made = user.make(**FULL)
     careful = adapter(server.url, lock=lock, etag_proven=False)
-    snapshot = await careful.read(made["Number"])
-    assert isinstance(snapshot, Snapshot)
+    snapshot = expect(Snapshot, await careful.read(made["Number"]))
     if snapshot.token is not None:
         answer = await careful.write(snapshot, {"Title": "x"}, token=snapshot.token, journal=MemoryJournal())
         assert isinstance(answer, NotAvailable | Refused), answer

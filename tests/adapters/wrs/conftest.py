@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 
+from reconciler.adapters.wrs.service import Service
+from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.simulator import history
 from reconciler.simulator.process import Simulator
 from reconciler.simulator.settings import Settings
 from tests.adapters.simulated import Simulated
+from tests.adapters.wrs.odata import LaterClock, OData, serving, windchill
 from tests.adapters.wrs.world import ACCOUNT, ME, WrsWorld
 
 MakeWorld = Callable[..., Awaitable[WrsWorld]]
@@ -54,3 +57,26 @@ async def make_world(simulated: Simulated) -> AsyncIterator[MakeWorld]:
 @pytest.fixture
 async def world(make_world: MakeWorld) -> WrsWorld:
     return await make_world()
+
+
+@pytest.fixture
+def clock() -> LaterClock:
+    return LaterClock()
+
+
+@pytest.fixture
+async def odata() -> AsyncIterator[OData]:
+    async with serving() as service:
+        yield service
+
+
+@pytest.fixture
+async def documents(odata: OData, clock: LaterClock) -> AsyncIterator[WrsWindchill]:
+    """The adapter over the small OData service."""
+    async with windchill(odata.url, clock=clock) as made:
+        yield made
+
+
+@pytest.fixture
+def service(documents: WrsWindchill) -> Service:
+    return documents.service

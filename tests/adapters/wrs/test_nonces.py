@@ -10,22 +10,15 @@ import pytest
 from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs import session
 from reconciler.adapters.wrs.service import Service
-from tests.adapters.wrs.odata import Answer, Asked, LaterClock, OData, accepting, error, numbered, serving, windchill
+from tests.adapters.wrs.odata import Answer, Asked, LaterClock, OData, accepting, error, numbered, windchill
 
 LIFE_S = 1000.0
 INVALID = error(400, "INVALID_NONCE", "no good")
 
 
-@pytest.fixture
-def clock() -> LaterClock:
-    return LaterClock()
-
-
-@pytest.fixture
-async def odata() -> AsyncIterator[OData]:
-    async with serving() as service:
-        numbered(service)
-        yield service
+@pytest.fixture(autouse=True)
+def each_time_another(odata: OData) -> None:
+    numbered(odata)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from reconciler.model.answer import Locked, NotAvailable, WriteAnswer, Written
 from reconciler.model.document import Status
 from reconciler.model.snapshot import Snapshot
 from tests.adapters.wrs.world import ME, Fault, Person, WrsWorld
+from tests.checks import expect
 from tests.fakes.journal import MemoryJournal
 from tests.flows.world import KEY
 
@@ -28,8 +29,7 @@ async def known(world: WrsWorld) -> None:
 
 async def wrote(world: WrsWorld, number: int) -> WriteAnswer:
     """Write to one of many documents."""
-    read = await world.adapter.read(f"{number:010d}")
-    assert isinstance(read, Snapshot)
+    read = expect(Snapshot, await world.adapter.read(f"{number:010d}"))
     assert read.token is not None
     fields = {"Title": "Lid"}
     return await world.adapter.write(read, fields, token=read.token, journal=MemoryJournal(fields))
@@ -143,8 +143,7 @@ async def test_a_note_that_a_working_copy_has_inherited_proves_nothing(world: Wr
 async def test_a_document_that_does_not_show_whether_it_is_checked_out_is_not_checked_out(world: WrsWorld) -> None:
     world.switch(secured={"*": COLUMNS})
     for number in range(4, 10):
-        answer = await wrote(world, number)
-        assert isinstance(answer, NotAvailable)
+        answer = expect(NotAvailable, await wrote(world, number))
         assert "CheckoutState" in answer.message
     assert "CheckOut" not in world.wire.asked
 

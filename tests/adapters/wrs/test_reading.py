@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,8 @@ from reconciler.model import instant
 from reconciler.model.answer import Broken, Failed, NotAvailable, Refused, Throttled, Unauthorised, Unchanged
 from reconciler.model.policy import Normaliser
 from reconciler.model.snapshot import Sighting, Snapshot, Token
-from tests.adapters.wrs.odata import LOGIN, METADATA, PLAIN, Answer, Asked, OData, error, row, rows, serving, windchill
+from tests.adapters.wrs.odata import LOGIN, METADATA, PLAIN, Answer, Asked, OData, error, row, rows, windchill
+from tests.checks import expect
 from tests.fakes.journal import MemoryJournal
 
 KEY = "0000000001"
@@ -23,18 +23,6 @@ HTML = {"content-type": "text/html"}
 XML = {"content-type": "application/xml"}
 WORKING = {"WorkInProgressState": {"Value": "wrk", "Display": "In Arbeit"}}
 _LITERAL = re.compile(r"Number eq '((?:[^']|'')*)'")
-
-
-@pytest.fixture
-async def odata() -> AsyncIterator[OData]:
-    async with serving() as service:
-        yield service
-
-
-@pytest.fixture
-async def documents(odata: OData) -> AsyncIterator[WrsWindchill]:
-    async with windchill(odata.url) as made:
-        yield made
 
 
 def holding(*held: dict[str, Any]) -> Any:
@@ -71,9 +59,7 @@ async def test_a_list_that_shows_what_a_read_by_id_does_is_enough(odata: OData, 
 
 
 async def seen(documents: WrsWindchill, key: str = KEY, known: Snapshot | None = None) -> Snapshot:
-    snapshot = await documents.read(key, known)
-    assert isinstance(snapshot, Snapshot), snapshot
-    return snapshot
+    return expect(Snapshot, await documents.read(key, known))
 
 
 async def at_once(documents: WrsWindchill, keys: list[str]) -> list[Any]:
@@ -259,8 +245,7 @@ async def test_a_token_of_another_dialect_is_no_obstacle(odata: OData, documents
 
 async def test_one_iteration_can_be_read_whatever_it_is(odata: OData, documents: WrsWindchill) -> None:
     odata.respond = holding(row(id=101, Latest=False, **WORKING, Name="Draft"))
-    found = await documents.reader.iteration(KEY, "OR:wt.doc.WTDocument:101")
-    assert isinstance(found, Snapshot)
+    found = expect(Snapshot, await documents.reader.iteration(KEY, "OR:wt.doc.WTDocument:101"))
     assert found.body["Name"] == "Draft"
     assert isinstance(await documents.reader.iteration(KEY, "OR:wt.doc.WTDocument:102"), NotAvailable)
 
@@ -284,8 +269,7 @@ async def test_working_copies_are_skipped_our_own_too(
     odata.respond = holding(row(id=101, Name="Draft", **copy), original)
     assert (await seen(documents)).body["Name"] == "Bracket"
     odata.respond = holding(row(id=101, **copy))
-    answer = await documents.read(KEY)
-    assert isinstance(answer, NotAvailable)
+    answer = expect(NotAvailable, await documents.read(KEY))
     assert answer.status == 404
     assert "working copy" in answer.message
 
@@ -307,8 +291,7 @@ async def test_a_row_of_another_number_is_no_answer(odata: OData, documents: Wrs
 
 async def test_two_documents_with_one_number_are_left_to_a_person(odata: OData, documents: WrsWindchill) -> None:
     odata.respond = holding(row(id=100), row(id=200))
-    answer = await documents.read(KEY)
-    assert isinstance(answer, NotAvailable)
+    answer = expect(NotAvailable, await documents.read(KEY))
     assert "2 documents have the number" in answer.message
     assert "WTDocument:100" in answer.message
     odata.respond = holding(row(id=100), row(id=100))  # a page that moved while it was read
@@ -317,8 +300,7 @@ async def test_two_documents_with_one_number_are_left_to_a_person(odata: OData, 
 
 @pytest.mark.parametrize("key", ["", "\ud800"])
 async def test_a_key_that_cannot_be_said_is_not_asked_for(odata: OData, documents: WrsWindchill, key: str) -> None:
-    answer = await documents.read(key)
-    assert isinstance(answer, NotAvailable)
+    answer = expect(NotAvailable, await documents.read(key))
     assert answer.status == 404
     assert not odata.documents
 
@@ -373,8 +355,7 @@ async def test_where_only_headers_show_etags_and_checking_out_guards_a_list_give
     )
     known = await seen(documents)
     assert await documents.read(KEY, known) == Unchanged()
-    found = await documents.reader.iteration(KEY, "OR:wt.doc.WTDocument:100")
-    assert isinstance(found, Snapshot)
+    found = expect(Snapshot, await documents.reader.iteration(KEY, "OR:wt.doc.WTDocument:100"))
     assert found.token == 'OR:wt.doc.WTDocument:100 W/"7"'
 
 
@@ -636,8 +617,7 @@ async def test_a_server_that_cannot_be_asked_by_time_is_not_asked(
     odata: OData, documents: WrsWindchill, metadata: str
 ) -> None:
     odata.metadata = Answer(body=metadata, headers=XML)
-    found = await documents.changed(0)
-    assert isinstance(found, Broken)
+    found = expect(Broken, await documents.changed(0))
     assert "poll_s = 0" in found.message
     assert not odata.documents
 

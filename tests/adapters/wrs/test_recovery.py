@@ -14,6 +14,7 @@ from reconciler.model.answer import Locked, Released
 from reconciler.model.document import Status
 from tests.adapters.wrs.conftest import MakeWorld
 from tests.adapters.wrs.world import ME, Fault, Person, WrsWorld
+from tests.checks import expect
 from tests.flows.world import KEY
 
 STEPS = ("CheckOut", "GET copy", "PATCH", "CheckIn", "GET new")
@@ -231,8 +232,7 @@ async def test_what_is_not_provably_ours_is_left_to_a_person_with_a_message(make
     world = await make_world(account="")
     world.switch(administrators=[ME], working_copies_listed=True, holder_shown=shown)
     world.person.does("checkout")
-    answer = await world.adapter.release(KEY, None, MARK)
-    assert isinstance(answer, Locked)
+    answer = expect(Locked, await world.adapter.release(KEY, None, MARK))
     assert answer.holder == ("jdoe" if shown else None)
     assert world.holder() == "jdoe"
 
@@ -244,8 +244,7 @@ async def test_a_working_copy_of_somebody_else_is_not_given_up_though_the_journa
     world.switch(administrators=[ME])
     world.person.does("checkout")
     theirs = world.where()["working_copy"]
-    answer = await world.adapter.release(KEY, theirs, MARK)
-    assert isinstance(answer, Locked)
+    answer = expect(Locked, await world.adapter.release(KEY, theirs, MARK))
     assert answer.holder == "jdoe"
     assert world.where()["working_copy"] == theirs
 

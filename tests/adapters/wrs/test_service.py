@@ -34,30 +34,13 @@ from tests.adapters.wrs.odata import (
     numbered,
     row,
     rows,
-    serving,
     windchill,
 )
+from tests.checks import expect
 
 HTML = {"content-type": "text/html"}
 ID = "OR:wt.doc.WTDocument:100"
 PASSWORD = "s3cret-password"
-
-
-@pytest.fixture
-def clock() -> LaterClock:
-    return LaterClock()
-
-
-@pytest.fixture
-async def odata() -> AsyncIterator[OData]:
-    async with serving() as service:
-        yield service
-
-
-@pytest.fixture
-async def service(odata: OData, clock: LaterClock) -> AsyncIterator[Service]:
-    async with windchill(odata.url, clock=clock) as made:
-        yield made.service
 
 
 def status(exchange: Any) -> int:
@@ -96,8 +79,7 @@ async def test_a_nonce_refused_when_new_fails_and_then_nothing_is_sent_for_a_whi
 ) -> None:
     numbered(odata)
     odata.respond = accepting()
-    first = await service.post("Documents('x')/A", {})
-    assert isinstance(first, Failed)
+    first = expect(Failed, await service.post("Documents('x')/A", {}))
     assert "INVALID_NONCE" in first.message
     assert len(odata.documents) == 2
     second = await service.patch("Documents('x')", {}, None)
@@ -112,8 +94,7 @@ async def test_a_nonce_refused_when_new_fails_and_then_nothing_is_sent_for_a_whi
 async def test_what_frees_a_document_is_sent_though_nonces_are_refused(odata: OData, service: Service) -> None:
     numbered(odata)
     odata.respond = accepting("3")
-    refused = await service.post("Documents('x')/CheckIn", {})
-    assert isinstance(refused, Failed)
+    refused = expect(Failed, await service.post("Documents('x')/CheckIn", {}))
     assert status(await service.post("Documents('x')/UndoCheckOut", {}, urgent=True)) == 204
     assert await service.post("Documents('x')/CheckOut", {}) == refused
     assert [asked.path.rpartition("/")[2] for asked in odata.documents] == ["CheckIn", "CheckIn", "UndoCheckOut"]
@@ -145,8 +126,7 @@ async def test_of_a_nonce_where_a_message_is_cut_not_even_the_beginning_is_shown
 ) -> None:
     before = "x" * (MESSAGE_CHARACTERS_MAX - len("BAD: ") - len("8q87"))
     odata.respond = lambda asked: error(400, "BAD", f"{before}{asked.headers['csrf_nonce']}")
-    reply = await service.post("Documents('x')/A", {})
-    assert isinstance(reply, Reply)
+    reply = expect(Reply, await service.post("Documents('x')/A", {}))
     assert "8q8" not in service.message(reply)
 
 
@@ -235,8 +215,7 @@ async def test_a_redirect_within_the_origin_is_followed_by_reads_only(odata: ODa
 async def test_a_redirect_to_another_origin_is_not_followed(odata: OData, service: Service, location: str) -> None:
     port = odata.url.rpartition(":")[2]
     odata.respond = lambda asked: Answer(302, headers={"location": location.format(port=port) + "?secret=s3cret"})
-    reply = await service.get("Documents('x')")
-    assert isinstance(reply, Reply)
+    reply = expect(Reply, await service.get("Documents('x')"))
     said = service.not_promised(reply).message
     assert "not followed" in said
     assert "see base_url" in said
@@ -362,15 +341,13 @@ async def test_trouble_that_reads_and_writes_share(
     odata: OData, service: Service, answer: Answer, expected: Any
 ) -> None:
     odata.respond = lambda asked: answer
-    reply = await service.get("Documents('x')")
-    assert isinstance(reply, Reply)
+    reply = expect(Reply, await service.get("Documents('x')"))
     assert service.trouble(reply) == expected
 
 
 async def test_a_message_is_cut(odata: OData, service: Service) -> None:
     odata.respond = lambda asked: error(400, "BAD", "long " * 1000)
-    reply = await service.get("Documents('x')")
-    assert isinstance(reply, Reply)
+    reply = expect(Reply, await service.get("Documents('x')"))
     assert service.message(reply).startswith("BAD: long")
     assert len(service.message(reply)) <= 300
 
@@ -390,8 +367,7 @@ async def test_the_metadata_is_read_again_for_a_type_it_does_not_know_but_once_o
 ) -> None:
     await service.schema()
     odata.metadata = Answer(body=METADATA.replace('"Specification"', '"Novelty"'), headers={"content-type": "text/xml"})
-    schema = await service.schema("#PTC.DocMgmt.Novelty")
-    assert isinstance(schema, Schema)
+    schema = expect(Schema, await service.schema("#PTC.DocMgmt.Novelty"))
     assert schema.type("#PTC.DocMgmt.Novelty") is not None
     for _ in range(3):
         assert isinstance(await service.schema("#PTC.DocMgmt.Nobody"), Schema)
@@ -401,8 +377,7 @@ async def test_the_metadata_is_read_again_for_a_type_it_does_not_know_but_once_o
 async def test_metadata_that_stands_in_the_way_is_read_again_now_and_then(
     odata: OData, service: Service, clock: LaterClock
 ) -> None:
-    old = await service.schema()
-    assert isinstance(old, Schema)
+    old = expect(Schema, await service.schema())
     odata.metadata = Answer(body=METADATA.replace('Name="Title"', 'Name="Heading"'), headers=odata.metadata.headers)
     assert await service.schema_since(old) is old
     assert len(odata.of("$metadata")) == 1

@@ -1,7 +1,6 @@
 """The HTTP session that the server keeps for us: one for all requests, a new one when it ends, shown to nobody."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,25 +14,13 @@ from reconciler.model.document import Status
 from reconciler.model.snapshot import Snapshot
 from tests.adapters.simulated import Simulated
 from tests.adapters.wrs.conftest import MakeWorld
-from tests.adapters.wrs.odata import LOGIN, NONCE, Answer, Asked, LaterClock, OData, row, serving, windchill
+from tests.adapters.wrs.odata import LOGIN, NONCE, Answer, Asked, LaterClock, OData, row, windchill
 from tests.flows.world import KEY
 
 ID = "OR:wt.doc.WTDocument:100"
 TICKET = "1A2B3C4D5E.node1"
 SESSION = f"JSESSIONID={TICKET}; Path=/Windchill; HttpOnly"
 HTML = {"content-type": "text/html"}
-
-
-@pytest.fixture
-async def odata() -> AsyncIterator[OData]:
-    async with serving() as service:
-        yield service
-
-
-@pytest.fixture
-async def service(odata: OData) -> AsyncIterator[Service]:
-    async with windchill(odata.url) as made:
-        yield made.service
 
 
 def opened(simulated: Simulated) -> int:

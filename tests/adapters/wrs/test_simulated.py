@@ -18,6 +18,7 @@ from reconciler.simulator.process import Simulator
 from reconciler.simulator.settings import Settings
 from tests.adapters.simulated import Simulated
 from tests.adapters.wrs.odata import windchill
+from tests.checks import expect
 
 DOCUMENTS = 60
 KEYS = [f"{number:010}" for number in range(1, DOCUMENTS + 1)]
@@ -65,9 +66,7 @@ async def documents(server: Server) -> AsyncIterator[WrsWindchill]:
 
 
 async def seen(documents: WrsWindchill, key: str = KEY, known: Snapshot | None = None) -> Snapshot:
-    snapshot = await documents.read(key, known)
-    assert isinstance(snapshot, Snapshot), snapshot
-    return snapshot
+    return expect(Snapshot, await documents.read(key, known))
 
 
 async def everything(documents: WrsWindchill) -> list[Snapshot]:
@@ -83,8 +82,7 @@ async def changes(documents: WrsWindchill, since_us: int = 0) -> list[Sighting]:
 
 
 async def posted(documents: WrsWindchill, path: str) -> int:
-    reply = await documents.service.post(path, {"CheckOutNote": "x"})
-    assert isinstance(reply, Reply), reply
+    reply = expect(Reply, await documents.service.post(path, {"CheckOutNote": "x"}))
     return reply.status
 
 
@@ -126,8 +124,7 @@ async def test_types_and_values_are_understood(server: Server, documents: WrsWin
     assert (found.body["Weight"], found.body["Quantity"], found.body["Keywords"]) == (2.5, 7, ["a", "b"])
     assert found.apart == (("Name", "Number", "Organization"), ("State",))
     assert found.modified_by == "jdoe"
-    schema = await documents.service.schema()
-    assert isinstance(schema, Schema)
+    schema = expect(Schema, await documents.service.schema())
     assert schema.action("CheckOut") == "PTC.DocMgmt.CheckOut"
     assert {"CheckIn", "UndoCheckOut", "SetState", "UpdateCommonProperties"} <= schema.actions.keys()
     assert "GetValidStateTransitions" in schema.functions
@@ -231,8 +228,7 @@ async def test_documents_that_have_not_moved_are_read_once_where_lists_leave_att
         assert isinstance(sighted, list)
         moved = [one.key for one in sighted if one.token != known.get(one.key)]
         for key in moved:
-            found = await documents.read(key)
-            assert isinstance(found, Snapshot)
+            found = expect(Snapshot, await documents.read(key))
             assert found.token is not None
             known[key] = found.token
         return moved

@@ -15,6 +15,7 @@ from reconciler.model.policy import Rule, Strategy
 from reconciler.model.snapshot import Snapshot, Token
 from tests.adapters.wrs.conftest import MakeWorld
 from tests.adapters.wrs.world import ME, Fault, WrsWorld
+from tests.checks import expect
 from tests.fakes.journal import MemoryJournal
 from tests.flows.world import KEY, policy
 
@@ -342,8 +343,7 @@ async def test_a_wrong_account_ends_all_check_outs_after_the_first(ready: WrsWor
     for number in range(4, 10):
         key = f"{number:010d}"
         ready.wire.before["CheckOut"] = partial(another_name, key)
-        read = await ready.adapter.read(key)
-        assert isinstance(read, Snapshot)
+        read = expect(Snapshot, await ready.adapter.read(key))
         assert read.token is not None
         fields = {"Title": "Lid"}
         answers.append(await ready.adapter.write(read, fields, token=read.token, journal=MemoryJournal(fields)))
@@ -496,8 +496,7 @@ async def test_a_locked_answer_names_the_holder(ready: WrsWorld) -> None:
     shown = await ready.snapshot()
     assert shown.token is not None
     journal = MemoryJournal({"Owner": "akim"})
-    answer = await ready.adapter.write(shown, {"Owner": "akim"}, token=shown.token, journal=journal)
-    assert isinstance(answer, Locked)
+    answer = expect(Locked, await ready.adapter.write(shown, {"Owner": "akim"}, token=shown.token, journal=journal))
     assert answer.holder == "jdoe"
     assert not journal.locks
     assert isinstance(await ready.adapter.write(shown, {"LegacyID": "x"}, token=shown.token, journal=journal), Refused)

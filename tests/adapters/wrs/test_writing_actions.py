@@ -10,6 +10,7 @@ from reconciler.model.document import Status
 from reconciler.model.policy import Rule, Strategy
 from tests.adapters.wrs.conftest import MakeWorld
 from tests.adapters.wrs.world import ME, Fault, Person, WrsWorld
+from tests.checks import expect
 from tests.fakes.journal import MemoryJournal
 from tests.flows.world import KEY, policy
 
@@ -292,15 +293,13 @@ async def test_answers_of_the_port(ready: WrsWorld) -> None:
     shown = await ready.snapshot()
     assert shown.token is not None
     journal = MemoryJournal({})
-    refused = await ready.adapter.write(shown, {"State": None}, token=shown.token, journal=journal)
-    assert isinstance(refused, Refused)
+    refused = expect(Refused, await ready.adapter.write(shown, {"State": None}, token=shown.token, journal=journal))
     assert refused.fields == ("State",)
     ready.person.edits(title="Theirs")
     moved = await ready.adapter.write(shown, {"State": "INREVIEW"}, token=shown.token, journal=journal)
     assert isinstance(moved, VersionConflict), "nothing was left to be written"
     now = await ready.snapshot()
     assert now.token is not None
-    written = await ready.adapter.write(now, {"State": "INREVIEW"}, token=now.token, journal=journal)
-    assert isinstance(written, Written)
+    written = expect(Written, await ready.adapter.write(now, {"State": "INREVIEW"}, token=now.token, journal=journal))
     assert written.snapshot == await ready.snapshot()
     assert len(journal.shown) == 1, "what has not moved is not decided again"
