@@ -34,8 +34,11 @@ class Simulated:
     def faults(self, **faults: Any) -> None:
         self._control.patch("/faults", json=faults).raise_for_status()
 
-    def script(self, method: str | None, *steps: Any, document: str | None = DOCUMENT) -> None:
-        self._post("/script", {"document": document, "method": method, "faults": list(steps)})
+    def script(self, method: str | None, *steps: Any, document: str | None = DOCUMENT, path: str = "") -> None:
+        self._post("/script", {"document": document, "method": method, "path": path, "faults": list(steps)})
+
+    def unscript(self) -> None:
+        self._control.delete("/script").raise_for_status()
 
     def edit(self, fields: dict[str, Any], document: str = DOCUMENT) -> None:
         self._post("/edit", {"document": document, "user": "jdoe", "set": fields})

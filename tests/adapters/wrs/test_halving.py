@@ -18,10 +18,7 @@ MANY = {f"Extra{number:02}": f"value {number}" for number in range(30)}
 @pytest.fixture
 async def ready(world: WrsWorld) -> WrsWorld:
     world.switch(soft_attributes=dict.fromkeys(MANY, "Edm.String"))
-    await world.emit({"Owner": "lchen"})
-    await world.settle()
-    world.wire.asked.clear()
-    return world
+    return await world.known()
 
 
 def refuses(

@@ -1,13 +1,13 @@
 """Whose check-out it is: ours are known by store and mark, and a person's under our account is never touched."""
 
+import asyncio
+
 import pytest
 
 from reconciler.model.answer import Locked, NotAvailable, WriteAnswer, Written
 from reconciler.model.document import Status
-from reconciler.model.snapshot import Snapshot
 from tests.adapters.wrs.world import ME, Fault, Person, WrsWorld
 from tests.checks import expect
-from tests.fakes.journal import MemoryJournal
 from tests.flows.world import KEY
 
 HOLDER = pytest.mark.parametrize("holder", [True, False], ids=["holder shown", "holder hidden"])
@@ -20,19 +20,9 @@ def in_our_name(world: WrsWorld, *deeds: str, **more: object) -> None:
     Person(world.simulated, ME).does(*deeds, **more)
 
 
-async def known(world: WrsWorld) -> None:
-    """Let the document be written once."""
-    await world.emit({"Owner": "lchen"})
-    await world.settle()
-    world.wire.asked.clear()
-
-
 async def wrote(world: WrsWorld, number: int) -> WriteAnswer:
     """Write to one of many documents."""
-    read = expect(Snapshot, await world.adapter.read(f"{number:010d}"))
-    assert read.token is not None
-    fields = {"Title": "Lid"}
-    return await world.adapter.write(read, fields, token=read.token, journal=MemoryJournal(fields))
+    return await world.write(await world.snapshot(f"{number:010d}"), {"Title": "Lid"})
 
 
 @NOTE
@@ -40,7 +30,7 @@ async def wrote(world: WrsWorld, number: int) -> WriteAnswer:
 async def test_a_persons_check_out_under_our_account_is_left_alone_and_shown(
     world: WrsWorld, holder: bool, note: bool
 ) -> None:
-    await known(world)
+    await world.known()
     world.switch(holder_shown=holder, checkout_note_shown=note)
     in_our_name(world, "checkout", note="by hand")
     theirs = world.where()["working_copy"]
@@ -59,7 +49,7 @@ async def test_a_persons_check_out_under_our_account_is_left_alone_and_shown(
 
 @NOTE
 async def test_a_check_out_under_our_account_right_before_ours_is_not_written_into(world: WrsWorld, note: bool) -> None:
-    await known(world)
+    await world.known()
     world.switch(checkout_note_shown=note)
     await world.emit({"Owner": "akim"})
     world.wire.before["CheckOut"] = lambda: in_our_name(world, "checkout", "edit", set={"title": "Half done"})
@@ -76,7 +66,7 @@ async def test_a_check_out_under_our_account_right_before_ours_is_not_written_in
 async def test_a_check_out_whose_answer_was_lost_is_found_by_its_mark_where_the_holder_is_hidden(
     world: WrsWorld, fault: Fault
 ) -> None:
-    await known(world)
+    await world.known()
     world.switch(holder_shown=False)
     await world.emit({"Owner": "akim"})
     world.wire.faults["CheckOut"] = fault
@@ -88,7 +78,7 @@ async def test_a_check_out_whose_answer_was_lost_is_found_by_its_mark_where_the_
 
 
 async def test_where_no_note_is_shown_a_check_out_whose_answer_was_lost_is_left_to_a_person(world: WrsWorld) -> None:
-    await known(world)
+    await world.known()
     world.switch(checkout_note_shown=False)
     await world.emit({"Owner": "akim"})
     world.wire.faults["CheckOut"] = Fault.DIED_AFTER
@@ -104,7 +94,7 @@ async def test_where_no_note_is_shown_a_check_out_whose_answer_was_lost_is_left_
 
 @pytest.mark.parametrize("step", ["GET copy", "PATCH", "CheckIn"])
 async def test_where_no_note_is_shown_the_stored_identity_is_proof(world: WrsWorld, step: str) -> None:
-    await known(world)
+    await world.known()
     world.switch(checkout_note_shown=False, holder_shown=False)
     await world.emit({"Owner": "akim"})
     world.wire.faults[step] = Fault.DIED_BEFORE
@@ -115,7 +105,7 @@ async def test_where_no_note_is_shown_the_stored_identity_is_proof(world: WrsWor
 
 
 async def test_what_a_person_does_in_a_check_out_of_ours_that_was_lost_is_kept(world: WrsWorld) -> None:
-    await known(world)
+    await world.known()
     await world.emit({"Owner": "akim"})
     world.wire.faults["CheckOut"] = Fault.REPLY_LOST
     await world.cut_short(restarted=True)
@@ -129,7 +119,7 @@ async def test_what_a_person_does_in_a_check_out_of_ours_that_was_lost_is_kept(w
 
 
 async def test_a_note_that_a_working_copy_has_inherited_proves_nothing(world: WrsWorld) -> None:
-    await known(world)
+    await world.known()
     copies = world.adapter._locks._copies
     mark = "rec-0123-4567"
     inherited = {"Comments": f"[{mark}] Reconciler: Owner"}
@@ -152,8 +142,6 @@ async def test_a_document_that_does_not_show_whether_it_is_checked_out_is_not_ch
 async def test_the_first_check_out_that_can_not_be_undone_stops_all_others_until_it_is_gone(
     world: WrsWorld, at_once: bool
 ) -> None:
-    import asyncio
-
     refusal = {"status": 403, "body": {"error": {"code": "FORBIDDEN", "message": "not for you"}}}
     keys = [f"{number:010d}" for number in range(4, 10)]
     for key in keys:
@@ -165,9 +153,8 @@ async def test_the_first_check_out_that_can_not_be_undone_stops_all_others_until
         answers = [await wrote(world, int(key)) for key in keys]
     assert world.wire.asked.count("CheckOut") == 1
     assert sum("nothing is written any more" in getattr(answer, "message", "") for answer in answers) == 5
-    world._control.delete("/script").raise_for_status()
-    locks = world.adapter._locks
-    locks._stuck._look_at_s = 0.0  # a minute later
+    world.simulated.unscript()
+    world.adapter._locks._stuck._look_at_s = 0.0  # a minute later
     assert [type(await wrote(world, int(key))) for key in keys] == [Written] * len(keys)
     assert world.holder() is None
 
@@ -182,15 +169,14 @@ async def test_what_needs_no_check_out_stops_too(world: WrsWorld) -> None:
     assert world.document().status is Status.PARKED
     assert "nothing is written any more" in world.document().reason
     assert "SetState" not in world.wire.asked
-    world._control.delete("/script").raise_for_status()
+    world.simulated.unscript()
     world.adapter._locks._stuck._look_at_s = 0.0  # a minute later
     await world.settle()
     assert world.live()["status"] == "INREVIEW"
 
 
 async def test_the_note_of_a_check_out_begins_with_its_mark_and_fits(world: WrsWorld) -> None:
-    await world.emit({"Owner": "akim"}, reason="because " * 100)
-    await world.settle()
+    await world.reconcile({"Owner": "akim"}, reason="because " * 100)
     (note,) = world.notes("CheckOut")
     assert note.startswith("[rec-")
     assert "] ERP: because because " in note
@@ -206,7 +192,7 @@ async def test_a_persons_check_out_under_our_account_does_not_stop_the_others(wo
 
 
 async def test_an_action_is_not_kept_waiting_by_a_check_out_of_ours_that_came_late(world: WrsWorld) -> None:
-    await known(world)
+    await world.known()
     world.switch(holder_shown=False)
     await world.emit({"Owner": "akim"})
     world.wire.faults["CheckOut"] = Fault.LATE
@@ -215,7 +201,6 @@ async def test_an_action_is_not_kept_waiting_by_a_check_out_of_ours_that_came_la
     world.switch(stale_checkout="latest")
     await world.wire.arrive()
     assert world.holder() == ME
-    await world.emit({"State": "INREVIEW"})
-    await world.settle()
+    await world.reconcile({"State": "INREVIEW"})
     assert (world.live()["status"], world.holder()) == ("INREVIEW", None)
     assert world.simulated.document(KEY)["owner"] == "akim"

@@ -40,8 +40,7 @@ async def ready(request: pytest.FixtureRequest, make_world: MakeWorld) -> WrsWor
 
 async def begin(world: WrsWorld) -> None:
     """Write the document once, and ask for more."""
-    await world.emit({"Owner": "lchen"})
-    await world.settle()
+    await world.reconcile({"Owner": "lchen"})
     await world.emit({"Owner": "akim", "CostCenter": "4711"})
     world.wire.asked.clear()
 
@@ -107,8 +106,7 @@ async def test_a_request_that_outlasts_its_deadline_and_is_carried_out_later_doe
         "GET new": ("GET", "('", 1),
     }[step]
     world.simulated.faults(slow=0.0, slow_ms=900)
-    script = {"document": KEY, "method": method, "path": path, "faults": ["ok"] * before + ["slow"]}
-    world._control.post("/script", json=script).raise_for_status()
+    world.simulated.script(method, *["ok"] * before, "slow", document=KEY, path=path)
     await world.settle()
     assert world._control.get("/stats").json()["faults"]["slow"] == 1
     await asyncio.sleep(1)  # until what was slow has been carried out; nothing is asserted of the time
@@ -263,8 +261,7 @@ async def test_a_working_copy_that_shows_nothing_of_itself_is_undone_by_its_id(w
     await world.emit({"Owner": "lchen"})
     world.wire.faults["PATCH"] = Fault.REQUEST_LOST
     copy = {"status": 200, "body": {"ID": "OR:wt.doc.WTDocument:1", "Number": KEY}}
-    script = {"document": KEY, "method": "GET", "path": "('", "faults": ["ok", copy, copy]}
-    world._control.post("/script", json=script).raise_for_status()
+    world.simulated.script("GET", "ok", copy, copy, document=KEY, path="('")
     await world.attempt()
     assert world.cycles() == ["CheckOut", "UndoCheckOut"]
     await world.settle()

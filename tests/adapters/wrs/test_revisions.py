@@ -15,11 +15,7 @@ LATEST = pytest.mark.parametrize("latest_of", ["revision", "document"])
 @pytest.fixture
 async def world(make_world: MakeWorld) -> WrsWorld:
     """A world whose document was written once, so that we know its ID."""
-    world = await make_world(policy(Rule(("State", "Name"), Strategy.EXTERNAL)))
-    await world.emit({"Owner": "lchen"})
-    await world.settle()
-    world.wire.asked.clear()
-    return world
+    return await (await make_world(policy(Rule(("State", "Name"), Strategy.EXTERNAL)))).known()
 
 
 def revise(world: WrsWorld, step: str = "") -> None:

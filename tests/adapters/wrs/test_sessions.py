@@ -38,8 +38,7 @@ async def test_reads_writes_and_polls_of_many_documents_are_one_session(make_wor
     again = await asyncio.gather(*(world.adapter.read(one.key, one) for one in found if isinstance(one, Snapshot)))
     assert again == [Unchanged()] * len(keys)
     assert not hasattr(await world.adapter.changed(0), "message")
-    await world.emit({"Owner": "lchen", "State": "INREVIEW"})
-    await world.settle()
+    await world.reconcile({"Owner": "lchen", "State": "INREVIEW"})
     assert world.document().status is Status.SYNCED
     assert opened(world.simulated) == 1
 
@@ -50,14 +49,12 @@ async def test_a_session_that_has_ended_is_followed_by_another_and_nothing_is_lo
 ) -> None:
     world = await make_world()
     world.switch(session_ended=ended, nonce_of="session")
-    await world.emit({"Owner": "lchen"})
-    await world.settle()
+    await world.reconcile({"Owner": "lchen"})
     world.simulated._control.delete("/wrs/sessions").raise_for_status()
     assert isinstance(await world.adapter.read(KEY), Snapshot), "a read is sent once more"
     world.simulated._control.delete("/wrs/sessions").raise_for_status()
     world.wire.asked.clear()
-    await world.emit({"Owner": "akim"})
-    await world.settle()
+    await world.reconcile({"Owner": "akim"})
     assert world.document().status is Status.SYNCED
     assert world.live()["owner"] == "akim"
     assert opened(world.simulated) == 3

@@ -12,7 +12,7 @@ from reconciler.adapters.wrs import service
 from reconciler.model.answer import Locked, NotAvailable, Refused, VersionConflict, Written
 from reconciler.model.document import Status
 from reconciler.model.policy import Rule, Strategy
-from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.snapshot import Token
 from tests.adapters.wrs.conftest import MakeWorld
 from tests.adapters.wrs.world import ME, Fault, WrsWorld
 from tests.checks import expect
@@ -26,10 +26,7 @@ LOCKED_REPLIES = ["same", 400, 409, 423, 500]
 @pytest.fixture
 async def ready(world: WrsWorld) -> WrsWorld:
     """A world whose document was written once, so that the next write begins with its check-out."""
-    await world.emit({"Owner": "lchen"})
-    await world.settle()
-    world.wire.asked.clear()
-    return world
+    return await world.known()
 
 
 # -------------------------------------------------------------------------------------------------------- what it costs
@@ -47,8 +44,7 @@ async def test_changed_attributes_cost_one_check_out_cycle_whatever_the_number_o
 
 
 async def test_a_first_write_costs_besides_a_read_the_metadata_and_a_nonce(world: WrsWorld) -> None:
-    await world.emit({"Owner": "lchen"})
-    await world.settle()
+    await world.reconcile({"Owner": "lchen"})
     assert world.wire.asked == ["metadata", "GET list", CYCLE[0], "nonce", *CYCLE[1:]]
 
 
@@ -56,13 +52,7 @@ async def test_many_documents_at_once_cost_a_cycle_each_and_one_nonce(world: Wrs
     keys = [f"{number:010d}" for number in range(1, 17)]
     shown = [await world.snapshot(key) for key in keys]
     world.wire.asked.clear()
-    answers = await asyncio.gather(
-        *(
-            world.adapter.write(one, {"Owner": "akim"}, token=one.token, journal=MemoryJournal({"Owner": "akim"}))
-            for one in shown
-            if one.token is not None
-        )
-    )
+    answers = await asyncio.gather(*(world.write(one, {"Owner": "akim"}) for one in shown))
     assert [type(answer) for answer in answers] == [Written] * len(keys)
     assert {world.live(key)["owner"] for key in keys} == {"akim"}
     asked = Counter("GET one" if step.startswith("GET") else step for step in world.wire.asked)
@@ -71,8 +61,7 @@ async def test_many_documents_at_once_cost_a_cycle_each_and_one_nonce(world: Wrs
 
 
 async def test_nothing_to_write_costs_no_check_out(ready: WrsWorld) -> None:
-    await ready.emit({"Owner": "lchen", "CostCenter": "4000"})
-    await ready.settle()
+    await ready.reconcile({"Owner": "lchen", "CostCenter": "4000"})
     assert ready.wire.asked == ["GET one"]
 
 
@@ -80,8 +69,7 @@ async def test_what_the_metadata_forbids_costs_no_request_and_keeps_nothing_else
     ready: WrsWorld,
 ) -> None:
     wrong = {"LegacyID": "L-1", "CreatedBy": "me", "Nonsense": 1, "Number": "X", "Weight": "heavy", "Quantity": 1.5}
-    await ready.emit({**wrong, "Owner": "akim"})
-    await ready.settle()
+    await ready.reconcile({**wrong, "Owner": "akim"})
     assert ready.held() == sorted(wrong)
     assert ready.live()["owner"] == "akim"
     assert ready.cycles() == ["CheckOut", "CheckIn"] * 2
@@ -89,8 +77,7 @@ async def test_what_the_metadata_forbids_costs_no_request_and_keeps_nothing_else
 
 
 async def test_the_check_in_note_names_the_system_and_the_reason(world: WrsWorld) -> None:
-    await world.emit({"Owner": "lchen"}, reason="ECN-2231 approved", id="e-77")
-    await world.settle()
+    await world.reconcile({"Owner": "lchen"}, reason="ECN-2231 approved", id="e-77")
     assert world.notes("CheckIn") == ["ERP: ECN-2231 approved (Owner)"]
 
 
@@ -104,8 +91,7 @@ async def test_values_go_out_as_their_types_want_them(ready: WrsWorld) -> None:
         "ReviewDue": "2027-01-02T03:04:05+02:00",
         "Note": None,
     }
-    await ready.emit(given)
-    await ready.settle()
+    await ready.reconcile(given)
     assert ready.held() == []
     attributes = ready.live()["attributes"]
     assert attributes["Classification"] == "PUBLIC"
@@ -125,14 +111,12 @@ async def test_whatever_the_replies_look_like_the_new_iteration_is_known(
     ready: WrsWorld, checkin_id: str, form: str, patch_reply: str
 ) -> None:
     ready.switch(checkin_id=checkin_id, checkin_reply=form, checkout_reply=form, patch_reply=patch_reply)
-    await ready.emit({"Owner": "akim"})
-    await ready.settle()
+    await ready.reconcile({"Owner": "akim"})
     snapshot = ready.document().agreement.snapshot
     assert snapshot is not None
     assert not snapshot.assumed
     assert snapshot == await ready.adapter.read(KEY)
-    await ready.emit({"Owner": "mrossi"})
-    await ready.settle()
+    await ready.reconcile({"Owner": "mrossi"})
     assert ready.wire.asked[-7:] == CYCLE
     assert ready.iterations() == 4
 
@@ -161,8 +145,7 @@ async def test_where_etags_are_shown_they_come_on_top_and_never_instead(
 
 async def test_an_old_nonce_is_renewed_and_the_write_sent_once_more(ready: WrsWorld) -> None:
     ready.wire.before["PATCH"] = ready.expire_nonces
-    await ready.emit({"Owner": "akim"})
-    await ready.settle()
+    await ready.reconcile({"Owner": "akim"})
     assert ready.wire.asked == [*CYCLE[:4], "PATCH", "nonce", "PATCH", "CheckIn", "GET new"]
     assert ready.iterations() == 3
 
@@ -197,8 +180,7 @@ async def test_an_edit_of_the_same_field_before_our_check_out_is_decided_by_the_
         (Strategy.EXTERNAL, "ours", Status.SYNCED),
     ):
         world = await make_world(policy(Rule(("Owner",), strategy)))
-        await world.emit({"Owner": "lchen"})
-        await world.settle()
+        await world.reconcile({"Owner": "lchen"})
         before = world.cycles().count("CheckIn")
         await world.emit({"Owner": "ours"})
         world.wire.before["CheckOut"] = lambda world=world: world.person.edits(owner="theirs")  # type: ignore[misc]  # bound early
@@ -242,8 +224,7 @@ async def test_a_document_that_has_given_its_number_to_another_one_is_not_writte
     renamed = ready.live(KEY)["attributes"]
     for key, number in ((KEY, "ARCHIVED-1"), (other, KEY)):  # in place: no new iteration tells of it
         ready.person.renames(key, number)
-    await ready.emit({"CostCenter": "4711"})
-    await ready.settle()
+    await ready.reconcile({"CostCenter": "4711"})
     assert ready.live(KEY)["attributes"] == renamed
     assert ready.cycles() == ["CheckOut", "CheckIn"]
     shown = ready.document().agreement.snapshot
@@ -279,8 +260,7 @@ async def test_when_an_administrator_undoes_our_check_out_nothing_of_theirs_is_l
 
 async def test_an_edit_right_after_our_check_in_is_not_taken_for_ours(make_world: MakeWorld) -> None:
     world = await make_world(policy(Rule(("*",), Strategy.PRESERVE)))
-    await world.emit({"Owner": "lchen"})
-    await world.settle()
+    await world.reconcile({"Owner": "lchen"})
     await world.emit({"Owner": "akim"})
     world.wire.before["GET new"] = lambda: world.person.edits(owner="theirs")
     await world.settle()
@@ -295,16 +275,14 @@ async def test_a_working_copys_date_does_not_make_an_event_late(make_world: Make
     world = await make_world(policy(Rule(("*",), Strategy.MERGE)))
     written = await world.emit({"Owner": "lchen"})
     await world.settle()
-    await world.emit({"CostCenter": "4711"}, time=written["time"])
-    await world.settle()
+    await world.reconcile({"CostCenter": "4711"}, time=written["time"])
     assert world.live()["attributes"]["CostCenter"] == "4711"
     assert world.cycles() == ["CheckOut", "CheckIn"] * 2
 
 
 async def test_an_edit_by_others_is_dated_by_its_iteration_not_by_our_working_copy(make_world: MakeWorld) -> None:
     world = await make_world(policy(Rule(("*",), Strategy.NEWEST)))
-    await world.emit({"Owner": "lchen"})
-    await world.settle()
+    await world.reconcile({"Owner": "lchen"})
     await world.emit({"Owner": "akim"})
     world.wire.before["CheckOut"] = lambda: world.person.edits(owner="theirs")  # dated an hour before our event
     await world.settle()
@@ -343,10 +321,7 @@ async def test_a_wrong_account_ends_all_check_outs_after_the_first(ready: WrsWor
     for number in range(4, 10):
         key = f"{number:010d}"
         ready.wire.before["CheckOut"] = partial(another_name, key)
-        read = expect(Snapshot, await ready.adapter.read(key))
-        assert read.token is not None
-        fields = {"Title": "Lid"}
-        answers.append(await ready.adapter.write(read, fields, token=read.token, journal=MemoryJournal(fields)))
+        answers.append(await ready.write(await ready.snapshot(key), {"Title": "Lid"}))
     assert ready.wire.asked.count("CheckOut") == 1
     assert all("windchill.account" in getattr(answer, "message", "") for answer in answers)
 
@@ -356,8 +331,7 @@ async def test_a_wrong_account_ends_all_check_outs_after_the_first(ready: WrsWor
 
 async def test_a_refused_field_is_held_and_the_rest_goes_out_in_the_same_check_in(ready: WrsWorld) -> None:
     ready.simulated.behave(refused_fields={"attributes.CostCenter": "is closed"})
-    await ready.emit({"Owner": "akim", "CostCenter": "4711"})
-    await ready.settle()
+    await ready.reconcile({"Owner": "akim", "CostCenter": "4711"})
     assert ready.held() == ["CostCenter"]
     assert "is closed" in ready.document().reason
     assert ready.live()["owner"] == "akim"
@@ -367,8 +341,7 @@ async def test_a_refused_field_is_held_and_the_rest_goes_out_in_the_same_check_i
 async def test_a_409_under_our_lock_is_no_version_conflict(ready: WrsWorld) -> None:
     canned = {"status": 409, "body": {"error": {"code": "RULE", "message": "Property 'Owner' breaks a rule"}}}
     ready.simulated.script("PATCH", canned, document=KEY)
-    await ready.emit({"Owner": "akim"})
-    await ready.settle()
+    await ready.reconcile({"Owner": "akim"})
     assert ready.held() == ["Owner"]
     assert ready.cycles() == ["CheckOut", "CheckIn", "CheckOut", "UndoCheckOut"]
 
@@ -383,7 +356,7 @@ async def test_whatever_a_front_end_does_the_write_is_made_once(ready: WrsWorld,
         steps = ["ok"] * place + [fault]
         ready.simulated.script(method, *steps, document=KEY)
         await ready.settle()
-        ready._control.delete("/script").raise_for_status()
+        ready.simulated.unscript()
         assert ready.live()["owner"] == f"user{place}"
         assert ready.holder() is None
         assert ready.cycles().count("CheckIn") == place + 2
@@ -392,8 +365,7 @@ async def test_whatever_a_front_end_does_the_write_is_made_once(ready: WrsWorld,
 async def test_a_check_in_that_is_refused_is_undone(ready: WrsWorld) -> None:
     canned = {"status": 400, "body": {"error": {"code": "RULE", "message": "Property 'Owner' is incomplete"}}}
     ready.simulated.script("POST", "ok", canned, document=KEY)
-    await ready.emit({"Owner": "akim"})
-    await ready.settle()
+    await ready.reconcile({"Owner": "akim"})
     assert ready.held() == ["Owner"]
     assert ready.holder() is None
     assert ready.iterations() == 2
@@ -421,10 +393,9 @@ async def test_the_lock_is_journalled_before_anything_else_is_sent(ready: WrsWor
             assert lock == ready.where()["working_copy"]
 
     shown = await ready.snapshot()
-    assert shown.token is not None
     wire.asked.clear()
     journal = Journal({"Owner": "akim"})
-    await ready.adapter.write(shown, {"Owner": "akim"}, token=shown.token, journal=journal)
+    await ready.write(shown, {"Owner": "akim"}, journal)
     assert asked_when_journalled == [["GET one", "CheckOut"]]
     assert journal.shown == [shown], "the working copy does not look as the document does"
 
@@ -433,9 +404,8 @@ async def test_under_the_lock_a_newer_iteration_is_shown_as_a_read_shows_it(read
     old = await ready.snapshot()
     ready.person.edits(title="Theirs")
     new = await ready.snapshot()
-    assert old.token is not None
     journal = MemoryJournal({"Owner": "akim"})
-    await ready.adapter.write(old, {"Owner": "akim"}, token=old.token, journal=journal)
+    await ready.write(old, {"Owner": "akim"}, journal)
     assert journal.shown == [new]
     assert new.modified_by == "jdoe"
 
@@ -464,42 +434,30 @@ async def test_an_attribute_that_was_added_since_the_start_is_written_once_the_m
 ) -> None:
     ready.switch(soft_attributes={"Colour": "Edm.String"})
     shown = await ready.snapshot()
-    assert shown.token is not None
     shown = attrs.evolve(shown, body={name: value for name, value in shown.body.items() if name != "Colour"})
-
-    async def wrote() -> object:
-        return await ready.adapter.write(
-            shown, {"Colour": "red"}, token=Token(str(shown.token)), journal=MemoryJournal({"Colour": "red"})
-        )
-
-    assert isinstance(await wrote(), Refused)
+    expect(Refused, await ready.write(shown, {"Colour": "red"}))
     monkeypatch.setattr(service, "_SCHEMA_S_MIN", 0.0)
-    assert isinstance(await wrote(), Written)
+    expect(Written, await ready.write(shown, {"Colour": "red"}))
     assert ready.live()["attributes"]["Colour"] == "red"
 
 
 async def test_a_service_that_does_not_say_what_is_checked_out_is_not_written_to(ready: WrsWorld) -> None:
     ready.wire.faults["CheckOut"] = Fault.REQUEST_LOST
     shown = await ready.snapshot()
-    assert shown.token is not None
     schema = await ready.adapter.service.schema()
     for name in ("CheckoutState", "CheckOutStatus", "WorkInProgressState"):
         schema.document.properties.pop(name, None)  # type: ignore[union-attr]  # the test's own schema
-    journal = MemoryJournal({"Owner": "akim"})
-    answer = await ready.adapter.write(shown, {"Owner": "akim"}, token=shown.token, journal=journal)
-    assert isinstance(answer, NotAvailable)
+    expect(NotAvailable, await ready.write(shown, {"Owner": "akim"}))
     assert ready.wire.faults, "a check-out was sent"
 
 
 async def test_a_locked_answer_names_the_holder(ready: WrsWorld) -> None:
     ready.person.does("checkout")
     shown = await ready.snapshot()
-    assert shown.token is not None
     journal = MemoryJournal({"Owner": "akim"})
-    answer = expect(Locked, await ready.adapter.write(shown, {"Owner": "akim"}, token=shown.token, journal=journal))
-    assert answer.holder == "jdoe"
+    assert expect(Locked, await ready.write(shown, {"Owner": "akim"}, journal)).holder == "jdoe"
     assert not journal.locks
-    assert isinstance(await ready.adapter.write(shown, {"LegacyID": "x"}, token=shown.token, journal=journal), Refused)
+    expect(Refused, await ready.write(shown, {"LegacyID": "x"}))
 
 
 # ----------------------------------------------------------------------------------------------- asked before check-out
@@ -510,8 +468,7 @@ ASKING = ["CheckOut", "CheckIn", "UndoCheckOut", "SetState", "UpdateCommonProper
 async def test_where_the_server_tells_whether_a_check_out_is_allowed_it_is_asked_first(make_world: MakeWorld) -> None:
     world = await make_world()
     world.switch(actions=ASKING)
-    await world.emit({"Owner": "lchen"})
-    await world.settle()
+    await world.reconcile({"Owner": "lchen"})
     assert world.document().status is Status.SYNCED
     assert [step for step in world.wire.asked if "heck" in step] == ["IsCheckoutAllowed", "CheckOut", "CheckIn"]
 

@@ -23,16 +23,11 @@ EXTERNAL = policy(Rule(("State", "Name"), Strategy.EXTERNAL))
 @pytest.fixture
 async def ready(make_world: MakeWorld) -> WrsWorld:
     """A world whose document was written once, and whose State and Name are the log's."""
-    world = await make_world(EXTERNAL)
-    await world.emit({"Owner": "lchen"})
-    await world.settle()
-    world.wire.asked.clear()
-    return world
+    return await (await make_world(EXTERNAL)).known()
 
 
 async def test_each_portion_costs_its_own_requests_and_no_more(ready: WrsWorld) -> None:
-    await ready.emit({"State": "INREVIEW", "Name": "Lid", "Owner": "akim", "CostCenter": "4711"})
-    await ready.settle()
+    await ready.reconcile({"State": "INREVIEW", "Name": "Lid", "Owner": "akim", "CostCenter": "4711"})
     assert ready.wire.asked == [*ATTRIBUTES, *COMMON, *STATE]
     shown = ready.live()
     assert (shown["status"], shown["name"], shown["owner"]) == ("INREVIEW", "Lid", "akim")
@@ -45,8 +40,7 @@ async def test_each_portion_costs_its_own_requests_and_no_more(ready: WrsWorld) 
 
 
 async def test_a_state_that_can_not_be_reached_is_refused_with_those_that_can(ready: WrsWorld) -> None:
-    await ready.emit({"State": "RELEASED", "Owner": "akim"})
-    await ready.settle()
+    await ready.reconcile({"State": "RELEASED", "Owner": "akim"})
     assert ready.held() == ["State"]
     assert "State can't go from INWORK to RELEASED; Windchill allows INREVIEW, OBSOLETE" in ready.document().reason
     assert ready.live()["owner"] == "akim"
@@ -55,8 +49,7 @@ async def test_a_state_that_can_not_be_reached_is_refused_with_those_that_can(re
 
 async def test_a_state_from_which_nothing_leads_on_says_so(ready: WrsWorld) -> None:
     ready.person.does("setstate", state="OBSOLETE")
-    await ready.emit({"State": "INWORK"})
-    await ready.settle()
+    await ready.reconcile({"State": "INWORK"})
     assert "Windchill allows no other" in ready.document().reason
 
 
@@ -65,16 +58,14 @@ async def test_a_state_goes_out_in_whichever_form_the_server_lists_those_that_ca
     ready: WrsWorld, listed: str
 ) -> None:
     ready.switch(transitions_in=listed)
-    await ready.emit({"State": "INREVIEW"})
-    await ready.settle()
+    await ready.reconcile({"State": "INREVIEW"})
     assert ready.live()["status"] == "INREVIEW"
     assert ready.document().status is Status.SYNCED
 
 
 async def test_an_answer_that_is_not_understood_is_called_so_and_not_asked_for_again_and_again(ready: WrsWorld) -> None:
     ready.switch(transitions_in="States")
-    await ready.emit({"State": "INREVIEW", "Owner": "akim"})
-    await ready.settle()
+    await ready.reconcile({"State": "INREVIEW", "Owner": "akim"})
     assert ready.held() == ["State"]
     reason = ready.document().reason
     assert "the answer to GetValidStateTransitions is not understood" in reason
@@ -89,13 +80,11 @@ async def test_without_transitions_the_server_decides(ready: WrsWorld) -> None:
     ready.switch(actions=["CheckOut", "CheckIn", "UndoCheckOut", "SetState"], states={"INWORK": "INWORK", "B": "B"})
     await ready.adapter.close()
     ready.connect()
-    await ready.emit({"State": "B"})
-    await ready.settle()
+    await ready.reconcile({"State": "B"})
     assert ready.document().status is Status.HELD, "the transition from INWORK does not lead there"
     assert "can't go from state INWORK to B" in ready.document().reason
     ready.switch(transitions={})
-    await ready.emit({"State": "B"})
-    await ready.settle()
+    await ready.reconcile({"State": "B"})
     assert ready.live()["status"] == "B"
 
 
@@ -103,8 +92,7 @@ async def test_a_server_without_actions_refuses_state_and_name_by_its_metadata(r
     ready.switch(actions=["CheckOut", "CheckIn", "UndoCheckOut"])
     await ready.adapter.close()
     ready.connect()
-    await ready.emit({"State": "INREVIEW", "Name": "Lid", "Owner": "akim"})
-    await ready.settle()
+    await ready.reconcile({"State": "INREVIEW", "Name": "Lid", "Owner": "akim"})
     assert ready.held() == ["Name", "State"]
     assert ready.live()["owner"] == "akim"
     assert ready.cycles().count("CheckIn") == 2
@@ -210,8 +198,7 @@ async def test_what_somebody_sets_right_after_ours_is_their_edit_and_never_calle
 ) -> None:
     world = await make_world(policy(Rule(("State", "Name"), Strategy.PRESERVE)))
     world.switch(action_reply=reply)
-    await world.emit({"Owner": "lchen"})
-    await world.settle()
+    await world.reconcile({"Owner": "lchen"})
     await world.emit(fields)
     world.wire.before["GET new"] = lambda: world.person.sets(path, after)
     await world.attempt()
@@ -227,8 +214,7 @@ async def test_what_somebody_sets_right_after_ours_is_their_edit_and_never_calle
 async def test_a_state_that_nobody_else_can_have_set_is_the_servers_own(make_world: MakeWorld, reply: str) -> None:
     world = await make_world(EXTERNAL)
     world.switch(action_reply=reply, set_state_effect="ignored")
-    await world.emit({"State": "INREVIEW"})
-    await world.settle()
+    await world.reconcile({"State": "INREVIEW"})
     assert world.held() == ["State"]
     assert "left the field as it was" in world.document().reason
 
@@ -247,8 +233,7 @@ async def test_what_can_not_be_read_back_is_read_again_before_it_is_called_synce
 async def test_a_state_set_while_we_ask_which_can_follow_is_not_overwritten(make_world: MakeWorld) -> None:
     world = await make_world(policy(Rule(("State",), Strategy.PRESERVE)))
     world.switch(transitions={})
-    await world.emit({"State": "INREVIEW"})
-    await world.settle()
+    await world.reconcile({"State": "INREVIEW"})
     await world.emit({"State": "INWORK"})
     world.wire.before["GetValidStateTransitions"] = lambda: world.person.does("setstate", state="RELEASED")
     await world.settle()
@@ -291,15 +276,10 @@ async def test_where_etags_are_enforced_an_action_carries_one(ready: WrsWorld, e
 
 async def test_answers_of_the_port(ready: WrsWorld) -> None:
     shown = await ready.snapshot()
-    assert shown.token is not None
     journal = MemoryJournal({})
-    refused = expect(Refused, await ready.adapter.write(shown, {"State": None}, token=shown.token, journal=journal))
-    assert refused.fields == ("State",)
+    assert expect(Refused, await ready.write(shown, {"State": None}, journal)).fields == ("State",)
     ready.person.edits(title="Theirs")
-    moved = await ready.adapter.write(shown, {"State": "INREVIEW"}, token=shown.token, journal=journal)
-    assert isinstance(moved, VersionConflict), "nothing was left to be written"
-    now = await ready.snapshot()
-    assert now.token is not None
-    written = expect(Written, await ready.adapter.write(now, {"State": "INREVIEW"}, token=now.token, journal=journal))
+    expect(VersionConflict, await ready.write(shown, {"State": "INREVIEW"}, journal))  # nothing was left to be written
+    written = expect(Written, await ready.write(await ready.snapshot(), {"State": "INREVIEW"}, journal))
     assert written.snapshot == await ready.snapshot()
     assert len(journal.shown) == 1, "what has not moved is not decided again"

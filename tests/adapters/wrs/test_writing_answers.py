@@ -31,13 +31,10 @@ async def write(world: WrsWorld, method: str, *steps: Any, path: str = "") -> tu
     """Write with a script; return the answer and what the journal was told. A 401 is then not about a session."""
     world.switch(sessions="none")
     shown = await world.snapshot()
-    assert shown.token is not None
-    world._control.post(
-        "/script", json={"document": KEY, "method": method, "path": path, "faults": list(steps)}
-    ).raise_for_status()
+    world.simulated.script(method, *steps, document=KEY, path=path)
     journal = MemoryJournal({"Owner": "akim"})
-    answer = await world.adapter.write(shown, {"Owner": "akim"}, token=shown.token, journal=journal)
-    world._control.delete("/script").raise_for_status()
+    answer = await world.write(shown, {"Owner": "akim"}, journal)
+    world.simulated.unscript()
     return answer, journal
 
 
@@ -116,9 +113,7 @@ async def test_a_patch_that_did_not_go_through_ends_with_the_check_out_undone(
 async def test_a_check_out_that_could_not_be_undone_leaves_all_in_doubt(
     world: WrsWorld, reply: Any, meaning: type, undo: Any
 ) -> None:
-    world._control.post(
-        "/script", json={"document": KEY, "method": "POST", "path": "UndoCheckOut", "faults": [undo]}
-    ).raise_for_status()
+    world.simulated.script("POST", undo, document=KEY, path="UndoCheckOut")
     answer, journal = await write(world, "PATCH", reply)
     assert isinstance(answer, Unknown), (answer, meaning)
     assert world.cycles() == ["CheckOut"]

@@ -10,6 +10,7 @@ from reconciler.model.document import Status
 from reconciler.model.policy import Rule, Strategy
 from tests.adapters.wrs.conftest import MakeWorld
 from tests.adapters.wrs.world import Fault, WrsWorld
+from tests.checks import expect
 from tests.fakes.journal import MemoryJournal
 from tests.flows.world import policy
 
@@ -25,10 +26,7 @@ MODES = [
 async def opened(make_world: MakeWorld, *args: Any, switches: dict[str, Any] | None = None, **options: Any) -> WrsWorld:
     world = await make_world(*args, **{"lock": "etag", "etag_proven": True, **options})
     world.switch(**{**PLAIN, **(switches or {})})
-    await world.emit({"Owner": "lchen"})
-    await world.settle()
-    world.wire.asked.clear()
-    return world
+    return await world.known()
 
 
 @pytest.mark.parametrize("switches", MODES, ids=lambda mode: "-".join(mode.values()))
@@ -122,8 +120,7 @@ async def test_a_check_out_by_somebody_locks_the_document_for_etags_too(make_wor
 async def test_a_server_that_wants_a_check_out_after_all_says_so(make_world: MakeWorld) -> None:
     world = await make_world(lock="etag", etag_proven=True)
     world.switch(**{**PLAIN, "patch_without_checkout": "refused"})
-    await world.emit({"Owner": "akim"})
-    await world.settle()
+    await world.reconcile({"Owner": "akim"})
     assert world.document().status is Status.HELD
     assert "must be checked out" in world.document().reason
 
@@ -132,20 +129,18 @@ async def test_answers_of_the_port(make_world: MakeWorld) -> None:
     world = await opened(make_world)
     journal = MemoryJournal()
     shown = await world.snapshot()
-    assert shown.token is not None
-    write = world.adapter.write
-    world.simulated.script("PATCH", {"status": 428, "body": {"error": {"message": "If-Match?"}}}, document=None)
-    assert isinstance(await write(shown, {"Owner": "a"}, token=shown.token, journal=journal), Unguarded)
-    world.simulated.script("PATCH", {"status": 204, "applied": False}, document=None)
-    blind = await write(shown, {"Owner": "a"}, token=shown.token, journal=journal)
+
+    async def answer(reply: dict[str, Any]) -> object:
+        world.simulated.script("PATCH", reply, document=None)
+        return await world.write(shown, {"Owner": "a"}, journal)
+
+    expect(Unguarded, await answer({"status": 428, "body": {"error": {"message": "If-Match?"}}}))
+    blind = await answer({"status": 204, "applied": False})
     assert blind == Written(None, None), "no ETag came, so nothing is known to guard the next write"
     other = {"status": 200, "body": {"ID": "OR:wt.doc.WTDocument:1", "Number": "another"}}
-    world.simulated.script("PATCH", other, document=None)
-    assert isinstance(await write(shown, {"Owner": "a"}, token=shown.token, journal=journal), Unknown)
+    expect(Unknown, await answer(other))
     stale = {"status": 404, "body": {"error": {"code": "ENTITY_NOT_FOUND", "message": "gone"}}}
-    world.simulated.script("PATCH", stale, document=None)
-    assert isinstance(await write(shown, {"Owner": "a"}, token=shown.token, journal=journal), NotAvailable)
+    expect(NotAvailable, await answer(stale))
     world.person.edits(title="Theirs")
-    world.simulated.script("PATCH", stale, document=None)
-    assert isinstance(await write(shown, {"Owner": "a"}, token=shown.token, journal=journal), VersionConflict)
+    expect(VersionConflict, await answer(stale))
     assert not journal.locks

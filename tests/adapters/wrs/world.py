@@ -8,7 +8,7 @@ deeds can be put before any step, such as a person's who checks the document in 
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Self
 
 from reconciler.adapters.clock import SystemClock
@@ -21,10 +21,13 @@ from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import Gate
+from reconciler.model.answer import WriteAnswer
 from reconciler.model.document import Agreement
 from reconciler.model.policy import Policy
 from reconciler.model.snapshot import Snapshot
 from tests.adapters.simulated import Simulated
+from tests.checks import expect
+from tests.fakes.journal import MemoryJournal
 from tests.fakes.memory_store import MemoryStore
 from tests.flows.world import BODY, KEY, World
 
@@ -198,6 +201,24 @@ class WrsWorld(World):
         await self.clock.advance((SystemClock().now_us() - self.clock.now_us()) / 1e6 + 3600)
         return self
 
+    async def reconcile(self, fields: Mapping[str, Any], **more: Any) -> None:
+        """Emit an event, and make attempts until the document is settled."""
+        await self.emit(fields, **more)
+        await self.settle()
+
+    async def known(self) -> Self:
+        """Write the document once, so that the next write begins with its check-out."""
+        await self.reconcile({"Owner": "lchen"})
+        self.wire.asked.clear()
+        return self
+
+    async def write(
+        self, shown: Snapshot, fields: Mapping[str, Any], journal: MemoryJournal | None = None
+    ) -> WriteAnswer:
+        """Write to the document that was shown."""
+        assert shown.token is not None
+        return await self.adapter.write(shown, fields, token=shown.token, journal=journal or MemoryJournal(fields))
+
     async def cut_short(self, *, restarted: bool = False) -> None:
         """Make one attempt, whatever comes of it; begin anew if it dies, or if that is asked for."""
         try:
@@ -213,9 +234,7 @@ class WrsWorld(World):
     # ------------------------------------------------------------------------------------------------------- what came
 
     async def snapshot(self, key: str = KEY) -> Snapshot:
-        shown = await self.adapter.read(key)
-        assert isinstance(shown, Snapshot)
-        return shown
+        return expect(Snapshot, await self.adapter.read(key))
 
     def live(self, key: str = KEY) -> dict[str, Any]:
         return self.simulated.document(key)
