@@ -1,5 +1,7 @@
 """The simulated Windchill as the tests of the HTTP adapters steer it: its control API, and clients made for it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -10,6 +12,8 @@ from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill
 from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.ports import Clock
 from reconciler.simulator.history import Entry, from_json
+from reconciler.simulator.process import Simulator
+from reconciler.simulator.settings import Settings
 
 DOCUMENT = "0000000001"
 
@@ -52,6 +56,9 @@ class Simulated:
     def condition(self, status: int | None, document: str = DOCUMENT) -> None:
         self._post("/condition", {"document": document, "status": status})
 
+    def expire_nonces(self) -> None:
+        self._post("/wrs/expire-nonces", {})
+
     def expire_tokens(self) -> None:
         self._post("/expire-tokens", {})
 
@@ -91,6 +98,15 @@ class Simulated:
 
     def _post(self, path: str, given: dict[str, Any]) -> None:
         self._control.post(path, json=given).raise_for_status()
+
+
+@contextmanager
+def simulating(documents: int) -> Iterator[Simulated]:
+    """A simulator with so many documents."""
+    with Simulator(Settings(port=0, documents=documents)) as running:
+        steering = Simulated(running.url)
+        yield steering
+        steering.close()
 
 
 def windchill(

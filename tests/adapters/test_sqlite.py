@@ -19,6 +19,7 @@ import pytest
 
 from reconciler.adapters import sqlite
 from reconciler.adapters.sqlite import database, group_commit, locks, opening, queries, transactions, writes
+from reconciler.adapters.sqlite.store import SqliteStore
 from reconciler.errors import StoreDamagedError, StoreError
 from reconciler.model.act import Act, Change, Deed
 from reconciler.model.desired import Desired, Field, Register
@@ -27,14 +28,10 @@ from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.settlement import Settlement
 from reconciler.model.stamp import Partition, Place, Stamp
 from reconciler.ports import FoldBatch
+from tests.adapters.conftest import Opens
 
 ROOT = Path(__file__).parents[2]
 P0 = Partition("changes", 0)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state.db"
 
 
 def wish(value: object) -> Desired:
@@ -49,7 +46,7 @@ def settled(key: str, revision: int = 1) -> Settlement:
     return Settlement(key, revision, Agreement(stable=3), Status.SYNCED, "", Lane.RESYNC, 9000, 2000)
 
 
-async def shown(store: sqlite.SqliteStore) -> list[object]:
+async def shown(store: SqliteStore) -> list[object]:
     """Everything a reader can see."""
     return [
         await store.positions(),
@@ -65,31 +62,28 @@ async def shown(store: sqlite.SqliteStore) -> list[object]:
 # ------------------------------------------------------------------------------------------------------------ the file
 
 
-async def test_what_was_stored_is_there_after_reopening(path: Path) -> None:
-    store = await sqlite.open_store(path, owner=True)
+async def test_what_was_stored_is_there_after_reopening(path: Path, store: SqliteStore, opens: Opens) -> None:
     letter = DeadLetter(Place("changes", 0, 7), 5, b"k", b"\xff", (), "decode", "not JSON", 77)
     await store.fold(batch(["a", "b"]))
     await store.fold(FoldBatch({}, {P0: 8}, [(letter, Outgoing("dead", b"k", b"v"))], Lane.EVENT, 1))
     await store.settle(settled("a"))
     before = await shown(store)
     await store.close()
-    store = await sqlite.open_store(path, owner=True)
+    store = await opens(path)
     assert await shown(store) == before
-    await store.close()
 
 
-async def test_a_store_closed_in_order_is_one_file(path: Path) -> None:
-    store = await sqlite.open_store(path, owner=True)
+async def test_a_store_closed_in_order_is_one_file(path: Path, store: SqliteStore) -> None:
     await store.fold(batch(["a"]))
     await store.close()
     assert not path.with_name("state.db-wal").exists()
 
 
 @pytest.mark.parametrize("name", ["with space.db", "què?#%41.db", "a'b\"c.db"])
-async def test_a_path_may_hold_any_character(tmp_path: Path, name: str) -> None:
-    store = await sqlite.open_store(tmp_path / name, owner=True)
+async def test_a_path_may_hold_any_character(tmp_path: Path, name: str, opens: Opens) -> None:
+    store = await opens(tmp_path / name)
     await store.fold(batch(["a"]))
-    guest = await sqlite.open_store(tmp_path / name, owner=False)
+    guest = await opens(tmp_path / name, owner=False)
     assert len(await guest.documents(["a"])) == 1
     await guest.close()
     await store.close()
@@ -168,16 +162,13 @@ async def test_a_guest_does_not_make_a_store(path: Path) -> None:
     assert not path.exists()
 
 
-async def test_an_acknowledged_commit_is_on_the_disk(path: Path) -> None:
-    store = await sqlite.open_store(path, owner=True)
+async def test_an_acknowledged_commit_is_on_the_disk(store: SqliteStore) -> None:
     for pragma, value in [("journal_mode", "wal"), ("synchronous", 2), ("wal_autocheckpoint", 0)]:
         rows = await store._database._connection.execute_fetchall(f"PRAGMA {pragma}")
         assert list(rows) == [(value,)]
-    await store.close()
 
 
-async def test_damage_is_reported_with_what_to_do(path: Path) -> None:
-    store = await sqlite.open_store(path, owner=True)
+async def test_damage_is_reported_with_what_to_do(path: Path, store: SqliteStore, opens: Opens) -> None:
     await store.fold(batch([f"d{n:04}" for n in range(2000)]))
     await store.close()
     text = bytearray(path.read_bytes())
@@ -186,17 +177,15 @@ async def test_damage_is_reported_with_what_to_do(path: Path) -> None:
     path.write_bytes(text)
     with pytest.raises(StoreDamagedError, match=r"is damaged.*reconciler rebuild"):
         await sqlite.open_store(path, owner=True)
-    guest = await sqlite.open_store(path, owner=False)
+    guest = await opens(path, owner=False)
     with pytest.raises(StoreDamagedError, match=r"malformed: the store is damaged; .*reconciler rebuild"):
         await guest.list_documents(None, "", 1000)
-    await guest.close()
 
 
 # ------------------------------------------------------------------------------------------------------ who shares it
 
 
-async def test_a_second_owner_is_refused_and_told_who_has_it(path: Path) -> None:
-    store = await sqlite.open_store(path, owner=True)
+async def test_a_second_owner_is_refused_and_told_who_has_it(path: Path, store: SqliteStore) -> None:
     with pytest.raises(StoreError, match=r"in use by another reconciler \(pid \d+\); stop it, or use another"):
         await sqlite.open_store(path, owner=True)
     await store.fold(batch(["a"]))
@@ -204,8 +193,9 @@ async def test_a_second_owner_is_refused_and_told_who_has_it(path: Path) -> None
     await (await sqlite.open_store(path, owner=True)).close()
 
 
-async def test_a_store_has_one_owner_however_it_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = await sqlite.open_store(path, owner=True)
+async def test_a_store_has_one_owner_however_it_is_named(
+    path: Path, monkeypatch: pytest.MonkeyPatch, store: SqliteStore, opens: Opens
+) -> None:
     await store.fold(batch(["a"]))
     (path.parent / "elsewhere").mkdir()
     link, folder, hard = (path.parent / "elsewhere" / name for name in ("link.db", "folder", "hard.db"))
@@ -221,9 +211,9 @@ async def test_a_store_has_one_owner_however_it_is_named(path: Path, monkeypatch
     with pytest.raises(StoreError, match="has another name"):
         await sqlite.open_store(path, owner=True)
     hard.unlink()
-    store = await sqlite.open_store(link, owner=True)
+    store = await opens(link)
     await store.fold(batch(["b"], 2, 2))
-    guest = await sqlite.open_store(link, owner=False)
+    guest = await opens(link, owner=False)
     assert await guest.positions() == {P0: 2}
     await guest.close()
     await store.close()
@@ -256,10 +246,8 @@ async def test_an_owner_that_could_not_open_is_owner_no_more(path: Path) -> None
     await (await sqlite.open_store(path, owner=True)).close()
 
 
-async def test_a_guest_reads_while_the_owner_writes(path: Path) -> None:
-    store = await sqlite.open_store(path, owner=True)
+async def test_a_guest_reads_while_the_owner_writes(store: SqliteStore, guest: SqliteStore) -> None:
     await store.fold(batch(["a"]))
-    guest = await sqlite.open_store(path, owner=False)
     exported = guest.export_projection()
     assert (await anext(exported))[0] == "a"
     for position in range(2, 40):
@@ -269,51 +257,45 @@ async def test_a_guest_reads_while_the_owner_writes(path: Path) -> None:
     assert len([item async for item in exported]) == 38
     await store.close()
     assert await guest.positions() == {P0: 39}
-    await guest.close()
 
 
-async def test_a_guest_reads_a_store_that_nobody_owns(path: Path) -> None:
-    store = await sqlite.open_store(path, owner=True)
+async def test_a_guest_reads_a_store_that_nobody_owns(path: Path, store: SqliteStore, opens: Opens) -> None:
     await store.fold(batch(["a"]))
     await store.close()
-    guest = await sqlite.open_store(path, owner=False)
+    guest = await opens(path, owner=False)
     assert await guest.positions() == {P0: 1}
-    await guest.close()
 
 
 @pytest.mark.parametrize("owned", [True, False])
-async def test_a_guest_may_hasten_documents_and_let_dead_letters_go(path: Path, owned: bool) -> None:
-    store = await sqlite.open_store(path, owner=True)
+async def test_a_guest_may_hasten_documents_and_let_dead_letters_go(
+    path: Path, owned: bool, store: SqliteStore, opens: Opens
+) -> None:
     letter = DeadLetter(Place("changes", 0, 7), 5, None, None, (), "decode", "", 77)
     await store.fold(FoldBatch({"a": wish(1)}, {}, [(letter, Outgoing("dead", None, None))], Lane.EVENT, 1))
     if not owned:
         await store.close()
-    guest = await sqlite.open_store(path, owner=False)
+    guest = await opens(path, owner=False)
     assert await guest.hasten(["a", "b"], Lane.OPERATOR, 55) == 1
     act = Act(55, "jdoe", "cli", Deed.DISCARD, letter.id, "", {}, "done")
     assert await guest.enact(Change.DISCARD, [act], at_us=55)
     reader = store if owned else guest
     assert [(one.key, one.due_us) for one in await reader.due(55, 9)] == [("a", 55)]
     assert [one.id for one in await reader.dead_letters("discarded")] == [letter.id]
-    await guest.close()
-    await store.close()
 
 
-async def test_a_guest_may_not_fold_or_settle(path: Path) -> None:
-    store = await sqlite.open_store(path, owner=True)
+async def test_a_guest_may_not_fold_or_settle(store: SqliteStore, guest: SqliteStore) -> None:
     await store.fold(batch(["a"]))
-    guest = await sqlite.open_store(path, owner=False)
     for act in (guest.fold(batch(["b"])), guest.settle(settled("a")), guest.rebase({"c": NO_AGREEMENT}, {}, 0)):
         with pytest.raises(StoreError, match="opened only to look"):
             await act
     await guest.close()
     assert [found.key for found in await store.list_documents(None, "", 9)] == ["a"]
-    await store.close()
 
 
-async def test_checkpoints_wait_for_guests_that_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_checkpoints_wait_for_guests_that_write(
+    path: Path, monkeypatch: pytest.MonkeyPatch, store: SqliteStore
+) -> None:
     monkeypatch.setattr(database, "CHECKPOINT_CHANGES", 1)
-    store = await sqlite.open_store(path, owner=True)
     size = path.stat().st_size
     keys = [f"d{n:04}" for n in range(500)]
     with locks.held(locks.writer_path(path)):
@@ -321,12 +303,12 @@ async def test_checkpoints_wait_for_guests_that_write(path: Path, monkeypatch: p
         assert path.stat().st_size == size
     await store.fold(batch(["a"]))
     assert path.stat().st_size > size
-    await store.close()
 
 
-async def test_a_checkpoint_outlives_the_caller_it_was_made_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_checkpoint_outlives_the_caller_it_was_made_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch, store: SqliteStore
+) -> None:
     monkeypatch.setattr(database, "CHECKPOINT_CHANGES", 1)
-    store = await sqlite.open_store(path, owner=True)
     for number in range(20):
         folding = asyncio.create_task(store.fold(batch([f"d{n}" for n in range(50)], number, number)))
         for _ in range(number):
@@ -342,11 +324,10 @@ async def test_a_checkpoint_outlives_the_caller_it_was_made_for(path: Path, monk
 
 
 async def test_a_checkpoint_that_fails_does_not_fail_the_commit_before_it(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, store: SqliteStore
 ) -> None:
     """A commit that was reported as failed would be made again, with its audit records and outcomes."""
     monkeypatch.setattr(database, "CHECKPOINT_CHANGES", 1)
-    store = await sqlite.open_store(path, owner=True)
     keys = ["a", "b", "c"]
     await store.fold(batch(keys))
     monkeypatch.setattr(queries, "CHECKPOINT", "PRAGMA wal_checkpoint(PASSIVE) nonsense")
@@ -354,15 +335,15 @@ async def test_a_checkpoint_that_fails_does_not_fail_the_commit_before_it(
     await asyncio.gather(*(store.settle(attrs.evolve(settled(key), attempts=1, outcomes=told)) for key in keys))
     assert len(await store.waiting(100)) == len(keys)
     assert [row.attempts for row in (await store.documents(keys)).values()] == [1, 1, 1]
-    await store.close()
 
 
-async def test_guests_and_owner_write_at_once_without_harm(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_guests_and_owner_write_at_once_without_harm(
+    path: Path, monkeypatch: pytest.MonkeyPatch, store: SqliteStore, opens: Opens
+) -> None:
     monkeypatch.setattr(database, "CHECKPOINT_CHANGES", 1)
-    store = await sqlite.open_store(path, owner=True)
     keys = [f"d{n:02}" for n in range(30)]
     await store.fold(batch(keys))
-    guests = [await sqlite.open_store(path, owner=False) for _ in range(3)]
+    guests = [await opens(path, owner=False) for _ in range(3)]
     await asyncio.gather(
         *(store.settle(settled(key)) for key in keys),
         *(guest.hasten([key], Lane.OPERATOR, 5) for guest in guests for key in keys[:5]),
@@ -372,14 +353,13 @@ async def test_guests_and_owner_write_at_once_without_harm(path: Path, monkeypat
         await guest.close()
     rows = await store._database._connection.execute_fetchall("PRAGMA integrity_check")
     assert list(rows) == [("ok",)]
-    await store.close()
 
 
 # -------------------------------------------------------------------------------------------------------- group commit
 
 
 async def test_changes_that_come_during_a_commit_share_the_next_one(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, store: SqliteStore
 ) -> None:
     sizes: list[int] = []
     real = transactions.commit
@@ -389,18 +369,17 @@ async def test_changes_that_come_during_a_commit_share_the_next_one(
         return real(connection, changes)
 
     monkeypatch.setattr(transactions, "commit", commit)
-    store = await sqlite.open_store(path, owner=True)
     keys = [f"d{n:03}" for n in range(600)]
     await store.fold(batch(keys))
     await asyncio.gather(*(store.settle(settled(key)) for key in keys))
     assert sum(sizes) == 600
     assert max(sizes) == group_commit.GROUP_MAX
     assert len(sizes) == 3
-    await store.close()
 
 
-async def test_settlements_of_cancelled_callers_are_stored_before_closing(path: Path) -> None:
-    store = await sqlite.open_store(path, owner=True)
+async def test_settlements_of_cancelled_callers_are_stored_before_closing(
+    path: Path, store: SqliteStore, opens: Opens
+) -> None:
     keys = [f"d{n:03}" for n in range(600)]
     await store.fold(batch(keys))
     tasks = [asyncio.create_task(store.settle(settled(key))) for key in keys]
@@ -409,15 +388,13 @@ async def test_settlements_of_cancelled_callers_are_stored_before_closing(path: 
         task.cancel()
     await asyncio.wait(tasks)
     await store.close()
-    store = await sqlite.open_store(path, owner=True)
+    store = await opens(path)
     assert (await store.counts())[Status.SYNCED] == 600
-    await store.close()
 
 
 async def test_a_fault_of_ours_reaches_every_caller_and_the_next_works(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, store: SqliteStore
 ) -> None:
-    store = await sqlite.open_store(path, owner=True)
     await store.fold(batch(["a", "b"]))
 
     def broken(connection: sqlite3.Connection, changes: object) -> None:
@@ -431,12 +408,10 @@ async def test_a_fault_of_ours_reaches_every_caller_and_the_next_works(
     monkeypatch.undo()
     assert (await store.counts())[Status.PENDING] == 2, "nothing of it stays"
     await store.settle(settled("a"))
-    await store.close()
 
 
-async def test_two_faults_in_a_group_leave_no_caller_waiting(path: Path) -> None:
+async def test_two_faults_in_a_group_leave_no_caller_waiting(store: SqliteStore) -> None:
     """After the first the group is committed one by one: those behind the second must hear of it too."""
-    store = await sqlite.open_store(path, owner=True)
     await store.fold(batch(["a", "b"]))
     unstorable = attrs.evolve(settled("a"), reason="\ud800")
     changes = [settled("unknown"), unstorable, settled("b")]
@@ -445,13 +420,11 @@ async def test_two_faults_in_a_group_leave_no_caller_waiting(path: Path) -> None
     assert [type(result) for result in results] == [StoreError, UnicodeEncodeError, UnicodeEncodeError]
     await store.settle(settled("b"))
     assert (await store.counts())[Status.SYNCED] == 1
-    await store.close()
 
 
 async def test_a_commit_has_not_failed_because_the_store_is_closed_behind_it(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, store: SqliteStore
 ) -> None:
-    store = await sqlite.open_store(path, owner=True)
     real, committing, go = transactions.published, threading.Event(), threading.Event()
 
     def published(connection: sqlite3.Connection, **values: Any) -> None:
@@ -545,7 +518,7 @@ asyncio.run(main())
 KEYS = [f"d{n:03}" for n in range(60)]
 
 
-async def one_round(store: sqlite.SqliteStore, number: int) -> None:
+async def one_round(store: SqliteStore, number: int) -> None:
     """Fold a batch that says the same in every row and in the position, and settle it with a trail."""
     await store.fold(batch(KEYS, number, number))
     outcome = (Outgoing("outcomes", None, None),)

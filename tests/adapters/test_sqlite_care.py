@@ -14,8 +14,10 @@ import pytest
 
 from reconciler.adapters import sqlite
 from reconciler.adapters.sqlite import care, damage, inspection, locks, walindex
+from reconciler.adapters.sqlite.store import SqliteStore
 from reconciler.errors import StoreDamagedError, StoreError, StoreFullError
 from reconciler.model.stamp import Partition
+from tests.adapters.conftest import Opens
 from tests.adapters.test_sqlite import KEYS, P0, batch, codec_value, one_round, settled
 
 MANY = [f"d{n:04}" for n in range(2000)]
@@ -24,11 +26,6 @@ PAGE = 4096
 
 def silent(done: int, total: int | None) -> None:
     """Told how far a copy is."""
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state.db"
 
 
 async def made(path: Path, keys: list[str] = MANY, position: int = 1) -> Path:
@@ -62,10 +59,6 @@ def overwrite(path: Path, at: int, count: int, byte: bytes = b"\x55") -> None:
         file.write(byte * count)
 
 
-async def opens(path: Path) -> sqlite.SqliteStore:
-    return await sqlite.open_store(path, owner=True)
-
-
 # ------------------------------------------------------------------------------------------------- recognised at start
 
 
@@ -74,7 +67,7 @@ async def refused(path: Path, why: str) -> None:
     files = {file: file.read_bytes() for file in path.parent.glob(f"{path.name}*") if file.suffix == ".db"}
     for _ in range(2):
         with pytest.raises(StoreDamagedError, match=why) as told:
-            await opens(path)
+            await sqlite.open_store(path, owner=True)
         assert "reconciler rebuild" in str(told.value)
         assert "\n" not in str(told.value)
     assert {file: file.read_bytes() for file in files} == files
@@ -106,20 +99,18 @@ async def test_an_empty_file_is_refused_where_a_store_was(path: Path) -> None:
     assert path.stat().st_size == 0
 
 
-async def test_an_empty_file_is_a_new_store_where_none_was(path: Path) -> None:
+async def test_an_empty_file_is_a_new_store_where_none_was(path: Path, opens: Opens) -> None:
     path.touch()
     locks.claim(path).close()  # a first start that ended before it had made anything
     store = await opens(path)
     assert await store.positions() == {}
-    await store.close()
 
 
-async def test_a_store_that_was_removed_in_good_order_begins_anew(path: Path) -> None:
+async def test_a_store_that_was_removed_in_good_order_begins_anew(path: Path, opens: Opens) -> None:
     await made(path)
     path.unlink()
     store = await opens(path)
     assert await store.positions() == {}
-    await store.close()
 
 
 @pytest.mark.parametrize("empty", [True, False])
@@ -132,11 +123,10 @@ async def test_a_write_ahead_log_without_its_store_is_refused(path: Path, empty:
     assert path.with_name("state.db-wal").stat().st_size > 0
 
 
-async def test_what_a_kill_leaves_is_whole(path: Path) -> None:
+async def test_what_a_kill_leaves_is_whole(path: Path, opens: Opens) -> None:
     store = await opens(await killed(path))
     rows = await store.documents(KEYS)
     assert {codec_value(row.desired) for row in rows.values()} == {3}
-    await store.close()
 
 
 async def test_a_lost_write_ahead_log_is_seen_at_start(path: Path) -> None:
@@ -162,7 +152,7 @@ async def test_a_damaged_head_of_a_write_ahead_log_is_seen_at_start(path: Path) 
     await refused(path, "has lost commits")
 
 
-async def test_what_a_checkpoint_has_saved_may_be_missing_from_the_log(path: Path) -> None:
+async def test_what_a_checkpoint_has_saved_may_be_missing_from_the_log(path: Path, opens: Opens) -> None:
     await killed(path)
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -173,7 +163,6 @@ async def test_what_a_checkpoint_has_saved_may_be_missing_from_the_log(path: Pat
     saved.with_name("saved.db-wal").unlink()
     store = await opens(saved)
     assert {codec_value(row.desired) for row in (await store.documents(KEYS)).values()} == {3}
-    await store.close()
 
 
 def test_a_later_generation_of_the_log_lacks_nothing_and_an_earlier_one_does() -> None:
@@ -207,7 +196,7 @@ for suffix, (start, count) in bytes_of.items():
 
 @pytest.mark.parametrize("state", [made, killed])
 async def test_while_a_start_looks_at_the_store_another_process_finds_its_locks(
-    path: Path, state: Callable[[Path], Awaitable[Path]], monkeypatch: pytest.MonkeyPatch
+    path: Path, state: Callable[[Path], Awaitable[Path]], monkeypatch: pytest.MonkeyPatch, opens: Opens
 ) -> None:
     await state(path)
     said, sound = [], damage.require_sound
@@ -223,7 +212,7 @@ async def test_while_a_start_looks_at_the_store_another_process_finds_its_locks(
 
 
 async def test_a_large_store_is_read_whole_only_if_it_was_not_closed(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, opens: Opens
 ) -> None:
     monkeypatch.setattr(damage, "CHECKED_BYTES_MAX", 0)
     await made(path)
@@ -250,8 +239,9 @@ async def test_the_small_tables_of_a_large_store_are_always_checked(
 # ------------------------------------------------------------------------------------------------------- while running
 
 
-async def test_a_full_store_ends_every_call_with_one_line_and_keeps_what_was_there(path: Path) -> None:
-    store = await opens(path)
+async def test_a_full_store_ends_every_call_with_one_line_and_keeps_what_was_there(
+    path: Path, store: SqliteStore, opens: Opens
+) -> None:
     await store.fold(batch(KEYS, 1, 1))
     await store._database._connection.execute_fetchall("PRAGMA max_page_count = 1")  # no more than there are now
     with pytest.raises(StoreFullError, match="free some space on its disk") as first:
@@ -265,39 +255,32 @@ async def test_a_full_store_ends_every_call_with_one_line_and_keeps_what_was_the
     assert await store.positions() == {P0: 1}
     assert (await store.documents(MANY)) == {}
     await store.fold(batch(MANY, 2, 2))
-    await store.close()
 
 
-async def test_an_answer_that_is_too_large_for_sqlite_ends_nothing_but_the_call(path: Path) -> None:
-    store = await opens(path)
+async def test_an_answer_that_is_too_large_for_sqlite_ends_nothing_but_the_call(store: SqliteStore) -> None:
     await store.fold(batch(MANY))
     connection = store._database._connection
     await connection._execute(connection._conn.setlimit, sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
     with pytest.raises(StoreError, match="ask for less"):
         await store.list_documents(None, "", len(MANY))
     assert len(await store.list_documents(None, "", 10)) == 10
-    await store.close()
 
 
-async def test_a_store_that_may_not_be_written_to_says_so(path: Path) -> None:
-    store = await opens(path)
+async def test_a_store_that_may_not_be_written_to_says_so(store: SqliteStore) -> None:
     await store._database._connection.execute_fetchall("PRAGMA query_only = ON")
     with pytest.raises(StoreError, match="make file and directory writable"):
         await store.fold(batch(KEYS))
-    await store.close()
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", ".owner"])
-async def test_a_file_removed_under_its_owner_ends_it(path: Path, suffix: str) -> None:
-    store = await opens(path)
+async def test_a_file_removed_under_its_owner_ends_it(path: Path, suffix: str, store: SqliteStore) -> None:
     await store.fold(batch(KEYS))
     care.beside(path, suffix).unlink()
     with pytest.raises(StoreDamagedError, match="removed or exchanged while in use"):
         await store.fold(batch(KEYS, 2, 2))
-    await store.close()
 
 
-async def test_a_row_that_does_not_decode_is_damage(path: Path) -> None:
+async def test_a_row_that_does_not_decode_is_damage(path: Path, opens: Opens) -> None:
     await made(path, ["a"])
     with closing(sqlite3.connect(path)) as other:
         other.execute("UPDATE document SET desired = CAST('{\"fields\": 1' AS BLOB)")
@@ -306,17 +289,15 @@ async def test_a_row_that_does_not_decode_is_damage(path: Path) -> None:
     for act in (store.documents(["a"]), store.desired(["a"]), store.list_documents(None, "", 9)):
         with pytest.raises(StoreDamagedError, match=r"row that can't be read .*reconciler rebuild"):
             await act
-    await store.close()
 
 
 # ------------------------------------------------------------------------------------------------------------ snapshot
 
 
 async def test_a_snapshot_is_the_store_at_one_moment_while_it_is_written_to(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: SqliteStore, opens: Opens
 ) -> None:
     monkeypatch.setattr(care, "_SLICE_PAGES", 10)  # so that much is written between the first slice and the last
-    store = await opens(path)
     await store.fold(batch(MANY))
     await one_round(store, 1)
     to, ended = tmp_path / "copy.db", asyncio.Event()
@@ -325,7 +306,7 @@ async def test_a_snapshot_is_the_store_at_one_moment_while_it_is_written_to(
         found = []
         for _ in range(5):
             found.append(await asyncio.to_thread(care.snapshot, path, to, silent))
-            copy = await sqlite.open_store(to, owner=False)
+            copy = await opens(to, owner=False)
             rows = await copy.documents(KEYS)
             (number,) = {codec_value(row.desired) for row in rows.values()}
             assert await copy.positions() == found[-1].positions == {P0: number}
@@ -346,14 +327,12 @@ async def test_a_snapshot_is_the_store_at_one_moment_while_it_is_written_to(
     assert positions == sorted(positions)
     assert positions[0] < positions[-1] <= last
     assert {contents.documents for contents in found} == {len(MANY) + len(KEYS)}
-    await store.close()
 
 
 async def test_a_snapshot_gets_on_however_much_is_written_meanwhile(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: SqliteStore
 ) -> None:
     monkeypatch.setattr(care, "_SLICE_PAGES", 10)
-    store = await opens(path)
     await store.fold(batch(MANY))
     loop, slices = asyncio.get_running_loop(), 0
 
@@ -366,10 +345,9 @@ async def test_a_snapshot_gets_on_however_much_is_written_meanwhile(
     contents = await asyncio.to_thread(care.snapshot, path, tmp_path / "copy.db", written)
     assert slices > 5
     assert (contents.documents, contents.positions) == (len(MANY), {P0: 1})
-    await store.close()
 
 
-async def test_a_snapshot_is_one_file_and_a_store(path: Path, tmp_path: Path) -> None:
+async def test_a_snapshot_is_one_file_and_a_store(path: Path, tmp_path: Path, opens: Opens) -> None:
     to = tmp_path / "elsewhere" / "copy.db"
     to.parent.mkdir()
     contents = care.snapshot(await killed(path), to, silent)
@@ -378,7 +356,6 @@ async def test_a_snapshot_is_one_file_and_a_store(path: Path, tmp_path: Path) ->
     store = await opens(to)
     await store.fold(batch(["a"], 3, 3))  # it gets its write-ahead log only now
     assert {codec_value(row.desired) for row in (await store.documents(KEYS)).values()} == {3}
-    await store.close()
 
 
 async def test_a_damaged_store_gives_no_snapshot(path: Path, tmp_path: Path) -> None:
@@ -405,7 +382,7 @@ async def test_a_snapshot_never_takes_a_stores_place(path: Path) -> None:
 # --------------------------------------------------------------------------------------------------------- replacement
 
 
-async def test_another_store_takes_the_place_and_the_old_one_stays_beside_it(path: Path) -> None:
+async def test_another_store_takes_the_place_and_the_old_one_stays_beside_it(path: Path, opens: Opens) -> None:
     await killed(path)
     other = await made(path.with_name("other.db"), ["a"], 9)
     with care.replacing(path) as replacement:
@@ -421,11 +398,9 @@ async def test_another_store_takes_the_place_and_the_old_one_stays_beside_it(pat
     assert not list(path.parent.glob("*.new*"))
 
 
-async def test_nobody_replaces_a_store_in_use(path: Path) -> None:
-    store = await opens(path)
+async def test_nobody_replaces_a_store_in_use(path: Path, store: SqliteStore) -> None:
     with pytest.raises(StoreError, match=r"in use by another reconciler \(pid \d+\)"), care.replacing(path):
         pass
-    await store.close()
 
 
 async def test_another_programs_database_is_never_replaced(path: Path) -> None:
@@ -449,7 +424,7 @@ async def test_two_stores_set_aside_in_one_second_are_both_kept(path: Path) -> N
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
 async def test_a_replacement_that_was_interrupted_leaves_a_whole_store_or_is_asked_for_again(
-    path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
+    path: Path, steps: int, monkeypatch: pytest.MonkeyPatch, opens: Opens
 ) -> None:
     await killed(path)
     other = await made(path.with_name("other.db"), ["a"], 9)
@@ -496,18 +471,16 @@ def test_positions_that_went_back_are_told() -> None:
 # ---------------------------------------------------------------------------------------------------------- inspection
 
 
-async def test_a_whole_store_is_found_whole_while_it_is_in_use(path: Path) -> None:
-    store = await opens(path)
+async def test_a_whole_store_is_found_whole_while_it_is_in_use(path: Path, store: SqliteStore) -> None:
     await one_round(store, 1)
     told: list[int] = []
     found = inspection.inspect(path, lambda done, total: told.append(done))
     assert (found.fault, told[-1]) == (None, found.rows)
     assert found.rows == 2 * len(KEYS)  # documents and messages
     assert inspection.glance(path) is None
-    await store.close()
 
 
-async def test_an_index_that_lacks_rows_is_found(path: Path) -> None:
+async def test_an_index_that_lacks_rows_is_found(path: Path, opens: Opens) -> None:
     await made(path, KEYS)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         row = other.execute("SELECT * FROM sqlite_schema WHERE name = 'document_by_due'").fetchone()
@@ -522,8 +495,7 @@ async def test_an_index_that_lacks_rows_is_found(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("table", "column"), [("document", "desired"), ("outbox", "message")])
-async def test_a_row_that_is_none_is_found_and_named(path: Path, table: str, column: str) -> None:
-    store = await opens(path)
+async def test_a_row_that_is_none_is_found_and_named(path: Path, table: str, column: str, store: SqliteStore) -> None:
     await one_round(store, 1)
     await store.close()
     with closing(sqlite3.connect(path)) as other:

@@ -25,11 +25,6 @@ REST = "document, at_us, target, who, kind, link, record"
 KEYS = [f"d{number}" for number in range(5)]
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state.db"
-
-
 def record(document: str, at_us: int = 2000) -> AuditRecord:
     snapshot = Snapshot(document, {}, None)
     inputs = (document, at_us, "event", 1, NOTHING_DESIRED, NO_BASE, snapshot, "p1", (), None)

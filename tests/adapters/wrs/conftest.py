@@ -1,6 +1,6 @@
-"""One simulated Windchill for the tests of this folder, as new for each; and worlds that are checked when they end."""
+"""Worlds of this dialect that are checked when they end; and a small OData service."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -8,8 +8,6 @@ import pytest
 from reconciler.adapters.wrs.service import Service
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.simulator import history
-from reconciler.simulator.process import Simulator
-from reconciler.simulator.settings import Settings
 from tests.adapters.simulated import Simulated
 from tests.adapters.wrs.odata import LaterClock, OData, serving, windchill
 from tests.adapters.wrs.world import ACCOUNT, ME, WrsWorld
@@ -17,32 +15,13 @@ from tests.adapters.wrs.world import ACCOUNT, ME, WrsWorld
 MakeWorld = Callable[..., Awaitable[WrsWorld]]
 
 
-@pytest.fixture(scope="session")
-def wrs_server() -> Iterator[Simulator]:
-    with Simulator(Settings(port=0, documents=20)) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def steered(wrs_server: Simulator) -> Iterator[Simulated]:
-    found = Simulated(wrs_server.url)
-    yield found
-    found.close()
-
-
 @pytest.fixture
-def simulated(steered: Simulated) -> Simulated:
-    steered.reset()
-    return steered
-
-
-@pytest.fixture
-async def make_world(simulated: Simulated) -> AsyncIterator[MakeWorld]:
+async def make_world(server: Simulated) -> AsyncIterator[MakeWorld]:
     """Makes worlds; what must hold after every test is checked of each."""
     made: list[WrsWorld] = []
 
     async def make(*args: Any, **options: Any) -> WrsWorld:
-        world = WrsWorld(simulated, *args, **options)
+        world = WrsWorld(server, *args, **options)
         world.switch(display_names={ME: ACCOUNT})
         made.append(await world.opened())
         return world
@@ -51,7 +30,7 @@ async def make_world(simulated: Simulated) -> AsyncIterator[MakeWorld]:
     for world in made:
         await world.adapter.close()
         await world.check()
-        assert history.lost_updates(simulated.whole_history(), ME) == []
+        assert history.lost_updates(server.whole_history(), ME) == []
 
 
 @pytest.fixture

@@ -136,8 +136,8 @@ class Probed:
         }
 
 
-async def test_a_stock_server_is_proved_to_guard_by_check_out(simulated: Simulated) -> None:
-    probed = await Probed(simulated).run()
+async def test_a_stock_server_is_proved_to_guard_by_check_out(server: Simulated) -> None:
+    probed = await Probed(server).run()
     assert probed.failed == []
     assert probed.settings["windchill.lock"] == "checkout"
     assert probed.settings["windchill.account"] == ACCOUNT
@@ -158,44 +158,44 @@ MOODS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("mood", MOODS.values(), ids=MOODS)
-async def test_check_out_is_proved_in_every_mood(simulated: Simulated, mood: dict[str, Any]) -> None:
-    probed = await Probed(simulated, **mood).run()
+async def test_check_out_is_proved_in_every_mood(server: Simulated, mood: dict[str, Any]) -> None:
+    probed = await Probed(server, **mood).run()
     assert probed.failed == []
     assert probed.settings["windchill.lock"] == "checkout"
     probed.as_before()
 
 
-async def test_a_stale_token_that_is_refused_proves_the_etag(simulated: Simulated) -> None:
-    probed = await Probed(simulated, **GUARDED).run()
+async def test_a_stale_token_that_is_refused_proves_the_etag(server: Simulated) -> None:
+    probed = await Probed(server, **GUARDED).run()
     assert probed.of("stale If-Match").result is Result.OK
     assert probed.of("stale If-Match under check-out").message.startswith("refused")
     assert probed.settings["windchill.etag_proven"] is True
     probed.as_before()
 
 
-async def test_a_stale_token_that_is_ignored_proves_nothing(simulated: Simulated) -> None:
-    probed = await Probed(simulated, **{**GUARDED, "if_match": "ignored"}).run()
+async def test_a_stale_token_that_is_ignored_proves_nothing(server: Simulated) -> None:
+    probed = await Probed(server, **{**GUARDED, "if_match": "ignored"}).run()
     assert "IGNORED" in probed.of("stale If-Match").message
     assert "windchill.etag_proven" not in probed.settings
     assert probed.failed == []
     assert probed.settings["windchill.lock"] == "checkout"
 
 
-async def test_relying_on_an_etag_that_is_ignored_is_unsafe(simulated: Simulated) -> None:
-    probed = await Probed(simulated, **{**GUARDED, "if_match": "ignored"}).run(lock="etag", etag_proven=True)
+async def test_relying_on_an_etag_that_is_ignored_is_unsafe(server: Simulated) -> None:
+    probed = await Probed(server, **{**GUARDED, "if_match": "ignored"}).run(lock="etag", etag_proven=True)
     assert probed.failed == ["If-Match"]
     assert probed.settings["windchill.etag_proven"] is False
     assert probed.settings["windchill.lock"] == "checkout"
 
 
-async def test_a_token_is_not_proved_where_writes_need_a_check_out_anyway(simulated: Simulated) -> None:
-    probed = await Probed(simulated, **{**GUARDED, "patch_without_checkout": "refused"}).run()
+async def test_a_token_is_not_proved_where_writes_need_a_check_out_anyway(server: Simulated) -> None:
+    probed = await Probed(server, **{**GUARDED, "patch_without_checkout": "refused"}).run()
     assert probed.of("stale If-Match").result is Result.SKIPPED
     assert "windchill.etag_proven" not in probed.settings
 
 
-async def test_without_check_out_the_etag_guards_if_it_is_honoured(simulated: Simulated) -> None:
-    probed = await Probed(simulated, **{**GUARDED, "actions": []}).run()
+async def test_without_check_out_the_etag_guards_if_it_is_honoured(server: Simulated) -> None:
+    probed = await Probed(server, **{**GUARDED, "actions": []}).run()
     assert probed.failed == []
     assert (probed.settings["windchill.lock"], probed.settings["windchill.etag_proven"]) == ("etag", True)
     assert probed.of("common properties").result is Result.SKIPPED
@@ -203,17 +203,17 @@ async def test_without_check_out_the_etag_guards_if_it_is_honoured(simulated: Si
 
 
 @pytest.mark.parametrize("etags", ["none", "weak"])
-async def test_a_server_that_guards_nothing_is_not_to_be_written_to(simulated: Simulated, etags: str) -> None:
+async def test_a_server_that_guards_nothing_is_not_to_be_written_to(server: Simulated, etags: str) -> None:
     mood = {**GUARDED, "etags": etags, "if_match": "ignored", "actions": []}
-    probed = await Probed(simulated, **mood).run()
+    probed = await Probed(server, **mood).run()
     assert probed.failed == ["guard"]
     assert "windchill.lock" not in probed.settings
     probed.as_before()
 
 
-async def test_a_document_that_somebody_works_on_is_left_alone(simulated: Simulated) -> None:
-    probed = Probed(simulated)
-    Person(simulated).does("checkout", document=DOC)
+async def test_a_document_that_somebody_works_on_is_left_alone(server: Simulated) -> None:
+    probed = Probed(server)
+    Person(server).does("checkout", document=DOC)
     await probed.run()
     assert probed.failed == ["document", "guard"]
     assert "checked out by jdoe" in probed.of("document").message
@@ -222,38 +222,38 @@ async def test_a_document_that_somebody_works_on_is_left_alone(simulated: Simula
     assert [copy["holder"] for copy in probed.copies()] == ["jdoe"]
 
 
-async def test_somebody_who_checks_out_in_the_middle_keeps_the_check_out(simulated: Simulated) -> None:
-    probed = Probed(simulated, administrators=[ME])
-    probed.wire.before["CheckOut"] = lambda: Person(simulated).does("checkout", document=DOC)
+async def test_somebody_who_checks_out_in_the_middle_keeps_the_check_out(server: Simulated) -> None:
+    probed = Probed(server, administrators=[ME])
+    probed.wire.before["CheckOut"] = lambda: Person(server).does("checkout", document=DOC)
     await probed.run()
     assert probed.failed == ["check-out", "guard"]
     assert [copy["holder"] for copy in probed.copies()] == ["jdoe"]
 
 
-async def test_a_state_without_a_way_back_is_said_to_stay(simulated: Simulated) -> None:
+async def test_a_state_without_a_way_back_is_said_to_stay(server: Simulated) -> None:
     one_way = {"INWORK": ["INREVIEW"], "INREVIEW": [], "RELEASED": ["INREVIEW"], "OBSOLETE": ["INREVIEW"]}
-    probed = await Probed(simulated, transitions=one_way).run()
+    probed = await Probed(server, transitions=one_way).run()
     assert probed.failed == []
     assert any("no way back from INREVIEW" in finding.message for finding in probed.findings)
-    assert simulated.document(DOC)["status"] == "INREVIEW"
+    assert server.document(DOC)["status"] == "INREVIEW"
     assert probed.copies() == []
 
 
-async def test_no_state_is_set_that_can_not_follow(simulated: Simulated) -> None:
+async def test_no_state_is_set_that_can_not_follow(server: Simulated) -> None:
     nowhere: dict[str, list[str]] = {state: [] for state in ("INWORK", "INREVIEW", "RELEASED", "OBSOLETE")}
-    probed = await Probed(simulated, transitions=nowhere).run()
+    probed = await Probed(server, transitions=nowhere).run()
     assert probed.of("state").result is Result.SKIPPED
     assert "SetState" not in probed.wire.asked
 
 
-async def test_states_are_read_in_either_form_and_what_is_not_understood_is_no_success(simulated: Simulated) -> None:
+async def test_states_are_read_in_either_form_and_what_is_not_understood_is_no_success(server: Simulated) -> None:
     for listed in ("Items", "value"):
-        probed = await Probed(simulated, transitions_in=listed).run()
+        probed = await Probed(server, transitions_in=listed).run()
         assert probed.failed == []
         assert probed.of("transitions").answer == "INREVIEW and OBSOLETE"
         assert probed.of("actions").result is Result.OK
-        simulated.reset()
-    probed = await Probed(simulated, transitions_in="States").run()
+        server.reset()
+    probed = await Probed(server, transitions_in="States").run()
     assert probed.failed == ["transitions"]
     assert "is not understood: an object with States" in probed.of("transitions").message
     assert probed.of("state").message == "not moved, because we don't know which states can follow"
@@ -261,24 +261,24 @@ async def test_states_are_read_in_either_form_and_what_is_not_understood_is_no_s
     probed.as_before()
 
 
-async def test_whether_a_check_out_is_allowed_is_asked_where_the_server_tells(simulated: Simulated) -> None:
+async def test_whether_a_check_out_is_allowed_is_asked_where_the_server_tells(server: Simulated) -> None:
     asking = [*GUARDED_ACTIONS, "IsCheckoutAllowed"]
-    assert (await Probed(simulated, actions=asking).run()).of("check-out allowed").result is Result.OK
-    simulated.reset()
-    probed = await Probed(simulated, actions=asking, check_out_allowed=False).run()
+    assert (await Probed(server, actions=asking).run()).of("check-out allowed").result is Result.OK
+    server.reset()
+    probed = await Probed(server, actions=asking, check_out_allowed=False).run()
     assert "IsCheckoutAllowed says no" in probed.of("check-out allowed").message
     assert "check-out allowed" in probed.failed
 
 
-async def test_the_end_of_a_life_cycle_is_chosen_last(simulated: Simulated) -> None:
+async def test_the_end_of_a_life_cycle_is_chosen_last(server: Simulated) -> None:
     either = {state: ["OBSOLETE", "INREVIEW", "INWORK"] for state in ("INWORK", "INREVIEW", "RELEASED")}
-    probed = await Probed(simulated, transitions=either).run()
+    probed = await Probed(server, transitions=either).run()
     assert "SetState IN" in probed.of("state").sent
     probed.as_before()
 
 
-async def test_actions_that_move_last_modified_are_told_from_those_that_do_not(simulated: Simulated) -> None:
-    probed = await Probed(simulated, set_state_moves_last_modified=False).run(clock=SystemClock())
+async def test_actions_that_move_last_modified_are_told_from_those_that_do_not(server: Simulated) -> None:
+    probed = await Probed(server, set_state_moves_last_modified=False).run(clock=SystemClock())
     assert probed.of("common properties").result is Result.OK
     assert probed.of("state").result is Result.WARNING
     assert "LastModified does not move" in probed.of("state").message
@@ -286,22 +286,22 @@ async def test_actions_that_move_last_modified_are_told_from_those_that_do_not(s
 
 @pytest.mark.parametrize("days_only", [True, False])
 @pytest.mark.parametrize("offset", [-480, 0, 840])
-async def test_filters_by_day_are_told_from_filters_by_time(simulated: Simulated, days_only: bool, offset: int) -> None:
-    probed = Probed(simulated, utc_offset_minutes=offset)
+async def test_filters_by_day_are_told_from_filters_by_time(server: Simulated, days_only: bool, offset: int) -> None:
+    probed = Probed(server, utc_offset_minutes=offset)
     probed.wire.days_only = days_only
     await probed.run()
     assert probed.settings["windchill.time_filters"] == ("date" if days_only else "time")
 
 
-async def test_at_midnight_days_are_not_taken_for_times(simulated: Simulated) -> None:
-    probed = Probed(simulated)
+async def test_at_midnight_days_are_not_taken_for_times(server: Simulated) -> None:
+    probed = Probed(server)
     probed.wire.days_only = probed.wire.midnight = True
     await probed.run()
     assert probed.settings["windchill.time_filters"] == "date"
 
 
-async def test_a_check_out_that_names_no_working_copy_is_undone_all_the_same(simulated: Simulated) -> None:
-    probed = Probed(simulated)
+async def test_a_check_out_that_names_no_working_copy_is_undone_all_the_same(server: Simulated) -> None:
+    probed = Probed(server)
     probed.wire.nameless = True
     await probed.run()
     assert probed.failed == ["check-out", "guard"]
@@ -309,44 +309,44 @@ async def test_a_check_out_that_names_no_working_copy_is_undone_all_the_same(sim
     probed.as_before()
 
 
-async def test_a_smaller_page_than_asked_for_is_a_setting(simulated: Simulated) -> None:
-    probed = await Probed(simulated, page_size_max=7).run(page_size=10)
+async def test_a_smaller_page_than_asked_for_is_a_setting(server: Simulated) -> None:
+    probed = await Probed(server, page_size_max=7).run(page_size=10)
     assert probed.settings["windchill.page_size"] == 7
 
 
 @pytest.mark.parametrize("elsewhere", ["http://inside.example", "//inside.example", "http://[inside"])
-async def test_next_pages_of_another_host_rule_out_polling(simulated: Simulated, elsewhere: str) -> None:
-    probed = await Probed(simulated, next_link_base=elsewhere).run(page_size=10)
+async def test_next_pages_of_another_host_rule_out_polling(server: Simulated, elsewhere: str) -> None:
+    probed = await Probed(server, next_link_base=elsewhere).run(page_size=10)
     assert probed.of("pages").result is Result.WARNING
     assert probed.settings["resync.poll_s"] == 0
 
 
-async def test_an_account_that_is_not_the_configured_one_is_named(simulated: Simulated) -> None:
-    probed = await Probed(simulated).run(account="Somebody Else")
+async def test_an_account_that_is_not_the_configured_one_is_named(server: Simulated) -> None:
+    probed = await Probed(server).run(account="Somebody Else")
     assert probed.of("account").result is Result.WARNING
     assert probed.settings["windchill.account"] == ACCOUNT
     probed.as_before()
 
 
-async def test_a_text_that_the_server_hides_is_not_written(simulated: Simulated) -> None:
-    probed = await Probed(simulated, secured={"*": ["Description"]}).run()
+async def test_a_text_that_the_server_hides_is_not_written(server: Simulated) -> None:
+    probed = await Probed(server, secured={"*": ["Description"]}).run()
     assert probed.failed == []
     assert not any("Description" in finding.sent for finding in probed.findings)
     probed.as_before()
 
 
-async def test_a_document_that_does_not_show_its_check_out_is_put_back_all_the_same(simulated: Simulated) -> None:
+async def test_a_document_that_does_not_show_its_check_out_is_put_back_all_the_same(server: Simulated) -> None:
     columns = ["CheckoutState", "CheckOutStatus", "WorkInProgressState"]
-    probed = await Probed(simulated, secured={"*": columns}).run()
+    probed = await Probed(server, secured={"*": columns}).run()
     assert probed.of("who holds it").result is Result.FAILED
     assert probed.of("put back").result is Result.OK
     probed.as_before()
 
 
-async def test_what_can_not_be_undone_is_never_said_to_be_put_back(simulated: Simulated) -> None:
+async def test_what_can_not_be_undone_is_never_said_to_be_put_back(server: Simulated) -> None:
     refusal = {"status": 403, "body": {"error": {"code": "FORBIDDEN", "message": "not for you"}}}
-    simulated.script("POST", "ok", "ok", *[refusal] * 20, document=DOC)
-    probed = await Probed(simulated, secured={"*": ["WorkInProgressState"]}).run()
+    server.script("POST", "ok", "ok", *[refusal] * 20, document=DOC)
+    probed = await Probed(server, secured={"*": ["WorkInProgressState"]}).run()
     told = [finding for finding in probed.findings if finding.check == "put back"]
     assert told
     assert all(finding.result is Result.FAILED for finding in told)
@@ -354,8 +354,8 @@ async def test_what_can_not_be_undone_is_never_said_to_be_put_back(simulated: Si
 
 
 @pytest.mark.parametrize("shown", [True, False], ids=["shown", "hidden"])
-async def test_whether_the_note_of_a_check_out_is_shown_is_told(simulated: Simulated, shown: bool) -> None:
-    probed = await Probed(simulated, checkout_note_shown=shown).run()
+async def test_whether_the_note_of_a_check_out_is_shown_is_told(server: Simulated, shown: bool) -> None:
+    probed = await Probed(server, checkout_note_shown=shown).run()
     assert probed.of("check-out note").result is (Result.OK if shown else Result.WARNING)
     probed.as_before()
 
@@ -364,15 +364,15 @@ async def test_whether_the_note_of_a_check_out_is_shown_is_told(simulated: Simul
     "how", ["login page", "applied, login page", "request lost", "reply lost", "cancelled before", "cancelled after"]
 )
 @pytest.mark.parametrize("first", [1, 2, 3, 4])  # of every fourth step: a probe a step is long for one test
-async def test_whatever_goes_wrong_the_document_is_as_before(simulated: Simulated, how: str, first: int) -> None:
-    whole = await Probed(simulated).run()
+async def test_whatever_goes_wrong_the_document_is_as_before(server: Simulated, how: str, first: int) -> None:
+    whole = await Probed(server).run()
     steps = list(whole.wire.asked)
     reads = ("metadata", "nonce", "GET one", "GET list", "GET", "GetValidStateTransitions")
     for step in range(first, len(steps) + 1, 4):
         if steps[step - 1] in reads and how not in ("login page", "cancelled before"):
             continue  # of a read it does not matter whether it was carried out
-        simulated.reset()
-        probed = Probed(simulated)
+        server.reset()
+        probed = Probed(server)
         probed.wire.wrong_at, probed.wire.how = step, how
         try:
             await probed.run()
@@ -385,8 +385,8 @@ async def test_whatever_goes_wrong_the_document_is_as_before(simulated: Simulate
         assert "put back" not in probed.failed, (step, steps[step - 1])
 
 
-async def test_a_check_out_that_can_not_be_undone_is_told_with_what_to_do(simulated: Simulated) -> None:
-    probed = Probed(simulated)
+async def test_a_check_out_that_can_not_be_undone_is_told_with_what_to_do(server: Simulated) -> None:
+    probed = Probed(server)
     probed.wire.never = "UndoCheckOut"
     await probed.run()
     assert set(probed.failed) == {"undo", "put back", "guard"}
@@ -396,9 +396,9 @@ async def test_a_check_out_that_can_not_be_undone_is_told_with_what_to_do(simula
     assert "choose Undo Check Out" in said
 
 
-async def test_a_value_that_can_not_be_put_back_is_told_with_the_value(simulated: Simulated) -> None:
-    simulated.edit({"description": "Bracket, left"}, DOC)
-    probed = Probed(simulated)
+async def test_a_value_that_can_not_be_put_back_is_told_with_the_value(server: Simulated) -> None:
+    server.edit({"description": "Bracket, left"}, DOC)
+    probed = Probed(server)
 
     def fail_from_now_on() -> None:
         probed.wire.before["CheckIn"] = lambda: setattr(probed.wire, "never", "/PTC.DocMgmt.CheckOut")
@@ -409,9 +409,9 @@ async def test_a_value_that_can_not_be_put_back_is_told_with_the_value(simulated
     assert any("put Description back to 'Bracket, left' by hand" in finding.message for finding in probed.findings)
 
 
-async def test_what_somebody_writes_meanwhile_is_not_put_back(simulated: Simulated) -> None:
-    probed = Probed(simulated)
-    person = Person(simulated)
+async def test_what_somebody_writes_meanwhile_is_not_put_back(server: Simulated) -> None:
+    probed = Probed(server)
+    person = Person(server)
 
     def edits_at_the_next_check_out() -> None:
         probed.wire.before["GET list"] = lambda: person.does(
@@ -420,31 +420,31 @@ async def test_what_somebody_writes_meanwhile_is_not_put_back(simulated: Simulat
 
     probed.wire.before["CheckIn"] = edits_at_the_next_check_out
     await probed.run()
-    assert simulated.document(DOC)["description"] == "Theirs"
+    assert server.document(DOC)["description"] == "Theirs"
     assert any("'Theirs' now, which is not ours" in finding.message for finding in probed.findings)
     assert probed.copies() == []
 
 
-async def test_a_plain_service_without_nonces_is_probed_too(simulated: Simulated) -> None:
-    base = f"{simulated.url}/Windchill/servlet/odata/v6/DocMgmt"
-    probed = Probed(simulated, nonce_required=False)
+async def test_a_plain_service_without_nonces_is_probed_too(server: Simulated) -> None:
+    base = f"{server.url}/Windchill/servlet/odata/v6/DocMgmt"
+    probed = Probed(server, nonce_required=False)
     await probed.run(base_url=base, service="")
     assert probed.failed == []
     assert probed.settings["windchill.lock"] == "checkout"
     probed.as_before()
 
 
-async def test_a_document_known_by_its_name_keeps_it(simulated: Simulated) -> None:
-    probed = await Probed(simulated).run(key_property="Name")
+async def test_a_document_known_by_its_name_keeps_it(server: Simulated) -> None:
+    probed = await Probed(server).run(key_property="Name")
     assert probed.of("common properties").result is Result.SKIPPED
     assert "UpdateCommonProperties" not in probed.wire.asked
     probed.as_before()
 
 
-async def test_a_request_without_an_answer_is_said_to_be_under_way_perhaps(simulated: Simulated) -> None:
-    probed = Probed(simulated)
+async def test_a_request_without_an_answer_is_said_to_be_under_way_perhaps(server: Simulated) -> None:
+    probed = Probed(server)
     probed.wire.faults["SetState"] = Fault.LATE
     await probed.run()
     assert "SetState got no answer" in probed.of("late requests").message
-    simulated.reset()
-    assert all(finding.check != "late requests" for finding in (await Probed(simulated).run()).findings)
+    server.reset()
+    assert all(finding.check != "late requests" for finding in (await Probed(server).run()).findings)

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import attrs
-import httpx
 import pytest
 
 from reconciler.adapters.replies import Reply
@@ -14,10 +13,9 @@ from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model import instant
 from reconciler.model.answer import Broken, Failed, NotAvailable, Unchanged
 from reconciler.model.snapshot import Sighting, Snapshot
-from reconciler.simulator.process import Simulator
-from reconciler.simulator.settings import Settings
-from tests.adapters.simulated import Simulated
+from tests.adapters.simulated import Simulated, simulating
 from tests.adapters.wrs.odata import windchill
+from tests.adapters.wrs.world import Person
 from tests.checks import expect
 
 DOCUMENTS = 60
@@ -25,42 +23,20 @@ KEYS = [f"{number:010}" for number in range(1, DOCUMENTS + 1)]
 KEY = KEYS[0]
 
 
-class Server(Simulated):
-    """The simulator with the part of its control API that is about this dialect."""
-
-    def switch(self, **switches: Any) -> None:
-        httpx.put(f"{self.url}/_control/wrs", json=switches).raise_for_status()
-
-    def act(self, *deeds: str, document: str = KEY, user: str = "jdoe", **more: Any) -> None:
-        given = {"document": document, "user": user, "do": list(deeds), **more}
-        httpx.post(f"{self.url}/_control/wrs/act", json=given).raise_for_status()
-
-    def expire_nonces(self) -> None:
-        httpx.post(f"{self.url}/_control/wrs/expire-nonces").raise_for_status()
-
-    def audited(self) -> tuple[int, int]:
-        """How many writes came with a wrong nonce, and how many nonces were given."""
-        log = httpx.get(f"{self.url}/_control/wrs/audit").raise_for_status().json()
-        return len(log["items"]), log["issued"]
-
-
 @pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with Simulator(Settings(port=0, documents=DOCUMENTS)) as simulator:
-        steering = Server(simulator.url)
+def running() -> Iterator[Simulated]:
+    with simulating(DOCUMENTS) as steering:
         yield steering
-        steering.close()
+
+
+def audited(server: Simulated) -> tuple[int, int]:
+    """How many writes came with a wrong nonce, and how many nonces were given."""
+    log = server._control.get("/wrs/audit").raise_for_status().json()
+    return len(log["items"]), log["issued"]
 
 
 @pytest.fixture
-def server(running: Server) -> Server:
-    running.reset()
-    running.switch()
-    return running
-
-
-@pytest.fixture
-async def documents(server: Server) -> AsyncIterator[WrsWindchill]:
+async def documents(server: Simulated) -> AsyncIterator[WrsWindchill]:
     async with windchill(server.url) as made:
         yield made
 
@@ -98,7 +74,7 @@ MOODS = {
 
 
 @pytest.mark.parametrize("mood", MOODS.values(), ids=MOODS)
-async def test_lists_batches_and_single_reads_show_the_same_documents(server: Server, mood: dict[str, Any]) -> None:
+async def test_lists_batches_and_single_reads_show_the_same_documents(server: Simulated, mood: dict[str, Any]) -> None:
     server.switch(**mood)
     async with windchill(server.url) as documents:
         found = await everything(documents)
@@ -108,14 +84,14 @@ async def test_lists_batches_and_single_reads_show_the_same_documents(server: Se
         assert {s.key: s.token for s in await changes(documents)} == {s.key: s.token for s in found}
 
 
-async def test_first_reads_cost_a_page_not_a_request_each(server: Server, documents: WrsWindchill) -> None:
+async def test_first_reads_cost_a_page_not_a_request_each(server: Simulated, documents: WrsWindchill) -> None:
     assert isinstance(await documents.service.schema(), Schema)
     server.forget_requests()
     await everything(documents)
     assert sum(server.requests()["GET"].values()) == 2
 
 
-async def test_types_and_values_are_understood(server: Server, documents: WrsWindchill) -> None:
+async def test_types_and_values_are_understood(server: Simulated, documents: WrsWindchill) -> None:
     server.edit({"attributes": {"Weight": 2.5, "Quantity": 7, "Classification": "INTERNAL", "Keywords": ["a", "b"]}})
     found = await seen(documents)
     assert found.type == "PTC.DocMgmt.Specification"
@@ -135,7 +111,7 @@ async def test_types_and_values_are_understood(server: Server, documents: WrsWin
     assert specification.properties["Quantity"].kind is Kind.INTEGER
 
 
-async def test_secured_values_are_unreadable_in_lists_and_alone(server: Server, documents: WrsWindchill) -> None:
+async def test_secured_values_are_unreadable_in_lists_and_alone(server: Simulated, documents: WrsWindchill) -> None:
     server.switch(secured={"*": ["FolderName", "Keywords"]})
     found = await seen(documents)
     assert found.unreadable == {"FolderName", "Keywords"}
@@ -144,18 +120,19 @@ async def test_secured_values_are_unreadable_in_lists_and_alone(server: Server, 
 
 
 async def test_what_people_check_in_is_found_and_what_they_are_working_on_is_not(
-    server: Server, documents: WrsWindchill
+    server: Simulated, documents: WrsWindchill
 ) -> None:
     server.switch(working_copies_listed=True)
     known = await seen(documents)
-    server.act("checkout", "edit", set={"title": "Draft"}, user="integration")
+    us = Person(server, "integration")
+    us.does("checkout", "edit", document=KEY, set={"title": "Draft"})
     working = await documents.read(KEY, known)
     assert isinstance(working, Snapshot), "our own check-out must not pass for nothing new"
     assert working.stranded
     assert attrs.evolve(working, stranded=False) == known
     assert (await seen(documents)).token == known.token
     assert [s.token for s in await changes(documents) if s.key == KEY] == [known.token]
-    server.act("checkin", user="integration")
+    us.does("checkin", document=KEY)
     found = await seen(documents, known=known)
     assert found.body["Title"] == "Draft"
     assert found.token != known.token
@@ -164,7 +141,7 @@ async def test_what_people_check_in_is_found_and_what_they_are_working_on_is_not
 
 @pytest.mark.parametrize("time_filters", ["date", "time"])
 @pytest.mark.parametrize("offset", [-720, -480, 0, 120, 840])
-async def test_no_change_is_missed_wherever_the_server_stands(server: Server, time_filters: str, offset: int) -> None:
+async def test_no_change_is_missed_wherever_a_server_is(server: Simulated, time_filters: str, offset: int) -> None:
     server.switch(utc_offset_minutes=offset)
     async with windchill(server.url, time_filters=time_filters) as documents:
         before = await seen(documents)
@@ -178,38 +155,38 @@ async def test_no_change_is_missed_wherever_the_server_stands(server: Server, ti
 
 
 async def test_expired_nonces_cost_the_writes_that_begin_together_one_entry_in_the_audit_log(
-    server: Server, documents: WrsWindchill
+    server: Simulated, documents: WrsWindchill
 ) -> None:
     found = (await everything(documents))[:6]
     paths = [
         documents.service.action(str(snapshot.token).partition("#")[0], "PTC.DocMgmt.CheckOut") for snapshot in found
     ]
     assert [await posted(documents, path) for path in paths[:3]] == [200] * 3
-    assert server.audited() == (0, 1)
+    assert audited(server) == (0, 1)
     server.expire_nonces()
     assert await asyncio.gather(*(posted(documents, path) for path in paths[3:])) == [200] * 3
-    assert server.audited() == (1, 2)
+    assert audited(server) == (1, 2)
 
 
-async def test_a_next_page_of_another_server_is_not_read(server: Server, documents: WrsWindchill) -> None:
+async def test_a_next_page_of_another_server_is_not_read(server: Simulated, documents: WrsWindchill) -> None:
     server.switch(page_size_max=7, next_link_base="http://evil.example")
     assert isinstance(await documents.changed(0), Broken)
 
 
-async def test_a_version_that_the_server_lacks_is_no_news_about_a_document(server: Server) -> None:
+async def test_a_version_that_the_server_lacks_is_no_news_about_a_document(server: Simulated) -> None:
     server.switch(versions=["v5"])
     async with windchill(server.url) as documents:
         assert isinstance(await documents.read(KEY), Failed)
 
 
-async def test_a_number_with_a_quote_finds_its_document_and_no_other(server: Server, documents: WrsWindchill) -> None:
+async def test_a_number_with_a_quote_finds_its_document_alone(server: Simulated, documents: WrsWindchill) -> None:
     server.make({"id": "O'Brien-1", "title": "quoted"})
     assert (await seen(documents, "O'Brien-1")).body["Title"] == "quoted"
     assert isinstance(await documents.read("O''Brien-1"), NotAvailable)
     assert isinstance(await documents.read("x' or Number ne 'y"), NotAvailable)
 
 
-async def test_navigations_are_read_along(server: Server) -> None:
+async def test_navigations_are_read_along(server: Simulated) -> None:
     async with windchill(server.url, expand=("Context", "Folder")) as documents:
         found = await seen(documents)
         assert found.body["Context/Name"] == "Demo Product"
@@ -218,7 +195,7 @@ async def test_navigations_are_read_along(server: Server) -> None:
 
 
 async def test_documents_that_have_not_moved_are_read_once_where_lists_leave_attributes_out(
-    server: Server, documents: WrsWindchill
+    server: Simulated, documents: WrsWindchill
 ) -> None:
     server.switch(lists_show="common")
 
@@ -240,6 +217,6 @@ async def test_documents_that_have_not_moved_are_read_once_where_lists_leave_att
     server.edit({"attributes.CostCenter": "4711"}, KEY)
     assert await polled() == [KEY]
     assert await polled() == []
-    server.act("setstate", state="RELEASED")
+    Person(server).does("setstate", document=KEY, state="RELEASED")
     assert await polled() == [KEY]
     assert await polled() == []

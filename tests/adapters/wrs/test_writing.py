@@ -144,7 +144,7 @@ async def test_where_etags_are_shown_they_come_on_top_and_never_instead(
 
 
 async def test_an_old_nonce_is_renewed_and_the_write_sent_once_more(ready: WrsWorld) -> None:
-    ready.wire.before["PATCH"] = ready.expire_nonces
+    ready.wire.before["PATCH"] = ready.simulated.expire_nonces
     await ready.reconcile({"Owner": "akim"})
     assert ready.wire.asked == [*CYCLE[:4], "PATCH", "nonce", "PATCH", "CheckIn", "GET new"]
     assert ready.iterations() == 3

@@ -240,10 +240,7 @@ class WrsWorld(World):
         return self.simulated.document(key)
 
     def switch(self, **switches: Any) -> None:
-        self._control.patch("/wrs", json=switches).raise_for_status()
-
-    def expire_nonces(self) -> None:
-        self._control.post("/wrs/expire-nonces", json={}).raise_for_status()
+        self.simulated.switch(**switches)
 
     def cycles(self, user: str = ME, document: str = KEY) -> list[str]:
         """The check-outs, check-ins and undone check-outs of a user, in order."""
