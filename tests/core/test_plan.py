@@ -9,16 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.folding import fold, normalise
-from reconciler.core.planning import elements, plan
+from reconciler.core.planning import conflicts, elements, plan
 from reconciler.model import codec
 from reconciler.model.base import NO_BASE, Agreed, Base, Refused, Wrote
 from reconciler.model.desired import NOTHING_DESIRED, Desired
+from reconciler.model.document import Conflict
 from reconciler.model.event import Event
 from reconciler.model.plan import Decision, Held, InSync, Patch, Verb
 from reconciler.model.policy import OPERATORS, ListMode, Normaliser, Policy, Rule, Strategy
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import Stamp
-from reconciler.model.value import MISSING, canonical
+from reconciler.model.value import MISSING, Json, canonical
 from tests.core import strategies, worlds
 from tests.core.strategies import KEY
 
@@ -46,13 +47,33 @@ def situations(draw: st.DrawFn) -> tuple[Desired, Base, Snapshot, Policy]:
     return desired, base, attrs.evolve(live, unreadable=hidden, read_only=fixed), policy
 
 
+@st.composite
+def lists(draw: st.DrawFn) -> tuple[Desired, Base, Snapshot, Policy]:
+    """A list that is merged, seen four times while events and people change it, so that some elements are held."""
+    names = st.sampled_from(["a", "b", "c"])
+    listed: st.SearchStrategy[Json] = st.lists(names, unique=True)
+    claims = st.dictionaries(names.map(canonical), st.booleans(), min_size=1)
+    says = claims.map(lambda claims: {"elements": {"tags": claims}}) | (listed | st.none()).map(
+        lambda value: {"set": {"tags": value}}
+    )
+    strategy = draw(st.sampled_from([Strategy.HOLD, Strategy.MERGE, Strategy.PRESERVE]))
+    policy = Policy((Rule(("*",), strategy, list=ListMode.SET, name="policy[1]"),))
+    seconds = draw(st.permutations(range(1, 5)))
+    desired, base, live = NOTHING_DESIRED, NO_BASE, reading(modified_at=EARLY, tags=draw(listed))
+    for second in seconds[:-1]:
+        desired = fold.step(desired, event(second, **draw(says)))
+        live, base = applied(plan.draft(desired, base, live, policy), live, policy)
+        live = live.with_fields({"tags": draw(st.just(live.body["tags"]) | listed)}, Token('"other"'))
+    return fold.step(desired, event(seconds[-1], **draw(says))), base, live, policy
+
+
 def applied(drafted: InSync | Held | Patch, before: Snapshot, policy: Policy) -> tuple[Snapshot, Base]:
     """The document and the base after a server did just what it was asked."""
     after = before.with_fields(drafted.fields, Token('"new"')) if isinstance(drafted, Patch) else before
     return after, plan.agree(drafted, before, after, policy)
 
 
-@given(situations())
+@given(situations() | lists())
 def test_applying_a_plan_leaves_nothing_to_write(situation):
     desired, _, snapshot, policy = situation
     after, agreed = applied(plan.draft(*situation), snapshot, policy)
@@ -66,27 +87,58 @@ def agreed_values(base: Base) -> bytes:
     return codec.encode({name: (agreed.value, agreed.stamp) for name, agreed in base.fields.items()})
 
 
-@given(situations())
+@given(situations() | lists())
 def test_held_fields_stay_held_and_as_they_were_until_something_moves(situation):
     desired, base, snapshot, policy = situation
     drafted = plan.draft(*situation)
     after, agreed = applied(drafted, snapshot, policy)
-    held = {decision.field for decision in drafted.decisions if decision.verb is Verb.HOLD}
-    assert held <= {d.field for d in plan.draft(desired, agreed, after, policy).decisions if d.verb is Verb.HOLD}
-    for name in held:
-        assert agreed.fields.get(name) == base.fields.get(name)
+    held = {decision.field: decision for decision in drafted.decisions if decision.verb is Verb.HOLD}
+    assert held.keys() <= {d.field for d in plan.draft(desired, agreed, after, policy).decisions if d.verb is Verb.HOLD}
+    for name, decision in held.items():
+        if not decision.held_elements or name not in base.fields or decision.base is MISSING:
+            assert agreed.fields.get(name) == base.fields.get(name)
         if not any(other.startswith(f"{name}.") for other in getattr(drafted, "fields", ())):
             assert after.value(name) == snapshot.value(name)
 
 
-@given(situations())
+@given(lists())
+def test_a_list_that_is_held_agrees_on_each_element_that_is_decided_and_on_no_other(situation):
+    _, base, snapshot, policy = situation
+    drafted = plan.draft(*situation)
+    _, agreed = applied(drafted, snapshot, policy)
+    for decision in drafted.decisions:
+        if decision.verb is Verb.HOLD and "tags" in base.fields:
+            was, now = base.fields["tags"], agreed.fields["tags"]
+            before, live, after = (elements.texts(value, ()) for value in (was.value, decision.live, now.value))
+            decided = decision.elements.keys()
+            assert after == before - decided | live & decided
+            assert {text: now.elements[text] for text in decided} == decision.elements
+            assert elements.settled(now, decision.held_elements) == elements.settled(was, decision.held_elements)
+            assert now.stamp == was.stamp
+
+
+@given(situations() | lists())
 def test_where_nothing_is_sent_the_agreement_changes_nothing_of_what_waits(situation):
+    """Conflicts keep their names and their reasons, and the second look finds nothing more to agree on."""
     desired, _, snapshot, policy = situation
     drafted = plan.draft(*situation)
     if not isinstance(drafted, Patch):
         _, agreed = applied(drafted, snapshot, policy)
         again = plan.draft(desired, agreed, snapshot, policy)
-        assert [d for d in again.decisions if waits(d)] == [d for d in drafted.decisions if waits(d)]
+        assert waiting(again) == waiting(drafted)
+        _, once_more = applied(again, snapshot, policy)
+        for conflict, _ in waiting(drafted):
+            assert once_more.fields.get(conflict.field) == agreed.fields.get(conflict.field)
+
+
+def waiting(drafted: InSync | Held | Patch) -> list[tuple[Conflict, Decision]]:
+    """What waits, but for what a list agrees on beside its held elements."""
+    found = [
+        attrs.evolve(d, base=None, desired=None, elements={}) if d.held_elements else d
+        for d in drafted.decisions
+        if waits(d)
+    ]
+    return [(conflicts.of(KEY, decision, 0), decision) for decision in found]
 
 
 def waits(decision: Decision) -> bool:
@@ -103,7 +155,7 @@ def test_what_shows_the_wanted_value_is_kept_whatever_its_rule_says(situation):
             assert not plan._equal(decision, decision.live, decision.desired, steps)
 
 
-@given(situations())
+@given(situations() | lists())
 def test_held_elements_stay_held_while_others_of_their_list_are_written(situation):
     desired, _, snapshot, policy = situation
     drafted = plan.draft(*situation)
@@ -500,6 +552,24 @@ def test_a_held_element_is_held_again_after_another_one_of_its_list_was_written(
         assert isinstance(again, Held)
         assert again.decisions[0].held_elements == ('"a"',)
         agreed = plan.agree(again, after, after, policy)
+
+
+def test_an_element_on_which_both_sides_agree_is_agreed_while_another_of_its_list_waits():
+    """It was written and the answer was lost, so only this look can tell; a person takes it out after that."""
+    policy = under(list=ListMode.SET)
+    first, steel = event(1, set={"tags": ["draft"]}), event(2, elements={"tags": {'"steel"': True}})
+    base = written(wanting(first), NO_BASE, reading(tags=[]), reading(tags=["draft"]), policy)
+    both = wanting(first, steel, event(3, elements={"tags": {'"draft"': True}}))
+    seen = reading('"v2"', tags=["steel"])  # a person took out what is asked for again
+    drafted = plan.draft(both, base, seen, policy)
+    assert isinstance(drafted, Held)
+    assert drafted.decisions[0].held_elements == ('"draft"',)
+    agreed = plan.agree(drafted, seen, seen, policy)
+    settled = {'"draft"': first.stamp, '"steel"': steel.stamp}
+    assert agreed.fields["tags"][:3] == (["draft", "steel"], first.stamp, settled)
+    edited = plan.draft(both, agreed, reading('"v3"', tags=[]), policy)
+    assert isinstance(edited, Held)
+    assert edited.decisions[0].held_elements == ('"draft"',)
 
 
 @pytest.mark.parametrize("strategy", ["preserve", "merge", "newest"])

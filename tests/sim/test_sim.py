@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # In CI some hundreds of worlds, about two minutes on two cores; elsewhere a glance. `make sim-many` looks further.
 SEEDS = int(os.environ.get("SIM_SEEDS") or (350 if brokers.must_be_apache() else 70))
 BLOCK = 35
+BROKEN_ONCE = (33503,)
+"""Seeds that broke a promise before the fault was mended."""
 ROOT = Path(__file__).parent.parent.parent
 
 SWEPT_STEPS = 8  # a small world, to die at each of its effects
@@ -51,6 +53,11 @@ def test_every_promise_is_kept_in_worlds_where_everything_goes_wrong(pool: Proce
     seeds = range(first, min(first + BLOCK, SEEDS + 1))
     found = broken(pool.map(runner.run, seeds, chunksize=5))
     assert not found, "\n\n".join(found)
+
+
+@pytest.mark.parametrize("seed", BROKEN_ONCE)
+def test_a_seed_that_broke_a_promise_once_keeps_it(seed: int) -> None:
+    assert not broken(iter([runner.run(seed)]))
 
 
 @pytest.mark.slow

@@ -449,8 +449,10 @@ class Witness:
                 after.add(Agreed(live, option.rank))
             if option.verb == oracle.HOLD or self._is_excused(attempt, name, claims):
                 after.add(option.agreed)
-            if part[1] and not written and self._may_be_held(attempt, claims):
-                after.add(option.agreed)  # a list that is not written waits as a whole for its held elements
+            if option.verb == oracle.LEAVE and not written and self._may_be_held(attempt, claims):
+                after.add(
+                    option.agreed
+                )  # where nothing is written, held elements keep from agreeing what nobody asks for
         if self.is_unseen(name):
             wanted = claims.whole and claims.whole.value
             after |= {Agreed(value, claims.newest) for value in (seen.fields[name], wanted)}

@@ -122,12 +122,30 @@ def known(agreed: Agreed | None) -> Json | Missing:
 
 
 def agreed_list(decision: Decision, after: Json | Missing, steps: Collection[Normaliser]) -> Json:
-    """Return the list to keep as base: the live one, but held elements as they were in the old base."""
+    """
+    Return the list to keep as base: the live one, but held elements as they were in the old base.
+
+    Where the list is held, so are elements that nobody claims: only what was decided is agreed.
+    """
+    if decision.verb is Verb.HOLD:
+        assert decision.base is not MISSING
+        moved = decision.elements.keys() & (texts(decision.base, steps) ^ texts(after, steps))
+        if not moved:
+            return decision.base
+        kept = [element for element in _elements(decision.base) if _text(element, steps) not in moved]
+        return kept + [element for element in _elements(after) if _text(element, steps) in moved]
     if not decision.held_elements:
         return None if after is MISSING else after
     held = set(decision.held_elements)
     kept = [element for element in _elements(after) if _text(element, steps) not in held]
     return kept + [msgspec.json.decode(text) for text in sorted(held & texts(decision.base, steps))]
+
+
+def settled(agreed: Agreed, held: Iterable[str]) -> dict[str, Stamp]:
+    """Return the stamps at which `held` elements were last agreed: the whole list's where no element has its own."""
+    if agreed.elements:
+        return {text: agreed.elements[text] for text in held if text in agreed.elements}
+    return {} if agreed.stamp is None else dict.fromkeys(held, agreed.stamp)
 
 
 def unwritten(decision: Decision, steps: Collection[Normaliser]) -> dict[str, Stamp]:

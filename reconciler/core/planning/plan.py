@@ -54,7 +54,8 @@ def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy, at: Mom
     Return the base once `plan` has gone through and the document shows `after` (`before` if nothing was sent).
 
     Written fields agree on what the server now shows; if that is not what was written, the field is held as altered.
-    Kept and yielded fields agree on the value that was decided on; held ones stay as they were.
+    Kept and yielded fields agree on the value that was decided on; held ones stay as they were. A list of which some
+    elements are held agrees on those that were kept or yielded, even if nothing of it is written.
     """
     fields: dict[str, Agreed] = {}
     refused: dict[str, Refused] = {}
@@ -62,13 +63,14 @@ def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy, at: Mom
     for decision in plan.decisions:
         name = decision.field
         old = plan.base.fields.get(name)
+        steps = _steps(policy.rule(name, before.type), name, before)
         if decision.verb is Verb.HOLD or decision.later:
-            fields.update({name: old} if old is not None else {})
+            if old is not None:
+                fields[name] = _agreed_in_part(decision, old, steps, at) if decision.held_elements else old
             # What was refused may be taken now that a later portion is written: a state that allows it, for one.
             if name in plan.base.refused and before.portion(name) >= portion:
                 refused[name] = plan.base.refused[name]
             continue
-        steps = _steps(policy.rule(name, before.type), name, before)
         shown = after.value(name) if decision.verb is Verb.WRITE else decision.live
         fields[name] = _agreed(decision, old, shown, steps)._replace(
             writes=contest.counted(decision, old, shown, steps, at)
@@ -381,10 +383,17 @@ def _adopted(questions: Iterable[elements.Question], decisions: Iterable[Decisio
 def _agreed(decision: Decision, old: Agreed | None, shown: Json | Missing, steps: Collection[Normaliser]) -> Agreed:
     if not decision.elements and not decision.held_elements:
         return Agreed(_null(shown), decision.stamp, {})
-    settled = dict(decision.elements)
-    if old is not None:  # a held element keeps the stamp at which it was last agreed
-        settled.update({text: old.elements[text] for text in decision.held_elements if text in old.elements})
-    return Agreed(elements.agreed_list(decision, shown, steps), decision.stamp, settled)
+    settled = {} if old is None else elements.settled(old, decision.held_elements)
+    return Agreed(elements.agreed_list(decision, shown, steps), decision.stamp, {**decision.elements, **settled})
+
+
+def _agreed_in_part(decision: Decision, old: Agreed, steps: Collection[Normaliser], at: Moment) -> Agreed:
+    """Return what is agreed on a list that is held: elements that were decided move, all else is as it was."""
+    if decision.later or old.digest:
+        return old
+    settled = {**old.elements, **elements.settled(old, decision.held_elements), **decision.elements}
+    writes = contest.counted(decision, old, decision.live, steps, at)
+    return old._replace(value=elements.agreed_list(decision, decision.live, steps), elements=settled, writes=writes)
 
 
 def _null(value: Json | Missing) -> Json:
