@@ -18,8 +18,8 @@ from reconciler.model.snapshot import Snapshot
 from reconciler.ports import Windchill
 from tests.adapters.simulated import DOCUMENT, Simulated, windchill
 from tests.checks import expect
-from tests.fakes.journal import MemoryJournal
 from tests.fakes.virtual_clock import VirtualClock
+from tests.windchills import seen, write_on
 
 CALLERS = 50
 CANARY = "canary-of-a-token"
@@ -65,11 +65,9 @@ async def test_a_secret_that_was_replaced_in_its_file_is_used_without_a_restart(
     file = tmp_path / "secret"
     rotate(server, kind, file, "first")
     there = configured(server, kind, file)
-    snapshot = expect(Snapshot, await there.read(DOCUMENT))
-    assert snapshot.token
+    snapshot = await seen(there, DOCUMENT)
     rotate(server, kind, file, "second")
-    written = await there.write(snapshot, {"owner": "akim"}, token=snapshot.token, journal=MemoryJournal())
-    assert isinstance(written, Written)
+    expect(Written, await write_on(there, snapshot, {"owner": "akim"}))
     assert server.requests()["PATCH"] == {"200": 1, "401": 1}
     rotate(server, kind, file, "third")
     server.forget_requests()
@@ -212,34 +210,23 @@ async def test_a_secret_is_not_shown_of_an_answer_that_is_no_http() -> None:
 # -------------------------------------------------------------------------------------------------------------- OAuth 2
 
 
-def oauth(server: Simulated) -> ClientCredentials:
-    return ClientCredentials(f"{server.url}/oauth/token", "integration", "secret")
-
-
-async def test_fifty_callers_get_one_token_and_one_more_shortly_before_it_expires(server: Simulated) -> None:
-    server.behave(auth="bearer", token_lifetime_s=300)
+@pytest.mark.parametrize(
+    ("lifetime_s", "elapsed"),
+    [(300, ((0, 1), (269, 1), (2, 2), (298, 3))), (20, ((0, 1), (9, 1), (2, 2)))],
+    ids=["shortly before it expires", "after half of a short lifetime"],
+)
+async def test_fifty_callers_get_one_token_and_one_more_before_it_expires(
+    server: Simulated, lifetime_s: int, elapsed: tuple[tuple[int, int], ...]
+) -> None:
+    server.behave(auth="bearer", token_lifetime_s=lifetime_s)
     clock = VirtualClock()
-    there = windchill(
-        server.url, auth=ClientCredentials(f"{server.url}/oauth/token", "integration", "secret"), clock=clock
-    )
-    for elapsed_s, tokens in ((0, 1), (269, 1), (2, 2), (298, 3)):
+    auth = ClientCredentials(f"{server.url}/oauth/token", "integration", "secret")
+    there = windchill(server.url, auth=auth, clock=clock)
+    for elapsed_s, tokens in elapsed:
         await clock.advance(elapsed_s)
         assert all(isinstance(read, Snapshot) for read in await read_by_all(there))
         assert server.requests()["POST"] == {"200": tokens}
     assert "401" not in server.requests()["GET"]  # none was used up to its end
-    await there.close()
-
-
-async def test_half_of_a_short_lifetime_is_made_use_of(server: Simulated) -> None:
-    server.behave(auth="bearer", token_lifetime_s=20)
-    clock = VirtualClock()
-    there = windchill(
-        server.url, auth=ClientCredentials(f"{server.url}/oauth/token", "integration", "secret"), clock=clock
-    )
-    for elapsed_s, tokens in ((0, 1), (9, 1), (2, 2)):
-        await clock.advance(elapsed_s)
-        await there.read(DOCUMENT)
-        assert server.requests()["POST"] == {"200": tokens}
     await there.close()
 
 

@@ -35,7 +35,7 @@ from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
 from tests.adapters.simulated import DOCUMENT, Simulated, windchill
 from tests.checks import expect
-from tests.fakes.journal import MemoryJournal
+from tests.windchills import seen, write_on
 
 JSON = {"content-type": "application/json"}
 HTML = {"content-type": "text/html;charset=UTF-8"}
@@ -50,15 +50,8 @@ async def documents(server: Simulated) -> AsyncIterator[DocumentsWindchill]:
     await made.close()
 
 
-async def seen(documents: DocumentsWindchill, key: str = DOCUMENT) -> tuple[Snapshot, Token]:
-    snapshot = expect(Snapshot, await documents.read(key))
-    assert snapshot.token is not None
-    return snapshot, snapshot.token
-
-
 async def write(documents: DocumentsWindchill, fields: dict[str, Json] | None = None) -> WriteAnswer:
-    snapshot, token = await seen(documents)
-    return await documents.write(snapshot, fields or {"owner": "akim"}, token=token, journal=MemoryJournal())
+    return await write_on(documents, await seen(documents, DOCUMENT), fields or {"owner": "akim"})
 
 
 def canned(status: int, body: Any = "", headers: dict[str, str] | None = None, *, applied: bool = False) -> Any:
@@ -131,13 +124,11 @@ async def test_a_modification_time_with_an_offset_becomes_canonical(
 
 @pytest.mark.parametrize("tag", ['"v1.2.45"', 'W/"abc"', '"x-gzip"', "unquoted", '"a, b"', '"ü"', '""'])
 async def test_a_token_is_sent_back_byte_for_byte(documents: DocumentsWindchill, tag: str) -> None:
-    async with raw_server(ok(b'{"id":"k"}', etag=tag.encode()), ok(b"{}"), ok(b"{}")) as (url, requests):
-        there = windchill(url)
+    async with raw_windchill(ok(b'{"id":"k"}', etag=tag.encode()), ok(b"{}"), ok(b"{}")) as (there, requests):
         snapshot = expect(Snapshot, await there.read("k"))
         assert snapshot.token is not None
         await there.read("k", snapshot)
-        await there.write(snapshot, {"owner": "x"}, token=snapshot.token, journal=MemoryJournal())
-        await there.close()
+        await write_on(there, snapshot, {"owner": "x"})
     assert b"if-none-match: %s\r\n" % tag.encode() in requests[1].lower().replace(tag.lower().encode(), tag.encode())
     assert b"if-match: %s\r\n" % tag.encode() in requests[2].lower().replace(tag.lower().encode(), tag.encode())
     assert b"if-modified-since" not in requests[1].lower()
@@ -145,10 +136,8 @@ async def test_a_token_is_sent_back_byte_for_byte(documents: DocumentsWindchill,
 
 @pytest.mark.parametrize("tag", [b"*", b"", b'"\xfc"'])
 async def test_a_tag_that_can_guard_nothing_is_no_token(tag: bytes) -> None:
-    async with raw_server(ok(b'{"id":"k"}', etag=tag)) as (url, _):
-        there = windchill(url)
+    async with raw_windchill(ok(b'{"id":"k"}', etag=tag)) as (there, _):
         snapshot = await there.read("k")
-        await there.close()
     assert isinstance(snapshot, Snapshot)
     assert snapshot.token is None
 
@@ -173,20 +162,16 @@ DATES = [
 @pytest.mark.parametrize(("modified", "sent", "asked_by"), DATES)
 async def test_a_date_of_this_very_second_is_not_asked_by(modified: bytes, sent: bytes, asked_by: bool) -> None:
     reply = ok(b'{"id":"k"}').replace(b"\r\n", b"\r\nlast-modified: %s\r\ndate: %s\r\n" % (modified, sent), 1)
-    async with raw_server(reply) as (url, _):
-        there = windchill(url)
+    async with raw_windchill(reply) as (there, _):
         snapshot = await there.read("k")
-        await there.close()
     assert isinstance(snapshot, Snapshot)
     assert snapshot.last_modified == (modified.decode() if asked_by else None)
 
 
 async def test_replies_are_asked_for_uncompressed_and_read_all_the_same_when_compressed() -> None:
     body = gzip.compress(b'{"id":"k","owner":"x"}')
-    async with raw_server(ok(body, encoding=b"gzip"), ok(body[:10], encoding=b"br")) as (url, requests):
-        there = windchill(url)
+    async with raw_windchill(ok(body, encoding=b"gzip"), ok(body[:10], encoding=b"br")) as (there, requests):
         first, second = await there.read("k"), await there.read("k")
-        await there.close()
     assert isinstance(first, Snapshot)
     assert first.value("owner") == "x"
     assert isinstance(second, Broken)
@@ -194,10 +179,10 @@ async def test_replies_are_asked_for_uncompressed_and_read_all_the_same_when_com
 
 
 async def test_a_reply_that_unpacks_to_too_much_is_broken() -> None:
-    async with raw_server(ok(gzip.compress(b" " * 5_000_000), encoding=b"gzip")) as (url, _):
-        there = windchill(url, http=HttpOptions(body_bytes_max=1_000_000))
+    async with raw_windchill(
+        ok(gzip.compress(b" " * 5_000_000), encoding=b"gzip"), http=HttpOptions(body_bytes_max=1_000_000)
+    ) as (there, _):
         assert isinstance(await there.read("k"), Broken)
-        await there.close()
 
 
 @pytest.mark.parametrize("declared", [True, False])
@@ -286,7 +271,7 @@ async def test_nobody_listening_is_a_failure_for_sure_for_reads_and_writes() -> 
         port = closed.getsockname()[1]
     documents = windchill(f"http://127.0.0.1:{port}")
     assert isinstance(await documents.read(DOCUMENT), Failed)
-    assert isinstance(await documents.write(READ, {"owner": "x"}, token=Token('"v1"'), journal=MemoryJournal()), Failed)
+    assert isinstance(await write_on(documents, READ, {"owner": "x"}), Failed)
     await documents.close()
 
 
@@ -423,16 +408,10 @@ async def test_a_success_with_a_body_that_can_not_be_read_proves_nothing(
 
 async def test_a_server_that_wants_plain_json_gets_it_from_then_on() -> None:
     replies = [status(b"415 Unsupported Media Type"), *[ok(b'{"id":"k","owner":"x"}', etag=b'"2"')] * 2]
-    async with raw_server(*replies) as (url, requests):
-        there = windchill(url)
+    async with raw_windchill(*replies) as (there, requests):
         known = Snapshot("k", {"id": "k"}, Token('"1"'))
-        assert isinstance(
-            await there.write(known, {"owner": "x"}, token=Token('"1"'), journal=MemoryJournal()), Written
-        )
-        assert isinstance(
-            await there.write(known, {"owner": "x"}, token=Token('"1"'), journal=MemoryJournal()), Written
-        )
-        await there.close()
+        assert isinstance(await write_on(there, known, {"owner": "x"}), Written)
+        assert isinstance(await write_on(there, known, {"owner": "x"}), Written)
     kinds = [b"merge-patch+json" in request for request in requests]
     assert kinds == [True, False, False]
 
@@ -444,16 +423,9 @@ async def test_a_server_that_wants_neither_refuses(documents: DocumentsWindchill
 
 async def test_a_put_sends_the_whole_document_with_its_read_only_fields_as_read() -> None:
     body = b'{"id":"k","owner":"a","n":123456789012345678901234567890,"modifiedBy":"jdoe","attributes":{"x":1,"y":2}}'
-    async with raw_server(ok(body, etag=b'"1"'), status(b"204 No Content")) as (url, requests):
-        there = windchill(url, write_method="put")
+    async with raw_windchill(ok(body, etag=b'"1"'), status(b"204 No Content"), write_method="put") as (there, requests):
         snapshot = expect(Snapshot, await there.read("k"))
-        await there.write(
-            snapshot,
-            {"owner": None, "attributes.x": {"z": None}, "modifiedBy": "me"},
-            token=Token('"1"'),
-            journal=MemoryJournal(),
-        )
-        await there.close()
+        await write_on(there, snapshot, {"owner": None, "attributes.x": {"z": None}, "modifiedBy": "me"})
     sent = requests[1].partition(b"\r\n\r\n")[2]
     assert sent == body.replace(b'"a"', b"null").replace(b'"x":1', b'"x":{"z":null}')
     assert requests[1].startswith(b"PUT /documents/k HTTP/1.1\r\n")
@@ -532,9 +504,9 @@ async def test_twenty_calls_with_an_expired_token_renew_it_once(server: Simulate
 async def test_a_write_with_an_expired_token_is_replayed_once(server: Simulated) -> None:
     server.behave(auth="bearer")
     documents = windchill(server.url, auth=oauth(server))
-    snapshot, token = await seen(documents)
+    snapshot = await seen(documents, DOCUMENT)
     server.expire_tokens()
-    assert isinstance(await documents.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal()), Written)
+    assert isinstance(await write_on(documents, snapshot, {"owner": "akim"}), Written)
     assert server.requests()["PATCH"] == {"200": 1, "401": 1}
     await documents.close()
 
@@ -574,9 +546,7 @@ async def test_trouble_with_the_authorisation_server_is_never_an_unknown_write(
 ) -> None:
     async with raw_server(reply) as (url, requests):
         documents = windchill(server.url, auth=ClientCredentials(f"{url}/token", "me", "s:ß", "a b"))
-        assert isinstance(
-            await documents.write(READ, {"owner": "x"}, token=Token('"v1"'), journal=MemoryJournal()), answer
-        )
+        assert isinstance(await write_on(documents, READ, {"owner": "x"}), answer)
         await documents.close()
     assert requests[0].endswith(b"\r\n\r\ngrant_type=client_credentials&scope=a+b")
     assert server.requests() == {}
@@ -648,7 +618,7 @@ async def test_a_secret_that_the_server_echoes_is_not_shown(server: Simulated) -
 async def test_a_secret_that_the_server_names_as_the_holder_is_not_shown(server: Simulated) -> None:
     documents = windchill(server.url, auth=Bearer("hunter2"))
     server.script("PATCH", canned(423, "locked by hunter2", {}))
-    answer = await documents.write(READ, {"owner": "x"}, token=Token('"v1"'), journal=MemoryJournal())
+    answer = await write_on(documents, READ, {"owner": "x"})
     assert answer == Locked(423, "locked by ***", "***")
     await documents.close()
 
@@ -658,23 +628,20 @@ async def test_a_secret_that_the_server_names_as_the_holder_is_not_shown(server:
 
 @pytest.mark.parametrize("write_method", ["patch", "put"])
 async def test_a_write_on_a_connection_that_the_server_closes_is_not_sent_again(write_method: str) -> None:
-    async with raw_server(ok(b'{"id":"k"}', etag=b'"1"'), b"", ok(b"{}")) as (url, requests):
-        there = windchill(url, write_method=write_method)
+    async with raw_windchill(ok(b'{"id":"k"}', etag=b'"1"'), b"", ok(b"{}"), write_method=write_method) as (
+        there,
+        requests,
+    ):
         snapshot = expect(Snapshot, await there.read("k"))
-        assert isinstance(
-            await there.write(snapshot, {"owner": "x"}, token=Token('"1"'), journal=MemoryJournal()), Unknown
-        )
-        await there.close()
+        assert isinstance(await write_on(there, snapshot, {"owner": "x"}), Unknown)
     assert [request.split()[0] for request in requests] == [b"GET", write_method.upper().encode()]
 
 
 @pytest.mark.parametrize("reply", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\nx"])
 async def test_what_is_not_http_is_a_failed_read_and_an_unknown_write(reply: bytes) -> None:
-    async with raw_server(reply, reply, reply) as (url, _):
-        there = windchill(url)
+    async with raw_windchill(reply, reply, reply) as (there, _):
         assert isinstance(await there.read("k"), Failed)
-        assert isinstance(await there.write(READ, {"owner": "x"}, token=Token('"1"'), journal=MemoryJournal()), Unknown)
-        await there.close()
+        assert isinstance(await write_on(there, READ, {"owner": "x"}), Unknown)
 
 
 @pytest.mark.parametrize(
@@ -735,6 +702,17 @@ def ok(body: bytes, *, etag: bytes | None = None, encoding: bytes | None = None)
     headers += b"" if etag is None else b"etag: %s\r\n" % etag
     headers += b"" if encoding is None else b"content-encoding: %s\r\n" % encoding
     return b"HTTP/1.1 200 OK\r\n%scontent-length: %d\r\n\r\n%s" % (headers, len(body), body)
+
+
+@asynccontextmanager
+async def raw_windchill(
+    *replies: bytes | None, **options: Any
+) -> AsyncIterator[tuple[DocumentsWindchill, list[bytes]]]:
+    """The adapter at such a server, and what it has asked."""
+    async with raw_server(*replies) as (url, requests):
+        there = windchill(url, **options)
+        yield there, requests
+        await there.close()
 
 
 @asynccontextmanager

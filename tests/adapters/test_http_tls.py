@@ -20,6 +20,7 @@ from tests import brokers
 from tests.adapters.tls_server import SecureServer
 from tests.brokers import certificates
 from tests.brokers.certificates import Authority, Signed
+from tests.checks import expect
 
 pytestmark = pytest.mark.skipif(
     not (certificates.available() or brokers.must_be_apache()), reason="there is no openssl to make certificates with"
@@ -57,6 +58,15 @@ async def ask(client: HttpClient, server: SecureServer, method: str = "GET") -> 
     return await client.exchange(method, server.url, (), b"" if method == "GET" else b'{"owner":"akim"}')
 
 
+async def asked(
+    server: SecureServer, authority: Authority, shows: Signed | None = None, method: str = "GET"
+) -> Exchange:
+    """Ask once, as a client of its own that trusts this authority and shows this certificate."""
+    pair = () if shows is None else (shows.certificate, shows.key)
+    async with client(authority.certificate, *pair) as http:
+        return await ask(http, server, method)
+
+
 # ------------------------------------------------------------------------------------------------------- certificates
 
 
@@ -65,8 +75,7 @@ async def test_our_certificate_is_shown_to_a_server_that_an_authority_of_our_own
     made: Made, version: ssl.TLSVersion
 ) -> None:
     with SecureServer(made.server, made.ours.certificate, version) as server:
-        async with client(made.ours.certificate, made.first.certificate, made.first.key) as http:
-            assert isinstance(await ask(http, server), Reply)
+        assert isinstance(await asked(server, made.ours, made.first), Reply)
     assert server.clients == ["first"]
 
 
@@ -76,9 +85,7 @@ async def test_a_refused_certificate_is_called_so_and_its_request_surely_not_car
     made: Made, version: ssl.TLSVersion, method: str
 ) -> None:
     with SecureServer(made.server, made.ours.certificate, version) as server:
-        async with client(made.ours.certificate, made.stranger.certificate, made.stranger.key) as http:
-            refused = await ask(http, server, method)
-    assert isinstance(refused, Unauthorised), refused
+        refused = expect(Unauthorised, await asked(server, made.ours, made.stranger, method))
     assert "refuses our client certificate: signed by an authority that it does not know" in refused.message
     assert server.clients == []
 
@@ -89,8 +96,7 @@ async def test_where_a_certificate_is_asked_for_and_none_was_set_the_setting_is_
     made: Made, version: ssl.TLSVersion, method: str
 ) -> None:
     with SecureServer(made.server, made.ours.certificate, version) as server:
-        async with client(made.ours.certificate) as http:
-            refused = await ask(http, server, method)
+        refused = await asked(server, made.ours, None, method)
     assert isinstance(refused, Unauthorised | Failed), refused
     assert "cert_file" in refused.message
 
@@ -98,9 +104,7 @@ async def test_where_a_certificate_is_asked_for_and_none_was_set_the_setting_is_
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
 async def test_a_server_that_nobody_we_trust_vouches_for_gets_nothing(made: Made, method: str) -> None:
     with SecureServer(made.moved) as server:
-        async with client(made.ours.certificate, made.first.certificate, made.first.key) as http:
-            refused = await ask(http, server, method)
-    assert isinstance(refused, Failed)
+        refused = expect(Failed, await asked(server, made.ours, made.first, method))
     assert "the server's certificate can't be trusted (" in refused.message
     assert refused.message.endswith("): see ca_file")
     assert server.clients == []

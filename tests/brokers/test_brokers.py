@@ -76,7 +76,6 @@ async def read(consumer: AIOKafkaConsumer, count: int) -> list[bytes]:
     return values
 
 
-@pytest.mark.asyncio
 async def test_a_record_comes_back_with_its_key_headers_timestamp_and_value(
     server: brokers.Server, topic: fixtures.MakeTopic
 ) -> None:
@@ -94,7 +93,6 @@ async def test_a_record_comes_back_with_its_key_headers_timestamp_and_value(
     assert (record.timestamp, record.offset) == (1_700_000_000_123, 0)
 
 
-@pytest.mark.asyncio
 async def test_a_null_value_stays_null(server: brokers.Server, topic: fixtures.MakeTopic) -> None:
     place = TopicPartition(await topic(), 0)
     async with producing(server) as producer:
@@ -105,7 +103,6 @@ async def test_a_null_value_stays_null(server: brokers.Server, topic: fixtures.M
     assert (record.key, record.value) == (b"0000012345", None)
 
 
-@pytest.mark.asyncio
 async def test_reading_resumes_at_a_stored_offset_even_inside_a_batch(
     server: brokers.Server, topic: fixtures.MakeTopic
 ) -> None:
@@ -117,7 +114,6 @@ async def test_reading_resumes_at_a_stored_offset_even_inside_a_batch(
         assert await consumer.position(place) == 100
 
 
-@pytest.mark.asyncio
 async def test_partitions_and_topics_are_read_together_each_in_its_order(
     server: brokers.Server, topic: fixtures.MakeTopic
 ) -> None:
@@ -138,7 +134,6 @@ async def test_partitions_and_topics_are_read_together_each_in_its_order(
         assert own == [b"%s/%d" % (str(place).encode(), number) for number in range(10)]
 
 
-@pytest.mark.asyncio
 async def test_end_offsets_are_right_directly_after_batches_of_3000_records(
     server: brokers.Server, topic: fixtures.MakeTopic
 ) -> None:
@@ -149,7 +144,6 @@ async def test_end_offsets_are_right_directly_after_batches_of_3000_records(
             assert await consumer.end_offsets([place]) == {place: end}
 
 
-@pytest.mark.asyncio
 async def test_a_topic_is_made_on_first_use(server: brokers.Server, topic: fixtures.MakeTopic) -> None:
     name = (await topic()) + "-by-first-use"
     async with producing(server) as producer:
@@ -157,7 +151,6 @@ async def test_a_topic_is_made_on_first_use(server: brokers.Server, topic: fixtu
     assert sent.offset == 0
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("offset", [11, 1_000_000])
 async def test_an_offset_that_is_not_there_raises_when_no_reset_is_allowed(
     server: brokers.Server, topic: fixtures.MakeTopic, offset: int
@@ -171,7 +164,6 @@ async def test_an_offset_that_is_not_there_raises_when_no_reset_is_allowed(
     assert caught.value.args == ({place: offset},)
 
 
-@pytest.mark.asyncio
 async def test_the_embedded_broker_forgets_its_oldest_records_and_says_so() -> None:
     with brokers.Embedded() as server:
         await server.create_topic("small", 1)
@@ -185,7 +177,6 @@ async def test_the_embedded_broker_forgets_its_oldest_records_and_says_so() -> N
                 await asyncio.wait_for(consumer.getone(), READ_S_MAX)
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("server", ["apache"], indirect=True)
 async def test_apache_kafka_keeps_records_over_a_restart(server: brokers.Server, topic: fixtures.MakeTopic) -> None:
     assert isinstance(server, apache.Apache)

@@ -139,6 +139,7 @@ async def test_a_new_store_holds_nothing(store: Store) -> None:
     assert await store.oldest_pending_us() is None
     assert await store.waiting(10) == []
     assert await store.counts() == dict.fromkeys(Status, 0)
+    assert (await store.count_dead_letters(), await store.count_conflicts(), await store.signing()) == (0, 0, None)
     assert [item async for item in store.export_projection()] == []
 
 
@@ -234,10 +235,11 @@ async def test_while_pending_the_more_urgent_lane_stands(store: Store, old: Lane
     assert (await row(store)).lane is Lane.EVENT
 
 
-async def test_while_pending_a_change_keeps_the_place_in_the_queue(store: Store) -> None:
+async def test_while_pending_a_change_keeps_the_place_in_the_queue_and_since_when_it_is_pending(store: Store) -> None:
     await store.fold(batch("d", at_us=1000))
     await store.fold(batch(rows={"d": wish("X")}, at_us=1500))
-    assert (await row(store)).due_us == 1000
+    assert ((await row(store)).due_us, (await row(store)).pending_since_us) == (1000, 1000)
+    assert await store.oldest_pending_us() == 1000
 
 
 async def test_a_change_does_not_shorten_the_backoff_of_a_pending_document(store: Store) -> None:
@@ -276,13 +278,6 @@ async def test_after_the_cool_down_an_event_makes_it_pending(store: Store, statu
     await store.fold(batch(rows={"d": wish("X")}, at_us=5000, lane=Lane.RESYNC))
     found = await row(store)
     assert (found.status, found.lane, found.due_us) == (Status.PENDING, Lane.RESYNC, 5000)
-
-
-async def test_pending_since_is_kept_when_set(store: Store) -> None:
-    await store.fold(batch("d", at_us=1000))
-    await store.fold(batch(rows={"d": wish("X")}, at_us=1500))
-    assert (await row(store)).pending_since_us == 1000
-    assert await store.oldest_pending_us() == 1000
 
 
 # ------------------------------------------------------------------------------------------------------------- refolds
@@ -372,13 +367,6 @@ async def test_a_paused_document_stays_paused_when_it_is_folded_again(store: Sto
 # -------------------------------------------------------------------------------------------------------- dead letters
 
 
-async def test_a_dead_letter_is_kept_whole_and_announced(store: Store) -> None:
-    refused, announcement = letter()
-    await store.fold(batch(positions={P0: 8}, dead_letters=[(refused, announcement)]))
-    assert await store.dead_letter(refused.id) == refused
-    assert [message.record for message in await store.waiting(10)] == [announcement]
-
-
 async def test_a_dead_letter_is_stored_and_announced_once(store: Store) -> None:
     await store.fold(batch(dead_letters=[letter(7), letter(7)]))
     await store.fold(batch(dead_letters=[letter(7), letter(8)]))
@@ -400,19 +388,15 @@ async def test_letters_that_came_round_again_are_replayed(store: Store) -> None:
     assert [one.id for one in await store.dead_letters("replayed")] == ["changes/0/7"]
 
 
-async def test_dead_letters_are_listed_oldest_first_by_status_up_to_a_limit(store: Store) -> None:
+async def test_dead_letters_are_listed_oldest_first_by_status_and_page_by_page_without_their_bytes(
+    store: Store,
+) -> None:
     await store.fold(batch(dead_letters=[letter(9), letter(7), letter(8)]))
     await discard(store, "changes/0/7")
     assert [one.place.offset for one in await store.dead_letters(None)] == [9, 7, 8]
     assert [one.place.offset for one in await store.dead_letters()] == [9, 8]
     assert [(one.place.offset, one.status) for one in await store.dead_letters("discarded")] == [(7, "discarded")]
-    assert [one.place.offset for one in await store.dead_letters(None, limit=2)] == [9, 7]
     assert await store.count_dead_letters() == 2
-
-
-async def test_dead_letters_are_listed_page_by_page_without_their_bytes(store: Store) -> None:
-    await store.fold(batch(dead_letters=[letter(9), letter(7), letter(8)]))
-    await discard(store, "changes/0/7")
 
     async def found(status: str | None, after: str, limit: int) -> list[int]:
         return [one.place.offset for one in await store.dead_letters(status, limit, after)]
@@ -451,10 +435,6 @@ async def test_one_dead_letter_is_read_whole(store: Store) -> None:
     assert await store.dead_letter("changes/0/9") is None
 
 
-async def test_no_dead_letters_count_as_none(store: Store) -> None:
-    assert await store.count_dead_letters() == 0
-
-
 async def test_a_letter_of_a_hostile_topic_is_kept(store: Store) -> None:
     for name in HOSTILE:
         await store.fold(batch(dead_letters=[letter(7, name)], positions={Partition(name, 0): 8}))
@@ -473,12 +453,7 @@ async def test_what_is_due_comes_by_lane_and_then_by_time(store: Store) -> None:
     assert await store.due(100, 2) == [Due("f", Lane.OPERATOR, 40), Due("c", Lane.EVENT, 20)]
     assert await store.due(0, 10) == []
     assert await store.next_due_us() == 1
-
-
-async def test_the_time_itself_is_due(store: Store) -> None:
-    await store.fold(batch("d", at_us=50))
-    assert await store.due(49, 10) == []
-    assert [one.key for one in await store.due(50, 10)] == ["d"]
+    assert [[one.key for one in await store.due(at_us, 10)] for at_us in (4, 5)] == [["a"], ["e", "a"]]
 
 
 async def test_a_document_without_a_due_time_is_never_due(store: Store) -> None:
@@ -591,17 +566,11 @@ async def test_a_wait_for_further_changes_ends_with_the_next_event(store: Store)
     assert ((await row(store)).status, (await row(store)).due_us) == (Status.PENDING, 1500)
 
 
-@pytest.mark.parametrize("status", [Status.SYNCED, Status.HELD])
-async def test_what_is_settled_or_held_is_no_longer_pending(store: Store, status: Status) -> None:
-    await placed(store, status)
-    assert (await row(store)).pending_since_us is None
-    assert await store.oldest_pending_us() is None
-
-
-@pytest.mark.parametrize("status", [Status.PENDING, Status.CONTENDED, Status.LOCKED, Status.PARKED])
+@pytest.mark.parametrize("status", [Status.PENDING, *COOLING, *OTHERS])
 async def test_what_is_neither_settled_nor_held_has_been_pending_since_before(store: Store, status: Status) -> None:
     await placed(store, status)
-    assert (await row(store)).pending_since_us == 1000
+    since_us = None if status in (Status.SYNCED, Status.HELD) else 1000
+    assert (await row(store)).pending_since_us == await store.oldest_pending_us() == since_us
 
 
 async def test_a_synced_document_in_trouble_is_pending_since_the_trouble_began(store: Store) -> None:
@@ -718,22 +687,17 @@ async def test_conflicts_are_listed_page_by_page(store: Store) -> None:
     assert await store.conflicts(closed=True, after=(20, "c3")) == []
 
 
-async def test_one_conflict_is_read_by_its_id(store: Store) -> None:
-    await store.fold(batch("d"))
-    await store.settle(settlement(opened=(conflict("c1"), conflict("c2"))))
-    await store.settle(settlement(closed=("c2",), at_us=3000))
-    assert await store.conflict("c1") == ConflictRow("d", conflict("c1"), None)
-    assert await store.conflict("c2") == ConflictRow("d", conflict("c2"), 3000)
-    assert await store.conflict("c") is None
-
-
-async def test_a_closed_conflict_is_listed_only_when_asked_for(store: Store) -> None:
+async def test_a_closed_conflict_is_read_by_its_id_and_listed_and_counted_only_when_asked_for(store: Store) -> None:
     await store.fold(batch("d"))
     await store.settle(settlement(opened=(conflict("c1"), conflict("c2"))))
     await store.settle(settlement(closed=("c1", "unknown"), at_us=3000))
+    assert await store.conflict("c1") == ConflictRow("d", conflict("c1"), 3000)
+    assert await store.conflict("c2") == ConflictRow("d", conflict("c2"), None)
+    assert await store.conflict("c") is None
     assert [found.conflict.id for found in await store.conflicts()] == ["c2"]
     closed = [(found.conflict.id, found.closed_at_us) for found in await store.conflicts(closed=True)]
     assert closed == [("c1", 3000), ("c2", None)]
+    assert await store.count_conflicts() == 1
 
 
 async def test_closing_twice_keeps_the_first_time(store: Store) -> None:
@@ -751,15 +715,6 @@ async def test_a_conflict_that_comes_back_opens_anew_under_its_id(store: Store) 
     again = conflict(opened_at_us=7000)
     await store.settle(settlement(opened=(again,)))
     assert await store.conflicts(closed=True) == [ConflictRow("d", again, None)]
-
-
-async def test_open_conflicts_are_counted_without_those_that_are_closed(store: Store) -> None:
-    assert await store.count_conflicts() == 0
-    await store.fold(batch("d"))
-    clashes = tuple(attrs.evolve(conflict(), id=f"c{n}") for n in range(3))
-    await store.settle(settlement(opened=clashes))
-    await store.settle(settlement(closed=("c1",)))
-    assert await store.count_conflicts() == len(await store.conflicts()) == 2
 
 
 async def test_a_conflict_found_again_keeps_when_it_was_opened(store: Store) -> None:
@@ -848,16 +803,7 @@ async def test_a_document_without_a_version_conflict_is_never_counted_by_the_hou
 # ------------------------------------------------------------------------------------------------- policies and rebase
 
 
-async def test_a_policy_is_kept_once_under_its_digest(store: Store) -> None:
-    policy = Policy((Rule(("status",), Strategy.EXTERNAL, name="é"),))
-    await store.keep_policy("p1", policy)
-    await store.keep_policy("p1", Policy())
-    found = codec.readable_policies(await store.policy_texts())
-    assert {digest: one.rules for digest, one in found.items()} == {"p1": policy.rules}
-
-
 async def test_signing_is_noted_for_good_and_announced(store: Store) -> None:
-    assert await store.signing() is None
     for number, noted in enumerate((Noted((), "k1"), Noted((("é", 0, 7), ("é", 1, 0)), "k2")), start=1):
         await store.note_signing(noted, Outgoing("t", b"k", b"{}"))
         assert await store.signing() == noted
@@ -1100,15 +1046,15 @@ async def test_a_long_chain_is_read_to_its_end(store: Store) -> None:
     assert len([entry async for entry in store.audit_chain(None, 2)]) == 1000
 
 
-async def test_policies_are_read_as_they_are_kept(store: Store) -> None:
-    policy = Policy((Rule(("*",), Strategy.EXTERNAL),))
-    await store.keep_policy(codec.policy_digest(policy), policy)
-    await store.keep_policy("p2", Policy())
-    assert await store.policy_texts() == {
-        codec.policy_digest(policy): codec.encode(policy),
-        "p2": codec.encode(Policy()),
-    }
-    assert codec.digest_of(codec.encode(policy)) == codec.policy_digest(policy)
+async def test_policies_are_kept_once_under_their_digests_and_read_as_they_are_kept(store: Store) -> None:
+    policy = Policy((Rule(("*",), Strategy.EXTERNAL, name="é"),))
+    digest = codec.policy_digest(policy)
+    for name, one in ((digest, policy), ("p2", Policy()), (digest, Policy())):
+        await store.keep_policy(name, one)
+    texts = await store.policy_texts()
+    assert texts == {digest: codec.encode(policy), "p2": codec.encode(Policy())}
+    assert codec.readable_policies(texts)[digest].rules == policy.rules
+    assert codec.digest_of(codec.encode(policy)) == digest
 
 
 async def test_the_projection_is_exported_in_key_order(store: Store) -> None:

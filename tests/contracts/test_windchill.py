@@ -31,9 +31,8 @@ from reconciler.model.answer import (
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import MISSING, Json
 from reconciler.ports import Windchill
-from reconciler.simulator.process import Simulator
-from reconciler.simulator.settings import Settings
-from tests.adapters.simulated import DOCUMENT, Simulated, windchill
+from tests import windchills
+from tests.adapters.simulated import DOCUMENT, Simulated, simulating, windchill
 from tests.checks import expect
 from tests.fakes.journal import MemoryJournal
 from tests.fakes.memory_windchill import Fault, MemoryWindchill
@@ -205,10 +204,8 @@ MEMORY_MODES: dict[str, dict[str, bool]] = {
 
 @pytest.fixture(scope="module")
 def simulated() -> Iterator[Simulated]:
-    with Simulator(Settings(port=0, documents=3)) as running:
-        steering = Simulated(running.url)
+    with simulating(documents=3) as steering:
         yield steering
-        steering.close()
 
 
 async def _made(request: pytest.FixtureRequest) -> AsyncIterator[World]:
@@ -240,33 +237,32 @@ any_key_world = pytest.fixture(params=[*_JSON, "wrs"], name="any_key_world")(_ma
 """Each dialect that puts keys into paths in every mode, and the other one once."""
 
 
-async def seen(world: World, key: str = DOCUMENT) -> tuple[Snapshot, Token]:
-    snapshot = expect(Snapshot, await world.windchill.read(key))
-    assert snapshot.token is not None
-    return snapshot, snapshot.token
+async def seen(world: World, key: str = DOCUMENT) -> Snapshot:
+    return await windchills.seen(world.windchill, key)
 
 
 async def write(world: World, fields: dict[str, Json]) -> WriteAnswer:
-    return await sent(world, *await seen(world), fields)
+    return await sent(world, await seen(world), fields)
 
 
 async def sent(
-    world: World, snapshot: Snapshot, token: Token, fields: dict[str, Json], *, anew: bool = True
+    world: World, snapshot: Snapshot, fields: dict[str, Json], *, token: Token | None = None, anew: bool = True
 ) -> WriteAnswer:
-    """Write on an earlier read; `anew`: the same is decided again on what a lock shows."""
+    """Write on an earlier read, or with a token; `anew`: the same is decided again on what a lock shows."""
     named = {world.name(field): value for field, value in fields.items()}
-    return await world.windchill.write(snapshot, named, token=token, journal=MemoryJournal(named if anew else {}))
+    shown = snapshot if token is None else attrs.evolve(snapshot, token=token)
+    return await windchills.write_on(world.windchill, shown, named, MemoryJournal(named if anew else {}))
 
 
 async def value(world: World, field: str) -> object:
-    return (await seen(world))[0].value(world.name(field))
+    return (await seen(world)).value(world.name(field))
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
 async def test_a_read_shows_the_document_and_who_modified_it_when(world: World) -> None:
-    snapshot, _ = await seen(world)
+    snapshot = await seen(world)
     assert snapshot.key == DOCUMENT
     if world.name("owner") == "owner":
         assert {name: snapshot.body[name] for name in BODY} == BODY
@@ -278,16 +274,16 @@ async def test_a_read_shows_the_document_and_who_modified_it_when(world: World) 
 
 
 async def test_a_document_that_has_not_changed_is_unchanged(world: World) -> None:
-    known, _ = await seen(world)
+    known = await seen(world)
     assert await world.windchill.read(DOCUMENT, known) == Unchanged()
 
 
 async def test_a_document_that_has_changed_is_shown_anew_with_another_token(world: World) -> None:
-    known, token = await seen(world)
+    known = await seen(world)
     world.edit({"owner": "jdoe"})
     snapshot = expect(Snapshot, await world.windchill.read(DOCUMENT, known))
     assert snapshot.value(world.name("owner")) == "jdoe"
-    assert snapshot.token != token
+    assert snapshot.token != known.token
     assert snapshot.modified_by == "jdoe"
 
 
@@ -298,11 +294,11 @@ async def test_a_document_that_is_not_there_is_not_available(world: World) -> No
 
 @pytest.mark.parametrize("status", [403, 404, 410])
 async def test_a_refused_document_is_not_available_to_read_or_write(world: World, status: int) -> None:
-    snapshot, token = await seen(world)
+    snapshot = await seen(world)
     world.refuse(status)
     for answer in (
         await world.windchill.read(DOCUMENT),
-        await sent(world, snapshot, token, {"owner": "akim"}),
+        await sent(world, snapshot, {"owner": "akim"}),
     ):
         assert isinstance(answer, NotAvailable)
         # A list leaves out what one may not see, so that nobody can tell it from what is not there.
@@ -315,16 +311,15 @@ async def test_a_refused_document_is_not_available_to_read_or_write(world: World
 )
 async def test_a_key_may_hold_any_character(any_key_world: World, key: str) -> None:
     any_key_world.make(BODY | {"id": key})
-    snapshot, token = await seen(any_key_world, key)
-    expect(Written, await sent(any_key_world, snapshot, token, {"owner": "akim"}))
-    assert (await seen(any_key_world, key))[0].value(any_key_world.name("owner")) == "akim"
+    expect(Written, await sent(any_key_world, await seen(any_key_world, key), {"owner": "akim"}))
+    assert (await seen(any_key_world, key)).value(any_key_world.name("owner")) == "akim"
 
 
 @pytest.mark.parametrize("key", [".", "..", ""])
 async def test_a_key_that_no_url_can_say_is_not_available(json_world: World, key: str) -> None:
     assert isinstance(await json_world.windchill.read(key), NotAvailable)
     snapshot = Snapshot(key, {"id": key}, Token('"x"'))
-    assert isinstance(await sent(json_world, snapshot, Token('"x"'), {"owner": "x"}), NotAvailable)
+    assert isinstance(await sent(json_world, snapshot, {"owner": "x"}), NotAvailable)
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -339,8 +334,8 @@ async def test_a_write_changes_its_fields_and_no_others(world: World) -> None:
 
 async def test_the_answer_to_a_write_shows_no_more_than_is_true(world: World) -> None:
     answer = expect(Written, await write(world, {"owner": "akim"}))
-    now, token = await seen(world)
-    assert answer.token in (None, token)
+    now = await seen(world)
+    assert answer.token in (None, now.token)
     if answer.snapshot is not None:
         assert answer.snapshot.body == now.body
         assert answer.snapshot.token == answer.token
@@ -350,27 +345,24 @@ async def test_the_token_of_a_write_guards_the_next(world: World) -> None:
     first = expect(Written, await write(world, {"owner": "akim"}))
     if first.token is None:
         return  # this server shows none: the flow has to read first
-    snapshot, _ = await seen(world)
-    assert isinstance(await sent(world, snapshot, first.token, {"owner": "lchen"}), Written)
+    expect(Written, await sent(world, await seen(world), {"owner": "lchen"}, token=first.token))
     assert await value(world, "owner") == "lchen"
 
 
 async def test_a_write_on_what_somebody_has_changed_since_is_a_version_conflict(world: World) -> None:
-    snapshot, token = await seen(world)
+    snapshot = await seen(world)
     world.edit({"title": "Edited"})
-    answer = expect(VersionConflict, await sent(world, snapshot, token, {"owner": "akim"}, anew=False))
+    answer = expect(VersionConflict, await sent(world, snapshot, {"owner": "akim"}, anew=False))
     assert answer.message
     assert world.accepted() == [("jdoe", {"title"})]
 
 
 async def test_under_a_lock_is_decided_again_on_what_is_there_now(locking_world: World) -> None:
-    snapshot, token = await seen(locking_world)
+    snapshot = await seen(locking_world)
     locking_world.edit({"title": "Edited"})
     journal = MemoryJournal({locking_world.name("attributes.CostCenter"): "4711"})
-    written = await locking_world.windchill.write(
-        snapshot, {locking_world.name("owner"): "akim"}, token=token, journal=journal
-    )
-    assert isinstance(written, Written)
+    fields = {locking_world.name("owner"): "akim"}
+    expect(Written, await windchills.write_on(locking_world.windchill, snapshot, fields, journal))
     assert [shown.value(locking_world.name("title")) for shown in journal.shown] == ["Edited"]
     assert len(journal.locks) == 1
     assert locking_world.accepted() == [("jdoe", {"title"}), ("integration", {"attributes.CostCenter"})]
@@ -386,9 +378,9 @@ async def test_a_write_that_loses_a_race_is_a_version_conflict(token_world: Worl
 
 @pytest.mark.parametrize("token", ["", " ", "*", " * "])
 async def test_an_unguarded_write_is_an_error_of_ours(world: World, token: str) -> None:
-    snapshot, _ = await seen(world)
+    snapshot = await seen(world)
     with pytest.raises(ValueError, match="token"):
-        await sent(world, snapshot, Token(token), {"owner": "akim"})
+        await sent(world, snapshot, {"owner": "akim"}, token=Token(token))
     assert world.accepted() == []
 
 
@@ -439,12 +431,12 @@ async def test_numbers_and_text_come_through_unchanged(json_world: World) -> Non
 
 
 async def test_a_write_whose_reply_is_lost_is_unknown_and_may_have_been_applied(token_world: World) -> None:
-    snapshot, token = await seen(token_world)
+    snapshot = await seen(token_world)
     token_world.script("write", "lost_reply")
-    assert isinstance(await sent(token_world, snapshot, token, {"owner": "akim"}), Unknown)
+    assert isinstance(await sent(token_world, snapshot, {"owner": "akim"}), Unknown)
     assert await value(token_world, "owner") == "akim"
     # The guard makes a second sending harmless.
-    assert isinstance(await sent(token_world, snapshot, token, {"owner": "akim"}), VersionConflict)
+    assert isinstance(await sent(token_world, snapshot, {"owner": "akim"}), VersionConflict)
     assert len(token_world.accepted()) == 1
 
 

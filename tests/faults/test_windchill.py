@@ -24,8 +24,8 @@ from reconciler.model.answer import (
 )
 from reconciler.model.snapshot import Snapshot, Token
 from tests.adapters.simulated import DOCUMENT, Simulated, windchill
-from tests.fakes.journal import MemoryJournal
 from tests.faults.proxy import NEVER_SERVED, Fault, HttpProxy
+from tests.windchills import seen, write_on
 
 METHODS = ("patch", "put")
 SILENT = (Fault.SWALLOWED, Fault.SWALLOWED_REPLY)
@@ -52,13 +52,6 @@ async def through(
         await there.close()
 
 
-async def seen(there: DocumentsWindchill) -> tuple[Snapshot, Token]:
-    snapshot = await there.read(DOCUMENT)
-    assert isinstance(snapshot, Snapshot), snapshot
-    assert snapshot.token is not None
-    return snapshot, snapshot.token
-
-
 def written(server: Simulated) -> bool:
     return [entry.who for entry in server.history()] == ["integration"]
 
@@ -73,12 +66,12 @@ async def test_a_write_whose_answer_is_lost_is_unknown_and_sent_once(
     server: Simulated, proxy: HttpProxy, fault: Fault, write_method: str, connection: str
 ) -> None:
     async with through(proxy, write_method, DEADLINE_S if fault in SILENT else 60) as there:
-        snapshot, token = await seen(there)
+        snapshot = await seen(there, DOCUMENT)
         if connection == "new":
             proxy.cut()
             await proxy.idle()
         proxy.plan(fault)
-        answer = await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal())
+        answer = await write_on(there, snapshot, {"owner": "akim"})
     assert isinstance(answer, Unknown), answer
     assert written(server) == (fault not in NEVER_SERVED)
     assert proxy.connections == (2 if connection == "new" else 1)
@@ -89,9 +82,9 @@ async def test_a_write_whose_answer_is_lost_is_unknown_and_sent_once(
 @pytest.mark.parametrize("write_method", METHODS)
 async def test_a_slow_write_is_waited_for(server: Simulated, proxy: HttpProxy, fault: Fault, write_method: str) -> None:
     async with through(proxy, write_method) as there:
-        snapshot, token = await seen(there)
+        snapshot = await seen(there, DOCUMENT)
         proxy.plan(fault)
-        assert isinstance(await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal()), Written)
+        assert isinstance(await write_on(there, snapshot, {"owner": "akim"}), Written)
     assert proxy.met == [(write_method.upper(), fault)]
     assert written(server)
 
@@ -103,8 +96,8 @@ async def test_a_write_that_is_too_slow_is_unknown_at_the_deadline(
     proxy.pause_s, proxy.piece_bytes = 10 * DEADLINE_S, 1
     async with through(proxy, timeout_s=DEADLINE_S) as there:
         proxy.plan(None, fault)
-        snapshot, token = await seen(there)
-        assert isinstance(await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal()), Unknown)
+        snapshot = await seen(there, DOCUMENT)
+        assert isinstance(await write_on(there, snapshot, {"owner": "akim"}), Unknown)
     assert written(server) == (fault is Fault.DRIPPING_REPLY)
     assert proxy.asked["PATCH"] == 1
 
@@ -116,11 +109,9 @@ async def test_a_connection_that_was_closed_while_idle_is_not_written_to(
     async with through(proxy, method) as there:
         for number in range(3):
             proxy.plan(Fault.CLOSED_WHEN_IDLE, Fault.CLOSED_WHEN_IDLE)
-            snapshot, token = await seen(there)
+            snapshot = await seen(there, DOCUMENT)
             await proxy.idle()
-            assert isinstance(
-                await there.write(snapshot, {"owner": f"user{number}"}, token=token, journal=MemoryJournal()), Written
-            )
+            assert isinstance(await write_on(there, snapshot, {"owner": f"user{number}"}), Written)
             await proxy.idle()
     assert proxy.connections == 6
 
@@ -134,7 +125,7 @@ async def test_a_read_whose_answer_is_lost_has_failed(server: Simulated, proxy: 
         proxy.plan(fault, fault)  # aiohttp asks once more where the first connection broke
         assert isinstance(await there.read(DOCUMENT), Failed)
         proxy.heal()
-        await seen(there)
+        await seen(there, DOCUMENT)
         assert len(proxy.met) <= 2
 
 
@@ -143,9 +134,9 @@ async def test_a_read_on_a_used_connection_that_breaks_is_asked_again(
     server: Simulated, proxy: HttpProxy, fault: Fault
 ) -> None:
     async with through(proxy) as there:
-        await seen(there)
+        await seen(there, DOCUMENT)
         proxy.plan(fault)
-        await seen(there)
+        await seen(there, DOCUMENT)
     assert (proxy.connections, proxy.asked["GET"]) == (2, 3)
 
 
@@ -153,7 +144,7 @@ async def test_a_read_on_a_used_connection_that_breaks_is_asked_again(
 async def test_a_slow_read_is_waited_for_up_to_the_deadline(server: Simulated, proxy: HttpProxy, fault: Fault) -> None:
     proxy.plan(fault, fault)
     async with through(proxy) as there:
-        await seen(there)
+        await seen(there, DOCUMENT)
     proxy.pause_s, proxy.piece_bytes = 10 * DEADLINE_S, 1
     async with through(proxy, timeout_s=DEADLINE_S) as there:
         assert isinstance(await there.read(DOCUMENT), Failed)
@@ -165,13 +156,13 @@ async def test_a_slow_read_is_waited_for_up_to_the_deadline(server: Simulated, p
 async def test_a_server_that_refuses_connections_was_never_written_to(server: Simulated, proxy: HttpProxy) -> None:
     async with through(proxy) as there:
         proxy.plan(Fault.CLOSED_WHEN_IDLE)
-        snapshot, token = await seen(there)
+        snapshot = await seen(there, DOCUMENT)
         await proxy.idle()
         proxy.shut()
-        assert isinstance(await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal()), Failed)
+        assert isinstance(await write_on(there, snapshot, {"owner": "akim"}), Failed)
         assert isinstance(await there.read(DOCUMENT), Failed)
         await proxy.open()
-        assert isinstance(await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal()), Written)
+        assert isinstance(await write_on(there, snapshot, {"owner": "akim"}), Written)
 
 
 @pytest.mark.parametrize("timeout_s", [DEADLINE_S, 60.0])
@@ -186,9 +177,7 @@ async def test_a_host_that_never_answers_a_connection_was_never_written_to(timeo
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         there = windchill(url, http=HttpOptions(timeout_s=timeout_s, connect_timeout_s=0.3 if timeout_s > 1 else 10))
         snapshot = Snapshot(DOCUMENT, {"id": DOCUMENT}, Token('"1"'))
-        assert isinstance(
-            await there.write(snapshot, {"owner": "akim"}, token=Token('"1"'), journal=MemoryJournal()), Failed
-        )
+        assert isinstance(await write_on(there, snapshot, {"owner": "akim"}), Failed)
         assert isinstance(await there.read(DOCUMENT), Failed)
         await there.close()
 
@@ -218,10 +207,10 @@ async def test_a_refusal_counts_by_its_status_though_its_text_breaks_off(
     server: Simulated, proxy: HttpProxy, fault: Fault, reply: dict[str, Any], kind: type
 ) -> None:
     async with through(proxy) as there:
-        snapshot, token = await seen(there)
+        snapshot = await seen(there, DOCUMENT)
         server.script("PATCH", reply)
         proxy.plan(fault)
-        answer = await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal())
+        answer = await write_on(there, snapshot, {"owner": "akim"})
     assert isinstance(answer, kind), answer
     if isinstance(answer, Throttled):
         assert answer.retry_after_s == 7
@@ -233,21 +222,21 @@ async def test_a_refusal_whose_text_matters_and_breaks_off_was_not_applied_and_b
     server: Simulated, proxy: HttpProxy, fault: Fault, reply: dict[str, Any]
 ) -> None:
     async with through(proxy) as there:
-        snapshot, token = await seen(there)
+        snapshot = await seen(there, DOCUMENT)
         server.script("PATCH", reply)
         proxy.plan(fault)
-        answer = await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal())
+        answer = await write_on(there, snapshot, {"owner": "akim"})
     assert isinstance(answer, Failed), answer
     assert not server.history()
 
 
 async def test_a_refusal_whose_text_never_ends_counts_by_its_status(server: Simulated, proxy: HttpProxy) -> None:
     async with through(proxy, timeout_s=4 * DEADLINE_S) as there:
-        snapshot, token = await seen(there)
+        snapshot = await seen(there, DOCUMENT)
         server.script("PATCH", problem(412))
         proxy.pause_s, proxy.piece_bytes = 60, 1000
         proxy.plan(Fault.DRIPPING_REPLY)
-        answer = await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal())
+        answer = await write_on(there, snapshot, {"owner": "akim"})
     assert isinstance(answer, VersionConflict), answer
 
 
@@ -256,7 +245,7 @@ async def test_a_server_error_whose_text_breaks_off_stays_unknown(
     server: Simulated, proxy: HttpProxy, status: int
 ) -> None:
     async with through(proxy) as there:
-        snapshot, token = await seen(there)
+        snapshot = await seen(there, DOCUMENT)
         server.script("PATCH", problem(status))
         proxy.plan(Fault.RESET_IN_REPLY)
-        assert isinstance(await there.write(snapshot, {"owner": "akim"}, token=token, journal=MemoryJournal()), Unknown)
+        assert isinstance(await write_on(there, snapshot, {"owner": "akim"}), Unknown)

@@ -7,8 +7,9 @@ from reconciler.adapters.credentials import Basic
 from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
-from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.snapshot import Snapshot
 from reconciler.ports import Telemetry
+from tests import windchills
 from tests.odata import cap
 from tests.odata.people import JSON
 
@@ -23,9 +24,6 @@ def adapter(
     return WrsWindchill(client, WrsOptions(base_url=url, service="", **guard), clock)
 
 
-async def seen(windchill: WrsWindchill, document: JSON) -> tuple[Snapshot, Token]:
+async def seen(windchill: WrsWindchill, document: JSON) -> Snapshot:
     """Return a document as the adapter reads it, which it must be able to."""
-    snapshot = await windchill.read(document["Number"])
-    assert isinstance(snapshot, Snapshot), snapshot
-    assert snapshot.token is not None
-    return snapshot, snapshot.token
+    return await windchills.seen(windchill, document["Number"])

@@ -9,12 +9,13 @@ from reconciler.adapters.counters import Counters
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model.answer import Failed, Unchanged, Unknown, VersionConflict, Written
 from reconciler.model.snapshot import Snapshot
-from tests.fakes.journal import MemoryJournal
+from tests.checks import expect
 from tests.faults.proxy import NEVER_SERVED, Fault, HttpProxy
 from tests.odata import cap
 from tests.odata.adapter import adapter, seen
 from tests.odata.cap import Cap
 from tests.odata.people import Person
+from tests.windchills import write_on
 
 CUT = [
     Fault.RESET_IN_BODY,
@@ -54,12 +55,11 @@ async def test_a_document_costs_one_request_to_read_one_to_find_unchanged_and_on
         return found
 
     made = user.make(Title="Pump")
-    snapshot, token = await seen(windchill, made)
+    snapshot = await seen(windchill, made)
     assert asked() == {("GET", "200"): 2}  # the metadata, once for all documents, and this one
     assert await windchill.read(snapshot.key, snapshot) == Unchanged()
     assert asked() == {("GET", "304"): 1}
-    answer = await windchill.write(snapshot, {"Title": "Valve", "Pages": 4}, token=token, journal=MemoryJournal())
-    assert isinstance(answer, Written)
+    answer = expect(Written, await write_on(windchill, snapshot, {"Title": "Valve", "Pages": 4}))
     assert answer.snapshot is not None
     assert asked() == {("PATCH", "200"): 1}
     assert await windchill.read(snapshot.key, answer.snapshot) == Unchanged()
@@ -80,14 +80,14 @@ async def test_a_write_whose_answer_is_lost_is_unknown_and_its_guard_makes_anoth
     windchill: WrsWindchill, proxy: HttpProxy, user: Person, fault: Fault
 ) -> None:
     made = user.make(Title="Pump")
-    snapshot, token = await seen(windchill, made)
+    snapshot = await seen(windchill, made)
     proxy.plan(fault)
-    answer = await windchill.write(snapshot, {"Title": "Valve"}, token=token, journal=MemoryJournal())
+    answer = await write_on(windchill, snapshot, {"Title": "Valve"})
     assert isinstance(answer, Unknown), answer
     assert proxy.asked["PATCH"] == 1
     applied = fault not in NEVER_SERVED
     assert user.read(made)["Title"] == ("Valve" if applied else "Pump")
-    again = await windchill.write(snapshot, {"Title": "Tap"}, token=token, journal=MemoryJournal())
+    again = await write_on(windchill, snapshot, {"Title": "Tap"})
     assert isinstance(again, VersionConflict if applied else Written), again
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import attrs
 import pytest
 
 from reconciler.adapters.wrs.windchill import WrsWindchill
@@ -20,10 +21,10 @@ from reconciler.model.answer import (
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
 from tests.checks import expect
-from tests.fakes.journal import MemoryJournal
 from tests.odata.adapter import adapter, seen
 from tests.odata.cap import Cap
 from tests.odata.people import JSON, Person
+from tests.windchills import write_on
 
 FULL: dict[str, Json] = {
     "Title": "Pump",
@@ -52,8 +53,7 @@ def many(user: Person) -> list[JSON]:
 
 
 async def write(windchill: WrsWindchill, document: JSON, fields: dict[str, Json]) -> WriteAnswer:
-    snapshot, token = await seen(windchill, document)
-    return await windchill.write(snapshot, fields, token=token, journal=MemoryJournal())
+    return await write_on(windchill, await seen(windchill, document), fields)
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -63,7 +63,7 @@ async def test_a_read_shows_the_fields_by_their_types_and_who_modified_them_when
     windchill: WrsWindchill, user: Person
 ) -> None:
     made = user.make(**FULL)
-    snapshot, _ = await seen(windchill, made)
+    snapshot = await seen(windchill, made)
     shown = FULL | {"Number": made["Number"], "Approver": None, "EffectiveFrom": "2026-01-02T03:04:05.000000Z"}
     assert snapshot.body == shown
     assert repr(snapshot.body["Weight"]) == "1.25"
@@ -72,7 +72,7 @@ async def test_a_read_shows_the_fields_by_their_types_and_who_modified_them_when
 
 async def test_a_document_that_has_not_changed_is_unchanged(windchill: WrsWindchill, user: Person) -> None:
     made = user.make(**FULL)
-    known, _ = await seen(windchill, made)
+    known = await seen(windchill, made)
     assert await windchill.read(made["Number"], known) == Unchanged()
 
 
@@ -80,11 +80,11 @@ async def test_a_document_that_has_changed_is_shown_anew_with_another_token(
     windchill: WrsWindchill, user: Person
 ) -> None:
     made = user.make(**FULL)
-    known, token = await seen(windchill, made)
+    known = await seen(windchill, made)
     user.edit(made, Title="Edited")
     snapshot = expect(Snapshot, await windchill.read(made["Number"], known))
     assert snapshot.body["Title"] == "Edited"
-    assert snapshot.token != token
+    assert snapshot.token != known.token
 
 
 async def test_a_document_that_is_not_there_is_not_available(windchill: WrsWindchill) -> None:
@@ -96,11 +96,11 @@ async def test_a_document_that_was_deleted_is_not_available_to_read_or_write(
     windchill: WrsWindchill, user: Person
 ) -> None:
     made = user.make(**FULL)
-    known, token = await seen(windchill, made)
+    known = await seen(windchill, made)
     user.delete(made)
     for answer in (
         await windchill.read(made["Number"], known),
-        await windchill.write(known, {"Title": "x"}, token=token, journal=MemoryJournal()),
+        await write_on(windchill, known, {"Title": "x"}),
     ):
         assert isinstance(answer, NotAvailable | VersionConflict), answer
     assert isinstance(await windchill.read(made["Number"]), NotAvailable)
@@ -119,7 +119,7 @@ async def test_a_number_may_hold_any_character(windchill: WrsWindchill, user: Pe
 async def test_an_id_may_hold_any_character_that_a_segment_can(windchill: WrsWindchill, user: Person) -> None:
     made = user.make(ID="VR:a'b c%d+Ä")
     assert isinstance(await write(windchill, made, {"Title": "found"}), Written)
-    assert (await seen(windchill, made))[0].body["Title"] == "found"
+    assert (await seen(windchill, made)).body["Title"] == "found"
 
 
 @pytest.mark.parametrize(("entity_set", "more"), [("Sheets", {"ID": 7}), ("Parts", {})])
@@ -130,12 +130,11 @@ async def test_an_entity_may_be_known_by_an_integer_or_by_its_number_alone(
     user.http.post(f"/{entity_set}", json=made).raise_for_status()
     windchill = adapter(server.url, entity_set=entity_set)
     assert isinstance(await write(windchill, made, {"Title": "Valve"}), Written)
-    snapshot, token = await seen(windchill, made)
+    snapshot = await seen(windchill, made)
     assert snapshot.body == {"Number": "0/7", "Title": "Valve"}
     assert await windchill.read("0/7", snapshot) == Unchanged()
-    stale = Token(token.replace("20", "19", 1))
-    answer = await windchill.write(snapshot, {"Title": "x"}, token=stale, journal=MemoryJournal())
-    assert isinstance(answer, VersionConflict)
+    stale = attrs.evolve(snapshot, token=Token(str(snapshot.token).replace("20", "19", 1)))
+    expect(VersionConflict, await write_on(windchill, stale, {"Title": "x"}))
     await windchill.close()
 
 
@@ -148,7 +147,7 @@ async def test_two_documents_of_one_number_are_neither(windchill: WrsWindchill, 
 
 async def test_first_reads_of_many_documents_are_all_right(windchill: WrsWindchill, many: list[JSON]) -> None:
     shown = await asyncio.gather(*(seen(windchill, document) for document in many))
-    assert [snapshot.body["Title"] for snapshot, _ in shown] == [document["Title"] for document in many]
+    assert [snapshot.body["Title"] for snapshot in shown] == [document["Title"] for document in many]
 
 
 async def test_wrong_credentials_are_called_so(server: Cap, user: Person) -> None:
@@ -177,9 +176,9 @@ async def test_the_answer_to_a_write_shows_what_a_read_shows_and_its_token_guard
 ) -> None:
     made = user.make(**FULL)
     answer = await write(windchill, made, {"Title": "Valve", "EffectiveFrom": "2026-05-06T07:08:09.5+02:00"})
-    now, token = await seen(windchill, made)
-    assert answer == Written(now, token)
-    expect(Written, await windchill.write(now, {"Title": "Tap"}, token=token, journal=MemoryJournal()))
+    now = await seen(windchill, made)
+    assert answer == Written(now, now.token)
+    expect(Written, await write_on(windchill, now, {"Title": "Tap"}))
     assert user.read(made)["Title"] == "Tap"
 
 
@@ -187,22 +186,18 @@ async def test_a_write_on_what_somebody_has_changed_since_is_a_version_conflict(
     windchill: WrsWindchill, user: Person
 ) -> None:
     made = user.make(**FULL)
-    snapshot, token = await seen(windchill, made)
+    snapshot = await seen(windchill, made)
     edited = user.edit(made, Title="Edited")
-    answer = await windchill.write(snapshot, {"State": "RELEASED"}, token=token, journal=MemoryJournal())
-    assert isinstance(answer, VersionConflict)
+    answer = expect(VersionConflict, await write_on(windchill, snapshot, {"State": "RELEASED"}))
     assert answer.status == 412
     assert user.read(made) == edited
 
 
 async def test_of_many_writes_on_one_reading_one_is_written(windchill: WrsWindchill, user: Person) -> None:
     made = user.make(**FULL)
-    snapshot, token = await seen(windchill, made)
+    snapshot = await seen(windchill, made)
     answers = await asyncio.gather(
-        *(
-            windchill.write(snapshot, {"Title": f"Title {number}"}, token=token, journal=MemoryJournal())
-            for number in range(10)
-        )
+        *(write_on(windchill, snapshot, {"Title": f"Title {number}"}) for number in range(10))
     )
     written = [number for number, answer in enumerate(answers) if isinstance(answer, Written)]
     assert [user.read(made)["Title"]] == [f"Title {number}" for number in written]
@@ -274,7 +269,7 @@ async def test_without_proof_and_without_check_out_nothing_is_written(server: Ca
     careful = adapter(server.url, lock=lock, etag_proven=False)
     snapshot = expect(Snapshot, await careful.read(made["Number"]))
     if snapshot.token is not None:
-        answer = await careful.write(snapshot, {"Title": "x"}, token=snapshot.token, journal=MemoryJournal())
+        answer = await write_on(careful, snapshot, {"Title": "x"})
         assert isinstance(answer, NotAvailable | Refused), answer
     assert user.read(made) == made
     await careful.close()
@@ -284,10 +279,9 @@ async def test_automatically_the_etag_guards_where_nothing_can_be_checked_out(se
     made = user.make(**FULL)
     windchill = adapter(server.url, lock="auto")
     assert isinstance(await write(windchill, made, {"Title": "Valve"}), Written)
-    snapshot, token = await seen(windchill, made)
+    snapshot = await seen(windchill, made)
     user.edit(made, Title="Edited")
-    answer = await windchill.write(snapshot, {"Title": "x"}, token=token, journal=MemoryJournal())
-    assert isinstance(answer, VersionConflict)
+    expect(VersionConflict, await write_on(windchill, snapshot, {"Title": "x"}))
     await windchill.close()
 
 
@@ -311,9 +305,7 @@ async def test_the_list_of_changes_has_all_that_changed_since_with_the_tokens_of
     tokens = {sighting.key: sighting.token for sighting in sightings}
     assert len(tokens) == len(sightings)
     shown = await asyncio.gather(*(seen(windchill, document) for document in many))
-    assert {snapshot.key: tokens.get(snapshot.key) for snapshot, _ in shown} == {
-        snapshot.key: token for snapshot, token in shown
-    }
+    assert [tokens.get(snapshot.key) for snapshot in shown] == [snapshot.token for snapshot in shown]
     await windchill.close()
 
 

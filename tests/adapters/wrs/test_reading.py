@@ -17,6 +17,7 @@ from reconciler.model.snapshot import Sighting, Snapshot, Token
 from tests.adapters.wrs.odata import LOGIN, METADATA, PLAIN, Answer, Asked, OData, error, row, rows, windchill
 from tests.checks import expect
 from tests.fakes.journal import MemoryJournal
+from tests.windchills import write_on
 
 KEY = "0000000001"
 HTML = {"content-type": "text/html"}
@@ -690,8 +691,7 @@ async def test_a_new_revision_of_which_nobody_told_is_written_and_not_the_old_on
 ) -> None:
     known = await old_revision(odata)
     writes = revised(odata)
-    assert known.token is not None
-    await documents.write(known, fields, token=known.token, journal=MemoryJournal(fields))
+    await write_on(documents, known, fields, MemoryJournal(fields))
     assert writes
     assert all("WTDocument:200" in asked.path for asked in writes), writes
 
@@ -701,13 +701,12 @@ async def test_read_only_is_no_word_against_what_there_is_an_action_for(odata: O
     odata.metadata = Answer(body=said, headers=XML)
     writes = revised(odata)
     known = await seen(documents)
-    assert known.token is not None
     fields: dict[str, Any] = {"State": "RELEASED"}
-    await documents.write(known, fields, token=known.token, journal=MemoryJournal(fields))
+    await write_on(documents, known, fields, MemoryJournal(fields))
     assert [asked.path.rpartition(".")[2] for asked in writes] == ["SetState"]
     odata.metadata = Answer(body=said.replace('"SetState"', '"Promote"'), headers=XML)
     async with windchill(odata.url) as without:
-        answer = await without.write(known, fields, token=known.token, journal=MemoryJournal(fields))
+        answer = await write_on(without, known, fields, MemoryJournal(fields))
     assert answer == Refused(0, "State is read-only", ("State",))
 
 

@@ -30,6 +30,7 @@ from tests.checks import expect
 from tests.fakes.journal import MemoryJournal
 from tests.fakes.memory_store import MemoryStore
 from tests.flows.world import BODY, KEY, World
+from tests.windchills import write_on
 
 ME = "integration"
 ACCOUNT = "Integration, Reconciler"
@@ -215,9 +216,8 @@ class WrsWorld(World):
     async def write(
         self, shown: Snapshot, fields: Mapping[str, Any], journal: MemoryJournal | None = None
     ) -> WriteAnswer:
-        """Write to the document that was shown."""
-        assert shown.token is not None
-        return await self.adapter.write(shown, fields, token=shown.token, journal=journal or MemoryJournal(fields))
+        """Write to the document that was shown; under a lock the same is decided again."""
+        return await write_on(self.adapter, shown, fields, journal or MemoryJournal(fields))
 
     async def cut_short(self, *, restarted: bool = False) -> None:
         """Make one attempt, whatever comes of it; begin anew if it dies, or if that is asked for."""
