@@ -25,7 +25,7 @@ from confluent_kafka import Producer
 from benchmarks import events, measure
 from benchmarks.measure import Figures
 from benchmarks.report import Finding, Report
-from reconciler.simulator.process import Simulator
+from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Faults, Settings
 from tests.brokers.apache import Apache
 

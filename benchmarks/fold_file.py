@@ -16,7 +16,7 @@ from benchmarks.report import Finding, Report
 from reconciler import parts
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
-from reconciler.cli import logs, running
+from reconciler.cli import exits, logs
 from reconciler.config import Config
 from reconciler.flows import replay
 from reconciler.flows.ingest import Ingest
@@ -85,7 +85,7 @@ def bare(path: str) -> Sample:
 def replayed(path: str, folder: str) -> Sample:
     """The replay flow, wired as the command wires it."""
     logs.configure("error", asked_for=False)
-    return running.run(_replayed(Path(path), Path(folder) / "replayed.db"))
+    return exits.run(_replayed(Path(path), Path(folder) / "replayed.db"))
 
 
 async def _replayed(path: Path, database: Path) -> Sample:

@@ -20,7 +20,7 @@ from benchmarks.measure import Figures, Sample
 from benchmarks.report import Finding, Report
 from reconciler import app
 from reconciler.adapters.kafka_client import KafkaOptions
-from reconciler.cli import logs, running
+from reconciler.cli import exits, logs
 from reconciler.config import Config
 from reconciler.model.document import Lane
 from tests.brokers.apache import Apache
@@ -93,12 +93,12 @@ async def _fill(brokers: str) -> None:
 
 def batches(brokers: str) -> Sample:
     """Consume with aiokafka alone, as fast as it gets: every record is fetched, none is looked at."""
-    return running.run(_batches(brokers))
+    return exits.run(_batches(brokers))
 
 
 def singly(brokers: str) -> Sample:
     """Consume with aiokafka alone, the way its documentation begins with."""
-    return running.run(_singly(brokers))
+    return exits.run(_singly(brokers))
 
 
 async def _singly(brokers: str) -> Sample:
@@ -147,7 +147,7 @@ async def _consumer(brokers: str) -> AIOKafkaConsumer:
 def ingest(brokers: str, folder: str) -> Sample:
     """The daemon's ingest loop, wired by the composition root."""
     logs.configure("info", asked_for=False)
-    return running.run(_ingest(brokers, Path(folder)))
+    return exits.run(_ingest(brokers, Path(folder)))
 
 
 async def _ingest(brokers: str, folder: Path) -> Sample:
@@ -178,7 +178,7 @@ async def _ingest(brokers: str, folder: Path) -> Sample:
 
 def naive(brokers: str, folder: str) -> Sample:
     """What one would write first."""
-    return running.run(_naive(brokers, Path(folder) / "naive.db"))
+    return exits.run(_naive(brokers, Path(folder) / "naive.db"))
 
 
 async def _naive(brokers: str, database: Path) -> Sample:

@@ -18,7 +18,7 @@ from benchmarks.measure import Figures, Sample
 from benchmarks.report import Finding, Report
 from reconciler import app
 from reconciler.adapters import sqlite
-from reconciler.cli import logs, running
+from reconciler.cli import exits, logs
 from reconciler.core.events import decode
 from reconciler.core.folding import fold
 from reconciler.model import codec
@@ -27,7 +27,7 @@ from reconciler.model.desired import NOTHING_DESIRED
 from reconciler.model.document import Agreement
 from reconciler.model.event import Event, PlainRecord
 from reconciler.model.snapshot import Snapshot, Token
-from reconciler.simulator.process import Simulator
+from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Settings
 
 NAME = "million"
@@ -195,7 +195,7 @@ def _rss_mib(pid: int) -> float:
 def changes(database: str, url: str, folder: str, seed: str) -> Sample:
     """Fold one event and settle its document, again and again, always another document."""
     logs.configure("info", asked_for=False)
-    return running.run(_changes(Path(database), url, Path(folder), int(seed)))
+    return exits.run(_changes(Path(database), url, Path(folder), int(seed)))
 
 
 async def _changes(database: Path, url: str, folder: Path, seed: int) -> Sample:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 
 from reconciler.adapters import credentials, documents, file_log, http, kafka, kafka_client, sqlite, webhook
-from reconciler.adapters.watched_file import WatchedFile
+from reconciler.adapters.files import WatchedFile
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.config import Config, Log, needing_restart, shown, with_policy
@@ -23,8 +23,8 @@ from reconciler.flows import notify, reload
 from reconciler.flows.acts import Acts
 from reconciler.flows.watch import Patience
 from reconciler.model import codec, signing
+from reconciler.model.event import ChangeTopic, Topics
 from reconciler.model.signing import Keys
-from reconciler.model.topics import ChangeTopic, Topics
 from reconciler.ports import Clock, EventLog, Store, Telemetry, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web.access import Door

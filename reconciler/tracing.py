@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Protocol
 
+from reconciler.model.audit import Settlement
 from reconciler.model.document import Document, Lane
 from reconciler.model.event import Record
-from reconciler.model.settlement import Settlement
 
 
 class Request(Protocol):

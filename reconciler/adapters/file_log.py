@@ -20,12 +20,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from reconciler.adapters import file_lines, private_file
+from reconciler.adapters import file_lines, files
 from reconciler.adapters.file_partition import FilePartition
 from reconciler.errors import LogError
-from reconciler.model.event import Outgoing, PlainRecord
+from reconciler.model.event import DECISIONS, PACKED, Outgoing, PlainRecord, unpacked
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
-from reconciler.model.topics import DECISIONS, PACKED, unpacked
 from reconciler.ports import Clock
 
 if sys.platform != "win32":
@@ -225,7 +224,7 @@ def beside(path: pathlib.Path, what: str) -> pathlib.Path:
 def create(path: pathlib.Path) -> None:
     """Make an empty log where there is none; raises LogError."""
     try:
-        os.close(private_file.opened(path, os.O_WRONLY | os.O_APPEND))
+        os.close(files.opened(path, os.O_WRONLY | os.O_APPEND))
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -234,7 +233,7 @@ def _append(path: pathlib.Path, lines: bytes) -> bool:
     """Append lines under the file's lock and wait for the disk; False, with nothing done, when the lock is taken."""
     try:
         is_new = not path.exists()
-        descriptor = private_file.opened(path, os.O_RDWR | os.O_APPEND)
+        descriptor = files.opened(path, os.O_RDWR | os.O_APPEND)
         try:
             if not _locked(descriptor):
                 return False

@@ -27,9 +27,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 import reconciler
 from reconciler.core.events import traces
+from reconciler.model.audit import Settlement
 from reconciler.model.document import Document, Lane
 from reconciler.model.event import Record
-from reconciler.model.settlement import Settlement
 
 _log = structlog.get_logger(__name__)
 

@@ -1,22 +1,41 @@
-"""`reconciler audit`: every decision with its inputs, and whether it is still the one that was recorded."""
+"""
+`reconciler audit`: every decision with its inputs, and whether it is still the one that was recorded.
 
-from collections.abc import Iterator, Sequence
+The exported trail: what `audit export` writes and `audit verify --file` reads.
+
+A file is JSON lines, in this order:
+
+- one header, `{"format":"windchill-reconciler/audit/2","document":D}`: D is null for a piece of the chain, which has no
+  gaps, else the document whose records these are;
+- the policies, `{"policy":DIGEST,"rules":{…}}`;
+- the records, oldest first, `{"number":N,"previous":HASH,"link":HASH,"record":{…}}`.
+
+The record's bytes, from after `"record":` to before the last `}`, are those that were hashed (see `model/chain.py`);
+a policy's are those from after `"rules":`. `previous` is null where the record before is missing. A record that is no
+JSON, which somebody must have made of it, is written as `"damaged":"…"` in hexadecimal instead; a policy that is none
+is left out, and will be missed. Lines are compared with what an export would have written, so that nothing can be added
+to one which its link does not cover.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain as chained
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
 import click
 import msgspec
 
 from reconciler import views
-from reconciler.cli import audit_file, commands, exits, files, looking, options, output, running
+from reconciler.cli import commands, exits, files, looking, options, output
 from reconciler.config import Config
 from reconciler.core.explain.trail import Fault, Scope, Verifier
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.model import chain, codec
 from reconciler.model.act import Act
 from reconciler.model.audit import AuditRecord
-from reconciler.model.chain import Head, Recorded
+from reconciler.model.chain import GENESIS, Entry, Head, Recorded
+from reconciler.model.codec import UNREADABLE
 
 audit = commands.family(
     "audit", "The trail of decisions and acts: list it, show or export it, verify that it is whole."
@@ -85,7 +104,7 @@ def _spanned(function: Any) -> Any:
 @options.configured(store=True)
 def list_(config: Config, document: str | None, since_us: int, until_us: int | None, *, limit: int, form: str) -> None:
     """List decisions, newest first."""
-    found = running.run(_list(config, document, since_us, until_us, limit))
+    found = exits.run(_list(config, document, since_us, until_us, limit))
     output.report(form, [views.history.attempt(record) for record in found], _COLUMNS, "No decisions.")
 
 
@@ -97,7 +116,7 @@ def list_(config: Config, document: str | None, since_us: int, until_us: int | N
 @options.configured(store=True)
 def acts(config: Config, document: str | None, *, actor: str | None, limit: int, form: str) -> None:
     """List what people did, newest first: who, when, on what, and why."""
-    found = running.run(_acts(config, document, actor, limit))
+    found = exits.run(_acts(config, document, actor, limit))
     output.report(form, [views.acts.act(one) for one in found], _ACT_COLUMNS, "No acts.")
 
 
@@ -107,7 +126,7 @@ def acts(config: Config, document: str | None, *, actor: str | None, limit: int,
 @options.configured(store=True)
 def show(config: Config, id: int, form: str) -> None:
     """Show one record, a decision or an act; as JSON with all that it holds."""
-    record = running.run(_one(config, id))
+    record = exits.run(_one(config, id))
     if isinstance(record, Act):
         act = views.acts.act(record)
         if form == "json":
@@ -151,7 +170,7 @@ def export(config: Config, to: Path, document: str | None, since_us: int, until_
     Oldest first: what was decided and what people did, in the order in which it came. With --since or --until, the
     piece of the chain from the first record of that time to the last.
     """
-    count, first = running.run(_export(config, to, document, since_us, until_us))
+    count, first = exits.run(_export(config, to, document, since_us, until_us))
     files.say(f"Wrote {output.counted(count, 'record')} to {files.name(to)}.")
     if first > 1:
         files.say(f"The file begins with record {first}, in mid-chain.")
@@ -194,7 +213,7 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
         verifier, faults = _verify_file(file, kept)
     else:
         scope = Scope(document, whole=not spanned)
-        verifier, faults = running.run(_verify(config, scope, since_us, until_us, kept))
+        verifier, faults = exits.run(_verify(config, scope, since_us, until_us, kept))
     rows = [{"id": fault.number, "document": fault.document, "fault": fault.text} for fault in faults]
     if said["form"] == "json":
         output.as_json(rows)
@@ -259,11 +278,11 @@ async def _export(
         head = await store.audit_head()  # first: see `_verify`
         policies = await store.policy_texts()
         with files.writing(to) as write:
-            write(audit_file.header(document))
+            write(header(document))
             for digest, text in sorted(policies.items()):
-                write(audit_file.policy(digest, text))
+                write(policy(digest, text))
             async for entry in looking.chain(store, head, document, since_us, until_us):
-                write(audit_file.record(entry))
+                write(record(entry))
                 count, first = count + 1, first or entry.number
     return count, first
 
@@ -281,7 +300,7 @@ async def _verify(
 
 
 def _verify_file(path: Path, kept: Sequence[Head]) -> tuple[Verifier, list[Fault]]:
-    exported = audit_file.Exported(str(path), files.reading(path))
+    exported = Exported(str(path), files.reading(path))
     verifier = Verifier(exported.scope, exported.policies, kept)
     faults = exported.faults
     for entry in exported.entries():
@@ -291,3 +310,130 @@ def _verify_file(path: Path, kept: Sequence[Head]) -> tuple[Verifier, list[Fault
 
 def _before(record: AuditRecord) -> str:
     return f"the record before it came again {output.counted(record.repeats, 'time')}, at looks without a record"
+
+
+# ------------------------------------------------------------------------------------------------------- exported trail
+
+
+_FORMAT = "windchill-reconciler/audit/2"
+_NOT_OURS = "was not written by `reconciler audit export`; name a file that was"
+
+_encode = msgspec.json.encode
+
+
+class _Header(msgspec.Struct, frozen=True):
+    format: str
+    document: str | None
+
+
+class _Policy(msgspec.Struct, frozen=True):
+    policy: str
+    rules: msgspec.Raw
+
+
+class _Record(msgspec.Struct, frozen=True):
+    number: Annotated[int, msgspec.Meta(le=2**63 - 1)]
+    previous: str | None
+    link: str
+    record: msgspec.Raw = msgspec.Raw()
+    damaged: str = ""
+
+
+_header = msgspec.json.Decoder(_Header).decode
+_policy = msgspec.json.Decoder(_Policy).decode
+_record = msgspec.json.Decoder(_Record).decode
+
+
+def header(document: str | None) -> bytes:
+    """Return the first line."""
+    return _encode(_Header(_FORMAT, document)) + b"\n"
+
+
+def policy(digest: str, text: bytes) -> bytes:
+    """Return the line of a policy, nothing if it can't be one."""
+    if not _is_json_line(text):
+        return b""
+    return b'{"policy":%b,"rules":%b}\n' % (_encode(digest), text)
+
+
+def record(entry: Entry) -> bytes:
+    """Return the line of a record."""
+    previous = GENESIS if entry.number == 1 else entry.previous
+    told = _encode(None if previous is None else previous.hex())
+    start = b'{"number":%d,"previous":%b,"link":"%b",' % (entry.number, told, entry.link.hex().encode())
+    if _is_json_line(entry.record):
+        return start + b'"record":%b}\n' % entry.record
+    return start + b'"damaged":"%b"}\n' % entry.record.hex().encode()
+
+
+class Exported:
+    """A file that is read: its scope and policies at once, then its entries one by one."""
+
+    def __init__(self, name: str, lines: Iterable[bytes]) -> None:
+        """Read up to the first record; raises ReconcilerError for another kind of file, which `name` names."""
+        self._lines: Iterator[tuple[int, bytes]] = enumerate(lines, start=1)
+        _, line = next(self._lines, (1, b""))
+        try:
+            found = _header(line)
+        except UNREADABLE as error:
+            raise ReconcilerError(f"{name} {_NOT_OURS}") from error
+        if found.format != _FORMAT or line + b"\n" != header(found.document):
+            raise ReconcilerError(f"{name} {_NOT_OURS} (its first line says {found.format!r})")
+        self.faults: list[Fault] = []  # of lines before the first record
+        self.policies: Mapping[str, bytes] = dict(self._take_policies())
+        self.scope = Scope(found.document, self._begins())
+
+    def entries(self) -> Iterator[Entry | Fault]:
+        """Yield the records, and in place of a line that no export has written, the fault."""
+        return (_entry(number, line) for number, line in self._lines)
+
+    def _begins(self) -> bool:
+        """Whether the next line is the first of the chain, as far as can be told."""
+        for number, line in self._lines:
+            self._put_back(number, line)
+            first = _entry(number, line)
+            return not isinstance(first, Entry) or first.number == 1
+        return True
+
+    def _put_back(self, number: int, line: bytes) -> None:
+        self._lines = chained([(number, line)], self._lines)
+
+    def _take_policies(self) -> Iterator[tuple[str, bytes]]:
+        for number, line in self._lines:
+            if not line.startswith(b'{"policy":'):
+                self._put_back(number, line)
+                return
+            try:
+                found = _policy(line)
+            except UNREADABLE:
+                self.faults.append(_strange(number))
+                continue
+            text = bytes(found.rules)
+            if policy(found.policy, text) != line + b"\n":
+                self.faults.append(_strange(number))
+            yield found.policy, text
+
+
+def _entry(number: int, line: bytes) -> Entry | Fault:
+    try:
+        found = _record(line)
+        text = bytes.fromhex(found.damaged) if found.damaged else bytes(found.record)
+        previous = None if found.previous is None else bytes.fromhex(found.previous)
+        entry = Entry(found.number, previous, bytes.fromhex(found.link), text)
+    except UNREADABLE:
+        return _strange(number)
+    return entry if record(entry) == line + b"\n" else _strange(number)
+
+
+def _strange(line: int) -> Fault:
+    return Fault(None, None, f"line {line} of the file is not as any export has written it")
+
+
+def _is_json_line(text: bytes) -> bool:
+    if b"\n" in text or b"\r" in text:
+        return False
+    try:
+        msgspec.json.decode(text)
+    except UNREADABLE:
+        return False
+    return True

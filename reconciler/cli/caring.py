@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from reconciler.adapters import file_log, private_file
+from reconciler.adapters import file_log, files
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.sqlite import care, locks
-from reconciler.cli import commands, folding, options, output, running
+from reconciler.cli import commands, exits, folding, options, output
 from reconciler.cli.topics import OK, WARNING, Check
 from reconciler.config import Config
 from reconciler.errors import UsageError
@@ -64,15 +64,15 @@ def behind(places: Mapping[Partition, tuple[int, int]]) -> list[dict[str, Any]]:
 
 def privacy(config: Config) -> Check:
     """Look whether others than their owner may read the files of store and log."""
-    files = [care.beside(locks.real(config.store.path), suffix) for suffix in ("", "-wal", "-shm", ".owner", ".writer")]
+    paths = [care.beside(locks.real(config.store.path), suffix) for suffix in ("", "-wal", "-shm", ".owner", ".writer")]
     if config.log.kind == "file":
         log = Path(config.log.path)
-        files += [
+        paths += [
             log,
             file_log.decisions_of(log),
             *(file_log.beside(log, what) for what in (file_log.OUTCOMES, file_log.DEAD_LETTERS)),
         ]
-    if found := private_file.exposed(files):
+    if found := files.exposed(paths):
         shown = f"others may read {', '.join(found)}; if nobody needs that: chmod 600"
         return Check("files", WARNING, shown)
     return Check("files", OK, "store and file logs are for their owner alone")
@@ -251,7 +251,7 @@ def rebuild(config: Config, origins: tuple[str, ...], accept_truncation: bool, f
     folding.require_brokers(config, origins)
     logs = origins or (folding.KAFKA if config.log.kind == "kafka" else config.log.path,)
     with care.replacing(store) as replacement:
-        done = running.run(_build(config, replacement.fresh, logs, accept_truncation))
+        done = exits.run(_build(config, replacement.fresh, logs, accept_truncation))
         contents = care.examine(replacement.fresh)
         aside = replacement.put("damaged", now())
     audited = care.audit_records(aside) if aside else None

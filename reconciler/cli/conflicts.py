@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from reconciler import views
-from reconciler.cli import acting, commands, events, looking, options, output, running
+from reconciler.cli import acting, commands, exits, looking, options, output
 from reconciler.config import Config
 from reconciler.core.planning import resolution
 from reconciler.core.planning.conflicts import settling
@@ -68,7 +68,7 @@ def list_(config: Config, closed: bool, limit: int, form: str) -> None:
 @options.on_store
 def show(config: Config, id: str, form: str) -> None:
     """Show one conflict; its ID may be shortened as long as only one begins so."""
-    found, document = running.run(_one(config, id))
+    found, document = exits.run(_one(config, id))
     row = views.waiting.conflict(found)
     if form == "json":
         output.as_json(row)
@@ -153,15 +153,15 @@ def _decide(config: Config, id: str | None, take: Take, **said: Any) -> None:
     if many:
         if not isinstance(take, Side):
             raise UsageError("several conflicts are decided with --take desired or --take live; --value is for one")
-        _say_many(form, take, running.run(_resolve_many(config, take, who, **said)))
+        _say_many(form, take, exits.run(_resolve_many(config, take, who, **said)))
         return
-    found = running.run(_resolve(config, id or "", take, who, said["reason"]))
+    found = exits.run(_resolve(config, id or "", take, who, said["reason"]))
     if form == "json":
         output.as_json(views.acts.resolved(found))
         return
     output.line(f"{found.document} {found.field}: {_decision(found, take)}.")
     ids = " and ".join(str(event["id"]) for event in found.events)
-    output.line(f"Appended {ids} to {events.decisions_log(config)}; the reconciler applies it when it reads it.")
+    output.line(f"Appended {ids} to {acting.decisions_log(config)}; the reconciler applies it when it reads it.")
 
 
 async def _one(config: Config, id: str) -> tuple[ConflictRow, Document]:

@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from reconciler import views
-from reconciler.cli import acting, commands, events, looking, options, output, running
+from reconciler.cli import acting, commands, exits, looking, options, output
 from reconciler.config import Config
 from reconciler.errors import LogError, ReconcilerError, UsageError
 from reconciler.model.act import Act, Appended, Deed
@@ -45,7 +45,7 @@ def list_(config: Config, status: str, limit: int, form: str) -> None:
 @options.on_store
 def show(config: Config, id: str, form: str) -> None:
     """Show one, with its original bytes; of its ID the end is enough, such as 0/17."""
-    letter, settled = running.run(_one(config, id))
+    letter, settled = exits.run(_one(config, id))
     row, by = views.waiting.dead_letter_row(letter), views.acts.by(settled)
     if form == "json":
         output.as_json({**msgspec.structs.asdict(row), "settled": by, **_original(letter)})
@@ -81,8 +81,8 @@ def replay(config: Config, id: tuple[str, ...], *, every: bool, actor: str, reas
     that still can't be used becomes a dead letter again.
     """
     _require_choice(id, every)
-    letters = running.run(_replay(config, id, every, actor, reason))
-    log = events.log_name(config, (letter.place.topic for letter in letters))
+    letters = exits.run(_replay(config, id, every, actor, reason))
+    log = acting.log_name(config, (letter.place.topic for letter in letters))
     _report(form, letters, f"Appended {_counted(letters)} to {log} again.")
 
 
@@ -95,7 +95,7 @@ def replay(config: Config, id: tuple[str, ...], *, every: bool, actor: str, reas
 def discard(config: Config, id: tuple[str, ...], *, every: bool, actor: str, reason: str, form: str) -> None:
     """Let them go: they are no longer open, and stay listed as discarded."""
     _require_choice(id, every)
-    letters = running.run(_discard(config, id, every, actor, reason))
+    letters = exits.run(_discard(config, id, every, actor, reason))
     _report(form, letters, f"Discarded {_counted(letters)}: {reason}")
 
 
@@ -118,11 +118,11 @@ def resend(config: Config, id: str, *, file: BinaryIO, actor: str, reason: str, 
     value = file.read(_RESENT_BYTES_MAX + 1)
     if len(value) > _RESENT_BYTES_MAX:
         raise UsageError(f"an event has at most {_RESENT_BYTES_MAX} bytes")
-    letter, found = running.run(_resend(config, id, actor, value, reason))
+    letter, found = exits.run(_resend(config, id, actor, value, reason))
     if form == "json":
         output.as_json(views.acts.appended(found))
         return
-    log = events.log_name(config, [letter.place.topic])
+    log = acting.log_name(config, [letter.place.topic])
     output.line(f"Appended {found.events[0]} (document {found.document}) to {log}.")
 
 

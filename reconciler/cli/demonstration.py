@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from reconciler.cli import staying
-from reconciler.cli.stage import Stage
+from reconciler.cli.staying import Stage
 from reconciler.errors import ReconcilerError
 from reconciler.model.document import Status
 from reconciler.simulator import history

@@ -14,7 +14,7 @@ import attrs
 import click
 
 from reconciler import views
-from reconciler.cli import acting, commands, events, folding, looking, options, output, running, sources
+from reconciler.cli import acting, commands, exits, folding, looking, options, output
 from reconciler.cli.acting import Bench
 from reconciler.config import Config
 from reconciler.errors import ReconcilerError, UsageError
@@ -78,7 +78,7 @@ def list_(config: Config, status: str | None, limit: int, after: str, form: str)
 @options.on_store
 def show(config: Config, document: str, form: str) -> None:
     """Show one document: where it stands, and its managed fields."""
-    row = running.run(_one(config, document))
+    row = exits.run(_one(config, document))
     if form == "json":
         output.as_json(row)
         return
@@ -109,7 +109,7 @@ def show(config: Config, document: str, form: str) -> None:
 @options.on_store
 def hotspots(config: Config, limit: int, form: str) -> None:
     """List where version conflicts happen most."""
-    output.report(form, running.run(_hotspots(config, limit)), _HOT_COLUMNS, "No version conflicts so far.")
+    output.report(form, exits.run(_hotspots(config, limit)), _HOT_COLUMNS, "No version conflicts so far.")
 
 
 async def _one(config: Config, key: str) -> views.documents.Document:
@@ -181,7 +181,7 @@ def compare(config: Config, document: tuple[str, ...], all_: bool, actor: str, f
 @options.on_store
 def retry(config: Config, document: tuple[str, ...], *, status: str | None, actor: str, form: str) -> None:
     """Have documents looked at now, before all others; paused ones are left."""
-    done = running.run(_steered(config, document, status, lambda bench, keys: bench.acts.retry(actor, keys)))
+    done = exits.run(_steered(config, document, status, lambda bench, keys: bench.acts.retry(actor, keys)))
     acting.report(form, done, "due now", _SOON)
     if form != "json" and not done.done and not done.left:
         output.line(f"No document is {status}.")
@@ -203,7 +203,7 @@ def pause(config: Config, document: tuple[str, ...], *, status: str | None, acto
     What the log says of them is folded all the same, and what is under way is ended first. The store alone knows of a
     pause: one that is lost and rebuilt has forgotten it.
     """
-    done = running.run(_steered(config, document, status, lambda bench, keys: bench.acts.pause(actor, keys, reason)))
+    done = exits.run(_steered(config, document, status, lambda bench, keys: bench.acts.pause(actor, keys, reason)))
     acting.report(form, done, "paused", "End it with `reconciler docs resume`.")
 
 
@@ -216,7 +216,7 @@ def pause(config: Config, document: tuple[str, ...], *, status: str | None, acto
 @options.on_store
 def resume(config: Config, document: tuple[str, ...], *, status: str | None, actor: str, form: str) -> None:
     """End the pause of documents: they are looked at now, before all others."""
-    done = running.run(_steered(config, document, status, lambda bench, keys: bench.acts.resume(actor, keys)))
+    done = exits.run(_steered(config, document, status, lambda bench, keys: bench.acts.resume(actor, keys)))
     acting.report(form, done, "due now", _SOON)
 
 
@@ -237,13 +237,13 @@ def release(
 
     A newer event that sets a field manages it again.
     """
-    released = running.run(_released(config, document, fields, actor, reason))
+    released = exits.run(_released(config, document, fields, actor, reason))
     if form == "json":
         output.as_json([views.acts.appended(one) for one in released])
         return
     what = f"{', '.join(fields)} of " if fields else ""
     for one in released:
-        output.line(f"Released {what}{one.document}: appended {one.events[0]} to {events.decisions_log(config)}.")
+        output.line(f"Released {what}{one.document}: appended {one.events[0]} to {acting.decisions_log(config)}.")
 
 
 async def _steered(config: Config, document: tuple[str, ...], status: str | None, call: _Call) -> Done:
@@ -283,7 +283,7 @@ def refold(config: Config, document: str, form: str, **given: Any) -> None:
     source may not set a field today, are left out and become dead letters. What was agreed on them keeps its value, and
     the next attempt decides on what is wanted then. A reconciler may be at work meanwhile; it goes on with the new row.
     """
-    result = running.run(_refold(config, document, **given))
+    result = exits.run(_refold(config, document, **given))
     letters = [letter.id for letter in result.refused]
     if form == "json":
         output.as_json({"document": document, "changed": result.changed, "refused": letters})
@@ -309,7 +309,7 @@ async def _refold(
         refold = Refold(
             store=store,
             log=_origin(stack, config, config, signed),
-            archives=[_origin(stack, config, sources.in_file(config, Path(one)), signed) for one in archives],
+            archives=[_origin(stack, config, folding.in_file(config, Path(one)), signed) for one in archives],
             clock=SystemClock(),
             telemetry=Counters(),
             dead_letter_topic=config.log.dead_letter_topic,
@@ -325,6 +325,6 @@ async def _refold(
 def _origin(stack: AsyncExitStack, config: Config, log: Config, signed: "Required | None") -> "Origin":
     from reconciler.flows.refold import Origin
 
-    source = sources.Source(log, lambda _done, _total: None)
+    source = folding.Source(log, lambda _done, _total: None)
     stack.push_async_callback(source.close)
     return Origin(source, attrs.evolve(folding.rules(config, log), signed=signed))

@@ -10,7 +10,7 @@ import attrs
 import click
 
 from reconciler.adapters.replies import Exchange, Reply
-from reconciler.cli import caring, commands, exits, looking, options, output, running, sources, topics
+from reconciler.cli import caring, commands, exits, folding, looking, options, output, topics
 from reconciler.cli.topics import FAILED as _FAILED
 from reconciler.cli.topics import OK as _OK
 from reconciler.cli.topics import WARNING as _WARNING
@@ -58,8 +58,8 @@ def doctor(config_file: Path | None, document: str | None, probe: str | None, de
             raise UsageError("--probe goes alone on this server: leave out --document and --deep")
         from reconciler.cli import probing
 
-        return running.run(probing.probe(config, probe, form))
-    found = running.run(_gather(form, _checks(config_file, document, probe, deep=deep)))
+        return exits.run(probing.probe(config, probe, form))
+    found = exits.run(_gather(form, _checks(config_file, document, probe, deep=deep)))
     if form == "json":
         output.as_json([attrs.asdict(check) for check in found])
     return exits.FAILED if any(check.result == _FAILED for check in found) else exits.DONE
@@ -177,7 +177,7 @@ async def _log(config: Config) -> AsyncIterator[Check]:
 
 
 async def _topic(name: str, config: Config, what: str) -> Check:
-    source = sources.Source(config, lambda _done, _total: None)
+    source = folding.Source(config, lambda _done, _total: None)
     try:
         async with asyncio.timeout(_LOG_S_MAX):
             await source.open({}, accept_truncation=True)  # only its end is asked for

@@ -14,7 +14,7 @@ import msgspec
 
 from reconciler import views
 from reconciler.adapters.clock import SystemClock
-from reconciler.cli import audit_file, commands, exits, files, looking, options, output, running
+from reconciler.cli import audit, commands, exits, files, looking, options, output
 from reconciler.config import Config
 from reconciler.core.explain import narrative
 from reconciler.core.explain.narrative import Sentence, Story
@@ -67,7 +67,7 @@ def explain(config: Config, document: str, field: str | None, limit: int, *, fil
     are not needed, and with --file no store either.
     """
     most = max(limit, _KNOWN_MAX)
-    known = _from_file(file, document, field, most) if file else running.run(_from_store(config, document, field, most))
+    known = _from_file(file, document, field, most) if file else exits.run(_from_store(config, document, field, most))
     told = narrative.tell(
         document,
         known.trail[::-1],
@@ -103,7 +103,7 @@ async def _from_store(config: Config, key: str, field: str | None, most: int) ->
 
 def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
     """Take a document's newest decisions from an export, which is read as it is: `audit verify` verifies it."""
-    exported = audit_file.Exported(str(path), files.reading(path))
+    exported = audit.Exported(str(path), files.reading(path))
     newest: deque[AuditRecord] = deque(maxlen=most)
     acts: deque[Act] = deque(maxlen=_KNOWN_MAX)
     count = 0

@@ -6,7 +6,7 @@ from pathlib import Path
 import attrs
 import click
 
-from reconciler.cli import commands, events, exits, files, lines, looking, options, output, running, sources
+from reconciler.cli import acting, commands, exits, files, folding, looking, options, output
 from reconciler.config import Config
 from reconciler.model import codec
 from reconciler.model.stamp import Partition
@@ -52,7 +52,7 @@ def projection(config: Config, to: Path) -> None:
 
     It is canonical: the same state gives the same bytes, in whatever order its events came.
     """
-    count = running.run(_projection(config, to))
+    count = exits.run(_projection(config, to))
     files.say(f"Wrote {output.counted(count, 'document')} to {files.name(to)}.")
 
 
@@ -67,7 +67,7 @@ class _Count:
 
 
 def _export(config: Config, to: Path) -> int:
-    count = running.run(_records(config, to))
+    count = exits.run(_records(config, to))
     files.say(f"Wrote {output.counted(count.written, 'record')} to {files.name(to)}.")
     if count.skipped:
         exits.warn(f"{count.skipped} without a line, being no events; see `reconciler dead-letters list --status all`")
@@ -85,14 +85,14 @@ def _export(config: Config, to: Path) -> int:
 
 
 async def _records(config: Config, to: Path) -> _Count:
-    rules = events.rules(config)
+    rules = acting.rules(config)
     count = _Count()
     with output.progress("exporting", None) as tell:
-        source = sources.Source(config, tell)
+        source = folding.Source(config, tell)
         try:
             with files.writing(to) as write:
                 async for record in source.records():
-                    line = lines.of(record, rules)
+                    line = output.of(record, rules)
                     if line is None:
                         count.skipped += 1
                         continue

@@ -59,10 +59,10 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def _opened(path: Path, suffix: str) -> Iterator[Write]:
-    from reconciler.adapters import private_file
+    from reconciler.adapters import files
 
-    with os.fdopen(private_file.opened(path, os.O_WRONLY | os.O_TRUNC), "wb") as file:
-        os.fchmod(file.fileno(), private_file.MODE)  # a part that was left behind may have another
+    with os.fdopen(files.opened(path, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+        os.fchmod(file.fileno(), files.MODE)  # a part that was left behind may have another
         if suffix == ".gz":
             # Neither name nor time: the same content gives the same bytes.
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:

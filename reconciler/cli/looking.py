@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from reconciler import views
-from reconciler.cli import output, running
+from reconciler.cli import exits, output
 from reconciler.config import Config
 from reconciler.errors import ReconcilerError, StoreError
 from reconciler.model.act import CLI
@@ -43,7 +43,7 @@ def read(config: Config, ask: Callable[[Store], Awaitable[T]]) -> T:
         async with store_of(config) as store:
             return await ask(store)
 
-    return running.run(answer())
+    return exits.run(answer())
 
 
 async def document_of(store: Store, key: str) -> Document:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli import commands, exits, files, folding, looking, options, output, running
+from reconciler.cli import commands, exits, files, folding, looking, options, output
 from reconciler.config import Config
 from reconciler.core.folding import fold
 from reconciler.core.planning import plan as planning
@@ -52,7 +52,7 @@ def plan(config: Config, document: tuple[str, ...], every: bool, kept: bool, for
     nothing of it would be written. Exit code 0: nothing would be written; 2: something would; 1: some documents could
     not be read.
     """
-    rows, looked_at = running.run(_plan(config, document, every))
+    rows, looked_at = exits.run(_plan(config, document, every))
     shown = [row for row in rows if kept or row["decision"] != Verb.KEEP]
     if form == "json":
         output.as_json([{member: value for member, value in row.items() if member != "change"} for row in shown])

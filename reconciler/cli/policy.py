@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from reconciler import views
-from reconciler.cli import commands, exits, looking, options, output, running
+from reconciler.cli import commands, exits, looking, options, output
 from reconciler.config import Config, rules
 from reconciler.core.explain.backtest import Backtest, Otherwise, Ruling, Unjudged
 from reconciler.errors import ConfigError
@@ -71,7 +71,7 @@ def test(config: Config, file: Path, document: str | None, since_us: int, *, unt
     something would; 1: some decisions could not be judged.
     """
     testing = _Testing(read(file), _Json() if form == "json" else _Lines())
-    backtest = running.run(testing.run(config, document, since_us, until_us))
+    backtest = exits.run(testing.run(config, document, since_us, until_us))
     if backtest.unjudged:
         return exits.FAILED
     return exits.CHANGES if backtest.differing else exits.DONE

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from reconciler.adapters.clock import SystemClock
-from reconciler.cli import commands, exits, folding, looking, options, output, running
+from reconciler.cli import commands, exits, folding, looking, options, output
 from reconciler.config import Config
 from reconciler.flows import replay as replaying
 from reconciler.flows.replay import Difference, Replayed
@@ -46,9 +46,9 @@ def replay(config_file: Path | None, origins: tuple[str, ...], until_us: int | N
     until = None if until_us is None else instant.from_us(until_us)
     began_s = SystemClock().monotonic_s()
     if check:
-        done, rows = running.run(_check(config, origins, until, accept))
+        done, rows = exits.run(_check(config, origins, until, accept))
     else:
-        done, rows = running.run(_into(config, origins, until, accept)), []
+        done, rows = exits.run(_into(config, origins, until, accept)), []
     seconds = max(SystemClock().monotonic_s() - began_s, 1e-9)
     if form == "json":
         output.as_json(rows if check else _summary(done, seconds))

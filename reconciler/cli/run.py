@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli import commands, exits, options, output, running
+from reconciler.cli import commands, exits, options, output
 from reconciler.config import Config
 from reconciler.model.document import Status
 
@@ -44,7 +44,7 @@ def run(config: Config, again: Callable[[], Config], once: bool, accept_truncati
     A log that no longer holds what comes next stops it; --accept-truncation, given once, is the decision to go on
     without what is lost.
     """
-    summary = running.run(_run(config, None if once else again, accept_truncation))
+    summary = exits.run(_run(config, None if once else again, accept_truncation))
     if not once:
         return exits.DONE
     _show(form, summary)

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from reconciler import views
-from reconciler.cli import commands, looking, options, output, running
+from reconciler.cli import commands, exits, looking, options, output
 from reconciler.config import Config
 from reconciler.errors import LogError
 from reconciler.model.standing import reaches
@@ -36,7 +36,7 @@ def status(config: Config, form: str) -> None:
 
     How many documents are pending, held or parked, what waits for a person, and how far the log is folded.
     """
-    found = running.run(_gather(config, ask_log=_names_log()))
+    found = exits.run(_gather(config, ask_log=_names_log()))
     if form == "json":
         output.as_json(found)
         return

@@ -11,7 +11,7 @@ import attrs
 
 from reconciler.config.groups import LOOPBACK
 from reconciler.model import signing
-from reconciler.model.topics import is_ours
+from reconciler.model.event import is_ours
 
 Given = Callable[[str, str], Any]  # section and key → value
 At = Callable[..., str]  # a section and keys → the place of the first of these keys that a person gave

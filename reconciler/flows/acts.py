@@ -18,8 +18,7 @@ import msgspec
 from reconciler.core.events import change_events, outcomes
 from reconciler.core.events.decode import Rules
 from reconciler.core.folding import fold
-from reconciler.flows.deciding import Decided, Deciding
-from reconciler.flows.recording import CHUNK, About, Recorder
+from reconciler.flows.recording import CHUNK, About, Decided, Deciding, Recorder
 from reconciler.model import instant
 from reconciler.model.act import (
     CLI,
@@ -42,9 +41,8 @@ from reconciler.model.act import (
     Unusable,
 )
 from reconciler.model.document import SETTLED, Conflict, ConflictRow, Document, Due, Lane, Status
-from reconciler.model.event import DeadLetter, Outgoing
+from reconciler.model.event import DeadLetter, Outgoing, Topics
 from reconciler.model.policy import OPERATORS
-from reconciler.model.topics import Topics
 from reconciler.model.value import Json
 from reconciler.ports import Clock, EventLog, Store
 

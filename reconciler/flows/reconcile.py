@@ -16,9 +16,8 @@ from reconciler.flows import beats
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import HeldUpError
 from reconciler.model import instant
-from reconciler.model.audit import AuditRecord
+from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.document import Document, Due, Lane, Status
-from reconciler.model.settlement import Settlement
 from reconciler.ports import Clock, Ledger, Telemetry
 from reconciler.tracing import NO_TRACING, Tracing
 

@@ -1,12 +1,24 @@
-"""Recording: acts are recorded with what they change, in one transaction; again where others act too."""
+"""
+Recording: acts are recorded with what they change, in one transaction; again where others act too.
 
+Deciding: a choice on a conflict, made into records that were checked as the reconciler will check them.
+"""
+
+import shlex
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
-from reconciler.errors import StoreError
-from reconciler.model.act import Act, Change, Deed, Done
-from reconciler.model.document import Document
+from reconciler.core.events import change_events
+from reconciler.core.events.decode import Rules
+from reconciler.core.planning import resolution
+from reconciler.errors import StoreError, UsageError
+from reconciler.model import instant
+from reconciler.model.act import UNKNOWN_DOCUMENT, Act, Change, Deed, Done, Preview, Resolved, Side, Take, Unusable
+from reconciler.model.document import Conflict, Document
+from reconciler.model.event import Event, Outgoing
+from reconciler.model.policy import OPERATORS
 from reconciler.model.value import Json
 from reconciler.ports import Clock, Store
 
@@ -100,3 +112,105 @@ class Recorder:
 
 def _crowded() -> StoreError:
     return StoreError("can't record what was done: too many others act at the same time; try again")
+
+
+# ------------------------------------------------------------------------------------------------------------- deciding
+
+
+@attrs.frozen
+class Decided:
+    """A decision that is ready to be appended."""
+
+    preview: Preview
+    events: tuple[dict[str, object], ...]
+    records: tuple[Outgoing, ...]
+
+    @property
+    def resolved(self) -> Resolved:
+        """What it is once it is appended."""
+        shown = self.preview
+        return Resolved(shown.conflict, shown.document, shown.field, shown.wanted, shown.live, self.events)
+
+    def about(self, take: Take, reason: str) -> About:
+        """Return what is recorded of it."""
+        shown = self.preview
+        details: dict[str, Json] = {
+            "field": shown.field,
+            "take": take.value if isinstance(take, Side) else "value",
+            "wanted": shown.wanted,
+            "live": shown.live,
+            "reason": reason,
+            "events": [event["id"] for event in self.events],
+        }
+        return About(
+            kind=Deed.RESOLVE, target=shown.conflict, document=shown.document, details=details, result="appended"
+        )
+
+
+@attrs.frozen
+class Deciding:
+    """Makes decisions into records. Nothing is appended here."""
+
+    rules: Rules
+    clock: Clock
+
+    def decide(
+        self, document: Document, conflict: Conflict, take: Take, *, reason: str = "", who: str = ""
+    ) -> Decided | Unusable:
+        """Return a decision, or why it can't be one."""
+        policy = self.rules.policy
+        try:
+            choice = resolution.choose(document, conflict, take, policy, reason)
+        except UsageError as error:
+            return Unusable(str(error))
+        time_us = self.after(document.key, resolution.asked_us(document, conflict))
+        if isinstance(time_us, Unusable):
+            return time_us
+        times = [instant.from_us(time_us + number) for number in range(len(choice.said))]
+        events = [
+            change_events.changed(document.key, data, id=str(uuid.uuid4()), source=OPERATORS, actor=who, time=time)
+            for data, time in zip(choice.said, times, strict=True)
+        ]
+        checked = self.checked(events)
+        if isinstance(checked, Unusable):
+            return checked
+        shown = resolution.preview(
+            document, conflict, take, policy, choice=choice, events=[event for _, event in checked], written=events
+        )
+        return Decided(shown, tuple(events), tuple(record for record, _ in checked))
+
+    def after(self, key: str, asked_us: int) -> int | Unusable:
+        """Return when a claim on a document is answered: now, or just after it if its clock is ahead of ours."""
+        now_us = self.clock.now_us()
+        time_us = max(now_us, asked_us + 1)
+        if time_us <= now_us + self.rules.clock_skew_us_max:
+            return time_us
+        refold = shlex.join(("reconciler", "docs", "refold", key))
+        return Unusable(f"its claim is too far in the future for a later one to be believed: `{refold}` leaves it out")
+
+    def decide_unseen(
+        self, document: Document | None, conflict: Conflict, take: Take, *, reason: str, who: str
+    ) -> Decided | str:
+        """Prepare a decision that nobody has looked at one by one, or say why it needs a look."""
+        if document is None:
+            return UNKNOWN_DOCUMENT
+        if resolution.asked_since(document, conflict):
+            return "the log has asked for something else since; it is decided again first"
+        if resolution.moved_since(document, conflict):
+            return "somebody has changed it in Windchill since; it is decided again first"
+        prepared = self.decide(document, conflict, take, reason=reason, who=who)
+        return prepared.reason if isinstance(prepared, Unusable) else prepared
+
+    def checked(self, events: Sequence[dict[str, object]]) -> list[tuple[Outgoing, Event]] | Unusable:
+        """Return records with the events that will be read from them, or why one would be refused."""
+        checked = []
+        try:
+            for event in events:
+                record = change_events.signed(change_events.record(event, self.rules.topics), self.rules)
+                found = change_events.decoded(record, self.rules, self.clock.now_us())
+                if isinstance(found, str):
+                    return Unusable(f"the event can't be used: {found}")
+                checked.append((record, found))
+        except UsageError as error:
+            return Unusable(str(error))
+        return checked

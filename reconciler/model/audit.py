@@ -1,9 +1,15 @@
-"""The audit record: one attempt with every input of its decision, so that the decision can be recomputed."""
+"""
+The audit record: one attempt with every input of its decision, so that the decision can be recomputed.
+
+Settlements: the end of an attempt as one transaction.
+"""
 
 import attrs
 
 from reconciler.model.base import Base
 from reconciler.model.desired import Desired
+from reconciler.model.document import Agreement, Conflict, Lane, Status
+from reconciler.model.event import Outgoing
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
 
@@ -49,3 +55,37 @@ class AuditRecord:
     token_after: Token | None
     repeats: int = 0  # attempts since the document's record before this one that came to the same as that one
     id: int = 0  # given by the store
+
+
+# ---------------------------------------------------------------------------------------------------------- settlements
+
+
+@attrs.frozen
+class Contention:
+    """How often a field was written, and how often somebody else moved it under a write of ours."""
+
+    field: str
+    conflicts: int
+    attempts: int
+
+
+@attrs.frozen
+class Settlement:
+    """One transaction at the end of an attempt: the document's new agreement with its trail, all or nothing."""
+
+    key: str
+    revision: int  # that was decided on; if the row has moved on since, it stays due at once, or until a wait is over
+    agreement: Agreement
+    status: Status
+    reason: str
+    lane: Lane
+    due_us: int | None
+    at_us: int
+    audit: tuple[AuditRecord, ...] = ()
+    result: str = ""  # in the words of the audit, recorded or not; empty if the attempt came to no decision
+    outcomes: tuple[Outgoing, ...] = ()  # queued in the outbox
+    opened: tuple[Conflict, ...] = ()
+    closed: tuple[str, ...] = ()  # ids of conflicts that are no more
+    conflicts: int = 0  # version conflicts of this attempt, added to the row's count
+    attempts: int = 0  # added likewise
+    contention: tuple[Contention, ...] = ()

@@ -1,10 +1,21 @@
-"""Events, and what else a record of the change log can turn out to be."""
+"""
+Events, and what else a record of the change log can turn out to be.
 
+Topics: what the change log is made of, and who may speak in which part of it (docs/topics.md).
+
+An event names its own source, so the name alone proves nothing. What does is the topic: the broker lets only those
+write to it who may (a file log: the file's permissions), and here it is said whose events are taken from it. Operators'
+decisions stand in a topic of their own, and nowhere else.
+"""
+
+import functools
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import NamedTuple, Protocol, TypeAlias
 
 import attrs
 
+from reconciler.model.policy import OPERATORS
 from reconciler.model.stamp import Place, Stamp
 from reconciler.model.value import Json
 
@@ -111,3 +122,85 @@ class DeadLetter:
     def id(self) -> str:
         """`topic/partition/offset`: the record itself is the identity, so refusing it twice keeps one letter."""
         return self.place.text
+
+
+# --------------------------------------------------------------------------------------------------------------- topics
+
+
+OURS = "//reconciler/"  # how every source begins that is ours
+DECISIONS = ".decisions"  # how the file beside a file log ends that takes operators' decisions
+PACKED = (".gz", ".zst")
+
+
+@attrs.frozen
+class ChangeTopic:
+    """A topic that systems append to; `sources` are globs, and none means any source but ours."""
+
+    name: str
+    sources: tuple[str, ...] = ()
+
+
+@attrs.frozen(eq=False)  # compared by identity, as policies are
+class Topics:
+    """The topics of one change log; for a log in files they are the files' names."""
+
+    changes: tuple[ChangeTopic, ...] = (ChangeTopic("windchill.document.changes"),)
+    decisions: str = "windchill.document.decisions"
+    closed: tuple[str, ...] = ()  # what we publish to: whoever writes there asks for nothing, also not by an archive
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every topic that events are read from."""
+        return (*(one.name for one in self.changes), self.decisions)
+
+    def refusal(self, topic: str, source: str) -> str | None:
+        """Return why an event of this source is not taken from a topic, `None` if it is."""
+        return _refusal(self, topic, source)
+
+    def of(self, source: str) -> str:
+        """Return the topic that events of this source are appended to; one that refuses them where none takes them."""
+        if is_ours(source):
+            return self.decisions
+        names = (one.name for one in self.changes)
+        return next((name for name in names if self.refusal(name, source) is None), self.changes[0].name)
+
+    def again(self, topic: str) -> str:
+        """Return the topic that a record from `topic` goes back to: that one, as long as it is read."""
+        if topic in self.names:
+            return topic
+        return self.decisions if self._decides(topic) else self.changes[0].name
+
+    def _decides(self, topic: str) -> bool:
+        """Whether a topic takes decisions: the one that is configured, and what was one in an archive."""
+        if topic == self.decisions:
+            return True
+        if any(topic == one.name for one in self.changes):
+            return False
+        return unpacked(topic).endswith(DECISIONS)
+
+
+def is_ours(source: str) -> bool:
+    """Whether a source is one that only the reconciler and its operators may name, in whatever case."""
+    return source.lower().startswith(OURS)
+
+
+def unpacked(name: str) -> str:
+    """Return a file's name without the ending that says how it is compressed."""
+    return functools.reduce(str.removesuffix, PACKED, name)
+
+
+@functools.lru_cache(maxsize=4096)  # bounded: sources come from outside
+def _refusal(topics: Topics, topic: str, source: str) -> str | None:
+    if topic in topics.closed:
+        return f"{topic} is not for events: nobody asks for anything there"
+    if topics._decides(topic):  # noqa: SLF001  a method's body, outside of the class for the sake of the cache
+        return None if source == OPERATORS else f"{topic} takes decisions of operators ({OPERATORS}) only"
+    if is_ours(source):
+        return (
+            f"source {source!r} is the reconciler's own, and {topic} is open to others: decisions of operators are"
+            f" taken from {topics.decisions} only; events of a system need the system's source"
+        )
+    bound = next((one.sources for one in topics.changes if one.name == topic), ())
+    if not bound or source == f"//kafka/{topic}" or any(fnmatchcase(source, glob) for glob in bound):
+        return None
+    return f"source {source!r} may not speak in {topic}: [[log.topics]] allows {', '.join(bound)} there"

@@ -6,16 +6,15 @@ from typing import Protocol
 import attrs
 
 from reconciler.model.act import Act, Change
-from reconciler.model.audit import AuditRecord
+from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import Desired
 from reconciler.model.document import Agreement, ConflictRow, Document, Due, Lane, Status, Superseded
 from reconciler.model.event import DeadLetter, Outgoing
-from reconciler.model.hotspot import HotSpot
 from reconciler.model.policy import Policy
-from reconciler.model.settlement import Settlement
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition, Place
+from reconciler.model.standing import HotSpot
 
 
 @attrs.frozen

@@ -13,7 +13,7 @@ from reconciler.simulator import credentials, faults
 from reconciler.simulator.faults import Met
 from reconciler.simulator.messages import JSON, Dialect, Reply, Request, problem
 from reconciler.simulator.world import World
-from reconciler.simulator.wrs import deeds
+from reconciler.simulator.wrs import writing
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -128,10 +128,10 @@ class Application:
         if "version_conflict" in met.names and key is not None and dialect.guarded(request):
             world.rivals.edit(world.documents, key)
         if met.deed is not None and not met.deed.after:
-            deeds.perform(world, met.deed.act)
+            writing.perform(world, met.deed.act)
         reply = self._answer(dialect, request)
         if met.deed is not None and met.deed.after:
-            deeds.perform(world, met.deed.act)
+            writing.perform(world, met.deed.act)
         return faults.spoiled(met, reply)
 
 

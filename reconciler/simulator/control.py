@@ -19,7 +19,7 @@ from reconciler.simulator.endpoints import given_object, route, steered
 from reconciler.simulator.history import Writer
 from reconciler.simulator.world import World
 from reconciler.simulator.wrs import control as wrs_control
-from reconciler.simulator.wrs import deeds
+from reconciler.simulator.wrs import writing
 
 _PAGE_DEFAULT = 10_000
 _WORDS = {403: "Not allowed", 404: "There is no such document", 410: "The document was deleted for good"}
@@ -123,7 +123,7 @@ class Control:
         found = documents.get(key)
         if found is None:
             raise KeyError(key)
-        return {"token": found.token, "document": found.fields, **deeds.where(self._world, key)}
+        return {"token": found.token, "document": found.fields, **writing.where(self._world, key)}
 
     async def expire_tokens(self, _: Request) -> object:
         """POST: every issued bearer token is void from now on."""

@@ -8,9 +8,14 @@ The dialect `documents`: plain JSON resources with entity tags, merge patch and 
     {"error": …, "message": …}       every refusal; "field" names the field where one is to blame
 
 A module that is a `messages.Dialect`. Nothing here awaits, so a write is one step: its precondition can't age.
+
+Entity tags: how tokens are dressed for the wire and recognised again. Pure functions.
+
+A token here is bare (`v1.2.45`); on the wire it has quotes and, by mode, `W/` or a `-gzip` suffix.
 """
 
 import gzip
+import re
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from functools import lru_cache
@@ -20,9 +25,9 @@ from urllib.parse import parse_qs
 import attrs
 import orjson
 
-from reconciler.simulator import etags, fields
+from reconciler.simulator import fields
 from reconciler.simulator.documents import READ_ONLY, Documents, Version
-from reconciler.simulator.history import Writer
+from reconciler.simulator.history import ANY, Writer
 from reconciler.simulator.messages import JSON, Headers, Reply, Request, problem
 from reconciler.simulator.settings import Behaviour
 from reconciler.simulator.world import World
@@ -93,7 +98,7 @@ def _not_modified(request: Request, current: Version, behaviour: Behaviour) -> b
     # RFC 9110, 13.1.3: If-Modified-Since is ignored when If-None-Match is present.
     if_none_match = request.headers.get(b"if-none-match")
     if if_none_match is not None:
-        return etags.unchanged(if_none_match, current.token, behaviour)
+        return unchanged(if_none_match, current.token, behaviour)
     since = request.headers.get(b"if-modified-since")
     if since is None:
         return False
@@ -128,7 +133,7 @@ def _write(documents: Documents, request: Request, key: str, user: str) -> Reply
     refusal = _refused_field(named, current, new, behaviour)
     if refusal is not None:
         return refusal
-    guard = etags.bare(request.headers.get(b"if-match"))
+    guard = bare(request.headers.get(b"if-match"))
     written = documents.write(key, _kept(current.fields, new, behaviour), Writer(user, "rest", guard))
     reply = _write_reply(_as_sent(written, new) if behaviour.write_shows == "sent" else written, request, behaviour)
     changed = fields.changes(current.fields, written.fields, READ_ONLY).keys()
@@ -187,7 +192,7 @@ def _precondition(request: Request, current: Version, behaviour: Behaviour) -> R
         if behaviour.require_if_match:
             return problem(428, "Precondition Required", "Send If-Match", cause="precondition_required")
         return None
-    if not behaviour.if_match_enforced or etags.permits(if_match, current.token, behaviour):
+    if not behaviour.if_match_enforced or permits(if_match, current.token, behaviour):
         return None
     return problem(
         behaviour.conflict_status, "Version mismatch", "Document modified by another user", cause="version_conflict"
@@ -232,7 +237,7 @@ def _shown(version: Version, request: Request, behaviour: Behaviour) -> tuple[He
     """The version's headers and body as this client gets them."""
     compressed = behaviour.etag == "gzip" and _accepts_gzip(request)
     headers: Headers = [JSON, (b"last-modified", _http_date(int(version.modified.timestamp())))]
-    tag = etags.dressed(version.token, behaviour, compressed=compressed)
+    tag = dressed(version.token, behaviour, compressed=compressed)
     if tag is not None:
         headers.append((b"etag", tag))
     if behaviour.etag == "gzip":
@@ -252,3 +257,65 @@ def _accepts_gzip(request: Request) -> bool:
 @lru_cache(maxsize=4096)
 def _http_date(epoch_s: int) -> bytes:
     return format_datetime(datetime.fromtimestamp(epoch_s, UTC), usegmt=True).encode()
+
+
+# ---------------------------------------------------------------------------------------------------------- entity tags
+
+
+_TAG = re.compile(rb'(?:W/)?"[^"]*"')
+_GZIP = b"-gzip"
+
+
+def dressed(token: str, behaviour: Behaviour, *, compressed: bool) -> bytes | None:
+    """The `ETag` header's value for a reply; None when this server sends none."""
+    match behaviour.etag:
+        case "strong":
+            return b'"%s"' % token.encode()
+        case "weak":
+            return b'W/"%s"' % token.encode()
+        case "gzip":
+            return b'"%s%s"' % (token.encode(), _GZIP if compressed else b"")
+        case "absent":
+            return None
+
+
+def permits(if_match: bytes, token: str, behaviour: Behaviour) -> bool:
+    """
+    Whether `If-Match` lets a write pass: RFC 9110, 13.1.1.
+
+    The comparison is byte for byte with what this server issues, so that a client which strips quotes or `W/` is found
+    out. The RFC's strong comparison would never match a weak tag; OData services do match them, hence the setting.
+    """
+    if if_match.strip() == ANY.encode():
+        return True
+    if behaviour.etag == "weak" and not behaviour.weak_if_match_accepted:
+        return False
+    issued = b'W/"%s"' % token.encode() if behaviour.etag == "weak" else b'"%s"' % token.encode()
+    if if_match == issued:
+        return True
+    known = {issued}
+    if behaviour.etag == "gzip" and behaviour.gzip_suffix_accepted:
+        known.add(b'"%s%s"' % (token.encode(), _GZIP))
+    return not known.isdisjoint(_TAG.findall(if_match))
+
+
+def unchanged(if_none_match: bytes, token: str, behaviour: Behaviour) -> bool:
+    """Whether `If-None-Match` names the current version: RFC 9110, 13.1.2, weak comparison (8.8.3.2)."""
+    if if_none_match.strip() == ANY.encode():
+        return True
+    opaque = b'"%s"' % token.encode()
+    known = {opaque}
+    if behaviour.etag == "gzip" and behaviour.gzip_suffix_accepted:
+        known.add(b'"%s%s"' % (token.encode(), _GZIP))
+    return any(tag.removeprefix(b"W/") in known for tag in _TAG.findall(if_none_match))
+
+
+def bare(if_match: bytes | None) -> str | None:
+    """The first tag's token for the history, undressed; what is no tag at all is kept as it came."""
+    if if_match is None:
+        return None
+    text = if_match.strip()
+    found = _TAG.search(text)
+    if found is None:
+        return text.decode("latin-1")
+    return found.group().removeprefix(b"W/").strip(b'"').removesuffix(_GZIP).decode("latin-1")

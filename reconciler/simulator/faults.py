@@ -19,7 +19,7 @@ from attrs import frozen
 
 from reconciler.simulator.messages import Reply, problem
 from reconciler.simulator.settings import Faults
-from reconciler.simulator.wrs import deeds
+from reconciler.simulator.wrs import writing
 
 NAMES = (
     "slow",
@@ -213,7 +213,7 @@ def _doing(given: dict[str, Any]) -> Met:
     act, when = given["act"], given.get("when", "before")
     if given.keys() - {"act", "when", "faults"} or not isinstance(act, dict) or when not in ("before", "after"):
         raise ValueError('a deed is {"act": {…}, "when": "before" or "after", "faults": [NAME, …]}')
-    return Met(_names(given.get("faults", _OK)), deed=Deed(deeds.checked(act), when == "after"))
+    return Met(_names(given.get("faults", _OK)), deed=Deed(writing.checked(act), when == "after"))
 
 
 def _canned(given: dict[str, Any]) -> Canned:

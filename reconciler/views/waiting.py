@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, UnsetType
 
 from reconciler.core.explain import hotspots
-from reconciler.model import act, event, hotspot, instant
+from reconciler.model import act, event, instant, standing
 from reconciler.model.document import ConflictRow
 from reconciler.views import acts, shape
 from reconciler.views.acts import By
@@ -179,7 +179,7 @@ class HotSpots(Shape, frozen=True, kw_only=True):
     items: list[HotSpot]
 
 
-def hot_spot(spot: hotspot.HotSpot) -> HotSpot:
+def hot_spot(spot: standing.HotSpot) -> HotSpot:
     """Return a hot spot."""
     where = {spot.kind: spot.name}  # kind is "document" or "field"
     return HotSpot(

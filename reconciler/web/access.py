@@ -35,7 +35,7 @@ from starlette.requests import Request
 from reconciler.errors import ConfigError
 from reconciler.model.identity import Away, Rejected, Verdict, Verified
 from reconciler.ports import Clock
-from reconciler.web import forms
+from reconciler.web import bodies
 from reconciler.web.answers import Refused
 from reconciler.web.crowd import Bucket
 from reconciler.web.identity import Provider
@@ -215,8 +215,8 @@ def _is_led_here(request: Request) -> bool:
 
 async def _require_csrf(request: Request, expected: str) -> None:
     given = request.headers.get(CSRF_HEADER)
-    if given is None and forms.holds_form(request):
-        given = (await forms.fields(request, _FORM_BYTES_MAX)).get(CSRF_FIELD)
+    if given is None and bodies.holds_form(request):
+        given = (await bodies.fields(request, _FORM_BYTES_MAX)).get(CSRF_FIELD)
     if given is None or not hmac.compare_digest(given.encode(errors="surrogateescape"), expected.encode()):
         raise Refused(403, f"this must come from a page of ours: load the page again; programs: {_PROGRAMS}")
 
@@ -230,7 +230,7 @@ def _is_program(request: Request) -> bool:
     if any(name in headers for name in ("origin", "sec-fetch-site", "cookie")):
         return False
     return (
-        forms.content_type(request) not in _FORMS
+        bodies.content_type(request) not in _FORMS
         or any(name.startswith("ce-") for name in headers)
         or _BEARER.fullmatch(headers.get("authorization", "")) is not None
     )

@@ -14,7 +14,7 @@ from reconciler import views
 from reconciler.core.events import change_events
 from reconciler.flows.acts import Acts
 from reconciler.model import act as acts
-from reconciler.web import bodies, cursors, lists
+from reconciler.web import bodies, lists
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Call, Endpoint, Page
 from reconciler.web.principal import Principal, Role
@@ -167,7 +167,7 @@ async def resend_letter(sources: Sources, asked: Asked) -> views.acts.AppendedBy
 async def list_acts(sources: Sources, asked: Asked) -> views.acts.ActPage:
     """List what operators did, newest first."""
     query: ActsQuery = asked.query
-    before = cursors.place(query.after, tuple[cursors.Number]) if query.after else None
+    before = bodies.place(query.after, tuple[bodies.Number]) if query.after else None
     page = await lists.acts(sources.store, before, query.limit, document=query.document, who=query.actor)
     return views.acts.ActPage(items=[views.acts.act(one) for one in page.items], next=page.next)
 

@@ -1,16 +1,28 @@
-"""Bodies: what is sent to have something done: a JSON object, read with a bound. Members are only ever added."""
+"""
+Bodies: what is sent to have something done: a JSON object, read with a bound. Members are only ever added.
 
+Forms: what a browser sends when somebody presses a button.
+
+Whoever may come in is found out before an address does its work, and the form holds what is needed for that: so it is
+read once and kept with the request.
+
+Cursors: where a page ended, in a text that means nothing to whoever hands it back.
+"""
+
+import base64
+import binascii
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import parse_qsl
 
+import attrs
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 
 from reconciler.core.events.decode import KEY_LENGTH_MAX
 from reconciler.model import act as acts
-from reconciler.web import forms
 from reconciler.web.answers import Refused
 
 REASON_MAX = 2000
@@ -37,7 +49,7 @@ async def given(request: Request, wanted: type[_T], bytes_max: int) -> _T:
     text = b"".join(pieces)
     if not text:
         text = b"{}"
-    elif forms.content_type(request) != JSON:
+    elif content_type(request) != JSON:
         raise Refused(415, f"send a JSON object as {JSON}")
     try:
         return msgspec.json.decode(text, type=wanted)
@@ -125,3 +137,102 @@ class Comparing(Given, frozen=True, kw_only=True):
         Annotated[list[Annotated[str, Meta(max_length=KEY_LENGTH_MAX)]], Meta(max_length=1000)] | None,
         Meta(description="Only these; null: every document."),
     ] = None
+
+
+# ---------------------------------------------------------------------------------------------------------------- forms
+
+
+FORM = "application/x-www-form-urlencoded"
+BYTES_MAX = 64 * 1024
+_FIELDS_MAX = 1000
+_KEY = "reconciler.form"
+
+
+@attrs.frozen
+class _Form:
+    given: Mapping[str, str]
+    size: int
+
+
+async def fields(request: Request, bytes_max: int = BYTES_MAX) -> Mapping[str, str]:
+    """
+    Return the fields of a form, each given once.
+
+    Raises Refused when the request holds no form, one that can't be read, or one of more bytes than this.
+    """
+    form = request.scope.get(_KEY)
+    if not isinstance(form, _Form):
+        form = await _read(request, bytes_max)
+        request.scope[_KEY] = form
+    if form.size > bytes_max:
+        raise _too_large(bytes_max)
+    return form.given
+
+
+def holds_form(request: Request) -> bool:
+    """Whether a request says that its body is a form."""
+    return content_type(request) == FORM
+
+
+def content_type(request: Request) -> str:
+    """Return the media type of a request's body, without its parameters; empty: it names none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _read(request: Request, bytes_max: int) -> _Form:
+    if not holds_form(request):
+        raise Refused(415, f"send a form as {FORM}")
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > bytes_max:
+            raise _too_large(bytes_max)
+        pieces.append(piece)
+    return _Form(_parsed(b"".join(pieces)), size)
+
+
+def _parsed(body: bytes) -> Mapping[str, str]:
+    try:
+        text = body.decode("ascii")
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_FIELDS_MAX)
+    except ValueError as error:
+        raise Refused(400, "the form can't be read: it must be UTF-8 in percent-encoding") from error
+    given: dict[str, Any] = {}
+    for name, text in pairs:
+        if name in given:
+            raise Refused(400, f"{name[:80]}: is given twice")
+        given[name] = text
+    return given
+
+
+def _too_large(bytes_max: int) -> Refused:
+    return Refused(413, f"a form has at most {bytes_max} bytes here")
+
+
+# -------------------------------------------------------------------------------------------------------------- cursors
+
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # what a store can compare with
+
+_LENGTH_MAX = 8192  # a key of 512 characters, each escaped, is far below that
+
+
+def after(*place: object) -> str:
+    """Return the cursor of what stands at this place in its list."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+
+
+def place(cursor: str, wanted: Any) -> Any:
+    """Return the place that a cursor stands for, as a tuple of this type; raises Refused for any other text."""
+    try:
+        if len(cursor) > _LENGTH_MAX:
+            raise ValueError
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        found = msgspec.json.decode(text, type=wanted)
+        # What no `after` of ours has made is refused, even where it could be read.
+        if after(*found) != cursor:
+            raise ValueError
+    except (msgspec.DecodeError, binascii.Error, ValueError, RecursionError) as error:
+        raise Refused(400, "after: this is no cursor of this list; take `next` of the page before") from error
+    return found

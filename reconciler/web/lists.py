@@ -18,7 +18,7 @@ from reconciler.model.audit import AuditRecord
 from reconciler.model.document import ConflictRow, Document, Status
 from reconciler.model.event import DeadLetter
 from reconciler.ports import Store
-from reconciler.web import cursors
+from reconciler.web import bodies
 
 BYTES: Final = 4 * 1024 * 1024
 TRAIL_BYTES: Final = 4 * BYTES  # of what a story is told from
@@ -61,7 +61,7 @@ async def taken(
         rows = await read(after, step)
         for row in rows:
             if len(items) == limit or size >= bytes_max or sifted_bytes >= SIFTED_BYTES or sifted_rows >= SIFTED_ROWS:
-                return Page(items, cursors.after(*after))
+                return Page(items, bodies.after(*after))
             after, item = place(row), shown(row)
             row_bytes = len(msgspec.json.encode(item))
             if wanted(row):

@@ -8,7 +8,7 @@ import msgspec
 from starlette.responses import Response
 
 from reconciler import __version__
-from reconciler.web import access, answers, cookies, sessions, signin
+from reconciler.web import access, answers, sessions, signin
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.principal import Role
 from reconciler.web.sources import Sources
@@ -22,7 +22,7 @@ one is `after` of the next, and means nothing else. A name in a path is one segm
 Members are added without notice; none is renamed, removed or given another meaning within v1.
 """
 
-_SECURE = cookies.Cookie(sessions.COOKIE, secure=True, same_site="Strict").full_name
+_SECURE = sessions.Cookie(sessions.COOKIE, secure=True, same_site="Strict").full_name
 _SCHEMES: Mapping[str, Mapping[str, str]] = {
     "token": {
         "type": "http",

@@ -13,7 +13,7 @@ from reconciler.model.policy import FALLBACK
 from reconciler.model.standing import reaches
 from reconciler.ports import authorship
 from reconciler.ports import standing as counting
-from reconciler.web import cursors, lists
+from reconciler.web import bodies, lists
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Call, Endpoint, Page, Query
 from reconciler.web.principal import Role
@@ -109,7 +109,7 @@ async def standing(sources: Sources) -> views.service.Status:
 async def documents(sources: Sources, asked: Asked) -> views.documents.DocumentPage:
     """List documents in the order of their keys."""
     query: DocumentsQuery = asked.query
-    after = cursors.place(query.after, tuple[str]) if query.after else ("",)
+    after = bodies.place(query.after, tuple[str]) if query.after else ("",)
     page = await lists.documents(sources.store, query.status, after, query.limit)
     return views.documents.DocumentPage(items=page.items, next=page.next)
 
@@ -159,7 +159,7 @@ async def audit(sources: Sources, asked: Asked) -> views.history.AuditPage:
 async def conflicts(sources: Sources, asked: Asked) -> views.waiting.ConflictPage:
     """List fields that wait for a person, oldest first."""
     query: ConflictsQuery = asked.query
-    after = cursors.place(query.after, tuple[cursors.Number, str]) if query.after else (-1, "")
+    after = bodies.place(query.after, tuple[bodies.Number, str]) if query.after else (-1, "")
     page = await lists.conflicts(sources.store, after, query.limit, closed=query.closed)
     return views.waiting.ConflictPage(items=page.items, next=page.next)
 
@@ -175,7 +175,7 @@ async def conflict(sources: Sources, asked: Asked) -> views.waiting.Conflict:
 async def dead_letters(sources: Sources, asked: Asked) -> views.waiting.DeadLetterPage:
     """List events that could not be used, oldest first."""
     query: LettersQuery = asked.query
-    after = cursors.place(query.after, tuple[str]) if query.after else ("",)
+    after = bodies.place(query.after, tuple[str]) if query.after else ("",)
     page = await lists.letters(sources.store, None if query.status == "all" else query.status, after, query.limit)
     return views.waiting.DeadLetterPage(items=page.items, next=page.next)
 
@@ -233,7 +233,7 @@ async def _document(sources: Sources, asked: Asked) -> Document:
 async def _attempts(
     sources: Sources, page: Page, document: str | None, since_us: int, until_us: int | None
 ) -> views.history.AuditPage:
-    before = cursors.place(page.after, tuple[cursors.Number, cursors.Number]) if page.after else None
+    before = bodies.place(page.after, tuple[bodies.Number, bodies.Number]) if page.after else None
     found = await lists.attempts(
         sources.store, before, page.limit, document=document, since_us=since_us, until_us=until_us
     )

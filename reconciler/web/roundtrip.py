@@ -23,10 +23,9 @@ from starlette.responses import RedirectResponse, Response
 from reconciler.model.identity import Away, Flow, Rejected
 from reconciler.web import signin
 from reconciler.web.answers import Refused
-from reconciler.web.cookies import Cookie, Seal
 from reconciler.web.endpoint import Asked, Endpoint, Query
 from reconciler.web.page import looks
-from reconciler.web.sessions import Sessions
+from reconciler.web.sessions import Cookie, Seal, Sessions
 from reconciler.web.sources import Sources
 
 _log = structlog.get_logger(__name__)

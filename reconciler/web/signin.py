@@ -17,7 +17,7 @@ from urllib.parse import quote
 import structlog
 from starlette.responses import RedirectResponse, Response
 
-from reconciler.web import forms
+from reconciler.web import bodies
 from reconciler.web.access import UNKNOWN
 from reconciler.web.endpoint import Asked, Endpoint, Query
 from reconciler.web.page import rendering
@@ -66,7 +66,7 @@ async def show(sources: Sources, asked: Asked) -> Response:
 
 async def enter(sources: Sources, asked: Asked) -> Response:
     """Take a token, and begin a session if it is known."""
-    given = await forms.fields(asked.request)
+    given = await bodies.fields(asked.request)
     wanted = own(given.get("next", "/"))
     if not sources.door.asks:
         return RedirectResponse(wanted, 303)

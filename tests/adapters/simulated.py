@@ -12,7 +12,7 @@ from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill
 from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.ports import Clock
 from reconciler.simulator.history import Entry, from_json
-from reconciler.simulator.process import Simulator
+from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Settings
 
 DOCUMENT = "0000000001"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.adapters import merge_patch
-from reconciler.adapters.merge_patch import Inexpressible
+from reconciler.adapters import documents
+from reconciler.adapters.documents import Inexpressible
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.value import MISSING, same
 
@@ -53,7 +53,7 @@ def equal(left: object, right: object) -> bool:
 def test_a_patch_gives_each_field_the_value_wanted_or_says_that_it_can_not(given_: Any) -> None:
     body, fields = given_
     wanted = snapshot(body).with_fields(fields, None)
-    patch = merge_patch.build(snapshot(body), fields)
+    patch = documents.build(snapshot(body), fields)
     if isinstance(patch, Inexpressible):
         assert patch.fields
         assert set(patch.fields) <= set(fields)
@@ -68,7 +68,7 @@ def test_a_patch_gives_each_field_the_value_wanted_or_says_that_it_can_not(given
 @given(documents_and_fields(NAMES))
 def test_a_patch_makes_the_document_that_was_wanted_and_touches_nothing_else(given_: Any) -> None:
     body, fields = given_
-    patch = merge_patch.build(snapshot(body), fields)
+    patch = documents.build(snapshot(body), fields)
     if isinstance(patch, Inexpressible):
         return
     got = merged(body, patch)
@@ -78,7 +78,7 @@ def test_a_patch_makes_the_document_that_was_wanted_and_touches_nothing_else(giv
 
 
 def test_no_fields_make_an_empty_patch() -> None:
-    assert merge_patch.build(snapshot({"a": {"b": None}}), {}) == {}
+    assert documents.build(snapshot({"a": {"b": None}}), {}) == {}
 
 
 def has_null_inside(value: object) -> bool:
@@ -113,7 +113,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("body", "fields", "expected"), CASES)
 def test_a_patch_says(body: dict[str, Any], fields: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert merge_patch.build(snapshot(body), fields) == expected
+    assert documents.build(snapshot(body), fields) == expected
 
 
 @pytest.mark.parametrize(
@@ -121,4 +121,4 @@ def test_a_patch_says(body: dict[str, Any], fields: dict[str, Any], expected: di
     [({}, {"x": None}), ({"a": {"x": 1}}, {"x": None}), ({"a": 1}, {"x": {"y": None}}), ({"a": {"x": 1}}, {"z": None})],
 )
 def test_a_null_inside_an_object_can_not_be_said(body: dict[str, Any], value: Any) -> None:
-    assert merge_patch.build(snapshot(body), {"a": value, "b": 1}) == Inexpressible(("a",))
+    assert documents.build(snapshot(body), {"a": value, "b": 1}) == Inexpressible(("a",))

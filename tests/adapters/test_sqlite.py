@@ -22,10 +22,10 @@ from reconciler.adapters.sqlite import database, group_commit, locks, opening, q
 from reconciler.adapters.sqlite.store import SqliteStore
 from reconciler.errors import StoreDamagedError, StoreError
 from reconciler.model.act import Act, Change, Deed
+from reconciler.model.audit import Settlement
 from reconciler.model.desired import Desired, Field, Register
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane, Status
 from reconciler.model.event import DeadLetter, Outgoing
-from reconciler.model.settlement import Settlement
 from reconciler.model.stamp import Partition, Place, Stamp
 from reconciler.ports import FoldBatch
 from tests.adapters.conftest import Opens

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters import sqlite
-from reconciler.adapters.sqlite import care, damage, inspection, locks, walindex
+from reconciler.adapters.sqlite import care, damage, inspection, locks, opening
 from reconciler.adapters.sqlite.store import SqliteStore
 from reconciler.errors import StoreDamagedError, StoreError, StoreFullError
 from reconciler.model.stamp import Partition
@@ -166,14 +166,14 @@ async def test_what_a_checkpoint_has_saved_may_be_missing_from_the_log(path: Pat
 
 
 def test_a_later_generation_of_the_log_lacks_nothing_and_an_earlier_one_does() -> None:
-    def went(salt: int, frames: int, backfilled: int = 0) -> walindex.Extent:
-        return walindex.Extent(salt.to_bytes(4, "big") + b"rest", frames, backfilled)
+    def went(salt: int, frames: int, backfilled: int = 0) -> opening.Extent:
+        return opening.Extent(salt.to_bytes(4, "big") + b"rest", frames, backfilled)
 
     assert went(5, 10).lost_in(None)
     assert went(5, 10).lost_in(went(5, 9))
     assert went(5, 10).lost_in(went(4, 99))
     for salt in (5, 2**31 + 5):
-        assert went(salt, 10).lost_in(walindex.Extent(bytes(8), 0, 0))
+        assert went(salt, 10).lost_in(opening.Extent(bytes(8), 0, 0))
     assert not went(5, 10).lost_in(went(5, 10))
     assert not went(5, 10).lost_in(went(6, 0))
     assert not went(2**32 - 1, 10).lost_in(went(0, 1))

@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters import sqlite
-from reconciler.model.audit import AuditRecord
+from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.base import NO_BASE
 from reconciler.model.desired import NOTHING_DESIRED, Desired, Field, Register
 from reconciler.model.document import NO_AGREEMENT, Lane, Status
 from reconciler.model.policy import Policy
-from reconciler.model.settlement import Settlement
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.stamp import Stamp
 from reconciler.ports import FoldBatch

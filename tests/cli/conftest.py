@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from reconciler.simulator.process import Simulator
+from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Settings
 from tests.cli.program import Program
 

@@ -8,7 +8,7 @@ import pytest
 from reconciler.errors import StoreError
 from reconciler.model import codec
 from reconciler.model.act import Act, Change, Deed
-from reconciler.model.audit import AuditRecord
+from reconciler.model.audit import AuditRecord, Contention, Settlement
 from reconciler.model.base import NO_BASE, Agreed, Base
 from reconciler.model.desired import NOTHING_DESIRED, Desired, Element, Field, Register
 from reconciler.model.document import (
@@ -24,12 +24,11 @@ from reconciler.model.document import (
     Superseded,
 )
 from reconciler.model.event import DeadLetter, Outgoing
-from reconciler.model.hotspot import HOUR_US, HotSpot
 from reconciler.model.policy import Policy, Rule, Strategy
-from reconciler.model.settlement import Contention, Settlement
 from reconciler.model.signing import Noted
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import LEAST, Anchor, Partition, Place, Stamp
+from reconciler.model.standing import HOUR_US, HotSpot
 from reconciler.ports import FoldBatch, OutboxMessage, Refolded, Store
 from tests.checks import check_chain
 

@@ -12,13 +12,12 @@ from reconciler.core.settling import settle
 from reconciler.core.settling.cases import Case, Pace, Rulebook
 from reconciler.model import codec, instant
 from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
-from reconciler.model.audit import AuditRecord
+from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.desired import NOTHING_DESIRED
 from reconciler.model.document import Conflict, Document, Intent, Lane
 from reconciler.model.event import Event
 from reconciler.model.plan import InSync, Patch, Plan
 from reconciler.model.policy import Policy, Rule
-from reconciler.model.settlement import Settlement
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import Stamp
 from reconciler.model.value import canonical

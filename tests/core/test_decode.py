@@ -14,9 +14,8 @@ from reconciler.core.events import decode
 from reconciler.core.folding import fold
 from reconciler.model import codec, instant
 from reconciler.model.desired import NOTHING_DESIRED
-from reconciler.model.event import Event, Foreign, PlainRecord, Refusal
+from reconciler.model.event import Event, Foreign, PlainRecord, Refusal, Topics
 from reconciler.model.policy import OPERATORS, Policy, Rule, Strategy
-from reconciler.model.topics import Topics
 from reconciler.model.value import canonical
 from tests.core import strategies
 from tests.core.strategies import KEY, RECORDED_MS, binary, envelope, structured

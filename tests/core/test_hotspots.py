@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.core.explain import hotspots
-from reconciler.model.hotspot import HotSpot
+from reconciler.model.standing import HotSpot
 
 COUNTS = st.integers(0, 10**6)
 

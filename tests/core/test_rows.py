@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from reconciler.core.folding import rows
 from reconciler.model.act import Change
+from reconciler.model.audit import Settlement
 from reconciler.model.document import NO_AGREEMENT, Lane, Row, Status
-from reconciler.model.settlement import Settlement
 
 NOW_US = 1000
 TIMES = st.none() | st.integers(0, 2 * NOW_US)

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 
 from reconciler.core.events import announcing, change_events, decode, signing
 from reconciler.model import signing as model
-from reconciler.model.event import Event, Outgoing, PlainRecord, Refusal
+from reconciler.model.event import Event, Outgoing, PlainRecord, Refusal, Topics
 from reconciler.model.policy import OPERATORS
 from reconciler.model.signing import Keys
 from reconciler.model.stamp import Partition, Place
-from reconciler.model.topics import Topics
 
 KEYS = Keys(b"k" * 32)
 OTHER = Keys(b"o" * 32)

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.core.events import change_events, decode, decode_fast
-from reconciler.model.event import Event, Foreign, PlainRecord, Refusal
+from reconciler.model.event import ChangeTopic, Event, Foreign, PlainRecord, Refusal, Topics
 from reconciler.model.policy import OPERATORS, Policy, Rule, Strategy
-from reconciler.model.topics import ChangeTopic, Topics
 from tests.core import strategies
 from tests.core.strategies import binary, envelope, structured
 

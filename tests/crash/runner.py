@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer
 
 from reconciler import config as configuration
 from reconciler.config import Config
-from reconciler.simulator.process import Simulator
+from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Behaviour, Settings
 from tests import brokers
 from tests.adapters.simulated import Simulated

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from reconciler.config import Admin, Config, Log, Resync, Retry, Store, Windchill
-from reconciler.simulator.process import Simulator
+from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Settings
 from tests import brokers
 from tests.adapters.simulated import Simulated

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from reconciler.simulator import history
-from reconciler.simulator.process import Simulator
+from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Settings
 from reconciler.simulator.validation import chosen
 from reconciler.simulator.wrs.options import Wrs

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from reconciler.core.events import anchoring
 from reconciler.errors import LogError, LogTruncatedError, RecordTooLargeError
-from reconciler.model.event import Outgoing, PlainRecord, Record
+from reconciler.model.event import ChangeTopic, Outgoing, PlainRecord, Record
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
-from reconciler.model.topics import ChangeTopic
 from reconciler.ports import Clock
 
 

@@ -22,15 +22,15 @@ from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Entry, Head, Recorded
 from reconciler.model.desired import Desired
 from reconciler.model.document import NO_AGREEMENT, Agreement, ConflictRow, Document, Due, Lane, Row, Status, Superseded
-from reconciler.model.hotspot import DAY_H, DOUBT, KEPT_H, HotSpot, hour_of
+from reconciler.model.standing import DAY_H, DOUBT, KEPT_H, HotSpot, hour_of
 from reconciler.ports import FoldBatch, OutboxMessage, Refolded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
+    from reconciler.model.audit import Settlement
     from reconciler.model.event import DeadLetter, Outgoing
     from reconciler.model.policy import Policy
-    from reconciler.model.settlement import Settlement
     from reconciler.model.signing import Noted
     from reconciler.model.stamp import Anchor, Partition, Place
 

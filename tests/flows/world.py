@@ -22,10 +22,9 @@ from reconciler.flows.gate import Gate
 from reconciler.flows.ingest import Ingest
 from reconciler.model import codec, instant
 from reconciler.model.document import Document, Due, Lane, Status
-from reconciler.model.event import Outgoing
+from reconciler.model.event import ChangeTopic, Outgoing, Topics
 from reconciler.model.policy import DEFAULT_RULES, Policy, Rule
 from reconciler.model.snapshot import Snapshot
-from reconciler.model.topics import ChangeTopic, Topics
 from tests.checks import check_audit, check_outcomes
 from tests.fakes.memory_log import MemoryBroker, MemoryLog
 from tests.fakes.memory_store import MemoryStore
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
     from reconciler.flows.notify import Webhook
     from reconciler.flows.reload import Wish
-    from reconciler.model.settlement import Settlement
+    from reconciler.model.audit import Settlement
 
 T = TypeVar("T")
 

@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.adapters import credentials, merge_patch, refusals, replies
+from reconciler.adapters import credentials, documents, refusals, replies
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Grant
-from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill
+from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill, Inexpressible
 from reconciler.adapters.http import HttpClient, HttpOptions
-from reconciler.adapters.merge_patch import Inexpressible
 from reconciler.adapters.replies import Reply
 from reconciler.model import answer, codec, instant
 from reconciler.model.snapshot import Snapshot, Token
@@ -183,7 +182,7 @@ def test_a_patch_gives_the_fields_their_values_whatever_the_document_holds(numbe
     }
     snapshot = Snapshot("k", body, None)
     with mutating.bounded():
-        patch = merge_patch.build(snapshot, fields)
+        patch = documents.build(snapshot, fields)
     if isinstance(patch, Inexpressible):
         assert set(patch.fields) <= set(fields)
         assert patch.fields

@@ -34,7 +34,7 @@ _MERGE, _ELEMENTS, _PLAN, _RETRYING, _RESOLUTION = (
     f"reconciler/core/planning/{name}.py" for name in ("merge", "elements", "plan", "retrying", "resolution")
 )
 _FOLD, _SETTLE = "reconciler/core/folding/fold.py", "reconciler/core/settling/settle.py"
-_ATTEMPT, _WRITING, _RECOVERY = (f"reconciler/flows/{name}.py" for name in ("attempt", "writing", "recovery"))
+_ATTEMPT, _RECOVERY = "reconciler/flows/attempt.py", "reconciler/flows/recovery.py"
 
 BUGS: tuple[Bug, ...] = (
     # ------------------------------------------------------------------------------------------------------ deciding
@@ -202,25 +202,25 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "what was withdrawn takes an earlier doubt with it",
-        _WRITING,
+        _ATTEMPT,
         "self._agreement(self._began.document.agreement.intent)",
         "self._agreement(None)",
     ),
     Bug(
         "only the last of several writes in doubt is remembered",
-        _WRITING,
+        _ATTEMPT,
         "sent = (*doubt.earlier, attrs.evolve(doubt, earlier=()))",
         "sent = (attrs.evolve(doubt, earlier=()),)",
     ),
     Bug(
         "a decision under the lock leaves the plan as it was",
-        _WRITING,
+        _ATTEMPT,
         "self.case, self.plan = case, plan",
         "self.case = case",
     ),
     Bug(
         "a decision under the lock is not stored",
-        _WRITING,
+        _ATTEMPT,
         "self.intent = self._intent(self.intent.lock)\n        await self.begin()\n        return plan.fields",
         "self.intent = self._intent(self.intent.lock)\n        return plan.fields",
     ),

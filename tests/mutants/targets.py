@@ -43,7 +43,6 @@ TESTS: dict[str, tuple[str, ...]] = {
     "reconciler/core/settling/settle.py": (*ATTEMPTS, *_SETTLING, *_DAEMON),
     "reconciler/core/planning/resolution.py": ("tests/core/test_resolution.py", "tests/flows/test_resolving.py"),
     "reconciler/flows/attempt.py": (*ATTEMPTS, *_SETTLING, *_DAEMON),
-    "reconciler/flows/writing.py": (*ATTEMPTS, *_SETTLING, *_DAEMON),
     "reconciler/flows/recovery.py": (
         "tests/flows/test_recovery.py",
         "tests/flows/test_replay.py",

@@ -11,7 +11,7 @@ from playwright.async_api import Browser
 from reconciler import app
 from reconciler.config import Admin, Config, Log, Resync, Retry, Store, Windchill
 from reconciler.model.document import Status
-from reconciler.simulator.process import Simulator
+from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Settings
 from tests.adapters.simulated import DOCUMENT, Simulated
 from tests.e2e.world import event

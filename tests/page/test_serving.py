@@ -20,7 +20,7 @@ from reconciler.model.audit import AuditRecord
 from reconciler.model.document import Status
 from reconciler.model.event import Outgoing
 from reconciler.web import application
-from reconciler.web.page import assets, rendering, trail
+from reconciler.web.page import rendering, trail
 from reconciler.web.principal import Role
 from reconciler.web.probes import Phase, Readiness
 from tests.flows.world import TOPIC
@@ -81,11 +81,11 @@ async def test_an_etag_is_of_one_reader_and_lets_nobody_in(daemon: Daemon) -> No
 
 @pytest.mark.parametrize("name", ["page.css", "page.js", "icon.svg"])
 async def test_a_file_of_the_page_may_be_kept_for_good(client: httpx.AsyncClient, name: str) -> None:
-    reply = await client.get(assets.address(name))
+    reply = await client.get(rendering.address(name))
     assert reply.status_code == 200
     assert reply.headers["content-type"].split(";")[0] in ("text/css", "text/javascript", "image/svg+xml")
     assert reply.headers["cache-control"] == "public, max-age=31536000, immutable"
-    again = await client.get(assets.address(name), headers={"if-none-match": reply.headers["etag"]})
+    again = await client.get(rendering.address(name), headers={"if-none-match": reply.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
 
 

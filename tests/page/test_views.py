@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from reconciler import views
 from reconciler.model import instant
 from reconciler.web import reading
-from reconciler.web.page import attention, plots, sides
+from reconciler.web.page import attention, differing, plots
 from tests.page.stage import DRAWING, furnish
 from tests.web.conftest import Daemon
 
@@ -154,7 +154,7 @@ def test_a_strip_tells_in_words_what_it_draws() -> None:
 async def test_fields_that_want_something_come_first_and_each_stands_somewhere(daemon: Daemon) -> None:
     world = await furnish(daemon, calm=1)
     trail = await world.store.audit(DRAWING)
-    found = sides.fields(views.documents.whole(world.document(DRAWING), trail, world.policy))
+    found = differing.fields(views.documents.whole(world.document(DRAWING), trail, world.policy))
     assert [(one.field.field, one.standing) for one in found] == [
         ("attributes.CostCenter", "held"),
         ("attributes.Keywords", "held"),

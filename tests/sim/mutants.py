@@ -14,7 +14,7 @@ from unittest import mock
 
 import attrs
 
-from reconciler.adapters import merge_patch
+from reconciler.adapters import documents
 from reconciler.adapters.sqlite import opening
 from reconciler.core.events import anchoring, profile, timing
 from reconciler.core.folding import fold, normalise
@@ -24,19 +24,19 @@ from reconciler.core.settling import settle
 from reconciler.core.settling.cases import Case
 from reconciler.flows import attempt as attempts
 from reconciler.flows import recovery
+from reconciler.flows.attempt import Writing
 from reconciler.flows.gate import Gate
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.recording import Recorder
-from reconciler.flows.writing import Writing
 from reconciler.model.act import Act, Change
 from reconciler.model.answer import VersionConflict
 from reconciler.model.base import Agreed
 from reconciler.model.document import Status
+from reconciler.model.event import Topics
 from reconciler.model.plan import Verb
 from reconciler.model.policy import Policy
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.stamp import Stamp
-from reconciler.model.topics import Topics
 from tests.fakes.memory_log import MemoryLog
 
 if TYPE_CHECKING:
@@ -347,7 +347,7 @@ _PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     "read-on-in-another-log": ((anchoring, "replaced", lambda *_: False),),
     "anybody-may-speak": ((Topics, "refusal", lambda *_: None),),
     "copies-follow": ((Stamp, "follows", lambda stamp, agreed: stamp > agreed),),
-    "send-whole-groups": ((merge_patch, "build", _whole_groups),),
+    "send-whole-groups": ((documents, "build", _whole_groups),),
     "values-taken-whole": ((profile, "leaves", dict),),
     "refused-for-ever": ((retrying, "lifted", lambda base, *_, **__: base),),
 }

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
+from reconciler.model.event import ChangeTopic
 from reconciler.model.policy import Adopt, ListMode, Normaliser, Policy, Rule, Strategy
-from reconciler.model.topics import ChangeTopic
 from tests.sim.logs import LINE, MIRRORS, RENAMED, TOPIC
 
 if TYPE_CHECKING:

@@ -22,10 +22,9 @@ from tests.sim.logs import OUTCOMES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from reconciler.model.audit import AuditRecord
+    from reconciler.model.audit import AuditRecord, Settlement
     from reconciler.model.document import Agreement
     from reconciler.model.event import Outgoing
-    from reconciler.model.settlement import Settlement
     from reconciler.ports import OutboxMessage
     from tests.sim.world import World
 

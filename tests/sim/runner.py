@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from reconciler.flows.reload import InForce
+    from reconciler.model.event import ChangeTopic
     from reconciler.model.policy import Policy
-    from reconciler.model.topics import ChangeTopic
     from tests.sim.options import Options
     from tests.sim.stores import Watched
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from reconciler.model.audit import Settlement
     from reconciler.model.document import Agreement, Document
-    from reconciler.model.settlement import Settlement
     from reconciler.ports import FoldBatch, OutboxMessage
     from tests.fakes.memory_log import MemoryBroker
     from tests.sim.connection import Connection

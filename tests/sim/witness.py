@@ -26,9 +26,9 @@ from tests.sim.server import Server, Version, Write, changed_parts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from reconciler.model.audit import Settlement
     from reconciler.model.document import Document
     from reconciler.model.policy import Policy
-    from reconciler.model.settlement import Settlement
     from reconciler.model.snapshot import Snapshot, Token
     from reconciler.model.stamp import Place
     from tests.sim.naive import Claims, Fact, Rank, Row

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from reconciler.simulator.history import Entry, from_json
-from reconciler.simulator.process import Simulator
+from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Settings
 from tests.simulator.wrs import User
 

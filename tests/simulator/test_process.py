@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from reconciler.simulator.process import Simulator
+from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Behaviour, Faults, Rivals, Settings
 from reconciler.simulator.wrs.options import Wrs
 

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.simulator.wrs import filters
-from reconciler.simulator.wrs.filters import Comparison, Malformed
+from reconciler.simulator.wrs import query
+from reconciler.simulator.wrs.query import Comparison, Malformed
 
 ROW = {
     "Number": "O'Brien",
@@ -54,7 +54,7 @@ ROW = {
     ],
 )
 def test_a_row_matches_as_the_filter_says(text: str, expected: bool) -> None:
-    assert filters.matcher(filters.parse(text))(ROW.__getitem__) is expected
+    assert query.matcher(query.parse(text))(ROW.__getitem__) is expected
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_row_matches_as_the_filter_says(text: str, expected: bool) -> None:
 )
 def test_what_is_no_filter_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
-        filters.parse(text)
+        query.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -99,10 +99,10 @@ def test_what_is_no_filter_is_refused(text: str) -> None:
     ],
 )
 def test_the_documents_that_a_filter_can_find_are_known_beforehand(text: str, expected: set[Any] | None) -> None:
-    assert filters.bound(filters.parse(text), "Number") == expected
+    assert query.bound(query.parse(text), "Number") == expected
 
 
 def test_each_comparison_of_a_filter_can_be_changed() -> None:
-    tree = filters.parse("Latest eq true and not (Latest eq true or startswith(Title,'x'))")
-    changed = filters.adjusted(tree, lambda found: Comparison("Latest", "eq", True))
-    assert changed == filters.parse("Latest eq true and not (Latest eq true or Latest eq true)")
+    tree = query.parse("Latest eq true and not (Latest eq true or startswith(Title,'x'))")
+    changed = query.adjusted(tree, lambda found: Comparison("Latest", "eq", True))
+    assert changed == query.parse("Latest eq true and not (Latest eq true or Latest eq true)")

@@ -5,7 +5,7 @@ import re
 import httpx
 
 from reconciler.web import application, tokens
-from reconciler.web.page import assets
+from reconciler.web.page import rendering
 from reconciler.web.principal import Principal, Role
 
 TOKENS = {role: f"rec_{role.name.lower()}" for role in Role}
@@ -37,7 +37,7 @@ def may(role: Role, path: str, needed: Role | None) -> bool:
 def address(path: str) -> str:
     """An address of a route, of something that is not there."""
     if path == "/static/{name}":
-        return assets.address("page.css")
+        return rendering.address("page.css")
     return re.sub(r"\{\w+\}", "nope", path)
 
 

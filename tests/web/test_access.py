@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from reconciler.adapters.watched_file import WatchedFile
+from reconciler.adapters.files import WatchedFile
 from reconciler.errors import ConfigError
 from reconciler.web import tokens
 from reconciler.web.principal import Principal, Role

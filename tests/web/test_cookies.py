@@ -5,7 +5,7 @@ import string
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.web.cookies import Seal
+from reconciler.web.sessions import Seal
 
 KEY = b"k" * 32
 SEAL = Seal(KEY, "session")

@@ -11,9 +11,8 @@ from structlog.testing import capture_logs
 
 from reconciler.adapters.oidc import Oidc, OidcOptions
 from reconciler.web import roundtrip
-from reconciler.web.cookies import Seal
 from reconciler.web.identity import Provider
-from reconciler.web.sessions import Browsing
+from reconciler.web.sessions import Browsing, Seal
 from tests.web.conftest import Daemon
 from tests.web.issuer import CLIENT, CLIENT_SECRET, Issuer, rsa_key
 from tests.web.keys import COOKIE, LINES, csrf_in

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import attrs
 
-from reconciler.adapters import private_file
+from reconciler.adapters import files
 from reconciler.adapters.sqlite import damage, locks, opening
 from reconciler.errors import StoreDamagedError, StoreError
 from reconciler.model.stamp import Partition
@@ -217,7 +217,7 @@ def _contents(connection: sqlite3.Connection, path: Path) -> Contents:
 @contextmanager
 def _made(path: Path) -> Iterator[int]:
     """Make an empty file, and keep it open for one block."""
-    file = private_file.opened(path, os.O_RDWR | os.O_EXCL)
+    file = files.opened(path, os.O_RDWR | os.O_EXCL)
     try:
         yield file
     finally:

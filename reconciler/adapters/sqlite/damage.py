@@ -17,7 +17,7 @@ import attrs
 import msgspec
 import structlog
 
-from reconciler.adapters.sqlite import locks, opening, walindex
+from reconciler.adapters.sqlite import locks, opening
 from reconciler.errors import StoreDamagedError, StoreError, StoreFullError
 
 T = TypeVar("T")
@@ -114,7 +114,7 @@ def recognise(path: Path, ownership: locks.Ownership) -> None:
             if large:
                 _log.info("checking the whole store, which was not closed in good order", bytes=path.stat().st_size)
             read_through(path)
-        with walindex.watched(path) as extent:
+        with opening.watched(path) as extent:
             before = extent()
             with closing(opening.to_read(path)) as connection:  # which reads the log's end, if need be
                 if ownership.found == locks.LOST or (before and before.lost_in(extent())):

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reconciler.adapters import private_file
+from reconciler.adapters import files
 from reconciler.errors import StoreError, StoreFullError
 
 # What an owner notes; nothing is noted before there is a store.
@@ -32,7 +32,7 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = private_file.opened(path, os.O_RDWR)
+            self._file = files.opened(path, os.O_RDWR)
         except OSError as error:
             hint = "make its directory writable" if path.parent.is_dir() else f"make the directory {path.parent} first"
             raise StoreError(f"can't lock {path}: {error.strerror}; {hint}") from error

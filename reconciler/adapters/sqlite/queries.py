@@ -18,7 +18,7 @@ from typing import NamedTuple
 from reconciler.model import codec
 from reconciler.model.chain import Head
 from reconciler.model.document import NO_AGREEMENT, Lane, Row, Status
-from reconciler.model.hotspot import DAY_H, DOUBT
+from reconciler.model.standing import DAY_H, DOUBT
 
 Values = Sequence[tuple[object, ...]]
 

@@ -15,16 +15,15 @@ from reconciler.adapters.sqlite.opening import path_of
 from reconciler.core.folding import refolding
 from reconciler.model import codec
 from reconciler.model.act import Act, Change
-from reconciler.model.audit import AuditRecord
+from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import Desired
 from reconciler.model.document import Agreement, Conflict, ConflictRow, Document, Due, Lane, Row, Status, Superseded
 from reconciler.model.event import DeadLetter, Outgoing
-from reconciler.model.hotspot import HotSpot, hour_of
 from reconciler.model.policy import Policy
-from reconciler.model.settlement import Settlement
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition, Place
+from reconciler.model.standing import HotSpot, hour_of
 from reconciler.ports import FoldBatch, OutboxMessage, Refolded
 
 __all__ = ["SqliteStore", "open_store", "path_of"]

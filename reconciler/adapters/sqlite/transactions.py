@@ -19,13 +19,13 @@ from reconciler.errors import StoreError
 from reconciler.model import act as acts
 from reconciler.model import chain, codec
 from reconciler.model.act import Act
+from reconciler.model.audit import Settlement
 from reconciler.model.document import Agreement, Lane, Row, Status
 from reconciler.model.event import DeadLetter, Outgoing
-from reconciler.model.hotspot import KEPT_H, hour_of
 from reconciler.model.policy import Policy
-from reconciler.model.settlement import Settlement
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
+from reconciler.model.standing import KEPT_H, hour_of
 from reconciler.ports import FoldBatch, Refolded
 
 _row_line = Lines(Row)

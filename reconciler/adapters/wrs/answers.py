@@ -13,10 +13,10 @@ from collections.abc import Collection
 from reconciler.adapters import refusals, replies
 from reconciler.adapters.refusals import Labels
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
-from reconciler.adapters.wrs import tokens
+from reconciler.adapters.wrs import session
 from reconciler.adapters.wrs.reading import Entity, Reader
 from reconciler.adapters.wrs.service import Service
-from reconciler.adapters.wrs.tokens import Place
+from reconciler.adapters.wrs.session import Place
 from reconciler.model.answer import (
     Broken,
     Failed,
@@ -86,7 +86,7 @@ async def unless_stale(reader: Reader, key: str, id: str, answer: Unfulfilled) -
 
 async def latest(reader: Reader, key: str, id: str | None = None) -> Snapshot | Trouble:
     """Read a document without a condition; `id` is where it should be by now, which saves the server a search."""
-    known = None if id is None else Snapshot(key, {}, tokens.seen(id, {}))
+    known = None if id is None else Snapshot(key, {}, session.seen(id, {}))
     shown = await reader.read(key, known)
     return Broken("a read without a condition was answered as unchanged") if isinstance(shown, Unchanged) else shown
 
@@ -99,7 +99,7 @@ def id_of(snapshot: Snapshot) -> str | None:
 
 def place_of(snapshot: Snapshot) -> Place | None:
     """Return what a snapshot's token says."""
-    return None if snapshot.token is None else tokens.place(snapshot.token)
+    return None if snapshot.token is None else session.place(snapshot.token)
 
 
 def undone_by_others(answer: Unfulfilled) -> Unfulfilled:

@@ -32,11 +32,11 @@ import attrs
 from reconciler.adapters import replies
 from reconciler.adapters.credentials import Headers
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import holders, portions, service, tokens, values
+from reconciler.adapters.wrs import holders, portions, service, session, values
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.numbers import Numbers
 from reconciler.adapters.wrs.service import Row, Service
-from reconciler.adapters.wrs.tokens import Place
+from reconciler.adapters.wrs.session import Place
 from reconciler.model import instant
 from reconciler.model.answer import Broken, NotAvailable, ReadAnswer, Trouble, Unchanged
 from reconciler.model.snapshot import Sighting, Snapshot, Token
@@ -96,13 +96,13 @@ class Reader:
         if not isinstance(schema, Schema):
             return schema
         token = None if known is None else known.token
-        place = None if token is None else tokens.place(token)
+        place = None if token is None else session.place(token)
         found: ReadAnswer | None = None
         if place is not None and (self._has_latest(schema) or not self._options.service):
             found = await self._remembered(key, place, schema)
         if found is None:
             found = await self._resolved(key, schema)
-        if isinstance(found, Snapshot) and found.token is not None and (at := tokens.place(found.token)) is not None:
+        if isinstance(found, Snapshot) and found.token is not None and (at := session.place(found.token)) is not None:
             _keep(self._seen, at.id, _Seen(found.token, found.modified_at))
         if isinstance(found, Snapshot) and token is not None and found.token == token and not found.stranded:
             return Unchanged()
@@ -132,10 +132,10 @@ class Reader:
         etag = _guarding(_text(entity, "@odata.etag")) or etag
         token: Token | None = None
         if etag is not None and self._options.lock != "checkout":
-            token = tokens.guarded(identity, etag)
+            token = session.guarded(identity, etag)
         elif self._options.checks_out(possible=schema.action("CheckOut") is not None):
             seen = {"body": shown.body, "hidden": sorted(shown.unreadable), "modified": modified_at, "type": kind}
-            token = tokens.seen(identity, seen)
+            token = session.seen(identity, seen)
         return Snapshot(
             key,
             shown.body,
@@ -227,10 +227,10 @@ class Reader:
         snapshot = await self.snapshot(key, row)
         if not isinstance(snapshot, Snapshot):
             return snapshot
-        place = None if snapshot.token is None else tokens.place(snapshot.token)
+        place = None if snapshot.token is None else session.place(snapshot.token)
         self._sight(key, None if place is None else place.id)
         if snapshot.token is None:
-            return Sighting(key, tokens.seen(key, {"body": snapshot.body, "modified": modified_at}))
+            return Sighting(key, session.seen(key, {"body": snapshot.body, "modified": modified_at}))
         schema = await self._service.schema()
         if place is None or self._rows_show_all is True or not isinstance(schema, Schema) or not _missing(row, schema):
             return Sighting(key, snapshot.token)

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import answers, portions, tokens, values
+from reconciler.adapters.wrs import answers, portions, session, values
 from reconciler.adapters.wrs.actions import Actions
 from reconciler.adapters.wrs.answers import Unfulfilled
 from reconciler.adapters.wrs.halving import Halving
@@ -29,7 +29,7 @@ from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.portions import Way
 from reconciler.adapters.wrs.reading import Entity, Reader
 from reconciler.adapters.wrs.service import Service
-from reconciler.adapters.wrs.tokens import Place
+from reconciler.adapters.wrs.session import Place
 from reconciler.model.answer import (
     Locked,
     NotAvailable,
@@ -74,7 +74,7 @@ class Writer:
         schema = await self._service.schema(snapshot.type)
         if not isinstance(schema, Schema):
             return schema
-        place = tokens.place(token)
+        place = session.place(token)
         if place is None:
             return VersionConflict(0, "it was read through another dialect, and has to be read again")
         schema, way, body = await self._said(fields, snapshot, schema)
@@ -200,7 +200,7 @@ class Writer:
         if etag is None:
             return Written(None, None)
         if "Latest" not in schema.document.properties:
-            return Written(None, tokens.guarded(place.id, etag))
+            return Written(None, session.guarded(place.id, etag))
         # The write may have made an iteration with an ID of its own.
         shown = await answers.latest(self._reader, snapshot.key)
         latest = answers.place_of(shown) if isinstance(shown, Snapshot) else None

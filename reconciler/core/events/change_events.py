@@ -12,9 +12,8 @@ import msgspec
 
 from reconciler.core.events import decode, signing
 from reconciler.errors import UsageError
-from reconciler.model.event import Event, Foreign, Header, Outgoing, PlainRecord
+from reconciler.model.event import Event, Foreign, Header, Outgoing, PlainRecord, Topics
 from reconciler.model.policy import OPERATORS
-from reconciler.model.topics import Topics
 
 CONTENT_TYPE: tuple[Header, ...] = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
 _LAST = 2**62  # an offset later than any there is

@@ -24,11 +24,10 @@ import msgspec
 from reconciler.core.events import profile, signing, timing
 from reconciler.core.events.outcomes import OutcomeType
 from reconciler.model import instant
-from reconciler.model.event import Decoded, Event, Foreign, Header, Record, Refusal
+from reconciler.model.event import Decoded, Event, Foreign, Header, Record, Refusal, Topics
 from reconciler.model.policy import OPERATORS, Policy
 from reconciler.model.signing import Keys
 from reconciler.model.stamp import Place, Stamp
-from reconciler.model.topics import Topics
 from reconciler.model.value import canonical
 
 CHANGED = "windchill.document.changed.v1"

@@ -8,8 +8,8 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
+from reconciler.model.event import Topics
 from reconciler.model.policy import Policy
-from reconciler.model.topics import Topics
 
 _FIELD_LENGTH_MAX = 256
 _SEGMENTS_MAX = 16

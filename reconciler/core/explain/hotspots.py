@@ -7,7 +7,7 @@ has happened, that is said instead.
 
 from typing import Final
 
-from reconciler.model.hotspot import DAY_H, HotSpot
+from reconciler.model.standing import DAY_H, HotSpot
 
 _FEW: Final = 3  # conflicts of both days
 _CLEARLY: Final = 1.5  # times the other rate

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from reconciler.model.act import Change
+from reconciler.model.audit import Settlement
 from reconciler.model.document import Lane, Row, Status
-from reconciler.model.settlement import Settlement
 
 COOLING: Final = (Status.PENDING, Status.CONTENDED, Status.LOCKED)  # with a due time to come: a wait after trouble
 DONE: Final = (Status.SYNCED, Status.HELD)  # nothing is pending there

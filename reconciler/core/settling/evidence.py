@@ -17,10 +17,9 @@ from reconciler.core.events import outcomes
 from reconciler.core.planning import conflicts
 from reconciler.core.settling.cases import Case
 from reconciler.model import codec
-from reconciler.model.audit import AuditRecord, Verdict
+from reconciler.model.audit import AuditRecord, Contention, Settlement, Verdict
 from reconciler.model.document import Repeating
 from reconciler.model.plan import Decision, Patch, Plan
-from reconciler.model.settlement import Contention, Settlement
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import MISSING, Json, Missing
 

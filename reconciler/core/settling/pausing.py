@@ -9,8 +9,8 @@ import attrs
 
 from reconciler.core.scheduling import backoff
 from reconciler.core.settling.cases import Case
+from reconciler.model.audit import Settlement
 from reconciler.model.document import Agreement, Intent, Lane, Status
-from reconciler.model.settlement import Settlement
 
 _SECOND_US = 1_000_000
 _STABLEST = 100  # comparisons without drift: the longest interval there is

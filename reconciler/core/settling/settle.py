@@ -27,10 +27,10 @@ from reconciler.core.settling import evidence, pacing
 from reconciler.core.settling.cases import Case
 from reconciler.model import instant
 from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
+from reconciler.model.audit import Settlement
 from reconciler.model.base import Base
 from reconciler.model.document import Agreement, Intent, Lane, Setback, Status
 from reconciler.model.plan import Decision, InSync, Patch, Plan, Verb
-from reconciler.model.settlement import Settlement
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.value import Json
 

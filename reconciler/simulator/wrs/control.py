@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from reconciler.simulator.endpoints import given_object, route, steered
-from reconciler.simulator.wrs import deeds
+from reconciler.simulator.wrs import writing
 from reconciler.simulator.wrs.checkout import Step
 from reconciler.simulator.wrs.entities import identity
 
@@ -31,10 +31,10 @@ async def act(world: "World", request: Request) -> object:
     setstate (`"state": VALUE`, asking no transition), rename (`"name": TEXT`), revise.
     400 with the server's words where a person would be refused.
     """
-    given = deeds.checked(await given_object(request))
+    given = writing.checked(await given_object(request))
     for deed in given["do"]:
-        deeds.do(world, deed, given)
-    return deeds.where(world, given["document"])
+        writing.do(world, deed, given)
+    return writing.where(world, given["document"])
 
 
 async def checkouts(world: "World", request: Request) -> object:

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from attrs import evolve, frozen
 
-from reconciler.simulator import etags
+from reconciler.simulator import documents_dialect
 from reconciler.simulator.history import Writer
 from reconciler.simulator.messages import Reply, Request
-from reconciler.simulator.wrs import checkout, lists, metadata, query, replies, writing
-from reconciler.simulator.wrs.entities import NAVIGATIONS, View
-from reconciler.simulator.wrs.filters import Malformed
+from reconciler.simulator.wrs import checkout, lists, query, replies, types, writing
+from reconciler.simulator.wrs.entities import View
 from reconciler.simulator.wrs.options import ACTIONS
+from reconciler.simulator.wrs.query import Malformed
 from reconciler.simulator.wrs.shelf import Iteration, WorkingCopy
-from reconciler.simulator.wrs.types import NAMESPACE
+from reconciler.simulator.wrs.types import NAMESPACE, NAVIGATIONS
 
 if TYPE_CHECKING:
     from reconciler.simulator.world import World
@@ -58,7 +58,7 @@ class Call:
     @property
     def writer(self) -> Writer:
         """Who writes what this call writes."""
-        return Writer(self.user, "rest", etags.bare(self.if_match))
+        return Writer(self.user, "rest", documents_dialect.bare(self.if_match))
 
     def saw(self, view: View) -> None:
         """Remember what the user is shown. An old iteration tells nothing of the latest."""
@@ -160,7 +160,7 @@ def _document_management(call: Call, rest: str) -> Reply:
         entities = [{"name": "Documents", "kind": "EntitySet", "url": "Documents"}]
         return replies.shown({"@odata.context": f"{call.root}$metadata", "value": entities})
     if rest == "$metadata" and reading:
-        content = metadata.document(world.wrs.types, world.wrs.switches)
+        content = types.document(world.wrs.types, world.wrs.switches)
         return Reply(200, [(b"content-type", b"application/xml"), (b"odata-version", b"4.0")], content)
     if rest == "Documents" and reading:
         return lists.answer(world, call.request, call.user, call.root)

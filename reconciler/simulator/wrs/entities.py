@@ -12,7 +12,6 @@ from reconciler.simulator.wrs.types import BASE, NAMESPACE, Property, type_of
 if TYPE_CHECKING:
     from reconciler.simulator.world import World
 
-NAVIGATIONS = ("Context", "Folder", "Creator", "Modifier")
 _NOTHING: frozenset[str] = frozenset()
 SECURED = "(Secured information)"
 _CREATED = datetime(2025, 11, 3, 9, 30, tzinfo=UTC)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
 from reconciler.simulator.messages import Reply, Request
-from reconciler.simulator.wrs import filters, query, replies
+from reconciler.simulator.wrs import query, replies
 from reconciler.simulator.wrs.entities import View
 from reconciler.simulator.wrs.query import Asked
 from reconciler.simulator.wrs.shelf import Iteration, WorkingCopy
@@ -47,8 +47,8 @@ def only_key(world: "World", request: Request) -> str | None:
     if text is None:
         return None
     try:
-        numbers = filters.bound(filters.parse(text), "Number")
-    except filters.Malformed:
+        numbers = query.bound(query.parse(text), "Number")
+    except query.Malformed:
         return None
     return world.wrs.shelf.key_of(str(next(iter(numbers)))) if numbers is not None and len(numbers) == 1 else None
 
@@ -62,7 +62,7 @@ def _rows(world: "World", asked: Asked, user: str) -> list[Iteration | WorkingCo
 
     found = list(_candidates(world, asked, user))
     if asked.filter is not None:
-        matches = filters.matcher(asked.filter)
+        matches = query.matcher(asked.filter)
         found = [row for row in found if matches(look(row))]
     for order in reversed(asked.orders):
         # Rows without a value come first, as OData asks of an ascending order.
@@ -74,7 +74,7 @@ def _rows(world: "World", asked: Asked, user: str) -> list[Iteration | WorkingCo
 
 def _candidates(world: "World", asked: Asked, user: str) -> Iterator[Iteration | WorkingCopy]:
     shelf, documents = world.wrs.shelf, world.documents
-    numbers = None if asked.filter is None else filters.bound(asked.filter, "Number")
+    numbers = None if asked.filter is None else query.bound(asked.filter, "Number")
     keys = documents.keys()
     if numbers is not None:
         found = sorted(key for number in numbers if (key := shelf.key_of(str(number))) is not None)

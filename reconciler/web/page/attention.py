@@ -11,7 +11,7 @@ import attrs
 
 from reconciler import views
 from reconciler.model import instant
-from reconciler.web.page import looks, moments, spelling
+from reconciler.web.page import looks, spelling
 
 _STUCK_S = 900.0  # pending for longer than this is no queue any more
 _SAID_MAX = 160
@@ -94,7 +94,7 @@ def found(
 
 def _troubles(now: views.service.Status, late: Mapping[str, float]) -> Iterable[Need]:
     for loop, seconds in late.items():
-        why = f"Nothing was heard of it for {moments.span(seconds)}. The program's log tells more."
+        why = f"Nothing was heard of it for {looks.span(seconds)}. The program's log tells more."
         yield Need("stuck", f"The loop {loop} is stuck", why, None, "See the probe", "/livez", "reconciler doctor")
     if now.phase == "ready" and not now.log_reachable:
         why = "What Windchill has is still compared with what was folded; new events are not seen."

@@ -12,7 +12,7 @@ from reconciler.model.act import Gone, Other, Preview, Side, Take, Unusable
 from reconciler.model.audit import Verdict
 from reconciler.model.plan import Hold
 from reconciler.model.policy import FALLBACK
-from reconciler.web import cursors, lists, reading
+from reconciler.web import bodies, lists, reading
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import differing, notices, rendering, spelling
 from reconciler.web.sources import Sources
@@ -74,7 +74,7 @@ async def many(sources: Sources, asked: Asked) -> Response:
 async def listed(sources: Sources, asked: Asked, notice: notices.Notice | None, code: int = 200) -> Response:
     """List conflicts with a notice."""
     query: ConflictsQuery = asked.query
-    after = cursors.place(query.after, tuple[cursors.Number, str]) if query.after else (-1, "")
+    after = bodies.place(query.after, tuple[bodies.Number, str]) if query.after else (-1, "")
     page = await lists.conflicts(sources.store, after, query.limit, closed=query.closed, field=query.field)
     same = {"closed": "true" if query.closed else "", "field": query.field}
     return rendering.current(

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from reconciler.core.planning import resolution
 from reconciler.errors import UsageError
 from reconciler.model.act import RESOLVED_MAX, WAYS, Gone, Other, Resolved, Side, Stale, Take, Unusable
-from reconciler.web import forms
+from reconciler.web import bodies
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import conflicts, notices, rendering, spelling
@@ -22,7 +22,7 @@ _SHOWN_MAX = 100  # of many; the rest is decided alike
 
 async def preview(sources: Sources, asked: Asked) -> Response:
     """Show what a typed value would write; nothing is done."""
-    form = await forms.fields(asked.request)
+    form = await bodies.fields(asked.request)
     asked, text = attrs.evolve(asked, query=conflicts.ConflictQuery()), form.get("value", "")
     try:
         return await conflicts.shown(sources, asked, None, typed=resolution.value(text))
@@ -32,7 +32,7 @@ async def preview(sources: Sources, asked: Asked) -> Response:
 
 async def resolve(sources: Sources, asked: Asked) -> Response:
     """Decide one conflict, if what was seen is still so."""
-    form = await forms.fields(asked.request)
+    form = await bodies.fields(asked.request)
     take, seen = _take(form), form.get("seen", "")
     if not seen:
         raise Refused(400, "seen: is missing; decide on the page of the conflict, which shows what will be written")
@@ -79,7 +79,7 @@ def _wish(form: Mapping[str, str]) -> _Wish:
 
 async def preview_many(sources: Sources, asked: Asked) -> Response:
     """Show what deciding all conflicts on a field or of a rule for one side would write; nothing is done."""
-    wish = _wish(await forms.fields(asked.request))
+    wish = _wish(await bodies.fields(asked.request))
     found = await sources.acts.preview_many(wish.take, **wish.which)
     return rendering.current(
         sources,
@@ -95,7 +95,7 @@ async def preview_many(sources: Sources, asked: Asked) -> Response:
 
 async def resolve_many(sources: Sources, asked: Asked) -> Response:
     """Decide those conflicts on a field or of a rule for one side that were shown, if what was seen is still so."""
-    form = await forms.fields(asked.request)
+    form = await bodies.fields(asked.request)
     wish = _wish(form)
     seen = dict(one.rpartition(":")[::2] for one in form.get("seen", "").split())
     if not seen:

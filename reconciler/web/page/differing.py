@@ -4,6 +4,8 @@ Differing: which parts of two values are not the same, within texts and lists to
 Values are taken apart into words, elements and members, which are compared in order. What both begin and end with is
 set aside first; a middle that can't be compared in good time counts as different as a whole: because it is long, or
 because the same few words come again and again, which takes the comparison cubic time.
+
+Sides: the fields of a document as desired, live and last agreed, and what differs between them.
 """
 
 import difflib
@@ -15,6 +17,7 @@ from typing import Final
 import attrs
 import msgspec
 
+from reconciler import views
 from reconciler.web.page import looks
 
 _TOKENS_MAX: Final = 600
@@ -113,3 +116,63 @@ def _short(pieces: Iterable[tuple[str, bool]]) -> Iterator[Part]:
         edge = most // 2
         yield Part(text[:edge], differs, len(text) - 2 * edge)
         yield Part(text[-edge:], differs)
+
+
+# ---------------------------------------------------------------------------------------------------------------- sides
+
+
+_ORDER = ("held", "differs", "theirs stands", "agrees", "unmanaged")
+
+
+@attrs.frozen
+class Sides:
+    """
+    A field with what is marked on each side.
+
+    Desired and live are marked where they differ from each other; what was last agreed, where Windchill has something
+    else since. `standing` is held, differs, agrees or unmanaged.
+    """
+
+    field: views.documents.Field
+    standing: str
+    desired: tuple[Part, ...]
+    live: tuple[Part, ...]
+    base: tuple[Part, ...]
+
+
+def fields(document: views.documents.Document) -> list[Sides]:
+    """Return the fields of a document, those that want something first."""
+    return sorted((_sides(field) for field in document.fields), key=lambda one: _ORDER.index(one.standing))
+
+
+def _sides(field: views.documents.Field) -> Sides:
+    if _by_elements(field):  # what was said of each element is not the shape of what Windchill has
+        return Sides(field, _standing(field), *(_unmarked(side) for side in (field.desired, field.live, field.base)))
+    return Sides(
+        field,
+        _standing(field),
+        parts(field.desired, field.live),
+        parts(field.live, field.desired),
+        parts(field.base, field.live),
+    )
+
+
+def _unmarked(value: object) -> tuple[Part, ...]:
+    return parts(value, msgspec.UNSET)
+
+
+def _by_elements(field: views.documents.Field) -> bool:
+    return isinstance(field.desired, dict) and all(claim.kind in ("add", "remove") for claim in field.claims)
+
+
+def _standing(field: views.documents.Field) -> str:
+    if field.conflict:
+        return "held"
+    if not field.managed:
+        return "unmanaged"
+    if field.live == field.desired:
+        return "agrees"
+    decided = "" if field.decision is None else field.decision.decision
+    if _by_elements(field):
+        return "agrees" if decided == "keep" else "differs"
+    return "theirs stands" if decided in ("keep", "yield") else "differs"

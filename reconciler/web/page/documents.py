@@ -1,4 +1,8 @@
-"""Documents: the list, and one with its three sides, its story and its history."""
+"""
+Documents: the list, and one with its three sides, its story and its history.
+
+Steering: what an operator does with one document: look now, pause, resume, release.
+"""
 
 from typing import Annotated, Literal
 
@@ -6,10 +10,11 @@ import attrs
 import msgspec
 from starlette.responses import Response
 
+from reconciler.model.act import Appended, Done, Gone, Unusable
 from reconciler.model.document import Status
-from reconciler.web import cursors, lists, reading
+from reconciler.web import bodies, lists, reading
 from reconciler.web.endpoint import Asked, Page
-from reconciler.web.page import notices, rendering, sides, spelling
+from reconciler.web.page import differing, notices, rendering, spelling
 from reconciler.web.sources import Sources
 
 _PREFIX_MAX = 512
@@ -34,7 +39,7 @@ async def many(sources: Sources, asked: Asked) -> Response:
     query: DocumentsQuery = asked.query
     status = Status(query.status) if query.status else None
     before = _just_before(query.q) if query.q else ""
-    after = cursors.place(query.after, tuple[str]) if query.after else (before,)
+    after = bodies.place(query.after, tuple[str]) if query.after else (before,)
     page = await lists.documents(sources.store, status, after, query.limit, query.q)
     same = {"status": query.status, "q": query.q, "limit": "" if query.limit == Page().limit else query.limit}
     return rendering.current(
@@ -79,10 +84,58 @@ async def shown(sources: Sources, asked: Asked, notice: notices.Notice | None, c
         code,
         notice=notice,
         document=found,
-        fields=await rendering.beside(sides.fields, found),
+        fields=await rendering.beside(differing.fields, found),
         story=story,
         told={attempt for chapter in history for attempt in chapter.audit},
         only=query.field,
         history=history[:_OPEN],
         earlier=history[_OPEN:],
     )
+
+
+# ------------------------------------------------------------------------------------------------------------- steering
+
+
+async def retry(sources: Sources, asked: Asked) -> Response:
+    """Have a document looked at now."""
+    done = await notices.acts(sources, asked).retry(asked.who.name, [asked.path["document"]])
+    return await _after(sources, asked, done, "retried")
+
+
+async def compare(sources: Sources, asked: Asked) -> Response:
+    """Have every document compared."""
+    count = await notices.acts(sources, asked).compare(asked.who.name, None)
+    return rendering.elsewhere(spelling.address("/documents", done="compared", n=str(count)))
+
+
+async def pause(sources: Sources, asked: Asked) -> Response:
+    """Let a document alone until it is resumed."""
+    reason = notices.reason(await bodies.fields(asked.request))
+    done = await notices.acts(sources, asked).pause(asked.who.name, [asked.path["document"]], reason)
+    return await _after(sources, asked, done, "paused")
+
+
+async def resume(sources: Sources, asked: Asked) -> Response:
+    """End a pause."""
+    done = await notices.acts(sources, asked).resume(asked.who.name, [asked.path["document"]])
+    return await _after(sources, asked, done, "resumed")
+
+
+async def release(sources: Sources, asked: Asked) -> Response:
+    """Stop managing a document."""
+    reason = notices.reason(await bodies.fields(asked.request))
+    done = await notices.acts_on_log(sources, asked).release(asked.who.name, asked.path["document"], reason)
+    return await _after(sources, asked, done, "released")
+
+
+async def _after(sources: Sources, asked: Asked, done: Done | Appended | Gone | Unusable, code: str) -> Response:
+    key = asked.path["document"]
+    match done:
+        case Gone(reason) | Unusable(reason):
+            said = reason
+        case Done(left=left) if key in left:
+            said = left[key]
+        case _:
+            return rendering.elsewhere(spelling.address(spelling.document(key), done=code))
+    asked = attrs.evolve(asked, query=DocumentQuery())
+    return await shown(sources, asked, notices.refused(said), 409)

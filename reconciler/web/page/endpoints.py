@@ -4,19 +4,7 @@ from typing import Final
 
 from reconciler.web import reading
 from reconciler.web.endpoint import Call, Endpoint, Query
-from reconciler.web.page import (
-    assets,
-    conflicts,
-    deciding,
-    documents,
-    hotspots,
-    letters,
-    mending,
-    overview,
-    settings,
-    steering,
-    trail,
-)
+from reconciler.web.page import conflicts, deciding, documents, hotspots, letters, overview, rendering, settings, trail
 from reconciler.web.principal import Role
 
 
@@ -32,11 +20,11 @@ ENDPOINTS: Final = (
     _shows("/", overview.show),
     _shows("/documents", documents.many, documents.DocumentsQuery),
     _shows("/documents/{document}", documents.one, documents.DocumentQuery),
-    _acts("/compare", steering.compare),
-    _acts("/documents/{document}/retry", steering.retry),
-    _acts("/documents/{document}/pause", steering.pause),
-    _acts("/documents/{document}/resume", steering.resume),
-    _acts("/documents/{document}/release", steering.release),
+    _acts("/compare", documents.compare),
+    _acts("/documents/{document}/retry", documents.retry),
+    _acts("/documents/{document}/pause", documents.pause),
+    _acts("/documents/{document}/resume", documents.resume),
+    _acts("/documents/{document}/release", documents.release),
     _shows("/conflicts", conflicts.many, conflicts.ConflictsQuery),
     _acts("/conflicts/preview", deciding.preview_many),  # before {id}, which it is none of
     _acts("/conflicts/resolve", deciding.resolve_many),
@@ -45,14 +33,14 @@ ENDPOINTS: Final = (
     _acts("/conflicts/{id}/resolve", deciding.resolve),
     _shows("/dead-letters", letters.many, letters.LettersQuery),
     _shows("/dead-letters/{id}", letters.one, letters.LetterQuery),
-    _acts("/dead-letters/{id}/replay", mending.replay),
-    _acts("/dead-letters/{id}/discard", mending.discard),
-    _acts("/dead-letters/{id}/resend", mending.resend),
+    _acts("/dead-letters/{id}/replay", letters.replay),
+    _acts("/dead-letters/{id}/discard", letters.discard),
+    _acts("/dead-letters/{id}/resend", letters.resend),
     _shows("/hotspots", hotspots.show, reading.HotSpotsQuery),
     _shows("/audit", trail.show, trail.TrailQuery),
     _shows("/audit/acts", trail.acts, trail.ActsQuery),
     Endpoint(path="/audit.csv", role=Role.VIEWER, call=trail.export, query=trail.ExportQuery, page=True),
     _shows("/policy", settings.policy),
     _shows("/config", settings.config),
-    Endpoint(path="/static/{name}", role=None, call=assets.serve),
+    Endpoint(path="/static/{name}", role=None, call=rendering.serve),
 )

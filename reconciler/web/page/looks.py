@@ -5,6 +5,8 @@ Rules of this file:
 1. Nothing from outside becomes markup. What can't be seen, or turns the text around it (bidi controls, zero-width
    characters, control characters), is spelled out as its number.
 2. What is long is cut, and it is said how long it is. Whoever wants all of it gets it from the API, or opens it.
+
+Moments: times and spans in the words that people use.
 """
 
 import itertools
@@ -15,6 +17,8 @@ from typing import Final
 import attrs
 import msgspec
 from markupsafe import Markup, escape
+
+from reconciler.model import instant
 
 LIST_MAX: Final = 120  # characters of a value in a list
 OPENED_MAX: Final = 200_000  # of one that is compared with another
@@ -97,3 +101,42 @@ def value(value: object, length_max: int = LIST_MAX) -> Shown:
 def is_known(value: object) -> bool:
     """Tell whether a member of a shape was given."""
     return value is not msgspec.UNSET
+
+
+# ------------------------------------------------------------------------------------------------------ times and spans
+
+
+_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+_SECOND_US: Final = 1_000_000
+
+
+def ago(at: str, now_us: int) -> str:
+    """Return how long ago a moment was, or how long it is until then."""
+    seconds = (now_us - instant.to_us(at)) / _SECOND_US
+    if abs(seconds) < 1:
+        return "now"
+    return f"{span(seconds)} ago" if seconds > 0 else f"in {span(-seconds)}"
+
+
+def span(seconds: float) -> str:
+    """Return a span in its largest unit, and in the next one while the first is small."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for number, (size, name) in enumerate(_UNITS):
+        if whole < size:
+            continue
+        first, rest = divmod(whole, size)
+        if number + 1 < len(_UNITS) and first < 10 and rest:
+            below, unit = _UNITS[number + 1]
+            more = rest // below
+            return f"{first} {name} {more} {unit}" if more else f"{first} {name}"
+        return f"{first} {name}"
+    return f"{whole} s"
+
+
+def clock(at: str) -> str:
+    """Return a moment to the second."""
+    return at[:19].replace("T", " ") + " UTC"

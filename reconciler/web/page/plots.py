@@ -13,8 +13,8 @@ from typing import Final
 import attrs
 
 from reconciler import views
-from reconciler.model.hotspot import DAY_H
-from reconciler.web.page import moments
+from reconciler.model.standing import DAY_H
+from reconciler.web.page import looks
 
 WIDTH: Final = 420
 HEIGHT: Final = 150
@@ -138,7 +138,7 @@ def _about(title: str, points: Sequence[views.service.SeriesPoint], lines: Seque
     if not points:
         return f"{title}: nothing measured yet."
     newest = "; ".join(f"{line.name} {line.latest}" for line in lines)
-    return f"{title} from {moments.clock(points[0].at)} to {moments.clock(points[-1].at)}. Newest: {newest}."
+    return f"{title} from {looks.clock(points[0].at)} to {looks.clock(points[-1].at)}. Newest: {newest}."
 
 
 def _x(number: int, count: int) -> float:
@@ -176,12 +176,12 @@ def _rows(
         for line in values:
             known = [value for value in line[begin : begin + size] if value is not None]
             cells.append(say(sum(known) / len(known)) if known else "–")
-        rows.append((moments.clock(points[min(begin + size, len(points)) - 1].at), tuple(cells)))
+        rows.append((looks.clock(points[min(begin + size, len(points)) - 1].at), tuple(cells)))
     return rows[::-1]
 
 
 def _span(value: float) -> str:
-    return moments.span(value) if value else "0"
+    return looks.span(value) if value else "0"
 
 
 def _number(value: float) -> str:

@@ -16,7 +16,7 @@ from reconciler import views
 from reconciler.errors import StoreError
 from reconciler.model import instant
 from reconciler.model.act import Act
-from reconciler.web import cursors, lists, reading
+from reconciler.web import bodies, lists, reading
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Page, Query
 from reconciler.web.page import looks, rendering, spelling
@@ -80,7 +80,7 @@ class ActsQuery(Page, frozen=True, kw_only=True):
 async def acts(sources: Sources, asked: Asked) -> Response:
     """List what people have done, newest first."""
     query: ActsQuery = asked.query
-    before = cursors.place(query.after, tuple[cursors.Number]) if query.after else None
+    before = bodies.place(query.after, tuple[bodies.Number]) if query.after else None
     page = await lists.acts(sources.store, before, query.limit, document=query.document or None, who=query.who or None)
     same = {"document": query.document, "who": query.who}
     return rendering.current(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.adapters.wrs import numbers, reading, tokens
+from reconciler.adapters.wrs import numbers, reading, session
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model import instant
 from reconciler.model.answer import Broken, Failed, NotAvailable, Refused, Throttled, Unauthorised, Unchanged
@@ -332,7 +332,7 @@ async def test_an_etag_that_the_list_shows_is_the_token_byte_for_byte(
     odata.respond = holding(row(**{"@odata.etag": etag}))
     found = await seen(documents)
     assert found.token is not None
-    place = tokens.place(found.token)
+    place = session.place(found.token)
     assert place is not None
     assert place.etag == etag
     assert isinstance(await documents.read(KEY, found), Unchanged)

@@ -1,0 +1,78 @@
+"""
+A file that somebody else may change: it is read again when it has been, and only then.
+
+Files that only their owner may read: what we make holds documents' metadata, whatever the umask says.
+
+A file that is there already keeps its mode, since somebody may have chosen it; `exposed` tells of it.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import attrs
+
+from reconciler.errors import ConfigError
+
+_BYTES_MAX = 1024 * 1024  # a wrong path must not bring a log file into memory
+
+
+@attrs.define
+class WatchedFile:
+    """A text of some kilobytes."""
+
+    path: Path
+    _seen: tuple[int, ...] = ()
+    _text: str = ""
+
+    def text(self) -> str:
+        """Return what the file says now; raises ConfigError."""
+        try:
+            with self.path.open("rb") as file:
+                stat = self.path.stat()
+                seen = stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+                if seen == self._seen:
+                    return self._text
+                content = file.read(_BYTES_MAX + 1)
+        except OSError as error:
+            raise ConfigError(f"{self.path}: can't be read: {error.strerror or error}") from error
+        if len(content) > _BYTES_MAX:
+            raise ConfigError(f"{self.path}: has more than {_BYTES_MAX} bytes; is it the right file?")
+        try:
+            self._text = content.decode()
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{self.path}: is not text in UTF-8") from error
+        self._seen = seen
+        return self._text
+
+
+# -------------------------------------------------------------------------------------------------------- private files
+
+
+MODE = 0o600
+_OTHERS = 0o077
+
+
+def opened(path: Path, flags: int) -> int:
+    """Open a file, and make it if it is not there; raises OSError. Returns a descriptor that children don't inherit."""
+    return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, MODE)
+
+
+def make(path: Path) -> None:
+    """Make an empty file where there is none. Whatever prevents it, whoever opens the file next says it better."""
+    with contextlib.suppress(OSError):
+        os.close(opened(path, os.O_WRONLY | os.O_EXCL))
+
+
+def exposed(paths: Iterable[Path]) -> list[str]:
+    """Return which of these files others than their owner may read or write, each with its mode."""
+    found = []
+    for path in paths:
+        try:
+            mode = path.stat().st_mode & 0o777
+        except OSError:
+            continue
+        if mode & _OTHERS:
+            found.append(f"{path} ({mode:04o})")
+    return found
