@@ -225,8 +225,7 @@ def test_the_admin_api_binds_to_loopback(bind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "bind",
-    ["0.0.0.0:8090", "[::]:8090", "10.0.0.1:8090", "127.0.0.1.example.com:1", "localhost.example.com:1"],
+    "bind", ["0.0.0.0:8090", "[::]:8090", "10.0.0.1:8090", "127.0.0.1.example.com:1", "localhost.example.com:1"]
 )
 def test_the_admin_api_binds_to_nothing_but_loopback_unless_people_are_asked_who_they_are(bind: str) -> None:
     (fault,) = faults(None, RECONCILER_ADMIN__BIND=bind)
@@ -587,10 +586,7 @@ def test_an_unknown_key_near_a_known_one_names_it(
     assert any(line.endswith(f"did you mean {loading.variable(section, known)}?") for known in near)
 
 
-@given(
-    in_file=st.one_of(st.none(), st.integers(1, 1000)),
-    in_environment=st.one_of(st.none(), st.integers(1, 1000)),
-)
+@given(in_file=st.one_of(st.none(), st.integers(1, 1000)), in_environment=st.one_of(st.none(), st.integers(1, 1000)))
 def test_the_environment_wins_over_the_file_and_the_file_over_the_default(
     in_file: int | None, in_environment: int | None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -219,10 +219,7 @@ def toml(given: Mapping[str, Mapping[str, object]]) -> str:
 
 
 def event(place: Place, field: str) -> None:
-    lines = [
-        change(DOC, "//erp", {field: "RELEASED"}, id="e1"),
-        {"specversion": "1.0"},
-    ]
+    lines = [change(DOC, "//erp", {field: "RELEASED"}, id="e1"), {"specversion": "1.0"}]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (place.folder / "events.jsonl").write_text(text, encoding="utf-8")
 

@@ -16,17 +16,7 @@ from tests.web.conftest import Daemon
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-LISTS = [
-    "/",
-    "/documents",
-    "/conflicts",
-    "/dead-letters",
-    "/hotspots",
-    "/policy",
-    "/config",
-    "/audit",
-    "/audit/acts",
-]
+LISTS = ["/", "/documents", "/conflicts", "/dead-letters", "/hotspots", "/policy", "/config", "/audit", "/audit/acts"]
 
 
 async def addresses(daemon: Daemon) -> list[str]:

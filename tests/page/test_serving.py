@@ -13,6 +13,7 @@ import attrs
 import httpx
 import jinja2
 import pytest
+from httpx import AsyncClient
 from starlette.types import Message
 
 from reconciler.errors import LogError, RecordTooLargeError, StoreError
@@ -31,7 +32,7 @@ from tests.web.keys import LINES, csrf_in, signed_in
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
-async def test_a_page_allows_itself_nothing_from_elsewhere_and_nothing_inline(client: httpx.AsyncClient) -> None:
+async def test_a_page_allows_itself_nothing_from_elsewhere_and_nothing_inline(client: AsyncClient) -> None:
     reply = await client.get("/")
     assert reply.headers["content-security-policy"] == rendering.POLICY
     assert "unsafe" not in rendering.POLICY
@@ -80,7 +81,7 @@ async def test_an_etag_is_of_one_reader_and_lets_nobody_in(daemon: Daemon) -> No
 
 
 @pytest.mark.parametrize("name", ["page.css", "page.js", "icon.svg"])
-async def test_a_file_of_the_page_may_be_kept_for_good(client: httpx.AsyncClient, name: str) -> None:
+async def test_a_file_of_the_page_may_be_kept_for_good(client: AsyncClient, name: str) -> None:
     reply = await client.get(rendering.address(name))
     assert reply.status_code == 200
     assert reply.headers["content-type"].split(";")[0] in ("text/css", "text/javascript", "image/svg+xml")
@@ -89,13 +90,13 @@ async def test_a_file_of_the_page_may_be_kept_for_good(client: httpx.AsyncClient
     assert (again.status_code, again.content) == (304, b"")
 
 
-async def test_a_file_of_another_version_is_not_there(client: httpx.AsyncClient) -> None:
+async def test_a_file_of_another_version_is_not_there(client: AsyncClient) -> None:
     for name in ("page.css", "page.0000000000000000.css", "..%2Frendering.py", "%2e%2e%2frendering.py"):
         assert (await client.get(f"/static/{name}")).status_code == 404
 
 
 async def test_an_address_that_is_none_is_a_page_for_a_browser_and_a_problem_for_a_program(
-    client: httpx.AsyncClient,
+    client: AsyncClient,
 ) -> None:
     for path in ("/nope", "/static", "/documents/a/b/c"):
         assert (await client.get(path)).headers["content-type"] == "application/problem+json"
@@ -106,7 +107,7 @@ async def test_an_address_that_is_none_is_a_page_for_a_browser_and_a_problem_for
     assert api.headers["content-type"] == "application/problem+json"
 
 
-async def test_what_a_page_refuses_is_said_in_a_page_and_escaped(client: httpx.AsyncClient) -> None:
+async def test_what_a_page_refuses_is_said_in_a_page_and_escaped(client: AsyncClient) -> None:
     reply = await client.get("/", params={"<script>": "1"})
     assert reply.status_code == 400
     assert "&lt;script&gt;: unknown query parameter" in reply.text
@@ -114,7 +115,7 @@ async def test_what_a_page_refuses_is_said_in_a_page_and_escaped(client: httpx.A
 
 
 async def test_a_store_that_is_busy_is_said_in_a_page(
-    daemon: Daemon, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def busy() -> None:
         raise StoreError("can't count documents: the store is busy")
@@ -126,7 +127,7 @@ async def test_a_store_that_is_busy_is_said_in_a_page(
 
 
 async def test_what_is_too_large_for_the_log_is_said_in_a_page_with_what_to_do(
-    daemon: Daemon, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = await furnish(daemon, calm=1)
     conflict, letter = (await world.store.conflicts())[0], next(iter(world.store.letters.values()))
@@ -158,7 +159,7 @@ async def test_what_is_too_large_for_the_log_is_said_in_a_page_with_what_to_do(
 
 
 async def test_a_form_takes_either_side_by_each_name_and_a_value_only_as_json(
-    daemon: Daemon, client: httpx.AsyncClient
+    daemon: Daemon, client: AsyncClient
 ) -> None:
     world = await furnish(daemon, calm=1)
     at = f"/conflicts/{(await world.store.conflicts())[0].conflict.id}"
@@ -179,9 +180,7 @@ async def test_a_form_takes_either_side_by_each_name_and_a_value_only_as_json(
     assert [act.details["take"] for act in await world.store.acts()] == ["live"]
 
 
-async def test_a_contested_field_has_three_ways_out_and_each_a_button(
-    daemon: Daemon, client: httpx.AsyncClient
-) -> None:
+async def test_a_contested_field_has_three_ways_out_and_each_a_button(daemon: Daemon, client: AsyncClient) -> None:
     world = daemon.world
     await world.emit({"status": "RELEASED"})
     await world.attempt()
@@ -212,7 +211,7 @@ READ = [
 
 @pytest.mark.parametrize("path", READ)
 async def test_every_page_is_there_with_something_and_with_nothing_to_show(
-    daemon: Daemon, client: httpx.AsyncClient, path: str
+    daemon: Daemon, client: AsyncClient, path: str
 ) -> None:
     empty = await client.get(path)
     assert empty.status_code == (404 if "00012345" in path.split("?", maxsplit=1)[0] or "%2F" in path else 200)
@@ -226,7 +225,7 @@ async def test_every_page_is_there_with_something_and_with_nothing_to_show(
 
 
 async def test_what_needs_attention_is_the_oldest_of_all_however_many_there_are(
-    daemon: Daemon, client: httpx.AsyncClient
+    daemon: Daemon, client: AsyncClient
 ) -> None:
     rows = daemon.world.store.rows
     for number in range(80):  # the later its key, the longer it has waited
@@ -238,7 +237,7 @@ async def test_what_needs_attention_is_the_oldest_of_all_however_many_there_are(
     assert list(dict.fromkeys(shown))[:15] == [f"d{number:02}" for number in range(79, 64, -1)]
 
 
-async def test_keys_are_found_by_how_they_begin(daemon: Daemon, client: httpx.AsyncClient) -> None:
+async def test_keys_are_found_by_how_they_begin(daemon: Daemon, client: AsyncClient) -> None:
     for key in ("a", "ab", "ab/c", "abc", "ac", "b", "\ue000x", "é"):
         await daemon.world.emit({"title": "x"}, key=key)
 
@@ -253,7 +252,7 @@ async def test_keys_are_found_by_how_they_begin(daemon: Daemon, client: httpx.As
     assert await found("ab", limit="2") == ["ab", "ab%2Fc"]
 
 
-async def test_a_long_list_comes_in_pages_that_miss_nothing(daemon: Daemon, client: httpx.AsyncClient) -> None:
+async def test_a_long_list_comes_in_pages_that_miss_nothing(daemon: Daemon, client: AsyncClient) -> None:
     keys = [f"{number:04}" for number in range(120)]
     for key in keys:
         daemon.world.append(daemon.world.event({"title": "x"}, key=key))
@@ -267,7 +266,7 @@ async def test_a_long_list_comes_in_pages_that_miss_nothing(daemon: Daemon, clie
     assert found == keys
 
 
-async def test_the_export_is_a_table_without_formulas(daemon: Daemon, client: httpx.AsyncClient) -> None:
+async def test_the_export_is_a_table_without_formulas(daemon: Daemon, client: AsyncClient) -> None:
     daemon.world.windchill.put("=cmd|' /C calc'!A0", {"title": "y"})
     await daemon.world.emit({"title": "x"}, key="=cmd|' /C calc'!A0")
     await daemon.world.attempt(key="=cmd|' /C calc'!A0")
@@ -285,7 +284,7 @@ async def attempt(daemon: Daemon) -> AuditRecord:
 
 
 async def test_an_export_has_every_attempt_however_many_there_are(
-    daemon: Daemon, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = 10_050
     one = attrs.evolve(await attempt(daemon), document="=1+1")
@@ -305,7 +304,7 @@ async def test_an_export_has_every_attempt_however_many_there_are(
 
 @pytest.mark.parametrize("trouble", ["silence", "store", "stop"])
 async def test_an_export_that_breaks_off_is_a_download_that_failed(
-    daemon: Daemon, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, trouble: str
+    daemon: Daemon, client: AsyncClient, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
     one = await attempt(daemon)
     pages = 0
@@ -369,7 +368,7 @@ async def never() -> Message:
 
 
 async def test_a_page_that_takes_long_to_render_keeps_nobody_waiting(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered, was_answered = threading.Event(), []
     render = jinja2.Template.render
@@ -388,7 +387,7 @@ async def test_a_page_that_takes_long_to_render_keeps_nobody_waiting(
     assert int(reply.headers["content-length"]) == len(reply.content)
 
 
-async def test_the_log_away_is_said_and_the_rest_is_shown(daemon: Daemon, client: httpx.AsyncClient) -> None:
+async def test_the_log_away_is_said_and_the_rest_is_shown(daemon: Daemon, client: AsyncClient) -> None:
     async def away() -> None:
         raise LogError("no broker")
 
@@ -400,7 +399,7 @@ async def test_the_log_away_is_said_and_the_rest_is_shown(daemon: Daemon, client
     assert "Decide" in text
 
 
-async def test_a_hundred_thousand_documents_come_by_the_page(daemon: Daemon, client: httpx.AsyncClient) -> None:
+async def test_a_hundred_thousand_documents_come_by_the_page(daemon: Daemon, client: AsyncClient) -> None:
     world = await furnish(daemon, calm=1)
     rows = world.store.rows
     calm, held = rows["0000012400"], rows[DRAWING]
@@ -415,7 +414,7 @@ async def test_a_hundred_thousand_documents_come_by_the_page(daemon: Daemon, cli
 
 
 async def test_the_history_tells_each_attempt_and_each_act_once_newest_first(
-    daemon: Daemon, client: httpx.AsyncClient
+    daemon: Daemon, client: AsyncClient
 ) -> None:
     world = await furnish(daemon, calm=1)
     await daemon.acts.pause("jdoe", [DRAWING], "a <b>change</b>")
@@ -429,7 +428,7 @@ async def test_the_history_tells_each_attempt_and_each_act_once_newest_first(
     assert "(“a &lt;b&gt;change&lt;/b&gt;”)" in history
 
 
-async def test_a_field_has_a_story_of_its_own(daemon: Daemon, client: httpx.AsyncClient) -> None:
+async def test_a_field_has_a_story_of_its_own(daemon: Daemon, client: AsyncClient) -> None:
     await furnish(daemon, calm=1)
     text = (await client.get(f"/documents/{DRAWING}")).text
     address = next(one for one in re.findall(r'href="([^"]+)#line-heading"', text) if "owner" in one)
@@ -443,7 +442,7 @@ async def test_a_field_has_a_story_of_its_own(daemon: Daemon, client: httpx.Asyn
 
 
 async def test_a_page_that_takes_too_long_says_so_in_a_page(
-    daemon: Daemon, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never() -> None:
         await asyncio.Event().wait()
@@ -476,9 +475,7 @@ async def test_nothing_is_appended_by_a_page_before_the_log_is_open(daemon: Daem
         assert (reply.status_code, "at most 2000" in reply.text) == (422, True)
 
 
-async def test_a_conflict_that_has_opened_anew_leads_to_where_it_waits(
-    daemon: Daemon, client: httpx.AsyncClient
-) -> None:
+async def test_a_conflict_that_has_opened_anew_leads_to_where_it_waits(daemon: Daemon, client: AsyncClient) -> None:
     world = await furnish(daemon, calm=1)
     first = next(row.conflict for row in await world.store.conflicts() if row.conflict.field == "attributes.CostCenter")
     page = (await client.get(f"/documents/{DRAWING}")).text
@@ -497,7 +494,7 @@ async def test_a_conflict_that_has_opened_anew_leads_to_where_it_waits(
     assert "nothing is to be decided" in (await client.get(f"/conflicts/{first.id}")).text
 
 
-async def test_bytes_that_are_no_text_are_nobody_s_to_mend(daemon: Daemon, client: httpx.AsyncClient) -> None:
+async def test_bytes_that_are_no_text_are_nobody_s_to_mend(daemon: Daemon, client: AsyncClient) -> None:
     world = daemon.world
     for value in (b"\xff\x00 not json", b'{"id": "\xe2\x80\xaetxt"}'):
         world.broker.put(Outgoing(TOPIC, None, value, ()))

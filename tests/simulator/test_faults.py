@@ -176,14 +176,7 @@ def test_waiting_scripts_can_be_cleared(server: httpx.Client, script: Script) ->
 
 
 @pytest.mark.parametrize(
-    "given",
-    [
-        {"faults": ["lost_replay"]},
-        {"faults": []},
-        {"faults": [{"stat": 1}]},
-        {"fault": ["ok"]},
-        ["ok"],
-    ],
+    "given", [{"faults": ["lost_replay"]}, {"faults": []}, {"faults": [{"stat": 1}]}, {"fault": ["ok"]}, ["ok"]]
 )
 def test_a_misspelt_script_is_refused(server: httpx.Client, given: object) -> None:
     assert server.post("/_control/script", json=given).status_code == 400

@@ -31,15 +31,7 @@ async def test_without_a_token_nothing_tells_what_there_is(client: httpx.AsyncCl
     assert replies[0].content == replies[1].content
 
 
-NO_TOKENS = [
-    "",
-    "Bearer",
-    "Basic cmVjOnZp",
-    "Bearer a b",
-    "Bearer \u00e9",
-    "Bearer " + "x" * 9000,
-    "rec_viewer",
-]
+NO_TOKENS = ["", "Bearer", "Basic cmVjOnZp", "Bearer a b", "Bearer \u00e9", "Bearer " + "x" * 9000, "rec_viewer"]
 
 
 @pytest.mark.parametrize("given", NO_TOKENS)

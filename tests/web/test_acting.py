@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-import httpx
 import pytest
+from httpx import AsyncClient
 
 from reconciler.core.folding import fold
 from reconciler.errors import RecordTooLargeError, StoreDamagedError
@@ -19,7 +19,7 @@ from tests.web.keys import LINES, TOKENS, shown
 ROOT = "/api/v1"
 
 
-async def post(client: httpx.AsyncClient, path: str, body: Any = None, status: int = 200) -> Any:
+async def post(client: AsyncClient, path: str, body: Any = None, status: int = 200) -> Any:
     reply = await client.post(ROOT + path, json={} if body is None else body)
     assert reply.status_code == status, reply.text
     return reply.json()
@@ -29,7 +29,7 @@ async def too_large(_: Any) -> Any:
     raise RecordTooLargeError("a record has 2 bytes, and 1 is the most: make it smaller")
 
 
-async def acts(client: httpx.AsyncClient, query: str = "") -> list[dict[str, Any]]:
+async def acts(client: AsyncClient, query: str = "") -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = (await client.get(f"{ROOT}/acts{query}")).json()["items"]
     return items
 
@@ -49,9 +49,7 @@ async def conflict(world: World) -> str:
 # ------------------------------------------------------------------------------------------------------------ documents
 
 
-async def test_a_document_is_paused_with_a_reason_and_resumed(
-    client: httpx.AsyncClient, world: World, key: str
-) -> None:
+async def test_a_document_is_paused_with_a_reason_and_resumed(client: AsyncClient, world: World, key: str) -> None:
     assert await post(client, f"/documents/{key}/pause", {"reason": "audit"}) == {"done": [key]}
     found = world.store.rows[key]
     assert (found.status, found.reason) == (Status.PAUSED, "paused by local: audit")
@@ -73,7 +71,7 @@ async def test_a_document_is_paused_with_a_reason_and_resumed(
 
 
 async def test_a_story_tells_of_a_pause_however_many_events_were_sent_since(
-    client: httpx.AsyncClient, daemon: Daemon, key: str
+    client: AsyncClient, daemon: Daemon, key: str
 ) -> None:
     await post(client, f"/documents/{key}/pause", {"reason": "audit"})
     for number in range(60):
@@ -82,18 +80,14 @@ async def test_a_story_tells_of_a_pause_however_many_events_were_sent_since(
     assert "local paused it" in [chapter["title"].partition(": ")[2] for chapter in story["chapters"]]
 
 
-async def test_a_retried_document_is_due_at_once_before_all_others(
-    client: httpx.AsyncClient, world: World, key: str
-) -> None:
+async def test_a_retried_document_is_due_at_once_before_all_others(client: AsyncClient, world: World, key: str) -> None:
     await world.settle()
     await post(client, f"/documents/{key}/retry")
     due = await world.store.due(world.clock.now_us(), 10)
     assert [(one.key, one.lane.name) for one in due] == [(key, "ASKED")]
 
 
-async def test_a_document_is_released_by_an_event_of_the_operators(
-    client: httpx.AsyncClient, world: World, key: str
-) -> None:
+async def test_a_document_is_released_by_an_event_of_the_operators(client: AsyncClient, world: World, key: str) -> None:
     said = await post(client, f"/documents/{key}/release", {"reason": "moved to SAP"})
     await world.fold()
     assert world.store.rows[key].desired.released is not None
@@ -107,7 +101,7 @@ async def test_a_document_is_released_by_an_event_of_the_operators(
     assert "nobody manages" in (await post(client, f"/documents/{key}/release", {}, 422))["detail"]
 
 
-async def test_one_field_is_released_and_the_others_are_not(client: httpx.AsyncClient, world: World, key: str) -> None:
+async def test_one_field_is_released_and_the_others_are_not(client: AsyncClient, world: World, key: str) -> None:
     await post(client, f"/documents/{key}/release", {"fields": ["title"]})
     await world.fold()
     managed = fold.managed(world.store.rows[key].desired)
@@ -116,7 +110,7 @@ async def test_one_field_is_released_and_the_others_are_not(client: httpx.AsyncC
 
 
 @pytest.mark.parametrize("what", ["retry", "pause", "resume", "release"])
-async def test_an_act_on_a_document_that_is_not_known_is_404(client: httpx.AsyncClient, what: str) -> None:
+async def test_an_act_on_a_document_that_is_not_known_is_404(client: AsyncClient, what: str) -> None:
     await post(client, f"/documents/nix/{what}", {}, 404)
     assert await acts(client) == []
 
@@ -125,7 +119,7 @@ async def test_an_act_on_a_document_that_is_not_known_is_404(client: httpx.Async
 
 
 async def test_a_preview_says_what_will_be_written_and_a_decision_writes_that(
-    client: httpx.AsyncClient, world: World, conflict: str
+    client: AsyncClient, world: World, conflict: str
 ) -> None:
     shown_first = await post(client, f"/conflicts/{conflict}/preview", {"take": "value", "value": "Hood"})
     assert shown_first["steps"] == [{"field": "title", "before": "Lid", "after": "Hood"}]
@@ -150,14 +144,14 @@ async def test_a_preview_says_what_will_be_written_and_a_decision_writes_that(
     assert "is closed since" in gone["detail"]
 
 
-async def test_taking_what_windchill_has_writes_nothing(client: httpx.AsyncClient, conflict: str) -> None:
+async def test_taking_what_windchill_has_writes_nothing(client: AsyncClient, conflict: str) -> None:
     assert (await post(client, f"/conflicts/{conflict}/preview", {"take": "live"}))["steps"] == []
     desired = await post(client, f"/conflicts/{conflict}/preview", {"take": "desired"})
     assert desired["steps"] == [{"field": "title", "before": "Lid", "after": "Plate"}]
 
 
 async def test_a_choice_made_on_what_has_moved_since_is_refused_and_shown_again(
-    client: httpx.AsyncClient, world: World, key: str, conflict: str
+    client: AsyncClient, world: World, key: str, conflict: str
 ) -> None:
     body = {
         "take": "desired",
@@ -170,7 +164,7 @@ async def test_a_choice_made_on_what_has_moved_since_is_refused_and_shown_again(
     await post(client, f"/conflicts/{conflict}/resolve", body | {"seen": stale["preview"]["seen"]})
 
 
-async def test_conflicts_of_a_field_are_decided_at_once(client: httpx.AsyncClient, conflict: str, world: World) -> None:
+async def test_conflicts_of_a_field_are_decided_at_once(client: AsyncClient, conflict: str, world: World) -> None:
     said = await post(client, "/conflicts/resolve", {"take": "theirs", "field": "title", "reason": "they know"})
     assert ([one["conflict"] for one in said["decided"]], said["left"], said["more"]) == ([conflict], {}, False)
     await world.fold()
@@ -180,7 +174,7 @@ async def test_conflicts_of_a_field_are_decided_at_once(client: httpx.AsyncClien
 
 
 async def test_of_many_those_that_need_a_look_are_left_with_why(
-    client: httpx.AsyncClient, conflict: str, key: str, world: World
+    client: AsyncClient, conflict: str, key: str, world: World
 ) -> None:
     await world.emit({"title": "Third"}, key=key)
     said = await post(client, "/conflicts/resolve", {"take": "desired", "field": "title"})
@@ -189,16 +183,14 @@ async def test_of_many_those_that_need_a_look_are_left_with_why(
 
 
 @pytest.mark.parametrize("what", ["preview", "resolve"])
-async def test_a_conflict_that_is_not_there_is_404(client: httpx.AsyncClient, what: str) -> None:
+async def test_a_conflict_that_is_not_there_is_404(client: AsyncClient, what: str) -> None:
     await post(client, f"/conflicts/nix/{what}", {"take": "live"}, 404)
 
 
 # --------------------------------------------------------------------------------------------------------- dead letters
 
 
-async def test_a_mended_event_takes_the_place_of_a_dead_letter(
-    client: httpx.AsyncClient, world: World, key: str
-) -> None:
+async def test_a_mended_event_takes_the_place_of_a_dead_letter(client: AsyncClient, world: World, key: str) -> None:
     letter = next(iter(world.store.letters))
     event = {
         "specversion": "1.0", "id": "e-mended", "source": "//erp", "type": "windchill.document.changed.v1",
@@ -219,7 +211,7 @@ async def test_a_mended_event_takes_the_place_of_a_dead_letter(
     )  # fmt: skip
 
 
-async def test_a_dead_letter_is_discarded_for_a_reason_that_is_kept(client: httpx.AsyncClient, world: World) -> None:
+async def test_a_dead_letter_is_discarded_for_a_reason_that_is_kept(client: AsyncClient, world: World) -> None:
     letter = next(iter(world.store.letters))
     path = f"/dead-letters/{letter.replace('/', '%2F')}"
     for body in ({}, {"reason": ""}):
@@ -231,7 +223,7 @@ async def test_a_dead_letter_is_discarded_for_a_reason_that_is_kept(client: http
     assert [(act["kind"], act["details"]) for act in await acts(client)] == [("discard", {"reason": "a test"})]
 
 
-async def test_a_dead_letter_is_replayed_as_it_was(client: httpx.AsyncClient, world: World) -> None:
+async def test_a_dead_letter_is_replayed_as_it_was(client: AsyncClient, world: World) -> None:
     letter = next(iter(world.store.letters))
     await post(client, f"/dead-letters/{letter.replace('/', '%2F')}/replay")
     await world.fold()
@@ -242,7 +234,7 @@ async def test_a_dead_letter_is_replayed_as_it_was(client: httpx.AsyncClient, wo
 @pytest.mark.parametrize(
     ("what", "body"), [("replay", {}), ("discard", {"reason": "x"}), ("resend", {"event": {"id": "x"}})]
 )
-async def test_a_dead_letter_that_is_not_there_is_404(client: httpx.AsyncClient, what: str, body: Any) -> None:
+async def test_a_dead_letter_that_is_not_there_is_404(client: AsyncClient, what: str, body: Any) -> None:
     await post(client, f"/dead-letters/nix/{what}", body, 404)
 
 
@@ -265,7 +257,7 @@ async def test_a_dead_letter_that_is_not_there_is_404(client: httpx.AsyncClient,
     ],
 )
 async def test_a_body_that_can_not_be_used_is_refused_by_name(
-    client: httpx.AsyncClient, conflict: str, body: str, status: int, said: str
+    client: AsyncClient, conflict: str, body: str, status: int, said: str
 ) -> None:
     headers = {"content-type": "application/json"}
     reply = await client.post(f"{ROOT}/conflicts/{conflict}/resolve", content=body, headers=headers)
@@ -281,9 +273,7 @@ async def test_a_body_that_is_not_said_to_be_json_is_refused(daemon: Daemon, wor
         assert (await client.post(f"{ROOT}/documents/{key}/pause", headers=headers)).status_code == 200
 
 
-async def test_what_appends_waits_until_the_daemon_is_ready(
-    daemon: Daemon, client: httpx.AsyncClient, conflict: str
-) -> None:
+async def test_what_appends_waits_until_the_daemon_is_ready(daemon: Daemon, client: AsyncClient, conflict: str) -> None:
 
     daemon.readiness = Readiness(Phase.RECOVERING)
     reply = await client.post(f"{ROOT}/conflicts/{conflict}/resolve", json={"take": "live"})
@@ -291,7 +281,7 @@ async def test_what_appends_waits_until_the_daemon_is_ready(
 
 
 async def test_what_the_log_does_not_take_is_not_recorded_as_done(
-    daemon: Daemon, client: httpx.AsyncClient, conflict: str, key: str, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, client: AsyncClient, conflict: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     letter = next(iter(daemon.world.store.letters)).replace("/", "%2F")
     event = {"specversion": "1.0", "id": "x", "source": "//erp", "type": "windchill.document.released.v1",
@@ -322,7 +312,7 @@ async def test_what_the_log_does_not_take_is_not_recorded_as_done(
 
 
 async def test_acts_are_done_while_windchill_is_in_maintenance(
-    daemon: Daemon, client: httpx.AsyncClient, conflict: str, key: str
+    daemon: Daemon, client: AsyncClient, conflict: str, key: str
 ) -> None:
     daemon.readiness = Readiness(Phase.READY, Health.MAINTENANCE)
     await post(client, f"/conflicts/{conflict}/resolve", {"take": "desired"})
@@ -331,7 +321,7 @@ async def test_acts_are_done_while_windchill_is_in_maintenance(
 
 
 async def test_an_act_that_the_store_can_not_take_is_not_said_to_be_done(
-    client: httpx.AsyncClient, world: World, key: str, monkeypatch: pytest.MonkeyPatch
+    client: AsyncClient, world: World, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: Any, **__: Any) -> Any:
         raise StoreDamagedError("the store is damaged")
@@ -360,7 +350,7 @@ async def test_acts_name_who_did_them_in_which_role(daemon: Daemon, world: World
         assert only.json()["items"] == reply.json()["items"][:1]
 
 
-async def test_acts_come_in_pages_newest_first(client: httpx.AsyncClient, world: World, key: str) -> None:
+async def test_acts_come_in_pages_newest_first(client: AsyncClient, world: World, key: str) -> None:
     for _ in range(3):
         await post(client, f"/documents/{key}/retry")
     first = (await client.get(f"{ROOT}/acts?limit=2")).json()
@@ -371,7 +361,7 @@ async def test_acts_come_in_pages_newest_first(client: httpx.AsyncClient, world:
     assert second["next"] is None
 
 
-async def test_events_that_are_sent_are_recorded_with_who_sent_them(client: httpx.AsyncClient, key: str) -> None:
+async def test_events_that_are_sent_are_recorded_with_who_sent_them(client: AsyncClient, key: str) -> None:
     event = {
         "specversion": "1.0", "id": "e" * 1000, "source": "//erp", "type": "windchill.document.changed.v1",
         "subject": key, "time": "2026-11-22T10:00:00Z", "data": {"set": {"title": "x"}},
@@ -404,9 +394,7 @@ async def contest(world: World) -> str:
     return row.conflict.id
 
 
-async def test_a_contested_field_says_so_and_its_stored_form_is_accepted(
-    client: httpx.AsyncClient, world: World
-) -> None:
+async def test_a_contested_field_says_so_and_its_stored_form_is_accepted(client: AsyncClient, world: World) -> None:
     contested = await contest(world)
     listed = (await client.get(f"{ROOT}/conflicts/{contested}")).json()
     assert (listed["hold"], "changed again each time" in listed["reason"]) == ("contested", True)
@@ -419,9 +407,7 @@ async def test_a_contested_field_says_so_and_its_stored_form_is_accepted(
     assert "status" not in world.held()
 
 
-async def test_a_contested_field_is_written_again_where_somebody_wants_that(
-    client: httpx.AsyncClient, world: World
-) -> None:
+async def test_a_contested_field_is_written_again_where_somebody_wants_that(client: AsyncClient, world: World) -> None:
     await contest(world)
     said = await post(client, "/conflicts/resolve", {"take": "retry", "field": "status", "reason": "the job is off"})
     assert (len(said["decided"]), said["left"]) == (1, {})
@@ -430,6 +416,6 @@ async def test_a_contested_field_is_written_again_where_somebody_wants_that(
     assert world.live()["status"] == "RELEASED"
 
 
-async def test_what_is_not_contested_is_not_accepted(client: httpx.AsyncClient, conflict: str) -> None:
+async def test_what_is_not_contested_is_not_accepted(client: AsyncClient, conflict: str) -> None:
     refused = await post(client, f"/conflicts/{conflict}/resolve", {"take": "accept"}, 422)
     assert "not contested" in refused["detail"]

@@ -5,8 +5,8 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 import pytest
+from httpx import AsyncClient
 
 from reconciler.errors import StoreError
 from reconciler.web.probes import Health, Phase, Readiness
@@ -19,7 +19,7 @@ API = "/api/v1"
 LISTS = ["/documents", "/conflicts?closed=true", "/dead-letters?status=all", f"/documents/{KEY}/audit", "/audit"]
 
 
-async def got(client: httpx.AsyncClient, path: str, status: int = 200) -> Any:
+async def got(client: AsyncClient, path: str, status: int = 200) -> Any:
     reply = await client.get(API + path)
     assert reply.status_code == status, reply.text
     kind = "application/json" if status == 200 else "application/problem+json"
@@ -27,16 +27,14 @@ async def got(client: httpx.AsyncClient, path: str, status: int = 200) -> Any:
     return reply.json()
 
 
-async def refused(client: httpx.AsyncClient, path: str, status: int = 400) -> str:
+async def refused(client: AsyncClient, path: str, status: int = 400) -> str:
     return str((await got(client, path, status))["detail"])
 
 
 # -------------------------------------------------------------------------------------------------------------- status
 
 
-async def test_the_status_tells_where_everything_stands(
-    client: httpx.AsyncClient, daemon: Daemon, world: World
-) -> None:
+async def test_the_status_tells_where_everything_stands(client: AsyncClient, daemon: Daemon, world: World) -> None:
     world.append(world.event({"title": "not folded yet"}))
     found = await got(client, "/status")
     assert found["documents"]["pending"] == 1
@@ -51,18 +49,14 @@ async def test_the_status_tells_where_everything_stands(
     assert found["oldest_pending_at"].startswith("2026-11-22T")
 
 
-async def test_the_status_is_told_while_the_log_is_away(
-    client: httpx.AsyncClient, daemon: Daemon, world: World
-) -> None:
+async def test_the_status_is_told_while_the_log_is_away(client: AsyncClient, daemon: Daemon, world: World) -> None:
     world.broker.down = True
     found = await got(client, "/status")
     assert found["log_reachable"] is False
     assert [(row["end"], row["lag"]) for row in found["log"]] == [(None, None)]
 
 
-async def test_the_status_tells_of_maintenance_and_of_an_open_breaker(
-    client: httpx.AsyncClient, daemon: Daemon
-) -> None:
+async def test_the_status_tells_of_maintenance_and_of_an_open_breaker(client: AsyncClient, daemon: Daemon) -> None:
     daemon.readiness = Readiness(Phase.READY, Health.MAINTENANCE)
     opened(daemon.breaker)
     found = await got(client, "/status")
@@ -73,7 +67,7 @@ async def test_the_status_tells_of_maintenance_and_of_an_open_breaker(
 # ----------------------------------------------------------------------------------------------------------- documents
 
 
-async def test_a_document_shows_each_field_on_all_sides(client: httpx.AsyncClient, world: World) -> None:
+async def test_a_document_shows_each_field_on_all_sides(client: AsyncClient, world: World) -> None:
     found = await got(client, f"/documents/{KEY}")
     assert (found["document"], found["status"]) == (KEY, "pending")
     fields = {field["field"]: field for field in found["fields"]}
@@ -92,14 +86,14 @@ async def test_a_document_shows_each_field_on_all_sides(client: httpx.AsyncClien
     assert (keywords["decision"], keywords["claims"][0]["element"]) == (None, "bracket")
 
 
-async def test_documents_are_filtered_by_where_they_stand(client: httpx.AsyncClient, world: World) -> None:
+async def test_documents_are_filtered_by_where_they_stand(client: AsyncClient, world: World) -> None:
     await world.emit({"title": "x"}, key="other")
     rows = (await got(client, "/documents?status=pending"))["items"]
     assert [row["document"] for row in rows] == [KEY, "other"]
     assert (await got(client, "/documents?status=parked"))["items"] == []
 
 
-async def test_a_story_is_told_in_sentences(client: httpx.AsyncClient, world: World) -> None:
+async def test_a_story_is_told_in_sentences(client: AsyncClient, world: World) -> None:
     found = await got(client, f"/documents/{KEY}/story")
     assert any("waits for a person" in sentence["text"] for sentence in found["now"])
     assert found["chapters"]
@@ -110,7 +104,7 @@ async def test_a_story_is_told_in_sentences(client: httpx.AsyncClient, world: Wo
     assert {sentence["field"] for sentence in only["now"]} == {"owner"}
 
 
-async def test_the_attempts_on_a_document_are_listed_newest_first(client: httpx.AsyncClient, world: World) -> None:
+async def test_the_attempts_on_a_document_are_listed_newest_first(client: AsyncClient, world: World) -> None:
     rows = (await got(client, f"/documents/{KEY}/audit"))["items"]
     assert [row["id"] for row in rows] == [record.id for record in await world.store.audit(KEY)]
     assert rows[-1]["written"] == ["owner", "status", "title"]
@@ -123,7 +117,7 @@ async def test_the_attempts_on_a_document_are_listed_newest_first(client: httpx.
     )
 
 
-async def test_attempts_are_found_by_document_and_time(client: httpx.AsyncClient, world: World) -> None:
+async def test_attempts_are_found_by_document_and_time(client: AsyncClient, world: World) -> None:
     every = (await got(client, "/audit"))["items"]
     newest = every[0]["at"]
     later = (await got(client, f"/audit?since={newest}"))["items"]
@@ -135,7 +129,7 @@ async def test_attempts_are_found_by_document_and_time(client: httpx.AsyncClient
 # --------------------------------------------------------------------------------------------- what waits for a person
 
 
-async def test_a_conflict_is_shown_with_all_three_values(client: httpx.AsyncClient, world: World) -> None:
+async def test_a_conflict_is_shown_with_all_three_values(client: AsyncClient, world: World) -> None:
     (row,) = (await got(client, "/conflicts"))["items"]
     assert {name: row[name] for name in ("document", "field", "base", "desired", "live")} == {
         "document": KEY,
@@ -150,7 +144,7 @@ async def test_a_conflict_is_shown_with_all_three_values(client: httpx.AsyncClie
 
 
 @pytest.mark.usefixtures("world")
-async def test_a_dead_letter_is_shown_with_its_bytes(client: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_a_dead_letter_is_shown_with_its_bytes(client: AsyncClient, daemon: Daemon) -> None:
     rows = (await got(client, "/dead-letters"))["items"]
     assert [row["offset"] for row in rows] == [4, 5]
     found = await got(client, f"/dead-letters/{quote(rows[0]['id'], safe='')}")
@@ -165,7 +159,7 @@ async def test_a_dead_letter_is_shown_with_its_bytes(client: httpx.AsyncClient, 
     assert [row["offset"] for row in (await got(client, "/dead-letters?status=discarded"))["items"]] == [4]
 
 
-async def test_hot_spots_name_what_is_contended(client: httpx.AsyncClient, world: World) -> None:
+async def test_hot_spots_name_what_is_contended(client: AsyncClient, world: World) -> None:
     world.store.field_conflicts["title"], world.store.field_attempts["title"] = 3, 4
     (spot,) = (await got(client, "/hotspots?limit=1"))["items"]
     none, day = {"conflicts": 0, "attempts": 0, "rate": 0.0}, {"conflicts": 1, "attempts": 2, "rate": 0.5}
@@ -175,14 +169,14 @@ async def test_hot_spots_name_what_is_contended(client: httpx.AsyncClient, world
     assert spot == {"field": "title", **totals, "day": day, "day_before": none, "trend": "too few to tell"}
 
 
-async def test_the_policy_is_shown_rule_by_rule(client: httpx.AsyncClient, world: World) -> None:
+async def test_the_policy_is_shown_rule_by_rule(client: AsyncClient, world: World) -> None:
     found = await got(client, "/policy")
     assert [rule["name"] for rule in found["rules"]] == ["default status", "default owner"]
     assert found["rules"][0]["strategy"] == "external"
     assert (found["fallback"]["fields"], found["digest"]) == (["*"], world.rules.policy_digest)
 
 
-async def test_settings_are_shown_with_their_origin(client: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_settings_are_shown_with_their_origin(client: AsyncClient, daemon: Daemon) -> None:
     daemon.settings = [("windchill", "password", "********", "env RECONCILER_WINDCHILL__PASSWORD")]
     (item,) = (await got(client, "/config"))["items"]
     assert item == {
@@ -197,7 +191,7 @@ async def test_settings_are_shown_with_their_origin(client: httpx.AsyncClient, d
 
 
 @pytest.mark.parametrize("path", LISTS)
-async def test_pages_of_one_make_the_whole_list(client: httpx.AsyncClient, world: World, path: str) -> None:
+async def test_pages_of_one_make_the_whole_list(client: AsyncClient, world: World, path: str) -> None:
     for name in ("a", "b"):
         world.windchill.put(name, {"title": "-"})
         await world.emit({"title": "ours"}, key=name)
@@ -226,7 +220,7 @@ NO_PLACES = [
 
 
 @pytest.mark.parametrize("path", LISTS)
-async def test_what_is_no_cursor_is_refused(client: httpx.AsyncClient, world: World, path: str) -> None:
+async def test_what_is_no_cursor_is_refused(client: AsyncClient, world: World, path: str) -> None:
     separator = "&" if "?" in path else "?"
     made = [base64.urlsafe_b64encode(place).decode().rstrip("=") for place in NO_PLACES]
     for cursor in (*made, "*", "a", "=", "%00", "\u00e9", " "):
@@ -255,11 +249,11 @@ async def test_what_is_no_cursor_is_refused(client: httpx.AsyncClient, world: Wo
         ("/documents?" + "&".join(f"a{n}=1" for n in range(60)), "the query can't be read"),
     ],
 )
-async def test_a_query_is_refused_by_the_name_of_what_is_wrong(client: httpx.AsyncClient, path: str, says: str) -> None:
+async def test_a_query_is_refused_by_the_name_of_what_is_wrong(client: AsyncClient, path: str, says: str) -> None:
     assert (await refused(client, path)).startswith(says)
 
 
-async def test_what_nobody_has_heard_of_is_not_found(client: httpx.AsyncClient) -> None:
+async def test_what_nobody_has_heard_of_is_not_found(client: AsyncClient) -> None:
     for path in ("/documents/nope", "/documents/nope/story", "/documents/nope/audit", "/dead-letters/nope"):
         await refused(client, path, 404)
     for path in ("", "/", "/documents/", "/documents//story", "/document", "/documents/a/b", "/documents/%ff"):
@@ -267,9 +261,7 @@ async def test_what_nobody_has_heard_of_is_not_found(client: httpx.AsyncClient) 
         assert (reply.status_code, reply.json()["title"]) == (404, "Not Found")
 
 
-async def test_a_store_that_fails_is_told(
-    client: httpx.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_store_that_fails_is_told(client: AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken() -> Any:
         raise StoreError("can't count documents: the disk is full")
 
@@ -284,7 +276,7 @@ async def test_a_store_that_fails_is_told(
     "key",
     [*HOSTILE, "a/b", "a/story", "a?b=c", "a#b", "%2F", "a b", "a+b", "..", ".", "a;b", "<script>alert(1)</script>"],
 )
-async def test_any_key_is_an_address(client: httpx.AsyncClient, daemon: Daemon, key: str) -> None:
+async def test_any_key_is_an_address(client: AsyncClient, daemon: Daemon, key: str) -> None:
     await daemon.world.emit({"title": key}, key=key)
     assert (await got(client, "/documents"))["items"][0]["document"] == key
     address = f"{str(client.base_url).rstrip('/')}{API}/documents/{quote(key, safe='').replace('.', '%2E')}"
@@ -297,7 +289,7 @@ async def test_any_key_is_an_address(client: httpx.AsyncClient, daemon: Daemon, 
     assert page == {"items": [], "next": None}
 
 
-async def test_what_is_shown_is_json_and_nothing_else(client: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_what_is_shown_is_json_and_nothing_else(client: AsyncClient, daemon: Daemon) -> None:
     await daemon.world.emit({"title": "</script><b>\u202e\u2028" + "x" * 100_000}, key="k")
     reply = await client.get(f"{API}/documents/k")
     assert reply.headers["x-content-type-options"] == "nosniff"
@@ -310,7 +302,7 @@ async def test_what_is_shown_is_json_and_nothing_else(client: httpx.AsyncClient,
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8090", "10.0.0.1", ""]
 )
-async def test_a_request_for_another_host_is_not_answered(client: httpx.AsyncClient, host: str) -> None:
+async def test_a_request_for_another_host_is_not_answered(client: AsyncClient, host: str) -> None:
     for path in ("/api/v1/status", "/metrics"):
         reply = await client.get(path, headers={"host": host})
         assert (reply.status_code, reply.headers["content-type"]) == (421, "application/problem+json")
@@ -318,5 +310,5 @@ async def test_a_request_for_another_host_is_not_answered(client: httpx.AsyncCli
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8090", "127.0.0.1", "127.8.9.1:1", "[::1]:8090", "[::1]"])
-async def test_this_machine_is_answered_under_its_own_names(client: httpx.AsyncClient, host: str) -> None:
+async def test_this_machine_is_answered_under_its_own_names(client: AsyncClient, host: str) -> None:
     assert (await client.get("/api/v1/status", headers={"host": host})).status_code == 200

@@ -1,7 +1,7 @@
 """What a browser sends by itself: from which pages an act is taken, with sessions and where nobody is asked."""
 
-import httpx
 import pytest
+from httpx import AsyncClient
 
 from reconciler.web import events
 from reconciler.web.principal import Role
@@ -17,7 +17,7 @@ def event(daemon: Daemon) -> dict[str, object]:
     return daemon.world.event({"title": "x"})
 
 
-async def sent(client: httpx.AsyncClient, daemon: Daemon, kind: str = EVENT, **headers: str) -> int:
+async def sent(client: AsyncClient, daemon: Daemon, kind: str = EVENT, **headers: str) -> int:
     named = {"content-type": kind} | {name.replace("_", "-"): text for name, text in headers.items()}
     return (await client.post(events.PATH, json=event(daemon), headers=named)).status_code
 
@@ -29,7 +29,7 @@ def appended(daemon: Daemon) -> int:
 # ----------------------------------------------------------------------------------------------- where nobody is asked
 
 
-async def test_a_program_on_this_machine_needs_nothing(client: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_a_program_on_this_machine_needs_nothing(client: AsyncClient, daemon: Daemon) -> None:
     assert await sent(client, daemon) == 202
     headers = {f"ce-{name}": text for name, text in event(daemon).items() if name != "data"}
     headers["ce-type"] = "windchill.document.released.v1"
@@ -38,9 +38,7 @@ async def test_a_program_on_this_machine_needs_nothing(client: httpx.AsyncClient
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"])
-async def test_what_a_form_can_be_sent_as_is_taken_for_one(
-    client: httpx.AsyncClient, daemon: Daemon, kind: str
-) -> None:
+async def test_what_a_form_can_be_sent_as_is_taken_for_one(client: AsyncClient, daemon: Daemon, kind: str) -> None:
     """Such a request needs no permission of ours to be sent by any page, and old browsers say nothing of where from."""
     assert await sent(client, daemon, kind) == 403
     assert await sent(client, daemon, f"{kind}; x=application/json") == 403
@@ -53,7 +51,7 @@ async def test_what_a_form_can_be_sent_as_is_taken_for_one(
     [{"origin": "{own}"}, {"sec_fetch_site": "same-origin"}, {"sec_fetch_site": "none"}, {"cookie": "theme=dark"}],
 )
 async def test_whatever_shows_a_browser_needs_the_token_of_a_page(
-    client: httpx.AsyncClient, daemon: Daemon, sign: dict[str, str]
+    client: AsyncClient, daemon: Daemon, sign: dict[str, str]
 ) -> None:
     headers = {name: text.format(own=str(client.base_url).rstrip("/")) for name, text in sign.items()}
     assert await sent(client, daemon, **headers) == 403
@@ -92,7 +90,7 @@ async def test_another_origin_acts_nowhere(daemon: Daemon, origin: str, signs_in
 
 
 async def test_a_page_that_keeps_its_address_to_itself_is_ours_if_the_browser_says_so(
-    client: httpx.AsyncClient, daemon: Daemon
+    client: AsyncClient, daemon: Daemon
 ) -> None:
     csrf = csrf_in(await client.get("/"))
     assert await sent(client, daemon, origin="null", sec_fetch_site="same-origin", x_csrf_token=csrf) == 202
@@ -108,7 +106,7 @@ async def test_the_name_that_browsers_know_is_ours_too(daemon: Daemon) -> None:
         assert await sent(client, daemon, origin="https://reconciler.example.com:444", **token) == 403
 
 
-async def test_another_name_for_this_machine_has_no_page_to_take_a_token_from(client: httpx.AsyncClient) -> None:
+async def test_another_name_for_this_machine_has_no_page_to_take_a_token_from(client: AsyncClient) -> None:
     assert (await client.get("/", headers={"host": "rebound.example"})).status_code == 421
 
 

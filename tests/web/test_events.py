@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 import attrs
-import httpx
 import pytest
+from httpx import AsyncClient, Response
 
 from reconciler.errors import LogError, RecordTooLargeError
 from reconciler.model.event import Outgoing
@@ -20,7 +20,7 @@ from tests.web.keys import LINES, TOKENS
 ONE, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
 
 
-async def sent(client: httpx.AsyncClient, content: Any, kind: str = ONE, **headers: str) -> httpx.Response:
+async def sent(client: AsyncClient, content: Any, kind: str = ONE, **headers: str) -> Response:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     named = {"content-type": kind} | {name.replace("_", "-"): text for name, text in headers.items()}
     return await client.post(events.PATH, content=body, headers=named)
@@ -34,7 +34,7 @@ def appended_raw(daemon: Daemon) -> list[bytes]:
     return [record.value or b"" for record in daemon.world.broker.records(TOPIC)]
 
 
-def is_refused(reply: httpx.Response, status: int, says: str) -> None:
+def is_refused(reply: Response, status: int, says: str) -> None:
     assert (reply.status_code, reply.headers["content-type"]) == (status, "application/problem+json"), reply.text
     assert says in reply.json()["detail"]
 
@@ -42,7 +42,7 @@ def is_refused(reply: httpx.Response, status: int, says: str) -> None:
 # --------------------------------------------------------------------------------------------------------------- modes
 
 
-async def test_a_structured_event_is_appended_and_folded(client: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_a_structured_event_is_appended_and_folded(client: AsyncClient, daemon: Daemon) -> None:
     event = daemon.world.event({"title": "Cover"}, reason="ECN-1")
     reply = await sent(client, event, ONE + "; charset=UTF-8")
     assert reply.status_code == 202, reply.text
@@ -55,7 +55,7 @@ async def test_a_structured_event_is_appended_and_folded(client: httpx.AsyncClie
     assert (register.value, register.reason, register.actor) == ("Cover", "ECN-1", "local")
 
 
-async def test_a_batch_is_appended_in_its_order(client: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_a_batch_is_appended_in_its_order(client: AsyncClient, daemon: Daemon) -> None:
     sends = [daemon.world.event({"title": str(n)}, key=f"d{n}") for n in range(events.BATCH_MAX)]
     reply = await sent(client, sends, BATCH)
     assert reply.status_code == 202, reply.text
@@ -63,7 +63,7 @@ async def test_a_batch_is_appended_in_its_order(client: httpx.AsyncClient, daemo
     assert [event["id"] for event in appended(daemon)] == [event["id"] for event in sends]
 
 
-async def test_an_event_in_binary_mode_is_put_together(client: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_an_event_in_binary_mode_is_put_together(client: AsyncClient, daemon: Daemon) -> None:
     event = daemon.world.event({"title": "Deckel ü"}, key="a/b ü")
     data = event.pop("data")
     headers = {f"ce-{name}": text for name, text in event.items()} | {"ce-subject": "a/b%20%C3%BC"}
@@ -74,14 +74,14 @@ async def test_an_event_in_binary_mode_is_put_together(client: httpx.AsyncClient
     ]
 
 
-async def test_a_release_in_binary_mode_needs_no_body(client: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_a_release_in_binary_mode_needs_no_body(client: AsyncClient, daemon: Daemon) -> None:
     event = daemon.world.event(type="windchill.document.released.v1")
     del event["data"]
     reply = await client.post(events.PATH, headers={f"ce-{name}": text for name, text in event.items()})
     assert reply.status_code == 202, reply.text
 
 
-async def test_members_that_nobody_knows_are_kept_byte_for_byte(client: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_members_that_nobody_knows_are_kept_byte_for_byte(client: AsyncClient, daemon: Daemon) -> None:
     event = daemon.world.event({"rank": 1})
     text = (
         json.dumps(event)
@@ -97,7 +97,7 @@ async def test_members_that_nobody_knows_are_kept_byte_for_byte(client: httpx.As
 # ------------------------------------------------------------------------------------------------------------- who says
 
 
-async def test_an_event_is_by_whoever_sent_it_unless_it_says_by_whom(client: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_an_event_is_by_whoever_sent_it_unless_it_says_by_whom(client: AsyncClient, daemon: Daemon) -> None:
     event = daemon.world.event({"title": "x"})
     for actor in ({}, {"actor": None}, {"actor": ""}, {"actor": "sgarcia"}):
         assert (await sent(client, event | actor)).status_code == 202
@@ -113,9 +113,7 @@ async def test_the_name_of_a_token_becomes_the_actor(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-async def test_another_site_appends_nothing_through_a_browser(
-    client: httpx.AsyncClient, daemon: Daemon, site: str
-) -> None:
+async def test_another_site_appends_nothing_through_a_browser(client: AsyncClient, daemon: Daemon, site: str) -> None:
     is_refused(await sent(client, daemon.world.event({"title": "x"}), sec_fetch_site=site), 403, "another site")
     assert appended(daemon) == []
 
@@ -179,7 +177,7 @@ async def test_a_mended_letter_is_of_a_source_that_whoever_sends_it_may_speak_fo
 # -------------------------------------------------------------------------------------------------------------- refused
 
 
-async def test_of_a_batch_with_a_fault_nothing_is_appended(client: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_of_a_batch_with_a_fault_nothing_is_appended(client: AsyncClient, daemon: Daemon) -> None:
     good = daemon.world.event({"title": "x"})
     reply = await sent(client, [good, good | {"time": "yesterday"}, good, {"specversion": "1.0"}, 7], BATCH)
     is_refused(reply, 422, "3 of 5 events can't be used; nothing was appended")
@@ -204,7 +202,7 @@ async def test_of_a_batch_with_a_fault_nothing_is_appended(client: httpx.AsyncCl
     ],
 )
 async def test_an_event_is_refused_for_the_reason_that_its_dead_letter_would_have(
-    client: httpx.AsyncClient, daemon: Daemon, change: dict[str, Any], says: str
+    client: AsyncClient, daemon: Daemon, change: dict[str, Any], says: str
 ) -> None:
     is_refused(await sent(client, daemon.world.event({"title": "x"}) | change), 422, says)
     assert appended(daemon) == []
@@ -233,7 +231,7 @@ async def test_a_source_that_may_not_set_a_field_is_refused(daemon: Daemon) -> N
     ],
 )
 async def test_what_is_no_event_is_refused(
-    client: httpx.AsyncClient, daemon: Daemon, *, content: bytes, kind: str, status: int, says: str
+    client: AsyncClient, daemon: Daemon, *, content: bytes, kind: str, status: int, says: str
 ) -> None:
     is_refused(await sent(client, content, kind), status, says)
     assert appended(daemon) == []
@@ -250,7 +248,7 @@ async def test_what_is_no_event_is_refused(
     ],
 )
 async def test_headers_and_a_body_can_not_make_another_event(
-    client: httpx.AsyncClient, daemon: Daemon, headers: dict[str, str], body: bytes, says: str
+    client: AsyncClient, daemon: Daemon, headers: dict[str, str], body: bytes, says: str
 ) -> None:
     event = daemon.world.event({"title": "x"})
     del event["data"]
@@ -277,7 +275,7 @@ async def test_a_body_without_a_length_is_counted_as_it_comes(daemon: Daemon) ->
     assert (b"connection", b"close") in said[0]["headers"]
 
 
-async def test_there_is_nothing_to_be_read_where_events_are_sent(client: httpx.AsyncClient) -> None:
+async def test_there_is_nothing_to_be_read_where_events_are_sent(client: AsyncClient) -> None:
     reply = await client.get(events.PATH)
     assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
 
@@ -285,7 +283,7 @@ async def test_there_is_nothing_to_be_read_where_events_are_sent(client: httpx.A
 # -------------------------------------------------------------------------------------------------------------- the log
 
 
-async def test_nothing_is_accepted_that_the_log_has_not(client: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_nothing_is_accepted_that_the_log_has_not(client: AsyncClient, daemon: Daemon) -> None:
     daemon.world.broker.down = True
     is_refused(await sent(client, daemon.world.event({"title": "x"})), 503, "no broker answers")
     daemon.world.broker.down = False
@@ -293,7 +291,7 @@ async def test_nothing_is_accepted_that_the_log_has_not(client: httpx.AsyncClien
 
 
 async def test_an_event_that_the_log_does_not_take_is_too_large(
-    client: httpx.AsyncClient, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+    client: AsyncClient, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def full(_: Any) -> Any:
         raise RecordTooLargeError("a record is larger than the broker takes")
@@ -305,7 +303,7 @@ async def test_an_event_that_the_log_does_not_take_is_too_large(
 
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.READY])
 async def test_events_are_taken_only_while_the_daemon_is_ready(
-    client: httpx.AsyncClient, daemon: Daemon, phase: Phase
+    client: AsyncClient, daemon: Daemon, phase: Phase
 ) -> None:
     daemon.readiness = attrs.evolve(Readiness(Phase.READY), phase=phase)
     reply = await sent(client, daemon.world.event({"title": "x"}))

@@ -2,8 +2,8 @@
 
 import asyncio
 
-import httpx
 import pytest
+from httpx import AsyncClient
 
 from reconciler.web import hooks
 from reconciler.web.crowd import Bucket
@@ -12,7 +12,7 @@ from tests.web.conftest import SECRET, Daemon
 HOOK = f"/hooks/windchill/{SECRET}"
 
 
-async def test_the_right_secret_wakes_and_the_body_does_not_matter(daemon: Daemon, client: httpx.AsyncClient) -> None:
+async def test_the_right_secret_wakes_and_the_body_does_not_matter(daemon: Daemon, client: AsyncClient) -> None:
     for number, body in enumerate([b"", b'{"Number":"0000012345"}', b"\xff\x00 not JSON", b"x" * hooks.BODY_BYTES_MAX]):
         reply = await client.post(HOOK, content=body)
         assert (reply.status_code, reply.content) == (202, b"")
@@ -22,9 +22,7 @@ async def test_the_right_secret_wakes_and_the_body_does_not_matter(daemon: Daemo
 @pytest.mark.parametrize(
     "secret", [SECRET[:-1], SECRET + "x", SECRET.upper(), "x", "%00", "%ff%fe", "ünïcode", SECRET + "/", "x" * 5000]
 )
-async def test_a_wrong_secret_looks_like_any_unknown_path(
-    daemon: Daemon, client: httpx.AsyncClient, secret: str
-) -> None:
+async def test_a_wrong_secret_looks_like_any_unknown_path(daemon: Daemon, client: AsyncClient, secret: str) -> None:
     for method in ("GET", "HEAD", "POST", "PUT", "OPTIONS", "FOO"):
         reply, unknown = [await client.request(method, path) for path in (f"/hooks/windchill/{secret}", "/nope")]
         assert reply.status_code == 404
@@ -40,15 +38,13 @@ async def test_without_a_configured_secret_there_is_no_hook(daemon: Daemon, secr
     assert daemon.wakes == 0
 
 
-async def test_wrong_secrets_spend_nothing_of_the_rate(daemon: Daemon, client: httpx.AsyncClient) -> None:
+async def test_wrong_secrets_spend_nothing_of_the_rate(daemon: Daemon, client: AsyncClient) -> None:
     for _ in range(3 * hooks.BURST):
         assert (await client.post("/hooks/windchill/wrong")).status_code == 404
     assert (await client.post(HOOK)).status_code == 202
 
 
-async def test_more_wakes_than_the_rate_allows_are_told_when_to_come_back(
-    daemon: Daemon, client: httpx.AsyncClient
-) -> None:
+async def test_more_wakes_than_the_rate_allows_are_told_when_to_come_back(daemon: Daemon, client: AsyncClient) -> None:
     for _ in range(hooks.BURST):
         assert (await client.post(HOOK)).status_code == 202
     reply = await client.post(HOOK)
@@ -62,7 +58,7 @@ async def test_more_wakes_than_the_rate_allows_are_told_when_to_come_back(
 
 @pytest.mark.parametrize("declared", [True, False])
 async def test_a_body_beyond_the_limit_is_refused_and_wakes_nobody(
-    daemon: Daemon, client: httpx.AsyncClient, declared: bool
+    daemon: Daemon, client: AsyncClient, declared: bool
 ) -> None:
     async def pieces() -> object:
         for _ in range(hooks.BODY_BYTES_MAX // 1024 + 1):
@@ -75,7 +71,7 @@ async def test_a_body_beyond_the_limit_is_refused_and_wakes_nobody(
     assert daemon.wakes == 0
 
 
-async def test_a_caller_who_hangs_up_halfway_wakes_nobody(daemon: Daemon, client: httpx.AsyncClient) -> None:
+async def test_a_caller_who_hangs_up_halfway_wakes_nobody(daemon: Daemon, client: AsyncClient) -> None:
     _, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
     writer.write(f"POST {HOOK} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf".encode())
     await writer.drain()

@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
-import httpx
 import pytest
+from httpx import AsyncClient
 
 from reconciler.web import lists
 from reconciler.web.lists import BYTES, SIFTED_BYTES, SIFTED_ROWS, STEP
@@ -32,7 +32,7 @@ async def large(daemon: Daemon) -> World:
     return world
 
 
-async def pages(client: httpx.AsyncClient, path: str) -> list[list[dict[str, Any]]]:
+async def pages(client: AsyncClient, path: str) -> list[list[dict[str, Any]]]:
     """Every page of a list, each asked for in its full length."""
     found, after = [], ""
     while after is not None:
@@ -45,7 +45,7 @@ async def pages(client: httpx.AsyncClient, path: str) -> list[list[dict[str, Any
     return found
 
 
-async def test_an_answer_stays_small_however_large_the_values_are(client: httpx.AsyncClient, large: World) -> None:
+async def test_an_answer_stays_small_however_large_the_values_are(client: AsyncClient, large: World) -> None:
     found = await pages(client, "/conflicts")
     assert len(found) > 1
     listed = [row["document"] for page in found for row in page]
@@ -57,7 +57,7 @@ async def test_an_answer_stays_small_however_large_the_values_are(client: httpx.
 
 
 async def test_many_conflicts_are_decided_in_several_acts_where_their_values_are_large(
-    client: httpx.AsyncClient, large: World
+    client: AsyncClient, large: World
 ) -> None:
     decided: list[str] = []
     more = True
@@ -80,9 +80,7 @@ async def test_many_conflicts_are_decided_in_several_acts_where_their_values_are
     assert [act["document"] for page in found for act in page] == decided[::-1]
 
 
-async def test_the_page_of_conflicts_leads_on_to_those_that_are_not_in_it(
-    client: httpx.AsyncClient, large: World
-) -> None:
+async def test_the_page_of_conflicts_leads_on_to_those_that_are_not_in_it(client: AsyncClient, large: World) -> None:
     path, found, count = "/conflicts?limit=500", [], 0
     while path:
         count += 1
@@ -96,7 +94,7 @@ async def test_the_page_of_conflicts_leads_on_to_those_that_are_not_in_it(
 
 
 async def test_a_story_of_large_values_is_told_of_the_newest_attempts(
-    client: httpx.AsyncClient, large: World, monkeypatch: pytest.MonkeyPatch
+    client: AsyncClient, large: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = (await client.get(f"{API}/documents/large-0/story")).json()
     assert whole["older"] is False

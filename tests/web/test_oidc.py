@@ -10,6 +10,7 @@ import attrs
 import httpx
 import pytest
 from cryptography.hazmat.primitives import serialization
+from httpx import AsyncClient
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from structlog.testing import capture_logs
 
@@ -50,11 +51,11 @@ async def client(daemon: Daemon, idp: Issuer) -> Any:
         yield client
 
 
-async def answer(client: httpx.AsyncClient, token: str) -> httpx.Response:
+async def answer(client: AsyncClient, token: str) -> httpx.Response:
     return await client.get(STATUS, headers=shown(token))
 
 
-async def is_refused(client: httpx.AsyncClient, token: str, says: str) -> None:
+async def is_refused(client: AsyncClient, token: str, says: str) -> None:
     reply = await answer(client, token)
     assert (reply.status_code, says in reply.json()["detail"]) == (401, True), reply.text
     assert 'error="invalid_token"' in reply.headers["www-authenticate"]
@@ -66,7 +67,7 @@ async def is_refused(client: httpx.AsyncClient, token: str, says: str) -> None:
 
 @pytest.mark.parametrize(("method", "path", "needed"), ROUTES, ids=ROUTE_NAMES)
 async def test_a_token_of_the_provider_opens_what_its_role_may(
-    client: httpx.AsyncClient, idp: Issuer, method: str, path: str, needed: Role | None
+    client: AsyncClient, idp: Issuer, method: str, path: str, needed: Role | None
 ) -> None:
     for role in Role:
         reply = await asked(client, method, path, headers=shown(idp.token(roles=["other", WORDS[role]])))
@@ -89,7 +90,7 @@ async def test_tokens_of_the_file_and_of_the_provider_go_together(daemon: Daemon
         assert (await client.get(STATUS)).status_code == 401
 
 
-async def test_with_a_provider_alone_everybody_is_asked(client: httpx.AsyncClient) -> None:
+async def test_with_a_provider_alone_everybody_is_asked(client: AsyncClient) -> None:
     assert (await client.get(STATUS)).status_code == 401
     assert (await answer(client, "rec_x")).status_code == 401
 
@@ -98,7 +99,7 @@ async def test_with_a_provider_alone_everybody_is_asked(client: httpx.AsyncClien
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
-async def test_a_token_says_who_acts(client: httpx.AsyncClient, daemon: Daemon, idp: Issuer, algorithm: str) -> None:
+async def test_a_token_says_who_acts(client: AsyncClient, daemon: Daemon, idp: Issuer, algorithm: str) -> None:
     event = daemon.world.event({"title": "x"})
     headers = shown(idp.token(algorithm=algorithm)) | {"content-type": "application/cloudevents+json"}
     reply = await client.post("/api/v1/events", json=event, headers=headers)
@@ -155,7 +156,7 @@ def unsigned(claims: dict[str, Any], alg: str = "none", **header: Any) -> str:
     return f"{part({'alg': alg, 'kid': 'r1', **header})}.{part(claims)}."
 
 
-async def test_only_the_algorithms_that_are_configured_are_taken(client: httpx.AsyncClient, idp: Issuer) -> None:
+async def test_only_the_algorithms_that_are_configured_are_taken(client: AsyncClient, idp: Issuer) -> None:
     pem = (
         rsa_key().public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
@@ -185,7 +186,7 @@ def _hs256(secret: bytes, claims: dict[str, Any], header: dict[str, Any]) -> str
     return f"{content}.{part(hmac.digest(secret, content.encode(), hashlib.sha256))}"
 
 
-async def test_the_key_must_be_the_provider_s_and_fit_the_algorithm(client: httpx.AsyncClient, idp: Issuer) -> None:
+async def test_the_key_must_be_the_provider_s_and_fit_the_algorithm(client: AsyncClient, idp: Issuer) -> None:
     await is_refused(client, idp.token(key=rsa_key("stranger")), "its signature is not the provider's")
     await is_refused(client, idp.token(header={"kid": "e1"}), "a key that the provider has not")  # RS256 by an EC key
     await is_refused(client, idp.token(header={"kid": ...}), "it names no key")
@@ -198,7 +199,7 @@ async def test_the_key_must_be_the_provider_s_and_fit_the_algorithm(client: http
     await is_refused(client, idp.token(key=rsa_key("stranger"), header=elsewhere), "a key that the provider has not")
 
 
-async def test_a_token_with_one_letter_changed_is_refused(client: httpx.AsyncClient, idp: Issuer) -> None:
+async def test_a_token_with_one_letter_changed_is_refused(client: AsyncClient, idp: Issuer) -> None:
     head, body, signature = idp.token().split(".")
     forged = base64.urlsafe_b64encode(json.dumps(idp.claims(roles=["reconciler-admin"])).encode()).rstrip(b"=").decode()
     await is_refused(client, f"{head}.{forged}.{signature}", "its signature is not the provider's")
@@ -233,13 +234,11 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("over", "says"), WRONG, ids=[str(over) for over, _ in WRONG])
-async def test_what_a_token_must_say(client: httpx.AsyncClient, idp: Issuer, over: dict[str, Any], says: str) -> None:
+async def test_what_a_token_must_say(client: AsyncClient, idp: Issuer, over: dict[str, Any], says: str) -> None:
     await is_refused(client, idp.token(**over), says)
 
 
-async def test_a_token_holds_for_its_time_and_the_leeway(
-    client: httpx.AsyncClient, daemon: Daemon, idp: Issuer
-) -> None:
+async def test_a_token_holds_for_its_time_and_the_leeway(client: AsyncClient, daemon: Daemon, idp: Issuer) -> None:
     now_s = daemon.clock.now_us() // 1_000_000
     leeway_s = int(jwts.LEEWAY_S)
     assert (await answer(client, idp.token(exp=now_s - leeway_s + 1))).status_code == 200
@@ -252,7 +251,7 @@ async def test_a_token_holds_for_its_time_and_the_leeway(
     await is_refused(client, token, "it has expired")
 
 
-async def test_a_token_of_another_kind_is_refused(client: httpx.AsyncClient, idp: Issuer) -> None:
+async def test_a_token_of_another_kind_is_refused(client: AsyncClient, idp: Issuer) -> None:
     for kind in ("JWT", "at+jwt", "application/at+JWT"):
         assert (await answer(client, idp.token(header={"typ": kind}))).status_code == 200
     kinds: list[Any] = ["logout+jwt", "dpop+jwt", "secevent+jwt", 7, ""]
@@ -291,7 +290,7 @@ async def test_the_provider_s_words_become_roles(
     await identity.close()
 
 
-async def test_without_a_name_the_subject_is_the_name(client: httpx.AsyncClient, daemon: Daemon, idp: Issuer) -> None:
+async def test_without_a_name_the_subject_is_the_name(client: AsyncClient, daemon: Daemon, idp: Issuer) -> None:
     reply = await client.post(
         "/api/v1/events", headers=shown(idp.token(preferred_username=..., roles=["reconciler-viewer"]))
     )
@@ -310,9 +309,7 @@ async def test_without_an_audience_programs_show_no_such_tokens(daemon: Daemon, 
 # ----------------------------------------------------------------------------------------------------------------- keys
 
 
-async def test_keys_are_read_once_and_again_for_a_new_one(
-    client: httpx.AsyncClient, daemon: Daemon, idp: Issuer
-) -> None:
+async def test_keys_are_read_once_and_again_for_a_new_one(client: AsyncClient, daemon: Daemon, idp: Issuer) -> None:
     replies = await asyncio.gather(*(answer(client, idp.token()) for _ in range(20)))
     assert {reply.status_code for reply in replies} == {200}
     assert idp.asked == {WELL_KNOWN: 1, "/jwks": 1}
@@ -327,7 +324,7 @@ async def test_keys_are_read_once_and_again_for_a_new_one(
 
 
 async def test_strangers_can_not_have_the_provider_asked_all_the_time(
-    client: httpx.AsyncClient, daemon: Daemon, idp: Issuer
+    client: AsyncClient, daemon: Daemon, idp: Issuer
 ) -> None:
     for number in range(50):
         assert (await answer(client, idp.token(header={"kid": f"k{number}"}))).status_code == 401
@@ -335,16 +332,14 @@ async def test_strangers_can_not_have_the_provider_asked_all_the_time(
     assert idp.asked["/jwks"] <= 1 + 100 // oidc.REFRESH_S
 
 
-async def test_a_withdrawn_key_is_forgotten_within_the_hour(
-    client: httpx.AsyncClient, daemon: Daemon, idp: Issuer
-) -> None:
+async def test_a_withdrawn_key_is_forgotten_within_the_hour(client: AsyncClient, daemon: Daemon, idp: Issuer) -> None:
     assert (await answer(client, idp.token())).status_code == 200
     idp.keys = [public(rsa_key("new"), "r2")]
     await daemon.clock.advance(oidc.KEEP_S)
     await is_refused(client, idp.token(), "a key that the provider has not")
 
 
-async def test_while_the_provider_is_away_its_keys_stay(client: httpx.AsyncClient, daemon: Daemon, idp: Issuer) -> None:
+async def test_while_the_provider_is_away_its_keys_stay(client: AsyncClient, daemon: Daemon, idp: Issuer) -> None:
     assert (await answer(client, idp.token())).status_code == 200
     idp.answers = {WELL_KNOWN: Response(status_code=500), "/jwks": Response(status_code=500)}
     await daemon.clock.advance(10 * oidc.KEEP_S)
@@ -425,9 +420,7 @@ async def test_a_provider_that_is_not_there_lets_nobody_in(daemon: Daemon) -> No
     await identity.close()
 
 
-async def test_one_key_that_can_not_be_used_takes_none_of_the_others_away(
-    client: httpx.AsyncClient, idp: Issuer
-) -> None:
+async def test_one_key_that_can_not_be_used_takes_none_of_the_others_away(client: AsyncClient, idp: Issuer) -> None:
     idp.keys = [{"kid": "x", "kty": "RSA"}, {"kty": "EC"}, *idp.keys, public(ec_key(), "r1")]
     assert (await answer(client, idp.token())).status_code == 200
 

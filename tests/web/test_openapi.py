@@ -104,10 +104,7 @@ async def test_what_is_answered_keeps_to_the_document(
     operation = DOCUMENT["paths"][path]["get"]
     (conflict,) = await world.store.conflicts()
     letter = (await world.store.dead_letters())[0]
-    one = {
-        "/api/v1/conflicts/{id}": conflict.conflict.id,
-        "/api/v1/dead-letters/{id}": letter.id,
-    }
+    one = {"/api/v1/conflicts/{id}": conflict.conflict.id, "/api/v1/dead-letters/{id}": letter.id}
     address = path.replace("{document}", KEY).replace("{id}", quote(one.get(path, ""), safe=""))
     reply = await client.get(address)
     assert reply.status_code == 200

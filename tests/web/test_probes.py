@@ -1,7 +1,7 @@
 """Liveness and readiness."""
 
-import httpx
 import pytest
+from httpx import AsyncClient
 
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.web.probes import Health, Phase, Progress, Readiness
@@ -11,7 +11,7 @@ from tests.web.conftest import Daemon
 
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.READY])
 async def test_a_daemon_that_does_not_do_its_work_yet_or_any_more_is_unready(
-    daemon: Daemon, client: httpx.AsyncClient, phase: Phase
+    daemon: Daemon, client: AsyncClient, phase: Phase
 ) -> None:
     daemon.readiness = Readiness(phase)
     reply = await client.get("/readyz")
@@ -19,15 +19,13 @@ async def test_a_daemon_that_does_not_do_its_work_yet_or_any_more_is_unready(
     assert (await client.get("/livez")).status_code == 200
 
 
-async def test_a_daemon_whose_windchill_is_down_is_degraded_and_ready(
-    daemon: Daemon, client: httpx.AsyncClient
-) -> None:
+async def test_a_daemon_whose_windchill_is_down_is_degraded_and_ready(daemon: Daemon, client: AsyncClient) -> None:
     daemon.readiness = Readiness(Phase.READY, Health.DOWN)
     reply = await client.get("/readyz")
     assert (reply.status_code, reply.json()) == (200, {"status": "degraded", "windchill": "down"})
 
 
-async def test_a_daemon_whose_folding_waits_says_why(daemon: Daemon, client: httpx.AsyncClient) -> None:
+async def test_a_daemon_whose_folding_waits_says_why(daemon: Daemon, client: AsyncClient) -> None:
     daemon.readiness = Readiness(Phase.READY, folding_waits="this host's clock is behind")
     reply = await client.get("/readyz")
     said = {"status": "degraded", "windchill": "up", "folding": "this host's clock is behind"}
@@ -35,12 +33,12 @@ async def test_a_daemon_whose_folding_waits_says_why(daemon: Daemon, client: htt
     assert (await client.get("/api/v1/status")).json()["folding_waits"] == "this host's clock is behind"
 
 
-async def test_a_ready_daemon_says_so(client: httpx.AsyncClient) -> None:
+async def test_a_ready_daemon_says_so(client: AsyncClient) -> None:
     reply = await client.get("/readyz")
     assert (reply.status_code, reply.json()) == (200, {"status": "ready", "windchill": "up"})
 
 
-async def test_a_stuck_loop_fails_liveness_and_is_named(daemon: Daemon, client: httpx.AsyncClient) -> None:
+async def test_a_stuck_loop_fails_liveness_and_is_named(daemon: Daemon, client: AsyncClient) -> None:
     assert (await client.get("/livez")).json() == {"status": "alive"}
     daemon.late = {"ingest": 312.4}
     reply = await client.get("/livez")

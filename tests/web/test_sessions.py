@@ -3,8 +3,8 @@
 import base64
 import re
 
-import httpx
 import pytest
+from httpx import AsyncClient
 from structlog.testing import capture_logs
 
 from reconciler.web import access, sessions, tokens
@@ -24,17 +24,17 @@ def daemon(daemon: Daemon) -> Daemon:
     return daemon
 
 
-async def status(client: httpx.AsyncClient) -> int:
+async def status(client: AsyncClient) -> int:
     return (await client.get(STATUS)).status_code
 
 
-def cookie_of(client: httpx.AsyncClient) -> str:
+def cookie_of(client: AsyncClient) -> str:
     (text,) = [cookie.value for cookie in client.cookies.jar if cookie.name == COOKIE]
     assert text is not None
     return text
 
 
-async def status_with(client: httpx.AsyncClient, text: str) -> int:
+async def status_with(client: AsyncClient, text: str) -> int:
     client.cookies.clear()
     return (await client.get(STATUS, headers={"cookie": f"{COOKIE}={text}"})).status_code
 
@@ -43,7 +43,7 @@ async def status_with(client: httpx.AsyncClient, text: str) -> int:
 
 
 async def test_the_page_to_sign_in_has_a_field_for_the_token_and_nothing_of_a_session(
-    client: httpx.AsyncClient,
+    client: AsyncClient,
 ) -> None:
     reply = await client.get("/signin?next=/documents%3Fstatus=held")
     assert reply.status_code == 200
@@ -53,7 +53,7 @@ async def test_the_page_to_sign_in_has_a_field_for_the_token_and_nothing_of_a_se
     assert 'action="/signout"' not in reply.text
 
 
-async def test_signing_in_leads_to_where_one_wanted_to_go(client: httpx.AsyncClient) -> None:
+async def test_signing_in_leads_to_where_one_wanted_to_go(client: AsyncClient) -> None:
     away = await client.get("/?window=6")
     assert (away.status_code, away.headers["location"]) == (303, "/signin?next=/%3Fwindow%3D6")
     page = await client.get(away.headers["location"])
@@ -64,7 +64,7 @@ async def test_signing_in_leads_to_where_one_wanted_to_go(client: httpx.AsyncCli
     assert (await client.get("/signin?next=/documents")).headers["location"] == "/documents"  # one is signed in already
 
 
-async def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(client: httpx.AsyncClient) -> None:
+async def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(client: AsyncClient) -> None:
     reply = await client.post("/signin", data={"token": TOKENS[Role.VIEWER]})
     name, _, rest = reply.headers["set-cookie"].partition("=")
     assert name == COOKIE
@@ -102,7 +102,7 @@ async def test_with_https_outside_the_cookie_never_goes_without(daemon: Daemon) 
         "/\xfc",
     ],
 )
-async def test_signing_in_leads_nowhere_else(client: httpx.AsyncClient, elsewhere: str) -> None:
+async def test_signing_in_leads_nowhere_else(client: AsyncClient, elsewhere: str) -> None:
     page = await client.get("/signin", params={"next": elsewhere})
     assert 'name="next" value="/"' in page.text
     reply = await client.post("/signin", data={"token": TOKENS[Role.VIEWER], "next": elsewhere})
@@ -110,7 +110,7 @@ async def test_signing_in_leads_nowhere_else(client: httpx.AsyncClient, elsewher
     assert (await client.get("/signin", params={"next": elsewhere})).headers["location"] == "/"
 
 
-async def test_from_another_site_the_page_comes_by_a_step_of_our_own(client: httpx.AsyncClient) -> None:
+async def test_from_another_site_the_page_comes_by_a_step_of_our_own(client: AsyncClient) -> None:
     """A browser keeps the cookie back where another site leads to us: the second request begins at our page."""
     await signed_in(client, Role.VIEWER)
     cookies = dict(client.cookies)
@@ -125,7 +125,7 @@ async def test_from_another_site_the_page_comes_by_a_step_of_our_own(client: htt
     assert (there.status_code, there.headers["location"]) == (303, "/?window=6")
 
 
-async def test_a_wrong_token_signs_nobody_in_and_is_written_nowhere(client: httpx.AsyncClient) -> None:
+async def test_a_wrong_token_signs_nobody_in_and_is_written_nowhere(client: AsyncClient) -> None:
     with capture_logs() as logs:
         reply = await client.post("/signin", data={"token": "rec_canary", "next": "/?a=<b>"})
     assert (reply.status_code, "set-cookie" in reply.headers) == (401, False)
@@ -141,7 +141,7 @@ async def test_a_wrong_token_signs_nobody_in_and_is_written_nowhere(client: http
 
 
 async def test_too_many_wrong_tokens_are_slowed_down_but_a_right_one_is_taken(
-    client: httpx.AsyncClient, daemon: Daemon
+    client: AsyncClient, daemon: Daemon
 ) -> None:
     with capture_logs() as logs:
         for _ in range(access.FAILURES_MAX):
@@ -166,7 +166,7 @@ async def test_where_nobody_is_asked_there_is_nothing_to_sign_in_to(daemon: Daem
 # --------------------------------------------------------------------------------------------------------------- ending
 
 
-async def test_signing_out_ends_the_session_wherever_its_cookie_is(client: httpx.AsyncClient) -> None:
+async def test_signing_out_ends_the_session_wherever_its_cookie_is(client: AsyncClient) -> None:
     csrf = await signed_in(client, Role.VIEWER)
     kept = cookie_of(client)
     assert 'action="/signout"' in (await client.get("/")).text
@@ -178,7 +178,7 @@ async def test_signing_out_ends_the_session_wherever_its_cookie_is(client: httpx
 
 
 async def test_a_session_ends_when_its_time_is_over_whatever_is_done_meanwhile(
-    client: httpx.AsyncClient, daemon: Daemon
+    client: AsyncClient, daemon: Daemon
 ) -> None:
     await signed_in(client, Role.VIEWER)
     for _ in range(8):
@@ -188,16 +188,14 @@ async def test_a_session_ends_when_its_time_is_over_whatever_is_done_meanwhile(
     assert await status_with(client, cookie_of(client)) == 401
 
 
-async def test_a_session_ends_when_its_token_is_taken_out(client: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_a_session_ends_when_its_token_is_taken_out(client: AsyncClient, daemon: Daemon) -> None:
     await signed_in(client, Role.ADMIN)
     daemon.tokens = LINES.replace("\nadmin", "\n# admin")
     assert await status(client) == 401
     assert (await client.get("/")).headers["location"] == "/signin"
 
 
-async def test_a_session_ends_when_its_token_is_another_s_or_may_do_less(
-    client: httpx.AsyncClient, daemon: Daemon
-) -> None:
+async def test_a_session_ends_when_its_token_is_another_s_or_may_do_less(client: AsyncClient, daemon: Daemon) -> None:
     await signed_in(client, Role.OPERATOR)
     for name, role, expected in (
         ("operator.jones", Role.VIEWER, 401),
@@ -210,9 +208,7 @@ async def test_a_session_ends_when_its_token_is_another_s_or_may_do_less(
     assert reply.status_code == 415  # its role has not grown by itself, but an operator may do that
 
 
-async def test_a_session_ends_when_its_token_is_bound_to_other_sources(
-    client: httpx.AsyncClient, daemon: Daemon
-) -> None:
+async def test_a_session_ends_when_its_token_is_bound_to_other_sources(client: AsyncClient, daemon: Daemon) -> None:
     bound = Principal("operator.jones", Role.OPERATOR, sources=("//erp/*",))
     daemon.tokens = tokens.line(bound, TOKENS[Role.OPERATOR])
     csrf = await signed_in(client, Role.OPERATOR)
@@ -223,15 +219,13 @@ async def test_a_session_ends_when_its_token_is_bound_to_other_sources(
     assert await status(client) == 401
 
 
-async def test_nobody_signs_in_with_the_token_of_a_producer(client: httpx.AsyncClient) -> None:
+async def test_nobody_signs_in_with_the_token_of_a_producer(client: AsyncClient) -> None:
     reply = await client.post("/signin", data={"token": TOKENS[Role.PRODUCER]})
     assert (reply.status_code, "set-cookie" in reply.headers) == (403, False)
     assert "this token is for a program that appends events" in reply.text
 
 
-async def test_a_tokens_file_that_can_not_be_read_keeps_sessions_out_too(
-    client: httpx.AsyncClient, daemon: Daemon
-) -> None:
+async def test_a_tokens_file_that_can_not_be_read_keeps_sessions_out_too(client: AsyncClient, daemon: Daemon) -> None:
     await signed_in(client, Role.VIEWER)
     daemon.tokens = "pasted"
     assert (await status(client), (await client.get("/")).status_code) == (503, 503)
@@ -247,7 +241,7 @@ async def test_a_session_outlives_a_restart_only_with_a_key_that_does(daemon: Da
             assert await status_with(client, kept) == expected
 
 
-async def test_what_is_no_cookie_of_ours_lets_nobody_in(client: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_what_is_no_cookie_of_ours_lets_nobody_in(client: AsyncClient, daemon: Daemon) -> None:
     await signed_in(client, Role.ADMIN)
     good = cookie_of(client)
     version, body, mac = good.split(".")
@@ -272,13 +266,13 @@ async def test_what_is_no_cookie_of_ours_lets_nobody_in(client: httpx.AsyncClien
     assert await status_with(client, f"{good}; other=x") == 200
 
 
-async def test_a_seal_for_something_else_is_no_session(daemon: Daemon, client: httpx.AsyncClient) -> None:
+async def test_a_seal_for_something_else_is_no_session(daemon: Daemon, client: AsyncClient) -> None:
     ours = Sessions(daemon.clock, daemon.browsing)
     for body in (b"", b"{}", b"[]", b'["a",9,"token:x",9e99,"i"]', b'["a",3,"x"]', b"\xff"):
         assert await status_with(client, ours._seal.seal(body)) == 401
 
 
-async def test_a_token_goes_before_a_session(client: httpx.AsyncClient) -> None:
+async def test_a_token_goes_before_a_session(client: AsyncClient) -> None:
     await signed_in(client, Role.ADMIN)
     assert (await client.get(STATUS, headers=shown("rec_nobody"))).status_code == 401
     assert (await client.post("/api/v1/events", headers=shown(TOKENS[Role.VIEWER]))).status_code == 403
