@@ -1,5 +1,7 @@
 """Pages on a real socket, over the world that the API's tests have, and a real browser in front of them."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import shutil
@@ -12,9 +14,11 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, Response, async_playwright
 
-from tests.web.conftest import Daemon, client, daemon, world
+from tests.flows.world import World
+from tests.page.stage import furnish
+from tests.web.conftest import Daemon, client, daemon
 
-__all__ = ["client", "daemon", "world"]
+__all__ = ["client", "daemon"]
 
 _QUIET = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -70,8 +74,9 @@ class Stage:
 
     @asynccontextmanager
     async def visit(
-        self, *, width: int = 1280, scheme: Any = "light", script: bool = True, **more: Any
+        self, path: str = "", *, width: int = 1280, scheme: Any = "light", script: bool = True, **more: Any
     ) -> AsyncIterator[Visit]:
+        """Somebody who looks at a page."""
         context = await self.chromium.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=script, **more
         )
@@ -82,16 +87,18 @@ class Stage:
         page.on("pageerror", lambda error: visit.complaints.append(f"uncaught: {error}"))
         page.on("dialog", lambda dialog: visit.complaints.append(f"dialog: {dialog.message}"))
         try:
+            if path:
+                await visit.go(path)
             yield visit
         finally:
             await context.close()
 
     @asynccontextmanager
-    async def served_again(self) -> AsyncIterator[tuple[str, Any]]:
+    async def served_again(self) -> AsyncIterator[Stage]:
         """Another server over the same world, with the settings that the daemon has by now."""
         self.daemon.stopping = asyncio.Event()
         async with self.daemon.served() as client:
-            yield str(client.base_url).rstrip("/"), client
+            yield attrs.evolve(self, address=str(client.base_url).rstrip("/"))
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -99,3 +106,9 @@ async def stage(chromium: Browser) -> AsyncIterator[Stage]:
     daemon = Daemon(hook_secret="")
     async with daemon.served() as client:
         yield Stage(daemon, str(client.base_url).rstrip("/"), chromium)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def world(stage: Stage) -> World:
+    """The stage's world, on which a few documents have had all that happens to documents."""
+    return await furnish(stage.daemon, calm=1)

@@ -1,11 +1,15 @@
 """What an operator does on a page, in a real browser, is done, with scripts and without; nobody else may."""
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from reconciler.model.document import Status
+from tests.flows.world import World
 from tests.page import inspection
 from tests.page.conftest import Stage, Visit
 from tests.page.stage import COVER, DRAWING, furnish
@@ -17,8 +21,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 scripts = pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
 
 
-async def conflict(daemon: Daemon, field: str = "attributes.CostCenter") -> Any:
-    return next(row.conflict for row in await daemon.world.store.conflicts() if row.conflict.field == field)
+async def conflict_on(world: World, field: str) -> Any:
+    return next(row.conflict for row in await world.store.conflicts() if row.conflict.field == field)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def conflict(world: World) -> Any:
+    return await conflict_on(world, "attributes.CostCenter")
 
 
 async def press(visit: Visit, name: str, *, asks: bool = False) -> None:
@@ -28,15 +37,23 @@ async def press(visit: Visit, name: str, *, asks: bool = False) -> None:
         await dialog.get_by_role("button", name=name, exact=True).click()
 
 
+@asynccontextmanager
+async def signed_in(stage: Stage, role: Role, path: str) -> AsyncIterator[Visit]:
+    """A page of a server that asks people for their tokens, to which somebody has shown one."""
+    stage.daemon.tokens = LINES
+    async with stage.served_again() as again, again.visit(path) as visit:
+        await visit.page.get_by_label("Token").fill(TOKENS[role])
+        await press(visit, "Sign in with a token")
+        yield visit
+
+
 async def deeds(daemon: Daemon) -> list[tuple[str, str, str]]:
     return [(act.who, act.role, str(act.kind)) for act in await daemon.world.store.acts()]
 
 
 @scripts
-async def test_a_conflict_is_decided_in_two_clicks_from_the_overview(stage: Stage, script: bool) -> None:
-    world = await furnish(stage.daemon, calm=1)
-    async with stage.visit(script=script) as visit:
-        await visit.go("/")
+async def test_a_conflict_is_decided_in_two_clicks_from_the_overview(stage: Stage, world: World, script: bool) -> None:
+    async with stage.visit("/", script=script) as visit:
         await visit.page.locator("#needs li", has_text="CostCenter").get_by_role("link").click()
         await press(visit, "Take ours")
         await visit.page.get_by_text("Decided: as soon as the log is read").wait_for()
@@ -47,11 +64,9 @@ async def test_a_conflict_is_decided_in_two_clicks_from_the_overview(stage: Stag
     assert visit.complaints == []
 
 
-async def test_what_will_be_written_is_shown_before_it_is(stage: Stage) -> None:
-    world = await furnish(stage.daemon, calm=1)
-    found = await conflict(stage.daemon, "attributes.Note")
-    async with stage.visit() as visit:
-        await visit.go(f"/conflicts/{found.id}")
+async def test_what_will_be_written_is_shown_before_it_is(stage: Stage, world: World) -> None:
+    found = await conflict_on(world, "attributes.Note")
+    async with stage.visit(f"/conflicts/{found.id}") as visit:
         theirs, ours = [await visit.text(f".pick >> nth={number}") for number in (0, 1)]
         assert "Nothing is written" in theirs
         assert "Will be written, and nothing else" in ours
@@ -70,9 +85,8 @@ async def test_what_will_be_written_is_shown_before_it_is(stage: Stage) -> None:
 @scripts
 async def test_a_choice_on_what_has_moved_since_is_refused_and_shown_again(stage: Stage, script: bool) -> None:
     world = await furnish(stage.daemon, calm=1)
-    found = await conflict(stage.daemon)
-    async with stage.visit(script=script) as visit:
-        await visit.go(f"/conflicts/{found.id}")
+    found = await conflict_on(world, "attributes.CostCenter")
+    async with stage.visit(f"/conflicts/{found.id}", script=script) as visit:
         world.windchill.edit(DRAWING, {"title": "Bracket, right"})
         await world.resync(DRAWING)
         await press(visit, "Take ours")
@@ -82,11 +96,8 @@ async def test_a_choice_on_what_has_moved_since_is_refused_and_shown_again(stage
     assert len(await deeds(stage.daemon)) == 1
 
 
-async def test_a_conflict_that_is_settled_meanwhile_offers_nothing(stage: Stage) -> None:
-    world = await furnish(stage.daemon, calm=1)
-    found = await conflict(stage.daemon)
-    async with stage.visit() as visit:
-        await visit.go(f"/conflicts/{found.id}")
+async def test_a_conflict_that_is_settled_meanwhile_offers_nothing(stage: Stage, world: World, conflict: Any) -> None:
+    async with stage.visit(f"/conflicts/{conflict.id}") as visit:
         world.windchill.edit(DRAWING, {"attributes.CostCenter": "4020"})
         await world.resync(DRAWING)
         await press(visit, "Take theirs")
@@ -95,11 +106,8 @@ async def test_a_conflict_that_is_settled_meanwhile_offers_nothing(stage: Stage)
     assert await deeds(stage.daemon) == []
 
 
-async def test_an_open_conflict_says_that_it_was_settled_elsewhere(stage: Stage) -> None:
-    world = await furnish(stage.daemon, calm=1)
-    found = await conflict(stage.daemon)
-    async with stage.visit() as visit:
-        await visit.go(f"/conflicts/{found.id}")
+async def test_an_open_conflict_says_that_it_was_settled_elsewhere(stage: Stage, world: World, conflict: Any) -> None:
+    async with stage.visit(f"/conflicts/{conflict.id}") as visit:
         assert await visit.text("#standing") == "held"
         await visit.page.get_by_label("Reason").first.fill("as agreed")
         world.windchill.edit(DRAWING, {"attributes.CostCenter": "4020"})
@@ -111,8 +119,7 @@ async def test_an_open_conflict_says_that_it_was_settled_elsewhere(stage: Stage)
 
 async def test_all_conflicts_of_a_field_are_decided_at_once_when_it_was_shown_what_is_written(stage: Stage) -> None:
     world = await furnish(stage.daemon, calm=1)
-    async with stage.visit() as visit:
-        await visit.go("/conflicts")
+    async with stage.visit("/conflicts") as visit:
         await visit.page.get_by_label("Field", exact=True).select_option("attributes.Note")
         await press(visit, "Take theirs for all…")
         await visit.page.get_by_text("nothing: Windchill has it").wait_for()
@@ -128,10 +135,8 @@ async def test_all_conflicts_of_a_field_are_decided_at_once_when_it_was_shown_wh
     assert visit.complaints == []
 
 
-async def test_all_conflicts_of_a_rule_are_decided_at_once_the_last_rule_too(stage: Stage) -> None:
-    world = await furnish(stage.daemon, calm=1)
-    async with stage.visit(script=False) as visit:
-        await visit.go("/conflicts")
+async def test_all_conflicts_of_a_rule_are_decided_at_once_the_last_rule_too(stage: Stage, world: World) -> None:
+    async with stage.visit("/conflicts", script=False) as visit:
         form = visit.page.locator("form", has=visit.page.get_by_label("Rule", exact=True))
         await form.get_by_label("Rule", exact=True).select_option("default")
         await form.get_by_role("button", name="Take ours for all…").click()
@@ -143,11 +148,9 @@ async def test_all_conflicts_of_a_rule_are_decided_at_once_the_last_rule_too(sta
         assert world.held(key) == []
 
 
-async def test_of_many_that_were_shown_those_that_have_moved_since_are_left(stage: Stage) -> None:
-    world = await furnish(stage.daemon, calm=1)
-    moved = await conflict(stage.daemon, "attributes.Note")
-    async with stage.visit(script=False) as visit:
-        await visit.go("/conflicts")
+async def test_of_many_that_were_shown_those_that_have_moved_since_are_left(stage: Stage, world: World) -> None:
+    moved = await conflict_on(world, "attributes.Note")
+    async with stage.visit("/conflicts", script=False) as visit:
         form = visit.page.locator("form", has=visit.page.get_by_label("Rule", exact=True))
         await form.get_by_label("Rule", exact=True).select_option("default")
         await form.get_by_role("button", name="Take ours for all…").click()
@@ -158,10 +161,8 @@ async def test_of_many_that_were_shown_those_that_have_moved_since_are_left(stag
     assert len(await deeds(stage.daemon)) == 2
 
 
-async def test_conflicts_are_found_by_their_field(stage: Stage) -> None:
-    await furnish(stage.daemon, calm=1)
-    async with stage.visit() as visit:
-        await visit.go("/conflicts")
+async def test_conflicts_are_found_by_their_field(stage: Stage, world: World) -> None:
+    async with stage.visit("/conflicts") as visit:
         await visit.page.get_by_label("Only the field").fill("attributes.Note")
         await press(visit, "Filter")
         assert await visit.page.locator("#rows tbody tr").count() == 1
@@ -170,10 +171,8 @@ async def test_conflicts_are_found_by_their_field(stage: Stage) -> None:
 
 
 @scripts
-async def test_a_document_is_paused_resumed_and_looked_at_now(stage: Stage, script: bool) -> None:
-    world = await furnish(stage.daemon, calm=1)
-    async with stage.visit(script=script) as visit:
-        await visit.go(f"/documents/{DRAWING}")
+async def test_a_document_is_paused_resumed_and_looked_at_now(stage: Stage, world: World, script: bool) -> None:
+    async with stage.visit(f"/documents/{DRAWING}", script=script) as visit:
         await press(visit, "Reconcile now")
         await visit.page.get_by_text("It is due now").wait_for()
         assert world.document(DRAWING).due_us == world.clock.now_us()
@@ -190,10 +189,8 @@ async def test_a_document_is_paused_resumed_and_looked_at_now(stage: Stage, scri
     assert visit.complaints == []
 
 
-async def test_a_document_is_released_when_it_is_confirmed(stage: Stage) -> None:
-    world = await furnish(stage.daemon, calm=1)
-    async with stage.visit() as visit:
-        await visit.go(f"/documents/{DRAWING}")
+async def test_a_document_is_released_when_it_is_confirmed(stage: Stage, world: World) -> None:
+    async with stage.visit(f"/documents/{DRAWING}") as visit:
         await press(visit, "Release", asks=True)
         await visit.page.get_by_text("Released: as soon as").wait_for()
         await world.fold()
@@ -205,11 +202,9 @@ async def test_a_document_is_released_when_it_is_confirmed(stage: Stage) -> None
 
 
 @scripts
-async def test_a_dead_letter_is_mended_and_sent_again(stage: Stage, script: bool) -> None:
-    world = await furnish(stage.daemon, calm=1)
+async def test_a_dead_letter_is_mended_and_sent_again(stage: Stage, world: World, script: bool) -> None:
     letter = next(iter(world.store.letters.values()))
-    async with stage.visit(script=script) as visit:
-        await visit.go(f"/dead-letters/{letter.id.replace('/', '%2F')}")
+    async with stage.visit(f"/dead-letters/{letter.id.replace('/', '%2F')}", script=script) as visit:
         field = visit.page.get_by_label("Mended event")
         given = await field.input_value()
         assert given == (letter.value or b"").decode()
@@ -224,11 +219,9 @@ async def test_a_dead_letter_is_mended_and_sent_again(stage: Stage, script: bool
     assert (await deeds(stage.daemon))[0][2] == "resend"
 
 
-async def test_a_dead_letter_is_discarded_with_a_reason(stage: Stage) -> None:
-    world = await furnish(stage.daemon, calm=1)
+async def test_a_dead_letter_is_discarded_with_a_reason(stage: Stage, world: World) -> None:
     letter = list(world.store.letters.values())[1]
-    async with stage.visit() as visit:
-        await visit.go(f"/dead-letters/{letter.id.replace('/', '%2F')}")
+    async with stage.visit(f"/dead-letters/{letter.id.replace('/', '%2F')}") as visit:
         assert "\\xff" in await visit.text(".bytes")
         assert "U+202E" in await visit.text(".bytes")
         reason = visit.page.locator("form", has=visit.page.get_by_role("button", name="Discard")).get_by_label("Reason")
@@ -238,12 +231,10 @@ async def test_a_dead_letter_is_discarded_with_a_reason(stage: Stage) -> None:
     assert (await world.store.dead_letter(letter.id)).status == "discarded"  # type: ignore[union-attr]  # it is there
 
 
-async def test_every_button_says_the_command_that_does_the_same(stage: Stage) -> None:
-    await furnish(stage.daemon, calm=1)
-    found = await conflict(stage.daemon)
+async def test_every_button_says_the_command_that_does_the_same(stage: Stage, world: World, conflict: Any) -> None:
     letter = (await stage.daemon.world.store.dead_letters())[0].id.replace("/", "%2F")
     async with stage.visit() as visit:
-        for path in (f"/documents/{DRAWING}", f"/conflicts/{found.id}", f"/dead-letters/{letter}", "/conflicts"):
+        for path in (f"/documents/{DRAWING}", f"/conflicts/{conflict.id}", f"/dead-letters/{letter}", "/conflicts"):
             await visit.go(path)
             bare = await visit.page.evaluate(
                 "[...document.querySelectorAll('main form[method=post]')].filter((form) =>"
@@ -252,16 +243,9 @@ async def test_every_button_says_the_command_that_does_the_same(stage: Stage) ->
             assert bare == []
 
 
-async def test_a_viewer_sees_commands_and_no_buttons(stage: Stage) -> None:
-    await furnish(stage.daemon, calm=1)
-    found = await conflict(stage.daemon)
-    stage.daemon.tokens = LINES
-    async with stage.served_again() as (address, _), stage.visit() as visit:
-        visit.address = address
-        await visit.go(f"/conflicts/{found.id}")
-        await visit.page.get_by_label("Token").fill(TOKENS[Role.VIEWER])
-        await press(visit, "Sign in with a token")
-        for path in (f"/conflicts/{found.id}", f"/documents/{DRAWING}", "/conflicts"):
+async def test_a_viewer_sees_commands_and_no_buttons(stage: Stage, world: World, conflict: Any) -> None:
+    async with signed_in(stage, Role.VIEWER, f"/conflicts/{conflict.id}") as visit:
+        for path in (f"/conflicts/{conflict.id}", f"/documents/{DRAWING}", "/conflicts"):
             await visit.go(path)
             assert await visit.page.locator("main form[method=post]").count() == 0
             assert "you need the role operator" in await visit.text()
@@ -274,14 +258,8 @@ async def test_a_viewer_sees_commands_and_no_buttons(stage: Stage) -> None:
     assert await deeds(stage.daemon) == []
 
 
-async def test_an_operator_signs_in_acts_and_signs_out(stage: Stage) -> None:
-    await furnish(stage.daemon, calm=1)
-    stage.daemon.tokens = LINES
-    async with stage.served_again() as (address, _), stage.visit() as visit:
-        visit.address = address
-        await visit.go(f"/documents/{DRAWING}")
-        await visit.page.get_by_label("Token").fill(TOKENS[Role.OPERATOR])
-        await press(visit, "Sign in with a token")
+async def test_an_operator_signs_in_acts_and_signs_out(stage: Stage, world: World) -> None:
+    async with signed_in(stage, Role.OPERATOR, f"/documents/{DRAWING}") as visit:
         await press(visit, "Reconcile now")
         await visit.page.get_by_text("It is due now").wait_for()
         await visit.page.get_by_role("button", name="Sign out").click()
@@ -289,35 +267,25 @@ async def test_an_operator_signs_in_acts_and_signs_out(stage: Stage) -> None:
     assert await deeds(stage.daemon) == [("operator.jones", "operator", "retry")]
 
 
-async def test_whoever_is_let_in_no_more_is_told_so_on_the_page_that_is_open(stage: Stage) -> None:
-    await furnish(stage.daemon, calm=1)
-    stage.daemon.tokens = LINES
-    async with stage.served_again() as (address, _), stage.visit() as visit:
-        visit.address = address
-        await visit.go("/")
-        await visit.page.get_by_label("Token").fill(TOKENS[Role.OPERATOR])
-        await press(visit, "Sign in with a token")
+async def test_whoever_is_let_in_no_more_is_told_so_on_the_page_that_is_open(stage: Stage, world: World) -> None:
+    async with signed_in(stage, Role.OPERATOR, "/") as visit:
         await visit.page.locator("#live", has_text="Live").wait_for()
         stage.daemon.tokens = LINES.replace(" operator ", " viewer ")
         await visit.page.locator("#live", has_text="Signed out").wait_for()
 
 
-async def test_a_form_of_no_page_of_ours_does_nothing(stage: Stage) -> None:
-    await furnish(stage.daemon, calm=1)
-    async with stage.visit() as visit:
-        await visit.go(f"/documents/{DRAWING}")
+async def test_a_form_of_no_page_of_ours_does_nothing(stage: Stage, world: World) -> None:
+    async with stage.visit(f"/documents/{DRAWING}") as visit:
         await visit.page.evaluate("document.querySelector('[action$=retry] [name=csrf]').value = 'x'")
         await press(visit, "Reconcile now")
         await visit.page.get_by_role("heading", name="Forbidden").wait_for()
     assert await deeds(stage.daemon) == []
 
 
-async def test_every_document_is_compared_at_the_press_of_a_button(stage: Stage) -> None:
-    world = await furnish(stage.daemon, calm=1)
+async def test_every_document_is_compared_at_the_press_of_a_button(stage: Stage, world: World) -> None:
     settled = {Status.SYNCED, Status.HELD, Status.PARKED}
     wanted = {key for key, row in world.store.rows.items() if row.status in settled}
-    async with stage.visit() as visit:
-        await visit.go("/documents")
+    async with stage.visit("/documents") as visit:
         await press(visit, "Compare all", asks=True)
         await visit.page.get_by_text("that are due for a comparison now").wait_for()
     now_us = world.clock.now_us()
@@ -328,12 +296,10 @@ async def test_every_document_is_compared_at_the_press_of_a_button(stage: Stage)
     assert visit.complaints == []
 
 
-async def test_acts_of_people_are_listed_with_who_and_why(stage: Stage) -> None:
-    await furnish(stage.daemon, calm=1)
+async def test_acts_of_people_are_listed_with_who_and_why(stage: Stage, world: World) -> None:
     await stage.daemon.acts.pause("jdoe", [DRAWING], "a big change")
     await stage.daemon.acts.resume("akim", [DRAWING])
-    async with stage.visit() as visit:
-        await visit.go("/audit/acts")
+    async with stage.visit("/audit/acts") as visit:
         assert "a big change" in await visit.text("#list")
         await visit.page.get_by_label("Who").fill("akim")
         await press(visit, "Search")

@@ -1,6 +1,8 @@
 """Every page in a real browser: it fits, it is in order, everybody can read it, and nothing complains."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from reconciler.web.page import rendering
 from reconciler.web.sessions import Sessions
 from tests.flows.world import OPERATORS, World
 from tests.page import inspection
-from tests.page.conftest import Stage
+from tests.page.conftest import Stage, Visit
 from tests.page.stage import DRAWING, furnish, infest, measure
 from tests.web.conftest import Daemon
 
@@ -34,8 +36,7 @@ async def addresses(daemon: Daemon) -> list[str]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_pages_are_in_order_and_can_be_read(stage: Stage, scheme: str) -> None:
-    await furnish(stage.daemon, calm=2)
+async def test_pages_are_in_order_and_can_be_read(stage: Stage, world: World, scheme: str) -> None:
     measure(stage.daemon)
     async with stage.visit(scheme=scheme) as visit:
         for path in await addresses(stage.daemon):
@@ -46,8 +47,7 @@ async def test_pages_are_in_order_and_can_be_read(stage: Stage, scheme: str) -> 
     assert [said for said in visit.complaints if "404" not in said] == []
 
 
-async def test_pages_fit_on_a_phone(stage: Stage) -> None:
-    await furnish(stage.daemon, calm=2)
+async def test_pages_fit_on_a_phone(stage: Stage, world: World) -> None:
     measure(stage.daemon)
     async with stage.visit(width=375) as visit:
         for path in await addresses(stage.daemon):
@@ -95,18 +95,15 @@ def shown(key: str, *, cut: bool = True) -> str:
 
 async def test_a_long_value_is_cut_and_can_be_opened(stage: Stage) -> None:
     await infest(stage.daemon)
-    async with stage.visit() as visit:
-        await visit.go("/documents/long")
+    async with stage.visit("/documents/long") as visit:
         assert len(await visit.text()) < 20_000
         await visit.page.locator("#fields summary").first.click()
         assert "a" * 90_000 in await visit.text("#fields")
     assert visit.complaints == []
 
 
-async def test_everything_can_be_read_without_scripts(stage: Stage) -> None:
-    await furnish(stage.daemon, calm=2)
-    async with stage.visit(script=False) as visit:
-        await visit.go("/")
+async def test_everything_can_be_read_without_scripts(stage: Stage, world: World) -> None:
+    async with stage.visit("/", script=False) as visit:
         assert "need a person" in await visit.text()
         await visit.page.get_by_role("link", name="Decide").first.click()
         assert "What clashes" in await visit.text()
@@ -114,10 +111,8 @@ async def test_everything_can_be_read_without_scripts(stage: Stage) -> None:
         assert "asked" in await visit.text("#moments")
 
 
-async def test_an_export_is_downloaded_by_its_button(stage: Stage) -> None:
-    await furnish(stage.daemon, calm=1)
-    async with stage.visit() as visit:
-        await visit.go("/audit")
+async def test_an_export_is_downloaded_by_its_button(stage: Stage, world: World) -> None:
+    async with stage.visit("/audit") as visit:
         async with visit.page.expect_download() as begun:
             await visit.page.get_by_role("link", name="Export as CSV").click()
         download = await begun.value
@@ -129,8 +124,7 @@ async def test_an_export_is_downloaded_by_its_button(stage: Stage) -> None:
 
 
 async def test_the_first_stop_of_the_keyboard_skips_to_the_content(stage: Stage) -> None:
-    async with stage.visit() as visit:
-        await visit.go("/")
+    async with stage.visit("/") as visit:
         await visit.page.keyboard.press("Tab")
         skip = visit.page.locator(":focus")
         assert await skip.inner_text() == "Skip to the content"
@@ -141,10 +135,8 @@ async def test_the_first_stop_of_the_keyboard_skips_to_the_content(stage: Stage)
         assert await visit.page.evaluate("document.activeElement.id") == "content"
 
 
-async def test_what_has_the_focus_shows_it(stage: Stage) -> None:
-    await furnish(stage.daemon, calm=1)
-    async with stage.visit() as visit:
-        await visit.go("/documents")
+async def test_what_has_the_focus_shows_it(stage: Stage, world: World) -> None:
+    async with stage.visit("/documents") as visit:
         stops = []
         for _ in range(40):
             await visit.page.keyboard.press("Tab")
@@ -159,10 +151,8 @@ async def test_what_has_the_focus_shows_it(stage: Stage) -> None:
         assert all(float(width.removesuffix("px")) >= 2 for _, width, *_ in stops)
 
 
-async def test_keys_lead_around_and_are_listed(stage: Stage) -> None:
-    await furnish(stage.daemon, calm=1)
-    async with stage.visit() as visit:
-        await visit.go("/")
+async def test_keys_lead_around_and_are_listed(stage: Stage, world: World) -> None:
+    async with stage.visit("/") as visit:
         await visit.page.keyboard.press("?")
         dialog = visit.page.get_by_role("dialog", name="Keyboard shortcuts")
         assert "To the search" in await dialog.inner_text()
@@ -180,21 +170,17 @@ async def test_keys_lead_around_and_are_listed(stage: Stage) -> None:
     assert visit.complaints == []
 
 
-async def test_a_command_is_copied_as_it_is_typed(stage: Stage) -> None:
-    await furnish(stage.daemon, calm=1)
-    async with stage.visit(permissions=["clipboard-read", "clipboard-write"]) as visit:
-        await visit.go(f"/documents/{DRAWING}")
+async def test_a_command_is_copied_as_it_is_typed(stage: Stage, world: World) -> None:
+    async with stage.visit(f"/documents/{DRAWING}", permissions=["clipboard-read", "clipboard-write"]) as visit:
         await visit.page.locator("[data-copy^='reconciler docs show']").click()
         await visit.page.get_by_text("Copied").wait_for()
         assert await visit.page.evaluate("navigator.clipboard.readText()") == f"reconciler docs show {DRAWING}"
     assert visit.complaints == []
 
 
-async def test_a_page_stays_current_without_taking_anything_from_the_hand(stage: Stage) -> None:
-    world = await furnish(stage.daemon, calm=1)
+async def test_a_page_stays_current_without_taking_anything_from_the_hand(stage: Stage, world: World) -> None:
     measure(stage.daemon)
-    async with stage.visit() as visit:
-        await visit.go("/")
+    async with stage.visit("/") as visit:
         await visit.page.locator("#live", has_text="Live").wait_for()
         await visit.page.locator("#plot-clashes summary").click()
         await visit.page.locator("#needs a").first.focus()
@@ -216,8 +202,7 @@ async def _happen(world: World, key: str) -> None:
     await world.attempt(key=key)
 
 
-async def test_two_windows_stay_current(stage: Stage) -> None:
-    world = await furnish(stage.daemon, calm=1)
+async def test_two_windows_stay_current(stage: Stage, world: World) -> None:
     async with stage.visit() as one, stage.visit() as other:
         await one.go("/")
         await other.go("/documents")
@@ -226,8 +211,7 @@ async def test_two_windows_stay_current(stage: Stage) -> None:
         await other.page.locator("#rows", has_text="newcomer").wait_for()
 
 
-async def test_a_window_shows_what_was_settled_in_another(stage: Stage) -> None:
-    world = await furnish(stage.daemon, calm=1)
+async def test_a_window_shows_what_was_settled_in_another(stage: Stage, world: World) -> None:
     async with stage.visit() as conflicts, stage.visit() as document:
         await conflicts.go("/conflicts")
         await document.go(f"/documents/{DRAWING}")
@@ -240,10 +224,8 @@ async def test_a_window_shows_what_was_settled_in_another(stage: Stage) -> None:
         await document.page.locator("#reason:empty").wait_for(state="attached")
 
 
-async def test_a_page_that_has_not_changed_is_not_sent_again(stage: Stage) -> None:
-    world = await furnish(stage.daemon, calm=1)
-    async with stage.visit() as visit:
-        await visit.go("/")
+async def test_a_page_that_has_not_changed_is_not_sent_again(stage: Stage, world: World) -> None:
+    async with stage.visit("/") as visit:
         for status in (200, 304, 304):
             async with visit.page.expect_response(f"{visit.address}/") as told:
                 await world.clock.advance(1)  # that time passes is no change
@@ -263,45 +245,58 @@ window.hide = (isHidden) => {
 """
 
 
-async def test_a_page_asks_only_while_it_is_seen_and_at_once_when_it_is_shown(stage: Stage) -> None:
-    world = await furnish(stage.daemon, calm=1)
+@asynccontextmanager
+async def timed(stage: Stage) -> AsyncIterator[tuple[Visit, list[str]]]:
+    """The first page, current, in a browser whose clock stands still unless it is run; and what it asks for."""
+    asked: list[str] = []
     async with stage.visit() as visit:
-        asked: list[str] = []
         await visit.page.add_init_script(_HIDING)
+        await visit.page.clock.install(time=0)
+        await visit.page.clock.pause_at(1)
         await visit.go("/")
+        await visit.page.clock.run_for(3000)
         await visit.page.locator("#live", has_text="Live").wait_for()
+        visit.page.on("request", lambda request: asked.append(request.url.removeprefix(visit.address)))
+        yield visit, asked
+
+
+async def test_a_page_asks_only_while_it_is_seen_and_at_once_when_it_is_shown(stage: Stage, world: World) -> None:
+    async with timed(stage) as (visit, asked):
         await visit.page.evaluate("hide(true)")
-        visit.page.on("request", lambda request: asked.append(request.url))
         await _happen(world, "newcomer")
-        await asyncio.sleep(4)
-        assert asked == []
-        await visit.page.evaluate("hide(false)")
-        await visit.page.locator("#recent", has_text="newcomer").wait_for(timeout=2500)
+        await visit.page.clock.run_for(60_000)
+        await visit.page.evaluate("fetch('/livez')")
+        assert asked == ["/livez"]
+        await visit.page.evaluate("hide(false)")  # no time passes
+        await visit.page.locator("#recent", has_text="newcomer").wait_for()
 
 
 async def test_a_page_that_takes_long_to_make_is_asked_for_less_often(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counts = stage.daemon.world.store.counts
+    counts, made = world.store.counts, asyncio.Event()
 
     async def slowly() -> Any:
-        await asyncio.sleep(0.6)
+        await made.wait()
         return await counts()
 
-    async with stage.visit() as visit:
-        await visit.go("/")
-        await visit.page.locator("#live", has_text="Live").wait_for()
-        monkeypatch.setattr(stage.daemon.world.store, "counts", slowly)
-        asked: list[str] = []
-        visit.page.on("request", lambda request: asked.append(request.url))
-        await asyncio.sleep(8)
-        assert len(asked) == 1
+    async with timed(stage) as (visit, asked):
+        await _happen(world, "latecomer")
+        monkeypatch.setattr(world.store, "counts", slowly)
+        async with visit.page.expect_request(f"{visit.address}/"):
+            await visit.page.clock.run_for(3000)
+        await visit.page.clock.run_for(600)
+        made.set()
+        await visit.page.locator("#recent", has_text="latecomer").wait_for()
+        await visit.page.clock.run_for(5900)  # ten times as long as it took, less a moment
+        await visit.page.evaluate("fetch('/livez')")
+        assert asked == ["/", "/livez"]
+        async with visit.page.expect_request(f"{visit.address}/"):
+            await visit.page.clock.run_for(200)
 
 
-async def test_a_part_that_was_in_use_is_brought_up_to_date_afterwards(stage: Stage) -> None:
-    world = await furnish(stage.daemon, calm=1)
-    async with stage.visit() as visit:
-        await visit.go("/")
+async def test_a_part_that_was_in_use_is_brought_up_to_date_afterwards(stage: Stage, world: World) -> None:
+    async with stage.visit("/") as visit:
         await visit.page.evaluate("document.getSelection().selectAllChildren(document.querySelector('#recent h2'))")
         await _happen(world, "newcomer")
         await visit.page.locator("#counts", has_text="2 synced").wait_for()
@@ -311,10 +306,8 @@ async def test_a_part_that_was_in_use_is_brought_up_to_date_afterwards(stage: St
         await visit.page.locator("#recent", has_text="newcomer").wait_for()
 
 
-async def test_what_is_typed_into_a_form_stays_while_the_page_is_brought_up_to_date(stage: Stage) -> None:
-    world = await furnish(stage.daemon, calm=1)
-    async with stage.visit() as visit:
-        await visit.go(f"/documents/{DRAWING}")
+async def test_what_is_typed_into_a_form_stays_while_the_page_is_brought_up_to_date(stage: Stage, world: World) -> None:
+    async with stage.visit(f"/documents/{DRAWING}") as visit:
         field = visit.page.locator("#pause-reason")
         await field.fill("ECN-24")
         await world.emit({"title": "Bracket, left, brass"}, key=DRAWING, id="brass")
@@ -326,8 +319,7 @@ async def test_what_is_typed_into_a_form_stays_while_the_page_is_brought_up_to_d
 
 async def test_the_buttons_of_an_open_page_work_after_a_restart(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     await furnish(stage.daemon, calm=1)
-    async with stage.visit() as visit:
-        await visit.go(f"/documents/{DRAWING}")
+    async with stage.visit(f"/documents/{DRAWING}") as visit:
         await visit.page.locator("#live", has_text="Live").wait_for()
         monkeypatch.setattr(Sessions, "csrf", lambda *_: "of-another-process")
         await visit.page.locator("[action$=retry] [name=csrf][value=of-another-process]").wait_for(state="attached")
@@ -336,16 +328,14 @@ async def test_the_buttons_of_an_open_page_work_after_a_restart(stage: Stage, mo
 
 
 async def test_a_page_of_an_older_version_says_so(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with stage.visit() as visit:
-        await visit.go("/")
+    async with stage.visit("/") as visit:
         await visit.page.locator("#live", has_text="Live").wait_for()
         monkeypatch.setitem(rendering._TEMPLATES.globals, "static", lambda name: f"/static/newer.{name}")
         await visit.page.locator("#live", has_text="Out of date").wait_for()
 
 
 async def test_a_lost_connection_is_said_and_that_it_is_back(stage: Stage) -> None:
-    async with stage.visit() as visit:
-        await visit.go("/")
+    async with stage.visit("/") as visit:
         await visit.page.locator("#live", has_text="Live").wait_for()
         await visit.page.context.set_offline(True)
         await visit.page.locator("#live", has_text="Connection lost").wait_for()
@@ -367,16 +357,14 @@ async def test_a_page_that_can_not_be_made_is_said_to_be_old(stage: Stage, monke
     async def fails() -> None:
         raise StoreError("can't count documents: the disk is full")
 
-    async with stage.visit() as visit:
-        await visit.go("/")
+    async with stage.visit("/") as visit:
         monkeypatch.setattr(stage.daemon.world.store, "counts", fails)
         await visit.page.locator("#live", has_text="Not current, answer 503").wait_for()
         assert "No document yet" in await visit.text("#verdict")
 
 
 async def test_no_animation_where_none_is_wanted(stage: Stage) -> None:
-    async with stage.visit(reduced_motion="reduce") as visit:
-        await visit.go("/")
+    async with stage.visit("/", reduced_motion="reduce") as visit:
         moving = (
             "[...document.querySelectorAll('*')].filter((one) => parseFloat(getComputedStyle(one).transitionDuration))"
         )

@@ -9,9 +9,10 @@ import pytest_asyncio
 
 from reconciler.adapters.oidc import Oidc, OidcOptions
 from reconciler.web.identity import Provider
+from tests.flows.world import World
 from tests.page import inspection
 from tests.page.conftest import Stage, Visit
-from tests.page.stage import DRAWING, furnish
+from tests.page.stage import DRAWING
 from tests.web.issuer import CLIENT, CLIENT_SECRET, Issuer
 from tests.web.keys import LINES
 
@@ -19,10 +20,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def idp(stage: Stage) -> AsyncIterator[Issuer]:
+async def idp(stage: Stage, world: World) -> AsyncIterator[Issuer]:
     """The provider, which the stage's server knows from its next start on."""
     daemon = stage.daemon
-    await furnish(daemon, calm=1)
     async with Issuer(daemon.clock, asks=True).served() as served:
         identity = Oidc(OidcOptions(issuer=served.url, client_id=CLIENT, client_secret=CLIENT_SECRET), daemon.clock)
         daemon.provider = Provider(identity, ["reconciler-viewer"], ["reconciler-operator"], ["reconciler-admin"])
@@ -35,10 +35,10 @@ async def idp(stage: Stage) -> AsyncIterator[Issuer]:
 @asynccontextmanager
 async def begun(stage: Stage, **how: Any) -> AsyncIterator[Visit]:
     """A visitor on the first page of a server that knows the provider."""
-    async with stage.served_again() as (address, _), stage.visit(**how) as visit:
-        visit.address = address.replace("127.0.0.1", "localhost")
-        await visit.go("/")
-        yield visit
+    async with stage.served_again() as again:
+        again.address = again.address.replace("127.0.0.1", "localhost")
+        async with again.visit("/", **how) as visit:
+            yield visit
 
 
 async def vouched_for(visit: Visit) -> None:
