@@ -284,15 +284,9 @@ def test_what_is_no_address_is_none_with_tokens_either(bind: str) -> None:
     assert "must be a host:port" in fault
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("RECONCILER_STORE__URL", "postgresql://user@host/db"),
-        ("RECONCILER_STORE__URL", "postgresql+asyncpg://user@host/db"),
-    ],
-)
-def test_what_is_known_but_not_built_yet_is_refused_as_such(name: str, value: str) -> None:
-    assert "is known but not available in this version; use" in faults(None, **{name: value})[0]
+@pytest.mark.parametrize("url", ["postgresql://user@host/db", "postgresql+asyncpg://user@host/db"])
+def test_what_is_known_but_not_built_yet_is_refused_as_such(url: str) -> None:
+    assert "is known but not available in this version; use" in faults(None, RECONCILER_STORE__URL=url)[0]
 
 
 def test_a_store_url_gives_a_relative_or_an_absolute_path() -> None:
@@ -370,10 +364,8 @@ def test_a_secret_file_in_the_environment_overrides_a_secret_in_the_file(written
 def test_several_keys_of_before_are_a_line_each(tmp_path: Path) -> None:
     keys = [letter * 43 + "=" for letter in "AB"]
     (tmp_path / "previous").write_text("\n".join(keys) + "\n", encoding="utf-8")
-    environ = {
-        "RECONCILER_LOG__SIGNING_KEY": "C" * 43 + "=",
-        "RECONCILER_LOG__SIGNING_KEY_PREVIOUS_FILE": str(tmp_path / "previous"),
-    }
+    given = {"": "C" * 43 + "=", "_PREVIOUS_FILE": str(tmp_path / "previous")}
+    environ = {f"RECONCILER_LOG__SIGNING_KEY{name}": text for name, text in given.items()}
     assert config.load(None, environ).log.signing_key_previous.split() == keys
 
 
@@ -408,7 +400,6 @@ def test_secrets_never_appear_in_the_listing_or_in_a_representation(section: str
     lines = config.origins(None, environ)
     assert "canary" not in repr(lines)
     assert config.MASK in {line.value for line in lines if (line.section, line.key) == (section, key)}
-    assert "canary" not in repr(config.load(None, environ))
     assert "canary" not in repr(config.load(None, environ))
 
 
@@ -474,17 +465,8 @@ strategy = "merge"
 
 def test_policy_tables_become_rules_that_are_numbered_from_one(written: Any) -> None:
     full, rest = config.load(written(POLICY), {}).policy.rules
-    assert full == Rule(
-        ("attributes.Keywords",),
-        Strategy.MERGE,
-        Strategy.NEWEST,
-        Adopt.YIELD,
-        ListMode.SET,
-        (Normaliser.TRIM, Normaliser.CASE),
-        ("PART",),
-        ("//erp/*",),
-        "policy[1]",
-    )
+    how = (Strategy.MERGE, Strategy.NEWEST, Adopt.YIELD, ListMode.SET, (Normaliser.TRIM, Normaliser.CASE))
+    assert full == Rule(("attributes.Keywords",), *how, ("PART",), ("//erp/*",), "policy[1]")
     assert rest == Rule(("*",), Strategy.MERGE, name="policy[2]")
 
 

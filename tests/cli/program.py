@@ -8,6 +8,7 @@ import gc
 import json
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
 import uuid
@@ -137,6 +138,25 @@ class Program:
         assert old in text
         self.config.write_text(text.replace(old, new, 1), encoding="utf-8")
 
+    def append(self, *lines: dict[str, Any] | str) -> None:
+        """Write to the log as anyone may who can write to its file: events, or whatever else."""
+        with self.log.open("a", encoding="utf-8") as log:
+            log.writelines(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines)
+
+    def lose_store(self) -> None:
+        """Delete the files of the store."""
+        for file in self.folder.glob("state.db*"):
+            file.unlink()
+
+    def tamper(self, *statements: str) -> None:
+        """Change the store behind the program's back, and the audit trail in spite of its triggers."""
+        with contextlib.closing(sqlite3.connect(self.folder / "state.db")) as store:
+            for trigger in ("audit_is_never_changed", "audit_is_never_deleted", "audit_has_no_gaps"):
+                store.execute(f"DROP TRIGGER {trigger}")
+            for statement in statements:
+                store.execute(statement)
+            store.commit()
+
     def say(self, *arguments: str, code: int = 0, given: str = "") -> str:
         """Return what a command prints; it must end with `code`."""
         ended = self.run(*arguments, given=given)
@@ -151,6 +171,10 @@ class Program:
         """Return what a command says to programs."""
         return json.loads(self.say(*arguments, "-o", "json", code=code))
 
+    def checks(self, *arguments: str, code: int = 0) -> dict[str, dict[str, Any]]:
+        """Return what the doctor finds, by the names of its checks."""
+        return {row["check"]: row for row in self.json("doctor", *arguments, code=code)}
+
     def fails(self, *arguments: str, code: int = 1, given: str = "") -> str:
         """Return the one error line of a command that must fail with `code`."""
         ended = self.run(*arguments, given=given)
@@ -158,6 +182,10 @@ class Program:
         errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
         assert errors, ended.stderr
         return "\n".join(errors)
+
+    def switch(self, what: str, **switches: Any) -> None:
+        """Set switches of the simulated Windchill: of its `behaviour`, its `faults` or of the dialect `wrs`."""
+        httpx.patch(f"{self.windchill}/_control/{what}", json=switches).raise_for_status()
 
     def edit(self, document: str, **fields: Any) -> None:
         """Let somebody else edit a document."""

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,12 +91,8 @@ def test_acts_are_verified_with_the_trail_and_whoever_changes_one_is_found(settl
     told = settled.say("audit", "verify")
     assert "1 decision recomputed; differing: 0. 2 acts of people." in told
     assert "from the first record to record 3.\nhead 3:" in told
-    with sqlite3.connect(settled.folder / "state.db") as store:
-        store.execute("DROP TRIGGER audit_is_never_changed")
-        (text,) = store.execute("SELECT record FROM audit WHERE id = 2").fetchone()
-        forged = text.replace(b'"who":"', b'"who":"somebody else, not ')
-        assert forged != text
-        store.execute("UPDATE audit SET record = ? WHERE id = 2", (forged,))
+    forged = """replace(record, '"who":"', '"who":"somebody else, not ')"""
+    settled.tamper(f"UPDATE audit SET record = CAST({forged} AS BLOB) WHERE id = 2")
     fault, other = settled.json("audit", "verify", code=1)
     assert (fault["id"], fault["document"]) == (2, DOC)
     assert "its link is not that of its content" in fault["fault"]
@@ -107,9 +102,7 @@ def test_acts_are_verified_with_the_trail_and_whoever_changes_one_is_found(settl
 @pytest.mark.parametrize("kind", ["NULL", "'pause'", "7"])
 def test_an_act_that_is_filed_as_something_else_is_found(settled: Program, kind: str) -> None:
     settled.say("docs", "retry", DOC)
-    with sqlite3.connect(settled.folder / "state.db") as store:
-        store.execute("DROP TRIGGER audit_is_never_changed")
-        store.execute(f"UPDATE audit SET kind = {kind} WHERE id = 2")
+    settled.tamper(f"UPDATE audit SET kind = {kind} WHERE id = 2")
     (fault,) = settled.json("audit", "verify", code=1)
     assert (fault["id"], "it is filed under something else" in fault["fault"]) == (2, True)
 
@@ -128,9 +121,7 @@ def test_acts_that_were_cut_off_at_the_end_show_by_a_head_that_was_kept(settled:
     settled.say("docs", "retry", DOC)
     head = settled.say("audit", "verify").split("head ")[1].strip()
     assert settled.json("audit", "verify", "--head", head) == []
-    with sqlite3.connect(settled.folder / "state.db") as store:
-        store.execute("DROP TRIGGER audit_is_never_deleted")
-        store.execute("DELETE FROM audit WHERE id = 3")
+    settled.tamper("DELETE FROM audit WHERE id = 3")
     assert settled.json("audit", "verify") == []
     (fault,) = settled.json("audit", "verify", "--head", head, code=1)
     assert fault["id"] == 3

@@ -56,15 +56,6 @@ def rows(program: Program) -> list[Any]:
         return store.execute("SELECT id, document, at_us, link, record FROM audit ORDER BY id").fetchall()
 
 
-def tamper(program: Program, *statements: str) -> None:
-    with closing(sqlite3.connect(program.folder / "state.db")) as store:
-        for trigger in ("audit_is_never_changed", "audit_is_never_deleted", "audit_has_no_gaps"):
-            store.execute(f"DROP TRIGGER {trigger}")
-        for statement in statements:
-            store.execute(statement)
-        store.commit()
-
-
 def head_of(program: Program) -> str:
     (line,) = [line for line in program.say("audit", "verify").splitlines() if line.startswith("head ")]
     return line.removeprefix("head ")
@@ -113,7 +104,7 @@ TAMPERINGS: dict[str, tuple[str, set[int]]] = {
 @pytest.mark.parametrize("name", TAMPERINGS)
 def test_whatever_is_changed_in_the_middle_is_found_and_told_where(trailed: Program, name: str) -> None:
     statement, places = TAMPERINGS[name]
-    tamper(trailed, statement)
+    trailed.tamper(statement)
     found = trailed.json("audit", "verify", code=1)
     assert {fault["id"] for fault in found} == places
     assert found[0].keys() == {"id", "document", "fault"}
@@ -126,20 +117,20 @@ def test_whatever_is_changed_in_the_middle_is_found_and_told_where(trailed: Prog
 
 
 def test_records_that_changed_places_are_found(trailed: Program) -> None:
-    tamper(trailed, *(f"UPDATE audit SET id = {new} WHERE id = {old}" for old, new in ((2, 99), (5, 2), (99, 5))))
+    trailed.tamper(*(f"UPDATE audit SET id = {new} WHERE id = {old}" for old, new in ((2, 99), (5, 2), (99, 5))))
     assert {2, 5} <= {fault["id"] for fault in trailed.json("audit", "verify", code=1)}
 
 
 def test_a_record_slipped_in_is_found(trailed: Program) -> None:
     shift = "UPDATE audit SET id = -id - 1 WHERE id > 3", "UPDATE audit SET id = -id WHERE id < 0"
     copy = "INSERT INTO audit SELECT 4, document, at_us, target, who, kind, link, record FROM audit WHERE id = 3"
-    tamper(trailed, *shift, copy)
+    trailed.tamper(*shift, copy)
     assert 4 in {fault["id"] for fault in trailed.json("audit", "verify", code=1)}
 
 
 def test_the_newest_records_are_missed_with_a_head_that_was_kept(trailed: Program) -> None:
     kept = head_of(trailed)
-    tamper(trailed, "DELETE FROM audit WHERE id > 4")
+    trailed.tamper("DELETE FROM audit WHERE id > 4")
     assert trailed.json("audit", "verify") == []
     (found,) = trailed.json("audit", "verify", "--head", kept, code=1)
     assert found["id"] == 6
@@ -148,7 +139,7 @@ def test_the_newest_records_are_missed_with_a_head_that_was_kept(trailed: Progra
 
 def test_a_trail_that_went_on_after_a_removal_is_not_the_one_whose_head_was_kept(living: Program) -> None:
     kept = head_of(living)
-    tamper(living, "DELETE FROM audit WHERE id > 4")
+    living.tamper("DELETE FROM audit WHERE id > 4")
     for owner in ("mnovak", "akim"):
         living.emits(DOC, "--set", f"owner={owner}")
         living.say("run", "--once")
@@ -164,7 +155,7 @@ def test_a_head_that_was_kept_holds_while_the_trail_grows(living: Program) -> No
 
 
 def test_a_policy_that_was_changed_is_found(trailed: Program) -> None:
-    tamper(trailed, "UPDATE policy SET policy = CAST(replace(policy, 'preserve', 'external') AS BLOB)")
+    trailed.tamper("UPDATE policy SET policy = CAST(replace(policy, 'preserve', 'external') AS BLOB)")
     (found,) = trailed.json("audit", "verify", code=1)
     assert found["id"] == 1
     assert "another content" in found["fault"]
@@ -182,7 +173,7 @@ def test_a_decision_that_was_forged_with_its_chain_does_not_come_out_again(
         statements.append(
             f"UPDATE audit SET record = x'{forged.hex()}', link = x'{head.link.hex()}' WHERE id = {number}"
         )
-    tamper(trailed, *statements)
+    trailed.tamper(*statements)
     found = trailed.json("audit", "verify", code=1)
     assert len(found) == 2
     assert all("patch was" in fault["fault"] for fault in found)
@@ -196,7 +187,7 @@ def test_a_documents_records_are_verified_and_what_that_leaves_open_is_said(trai
     assert "3 decisions recomputed; differing: 0." in told
     assert "shows only when the whole trail is verified" in told
     assert "head " not in told
-    tamper(trailed, f"UPDATE audit SET record = CAST(record || ' ' AS BLOB) WHERE document = '{DOC}'")
+    trailed.tamper(f"UPDATE audit SET record = CAST(record || ' ' AS BLOB) WHERE document = '{DOC}'")
     assert len({fault["id"] for fault in trailed.json("audit", "verify", "--document", DOC, code=1)}) == 3
 
 
@@ -205,7 +196,7 @@ def test_a_span_is_verified_from_where_it_begins(trailed: Program) -> None:
     assert "The chain holds from record 3 to record 6; what stands before was not seen." in trailed.say(
         "audit", "verify", "--since", since
     )
-    tamper(trailed, "UPDATE audit SET record = CAST(record || ' ' AS BLOB) WHERE id IN (2, 4)")
+    trailed.tamper("UPDATE audit SET record = CAST(record || ' ' AS BLOB) WHERE id IN (2, 4)")
     assert {fault["id"] for fault in trailed.json("audit", "verify", "--since", since, code=1)} == {4}
 
 

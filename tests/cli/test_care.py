@@ -40,8 +40,7 @@ def anything_goes() -> Iterator[None]:
 @pytest.mark.usefixtures("anything_goes")
 def test_what_is_made_is_for_its_owner_alone_whatever_the_umask(program: Program) -> None:
     program.say("emit", DOC, "--set", "title=one")
-    with program.log.open("a", encoding="utf-8") as log:
-        log.write("not an event\n")
+    program.append("not an event")
     program.say("run", "--once", code=3)
     program.say("snapshot", "--to", "copy.db")
     for what in ("log", "outcomes", "projection"):
@@ -217,8 +216,7 @@ def test_what_several_tasks_say_of_one_store_is_said_once(capsys: pytest.Capture
 
 def test_a_store_that_is_gone_is_rebuilt(settled: Program) -> None:
     writes = settled.writes()
-    for path in settled.folder.glob("state.db*"):
-        path.unlink()
+    settled.lose_store()
     told = settled.json("rebuild")
     assert (told["documents"], told["set_aside"]) == (2, None)
     settled.say("run", "--once")

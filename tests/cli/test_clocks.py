@@ -27,8 +27,7 @@ def test_a_rebuild_and_a_start_on_an_empty_store_keep_refusing_what_was_ahead_of
     program.say("rebuild")
     assert _projection(program) == before
     assert [one["id"] for one in program.json("dead-letters", "list")] == [letter["id"]]
-    for file in program.folder.glob("state.db*"):
-        file.unlink()
+    program.lose_store()
     program.say("run", "--once", code=3)
     assert _projection(program) == before
     assert program.json("replay", "--from", str(program.log), "--check") == []
@@ -111,8 +110,7 @@ def _append(program: Program, *, ahead_us: int, released: bool = False, **fields
         said = event | {"type": "windchill.document.released.v1", "data": {"reason": "obsolete"}}
     else:
         said = event | {"data": {"set": fields}}
-    with program.log.open("a") as log:
-        log.write(json.dumps(said) + "\n")
+    program.append(said)
 
 
 def _advance(monkeypatch: pytest.MonkeyPatch, by_us: int) -> None:

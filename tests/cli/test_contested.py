@@ -25,10 +25,6 @@ def program(tmp_path: Any, windchill: str) -> Program:
     return program
 
 
-def behave(program: Program, **behaviour: object) -> None:
-    httpx.patch(f"{program.windchill}/_control/behaviour", json=behaviour).raise_for_status()
-
-
 def patches(program: Program) -> int:
     """How many PATCHes have reached Windchill, whatever came of them."""
     asked = httpx.get(f"{program.windchill}/_control/stats").raise_for_status().json()["requests"]
@@ -51,7 +47,7 @@ def the_conflict(program: Program) -> dict[str, Any]:
 
 
 def rival(program: Program) -> None:
-    behave(program, set_back_fields={"owner": "akim"})
+    program.switch("behaviour", set_back_fields={"owner": "akim"})
     program.emits(DOC, "--set", "owner=jdoe")
     look(program, 8)
 
@@ -70,7 +66,7 @@ def test_a_program_that_sets_a_field_back_costs_three_writes(program: Program) -
 
 @pytest.mark.parametrize("shows", ["sent", "stored"])
 def test_a_server_that_stores_another_form_costs_one_write(program: Program, shows: str) -> None:
-    behave(program, capitalised_fields=["owner"], write_shows=shows)
+    program.switch("behaviour", capitalised_fields=["owner"], write_shows=shows)
     program.emits(DOC, "--set", "owner=jdoe")
     look(program, 6)
     assert (patches(program), program.document(DOC)["owner"]) == (1, "JDOE")
@@ -81,7 +77,7 @@ def test_a_server_that_stores_another_form_costs_one_write(program: Program, sho
 @pytest.mark.parametrize("shows", ["sent", "stored"])
 def test_a_field_that_is_accepted_and_ignored_costs_one_write(program: Program, shows: str, reply: str) -> None:
     before = program.document(DOC)["owner"]
-    behave(program, ignored_fields=["owner"], write_shows=shows, write_reply=reply)
+    program.switch("behaviour", ignored_fields=["owner"], write_shows=shows, write_reply=reply)
     program.emits(DOC, "--set", "owner=nobody", "--set", "title=Cover")
     look(program, 6)
     assert (patches(program), program.document(DOC)["owner"], program.document(DOC)["title"]) == (1, before, "Cover")
@@ -90,7 +86,7 @@ def test_a_field_that_is_accepted_and_ignored_costs_one_write(program: Program, 
 
 def test_a_server_without_tags_of_writes_is_found_out_by_three(program: Program) -> None:
     """Nobody can tell then who left the version that is read."""
-    behave(program, ignored_fields=["owner"], write_shows="sent", write_etag=False, write_reply="none")
+    program.switch("behaviour", ignored_fields=["owner"], write_shows="sent", write_etag=False, write_reply="none")
     program.emits(DOC, "--set", "owner=nobody")
     look(program, 8)
     assert patches(program) <= 3
@@ -98,7 +94,7 @@ def test_a_server_without_tags_of_writes_is_found_out_by_three(program: Program)
 
 
 def test_an_element_in_another_spelling_is_contested_alone(program: Program) -> None:
-    behave(program, capitalised_fields=["attributes.Keywords"])
+    program.switch("behaviour", capitalised_fields=["attributes.Keywords"])
     program.emits(DOC, "--add", "attributes.Keywords=bracket")
     look(program, 5)
     assert patches(program) == 1
@@ -110,7 +106,7 @@ def test_an_element_in_another_spelling_is_contested_alone(program: Program) -> 
 
 
 def test_an_accepted_form_is_equal_from_now_on_and_after_a_rebuild(program: Program) -> None:
-    behave(program, capitalised_fields=["owner"], write_shows="sent")
+    program.switch("behaviour", capitalised_fields=["owner"], write_shows="sent")
     program.emits(DOC, "--set", "owner=jdoe")
     look(program, 3)
     said = program.say("conflicts", "accept", the_conflict(program)["id"], "--reason", "names are in capitals")
@@ -130,7 +126,7 @@ def test_an_accepted_form_is_equal_from_now_on_and_after_a_rebuild(program: Prog
 
 def test_a_person_may_keep_trying_and_succeed(program: Program) -> None:
     rival(program)
-    behave(program, set_back_fields={})
+    program.switch("behaviour", set_back_fields={})
     said = program.json("conflicts", "retry", the_conflict(program)["id"], "--reason", "the job is off")
     assert said["events"][0]["data"]["set"] == {"owner": "jdoe"}
     program.say("run", "--once")
@@ -176,7 +172,7 @@ def test_what_is_not_contested_can_not_be_accepted(program: Program) -> None:
 def test_two_keys_of_one_document_are_found_out(program: Program) -> None:
     """The server knows the document by two spellings, and each of them is asked for another value."""
     other = "0000000002"
-    behave(program, set_back_fields={})
+    program.switch("behaviour", set_back_fields={})
     program.emits(DOC, "--set", "owner=jdoe")
     program.say("run", "--once")
     for _ in range(4):  # what is written under the other key arrives here, by our own account

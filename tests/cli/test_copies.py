@@ -1,7 +1,6 @@
 """A record that comes again changes nothing, and a nested value asks the rules of its leaves."""
 
 import asyncio
-import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -133,8 +132,7 @@ def test_a_nested_value_writes_the_fields_it_names_and_no_other(program: Program
 
 
 def test_a_nested_value_does_not_get_round_a_rule_for_sources(program: Program) -> None:
-    with program.log.open("a") as log:
-        log.write(json.dumps(event(DOC, "//mes/hall-3", {"attributes": {"Secret": "x"}})) + "\n")
+    program.append(event(DOC, "//mes/hall-3", {"attributes": {"Secret": "x"}}))
     program.say("run", "--once", code=3)
     (letter,) = program.json("dead-letters", "list")
     assert "may not set `attributes.Secret`" in letter["reason"]

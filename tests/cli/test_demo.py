@@ -24,13 +24,9 @@ class Demo:
 
     def __init__(self, *options: str) -> None:
         self.mark = uuid.uuid4().hex
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "reconciler", "demo", "--acts", "1", *options],
-            env={**os.environ, "DEMO_MARK": self.mark, "COLUMNS": "80"},
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        command = [sys.executable, "-m", "reconciler", "demo", "--acts", "1", *options]
+        environ = {**os.environ, "DEMO_MARK": self.mark, "COLUMNS": "80"}
+        self.process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
     def until(self, start: str) -> list[str]:
         """Return what is printed up to a line that begins so."""

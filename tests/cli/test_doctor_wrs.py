@@ -23,20 +23,18 @@ def wrs(program: Program) -> Program:
     program.log.touch()
     root = f'dialect = "wrs"\nbase_url = "{program.windchill}/Windchill/servlet/odata"'
     program.reconfigure(f'base_url = "{program.windchill}"', root)
-    switch(program, display_names={"integration": ACCOUNT})
+    program.switch("wrs", display_names={"integration": ACCOUNT})
     return program
 
 
-def switch(program: Program, **switches: Any) -> None:
-    httpx.patch(f"{program.windchill}/_control/wrs", json=switches).raise_for_status()
+def script(program: Program, *faults: Any) -> None:
+    """Say what becomes of the next PATCHes."""
+    said = {"document": None, "method": "PATCH", "faults": faults}
+    httpx.post(f"{program.windchill}/_control/script", json=said).raise_for_status()
 
 
 def add(program: Program, lines: str) -> None:
     program.reconfigure("[windchill]\n", f"[windchill]\n{lines}\n")
-
-
-def checks(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {row["check"]: row for row in rows}
 
 
 def cycles(program: Program) -> list[str]:
@@ -52,7 +50,7 @@ def copies(program: Program) -> list[Any]:
 
 
 def test_without_a_probe_nothing_is_written(wrs: Program) -> None:
-    rows = checks(wrs.json("doctor", "--document", DOC))
+    rows = wrs.checks("--document", DOC)
     assert rows["lock"]["message"].startswith("by check-out")
     assert rows["type"]["message"].endswith("attributes, then Name, Number, Organization, then State")
     assert (rows["account"]["result"], "ETag" in rows) == ("warning", False)
@@ -62,31 +60,31 @@ def test_without_a_probe_nothing_is_written(wrs: Program) -> None:
 
 def test_a_named_account_is_no_warning(wrs: Program) -> None:
     add(wrs, 'account = "Integration"')
-    assert checks(wrs.json("doctor", "--document", DOC))["account"]["result"] == "ok"
+    assert wrs.checks("--document", DOC)["account"]["result"] == "ok"
 
 
 def test_a_server_that_can_neither_check_out_nor_show_etags_fails(wrs: Program) -> None:
-    switch(wrs, actions=[])
-    assert checks(wrs.json("doctor", "--document", DOC, code=1))["lock"]["result"] == "failed"
-    switch(wrs, etags="strong", etag_in="header")
-    assert checks(wrs.json("doctor", "--document", DOC))["lock"]["result"] == "warning"
+    wrs.switch("wrs", actions=[])
+    assert wrs.checks("--document", DOC, code=1)["lock"]["result"] == "failed"
+    wrs.switch("wrs", etags="strong", etag_in="header")
+    assert wrs.checks("--document", DOC)["lock"]["result"] == "warning"
     add(wrs, "etag_proven = true")
-    assert checks(wrs.json("doctor", "--document", DOC))["lock"]["result"] == "ok"
+    assert wrs.checks("--document", DOC)["lock"]["result"] == "ok"
     add(wrs, 'lock = "checkout"')
-    assert checks(wrs.json("doctor", "--document", DOC, code=1))["lock"]["result"] == "failed"
+    assert wrs.checks("--document", DOC, code=1)["lock"]["result"] == "failed"
 
 
 def test_a_server_that_wants_credentials_answers_though_no_document_is_named(wrs: Program) -> None:
-    httpx.patch(f"{wrs.windchill}/_control/behaviour", json={"auth": "basic"}).raise_for_status()
+    wrs.switch("behaviour", auth="basic")
     add(wrs, 'auth = "basic"\nusername = "integration"\npassword = "secret"')
-    found = checks(wrs.json("doctor"))["Windchill"]
+    found = wrs.checks()["Windchill"]
     assert found["result"] == "warning"
     assert "answers; name a document" in found["message"]
 
 
 def test_a_certificate_that_can_not_be_used_is_a_finding_like_any_other(wrs: Program, tmp_path: Path) -> None:
     add(wrs, f'ca_file = "{tmp_path / "missing.pem"}"')
-    found = checks(wrs.json("doctor", code=1))
+    found = wrs.checks(code=1)
     assert found["log"]["result"] == "ok"
     assert found["Windchill"]["result"] == "failed"
     assert found["Windchill"]["message"].startswith(f"ca_file {tmp_path / 'missing.pem'} can't be used")
@@ -101,12 +99,8 @@ def test_what_a_probe_prints_can_be_loaded(wrs: Program, tmp_path: Path) -> None
     path = tmp_path / "printed.toml"
     path.write_text(printed, encoding="utf-8")
     loaded = config.load(path, {}).windchill
-    assert (loaded.account, loaded.lock, loaded.etag_proven, loaded.time_filters) == (
-        ACCOUNT,
-        "checkout",
-        False,
-        "time",
-    )
+    found = (loaded.account, loaded.lock, loaded.etag_proven, loaded.time_filters)
+    assert found == (ACCOUNT, "checkout", False, "time")
 
 
 GUARDED = {"etags": "weak", "etag_in": "both", "if_match": "enforced", "patch_without_checkout": "accepted"}
@@ -121,7 +115,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_every_setting_that_can_follow_can_be_loaded(
     wrs: Program, tmp_path: Path, switches: dict[str, Any], follows: dict[str, Any]
 ) -> None:
-    switch(wrs, **switches)
+    wrs.switch("wrs", **switches)
     report = wrs.json("doctor", "--probe", DOC)
     assert report["settings"]["windchill"] | follows == report["settings"]["windchill"]
     assert tomllib.loads(report["toml"]) == report["settings"]
@@ -131,7 +125,7 @@ def test_every_setting_that_can_follow_can_be_loaded(
 
 
 def test_polling_that_can_not_work_is_turned_off(wrs: Program) -> None:
-    switch(wrs, next_link_base="http://elsewhere.example", page_size_max=7)
+    wrs.switch("wrs", next_link_base="http://elsewhere.example", page_size_max=7)
     assert wrs.json("doctor", "--probe", DOC)["settings"]["resync"] == {"poll_s": 0}
 
 
@@ -145,21 +139,9 @@ def test_what_is_going_to_be_done_is_said_before(wrs: Program) -> None:
 
 def test_a_report_names_no_host_and_no_secret(wrs: Program) -> None:
     add(wrs, 'auth = "basic"\nusername = "integration"\npassword = "s3cret-password"')
-    httpx.patch(f"{wrs.windchill}/_control/behaviour", json={"users": {"integration": "s3cret-password"}})
-    httpx.post(
-        f"{wrs.windchill}/_control/script",
-        json={
-            "document": None,
-            "method": "PATCH",
-            "faults": [
-                {
-                    "status": 400,
-                    "headers": {"content-type": "application/json"},
-                    "body": '{"error":{"message":"see http://plm.inside.example:8080/x or 10.1.2.3, not 127.0.0.1"}}',
-                }
-            ],
-        },
-    ).raise_for_status()
+    wrs.switch("behaviour", users={"integration": "s3cret-password"})
+    body = '{"error":{"message":"see http://plm.inside.example:8080/x or 10.1.2.3, not 127.0.0.1"}}'
+    script(wrs, {"status": 400, "headers": {"content-type": "application/json"}, "body": body})
     ended = wrs.run("doctor", "--probe", DOC, "-o", "json")
     assert "see https://…/x or …, not …" in ended.stdout
     for hidden in ("127.0.0.1", "plm.inside", "10.1.2.3", "s3cret", str(wrs.folder)):
@@ -188,14 +170,9 @@ def test_a_document_of_ours_is_not_probed(wrs: Program) -> None:
     wrs.emits(DOC, "--set", "Title=ours")
     wrs.say("run", "--once")
     before = cycles(wrs)
-    report = wrs.json("doctor", "--probe", DOC, code=1)
-    assert report["findings"] == [
-        {
-            "check": "document",
-            "result": "failed",
-            "message": f"{DOC} is in the reconciler's store; take one that nobody needs",
-        }
-    ]
+    (found,) = wrs.json("doctor", "--probe", DOC, code=1)["findings"]
+    assert (found["check"], found["result"]) == ("document", "failed")
+    assert found["message"] == f"{DOC} is in the reconciler's store; take one that nobody needs"
     assert cycles(wrs) == before
     wrs.json("doctor", "--probe", OTHER)
 
@@ -213,7 +190,7 @@ def test_a_document_that_is_not_there_is_not_made(wrs: Program) -> None:
 
 
 def test_a_lock_that_does_not_hold_makes_the_exit_code_1(wrs: Program) -> None:
-    switch(wrs, etags="weak", etag_in="both", patch_without_checkout="accepted")
+    wrs.switch("wrs", etags="weak", etag_in="both", patch_without_checkout="accepted")
     add(wrs, 'lock = "etag"\netag_proven = true')
     said = wrs.say("doctor", "--probe", DOC, code=1)
     assert "Don't let the reconciler write" in said
@@ -221,15 +198,15 @@ def test_a_lock_that_does_not_hold_makes_the_exit_code_1(wrs: Program) -> None:
 
 
 def test_wrong_credentials_are_named_before_anything_is_sent(wrs: Program) -> None:
-    httpx.patch(f"{wrs.windchill}/_control/behaviour", json={"auth": "basic", "unauthorized_body": "html"})
+    wrs.switch("behaviour", auth="basic", unauthorized_body="html")
     assert "✗ credentials: refused" in wrs.say("doctor", "--probe", DOC, code=1)
 
 
 def test_with_a_bearer_token_it_is_tried_whether_the_nonce_is_needed(wrs: Program) -> None:
     add(wrs, 'auth = "bearer"\ntoken = "simulated-token"')
     for needed in (True, False):
-        switch(wrs, nonce_for_bearer=needed)
-        found = checks(wrs.json("doctor", "--probe", DOC)["findings"])
+        wrs.switch("wrs", nonce_for_bearer=needed)
+        found = {row["check"]: row for row in wrs.json("doctor", "--probe", DOC)["findings"]}
         assert found["write without a nonce"]["message"].startswith("refused" if needed else "taken")
         assert len(httpx.get(f"{wrs.windchill}/_control/wrs/audit").json()["items"]) == 1, "of the first"
     assert copies(wrs) == []
@@ -241,9 +218,8 @@ def test_a_probe_goes_alone(wrs: Program) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_ctrl_c_undoes_the_check_out(wrs: Program) -> None:
-    slow = {"document": None, "method": "PATCH", "faults": ["ok", "slow"]}
-    httpx.post(f"{wrs.windchill}/_control/script", json=slow).raise_for_status()
-    httpx.patch(f"{wrs.windchill}/_control/faults", json={"slow_ms": 3000, "slow": 0}).raise_for_status()
+    script(wrs, "ok", "slow")
+    wrs.switch("faults", slow_ms=30_000, slow=0)
     command = [sys.executable, "-m", "reconciler", "doctor", "--probe", DOC, "-c", str(wrs.config)]
     environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, cwd=wrs.folder, env=environ, stdout=subprocess.PIPE, text=True) as running:

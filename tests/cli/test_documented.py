@@ -100,8 +100,6 @@ def test_a_command_that_cannot_be_typed_is_found() -> None:
     with pytest.raises(click.UsageError):
         parse(["conflicts", "solve", "3f2a"])
     shown = "Text:\n\n    $ .venv/bin/reconciler run --once | cat   # once\n\n```sh\nreconciler status\n```\n"
-    assert [line for block in BLOCK.findall(shown) for line in TYPED.findall(block)] == [
-        " run --once | cat   # once",
-        " status",
-    ]
+    lines = [line for block in BLOCK.findall(shown) for line in TYPED.findall(block)]
+    assert lines == [" run --once | cat   # once", " status"]
     assert typed(" run --once | cat   # once") == ["run", "--once"]

@@ -1,20 +1,18 @@
 """What commands do over a file log, a store, and a simulated Windchill in a process of its own."""
 
-import contextlib
 import gzip
 import json
 import logging
 import signal
-import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 
 from tests.cli.program import Program, event
+from tests.web.test_program import started, until
 
 pytestmark = pytest.mark.e2e
 
@@ -83,22 +81,15 @@ def test_what_is_the_servers_own_is_held_and_never_sent(program: Program) -> Non
     held = {row["field"]: row for row in program.json("conflicts", "list")}
     assert held.keys() == {"modifiedBy", "type", "id"}
     assert "release the field" in program.say("explain", DOC, "type")
-    program.say("emit", DOC, *(word for field in held for word in ("--release", field)))
+    program.say("emit", DOC, *(f"--release={field}" for field in held))
     program.say("run", "--once")
     assert program.json("conflicts", "list") == []
 
 
 def test_a_document_without_bounds_keeps_a_bounded_row_and_starts_again_with_a_release(program: Program) -> None:
-    events = [
-        event(
-            DOC,
-            "//erp/prod",
-            {f"attributes.F{number * 256 + field}": "x" for field in range(256)},
-            time=f"2026-01-01T00:{number // 60:02}:{number % 60:02}Z",
-        )
-        for number in range(40)
-    ]
-    program.log.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
+    for number in range(40):
+        fields = {f"attributes.F{number * 256 + field}": "x" for field in range(256)}
+        program.append(event(DOC, "//erp/prod", fields, time=f"2026-01-01T00:00:{number:02}Z"))
     program.say("run", "--once", code=3)
     (row,) = program.json("docs", "list")
     assert (row["status"], "more than 4,096 fields" in row["reason"]) == ("parked", True)
@@ -114,11 +105,9 @@ def test_a_document_without_bounds_keeps_a_bounded_row_and_starts_again_with_a_r
 def test_a_wide_document_is_shown_and_parked_until_fields_are_released(program: Program) -> None:
     program.reconfigure("[windchill]", "[windchill]\nfields_max = 1000")
     names = [f"attributes.Field{number:04}" for number in range(1024)]
-    assert "at most 256 fields" in program.fails(
-        "emit", DOC, *(word for name in names[:257] for word in ("--set", f"{name}=x")), code=2
-    )
+    assert "at most 256 fields" in program.fails("emit", DOC, *(f"--set={name}=x" for name in names[:257]), code=2)
     for start in range(0, len(names), 256):
-        program.say("emit", DOC, *(word for name in names[start : start + 256] for word in ("--set", f"{name}=x")))
+        program.say("emit", DOC, *(f"--set={name}=x" for name in names[start : start + 256]))
     program.say("run", "--once", code=3)
     (row,) = program.json("docs", "list")
     assert row["status"] == "parked"
@@ -126,23 +115,15 @@ def test_a_wide_document_is_shown_and_parked_until_fields_are_released(program: 
     assert "windchill.fields_max" in program.say("plan", DOC)
     assert len(program.json("docs", "show", DOC)["fields"]) == 1024
     assert "Field1023" in program.say("explain", DOC)
-    program.say("emit", DOC, *(word for name in names[:24] for word in ("--release", name)))
+    program.say("emit", DOC, *(f"--release={name}" for name in names[:24]))
     program.say("run", "--once")
     assert len(program.document(DOC)["attributes"]) >= 1000
 
 
 def test_once_says_what_it_came_to(settled: Program) -> None:
+    none = dict.fromkeys(("pending", "collecting", "held", "contended", "locked", "parked", "paused"), 0)
     assert settled.json("run", "--once") == {
-        "documents": {
-            "pending": 0,
-            "collecting": 0,
-            "synced": 2,
-            "held": 0,
-            "contended": 0,
-            "locked": 0,
-            "parked": 0,
-            "paused": 0,
-        },
+        "documents": none | {"synced": 2},
         "dead_letters": 0,
         "maintenance": False,
         "settled": True,
@@ -160,26 +141,13 @@ def test_logs_in_a_pipe_are_one_json_object_a_line(settled: Program) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_daemon_in_good_order(settled: Program, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "reconciler", "run", "-c", str(settled.config)]
-    daemon = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=settled.folder)
-    assert daemon.stderr is not None
-    for line in daemon.stderr:
-        if "caught up" in line:
-            break
-    assert "is in use by another reconciler" in settled.fails("run", "--once")
-    assert "is in use" in settled.fails("replay", "--from", str(settled.log))
-    settled.emits(DOC, "--set", "owner=sgarcia")
-    for _ in range(100):
-        if settled.document(DOC)["owner"] == "sgarcia":
-            break
-        time.sleep(0.1)
-    daemon.send_signal(number)
-    rest = daemon.stderr.read()
-    daemon.stderr.close()
-    assert daemon.wait(20) == 0
-    assert '"stopped"' in rest
-    assert "Traceback" not in rest
-    assert settled.document(DOC)["owner"] == "sgarcia"
+    with started(settled) as daemon:
+        assert "is in use by another reconciler" in settled.fails("run", "--once")
+        assert "is in use" in settled.fails("replay", "--from", str(settled.log))
+        settled.emits(DOC, "--set", "owner=sgarcia")
+        until(lambda: settled.document(DOC)["owner"] == "sgarcia")
+        daemon.stop(number)
+        assert daemon.heard("stopped")
 
 
 # ---------------------------------------------------------------------------------------------------------------- emit
@@ -200,17 +168,15 @@ def test_nothing_is_appended_unless_every_event_is_usable(program: Program) -> N
 
 def test_what_an_event_says_is_checked_as_the_reconciler_will(program: Program) -> None:
     assert "says" not in program.fails("emit", DOC, code=2)
-    assert "write FIELD=VALUE" in program.fails("emit", DOC, "--set", "owner", code=2)
-    told = program.fails("emit", DOC, "--source", "//mes", "--set", "attributes.Secret=1", code=2)
-    assert "source '//mes' may not set `attributes.Secret`" in told
-    assert "takes decisions of operators" in program.fails(
-        "emit", DOC, "--source", "//reconciler/x", "--set", "a=1", code=2
-    )
-    assert "`set` does not" in program.fails("emit", DOC, "--release", "owner", "--expect", "owner=x", code=2)
-    assert "--time 'now'" in program.fails("emit", DOC, "--set", "owner=x", "--time", "now", code=2)
-    assert "mend the producer's clock" in program.fails(
-        "emit", DOC, "--set", "a=1", "--time", "2999-01-01T00:00:00Z", code=2
-    )
+    for said, options in {
+        "write FIELD=VALUE": ["--set", "owner"],
+        "source '//mes' may not set `attributes.Secret`": ["--source", "//mes", "--set", "attributes.Secret=1"],
+        "takes decisions of operators": ["--source", "//reconciler/x", "--set", "a=1"],
+        "`set` does not": ["--release", "owner", "--expect", "owner=x"],
+        "--time 'now'": ["--set", "owner=x", "--time", "now"],
+        "mend the producer's clock": ["--set", "a=1", "--time", "2999-01-01T00:00:00Z"],
+    }.items():
+        assert said in program.fails("emit", DOC, *options, code=2)
     (event,) = program.json("emit", DOC, "--set", "a=1", "--remove", "b=2", "--release", "c", "--actor", "me")
     (line,) = map(json.loads, program.decisions.read_text().splitlines())
     assert (line["id"], line["source"], line["actor"], line["data"]) == (
@@ -265,8 +231,7 @@ def test_a_client_library_that_repeats_itself_is_heard_in_debugging_only(settled
 
 def test_status_of_a_store_alone_asks_no_log(settled: Program) -> None:
     store = f"sqlite:///{settled.folder}/state.db"
-    with contextlib.closing(sqlite3.connect(settled.folder / "state.db")) as db, db:
-        db.execute("INSERT INTO position VALUES ('(notified)', 0, 7, NULL, '')")  # a time, of no log
+    settled.tamper("INSERT INTO position VALUES ('(notified)', 0, 7, NULL, '')")  # a time, of no log
     found = json.loads(settled.run("status", "--store", store, "-o", "json", configured=False).stdout)
     assert found["log_reachable"] is None
     assert found["log"][0]["end"] is None
@@ -299,6 +264,27 @@ def test_docs_are_listed_shown_and_hastened(held: Program) -> None:
     assert held.json("docs", "show", DOC)["lane"] == "asked"
     assert "either" in held.fails("docs", "retry", code=2)
     assert "no event has named" in held.fails("docs", "show", "nix")
+
+
+def test_all_documents_or_some_are_compared_with_windchill_again(program: Program) -> None:
+    for key in (DOC, OTHER):
+        program.emits(key, "--set", "status=RELEASED")
+    program.say("run", "--once")
+    for key in (DOC, OTHER):
+        program.edit(key, status="INWORK")
+    program.say("run", "--once")
+    assert {program.document(key)["status"] for key in (DOC, OTHER)} == {"INWORK"}, "their time has not come"
+    assert program.json("docs", "compare", OTHER, "unknown") == {"documents": 1}
+    assert program.json("docs", "show", OTHER)["lane"] == "resync"
+    said = program.say("docs", "compare", "--all")
+    assert said.startswith("1 document is due for a comparison.")
+    program.say("run", "--once")
+    assert {program.document(key)["status"] for key in (DOC, OTHER)} == {"RELEASED"}
+
+
+def test_a_comparison_wants_either_keys_or_all(program: Program) -> None:
+    for given in ((), (DOC, "--all")):
+        assert "either the keys of documents or --all" in program.fails("docs", "compare", *given, code=2)
 
 
 def test_programs_read_the_same_names_from_commands_as_from_the_api(poisoned: Program) -> None:
@@ -361,13 +347,9 @@ def _conflict(program: Program, field: str) -> str:
 @pytest.mark.parametrize(
     ("choice", "value"),
     [
-        (("--take", "desired"), "5000"),
-        (("--take", "ours"), "5000"),
-        (("--take", "live"), "9999"),
-        (("--take", "theirs"), "9999"),
-        (("--value", '"7"'), "7"),
-        (("--value", '"live"'), "live"),
-        (("--value", "null"), None),
+        *((("--take", side), "5000") for side in ("desired", "ours")),
+        *((("--take", side), "9999") for side in ("live", "theirs")),
+        *((("--value", text), value) for text, value in {'"7"': "7", '"live"': "live", "null": None}.items()),
     ],
 )
 def test_a_resolution_decides_a_field(held: Program, choice: tuple[str, str], value: object) -> None:
@@ -390,19 +372,9 @@ def test_a_resolution_decides_a_field(held: Program, choice: tuple[str, str], va
 @pytest.mark.parametrize(
     "choice",
     [
-        (),
-        ("--take", "thiers"),
-        ("--take", "THEIRS"),
-        ("--take", ""),
-        ("--take", '"7"'),
-        ("--take", "value:live"),
-        ("--take", "live", "--value", '"7"'),
-        ("--value", "theirs"),
-        ("--value", "R2"),
-        ("--value", ""),
-        ("--value", "NaN"),
-        ("--value", "1e999"),
-        ("--value", "[" * 5000),
+        *((), ("--take", "live", "--value", '"7"')),
+        *(("--take", word) for word in ("thiers", "THEIRS", "", '"7"', "value:live")),
+        *(("--value", text) for text in ("theirs", "R2", "", "NaN", "1e999", "[" * 5000)),
     ],
 )
 def test_a_mistyped_word_decides_nothing(held: Program, choice: tuple[str, ...]) -> None:
@@ -438,10 +410,8 @@ def test_a_resolution_leaves_elements_alone_that_nobody_manages(settled: Program
     settled.emits(OTHER, "--add", "attributes.Keywords=bracket", "--remove", "attributes.Keywords=mine")
     settled.say("run", "--once", code=3)
     said = settled.json("conflicts", "resolve", _conflict(settled, "attributes.Keywords"), "--take", "desired")
-    assert [event["data"].get("set", event["data"].get("remove")) for event in said["events"]] == [
-        {"attributes.Keywords": ["bracket"]},
-        {"attributes.Keywords": ["mine"]},
-    ]
+    data = [event["data"] for event in said["events"]]
+    assert [one.get("set", one.get("remove"))["attributes.Keywords"] for one in data] == [["bracket"], ["mine"]]
     settled.say("run", "--once")
     assert settled.document(OTHER)["attributes"]["Keywords"] == ["theirs", "bracket"]
     settled.edit(OTHER, attributes__Keywords=["bracket"])
@@ -470,9 +440,7 @@ def test_an_unknown_conflict_or_an_impossible_value_is_an_error(held: Program) -
 
 @pytest.fixture
 def poisoned(settled: Program) -> Program:
-    with settled.log.open("a") as log:
-        log.write("not json \x1b[2J\n")
-        log.write(json.dumps(event(DOC, "//mes", {"attributes.Secret": "x"}, id="s")) + "\n")
+    settled.append("not json \x1b[2J", event(DOC, "//mes", {"attributes.Secret": "x"}, id="s"))
     settled.say("run", "--once", code=3)
     return settled
 
@@ -595,62 +563,47 @@ def test_a_configuration_is_checked_and_shown(program: Program) -> None:
 
 
 def test_a_doctor_finds_everything_in_order(settled: Program) -> None:
-    rows = settled.json("doctor", "--probe", DOC)
-    assert [row["check"] for row in rows] == [
+    found = settled.checks("--probe", DOC)
+    assert list(found) == [
         "configuration", "store", "signatures", "store's file", "files", "log",
         "who decides", "topics by source", "rules by source",
         "Windchill", "ETag", "If-None-Match", "If-Match", "clocks",
     ]  # fmt: skip
-    assert {row["result"] for row in rows} == {"ok"}
+    assert {row["result"] for row in found.values()} == {"ok"}
     assert "✓ store" in settled.say("doctor")
 
 
 def test_a_doctor_finds_waits_that_a_wrong_clock_has_set_and_a_start_cuts_them_short(settled: Program) -> None:
-    with contextlib.closing(sqlite3.connect(settled.folder / "state.db", isolation_level=None)) as database:
-        database.execute("UPDATE document SET due_us = due_us + 63072000000000 WHERE key = ?", [DOC])
-    rows = {row["check"]: row for row in settled.json("doctor")}
-    assert rows["waits"]["result"] == "warning"
-    assert rows["waits"]["message"].startswith("1 document would wait longer")
+    settled.tamper(f"UPDATE document SET due_us = due_us + 63072000000000 WHERE key = '{DOC}'")
+    waits = settled.checks()["waits"]
+    assert (waits["result"], waits["message"][:31]) == ("warning", "1 document would wait longer th")
     settled.say("run", "--once")
-    assert "waits" not in {row["check"] for row in settled.json("doctor")}
+    assert "waits" not in settled.checks()
 
 
 def test_a_doctor_finds_a_guard_that_is_ignored_and_missing_tags(settled: Program) -> None:
-    import httpx
-
-    behaviour = f"{settled.windchill}/_control/behaviour"
     before = settled.document(OTHER)
-    try:
-        httpx.patch(behaviour, json={"if_match_enforced": False}).raise_for_status()
-        rows = {row["check"]: row for row in settled.json("doctor", "--probe", OTHER, code=1)}
-        assert rows["If-Match"]["result"] == "failed"
-        assert settled.document(OTHER)["title"] == before["title"]
-        httpx.patch(behaviour, json={"etag": "absent"}).raise_for_status()
-        rows = {row["check"]: row for row in settled.json("doctor", code=1)}
-        assert rows["ETag"]["result"] == "failed"
-    finally:
-        httpx.put(behaviour, json={}).raise_for_status()
+    settled.switch("behaviour", if_match_enforced=False)
+    assert settled.checks("--probe", OTHER, code=1)["If-Match"]["result"] == "failed"
+    assert settled.document(OTHER)["title"] == before["title"]
+    settled.switch("behaviour", etag="absent")
+    assert settled.checks(code=1)["ETag"]["result"] == "failed"
 
 
 def test_a_doctor_finds_what_is_away(program: Program) -> None:
     away = Program(program.folder, "http://127.0.0.1:9")
-    rows = {row["check"]: row for row in away.json("doctor", "--document", DOC, code=1)}
-    assert (rows["store"]["result"], rows["log"]["result"], rows["Windchill"]["result"]) == (
-        "warning",
-        "failed",
-        "failed",
-    )
-    assert rows["log"]["message"].endswith("create it, or name another file")
-    assert {row["check"]: row for row in away.json("doctor", code=1)}["Windchill"]["result"] == "failed"
+    found = away.checks("--document", DOC, code=1)
+    assert [found[name]["result"] for name in ("store", "log", "Windchill")] == ["warning", "failed", "failed"]
+    assert found["log"]["message"].endswith("create it, or name another file")
+    assert away.checks(code=1)["Windchill"]["result"] == "failed"
     away.config.write_text("nonsense")
-    assert [row["check"] for row in away.json("doctor", code=1)] == ["configuration"]
+    assert list(away.checks(code=1)) == ["configuration"]
 
 
 def test_a_doctor_without_a_document_says_that_windchill_answers(program: Program) -> None:
     program.log.touch()
-    rows = {row["check"]: row for row in program.json("doctor")}
-    assert rows["Windchill"]["result"] == "warning"
-    assert "answers; name a document" in rows["Windchill"]["message"]
+    found = program.checks()["Windchill"]
+    assert (found["result"], "answers; name a document" in found["message"]) == ("warning", True)
 
 
 def test_a_directory_that_is_not_there_is_named(program: Program) -> None:
@@ -660,8 +613,7 @@ def test_a_directory_that_is_not_there_is_named(program: Program) -> None:
     program.config.write_text(text.replace(str(program.log), f"{nowhere}/events.jsonl"))
     assert program.fails("emit", DOC, "--set", "a=1").endswith(f"make the directory {nowhere} first")
     assert program.fails("run", "--once").endswith(f"make the directory {nowhere} first")
-    rows = {row["check"]: row for row in program.json("doctor", code=1)}
-    assert rows["store"]["message"].startswith(f"there is no directory {nowhere}")
+    assert program.checks(code=1)["store"]["message"].startswith(f"there is no directory {nowhere}")
 
 
 # -------------------------------------------------------------------------------------------------------------- errors
@@ -685,17 +637,8 @@ def test_a_reader_that_goes_away_is_quiet(settled: Program) -> None:
 
 
 def test_the_simulator_is_served_and_refuses_nonsense(program: Program) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "reconciler",
-        "simulate",
-        "--port",
-        "0",
-        "--documents",
-        "3",
-        "--until-stdin-closes",
-    ]
+    options = ["--port", "0", "--documents", "3", "--until-stdin-closes"]
+    command = [sys.executable, "-m", "reconciler", "simulate", *options]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     assert server.stdin is not None

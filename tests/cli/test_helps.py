@@ -21,6 +21,7 @@ def _all(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 
 COMMANDS = [(path, command) for path, command in _all(cli.main) if path != ("demo",)]
+every_command = pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
 
 
 def _failing(error: BaseException, *options: str) -> tuple[int, str, str]:
@@ -37,7 +38,7 @@ def _failing(error: BaseException, *options: str) -> tuple[int, str, str]:
     return ended.exit_code, ended.stdout, ended.stderr
 
 
-@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
+@every_command
 def test_each_command_says_in_one_line_what_it_is_for_and_shows_an_example(path, command) -> None:
     shown = CliRunner().invoke(cli.main, [*path, "--help"])
     assert shown.exit_code == 0
@@ -47,33 +48,28 @@ def test_each_command_says_in_one_line_what_it_is_for_and_shows_an_example(path,
     assert max(map(len, shown.stdout.splitlines())) <= 80
 
 
-@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
+@every_command
 def test_each_command_takes_a_configuration_except_those_that_need_none(path, command) -> None:
     taken = {option for parameter in command.params for option in parameter.opts}
     assert ("-c" in taken) is (path not in {("simulate",), ("completion",)})
 
 
-def test_an_error_of_ours_is_one_line_and_exit_code_1() -> None:
-    assert _failing(errors.StoreError("the store is gone; bring it back")) == (
-        1,
-        "",
-        "error: the store is gone; bring it back\n",
-    )
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (errors.StoreError("the store is gone; bring it back"), 1, "error: the store is gone; bring it back\n"),
+        (errors.ConfigError("a: wrong\nb: wrong"), 1, "error: a: wrong\nerror: b: wrong\n"),
+        (ExceptionGroup("tasks", [errors.LogError("one"), errors.StoreError("two")]), 1, "error: one\nerror: two\n"),
+        (errors.UsageError("that can't be done"), 2, "error: that can't be done\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+    ids=["ours", "several faults", "several tasks", "usage", "interrupt"],
+)
+def test_an_error_is_a_line_for_each_fault_and_an_exit_code(error: BaseException, code: int, said: str) -> None:
+    assert _failing(error) == (code, "", said)
 
 
-def test_several_faults_are_a_line_each() -> None:
-    code, _, said = _failing(errors.ConfigError("a: wrong\nb: wrong"))
-    assert (code, said) == (1, "error: a: wrong\nerror: b: wrong\n")
-
-
-def test_errors_of_several_tasks_are_a_line_each() -> None:
-    code, _, said = _failing(ExceptionGroup("tasks", [errors.LogError("one"), errors.StoreError("two")]))
-    assert (code, said) == (1, "error: one\nerror: two\n")
-
-
-def test_wrong_usage_is_exit_code_2_and_names_the_help() -> None:
-    code, _, said = _failing(errors.UsageError("that can't be done"))
-    assert (code, said) == (2, "error: that can't be done\n")
+def test_wrong_usage_names_the_help() -> None:
     ended = CliRunner().invoke(cli.main, ["status", "--nonsense"])
     assert ended.exit_code == exits.USAGE
     assert ended.stderr == "error: no such option '--nonsense'; see `reconciler status --help`\n"
@@ -110,10 +106,6 @@ def test_what_nobody_expected_is_one_line_too_and_a_traceback_only_with_debug() 
     assert "Traceback" in _failing(RuntimeError("a bug"), "--debug")[2]
 
 
-def test_an_interrupt_is_quiet() -> None:
-    assert _failing(KeyboardInterrupt()) == (130, "", "")
-
-
 def test_a_reader_that_went_away_is_no_error(capfd) -> None:
     with pytest.raises(click.exceptions.Exit) as ended, exits.quiet_ends():
         raise BrokenPipeError
@@ -140,14 +132,8 @@ def test_an_identity_provider_without_its_extra_says_what_to_install(tmp_path) -
         encoding="utf-8",
     )
     script = "import sys; sys.modules['jwt'] = None; import reconciler.cli; reconciler.cli.main()"
-    ended = subprocess.run(
-        [sys.executable, "-c", script, "run", "-c", str(config)],
-        cwd=tmp_path,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    command = [sys.executable, "-c", script, "run", "-c", str(config)]
+    ended = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
     (said,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
     assert "pip install 'windchill-reconciler[oidc]'" in said

@@ -19,6 +19,16 @@ pytestmark = [pytest.mark.kafka, pytest.mark.e2e]
 DOC, OTHER, GONE = "0000000003", "0000000004", "0000000005"
 
 
+def put(broker: Server, topic: str, key: str, value: bytes | None, *headers: tuple[str, bytes]) -> None:
+    """Append a record, as any producer does."""
+
+    async def append() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=broker.brokers) as producer:
+            await producer.send_and_wait(topic, value, key.encode(), headers=list(headers))
+
+    asyncio.run(append())
+
+
 def test_the_whole_way_over_kafka(tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic) -> None:
     topics = Topics.made(topic)
     changes = topics.changes
@@ -26,13 +36,13 @@ def test_the_whole_way_over_kafka(tmp_path: Path, windchill: str, broker: Server
     program.emits(DOC, "--set", "status=RELEASED", "--add", "attributes.Keywords=bracket")
     program.emits(OTHER, "--set", "owner=wkaya")
     program.emits(GONE, "--set", "owner=wkaya")
-    asyncio.run(_append(broker, changes, key=GONE.encode(), value=None))  # a tombstone
+    put(broker, changes, GONE, None)  # a tombstone
     binary = [
         ("ce_specversion", b"1.0"), ("ce_id", b"b1"), ("ce_source", b"//mes"), ("ce_subject", OTHER.encode()),
         ("ce_type", b"windchill.document.changed.v1"), ("ce_time", b"2026-01-01T00:00:00Z"),
     ]  # fmt: skip
-    asyncio.run(_append(broker, changes, key=OTHER.encode(), value=b'{"set": {"status": "INREVIEW"}}', headers=binary))
-    asyncio.run(_append(broker, changes, key=b"p", value=b"poison", headers=[("trace", b"\xff")]))
+    put(broker, changes, OTHER, b'{"set": {"status": "INREVIEW"}}', *binary)
+    put(broker, changes, "p", b"poison", ("trace", b"\xff"))
 
     assert {row["field"] for row in program.json("plan", code=2)} >= {"status", "owner"}
     assert program.json("run", "--once", code=3)["dead_letters"] == 1
@@ -41,7 +51,7 @@ def test_the_whole_way_over_kafka(tmp_path: Path, windchill: str, broker: Server
     (claim,) = program.json("explain", OTHER, "status")["fields"][0]["claims"]
     assert (claim["event"], claim["topic"]) == ("b1", changes)
     assert sum(row["end"] for row in program.json("status")["log"]) == 6
-    found = {row["check"]: row for row in program.json("doctor")}
+    found = program.checks()
     assert {check for check, row in found.items() if row["result"] != "ok"} == {
         "retention of the log", "timestamps of the log", "retention of the decisions", "retention of the outcomes",
     }  # fmt: skip
@@ -75,10 +85,6 @@ def test_the_whole_way_over_kafka(tmp_path: Path, windchill: str, broker: Server
 def changed(document: str, source: str, **fields: str) -> bytes:
     """A change event as a plain producer writes it, whatever source it likes to name."""
     return json.dumps(event(document, source, fields)).encode()
-
-
-def put(broker: Server, topic: str, key: str, value: bytes | None, *headers: tuple[str, bytes]) -> None:
-    asyncio.run(_append(broker, topic, key=key.encode(), value=value, headers=list(headers)))
 
 
 def refusals(program: Program) -> dict[str, str]:
@@ -127,8 +133,7 @@ def test_a_producer_that_writes_an_operators_name_into_its_event_decides_nothing
     program.say("rebuild")
     assert refusals(program).keys() == {changes, decisions}
     assert program.json("replay", "--from", "kafka", "--check") == []
-    for file in program.folder.glob("state.db*"):
-        file.unlink()
+    program.lose_store()
     program.say("run", "--once", code=3)  # a store that is lost comes back with all that was decided
     (claim,) = program.json("explain", DOC, "owner")["fields"][0]["claims"]
     assert (claim["source"], claim["value"]) == (OPERATORS, "sgarcia")
@@ -159,11 +164,10 @@ def test_each_system_speaks_in_its_own_topic_and_for_nobody_else(
     assert {row["topic"]: row["lag"] for row in program.json("status")["log"]} == {erp: 0, mes: 0, decisions: 0}
     (claim,) = program.json("explain", DOC, "owner")["fields"][0]["claims"]
     assert (claim["topic"], claim["source"]) == (erp, "//erp/prod")
-    found = {row["check"]: row["result"] for row in program.json("doctor")}
-    assert [found[name] for name in (f"log {erp}", f"log {mes}", "decisions", "outcomes")] == ["ok"] * 4
-    protected = {row["check"]: row["message"] for row in program.json("doctor")}
-    assert protected["who decides"].startswith(f"decisions of {OPERATORS} are taken from {decisions} only")
-    assert protected["topics by source"].startswith(f"on: {erp} (//erp/*), {mes} (//mes/line-?)")
+    found = program.checks()
+    assert [found[name]["result"] for name in (f"log {erp}", f"log {mes}", "decisions", "outcomes")] == ["ok"] * 4
+    assert found["who decides"]["message"].startswith(f"decisions of {OPERATORS} are taken from {decisions} only")
+    assert found["topics by source"]["message"].startswith(f"on: {erp} (//erp/*), {mes} (//mes/line-?)")
 
     program.say("export", "log", "--to", "log.jsonl")
     assert program.json("replay", "--from", "log.jsonl", "--check") == []
@@ -174,14 +178,3 @@ def test_each_system_speaks_in_its_own_topic_and_for_nobody_else(
 def test_an_absent_broker_is_said_in_one_line(program: Program) -> None:
     absent = Program(program.folder, program.windchill, 'brokers = ["127.0.0.1:9"]')
     assert "no broker answers at 127.0.0.1:9" in absent.fails("emit", DOC, "--set", "owner=x")
-
-
-async def _append(
-    broker: Server, topic: str, *, key: bytes, value: bytes | None, headers: list[tuple[str, bytes]] | None = None
-) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=broker.brokers)
-    await producer.start()
-    try:
-        await producer.send_and_wait(topic, value, key, headers=headers or [])
-    finally:
-        await producer.stop()

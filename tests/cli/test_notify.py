@@ -1,32 +1,36 @@
 """The program and a webhook: what is told over file and Kafka, also across kill -9, and what is never said."""
 
-import asyncio
 import base64
 import hashlib
 import hmac
 import json
-import os
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from tests.brokers import Server
 from tests.brokers.fixtures import MakeTopic
 from tests.cli.program import Program, Topics
+from tests.cli.test_kafka import put
+from tests.web.test_program import started, until
 
 pytestmark = pytest.mark.e2e
 
 KEY = b"k" * 32
 CANARY = base64.b64encode(KEY).decode().rstrip("=")
 PATIENCE_S = 60.0
+NOTIFY = """\
+[notify]
+webhook_url = "{url}"
+webhook_secret = "whsec_{secret}"
+plain_http = true
+networks = ["127.0.0.0/8"]
+window_s = 0.5
+"""
 HELD, GONE = "0000000001", "no-such-document"
 
 
@@ -73,52 +77,14 @@ def receiver() -> Iterator[Receiver]:
     made.server_close()
 
 
-class Daemon:
-    """`reconciler run` in a process of its own."""
-
-    def __init__(self, program: Program) -> None:
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("RECONCILER_")}
-        self.said = program.folder / "said.log"
-        with self.said.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "reconciler", "run", "-c", str(program.config)],
-                cwd=program.folder, stdout=out, stderr=out, env=environ,
-            )  # fmt: skip
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(PATIENCE_S)
-
-    def stop(self) -> int:
-        self.process.terminate()
-        return self.process.wait(PATIENCE_S)
-
-
-def until(found: Callable[[], Any]) -> None:
-    give_up_s = time.monotonic() + PATIENCE_S
-    while not found():
-        assert time.monotonic() < give_up_s, "waited in vain"
-        time.sleep(0.05)
-
-
 def notifying(program: Program, receiver: Receiver, *more: str) -> Program:
-    lines = [
-        "[notify]",
-        f'webhook_url = "{receiver.url}"',
-        f'webhook_secret = "whsec_{CANARY}"',
-        "plain_http = true",
-        'networks = ["127.0.0.0/8"]',
-        "window_s = 0.5",
-        *more,
-    ]
     with program.config.open("a", encoding="utf-8") as config:
-        config.write("\n".join(lines) + "\n")
+        config.write(NOTIFY.format(url=receiver.url, secret=CANARY) + "\n".join(more))
     return program
 
 
 def poison(program: Program) -> None:
-    with program.log.open("a", encoding="utf-8") as log:
-        log.write('{"specversion": "1.0"}\n')
+    program.append({"specversion": "1.0"})
 
 
 def test_a_webhook_hears_of_it_once_across_a_kill_and_no_secret_is_ever_said(
@@ -128,21 +94,17 @@ def test_a_webhook_hears_of_it_once_across_a_kill_and_no_secret_is_ever_said(
     program.emits(GONE, "--set", "status=RELEASED")
     poison(program)
     receiver.status = 500
-    daemon = Daemon(program)
-    try:
+    with started(program) as killed:
         until(lambda: receiver.tries >= 2)
-        daemon.kill()
-        receiver.status = 204
-        daemon = Daemon(program)
+    receiver.status = 204
+    with started(program) as daemon:
         until(lambda: len(receiver.got) == 2)
         assert receiver.types() == ["dead_letter.received", "document.parked"]
-        assert daemon.stop() == 0
-        daemon = Daemon(program)
+        daemon.stop()
+    with started(program) as again:
         poison(program)
         until(lambda: len(receiver.got) == 3)
-        assert daemon.stop() == 0
-    finally:
-        daemon.kill()
+        again.stop()
     ids = [name for name, _ in receiver.got]
     assert len(set(ids)) == 3
     (parked,) = [body for _, body in receiver.got if body["type"] == "document.parked"]
@@ -150,7 +112,7 @@ def test_a_webhook_hears_of_it_once_across_a_kill_and_no_secret_is_ever_said(
     for _, body in receiver.got:
         *words, last = body["data"]["command"].removeprefix("reconciler ").split()
         program.say(*words, last)
-    said = daemon.said.read_text(encoding="utf-8") + program.say("config", "show")
+    said = "".join([*killed.lines, *daemon.lines, *again.lines, program.say("config", "show")])
     assert "not accepted" in said
     assert CANARY not in said
     assert "Traceback" not in said
@@ -197,22 +159,13 @@ def test_what_is_published_to_kafka_is_told(
     program = notifying(Program(tmp_path, windchill, topics.log(broker.brokers)), receiver)
     for number in range(4):
         program.emits(f"{GONE}-{number}", "--set", "status=RELEASED")
-    daemon = Daemon(program)
-    try:
+    with started(program):  # which is killed at the end
         until(lambda: sum(body["data"].get("total", 1) for _, body in receiver.got) == 4)
-        daemon.kill()
-        daemon = Daemon(program)
-        asyncio.run(_append(broker, topics.changes, b"poison"))
+    with started(program) as daemon:
+        put(broker, topics.changes, "p", b"poison")
         until(lambda: "dead_letter.received" in receiver.types())
-        assert daemon.stop() == 0
-    finally:
-        daemon.kill()
+        daemon.stop()
     by_id = dict(receiver.got)  # the kill may have come before the acceptance was stored: the id is the same then
     told = [body["data"]["document"] for body in by_id.values() if body["type"] == "document.parked"]
     assert sorted(told) == [f"{GONE}-{number}" for number in range(4)]
     assert len(by_id) == 5
-
-
-async def _append(broker: Server, topic: str, value: bytes) -> None:
-    async with AIOKafkaProducer(bootstrap_servers=broker.brokers) as producer:
-        await producer.send_and_wait(topic, value)

@@ -28,8 +28,7 @@ def test_a_file_ranks_by_when_its_lines_were_recorded_and_refuses_those_that_do_
     lines = [json.loads(line) for line in program.log.read_text().splitlines()]
     assert all("recordedtime" in line for line in lines)
     silent = {name: value for name, value in lines[0].items() if name != "recordedtime"} | {"id": "silent"}
-    with program.log.open("a") as log:
-        log.write(json.dumps(silent) + "\n")
+    program.append(silent)
     program.say("run", "--once", code=3)
     assert program.document(DOC)["status"] == "RELEASED"
     (letter,) = program.json("dead-letters", "list")

@@ -34,6 +34,16 @@ class _Terminal(io.StringIO):
         return re.sub(r"\x1b\[[0-9;]*m", "", self.getvalue())
 
 
+def _shown_at(width: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a terminal of so many columns shows of a table."""
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width))
+    output.report("table", ROWS, COLUMNS, "nothing")
+    return terminal.shown()
+
+
 def test_in_a_pipe_every_row_is_one_uncut_line_without_colour(capsys) -> None:
     output.report("table", ROWS, COLUMNS, "nothing")
     said = capsys.readouterr().out
@@ -46,24 +56,14 @@ def test_in_a_pipe_every_row_is_one_uncut_line_without_colour(capsys) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_on_a_terminal_nothing_is_wider_than_it_and_ids_stay_whole(monkeypatch, width: int) -> None:
-    terminal = _Terminal()
-    monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setenv("TERM", "xterm")
-    output.report("table", ROWS, COLUMNS, "nothing")
-    lines = terminal.shown().splitlines()
+    lines = _shown_at(width, monkeypatch).splitlines()
     assert max(map(len, lines)) <= width
     assert any("3f2a9c" in line for line in lines)
     assert any("attributes.CostCenter" in line for line in lines)
 
 
 def test_what_does_not_fit_a_terminal_is_shown_as_blocks(monkeypatch) -> None:
-    terminal = _Terminal()
-    monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setenv("COLUMNS", "40")
-    monkeypatch.setenv("TERM", "xterm")
-    output.report("table", ROWS, COLUMNS, "nothing")
-    assert "FIELD  attributes.CostCenter" in terminal.shown()
+    assert "FIELD  attributes.CostCenter" in _shown_at(40, monkeypatch)
 
 
 def test_programs_get_every_member(capsys) -> None:

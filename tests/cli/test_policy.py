@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +42,8 @@ def rules(program: Program, *tables: str, more: str = "") -> str:
 
 
 def as_it_was(program: Program) -> str:
-    return rules(
-        program,
-        'fields = ["status"]\nstrategy = "external"',
-        'fields = ["owner"]\nstrategy = "preserve"',
-        'fields = ["*"]\nstrategy = "merge"',
-    )
+    told = {"status": "external", "owner": "preserve", "*": "merge"}
+    return rules(program, *(f'fields = ["{field}"]\nstrategy = "{strategy}"' for field, strategy in told.items()))
 
 
 def store_of(program: Program) -> str:
@@ -64,13 +58,8 @@ def told(program: Program, *arguments: str, code: int = 2) -> dict[str, Any]:
 
 def test_a_policy_that_decides_the_same_differs_in_nothing(looking: Program) -> None:
     same = as_it_was(looking)
-    assert told(looking, "--policy", same, code=0) == {
-        "differences": [],
-        "counts": [],
-        "judged": len(looking.json("audit", "list")),
-        "differing": 0,
-        "unjudged": 0,
-    }
+    counts = {"judged": len(looking.json("audit", "list")), "differing": 0, "unjudged": 0}
+    assert told(looking, "--policy", same, code=0) == {"differences": [], "counts": [], **counts}
     assert "none would come out otherwise" in looking.say("policy", "test", "--policy", same)
 
 
@@ -110,10 +99,7 @@ def test_a_span_and_a_document_are_chosen(looking: Program) -> None:
 
 def test_a_decision_of_another_time_is_left_out_also_where_a_clock_went_back(looking: Program) -> None:
     records = sorted(looking.json("audit", "list"), key=lambda record: int(record["id"]))
-    with closing(sqlite3.connect(looking.folder / "state.db")) as store:
-        store.execute("DROP TRIGGER audit_is_never_changed")
-        store.execute("UPDATE audit SET at_us = 7 WHERE id = 2")
-        store.commit()
+    looking.tamper("UPDATE audit SET at_us = 7 WHERE id = 2")
     new = as_it_was(looking)
     assert told(looking, "--policy", new, "--since", records[0]["at"], code=0)["judged"] == len(records) - 1
 
@@ -126,10 +112,7 @@ def test_a_whole_configuration_will_do_and_its_secrets_are_not_needed(looking: P
 
 
 def test_a_decision_that_does_not_come_out_as_recorded_is_told_and_not_judged(looking: Program) -> None:
-    with closing(sqlite3.connect(looking.folder / "state.db")) as store:
-        store.execute("DROP TRIGGER audit_is_never_changed")
-        store.execute("""UPDATE audit SET record = replace(record, '"verb":"yield"', '"verb":"keep"')""")
-        store.commit()
+    looking.tamper("""UPDATE audit SET record = replace(record, '"verb":"yield"', '"verb":"keep"')""")
     new = rules(looking, 'fields = ["*"]\nstrategy = "external"')
     ended = looking.run("policy", "test", "--policy", new)
     assert ended.returncode == 1

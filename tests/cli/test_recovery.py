@@ -26,8 +26,7 @@ def test_a_store_that_is_gone_comes_back_with_the_next_run(program: Program) -> 
     program.emits(DOC, "--set", "attributes.CostCenter=4711")
     program.say("run", "--once")
     writes = program.writes()
-    for file in program.folder.glob("state.db*"):
-        file.unlink()
+    program.lose_store()
     assert program.json("plan") == [], "neither is anything announced"
     program.say("run", "--once")
     assert program.writes() == writes
@@ -103,8 +102,7 @@ def test_a_log_that_is_shorter_than_its_history_needs_an_archive(on_kafka: Progr
     forget(server, program, "outcomes_topic", 1)
     program.say("run", "--once")  # a store that is up to date does not miss them
     before, writes = program.say("export", "projection", "--to", "-"), program.writes()
-    for file in program.folder.glob("state.db*"):
-        file.unlink()
+    program.lose_store()
 
     assert "offset 0 comes next, but the log holds" in program.fails("run", "--once")
     assert program.json("docs", "list") == [], "nothing was folded"
@@ -126,8 +124,7 @@ def test_an_operator_may_go_on_without_what_is_lost(on_kafka: Program, server: a
     program = on_kafka
     forget(server, program, "topic", 2)
     forget(server, program, "outcomes_topic", 1)
-    for file in program.folder.glob("state.db*"):
-        file.unlink()
+    program.lose_store()
     assert "run --accept-truncation" in program.fails("run", "--once")
     program.say("run", "--once", "--accept-truncation")
     left = [json.loads(line)["document"] for line in program.say("export", "projection", "--to", "-").splitlines()]

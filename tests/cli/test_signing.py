@@ -1,6 +1,5 @@
 """Signing on a file log, by commands alone: switched on, a forger, a lost store, an archive, another key."""
 
-import asyncio
 import base64
 import json
 import os
@@ -16,7 +15,7 @@ from tests.brokers import Server
 from tests.brokers.fixtures import MakeTopic
 from tests.cli.program import Program, Topics
 from tests.cli.test_end_to_end import DOC
-from tests.cli.test_kafka import _append
+from tests.cli.test_kafka import put
 
 OUTCOMES = "events.outcomes.jsonl"
 OUTSIDER = {
@@ -45,13 +44,8 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
-def decisions(program: Program) -> Path:
-    """The file that operators' decisions are in."""
-    return program.log.with_name(program.log.name + ".decisions")
-
-
 def forge(program: Program, event: dict[str, Any]) -> None:
-    with decisions(program).open("a", encoding="utf-8") as file:
+    with program.decisions.open("a", encoding="utf-8") as file:
         file.write(json.dumps(event) + "\n")
 
 
@@ -89,7 +83,7 @@ def test_from_the_first_start_with_a_key_on_an_outsider_decides_nothing(decided:
     decided.say("run", "--once")
     clash(decided, "5", "6")
     resolve(decided, "7")
-    last = lines_of(decisions(decided))[-1]
+    last = lines_of(decided.decisions)[-1]
     keys = model.keys(key)
     assert keys is not None
     assert signing.fault(json.dumps(last).encode(), keys) is None
@@ -109,8 +103,7 @@ def test_from_the_first_start_with_a_key_on_an_outsider_decides_nothing(decided:
     said = sorted(letter["reason"].partition(":")[0] for letter in letters)
     assert said == ["this decision of an operator is not believed"] * 2 + ["this outcome is not believed"]
 
-    for suffix in ("", "-wal", "-shm"):
-        (decided.folder / f"state.db{suffix}").unlink(missing_ok=True)
+    decided.lose_store()
     before = decided.writes()
     decided.say("run", "--once", code=3)
     assert (cost_center(decided), decided.writes()) == ("7", before), "a lost store makes nothing of it valid"
@@ -160,18 +153,16 @@ def test_over_kafka_a_lost_store_makes_no_forgery_valid(
     program.say("run", "--once")
     switch_on(program, fresh_key())
     program.say("run", "--once")
-    where = topics.decisions
-    asyncio.run(_append(broker, where, key=DOC.encode(), value=json.dumps(OUTSIDER).encode()))
+    put(broker, topics.decisions, DOC, json.dumps(OUTSIDER).encode())
     clash(program, "5", "6")
     resolve(program, "7")
     program.say("run", "--once", code=3)
     before = program.writes()
-    for suffix in ("", "-wal", "-shm"):
-        (tmp_path / f"state.db{suffix}").unlink(missing_ok=True)
+    program.lose_store()
     program.say("run", "--once", code=3)
     assert (cost_center(program), program.writes()) == ("7", before)
     (letter,) = program.json("dead-letters", "list")
-    assert letter["topic"] == where
+    assert letter["topic"] == topics.decisions
     assert "this decision of an operator is not believed: it is not signed" in letter["reason"]
 
 

@@ -7,12 +7,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from reconciler.adapters.metrics import CATALOG, PREFIX
 from reconciler.core.explain.notices import Kind
+from tests.nodes import texts
 
 ROOT = Path(__file__).parent.parent.parent
 ALERTS = (ROOT / "deploy/alerts.yml").read_text(encoding="utf-8")
@@ -95,38 +95,21 @@ def test_the_runbook_has_a_section_for_each_alert_and_no_other() -> None:
 
 def test_the_runbook_has_a_line_for_each_notification() -> None:
     table = RUNBOOK.partition("## Notifications\n")[2]
-    named = {
-        name for line in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall("`([^`]+)`", line)
-    }
-    assert named == set(Kind)
+    lines = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert {name for line in lines for name in re.findall("`([^`]+)`", line)} == set(Kind)
 
 
 def test_links_within_the_runbook_lead_to_its_sections() -> None:
-    headings = {
-        re.sub(r"[^\w -]", "", found.lower()).replace(" ", "-")
-        for found in re.findall(r"^#+ (.+)$", RUNBOOK, re.MULTILINE)
-    }
+    titles = re.findall(r"^#+ (.+)$", RUNBOOK, re.MULTILINE)
+    headings = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
     assert set(re.findall(r"\]\(#([\w-]+)\)", RUNBOOK)) <= headings
-
-
-def texts(node: Any, key: str) -> list[str]:
-    if isinstance(node, list):
-        return [found for item in node for found in texts(item, key)]
-    if isinstance(node, dict):
-        own = [node[key]] if isinstance(node.get(key), str) else []
-        return own + [found for item in node.values() for found in texts(item, key)]
-    return []
 
 
 def test_the_dashboard_shows_metrics_that_exist_and_every_one_of_them() -> None:
     expressions = texts(DASHBOARD, "expr")
     assert [wrong for expression in expressions for wrong in unknown(expression)] == []
-    shown = {
-        KNOWN[name].name
-        for expression in [*expressions, *texts(DASHBOARD, "query")]
-        for name, _ in METRIC.findall(expression)
-    }
-    assert shown == {metric.name for metric in CATALOG}
+    shown = METRIC.findall(" ".join([*expressions, *texts(DASHBOARD, "query")]))
+    assert {KNOWN[name].name for name, _ in shown} == {metric.name for metric in CATALOG}
 
 
 def test_every_expression_of_the_dashboard_is_one(tmp_path: Path) -> None:

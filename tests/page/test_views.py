@@ -58,14 +58,8 @@ async def test_what_needs_a_person_comes_oldest_first_and_the_own_troubles_befor
     conflicts = [views.waiting.conflict(row) for row in await world.store.conflicts()]
     letters = [views.waiting.dead_letter_row(one) for one in await world.store.dead_letters()]
     documents = [views.documents.row(row) for row in world.store.rows.values() if row.status.value != "synced"]
-    found = attention.found(
-        await status(daemon, windchill="down"),
-        now_us=world.clock.now_us(),
-        late={"reconcile": 400.0},
-        conflicts=conflicts,
-        letters=letters,
-        documents=documents,
-    )
+    told = {"conflicts": conflicts, "letters": letters, "documents": documents, "late": {"reconcile": 400.0}}
+    found = attention.found(await status(daemon, windchill="down"), now_us=world.clock.now_us(), **told)
     assert [need.kind for need in found[:2]] == ["stuck", "down"]
     times = [need.since for need in found[2:] if need.since]
     assert times == sorted(times)
@@ -156,11 +150,8 @@ async def test_fields_that_want_something_come_first_and_each_stands_somewhere(d
     trail = await world.store.audit(DRAWING)
     found = differing.fields(views.documents.whole(world.document(DRAWING), trail, world.policy))
     assert [(one.field.field, one.standing) for one in found] == [
-        ("attributes.CostCenter", "held"),
-        ("attributes.Keywords", "held"),
-        ("owner", "theirs stands"),
-        ("title", "theirs stands"),
-        ("status", "agrees"),
+        *((field, "held") for field in ("attributes.CostCenter", "attributes.Keywords")),
+        *(("owner", "theirs stands"), ("title", "theirs stands"), ("status", "agrees")),
     ]
 
 

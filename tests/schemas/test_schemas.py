@@ -18,7 +18,7 @@ from reconciler import config
 from reconciler.core.events import change_events, decode
 from reconciler.core.events.outcomes import OutcomeType
 from reconciler.core.explain import notices
-from reconciler.core.explain.notices import Kind, Lot, Notice
+from reconciler.core.explain.notices import Kind, Lot
 from reconciler.errors import ConfigError
 from reconciler.model.base import NO_BASE
 from reconciler.model.document import NO_AGREEMENT, Conflict, Document, Status
@@ -26,6 +26,7 @@ from reconciler.model.event import DeadLetter, Event, PlainRecord, Refusal
 from reconciler.model.instant import to_us
 from reconciler.model.stamp import Place, Stamp
 from schemas import generate
+from tests.nodes import texts
 
 SCHEMAS = Path(generate.__file__).parent
 EXAMPLES = SCHEMAS / "examples"
@@ -118,37 +119,16 @@ DATA = st.one_of(
     ),
 )
 TIMES = [
-    "2026-11-22T10:00:00Z",
-    "2026-11-22T10:00:00.5+02:00",
-    "2026-11-22T10:00:00-00:00",
-    "2026-11-22T10:00:00.0000019Z",
-    "2026-11-22T10:00:00+24:00",
-    "2026-11-22T10:00:00",
-    "2026-11-22t10:00:00z",
-    "2026-11-22 10:00:00Z",
-    "2026-11-22T24:00:00Z",
-    "2026-11-22T09:60:00Z",
-    "2016-12-31T23:59:60Z",
-    "2016-12-31T23:59:61Z",
-    "2026-11-22T10:00:00Z\n",
-    " 2026-11-22T10:00:00Z",
-    "2026/11/22T10:00:00Z",
-    "2026-1-22T10:00:00Z",
-    "２０26-11-22T10:00:00Z",
-    "2026-11-22",
-    "",
+    *("2026-11-22T10:00:00Z", "2026-11-22T10:00:00.5+02:00", "2026-11-22T10:00:00-00:00"),
+    *("2026-11-22T10:00:00.0000019Z", "2026-11-22T10:00:00+24:00", "2026-11-22T10:00:00", "2026-11-22t10:00:00z"),
+    *("2026-11-22 10:00:00Z", "2026-11-22T24:00:00Z", "2026-11-22T09:60:00Z", "2016-12-31T23:59:60Z"),
+    *("2016-12-31T23:59:61Z", "2026-11-22T10:00:00Z\n", " 2026-11-22T10:00:00Z", "2026/11/22T10:00:00Z"),
+    *("2026-1-22T10:00:00Z", "２０26-11-22T10:00:00Z", "2026-11-22", ""),
 ]
 # Forms of ISO 8601 that RFC 3339 does not have.
 NOT_RFC_3339 = [
-    "20261122T100000Z",
-    "2026-W47-7T10:00:00Z",
-    "2026-11-22T10Z",
-    "2026-11-22T10:00Z",
-    "2026-11-22T10:00:00,5Z",
-    "2026-11-22T10:00:00.Z",
-    "2026-11-22T10:00:00+01",
-    "2026-11-22T10:00:00+0100",
-    "2026-11-22T10:00:00+01:00:30",
+    *("20261122T100000Z", "2026-W47-7T10:00:00Z", "2026-11-22T10Z", "2026-11-22T10:00Z", "2026-11-22T10:00:00,5Z"),
+    *("2026-11-22T10:00:00.Z", "2026-11-22T10:00:00+01", "2026-11-22T10:00:00+0100", "2026-11-22T10:00:00+01:00:30"),
 ]
 ATTRIBUTES = {
     "specversion": st.sampled_from(["1.0", "1.1", 1.0, None]),
@@ -165,11 +145,7 @@ ATTRIBUTES = {
         ),
         SCALARS,
     ),
-    "traceparent": SCALARS,
-    "kafkatopic": SCALARS,
-    "kafkaoffset": SCALARS,
-    "recordedtime": SCALARS,
-    "extension": SCALARS,
+    **dict.fromkeys(("traceparent", "kafkatopic", "kafkaoffset", "recordedtime", "extension"), SCALARS),
     "data": DATA,
 }
 SEEDS = [content(path.values[0]) for path in examples("event", "valid")]
@@ -256,11 +232,6 @@ def test_what_is_posted_keeps_to_the_schema_whatever_it_tells_of(text: str, many
         VALIDATORS["notification"].validate(json.loads(one.body))
 
 
-def found(notice: Notice | None) -> Notice:
-    assert notice is not None
-    return notice
-
-
 # -------------------------------------------------------------------------------------------------------- configuration
 
 
@@ -297,18 +268,9 @@ def test_the_example_of_defaults_states_every_key_that_is_no_secret_and_its_defa
 # ------------------------------------------------------------------------------------------------------------- asyncapi
 
 
-def references(node: Any) -> list[str]:
-    if isinstance(node, list):
-        return [found for item in node for found in references(item)]
-    if isinstance(node, dict):
-        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
-        return own + [found for item in node.values() for found in references(item)]
-    return []
-
-
 def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
     document = generate.asyncapi()
-    found = references(document)
+    found = texts(document, "$ref")
     assert found
     for reference in found:
         file, _, pointer = reference.partition("#")

@@ -11,6 +11,11 @@ from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Settings
 from tests.simulator.wrs import User
 
+Behave = Callable[..., None]
+Switch = Callable[..., None]
+Script = Callable[..., None]
+Fetch = Callable[[], list[Entry]]
+
 DOCUMENT = "0000000001"
 PATH = f"/documents/{DOCUMENT}"
 MERGE_PATCH = "application/merge-patch+json"
@@ -36,7 +41,7 @@ def server(client: httpx.Client) -> httpx.Client:
 
 
 @pytest.fixture
-def behave(server: httpx.Client) -> Callable[..., None]:
+def behave(server: httpx.Client) -> Behave:
     def set_behaviour(**behaviour: Any) -> None:
         server.put("/_control/behaviour", json=behaviour).raise_for_status()
 
@@ -44,7 +49,7 @@ def behave(server: httpx.Client) -> Callable[..., None]:
 
 
 @pytest.fixture
-def switch(server: httpx.Client) -> Callable[..., None]:
+def switch(server: httpx.Client) -> Switch:
     """Set switches of the dialect `wrs`, the rest at their defaults."""
 
     def set_switches(**switches: Any) -> None:
@@ -64,7 +69,7 @@ def rival(server: httpx.Client) -> User:
 
 
 @pytest.fixture
-def script(server: httpx.Client) -> Callable[..., None]:
+def script(server: httpx.Client) -> Script:
     def add_script(*faults: Any, document: str | None = DOCUMENT, method: str | None = "PATCH") -> None:
         given = {"document": document, "method": method, "faults": list(faults)}
         server.post("/_control/script", json=given).raise_for_status()
@@ -73,7 +78,7 @@ def script(server: httpx.Client) -> Callable[..., None]:
 
 
 @pytest.fixture
-def history(server: httpx.Client) -> Callable[[], list[Entry]]:
+def history(server: httpx.Client) -> Fetch:
     def fetch() -> list[Entry]:
         return [from_json(shown) for shown in server.get("/_control/history").raise_for_status().json()["items"]]
 

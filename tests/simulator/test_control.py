@@ -1,13 +1,10 @@
-from collections.abc import Callable
-
 import httpx
 import pytest
 
-from reconciler.simulator.history import Entry
-from tests.simulator.conftest import DOCUMENT, PATH, edit, patch, tag, truth
+from tests.simulator.conftest import DOCUMENT, PATH, Fetch, edit, patch, tag, truth
 
 
-def test_an_edit_by_hand_asks_no_version(server: httpx.Client, history: Callable[[], list[Entry]]) -> None:
+def test_an_edit_by_hand_asks_no_version(server: httpx.Client, history: Fetch) -> None:
     edit(server, {"attributes.Note": "x", "owner": None}, user="pnovak")
     (entry,) = history()
     assert (entry.who, entry.kind, entry.guard) == ("pnovak", "control", None)

@@ -1,10 +1,6 @@
-from collections.abc import Callable
-
 import httpx
 
-from tests.simulator.conftest import PATH, patch, tag, truth
-
-Behave = Callable[..., None]
+from tests.simulator.conftest import PATH, Behave, Script, patch, tag, truth
 
 
 def token(server: httpx.Client, **more: str) -> dict[str, object]:
@@ -66,9 +62,7 @@ def test_an_unknown_client_gets_no_token(server: httpx.Client) -> None:
     assert server.post("/oauth/token", data={"grant_type": "password"}).status_code == 400
 
 
-def test_an_expired_token_fault_asks_for_a_new_one(
-    server: httpx.Client, behave: Behave, script: Callable[..., None]
-) -> None:
+def test_an_expired_token_fault_asks_for_a_new_one(server: httpx.Client, behave: Behave, script: Script) -> None:
     behave(auth="bearer", users={"erp": "s"})
     held = bearer(token(server)["access_token"])
     script("expired_token", method="GET")

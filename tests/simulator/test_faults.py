@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -7,13 +6,10 @@ import orjson
 import pytest
 
 from reconciler.simulator.faults import NAMES, FaultPlan, Met, spoiled
-from reconciler.simulator.history import Entry, lost_updates
+from reconciler.simulator.history import lost_updates
 from reconciler.simulator.messages import Reply
 from reconciler.simulator.settings import Faults
-from tests.simulator.conftest import DOCUMENT, PATH, patch, tag, truth
-
-Script = Callable[..., None]
-Fetch = Callable[[], list[Entry]]
+from tests.simulator.conftest import DOCUMENT, PATH, Fetch, Script, patch, tag, truth
 
 
 def set_faults(server: httpx.Client, **faults: Any) -> None:

@@ -1,12 +1,11 @@
 """The dialect `documents`: what readers get."""
 
-from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 
 import httpx
 import pytest
 
-from tests.simulator.conftest import DOCUMENT, PATH, edit, patch, tag, truth
+from tests.simulator.conftest import DOCUMENT, PATH, Behave, edit, patch, tag, truth
 
 
 def test_a_document_comes_with_its_quoted_tag_and_its_last_modification(server: httpx.Client) -> None:
@@ -98,7 +97,7 @@ def test_other_methods_are_named_as_not_allowed(server: httpx.Client) -> None:
     ],
 )
 def test_tags_are_dressed_as_the_server_likes(
-    server: httpx.Client, behave: Callable[..., None], mode: str, encoding: str, expected: str | None
+    server: httpx.Client, behave: Behave, mode: str, encoding: str, expected: str | None
 ) -> None:
     behave(etag=mode)
     reply = server.get(PATH, headers={"Accept-Encoding": encoding})
@@ -109,9 +108,7 @@ def test_tags_are_dressed_as_the_server_likes(
         assert server.get(PATH, headers=known).status_code == 304
 
 
-def test_times_come_in_microseconds_where_the_server_has_them(
-    server: httpx.Client, behave: Callable[..., None]
-) -> None:
+def test_times_come_in_microseconds_where_the_server_has_them(server: httpx.Client, behave: Behave) -> None:
     behave(modified_on_precision="microseconds")
     edit(server, {"owner": "someone"})
     assert len(truth(server)["modifiedOn"]) == len("2026-11-22T10:00:00.000000Z")

@@ -1,5 +1,4 @@
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import httpx
@@ -10,7 +9,7 @@ from reconciler.simulator.documents import Documents
 from reconciler.simulator.history import Entry, Writer, lost_updates, stale_writes
 from reconciler.simulator.rivals import RivalUsers
 from reconciler.simulator.settings import Behaviour, Rivals
-from tests.simulator.conftest import patch, tag
+from tests.simulator.conftest import Fetch, patch, tag
 
 PATIENCE_S = 10.0
 
@@ -100,9 +99,7 @@ def test_a_rival_whose_lock_was_taken_away_writes_nothing() -> None:
     assert (where.locks, where.history.last) == ({"0000000001": "jdoe"}, 0)
 
 
-def test_rivals_edit_at_run_time_until_they_are_stopped(
-    server: httpx.Client, history: Callable[[], list[Entry]]
-) -> None:
+def test_rivals_edit_at_run_time_until_they_are_stopped(server: httpx.Client, history: Fetch) -> None:
     given = {"per_second": 200, "fields": ["attributes.Note"], "users": ["lchen"]}
     server.put("/_control/rivals", json=given).raise_for_status()
     deadline = time.monotonic() + PATIENCE_S
@@ -116,7 +113,7 @@ def test_rivals_edit_at_run_time_until_they_are_stopped(
 
 @pytest.mark.parametrize("enforced", [True, False])
 def test_guarded_writes_lose_nothing_to_rivals_unless_the_guard_is_ignored(
-    server: httpx.Client, history: Callable[[], list[Entry]], enforced: bool
+    server: httpx.Client, history: Fetch, enforced: bool
 ) -> None:
     server.put("/_control/behaviour", json={"if_match_enforced": enforced}).raise_for_status()
     server.put("/_control/faults", json={"version_conflict": 0.5}).raise_for_status()

@@ -1,16 +1,12 @@
 """The dialect `documents`: what writers get, and what becomes of the document."""
 
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from reconciler.simulator.history import Entry, lost_updates, stale_writes, unguarded
-from tests.simulator.conftest import DOCUMENT, PATH, edit, patch, tag, truth
-
-Behave = Callable[..., None]
-Fetch = Callable[[], list[Entry]]
+from reconciler.simulator.history import lost_updates, stale_writes, unguarded
+from tests.simulator.conftest import DOCUMENT, PATH, Behave, Fetch, edit, patch, tag, truth
 
 
 def test_a_guarded_patch_changes_the_named_fields_alone(server: httpx.Client, history: Fetch) -> None:

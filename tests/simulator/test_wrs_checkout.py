@@ -1,16 +1,11 @@
-from collections.abc import Callable
-
-import httpx
 import pytest
+from httpx import Client
 
-from reconciler.simulator.history import Entry
-from tests.simulator.conftest import DOCUMENT, edit, patch, tag, truth
+from tests.simulator.conftest import DOCUMENT, Fetch, Switch, edit, patch, tag, truth
 from tests.simulator.wrs import User, act, code, message, steps
 
 
-def test_a_cycle_makes_one_iteration_that_both_dialects_show(
-    server: httpx.Client, user: User, history: Callable[[], list[Entry]]
-) -> None:
+def test_a_cycle_makes_one_iteration_that_both_dialects_show(server: Client, user: User, history: Fetch) -> None:
     before = user.find()
     copy = user.check_out(before["ID"], note="to work on it")
     assert copy["ID"] != before["ID"]
@@ -33,22 +28,20 @@ def test_a_cycle_makes_one_iteration_that_both_dialects_show(
     assert (old["Latest"], old["Title"], old["Version"]) == (False, before["Title"], "A.1")
 
 
-def test_every_step_is_kept_with_its_note(server: httpx.Client, user: User) -> None:
+def test_every_step_is_kept_with_its_note(server: Client, user: User) -> None:
     copy = user.check_out(note="to work on it")["ID"]
     user.check_in(copy, note="done")
     act(server, "checkout", "undo", note="a look")
     shown = [(step["event"], step["user"], step["note"]) for step in steps(server, document=DOCUMENT)]
     assert shown == [
-        ("CheckOut", "integration", "to work on it"),
-        ("CheckIn", "integration", "done"),
-        ("CheckOut", "jdoe", "a look"),
-        ("UndoCheckOut", "jdoe", None),
+        *(("CheckOut", "integration", "to work on it"), ("CheckIn", "integration", "done")),
+        *(("CheckOut", "jdoe", "a look"), ("UndoCheckOut", "jdoe", None)),
     ]
     assert [step["sequence"] for step in steps(server, user="jdoe", after="3")] == [4]
     assert steps(server)[1]["working_copy"] == copy
 
 
-def test_a_working_copy_is_seen_by_its_holder_alone(server: httpx.Client, user: User, rival: User) -> None:
+def test_a_working_copy_is_seen_by_its_holder_alone(server: Client, user: User, rival: User) -> None:
     copy = rival.check_out()
     rival.patch(copy["ID"], {"Title": "unfinished"})
     seen = rival.read(copy["ID"])
@@ -61,7 +54,7 @@ def test_a_working_copy_is_seen_by_its_holder_alone(server: httpx.Client, user: 
 
 
 def test_working_copies_are_listed_to_their_holder_where_the_server_does_so(
-    user: User, rival: User, switch: Callable[..., None]
+    user: User, rival: User, switch: Switch
 ) -> None:
     copy = rival.check_out()
     query = f"$filter=Number eq '{DOCUMENT}'"
@@ -72,16 +65,14 @@ def test_working_copies_are_listed_to_their_holder_where_the_server_does_so(
 
 
 @pytest.mark.parametrize("status", [400, 409, 423, 500])
-def test_what_somebody_has_checked_out_is_refused(
-    server: httpx.Client, user: User, switch: Callable[..., None], status: int
-) -> None:
+def test_what_somebody_has_checked_out_is_refused(server: Client, user: User, switch: Switch, status: int) -> None:
     switch(checkout_conflict=status)
     act(server, "checkout")
     reply = user.act(user.find()["ID"], "CheckOut")
     assert (reply.status_code, message(reply)) == (status, "The object is checked out by jdoe.")
 
 
-def test_what_somebody_has_checked_out_may_come_back_as_it_is(server: httpx.Client, user: User) -> None:
+def test_what_somebody_has_checked_out_may_come_back_as_it_is(server: Client, user: User) -> None:
     act(server, "checkout")
     before = user.find()["ID"]
     reply = user.act(before, "CheckOut")
@@ -90,14 +81,14 @@ def test_what_somebody_has_checked_out_may_come_back_as_it_is(server: httpx.Clie
     assert [step["user"] for step in steps(server)] == ["jdoe"]
 
 
-def test_a_lock_without_a_working_copy_counts_as_well(server: httpx.Client, user: User) -> None:
+def test_a_lock_without_a_working_copy_counts_as_well(server: Client, user: User) -> None:
     server.post("/_control/lock", json={"document": DOCUMENT, "user": "akim"}).raise_for_status()
     assert user.act(user.find()["ID"], "CheckOut").json()["CheckOutStatus"] == "Checked out by akim"
     server.post("/_control/unlock", json={"document": DOCUMENT}).raise_for_status()
     assert user.check_out()["CheckoutState"] == "Working copy"
 
 
-def test_checking_out_again_gives_the_working_copy_or_a_refusal(user: User, switch: Callable[..., None]) -> None:
+def test_checking_out_again_gives_the_working_copy_or_a_refusal(user: User, switch: Switch) -> None:
     before = user.find()["ID"]
     copy = user.check_out(before)
     for asked in (before, copy["ID"]):
@@ -108,23 +99,21 @@ def test_checking_out_again_gives_the_working_copy_or_a_refusal(user: User, swit
 
 
 @pytest.mark.parametrize("status", [400, 404])
-def test_an_old_iteration_can_not_be_checked_out(
-    server: httpx.Client, user: User, switch: Callable[..., None], status: int
-) -> None:
+def test_an_old_iteration_can_not_be_checked_out(server: Client, user: User, switch: Switch, status: int) -> None:
     switch(stale_checkout=status)
     old = user.find()["ID"]
     edit(server, {"title": "newer"})
     assert code(user.act(old, "CheckOut")) == (status, "STALE_ITERATION")
 
 
-def test_or_it_stands_for_the_latest_one(server: httpx.Client, user: User, switch: Callable[..., None]) -> None:
+def test_or_it_stands_for_the_latest_one(server: Client, user: User, switch: Switch) -> None:
     switch(stale_checkout="latest")
     old = user.find()["ID"]
     edit(server, {"title": "newer"})
     assert user.check_out(old)["Title"] == "newer"
 
 
-def test_undo_leaves_nothing_behind(server: httpx.Client, user: User, history: Callable[[], list[Entry]]) -> None:
+def test_undo_leaves_nothing_behind(server: Client, user: User, history: Fetch) -> None:
     before = user.find()
     copy = user.check_out()["ID"]
     user.patch(copy, {"Title": "unwanted"})
@@ -135,9 +124,7 @@ def test_undo_leaves_nothing_behind(server: httpx.Client, user: User, history: C
     assert patch(server, {"title": "free again"}, tag(server)).status_code == 200
 
 
-def test_only_administrators_undo_what_others_have_checked_out(
-    server: httpx.Client, user: User, switch: Callable[..., None]
-) -> None:
+def test_only_administrators_undo_what_others_have_checked_out(server: Client, user: User, switch: Switch) -> None:
     there = act(server, "checkout")
     for asked in (there["latest"], there["working_copy"]):
         assert user.act(asked, "UndoCheckOut").status_code in (400, 404)
@@ -149,7 +136,7 @@ def test_only_administrators_undo_what_others_have_checked_out(
 
 
 def test_administrators_neither_change_nor_check_in_what_others_have_checked_out(
-    server: httpx.Client, user: User, switch: Callable[..., None]
+    server: Client, user: User, switch: Switch
 ) -> None:
     switch(administrators=["integration"])
     copy = act(server, "checkout")["working_copy"]
@@ -160,7 +147,7 @@ def test_administrators_neither_change_nor_check_in_what_others_have_checked_out
 
 
 @pytest.mark.parametrize("form", ["id", "entity"])
-def test_replies_show_the_entity_or_its_id(user: User, switch: Callable[..., None], form: str) -> None:
+def test_replies_show_the_entity_or_its_id(user: User, switch: Switch, form: str) -> None:
     switch(checkout_reply=form, checkin_reply=form)
     made = user.act(user.find()["ID"], "CheckOut").json()
     done = user.check_in(made["ID"])
@@ -168,7 +155,7 @@ def test_replies_show_the_entity_or_its_id(user: User, switch: Callable[..., Non
     assert user.read(done["ID"])["Version"] == "A.2"
 
 
-def test_the_new_iteration_may_get_an_id_of_its_own(user: User, switch: Callable[..., None]) -> None:
+def test_the_new_iteration_may_get_an_id_of_its_own(user: User, switch: Switch) -> None:
     switch(checkin_id="fresh")
     copy = user.check_out()["ID"]
     made = user.check_in(copy)["ID"]
@@ -176,7 +163,7 @@ def test_the_new_iteration_may_get_an_id_of_its_own(user: User, switch: Callable
     assert (user.status(copy), user.find()["ID"]) == (404, made)
 
 
-def test_a_check_in_can_keep_the_document_checked_out(server: httpx.Client, user: User) -> None:
+def test_a_check_in_can_keep_the_document_checked_out(server: Client, user: User) -> None:
     copy = user.check_out()["ID"]
     user.check_in(copy, KeepCheckedOut=True)
     entity = user.find()
@@ -188,7 +175,7 @@ def test_a_check_in_can_keep_the_document_checked_out(server: httpx.Client, user
     assert user.find()["Version"] == "A.3"
 
 
-def test_each_check_in_makes_an_iteration_even_of_nothing(user: User, history: Callable[[], list[Entry]]) -> None:
+def test_each_check_in_makes_an_iteration_even_of_nothing(user: User, history: Fetch) -> None:
     user.check_in(user.check_out()["ID"])
     (entry,) = history()
     assert (entry.changes, user.find()["Version"]) == ({}, "A.2")
@@ -198,7 +185,7 @@ def test_an_ordinary_iteration_can_not_be_checked_in(user: User) -> None:
     assert user.act(user.find()["ID"], "CheckIn").status_code == 400
 
 
-def test_a_write_through_the_other_dialect_is_an_iteration_here(server: httpx.Client, user: User) -> None:
+def test_a_write_through_the_other_dialect_is_an_iteration_here(server: Client, user: User) -> None:
     before = user.find()
     patch(server, {"title": "Elsewhere"}, tag(server))
     after = user.find()
@@ -206,28 +193,24 @@ def test_a_write_through_the_other_dialect_is_an_iteration_here(server: httpx.Cl
     assert after["ID"] != before["ID"]
 
 
-def test_what_is_checked_out_here_is_locked_there(server: httpx.Client, rival: User) -> None:
+def test_what_is_checked_out_here_is_locked_there(server: Client, rival: User) -> None:
     copy = rival.check_out()
     assert patch(server, {"title": "Elsewhere"}).status_code == 423
     rival.act(copy["ID"], "UndoCheckOut")
     assert patch(server, {"title": "Elsewhere"}).status_code == 200
 
 
-def test_a_person_does_it_all_at_once(server: httpx.Client, history: Callable[[], list[Entry]]) -> None:
+def test_a_person_does_it_all_at_once(server: Client, history: Fetch) -> None:
     there = act(server, "checkout", "edit", "checkin", set={"title": "by hand"}, note="mine")
     assert (there["iterations"], there["working_copy"], there["locked_by"]) == (2, None, None)
     (entry,) = history()
     assert (entry.who, entry.kind, entry.way, set(entry.changes)) == ("jdoe", "control", "CheckIn", {"title"})
 
 
-def test_a_person_is_refused_like_anybody(server: httpx.Client) -> None:
+def test_a_person_is_refused_like_anybody(server: Client) -> None:
     act(server, "checkout")
-    for given in (
-        {"user": "akim", "do": "checkout"},
-        {"user": "akim", "do": "checkin"},
-        {"user": "jdoe", "do": "sleep"},
-        {"user": "jdoe"},
-    ):
-        assert server.post("/_control/wrs/act", json={"document": DOCUMENT, **given}).status_code == 400
+    for who, do in (("akim", "checkout"), ("akim", "checkin"), ("jdoe", "sleep"), ("jdoe", None)):
+        given = {"document": DOCUMENT, "user": who} | ({"do": do} if do else {})
+        assert server.post("/_control/wrs/act", json=given).status_code == 400
     unknown = {"document": "X", "user": "jdoe", "do": "checkout"}
     assert server.post("/_control/wrs/act", json=unknown).status_code == 404

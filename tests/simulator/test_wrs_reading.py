@@ -1,11 +1,10 @@
-from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import httpx
 import pytest
 
-from tests.simulator.conftest import DOCUMENT, edit
+from tests.simulator.conftest import DOCUMENT, Switch, edit
 from tests.simulator.wrs import DOCUMENTS, DOMAIN, ODATA, User, act, code, message
 
 EDM = "{http://docs.oasis-open.org/odata/ns/edm}"
@@ -37,7 +36,7 @@ def test_metadata_says_what_can_be_done_with_each_property(user: User) -> None:
     assert document["FolderName"] == ("Edm.String", {"PTC.ReadOnly", "PTC.NonFilterable", "PTC.NonSortable"})
 
 
-def test_subtypes_have_soft_attributes_of_every_kind(user: User, switch: Callable[..., None]) -> None:
+def test_subtypes_have_soft_attributes_of_every_kind(user: User, switch: Switch) -> None:
     switch(soft_attributes={"Extra": "Edm.Int64"})
     for type_ in ("Specification", "Drawing"):
         soft = properties(user, type_)
@@ -50,7 +49,7 @@ def test_subtypes_have_soft_attributes_of_every_kind(user: User, switch: Callabl
     assert "SheetSize" not in properties(user, "Specification")
 
 
-def test_metadata_has_the_actions_that_are_there(user: User, switch: Callable[..., None]) -> None:
+def test_metadata_has_the_actions_that_are_there(user: User, switch: Switch) -> None:
     def bound() -> set[str | None]:
         found = metadata(user)
         return {one.get("Name") for kind in ("Action", "Function") for one in found.iter(f"{EDM}{kind}")}
@@ -102,14 +101,14 @@ def test_an_entity_shows_the_document(server: httpx.Client, user: User) -> None:
     assert whole == entity
 
 
-def test_instants_are_whole_seconds_at_the_servers_offset(user: User, switch: Callable[..., None]) -> None:
+def test_instants_are_whole_seconds_at_the_servers_offset(user: User, switch: Switch) -> None:
     before = user.find()["LastModified"]
     assert before.endswith("+02:00")
     switch(utc_offset_minutes=-90)
     assert user.find()["LastModified"].endswith("-01:30")
 
 
-def test_people_are_shown_by_their_names(server: httpx.Client, user: User, switch: Callable[..., None]) -> None:
+def test_people_are_shown_by_their_names(server: httpx.Client, user: User, switch: Switch) -> None:
     switch(display_names={"jdoe": "Doe, Jane"})
     act(server, "checkout", "edit", "checkin", set={"title": "x"})
     act(server, "checkout")
@@ -131,7 +130,7 @@ def test_old_iterations_stay_readable_and_are_listed_by_default(server: httpx.Cl
 
 
 def test_a_branch_leads_to_the_latest_iteration_where_the_server_knows_it(
-    server: httpx.Client, user: User, switch: Callable[..., None]
+    server: httpx.Client, user: User, switch: Switch
 ) -> None:
     branch = user.find()["VersionID"]
     edit(server, {"title": "second"})
@@ -159,21 +158,21 @@ def test_pages_of_25_are_followed_by_their_links(user: User) -> None:
     assert len(set(numbers)) == 30
 
 
-def test_the_page_size_is_a_preference_up_to_a_limit(user: User, switch: Callable[..., None]) -> None:
+def test_the_page_size_is_a_preference_up_to_a_limit(user: User, switch: Switch) -> None:
     reply = user.get(DOCUMENTS, Prefer="odata.maxpagesize=7")
     assert (len(reply.json()["value"]), reply.headers["Preference-Applied"]) == (7, "odata.maxpagesize=7")
     switch(page_size_max=4)
     assert len(user.page("", Prefer="odata.maxpagesize=7")["value"]) == 4
 
 
-def test_top_and_skip_count_over_pages(user: User, switch: Callable[..., None]) -> None:
+def test_top_and_skip_count_over_pages(user: User, switch: Switch) -> None:
     assert user.numbers("Latest", "&$skip=2&$top=3") == ["3", "4", "5"]
     switch(page_size=2)
     page = user.page("$skip=2&$top=3")
     assert [row["Number"][-1] for row in user.get(page["@odata.nextLink"]).json()["value"]] == ["5"]
 
 
-def test_a_next_link_can_lead_elsewhere(user: User, switch: Callable[..., None]) -> None:
+def test_a_next_link_can_lead_elsewhere(user: User, switch: Switch) -> None:
     switch(next_link_base="https://elsewhere.example")
     assert user.page()["@odata.nextLink"].startswith(f"https://elsewhere.example{DOCUMENTS}?")
 
@@ -222,12 +221,12 @@ def test_a_query_that_makes_no_sense_is_refused_by_name(user: User, query: str, 
     assert named in message(reply)
 
 
-def test_the_operator_in_is_known_to_newer_servers(user: User, switch: Callable[..., None]) -> None:
+def test_the_operator_in_is_known_to_newer_servers(user: User, switch: Switch) -> None:
     switch(in_operator=True)
     assert user.numbers("Number in ('0000000002','0000000004','X')") == ["2", "4"]
 
 
-def test_secured_properties_are_nulls_that_say_so(user: User, switch: Callable[..., None]) -> None:
+def test_secured_properties_are_nulls_that_say_so(user: User, switch: Switch) -> None:
     title = user.find()["Title"]
     switch(secured={DOCUMENT: ["Title"], "*": ["FolderName"]})
     entity = user.find()

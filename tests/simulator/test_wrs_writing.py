@@ -1,10 +1,7 @@
-from collections.abc import Callable
-
-import httpx
 import pytest
+from httpx import Client
 
-from reconciler.simulator.history import Entry
-from tests.simulator.conftest import DOCUMENT, edit, truth
+from tests.simulator.conftest import DOCUMENT, Behave, Fetch, Switch, edit, truth
 from tests.simulator.wrs import DOCUMENTS, INREVIEW, INWORK, RELEASED, User, act, code, message
 
 
@@ -13,7 +10,7 @@ def copy(user: User) -> str:
     return user.check_out()["ID"]
 
 
-def test_values_of_every_kind_are_taken_and_shown(server: httpx.Client, user: User, copy: str) -> None:
+def test_values_of_every_kind_are_taken_and_shown(server: Client, user: User, copy: str) -> None:
     given = {
         "Title": "T", "Description": "D", "Owner": "akim", "Quantity": 7, "Weight": 1.5, "ExportControlled": False,
         "ReviewDue": "2026-03-01T12:00:00+02:00", "Keywords": ["b", "a"],
@@ -27,7 +24,7 @@ def test_values_of_every_kind_are_taken_and_shown(server: httpx.Client, user: Us
     assert document["attributes"]["Classification"] == "PUBLIC"
 
 
-def test_null_clears_and_what_is_left_out_stays(server: httpx.Client, user: User, copy: str) -> None:
+def test_null_clears_and_what_is_left_out_stays(server: Client, user: User, copy: str) -> None:
     before = user.find()
     user.patch(copy, {"CostCenter": None, "Keywords": None})
     after = user.check_in(copy)
@@ -38,26 +35,11 @@ def test_null_clears_and_what_is_left_out_stays(server: httpx.Client, user: User
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("Titel", "x"),
-        ("SheetSize", {"Value": "A4"}),
-        ("LastModified", "2026-03-01T12:00:00+02:00"),
-        ("LegacyID", "x"),
-        ("FolderName", "x"),
-        ("Name", "x"),
-        ("Number", "x"),
-        ("State", RELEASED),
-        ("Classification", {"Value": "TOP", "Display": "Top"}),
-        ("Classification", "PUBLIC"),
-        ("Title", 3),
-        ("Weight", "3"),
-        ("Weight", True),
-        ("Quantity", 1.5),
-        ("Quantity", 2**63),
-        ("ExportControlled", "true"),
-        ("ReviewDue", "tomorrow"),
-        ("ReviewDue", "2026-03-01"),
-        ("Keywords", "a"),
-        ("Keywords", [1]),
+        *((name, "x") for name in ("Titel", "LegacyID", "FolderName", "Name", "Number")),
+        *(("SheetSize", {"Value": "A4"}), ("LastModified", "2026-03-01T12:00:00+02:00"), ("State", RELEASED)),
+        *(("Classification", {"Value": "TOP", "Display": "Top"}), ("Classification", "PUBLIC"), ("Title", 3)),
+        *(("Weight", "3"), ("Weight", True), ("Quantity", 1.5), ("Quantity", 2**63), ("ExportControlled", "true")),
+        *(("ReviewDue", "tomorrow"), ("ReviewDue", "2026-03-01"), ("Keywords", "a"), ("Keywords", [1])),
     ],
 )
 def test_what_a_property_can_not_take_is_refused_by_name(user: User, copy: str, name: str, value: object) -> None:
@@ -75,19 +57,19 @@ def test_subtypes_take_their_own_attributes(user: User) -> None:
     assert user.patch(copy["ID"], {"Quantity": 1}).status_code == 400
 
 
-def test_secured_properties_are_not_written(user: User, copy: str, switch: Callable[..., None]) -> None:
+def test_secured_properties_are_not_written(user: User, copy: str, switch: Switch) -> None:
     switch(secured={DOCUMENT: ["Title"]})
     assert user.patch(copy, {"Title": None}).status_code == 403
     assert user.patch(copy, {"Note": "x"}).status_code == 204
 
 
-def test_refused_fields_and_business_rules_hold_here_too(user: User, copy: str, behave: Callable[..., None]) -> None:
+def test_refused_fields_and_business_rules_hold_here_too(user: User, copy: str, behave: Behave) -> None:
     behave(refused_fields={"attributes.Note": "is too long"}, business_rules={"owner": ["akim"]})
     assert message(user.patch(copy, {"Note": "x"})) == "The property 'Note' is too long"
     assert message(user.patch(copy, {"Owner": "akim"})) == "Lifecycle transition not allowed"
 
 
-def test_a_patch_can_show_the_entity(user: User, copy: str, switch: Callable[..., None]) -> None:
+def test_a_patch_can_show_the_entity(user: User, copy: str, switch: Switch) -> None:
     switch(patch_reply="entity")
     reply = user.patch(copy, {"Title": "T"})
     assert (reply.status_code, reply.json()["Title"], reply.json()["ID"]) == (200, "T", copy)
@@ -97,9 +79,7 @@ def test_a_patch_without_check_out_is_refused_by_default(user: User) -> None:
     assert user.patch(user.find()["ID"], {"Title": "T"}).status_code == 400
 
 
-def test_or_changes_the_iteration_in_place(
-    server: httpx.Client, user: User, switch: Callable[..., None], history: Callable[[], list[Entry]]
-) -> None:
+def test_or_changes_the_iteration_in_place(server: Client, user: User, switch: Switch, history: Fetch) -> None:
     switch(patch_without_checkout="accepted")
     before = user.find()
     assert user.patch(before["ID"], {"Title": "T"}).status_code == 204
@@ -113,9 +93,7 @@ def test_or_changes_the_iteration_in_place(
     assert code(user.patch(there["latest"], {"Title": "T"})) == (400, "CHECKED_OUT")
 
 
-def test_a_state_moves_outside_check_out_and_leaves_the_iteration(
-    server: httpx.Client, user: User, history: Callable[[], list[Entry]]
-) -> None:
+def test_a_state_moves_outside_check_out_and_leaves_the_iteration(server: Client, user: User, history: Fetch) -> None:
     edit(server, {"status": "INWORK"})
     before = user.find()
     reply = user.act(before["ID"], "SetState", State=INREVIEW)
@@ -129,25 +107,19 @@ def test_a_state_moves_outside_check_out_and_leaves_the_iteration(
 @pytest.mark.parametrize(
     "state",
     [
-        {"Value": "INREVIEW"},
-        {"Display": "In Review"},
-        {"Value": "INREVIEW", "Display": "Released"},
-        {"Value": "UNHEARD", "Display": "Unheard"},
-        "INREVIEW",
-        None,
-        RELEASED,
-        INWORK,
+        *({"Value": "INREVIEW"}, {"Display": "In Review"}, "INREVIEW", None, RELEASED, INWORK),
+        *({"Value": "INREVIEW", "Display": "Released"}, {"Value": "UNHEARD", "Display": "Unheard"}),
     ],
 )
 def test_a_state_needs_its_value_its_display_and_a_transition(
-    server: httpx.Client, user: User, state: object, history: Callable[[], list[Entry]]
+    server: Client, user: User, state: object, history: Fetch
 ) -> None:
     edit(server, {"status": "INWORK"})
     assert user.act(user.find()["ID"], "SetState", State=state).status_code == 400
     assert len(history()) == 1
 
 
-def test_the_valid_transitions_can_be_asked_for(server: httpx.Client, user: User, switch: Callable[..., None]) -> None:
+def test_the_valid_transitions_can_be_asked_for(server: Client, user: User, switch: Switch) -> None:
     edit(server, {"status": "INREVIEW"})
 
     def allowed() -> list[dict[str, str]]:
@@ -166,7 +138,7 @@ def test_the_valid_transitions_can_be_asked_for(server: httpx.Client, user: User
 
 
 def test_a_state_does_not_move_under_a_check_out_unless_the_server_lets_it(
-    server: httpx.Client, user: User, switch: Callable[..., None]
+    server: Client, user: User, switch: Switch
 ) -> None:
     edit(server, {"status": "INWORK"})
     there = act(server, "checkout", "edit", set={"title": "mine"})
@@ -185,7 +157,7 @@ def test_an_organization_is_a_common_property(user: User) -> None:
     assert user.patch(user.check_out()["ID"], {"Organization": "x"}).status_code == 400
 
 
-def test_name_and_number_change_in_place(server: httpx.Client, user: User, history: Callable[[], list[Entry]]) -> None:
+def test_name_and_number_change_in_place(server: Client, user: User, history: Fetch) -> None:
     before = user.find()
     reply = user.act(before["ID"], "UpdateCommonProperties", Updates={"Name": "A name", "Number": "N-1"})
     assert (reply.status_code, reply.json()["Name"], reply.json()["ID"]) == (200, "A name", before["ID"])
@@ -205,7 +177,7 @@ def test_common_properties_that_make_no_sense_are_refused(user: User, updates: o
 
 
 @pytest.mark.parametrize("who", ["integration", "jdoe"])
-def test_common_properties_never_change_under_a_check_out(server: httpx.Client, user: User, who: str) -> None:
+def test_common_properties_never_change_under_a_check_out(server: Client, user: User, who: str) -> None:
     there = act(server, "checkout", user=who)
     reply = user.act(there["latest"], "UpdateCommonProperties", Updates={"Name": "x"})
     assert code(reply) == (400, "CHECKED_OUT")
@@ -213,7 +185,7 @@ def test_common_properties_never_change_under_a_check_out(server: httpx.Client, 
 
 @pytest.mark.parametrize("moves", [True, False])
 def test_actions_may_or_may_not_tell_when_they_were_done(
-    server: httpx.Client, user: User, switch: Callable[..., None], moves: bool
+    server: Client, user: User, switch: Switch, moves: bool
 ) -> None:
     switch(set_state_moves_last_modified=moves, common_properties_move_last_modified=moves, transitions={})
     edit(server, {"status": "INWORK"}, document="0000000002")
@@ -230,9 +202,7 @@ def test_actions_may_or_may_not_tell_when_they_were_done(
 
 
 @pytest.mark.parametrize(("form", "kind"), [("header", "weak"), ("body", "strong"), ("both", "weak")])
-def test_entity_tags_are_shown_where_the_server_has_them(
-    user: User, switch: Callable[..., None], form: str, kind: str
-) -> None:
+def test_entity_tags_are_shown_where_the_server_has_them(user: User, switch: Switch, form: str, kind: str) -> None:
     identity = user.find()["ID"]
     plain = user.get(f"{DOCUMENTS}('{identity}')")
     assert ("ETag" in plain.headers, "@odata.etag" in plain.json()) == (False, False)
@@ -247,9 +217,7 @@ def test_entity_tags_are_shown_where_the_server_has_them(
 @pytest.mark.parametrize(
     ("if_match", "stale", "missing"), [("ignored", 204, 204), ("enforced", 412, 204), ("required", 412, 428)]
 )
-def test_a_stale_tag_is_refused_or_ignored(
-    server: httpx.Client, user: User, if_match: str, stale: int, missing: int
-) -> None:
+def test_a_stale_tag_is_refused_or_ignored(server: Client, user: User, if_match: str, stale: int, missing: int) -> None:
     switches = {"etags": "weak", "if_match": if_match, "patch_without_checkout": "accepted"}
     server.put("/_control/wrs", json=switches).raise_for_status()
     edit(server, {"title": "newer"})
@@ -261,7 +229,7 @@ def test_a_stale_tag_is_refused_or_ignored(
 
 
 def test_a_tag_that_was_sent_is_the_guard_that_the_history_tells(
-    server: httpx.Client, user: User, switch: Callable[..., None], history: Callable[[], list[Entry]]
+    server: Client, user: User, switch: Switch, history: Fetch
 ) -> None:
     switch(etags="weak", patch_without_checkout="accepted")
     edit(server, {"title": "newer"})
@@ -272,7 +240,7 @@ def test_a_tag_that_was_sent_is_the_guard_that_the_history_tells(
     assert [entry.guard == entry.before for entry in history()[1:]] == [False, True]
 
 
-def test_an_unchanged_document_is_not_sent_again(user: User, switch: Callable[..., None]) -> None:
+def test_an_unchanged_document_is_not_sent_again(user: User, switch: Switch) -> None:
     switch(etags="weak", patch_without_checkout="accepted")
     url = f"{DOCUMENTS}('{user.find()['ID']}')"
     tag = {"If-None-Match": user.get(url).headers["ETag"]}
@@ -281,7 +249,7 @@ def test_an_unchanged_document_is_not_sent_again(user: User, switch: Callable[..
     assert user.get(url, **tag).status_code == 200
 
 
-def test_the_tag_of_a_working_copy_follows_its_edits(user: User, copy: str, switch: Callable[..., None]) -> None:
+def test_the_tag_of_a_working_copy_follows_its_edits(user: User, copy: str, switch: Switch) -> None:
     switch(etags="strong", if_match="enforced")
     first = user.get(f"{DOCUMENTS}('{copy}')").headers["ETag"]
     assert user.patch(copy, {"Title": "T"}, If_Match=first).status_code == 204

@@ -11,12 +11,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from reconciler.core.settling.cases import Pace
+from reconciler.model import instant
 from reconciler.model.policy import Rule, Strategy
+from tests.cli.program import event
 from tests.flows.world import KEY, policy
 from tests.stock.server import ACCOUNT, Stock
 from tests.stock.world import Real, StockWorld
@@ -42,18 +43,19 @@ def three_hundred(folder: Path, documents: int = DOCUMENTS) -> dict[str, Any]:
     """`run --once` over documents that it has never seen, three events each."""
     with Stock() as stock:
         program = Real(folder, stock, real=False)
-        lines = []
-        for value in (1, 2, 3):
-            for number in range(documents):
-                key = f"N-{number}"
-                lines.append(_line(f"{key}-{value}", key, f"47{value:02}"))
-        for number in range(documents):
-            stock.vault.make(f"N-{number}", CostCenter="4000")
-        program.log.write_text("".join(lines), encoding="utf-8")
+        numbers, now = [f"N-{number}" for number in range(documents)], instant.from_us(time.time_ns() // 1000)
+        for number in numbers:
+            stock.vault.make(number, CostCenter="4000")
+        events = [
+            event(number, "//erp/prod", {"CostCenter": value}, id=f"{number}-{value}", time=now)
+            for value in ("4701", "4702", "4703")
+            for number in numbers
+        ]
+        program.append(*events)
         program.say("run", "--once")
         assert not stock.vault.checked_out()
         return {
-            "what": f"{documents} documents, {len(lines)} events, run --once",
+            "what": f"{documents} documents, {len(events)} events, run --once",
             "requests": len(stock.asked),
             "a document": round(len(stock.asked) / documents, 2),
             "by step": dict(stock.counts()),
@@ -61,19 +63,6 @@ def three_hundred(folder: Path, documents: int = DOCUMENTS) -> dict[str, Any]:
             "sessions": stock.sessions_opened,
             "security log": len(stock.security_log),
         }
-
-
-def _line(id: str, key: str, value: str) -> str:
-    event = {
-        "specversion": "1.0",
-        "id": id,
-        "source": "//erp/prod",
-        "type": "windchill.document.changed.v1",
-        "subject": key,
-        "time": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-        "data": {"set": {"CostCenter": value}},
-    }
-    return json.dumps(event) + "\n"
 
 
 async def burst() -> dict[str, Any]:

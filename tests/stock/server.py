@@ -363,10 +363,8 @@ class _Request:
         states = [_pair(state) for state in LIFE_CYCLE[self.one.state]]
         match self.stock.transitions:
             case "nonsense":
-                return {
-                    "@odata.context": "$metadata#Collection(Edm.Untyped)",
-                    "States": [one["Value"] for one in states],
-                }
+                named = [one["Value"] for one in states]
+                return {"@odata.context": "$metadata#Collection(Edm.Untyped)", "States": named}
             case name:
                 return {"@odata.context": "$metadata#PTC.EnumTypeList", name: states}
 

@@ -1,5 +1,6 @@
 """SIGKILL on the real program at each step of a write: no check-out of ours stays, and no one else's is touched."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,7 @@ from tests.stock.server import ACCOUNT, Stock
 from tests.stock.world import PERSON, Real
 
 OURS, THEIRS, BY_HAND = "N-1", "N-2", "N-3"
-MOMENTS = [
-    ("CheckOut", "before"),
-    ("CheckOut", "after"),
-    ("GET copy", "before"),
-    ("GET copy", "after"),
-    ("PATCH", "before"),
-    ("PATCH", "after"),
-    ("CheckIn", "before"),
-    ("CheckIn", "after"),
-]
+MOMENTS = list(itertools.product(("CheckOut", "GET copy", "PATCH", "CheckIn"), ("before", "after")))
 pytestmark = pytest.mark.e2e
 
 

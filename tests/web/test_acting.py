@@ -64,10 +64,8 @@ async def test_a_document_is_paused_with_a_reason_and_resumed(client: AsyncClien
     assert world.store.rows[key].status is Status.PENDING
     assert (await client.get(f"{ROOT}/documents/{key}")).json()["paused"] is None
     assert (await post(client, f"/documents/{key}/resume", None, 409))["detail"] == "it is not paused"
-    assert [(act["kind"], act["target"], act["details"]) for act in await acts(client)] == [
-        ("resume", key, {}),
-        ("pause", key, {"reason": "audit"}),
-    ]
+    told = [(act["kind"], act["target"], act["details"]) for act in await acts(client)]
+    assert told == [("resume", key, {}), ("pause", key, {"reason": "audit"})]
 
 
 async def test_a_story_tells_of_a_pause_however_many_events_were_sent_since(
@@ -93,11 +91,8 @@ async def test_a_document_is_released_by_an_event_of_the_operators(client: Async
     assert world.store.rows[key].desired.released is not None
     assert said["document"] == key
     (act,) = await acts(client, f"?document={key}")
-    assert (act["kind"], act["result"], act["details"]) == (
-        "release",
-        "appended",
-        {"reason": "moved to SAP", "events": said["events"]},
-    )
+    assert (act["kind"], act["result"]) == ("release", "appended")
+    assert act["details"] == {"reason": "moved to SAP", "events": said["events"]}
     assert "nobody manages" in (await post(client, f"/documents/{key}/release", {}, 422))["detail"]
 
 
@@ -136,10 +131,8 @@ async def test_a_preview_says_what_will_be_written_and_a_decision_writes_that(
     assert world.live()["title"] == "Hood"
     (act,) = await acts(client)
     assert (act["who"], act["role"], act["kind"], act["target"]) == ("local", "admin", "resolve", conflict)
-    assert act["details"]["events"] == [one["id"] for one in said["events"]]
-    assert act["details"] | {"events": []} == {
-        "field": "title", "take": "value", "wanted": "Hood", "live": "Lid", "reason": "asked", "events": [],
-    }  # fmt: skip
+    told = {"field": "title", "take": "value", "wanted": "Hood", "live": "Lid", "reason": "asked"}
+    assert act["details"] == told | {"events": [one["id"] for one in said["events"]]}
     gone = await post(client, f"/conflicts/{conflict}/resolve", {"take": "live"}, 404)
     assert "is closed since" in gone["detail"]
 
@@ -153,10 +146,8 @@ async def test_taking_what_windchill_has_writes_nothing(client: AsyncClient, con
 async def test_a_choice_made_on_what_has_moved_since_is_refused_and_shown_again(
     client: AsyncClient, world: World, key: str, conflict: str
 ) -> None:
-    body = {
-        "take": "desired",
-        "seen": (await post(client, f"/conflicts/{conflict}/preview", {"take": "desired"}))["seen"],
-    }
+    before = await post(client, f"/conflicts/{conflict}/preview", {"take": "desired"})
+    body = {"take": "desired", "seen": before["seen"]}
     await world.emit({"title": "Third"}, key=key)  # folded, not decided yet
     stale = await post(client, f"/conflicts/{conflict}/resolve", body, 409)
     assert stale["preview"]["seen"] != body["seen"]
@@ -192,10 +183,7 @@ async def test_a_conflict_that_is_not_there_is_404(client: AsyncClient, what: st
 
 async def test_a_mended_event_takes_the_place_of_a_dead_letter(client: AsyncClient, world: World, key: str) -> None:
     letter = next(iter(world.store.letters))
-    event = {
-        "specversion": "1.0", "id": "e-mended", "source": "//erp", "type": "windchill.document.changed.v1",
-        "subject": key, "time": "2026-11-22T10:00:00Z", "data": {"set": {"title": "Mended"}},
-    }  # fmt: skip
+    event = world.event({"title": "Mended"}, key=key, id="e-mended")
     path = f"/dead-letters/{letter.replace('/', '%2F')}"
     refused = await post(client, f"{path}/resend", {"event": event | {"data": {"sat": {}}}}, 422)
     assert "can't be used" in refused["detail"]
@@ -206,9 +194,8 @@ async def test_a_mended_event_takes_the_place_of_a_dead_letter(client: AsyncClie
     await world.fold()
     assert world.store.letters[letter].status == "replayed"
     (act,) = await acts(client, f"?document={key}")
-    assert (act["kind"], act["target"], act["details"]) == (
-        "resend", letter, {"reason": "a typo", "events": ["e-mended"]},
-    )  # fmt: skip
+    assert (act["kind"], act["target"]) == ("resend", letter)
+    assert act["details"] == {"reason": "a typo", "events": ["e-mended"]}
 
 
 async def test_a_dead_letter_is_discarded_for_a_reason_that_is_kept(client: AsyncClient, world: World) -> None:
@@ -284,8 +271,7 @@ async def test_what_the_log_does_not_take_is_not_recorded_as_done(
     daemon: Daemon, client: AsyncClient, conflict: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     letter = next(iter(daemon.world.store.letters)).replace("/", "%2F")
-    event = {"specversion": "1.0", "id": "x", "source": "//erp", "type": "windchill.document.released.v1",
-             "subject": key, "time": "2026-11-22T10:00:00Z"}  # fmt: skip
+    event = daemon.world.event({"title": "x"}, key=key)
     appends = [
         (f"/conflicts/{conflict}/resolve", {"take": "desired"}),
         ("/conflicts/resolve", {"field": "title", "take": "live"}),
@@ -342,10 +328,8 @@ async def test_acts_name_who_did_them_in_which_role(daemon: Daemon, world: World
         await client.post(f"{ROOT}/documents/{key}/retry", headers=shown(TOKENS[Role.OPERATOR]))
         await client.post(f"{ROOT}/documents/{key}/retry", headers=shown(TOKENS[Role.ADMIN]))
         reply = await client.get(f"{ROOT}/acts", headers=shown(TOKENS[Role.VIEWER]))
-        assert [(act["who"], act["role"]) for act in reply.json()["items"]] == [
-            ("admin.jones", "admin"),
-            ("operator.jones", "operator"),
-        ]
+        told = [(act["who"], act["role"]) for act in reply.json()["items"]]
+        assert told == [("admin.jones", "admin"), ("operator.jones", "operator")]
         only = await client.get(f"{ROOT}/acts?actor=admin.jones", headers=shown(TOKENS[Role.VIEWER]))
         assert only.json()["items"] == reply.json()["items"][:1]
 
@@ -361,11 +345,10 @@ async def test_acts_come_in_pages_newest_first(client: AsyncClient, world: World
     assert second["next"] is None
 
 
-async def test_events_that_are_sent_are_recorded_with_who_sent_them(client: AsyncClient, key: str) -> None:
-    event = {
-        "specversion": "1.0", "id": "e" * 1000, "source": "//erp", "type": "windchill.document.changed.v1",
-        "subject": key, "time": "2026-11-22T10:00:00Z", "data": {"set": {"title": "x"}},
-    }  # fmt: skip
+async def test_events_that_are_sent_are_recorded_with_who_sent_them(
+    client: AsyncClient, world: World, key: str
+) -> None:
+    event = world.event({"title": "x"}, key=key, id="e" * 1000)
     events = [event, event | {"id": "e2"}, event | {"id": "e3", "subject": "other"}]
     headers = {"content-type": "application/cloudevents-batch+json"}
     reply = await client.post(f"{ROOT}/events", content=json.dumps(events), headers=headers)

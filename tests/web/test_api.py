@@ -109,12 +109,8 @@ async def test_the_attempts_on_a_document_are_listed_newest_first(client: AsyncC
     assert [row["id"] for row in rows] == [record.id for record in await world.store.audit(KEY)]
     assert rows[-1]["written"] == ["owner", "status", "title"]
     assert rows[0]["policy"] == world.rules.policy_digest
-    verdicts = {verdict["field"]: verdict for verdict in rows[0]["decisions"]}
-    assert (verdicts["title"]["desired"], verdicts["title"]["live"], verdicts["title"]["base"]) == (
-        "Plate",
-        "Lid",
-        "Cover",
-    )
+    (title,) = [verdict for verdict in rows[0]["decisions"] if verdict["field"] == "title"]
+    assert (title["desired"], title["live"], title["base"]) == ("Plate", "Lid", "Cover")
 
 
 async def test_attempts_are_found_by_document_and_time(client: AsyncClient, world: World) -> None:
@@ -131,13 +127,8 @@ async def test_attempts_are_found_by_document_and_time(client: AsyncClient, worl
 
 async def test_a_conflict_is_shown_with_all_three_values(client: AsyncClient, world: World) -> None:
     (row,) = (await got(client, "/conflicts"))["items"]
-    assert {name: row[name] for name in ("document", "field", "base", "desired", "live")} == {
-        "document": KEY,
-        "field": "title",
-        "base": "Cover",
-        "desired": "Plate",
-        "live": "Lid",
-    }
+    shown = {"document": KEY, "field": "title", "base": "Cover", "desired": "Plate", "live": "Lid"}
+    assert row | shown == row
     assert await got(client, f"/conflicts/{row['id']}") == row
     assert row["closed_at"] is None
     await refused(client, "/conflicts/nope", 404)
@@ -177,14 +168,10 @@ async def test_the_policy_is_shown_rule_by_rule(client: AsyncClient, world: Worl
 
 
 async def test_settings_are_shown_with_their_origin(client: AsyncClient, daemon: Daemon) -> None:
-    daemon.settings = [("windchill", "password", "********", "env RECONCILER_WINDCHILL__PASSWORD")]
+    line = ("windchill", "password", "********", "env RECONCILER_WINDCHILL__PASSWORD")
+    daemon.settings = [line]
     (item,) = (await got(client, "/config"))["items"]
-    assert item == {
-        "section": "windchill",
-        "key": "password",
-        "value": "********",
-        "origin": "env RECONCILER_WINDCHILL__PASSWORD",
-    }
+    assert item == dict(zip(("section", "key", "value", "origin"), line, strict=True))
 
 
 # --------------------------------------------------------------------------------------------------------------- pages

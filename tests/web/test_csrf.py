@@ -62,16 +62,8 @@ async def test_whatever_shows_a_browser_needs_the_token_of_a_page(
 
 
 FOREIGN = [
-    "https://evil.example",
-    "http://localhost:1",
-    "http://127.0.0.1",
-    "null",
-    "",
-    "{own}.evil.example",
-    "{own}/",
-    "{own} https://evil.example",
-    "http://x@{host}",
-    "file://{host}",
+    *("https://evil.example", "http://localhost:1", "http://127.0.0.1", "null", "", "http://x@{host}", "file://{host}"),
+    *("{own}.evil.example", "{own}/", "{own} https://evil.example"),
 ]
 
 

@@ -83,11 +83,8 @@ async def test_a_release_in_binary_mode_needs_no_body(client: AsyncClient, daemo
 
 async def test_members_that_nobody_knows_are_kept_byte_for_byte(client: AsyncClient, daemon: Daemon) -> None:
     event = daemon.world.event({"rank": 1})
-    text = (
-        json.dumps(event)
-        .replace('"rank": 1', '"rank": 1.0e2')
-        .replace("{", '{"big": 123456789012345678901234567890,', 1)
-    )
+    more = '{"big": 123456789012345678901234567890,'
+    text = json.dumps(event).replace('"rank": 1', '"rank": 1.0e2').replace("{", more, 1)
     assert (await sent(client, text.encode())).status_code == 202
     (record,) = daemon.world.broker.records(TOPIC)
     assert b"1.0e2" in (record.value or b"")
@@ -130,10 +127,8 @@ async def test_an_event_of_a_source_that_is_not_the_tokens_own_is_refused(daemon
         is_refused(reply, 403, "1 of 2 events may not be appended; nothing was appended")
         assert [error["number"] for error in reply.json()["errors"]] == [1]
         twice = json.dumps(good).replace("{", '{"source": "//erp/prod", ', 1).replace("//erp/prod", "//mes/a", 1)
-        for text in (
-            twice,
-            json.dumps(good)[:-1] + ', "source": "//mes/a"}',
-        ):  # whichever of the two is read, it is asked
+        # Whichever of two is read, it is asked.
+        for text in (twice, json.dumps(good)[:-1] + ', "source": "//mes/a"}'):
             found = await sent(client, text.encode(), authorization=producer)
             assert found.status_code in (202, 403, 422)
         reply = await sent(client, good, authorization=f"Bearer {TOKENS[Role.VIEWER]}")
@@ -315,8 +310,5 @@ def test_the_document_of_the_api_tells_of_every_mode() -> None:
     described = openapi.document(events.ENDPOINTS)["paths"][events.PATH]["post"]
     assert set(described["requestBody"]["content"]) == {ONE, BATCH, "application/json"}
     assert set(described["responses"]) >= {"202", "400", "401", "403", "413", "415", "422", "503"}
-    assert described["security"] == [
-        {"token": ["producer"]},
-        {"token": ["operator"]},
-        {"session": ["operator"], "csrf": []},
-    ]
+    tokens_of = [{"token": ["producer"]}, {"token": ["operator"]}]
+    assert described["security"] == [*tokens_of, {"session": ["operator"], "csrf": []}]

@@ -7,23 +7,9 @@ import pytest
 
 from reconciler.web import application
 from reconciler.web.principal import Role
+from tests.web import keys
 from tests.web.conftest import Daemon
-from tests.web.keys import (
-    COOKIE,
-    FOLLOWED,
-    LINES,
-    LINKED,
-    PAGES,
-    PEOPLE,
-    ROUTE_NAMES,
-    ROUTES,
-    TOKENS,
-    address,
-    asked,
-    may,
-    shown,
-    signed_in,
-)
+from tests.web.keys import COOKIE, FOLLOWED, LINES, LINKED, PAGES, PEOPLE, ROUTE_NAMES, ROUTES, TOKENS
 
 OPEN = {"/livez", "/readyz", "/static/{name}", "/signin", "/signin/provider", "/signin/callback"}
 every_route = pytest.mark.parametrize(("method", "path", "needed"), ROUTES, ids=ROUTE_NAMES)
@@ -47,7 +33,7 @@ def is_sent_away(reply: httpx.Response, method: str, path: str) -> None:
     """Whoever has nothing to show is asked for it: a person by the sign-in page, a program by a 401."""
     if path in PAGES:
         assert reply.status_code == 303
-        here = address(path)
+        here = keys.address(path)
         onward = f"?next={here}" if method == "GET" and here != "/" else ""
         assert reply.headers["location"] == f"/signin{onward}"
     else:
@@ -78,12 +64,14 @@ async def test_nothing_to_show_opens_nothing(
     client: httpx.AsyncClient, method: str, path: str, needed: Role | None
 ) -> None:
     if needed is None:
-        reply = await asked(client, method, path)
+        reply = await keys.asked(client, method, path)
         assert reply.status_code in (200, 404, 415)  # 415: there was no form in it; 404: there is no provider
         return
-    is_sent_away(await asked(client, method, path), method, path)
-    is_sent_away(await asked(client, method, path, headers=shown("rec_nobody")), method, path)
-    is_sent_away(await asked(client, method, path, headers={"cookie": f"{COOKIE}=v1.e30.{'A' * 43}"}), method, path)
+    is_sent_away(await keys.asked(client, method, path), method, path)
+    is_sent_away(await keys.asked(client, method, path, headers=keys.shown("rec_nobody")), method, path)
+    is_sent_away(
+        await keys.asked(client, method, path, headers={"cookie": f"{COOKIE}=v1.e30.{'A' * 43}"}), method, path
+    )
 
 
 @every_route
@@ -91,15 +79,15 @@ async def test_a_token_opens_what_its_role_may(
     client: httpx.AsyncClient, method: str, path: str, needed: Role | None
 ) -> None:
     for role, token in TOKENS.items():
-        reply = await asked(client, method, path, headers=shown(token))
-        if needed is not None and not may(role, path, needed):
+        reply = await keys.asked(client, method, path, headers=keys.shown(token))
+        if needed is not None and not keys.may(role, path, needed):
             is_refused(reply, path, f"needs the role {needed.name.lower()}")
         else:
             is_let_in(reply)
 
 
 def test_a_producer_appends_events_and_nothing_else() -> None:
-    assert {path for _, path, needed in ROUTES if may(Role.PRODUCER, path, needed)} - OPEN == {"/api/v1/events"}
+    assert {path for _, path, needed in ROUTES if keys.may(Role.PRODUCER, path, needed)} - OPEN == {"/api/v1/events"}
 
 
 @every_route
@@ -107,8 +95,8 @@ def test_a_producer_appends_events_and_nothing_else() -> None:
 async def test_a_session_opens_what_its_role_may(
     client: httpx.AsyncClient, method: str, path: str, needed: Role | None, role: Role
 ) -> None:
-    csrf = await signed_in(client, role)
-    reply = await asked(client, method, path, headers={"x-csrf-token": csrf})
+    csrf = await keys.signed_in(client, role)
+    reply = await keys.asked(client, method, path, headers={"x-csrf-token": csrf})
     if needed is not None and role < needed:
         is_refused(reply, path, f"needs the role {needed.name.lower()}")
     else:
@@ -118,23 +106,23 @@ async def test_a_session_opens_what_its_role_may(
 @every_act
 async def test_a_session_alone_acts_nowhere(client: httpx.AsyncClient, path: str, needed: Role) -> None:
     """A browser adds the cookie to whatever any page has it send."""
-    csrf = await signed_in(client, Role.ADMIN)
+    csrf = await keys.signed_in(client, Role.ADMIN)
     wrong = [csrf[:-1], csrf + "x", csrf.swapcase(), "", "null", "\xfc" * 43]
     for given in (None, *wrong):
         headers = {} if given is None else {"x-csrf-token": given.encode("latin-1")}
         in_a_form = "wrong" if given is None else given.replace("\xfc", "u")
         bodies: list[Any] = [{}, {"json": {}}, {"data": {"csrf": in_a_form}}]
         for body in bodies:
-            reply = await asked(client, "POST", path, headers=headers, **body)
+            reply = await keys.asked(client, "POST", path, headers=headers, **body)
             is_refused(reply, path, "must come from a page of ours")
 
 
 @every_act
 async def test_the_token_of_another_session_acts_nowhere(client: httpx.AsyncClient, path: str, needed: Role) -> None:
-    earlier = await signed_in(client, Role.ADMIN)
-    csrf = await signed_in(client, Role.ADMIN)
+    earlier = await keys.signed_in(client, Role.ADMIN)
+    csrf = await keys.signed_in(client, Role.ADMIN)
     assert csrf != earlier
-    reply = await asked(client, "POST", path, headers={"x-csrf-token": earlier})
+    reply = await keys.asked(client, "POST", path, headers={"x-csrf-token": earlier})
     is_refused(reply, path, "must come from a page of ours")
 
 
@@ -151,17 +139,17 @@ FETCHED = [
 async def test_another_site_has_a_browser_ask_for_nothing_but_pages(daemon: Daemon, asks: bool) -> None:
     """What it can't read could be much all the same: exports, stories."""
     daemon.tokens = LINES if asks else None
-    proof = shown(TOKENS[Role.ADMIN]) if asks else {}
+    proof = keys.shown(TOKENS[Role.ADMIN]) if asks else {}
     transport = httpx.ASGITransport(application.application(daemon.sources))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=proof) as client:
         for path in [path for method, path, _ in ROUTES if method == "GET"]:
             for foreign in FETCHED:
-                reply = await asked(client, "GET", path, headers=foreign)
+                reply = await keys.asked(client, "GET", path, headers=foreign)
                 if path in OPEN - LINKED:
                     is_let_in(reply)
                 else:
                     is_refused(reply, path, "another site")
-            followed = await asked(client, "GET", path, headers=FOLLOWED)
+            followed = await keys.asked(client, "GET", path, headers=FOLLOWED)
             if path in OPEN | LINKED:
                 is_let_in(followed)
             else:
@@ -175,11 +163,11 @@ def test_links_lead_to_pages_that_show_something() -> None:
 
 @every_act
 async def test_another_site_acts_nowhere_whatever_it_has(client: httpx.AsyncClient, path: str, needed: Role) -> None:
-    csrf = await signed_in(client, Role.ADMIN)
+    csrf = await keys.signed_in(client, Role.ADMIN)
     for foreign in (
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
         {"origin": "https://evil.example"},
     ):
-        for proof in ({"x-csrf-token": csrf}, shown(TOKENS[Role.ADMIN])):
-            is_refused(await asked(client, "POST", path, headers=foreign | proof), path, "another site")
+        for proof in ({"x-csrf-token": csrf}, keys.shown(TOKENS[Role.ADMIN])):
+            is_refused(await keys.asked(client, "POST", path, headers=foreign | proof), path, "another site")

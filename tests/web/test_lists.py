@@ -119,14 +119,8 @@ class Rows:
         return list(enumerate(self.texts))[after[0] + 1 :][:limit]
 
     async def page(self, limit: int, wanted: str = "") -> tuple[list[str], str | None]:
-        page = await lists.taken(
-            self.read,
-            (-1,),
-            limit,
-            place=lambda row: (row[0],),
-            shown=lambda row: row[1],
-            wanted=lambda row: row[1].startswith(wanted),
-        )
+        how = {"place": lambda row: (row[0],), "shown": lambda row: row[1]}
+        page = await lists.taken(self.read, (-1,), limit, **how, wanted=lambda row: row[1].startswith(wanted))
         return page.items, page.next
 
 

@@ -146,11 +146,8 @@ async def test_a_daemon_tells_every_metric_that_design_names() -> None:
         await running.settled()
         daemon = running.daemon
         samples = await told(daemon.telemetry, daemon._gauges.refresh)
-    assert {result: sample(samples, "events_total", result=result) for result in ("folded", "refused", "foreign")} == {
-        "folded": 1,
-        "refused": 1,
-        "foreign": 1,
-    }
+    results = ("folded", "refused", "foreign")
+    assert [sample(samples, "events_total", result=result) for result in results] == [1, 1, 1]
     assert sample(samples, "documents", status="synced") == 1
     assert sample(samples, "documents", status="held") == 0
     assert sample(samples, "dead_letters") == 1

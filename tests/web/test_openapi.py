@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # i
 from reconciler.web import application, openapi
 from reconciler.web.principal import Role
 from tests.flows.world import KEY, World
+from tests.nodes import texts
 from tests.web.conftest import Daemon
 from tests.web.keys import LINES, signed_in
 
@@ -39,16 +40,10 @@ def validate(shown: Any, response: Any, media_type: str) -> None:
     Draft202012Validator(schema | {"components": components}).validate(shown)
 
 
-def references(node: Any) -> list[str]:
-    if isinstance(node, dict):
-        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
-        return own + [found for inner in node.values() for found in references(inner)]
-    return [found for inner in node for found in references(inner)] if isinstance(node, list) else []
-
-
 def test_every_reference_leads_somewhere() -> None:
-    assert references(DOCUMENT)
-    for reference in references(DOCUMENT):
+    found = texts(DOCUMENT, "$ref")
+    assert found
+    for reference in found:
         node = DOCUMENT
         for step in reference.removeprefix("#/").split("/"):
             node = node[step]
@@ -128,10 +123,7 @@ async def test_parameters_are_taken_as_they_are_described(client: httpx.AsyncCli
         if parameter["in"] == "query":
             for given in parameter["schema"].get("enum", ["x"]):
                 reply = await client.get(path.replace("{document}", KEY), params={parameter["name"]: given})
-                anything = parameter["schema"] == {"type": "string"} and parameter["name"] in (
-                    "document",
-                    "field",
-                    "actor",
-                )
+                is_text = parameter["schema"] == {"type": "string"}
+                anything = is_text and parameter["name"] in ("document", "field", "actor")
                 expected = 200 if anything or "enum" in parameter["schema"] else 400
                 assert reply.status_code == expected, (parameter, reply.text)

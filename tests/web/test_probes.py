@@ -19,23 +19,12 @@ async def test_a_daemon_that_does_not_do_its_work_yet_or_any_more_is_unready(
     assert (await client.get("/livez")).status_code == 200
 
 
-async def test_a_daemon_whose_windchill_is_down_is_degraded_and_ready(daemon: Daemon, client: AsyncClient) -> None:
-    daemon.readiness = Readiness(Phase.READY, Health.DOWN)
-    reply = await client.get("/readyz")
-    assert (reply.status_code, reply.json()) == (200, {"status": "degraded", "windchill": "down"})
-
-
 async def test_a_daemon_whose_folding_waits_says_why(daemon: Daemon, client: AsyncClient) -> None:
     daemon.readiness = Readiness(Phase.READY, folding_waits="this host's clock is behind")
     reply = await client.get("/readyz")
     said = {"status": "degraded", "windchill": "up", "folding": "this host's clock is behind"}
     assert (reply.status_code, reply.json()) == (200, said)
     assert (await client.get("/api/v1/status")).json()["folding_waits"] == "this host's clock is behind"
-
-
-async def test_a_ready_daemon_says_so(client: AsyncClient) -> None:
-    reply = await client.get("/readyz")
-    assert (reply.status_code, reply.json()) == (200, {"status": "ready", "windchill": "up"})
 
 
 async def test_a_stuck_loop_fails_liveness_and_is_named(daemon: Daemon, client: AsyncClient) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Settings
-from tests.cli.program import Program
+from tests.cli.program import Program, event
 from tests.web.test_program import Daemon, started, until
 
 DOC, OTHER = "0000000001", "0000000002"
@@ -24,20 +24,8 @@ def program(tmp_path: Path) -> Iterator[Program]:
         yield Program(tmp_path, simulator.url)
 
 
-def rewrite(program: Program, old: str, new: str) -> None:
-    text = program.config.read_text(encoding="utf-8")
-    assert old in text
-    program.config.write_text(text.replace(old, new), encoding="utf-8")
-
-
 def hang_up(daemon: Daemon) -> None:
     daemon.process.send_signal(signal.SIGHUP)
-
-
-def stop(daemon: Daemon) -> None:
-    daemon.process.send_signal(signal.SIGTERM)
-    assert daemon.ended() == 0
-    assert not [line for line in daemon.lines if "Traceback" in line]
 
 
 def said(daemon: Daemon, event: str) -> dict[str, Any]:
@@ -58,9 +46,7 @@ def hold_the_title(program: Program, daemon: Daemon) -> None:
 
 
 def test_a_new_policy_turns_a_held_conflict_into_a_write(program: Program) -> None:
-    program.log.touch()
     with started(program) as daemon:
-        said(daemon, "caught up with the log")
         before = daemon.get("/api/v1/policy").json()
         hold_the_title(program, daemon)
         with program.config.open("a", encoding="utf-8") as config:
@@ -79,17 +65,15 @@ def test_a_new_policy_turns_a_held_conflict_into_a_write(program: Program) -> No
         settings = daemon.get("/api/v1/config").json()["items"]
         assert {"section": "policy[5]", "key": "strategy", "value": "external", "origin": "file"} in settings
         assert count(daemon, "loaded")
-        stop(daemon)
+        daemon.stop()
     program.say("audit", "verify")  # the policy is in the store under the digest that the records name
 
 
 def test_a_policy_that_cannot_be_used_leaves_the_old_one_in_force(program: Program) -> None:
-    program.log.touch()
     with started(program) as daemon:
-        said(daemon, "caught up with the log")
         digest = daemon.get("/api/v1/policy").json()["digest"]
         whole = program.config.read_text(encoding="utf-8")
-        rewrite(program, 'strategy = "preserve"', 'strategy = "perserve"\nfeilds = 1')
+        program.reconfigure('strategy = "preserve"', 'strategy = "perserve"\nfeilds = 1')
         hang_up(daemon)
         told = said(daemon, "the policy can't be read again, and the old one stays in force")
         assert "policy[2].strategy" in told["reason"]
@@ -103,52 +87,40 @@ def test_a_policy_that_cannot_be_used_leaves_the_old_one_in_force(program: Progr
         assert "reconciler_policy_refused 0.0" in daemon.get("/metrics").text
         program.emits(DOC, "--set", "status=RELEASED")
         until(lambda: program.document(DOC)["status"] == "RELEASED")
-        stop(daemon)
+        daemon.stop()
 
 
 def test_other_settings_are_named_and_wait_for_a_restart(program: Program) -> None:
-    program.log.touch()
     with started(program) as daemon:
-        said(daemon, "caught up with the log")
-        rewrite(program, "backoff_base_s = 0.05", "backoff_base_s = 0.06\ncooldown_base_s = 61")
+        program.reconfigure("backoff_base_s = 0.05", "backoff_base_s = 0.06\ncooldown_base_s = 61")
         hang_up(daemon)
         told = said(daemon, "settings besides the policy have changed, and wait for a restart")
         assert told["settings"] == ["retry.backoff_base_s", "retry.cooldown_base_s"]
         shown = {(one["section"], one["key"]): one["value"] for one in daemon.get("/api/v1/config").json()["items"]}
         assert shown["retry", "cooldown_base_s"] == 60.0
-        stop(daemon)
+        daemon.stop()
 
 
 def test_who_may_set_a_field_changes_with_the_policy(program: Program) -> None:
-    program.log.touch()
-    event = {
-        "specversion": "1.0",
-        "id": "e1",
-        "source": "//mes/line",
-        "type": "windchill.document.changed.v1",
-        "subject": DOC,
-        "time": "2026-01-01T00:00:00Z",
-        "data": {"set": {"attributes.Secret": "x"}},
-    }
+    said_by_mes = event(DOC, "//mes/line", {"attributes.Secret": "x"})
     with started(program) as daemon:
-        said(daemon, "caught up with the log")
         send = {"headers": {"content-type": "application/cloudevents+json"}, "timeout": 10}
         address = f"{daemon.address}/api/v1/events"
-        assert httpx.post(address, content=json.dumps(event), **send).status_code == 422
-        rewrite(program, 'sources = ["//erp/*", "//kafka/*"]', 'sources = ["//erp/*", "//mes/*"]')
+        assert httpx.post(address, content=json.dumps(said_by_mes), **send).status_code == 422
+        program.reconfigure('sources = ["//erp/*", "//kafka/*"]', 'sources = ["//erp/*", "//mes/*"]')
         hang_up(daemon)
         assert said(daemon, IN_FORCE)["changed"] == ["attributes.Secret: sources //erp/*+//kafka/* → //erp/*+//mes/*"]
-        assert httpx.post(address, content=json.dumps(event), **send).status_code == 202
+        assert httpx.post(address, content=json.dumps(said_by_mes), **send).status_code == 202
         until(lambda: program.document(DOC)["attributes"].get("Secret") == "x")
         assert daemon.get("/api/v1/dead-letters").json()["items"] == []
-        stop(daemon)
+        daemon.stop()
 
 
 def test_a_hangup_before_the_log_is_open_waits_and_ends_nothing(program: Program) -> None:
     """Until now it would have ended the process: that is what SIGHUP does where nobody listens for it."""
-    rewrite(program, f'kind = "file"\npath = "{program.log}"', 'brokers = ["127.0.0.1:9"]')
-    with started(program) as daemon:
+    program.reconfigure(f'kind = "file"\npath = "{program.log}"', 'brokers = ["127.0.0.1:9"]')
+    with started(program, after="listening") as daemon:
         until(lambda: daemon.probe("/readyz")[1]["status"] in {"recovering", "connecting"})
         hang_up(daemon)
         assert daemon.probe("/livez")[0] == 200
-        stop(daemon)
+        daemon.stop()
