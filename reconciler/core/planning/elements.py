@@ -141,13 +141,6 @@ def agreed_list(decision: Decision, after: Json | Missing, steps: Collection[Nor
     return kept + [msgspec.json.decode(text) for text in sorted(held & texts(decision.base, steps))]
 
 
-def settled(agreed: Agreed, held: Iterable[str]) -> dict[str, Stamp]:
-    """Return the stamps at which `held` elements were last agreed: the whole list's where no element has its own."""
-    if agreed.elements:
-        return {text: agreed.elements[text] for text in held if text in agreed.elements}
-    return {} if agreed.stamp is None else dict.fromkeys(held, agreed.stamp)
-
-
 def unwritten(decision: Decision, steps: Collection[Normaliser]) -> dict[str, Stamp]:
     """Return the claims of a write that it leaves as they are: agreed already, or yielded."""
     there, written = texts(decision.live, steps), texts(decision.target, steps)
