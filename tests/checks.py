@@ -26,6 +26,11 @@ def expect(kind: type[T], found: object) -> T:
     return found
 
 
+async def projection(store: Store) -> bytes:
+    """The canonical bytes of everything folded."""
+    return b"\n".join([codec.encode([key, desired]) async for key, desired in store.export_projection()])
+
+
 async def check_audit(store: Store) -> list[AuditRecord]:
     """Law 6: each audit record holds every input of its decision, so recomputing it gives the same patch."""
     records = await store.audit(limit=1_000_000)

@@ -101,9 +101,9 @@ class Simulated:
 
 
 @contextmanager
-def simulating(documents: int) -> Iterator[Simulated]:
+def simulating(documents: int, **settings: Any) -> Iterator[Simulated]:
     """A simulator with so many documents."""
-    with Simulator(Settings(port=0, documents=documents)) as running:
+    with Simulator(Settings(port=0, documents=documents, **settings)) as running:
         steering = Simulated(running.url)
         yield steering
         steering.close()

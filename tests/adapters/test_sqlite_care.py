@@ -2,6 +2,7 @@
 """A store as a file: copies of it, what stands in its place, and every kind of damage seen before it is worked with."""
 
 import asyncio
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -73,23 +74,22 @@ async def refused(path: Path, why: str) -> None:
     assert {file: file.read_bytes() for file in files} == files
 
 
-async def test_overwritten_pages_are_seen_at_start(path: Path) -> None:
-    await made(path)
-    overwrite(path, PAGE * 20, PAGE * 3)
-    await refused(path, "is damaged")
+def halve(path: Path, whole: int = 1) -> None:
+    os.truncate(path, path.stat().st_size // 2 // whole * whole)
 
 
-async def test_an_overwritten_header_is_seen_at_start(path: Path) -> None:
-    await made(path)
-    overwrite(path, 0, PAGE)
-    await refused(path, "not a database")
-
-
-async def test_a_truncated_file_is_seen_at_start(path: Path) -> None:
-    await made(path)
-    with path.open("r+b") as file:
-        file.truncate(path.stat().st_size // 2 // PAGE * PAGE)
-    await refused(path, "malformed")
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        (lambda path: overwrite(path, PAGE * 20, PAGE * 3), "is damaged"),
+        (lambda path: overwrite(path, 0, PAGE), "not a database"),
+        (lambda path: halve(path, PAGE), "malformed"),
+    ],
+    ids=["overwritten pages", "an overwritten header", "a truncated file"],
+)
+async def test_damage_to_a_store_is_seen_at_start(path: Path, harm: Callable[[Path], None], why: str) -> None:
+    harm(await made(path))
+    await refused(path, why)
 
 
 async def test_an_empty_file_is_refused_where_a_store_was(path: Path) -> None:
@@ -129,26 +129,18 @@ async def test_what_a_kill_leaves_is_whole(path: Path, opens: Opens) -> None:
     assert {codec_value(row.desired) for row in rows.values()} == {3}
 
 
-async def test_a_lost_write_ahead_log_is_seen_at_start(path: Path) -> None:
-    (await killed(path)).with_name("state.db-wal").unlink()
-    await refused(path, "has lost commits")
-
-
-async def test_a_truncated_write_ahead_log_is_seen_at_start(path: Path) -> None:
-    log = (await killed(path)).with_name("state.db-wal")
-    with log.open("r+b") as file:
-        file.truncate(log.stat().st_size // 2)
-    await refused(path, "has lost commits")
-
-
-async def test_damage_in_the_middle_of_a_write_ahead_log_is_seen_at_start(path: Path) -> None:
-    log = (await killed(path)).with_name("state.db-wal")
-    overwrite(log, log.stat().st_size // 2, 100)
-    await refused(path, "has lost commits")
-
-
-async def test_a_damaged_head_of_a_write_ahead_log_is_seen_at_start(path: Path) -> None:
-    overwrite((await killed(path)).with_name("state.db-wal"), 0, 32)
+@pytest.mark.parametrize(
+    "harm",
+    [
+        Path.unlink,
+        halve,
+        lambda log: overwrite(log, log.stat().st_size // 2, 100),
+        lambda log: overwrite(log, 0, 32),
+    ],
+    ids=["lost", "truncated", "damaged in the middle", "damaged at its head"],
+)
+async def test_damage_to_a_write_ahead_log_is_seen_at_start(path: Path, harm: Callable[[Path], None]) -> None:
+    harm((await killed(path)).with_name("state.db-wal"))
     await refused(path, "has lost commits")
 
 

@@ -17,7 +17,8 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from reconciler.simulator import broker as embedded
 from tests import brokers
-from tests.brokers import apache, fixtures
+from tests.brokers import Server, apache
+from tests.brokers.fixtures import MakeTopic, topic_factory
 
 pytestmark = pytest.mark.kafka
 
@@ -25,7 +26,7 @@ READ_S_MAX = 20.0
 
 
 @pytest.fixture(scope="module", params=["apache", "embedded"])
-def server(request: pytest.FixtureRequest, broker: brokers.Server) -> Iterator[brokers.Server]:
+def server(request: pytest.FixtureRequest, broker: Server) -> Iterator[Server]:
     """Both brokers; the one that the session runs already is not started twice."""
     wanted = apache.Apache if request.param == "apache" else brokers.Embedded
     if isinstance(broker, wanted):
@@ -38,18 +39,18 @@ def server(request: pytest.FixtureRequest, broker: brokers.Server) -> Iterator[b
 
 
 @pytest.fixture
-def topic(server: brokers.Server) -> fixtures.MakeTopic:
-    return fixtures.topic_factory(server)
+def topic(server: Server) -> MakeTopic:
+    return topic_factory(server)
 
 
 @asynccontextmanager
-async def producing(server: brokers.Server) -> AsyncIterator[AIOKafkaProducer]:
+async def producing(server: Server) -> AsyncIterator[AIOKafkaProducer]:
     async with AIOKafkaProducer(bootstrap_servers=server.brokers, enable_idempotence=True, acks="all") as producer:
         yield producer
 
 
 @asynccontextmanager
-async def reading(server: brokers.Server, *partitions: TopicPartition) -> AsyncIterator[AIOKafkaConsumer]:
+async def reading(server: Server, *partitions: TopicPartition) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer as the reconciler's: partitions by hand, no group, offsets kept elsewhere."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=server.brokers, enable_auto_commit=False, auto_offset_reset="none", fetch_max_wait_ms=100
@@ -59,7 +60,7 @@ async def reading(server: brokers.Server, *partitions: TopicPartition) -> AsyncI
         yield consumer
 
 
-async def produce(server: brokers.Server, topic: str, values: Iterable[bytes], partition: int = 0) -> None:
+async def produce(server: Server, topic: str, values: Iterable[bytes], partition: int = 0) -> None:
     async with producing(server) as producer:
         sent: list[Awaitable[object]] = [
             await producer.send(topic, value, key=b"document", partition=partition) for value in values
@@ -76,9 +77,7 @@ async def read(consumer: AIOKafkaConsumer, count: int) -> list[bytes]:
     return values
 
 
-async def test_a_record_comes_back_with_its_key_headers_timestamp_and_value(
-    server: brokers.Server, topic: fixtures.MakeTopic
-) -> None:
+async def test_a_record_comes_back_with_its_key_headers_timestamp_and_value(server: Server, topic: MakeTopic) -> None:
     name = await topic()
     headers = [("content-type", b"application/cloudevents+json"), ("ce_id", "ä".encode())]
     async with producing(server) as producer:
@@ -93,7 +92,7 @@ async def test_a_record_comes_back_with_its_key_headers_timestamp_and_value(
     assert (record.timestamp, record.offset) == (1_700_000_000_123, 0)
 
 
-async def test_a_null_value_stays_null(server: brokers.Server, topic: fixtures.MakeTopic) -> None:
+async def test_a_null_value_stays_null(server: Server, topic: MakeTopic) -> None:
     place = TopicPartition(await topic(), 0)
     async with producing(server) as producer:
         await producer.send_and_wait(place.topic, None, key=b"0000012345", partition=0)
@@ -103,9 +102,7 @@ async def test_a_null_value_stays_null(server: brokers.Server, topic: fixtures.M
     assert (record.key, record.value) == (b"0000012345", None)
 
 
-async def test_reading_resumes_at_a_stored_offset_even_inside_a_batch(
-    server: brokers.Server, topic: fixtures.MakeTopic
-) -> None:
+async def test_reading_resumes_at_a_stored_offset_even_inside_a_batch(server: Server, topic: MakeTopic) -> None:
     place = TopicPartition(await topic(), 0)
     await produce(server, place.topic, [b"%d" % number for number in range(100)])
     async with reading(server, place) as consumer:
@@ -114,9 +111,7 @@ async def test_reading_resumes_at_a_stored_offset_even_inside_a_batch(
         assert await consumer.position(place) == 100
 
 
-async def test_partitions_and_topics_are_read_together_each_in_its_order(
-    server: brokers.Server, topic: fixtures.MakeTopic
-) -> None:
+async def test_partitions_and_topics_are_read_together_each_in_its_order(server: Server, topic: MakeTopic) -> None:
     wide, narrow = await topic(partitions=3), await topic(partitions=1)
     places = [TopicPartition(wide, 0), TopicPartition(wide, 2), TopicPartition(narrow, 0)]
     for place in places:
@@ -134,9 +129,7 @@ async def test_partitions_and_topics_are_read_together_each_in_its_order(
         assert own == [b"%s/%d" % (str(place).encode(), number) for number in range(10)]
 
 
-async def test_end_offsets_are_right_directly_after_batches_of_3000_records(
-    server: brokers.Server, topic: fixtures.MakeTopic
-) -> None:
+async def test_end_offsets_are_right_directly_after_batches_of_3000_records(server: Server, topic: MakeTopic) -> None:
     place = TopicPartition(await topic(), 0)
     async with reading(server, place) as consumer:
         for end in (3000, 6000):
@@ -144,7 +137,7 @@ async def test_end_offsets_are_right_directly_after_batches_of_3000_records(
             assert await consumer.end_offsets([place]) == {place: end}
 
 
-async def test_a_topic_is_made_on_first_use(server: brokers.Server, topic: fixtures.MakeTopic) -> None:
+async def test_a_topic_is_made_on_first_use(server: Server, topic: MakeTopic) -> None:
     name = (await topic()) + "-by-first-use"
     async with producing(server) as producer:
         sent = await producer.send_and_wait(name, b"first")
@@ -153,7 +146,7 @@ async def test_a_topic_is_made_on_first_use(server: brokers.Server, topic: fixtu
 
 @pytest.mark.parametrize("offset", [11, 1_000_000])
 async def test_an_offset_that_is_not_there_raises_when_no_reset_is_allowed(
-    server: brokers.Server, topic: fixtures.MakeTopic, offset: int
+    server: Server, topic: MakeTopic, offset: int
 ) -> None:
     place = TopicPartition(await topic(), 0)
     await produce(server, place.topic, [b"x"] * 10)
@@ -178,7 +171,7 @@ async def test_the_embedded_broker_forgets_its_oldest_records_and_says_so() -> N
 
 
 @pytest.mark.parametrize("server", ["apache"], indirect=True)
-async def test_apache_kafka_keeps_records_over_a_restart(server: brokers.Server, topic: fixtures.MakeTopic) -> None:
+async def test_apache_kafka_keeps_records_over_a_restart(server: Server, topic: MakeTopic) -> None:
     assert isinstance(server, apache.Apache)
     place = TopicPartition(await topic(), 0)
     await produce(server, place.topic, [b"before"])

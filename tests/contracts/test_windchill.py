@@ -112,15 +112,21 @@ class MemoryWorld:
 class SocketWorld:
     """The adapter for the dialect `documents`, and the simulator in a process of its own."""
 
+    windchill: Windchill
+
     def __init__(self, simulated: Simulated, write_method: str, behaviour: dict[str, Any]) -> None:
-        self._simulated = simulated
-        self._write_method = write_method
-        simulated.reset()
+        self._steer(simulated, write_method)
         simulated.behave(**behaviour)
         self.windchill = windchill(simulated.url, write_method=write_method)
-        self.make, self.lock, self.document = simulated.make, simulated.lock, simulated.document
-        self.edit = simulated.edit
-        self.name = str
+
+    def _steer(self, simulated: Simulated, write_method: str) -> None:
+        simulated.reset()
+        self._simulated, self._write_method = simulated, write_method
+        self.make, self.edit = simulated.make, simulated.edit
+        self.lock, self.document = simulated.lock, simulated.document
+
+    def name(self, field: str) -> str:
+        return field
 
     def accepted(self) -> list[tuple[str, set[str]]]:
         return [(entry.who, set(entry.changes)) for entry in self._simulated.history()[1:]]  # the first made it
@@ -132,39 +138,22 @@ class SocketWorld:
         self._simulated.script("GET" if operation == "read" else self._write_method.upper(), *faults)
 
 
-class WrsWorld:
+class WrsWorld(SocketWorld):
     """The adapter for the dialect `wrs`, and the same simulator."""
 
     _FIELDS: ClassVar = {"owner": "Owner", "title": "Title"}
 
     def __init__(self, simulated: Simulated, options: dict[str, Any], switches: dict[str, Any]) -> None:
-        self._simulated = simulated
+        self._steer(simulated, "patch")
         self.switches = switches
-        simulated.reset()
         simulated.switch(display_names={"integration": "Integration"}, **switches)
         root = f"{simulated.url}/Windchill/servlet/odata"
         chosen = WrsOptions(base_url=root, account="Integration", **options)
         client = HttpClient(HttpOptions(timeout_s=30), SystemClock())
         self.windchill = WrsWindchill(client, chosen, SystemClock())
-        self.lock, self.document = simulated.lock, simulated.document
 
     def name(self, field: str) -> str:
         return self._FIELDS.get(field, field.removeprefix("attributes."))
-
-    def make(self, body: dict[str, Any]) -> None:
-        self._simulated.make(body)
-
-    def edit(self, fields: dict[str, Any]) -> None:
-        self._simulated.edit(fields)
-
-    def accepted(self) -> list[tuple[str, set[str]]]:
-        return [(entry.who, set(entry.changes)) for entry in self._simulated.history()[1:]]
-
-    def refuse(self, status: int) -> None:
-        self._simulated.condition(status)
-
-    def script(self, operation: str, *faults: str) -> None:
-        self._simulated.script("GET" if operation == "read" else "PATCH", *faults)
 
 
 _ETAG = {"lock": "etag", "etag_proven": True}

@@ -6,14 +6,14 @@ from typing import Any
 
 from reconciler.adapters import sqlite
 from reconciler.core.events import outcomes
-from reconciler.model import codec, instant
+from reconciler.model import instant
 from reconciler.model.audit import AuditRecord
 from reconciler.model.document import Document, Status
 from reconciler.model.policy import Strategy
 from reconciler.model.value import canonical
 from reconciler.ports import Store
 from reconciler.simulator import history as witness
-from tests.checks import check_audit, check_outcomes
+from tests.checks import check_audit, check_outcomes, projection
 from tests.crash.evidence import ME, Evidence, same
 from tests.crash.plan import KEYWORDS, SCALARS
 from tests.crash.trail import Trail, plain_base
@@ -91,7 +91,7 @@ class Checks:
         """What `reconciler replay` has made of the topics in an empty store is what the killed ones have left."""
         store = await sqlite.open_store(folder / REPLAYED, owner=True)
         try:
-            self._expect(await _bytes(store) == await _bytes(self._store), "rebuilt, the rows are others")
+            self._expect(await projection(store) == await projection(self._store), "rebuilt, the rows are others")
             for key, rebuilt in (await store.documents(rows)).items():
                 base, kept = rebuilt.agreement.base, rows[key].agreement.base
                 self._expect(plain_base(base) == plain_base(kept), f"{key}: rebuilt, the base is {base}, not {kept}")
@@ -209,11 +209,6 @@ class Checks:
         for at, found in reconciled.items():
             idle = at in telling or not any(data["written"] for data in found)
             self._expect(idle, f"{key}: an outcome tells of a write that the audit does not know, at {at}")
-
-
-async def _bytes(store: Store) -> bytes:
-    """The canonical bytes of everything folded."""
-    return b"\n".join([codec.encode([key, desired]) async for key, desired in store.export_projection()])
 
 
 def _text(name: str, value: Any) -> str:

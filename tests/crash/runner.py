@@ -238,14 +238,11 @@ class Crashes:
     async def _once(self, path: Path, *, mistaken: bool = False) -> None:
         """Run until everything is settled, or waits for a person."""
         pid = self._daemon.start(["run", "--once", "-o", "json", "--debug", "-c", str(path)], mistaken=mistaken)
-        ended = asyncio.create_task(asyncio.to_thread(self._daemon.wait))
-        await asyncio.wait({ended}, timeout=_SETTLE_S_MAX)
-        if not ended.done():
-            os.kill(pid, signal.SIGKILL)
-            await ended
+        status = await _ended(self._daemon, pid, _SETTLE_S_MAX)
+        if status is None:
             raise Broken(f"not settled {_SETTLE_S_MAX:.0f} s after the faults had stopped: {self._said()}")
-        if ended.result() not in (0, 3):
-            raise Broken(f"`run --once` ended with {ended.result()}: {self._said()}")
+        if status not in (0, 3):
+            raise Broken(f"`run --once` ended with {status}: {self._said()}")
 
     async def _operate(self, *arguments: str) -> str:
         """A command that a user gives; returns what it prints, nothing if it fails."""
@@ -254,13 +251,10 @@ class Crashes:
             path.write_text(self._config_text(0, 4))
         self._command.stdout.unlink(missing_ok=True)
         pid = self._command.start([*arguments, "-c", str(path)])
-        ended = asyncio.create_task(asyncio.to_thread(self._command.wait))
-        await asyncio.wait({ended}, timeout=_COMMAND_S_MAX)
-        if not ended.done():
-            os.kill(pid, signal.SIGKILL)
-            await ended
+        status = await _ended(self._command, pid, _COMMAND_S_MAX)
+        if status is None:
             raise Broken(f"`reconciler {' '.join(arguments)}` hangs")
-        return self._command.stdout.read_text() if ended.result() == 0 else ""
+        return self._command.stdout.read_text() if status == 0 else ""
 
     def _said(self, characters: int = 2000) -> str:
         return self._daemon.stderr.read_text(errors="replace")[-characters:]
@@ -298,6 +292,17 @@ class Crashes:
         }
         text = "".join(f"[{name}]\n{_toml(keys)}" for name, keys in groups.items())
         return text + "".join(f"[[policy]]\n{_toml(rule)}" for rule in plan.policy_rules(self._options.seed, policy))
+
+
+async def _ended(launcher: Launcher, pid: int, within_s: float) -> int | None:
+    """How it has ended; None if it had not by then, and was killed."""
+    ended = asyncio.create_task(asyncio.to_thread(launcher.wait))
+    await asyncio.wait({ended}, timeout=within_s)
+    if ended.done():
+        return ended.result()
+    os.kill(pid, signal.SIGKILL)
+    await ended
+    return None
 
 
 def _toml(keys: dict[str, Any]) -> str:

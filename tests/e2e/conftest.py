@@ -8,10 +8,8 @@ import attrs
 import pytest
 
 from reconciler.config import Admin, Config, Log, Resync, Retry, Store, Windchill
-from reconciler.simulator.server import Simulator
-from reconciler.simulator.settings import Settings
 from tests import brokers
-from tests.adapters.simulated import Simulated
+from tests.adapters.simulated import Simulated, simulating
 from tests.brokers.fixtures import MakeTopic
 from tests.e2e.world import World
 
@@ -26,17 +24,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def simulator() -> Iterator[Simulator]:
-    with Simulator(Settings(port=0, documents=300)) as running:
-        yield running
+def running() -> Iterator[Simulated]:
+    with simulating(documents=300) as steering:
+        yield steering
 
 
 @pytest.fixture
-def simulated(simulator: Simulator) -> Iterator[Simulated]:
-    found = Simulated(simulator.url)
-    found.reset()
-    yield found
-    found.close()
+def simulated(running: Simulated) -> Simulated:
+    running.reset()
+    return running
 
 
 @pytest.fixture

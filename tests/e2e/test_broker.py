@@ -17,10 +17,9 @@ from reconciler import parts
 from reconciler.adapters import kafka_client, sqlite
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.kafka import KafkaLog
-from reconciler.model import codec
 from reconciler.model.document import Status
 from reconciler.model.stamp import Partition
-from tests import brokers
+from tests import brokers, checks
 from tests.adapters.simulated import Simulated
 from tests.brokers import apache, certificates
 from tests.brokers.fixtures import MakeTopic
@@ -387,7 +386,7 @@ async def test_a_compacted_log_with_gaps_up_to_its_end_folds_to_the_same(
 async def projection(world: World) -> bytes:
     store = await sqlite.open_store(world.config.store.path, owner=False)
     try:
-        return b"\n".join([codec.encode([key, desired]) async for key, desired in store.export_projection()])
+        return await checks.projection(store)
     finally:
         await store.close()
 

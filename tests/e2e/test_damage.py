@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -183,8 +183,7 @@ async def test_a_disk_that_fails_ends_the_process_with_one_line_and_exit_code_1(
 
 
 def truncate(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.truncate(path.stat().st_size // 2 // PAGE * PAGE)
+    os.truncate(path, path.stat().st_size // 2 // PAGE * PAGE)
 
 
 @pytest.mark.parametrize("harm", [scribble, truncate, lambda path: path.write_bytes(b"")])
@@ -223,12 +222,10 @@ async def test_a_killed_daemons_write_ahead_log_is_missed_and_a_rebuilt_store_go
 
 async def refused(world: World, folder: Path) -> None:
     path = write_config(world, folder)
-    ended: Sequence[subprocess.CompletedProcess[str]] = [
-        await asyncio.to_thread(ran, path, "run", "--once") for _ in range(2)
-    ]
-    assert [one.returncode for one in ended] == [1, 1]
-    for one in ended:
-        (said,) = errors(one)
+    for _ in range(2):
+        ended = await asyncio.to_thread(ran, path, "run", "--once")
+        assert ended.returncode == 1
+        (said,) = errors(ended)
         assert "reconciler rebuild" in said
 
 

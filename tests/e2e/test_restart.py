@@ -19,10 +19,8 @@ from reconciler.adapters.counters import Counters
 from reconciler.flows import replay
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.recovery import Bases
-from reconciler.model import codec
 from reconciler.model.document import Status
-from reconciler.ports import Store
-from tests.checks import check_audit
+from tests.checks import check_audit, projection
 from tests.e2e.world import ME, PATIENCE_S, World, event, kinds
 
 KEYS = [f"{number:010d}" for number in range(1, 121)]
@@ -85,11 +83,6 @@ async def until(true: Callable[[], bool], what: str, child: subprocess.Popen[byt
         assert child.poll() is None, f"it ended by itself while waiting until {what}: {said}"
         assert asyncio.get_running_loop().time() < give_up_s, f"waited in vain until {what}: {said}"
         await asyncio.sleep(0.02)
-
-
-async def projection(store: Store) -> bytes:
-    """The canonical bytes of everything folded."""
-    return b"\n".join([codec.encode([key, desired]) async for key, desired in store.export_projection()])
 
 
 async def replayed(world: World, folder: Path) -> bytes:

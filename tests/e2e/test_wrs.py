@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 
 from reconciler.simulator import history
-from reconciler.simulator.server import Simulator
-from reconciler.simulator.settings import Settings
 from reconciler.simulator.validation import chosen
 from reconciler.simulator.wrs.options import Wrs
-from tests.adapters.simulated import Simulated
+from tests.adapters.simulated import Simulated, simulating
 from tests.cli.program import Program
 
 ME = "integration"
@@ -40,18 +38,16 @@ MOMENTS = {
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Simulator]:
+def running() -> Iterator[Simulated]:
     wrs = chosen(Wrs(), {"display_names": {ME: "Integration, Reconciler"}})
-    with Simulator(Settings(port=0, documents=30, wrs=wrs)) as running:
-        yield running
+    with simulating(documents=30, wrs=wrs) as steering:
+        yield steering
 
 
 @pytest.fixture
-def windchill(server: Simulator) -> Iterator[Simulated]:
-    found = Simulated(server.url)
-    found.reset()
-    yield found
-    found.close()
+def windchill(running: Simulated) -> Simulated:
+    running.reset()
+    return running
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import attrs
 from aiohttp import web
 
 from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.credentials import Auth
 from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
@@ -233,10 +234,12 @@ async def serving() -> AsyncIterator[OData]:
 
 
 @asynccontextmanager
-async def windchill(url: str, *, clock: Any = None, **options: Any) -> AsyncIterator[WrsWindchill]:
+async def windchill(
+    url: str, *, clock: Any = None, auth: Auth | None = None, **options: Any
+) -> AsyncIterator[WrsWindchill]:
     """The adapter over a real socket."""
     clock = clock or SystemClock()
-    client = HttpClient(HttpOptions(timeout_s=20), clock)
+    client = HttpClient(HttpOptions(timeout_s=20), clock, auth)
     made = WrsWindchill(client, WrsOptions(**{"base_url": url + ROOT, **options}), clock)
     try:
         yield made

@@ -40,9 +40,8 @@ async def test_attributes_go_into_the_new_revision_whenever_a_person_makes_it(
     world: WrsWorld, step: str, latest_of: str
 ) -> None:
     world.switch(latest_of=latest_of)
-    await world.emit({"Owner": "akim", "CostCenter": "4711"})
     revise(world, step)
-    await world.settle()
+    await world.reconcile({"Owner": "akim", "CostCenter": "4711"})
     assert written_beside(world) == []
     assert {*world.cycles(document=OLD)} <= {"CheckOut", "UndoCheckOut"}
     assert world.cycles() == ["CheckOut", "CheckIn"] * 2
@@ -52,9 +51,8 @@ async def test_attributes_go_into_the_new_revision_whenever_a_person_makes_it(
 
 
 async def test_a_check_out_of_what_has_become_the_old_revision_is_given_up(world: WrsWorld) -> None:
-    await world.emit({"Owner": "akim"})
     revise(world, "CheckOut")
-    await world.settle()
+    await world.reconcile({"Owner": "akim"})
     assert world.cycles(document=OLD) == ["CheckOut", "UndoCheckOut"]
     assert world.wire.asked.count("PATCH") == 1
 
@@ -66,9 +64,8 @@ async def test_what_takes_an_action_goes_to_the_new_revision(
     world: WrsWorld, field: str, path: str, step: str, latest_of: str
 ) -> None:
     world.switch(latest_of=latest_of)
-    await world.emit({field: "INREVIEW"})
     revise(world, step)
-    await world.settle()
+    await world.reconcile({field: "INREVIEW"})
     assert written_beside(world) == []
     assert world.live()[path] == "INREVIEW"
     assert world.document().status is Status.SYNCED
@@ -80,9 +77,8 @@ async def test_a_state_that_has_gone_to_the_old_revision_all_the_same_is_set_on_
     world: WrsWorld, step: str, latest_of: str
 ) -> None:
     world.switch(latest_of=latest_of)
-    await world.emit({"State": "INREVIEW"})
     revise(world, step)
-    await world.settle()
+    await world.reconcile({"State": "INREVIEW"})
     assert written_beside(world) in ([], ["SetState"])  # no lock keeps it from that
     assert world.document().status is Status.SYNCED
     assert world.live()["status"] == "INREVIEW"

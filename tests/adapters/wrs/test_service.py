@@ -1,22 +1,16 @@
 """Requests of the dialect: nonces, origins, pages, metadata and what refusals mean. Real sockets."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
-from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Basic
-from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.adapters.replies import MESSAGE_CHARACTERS_MAX, Reply
 from reconciler.adapters.wrs import answers
 from reconciler.adapters.wrs.metadata import Schema
-from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.service import Service
 from reconciler.adapters.wrs.session import QUIET_S
-from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model.answer import Broken, Failed, Locked, NotAvailable, Throttled, Unauthorised, Unknown
 from reconciler.model.snapshot import Token
 from tests.adapters.wrs.odata import (
@@ -24,7 +18,6 @@ from tests.adapters.wrs.odata import (
     METADATA,
     NONCE,
     PLAIN,
-    ROOT,
     Answer,
     Asked,
     LaterClock,
@@ -225,7 +218,7 @@ async def test_a_redirect_to_another_origin_is_not_followed(odata: OData, servic
 
 async def test_a_link_with_credentials_in_it_is_not_taken_up_where_ours_are_sent(odata: OData) -> None:
     theirs = odata.url.replace("//", "//jdoe:theirs@")
-    async with secured(odata.url) as made:
+    async with windchill(odata.url, auth=Basic("integration", PASSWORD)) as made:
         odata.respond = lambda asked: rows(row(), next_link=f"{theirs}/p/{PASSWORD}")
         _, trouble = await gathered(made.service)
         assert isinstance(trouble, Broken)
@@ -262,16 +255,6 @@ async def test_pages_are_followed_to_the_last_with_the_size_that_is_preferred(od
     odata.respond = respond
     assert [page[0]["ID"][-1] for page in await gathered(service)] == ["0", "1", "2"]
     assert [asked.headers["prefer"] for asked in odata.asked] == ["odata.maxpagesize=200"] * 3
-
-
-@asynccontextmanager
-async def secured(url: str) -> AsyncIterator[WrsWindchill]:
-    """The adapter with a password."""
-    clock = SystemClock()
-    client = HttpClient(HttpOptions(timeout_s=20), clock, Basic("integration", PASSWORD))
-    made = WrsWindchill(client, WrsOptions(base_url=url + ROOT), clock)
-    yield made
-    await made.close()
 
 
 @pytest.mark.parametrize("link", ["http://evil.example/p", "https://127.0.0.1/p", "http://[", "ftp://127.0.0.1/p"])
@@ -463,8 +446,7 @@ async def test_any_id_arrives_as_it_is(odata: OData, service: Service, id: str) 
 
 async def test_a_key_that_is_no_text_stands_without_quotes(odata: OData) -> None:
     odata.metadata = Answer(body=PLAIN, headers={"content-type": "application/xml"})
-    async with AsyncExitStack() as stack:
-        made = await stack.enter_async_context(windchill(odata.url, service=""))
+    async with windchill(odata.url, service="") as made:
         await made.service.schema()
         assert made.service.entity("6fa2-11") == "Documents(6fa2-11)"
         assert made.service.entity("1)/x?a'") == "Documents(1%29%2Fx%3Fa%27)"

@@ -130,10 +130,9 @@ async def test_where_etags_are_shown_they_come_on_top_and_never_instead(
     world = await make_world(lock=lock)
     world.switch(etags="weak", etag_in=place, if_match=strictness)
     for owner in ("lchen", "akim"):
-        await world.emit({"Owner": owner})
         world.wire.asked.clear()
         world.wire.before["CheckOut"] = partial(world.person.edits, title=f"Theirs before {owner}")
-        await world.settle()
+        await world.reconcile({"Owner": owner})
         assert (world.live()["owner"], world.live()["title"]) == (owner, f"Theirs before {owner}")
     assert world.cycles() == ["CheckOut", "CheckIn"] * 2
     if strictness != "required":
@@ -156,19 +155,17 @@ async def test_an_old_nonce_is_renewed_and_the_write_sent_once_more(ready: WrsWo
 @pytest.mark.parametrize("stale", [400, 404, "latest"])
 async def test_an_edit_before_our_check_out_is_kept_and_ours_lands(ready: WrsWorld, stale: int | str) -> None:
     ready.switch(stale_checkout=stale)
-    await ready.emit({"Owner": "akim"})
     ready.wire.before["CheckOut"] = lambda: ready.person.edits(title="Theirs")
-    await ready.settle()
+    await ready.reconcile({"Owner": "akim"})
     assert (ready.live()["owner"], ready.live()["title"]) == ("akim", "Theirs")
     undone = ["CheckOut", "UndoCheckOut"] if stale == "latest" else []
     assert ready.cycles() == ["CheckOut", "CheckIn", *undone, "CheckOut", "CheckIn"]
 
 
 async def test_a_refusal_of_what_may_be_stale_holds_nothing_while_that_can_not_be_told(ready: WrsWorld) -> None:
-    await ready.emit({"Owner": "akim"})
     ready.wire.before["CheckOut"] = lambda: ready.person.edits(title="Theirs")
     ready.wire.faults["GET list"] = Fault.REQUEST_LOST
-    await ready.settle()
+    await ready.reconcile({"Owner": "akim"})
     assert ready.held() == []
     assert ready.live()["owner"] == "akim"
 
@@ -182,9 +179,8 @@ async def test_an_edit_of_the_same_field_before_our_check_out_is_decided_by_the_
         world = await make_world(policy(Rule(("Owner",), strategy)))
         await world.reconcile({"Owner": "lchen"})
         before = world.cycles().count("CheckIn")
-        await world.emit({"Owner": "ours"})
         world.wire.before["CheckOut"] = lambda world=world: world.person.edits(owner="theirs")  # type: ignore[misc]  # bound early
-        await world.settle()
+        await world.reconcile({"Owner": "ours"})
         assert world.live()["owner"] == owner
         assert world.document().status is status
         assert world.holder() is None
@@ -192,9 +188,8 @@ async def test_an_edit_of_the_same_field_before_our_check_out_is_decided_by_the_
 
 
 async def test_what_somebody_else_has_written_meanwhile_is_not_written_again(ready: WrsWorld) -> None:
-    await ready.emit({"Owner": "akim"})
     ready.wire.before["CheckOut"] = lambda: ready.person.edits(owner="akim")
-    await ready.settle()
+    await ready.reconcile({"Owner": "akim"})
     assert ready.live()["owner"] == "akim"
     assert ready.cycles() == ["CheckOut", "CheckIn", "CheckOut", "UndoCheckOut"]
 
@@ -261,9 +256,8 @@ async def test_when_an_administrator_undoes_our_check_out_nothing_of_theirs_is_l
 async def test_an_edit_right_after_our_check_in_is_not_taken_for_ours(make_world: MakeWorld) -> None:
     world = await make_world(policy(Rule(("*",), Strategy.PRESERVE)))
     await world.reconcile({"Owner": "lchen"})
-    await world.emit({"Owner": "akim"})
     world.wire.before["GET new"] = lambda: world.person.edits(owner="theirs")
-    await world.settle()
+    await world.reconcile({"Owner": "akim"})
     await world.resync()
     assert world.live()["owner"] == "theirs"
     assert world.document().agreement.base.fields["Owner"].value == "theirs"
@@ -283,9 +277,8 @@ async def test_a_working_copys_date_does_not_make_an_event_late(make_world: Make
 async def test_an_edit_by_others_is_dated_by_its_iteration_not_by_our_working_copy(make_world: MakeWorld) -> None:
     world = await make_world(policy(Rule(("*",), Strategy.NEWEST)))
     await world.reconcile({"Owner": "lchen"})
-    await world.emit({"Owner": "akim"})
     world.wire.before["CheckOut"] = lambda: world.person.edits(owner="theirs")  # dated an hour before our event
-    await world.settle()
+    await world.reconcile({"Owner": "akim"})
     assert world.live()["owner"] == "akim"
 
 

@@ -104,44 +104,39 @@ async def test_what_was_decided_on_an_older_read_is_decided_again(
     ready: WrsWorld, fields: dict[str, Any], moves: bool
 ) -> None:
     ready.switch(set_state_moves_last_modified=moves, common_properties_move_last_modified=moves)
-    await ready.emit(fields)
     ready.wire.before["GET one"] = lambda: ready.person.edits(title="Theirs")
-    await ready.settle()
+    await ready.reconcile(fields)
     assert ready.live()["title"] == "Theirs"
     assert ready.live()["status" if "State" in fields else "name"] == next(iter(fields.values()))
     assert not ready.wire.before
 
 
 async def test_a_state_that_somebody_has_set_meanwhile_is_not_set_again(ready: WrsWorld) -> None:
-    await ready.emit({"State": "INREVIEW"})
     ready.wire.before["GET one"] = lambda: ready.person.does("setstate", state="INREVIEW")
-    await ready.settle()
+    await ready.reconcile({"State": "INREVIEW"})
     assert "SetState" not in ready.wire.asked
     assert ready.document().status is Status.SYNCED
 
 
 async def test_a_state_that_somebody_sets_right_before_ours_is_refused_by_the_server(ready: WrsWorld) -> None:
-    await ready.emit({"State": "INREVIEW"})
     ready.wire.before["SetState"] = lambda: ready.person.does("setstate", state="OBSOLETE")
-    await ready.settle()
+    await ready.reconcile({"State": "INREVIEW"})
     assert ready.live()["status"] == "OBSOLETE"
     assert ready.held() == ["State"]
 
 
 async def test_an_iteration_made_right_before_an_action_is_a_version_conflict_not_a_refusal(ready: WrsWorld) -> None:
     for fields, action in (({"State": "INREVIEW"}, "SetState"), ({"Name": "Lid"}, "UpdateCommonProperties")):
-        await ready.emit(fields)
         ready.wire.before[action] = lambda: ready.person.edits(title="Theirs")
-        await ready.settle()
+        await ready.reconcile(fields)
         assert ready.held() == []
     assert (ready.live()["status"], ready.live()["name"], ready.live()["title"]) == ("INREVIEW", "Lid", "Theirs")
 
 
 async def test_an_action_whose_refusal_can_not_be_told_from_a_stale_one_is_tried_again(ready: WrsWorld) -> None:
-    await ready.emit({"Name": "Lid"})
     ready.wire.before["UpdateCommonProperties"] = lambda: ready.person.edits(title="Theirs")
     ready.wire.faults["GET list"] = Fault.REQUEST_LOST
-    await ready.settle()
+    await ready.reconcile({"Name": "Lid"})
     assert ready.held() == []
     assert ready.live()["name"] == "Lid"
 
@@ -234,9 +229,8 @@ async def test_a_state_set_while_we_ask_which_can_follow_is_not_overwritten(make
     world = await make_world(policy(Rule(("State",), Strategy.PRESERVE)))
     world.switch(transitions={})
     await world.reconcile({"State": "INREVIEW"})
-    await world.emit({"State": "INWORK"})
     world.wire.before["GetValidStateTransitions"] = lambda: world.person.does("setstate", state="RELEASED")
-    await world.settle()
+    await world.reconcile({"State": "INWORK"})
     assert world.live()["status"] == "RELEASED"
     assert [entry.who for entry in world.simulated.history(KEY) if "status" in entry.changes][-2:] == [ME, "jdoe"]
 

@@ -32,15 +32,13 @@ async def opened(make_world: MakeWorld, *args: Any, switches: dict[str, Any] | N
 @pytest.mark.parametrize("switches", MODES, ids=lambda mode: "-".join(mode.values()))
 async def test_a_write_is_one_patch_and_nobodys_edit_is_lost(make_world: MakeWorld, switches: dict[str, Any]) -> None:
     world = await opened(make_world, switches=switches)
-    await world.emit({"Owner": "akim", "CostCenter": "4711"})
     world.wire.before["PATCH"] = lambda: world.person.edits(title="Theirs")
-    await world.settle()
+    await world.reconcile({"Owner": "akim", "CostCenter": "4711"})
     assert (world.live()["owner"], world.live()["title"]) == ("akim", "Theirs")
     assert world.cycles() == [], "no check-out is needed"
     assert world.wire.asked.count("PATCH") == 2
-    await world.emit({"Owner": "mrossi"})
     world.wire.asked.clear()
-    await world.settle()
+    await world.reconcile({"Owner": "mrossi"})
     assert world.wire.asked.count("PATCH") == 1
     assert world.live()["owner"] == "mrossi"
     assert not world.adapter.locks
@@ -59,17 +57,15 @@ async def test_a_patch_that_is_cut_short_is_made_once(make_world: MakeWorld, fau
 
 async def test_an_edit_of_the_same_field_is_decided_by_the_policy(make_world: MakeWorld) -> None:
     world = await opened(make_world, policy(Rule(("Owner",), Strategy.PRESERVE)))
-    await world.emit({"Owner": "akim"})
     world.wire.before["PATCH"] = lambda: world.person.edits(owner="theirs")
-    await world.settle()
+    await world.reconcile({"Owner": "akim"})
     assert world.live()["owner"] == "theirs"
 
 
 async def test_an_edit_right_after_our_patch_is_not_taken_for_ours(make_world: MakeWorld) -> None:
     world = await opened(make_world, policy(Rule(("Owner",), Strategy.PRESERVE)))
-    await world.emit({"Owner": "akim"})
     world.wire.before["GET list"] = lambda: world.person.edits(owner="theirs")
-    await world.settle()
+    await world.reconcile({"Owner": "akim"})
     assert not world.wire.before
     await world.resync()
     assert world.live()["owner"] == "theirs"
@@ -78,9 +74,8 @@ async def test_an_edit_right_after_our_patch_is_not_taken_for_ours(make_world: M
 
 async def test_actions_are_guarded_by_the_etag_too(make_world: MakeWorld) -> None:
     world = await opened(make_world, switches={"if_match": "required", "etag_in": "header"})
-    await world.emit({"State": "INREVIEW", "Name": "Lid"})
     world.wire.before["SetState"] = lambda: world.person.edits(title="Theirs")
-    await world.settle()
+    await world.reconcile({"State": "INREVIEW", "Name": "Lid"})
     shown = world.live()
     assert (shown["status"], shown["name"], shown["title"]) == ("INREVIEW", "Lid", "Theirs")
     assert world.cycles() == []
