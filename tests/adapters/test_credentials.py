@@ -1,6 +1,7 @@
 """Credentials that change while we run: rotated files, tokens that expire. The simulated server, on real sockets."""
 
 import asyncio
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,12 @@ async def test_a_file_that_is_missing_while_its_secret_is_good_costs_nothing(ser
     await there.close()
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\n", b"two\nlines", b"a\x00b", b"\xff", b"x" * 70_000])
-@pytest.mark.parametrize("kind", ["basic", "oauth2"])
+NO_SECRETS = (None, b"", b"\n", b"two\r\nlines", b"a\x00b", b"\xff", b"x" * 70_000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"), [*product(("basic", "bearer", "oauth2"), NO_SECRETS), ("bearer", b"two tokens")]
+)
 async def test_a_file_without_a_secret_is_named_and_not_quoted(
     tmp_path: Path, kind: str, content: bytes | None
 ) -> None:
@@ -113,12 +118,13 @@ async def test_a_file_without_a_secret_is_named_and_not_quoted(
     if content is not None:
         file.write_bytes(content)
     secret = SecretFile(file)
-    auth = Basic("me", secret) if kind == "basic" else ClientCredentials("http://127.0.0.1:9/", "me", secret)
+    oauth = ClientCredentials("http://127.0.0.1:9/", "me", secret)
+    auth = {"basic": Basic("me", secret), "bearer": Bearer(secret), "oauth2": oauth}[kind]
     there = windchill("http://127.0.0.1:9", auth=auth)
-    read = await there.read(DOCUMENT)
+    read = expect(Unauthorised, await there.read(DOCUMENT))
     await there.close()
-    assert isinstance(read, Unauthorised)
     assert str(file) in read.message
+    assert content is not None or "can't be read" in read.message
     assert "two" not in read.message
     assert "xx" not in read.message
 

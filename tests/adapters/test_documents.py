@@ -2,7 +2,6 @@
 
 import asyncio
 import gzip
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.credentials import Basic, Bearer, ClientCredentials, SecretFile
+from reconciler.adapters.credentials import Basic, Bearer, ClientCredentials
 from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill
 from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.errors import ConfigError
@@ -196,16 +195,6 @@ async def test_a_reply_that_is_too_large_is_not_taken_in(server: Simulated, decl
     await documents.close()
 
 
-async def test_a_dripping_reply_meets_the_deadline(server: Simulated) -> None:
-    server.faults(drip_ms=10_000)
-    documents = windchill(server.url, http=HttpOptions(timeout_s=1.0))
-    server.script("GET", "drip", "ok")
-    assert isinstance(await documents.read(DOCUMENT), Failed)
-    server.script("PATCH", "drip")
-    assert isinstance(await write(documents), Unknown)
-    await documents.close()
-
-
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_reported_and_nobody_gets_our_credentials(server: Simulated, status: int) -> None:
     async with raw_server() as (elsewhere, requests):
@@ -264,15 +253,6 @@ async def test_a_retry_after_date_counts_from_now(documents: DocumentsWindchill,
     read = expect(Throttled, await documents.read(DOCUMENT))
     assert read.retry_after_s is not None
     assert 3000 < read.retry_after_s <= 3601
-
-
-async def test_nobody_listening_is_a_failure_for_sure_for_reads_and_writes() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    documents = windchill(f"http://127.0.0.1:{port}")
-    assert isinstance(await documents.read(DOCUMENT), Failed)
-    assert isinstance(await write_on(documents, READ, {"owner": "x"}), Failed)
-    await documents.close()
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -487,30 +467,6 @@ def oauth(server: Simulated, secret: str = "secret") -> ClientCredentials:
     return ClientCredentials(f"{server.url}/oauth/token", "integration", secret)
 
 
-async def test_twenty_calls_with_an_expired_token_renew_it_once(server: Simulated) -> None:
-    server.behave(auth="bearer")
-    documents = windchill(server.url, auth=oauth(server))
-    await asyncio.gather(*(documents.read(DOCUMENT) for _ in range(20)))
-    assert server.requests()["POST"] == {"200": 1}
-    server.expire_tokens()
-    server.forget_requests()
-    reads = await asyncio.gather(*(documents.read(DOCUMENT) for _ in range(20)))
-    assert all(isinstance(read, Snapshot) for read in reads)
-    # The twenty were under way together, so all were refused, and one of them renewed for all.
-    assert server.requests() == {"GET": {"200": 20, "401": 20}, "POST": {"200": 1}}
-    await documents.close()
-
-
-async def test_a_write_with_an_expired_token_is_replayed_once(server: Simulated) -> None:
-    server.behave(auth="bearer")
-    documents = windchill(server.url, auth=oauth(server))
-    snapshot = await seen(documents, DOCUMENT)
-    server.expire_tokens()
-    assert isinstance(await write_on(documents, snapshot, {"owner": "akim"}), Written)
-    assert server.requests()["PATCH"] == {"200": 1, "401": 1}
-    await documents.close()
-
-
 async def test_new_credentials_that_do_not_help_are_not_tried_again(server: Simulated) -> None:
     server.behave(auth="bearer")
     documents = windchill(server.url, auth=oauth(server))
@@ -563,30 +519,6 @@ async def test_a_cancelled_renewal_leaves_it_to_the_next(server: Simulated) -> N
         first.cancel()
         assert isinstance(await second, Snapshot)
         await documents.close()
-
-
-async def test_a_token_file_is_read_again_when_its_token_is_refused(server: Simulated, tmp_path: Path) -> None:
-    server.behave(auth="bearer")
-    path = tmp_path / "token"
-    documents = windchill(server.url, auth=Bearer(SecretFile(path)))
-    missing = expect(Unauthorised, await documents.read(DOCUMENT))
-    assert "can't be read" in missing.message
-    path.write_text("stale\n")
-    assert isinstance(await documents.read(DOCUMENT), Unauthorised)
-    assert server.requests()["GET"] == {"401": 1}  # the same token is not sent twice
-    path.write_text("simulated-token\n")
-    assert isinstance(await documents.read(DOCUMENT), Snapshot)
-    await documents.close()
-
-
-@pytest.mark.parametrize("content", ["", "\n", "two tokens", "two\r\nlines", "\x00", b"\xff"])
-async def test_a_token_file_that_holds_no_token_is_called_so(tmp_path: Path, content: str | bytes) -> None:
-    path = tmp_path / "token"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    documents = windchill("http://127.0.0.1:9", auth=Bearer(SecretFile(path)))
-    read = expect(Unauthorised, await documents.read(DOCUMENT))
-    assert str(path) in read.message
-    await documents.close()
 
 
 @pytest.mark.parametrize(

@@ -259,13 +259,6 @@ async def test_a_guest_reads_while_the_owner_writes(store: SqliteStore, guest: S
     assert await guest.positions() == {P0: 39}
 
 
-async def test_a_guest_reads_a_store_that_nobody_owns(path: Path, store: SqliteStore, opens: Opens) -> None:
-    await store.fold(batch(["a"]))
-    await store.close()
-    guest = await opens(path, owner=False)
-    assert await guest.positions() == {P0: 1}
-
-
 @pytest.mark.parametrize("owned", [True, False])
 async def test_a_guest_may_hasten_documents_and_let_dead_letters_go(
     path: Path, owned: bool, store: SqliteStore, opens: Opens

@@ -153,8 +153,10 @@ async def test_a_record_that_is_gone_or_was_never_one_tells_nothing_of_the_log(
     await passed.close()
 
 
-async def test_a_partition_that_is_gone_may_be_given_up(log: KafkaLog, changes: str) -> None:
+async def test_a_partition_that_is_gone_is_refused_and_may_be_given_up(log: KafkaLog, changes: str) -> None:
     await put(log, changes, b"0")
+    with pytest.raises(LogTruncatedError, match=f"{changes}/7 is gone, and offset 5 comes next: .* 1 partitions"):
+        await log.open({Partition(changes, 7): 5})
     await log.open({Partition(changes, 7): 5}, accept_truncation=True)
     assert values(await read_to_end(log)) == [b"0"]
 
@@ -180,11 +182,6 @@ async def test_a_log_that_loses_what_comes_next_while_it_is_read_stops_for_good(
         with pytest.raises(LogTruncatedError, match="the log holds 21 up to 21"):
             await read(other, 30)
     await other.close()
-
-
-async def test_a_partition_that_is_gone_is_refused(log: KafkaLog, changes: str) -> None:
-    with pytest.raises(LogTruncatedError, match=f"{changes}/7 is gone, and offset 5 comes next: .* 1 partitions"):
-        await log.open({Partition(changes, 7): 5})
 
 
 # -------------------------------------------------------------------------------------------- what transactions leave

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Self
 
+import attrs
 import pytest
 
 from reconciler.adapters.clock import SystemClock
@@ -23,8 +24,6 @@ LOGIN = Reply(
     b"<html><title>Sign in</title><form><input type='password'></form></html>",
 )
 GUARDED = {"etags": "weak", "etag_in": "both", "if_match": "enforced", "patch_without_checkout": "accepted"}
-
-
 GUARDED_ACTIONS = ["CheckOut", "CheckIn", "UndoCheckOut"]
 
 
@@ -165,49 +164,68 @@ async def test_check_out_is_proved_in_every_mood(server: Simulated, mood: dict[s
     probed.as_before()
 
 
-async def test_a_stale_token_that_is_refused_proves_the_etag(server: Simulated) -> None:
-    probed = await Probed(server, **GUARDED).run()
-    assert probed.of("stale If-Match").result is Result.OK
-    assert probed.of("stale If-Match under check-out").message.startswith("refused")
-    assert probed.settings["windchill.etag_proven"] is True
-    probed.as_before()
+OK, WARNING, SKIPPED = Result.OK, Result.WARNING, Result.SKIPPED
+IGNORED = {**GUARDED, "if_match": "ignored"}
 
 
-async def test_a_stale_token_that_is_ignored_proves_nothing(server: Simulated) -> None:
-    probed = await Probed(server, **{**GUARDED, "if_match": "ignored"}).run()
-    assert "IGNORED" in probed.of("stale If-Match").message
-    assert "windchill.etag_proven" not in probed.settings
-    assert probed.failed == []
-    assert probed.settings["windchill.lock"] == "checkout"
+@attrs.frozen
+class Found:
+    """How a server is switched and what the probe is told; what it finds: settings (None: not set) and results."""
+
+    switches: dict[str, Any]
+    settings: dict[str, Any]
+    results: dict[str, Result] = attrs.field(factory=dict)
+    options: dict[str, Any] = attrs.field(factory=dict)
+    failed: tuple[str, ...] = ()
+    says: dict[str, str] = attrs.field(factory=dict)
 
 
-async def test_relying_on_an_etag_that_is_ignored_is_unsafe(server: Simulated) -> None:
-    probed = await Probed(server, **{**GUARDED, "if_match": "ignored"}).run(lock="etag", etag_proven=True)
-    assert probed.failed == ["If-Match"]
-    assert probed.settings["windchill.etag_proven"] is False
-    assert probed.settings["windchill.lock"] == "checkout"
+PROVEN, LOCK = "windchill.etag_proven", "windchill.lock"
+FOUND = {
+    "a stale token that is refused proves the etag": Found(
+        GUARDED, {PROVEN: True}, {"stale If-Match": OK}, says={"stale If-Match under check-out": "refused"}
+    ),
+    "a stale token that is ignored proves nothing": Found(
+        IGNORED, {PROVEN: None, LOCK: "checkout"}, says={"stale If-Match": "IGNORED"}
+    ),
+    "relying on an etag that is ignored is unsafe": Found(
+        IGNORED, {PROVEN: False, LOCK: "checkout"}, options={"lock": "etag", "etag_proven": True}, failed=("If-Match",)
+    ),
+    "a token is not proved where writes need a check-out anyway": Found(
+        {**GUARDED, "patch_without_checkout": "refused"}, {PROVEN: None}, {"stale If-Match": SKIPPED}
+    ),
+    "without check-out the etag guards if it is honoured": Found(
+        {**GUARDED, "actions": []}, {LOCK: "etag", PROVEN: True}, {"common properties": SKIPPED}
+    ),
+    "without etags or check-out nothing guards": Found(
+        {**IGNORED, "etags": "none", "actions": []}, {LOCK: None}, failed=("guard",)
+    ),
+    "ignored etags without check-out guard nothing": Found({**IGNORED, "actions": []}, {LOCK: None}, failed=("guard",)),
+    "a smaller page than asked for is a setting": Found(
+        {"page_size_max": 7}, {"windchill.page_size": 7}, options={"page_size": 10}
+    ),
+    "an account that is not the configured one is named": Found(
+        {}, {"windchill.account": ACCOUNT}, {"account": WARNING}, options={"account": "Somebody Else"}
+    ),
+    "the note of a check-out is shown": Found({"checkout_note_shown": True}, {}, {"check-out note": OK}),
+    "the note of a check-out is hidden": Found({"checkout_note_shown": False}, {}, {"check-out note": WARNING}),
+    **{
+        f"next pages of {elsewhere} rule out polling": Found(
+            {"next_link_base": elsewhere}, {"resync.poll_s": 0}, {"pages": WARNING}, options={"page_size": 10}
+        )
+        for elsewhere in ("http://inside.example", "//inside.example", "http://[inside")
+    },
+}
 
 
-async def test_a_token_is_not_proved_where_writes_need_a_check_out_anyway(server: Simulated) -> None:
-    probed = await Probed(server, **{**GUARDED, "patch_without_checkout": "refused"}).run()
-    assert probed.of("stale If-Match").result is Result.SKIPPED
-    assert "windchill.etag_proven" not in probed.settings
-
-
-async def test_without_check_out_the_etag_guards_if_it_is_honoured(server: Simulated) -> None:
-    probed = await Probed(server, **{**GUARDED, "actions": []}).run()
-    assert probed.failed == []
-    assert (probed.settings["windchill.lock"], probed.settings["windchill.etag_proven"]) == ("etag", True)
-    assert probed.of("common properties").result is Result.SKIPPED
-    probed.as_before()
-
-
-@pytest.mark.parametrize("etags", ["none", "weak"])
-async def test_a_server_that_guards_nothing_is_not_to_be_written_to(server: Simulated, etags: str) -> None:
-    mood = {**GUARDED, "etags": etags, "if_match": "ignored", "actions": []}
-    probed = await Probed(server, **mood).run()
-    assert probed.failed == ["guard"]
-    assert "windchill.lock" not in probed.settings
+@pytest.mark.parametrize("found", FOUND.values(), ids=FOUND)
+async def test_what_a_server_does_is_found_and_it_is_left_as_it_was(server: Simulated, found: Found) -> None:
+    probed = await Probed(server, **found.switches).run(**found.options)
+    assert probed.failed == [*found.failed]
+    assert {name: probed.settings.get(name) for name in found.settings} == found.settings
+    assert {check: probed.of(check).result for check in found.results} == found.results
+    for check, said in found.says.items():
+        assert said in probed.of(check).message
     probed.as_before()
 
 
@@ -309,25 +327,6 @@ async def test_a_check_out_that_names_no_working_copy_is_undone_all_the_same(ser
     probed.as_before()
 
 
-async def test_a_smaller_page_than_asked_for_is_a_setting(server: Simulated) -> None:
-    probed = await Probed(server, page_size_max=7).run(page_size=10)
-    assert probed.settings["windchill.page_size"] == 7
-
-
-@pytest.mark.parametrize("elsewhere", ["http://inside.example", "//inside.example", "http://[inside"])
-async def test_next_pages_of_another_host_rule_out_polling(server: Simulated, elsewhere: str) -> None:
-    probed = await Probed(server, next_link_base=elsewhere).run(page_size=10)
-    assert probed.of("pages").result is Result.WARNING
-    assert probed.settings["resync.poll_s"] == 0
-
-
-async def test_an_account_that_is_not_the_configured_one_is_named(server: Simulated) -> None:
-    probed = await Probed(server).run(account="Somebody Else")
-    assert probed.of("account").result is Result.WARNING
-    assert probed.settings["windchill.account"] == ACCOUNT
-    probed.as_before()
-
-
 async def test_a_text_that_the_server_hides_is_not_written(server: Simulated) -> None:
     probed = await Probed(server, secured={"*": ["Description"]}).run()
     assert probed.failed == []
@@ -351,13 +350,6 @@ async def test_what_can_not_be_undone_is_never_said_to_be_put_back(server: Simul
     assert told
     assert all(finding.result is Result.FAILED for finding in told)
     assert "is still checked out" in told[0].message
-
-
-@pytest.mark.parametrize("shown", [True, False], ids=["shown", "hidden"])
-async def test_whether_the_note_of_a_check_out_is_shown_is_told(server: Simulated, shown: bool) -> None:
-    probed = await Probed(server, checkout_note_shown=shown).run()
-    assert probed.of("check-out note").result is (Result.OK if shown else Result.WARNING)
-    probed.as_before()
 
 
 @pytest.mark.parametrize(
@@ -399,11 +391,7 @@ async def test_a_check_out_that_can_not_be_undone_is_told_with_what_to_do(server
 async def test_a_value_that_can_not_be_put_back_is_told_with_the_value(server: Simulated) -> None:
     server.edit({"description": "Bracket, left"}, DOC)
     probed = Probed(server)
-
-    def fail_from_now_on() -> None:
-        probed.wire.before["CheckIn"] = lambda: setattr(probed.wire, "never", "/PTC.DocMgmt.CheckOut")
-
-    fail_from_now_on()
+    probed.wire.before["CheckIn"] = lambda: setattr(probed.wire, "never", "/PTC.DocMgmt.CheckOut")
     await probed.run()
     assert set(probed.failed) == {"put back", "guard"}
     assert any("put Description back to 'Bracket, left' by hand" in finding.message for finding in probed.findings)

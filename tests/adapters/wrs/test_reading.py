@@ -275,19 +275,14 @@ async def test_working_copies_are_skipped_our_own_too(
     assert "working copy" in answer.message
 
 
-async def test_a_number_that_nobody_has_is_not_there(odata: OData, documents: WrsWindchill) -> None:
-    odata.respond = lambda asked: rows()
+@pytest.mark.parametrize(
+    "listed",
+    [[], [row(Latest=False)], [row("abc"), row(f"{KEY} ", id=2), row(id=3) | {"Number": None}]],
+    ids=["none", "an old iteration", "other numbers"],
+)
+async def test_a_number_that_nobody_has_is_not_there(odata: OData, documents: WrsWindchill, listed: list[Any]) -> None:
+    odata.respond = lambda asked: rows(*listed)
     assert await documents.read(KEY) == NotAvailable(404, f"there is no document with Number {KEY}")
-
-
-async def test_old_iterations_alone_are_no_document(odata: OData, documents: WrsWindchill) -> None:
-    odata.respond = holding(row(Latest=False))
-    assert isinstance(await documents.read(KEY), NotAvailable)
-
-
-async def test_a_row_of_another_number_is_no_answer(odata: OData, documents: WrsWindchill) -> None:
-    odata.respond = lambda asked: rows(row("abc"), row("ABC ", id=2), row(id=3) | {"Number": None})
-    assert isinstance(await documents.read("ABC"), NotAvailable)
 
 
 async def test_two_documents_with_one_number_are_left_to_a_person(odata: OData, documents: WrsWindchill) -> None:

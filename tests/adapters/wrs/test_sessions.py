@@ -73,17 +73,17 @@ async def test_while_no_session_is_known_one_request_goes_ahead(odata: OData, se
 
 
 async def test_a_server_without_sessions_is_asked_at_once(odata: OData, service: Service) -> None:
-    at_once = 0
+    together = asyncio.Barrier(16)
 
-    async def respond(_: Asked) -> Answer:
-        nonlocal at_once
-        at_once += 1
-        await asyncio.sleep(0.05 if len(odata.asked) < 17 else 0)
-        return Answer(body=row(), headers={"seen": str(at_once)})
+    async def respond(asked: Asked) -> Answer:
+        if "('0')" not in asked.path:
+            await together.wait()  # until all of them have come
+        return Answer(body=row())
 
     odata.respond = respond
     await service.get("Documents('0')")
-    await asyncio.gather(*(service.get(f"Documents('{number}')") for number in range(16)))
+    replies = await asyncio.gather(*(service.get(f"Documents('{number}')") for number in range(1, 17)))
+    assert all(isinstance(reply, Reply) for reply in replies)
     assert all("cookie" not in asked.headers for asked in odata.asked)
 
 
