@@ -4,8 +4,6 @@ Hypothesis strategies for the core's values.
 Names, times and values come from small pools, so that claims meet: the same field, the same stamp, the same element.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """Waits: properties over all arguments first, then the numbers that the contract names."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

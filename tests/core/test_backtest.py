@@ -1,7 +1,5 @@
 """Backtest: what another policy would have made of audited decisions."""
 
-from __future__ import annotations
-
 import attrs
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """The circuit breaker: its table, what holds after any history, then the course of an outage."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

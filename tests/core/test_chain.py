@@ -1,7 +1,5 @@
 """The audit chain: any change to a trail is found, and told where."""
 
-from __future__ import annotations
-
 import hashlib
 
 import attrs

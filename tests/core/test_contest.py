@@ -1,7 +1,5 @@
 """How often a value is written that does not stay: for any rival, any looks, and any time between them."""
 
-from __future__ import annotations
-
 import attrs
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Which offsets are in no archive: exactly those that no span holds."""
 
-from __future__ import annotations
-
 import itertools
 
 from hypothesis import example, given

@@ -1,7 +1,5 @@
 """Decode: every record gives exactly one value, and a refusal says what its producer has to mend."""
 
-from __future__ import annotations
-
 import itertools
 import json
 

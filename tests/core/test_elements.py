@@ -1,7 +1,5 @@
 """Elements: each one that somebody manages is decided on its own, and all others are the users'."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """The fold is a join: any order, any duplicates, any split of the records give the same bytes (docs/explanation.md)."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections.abc import Iterable

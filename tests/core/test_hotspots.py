@@ -1,7 +1,5 @@
 """Hot spots: a trend compares rates, and says so where too little has happened."""
 
-from __future__ import annotations
-
 import attrs
 import pytest
 from hypothesis import given

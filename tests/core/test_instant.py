@@ -1,7 +1,5 @@
 """Instants: every RFC 3339 timestamp has one canonical form, whose order as text is its order in time."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

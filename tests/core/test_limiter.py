@@ -1,7 +1,5 @@
 """The limit on requests in flight and the budget for retries: what holds after any history, then single rules."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

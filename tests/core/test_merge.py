@@ -1,7 +1,5 @@
 """Merge: the decision table of README.md, "Policy: who wins", cell by cell, said a second time."""
 
-from __future__ import annotations
-
 import itertools
 
 import attrs

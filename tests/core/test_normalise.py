@@ -1,7 +1,5 @@
 """Normalise: one engine for comparing and for writing."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

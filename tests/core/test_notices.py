@@ -1,7 +1,5 @@
 """Notices: what is told of, under which name, and what hostile text can do to it."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

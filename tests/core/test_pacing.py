@@ -1,7 +1,5 @@
 """When a write that makes an iteration goes out."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import attrs

@@ -1,7 +1,5 @@
 """Plan: what each strategy promises, whatever happens in whatever order (README.md, "Policy: who wins")."""
 
-from __future__ import annotations
-
 import attrs
 import msgspec
 import pytest

@@ -1,7 +1,5 @@
 """What the step from one policy to another changes."""
 
-from __future__ import annotations
-
 from reconciler.core.explain import policies
 from reconciler.model.desired import Desired, Field, Register
 from reconciler.model.document import Agreement, Document

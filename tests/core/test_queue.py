@@ -1,7 +1,5 @@
 """The queue against a model that keeps a plain dictionary and looks through all of it every time."""
 
-from __future__ import annotations
-
 import attrs
 import pytest
 from hypothesis import given

@@ -1,8 +1,7 @@
 """Resolution: a decision on a conflict does what it says, to what is managed and nothing else."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import pytest
@@ -14,17 +13,12 @@ from reconciler.core.planning import resolution
 from reconciler.errors import UsageError
 from reconciler.model.act import Other, Preview, Side, Step, Take
 from reconciler.model.base import NO_BASE
-from reconciler.model.document import Document, Status
+from reconciler.model.document import Conflict, Document, Status
 from reconciler.model.event import Event
 from reconciler.model.plan import Hold
 from reconciler.model.policy import OPERATORS, ListMode, Normaliser, Policy, Rule, Strategy
+from reconciler.model.value import Json
 from tests.core.histories import DOC, History
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from reconciler.model.document import Conflict
-    from reconciler.model.value import Json
 
 WHOLE = Rule(("*",), Strategy.MERGE)
 SET = Rule(("*",), Strategy.MERGE, list=ListMode.SET)

@@ -1,7 +1,5 @@
 """What becomes of a document's row, whoever comes when: every event and settlement over every row there can be."""
 
-from __future__ import annotations
-
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,7 +1,5 @@
 """Series: what a plot shows is never negative, never invented, and adds up to what was counted."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import attrs

@@ -1,7 +1,5 @@
 """Signatures: nothing of what is said can be changed under one, and whoever only writes it down again breaks none."""
 
-from __future__ import annotations
-
 import base64
 import json
 import random

@@ -1,7 +1,5 @@
 """Speaking: an event says whose it is, and where it stands says whether that can be so (docs/topics.md)."""
 
-from __future__ import annotations
-
 import attrs
 import pytest
 from hypothesis import given

@@ -4,8 +4,6 @@ Stories: what is told of invented histories, word for word.
 Each text under `stories/` is what one history is told as; a missing one is written anew, and the test fails once.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import attrs

@@ -1,7 +1,5 @@
 """Which trace an event belongs to, and which events an attempt is there for."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Usual: the quick way of decoding says what `decode.record` says, or leaves the record to it."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -5,8 +5,6 @@ The model never looks at bases, stamps agreed or decisions: it keeps what a byst
 strategy are stated in these words, so that a mistake in the decision table and its code can't hide behind each other.
 """
 
-from __future__ import annotations
-
 import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule

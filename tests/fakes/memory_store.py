@@ -5,12 +5,10 @@ What becomes of a row is decided by `core/folding/rows.py`, as in every store. N
 is awaited: each method is done in one go, hence atomic.
 """
 
-from __future__ import annotations
-
 import heapq
 import itertools
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -18,21 +16,16 @@ from reconciler.core.folding import refolding, rows
 from reconciler.errors import StoreError
 from reconciler.model import chain, codec
 from reconciler.model.act import Act, Change
-from reconciler.model.audit import AuditRecord
+from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.chain import Entry, Head, Recorded
 from reconciler.model.desired import Desired
 from reconciler.model.document import NO_AGREEMENT, Agreement, ConflictRow, Document, Due, Lane, Row, Status, Superseded
+from reconciler.model.event import DeadLetter, Outgoing
+from reconciler.model.policy import Policy
+from reconciler.model.signing import Noted
+from reconciler.model.stamp import Anchor, Partition, Place
 from reconciler.model.standing import DAY_H, DOUBT, KEPT_H, HotSpot, hour_of
 from reconciler.ports import FoldBatch, OutboxMessage, Refolded
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-
-    from reconciler.model.audit import Settlement
-    from reconciler.model.event import DeadLetter, Outgoing
-    from reconciler.model.policy import Policy
-    from reconciler.model.signing import Noted
-    from reconciler.model.stamp import Anchor, Partition, Place
 
 
 class MemoryStore:

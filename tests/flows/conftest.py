@@ -1,17 +1,13 @@
 """Worlds that are checked when their test is over."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
 from tests.flows.world import World
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    MakeWorld = Callable[..., World]
+MakeWorld = Callable[..., World]
 
 
 @pytest.fixture

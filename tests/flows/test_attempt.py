@@ -1,9 +1,7 @@
 """One attempt, one behaviour: what becomes of a document, whatever Windchill answers (ARCHITECTURE.md)."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import attrs
 import pytest
@@ -28,14 +26,8 @@ from reconciler.model.answer import (
 from reconciler.model.document import Agreement, Lane, Status
 from reconciler.model.policy import ListMode, Rule, Strategy
 from tests.fakes.memory_windchill import Fault
-from tests.flows.world import KEY, OPERATORS, policy
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from reconciler.model.answer import WriteAnswer
-    from tests.flows.conftest import MakeWorld
-    from tests.flows.world import World
+from tests.flows.conftest import MakeWorld
+from tests.flows.world import KEY, OPERATORS, World, policy
 
 MISMATCH = VersionConflict(412, "modified by another user")
 

@@ -1,7 +1,5 @@
 """A host's clock that goes ahead and comes back: nothing waits for the time that it told."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,10 +1,8 @@
 """Clocks: a claim from the future does not count, and stays refused; a host whose own clock is behind blames nobody."""
 
-from __future__ import annotations
-
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -17,10 +15,7 @@ from reconciler.model.event import Outgoing, PlainRecord
 from reconciler.model.stamp import Partition
 from tests.fakes.memory_log import MemoryLog
 from tests.fakes.memory_store import MemoryStore
-from tests.flows.world import KEY, LETTERS, TOPIC
-
-if TYPE_CHECKING:
-    from tests.flows.world import World
+from tests.flows.world import KEY, LETTERS, TOPIC, World
 
 PLACE = Partition(TOPIC, 0)
 DAY_S = 86_400.0

@@ -1,16 +1,10 @@
 """Having every document compared with Windchill, beside the daemon's own work."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import attrs
 
 from reconciler import config
 from reconciler.model.document import Lane, Status
-
-if TYPE_CHECKING:
-    from tests.flows.world import Running, World
+from tests.flows.world import Running, World
 
 NO_RESYNC = config.Resync(interval_s=0)
 

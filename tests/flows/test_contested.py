@@ -1,9 +1,6 @@
 """Values that Windchill takes and does not keep: held as contested, and tried ever more rarely (ARCHITECTURE.md)."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
 
 import attrs
 import pytest
@@ -18,11 +15,8 @@ from reconciler.model.policy import ListMode, Rule, Strategy
 from tests.fakes.memory_log import MemoryLog
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.memory_windchill import ME
-from tests.flows.world import DECISIONS, KEY, OPERATORS, TOPIC, TOPICS, policy
-
-if TYPE_CHECKING:
-    from tests.flows.conftest import MakeWorld
-    from tests.flows.world import World
+from tests.flows.conftest import MakeWorld
+from tests.flows.world import DECISIONS, KEY, OPERATORS, TOPIC, TOPICS, World, policy
 
 HOUR_S = 3600
 KEYWORDS = "attributes.Keywords"

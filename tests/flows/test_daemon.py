@@ -1,8 +1,6 @@
 """The whole daemon over fakes and a virtual clock: what its loops do together."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -11,11 +9,8 @@ from reconciler.core.settling.cases import Pace
 from reconciler.model.answer import Failed, NotAvailable, Throttled, VersionConflict
 from reconciler.model.document import Due, Lane, Status
 from tests.fakes.outage import opened
-from tests.flows.world import KEY, OPERATORS
-
-if TYPE_CHECKING:
-    from tests.flows.conftest import MakeWorld
-    from tests.flows.world import World
+from tests.flows.conftest import MakeWorld
+from tests.flows.world import KEY, OPERATORS, World
 
 MISMATCH = VersionConflict(412, "modified by another user")
 ONE_ATTEMPT = config.Retry(conflict_attempts_max=1)

@@ -1,9 +1,7 @@
 """Drift: the list of changes wakes up what has moved, and nothing else."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import attrs
 import pytest
@@ -14,10 +12,7 @@ from reconciler.model.document import Lane, Status
 from reconciler.model.snapshot import Sighting, Token
 from tests.flows.world import KEY, World
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    MakeWorld = Callable[..., World]
+MakeWorld = Callable[..., World]
 
 
 @attrs.define

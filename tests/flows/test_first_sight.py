@@ -1,22 +1,16 @@
 """What `on_adopt` says of a field at first sight holds until its first write has come to an end."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from reconciler.model.answer import Throttled, VersionConflict
 from reconciler.model.document import Status
 from reconciler.model.policy import Adopt, Rule, Strategy
-from tests.flows.world import policy
+from tests.flows.world import World, policy
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.flows.world import World
-
-    MakeWorld = Callable[..., World]
+MakeWorld = Callable[..., World]
 
 STRATEGIES = [Strategy.PRESERVE, Strategy.MERGE, Strategy.NEWEST, Strategy.HOLD]  # the others take no `on_adopt`
 ANSWERS = {"version conflict": VersionConflict(412, "changed"), "throttled": Throttled(429, "slow down")}

@@ -1,10 +1,9 @@
 """The gate: how many at once, whether at all, and that nobody who waits is forgotten."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 import attrs
 import pytest
@@ -15,14 +14,10 @@ from reconciler.core.scheduling.breaker import Breaker, State
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota
 from reconciler.flows.gate import Gate, HeldUpError
 from reconciler.model.answer import Failed, NotAvailable, ReadAnswer, ReleaseAnswer, Throttled, Unchanged, WriteAnswer
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.value import Json
+from reconciler.ports import Journal
 from tests.fakes.virtual_clock import VirtualClock
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
-
-    from reconciler.model.snapshot import Snapshot, Token
-    from reconciler.model.value import Json
-    from reconciler.ports import Journal
 
 FINE = NotAvailable(404, "an answer as good as any")
 WELL = Unchanged()

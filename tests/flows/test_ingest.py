@@ -1,9 +1,6 @@
 """Ingest: rows and positions together, each record once, and nothing dropped without a trace."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,11 +9,8 @@ from reconciler.errors import StoreError
 from reconciler.model.document import Lane, Status
 from reconciler.model.event import Outgoing
 from reconciler.model.stamp import Partition
-from tests.flows.world import KEY, LETTERS, OPERATORS, TOPIC
-
-if TYPE_CHECKING:
-    from tests.flows.conftest import MakeWorld
-    from tests.flows.world import World
+from tests.flows.conftest import MakeWorld
+from tests.flows.world import KEY, LETTERS, OPERATORS, TOPIC, World
 
 PLACE = Partition(TOPIC, 0)
 STRUCTURED = ("content-type", b"application/cloudevents+json")

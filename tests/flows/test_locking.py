@@ -1,8 +1,7 @@
 """Attempts on a server whose guard is a lock, and on one that takes some fields only by themselves."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -14,10 +13,7 @@ from reconciler.model.policy import Normaliser
 from tests.fakes.memory_windchill import ME, Fault
 from tests.flows.world import KEY, World
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    MakeWorld = Callable[..., World]
+MakeWorld = Callable[..., World]
 
 APART = (("title",), ("status", "attributes.Site"))
 

@@ -1,18 +1,17 @@
 """Notify: told at least once, under one id, one by one or as a digest, and nothing waits for it."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import attrs
 import pytest
 
 from reconciler import config
 from reconciler.core.explain import notices
-from reconciler.core.explain.notices import Fault, Undelivered
+from reconciler.core.explain.notices import Fault, Notification, Undelivered
 from reconciler.core.scheduling.breaker import Breaker, Verdict
 from reconciler.flows import watch
 from reconciler.flows.notify import Manner, Post
@@ -22,14 +21,8 @@ from reconciler.model.document import NO_AGREEMENT, Conflict, ConflictRow, Docum
 from reconciler.model.event import DeadLetter
 from reconciler.model.stamp import Place, Stamp
 from tests.fakes.outage import opened
-from tests.flows.world import KEY, policy
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from reconciler.core.explain.notices import Notification
-    from tests.flows.conftest import MakeWorld
-    from tests.flows.world import World
+from tests.flows.conftest import MakeWorld
+from tests.flows.world import KEY, World, policy
 
 REFUSED = Undelivered("status 500")
 

@@ -1,20 +1,13 @@
 """Outbox: in order, at least once, and the same bytes when it is twice."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import pytest
 
 from reconciler.errors import StoreError
 from reconciler.flows.outbox import Publisher
-from tests.flows.world import OUTCOMES
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tests.flows.world import World
+from tests.flows.world import OUTCOMES, World
 
 
 def publisher(world: World) -> Publisher:

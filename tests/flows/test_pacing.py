@@ -1,8 +1,7 @@
 """Many events, few iterations: documents whose writes wait for each other."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import attrs
 import pytest
@@ -14,10 +13,7 @@ from reconciler.model.policy import Adopt, Rule, Strategy
 from tests.fakes.memory_windchill import ME, Fault
 from tests.flows.world import KEY, World, policy
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    MakeWorld = Callable[..., World]
+MakeWorld = Callable[..., World]
 
 PACE = Pace(quiet_s=10, checkin_interval_s=300)
 APART = (("title",), ("status",))

@@ -1,18 +1,13 @@
 """Documents that an operator has paused, in the whole daemon: what is under way then, and what comes of it."""
 
-from __future__ import annotations
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
+import pytest
 
 from reconciler import config
 from reconciler.model.document import Status
 from tests.fakes.memory_windchill import Fault
-from tests.flows.world import KEY
-
-if TYPE_CHECKING:
-    import pytest
-
-    from tests.flows.world import World
+from tests.flows.world import KEY, World
 
 
 async def test_an_attempt_that_a_pause_finds_under_way_is_the_last_until_the_document_is_resumed(world: World) -> None:

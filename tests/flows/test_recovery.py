@@ -1,12 +1,11 @@
 """Recovery at start: whatever became of the store, the logs give back what was agreed before anything is written."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import copy
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
@@ -15,21 +14,14 @@ from reconciler.errors import LogTruncatedError, StoreError
 from reconciler.flows import recovery
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.recovery import Bases
-from reconciler.model.document import Lane, Status
-from reconciler.model.event import Outgoing
+from reconciler.model.document import Agreement, Lane, Status
+from reconciler.model.event import Outgoing, Record
 from reconciler.model.policy import Rule, Strategy
 from reconciler.model.stamp import Partition
 from tests.fakes.memory_log import MemoryLog
 from tests.fakes.memory_store import MemoryStore
-from tests.flows.world import BODY, KEY, OUTCOMES, TOPIC, policy
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from reconciler.model.document import Agreement
-    from reconciler.model.event import Record
-    from tests.flows.conftest import MakeWorld
-    from tests.flows.world import World
+from tests.flows.conftest import MakeWorld
+from tests.flows.world import BODY, KEY, OUTCOMES, TOPIC, World, policy
 
 PLACE = Partition(OUTCOMES, 0)
 

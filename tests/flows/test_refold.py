@@ -1,23 +1,16 @@
 """Refold: one document's row made again from all of the log, beside a fold that is under way."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
 from reconciler.adapters.counters import Counters
 from reconciler.core.events import decode
-from reconciler.flows.refold import Origin, Refold
+from reconciler.flows.refold import Origin, Refold, Result
 from tests.fakes.memory_log import MemoryLog
 from tests.flows.test_clocks import PLACE, ahead, title
-from tests.flows.world import KEY, LETTERS, TOPIC
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from reconciler.flows.refold import Result
-    from tests.flows.world import World
+from tests.flows.world import KEY, LETTERS, TOPIC, World
 
 LENIENT = decode.Rules(clock_skew_us_max=10**15)
 

@@ -1,9 +1,7 @@
 """Fields that Windchill does not take: held, and tried again, rarer and rarer, until it does (ARCHITECTURE.md)."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import attrs
 import pytest
@@ -14,17 +12,12 @@ from reconciler.core.settling.cases import Pace
 from reconciler.model.answer import Failed, Locked, Refused, Unknown, VersionConflict, WriteAnswer
 from reconciler.model.document import Lane, Status
 from reconciler.model.policy import ListMode, Rule, Strategy
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.value import Json
+from reconciler.ports import Journal
 from tests.fakes.memory_windchill import ME, MemoryWindchill
-from tests.flows.world import BODY, KEY, policy
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from reconciler.model.snapshot import Snapshot, Token
-    from reconciler.model.value import Json
-    from reconciler.ports import Journal
-    from tests.flows.conftest import MakeWorld
-    from tests.flows.world import World
+from tests.flows.conftest import MakeWorld
+from tests.flows.world import BODY, KEY, World, policy
 
 DAY_S = 86_400
 NO = Refused(409, "the lifecycle state does not allow it", ("title",))

@@ -1,25 +1,18 @@
 """A new policy in the whole daemon, over fakes: what is under way when it comes into force."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from reconciler import config, parts
 from reconciler.config import Config
-from reconciler.flows.reload import Wish
+from reconciler.flows.reload import InForce, Wish
 from reconciler.model import codec
 from reconciler.model.document import Status
-from reconciler.model.policy import Rule, Strategy
-from tests.flows.world import KEY, LETTERS, OUTCOMES, TOPIC, policy
-
-if TYPE_CHECKING:
-    from reconciler.flows.reload import InForce
-    from reconciler.model.policy import Policy
-    from tests.flows.conftest import MakeWorld
-    from tests.flows.world import Running, World
+from reconciler.model.policy import Policy, Rule, Strategy
+from tests.flows.conftest import MakeWorld
+from tests.flows.world import KEY, LETTERS, OUTCOMES, TOPIC, Running, World, policy
 
 YIELDS = policy(Rule(("title",), Strategy.PRESERVE, name="title"))
 WRITES = policy(Rule(("title",), Strategy.EXTERNAL, name="title"))

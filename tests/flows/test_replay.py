@@ -1,9 +1,5 @@
 """Replay: the logs give everything back (law 8), and differences are found."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import attrs
 
 from reconciler.flows import replay
@@ -14,10 +10,7 @@ from reconciler.model.event import Outgoing
 from reconciler.model.policy import Policy, Rule, Strategy
 from tests.fakes.memory_log import MemoryLog
 from tests.fakes.memory_store import MemoryStore
-from tests.flows.world import KEY, OUTCOMES, TOPIC
-
-if TYPE_CHECKING:
-    from tests.flows.world import World
+from tests.flows.world import KEY, OUTCOMES, TOPIC, World
 
 
 async def rebuilt(world: World, *topics: str, until: str | None = None) -> MemoryStore:

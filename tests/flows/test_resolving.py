@@ -1,9 +1,6 @@
 """What a decision on a conflict rests on: whatever of it moves after the preview makes the decision stale."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
 
 import attrs
 import pytest
@@ -14,11 +11,8 @@ from reconciler.model import instant
 from reconciler.model.act import Appended, Other, Preview, Resolved, Side, Stale, Unusable
 from reconciler.model.document import Status
 from reconciler.model.policy import ListMode, Policy, Rule, Strategy
-from tests.flows.world import DECISIONS, KEY, TOPIC, TOPICS, policy
-
-if TYPE_CHECKING:
-    from tests.flows.conftest import MakeWorld
-    from tests.flows.world import World
+from tests.flows.conftest import MakeWorld
+from tests.flows.world import DECISIONS, KEY, TOPIC, TOPICS, World, policy
 
 WORDS = "attributes.Keywords"
 HELD = policy(

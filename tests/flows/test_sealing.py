@@ -1,9 +1,7 @@
 """Signed decisions and outcomes: what outsiders write is not believed, whatever became of the store."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -17,13 +15,10 @@ from reconciler.model.event import Outgoing
 from reconciler.model.policy import OPERATORS, Rule, Strategy
 from reconciler.model.stamp import Partition, Place
 from tests.fakes.memory_store import MemoryStore
+from tests.flows.conftest import MakeWorld
 from tests.flows.test_notify import Bench
 from tests.flows.test_recovery import run, said
-from tests.flows.world import DECISIONS, KEY, OUTCOMES, TOPIC, policy
-
-if TYPE_CHECKING:
-    from tests.flows.conftest import MakeWorld
-    from tests.flows.world import World
+from tests.flows.world import DECISIONS, KEY, OUTCOMES, TOPIC, World, policy
 
 ONE, TWO = "a" * 43, "b" * 43
 KEYS = model.keys(ONE)

@@ -1,24 +1,18 @@
 """Writes that fail under a lock: how often people see the document checked out for nothing."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 import pytest
 
 from reconciler.model.answer import Failed, Locked, NotAvailable, Unknown, VersionConflict, WriteAnswer, Written
 from reconciler.model.document import Lane, Status
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.value import Json
+from reconciler.ports import Journal
 from tests.fakes.memory_windchill import MemoryWindchill
 from tests.flows.world import KEY, World
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from reconciler.model.snapshot import Snapshot, Token
-    from reconciler.model.value import Json
-    from reconciler.ports import Journal
-
-    MakeWorld = Callable[..., World]
+MakeWorld = Callable[..., World]
 
 DAY_S = 86_400
 FORBIDDEN = NotAvailable(403, "You are not authorized to modify this object.")

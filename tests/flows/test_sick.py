@@ -1,25 +1,19 @@
 """One document's trouble is its own: whatever the sick ones answer, the healthy ones are written soon."""
 
-from __future__ import annotations
-
 import random
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pytest
 
-from reconciler.model.answer import Broken, Failed, ReadAnswer, Throttled, Unknown, WriteAnswer
+from reconciler.model.answer import Broken, Failed, ReadAnswer, Throttled, Trouble, Unknown, WriteAnswer
 from reconciler.model.document import Lane, Status
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.value import Json
+from reconciler.ports import Clock, Journal
 from reconciler.web.probes import Health
 from tests.fakes.memory_windchill import MemoryWindchill
 from tests.flows.world import BODY, World
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from reconciler.model.answer import Trouble
-    from reconciler.model.snapshot import Snapshot, Token
-    from reconciler.model.value import Json
-    from reconciler.ports import Clock, Journal
 
 MINUTES_3_S = 180.0
 ANSWER_S = 0.05

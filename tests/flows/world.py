@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -20,7 +21,10 @@ from reconciler.core.settling.cases import Pace, Rulebook
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import Gate
 from reconciler.flows.ingest import Ingest
+from reconciler.flows.notify import Webhook
+from reconciler.flows.reload import Wish
 from reconciler.model import codec, instant
+from reconciler.model.audit import Settlement
 from reconciler.model.document import Document, Due, Lane, Status
 from reconciler.model.event import ChangeTopic, Outgoing, Topics
 from reconciler.model.policy import DEFAULT_RULES, Policy, Rule
@@ -30,13 +34,6 @@ from tests.fakes.memory_log import MemoryBroker, MemoryLog
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.memory_windchill import MemoryWindchill
 from tests.fakes.virtual_clock import START_US, VirtualClock
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Mapping
-
-    from reconciler.flows.notify import Webhook
-    from reconciler.flows.reload import Wish
-    from reconciler.model.audit import Settlement
 
 T = TypeVar("T")
 

@@ -5,8 +5,6 @@ Hypothesis goes round all tests of this folder with more examples than CI. Where
 the time: it follows coverage through our own modules, and keeps what led it further in `.cache/fuzz/`.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import importlib.util

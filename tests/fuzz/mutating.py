@@ -1,7 +1,5 @@
 """What hostile input looks like: valid input with a few things done to it that a fuzzer would think of."""
 
-from __future__ import annotations
-
 import json
 import random
 import time

@@ -1,7 +1,5 @@
 """What a fuzzer that knows only bytes is pointed at: each target takes any, and fails when something does not hold."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from reconciler.adapters.replies import Reply

@@ -1,7 +1,5 @@
 """Decoding under fire: whatever a record holds, one value comes back, soon, and it can be kept, shown and published."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Files under fire: logs torn, cut and damaged, configurations of any text; and what a terminal is shown."""
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import io

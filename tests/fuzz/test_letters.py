@@ -1,7 +1,5 @@
 """Dead letters of records that fill their log to the brim: with what is told of them they are larger than it takes."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping, Sequence
 

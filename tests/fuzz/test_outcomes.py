@@ -1,7 +1,5 @@
 """Recovery under fire: whatever lies on the outcome log, a base comes of it that can be kept, or nothing."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import random

@@ -1,7 +1,5 @@
 """Replies under fire, in memory: whatever a server says, the questions asked of it have plain answers, and soon."""
 
-from __future__ import annotations
-
 import random
 
 import pytest

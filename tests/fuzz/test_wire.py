@@ -1,7 +1,5 @@
 """The documents dialect against a raw socket: whatever bytes come back, an answer, in time, and nothing sent twice."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import random

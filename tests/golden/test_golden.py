@@ -5,8 +5,6 @@ Each folder reads as a story without any code. In `base.json` an event is named 
 event both sides had agreed, `null` that nothing was settled yet. A case that has no `base.json` is a first sight.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

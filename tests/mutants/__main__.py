@@ -4,8 +4,6 @@
 Exit status 0 when every named bug and the wanted share of chosen mutants are caught, 1 otherwise.
 """
 
-from __future__ import annotations
-
 import argparse
 import collections
 import json

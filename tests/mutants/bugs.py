@@ -4,8 +4,6 @@ Bugs with a name: mistakes that tests, the simulation or both once missed, each 
 Each is an exact text and what stands there instead; `test_mutants.py` sees to it that each still fits the code.
 """
 
-from __future__ import annotations
-
 import attrs
 
 from tests.mutants.targets import ATTEMPTS as _ATTEMPTS

@@ -1,20 +1,15 @@
 """Which mistakes are made: some of all by a seed, so that a run can be repeated, and none that is no mistake."""
 
-from __future__ import annotations
-
 import collections
 import hashlib
 import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import attrs
 
 from tests.mutants import operators
 from tests.mutants.operators import Mutant
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 ROOT = Path(__file__).parents[2]
 EQUIVALENT = Path(__file__).parent / "equivalent.toml"

@@ -4,14 +4,10 @@ Every small mistake that can be made in a module, as exact replacements in its t
 What explains but does not act is left alone: annotations, docstrings, texts of messages, log lines, asserts.
 """
 
-from __future__ import annotations
-
 import ast
 import difflib
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 _SWAPPED: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),

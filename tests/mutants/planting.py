@@ -4,8 +4,6 @@ The pytest plugin that loads a mistaken source in place of one module: `-p tests
 It is told by the environment, since it has to be at work before anything of the program is imported.
 """
 
-from __future__ import annotations
-
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -13,15 +11,12 @@ import os
 import resource
 import sys
 import time
+import types
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
-
-if TYPE_CHECKING:
-    import types
-    from collections.abc import Sequence
 
 MODULE, SOURCE = "MUTANT_MODULE", "MUTANT_SOURCE"  # a module's dotted name, and the file with its mistaken text
 CPU_S_MAX, CPU_S_USED = "MUTANT_CPU_S_MAX", "MUTANT_CPU_S_USED"  # the limit, and the file that tells what was used

@@ -5,24 +5,19 @@ A mutant is caught when a test fails, or when the tests need much more processor
 because how long things take on a busy machine says nothing.
 """
 
-from __future__ import annotations
-
 import enum
 import os
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import attrs
 
 from tests.mutants import planting
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _FACTOR = 5  # how much more processor time the tests may take than with the module as it is
 _MORE_S = 20  # and this beside, since little is soon five times as much

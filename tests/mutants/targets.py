@@ -1,7 +1,5 @@
 """Which modules are changed, and which tests must notice: the quick ones, in the order in which they usually do."""
 
-from __future__ import annotations
-
 DECIDING = (
     "tests/golden",
     "tests/core/test_merge.py",

@@ -1,18 +1,13 @@
 """The tool itself: mistakes are made where it says, noticed by tests that look, and not by tests that don't."""
 
-from __future__ import annotations
-
 import ast
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.mutants import bugs, choosing, operators, running
 from tests.mutants.running import BrokenTestsError, End, Trial
 from tests.mutants.targets import TESTS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SOURCE = '''\
 """A module."""

@@ -1,7 +1,5 @@
 """Run worlds from the command line: one seed with its trace, or many on all processors."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import multiprocessing

@@ -21,23 +21,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import attrs
 
-from reconciler.model.policy import OPERATORS
+from reconciler.model.policy import OPERATORS, Normaliser, Policy, Rule
 from reconciler.model.value import canonical
 from tests.sim import comparing, oracle
+from tests.sim.naive import Fact, Identity
 from tests.sim.options import KEYWORDS
-from tests.sim.server import changed_parts, elements
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
-    from reconciler.model.policy import Normaliser, Policy, Rule
-    from tests.sim.naive import Fact, Identity
-    from tests.sim.server import Part, Server, Version, Write
-    from tests.sim.world import World
+from tests.sim.server import Part, Server, Version, Write, changed_parts, elements
+from tests.sim.world import World
 
 TRIES = 3  # writes of one value, each of which did not last
 # By strategy: whether a person's edit stands until somebody says something new: README.md, "Policy: who wins".

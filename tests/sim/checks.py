@@ -4,30 +4,25 @@ What must hold once the faults have stopped, rivals rest and everything has been
 Each check asks the world (log, server) and what the program left to others (store, audit, outcomes).
 """
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.core.events import outcomes
+from reconciler.core.events.outcomes import Told
 from reconciler.model.document import Document, Status
 from reconciler.model.policy import Strategy
 from reconciler.model.snapshot import Token
 from reconciler.model.stamp import Place
 from reconciler.model.value import canonical
 from tests.checks import check_audit, check_outcomes
+from tests.fakes.memory_log import MemoryBroker
 from tests.sim import comparing, naive, oracle
 from tests.sim.logs import LETTERS, OUTCOMES, read
 from tests.sim.options import KEYWORDS, SCALARS
-from tests.sim.server import ME, elements, token_of
-
-if TYPE_CHECKING:
-    from reconciler.core.events.outcomes import Told
-    from tests.fakes.memory_log import MemoryBroker
-    from tests.sim.server import Server, Write
-    from tests.sim.witness import Witness
-    from tests.sim.workload import Workload
-    from tests.sim.world import World
+from tests.sim.server import ME, Server, Write, elements, token_of
+from tests.sim.witness import Witness
+from tests.sim.workload import Workload
+from tests.sim.world import World
 
 
 class Checks:

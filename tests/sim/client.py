@@ -1,9 +1,10 @@
 """The way to Windchill and back: the `Windchill` port of one life, over a network that loses, delays and reorders."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx
 
 from reconciler.model.answer import (
     Broken,
@@ -17,22 +18,14 @@ from reconciler.model.answer import (
     WriteAnswer,
     Written,
 )
+from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.snapshot import Snapshot as ShownSnapshot
-from reconciler.model.value import canonical
+from reconciler.model.value import Json, canonical
+from reconciler.ports import Journal
 from tests.sim import wire
-from tests.sim.server import Version, token_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    import httpx
-
-    from reconciler.model.snapshot import Snapshot, Token
-    from reconciler.model.value import Json
-    from reconciler.ports import Journal
-    from tests.sim.server import Server, Write
-    from tests.sim.witness import Witness
-    from tests.sim.world import Life
+from tests.sim.server import Server, Version, Write, token_of
+from tests.sim.witness import Witness
+from tests.sim.world import Life
 
 TIMEOUT_S = 30.0
 _LATE_S_MAX = 3 * TIMEOUT_S

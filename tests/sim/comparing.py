@@ -4,17 +4,13 @@ When two values count as the same under a rule, and in which form one is sent: w
 It shares nothing with `core.normalise`, and knows only the values that occur in these worlds.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
+from collections.abc import Collection
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.model.value import canonical
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
 
 
 def read(text: str) -> Any:

@@ -5,22 +5,17 @@ SQLite is a newer one than the standard library's (apsw brings its own), and its
 because a VFS in Python has no shared memory. Everything else is the same: schema, statements, pragmas.
 """
 
-from __future__ import annotations
-
 import contextlib
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import apsw
 
 from reconciler.adapters.sqlite import opening
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tests.sim.disk import Disk
+from tests.sim.disk import Disk
 
 _ERRORS: tuple[tuple[type[apsw.Error], type[sqlite3.Error], str | None], ...] = (
     (apsw.IOError, sqlite3.OperationalError, "disk I/O error"),

@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 import apsw
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from tests.sim.world import World
+from tests.sim.world import World
 
 SECTORS = (512, 4096)
 _JOURNALS = apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURNAL | apsw.SQLITE_OPEN_WAL

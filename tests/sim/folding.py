@@ -1,20 +1,13 @@
 """How far the log was folded, and so what the rows may show at a moment: the witness's memory of ingest."""
 
-from __future__ import annotations
+from collections.abc import Collection, Iterable, Mapping
 
-from typing import TYPE_CHECKING
-
-from reconciler.model.stamp import Partition
+from reconciler.model.document import Document
+from reconciler.model.stamp import Partition, Place
+from reconciler.ports import FoldBatch
 from tests.sim import naive
 from tests.sim.logs import EVENTS
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-
-    from reconciler.model.document import Document
-    from reconciler.model.stamp import Place
-    from reconciler.ports import FoldBatch
-    from tests.sim.naive import Fact, Row
+from tests.sim.naive import Fact, Row
 
 
 class Folding:

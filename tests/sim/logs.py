@@ -1,19 +1,14 @@
 """The change log of one life: a client of the world's broker that may find nobody, tear its batches, or read again."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from reconciler.errors import LogError
+from reconciler.model.event import Outgoing, Record
+from reconciler.model.stamp import Partition
 from tests.fakes.memory_log import MemoryBroker, MemoryLog
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from reconciler.model.event import Outgoing, Record
-    from reconciler.model.stamp import Partition
-    from tests.sim.world import Life
+from tests.sim.world import Life
 
 TOPIC, OUTCOMES, LETTERS = "changes", "outcomes", "dead-letters"
 DECISIONS = "windchill.document.decisions"

@@ -8,10 +8,8 @@ would run on a thread runs in one go at a seeded later moment, which is all that
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import random
+import random
+from typing import Any
 
 _THREAD_S_MAX = 0.002
 _TURNS_MAX = 100_000  # of the loop without any time between them; a busy world makes some hundreds

@@ -6,23 +6,19 @@ of it. What can't: agreements whose outcome still waited to be published, writes
 copy, and who had been told of conflicts that are open.
 """
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from reconciler.core.events import outcomes
+from reconciler.core.events.outcomes import Told
+from tests.fakes.memory_log import MemoryBroker
 from tests.sim.logs import OUTCOMES
-
-if TYPE_CHECKING:
-    from reconciler.core.events.outcomes import Told
-    from tests.fakes.memory_log import MemoryBroker
-    from tests.sim.operators import Operators
-    from tests.sim.stores import Durable
-    from tests.sim.witness import Witness
-    from tests.sim.world import World
+from tests.sim.operators import Operators
+from tests.sim.stores import Durable
+from tests.sim.witness import Witness
+from tests.sim.world import World
 
 
 @attrs.frozen

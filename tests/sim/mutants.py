@@ -4,16 +4,16 @@ Known mistakes, to prove that the simulation finds such. Each is switched on by 
 `applied` changes the program's code for as long as it lasts; `wired` changes one daemon after it was put together.
 """
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 import textwrap
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 from unittest import mock
 
 import attrs
 
+from reconciler import app
 from reconciler.adapters import documents
 from reconciler.adapters.sqlite import opening
 from reconciler.core.events import anchoring, profile, timing
@@ -38,11 +38,6 @@ from reconciler.model.policy import Policy
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.stamp import Stamp
 from tests.fakes.memory_log import MemoryLog
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from reconciler import app
 
 SEEDS: dict[str, int] = {
     # mutant: within how many seeds it must be caught

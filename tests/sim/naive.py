@@ -5,19 +5,14 @@ It shares nothing with `core.fold`, which is a join and never sorts. The stamps 
 producers of this world know of the records they have written.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import attrs
 
+from reconciler.model.desired import Desired
+from reconciler.model.stamp import Stamp
 from reconciler.model.value import canonical
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from reconciler.model.desired import Desired
-    from reconciler.model.stamp import Stamp
 
 # time, sequence, topic, partition, offset, source, id
 Rank = tuple[str, str, str, int, int, str, str]

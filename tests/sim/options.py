@@ -1,18 +1,14 @@
 """What one seed fixes before anything happens: policies, the shape of the server, and how often each fault strikes."""
 
-from __future__ import annotations
-
 import random
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import attrs
 
 from reconciler.model.event import ChangeTopic
 from reconciler.model.policy import Adopt, ListMode, Normaliser, Policy, Rule, Strategy
 from tests.sim.logs import LINE, MIRRORS, RENAMED, TOPIC
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 KEYWORDS = "attributes.Keywords"
 SCALARS = ("status", "owner", "attributes.Note", "attributes.Cost")

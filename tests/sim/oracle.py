@@ -6,9 +6,8 @@ last agreed on, what the server shows, what the log says. Where the witness can'
 in between), it asks for every possibility.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import Any
 
 import attrs
 
@@ -16,12 +15,8 @@ from reconciler.model import instant
 from reconciler.model.policy import Adopt, Policy, Rule, Strategy
 from reconciler.model.value import canonical
 from tests.sim import comparing, naive
+from tests.sim.naive import Claims, Rank
 from tests.sim.server import elements
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from tests.sim.naive import Claims, Rank
 
 KEEP, WRITE, YIELD, HOLD, LEAVE = "keep", "write", "yield", "hold", "leave"  # the last one: nobody asks for anything
 _SECOND_US = 1_000_000

@@ -10,23 +10,19 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import attrs
 
 from reconciler.model import codec
-from reconciler.model.document import NO_AGREEMENT
+from reconciler.model.audit import AuditRecord, Settlement
+from reconciler.model.document import NO_AGREEMENT, Agreement
+from reconciler.model.event import Outgoing
 from reconciler.model.value import canonical
+from reconciler.ports import OutboxMessage
 from tests.sim.logs import OUTCOMES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from reconciler.model.audit import AuditRecord, Settlement
-    from reconciler.model.document import Agreement
-    from reconciler.model.event import Outgoing
-    from reconciler.ports import OutboxMessage
-    from tests.sim.world import World
+from tests.sim.world import World
 
 _EVERYTHING = 1_000_000
 

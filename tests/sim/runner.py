@@ -6,8 +6,6 @@ rest, and whatever was wrong with the clock is over: everything must settle with
 every document, a last SIGTERM, and the checks.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import functools
@@ -15,8 +13,9 @@ import logging
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest import mock
 
 import attrs
@@ -27,27 +26,21 @@ from reconciler.adapters.sqlite import database
 from reconciler.config import Config, Log, Resync, Retry, Windchill
 from reconciler.errors import LogTruncatedError, ReconcilerError, StoreError
 from reconciler.flows.attempt import Attempt
-from reconciler.flows.reload import Wish
+from reconciler.flows.reload import InForce, Wish
+from reconciler.model.event import ChangeTopic
+from reconciler.model.policy import Policy
 from tests.fakes.memory_log import MemoryBroker
 from tests.sim import mutants, operators, options
 from tests.sim.checks import Checks
 from tests.sim.client import SimWindchill, WiredWindchill
 from tests.sim.logs import LETTERS, OUTCOMES, TOPIC, SimLog, places
 from tests.sim.losses import Losses
+from tests.sim.options import Options
 from tests.sim.server import Server
-from tests.sim.stores import Durable
+from tests.sim.stores import Durable, Watched
 from tests.sim.witness import Witness
 from tests.sim.workload import Workload
 from tests.sim.world import Life, TrueClock, World
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from reconciler.flows.reload import InForce
-    from reconciler.model.event import ChangeTopic
-    from reconciler.model.policy import Policy
-    from tests.sim.options import Options
-    from tests.sim.stores import Watched
 
 STEPS = 40
 SETTLE_S = 900.0  # a late request, the longest cool-downs of breaker and documents, and the attempts after them

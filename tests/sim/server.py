@@ -5,10 +5,8 @@ It knows which field and which element was last changed by whom, in which versio
 is what the checks ask; nothing in here comes from the program.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
@@ -28,9 +26,7 @@ from reconciler.model.answer import (
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import canonical
 from tests.sim.options import FIELDS, GROUP, KEYWORDS, SCALARS, TYPES
-
-if TYPE_CHECKING:
-    from tests.sim.world import World
+from tests.sim.world import World
 
 ME = "integration"
 Part = tuple[str, str]  # a field, and the text of one of its elements or ""

@@ -13,8 +13,10 @@ import asyncio
 import contextlib
 import copy
 import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from reconciler.adapters.sqlite import locks, transactions
 from reconciler.adapters.sqlite.database import Database, transacted
@@ -22,25 +24,18 @@ from reconciler.adapters.sqlite.store import SqliteStore
 from reconciler.core.folding.rows import DONE
 from reconciler.errors import StoreError
 from reconciler.model import codec
-from reconciler.model.document import Lane, Status
+from reconciler.model.audit import Settlement
+from reconciler.model.document import Agreement, Document, Lane, Status
 from reconciler.model.stamp import Partition
+from reconciler.ports import FoldBatch, OutboxMessage
+from tests.fakes.memory_log import MemoryBroker
 from tests.fakes.memory_store import MemoryStore
-from tests.sim.connection import as_owner
+from tests.sim.connection import Connection, as_owner
 from tests.sim.disk import Disk
 from tests.sim.logs import OUTCOMES, places
 from tests.sim.promises import Promises
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
-
-    from reconciler.model.audit import Settlement
-    from reconciler.model.document import Agreement, Document
-    from reconciler.ports import FoldBatch, OutboxMessage
-    from tests.fakes.memory_log import MemoryBroker
-    from tests.sim.connection import Connection
-    from tests.sim.witness import Witness
-    from tests.sim.world import Life, World
+from tests.sim.witness import Witness
+from tests.sim.world import Life, World
 
 
 class Watched:

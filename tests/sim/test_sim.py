@@ -1,7 +1,5 @@
 """Worlds from seeds, known mistakes that they must find, and the promise of every seed to be the same run again."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import multiprocessing
@@ -9,10 +7,11 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import pytest
@@ -20,9 +19,6 @@ import pytest
 from reconciler.config import rules
 from tests import brokers
 from tests.sim import loop, mutants, options, runner
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # In CI some hundreds of worlds, about two minutes on two cores; elsewhere a glance. `make sim-many` looks further.
 SEEDS = int(os.environ.get("SIM_SEEDS") or (350 if brokers.must_be_apache() else 70))

@@ -6,10 +6,9 @@ one object that would open connections. Requests are evaluated from what stands 
 the merge patch, which must say just what was decided.
 """
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import unquote
 
 import aiohttp
@@ -28,11 +27,7 @@ from reconciler.model.answer import (
     Written,
 )
 from reconciler.model.snapshot import Snapshot, Token
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from reconciler.ports import Clock
+from reconciler.ports import Clock
 
 _ROOT = "http://windchill.sim"
 _JSON = {"content-type": "application/json"}

@@ -6,34 +6,26 @@ lost reply leaves open whether something was stored; then it is several, and a d
 A write that the server applied counts as ours however its reply fared: nobody may take it for a user's edit later.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import attrs
 
 from reconciler.model.answer import Refused, Unknown, VersionConflict, WriteAnswer, Written
-from reconciler.model.document import Intent, Status
-from reconciler.model.policy import Strategy
+from reconciler.model.audit import Settlement
+from reconciler.model.document import Document, Intent, Status
+from reconciler.model.policy import Policy, Strategy
+from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.stamp import Place
 from reconciler.model.value import canonical
 from tests.sim import comparing, naive, oracle
 from tests.sim.bystander import Bystander
 from tests.sim.folding import Folding
+from tests.sim.naive import Claims, Fact, Rank, Row
 from tests.sim.options import FIELDS, GROUP, KEYWORDS, SCALARS
 from tests.sim.oracle import Agreed
-from tests.sim.server import Server, Version, Write, changed_parts
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from reconciler.model.audit import Settlement
-    from reconciler.model.document import Document
-    from reconciler.model.policy import Policy
-    from reconciler.model.snapshot import Snapshot, Token
-    from reconciler.model.stamp import Place
-    from tests.sim.naive import Claims, Fact, Rank, Row
-    from tests.sim.server import Part
-    from tests.sim.world import World
+from tests.sim.server import Part, Server, Version, Write, changed_parts
+from tests.sim.world import World
 
 Possible = set[Agreed | None]
 

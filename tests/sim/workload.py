@@ -4,10 +4,9 @@ What everybody else does: producers, rivals, operators, and what goes wrong arou
 Few documents, few fields, few values: in a small world things collide.
 """
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import attrs
 
@@ -16,19 +15,15 @@ from reconciler.model import instant
 from reconciler.model.event import Outgoing, PlainRecord
 from reconciler.model.policy import OPERATORS, Strategy
 from reconciler.model.stamp import Partition, Place
+from tests.fakes.memory_log import MemoryBroker
 from tests.sim import operators
 from tests.sim.logs import DECISIONS, LINE, OUTCOMES, TOPIC, places, read
 from tests.sim.naive import Fact
 from tests.sim.options import FIELDS, GROUP, KEYWORDS, OUTSIDER, RESTRICTED, SCALARS, SOURCES, WORDS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.fakes.memory_log import MemoryBroker
-    from tests.sim.server import Server
-    from tests.sim.stores import Durable
-    from tests.sim.witness import Witness
-    from tests.sim.world import World
+from tests.sim.server import Server
+from tests.sim.stores import Durable
+from tests.sim.witness import Witness
+from tests.sim.world import World
 
 _TYPE = (("content-type", b"application/cloudevents+json"),)
 _DAY_US = 86_400_000_000
