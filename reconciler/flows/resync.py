@@ -37,8 +37,8 @@ def contradiction(last_us: int | None, now_us: int) -> str:
         return ""
     last, now = instant.from_us(last_us), instant.from_us(now_us)
     return (
-        f"the last decision was recorded at {last}, and this host's clock says {now}: it was ahead then, or is behind"
-        " now; set it right, and have it kept so (NTP)"
+        f"the newest record of the audit trail is of {last}, and this host's clock says {now}: it was ahead then, or is"
+        " behind now; set it right, and have it kept so (NTP)"
     )
 
 

@@ -34,7 +34,7 @@ T = TypeVar("T")
 URL_PREFIX = "sqlite:///"
 
 _APPLICATION_ID = 0x5752434C  # "WRCL", in the file's header: so that nobody's else's database is ever written to
-_SCHEMA = 12  # of `schema.sql`; one that is changed gets another number
+_SCHEMA = 13  # of `schema.sql`; one that is changed gets another number
 _MAGIC = b"SQLite format 3\0"  # how every database begins
 _HEADER_BYTES = 72  # up to and with the application's id
 _VERSION_MIN = (3, 33, 0)  # UPDATE … FROM

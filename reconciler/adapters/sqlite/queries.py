@@ -363,16 +363,15 @@ ENTRIES = lines("read the audit trail", _ENTRY, f"{_ENTRIES} WHERE id > ?1 AND i
 ENTRIES_NUMBERED = lines(
     "read the audit trail", _ENTRY, f"{_ENTRIES} WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id"
 )
+_OF_BOTH_KINDS = " UNION ALL ".join(
+    f"SELECT id FROM audit WHERE kind IS {kind} AND at_us >= ?1 AND at_us < ?2 {{0}}" for kind in ("NULL", "NOT NULL")
+)
 AUDIT_SPAN = lines(
     "find a span of the audit trail",
     "json_array(first, last)",
-    "SELECT coalesce(min(id), 1) AS first, coalesce(max(id), 0) AS last FROM audit WHERE at_us >= ?1 AND at_us < ?2",
+    f"SELECT coalesce(min(id), 1) AS first, coalesce(max(id), 0) AS last FROM ({_OF_BOTH_KINDS.format('')})",
 )
-NUMBERS_OF_DOCUMENT = lines(
-    "find a document in the audit trail",
-    "id",
-    "SELECT id FROM audit WHERE document = ?1 AND at_us >= ?2 AND at_us < ?3",
-)
+NUMBERS_OF_DOCUMENT = lines("find a document in the audit trail", "id", _OF_BOTH_KINDS.format("AND document = ?3"))
 
 POLICIES = lines("read policies", "hex(digest) || ' ' || hex(policy)", "SELECT digest, policy FROM policy")
 

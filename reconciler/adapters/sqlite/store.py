@@ -276,7 +276,7 @@ class SqliteStore:
     ) -> AsyncIterator[Entry]:
         end_us = _EVER_US if until_us is None else until_us
         if document is not None:
-            found = await self._database.read(queries.NUMBERS_OF_DOCUMENT, document, since_us, end_us)
+            found = await self._database.read(queries.NUMBERS_OF_DOCUMENT, since_us, end_us, document)
             numbers = sorted(map(int, found))
             for start in range(0, len(numbers), _ENTRIES):
                 wanted = codec.encode(numbers[start : start + _ENTRIES]).decode()
