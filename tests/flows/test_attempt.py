@@ -34,8 +34,7 @@ MISMATCH = VersionConflict(412, "modified by another user")
 
 async def known(world: World, **fields: str) -> None:
     """Make the document known: one event, one settled attempt."""
-    await world.emit(fields or {"title": "known"})
-    await world.settle()
+    await world.emit_and_settle(fields or {"title": "known"})
     world.windchill.reads = world.windchill.writes = 0
 
 
@@ -43,22 +42,19 @@ async def known(world: World, **fields: str) -> None:
 
 
 async def test_the_first_attempt_reads_once_and_writes_once(world: World) -> None:
-    await world.emit({"title": "Cover"})
-    assert (await world.attempt()).status is Status.SYNCED
+    assert (await world.emit_and_attempt({"title": "Cover"})).status is Status.SYNCED
     assert (world.windchill.reads, world.windchill.writes) == (1, 1)
     assert world.live()["title"] == "Cover"
 
 
 async def test_a_known_document_is_written_without_a_read(world: World) -> None:
     await known(world)
-    await world.emit({"title": "Cover", "attributes.CostCenter": "4711"})
-    assert (await world.attempt()).status is Status.SYNCED
+    assert (await world.emit_and_attempt({"title": "Cover", "attributes.CostCenter": "4711"})).status is Status.SYNCED
     assert (world.windchill.reads, world.windchill.writes) == (0, 1)
 
 
 async def test_only_what_differs_is_written(world: World) -> None:
-    await world.emit({"title": "Cover", "status": "INWORK"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover", "status": "INWORK"})
     assert [dict(entry.fields) for entry in world.windchill.history] == [{"title": "Cover"}]
 
 
@@ -73,16 +69,14 @@ async def test_what_a_cached_read_shows_is_not_believed_where_no_guard_would_fin
     """Nothing is sent when the event asks for what the cache shows, so no token says that the cache is old."""
     await known(world, title="Cover")
     await world.edit({"title": "scribbled over"})
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     assert world.held() == ["title"]
 
 
 async def test_a_status_that_moved_unseen_is_put_right_by_an_event_that_repeats_it(world: World) -> None:
     await known(world, status="RELEASED")
     await world.edit({"status": "INWORK"})
-    await world.emit({"status": "RELEASED"})
-    await world.settle()
+    await world.emit_and_settle({"status": "RELEASED"})
     assert world.live()["status"] == "RELEASED"
 
 
@@ -110,8 +104,7 @@ async def test_a_write_that_somebody_has_followed_is_read_again_before_it_is_cal
 async def test_a_version_conflict_ends_the_attempt_and_the_next_one_reads_first(world: World) -> None:
     await known(world)
     await world.edit({"owner": "jdoe"})
-    await world.emit({"title": "Cover"})
-    assert (await world.attempt()).status is Status.PENDING
+    assert (await world.emit_and_attempt({"title": "Cover"})).status is Status.PENDING
     assert world.windchill.reads == 0
     await world.settle()
     assert world.windchill.reads == 1
@@ -165,8 +158,7 @@ async def test_a_document_that_stays_contended_is_told_once_and_anew_once_it_has
 
 async def test_the_holder_of_a_lock_is_named_and_a_refused_field_waits_for_a_comparison(world: World) -> None:
     world.windchill.script_writes(Locked(423, "it is checked out", "jdoe"))
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     assert world.document().reason == "locked by jdoe: it is checked out"
     await world.wait()
     world.windchill.script_writes(Refused(422, "too long", ("title",)))
@@ -184,8 +176,7 @@ async def test_the_holder_of_a_lock_is_named_and_a_refused_field_waits_for_a_com
 )
 async def test_a_lock_is_called_what_is_known_of_it(world: World, holder: str | None, kind: str, said: str) -> None:
     world.windchill.script_writes(Locked(423, "it is taken", holder, kind=kind))
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     assert world.document().reason == said
 
 
@@ -202,8 +193,7 @@ async def test_a_document_that_was_parked_until_an_event_came_and_is_contended_t
     world: World,
 ) -> None:
     world.windchill.script_writes(NotAvailable(403, "not yours"), *[MISMATCH] * 5)
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     await world.emit({"title": "Lid"})
     for _ in range(5):
         await world.attempt()
@@ -239,10 +229,8 @@ async def test_version_conflicts_are_counted_from_the_start_after_a_write_that_c
 async def test_version_conflicts_are_counted_from_the_start_after_a_refusal(world: World) -> None:
     await known(world)
     world.windchill.script_writes(*[MISMATCH] * 3, Refused(400, "no such owner", ("owner",)), MISMATCH)
-    await world.emit({"owner": "akim"})
-    assert (await world.settle()).status is Status.HELD
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    assert (await world.emit_and_settle({"owner": "akim"})).status is Status.HELD
+    await world.emit_and_attempt({"title": "Cover"})
     assert world.document().reason.startswith("version conflict 1 of 5")
     await world.settle()
 
@@ -288,23 +276,20 @@ async def test_a_lost_reply_is_read_and_confirmed_and_never_sent_again(world: Wo
 
 async def test_a_write_that_never_arrived_is_decided_anew(world: World) -> None:
     world.windchill.script_writes(Unknown("the connection broke"))
-    await world.emit({"title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"})
     assert (world.windchill.writes, world.live()["title"]) == (2, "Cover")
 
 
 async def test_a_write_is_confirmed_in_the_trail_even_if_another_field_is_held(world: World) -> None:
     world.windchill.script_writes(Refused(400, "no", ("attributes.CostCenter",)), Fault.LOST_REPLY)
-    await world.emit({"title": "Cover", "attributes.CostCenter": "9999"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover", "attributes.CostCenter": "9999"})
     results = [record.result for record in await world.store.audit()]
     assert sorted(results) == ["confirmed", "refused", "unknown"]
 
 
 async def test_a_user_who_edits_after_a_lost_reply_is_not_overwritten(world: World) -> None:
     world.windchill.script_writes(Fault.LOST_REPLY)
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     await world.edit({"title": "better cover"})
     await world.settle()
     assert world.live()["title"] == "better cover"
@@ -327,10 +312,8 @@ async def test_a_write_in_doubt_stays_so_while_the_document_stands_where_it_stoo
     """There is nothing to write any more; when the write comes after all, it is ours and no edit to yield to."""
     await known(world, owner="sgarcia")
     world.windchill.script_writes(Unknown("no answer in time"))
-    await world.emit({"owner": "akim"})
-    await world.attempt()
-    await world.emit({"owner": "sgarcia"})
-    await world.settle()
+    await world.emit_and_attempt({"owner": "akim"})
+    await world.emit_and_settle({"owner": "sgarcia"})
     world.windchill.edit(KEY, {"owner": "akim"}, "integration")
     await world.resync()
     await world.settle()
@@ -340,10 +323,8 @@ async def test_a_write_in_doubt_stays_so_while_the_document_stands_where_it_stoo
 async def test_our_own_value_after_a_lost_reply_is_no_conflict_with_a_newer_event(world: World) -> None:
     """The next event is there before the lost reply is looked into: what it finds there is ours, not a user's edit."""
     world.windchill.script_writes(Fault.LOST_REPLY)
-    await world.emit({"title": "Cover"})
-    await world.attempt()
-    await world.emit({"title": "Lid"})
-    await world.settle()
+    await world.emit_and_attempt({"title": "Cover"})
+    await world.emit_and_settle({"title": "Lid"})
     assert world.live()["title"] == "Lid"
     assert world.document().status is Status.SYNCED
 
@@ -353,8 +334,7 @@ async def test_a_write_that_is_applied_long_after_it_was_given_up_is_ours(
 ) -> None:
     """It comes right between the next write's decision and that write, which so meets a version conflict."""
     world.windchill.script_writes(Unknown("no answer in time"))
-    await world.emit({"owner": "akim"})
-    await world.attempt()
+    await world.emit_and_attempt({"owner": "akim"})
     await world.emit({"owner": "jdoe"})
     intend = world.store.intend
 
@@ -377,8 +357,7 @@ async def test_an_intent_in_doubt_outlives_a_read_that_fails(
     world: World, trouble: NotAvailable | Failed | Throttled | Broken
 ) -> None:
     world.windchill.script_writes(Fault.LOST_REPLY)
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     world.windchill.script_reads(trouble)
     await world.attempt()
     assert world.document().agreement.intent is not None
@@ -391,8 +370,7 @@ async def test_the_time_of_a_confirmed_write_is_not_taken_for_somebody_elses_edi
     """Else a field first seen afterwards, by an event older than our own write, would be yielded to nobody."""
     world.windchill.script_writes(Fault.LOST_REPLY)
     late = world.event({"attributes.CostCenter": "4711"}, time="2026-11-22T10:00:00.000000Z")
-    await world.emit({"title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"})
     world.append(late)
     await world.fold()
     await world.settle()
@@ -401,8 +379,7 @@ async def test_the_time_of_a_confirmed_write_is_not_taken_for_somebody_elses_edi
 
 async def test_an_unusable_answer_to_a_write_leaves_its_result_in_doubt(world: World) -> None:
     world.windchill.script_writes(Broken("an HTML login page"))
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     assert world.document().agreement.intent is not None
     await world.settle()
 
@@ -411,8 +388,7 @@ async def test_a_write_of_which_only_a_part_is_there_was_not_applied(world: Worl
     """A user has set one of its fields to the same value. What is there is agreed; nothing is told as written."""
     await known(world)
     world.windchill.script_writes(Unknown("no answer in time"), Fault.NONE)
-    await world.emit({"title": "Cover", "owner": "akim"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover", "owner": "akim"})
     await world.edit({"title": "Cover"})
     await world.settle()
     assert (world.live()["title"], world.live()["owner"]) == ("Cover", "akim")
@@ -438,8 +414,7 @@ async def in_doubt(world: World, *owners: str) -> None:
     """One write after the other is sent, and no reply comes: each may still be applied."""
     for owner in owners:
         world.windchill.script_writes(Unknown("no answer in time"))
-        await world.emit({"owner": owner})
-        await world.attempt()
+        await world.emit_and_attempt({"owner": owner})
 
 
 @pytest.mark.parametrize("comes", ["akim", "jdoe", "lchen"])
@@ -448,8 +423,7 @@ async def test_any_of_several_writes_in_doubt_is_ours_when_it_comes_late(world: 
     await in_doubt(world, "akim", "jdoe", "lchen")
     await world.clock.advance(1)
     world.windchill.edit(KEY, {"owner": comes}, "integration")
-    await world.emit({"owner": "mroth"})
-    assert (await world.settle()).status is Status.SYNCED
+    assert (await world.emit_and_settle({"owner": "mroth"})).status is Status.SYNCED
     assert world.live()["owner"] == "mroth"
 
 
@@ -498,13 +472,11 @@ async def test_what_can_not_be_had_is_parked_with_the_reason_and_tried_again(
 
 async def test_a_document_of_too_many_fields_is_parked_unasked_until_some_are_released(world: World) -> None:
     world.attempts = attrs.evolve(world.attempts, rules=attrs.evolve(world.rules, fields_max=2))
-    await world.emit({"title": "Cover", "owner": "akim", "attributes.Note": "n"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover", "owner": "akim", "attributes.Note": "n"})
     assert world.document().status is Status.PARKED
     assert "3 managed fields, more than windchill.fields_max = 2" in world.document().reason
     assert world.windchill.reads == world.windchill.writes == 0
-    await world.emit(release=["attributes.Note"])
-    assert (await world.settle()).status is Status.SYNCED
+    assert (await world.emit_and_settle(release=["attributes.Note"])).status is Status.SYNCED
     assert (world.live()["title"], world.live()["attributes"]["Note"]) == ("Cover", "")
 
 
@@ -543,8 +515,7 @@ async def test_a_lock_is_told_with_its_holder_and_tried_again_slowly(world: Worl
 
 async def test_a_missing_guard_is_our_fault_and_raises_an_alarm(world: World) -> None:
     world.windchill.script_writes(Unguarded("send If-Match"))
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     assert world.document().status is Status.PARKED
     assert "428, a fault of ours" in world.document().reason
     assert world.outcomes("parked")
@@ -555,8 +526,7 @@ async def test_a_missing_guard_is_our_fault_and_raises_an_alarm(world: World) ->
 
 async def test_a_refused_field_is_held_with_the_servers_message_and_the_rest_goes_out(world: World) -> None:
     world.windchill.script_writes(Refused(400, "no such cost center", ("attributes.CostCenter",)))
-    await world.emit({"title": "Cover", "attributes.CostCenter": "9999"})
-    assert (await world.settle()).status is Status.HELD
+    assert (await world.emit_and_settle({"title": "Cover", "attributes.CostCenter": "9999"})).status is Status.HELD
     assert world.held() == ["attributes.CostCenter"]
     assert "no such cost center" in world.document().reason
     assert world.live()["title"] == "Cover"
@@ -565,16 +535,14 @@ async def test_a_refused_field_is_held_with_the_servers_message_and_the_rest_goe
 
 async def test_a_refusal_that_names_no_field_holds_all_that_was_written(world: World) -> None:
     world.windchill.script_writes(Refused(422, "no"))
-    await world.emit({"title": "Cover", "attributes.CostCenter": "9999"})
-    assert (await world.settle()).status is Status.HELD
+    assert (await world.emit_and_settle({"title": "Cover", "attributes.CostCenter": "9999"})).status is Status.HELD
     assert world.held() == ["attributes.CostCenter", "title"]
     assert world.windchill.writes == 1
 
 
 async def test_what_was_refused_is_told_so_that_a_rebuilt_base_does_not_try_it_again(world: World) -> None:
     world.windchill.script_writes(Refused(400, "no such cost center", ("attributes.CostCenter",)))
-    await world.emit({"attributes.CostCenter": "9999"})
-    await world.settle()
+    await world.emit_and_settle({"attributes.CostCenter": "9999"})
     (told,) = [outcomes.told(json.dumps(outcome).encode()) for outcome in world.outcomes("reconciled")]
     assert told is not None
     assert told.base.refused == world.document().agreement.base.refused != {}
@@ -586,8 +554,7 @@ async def test_what_was_adopted_before_a_version_conflict_is_told_even_if_the_fi
     """Whoever rebuilds the base from the outcomes must not adopt the rival's value instead, and write over it."""
     world = make_world(policy(Rule(("title",), Strategy.HOLD)))
     world.windchill.script_writes(Fault.RIVAL)
-    await world.emit({"title": "Cover"})
-    assert (await world.settle()).status is Status.HELD
+    assert (await world.emit_and_settle({"title": "Cover"})).status is Status.HELD
     (told,) = [outcomes.told(json.dumps(outcome).encode()) for outcome in world.outcomes("reconciled")]
     assert told is not None
     assert told.base.fields == world.document().agreement.base.fields != {}
@@ -596,8 +563,7 @@ async def test_what_was_adopted_before_a_version_conflict_is_told_even_if_the_fi
 async def test_a_document_of_which_every_field_is_ignored_is_looked_at_again(make_world: MakeWorld) -> None:
     """After a restart the policy may be another one."""
     world = make_world(policy(Rule(("title",), Strategy.IGNORE)))
-    await world.emit({"title": "Cover"})
-    assert (await world.settle()).due_us is not None
+    assert (await world.emit_and_settle({"title": "Cover"})).due_us is not None
 
 
 async def test_what_a_server_alters_without_showing_it_is_held_and_not_written_over_and_over(
@@ -605,8 +571,7 @@ async def test_what_a_server_alters_without_showing_it_is_held_and_not_written_o
 ) -> None:
     """The answer to the write is a token alone; what became of the value is seen at the next comparison."""
     world = make_world(policy(Rule(("title",), Strategy.EXTERNAL)), shows_document=False)
-    await world.emit({"title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"})
     stored = world.windchill._versions[KEY]
     world.windchill._versions[KEY] = attrs.evolve(stored, body=stored.body | {"title": "COVER"})
     for _ in range(3):
@@ -616,12 +581,10 @@ async def test_what_a_server_alters_without_showing_it_is_held_and_not_written_o
 
 async def test_a_refused_field_is_not_tried_again_until_a_side_moves(world: World) -> None:
     world.windchill.script_writes(Refused(400, "no", ("title",)))
-    await world.emit({"title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"})
     await world.resync()
     assert world.windchill.writes == 1
-    await world.emit({"title": "Lid"})
-    assert (await world.settle()).status is Status.SYNCED
+    assert (await world.emit_and_settle({"title": "Lid"})).status is Status.SYNCED
     assert world.live()["title"] == "Lid"
     assert len(world.outcomes("conflict.closed")) == 1
 
@@ -632,8 +595,7 @@ async def test_a_409_that_does_not_say_what_it_means_is_a_version_conflict_if_th
     await known(world)
     await world.edit({"owner": "jdoe"})
     world.windchill.script_writes(Refused(409, "conflict"))
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     assert world.document().status is Status.PENDING
     assert world.document().conflicts == 1
     assert (await world.settle()).status is Status.SYNCED
@@ -641,8 +603,7 @@ async def test_a_409_that_does_not_say_what_it_means_is_a_version_conflict_if_th
 
 async def test_a_409_about_a_document_that_has_not_moved_is_a_refusal(world: World) -> None:
     world.windchill.script_writes(Refused(409, "lifecycle transition not allowed"))
-    await world.emit({"status": "RELEASED"})
-    assert (await world.settle()).status is Status.HELD
+    assert (await world.emit_and_settle({"status": "RELEASED"})).status is Status.HELD
     assert "lifecycle transition not allowed" in world.document().reason
     assert world.windchill.reads == 2
 
@@ -653,8 +614,7 @@ async def test_a_409_that_can_not_be_looked_into_holds_nothing(world: World) -> 
     await world.edit({"owner": "jdoe"})
     world.windchill.script_writes(Refused(409, "conflict"))
     world.windchill.script_reads(Throttled(503, "restarting"))
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     assert not world.held()
     assert (await world.settle()).status is Status.SYNCED
     assert world.live()["title"] == "Cover"
@@ -667,8 +627,7 @@ async def test_a_409_that_can_not_be_looked_into_holds_nothing(world: World) -> 
 async def test_retry_after_is_kept_by_the_document(world: World, when: str) -> None:
     answer = Throttled(429, "slow down", 30.0)
     (world.windchill.script_reads if when == "reading" else world.windchill.script_writes)(answer)
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     assert world.document().status is Status.PENDING
     assert not world.gate.in_doubt
     assert await world.wait() >= 30
@@ -677,8 +636,7 @@ async def test_retry_after_is_kept_by_the_document(world: World, when: str) -> N
 
 async def test_a_503_to_a_write_leaves_its_result_in_doubt_and_a_429_does_not(world: World) -> None:
     world.windchill.script_writes(Throttled(503, "bad gateway, perhaps"), Throttled(429, "slow down"))
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     assert world.document().agreement.intent is not None
     await world.wait()
     await world.attempt()
@@ -713,8 +671,7 @@ async def test_a_wait_begins_when_the_answer_came_and_not_when_the_question_was_
 
     world.windchill.script_reads(Failed("no answer within 30 s"))
     monkeypatch.setattr(world.windchill, "read", slowly)
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     assert await world.wait() >= 0.5
 
 
@@ -725,8 +682,7 @@ async def test_every_decision_that_was_sent_is_in_the_audit_trail_whatever_came_
     ]  # fmt: skip
     for number, answer in enumerate(answers):
         world.windchill.script_writes(answer)
-        await world.emit({"title": f"title {number}"})
-        await world.attempt()
+        await world.emit_and_attempt({"title": f"title {number}"})
     assert world.windchill.writes == len(answers)
     sent = [record for record in await world.store.audit() if record.patch is not None]
     assert len(sent) == len(answers)
@@ -752,8 +708,7 @@ async def test_the_same_result_is_audited_when_it_begins_and_when_it_ends(
     trail = [(record.result, record.repeats) for record in await world.store.audit()][::-1]
     assert trail == [(result, 0), ("written", 19)]
     assert world.document().attempts == 21
-    await world.emit({"title": "Lid"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Lid"})
     assert (await world.store.audit())[0].repeats == 0
 
 
@@ -763,8 +718,7 @@ async def test_a_result_is_audited_again_when_its_status_or_what_was_decided_has
     for _ in range(3):
         await world.attempt()
     world.windchill.script_writes(*[Locked(409, "checked out", "jdoe")] * 2)
-    await world.emit({"title": "Lid"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Lid"})
     await world.edit({"title": "Mine"})
     await world.attempt(Lane.OPERATOR)
     trail = [(record.status, record.repeats) for record in await world.store.audit()][::-1]
@@ -773,8 +727,7 @@ async def test_a_result_is_audited_again_when_its_status_or_what_was_decided_has
 
 async def test_a_write_whose_answer_was_lost_is_audited_every_time(world: World) -> None:
     world.windchill.script_writes(Unknown("lost"), Unknown("lost"))
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     await world.attempt()
     assert [record.result for record in await world.store.audit()] == ["unknown", "unknown"]
 
@@ -785,8 +738,7 @@ async def test_a_write_whose_answer_was_lost_is_audited_every_time(world: World)
 async def test_a_held_field_does_not_keep_the_others_from_going_out(world: World) -> None:
     await known(world, title="Cover")
     await world.edit({"title": "my cover"})
-    await world.emit({"title": "Lid", "attributes.CostCenter": "4711"})
-    assert (await world.settle()).status is Status.HELD
+    assert (await world.emit_and_settle({"title": "Lid", "attributes.CostCenter": "4711"})).status is Status.HELD
     assert world.held() == ["title"]
     assert world.live()["attributes"]["CostCenter"] == "4711"
     assert world.live()["title"] == "my cover"
@@ -798,8 +750,7 @@ async def held_title(world: World) -> None:
     """Leave the title held: `my cover` there, `Lid` wanted."""
     await known(world, title="Cover")
     await world.edit({"title": "my cover"})
-    await world.emit({"title": "Lid"})
-    assert (await world.settle()).status is Status.HELD
+    assert (await world.emit_and_settle({"title": "Lid"})).status is Status.HELD
 
 
 async def test_a_held_field_closes_by_itself_when_the_sides_agree(world: World) -> None:
@@ -874,8 +825,7 @@ async def test_a_released_document_is_left_alone_and_its_base_forgotten(world: W
 
 async def test_a_released_field_is_left_alone_and_the_others_are_not(world: World) -> None:
     await known(world, title="Cover", status="RELEASED")
-    await world.emit(release=["title"])
-    await world.settle()
+    await world.emit_and_settle(release=["title"])
     await world.edit({"title": "mine", "status": "INWORK"})
     await world.resync()
     assert world.live()["title"] == "mine"
@@ -885,8 +835,7 @@ async def test_a_released_field_is_left_alone_and_the_others_are_not(world: Worl
 
 async def test_a_release_closes_the_conflicts_of_its_field(world: World) -> None:
     await held_title(world)
-    await world.emit(release=["title"])
-    assert (await world.settle()).status is Status.SYNCED
+    assert (await world.emit_and_settle(release=["title"])).status is Status.SYNCED
     assert len(world.outcomes("conflict.closed")) == 1
 
 
@@ -935,18 +884,15 @@ async def test_a_server_that_stores_another_value_is_held_and_not_written_over_a
 
 async def test_an_element_that_a_user_adds_is_kept_when_ours_is_added(make_world: MakeWorld) -> None:
     world = make_world(policy(Rule(("attributes.Keywords",), Strategy.MERGE, list=ListMode.SET)))
-    await world.emit(add={"attributes.Keywords": ["bracket"]}, remove={"attributes.Keywords": ["draft"]})
-    await world.settle()
+    await world.emit_and_settle(add={"attributes.Keywords": ["bracket"]}, remove={"attributes.Keywords": ["draft"]})
     await world.edit({"attributes.Keywords": ["sheet-metal", "bracket", "mine"]})
-    await world.emit(add={"attributes.Keywords": ["casting"]})
-    await world.settle()
+    await world.emit_and_settle(add={"attributes.Keywords": ["casting"]})
     assert sorted(world.live()["attributes"]["Keywords"]) == ["bracket", "casting", "mine", "sheet-metal"]
 
 
 async def test_a_path_through_a_text_is_held_and_can_be_explained_from_its_audit_record(make_world: MakeWorld) -> None:
     world = make_world(body={"title": "Bracket", "attributes": "none"})
-    await world.emit({"attributes.CostCenter": "4711"})
-    await world.settle()
+    await world.emit_and_settle({"attributes.CostCenter": "4711"})
     assert world.live()["attributes"] == "none"
     assert world.held() == ["attributes.CostCenter"]
 
@@ -961,8 +907,7 @@ async def test_two_writes_in_a_row_succeed_whatever_the_reply_shows(
 ) -> None:
     world = make_world(shows_document=shows_document, shows_token=shows_token)
     for title in ("Cover", "Lid"):
-        await world.emit({"title": title, "attributes.Note": title})
-        assert (await world.settle()).status is Status.SYNCED
+        assert (await world.emit_and_settle({"title": title, "attributes.Note": title})).status is Status.SYNCED
     assert world.live()["title"] == "Lid"
     assert world.windchill.reads == (1 if shows_token else 2)
     # Our own writes are nobody's edits: an event older than them, on a field first seen, is not yielded.

@@ -41,15 +41,13 @@ async def undo(world: World, times: int, who: str = "plm-batch", **fields: objec
 
 
 async def contested(world: World) -> None:
-    await world.emit({"title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"})
     await undo(world, 3)
     assert world.held() == ["title"]
 
 
 async def test_a_value_that_is_set_back_three_times_is_not_written_a_fourth_time(world: World) -> None:
-    await world.emit({"title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"})
     await undo(world, 20)
     assert (world.windchill.writes, world.held()) == (3, ["title"])
     assert "written 3 times and changed again each time" in world.document().reason
@@ -66,8 +64,7 @@ async def test_a_conflict_that_is_contested_stays_one_whatever_it_is_changed_to(
 
 async def test_other_fields_of_the_document_go_on(world: World) -> None:
     await contested(world)
-    await world.emit({"attributes.CostCenter": "4711"})
-    await world.settle()
+    await world.emit_and_settle({"attributes.CostCenter": "4711"})
     assert (world.live()["attributes"]["CostCenter"], world.held()) == ("4711", ["title"])
 
 
@@ -77,8 +74,7 @@ async def test_four_writes_in_the_first_day_and_one_on_each_further_day(
 ) -> None:
     """Comparisons every ten minutes; with comparisons switched off, whatever else leads to a look."""
     world = make_world(OURS, pace=Pace(interval_s=interval_s))
-    await world.emit({"title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"})
     written: list[int] = []
     for _ in range(6):
         for _ in range(6 * 24):
@@ -94,8 +90,7 @@ async def test_four_writes_in_the_first_day_and_one_on_each_further_day(
 
 async def test_another_value_is_written_at_once_and_counted_from_zero(world: World) -> None:
     await contested(world)
-    await world.emit({"title": "Lid"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Lid"})
     assert (world.live()["title"], world.held()) == ("Lid", [])
     await undo(world, 5)
     assert world.windchill.writes == 3 + 3
@@ -105,16 +100,14 @@ async def test_a_new_event_that_asks_for_the_same_value_is_no_new_try(world: Wor
     """Many producers publish the whole state again, every few minutes."""
     await contested(world)
     for _ in range(4):
-        await world.emit({"title": "Cover"})
-        await world.attempt()
+        await world.emit_and_attempt({"title": "Cover"})
     assert (world.windchill.writes, world.held()) == (3, ["title"])
     assert len(world.outcomes("conflict.opened")) == 1
 
 
 async def test_a_producer_that_repeats_itself_does_not_keep_a_tug_of_war_going(world: World) -> None:
     for _ in range(10):
-        await world.emit({"title": "Cover"})
-        await world.settle()
+        await world.emit_and_settle({"title": "Cover"})
         world.windchill.edit(KEY, {"title": "Bracket"}, "plm-batch")
     await world.settle()
     assert world.windchill.writes == 3
@@ -142,8 +135,7 @@ async def test_an_operators_retry_tries_now_and_counts_as_a_try(world: World) ->
 
 async def test_what_an_operator_decides_is_counted_from_zero(world: World) -> None:
     await contested(world)
-    await world.emit({"title": "Cover"}, source=OPERATORS, actor="boss", expect={"title": "Bracket"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"}, source=OPERATORS, actor="boss", expect={"title": "Bracket"})
     assert (world.live()["title"], world.held()) == ("Cover", [])
     await undo(world, 5)
     assert world.windchill.writes == 3 + 3
@@ -170,8 +162,7 @@ async def test_a_value_that_has_stood_for_a_whole_window_is_trusted_again(world:
 
 
 async def test_an_edit_now_and_then_is_no_contest(world: World) -> None:
-    await world.emit({"title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"})
     for _ in range(6):
         await world.clock.advance(25 * HOUR_S)
         await undo(world, 1)
@@ -180,8 +171,7 @@ async def test_an_edit_now_and_then_is_no_contest(world: World) -> None:
 
 async def test_a_window_of_zero_counts_nothing(make_world: MakeWorld) -> None:
     world = make_world(OURS, pace=Pace(contested_window_s=0))
-    await world.emit({"title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"})
     await undo(world, 8)
     assert (world.held(), world.windchill.writes) == ([], 9)
 
@@ -197,21 +187,18 @@ async def test_a_write_that_was_not_applied_is_not_counted(world: World) -> None
 async def test_a_person_whose_edit_stands_contests_nothing(make_world: MakeWorld) -> None:
     world = make_world(policy(Rule(("title",), Strategy.MERGE, on_overlap=Strategy.EXTERNAL)))
     for number in range(6):
-        await world.emit({"title": "Cover"})
-        await world.settle()
+        await world.emit_and_settle({"title": "Cover"})
         await undo(world, 1, title=f"by hand {number}")
     assert world.held() == []
     assert world.windchill.writes == 6
 
 
 async def test_an_element_that_is_taken_out_again_is_contested_alone(world: World) -> None:
-    await world.emit({KEYWORDS: ["steel", "bracket"]})
-    await world.settle()
+    await world.emit_and_settle({KEYWORDS: ["steel", "bracket"]})
     await undo(world, 4, **{KEYWORDS: ["bracket"]})
     assert (world.windchill.writes, world.held()) == (3, [KEYWORDS])
     assert "steel" in world.document().reason
-    await world.emit(add={KEYWORDS: ["M6"]})
-    await world.settle()
+    await world.emit_and_settle(add={KEYWORDS: ["M6"]})
     assert world.live()["attributes"]["Keywords"] == ["bracket", "M6"]
     await undo(world, 1, **{KEYWORDS: []})
     assert sorted(world.live()["attributes"]["Keywords"]) == ["M6", "bracket"]
@@ -219,27 +206,23 @@ async def test_an_element_that_is_taken_out_again_is_contested_alone(world: Worl
 
 
 async def test_an_element_that_comes_back_is_contested_too(world: World) -> None:
-    await world.emit(remove={KEYWORDS: ["draft"]})
-    await world.settle()
+    await world.emit_and_settle(remove={KEYWORDS: ["draft"]})
     await undo(world, 6, **{KEYWORDS: ["draft"]})
     assert (world.windchill.writes, world.held()) == (3, [KEYWORDS])
-    await world.emit(add={KEYWORDS: ["draft"]})
-    await world.settle()
+    await world.emit_and_settle(add={KEYWORDS: ["draft"]})
     assert world.held() == []
 
 
 async def test_two_keys_that_reach_one_document_are_found_out(world: World) -> None:
     """What sets the value back is our own account: another spelling of the key, with another wish."""
-    await world.emit({"title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"})
     await undo(world, 4, ME)
     assert world.windchill.writes == 3
     assert f"{ME}, which is our own account: another key may reach the same document" in world.document().reason
 
 
 async def test_what_is_counted_and_contested_survives_a_rebuild(world: World) -> None:
-    await world.emit({"title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"})
     for number in range(6):
         row = world.document()
         told = outcomes.told(json.dumps(world.outcomes("reconciled")[-1]).encode())
@@ -253,8 +236,7 @@ async def test_what_is_counted_and_contested_survives_a_rebuild(world: World) ->
 async def test_a_server_that_stores_another_form_is_found_out_by_one_write(make_world: MakeWorld) -> None:
     """The answer shows what was sent; the same version, read again, shows another value."""
     world = make_world(OURS, shows_document=False)
-    await world.emit({"title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"})
     stored = world.windchill._versions[KEY]
     world.windchill._versions[KEY] = attrs.evolve(stored, body=stored.body | {"title": "COVER"})
     for _ in range(5):
@@ -295,8 +277,7 @@ async def test_an_accepted_form_counts_as_the_value_from_now_on(world: World) ->
     }
     assert (world.held(), world.document().status, world.windchill.writes) == ([], Status.SYNCED, 3)
     await undo(world, 3)
-    await world.emit({"title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"})
     assert (world.held(), world.windchill.writes) == ([], 3)
 
 
@@ -305,8 +286,7 @@ async def test_a_form_that_was_not_accepted_is_still_put_right(world: World) -> 
     await decide(world, Side.ACCEPT)
     await undo(world, 1, title="a slip of the hand")
     assert world.live()["title"] == "Cover"
-    await world.emit({"title": "Lid"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Lid"})
     assert world.live()["title"] == "Lid"
 
 
@@ -341,14 +321,12 @@ async def test_giving_up_lets_windchills_value_stand(world: World) -> None:
 
 
 async def test_an_element_that_the_server_stores_otherwise_is_accepted_alone(world: World) -> None:
-    await world.emit({KEYWORDS: ["steel", "bracket"]})
-    await world.settle()
+    await world.emit_and_settle({KEYWORDS: ["steel", "bracket"]})
     await undo(world, 4, **{KEYWORDS: ["STEEL", "bracket"]})
     assert world.held() == [KEYWORDS]
     await decide(world, Side.ACCEPT)
     assert (world.held(), world.document().status) == ([], Status.SYNCED)
-    await world.emit({KEYWORDS: ["steel", "bracket", "M6"]})
-    await world.settle()
+    await world.emit_and_settle({KEYWORDS: ["steel", "bracket", "M6"]})
     assert world.live()["attributes"]["Keywords"] == ["STEEL", "bracket", "M6"]
     await undo(world, 1, **{KEYWORDS: ["STEEL", "M6"]})
     assert sorted(world.live()["attributes"]["Keywords"]) == ["M6", "STEEL", "bracket"]
@@ -357,8 +335,7 @@ async def test_an_element_that_the_server_stores_otherwise_is_accepted_alone(wor
 
 async def test_keeping_on_trying_takes_no_element_of_a_user_in(world: World) -> None:
     """The conflict is as old as the contest, and users have gone on tagging since."""
-    await world.emit({KEYWORDS: ["steel"]})
-    await world.settle()
+    await world.emit_and_settle({KEYWORDS: ["steel"]})
     await undo(world, 4, **{KEYWORDS: ["mine"]})
     await undo(world, 1, **{KEYWORDS: ["yours"]})
     done = await decide(world, Side.RETRY)
@@ -368,8 +345,7 @@ async def test_keeping_on_trying_takes_no_element_of_a_user_in(world: World) -> 
 
 async def test_an_altered_form_can_be_accepted_too(make_world: MakeWorld) -> None:
     world = make_world(OURS, shows_document=False)
-    await world.emit({"title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"})
     stored = world.windchill._versions[KEY]
     world.windchill._versions[KEY] = attrs.evolve(stored, body=stored.body | {"title": "COVER"})
     await world.resync()
@@ -379,8 +355,7 @@ async def test_an_altered_form_can_be_accepted_too(make_world: MakeWorld) -> Non
 
 async def test_what_is_not_contested_has_nothing_to_accept(make_world: MakeWorld) -> None:
     world = make_world(policy(Rule(("title",), Strategy.HOLD)))
-    await world.emit({"title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"})
     await undo(world, 1)
     (conflict,) = world.document().agreement.held
     for way in (Side.ACCEPT, Side.RETRY):
@@ -389,8 +364,7 @@ async def test_what_is_not_contested_has_nothing_to_accept(make_world: MakeWorld
 
 async def test_all_contested_fields_are_accepted_at_once_though_producers_repeat_themselves(world: World) -> None:
     await contested(world)
-    await world.emit({"title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"})
     done = await acts(world).resolve_many("mrossi", Side.ACCEPT, "", field="title")
     assert (len(done.decided), done.left) == (1, {})
 

@@ -62,8 +62,7 @@ async def watched(make_world: MakeWorld) -> Watched:
 
 
 async def settled(world: World) -> None:
-    await world.emit({"owner": "akim"})
-    await world.settle()
+    await world.emit_and_settle({"owner": "akim"})
     world.offered.clear()
 
 
@@ -87,8 +86,7 @@ async def test_our_own_writes_and_what_nobody_manages_wake_nobody(watched: Watch
 async def test_a_document_that_comes_to_exist_is_not_left_waiting(watched: Watched) -> None:
     world = watched.world
     world.windchill.script_reads(NotAvailable(404, "there is no such document"))
-    await world.emit({"owner": "akim"})
-    await world.attempt()
+    await world.emit_and_attempt({"owner": "akim"})
     assert world.document().status is Status.PARKED
     assert await watched.drift.look() == 1
     await world.settle()

@@ -24,8 +24,7 @@ def world(make_world: MakeWorld) -> World:
 
 
 async def test_what_is_decided_under_the_lock_is_what_is_written_and_audited(world: World) -> None:
-    await world.emit({"owner": "sgarcia", "attributes.CostCenter": "4000"})
-    await world.settle()
+    await world.emit_and_settle({"owner": "sgarcia", "attributes.CostCenter": "4000"})
     await world.emit({"owner": "akim", "attributes.CostCenter": "4711"})
     world.windchill.script_writes(Fault.RIVAL)
     await world.edit({"attributes.CostCenter": "4711"})  # after the read that the attempt rests on
@@ -39,8 +38,7 @@ async def test_what_is_decided_under_the_lock_is_what_is_written_and_audited(wor
 
 async def test_what_is_confirmed_after_a_lost_reply_is_what_was_decided_under_the_lock(world: World) -> None:
     """A user wrote the other field. That it shows our value does not make it ours."""
-    await world.emit({"owner": "sgarcia", "attributes.CostCenter": "4000"})
-    await world.settle()
+    await world.emit_and_settle({"owner": "sgarcia", "attributes.CostCenter": "4000"})
     await world.emit({"owner": "akim", "attributes.CostCenter": "4711"})
     world.windchill.script_writes(Fault.LOST_REPLY)
     await world.edit({"attributes.CostCenter": "4711"})
@@ -56,8 +54,7 @@ async def test_what_is_confirmed_after_a_lost_reply_is_what_was_decided_under_th
 async def test_what_was_decided_under_the_lock_is_stored_before_it_is_written(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await world.emit({"owner": "sgarcia", "attributes.CostCenter": "4000"})
-    await world.settle()
+    await world.emit_and_settle({"owner": "sgarcia", "attributes.CostCenter": "4000"})
     await world.emit({"owner": "akim", "attributes.CostCenter": "4711"})
     await world.edit({"attributes.CostCenter": "4711"})
     written, stored = world.windchill._written, []
@@ -72,8 +69,7 @@ async def test_what_was_decided_under_the_lock_is_stored_before_it_is_written(
 
 
 async def test_nothing_left_to_write_under_the_lock_ends_without_a_write(world: World) -> None:
-    await world.emit({"owner": "akim"})
-    await world.attempt()
+    await world.emit_and_attempt({"owner": "akim"})
     await world.emit({"owner": "lchen"})
     await world.edit({"owner": "lchen"})  # the cached snapshot does not know
     accepted = len(world.windchill.history)
@@ -85,8 +81,7 @@ async def test_nothing_left_to_write_under_the_lock_ends_without_a_write(world: 
 @pytest.mark.parametrize("left", [Fault.STRANDED, Fault.LOST_LOCK, Fault.LOST_REPLY])
 async def test_a_lock_left_behind_is_given_up_before_anything_else(world: World, left: Fault) -> None:
     world.windchill.script_writes(left)
-    await world.emit({"owner": "akim"})
-    await world.attempt()
+    await world.emit_and_attempt({"owner": "akim"})
     intent = world.document().agreement.intent
     assert intent is not None
     assert intent.lock == (None if left is Fault.LOST_LOCK else "lock 1")
@@ -98,17 +93,14 @@ async def test_a_lock_left_behind_is_given_up_before_anything_else(world: World,
 
 async def test_a_lock_left_behind_is_given_up_even_if_nothing_is_managed_any_more(world: World) -> None:
     world.windchill.script_writes(Fault.STRANDED)
-    await world.emit({"owner": "akim"})
-    await world.attempt()
-    await world.emit(release=["owner"])
-    await world.settle()
+    await world.emit_and_attempt({"owner": "akim"})
+    await world.emit_and_settle(release=["owner"])
     assert not world.windchill.holders
     assert world.live()["owner"] == "sgarcia"
 
 
 async def test_a_lock_that_nobody_remembers_is_given_up_when_a_read_shows_it(world: World) -> None:
-    await world.emit({"owner": "akim"})
-    await world.settle()
+    await world.emit_and_settle({"owner": "akim"})
     world.windchill.holders[KEY] = ME  # a request that came through long after it was given up
     await world.resync()
     assert not world.windchill.holders
@@ -116,20 +108,16 @@ async def test_a_lock_that_nobody_remembers_is_given_up_when_a_read_shows_it(wor
 
 
 async def test_a_lock_of_our_own_in_the_way_of_a_write_is_given_up_after_a_while(world: World) -> None:
-    await world.emit({"owner": "akim"})
-    await world.settle()
+    await world.emit_and_settle({"owner": "akim"})
     world.windchill.holders[KEY] = ME
-    await world.emit({"owner": "lchen"})
-    assert (await world.settle()).status is Status.SYNCED
+    assert (await world.emit_and_settle({"owner": "lchen"})).status is Status.SYNCED
     assert world.live()["owner"] == "lchen"
     assert not world.windchill.holders
 
 
 async def test_a_released_document_is_looked_at_for_a_lock_that_came_late(world: World) -> None:
-    await world.emit({"owner": "akim"})
-    await world.settle()
-    await world.emit(release=["owner"])
-    await world.settle()
+    await world.emit_and_settle({"owner": "akim"})
+    await world.emit_and_settle(release=["owner"])
     world.windchill.holders[KEY] = ME
     await world.wait()
     await world.attempt()
@@ -146,8 +134,7 @@ async def test_a_document_of_which_the_store_knows_nothing_is_looked_at_when_it_
 
 
 async def test_a_lock_that_a_person_took_under_our_account_is_shown_and_left_alone(world: World) -> None:
-    await world.emit({"owner": "akim"})
-    await world.settle()
+    await world.emit_and_settle({"owner": "akim"})
     world.windchill.holders[KEY] = ME
     world.windchill.foreign.add(KEY)
     await world.emit({"owner": "lchen"})
@@ -166,15 +153,13 @@ async def test_a_lock_that_a_person_took_under_our_account_is_shown_and_left_alo
 
 async def test_the_mark_is_stored_before_a_lock_is_taken_and_no_two_are_the_same(world: World) -> None:
     world.windchill.script_writes(Fault.LOST_LOCK)
-    await world.emit({"owner": "akim"})
-    await world.attempt()
+    await world.emit_and_attempt({"owner": "akim"})
     first = world.document().agreement.intent
     assert first is not None
     assert first.lock is None
     await world.settle()
     world.windchill.script_writes(Fault.LOST_LOCK)
-    await world.emit({"owner": "lchen"})
-    await world.attempt()
+    await world.emit_and_attempt({"owner": "lchen"})
     second = world.document().agreement.intent
     assert second is not None
     assert first.mark.rpartition("-")[0] == second.mark.rpartition("-")[0], "a lost store could not know it again"
@@ -202,8 +187,7 @@ async def test_a_first_write_goes_out_though_a_person_changed_another_field_befo
 
 async def test_somebody_elses_lock_is_never_given_up(world: World) -> None:
     world.windchill.script_writes(Fault.LOST_LOCK)
-    await world.emit({"owner": "akim"})
-    await world.attempt()
+    await world.emit_and_attempt({"owner": "akim"})
     world.windchill.holders[KEY] = "jdoe"  # ours was never taken after all, and a person took theirs
     await world.wait()
     await world.attempt()
@@ -235,8 +219,7 @@ async def test_a_refused_portion_does_not_keep_the_next_one_from_going_out(make_
     world = make_world(apart=APART)
     refused = Refused(400, "no such title", ("title",))
     world.windchill.script_writes(Fault.NONE, refused, Fault.NONE, refused)
-    await world.emit({"status": "RELEASED", "title": "Lid", "owner": "akim"})
-    assert (await world.settle()).status is Status.HELD
+    assert (await world.emit_and_settle({"status": "RELEASED", "title": "Lid", "owner": "akim"})).status is Status.HELD
     assert world.held() == ["title"]
     assert world.live()["status"] == "RELEASED"
     await world.check()
@@ -248,8 +231,7 @@ async def test_what_a_state_does_not_allow_goes_out_once_that_state_is_left(make
     for answer in (NotAvailable(403, "not in this state"), Refused(400, "not in this state")):
         world = make_world(apart=APART)
         world.windchill.script_writes(answer)
-        await world.emit({"status": "INWORK2", "owner": "akim"})
-        assert (await world.settle()).status is Status.SYNCED
+        assert (await world.emit_and_settle({"status": "INWORK2", "owner": "akim"})).status is Status.SYNCED
         assert (world.live()["status"], world.live()["owner"]) == ("INWORK2", "akim")
         assert [sorted(entry.fields) for entry in world.windchill.history if entry.who == ME] == [["status"], ["owner"]]
         await world.check()
@@ -262,8 +244,7 @@ async def test_what_is_refused_for_good_is_tried_once_more_after_a_later_portion
 
     world = make_world(apart=APART)
     world.windchill.script_writes(Refused(400, "never"), Fault.NONE, Refused(400, "never"))
-    await world.emit({"status": "INWORK2", "owner": "akim"})
-    assert (await world.settle()).status is Status.HELD
+    assert (await world.emit_and_settle({"status": "INWORK2", "owner": "akim"})).status is Status.HELD
     assert world.held() == ["owner"]
     assert world.windchill.writes == 3
     await world.check()
@@ -274,8 +255,7 @@ async def test_a_field_that_is_hidden_under_the_lock_alone_is_held_and_not_tried
 ) -> None:
     world = make_world(locks=True)
     world.windchill.hidden_under_lock = frozenset(("owner",))
-    await world.emit({"owner": "akim"})
-    assert (await world.settle()).status is Status.HELD
+    assert (await world.emit_and_settle({"owner": "akim"})).status is Status.HELD
     assert "hides" in world.document().reason
     assert world.windchill.lockings == 1
     assert not world.windchill.holders
@@ -284,8 +264,7 @@ async def test_a_field_that_is_hidden_under_the_lock_alone_is_held_and_not_tried
 
 async def test_a_redraft_does_not_slip_another_portion_under_the_lock(make_world: MakeWorld) -> None:
     world = make_world(locks=True, apart=APART)
-    await world.emit({"owner": "akim"})
-    await world.attempt()
+    await world.emit_and_attempt({"owner": "akim"})
     await world.emit({"owner": "lchen", "status": "RELEASED"})
     await world.edit({"owner": "lchen"})
     assert (await world.settle()).status is Status.SYNCED
@@ -344,8 +323,7 @@ async def pause(world: World) -> None:
 @pytest.mark.parametrize("left", [Fault.STRANDED, Fault.LOST_LOCK, Fault.LOST_REPLY])
 async def test_a_lock_left_behind_does_not_stay_for_the_length_of_a_pause(world: World, left: Fault) -> None:
     world.windchill.script_writes(left)
-    await world.emit({"owner": "akim"})
-    await world.attempt()
+    await world.emit_and_attempt({"owner": "akim"})
     await pause(world)
     reads, writes = world.windchill.reads, world.windchill.writes
     async with world.running() as running:
@@ -359,8 +337,7 @@ async def test_a_lock_left_behind_does_not_stay_for_the_length_of_a_pause(world:
 
 
 async def test_a_lock_that_came_late_does_not_stay_for_the_length_of_a_pause(world: World) -> None:
-    await world.emit({"owner": "akim"})
-    await world.settle()
+    await world.emit_and_settle({"owner": "akim"})
     await pause(world)
     async with world.running() as running:
         await world.clock.advance(30)
@@ -371,8 +348,7 @@ async def test_a_lock_that_came_late_does_not_stay_for_the_length_of_a_pause(wor
 
 async def test_a_lock_that_a_pause_finds_in_somebody_elses_hands_is_theirs(world: World) -> None:
     world.windchill.script_writes(Fault.LOST_LOCK)
-    await world.emit({"owner": "akim"})
-    await world.attempt()
+    await world.emit_and_attempt({"owner": "akim"})
     await pause(world)
     world.windchill.holders[KEY] = "jdoe"
     async with world.running():

@@ -420,8 +420,7 @@ async def test_a_lock_is_told_once_when_it_has_lasted_and_under_the_same_id_afte
     world: World, bench: Bench
 ) -> None:
     world.windchill.script_writes(*[Locked(423, "checked out", "bmiller")] * 100)
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     assert world.document().status is Status.LOCKED
     bench.patience = Patience(locked_s=300, audit_s=0)
     await bench.start()
@@ -456,8 +455,7 @@ async def test_a_trail_that_somebody_has_changed_is_told(make_world: MakeWorld) 
     world = make_world()
     bench = Bench(world, audit_s=300)
     for number in range(3):
-        await world.emit({"title": f"t{number}"})
-        await world.settle()
+        await world.emit_and_settle({"title": f"t{number}"})
     await bench.start()
     await bench.pass_time(100)
     assert bench.webhook.types == []

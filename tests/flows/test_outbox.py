@@ -16,8 +16,7 @@ def publisher(world: World) -> Publisher:
 
 async def two_outcomes(world: World) -> list[bytes | None]:
     for title in ("Cover", "Lid"):
-        await world.emit({"title": title})
-        await world.settle()
+        await world.emit_and_settle({"title": title})
     return [record.value for record in world.store.outbox.values()]
 
 

@@ -31,8 +31,7 @@ def iterations(world: World) -> list[dict[str, Any]]:
 
 async def test_a_burst_of_events_makes_one_iteration(world: World) -> None:
     for number in range(10):
-        await world.emit({"owner": f"user{number}"})
-        await world.attempt()
+        await world.emit_and_attempt({"owner": f"user{number}"})
         await world.clock.advance(1)
         assert world.document().status is Status.COLLECTING
     assert world.windchill.lockings == 0
@@ -44,23 +43,19 @@ async def test_a_burst_of_events_makes_one_iteration(world: World) -> None:
 
 
 async def test_check_ins_keep_their_distance_and_only_real_ones_count(world: World) -> None:
-    await world.emit({"owner": "akim"})
-    await world.settle()
+    await world.emit_and_settle({"owner": "akim"})
     first_us = world.clock.now_us()
     assert world.document().agreement.checked_in_us == first_us
-    await world.emit({"title": "Lid"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Lid"})
     assert world.clock.now_us() < first_us + 5e6, "what makes no iteration waits"
     assert world.document().agreement.checked_in_us == first_us
-    await world.emit({"owner": "lchen"})
-    await world.settle()
+    await world.emit_and_settle({"owner": "lchen"})
     assert first_us + 300e6 <= world.clock.now_us() < first_us + 301e6
     assert iterations(world) == [{"owner": "akim"}, {"title": "Lid"}, {"owner": "lchen"}]
 
 
 async def test_a_state_takes_the_attributes_along_that_wait(world: World) -> None:
-    await world.emit({"owner": "akim"})
-    await world.attempt()
+    await world.emit_and_attempt({"owner": "akim"})
     await world.emit({"status": "RELEASED"})
     began_us = world.clock.now_us()
     document = world.document()
@@ -71,8 +66,7 @@ async def test_a_state_takes_the_attributes_along_that_wait(world: World) -> Non
 
 
 async def test_an_operator_ends_the_wait(world: World) -> None:
-    await world.emit({"owner": "akim"})
-    await world.attempt()
+    await world.emit_and_attempt({"owner": "akim"})
     await world.attempt(Lane.ASKED)
     assert iterations(world) == [{"owner": "akim"}]
 
@@ -91,12 +85,10 @@ async def test_the_wait_is_stored_and_shown(world: World) -> None:
 
 async def test_a_check_in_whose_reply_was_lost_counts_once_it_is_found(world: World) -> None:
     world.windchill.script_writes(Fault.LOST_REPLY)
-    await world.emit({"owner": "akim"})
-    await world.settle()
+    await world.emit_and_settle({"owner": "akim"})
     sent_us = world.document().agreement.checked_in_us
     assert sent_us is not None
-    await world.emit({"owner": "lchen"})
-    await world.settle()
+    await world.emit_and_settle({"owner": "lchen"})
     assert world.clock.now_us() >= sent_us + 300e6
 
 
@@ -111,8 +103,7 @@ async def test_a_server_without_iterations_is_written_at_once(make_world: MakeWo
 @pytest.mark.parametrize("once", [False, True])
 async def test_a_daemon_waits_and_a_single_pass_does_not(world: World, once: bool) -> None:
     """`--once` is told by its configuration (`app.daemon`), which also cuts short the waits of before."""
-    await world.emit({"owner": "akim"})
-    await world.attempt()
+    await world.emit_and_attempt({"owner": "akim"})
     pace = attrs.evolve(PACE, quiet_s=0.0, checkin_interval_s=0.0) if once else PACE
     windchill = {"quiet_s": pace.quiet_s, "checkin_interval_s": pace.checkin_interval_s}
     from reconciler.config.groups import Windchill
@@ -150,8 +141,7 @@ async def test_a_blank_is_still_filled_after_a_wait(
     assert (await world.settle()).status is Status.SYNCED
     assert world.live()["owner"] == "akim"
     await world.edit({"owner": "sgarcia"})
-    await world.emit({"owner": "lchen"})
-    await world.settle()
+    await world.emit_and_settle({"owner": "lchen"})
     assert world.live()["owner"] == "sgarcia", "it is blank no more"
     await world.check()
 
@@ -170,8 +160,7 @@ async def test_what_a_person_edits_while_the_first_write_waits_is_their_edit(
     """The value that was read before it is the base: were that forgotten, `on_adopt` would write over the edit."""
     rule = Rule(("owner",), Strategy.MERGE, on_overlap=overlap, on_adopt=Adopt.WRITE)
     world = make_world(policy(rule), pace=PACE, locks=True, apart=APART)
-    await world.emit({"owner": "akim"})
-    await world.attempt()
+    await world.emit_and_attempt({"owner": "akim"})
     await world.clock.advance(1)
     await world.edit({"owner": "mrossi"})
     assert (await world.settle()).status is status

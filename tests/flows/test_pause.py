@@ -69,8 +69,7 @@ async def test_a_document_that_waits_for_its_turn_when_it_is_paused_is_not_even_
 
 async def test_a_write_whose_reply_was_lost_before_a_pause_is_read_back_after_it(world: World) -> None:
     world.windchill.script_writes(Fault.LOST_REPLY)
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     async with world.running(resync=config.Resync(interval_s=0)) as running:
         await running.daemon._acts().pause("jdoe", [KEY], "")
         await world.clock.advance(3600)

@@ -49,8 +49,7 @@ async def test_the_row_is_what_the_log_says_today_and_the_next_claim_is_ours(wor
     assert (result.changed, [letter.stage for letter in result.refused]) == (["title"], ["clock"])
     await world.settle()
     assert world.live()["title"] == "Cover"
-    await world.emit({"title": "Lid"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Lid"})
     assert world.live()["title"] == "Lid"
 
 

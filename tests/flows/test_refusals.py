@@ -34,8 +34,7 @@ async def next_try(world: World) -> float:
 async def test_a_refused_field_is_tried_again_rarer_and_rarer_up_to_once_a_day(make_world: MakeWorld) -> None:
     world = make_world(pace=NO_COMPARISONS)
     world.windchill.script_writes(*[NO] * 16)
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     for number in range(15):
         most_s = min(60 * 2**number, DAY_S)
         assert 0.8 * most_s - 1 <= await next_try(world) <= most_s
@@ -46,8 +45,7 @@ async def test_a_refused_field_is_tried_again_rarer_and_rarer_up_to_once_a_day(m
 async def test_a_refusal_that_has_passed_settles_by_itself(make_world: MakeWorld) -> None:
     world = make_world(pace=NO_COMPARISONS)
     world.windchill.script_writes(NO, NO)
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     await next_try(world)
     await next_try(world)
     assert (world.document().status, world.held(), world.live()["title"]) == (Status.SYNCED, [], "Cover")
@@ -57,8 +55,7 @@ async def test_a_refusal_that_has_passed_settles_by_itself(make_world: MakeWorld
 
 async def test_a_comparison_does_not_bring_the_next_try_forward(world: World) -> None:
     world.windchill.script_writes(NO, NO, NO, NO)
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     for _ in range(5):
         await world.resync()
     assert world.windchill.writes == 1
@@ -67,8 +64,7 @@ async def test_a_comparison_does_not_bring_the_next_try_forward(world: World) ->
 async def test_an_operators_retry_tries_now_and_the_next_wait_is_longer(make_world: MakeWorld) -> None:
     world = make_world(pace=NO_COMPARISONS)
     world.windchill.script_writes(NO, NO)
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     await world.attempt(Lane.ASKED)
     assert world.windchill.writes == 2
     assert 0.8 * 120 <= await world.wait() <= 120
@@ -77,11 +73,9 @@ async def test_an_operators_retry_tries_now_and_the_next_wait_is_longer(make_wor
 async def test_a_newer_value_is_tried_now_and_waits_from_the_beginning(make_world: MakeWorld) -> None:
     world = make_world(pace=NO_COMPARISONS)
     world.windchill.script_writes(*[NO] * 4)
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     await next_try(world)
-    await world.emit({"title": "Lid"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Lid"})
     assert world.windchill.writes == 3
     assert 0.8 * 60 <= await world.wait() <= 60
 
@@ -90,8 +84,7 @@ async def test_a_field_that_moves_at_every_look_is_not_tried_at_every_look(make_
     """Some fields are computed: they have another value each time, and are never taken."""
     world = make_world(policy(Rule(("title",), Strategy.EXTERNAL)))
     world.windchill.script_writes(*[NO] * 30)
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     for number in range(20):
         world.windchill.edit(KEY, {"title": f"seen {number} times"})
         await world.resync()
@@ -102,8 +95,7 @@ async def test_fields_refused_without_a_name_are_tried_one_by_one(make_world: Ma
     """Only one of them is to blame, and the other must not wait for it."""
     world = make_world(pace=NO_COMPARISONS)
     world.windchill.script_writes(Refused(422, "no"))
-    await world.emit({"title": "Cover", "owner": "jdoe"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover", "owner": "jdoe"})
     assert world.held() == ["owner", "title"]
     await next_try(world)
     assert (world.live()["owner"], world.live()["title"]) == ("jdoe", "Bracket")
@@ -115,8 +107,7 @@ async def test_fields_refused_without_a_name_are_tried_one_by_one(make_world: Ma
 async def test_what_was_refused_before_is_to_blame_for_a_refusal_without_a_name(make_world: MakeWorld) -> None:
     world = make_world(pace=NO_COMPARISONS)
     world.windchill.script_writes(Refused(422, "no"))
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     world.windchill.script_writes(Refused(422, "no"))
     await world.emit({"owner": "jdoe"})
     await world.attempt(Lane.ASKED)
@@ -129,8 +120,7 @@ async def test_what_a_server_altered_is_written_again_later_under_any_rule(
     make_world: MakeWorld, strategy: Strategy
 ) -> None:
     world = make_world(policy(Rule(("title",), strategy)), pace=NO_COMPARISONS, shows_document=False)
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     alter(world, title="COVER")
     await world.resync()
     assert (world.windchill.writes, world.held()) == (1, ["title"])
@@ -144,10 +134,8 @@ async def test_an_element_that_a_server_did_not_take_out_is_taken_out_later(make
         pace=NO_COMPARISONS,
         shows_document=False,
     )
-    await world.emit({"attributes.Keywords": ["draft", "sheet-metal", "bracket"]})
-    await world.attempt()
-    await world.emit({"attributes.Keywords": ["sheet-metal", "bracket"]})
-    await world.attempt()
+    await world.emit_and_attempt({"attributes.Keywords": ["draft", "sheet-metal", "bracket"]})
+    await world.emit_and_attempt({"attributes.Keywords": ["sheet-metal", "bracket"]})
     alter(world, attributes=world.live()["attributes"] | {"Keywords": ["draft", "sheet-metal", "bracket"]})
     await world.resync()
     assert world.held() == ["attributes.Keywords"]
@@ -157,8 +145,7 @@ async def test_an_element_that_a_server_did_not_take_out_is_taken_out_later(make
 
 async def test_how_often_it_was_tried_and_when_it_is_due_survive_a_rebuild(world: World) -> None:
     world.windchill.script_writes(NO, NO)
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     await world.attempt(Lane.ASKED)
     told = outcomes.told(json.dumps(world.outcomes("reconciled")[-1]).encode())
     assert told is not None
@@ -169,8 +156,7 @@ async def test_how_often_it_was_tried_and_when_it_is_due_survive_a_rebuild(world
 
 async def test_a_wait_from_a_clock_that_has_been_put_back_is_over(world: World) -> None:
     world.windchill.script_writes(NO)
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     row = world.document()
     year_us = 366 * DAY_S * 1_000_000
     refused = row.agreement.base.refused["title"]
@@ -251,8 +237,7 @@ async def test_what_is_refused_under_the_lock_is_held_and_the_rest_is_written_as
     world.windchill.__class__ = Choosy
     assert isinstance(world.windchill, Choosy)
     world.windchill.answer = answer
-    await world.emit({"owner": "akim", "title": "Lid", "status": "RELEASED"})
-    await world.attempt()
+    await world.emit_and_attempt({"owner": "akim", "title": "Lid", "status": "RELEASED"})
     assert world.document().agreement.base.refused.keys() == {"owner"}
     await world.check()
     world.windchill.answer = None
@@ -269,8 +254,7 @@ async def test_what_is_in_doubt_after_a_refusal_under_the_lock_is_the_rest_alone
     world.windchill.__class__ = Choosy
     assert isinstance(world.windchill, Choosy)
     world.windchill.answer = Unknown("the connection broke")
-    await world.emit({"owner": "akim", "title": "Lid"})
-    await world.attempt()
+    await world.emit_and_attempt({"owner": "akim", "title": "Lid"})
     intent = world.document().agreement.intent
     assert intent is not None
     assert (intent.fields, intent.lock) == ({"title": "Lid"}, "lock 1")

@@ -83,8 +83,7 @@ async def test_a_release_that_counted_stays_one_when_a_rule_keeps_its_source_out
 
 
 async def test_outcomes_give_back_what_was_agreed_so_that_a_users_edit_still_stands(world: World) -> None:
-    await world.emit({"owner": "akim", "title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"owner": "akim", "title": "Cover"})
     await world.edit({"owner": "jdoe"})
     await world.resync()
     agreed = world.document().agreement.base
@@ -102,12 +101,10 @@ async def test_outcomes_give_back_what_was_agreed_so_that_a_users_edit_still_sta
 
 
 async def test_a_recovered_agreement_never_replaces_a_later_one(world: World) -> None:
-    await world.emit({"title": "Cover"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Cover"})
     while await Publisher(world.store, world.log, world.clock, world.woken).publish():
         pass
-    await world.emit({"title": "Lid"})
-    await world.settle()
+    await world.emit_and_settle({"title": "Lid"})
     newer = world.document().agreement
     world.log = MemoryLog(world.broker, OUTCOMES)
     await world.run(replay.replay(world.log, world.make_ingest(), Bases(world.store, world.clock)))

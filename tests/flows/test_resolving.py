@@ -37,11 +37,9 @@ def acts(world: World, rules: Policy | None = None) -> Acts:
 
 async def held(world: World) -> str:
     """Let both sides move the title, and return the conflict's id."""
-    await world.emit({"title": "ours"})
-    await world.settle()
+    await world.emit_and_settle({"title": "ours"})
     await world.edit({"title": "theirs"})
-    await world.emit({"title": "ours again"})
-    assert (await world.settle()).status is Status.HELD
+    assert (await world.emit_and_settle({"title": "ours again"})).status is Status.HELD
     (conflict,) = world.document().agreement.held
     return conflict.id
 
@@ -122,12 +120,10 @@ async def test_a_decision_is_stale_when_an_older_event_that_came_late_has_change
     world: World,
 ) -> None:
     """The newest claim on the list is the same, and yet another element is wanted."""
-    await world.emit({WORDS: ["draft"]})
-    await world.settle()
+    await world.emit_and_settle({WORDS: ["draft"]})
     late = world.event(add={WORDS: ["urgent"]})
     await world.edit({"attributes": {"Keywords": ["sheet-metal"]}})
-    await world.emit(add={WORDS: ["draft"]})
-    assert (await world.settle()).status is Status.HELD
+    assert (await world.emit_and_settle(add={WORDS: ["draft"]})).status is Status.HELD
     (conflict,) = world.document().agreement.held
     preview = await seen_by(world, conflict.id)
     world.append(late)

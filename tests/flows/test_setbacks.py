@@ -106,8 +106,7 @@ async def test_an_operator_tries_now(world: World) -> None:
 async def test_a_stream_of_events_does_not_make_a_stream_of_locks(world: World) -> None:
     failing(world).answer = FORBIDDEN
     for number in range(600):
-        await world.emit({"owner": f"user{number}"})
-        await world.attempt()
+        await world.emit_and_attempt({"owner": f"user{number}"})
         await world.clock.advance(9)
     assert 3 <= world.windchill.lockings <= 8, "in 100 minutes"
 

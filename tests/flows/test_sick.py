@@ -199,8 +199,7 @@ async def test_retry_after_of_a_server_that_throttles_everyone_is_honoured_by_ev
 async def test_a_document_waits_as_long_as_it_was_told_but_an_hour_at_most(told_s: float, waits_s: int) -> None:
     world = World()
     world.windchill.script_reads(Throttled(429, "slow down", told_s))
-    await world.emit({"title": "Cover"})
-    await world.attempt()
+    await world.emit_and_attempt({"title": "Cover"})
     assert world.document().due_us == world.clock.now_us() + waits_s * 1_000_000
 
 

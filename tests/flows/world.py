@@ -201,6 +201,14 @@ class World:
             await self.attempt(key=key)
         raise AssertionError(f"{key} is not settled after {attempts_max} attempts: {self.document(key)}")
 
+    async def emit_and_attempt(self, fields: Mapping[str, Any] | None = None, **more: Any) -> Settlement:
+        await self.emit(fields, **more)
+        return await self.attempt()
+
+    async def emit_and_settle(self, fields: Mapping[str, Any] | None = None, **more: Any) -> Document:
+        await self.emit(fields, **more)
+        return await self.settle()
+
     async def wait(self, key: str = KEY) -> float:
         """Let time pass until a document is due; return how many seconds that took."""
         due_us = self.document(key).due_us
