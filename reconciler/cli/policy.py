@@ -68,7 +68,7 @@ def test(config: Config, file: Path, document: str | None, since_us: int, *, unt
     A decision that doesn't come out as recorded under its own policy is not judged, but named and counted.
 
     Of a field that was ignored then, nobody can tell: its value was not recorded. Exit code 0: nothing would differ; 2:
-    something would; 1: some decisions could not be judged.
+    something would; 1: some records could not be judged.
     """
     testing = _Testing(read(file), _Json() if form == "json" else _Lines())
     backtest = exits.run(testing.run(config, document, since_us, until_us))
@@ -113,7 +113,7 @@ class _Lines:
         otherwise = f"{fields} in {backtest.differing} of them would be decided otherwise"
         output.line(f"{judged} judged: {otherwise if backtest.differing else 'none would come out otherwise'}.")
         if backtest.unjudged:
-            output.line(f"{output.counted(backtest.unjudged, 'decision')} could not be judged.")
+            output.line(f"{output.counted(backtest.unjudged, 'record')} could not be judged.")
 
 
 class _Json:
@@ -161,7 +161,9 @@ class _Testing:
                 self._report.differs(one)
         elif self._named < _NAMED_MAX:
             self._named += 1
-            exits.warn(output.plain(f"decision {entry.number} of {found.document} is not judged: {found.reason}"))
+            kind = "act" if entry.record.startswith(b'{"act":') else "decision"
+            of = "" if found.document is None else f" of {found.document}"
+            exits.warn(output.plain(f"{kind} {entry.number}{of} is not judged: {found.reason}"))
 
 
 def _is_of(entry: Entry, since_us: int, until_us: int | None) -> bool:

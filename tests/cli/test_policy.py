@@ -1,6 +1,7 @@
 """`reconciler policy test`: what another policy would have decided, from a store of the program's alone."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,16 @@ def test_a_decision_that_does_not_come_out_as_recorded_is_told_and_not_judged(lo
     ended = looking.run("policy", "test", "--policy", new)
     assert ended.returncode == 1
     assert "is not judged: its recorded policy gives other decisions than were recorded" in ended.stderr
-    assert "1 decision could not be judged." in ended.stdout
+    assert "1 record could not be judged." in ended.stdout
+
+
+def test_an_act_that_can_not_be_read_is_not_called_a_decision(looking: Program) -> None:
+    looking.say("docs", "pause", DOC)
+    looking.tamper("""UPDATE audit SET record = '{"act":{}}' WHERE kind = 'pause'""")
+    ended = looking.run("policy", "test", "--policy", as_it_was(looking))
+    assert ended.returncode == 1
+    assert re.search(r"act \d+ is not judged: it is no record of the trail", ended.stderr)
+    assert "1 record could not be judged." in ended.stdout
 
 
 @pytest.mark.parametrize(
