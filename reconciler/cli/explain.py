@@ -14,14 +14,15 @@ import msgspec
 
 from reconciler import views
 from reconciler.adapters.clock import SystemClock
-from reconciler.cli import audit, commands, exits, files, looking, options, output
+from reconciler.cli import commands, exits, files, looking, options, output
+from reconciler.cli.audit import Exported
 from reconciler.config import Config
 from reconciler.core.explain import narrative
 from reconciler.core.explain.narrative import Sentence, Story
 from reconciler.core.explain.trail import Fault
 from reconciler.errors import ReconcilerError
 from reconciler.model import codec
-from reconciler.model.act import Act
+from reconciler.model.act import UNLOGGED, Act
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Entry, Recorded
 from reconciler.model.document import Document, Superseded
@@ -70,7 +71,7 @@ def explain(config: Config, document: str, field: str | None, limit: int, *, fil
     known = _from_file(file, document, field, most) if file else exits.run(_from_store(config, document, field, most))
     told = narrative.tell(
         document,
-        known.trail[::-1],
+        known.trail,
         known.policies,
         SystemClock().now_us(),
         only=field,
@@ -79,6 +80,7 @@ def explain(config: Config, document: str, field: str | None, limit: int, *, fil
         released=known.released,
         acts=known.acts,
         chapters_max=limit,
+        older=known.more,
     )
     if form == "json":
         output.as_json(_all(config, known, told, field, limit))
@@ -93,7 +95,7 @@ async def _from_store(config: Config, key: str, field: str | None, most: int) ->
         policies = codec.readable_policies(await store.policy_texts())
         paused = await authorship.paused(store, document)
         released = await authorship.released(store, document)
-        acts = await store.acts(document=key, limit=_KNOWN_MAX)
+        acts = await store.acts(document=key, kinds=UNLOGGED, limit=most + 1)
         superseded = await store.superseded(key)
     desired = document.desired.fields
     if field is not None and field not in desired and not any(field in record.desired.fields for record in trail):
@@ -103,7 +105,7 @@ async def _from_store(config: Config, key: str, field: str | None, most: int) ->
 
 def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
     """Take a document's newest decisions from an export, which is read as it is: `audit verify` verifies it."""
-    exported = audit.Exported(str(path), files.reading(path))
+    exported = Exported(str(path), files.reading(path))
     newest: deque[AuditRecord] = deque(maxlen=most)
     acts: deque[Act] = deque(maxlen=_KNOWN_MAX)
     count = 0
@@ -115,14 +117,14 @@ def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
             case AuditRecord(document=document) as record if document == key:
                 newest.append(record)
                 count += 1
-            case Act(document=document) as act if document == key:
+            case Act(document=document) as act if document == key and act.kind in UNLOGGED:
                 acts.append(act)
     if not newest:
         raise ReconcilerError(f"{path} holds no decision on document {key!r}")
     if field is not None and not any(field in record.desired.fields for record in newest):
         raise _unheard_of(key, field, newest[-1].desired.fields)
     policies = codec.readable_policies(exported.policies)
-    return _Known(list(newest)[::-1], policies, None, None, None, count > most, list(acts)[::-1])
+    return _Known(list(newest)[::-1], policies, None, None, None, count > most, acts)
 
 
 def _record(entry: Entry) -> Recorded | None:
@@ -162,7 +164,7 @@ def _all(config: Config, known: _Known, told: Story, only: str | None, limit: in
         "attempts": [views.history.attempt(record) for record in trail if only is None or _decides(record, only)][
             :limit
         ],
-        "story": views.history.told(told, older=known.more),
+        "story": views.history.told(told),
     }
 
 
@@ -192,7 +194,7 @@ def _tell(known: _Known, told: Story, field: str | None) -> None:
         return
     print()
     output.heading("How it came to that")
-    if told.left_out or known.more:
+    if told.left_out or told.older:
         output.line(f"(What was before is left out: see --limit, or reconciler audit list --document {told.document}.)")
     for number, chapter in enumerate(told.chapters, start=1):
         print()

@@ -56,6 +56,10 @@ class Deed(enum.StrEnum):
     COMPARE = "compare"
 
 
+# What is done on documents without an event that would tell of it.
+UNLOGGED: Final = (Deed.RETRY, Deed.PAUSE, Deed.RESUME, Deed.REFOLD, Deed.COMPARE)
+
+
 class Change(enum.StrEnum):
     """What an act changes in the store, in the transaction that records it."""
 

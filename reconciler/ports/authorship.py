@@ -14,7 +14,7 @@ async def paused(store: Views, document: Document) -> Act | None:
     """Return the act by which a document is paused; None: it is not."""
     if document.status is not Status.PAUSED:
         return None
-    return next(iter(await store.acts(target=document.key, kind=Deed.PAUSE, limit=1)), None)
+    return next(iter(await store.acts(target=document.key, kinds=[Deed.PAUSE], limit=1)), None)
 
 
 async def released(store: Views, document: Document) -> Act | None:
@@ -22,13 +22,11 @@ async def released(store: Views, document: Document) -> Act | None:
     stamp = document.desired.released
     if stamp is None or stamp.source != OPERATORS:
         return None
-    acts = await store.acts(target=document.key, kind=Deed.RELEASE, limit=_RELEASES_MAX)
+    acts = await store.acts(target=document.key, kinds=[Deed.RELEASE], limit=_RELEASES_MAX)
     return next((act for act in acts if [stamp.id] == act.details.get("events")), None)
 
 
 async def settled(store: Views, letter: DeadLetter) -> Act | None:
     """Return the act by which a dead letter is not open any more; None: it is open."""
-    found: list[Act] = []
-    for kind in _SETTLING.get(letter.status, ()):
-        found += await store.acts(target=letter.id, kind=kind, limit=1)
-    return max(found, key=lambda act: act.id, default=None)
+    kinds = _SETTLING.get(letter.status)
+    return next(iter(await store.acts(target=letter.id, kinds=kinds, limit=1)), None) if kinds else None

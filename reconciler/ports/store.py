@@ -259,11 +259,11 @@ class Views(Protocol):
         document: str | None = None,
         who: str | None = None,
         target: str | None = None,
-        kind: str | None = None,
+        kinds: Sequence[str] = (),
         limit: int = 1000,
         before: int | None = None,
     ) -> list[Act]:
-        """Return acts, newest first; with `before`, a record's number, those that stand before it."""
+        """Return acts (of `kinds`, if any), newest first; with `before`, a record's number, those before it."""
         ...
 
     async def audit_head(self) -> Head | None:

@@ -120,9 +120,9 @@ def row(found: document.Document) -> DocumentRow:
 def whole(
     found: document.Document, trail: Iterable[AuditRecord], rules: policy.Policy, paused: act.Act | None = None
 ) -> Document:
-    """Return a document with its fields; `trail` are its newest audit records, newest first."""
+    """Return a document with its fields; `trail` are its newest audit records."""
     decided: dict[str, tuple[AuditRecord, Verdict]] = {}
-    for record in trail:
+    for record in sorted(trail, key=lambda one: one.id, reverse=True):
         for verdict in record.decisions:
             decided.setdefault(verdict.field, (record, verdict))
     released = found.desired.released

@@ -50,7 +50,7 @@ class Story(Shape, frozen=True, kw_only=True):
     older: Annotated[bool, Meta(description="Whether there are decisions older than all that was read for this.")]
 
 
-def told(found: narrative.Story, *, older: bool) -> Story:
+def told(found: narrative.Story) -> Story:
     """Return a story."""
     chapters = [
         shape.of(
@@ -63,7 +63,7 @@ def told(found: narrative.Story, *, older: bool) -> Story:
         )
         for chapter in found.chapters
     ]
-    return shape.of(Story, found, now=_sentences(found.now), chapters=chapters, older=older)
+    return shape.of(Story, found, now=_sentences(found.now), chapters=chapters)
 
 
 def _sentences(found: Iterable[narrative.Sentence]) -> list[Sentence]:

@@ -158,14 +158,10 @@ async def acts(
     *,
     document: str | None = None,
     who: str | None = None,
-    result: str | None = None,
 ) -> Page[Act]:
-    """Return what people have done, newest first; with `result`, only what came to that."""
+    """Return what people have done, newest first."""
 
     async def read(before: tuple[int] | None, limit: int) -> list[Act]:
         return await store.acts(document=document, who=who, limit=limit, before=before[0] if before else None)
 
-    def wanted(one: Act) -> bool:
-        return result in (None, one.result)
-
-    return await taken(read, before, limit, place=lambda one: (one.id,), shown=lambda one: one, wanted=wanted)
+    return await taken(read, before, limit, place=lambda one: (one.id,), shown=lambda one: one)

@@ -8,6 +8,7 @@ import msgspec
 from reconciler import __version__, views
 from reconciler.core.explain import narrative
 from reconciler.model import codec, instant
+from reconciler.model.act import UNLOGGED
 from reconciler.model.document import Document, Status
 from reconciler.model.policy import FALLBACK
 from reconciler.model.standing import reaches
@@ -23,7 +24,6 @@ from reconciler.web.sources import Sources
 ROOT = "/api/v1"
 _STORY_RECORDS = 500
 _CHAPTERS = 100
-_ACTS = 50
 _BYTES = 64 * 1024
 _HOURS_MAX = 24
 _BYTES_MAX = 1024 * 1024
@@ -130,17 +130,18 @@ async def document_story(sources: Sources, asked: Asked) -> views.history.Story:
     told = await asyncio.to_thread(
         narrative.tell,
         found.key,
-        trail.items[::-1],
+        trail.items,
         policies,
         sources.clock.now_us(),
         only=query.field,
         row=found,
         paused=await authorship.paused(sources.store, found),
         released=await authorship.released(sources.store, found),
-        acts=(await lists.acts(sources.store, None, _ACTS, document=found.key, result="done")).items,
+        acts=await sources.store.acts(document=found.key, kinds=UNLOGGED, limit=_CHAPTERS + 1),
         chapters_max=_CHAPTERS,
+        older=trail.next is not None,
     )
-    return views.history.told(told, older=trail.next is not None)
+    return views.history.told(told)
 
 
 async def document_audit(sources: Sources, asked: Asked) -> views.history.AuditPage:

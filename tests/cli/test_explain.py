@@ -1,5 +1,6 @@
 """`reconciler explain`: what is told of a document that the program has worked on, with only its trail at hand."""
 
+import asyncio
 import importlib
 import shutil
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from reconciler.adapters import sqlite
+from reconciler.model.act import Act, Change, Deed
 from tests.cli.program import Program
 
 pytestmark = pytest.mark.e2e
@@ -118,6 +121,21 @@ def test_a_field_that_no_event_has_named_is_an_error_that_names_those_of_which_t
         "explain", DOC, "ower"
     )
     assert "no event has named document" in left.fails("explain", "nowhere")
+
+
+def test_a_pause_is_told_however_many_events_were_sent_since(left: Program) -> None:
+    left.say("docs", "pause", DOC, "--reason", "audit")
+    emitted = Act(0, "erp", "producer", Deed.EMIT, DOC, DOC, {"events": ["e"]}, "appended")
+
+    async def emit() -> None:
+        store = await sqlite.open_store(left.folder / "state.db", owner=False)
+        await store.enact(Change.NOTHING, [emitted] * 501, at_us=0)
+        await store.close()
+
+    asyncio.run(emit())
+    left.say("audit", "export", "--to", "all.jsonl")
+    for more in ((), ("--file", "all.jsonl")):
+        assert left.json("explain", DOC, *more)["story"]["chapters"][-1]["title"].endswith(" paused it")
 
 
 def test_older_steps_are_left_out_and_that_is_said(left: Program) -> None:

@@ -192,14 +192,14 @@ async def test_acts_are_found_by_document_by_who_and_by_what_they_are_on(store: 
     assert ids == [[3, 1], [3, 2], [1], [3], [], []]
 
 
-async def test_the_last_act_of_a_kind_on_one_thing_is_found_among_others(store: Store) -> None:
+async def test_the_last_acts_of_some_kinds_on_one_thing_is_found_among_others(store: Store) -> None:
     await noted(store, act("a", "pause"))
     await noted(store, act("a", "resume"))
     await noted(store, act("a", "pause", details={"reason": '"kind":"resume"'}))
     await noted(store, act("a", "retry"), act("b", "pause"))
-    assert [one.id for one in await store.acts(target="a", kind="pause")] == [3, 1]
-    assert [one.id for one in await store.acts(target="a", kind="resume", limit=1)] == [2]
-    assert await store.acts(target="b", kind="resume") == []
+    assert [one.id for one in await store.acts(target="a", kinds=["pause"])] == [3, 1]
+    assert [one.id for one in await store.acts(target="a", kinds=["resume", "pause"], limit=2)] == [3, 2]
+    assert await store.acts(target="b", kinds=["resume"]) == []
 
 
 @pytest.mark.parametrize("text", HOSTILE)

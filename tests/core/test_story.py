@@ -251,19 +251,30 @@ def test_who_released_a_document_and_why_is_told_where_the_act_is_known() -> Non
 
 def test_what_people_did_is_told_between_the_attempts_unless_an_event_says_it() -> None:
     history = moved(S.EXTERNAL, ours=True, theirs=False)
-    first, second = history.records
+    history.records[1] = attrs.evolve(history.records[1], id=8)
 
-    def act(at_us: int, kind: Deed, result: str) -> Act:
-        return Act(at_us, "m\u202elee", "operator", kind, DOC, DOC, {"reason": "an\x1b audit"}, result, id=7)
+    def act(number: int, kind: Deed, result: str) -> Act:
+        return Act(0, "m\u202elee", "operator", kind, DOC, DOC, {"reason": "an\x1b audit"}, result, id=number)
 
-    acts = [act(second.at_us, Deed.RESOLVE, "appended"), act(first.at_us + 1, Deed.PAUSE, "done")]
+    acts = [act(9, Deed.RESOLVE, "appended"), act(7, Deed.PAUSE, "done")]
     chapters = told(history, acts=acts).chapters
-    assert [chapter.records for chapter in chapters] == [(1,), (), (2,)]
+    assert [chapter.records for chapter in chapters] == [(1,), (), (8,)]
     (sentence,) = chapters[1].sentences
     assert sentence.text == "m\\u202elee paused it, as operator (“an\\x1b audit”)."
     assert (sentence.kind, sentence.references) == ("acted", (("act", "7"),))
     assert len(told(history, acts=acts, chapters_max=2).chapters) == 2
-    assert [chapter.records for chapter in told(history, only="owner", acts=acts).chapters] == [(1,), (2,)]
+    assert [chapter.records for chapter in told(history, only="owner", acts=acts).chapters] == [(1,), (8,)]
+
+
+def test_the_order_is_that_of_the_chain_where_a_clock_went_back() -> None:
+    history = moved(S.EXTERNAL, ours=True, theirs=False)
+    first, second = (attrs.evolve(one, id=one.id * 2) for one in history.records)
+    history.records = [attrs.evolve(second, at_us=first.at_us - 1), first]  # as lists by time have them
+    acts = [Act(at_us, "mlee", "cli", Deed.PAUSE, DOC, DOC, {}, "done", id=5 - at_us) for at_us in (0, 2, 4)]
+    found = told(history, acts=acts)
+    assert [chapter.records for chapter in found.chapters] == [(), (2,), (), (4,), ()]
+    assert 'owner is "sgarcia", as asked for' in found.now[0].text
+    assert len(told(history, acts=acts, older=True).chapters) == 4, "what came before the oldest decision is not told"
 
 
 @pytest.mark.parametrize("status", [Status.PARKED, Status.CONTENDED, Status.LOCKED])

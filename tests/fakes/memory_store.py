@@ -433,7 +433,7 @@ class MemoryStore:
         document: str | None = None,
         who: str | None = None,
         target: str | None = None,
-        kind: str | None = None,
+        kinds: Sequence[str] = (),
         limit: int = 1000,
         before: int | None = None,
     ) -> list[Act]:
@@ -445,7 +445,7 @@ class MemoryStore:
             and document in (None, act.document)
             and who in (None, act.who)
             and target in (None, act.target)
-            and kind in (None, act.kind)
+            and (not kinds or act.kind in kinds)
         ]
         return [act for act in found if before is None or act.id < before][:limit]
 

@@ -320,7 +320,10 @@ ACTS = {
         "list acts",
         _RECORD,
         "SELECT id, record FROM audit WHERE kind IS NOT NULL AND id < ?1"
-        + "".join(f" AND {column} = ?{number}" for number, column in enumerate(asked, 3))
+        + "".join(
+            f" AND {column} " + (f"IN (SELECT value FROM json_each(?{n}))" if column == "kind" else f"= ?{n}")
+            for n, column in enumerate(asked, 3)
+        )
         + " ORDER BY id DESC LIMIT ?2",
     )
     for count in range(len(SEARCHED) + 1)

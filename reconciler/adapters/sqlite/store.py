@@ -254,11 +254,12 @@ class SqliteStore:
         document: str | None = None,
         who: str | None = None,
         target: str | None = None,
-        kind: str | None = None,
+        kinds: Sequence[str] = (),
         limit: int = 1000,
         before: int | None = None,
     ) -> list[Act]:
-        given = zip(queries.SEARCHED, (document, target, who, kind), strict=True)
+        of_kinds = codec.encode(kinds).decode() if kinds else None
+        given = zip(queries.SEARCHED, (document, target, who, of_kinds), strict=True)
         asked = {column: value for column, value in given if value is not None}
         last = _EVER_US if before is None else before
         lines = await self._database.read(queries.ACTS[tuple(asked)], last, limit, *asked.values())

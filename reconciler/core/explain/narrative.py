@@ -74,6 +74,7 @@ class Story:
     now: tuple[Sentence, ...]
     chapters: tuple[Chapter, ...]
     left_out: int  # earlier chapters that are not told
+    older: bool  # there are decisions before all that was known
 
 
 _STOPS = {
@@ -104,17 +105,21 @@ def tell(
     released: Act | None = None,
     acts: Iterable[Act] = (),
     chapters_max: int = 1000,
+    older: bool = False,
 ) -> Story:
     """
     Return the story of a document, or of `only` one field of it.
 
-    `records` are its audit records, oldest first. `policies` are those known by digest, `row` is how it stands in the
-    store, if that is known; `paused` and `released` are the acts by which it is so, if it is. `acts` are those on it.
+    `records` are its newest audit records; with `older`, there are others before them. `policies` are those known by
+    digest, `row` is how it stands in the store, if that is known; `paused` and `released` are the acts by which it is
+    so, if it is. `acts` are those on it. The order is that of the chain's numbers: clocks go back.
     """
+    records = sorted(records, key=lambda record: record.id)
+    since = records[0].id if older else 0
     teller = _Teller(now_us, only, _repeats(records, row))
-    done = [act for act in acts if act.result == "done" and only is None]
+    done = [act for act in acts if act.result == "done" and act.id >= since and only is None]
     steps: list[list[AuditRecord] | Act] = [*_alike(teller.concerning(records), only), *done]
-    steps.sort(key=lambda step: step.at_us if isinstance(step, Act) else step[0].at_us)
+    steps.sort(key=lambda step: step.id if isinstance(step, Act) else step[0].id)
     told = [_acted(one, now_us) if isinstance(one, Act) else teller.chapter(one) for one in steps[-chapters_max:]]
     ending = _Ending(
         document=document, records=records, policies=policies, now_us=now_us, only=only, row=row, released=released
@@ -126,7 +131,7 @@ def tell(
         now = (_stop(row), *now)
     elif row is not None and row.status is Status.COLLECTING:
         now = (_collecting(row), *now)
-    return Story(document, now, tuple(told), len(steps) - len(told))
+    return Story(document, now, tuple(told), len(steps) - len(told), older)
 
 
 def _pause(document: str, paused: Act, now_us: int) -> Sentence:
