@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.model import chain
 from tests.cli.program import Program
 
 pytestmark = pytest.mark.e2e
@@ -164,8 +165,6 @@ def test_a_policy_that_was_changed_is_found(trailed: Program) -> None:
 def test_a_decision_that_was_forged_with_its_chain_does_not_come_out_again(
     trailed: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reconciler.model import chain
-
     head, statements = chain.BEGIN, []
     for number, _, _, _, record in rows(trailed):
         forged = record.replace(b'"patch":{"owner":"sgarcia"}', b'"patch":{"owner":"eve"}')

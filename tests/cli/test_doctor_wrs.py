@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from reconciler import config
+from reconciler.cli import probing
 from tests.cli.program import Program
 
 DOC, OTHER = "0000000001", "0000000002"
@@ -152,8 +153,6 @@ def test_a_report_names_no_host_and_no_secret(wrs: Program) -> None:
 def test_a_host_of_one_word_hides_no_other_words(wrs: Program) -> None:
     told = wrs.config.read_text(encoding="utf-8").replace("http://127.0.0.1", "http://localhost")
     wrs.config.write_text(told, encoding="utf-8")
-    from reconciler.cli import probing
-
     settings = config.load(wrs.config, {})
     hosts = probing._hosts(settings)
     assert hosts.sub("…", "localhost is a word, and host localhost:8080 is none") == (

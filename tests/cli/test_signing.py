@@ -65,9 +65,8 @@ def clash(program: Program, theirs: str, ours: str) -> None:
     program.say("run", "--once", code=3)
 
 
-@pytest.fixture
-def decided(program: Program) -> Program:
-    """A decision from before there was a key."""
+def decide(program: Program) -> Program:
+    """Decide something before there is a key."""
     program.say("emit", DOC, "--set", "attributes.CostCenter=1", "--source", "//erp/prod")
     program.say("run", "--once")
     clash(program, "2", "3")
@@ -75,6 +74,11 @@ def decided(program: Program) -> Program:
     program.say("run", "--once")
     assert cost_center(program) == "4"
     return program
+
+
+@pytest.fixture
+def decided(program: Program) -> Program:
+    return decide(program)
 
 
 def test_from_the_first_start_with_a_key_on_an_outsider_decides_nothing(decided: Program) -> None:
@@ -145,12 +149,7 @@ def test_over_kafka_a_lost_store_makes_no_forgery_valid(
     tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic
 ) -> None:
     topics = Topics.made(topic)
-    program = Program(tmp_path, windchill, topics.log(broker.brokers))
-    program.say("emit", DOC, "--set", "attributes.CostCenter=1", "--source", "//erp/prod")
-    program.say("run", "--once")
-    clash(program, "2", "3")
-    resolve(program, "4")
-    program.say("run", "--once")
+    program = decide(Program(tmp_path, windchill, topics.log(broker.brokers)))
     switch_on(program, fresh_key())
     program.say("run", "--once")
     put(broker, topics.decisions, DOC, json.dumps(OUTSIDER).encode())

@@ -35,24 +35,16 @@ async def addresses(daemon: Daemon) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_pages_are_in_order_and_can_be_read(stage: Stage, world: World, scheme: str) -> None:
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 375)])
+async def test_pages_are_in_order_fit_and_can_be_read(stage: Stage, world: World, scheme: str, width: int) -> None:
     measure(stage.daemon)
-    async with stage.visit(scheme=scheme) as visit:
+    async with stage.visit(scheme=scheme, width=width) as visit:
         for path in await addresses(stage.daemon):
             await visit.go(path)
             assert await inspection.structure(visit.page) == [], path
             assert await inspection.contrast(visit.page) == [], path
             assert await visit.overflow() <= 0, path
     assert [said for said in visit.complaints if "404" not in said] == []
-
-
-async def test_pages_fit_on_a_phone(stage: Stage, world: World) -> None:
-    measure(stage.daemon)
-    async with stage.visit(width=375) as visit:
-        for path in await addresses(stage.daemon):
-            await visit.go(path)
-            assert await visit.overflow() <= 0, path
 
 
 @pytest.mark.parametrize("width", [375, 1280])

@@ -95,9 +95,7 @@ async def test_a_file_of_another_version_is_not_there(client: AsyncClient) -> No
         assert (await client.get(f"/static/{name}")).status_code == 404
 
 
-async def test_an_address_that_is_none_is_a_page_for_a_browser_and_a_problem_for_a_program(
-    client: AsyncClient,
-) -> None:
+async def test_an_address_that_is_none_is_a_page_for_a_browser_and_a_problem_for_a_program(client: AsyncClient) -> None:
     for path in ("/nope", "/static", "/documents/a/b/c"):
         assert (await client.get(path)).headers["content-type"] == "application/problem+json"
         shown = await client.get(path, headers=BROWSER)

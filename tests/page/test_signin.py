@@ -7,13 +7,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from reconciler.adapters.oidc import Oidc, OidcOptions
-from reconciler.web.identity import Provider
 from tests.flows.world import World
 from tests.page import inspection
 from tests.page.conftest import Stage, Visit
 from tests.page.stage import DRAWING
-from tests.web.issuer import CLIENT, CLIENT_SECRET, Issuer
+from tests.web.issuer import SIGN_IN, Issuer, trusted
 from tests.web.keys import LINES
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -23,13 +21,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def idp(stage: Stage, world: World) -> AsyncIterator[Issuer]:
     """The provider, which the stage's server knows from its next start on."""
     daemon = stage.daemon
-    async with Issuer(daemon.clock, asks=True).served() as served:
-        identity = Oidc(OidcOptions(issuer=served.url, client_id=CLIENT, client_secret=CLIENT_SECRET), daemon.clock)
-        daemon.provider = Provider(identity, ["reconciler-viewer"], ["reconciler-operator"], ["reconciler-admin"])
-        daemon.tokens = LINES
-        daemon.as_localhost = True
+    daemon.tokens, daemon.as_localhost = LINES, True
+    async with Issuer(daemon.clock, asks=True).served() as served, trusted(daemon, issuer=served.url, **SIGN_IN):
         yield served
-        await identity.close()
 
 
 @asynccontextmanager

@@ -11,8 +11,8 @@ from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Settings
 from tests.simulator.wrs import User
 
-Behave = Callable[..., None]
-Switch = Callable[..., None]
+Behave = Callable[..., object]
+Switch = Callable[..., object]
 Script = Callable[..., None]
 Fetch = Callable[[], list[Entry]]
 
@@ -40,22 +40,17 @@ def server(client: httpx.Client) -> httpx.Client:
     return client
 
 
-@pytest.fixture
-def behave(server: httpx.Client) -> Behave:
-    def set_behaviour(**behaviour: Any) -> None:
-        server.put("/_control/behaviour", json=behaviour).raise_for_status()
+def _setting(what: str) -> Any:
+    """A fixture that sets switches of the server, the rest at their defaults."""
 
-    return set_behaviour
+    @pytest.fixture
+    def setting(server: httpx.Client) -> Behave:
+        return lambda **given: server.put(f"/_control/{what}", json=given).raise_for_status()
+
+    return setting
 
 
-@pytest.fixture
-def switch(server: httpx.Client) -> Switch:
-    """Set switches of the dialect `wrs`, the rest at their defaults."""
-
-    def set_switches(**switches: Any) -> None:
-        server.put("/_control/wrs", json=switches).raise_for_status()
-
-    return set_switches
+behave, switch = _setting("behaviour"), _setting("wrs")
 
 
 @pytest.fixture

@@ -13,6 +13,13 @@ def lost(made: list[Entry]) -> list[str]:
     return [loss.field for loss in lost_updates(made, OURS)]
 
 
+def check_out_unread(server: Client, user: User) -> str:
+    """Check out the latest iteration, without a look at what a person has changed since it was read."""
+    user.find()
+    edit(server, {"title": "theirs"})
+    return user.act(server.get("/_control/documents/0000000001").json()["latest"], "CheckOut").json()["ID"]
+
+
 def test_who_reads_the_working_copy_before_changing_it_loses_nothing(
     server: Client, user: User, history: Fetch
 ) -> None:
@@ -27,10 +34,7 @@ def test_who_reads_the_working_copy_before_changing_it_loses_nothing(
 def test_who_does_not_look_under_the_lock_loses_what_happened_before_it(
     server: Client, user: User, history: Fetch
 ) -> None:
-    user.find()
-    edit(server, {"title": "theirs"})
-    latest = user.page("$filter=Number eq '0000000001' and Latest&$select=ID")["value"][0]["ID"]
-    copy = user.act(latest, "CheckOut").json()["ID"]
+    copy = check_out_unread(server, user)
     user.patch(copy, {"Title": "ours"})
     user.read(copy)  # too late: what was written had been decided on before
     user.check_in(copy)
@@ -84,9 +88,7 @@ def test_a_list_that_shows_no_content_counts_as_nothing_seen(server: Client, use
 
 
 def test_a_look_at_the_working_copys_id_is_no_look_at_it(server: Client, user: User, history: Fetch) -> None:
-    user.find()
-    edit(server, {"title": "theirs"})
-    copy = user.act(server.get("/_control/documents/0000000001").json()["latest"], "CheckOut").json()["ID"]
+    copy = check_out_unread(server, user)
     user.get(f"{DOCUMENTS}('{copy}')?$select=ID,LastModified").raise_for_status()
     user.patch(copy, {"Title": "ours"})
     user.check_in(copy)
@@ -113,9 +115,7 @@ def test_an_administrators_look_is_not_the_holders(
     server: Client, user: User, rival: User, switch: Switch, history: Fetch
 ) -> None:
     switch(administrators=["jdoe"])
-    user.find()
-    edit(server, {"title": "theirs"})
-    copy = user.act(server.get("/_control/documents/0000000001").json()["latest"], "CheckOut").json()["ID"]
+    copy = check_out_unread(server, user)
     rival.read(copy)
     user.patch(copy, {"Title": "ours"})
     user.check_in(copy)

@@ -76,18 +76,15 @@ class Stock:
     # sessions and nonces
     sessions: list[str] = attrs.field(factory=list)
     nonce_single_use: bool = False
-    nonce_of_session: bool = True  # a nonce is good in the session that it was given in alone
     nonce_ttl_s: float = 86_400.0
     security_log: list[str] = attrs.field(factory=list)
     # shapes
     transitions: Literal["Items", "value", "nonsense"] = "Items"
-    actions: dict[str, Mapping[str, str]] = attrs.field(
-        factory=lambda: {**described.ACTIONS}
-    )  # as described, not as done
+    # as described, not as done
+    actions: dict[str, Mapping[str, str]] = attrs.field(factory=lambda: {**described.ACTIONS})
     checkout_allowed: bool | None = None  # None: the metadata does not have it
     soft_in_lists: bool = True
     copies_in_lists: bool = False  # whether who asks finds their own working copies in lists
-    latest_version: bool = True  # whether `ptc.search.latestversion` is honoured
     time_filters: bool = True  # whether `ptc.search.allowFilterOnTime` is
     rows_max: int = 2000
     patch_answers: Literal[200, 204] = 204
@@ -282,8 +279,7 @@ class _Request:
     def _check_nonce(self) -> None:
         value = self.request.headers.get("CSRF_NONCE", "")
         session, born = self.stock._nonces.get(value, ("", -1e12))
-        good = self.vault.now() - born < self.stock.nonce_ttl_s
-        good = good and (session == self.session or not self.stock.nonce_of_session)
+        good = self.vault.now() - born < self.stock.nonce_ttl_s and session == self.session
         if self.stock.nonce_single_use:
             self.stock._nonces.pop(value, None)
         if not good:
@@ -399,7 +395,7 @@ class _Request:
             test = asking.predicate(query["$filter"], by_time=by_time) if "$filter" in query else lambda _: True
         except asking.Unreadable as unreadable:
             raise Refusal(400, f"The filter can't be read: {unreadable}") from None
-        newest = self.stock.latest_version and query.get("ptc.search.latestversion") == "true"
+        newest = query.get("ptc.search.latestversion") == "true"
         found = [(master, one) for master, one in self.vault.all() if one is master.latest or not newest]
         if self.stock.copies_in_lists:
             found += [(one, one.copy) for one in self.vault.masters if one.copy and one.copy.who == self.who]

@@ -23,8 +23,21 @@ from reconciler.web.sessions import Browsing
 from reconciler.web.tokens import Keyring
 from tests.fakes.virtual_clock import VirtualClock
 from tests.flows.world import TOPIC, TOPICS, World
+from tests.web.keys import LINES
 
 SECRET = "correct-horse_battery"
+
+
+def held_up(owner: object, verb: str) -> asyncio.Event:
+    """Let each call of a method wait for an event, which is returned."""
+    real, going_on = getattr(owner, verb), asyncio.Event()
+
+    async def later(*args: Any, **named: Any) -> Any:
+        await going_on.wait()
+        return await real(*args, **named)
+
+    setattr(owner, verb, later)
+    return going_on
 
 
 @attrs.define
@@ -120,6 +133,14 @@ def daemon() -> Daemon:
 
 @pytest.fixture
 async def client(daemon: Daemon) -> Any:
+    async with daemon.served() as client:
+        yield client
+
+
+@pytest.fixture
+async def guarded(daemon: Daemon) -> Any:
+    """A client of a server that asks people for their tokens."""
+    daemon.tokens = LINES
     async with daemon.served() as client:
         yield client
 

@@ -23,11 +23,16 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from reconciler.adapters.oidc import Oidc, OidcOptions
 from reconciler.web import server
+from reconciler.web.identity import Provider
+from reconciler.web.principal import Role
 from tests.fakes.virtual_clock import VirtualClock
+from tests.web.conftest import Daemon
 
 AUDIENCE = "reconciler-api"
 CLIENT, CLIENT_SECRET = "reconciler", "s3cret:with/odd chars"
+SIGN_IN = {"client_id": CLIENT, "client_secret": CLIENT_SECRET}  # what a daemon needs whose pages send people there
 
 
 @cache
@@ -43,6 +48,18 @@ def ec_key() -> ec.EllipticCurvePrivateKey:
 def public(key: Any, kid: str, **more: Any) -> dict[str, Any]:
     algorithm = RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else ECAlgorithm
     return {**json.loads(algorithm.to_jwk(key.public_key())), "kid": kid, "use": "sig", **more}
+
+
+@asynccontextmanager
+async def trusted(daemon: Daemon, **options: Any) -> AsyncIterator[None]:
+    """Let a daemon, from its next start on, take a provider's word for who people are and what they may do."""
+    identity = Oidc(OidcOptions(**options), daemon.clock)
+    words = {role: f"reconciler-{role.name.lower()}" for role in Role}
+    sources = {words[Role.PRODUCER]: ("//erp/*",), "plm-operator": ("//plm/*", "//plm")}
+    operators = [words[Role.OPERATOR], "plm-operator"]
+    daemon.provider = Provider(identity, [words[Role.VIEWER]], operators, [words[Role.ADMIN]], sources)
+    yield
+    await identity.close()
 
 
 @attrs.define

@@ -15,19 +15,12 @@ from tests.cli.program import Program
 from tests.web.conftest import Daemon
 from tests.web.keys import LINES, TOKENS, shown
 
-
-@pytest.fixture
-def daemon(daemon: Daemon) -> Daemon:
-    daemon.tokens = LINES
-    return daemon
-
-
 # -------------------------------------------------------------------------------------------------------------- bearers
 
 
-async def test_without_a_token_nothing_tells_what_there_is(client: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_without_a_token_nothing_tells_what_there_is(guarded: httpx.AsyncClient, daemon: Daemon) -> None:
     await daemon.world.emit({"title": "x"}, key="known")
-    replies = [await client.get(f"/api/v1/documents/{key}") for key in ("known", "unknown")]
+    replies = [await guarded.get(f"/api/v1/documents/{key}") for key in ("known", "unknown")]
     assert replies[0].content == replies[1].content
 
 
@@ -35,40 +28,40 @@ NO_TOKENS = ["", "Bearer", "Basic cmVjOnZp", "Bearer a b", "Bearer \u00e9", "Bea
 
 
 @pytest.mark.parametrize("given", NO_TOKENS)
-async def test_what_is_no_token_lets_nobody_in(client: httpx.AsyncClient, given: str) -> None:
-    reply = await client.get("/api/v1/status", headers={"authorization": given.encode()})
+async def test_what_is_no_token_lets_nobody_in(guarded: httpx.AsyncClient, given: str) -> None:
+    reply = await guarded.get("/api/v1/status", headers={"authorization": given.encode()})
     assert reply.status_code == 401
 
 
-async def test_two_tokens_at_once_let_nobody_in(client: httpx.AsyncClient) -> None:
+async def test_two_tokens_at_once_let_nobody_in(guarded: httpx.AsyncClient) -> None:
     both = [("authorization", f"Bearer {TOKENS[Role.VIEWER]}"), ("authorization", f"Bearer {TOKENS[Role.ADMIN]}")]
-    assert (await client.get("/api/v1/status", headers=both)).status_code == 401
+    assert (await guarded.get("/api/v1/status", headers=both)).status_code == 401
 
 
-async def test_with_tokens_any_name_of_ours_is_answered(client: httpx.AsyncClient) -> None:
+async def test_with_tokens_any_name_of_ours_is_answered(guarded: httpx.AsyncClient) -> None:
     headers = shown(TOKENS[Role.VIEWER]) | {"host": "reconciler.example.com"}
-    assert (await client.get("/api/v1/status", headers=headers)).status_code == 200
+    assert (await guarded.get("/api/v1/status", headers=headers)).status_code == 200
 
 
 # ------------------------------------------------------------------------------------------------------------- the file
 
 
-async def test_a_token_that_is_taken_out_lets_nobody_in_any_more(client: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_a_token_that_is_taken_out_lets_nobody_in_any_more(guarded: httpx.AsyncClient, daemon: Daemon) -> None:
     headers = shown(TOKENS[Role.ADMIN])
-    assert (await client.get("/api/v1/status", headers=headers)).status_code == 200
+    assert (await guarded.get("/api/v1/status", headers=headers)).status_code == 200
     daemon.tokens = LINES.replace("\nadmin", "\n# admin")
-    assert (await client.get("/api/v1/status", headers=headers)).status_code == 401
+    assert (await guarded.get("/api/v1/status", headers=headers)).status_code == 401
     daemon.tokens = LINES
-    assert (await client.get("/api/v1/status", headers=headers)).status_code == 200
+    assert (await guarded.get("/api/v1/status", headers=headers)).status_code == 200
 
 
 async def test_a_file_that_can_not_be_used_lets_nobody_in_and_shows_nothing(
-    client: httpx.AsyncClient, daemon: Daemon
+    guarded: httpx.AsyncClient, daemon: Daemon
 ) -> None:
     daemon.tokens = LINES + "\nrec_a_token_pasted_where_a_hash_belongs"
-    reply = await client.get("/api/v1/status", headers=shown(TOKENS[Role.ADMIN]))
+    reply = await guarded.get("/api/v1/status", headers=shown(TOKENS[Role.ADMIN]))
     assert (reply.status_code, "pasted" in reply.text) == (503, False)
-    assert (await client.get("/livez")).status_code == 200
+    assert (await guarded.get("/livez")).status_code == 200
 
 
 HASH = "ab" * 32

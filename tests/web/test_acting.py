@@ -14,7 +14,7 @@ from reconciler.web.principal import Role
 from reconciler.web.probes import Health, Phase, Readiness
 from tests.flows.world import World
 from tests.web.conftest import Daemon
-from tests.web.keys import LINES, TOKENS, shown
+from tests.web.keys import TOKENS, shown
 
 ROOT = "/api/v1"
 
@@ -252,13 +252,11 @@ async def test_a_body_that_can_not_be_used_is_refused_by_name(
     assert (reply.status_code, said in reply.json()["detail"]) == (status, True), reply.text
 
 
-async def test_a_body_that_is_not_said_to_be_json_is_refused(daemon: Daemon, world: World, key: str) -> None:
-    daemon.tokens = LINES
-    async with daemon.served() as client:
-        headers = shown(TOKENS[Role.OPERATOR])
-        reply = await client.post(f"{ROOT}/documents/{key}/pause", content='{"reason": "x"}', headers=headers)
-        assert reply.status_code == 415
-        assert (await client.post(f"{ROOT}/documents/{key}/pause", headers=headers)).status_code == 200
+async def test_a_body_that_is_not_said_to_be_json_is_refused(guarded: AsyncClient, world: World, key: str) -> None:
+    headers = shown(TOKENS[Role.OPERATOR])
+    reply = await guarded.post(f"{ROOT}/documents/{key}/pause", content='{"reason": "x"}', headers=headers)
+    assert reply.status_code == 415
+    assert (await guarded.post(f"{ROOT}/documents/{key}/pause", headers=headers)).status_code == 200
 
 
 async def test_what_appends_waits_until_the_daemon_is_ready(daemon: Daemon, client: AsyncClient, conflict: str) -> None:
@@ -323,16 +321,14 @@ async def test_an_act_that_the_store_can_not_take_is_not_said_to_be_done(
 # ---------------------------------------------------------------------------------------------------------- the records
 
 
-async def test_acts_name_who_did_them_in_which_role(daemon: Daemon, world: World, key: str) -> None:
-    daemon.tokens = LINES
-    async with daemon.served() as client:
-        await client.post(f"{ROOT}/documents/{key}/retry", headers=shown(TOKENS[Role.OPERATOR]))
-        await client.post(f"{ROOT}/documents/{key}/retry", headers=shown(TOKENS[Role.ADMIN]))
-        reply = await client.get(f"{ROOT}/acts", headers=shown(TOKENS[Role.VIEWER]))
-        told = [(act["who"], act["role"]) for act in reply.json()["items"]]
-        assert told == [("admin.jones", "admin"), ("operator.jones", "operator")]
-        only = await client.get(f"{ROOT}/acts?actor=admin.jones", headers=shown(TOKENS[Role.VIEWER]))
-        assert only.json()["items"] == reply.json()["items"][:1]
+async def test_acts_name_who_did_them_in_which_role(guarded: AsyncClient, world: World, key: str) -> None:
+    await guarded.post(f"{ROOT}/documents/{key}/retry", headers=shown(TOKENS[Role.OPERATOR]))
+    await guarded.post(f"{ROOT}/documents/{key}/retry", headers=shown(TOKENS[Role.ADMIN]))
+    reply = await guarded.get(f"{ROOT}/acts", headers=shown(TOKENS[Role.VIEWER]))
+    told = [(act["who"], act["role"]) for act in reply.json()["items"]]
+    assert told == [("admin.jones", "admin"), ("operator.jones", "operator")]
+    only = await guarded.get(f"{ROOT}/acts?actor=admin.jones", headers=shown(TOKENS[Role.VIEWER]))
+    assert only.json()["items"] == reply.json()["items"][:1]
 
 
 async def test_acts_come_in_pages_newest_first(client: AsyncClient, world: World, key: str) -> None:

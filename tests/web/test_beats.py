@@ -13,6 +13,7 @@ from reconciler.model.answer import Failed, Throttled
 from reconciler.model.document import Status
 from tests.fakes.virtual_clock import VirtualClock
 from tests.flows.world import KEY, World
+from tests.web.conftest import held_up
 
 
 @asynccontextmanager
@@ -116,20 +117,12 @@ async def test_no_loop_of_the_daemon_is_late_while_all_is_well_or_windchill_is_a
         ("windchill", "read", "worker"),
     ],
 )
-async def test_every_loop_that_gets_no_answer_at_all_is_found_and_named(
-    part: str, verb: str, loop: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_every_loop_that_gets_no_answer_at_all_is_found_and_named(part: str, verb: str, loop: str) -> None:
     world = World()
     async with world.running() as running:
         world.append(world.event({"title": "Cover"}))
         await running.settled()
-        answers, real = asyncio.Event(), getattr(getattr(world, part), verb)
-
-        async def silent(*args: Any, **named: Any) -> Any:
-            await answers.wait()
-            return await real(*args, **named)
-
-        monkeypatch.setattr(getattr(world, part), verb, silent)
+        answers = held_up(getattr(world, part), verb)
         world.windchill.edit(KEY, {"owner": "x"})
         if loop in {"feed", "worker"}:
             world.append(world.event({"title": "Lid"}))

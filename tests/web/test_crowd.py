@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from reconciler.web import server
+from reconciler.web import crowd, server
 from reconciler.web.principal import Role
 from tests.web.conftest import Daemon
 from tests.web.keys import LINES, TOKENS, shown
@@ -95,8 +95,6 @@ async def test_what_is_worked_for_is_left_alone_by_a_crowd(daemon: Daemon) -> No
 
 
 async def test_who_has_been_waited_for_longest_goes_first(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reconciler.web import crowd
-
     monkeypatch.setattr(crowd, "CONNECTIONS_MAX", 3)
     async with daemon.served() as client:
         host, port = client.base_url.host, client.base_url.port
@@ -117,8 +115,6 @@ async def test_who_has_been_waited_for_longest_goes_first(daemon: Daemon, monkey
 async def test_so_many_requests_are_worked_on_at_once_and_probes_beside_them(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reconciler.web import crowd
-
     monkeypatch.setattr(crowd, "REQUESTS_MAX", 3)
     daemon.hold = asyncio.Event()
     async with daemon.served() as client:
@@ -134,8 +130,6 @@ async def test_so_many_requests_are_worked_on_at_once_and_probes_beside_them(
 
 
 async def test_an_answer_that_nobody_takes_holds_no_place(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reconciler.web import crowd
-
     monkeypatch.setattr(crowd, "REQUESTS_MAX", 2)
     monkeypatch.setattr(server, "UNREAD_S_MAX", 1000.0)
     daemon.settings = [("log", "topic", "x" * 1_000_000, "default")] * 8
@@ -146,8 +140,6 @@ async def test_an_answer_that_nobody_takes_holds_no_place(daemon: Daemon, monkey
 
 
 async def test_few_files_leave_room_for_the_daemons_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from reconciler.web import crowd
-
     monkeypatch.setattr(crowd.resource, "getrlimit", lambda _: (256, 1024))
     assert crowd.connections_max() == 128
 
@@ -178,7 +170,5 @@ async def size_until_end(from_: socket.socket) -> int:
 
 
 def test_a_flood_does_not_drive_out_who_has_just_come() -> None:
-    from reconciler.web import crowd
-
     assert crowd.CONNECTIONS_MAX - crowd.REQUESTS_MAX > 3 * crowd.BACKLOG
     assert server.crowd is crowd

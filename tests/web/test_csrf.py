@@ -105,34 +105,28 @@ async def test_another_name_for_this_machine_has_no_page_to_take_a_token_from(cl
 # ------------------------------------------------------------------------------------------------------------- sessions
 
 
-async def test_a_session_acts_with_the_token_of_its_pages(daemon: Daemon) -> None:
-    daemon.tokens = LINES
-    async with daemon.served() as client:
-        csrf = await signed_in(client, Role.OPERATOR)
-        assert await sent(client, daemon) == 403
-        assert await sent(client, daemon, x_csrf_token=csrf) == 202
-        assert (await client.post("/signout", data={"csrf": csrf})).status_code == 303
+async def test_a_session_acts_with_the_token_of_its_pages(daemon: Daemon, guarded: AsyncClient) -> None:
+    csrf = await signed_in(guarded, Role.OPERATOR)
+    assert await sent(guarded, daemon) == 403
+    assert await sent(guarded, daemon, x_csrf_token=csrf) == 202
+    assert (await guarded.post("/signout", data={"csrf": csrf})).status_code == 303
 
 
 @pytest.mark.parametrize("body", [b"csrf=%ff", b"csrf=a&csrf=b", b"\xff", b"&" * 2000])
-async def test_a_form_that_can_not_be_read_is_refused(daemon: Daemon, body: bytes) -> None:
-    daemon.tokens = LINES
-    async with daemon.served() as client:
-        await signed_in(client, Role.VIEWER)
-        headers = {"content-type": "application/x-www-form-urlencoded"}
-        assert (await client.post("/signout", content=body, headers=headers)).status_code in (400, 403)
-        assert (await client.post("/signin", content=body, headers=headers)).status_code in (400, 401)
+async def test_a_form_that_can_not_be_read_is_refused(guarded: AsyncClient, body: bytes) -> None:
+    await signed_in(guarded, Role.VIEWER)
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    assert (await guarded.post("/signout", content=body, headers=headers)).status_code in (400, 403)
+    assert (await guarded.post("/signin", content=body, headers=headers)).status_code in (400, 401)
 
 
 @pytest.mark.parametrize("declared", [True, False])
-async def test_a_form_beyond_its_bound_is_refused(daemon: Daemon, declared: bool) -> None:
+async def test_a_form_beyond_its_bound_is_refused(guarded: AsyncClient, declared: bool) -> None:
     async def pieces() -> object:
         for _ in range(65):
             yield b"x" * 1024
 
-    daemon.tokens = LINES
-    async with daemon.served() as client:
-        headers = {"content-type": "application/x-www-form-urlencoded"}
-        content = b"x" * 65_537 if declared else pieces()
-        assert (await client.post("/signin", content=content, headers=headers)).status_code == 413
-        assert (await client.get("/livez")).status_code == 200
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    content = b"x" * 65_537 if declared else pieces()
+    assert (await guarded.post("/signin", content=content, headers=headers)).status_code == 413
+    assert (await guarded.get("/livez")).status_code == 200

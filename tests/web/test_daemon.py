@@ -18,7 +18,7 @@ from reconciler.model.document import Status
 from reconciler.web import server
 from tests.fakes.memory_log import MemoryLog
 from tests.flows.world import LETTERS, OUTCOMES, TOPIC, Running, World
-from tests.web.conftest import SECRET
+from tests.web.conftest import SECRET, held_up
 
 
 @asynccontextmanager
@@ -48,32 +48,15 @@ async def said(client: httpx.AsyncClient, path: str) -> tuple[int, Any]:
     return reply.status_code, reply.json()
 
 
-class SlowLog(MemoryLog):
-    """An outcome log that takes its time to be opened."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world.broker, OUTCOMES)
-        self.opened = asyncio.Event()
-
-    async def open(self, *args: Any, **named: Any) -> None:
-        await self.opened.wait()
-        await super().open(*args, **named)
-
-
 async def test_probes_answer_from_before_recovery_until_the_end() -> None:
     world = World()
-    outcomes, log_opened, opens = SlowLog(world), asyncio.Event(), world.log.open
-
-    async def slowly(*args: Any, **named: Any) -> None:
-        await log_opened.wait()
-        await opens(*args, **named)
-
-    world.log.open = slowly  # type: ignore[method-assign]  # a broker that is far away
+    outcomes = MemoryLog(world.broker, OUTCOMES)
+    outcomes_opened, log_opened = held_up(outcomes, "open"), held_up(world.log, "open")
     async with living(world, outcomes) as (running, client):
         assert await said(client, "/livez") == (200, {"status": "alive"})
         assert await said(client, "/readyz") == (503, {"status": "recovering"})
         assert (await client.get("/metrics")).status_code == 200
-        outcomes.opened.set()
+        outcomes_opened.set()
         await world.clock.advance(1)
         assert await said(client, "/readyz") == (503, {"status": "connecting"})
         log_opened.set()
@@ -84,13 +67,7 @@ async def test_probes_answer_from_before_recovery_until_the_end() -> None:
         await world.clock.advance(6)  # a look at the gauges is kept for five seconds
         assert b'reconciler_documents{status="synced"} 1.0' in (await client.get("/metrics")).content
 
-        settle, settling = world.store.settle, asyncio.Event()
-
-        async def held_up(settlement: Any) -> None:
-            await settling.wait()
-            await settle(settlement)
-
-        world.store.settle = held_up  # type: ignore[method-assign]  # so that the end of an attempt can be waited for
+        settling = held_up(world.store, "settle")  # so that the end of an attempt can be waited for
         world.append(world.event({"title": "Lid"}))
         await running.pass_until(lambda: world.live()["title"] == "Lid", "the write is sent")
         running.stop.set()

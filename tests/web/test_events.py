@@ -115,24 +115,22 @@ async def test_another_site_appends_nothing_through_a_browser(client: AsyncClien
     assert appended(daemon) == []
 
 
-async def test_an_event_of_a_source_that_is_not_the_tokens_own_is_refused(daemon: Daemon) -> None:
-    daemon.tokens = LINES
+async def test_an_event_of_a_source_that_is_not_the_tokens_own_is_refused(daemon: Daemon, guarded: AsyncClient) -> None:
     good = daemon.world.event({"title": "x"}) | {"source": "//erp/prod"}
-    async with daemon.served() as client:
-        producer = f"Bearer {TOKENS[Role.PRODUCER]}"
-        assert (await sent(client, good, authorization=producer)).status_code == 202
-        reply = await sent(client, good | {"source": "//mes/a"}, authorization=producer)
-        is_refused(reply, 403, "producer.jones may not append events of the source //mes/a, only of //erp/*")
-        reply = await sent(client, [good, good | {"source": "//mes/a"}], BATCH, authorization=producer)
-        is_refused(reply, 403, "1 of 2 events may not be appended; nothing was appended")
-        assert [error["number"] for error in reply.json()["errors"]] == [1]
-        twice = json.dumps(good).replace("{", '{"source": "//erp/prod", ', 1).replace("//erp/prod", "//mes/a", 1)
-        # Whichever of two is read, it is asked.
-        for text in (twice, json.dumps(good)[:-1] + ', "source": "//mes/a"}'):
-            found = await sent(client, text.encode(), authorization=producer)
-            assert found.status_code in (202, 403, 422)
-        reply = await sent(client, good, authorization=f"Bearer {TOKENS[Role.VIEWER]}")
-        is_refused(reply, 403, "this needs the role operator; viewer.jones is viewer")
+    producer = f"Bearer {TOKENS[Role.PRODUCER]}"
+    assert (await sent(guarded, good, authorization=producer)).status_code == 202
+    reply = await sent(guarded, good | {"source": "//mes/a"}, authorization=producer)
+    is_refused(reply, 403, "producer.jones may not append events of the source //mes/a, only of //erp/*")
+    reply = await sent(guarded, [good, good | {"source": "//mes/a"}], BATCH, authorization=producer)
+    is_refused(reply, 403, "1 of 2 events may not be appended; nothing was appended")
+    assert [error["number"] for error in reply.json()["errors"]] == [1]
+    twice = json.dumps(good).replace("{", '{"source": "//erp/prod", ', 1).replace("//erp/prod", "//mes/a", 1)
+    # Whichever of two is read, it is asked.
+    for text in (twice, json.dumps(good)[:-1] + ', "source": "//mes/a"}'):
+        found = await sent(guarded, text.encode(), authorization=producer)
+        assert found.status_code in (202, 403, 422)
+    reply = await sent(guarded, good, authorization=f"Bearer {TOKENS[Role.VIEWER]}")
+    is_refused(reply, 403, "this needs the role operator; viewer.jones is viewer")
     await daemon.world.fold()
     register = daemon.world.document().desired.fields["title"].register
     assert register is not None

@@ -18,12 +18,6 @@ every_act = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture
-def daemon(daemon: Daemon) -> Daemon:
-    daemon.tokens = LINES
-    return daemon
-
-
 def is_let_in(reply: httpx.Response) -> None:
     assert reply.status_code not in (401, 403, 421, 500), reply.text
     assert not reply.headers.get("location", "").startswith("/signin?")
@@ -44,9 +38,8 @@ def is_sent_away(reply: httpx.Response, method: str, path: str) -> None:
 
 def is_refused(reply: httpx.Response, path: str, says: str) -> None:
     assert reply.status_code == 403
-    assert reply.headers["content-type"] == (
-        "text/html; charset=utf-8" if path in PAGES else "application/problem+json"
-    )
+    kind = "text/html; charset=utf-8" if path in PAGES else "application/problem+json"
+    assert reply.headers["content-type"] == kind
     assert says in reply.text
 
 
@@ -61,25 +54,22 @@ def test_whatever_is_not_a_read_needs_more_than_a_viewer() -> None:
 
 @every_route
 async def test_nothing_to_show_opens_nothing(
-    client: httpx.AsyncClient, method: str, path: str, needed: Role | None
+    guarded: httpx.AsyncClient, method: str, path: str, needed: Role | None
 ) -> None:
     if needed is None:
-        reply = await keys.asked(client, method, path)
+        reply = await keys.asked(guarded, method, path)
         assert reply.status_code in (200, 404, 415)  # 415: there was no form in it; 404: there is no provider
         return
-    is_sent_away(await keys.asked(client, method, path), method, path)
-    is_sent_away(await keys.asked(client, method, path, headers=keys.shown("rec_nobody")), method, path)
-    is_sent_away(
-        await keys.asked(client, method, path, headers={"cookie": f"{COOKIE}=v1.e30.{'A' * 43}"}), method, path
-    )
+    for proof in ({}, keys.shown("rec_nobody"), {"cookie": f"{COOKIE}=v1.e30.{'A' * 43}"}):
+        is_sent_away(await keys.asked(guarded, method, path, headers=proof), method, path)
 
 
 @every_route
 async def test_a_token_opens_what_its_role_may(
-    client: httpx.AsyncClient, method: str, path: str, needed: Role | None
+    guarded: httpx.AsyncClient, method: str, path: str, needed: Role | None
 ) -> None:
     for role, token in TOKENS.items():
-        reply = await keys.asked(client, method, path, headers=keys.shown(token))
+        reply = await keys.asked(guarded, method, path, headers=keys.shown(token))
         if needed is not None and not keys.may(role, path, needed):
             is_refused(reply, path, f"needs the role {needed.name.lower()}")
         else:
@@ -93,10 +83,10 @@ def test_a_producer_appends_events_and_nothing_else() -> None:
 @every_route
 @pytest.mark.parametrize("role", PEOPLE)
 async def test_a_session_opens_what_its_role_may(
-    client: httpx.AsyncClient, method: str, path: str, needed: Role | None, role: Role
+    guarded: httpx.AsyncClient, method: str, path: str, needed: Role | None, role: Role
 ) -> None:
-    csrf = await keys.signed_in(client, role)
-    reply = await keys.asked(client, method, path, headers={"x-csrf-token": csrf})
+    csrf = await keys.signed_in(guarded, role)
+    reply = await keys.asked(guarded, method, path, headers={"x-csrf-token": csrf})
     if needed is not None and role < needed:
         is_refused(reply, path, f"needs the role {needed.name.lower()}")
     else:
@@ -104,25 +94,25 @@ async def test_a_session_opens_what_its_role_may(
 
 
 @every_act
-async def test_a_session_alone_acts_nowhere(client: httpx.AsyncClient, path: str, needed: Role) -> None:
+async def test_a_session_alone_acts_nowhere(guarded: httpx.AsyncClient, path: str, needed: Role) -> None:
     """A browser adds the cookie to whatever any page has it send."""
-    csrf = await keys.signed_in(client, Role.ADMIN)
+    csrf = await keys.signed_in(guarded, Role.ADMIN)
     wrong = [csrf[:-1], csrf + "x", csrf.swapcase(), "", "null", "\xfc" * 43]
     for given in (None, *wrong):
         headers = {} if given is None else {"x-csrf-token": given.encode("latin-1")}
         in_a_form = "wrong" if given is None else given.replace("\xfc", "u")
         bodies: list[Any] = [{}, {"json": {}}, {"data": {"csrf": in_a_form}}]
         for body in bodies:
-            reply = await keys.asked(client, "POST", path, headers=headers, **body)
+            reply = await keys.asked(guarded, "POST", path, headers=headers, **body)
             is_refused(reply, path, "must come from a page of ours")
 
 
 @every_act
-async def test_the_token_of_another_session_acts_nowhere(client: httpx.AsyncClient, path: str, needed: Role) -> None:
-    earlier = await keys.signed_in(client, Role.ADMIN)
-    csrf = await keys.signed_in(client, Role.ADMIN)
+async def test_the_token_of_another_session_acts_nowhere(guarded: httpx.AsyncClient, path: str, needed: Role) -> None:
+    earlier = await keys.signed_in(guarded, Role.ADMIN)
+    csrf = await keys.signed_in(guarded, Role.ADMIN)
     assert csrf != earlier
-    reply = await keys.asked(client, "POST", path, headers={"x-csrf-token": earlier})
+    reply = await keys.asked(guarded, "POST", path, headers={"x-csrf-token": earlier})
     is_refused(reply, path, "must come from a page of ours")
 
 
@@ -141,15 +131,15 @@ async def test_another_site_has_a_browser_ask_for_nothing_but_pages(daemon: Daem
     daemon.tokens = LINES if asks else None
     proof = keys.shown(TOKENS[Role.ADMIN]) if asks else {}
     transport = httpx.ASGITransport(application.application(daemon.sources))
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=proof) as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=proof) as browser:
         for path in [path for method, path, _ in ROUTES if method == "GET"]:
             for foreign in FETCHED:
-                reply = await keys.asked(client, "GET", path, headers=foreign)
+                reply = await keys.asked(browser, "GET", path, headers=foreign)
                 if path in OPEN - LINKED:
                     is_let_in(reply)
                 else:
                     is_refused(reply, path, "another site")
-            followed = await keys.asked(client, "GET", path, headers=FOLLOWED)
+            followed = await keys.asked(browser, "GET", path, headers=FOLLOWED)
             if path in OPEN | LINKED:
                 is_let_in(followed)
             else:
@@ -162,12 +152,9 @@ def test_links_lead_to_pages_that_show_something() -> None:
 
 
 @every_act
-async def test_another_site_acts_nowhere_whatever_it_has(client: httpx.AsyncClient, path: str, needed: Role) -> None:
-    csrf = await keys.signed_in(client, Role.ADMIN)
-    for foreign in (
-        {"sec-fetch-site": "cross-site"},
-        {"sec-fetch-site": "same-site"},
-        {"origin": "https://evil.example"},
-    ):
+async def test_another_site_acts_nowhere_whatever_it_has(guarded: httpx.AsyncClient, path: str, needed: Role) -> None:
+    csrf = await keys.signed_in(guarded, Role.ADMIN)
+    sites = [{"sec-fetch-site": site} for site in ("cross-site", "same-site")]
+    for foreign in (*sites, {"origin": "https://evil.example"}):
         for proof in ({"x-csrf-token": csrf}, keys.shown(TOKENS[Role.ADMIN])):
-            is_refused(await keys.asked(client, "POST", path, headers=foreign | proof), path, "another site")
+            is_refused(await keys.asked(guarded, "POST", path, headers=foreign | proof), path, "another site")

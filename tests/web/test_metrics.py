@@ -15,11 +15,13 @@ from prometheus_client.parser import text_string_to_metric_families as plain_tex
 from reconciler.adapters import counters, metrics
 from reconciler.adapters.counters import Counters
 from reconciler.adapters.metrics import CATALOG, PREFIX, Exposition
+from reconciler.config import Windchill
 from reconciler.errors import LogError
 from reconciler.model import instant
 from reconciler.model.answer import VersionConflict
 from reconciler.model.document import Status
 from tests.flows.world import KEY, World
+from tests.web.conftest import held_up
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTED = (ROOT / "docs/observing.md").read_text(encoding="utf-8")
@@ -196,8 +198,6 @@ async def test_fields_that_others_move_under_our_writes_are_counted() -> None:
 
 
 async def test_a_backlog_is_seen_as_pending_and_waiting() -> None:
-    from reconciler.config import Windchill
-
     world = World()
     async with world.running(windchill=Windchill(maintenance=True)) as running:
         world.append(world.event({"title": "Cover"}))
@@ -216,13 +216,7 @@ async def test_lag_is_what_the_log_holds_beyond_what_is_folded_and_unknown_while
     async with world.running() as running:
         world.append(world.event({"title": "Cover"}))
         await running.settled()
-        fold, going_on = world.store.fold, asyncio.Event()
-
-        async def held_up(batch: Any) -> None:
-            await going_on.wait()
-            await fold(batch)
-
-        monkeypatch.setattr(world.store, "fold", held_up)
+        going_on = held_up(world.store, "fold")
         for _ in range(7):
             world.append(world.event({"title": "Lid"}))
         await world.clock.advance(10)

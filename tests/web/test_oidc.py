@@ -17,14 +17,13 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from structlog.testing import capture_logs
 
 from reconciler.adapters import jwts, oidc
-from reconciler.adapters.oidc import Oidc, OidcOptions
+from reconciler.adapters.oidc import OidcOptions
 from reconciler.web import tokens
-from reconciler.web.identity import Provider
 from reconciler.web.principal import Principal, Role
 from tests.flows.world import TOPIC
 from tests.web import issuer
 from tests.web.conftest import Daemon
-from tests.web.issuer import AUDIENCE, Issuer, ec_key, public, rsa_key
+from tests.web.issuer import AUDIENCE, Issuer, ec_key, public, rsa_key, trusted
 from tests.web.keys import LINES, ROUTE_NAMES, ROUTES, TOKENS, asked, may, shown
 
 STATUS = "/api/v1/status"
@@ -32,19 +31,10 @@ WELL_KNOWN = "/.well-known/openid-configuration"
 WORDS = {role: f"reconciler-{role.name.lower()}" for role in Role}
 
 
-def provider(identity: Oidc) -> Provider:
-    sources = {WORDS[Role.PRODUCER]: ("//erp/*",), "plm-operator": ("//plm/*", "//plm")}
-    operators = [WORDS[Role.OPERATOR], "plm-operator"]
-    return Provider(identity, [WORDS[Role.VIEWER]], operators, [WORDS[Role.ADMIN]], sources)
-
-
 @pytest.fixture
 async def idp(daemon: Daemon) -> AsyncIterator[Issuer]:
-    async with Issuer(daemon.clock).served() as served:
-        identity = Oidc(OidcOptions(issuer=served.url, audience=AUDIENCE), daemon.clock)
-        daemon.provider = provider(identity)
+    async with Issuer(daemon.clock).served() as served, trusted(daemon, issuer=served.url, audience=AUDIENCE):
         yield served
-        await identity.close()
 
 
 @pytest.fixture
@@ -264,15 +254,12 @@ async def test_a_token_of_another_kind_is_refused(client: AsyncClient, idp: Issu
 async def test_the_provider_s_words_become_roles(
     daemon: Daemon, idp: Issuer, claim: str, said: dict[str, Any], role: Role | None
 ) -> None:
-    identity = Oidc(OidcOptions(issuer=idp.url, audience=AUDIENCE, roles_claim=claim), daemon.clock)
-    daemon.provider = provider(identity)
     token = idp.token(**({"roles": ...} | said))
-    async with daemon.served() as client:
+    async with trusted(daemon, issuer=idp.url, audience=AUDIENCE, roles_claim=claim), daemon.served() as client:
         reply = await answer(client, token)
         assert reply.status_code == (403 if role is None else 200)
         acts = await client.post("/api/v1/events", headers=shown(token))
         assert acts.status_code == (415 if role in (Role.OPERATOR, Role.ADMIN) else 403)
-    await identity.close()
 
 
 async def test_without_a_name_the_subject_is_the_name(client: AsyncClient, daemon: Daemon, idp: Issuer) -> None:
@@ -283,12 +270,9 @@ async def test_without_a_name_the_subject_is_the_name(client: AsyncClient, daemo
 
 
 async def test_without_an_audience_programs_show_no_such_tokens(daemon: Daemon, idp: Issuer) -> None:
-    identity = Oidc(OidcOptions(issuer=idp.url), daemon.clock)
-    daemon.provider = provider(identity)
-    async with daemon.served() as client:
+    async with trusted(daemon, issuer=idp.url), daemon.served() as client:
         await is_refused(client, idp.token(), "admin.oidc_audience is not set")
         await is_refused(client, idp.token(aud=""), "admin.oidc_audience is not set")
-    await identity.close()
 
 
 # ----------------------------------------------------------------------------------------------------------------- keys
@@ -375,9 +359,7 @@ async def test_a_provider_that_misbehaves_lets_nobody_in_and_is_named_in_the_log
     else:
         idp.answers[what] = instead
     monkeypatch.setattr(oidc, "TIMEOUT_S", 0.3)
-    identity = Oidc(OidcOptions(issuer=idp.url, audience=AUDIENCE), daemon.clock)
-    daemon.provider = provider(identity)
-    async with daemon.served() as client:
+    async with trusted(daemon, issuer=idp.url, audience=AUDIENCE), daemon.served() as client:
         with capture_logs() as logs:
             reply = await answer(client, idp.token())
         assert reply.status_code == 503
@@ -391,17 +373,14 @@ async def test_a_provider_that_misbehaves_lets_nobody_in_and_is_named_in_the_log
         idp.discovery, idp.answers = {}, {}
         await daemon.clock.advance(oidc.RETRY_S)
         assert (await answer(client, idp.token())).status_code == 200
-    await identity.close()
 
 
 async def test_a_provider_that_is_not_there_lets_nobody_in(daemon: Daemon) -> None:
-    identity = Oidc(OidcOptions(issuer="http://127.0.0.1:1", audience=AUDIENCE), daemon.clock)
-    daemon.provider = provider(identity)
-    token = Issuer(daemon.clock, "http://127.0.0.1:1").token()
-    async with daemon.served() as client:
+    nowhere = "http://127.0.0.1:1"
+    token = Issuer(daemon.clock, nowhere).token()
+    async with trusted(daemon, issuer=nowhere, audience=AUDIENCE), daemon.served() as client:
         assert (await answer(client, token)).status_code == 503
         assert (await client.get("/livez")).status_code == 200
-    await identity.close()
 
 
 async def test_one_key_that_can_not_be_used_takes_none_of_the_others_away(client: AsyncClient, idp: Issuer) -> None:

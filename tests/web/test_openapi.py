@@ -15,7 +15,7 @@ from reconciler.web.principal import Role
 from tests.flows.world import KEY, World
 from tests.nodes import texts
 from tests.web.conftest import Daemon
-from tests.web.keys import LINES, signed_in
+from tests.web.keys import signed_in
 
 DOCUMENT = openapi.document(application.ENDPOINTS)
 OPERATIONS = [(path, method, op) for path, methods in DOCUMENT["paths"].items() for method, op in methods.items()]
@@ -74,15 +74,13 @@ def test_every_endpoint_of_the_api_is_described_with_its_role() -> None:
             assert operation["security"] == [*producer, {"token": role}, {"session": role, **mark}]
 
 
-async def test_what_is_described_as_security_opens_the_api(daemon: Daemon) -> None:
-    daemon.tokens = LINES
+async def test_what_is_described_as_security_opens_the_api(guarded: httpx.AsyncClient) -> None:
     schemes = DOCUMENT["components"]["securitySchemes"]
-    async with daemon.served() as client:
-        csrf = await signed_in(client, Role.OPERATOR)
-        assert list(client.cookies) == [schemes["session"]["name"]]
-        assert (await client.post("/api/v1/compare", json={})).status_code == 403
-        headers = {schemes["csrf"]["name"]: csrf}
-        assert (await client.post("/api/v1/compare", json={}, headers=headers)).status_code == 200
+    csrf = await signed_in(guarded, Role.OPERATOR)
+    assert list(guarded.cookies) == [schemes["session"]["name"]]
+    assert (await guarded.post("/api/v1/compare", json={})).status_code == 403
+    headers = {schemes["csrf"]["name"]: csrf}
+    assert (await guarded.post("/api/v1/compare", json={}, headers=headers)).status_code == 200
 
 
 async def test_what_is_served_is_what_is_checked_in(client: httpx.AsyncClient) -> None:

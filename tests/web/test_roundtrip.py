@@ -9,12 +9,10 @@ import pytest
 from starlette.responses import JSONResponse, Response
 from structlog.testing import capture_logs
 
-from reconciler.adapters.oidc import Oidc, OidcOptions
 from reconciler.web import roundtrip
-from reconciler.web.identity import Provider
 from reconciler.web.sessions import Browsing, Seal
 from tests.web.conftest import Daemon
-from tests.web.issuer import CLIENT, CLIENT_SECRET, Issuer, rsa_key
+from tests.web.issuer import CLIENT, CLIENT_SECRET, SIGN_IN, Issuer, rsa_key, trusted
 from tests.web.keys import COOKIE, LINES, csrf_in
 
 STATUS = "/api/v1/status"
@@ -24,13 +22,9 @@ KEY = "k" * 32
 
 @pytest.fixture
 async def idp(daemon: Daemon) -> AsyncIterator[Issuer]:
-    async with Issuer(daemon.clock).served() as served:
-        options = OidcOptions(issuer=served.url, client_id=CLIENT, client_secret=CLIENT_SECRET)
-        identity = Oidc(options, daemon.clock)
-        daemon.provider = Provider(identity, ["reconciler-viewer"], ["reconciler-operator"], ["reconciler-admin"])
-        daemon.browsing = Browsing(external_url=OUTSIDE, key=KEY)
+    daemon.browsing = Browsing(external_url=OUTSIDE, key=KEY)
+    async with Issuer(daemon.clock).served() as served, trusted(daemon, issuer=served.url, **SIGN_IN):
         yield served
-        await identity.close()
 
 
 @pytest.fixture
@@ -91,16 +85,13 @@ async def test_what_goes_to_the_provider_and_what_stays(client: httpx.AsyncClien
 
 @pytest.mark.parametrize("manner", ["basic", "body", "public"])
 async def test_we_show_who_we_are_as_the_provider_wants_it(daemon: Daemon, idp: Issuer, manner: str) -> None:
-    secret = "" if manner == "public" else CLIENT_SECRET
     idp.public_client = manner == "public"
     if manner == "body":
         idp.discovery["token_endpoint_auth_methods_supported"] = ["client_secret_post"]
-    identity = Oidc(OidcOptions(issuer=idp.url, client_id=CLIENT, client_secret=secret), daemon.clock)
-    daemon.provider = Provider(identity, ["reconciler-viewer"])
-    async with daemon.served() as client:
+    options = SIGN_IN | ({"client_secret": ""} if manner == "public" else {})
+    async with trusted(daemon, issuer=idp.url, **options), daemon.served() as client:
         assert (await client.get(await left(client))).status_code == 200
         assert (await client.get(STATUS)).status_code == 200
-    await identity.close()
 
 
 async def test_with_https_outside_no_cookie_goes_without(daemon: Daemon, idp: Issuer) -> None:

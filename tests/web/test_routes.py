@@ -111,12 +111,3 @@ async def test_an_answer_that_takes_too_long_is_given_up(
     is_guarded(reply)
     is_problem(reply, 503)
     assert (await client.get("/livez")).status_code == 200
-
-
-async def test_probes_answer_while_a_scrape_hangs(daemon: Daemon, client: httpx.AsyncClient) -> None:
-    daemon.hold = asyncio.Event()
-    scrape = asyncio.create_task(client.get("/metrics"))
-    assert (await client.get("/livez")).status_code == 200
-    assert not scrape.done()
-    daemon.hold.set()
-    assert (await scrape).status_code == 200

@@ -5,6 +5,7 @@ import re
 
 import pytest
 from httpx import AsyncClient
+from starlette.requests import Request
 from structlog.testing import capture_logs
 
 from reconciler.web import access, sessions, tokens
@@ -42,9 +43,7 @@ async def status_with(client: AsyncClient, text: str) -> int:
 # ----------------------------------------------------------------------------------------------------------- signing in
 
 
-async def test_the_page_to_sign_in_has_a_field_for_the_token_and_nothing_of_a_session(
-    client: AsyncClient,
-) -> None:
+async def test_the_page_to_sign_in_has_a_field_for_the_token_and_nothing_of_a_session(client: AsyncClient) -> None:
     reply = await client.get("/signin?next=/documents%3Fstatus=held")
     assert reply.status_code == 200
     assert '<input type="hidden" name="next" value="/documents?status=held">' in reply.text
@@ -270,8 +269,6 @@ async def test_a_token_goes_before_a_session(client: AsyncClient) -> None:
 
 
 def test_no_session_that_was_ended_comes_back_however_many_are(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    from starlette.requests import Request
-
     def found(ours: Sessions, text: str) -> bool:
         cookie = text.partition(";")[0].encode()
         return ours.find(Request({"type": "http", "headers": [(b"cookie", cookie)]})) is not None
