@@ -3,12 +3,14 @@
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jsonschema  # type: ignore[import-untyped]  # it ships no types
 
+from reconciler.adapters import sqlite
 from reconciler.core.planning import plan as planning
 from reconciler.model import codec
 from reconciler.model.audit import AuditRecord
@@ -24,6 +26,16 @@ def expect(kind: type[T], found: object) -> T:
     """This is of that kind; return it as such."""
     assert isinstance(found, kind), found
     return found
+
+
+@asynccontextmanager
+async def opened(path: Path, *, owner: bool = False) -> AsyncIterator[sqlite.SqliteStore]:
+    """A store in a file, closed when the block ends."""
+    store = await sqlite.open_store(path, owner=owner)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 async def projection(store: Store) -> bytes:

@@ -1,7 +1,9 @@
 """The simulated Windchill as the tests of the HTTP adapters steer it: its control API, and clients made for it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
@@ -98,6 +100,16 @@ class Simulated:
 
     def _post(self, path: str, given: dict[str, Any]) -> None:
         self._control.post(path, json=given).raise_for_status()
+
+
+@asynccontextmanager
+async def listening(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], object], tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
+    """A server on loopback of whatever kind; gives its address."""
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    async with server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 @contextmanager

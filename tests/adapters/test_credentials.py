@@ -17,7 +17,7 @@ from reconciler.adapters.replies import Lost, Reply
 from reconciler.model.answer import Failed, Unauthorised, Written
 from reconciler.model.snapshot import Snapshot
 from reconciler.ports import Windchill
-from tests.adapters.simulated import DOCUMENT, Simulated, windchill
+from tests.adapters.simulated import DOCUMENT, Simulated, listening, windchill
 from tests.checks import expect
 from tests.fakes.virtual_clock import VirtualClock
 from tests.windchills import seen, write_on
@@ -169,20 +169,15 @@ async def test_a_secret_is_not_shown_by_a_reply_that_comes_after_its_successor_w
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     client = HttpClient(HttpOptions(timeout_s=30), SystemClock(), Bearer(SecretFile(file)))
-    slow = asyncio.ensure_future(client.exchange("GET", f"{url}/late", ()))
-    await held.wait()
-    file.write_text("hunter2")
-    quick = expect(Reply, await client.exchange("GET", f"{url}/now", ()))
-    assert quick.status == 200
-    late.set()
-    reply = expect(Reply, await slow)
-    assert client.message(reply) == "no entry with ***"
-    await client.close()
-    server.close()
-    await server.wait_closed()
+    async with listening(serve) as address:
+        slow = asyncio.ensure_future(client.exchange("GET", f"http://{address}/late", ()))
+        await held.wait()
+        file.write_text("hunter2")
+        assert expect(Reply, await client.exchange("GET", f"http://{address}/now", ())).status == 200
+        late.set()
+        assert client.message(expect(Reply, await slow)) == "no entry with ***"
+        await client.close()
 
 
 async def test_a_secret_is_not_shown_of_an_answer_that_is_no_http() -> None:
@@ -202,12 +197,10 @@ async def test_a_secret_is_not_shown_of_an_answer_that_is_no_http() -> None:
         writer.write(next(left).replace(b"%b", said))
         writer.close()
 
-    server = await asyncio.start_server(echo, "127.0.0.1", 0)
     client = HttpClient(HttpOptions(timeout_s=20), SystemClock(), Bearer(CANARY))
-    async with server:
+    async with listening(echo) as address:
         for _ in answers:
-            ended = await client.exchange("GET", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", ())
-            assert isinstance(ended, Lost), ended
+            ended = expect(Lost, await client.exchange("GET", f"http://{address}/", ()))
             assert "Bearer" not in ended.message
             assert CANARY not in ended.message
         await client.close()
@@ -294,15 +287,12 @@ async def test_a_write_that_waits_for_a_token_in_vain_was_surely_not_sent_and_th
         await writer.wait_closed()
         hung_up.set()
 
-    silent = await asyncio.start_server(keep_silent, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
-    auth = ClientCredentials(f"{url}/token", "integration", "hunter2")
-    client = HttpClient(HttpOptions(timeout_s=0.2), SystemClock(), auth)
-    async with silent:
-        ended = await client.exchange("PATCH", f"{url}/documents/1", (), b"{}")
+    async with listening(keep_silent) as address:
+        auth = ClientCredentials(f"http://{address}/token", "integration", "hunter2")
+        client = HttpClient(HttpOptions(timeout_s=0.2), SystemClock(), auth)
+        ended = expect(Failed, await client.exchange("PATCH", f"http://{address}/documents/1", (), b"{}"))
         await client.close()
         await hung_up.wait()
-    assert isinstance(ended, Failed), ended
     assert "does oauth2_token_url answer?" in ended.message
     assert not any(b"/documents" in said for said in heard)
 

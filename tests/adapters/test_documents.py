@@ -32,7 +32,7 @@ from reconciler.model.answer import (
 )
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
-from tests.adapters.simulated import DOCUMENT, Simulated, windchill
+from tests.adapters.simulated import DOCUMENT, Simulated, listening, windchill
 from tests.checks import expect
 from tests.windchills import seen, write_on
 
@@ -672,8 +672,6 @@ async def raw_server(*replies: bytes | None) -> AsyncIterator[tuple[str, list[by
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", requests
-    leaving.set()
-    server.close()
-    await server.wait_closed()
+    async with listening(serve) as address:
+        yield f"http://{address}", requests
+        leaving.set()

@@ -17,6 +17,7 @@ from reconciler.adapters.replies import Exchange, Lost, Reply
 from reconciler.errors import ConfigError
 from reconciler.model.answer import Failed, Unauthorised
 from tests import brokers
+from tests.adapters.simulated import listening
 from tests.adapters.tls_server import SecureServer
 from tests.brokers import certificates
 from tests.brokers.certificates import Authority, Signed
@@ -135,10 +136,8 @@ async def test_a_server_that_hangs_up_over_our_certificate_without_a_word_leaves
     context.load_cert_chain(made.server.certificate, made.server.key)
     context.load_verify_locations(made.ours.certificate)
     context.verify_mode = ssl.CERT_REQUIRED
-    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    async with server, client(made.ours.certificate) as http:
-        refused = await http.exchange("GET", f"https://127.0.0.1:{port}/", ())
+    async with listening(lambda _, writer: writer.close(), context) as address, client(made.ours.certificate) as http:
+        refused = await http.exchange("GET", f"https://{address}/", ())
     assert isinstance(refused, Failed | Lost)
     assert "See cert_file" in refused.message
 
@@ -148,11 +147,8 @@ async def test_https_to_a_port_without_tls_is_called_so(made: Made) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, client(made.ours.certificate) as http:
-        refused = await http.exchange("GET", f"https://127.0.0.1:{port}/", ())
-    assert isinstance(refused, Failed)
+    async with listening(answer) as address, client(made.ours.certificate) as http:
+        refused = expect(Failed, await http.exchange("GET", f"https://{address}/", ()))
     assert "is it http://" in refused.message
 
 

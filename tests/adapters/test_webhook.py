@@ -17,6 +17,7 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.webhook import Webhook, WebhookOptions
 from reconciler.core.explain.notices import Fault, Kind, Notification, Undelivered
 from reconciler.errors import ConfigError
+from tests.adapters.simulated import listening
 from tests.adapters.tls_server import SecureServer
 from tests.brokers import certificates
 from tests.brokers.certificates import Authority
@@ -60,11 +61,9 @@ class Receiver:
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     made = Receiver()
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    made.port = server.sockets[0].getsockname()[1]
-    yield made
-    server.close()
-    await server.wait_closed()
+    async with listening(made.serve) as address:
+        made.port = int(address.rpartition(":")[2])
+        yield made
 
 
 @asynccontextmanager

@@ -7,12 +7,11 @@ from pathlib import Path
 import attrs
 import pytest
 
-from reconciler.adapters import sqlite
 from reconciler.flows.recording import About, Recorder
 from reconciler.model.act import Act, Change
 from reconciler.model.document import Agreement, Due, Lane, Status
 from reconciler.ports import Store
-from tests.checks import check_chain
+from tests.checks import check_chain, opened
 from tests.contracts.test_store import AGREEMENT, HOSTILE, batch, letter, record, row, settlement, wish
 from tests.fakes.virtual_clock import VirtualClock
 
@@ -247,15 +246,11 @@ async def test_acts_that_race_with_settlements_lose_nothing_and_break_no_link(st
 
 
 async def test_guests_and_the_owner_write_one_chain(tmp_path: Path) -> None:
-    owner = await sqlite.open_store(tmp_path / "s.db", owner=True)
-    guest = await sqlite.open_store(tmp_path / "s.db", owner=False)
-    try:
+    path = tmp_path / "s.db"
+    async with opened(path, owner=True) as owner, opened(path) as guest:
         await owner.fold(batch("d"))
         await noted(owner, act("a"))
         assert await guest.enact(Change.PAUSE, [act("d")], at_us=AT_US, reason="by hand")
         await noted(owner, act("b"))
         assert [one.target for one in await guest.acts()] == ["b", "d", "a"]
         assert (await row(owner)).reason == "by hand"
-    finally:
-        await guest.close()
-        await owner.close()

@@ -34,6 +34,11 @@ def path(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / "events.jsonl"
 
 
+@pytest.fixture(params=[".gz", ".zst"])
+def archive(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / f"events.jsonl{request.param}"
+
+
 @pytest.fixture
 async def log(path: pathlib.Path) -> AsyncIterator[FileLog]:
     client = FileLog(path, SystemClock())
@@ -156,14 +161,10 @@ async def test_a_file_that_is_not_there_is_named(log: FileLog, path: pathlib.Pat
         await log.open({})
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
-async def test_an_archive_that_was_cut_short_gives_what_it_has_and_then_an_error(
-    tmp_path: pathlib.Path, suffix: str
-) -> None:
-    path = tmp_path / f"events.jsonl{suffix}"
-    whole = packed(path, b"".join(orjson.dumps({"id": os.urandom(300).hex()}) + b"\n" for _ in range(2000)))
-    path.write_bytes(whole[: len(whole) // 2])
-    log = FileLog(path, SystemClock(), grows=False)
+async def test_an_archive_that_was_cut_short_gives_what_it_has_and_then_an_error(archive: pathlib.Path) -> None:
+    whole = packed(archive, b"".join(orjson.dumps({"id": os.urandom(300).hex()}) + b"\n" for _ in range(2000)))
+    archive.write_bytes(whole[: len(whole) // 2])
+    log = FileLog(archive, SystemClock(), grows=False)
     await log.open({})
     assert len(await log.fetch(100_000, 1)) > 500
     for _ in range(2):
@@ -172,23 +173,21 @@ async def test_an_archive_that_was_cut_short_gives_what_it_has_and_then_an_error
     await log.close()
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
-async def test_an_archive_that_is_none_is_an_error(tmp_path: pathlib.Path, suffix: str) -> None:
-    path = tmp_path / f"events.jsonl{suffix}"
-    path.write_bytes(event(0) + b"\n")
-    log = FileLog(path, SystemClock(), grows=False)
+async def test_an_archive_that_is_none_is_an_error(archive: pathlib.Path) -> None:
+    archive.write_bytes(event(0) + b"\n")
+    log = FileLog(archive, SystemClock(), grows=False)
     await log.open({})
     with pytest.raises(LogError, match=r"can't be read after line 0: .*; is it damaged"):
         await log.fetch(1, 1)
     await log.close()
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
-async def test_archives_that_were_put_together_are_one_log(tmp_path: pathlib.Path, suffix: str) -> None:
-    path = tmp_path / f"events.jsonl{suffix}"
-    padding = b"\0" * 512 if suffix == ".gz" else b""
-    path.write_bytes(packed(path, event(0) + b"\n" + event(1)[:4]) + packed(path, event(1)[4:] + b"\n") + padding)
-    assert await lines_of(path) == [(0, event(0)), (1, event(1))]
+async def test_archives_that_were_put_together_are_one_log(archive: pathlib.Path) -> None:
+    padding = b"\0" * 512 if archive.suffix == ".gz" else b""
+    archive.write_bytes(
+        packed(archive, event(0) + b"\n" + event(1)[:4]) + packed(archive, event(1)[4:] + b"\n") + padding
+    )
+    assert await lines_of(archive) == [(0, event(0)), (1, event(1))]
 
 
 @pytest.mark.parametrize("fate", ["cut short", "replaced", "deleted"])

@@ -4,7 +4,6 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from reconciler.adapters import sqlite
 from reconciler.core.events import outcomes
 from reconciler.model import instant
 from reconciler.model.audit import AuditRecord
@@ -13,7 +12,7 @@ from reconciler.model.policy import Strategy
 from reconciler.model.value import canonical
 from reconciler.ports import Store
 from reconciler.simulator import history as witness
-from tests.checks import check_audit, check_outcomes, projection
+from tests.checks import check_audit, check_outcomes, opened, projection
 from tests.crash.evidence import ME, Evidence, same
 from tests.crash.plan import KEYWORDS, SCALARS
 from tests.crash.trail import Trail, plain_base
@@ -28,13 +27,10 @@ _OPENED, _CLOSED = "windchill.conflict.opened.v1", "windchill.conflict.closed.v1
 
 async def check(evidence: Evidence, folder: Path) -> tuple[list[str], dict[str, int]]:
     """Return every broken promise, and what there was to judge."""
-    store = await sqlite.open_store(evidence.config.store.path, owner=True)
-    try:
+    async with opened(evidence.config.store.path, owner=True) as store:
         checks = Checks(evidence, store)
         await checks.all(folder)
         return checks.violations, checks.counts
-    finally:
-        await store.close()
 
 
 class Checks:
@@ -89,14 +85,11 @@ class Checks:
 
     async def _rebuilt(self, rows: dict[str, Document], folder: Path) -> None:
         """What `reconciler replay` has made of the topics in an empty store is what the killed ones have left."""
-        store = await sqlite.open_store(folder / REPLAYED, owner=True)
-        try:
+        async with opened(folder / REPLAYED, owner=True) as store:
             self._expect(await projection(store) == await projection(self._store), "rebuilt, the rows are others")
             for key, rebuilt in (await store.documents(rows)).items():
                 base, kept = rebuilt.agreement.base, rows[key].agreement.base
                 self._expect(plain_base(base) == plain_base(kept), f"{key}: rebuilt, the base is {base}, not {kept}")
-        finally:
-            await store.close()
 
     async def _dead_letters(self) -> None:
         """Every unusable record is kept once and was announced with its original bytes; nothing else was."""

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from reconciler import parts
-from reconciler.adapters import kafka_client, sqlite
+from reconciler.adapters import kafka_client
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.kafka import KafkaLog
 from reconciler.model.document import Status
@@ -26,7 +26,7 @@ from tests.brokers.fixtures import MakeTopic
 from tests.brokers.listeners import MECHANISMS, Listeners
 from tests.cli.program import Program
 from tests.e2e.conftest import MakeWorld
-from tests.e2e.world import PATIENCE_S, Running, World, event, kinds
+from tests.e2e.world import PATIENCE_S, Running, World, event, values_of
 from tests.faults.proxy import StreamProxy
 
 KEYS = [f"{number:010d}" for number in range(1, 41)]
@@ -144,12 +144,6 @@ def test_who_is_not_let_in_learns_why_in_one_line(
 # ------------------------------------------------------------------------------------------- brokers that come and go
 
 
-def told_of(outcomes: list[dict[str, Any]]) -> dict[str, str]:
-    """The title that was told last of each document."""
-    told = [one for one in outcomes if kinds([one]) == ["document.reconciled"]]
-    return {one["subject"]: one["data"]["base"]["title"]["value"] for one in told}
-
-
 def titles(world: World) -> set[str]:
     return {world.simulated.document(key)["title"] for key in KEYS}
 
@@ -179,7 +173,7 @@ async def test_a_broker_that_goes_in_mid_work_and_comes_back_costs_nothing(
         await running.until(lambda: outbox_is_empty(running), "all is told that waited in the outbox")
         await running.check()
     assert titles(world) == {"two"}
-    assert told_of(await world.outcomes()) == dict.fromkeys(KEYS, "two")
+    assert values_of(await world.told()) == {key: {"title": "two"} for key in KEYS}
 
 
 @pytest.fixture
@@ -228,7 +222,7 @@ async def test_a_slow_and_dripping_broker_is_slow_and_nothing_else(make_world: M
             await running.until_settled()
         await running.until(lambda: outbox_is_empty(running), "all is told")
         await running.check()
-    assert told_of(await world.outcomes()) == dict.fromkeys(KEYS, "two")
+    assert values_of(await world.told()) == {key: {"title": "two"} for key in KEYS}
 
 
 @pytest.mark.parametrize("silence", ["reset", "half-open"])
@@ -384,11 +378,8 @@ async def test_a_compacted_log_with_gaps_up_to_its_end_folds_to_the_same(
 
 
 async def projection(world: World) -> bytes:
-    store = await sqlite.open_store(world.config.store.path, owner=False)
-    try:
+    async with checks.opened(world.config.store.path) as store:
         return await checks.projection(store)
-    finally:
-        await store.close()
 
 
 # ------------------------------------------------------------------------------------------- a log that has forgotten

@@ -9,7 +9,7 @@ from reconciler.model.document import Status
 from reconciler.model.policy import DEFAULT_RULES, ListMode, Policy, Rule, Strategy
 from reconciler.simulator.history import Entry
 from tests.e2e.conftest import MakeWorld
-from tests.e2e.world import ME, OPERATORS, World, event, kinds
+from tests.e2e.world import ME, OPERATORS, World, agreed_in, event, kinds, values_of
 
 KEYS = [f"{number:010d}" for number in range(1, 41)]
 DOCUMENT = KEYS[0]
@@ -74,13 +74,7 @@ async def test_everything_ends_as_the_policy_says_under_rivals_and_faults(make_w
             assert at(shown, field) == value or field in held or last_writer(entries, key, field) != ME
         touched = {field for entry in entries if (entry.who, entry.document) == (ME, key) for field in entry.changes}
         assert touched <= set(MANAGED), "a field that nobody manages was written"
-    outcomes = await world.outcomes()
-    for key in KEYS:
-        base = [
-            one["data"]["base"] for one in outcomes if (one["subject"], kinds([one])) == (key, ["document.reconciled"])
-        ]
-        agreed = {field: agreed["value"] for field, agreed in base[-1].items()}
-        assert agreed == {name: one.value for name, one in stored[key].agreement.base.fields.items()}
+    assert values_of(await world.told()) == agreed_in(stored)
 
 
 VARIANTS = [

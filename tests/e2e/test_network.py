@@ -11,7 +11,7 @@ from reconciler.core.scheduling.breaker import Breaker
 from reconciler.model.document import Status
 from tests.adapters.simulated import Simulated
 from tests.e2e.conftest import MakeWorld
-from tests.e2e.world import ME, World, event, kinds
+from tests.e2e.world import ME, agreed_in, event, values_of
 from tests.faults.proxy import Fault, HttpProxy
 
 KEYS = [f"{number:010d}" for number in range(1, 41)]
@@ -28,12 +28,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def proxy(simulated: Simulated) -> AsyncIterator[HttpProxy]:
     async with HttpProxy(simulated.url, pause_s=0.01, piece_bytes=64) as between:
         yield between
-
-
-async def agreed_outcomes(world: World) -> dict[str, dict[str, object]]:
-    """What was told last of each document: its fields as both sides agree on them."""
-    told = [one for one in await world.outcomes() if kinds([one]) == ["document.reconciled"]]
-    return {one["subject"]: {name: at["value"] for name, at in one["data"]["base"].items()} for one in told}
 
 
 @pytest.mark.parametrize(("seed", "method"), [(1, "patch"), (2, "put")])
@@ -79,9 +73,7 @@ async def test_every_fault_at_every_moment_costs_neither_events_nor_edits(
         for field, value in (("title", "title 7"), ("owner", "sgarcia")):
             writers = [entry.who for entry in entries if entry.document == key and field in entry.changes]
             assert shown[field] == value or field in held or writers[-1] != ME
-    assert await agreed_outcomes(world) == {
-        key: {name: at.value for name, at in row.agreement.base.fields.items()} for key, row in rows.items()
-    }
+    assert values_of(await world.told()) == agreed_in(rows)
     assert len([entry for entry in entries if entry.who == ME]) >= 3 * len(KEYS)
     assert {fault for _, fault in proxy.met} == set(Fault)
 

@@ -13,15 +13,14 @@ from pathlib import Path
 import attrs
 
 from reconciler import parts
-from reconciler.adapters import sqlite
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
 from reconciler.flows import replay
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.recovery import Bases
 from reconciler.model.document import Status
-from tests.checks import check_audit, projection
-from tests.e2e.world import ME, PATIENCE_S, World, event, kinds
+from tests.checks import check_audit, opened, projection
+from tests.e2e.world import ME, PATIENCE_S, World, agreed_in, event, values_of
 
 KEYS = [f"{number:010d}" for number in range(1, 121)]
 
@@ -88,18 +87,15 @@ async def until(true: Callable[[], bool], what: str, child: subprocess.Popen[byt
 async def replayed(world: World, folder: Path) -> bytes:
     """The projection of a fresh fold of the whole log."""
     clock = SystemClock()
-    store = await sqlite.open_store(folder / "replayed.db", owner=True)
     log = parts.make_log(world.config, clock)
-    ingest = Ingest(
-        log, store, clock, Counters(), rules=parts.decoding(world.config), dead_letter_topic="none", batch_max=1000,
-        offer=lambda due: None, wake=asyncio.Event(),
-    )  # fmt: skip
-    try:
+    async with opened(folder / "replayed.db", owner=True) as store:
+        ingest = Ingest(
+            log, store, clock, Counters(), rules=parts.decoding(world.config), dead_letter_topic="none", batch_max=1000,
+            offer=lambda due: None, wake=asyncio.Event(),
+        )  # fmt: skip
         await replay.replay(log, ingest, Bases(store, clock))
-        return await projection(store)
-    finally:
         await log.close()
-        await store.close()
+        return await projection(store)
 
 
 def writes(world: World) -> int:
@@ -130,22 +126,16 @@ async def test_a_kill_in_mid_work_loses_nothing_and_repeats_nothing(world: World
     for key in KEYS:
         shown = world.simulated.document(key)
         assert (shown["title"], shown["attributes"]["CostCenter"]) == ("title 2", "2")
-    store = await sqlite.open_store(world.config.store.path, owner=False)
-    try:
+    async with opened(world.config.store.path) as store:
         assert {status for status, count in (await store.counts()).items() if count} == {Status.SYNCED}
         await check_audit(store)
         assert await projection(store) == await replayed(world, tmp_path)
         stored = await store.documents(KEYS)
-    finally:
-        await store.close()
-    told = [one for one in await world.outcomes() if kinds([one]) == ["document.reconciled"]]
-    final = {one["subject"]: one["data"] for one in told}
-    assert set(final) == set(KEYS)
-    for key, data in final.items():
-        assert {agreed["stamp"]["id"] for agreed in data["base"].values()} == {last[key]}
-        assert {name: agreed["value"] for name, agreed in data["base"].items()} == {
-            name: agreed.value for name, agreed in stored[key].agreement.base.fields.items()
-        }
+    told = await world.told()
+    for key, base in told.items():
+        assert {agreed["stamp"]["id"] for agreed in base.values()} == {last[key]}
+    assert values_of(told) == agreed_in(stored)
+    assert set(told) == set(KEYS)
 
 
 async def test_an_empty_store_is_rebuilt_at_start_and_nothing_is_written(world: World, tmp_path: Path) -> None:
@@ -173,13 +163,10 @@ async def test_sigterm_ends_in_order_with_nothing_half_done(world: World, tmp_pa
         assert await ended(child, path) == 0, path.with_name("stderr.log").read_text()[-2000:]
     made = writes(world)
     assert 10 <= made < len(KEYS), "it stopped in mid-work"
-    store = await sqlite.open_store(world.config.store.path, owner=False)
-    try:
+    async with opened(world.config.store.path) as store:
         rows = await store.documents(KEYS)
         assert not [row.key for row in rows.values() if row.agreement.intent is not None]
         assert len([row for row in rows.values() if row.status is Status.SYNCED]) == made
         assert await store.waiting(1) == []
-    finally:
-        await store.close()
     assert len(await world.outcomes()) == made
     assert (await world.converge()).settled

@@ -17,7 +17,7 @@ import attrs
 from reconciler import app, parts
 from reconciler.adapters.clock import SystemClock
 from reconciler.config import Config
-from reconciler.model.document import Status
+from reconciler.model.document import Document, Status
 from reconciler.model.event import Outgoing, Record
 from reconciler.simulator import history as witness
 from reconciler.simulator.history import Entry
@@ -94,6 +94,11 @@ class World:
             events.setdefault(given["id"], given)
         check_outcomes(events.values())
         return list(events.values())
+
+    async def told(self) -> dict[str, dict[str, Any]]:
+        """What was told last of each document: its fields as both sides agree on them."""
+        told = [one for one in await self.outcomes() if kinds([one]) == ["document.reconciled"]]
+        return {one["subject"]: one["data"]["base"] for one in told}
 
     @asynccontextmanager
     async def running(self, *, once: bool = False) -> AsyncIterator["Running"]:
@@ -193,6 +198,16 @@ class Running:
                 if await store.audit_head() == head:
                     raise
         await self.world.check_history()
+
+
+def values_of(told: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The values in what was told of each document."""
+    return {key: {name: agreed["value"] for name, agreed in base.items()} for key, base in told.items()}
+
+
+def agreed_in(rows: Mapping[str, Document]) -> dict[str, dict[str, Any]]:
+    """The values that the store has as agreed for each document."""
+    return {key: {name: one.value for name, one in row.agreement.base.fields.items()} for key, row in rows.items()}
 
 
 def kinds(outcomes: Sequence[Mapping[str, Any]], key: str | None = None) -> list[str]:

@@ -5,7 +5,6 @@ import itertools
 import json
 import sys
 from asyncio.subprocess import PIPE
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from reconciler.cli import exits
 from reconciler.config import Admin, Config, Log, Resync, Retry, Store, Windchill
 from reconciler.model.document import Status
 from tests.checks import check_audit
+from tests.e2e.world import event
 from tests.faults.hostile import ANSWERS, STREAMS, Hostile
 
 PATIENCE_S = 150.0
@@ -38,20 +38,8 @@ def configured(path: Path, server: Hostile, **groups: Any) -> Config:
     return attrs.evolve(config, **groups)
 
 
-def event(number: int, key: str, status: str) -> dict[str, Any]:
-    return {
-        "specversion": "1.0",
-        "id": f"event {number} of {key}",
-        "source": "//erp/test",
-        "type": "windchill.document.changed.v1",
-        "subject": key,
-        "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "data": {"set": {"status": status}},
-    }
-
-
 def write_events(path: Path, *keys: str) -> None:
-    lines = [event(number, key, "RELEASED") for number, key in enumerate(keys)]
+    lines = [event(key, {"status": "RELEASED"}) for key in keys]
     (path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
@@ -105,7 +93,7 @@ async def test_a_single_pass_does_not_wait_for_events_that_come_after_its_start(
 
             async def produce() -> None:
                 for number in itertools.count():
-                    log.write(json.dumps(event(number, HEALTHY[number % 5], f"STATE {number}")) + "\n")
+                    log.write(json.dumps(event(HEALTHY[number % 5], {"status": f"STATE {number}"})) + "\n")
                     log.flush()
                     await asyncio.sleep(0.001)
 

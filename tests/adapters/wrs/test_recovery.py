@@ -5,7 +5,9 @@ Whatever cuts them short, the store says what is needed: the next process has no
 """
 
 import asyncio
+import itertools
 import random
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -56,37 +58,19 @@ async def check_once_and_for_all(world: WrsWorld) -> None:
     assert world.document().agreement.intent is None
 
 
-@pytest.mark.parametrize("restarted", [False, True], ids=["same process", "new process"])
-@pytest.mark.parametrize("fault", LOST, ids=str)
+@pytest.mark.parametrize(
+    ("fault", "restarted"),
+    [*itertools.product(LOST, (False, True)), *((one, False) for one in (*DEAD, Fault.CANCELLED))],
+)
 @pytest.mark.parametrize("step", STEPS)
-async def test_a_lost_message_at_any_step_leaves_neither_lock_nor_second_iteration(
+async def test_whatever_cuts_an_attempt_short_at_any_step_leaves_neither_lock_nor_second_iteration(
     ready: WrsWorld, step: str, fault: Fault, restarted: bool
 ) -> None:
-    ready.wire.faults[step] = fault
-    await ready.cut_short(restarted=restarted)
-    assert restarted or not ready.wire.faults, "the fault was not met"
-    await check_once_and_for_all(ready)
-
-
-@pytest.mark.parametrize("fault", DEAD, ids=str)
-@pytest.mark.parametrize("step", STEPS)
-async def test_a_death_at_any_step_leaves_neither_lock_nor_second_iteration(
-    ready: WrsWorld, step: str, fault: Fault
-) -> None:
-    ready.wire.faults[step] = fault
     wire = ready.wire
-    await ready.cut_short(restarted=False)
-    assert ready.wire is not wire, "it did not die"
-    await check_once_and_for_all(ready)
-
-
-@pytest.mark.parametrize("step", STEPS)
-async def test_an_attempt_that_is_cancelled_at_any_step_leaves_neither_lock_nor_second_iteration(
-    ready: WrsWorld, step: str
-) -> None:
-    ready.wire.faults[step] = Fault.CANCELLED
-    await ready.cut_short()
-    assert not ready.wire.faults, "the fault was not met"
+    wire.faults[step] = fault
+    await ready.cut_short(restarted=restarted)
+    assert restarted or not wire.faults, "the fault was not met"
+    assert (ready.wire is not wire) == (restarted or fault in DEAD), "a new process has begun"
     await check_once_and_for_all(ready)
 
 
@@ -128,19 +112,17 @@ async def test_a_death_around_any_commit_leaves_neither_lock_nor_second_iteratio
 
 
 @pytest.mark.parametrize("fault", [*LOST, *DEAD], ids=str)
-@pytest.mark.parametrize("step", ["GET one", "UndoCheckOut"])
-async def test_a_release_that_is_cut_short_is_made_again(ready: WrsWorld, step: str, fault: Fault) -> None:
-    ready.wire.faults["PATCH"] = Fault.DIED_BEFORE
-    await ready.cut_short(restarted=True)
-    ready.wire.faults[step] = fault
-    await ready.cut_short(restarted=False)
-    await check_once_and_for_all(ready)
-
-
-@pytest.mark.parametrize("fault", [*LOST, *DEAD], ids=str)
-@pytest.mark.parametrize("step", ["GET list", "GET one", "CheckOut", "UndoCheckOut"])
-async def test_a_search_for_a_lock_that_is_cut_short_is_made_again(ready: WrsWorld, step: str, fault: Fault) -> None:
-    ready.wire.faults["CheckOut"] = Fault.REPLY_LOST
+@pytest.mark.parametrize(
+    ("lost", "how", "step"),
+    [
+        *(("PATCH", Fault.DIED_BEFORE, step) for step in ("GET one", "UndoCheckOut")),
+        *(("CheckOut", Fault.REPLY_LOST, step) for step in ("GET list", "GET one", "CheckOut", "UndoCheckOut")),
+    ],
+)
+async def test_a_release_of_a_lock_or_a_search_for_one_that_is_cut_short_is_made_again(
+    ready: WrsWorld, lost: str, how: Fault, step: str, fault: Fault
+) -> None:
+    ready.wire.faults[lost] = how
     await ready.cut_short(restarted=True)
     ready.wire.faults[step] = fault
     await ready.cut_short(restarted=False)
@@ -290,6 +272,24 @@ async def test_a_release_without_a_lock_asks_twice_and_changes_nothing(world: Wr
     assert world.wire.asked == ["GET list", "GET one"]
 
 
+async def suffer(
+    world: WrsWorld, chance: random.Random, steps: Sequence[str], somebody: Callable[[], None] | None = None
+) -> None:
+    """Make some attempts under faults, and with somebody at work at the same time; then settle without."""
+    for _ in range(chance.randrange(1, 5)):
+        if world.document().status is Status.SYNCED:
+            break
+        if somebody is not None:
+            world.wire.before[chance.choice(steps)] = somebody
+        world.wire.faults[chance.choice(steps)] = chance.choice([*LOST, *DEAD])
+        await world.wait()
+        await world.cut_short(restarted=chance.random() < 0.3)
+    world.wire.faults.clear()
+    world.wire.before.clear()
+    await world.settle()
+    assert world.holder() is None
+
+
 @pytest.mark.parametrize("seed", range(40))
 async def test_any_run_of_faults_ends_with_one_iteration_a_value(make_world: MakeWorld, seed: int) -> None:
     chance = random.Random(seed)
@@ -302,17 +302,9 @@ async def test_any_run_of_faults_ends_with_one_iteration_a_value(make_world: Mak
     )
     for number in range(3):
         await world.emit({"Owner": f"user{number}", "Title": f"Title {number}"})
-        for _ in range(chance.randrange(1, 5)):
-            if world.document().status is Status.SYNCED:
-                break
-            world.wire.faults[chance.choice([*STEPS, "UndoCheckOut"])] = chance.choice([*LOST, *DEAD])
-            await world.wait()
-            await world.cut_short(restarted=chance.random() < 0.3)
-        world.wire.faults.clear()
-        await world.settle()
+        await suffer(world, chance, (*STEPS, "UndoCheckOut"))
         assert (world.live()["owner"], world.live()["title"]) == (f"user{number}", f"Title {number}")
         assert world.cycles().count("CheckIn") == number + 1
-        assert world.holder() is None
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -336,17 +328,7 @@ async def test_any_run_of_faults_and_people_loses_nothing_of_anybody(make_world:
 
     for number in range(4):
         await world.emit({"Owner": f"user{number}", "State": STATES[number % 2]})
-        for _ in range(chance.randrange(1, 5)):
-            if world.document().status is Status.SYNCED:
-                break
-            world.wire.before[chance.choice([*STEPS, "SetState", "UndoCheckOut"])] = somebody
-            world.wire.faults[chance.choice([*STEPS, "SetState", "UndoCheckOut"])] = chance.choice([*LOST, *DEAD])
-            await world.wait()
-            await world.cut_short(restarted=chance.random() < 0.3)
-        world.wire.faults.clear()
-        world.wire.before.clear()
-        await world.settle()
+        await suffer(world, chance, (*STEPS, "SetState", "UndoCheckOut"), somebody)
         shown = world.live()
         assert (shown["owner"], shown["status"]) == (f"user{number}", STATES[number % 2])
         assert shown["title"] == titles[-1]
-        assert world.holder() is None
