@@ -122,12 +122,7 @@ def simulating(documents: int, **settings: Any) -> Iterator[Simulated]:
 
 
 def windchill(
-    url: str,
-    *,
-    auth: Auth | None = None,
-    http: HttpOptions | None = None,
-    clock: Clock | None = None,
-    **options: Any,
+    url: str, *, auth: Auth | None = None, http: HttpOptions | None = None, clock: Clock | None = None, **options: Any
 ) -> DocumentsWindchill:
     """The adapter over a real socket."""
     client = HttpClient(http or HttpOptions(timeout_s=30), clock or SystemClock(), auth)

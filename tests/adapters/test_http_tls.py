@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from ssl import TLSVersion
 
 import pytest
 from structlog.testing import capture_logs
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.skipif(
     not (certificates.available() or brokers.must_be_apache()), reason="there is no openssl to make certificates with"
 )
 
-BOTH_VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+BOTH_VERSIONS = [TLSVersion.TLSv1_2, TLSVersion.TLSv1_3]
 
 
 class Made:
@@ -73,7 +74,7 @@ async def asked(
 
 @pytest.mark.parametrize("version", BOTH_VERSIONS)
 async def test_our_certificate_is_shown_to_a_server_that_an_authority_of_our_own_vouches_for(
-    made: Made, version: ssl.TLSVersion
+    made: Made, version: TLSVersion
 ) -> None:
     with SecureServer(made.server, made.ours.certificate, version) as server:
         assert isinstance(await asked(server, made.ours, made.first), Reply)
@@ -83,7 +84,7 @@ async def test_our_certificate_is_shown_to_a_server_that_an_authority_of_our_own
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
 @pytest.mark.parametrize("version", BOTH_VERSIONS)
 async def test_a_refused_certificate_is_called_so_and_its_request_surely_not_carried_out(
-    made: Made, version: ssl.TLSVersion, method: str
+    made: Made, version: TLSVersion, method: str
 ) -> None:
     with SecureServer(made.server, made.ours.certificate, version) as server:
         refused = expect(Unauthorised, await asked(server, made.ours, made.stranger, method))
@@ -94,7 +95,7 @@ async def test_a_refused_certificate_is_called_so_and_its_request_surely_not_car
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
 @pytest.mark.parametrize("version", BOTH_VERSIONS)
 async def test_where_a_certificate_is_asked_for_and_none_was_set_the_setting_is_named(
-    made: Made, version: ssl.TLSVersion, method: str
+    made: Made, version: TLSVersion, method: str
 ) -> None:
     with SecureServer(made.server, made.ours.certificate, version) as server:
         refused = await asked(server, made.ours, None, method)
@@ -129,7 +130,7 @@ def test_an_expired_certificate_is_no_matter_of_ca_file() -> None:
 
 @pytest.mark.parametrize("version", BOTH_VERSIONS)
 async def test_a_server_that_hangs_up_over_our_certificate_without_a_word_leaves_a_hint(
-    made: Made, version: ssl.TLSVersion
+    made: Made, version: TLSVersion
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = context.maximum_version = version

@@ -131,12 +131,7 @@ async def test_what_a_kill_leaves_is_whole(path: Path, opens: Opens) -> None:
 
 @pytest.mark.parametrize(
     "harm",
-    [
-        Path.unlink,
-        halve,
-        lambda log: overwrite(log, log.stat().st_size // 2, 100),
-        lambda log: overwrite(log, 0, 32),
-    ],
+    [Path.unlink, halve, lambda log: overwrite(log, log.stat().st_size // 2, 100), lambda log: overwrite(log, 0, 32)],
     ids=["lost", "truncated", "damaged in the middle", "damaged at its head"],
 )
 async def test_damage_to_a_write_ahead_log_is_seen_at_start(path: Path, harm: Callable[[Path], None]) -> None:

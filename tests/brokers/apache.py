@@ -10,7 +10,6 @@ import base64
 import contextlib
 import hashlib
 import os
-import pathlib
 import random
 import shutil
 import socket
@@ -19,6 +18,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 from xml.etree import ElementTree as ET
@@ -37,8 +37,8 @@ LOG_TAIL_LINES = 20
 _LASTING_PORTS = range(20_000, 32_768)
 _MARKS: list[socket.socket] = []  # which of these are ours, for other test runs on this machine
 
-_POM = pathlib.Path(__file__).with_name("pom.xml")
-_CACHE = pathlib.Path(__file__).parents[2] / ".cache" / "kafka"
+_POM = Path(__file__).with_name("pom.xml")
+_CACHE = Path(__file__).parents[2] / ".cache" / "kafka"
 # The C1 compiler alone and the serial collector start a JVM soonest, and keep it off the tests' cores.
 _JVM = (
     "-Xms128m",
@@ -67,7 +67,7 @@ def missing() -> str | None:
     return f"no {' and no '.join(absent)} on PATH" if absent else None
 
 
-def jars() -> pathlib.Path:
+def jars() -> Path:
     """
     The folder of Kafka's jars, obtained once for each content of pom.xml; raises `Unavailable`.
 
@@ -82,16 +82,16 @@ def jars() -> pathlib.Path:
     _CACHE.mkdir(parents=True, exist_ok=True)
     (_CACHE / ".gitignore").write_text("*\n")
     with tempfile.TemporaryDirectory(dir=_CACHE, prefix="incomplete-") as scratch:
-        _download(pathlib.Path(scratch) / "jars")
+        _download(Path(scratch) / "jars")
         # Another run may have been quicker; its folder is as good.
         with contextlib.suppress(FileExistsError, OSError):
-            (pathlib.Path(scratch) / "jars").rename(folder)
+            (Path(scratch) / "jars").rename(folder)
     if not folder.is_dir():
         raise Unavailable(f"the jars could not be moved to {folder}")
     return folder
 
 
-def _download(folder: pathlib.Path) -> None:
+def _download(folder: Path) -> None:
     order = ["mvn", "--batch-mode", "--quiet", "--file", str(_POM), "dependency:copy-dependencies"]
     try:
         done = subprocess.run(
@@ -131,7 +131,7 @@ class Apache:
         self._properties = dict(properties or {})
         self._format_arguments = tuple(format_arguments)
         self._ports: dict[str, int] = {}
-        self._folder: pathlib.Path | None = None
+        self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -143,7 +143,7 @@ class Apache:
         return None if self._process is None else self._process.pid
 
     @property
-    def folder(self) -> pathlib.Path:
+    def folder(self) -> Path:
         """Where its data, `server.properties` and `kafka.log` are while it runs."""
         assert self._folder is not None, "start the broker first"
         return self._folder
@@ -155,7 +155,7 @@ class Apache:
         """Start empty and wait until it answers; raises `Unavailable` without jars, RuntimeError if Kafka fails."""
         assert self._folder is None, "the broker runs already"
         jars()
-        self._folder = pathlib.Path(tempfile.mkdtemp(prefix="kafka-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="kafka-"))
         names = [*self._protocols, "CONTROLLER"]
         self._ports = dict(zip(names, free_ports(len(names)), strict=True))
         (self._folder / "server.properties").write_text(self._settings())

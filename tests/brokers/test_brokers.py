@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import pathlib
 import random
 import signal
 import socket
@@ -10,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -185,7 +185,7 @@ async def test_apache_kafka_keeps_records_over_a_restart(server: Server, topic: 
 @pytest.mark.parametrize("end", ["stdin closes", "SIGTERM"])
 def test_the_embedded_broker_ends_when(end: str) -> None:
     order = [sys.executable, "-m", "reconciler.simulator.broker", "--until-stdin-closes"]
-    root = pathlib.Path(__file__).parents[2]
+    root = Path(__file__).parents[2]
     with subprocess.Popen(order, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -223,7 +223,7 @@ def test_without_the_wheel_the_message_names_the_extra(monkeypatch: pytest.Monke
 
 
 def test_without_java_the_embedded_broker_is_chosen_but_never_in_ci(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(apache, "_CACHE", tmp_path)
@@ -249,17 +249,17 @@ def test_no_port_is_given_twice_though_nothing_listens_on_it_yet(monkeypatch: py
     first = apache.free_ports(2)
     other = "from tests.brokers import apache; apache._LASTING_PORTS = {}; print(*apache.free_ports({}))"
     order = [sys.executable, "-c", other.format(apache._LASTING_PORTS, 2)]
-    top = pathlib.Path(__file__).parents[2]
+    top = Path(__file__).parents[2]
     second = subprocess.run(order, cwd=top, capture_output=True, text=True, timeout=60, check=True).stdout.split()
     assert not {str(port) for port in first} & set(second)
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_a_run_that_had_no_apache_kafka_says_so_at_its_end(tmp_path: pathlib.Path, workers: str) -> None:
+def test_a_run_that_had_no_apache_kafka_says_so_at_its_end(tmp_path: Path, workers: str) -> None:
     environ = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("PYTEST_")}
     one = "tests/contracts/test_kafka_log.py::test_every_compression_is_appended_and_read[gzip]"
     order = [sys.executable, "-m", "pytest", "-n", workers, "-p", "no:cacheprovider", one]
-    top = pathlib.Path(__file__).parents[2]
+    top = Path(__file__).parents[2]
     ended = subprocess.run(
         order, cwd=top, env={**environ, "PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False
     )

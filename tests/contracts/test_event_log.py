@@ -6,8 +6,8 @@ Each log has a topic of changes and one of decisions beside it, and reads them a
 
 import asyncio
 import gzip
-import pathlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import orjson
@@ -63,7 +63,7 @@ class KafkaWorld:
 class FileWorld:
     keeps_all = False
 
-    def __init__(self, path: pathlib.Path) -> None:
+    def __init__(self, path: Path) -> None:
         self.topic, self.appends = path.name, path.suffix == ".jsonl"
         beside = f"events.jsonl.decisions{'' if self.appends else path.suffix}"
         self._files = {path: b"", path.with_name(beside): b""}
@@ -79,7 +79,7 @@ class FileWorld:
     def client(self) -> EventLog:
         return FileLog(next(iter(self._files)), SystemClock())
 
-    def _keep(self, file: pathlib.Path) -> None:
+    def _keep(self, file: Path) -> None:
         pack = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
         file.write_bytes(pack.get(file.suffix, bytes)(self._files[file]))
 
@@ -102,7 +102,7 @@ class MemoryWorld:
 
 
 @pytest.fixture(params=[pytest.param("kafka", marks=pytest.mark.kafka), "jsonl", "jsonl.gz", "jsonl.zst", "memory"])
-def make_world(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Callable[[], Awaitable[World]]:
+def make_world(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Awaitable[World]]:
     """Not a coroutine: a broker that starts now runs an event loop of its own meanwhile."""
     server, make_topic = None, None
     if request.param == "kafka":

@@ -6,8 +6,8 @@ import asyncio
 import base64
 import gzip
 import os
-import pathlib
 from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
 
 import orjson
 import pytest
@@ -30,17 +30,17 @@ TOPICS = FileTopics()
 
 
 @pytest.fixture
-def path(tmp_path: pathlib.Path) -> pathlib.Path:
+def path(tmp_path: Path) -> Path:
     return tmp_path / "events.jsonl"
 
 
 @pytest.fixture(params=[".gz", ".zst"])
-def archive(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> pathlib.Path:
+def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / f"events.jsonl{request.param}"
 
 
 @pytest.fixture
-async def log(path: pathlib.Path) -> AsyncIterator[FileLog]:
+async def log(path: Path) -> AsyncIterator[FileLog]:
     client = FileLog(path, SystemClock())
     yield client
     await client.close()
@@ -54,7 +54,7 @@ def places(records: Iterable[PlainRecord]) -> list[tuple[int, bytes | None]]:
     return [(record.offset, record.value) for record in records]
 
 
-async def lines_of(path: pathlib.Path, start: int = 0) -> list[tuple[int, bytes | None]]:
+async def lines_of(path: Path, start: int = 0) -> list[tuple[int, bytes | None]]:
     """Read a file whose end is the end, a few records at a time."""
     log = FileLog(path, SystemClock(), grows=False)
     await log.open({Partition(path.name, 0): start})
@@ -66,7 +66,7 @@ async def lines_of(path: pathlib.Path, start: int = 0) -> list[tuple[int, bytes 
     return found
 
 
-def packed(path: pathlib.Path, lines: bytes) -> bytes:
+def packed(path: Path, lines: bytes) -> bytes:
     return {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}.get(path.suffix, bytes)(lines)
 
 
@@ -82,7 +82,7 @@ def packed(path: pathlib.Path, lines: bytes) -> bytes:
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_lines_in_any_pieces_from_any_position(
-    tmp_path: pathlib.Path, *, lines: list[bytes], ends: bool, piece: int, start: int, suffix: str
+    tmp_path: Path, *, lines: list[bytes], ends: bool, piece: int, start: int, suffix: str
 ) -> None:
     path = tmp_path / f"any.jsonl{suffix}"
     whole = b"\n".join(lines) + (b"\n" if ends and lines else b"")
@@ -98,17 +98,17 @@ def test_any_lines_in_any_pieces_from_any_position(
     assert found == [(number, line) for number, line in enumerate(expected) if number >= start and line.strip()]
 
 
-async def test_blank_lines_keep_their_number_and_are_no_records(path: pathlib.Path) -> None:
+async def test_blank_lines_keep_their_number_and_are_no_records(path: Path) -> None:
     path.write_bytes(b"\n" + event(1) + b"\r\n\r\n  \n" + event(4) + b"\n\n")
     assert await lines_of(path) == [(1, event(1) + b"\r"), (4, event(4))]
 
 
-async def test_a_file_of_blank_lines_only_is_read_to_its_end(path: pathlib.Path) -> None:
+async def test_a_file_of_blank_lines_only_is_read_to_its_end(path: Path) -> None:
     path.write_bytes(b"\n\n\n")
     assert await lines_of(path) == []
 
 
-async def test_a_record_is_the_line_of_its_number(path: pathlib.Path, log: FileLog) -> None:
+async def test_a_record_is_the_line_of_its_number(path: Path, log: FileLog) -> None:
     path.write_bytes(event(0) + b"\n" + event(1) + b"\n")
     await log.open({PLACE: 1})
     records = await log.fetch(10, 1)
@@ -117,7 +117,7 @@ async def test_a_record_is_the_line_of_its_number(path: pathlib.Path, log: FileL
     assert list(records[1:]) == []
 
 
-async def test_a_line_without_end_waits_for_it_while_the_file_grows(path: pathlib.Path) -> None:
+async def test_a_line_without_end_waits_for_it_while_the_file_grows(path: Path) -> None:
     clock = VirtualClock()
     log = FileLog(path, clock)
     path.write_bytes(event(0) + b"\n" + event(1)[:5])
@@ -135,15 +135,13 @@ async def test_a_line_without_end_waits_for_it_while_the_file_grows(path: pathli
     await log.close()
 
 
-async def test_a_line_without_end_counts_where_the_end_is_the_end(path: pathlib.Path) -> None:
+async def test_a_line_without_end_counts_where_the_end_is_the_end(path: Path) -> None:
     path.write_bytes(event(0) + b"\n" + event(1))
     assert await lines_of(path) == [(0, event(0)), (1, event(1))]
     assert await lines_of(path, start=2) == []
 
 
-async def test_a_line_that_never_ends_is_no_log(
-    path: pathlib.Path, log: FileLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_line_that_never_ends_is_no_log(path: Path, log: FileLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_lines, "LINE_BYTES_MAX", 1000)
     monkeypatch.setattr(file_lines, "PIECE_BYTES", 100)
     path.write_bytes(event(0) + b"\n" + b"x" * 2000)
@@ -156,12 +154,12 @@ async def test_a_line_that_never_ends_is_no_log(
 # --------------------------------------------------------------------------------------------------------------- damage
 
 
-async def test_a_file_that_is_not_there_is_named(log: FileLog, path: pathlib.Path) -> None:
+async def test_a_file_that_is_not_there_is_named(log: FileLog, path: Path) -> None:
     with pytest.raises(LogError, match=r"events.jsonl can't be read: No such file or directory; create it"):
         await log.open({})
 
 
-async def test_an_archive_that_was_cut_short_gives_what_it_has_and_then_an_error(archive: pathlib.Path) -> None:
+async def test_an_archive_that_was_cut_short_gives_what_it_has_and_then_an_error(archive: Path) -> None:
     whole = packed(archive, b"".join(orjson.dumps({"id": os.urandom(300).hex()}) + b"\n" for _ in range(2000)))
     archive.write_bytes(whole[: len(whole) // 2])
     log = FileLog(archive, SystemClock(), grows=False)
@@ -173,7 +171,7 @@ async def test_an_archive_that_was_cut_short_gives_what_it_has_and_then_an_error
     await log.close()
 
 
-async def test_an_archive_that_is_none_is_an_error(archive: pathlib.Path) -> None:
+async def test_an_archive_that_is_none_is_an_error(archive: Path) -> None:
     archive.write_bytes(event(0) + b"\n")
     log = FileLog(archive, SystemClock(), grows=False)
     await log.open({})
@@ -182,7 +180,7 @@ async def test_an_archive_that_is_none_is_an_error(archive: pathlib.Path) -> Non
     await log.close()
 
 
-async def test_archives_that_were_put_together_are_one_log(archive: pathlib.Path) -> None:
+async def test_archives_that_were_put_together_are_one_log(archive: Path) -> None:
     padding = b"\0" * 512 if archive.suffix == ".gz" else b""
     archive.write_bytes(
         packed(archive, event(0) + b"\n" + event(1)[:4]) + packed(archive, event(1)[4:] + b"\n") + padding
@@ -191,9 +189,7 @@ async def test_archives_that_were_put_together_are_one_log(archive: pathlib.Path
 
 
 @pytest.mark.parametrize("fate", ["cut short", "replaced", "deleted"])
-async def test_a_file_that_loses_lines_while_it_is_read_stops_the_reader(
-    path: pathlib.Path, log: FileLog, fate: str
-) -> None:
+async def test_a_file_that_loses_lines_while_it_is_read_stops_the_reader(path: Path, log: FileLog, fate: str) -> None:
     path.write_bytes(event(0) + b"\n")
     await log.open({})
     assert await log.fetch(10, 0)
@@ -208,7 +204,7 @@ async def test_a_file_that_loses_lines_while_it_is_read_stops_the_reader(
         await log.fetch(10, 0)
 
 
-async def test_a_file_in_whose_place_a_longer_one_is_put_is_not_taken_for_it(path: pathlib.Path, log: FileLog) -> None:
+async def test_a_file_in_whose_place_a_longer_one_is_put_is_not_taken_for_it(path: Path, log: FileLog) -> None:
     path.write_bytes(event(0) + b"\n" + event(1) + b"\n")
     await log.open({})
     last = (await log.fetch(10, 0))[-1]
@@ -226,7 +222,7 @@ async def test_a_file_in_whose_place_a_longer_one_is_put_is_not_taken_for_it(pat
 # ------------------------------------------------------------------------------------------------------------ appending
 
 
-async def test_outcomes_and_dead_letters_go_to_files_beside_the_log(path: pathlib.Path, log: FileLog) -> None:
+async def test_outcomes_and_dead_letters_go_to_files_beside_the_log(path: Path, log: FileLog) -> None:
     reasons = [("__reconciler.errors.stage", b"decode"), ("__reconciler.errors.message", "nicht gültig".encode())]
     letter = Outgoing(TOPICS.dead_letters, b"\xff", b"\x00 no JSON\n", [("content-type", b"\xfe"), *reasons])
     await log.append([Outgoing(TOPICS.outcomes, b"d", event(1)), letter, Outgoing(TOPICS.changes, b"d", event(2))])
@@ -240,7 +236,7 @@ async def test_outcomes_and_dead_letters_go_to_files_beside_the_log(path: pathli
     assert kept["reasons"] == {name: text.decode() for name, text in reasons}
 
 
-async def test_beside_an_archive_outcomes_are_kept_plain(tmp_path: pathlib.Path) -> None:
+async def test_beside_an_archive_outcomes_are_kept_plain(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl.gz"
     path.write_bytes(gzip.compress(event(0) + b"\n"))
     await FileLog(path, SystemClock()).append([Outgoing(TOPICS.outcomes, b"d", event(1))])
@@ -258,20 +254,20 @@ async def test_beside_an_archive_outcomes_are_kept_plain(tmp_path: pathlib.Path)
     ],
 )
 async def test_what_is_no_structured_event_is_refused_and_nothing_is_written(
-    path: pathlib.Path, log: FileLog, record: Outgoing, message: str
+    path: Path, log: FileLog, record: Outgoing, message: str
 ) -> None:
     with pytest.raises(LogError, match=message):
         await log.append([Outgoing(TOPICS.changes, b"d", event(1)), record])
     assert not list(path.parent.iterdir())
 
 
-async def test_a_pretty_printed_event_becomes_one_line(path: pathlib.Path, log: FileLog) -> None:
+async def test_a_pretty_printed_event_becomes_one_line(path: Path, log: FileLog) -> None:
     await log.append([Outgoing(TOPICS.changes, b"d", b'{\r\n  "specversion": "1.0",\n "id": "a\\nb"}')])
     ((_, line),) = await lines_of(path)
     assert orjson.loads(line or b"") == {"specversion": "1.0", "id": "a\nb"}
 
 
-async def test_where_the_log_ranks_claims_an_event_gets_the_time_at_which_it_is_recorded(path: pathlib.Path) -> None:
+async def test_where_the_log_ranks_claims_an_event_gets_the_time_at_which_it_is_recorded(path: Path) -> None:
     clock = VirtualClock()
     log = FileLog(path, clock, stamped=True)
     given = b'{"specversion":"1.0","id":"1","data":{"set":{"weight":1.000e0}},"recordedtime":"2001-01-01T00:00:00Z"}'
@@ -283,13 +279,13 @@ async def test_where_the_log_ranks_claims_an_event_gets_the_time_at_which_it_is_
     assert beside(path, OUTCOMES).read_bytes() == given + b"\n"
 
 
-async def test_an_event_is_not_glued_to_a_line_that_has_no_end(path: pathlib.Path, log: FileLog) -> None:
+async def test_an_event_is_not_glued_to_a_line_that_has_no_end(path: Path, log: FileLog) -> None:
     path.write_bytes(event(0))
     await log.append([Outgoing(TOPICS.changes, b"d", event(1))])
     assert await lines_of(path) == [(0, event(0)), (1, event(1))]
 
 
-async def test_many_writers_at_once_lose_nothing_and_mix_nothing(path: pathlib.Path) -> None:
+async def test_many_writers_at_once_lose_nothing_and_mix_nothing(path: Path) -> None:
     large = orjson.dumps({"specversion": "1.0", "padding": "x" * 200_000})
 
     async def write(writer: int) -> None:
@@ -307,7 +303,7 @@ async def test_many_writers_at_once_lose_nothing_and_mix_nothing(path: pathlib.P
 
 
 async def test_a_disk_that_is_full_leaves_no_half_line(
-    path: pathlib.Path, log: FileLog, monkeypatch: pytest.MonkeyPatch
+    path: Path, log: FileLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await log.append([Outgoing(TOPICS.changes, b"d", event(0))])
     write = os.write
@@ -326,7 +322,7 @@ async def test_a_disk_that_is_full_leaves_no_half_line(
     assert path.read_bytes() == event(0) + b"\n"
 
 
-async def test_a_lock_that_is_never_let_go_is_an_error(path: pathlib.Path) -> None:
+async def test_a_lock_that_is_never_let_go_is_an_error(path: Path) -> None:
     fcntl = pytest.importorskip("fcntl")
     clock = VirtualClock()
     with path.open("ab") as other:

@@ -17,8 +17,9 @@ from reconciler.core.events import anchoring
 from reconciler.errors import ConfigError, LogError, LogTruncatedError
 from reconciler.model.event import Outgoing, Record
 from reconciler.model.stamp import Partition
-from tests import brokers
-from tests.brokers import apache, fixtures
+from tests.brokers import Server, apache
+from tests.brokers.apache import Apache
+from tests.brokers.fixtures import MakeTopic
 from tests.fakes.virtual_clock import VirtualClock
 
 pytestmark = pytest.mark.kafka
@@ -27,19 +28,19 @@ READ_S_MAX = 20.0
 NOBODY = ("127.0.0.1:1",)  # port 1 is reserved, and nothing listens there
 
 
-def options(server: brokers.Server, topic: str, **others: object) -> KafkaOptions:
+def options(server: Server, topic: str, **others: object) -> KafkaOptions:
     return KafkaOptions(**{"brokers": tuple(server.brokers), "topics": (topic,), "fetch_wait_s": 0.1, **others})
 
 
 @pytest.fixture
-def server(broker: brokers.Server) -> apache.Apache:
-    if not isinstance(broker, apache.Apache):
+def server(broker: Server) -> Apache:
+    if not isinstance(broker, Apache):
         pytest.skip("only Apache Kafka deletes records, adds partitions and has transactions")
     return broker
 
 
 @pytest.fixture
-async def admin(server: apache.Apache) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin(server: Apache) -> AsyncIterator[AIOKafkaAdminClient]:
     client = AIOKafkaAdminClient(bootstrap_servers=server.brokers)
     await client.start()
     yield client
@@ -47,12 +48,12 @@ async def admin(server: apache.Apache) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 @pytest.fixture
-async def changes(topic: fixtures.MakeTopic) -> str:
+async def changes(topic: MakeTopic) -> str:
     return await topic(partitions=1, name="changes")
 
 
 @pytest.fixture
-async def log(broker: brokers.Server, changes: str) -> AsyncIterator[KafkaLog]:
+async def log(broker: Server, changes: str) -> AsyncIterator[KafkaLog]:
     client = KafkaLog(options(broker, changes), SystemClock())
     yield client
     await client.close()
@@ -87,7 +88,7 @@ def values(records: Sequence[Record]) -> list[bytes | None]:
 
 
 async def test_a_position_that_retention_has_passed_is_refused_with_what_the_log_holds(
-    server: apache.Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
+    server: Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
 ) -> None:
     await put(log, changes, *[b"%d" % number for number in range(10)])
     await admin.delete_records({TopicPartition(changes, 0): RecordsToDelete(4)})
@@ -99,7 +100,7 @@ async def test_a_position_that_retention_has_passed_is_refused_with_what_the_log
 
 @pytest.mark.parametrize("position", [None, 1, 9], ids=["new here", "passed by retention", "beyond the end"])
 async def test_where_records_are_lost_a_person_may_decide_to_go_on(
-    server: apache.Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str, position: int | None
+    server: Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str, position: int | None
 ) -> None:
     await put(log, changes, b"0", b"1", b"2")
     await admin.delete_records({TopicPartition(changes, 0): RecordsToDelete(2)})
@@ -111,7 +112,7 @@ async def test_where_records_are_lost_a_person_may_decide_to_go_on(
 
 
 async def test_a_topic_that_was_made_again_and_has_more_records_is_not_taken_for_it(
-    server: apache.Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
+    server: Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
 ) -> None:
     await put(log, changes, b"0", b"1")
     await log.open({})
@@ -129,11 +130,7 @@ async def test_a_topic_that_was_made_again_and_has_more_records_is_not_taken_for
 
 
 async def test_a_record_that_is_gone_or_was_never_one_tells_nothing_of_the_log(
-    server: apache.Apache,
-    admin: AIOKafkaAdminClient,
-    transactions: AIOKafkaProducer,
-    log: KafkaLog,
-    changes: str,
+    server: Apache, admin: AIOKafkaAdminClient, transactions: AIOKafkaProducer, log: KafkaLog, changes: str
 ) -> None:
     await put(log, changes, b"0")
     async with transactions.transaction():
@@ -168,7 +165,7 @@ async def test_an_append_tells_the_offsets_after_it(log: KafkaLog, changes: str)
 
 
 async def test_a_log_that_loses_what_comes_next_while_it_is_read_stops_for_good(
-    server: apache.Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
+    server: Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
 ) -> None:
     await put(log, changes, b"0")
     await log.open({})
@@ -188,7 +185,7 @@ async def test_a_log_that_loses_what_comes_next_while_it_is_read_stops_for_good(
 
 
 @pytest.fixture
-async def transactions(server: apache.Apache, changes: str) -> AsyncIterator[AIOKafkaProducer]:
+async def transactions(server: Apache, changes: str) -> AsyncIterator[AIOKafkaProducer]:
     producer = AIOKafkaProducer(bootstrap_servers=server.brokers, transactional_id=changes)
     await producer.start()
     yield producer
@@ -237,7 +234,7 @@ async def test_an_open_transaction_is_beyond_the_end(
 
 
 async def test_partitions_that_are_added_are_read_from_their_beginning(
-    server: apache.Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
+    server: Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
 ) -> None:
     reader = KafkaLog(options(server, changes, metadata_age_s=0.2), SystemClock())
     await put(log, changes, b"before")
@@ -254,9 +251,7 @@ async def test_partitions_that_are_added_are_read_from_their_beginning(
     await reader.close()
 
 
-async def test_a_topic_that_is_not_there_is_made_where_the_broker_does_that(
-    server: apache.Apache, topic: fixtures.MakeTopic
-) -> None:
+async def test_a_topic_that_is_not_there_is_made_where_the_broker_does_that(server: Apache, topic: MakeTopic) -> None:
     name = f"{await topic()}-by-first-use"
     log = KafkaLog(options(server, name), SystemClock())
     await log.open({})
@@ -264,7 +259,7 @@ async def test_a_topic_that_is_not_there_is_made_where_the_broker_does_that(
     await log.close()
 
 
-async def test_a_topic_that_can_not_be_made_is_named_within_the_timeout(server: apache.Apache) -> None:
+async def test_a_topic_that_can_not_be_made_is_named_within_the_timeout(server: Apache) -> None:
     log = KafkaLog(options(server, "no topic's name", connect_timeout_s=1.0), SystemClock())
     with pytest.raises(LogError, match=r"topic no topic's name can't be read at .*: create it"):
         await log.open({})
@@ -289,10 +284,10 @@ async def test_without_a_broker_appending_fails_at_once() -> None:
 
 
 @pytest.mark.slow
-async def test_a_restart_of_the_broker_costs_neither_records_nor_the_client(topic: fixtures.MakeTopic) -> None:
+async def test_a_restart_of_the_broker_costs_neither_records_nor_the_client(topic: MakeTopic) -> None:
     if apache.missing():
         pytest.skip("only Apache Kafka keeps records over a restart")
-    own = apache.Apache()
+    own = Apache()
     await asyncio.to_thread(own.start)
     clock = VirtualClock()
     log = KafkaLog(options(own, "changes", request_timeout_s=2.0, delivery_timeout_s=2.0), clock)
@@ -321,7 +316,7 @@ async def test_a_restart_of_the_broker_costs_neither_records_nor_the_client(topi
 
 
 async def test_a_client_that_has_stalled_is_replaced_and_nothing_is_lost_or_comes_twice(
-    broker: brokers.Server, log: KafkaLog, changes: str
+    broker: Server, log: KafkaLog, changes: str
 ) -> None:
     clock = VirtualClock()
     reader = KafkaLog(options(broker, changes), clock)
@@ -341,7 +336,7 @@ async def test_a_client_that_has_stalled_is_replaced_and_nothing_is_lost_or_come
     await reader.close()
 
 
-async def test_an_idle_topic_is_no_stall(broker: brokers.Server, changes: str) -> None:
+async def test_an_idle_topic_is_no_stall(broker: Server, changes: str) -> None:
     clock = VirtualClock()
     reader = KafkaLog(options(broker, changes), clock)
     await reader.open({})
@@ -383,7 +378,7 @@ async def test_a_record_over_the_limit_is_named_and_nothing_of_its_batch_is_sent
 
 
 async def test_a_record_over_the_brokers_limit_names_the_setting_and_the_next_append_succeeds(
-    server: apache.Apache, changes: str
+    server: Apache, changes: str
 ) -> None:
     log = KafkaLog(options(server, changes, append_bytes_max=10 * 1024**2), SystemClock())
     with pytest.raises(LogError, match=r"raise the topic's max.message.bytes"):
@@ -395,7 +390,7 @@ async def test_a_record_over_the_brokers_limit_names_the_setting_and_the_next_ap
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
-async def test_every_compression_is_appended_and_read(broker: brokers.Server, changes: str, compression: str) -> None:
+async def test_every_compression_is_appended_and_read(broker: Server, changes: str, compression: str) -> None:
     log = KafkaLog(options(broker, changes, compression=compression), SystemClock())
     await put(log, changes, *[b"%d" % number * 100 for number in range(300)])
     await log.open({Partition(changes, 0): 150})
@@ -403,7 +398,7 @@ async def test_every_compression_is_appended_and_read(broker: brokers.Server, ch
     await log.close()
 
 
-async def test_a_record_larger_than_the_fetch_size_is_read_all_the_same(server: apache.Apache, changes: str) -> None:
+async def test_a_record_larger_than_the_fetch_size_is_read_all_the_same(server: Apache, changes: str) -> None:
     log = KafkaLog(options(server, changes, partition_fetch_bytes=1000), SystemClock())
     await put(log, changes, b"x" * 500_000, b"small")
     await log.open({})
@@ -439,7 +434,7 @@ async def test_settings_that_can_not_work_are_refused_before_anything_is_tried(
 
 
 async def test_a_client_that_is_replaced_does_not_go_on_in_a_topic_that_was_made_again(
-    server: apache.Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
+    server: Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
 ) -> None:
     clock = VirtualClock()
     reader = KafkaLog(options(server, changes), clock)

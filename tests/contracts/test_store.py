@@ -302,9 +302,7 @@ async def test_a_row_is_replaced_by_what_the_log_says_of_it_today(store: Store) 
     assert [(act.kind, act.who) for act in await store.acts(document="d")] == [("refold", "jdoe")]
 
 
-async def test_what_was_agreed_on_a_claim_that_is_left_out_loses_its_stamp_even_if_stored_later(
-    store: Store,
-) -> None:
+async def test_what_was_agreed_on_a_claim_that_is_left_out_loses_its_stamp_even_if_stored_later(store: Store) -> None:
     later = Stamp("", "2099-01-01T00:00:00.000000Z", "", "changes", 0, 5, "//erp/prod", "e5")
     listed = Agreed(["a"], later, {'"a"': later, '"b"': stamp(0)})
     future = Agreement(Base({"status": Agreed("CANCELLED", later), "other": Agreed(1, later), "list": listed}))
@@ -661,7 +659,7 @@ async def test_open_conflicts_are_listed_oldest_first(store: Store) -> None:
     await store.settle(settlement("d", opened=(conflict("c2", opened_at_us=20), conflict("c1", opened_at_us=30))))
     await store.settle(settlement("e", opened=(conflict("c3", opened_at_us=10),)))
     assert [(found.document, found.conflict.id) for found in await store.conflicts()] == [
-        *(("e", "c3"), ("d", "c2"), ("d", "c1")),
+        *(("e", "c3"), ("d", "c2"), ("d", "c1"))
     ]
     assert [found.conflict.id for found in await store.conflicts(limit=1)] == ["c3"]
 

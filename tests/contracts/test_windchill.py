@@ -285,10 +285,7 @@ async def test_a_document_that_is_not_there_is_not_available(world: World) -> No
 async def test_a_refused_document_is_not_available_to_read_or_write(world: World, status: int) -> None:
     snapshot = await seen(world)
     world.refuse(status)
-    for answer in (
-        await world.windchill.read(DOCUMENT),
-        await sent(world, snapshot, {"owner": "akim"}),
-    ):
+    for answer in (await world.windchill.read(DOCUMENT), await sent(world, snapshot, {"owner": "akim"})):
         assert isinstance(answer, NotAvailable)
         # A list leaves out what one may not see, so that nobody can tell it from what is not there.
         assert answer.status in ((status, 404) if isinstance(world, WrsWorld) else (status,))

@@ -22,6 +22,7 @@ from reconciler.model.stamp import Partition
 from tests import brokers, checks
 from tests.adapters.simulated import Simulated
 from tests.brokers import apache, certificates
+from tests.brokers.apache import Apache
 from tests.brokers.fixtures import MakeTopic
 from tests.brokers.listeners import MECHANISMS, Listeners
 from tests.cli.program import Program
@@ -35,7 +36,7 @@ DOCUMENT = KEYS[0]
 
 @pytest.fixture(scope="module")
 def listeners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listeners]:
-    if not isinstance(brokers.choose(), apache.Apache):
+    if not isinstance(brokers.choose(), Apache):
         pytest.skip("only Apache Kafka has these listeners and these faults")
     if not certificates.available():
         assert not brokers.must_be_apache(), "CI needs openssl, to make certificates"
@@ -52,7 +53,7 @@ def broker(listeners: Listeners) -> brokers.Server:
 
 
 @pytest.fixture
-def server(listeners: Listeners) -> Iterator[apache.Apache]:
+def server(listeners: Listeners) -> Iterator[Apache]:
     """The broker; a test may take it down, and whatever becomes of the test, it is up again for the next."""
     yield listeners.server
     if listeners.server.pid is None:
@@ -93,10 +94,7 @@ def wrong(listeners: Listeners) -> dict[str, tuple[dict[str, Any], str]]:
             "certificate",
         ),
         "TLS to a plain listener": (there("TLS") | {"brokers": (listeners.server.address(),)}, "TLS"),
-        "no client certificate": (
-            there("MUTUAL") | {"cert_file": "", "key_file": ""},
-            "closes the connection at once",
-        ),
+        "no client certificate": (there("MUTUAL") | {"cert_file": "", "key_file": ""}, "closes the connection at once"),
         "a foreign client certificate": (
             there("MUTUAL") | {"cert_file": str(foreign.certificate), "key_file": str(foreign.key)},
             "closes the connection at once",
@@ -106,10 +104,7 @@ def wrong(listeners: Listeners) -> dict[str, tuple[dict[str, Any], str]]:
             "can't be used for TLS",
         ),
         "plain to a TLS listener": ({"brokers": (listeners.server.address("TLS"),)}, "closes the connection at once"),
-        "SASL to a listener without": (
-            there("SASL") | {"brokers": (listeners.server.address(),)},
-            "SASL",
-        ),
+        "SASL to a listener without": (there("SASL") | {"brokers": (listeners.server.address(),)}, "SASL"),
     }
 
 
@@ -154,7 +149,7 @@ async def outbox_is_empty(running: Running) -> bool:
 
 @pytest.mark.parametrize("end", ["halt", "kill"])
 async def test_a_broker_that_goes_in_mid_work_and_comes_back_costs_nothing(
-    make_world: MakeWorld, server: apache.Apache, end: str
+    make_world: MakeWorld, server: Apache, end: str
 ) -> None:
     world = await make_world()
     world.simulated.faults(slow=1.0, slow_ms=50)
@@ -227,7 +222,7 @@ async def test_a_slow_and_dripping_broker_is_slow_and_nothing_else(make_world: M
 
 @pytest.mark.parametrize("silence", ["reset", "half-open"])
 async def test_a_broker_that_falls_silent_for_a_while_is_heard_again(
-    make_world: MakeWorld, server: apache.Apache, proxy: StreamProxy, silence: str
+    make_world: MakeWorld, server: Apache, proxy: StreamProxy, silence: str
 ) -> None:
     world = await make_world(log=behind(proxy))
     beside = attrs.evolve(world, config=attrs.evolve(world.config, log=attrs.evolve(
@@ -257,7 +252,7 @@ async def test_a_broker_that_falls_silent_for_a_while_is_heard_again(
 
 
 @asynccontextmanager
-async def producing(server: apache.Apache, **settings: Any) -> AsyncIterator[AIOKafkaProducer]:
+async def producing(server: Apache, **settings: Any) -> AsyncIterator[AIOKafkaProducer]:
     producer = AIOKafkaProducer(bootstrap_servers=server.brokers, **settings)
     await producer.start()
     try:
@@ -270,7 +265,7 @@ def text(given: dict[str, Any]) -> bytes:
     return json.dumps(given).encode()
 
 
-async def test_batches_of_every_compression_are_folded(make_world: MakeWorld, server: apache.Apache) -> None:
+async def test_batches_of_every_compression_are_folded(make_world: MakeWorld, server: Apache) -> None:
     world = await make_world()
     kinds_of_batch = (None, "gzip", "snappy", "lz4", "zstd")
     for kind in kinds_of_batch:
@@ -288,7 +283,7 @@ async def test_batches_of_every_compression_are_folded(make_world: MakeWorld, se
 
 
 async def test_a_record_of_the_limit_is_folded_and_one_byte_more_is_a_dead_letter(
-    make_world: MakeWorld, server: apache.Apache, topic: MakeTopic
+    make_world: MakeWorld, server: Apache, topic: MakeTopic
 ) -> None:
     name = f"{await topic(name='large')}-records"
     await server.create_topic(name, 1, max_message_bytes=str(4 * 1024**2))
@@ -312,7 +307,7 @@ async def test_a_record_of_the_limit_is_folded_and_one_byte_more_is_a_dead_lette
 
 
 async def test_an_outcome_that_the_broker_does_not_take_whole_tells_digests(
-    make_world: MakeWorld, server: apache.Apache, topic: MakeTopic
+    make_world: MakeWorld, server: Apache, topic: MakeTopic
 ) -> None:
     name = f"{await topic(name='small')}-outcomes"
     await server.create_topic(name, 1, max_message_bytes=str(4 * 1024))
@@ -325,9 +320,7 @@ async def test_an_outcome_that_the_broker_does_not_take_whole_tells_digests(
     assert told["digests"]["base"].keys() == {"title"}
 
 
-async def test_transactions_count_when_they_are_committed_and_not_before(
-    make_world: MakeWorld, server: apache.Apache
-) -> None:
+async def test_transactions_count_when_they_are_committed_and_not_before(make_world: MakeWorld, server: Apache) -> None:
     world = await make_world(partitions=1)
     name = world.config.log.topic
     async with producing(server, transactional_id=name) as producer:
@@ -353,7 +346,7 @@ async def test_transactions_count_when_they_are_committed_and_not_before(
 
 
 async def test_a_compacted_log_with_gaps_up_to_its_end_folds_to_the_same(
-    make_world: MakeWorld, server: apache.Apache, topic: MakeTopic, tmp_path: Path
+    make_world: MakeWorld, server: Apache, topic: MakeTopic, tmp_path: Path
 ) -> None:
     name, rounds = f"{await topic(name='compacted')}-log", 12
     compaction = {"cleanup_policy": "compact", "min_cleanable_dirty_ratio": "0.01", "segment_bytes": str(1024**2)}
@@ -388,7 +381,7 @@ async def projection(world: World) -> bytes:
 class Forgetful:
     """A program that has folded three events of a log with one partition, and the means to make that log forget."""
 
-    def __init__(self, server: apache.Apache, topic: MakeTopic, windchill: str, folder: Path) -> None:
+    def __init__(self, server: Apache, topic: MakeTopic, windchill: str, folder: Path) -> None:
         self.server = server
         names: dict[str, str] = {
             name: asyncio.run(topic(1, name))
@@ -430,7 +423,7 @@ class Forgetful:
 
 
 @pytest.fixture
-def forgetful(server: apache.Apache, topic: MakeTopic, simulated: Simulated, tmp_path: Path) -> Forgetful:
+def forgetful(server: Apache, topic: MakeTopic, simulated: Simulated, tmp_path: Path) -> Forgetful:
     return Forgetful(server, topic, simulated.url, tmp_path)
 
 
@@ -467,9 +460,7 @@ def test_records_that_retention_took_before_they_were_read_stop_the_program_unti
     assert program.document(KEYS[5])["title"] == "later"
 
 
-def test_retention_that_takes_nothing_but_the_end_of_a_transaction_is_nothing_to_stop_for(
-    forgetful: Forgetful,
-) -> None:
+def test_retention_that_takes_nothing_but_the_end_of_a_transaction_is_nothing_to_stop_for(forgetful: Forgetful) -> None:
     async def publish() -> None:
         async with producing(forgetful.server, transactional_id=forgetful.topic) as producer, producer.transaction():
             await producer.send_and_wait(forgetful.topic, text(event(KEYS[3], {"title": "after"})), KEYS[3].encode())

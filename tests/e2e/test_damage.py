@@ -150,10 +150,7 @@ async def test_bytes_overwritten_under_a_running_daemon_end_it_and_a_rebuilt_sto
     summary = await world.converge()
     assert summary.counts[Status.SYNCED] + summary.counts[Status.HELD] == len(KEYS)
     titles = [world.simulated.document(key)["title"] for key in KEYS]
-    assert (titles.count("four"), titles.count("three")) == (
-        summary.counts[Status.SYNCED],
-        summary.counts[Status.HELD],
-    )
+    assert (titles.count("four"), titles.count("three")) == (summary.counts[Status.SYNCED], summary.counts[Status.HELD])
 
 
 async def test_a_store_removed_under_a_running_daemon_ends_it(world: World, tmp_path: Path) -> None:

@@ -98,10 +98,7 @@ async def test_a_document_that_was_deleted_is_not_available_to_read_or_write(
     made = user.make(**FULL)
     known = await seen(windchill, made)
     user.delete(made)
-    for answer in (
-        await windchill.read(made["Number"], known),
-        await write_on(windchill, known, {"Title": "x"}),
-    ):
+    for answer in (await windchill.read(made["Number"], known), await write_on(windchill, known, {"Title": "x"})):
         assert isinstance(answer, NotAvailable | VersionConflict), answer
     assert isinstance(await windchill.read(made["Number"]), NotAvailable)
 

@@ -19,9 +19,7 @@ from tests.adapters.wrs.world import ACCOUNT, ME, Fault, Person, Wire
 
 DOC = "0000000001"
 LOGIN = Reply(
-    200,
-    {b"content-type": b"text/html"},
-    b"<html><title>Sign in</title><form><input type='password'></form></html>",
+    200, {b"content-type": b"text/html"}, b"<html><title>Sign in</title><form><input type='password'></form></html>"
 )
 GUARDED = {"etags": "weak", "etag_in": "both", "if_match": "enforced", "patch_without_checkout": "accepted"}
 GUARDED_ACTIONS = ["CheckOut", "CheckIn", "UndoCheckOut"]

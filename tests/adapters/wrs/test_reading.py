@@ -195,13 +195,7 @@ async def test_the_same_moment_in_another_offset_and_bookkeeping_are_no_change(
 
 @pytest.mark.parametrize(
     "old",
-    [
-        row(id=100, Latest=False),
-        row(id=100, Latest=None),
-        row(id=100, **WORKING),
-        row("another number", id=100),
-        None,
-    ],
+    [row(id=100, Latest=False), row(id=100, Latest=None), row(id=100, **WORKING), row("another number", id=100), None],
 )
 async def test_a_stale_iteration_is_resolved_anew(odata: OData, documents: WrsWindchill, old: Any) -> None:
     odata.respond = holding(row(id=100))

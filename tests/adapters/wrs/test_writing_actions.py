@@ -238,8 +238,7 @@ async def test_a_state_set_while_we_ask_which_can_follow_is_not_overwritten(make
 @pytest.mark.parametrize("restarted", [False, True], ids=["same process", "new process"])
 @pytest.mark.parametrize("fault", list(Fault)[:4], ids=str)
 @pytest.mark.parametrize(
-    ("fields", "step"),
-    [({"Name": "Lid"}, step) for step in COMMON] + [({"State": "INREVIEW"}, step) for step in STATE],
+    ("fields", "step"), [({"Name": "Lid"}, step) for step in COMMON] + [({"State": "INREVIEW"}, step) for step in STATE]
 )
 async def test_an_action_that_is_cut_short_anywhere_is_done_once(
     ready: WrsWorld, fields: dict[str, Any], step: str, fault: Fault, restarted: bool

@@ -189,11 +189,7 @@ class WrsWorld(World):
         self.wire = Wire(timeout_s)
         self.adapter = WrsWindchill(self.wire, WrsOptions(**self.options), SystemClock())
         self.gate = Gate(
-            self.adapter,
-            self.clock,
-            limiter=Limiter(16),
-            breaker=Breaker(documents_max=1000),
-            quota=RetryQuota(),
+            self.adapter, self.clock, limiter=Limiter(16), breaker=Breaker(documents_max=1000), quota=RetryQuota()
         )
         self.attempts = Attempt(self.gate, self.store, self.clock, self.rules, self.budget)
 
