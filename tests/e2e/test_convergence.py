@@ -32,8 +32,7 @@ async def test_everything_ends_as_the_policy_says_under_rivals_and_faults(make_w
     # Every field is agreed once before anybody else edits: one that is first seen while rivals are at work may be
     # yielded to them, because nobody can tell whose value is older.
     first = {"status": "INWORK", "attributes.CostCenter": "first", "title": "first", "owner": "first"}
-    await world.append(*(event(key, first, add={"attributes.Keywords": ["first"]}) for key in KEYS))
-    assert (await world.converge()).settled
+    await world.settle(*(event(key, first, add={"attributes.Keywords": ["first"]}) for key in KEYS))
     simulated.rivals(per_second=60, documents=KEYS)
     simulated.faults(
         version_conflict=0.05, lost_reply=0.04, cut_reply=0.03, dropped_request=0.03, unavailable=0.03, throttle=0.03,
@@ -95,13 +94,11 @@ async def test_servers_of_all_kinds_are_written_to_safely(
     world = await make_world(windchill={"write_method": method})
     world.simulated.behave(**behaviour)
     keys = KEYS[:4]
-    await world.append(*(event(key, {"title": "one", "attributes.CostCenter": "1"}) for key in keys))
-    assert (await world.converge()).settled
+    await world.settle(*(event(key, {"title": "one", "attributes.CostCenter": "1"}) for key in keys))
     for key in keys:
         world.simulated.edit({"owner": "somebody"}, key)
     world.simulated.forget_requests()
-    await world.append(*(event(key, {"title": "two", "attributes.CostCenter": None}) for key in keys))
-    assert (await world.converge()).settled
+    await world.settle(*(event(key, {"title": "two", "attributes.CostCenter": None}) for key in keys))
     for key in keys:
         shown = world.simulated.document(key)
         assert (shown["title"], shown["owner"], shown["attributes"].get("CostCenter")) == ("two", "somebody", None)
@@ -119,8 +116,7 @@ async def test_a_server_without_tokens_is_never_written_to(world: World) -> None
 
 
 async def test_an_overlap_is_held_and_shown_and_closed_by_a_resolution(world: World) -> None:
-    await world.append(event(DOCUMENT, {"title": "first", "attributes.CostCenter": "1"}))
-    assert (await world.converge()).settled
+    await world.settle(event(DOCUMENT, {"title": "first", "attributes.CostCenter": "1"}))
     world.simulated.edit({"title": "by hand"})
     await world.append(event(DOCUMENT, {"title": "second", "attributes.CostCenter": "2"}))
     summary = await world.converge()
@@ -136,8 +132,7 @@ async def test_an_overlap_is_held_and_shown_and_closed_by_a_resolution(world: Wo
     )
 
     resolution = event(DOCUMENT, {"title": "third"}, expect={"title": "by hand"}, source=OPERATORS, actor="boss")
-    await world.append(resolution)
-    assert (await world.converge()).settled
+    await world.settle(resolution)
     assert world.simulated.document()["title"] == "third"
     told = await world.outcomes()
     assert kinds(told) == [

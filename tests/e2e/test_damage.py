@@ -68,12 +68,10 @@ def leaves(error: BaseException) -> list[BaseException]:
 
 async def agreed(world: World) -> None:
     """Documents that are agreed, some of them with a user's own edit that was yielded to."""
-    await world.append(*(event(key, {"title": "one", "owner": "akim"}) for key in KEYS))
-    assert (await world.converge()).settled
+    await world.settle(*(event(key, {"title": "one", "owner": "akim"}) for key in KEYS))
     for key in KEYS[:10]:
         world.simulated.edit({"owner": "by hand"}, key)
-    await world.append(*(event(key, {"title": "two"}) for key in KEYS))
-    assert (await world.converge()).settled
+    await world.settle(*(event(key, {"title": "two"}) for key in KEYS))
 
 
 async def everything_is_as_wanted(world: World, title: str) -> None:

@@ -11,8 +11,7 @@ async def test_known_documents_cost_one_patch_each_and_no_read_however_many_even
     assert (await world.converge()).counts[Status.SYNCED] == len(KEYS)
     world.simulated.forget_requests()
     events = [event(key, {"attributes.CostCenter": f"value {n}", "title": f"t {n}"}) for n in range(20) for key in KEYS]
-    await world.append(*events)
-    assert (await world.converge()).settled
+    await world.settle(*events)
     assert world.simulated.requests() == {"PATCH": {"200": len(KEYS)}}
     for key in KEYS:
         shown = world.simulated.document(key)

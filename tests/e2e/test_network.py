@@ -40,8 +40,7 @@ async def test_every_fault_at_every_moment_costs_neither_events_nor_edits(
     )
     simulated = world.simulated
     first = {"status": "INWORK", "attributes.CostCenter": "first", "title": "first", "owner": "first"}
-    await world.append(*(event(key, first) for key in KEYS))
-    assert (await world.converge()).settled
+    await world.settle(*(event(key, first) for key in KEYS))
     simulated.rivals(per_second=20, documents=KEYS, fields=["owner", "title"])
     proxy.at_random(seed, 0.15)
     async with world.running() as running:

@@ -105,8 +105,7 @@ def writes(world: World) -> int:
 async def test_a_kill_in_mid_work_loses_nothing_and_repeats_nothing(world: World, tmp_path: Path) -> None:
     path = write_config(world, tmp_path)
     # Known before the rivals come: of a document first seen after somebody's edit nobody could tell whose value counts.
-    await world.append(*(event(key, {"title": "known", "attributes.CostCenter": "0"}) for key in KEYS))
-    assert (await world.converge()).settled
+    await world.settle(*(event(key, {"title": "known", "attributes.CostCenter": "0"}) for key in KEYS))
     world.simulated.faults(slow=0.5, slow_ms=20, lost_reply=0.03, unavailable=0.03, retry_after_s=0)
     world.simulated.rivals(per_second=20, documents=KEYS, fields=["owner"])
     last: dict[str, str] = {}
@@ -140,12 +139,10 @@ async def test_a_kill_in_mid_work_loses_nothing_and_repeats_nothing(world: World
 
 async def test_an_empty_store_is_rebuilt_at_start_and_nothing_is_written(world: World, tmp_path: Path) -> None:
     keys = KEYS[:20]
-    await world.append(*(event(key, {"title": "one", "owner": "akim"}) for key in keys))
-    assert (await world.converge()).settled
+    await world.settle(*(event(key, {"title": "one", "owner": "akim"}) for key in keys))
     for key in keys[:5]:
         world.simulated.edit({"owner": "by hand"}, key)
-    await world.append(*(event(key, {"title": "two"}) for key in keys))
-    assert (await world.converge()).settled
+    await world.settle(*(event(key, {"title": "two"}) for key in keys))
     before, config = writes(world), world.config
     world.config = attrs.evolve(config, store=attrs.evolve(config.store, url=f"sqlite:///{tmp_path}/empty.db"))
     assert (await world.converge()).settled

@@ -115,6 +115,11 @@ class World:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
+    async def settle(self, *given: dict[str, Any]) -> None:
+        """Append events, and run once: everything is settled."""
+        await self.append(*given)
+        assert (await self.converge()).settled
+
     async def converge(self) -> app.Summary:
         """Run once, to the log's end as it is now; check everything that must hold whatever happened."""
         async with app.daemon(self.config, once=True) as daemon:

@@ -52,8 +52,7 @@ async def test_what_no_refusal_names_is_found_and_held_and_all_else_goes_out_at_
 ) -> None:
     refuses(monkeypatch, ready, status, nothing, "Extra17")
     before = ready.iterations()
-    await ready.emit(MANY)
-    await ready.attempt()
+    await ready.try_once(MANY)
     assert ready.document().status is Status.HELD
     assert ready.held() == ["Extra17"]
     (conflict,) = ready.document().agreement.held
@@ -72,8 +71,7 @@ async def test_what_a_refusal_names_is_left_out_of_the_second_patch(
     ready: WrsWorld, monkeypatch: pytest.MonkeyPatch, status: int, said: str
 ) -> None:
     refuses(monkeypatch, ready, status, lambda _: said, "Extra03")
-    await ready.emit(MANY)
-    await ready.attempt()
+    await ready.try_once(MANY)
     assert ready.held() == ["Extra03"]
     assert patches(ready) == 2
 
@@ -95,8 +93,7 @@ async def test_several_are_found_in_a_few_rounds(ready: WrsWorld, monkeypatch: p
 async def test_where_nothing_passes_it_is_about_the_document(ready: WrsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     refuses(monkeypatch, ready, 403, nothing, *MANY)
     before = ready.iterations()
-    await ready.emit(MANY)
-    await ready.attempt()
+    await ready.try_once(MANY)
     assert ready.document().status is Status.PARKED
     assert ready.held() == []
     assert patches(ready) <= 1 + halving.more_patches(len(MANY))
@@ -109,8 +106,7 @@ async def test_a_lost_reply_to_the_check_in_is_confirmed_by_what_was_not_refused
     refuses(monkeypatch, ready, 400, nothing, "Extra17")
     before = ready.iterations()
     ready.wire.faults["CheckIn"] = Fault.REPLY_LOST
-    await ready.emit(MANY)
-    await ready.attempt()
+    await ready.try_once(MANY)
     intent = ready.document().agreement.intent
     assert intent is not None
     assert intent.fields.keys() == MANY.keys() - {"Extra17"}
@@ -182,7 +178,6 @@ async def test_a_lock_by_a_workflow_is_called_so(ready: WrsWorld, monkeypatch: p
         return await sends(method, url, headers, content)
 
     monkeypatch.setattr(ready.wire, "exchange", exchange)
-    await ready.emit({"Owner": "akim"})
-    await ready.attempt()
+    await ready.try_once({"Owner": "akim"})
     assert ready.document().status is Status.LOCKED
     assert ready.document().reason.startswith("locked by a workflow: ")

@@ -51,9 +51,8 @@ async def test_a_persons_check_out_under_our_account_is_left_alone_and_shown(
 async def test_a_check_out_under_our_account_right_before_ours_is_not_written_into(world: WrsWorld, note: bool) -> None:
     await world.known()
     world.switch(checkout_note_shown=note)
-    await world.emit({"Owner": "akim"})
     world.wire.before["CheckOut"] = lambda: in_our_name(world, "checkout", "edit", set={"title": "Half done"})
-    await world.attempt()
+    await world.try_once({"Owner": "akim"})
     assert world.document().status is Status.LOCKED
     assert not {"PATCH", "CheckIn", "UndoCheckOut"} & {*world.wire.asked}
     in_our_name(world, "checkin")
@@ -164,8 +163,7 @@ async def test_what_needs_no_check_out_stops_too(world: WrsWorld) -> None:
     world.simulated.script("PATCH", refusal, document=f"{4:010d}")
     world.simulated.script("POST", "ok", refusal, document=f"{4:010d}")
     await wrote(world, 4)
-    await world.emit({"State": "INREVIEW"})
-    await world.attempt()
+    await world.try_once({"State": "INREVIEW"})
     assert world.document().status is Status.PARKED
     assert "nothing is written any more" in world.document().reason
     assert "SetState" not in world.wire.asked
@@ -194,9 +192,8 @@ async def test_a_persons_check_out_under_our_account_does_not_stop_the_others(wo
 async def test_an_action_is_not_kept_waiting_by_a_check_out_of_ours_that_came_late(world: WrsWorld) -> None:
     await world.known()
     world.switch(holder_shown=False)
-    await world.emit({"Owner": "akim"})
     world.wire.faults["CheckOut"] = Fault.LATE
-    await world.attempt()
+    await world.try_once({"Owner": "akim"})
     await world.settle()
     world.switch(stale_checkout="latest")
     await world.wire.arrive()

@@ -34,8 +34,7 @@ SERVERS: dict[str, dict[str, Any]] = {
 @pytest.fixture(params=SERVERS)
 async def ready(request: pytest.FixtureRequest, make_world: MakeWorld) -> WrsWorld:
     """A world whose document was written once, so that the next write begins with its check-out."""
-    world = await make_world()
-    world.switch(**SERVERS[request.param])
+    world = (await make_world()).switch(**SERVERS[request.param])
     await begin(world)
     return world
 
@@ -187,8 +186,7 @@ async def test_a_check_in_that_comes_after_the_release_changes_nothing(ready: Wr
 async def test_a_persons_check_out_is_not_touched_where_the_server_would_let_us(
     make_world: MakeWorld, account: str, lock: bool
 ) -> None:
-    world = await make_world(account=account)
-    world.switch(administrators=[ME], working_copies_listed=True)
+    world = (await make_world(account=account)).switch(administrators=[ME], working_copies_listed=True)
     world.wire.faults["PATCH" if lock else "CheckOut"] = Fault.DIED_BEFORE
     await world.emit({"Owner": "lchen"})
     await world.cut_short()
@@ -209,8 +207,7 @@ async def test_a_persons_check_out_is_not_touched_where_the_server_would_let_us(
 
 @pytest.mark.parametrize("shown", [True, False], ids=["holder shown", "holder not shown"])
 async def test_what_is_not_provably_ours_is_left_to_a_person_with_a_message(make_world: MakeWorld, shown: bool) -> None:
-    world = await make_world(account="")
-    world.switch(administrators=[ME], working_copies_listed=True, holder_shown=shown)
+    world = (await make_world(account="")).switch(administrators=[ME], working_copies_listed=True, holder_shown=shown)
     world.person.does("checkout")
     answer = expect(Locked, await world.adapter.release(KEY, None, MARK))
     assert answer.holder == ("jdoe" if shown else None)
@@ -220,8 +217,7 @@ async def test_what_is_not_provably_ours_is_left_to_a_person_with_a_message(make
 async def test_a_working_copy_of_somebody_else_is_not_given_up_though_the_journal_named_it(
     make_world: MakeWorld,
 ) -> None:
-    world = await make_world()
-    world.switch(administrators=[ME])
+    world = (await make_world()).switch(administrators=[ME])
     world.person.does("checkout")
     theirs = world.where()["working_copy"]
     answer = expect(Locked, await world.adapter.release(KEY, theirs, MARK))
@@ -251,11 +247,9 @@ async def test_a_working_copy_that_shows_nothing_of_itself_is_undone_by_its_id(w
 
 
 async def test_where_a_second_check_out_is_refused_the_lock_is_left_to_a_person(make_world: MakeWorld) -> None:
-    world = await make_world()
-    world.switch(checkout_again=400)
+    world = (await make_world()).switch(checkout_again=400)
     world.wire.faults["CheckOut"] = Fault.REPLY_LOST
-    await world.emit({"Owner": "lchen"})
-    await world.attempt()
+    await world.try_once({"Owner": "lchen"})
     await world.wait()
     await world.attempt()
     assert world.document().status is Status.LOCKED

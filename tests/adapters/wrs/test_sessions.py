@@ -47,9 +47,7 @@ async def test_reads_writes_and_polls_of_many_documents_are_one_session(make_wor
 async def test_a_session_that_has_ended_is_followed_by_another_and_nothing_is_lost(
     make_world: MakeWorld, ended: int | str
 ) -> None:
-    world = await make_world()
-    world.switch(session_ended=ended, nonce_of="session")
-    await world.reconcile({"Owner": "lchen"})
+    world = await (await make_world()).switch(session_ended=ended, nonce_of="session").known()
     world.simulated._control.delete("/wrs/sessions").raise_for_status()
     assert isinstance(await world.adapter.read(KEY), Snapshot), "a read is sent once more"
     world.simulated._control.delete("/wrs/sessions").raise_for_status()

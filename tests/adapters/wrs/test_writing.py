@@ -127,8 +127,7 @@ async def test_whatever_the_replies_look_like_the_new_iteration_is_known(
 async def test_where_etags_are_shown_they_come_on_top_and_never_instead(
     make_world: MakeWorld, lock: str, place: str, strictness: str
 ) -> None:
-    world = await make_world(lock=lock)
-    world.switch(etags="weak", etag_in=place, if_match=strictness)
+    world = (await make_world(lock=lock)).switch(etags="weak", etag_in=place, if_match=strictness)
     for owner in ("lchen", "akim"):
         world.wire.asked.clear()
         world.wire.before["CheckOut"] = partial(world.person.edits, title=f"Theirs before {owner}")
@@ -176,8 +175,7 @@ async def test_an_edit_of_the_same_field_before_our_check_out_is_decided_by_the_
         (Strategy.PRESERVE, "theirs", Status.SYNCED),
         (Strategy.EXTERNAL, "ours", Status.SYNCED),
     ):
-        world = await make_world(policy(Rule(("Owner",), strategy)))
-        await world.reconcile({"Owner": "lchen"})
+        world = await (await make_world(policy(Rule(("Owner",), strategy)))).known()
         before = world.cycles().count("CheckIn")
         world.wire.before["CheckOut"] = lambda world=world: world.person.edits(owner="theirs")  # type: ignore[misc]  # bound early
         await world.reconcile({"Owner": "ours"})
@@ -202,8 +200,7 @@ async def test_a_document_that_somebody_is_at_work_on_is_locked_until_they_are_d
     message = "The object is checked out by {holder}." if shown else "The object is checked out."
     ready.switch(checkout_conflict=reply, holder_shown=shown, locked_message=message)
     ready.person.does("checkout", "edit", set={"title": "Theirs"})
-    await ready.emit({"Owner": "akim"})
-    await ready.attempt()
+    await ready.try_once({"Owner": "akim"})
     document = ready.document()
     assert document.status is Status.LOCKED
     assert document.agreement.intent is None, "nothing was sent that could be in doubt"
@@ -241,9 +238,8 @@ async def test_when_an_administrator_undoes_our_check_out_nothing_of_theirs_is_l
         else:
             ready.person.does("checkout", "edit", set={"title": "Theirs"})
 
-    await ready.emit({"Owner": "akim"})
     ready.wire.before[step] = undo
-    await ready.attempt()
+    await ready.try_once({"Owner": "akim"})
     if deed == "holds":
         assert ready.holder() == "jdoe"
         ready.person.does("checkin")
@@ -254,8 +250,7 @@ async def test_when_an_administrator_undoes_our_check_out_nothing_of_theirs_is_l
 
 
 async def test_an_edit_right_after_our_check_in_is_not_taken_for_ours(make_world: MakeWorld) -> None:
-    world = await make_world(policy(Rule(("*",), Strategy.PRESERVE)))
-    await world.reconcile({"Owner": "lchen"})
+    world = await (await make_world(policy(Rule(("*",), Strategy.PRESERVE)))).known()
     world.wire.before["GET new"] = lambda: world.person.edits(owner="theirs")
     await world.reconcile({"Owner": "akim"})
     await world.resync()
@@ -275,8 +270,7 @@ async def test_a_working_copys_date_does_not_make_an_event_late(make_world: Make
 
 
 async def test_an_edit_by_others_is_dated_by_its_iteration_not_by_our_working_copy(make_world: MakeWorld) -> None:
-    world = await make_world(policy(Rule(("*",), Strategy.NEWEST)))
-    await world.reconcile({"Owner": "lchen"})
+    world = await (await make_world(policy(Rule(("*",), Strategy.NEWEST)))).known()
     world.wire.before["CheckOut"] = lambda: world.person.edits(owner="theirs")  # dated an hour before our event
     await world.reconcile({"Owner": "akim"})
     assert world.live()["owner"] == "akim"
@@ -289,8 +283,7 @@ async def test_somebodys_working_copy_is_not_written_to_though_the_check_out_was
     ready.person.does("checkout", "edit", set={"title": "Half done"})
     theirs = ready.where()["working_copy"]
     ready.simulated.script("POST", {"status": 200, "body": {"ID": theirs}}, document=KEY)
-    await ready.emit({"Owner": "akim"})
-    await ready.attempt()
+    await ready.try_once({"Owner": "akim"})
     assert "PATCH" not in ready.wire.asked
     await ready.wait()
     await ready.attempt()
@@ -409,9 +402,8 @@ async def test_a_document_that_somebody_has_checked_out_is_locked_in_whatever_la
     ready: WrsWorld, reply: int, shown: bool
 ) -> None:
     ready.switch(checkout_conflict=reply, holder_shown=shown, locked_message="Das Objekt ist von {holder} ausgecheckt.")
-    await ready.emit({"Owner": "akim"})
     ready.person.does("checkout")
-    await ready.attempt()
+    await ready.try_once({"Owner": "akim"})
     await ready.wait()
     await ready.attempt()  # a 500 leaves it open what has happened, and the next attempt looks
     assert ready.document().status is Status.LOCKED
@@ -459,18 +451,15 @@ ASKING = ["CheckOut", "CheckIn", "UndoCheckOut", "SetState", "UpdateCommonProper
 
 
 async def test_where_the_server_tells_whether_a_check_out_is_allowed_it_is_asked_first(make_world: MakeWorld) -> None:
-    world = await make_world()
-    world.switch(actions=ASKING)
+    world = (await make_world()).switch(actions=ASKING)
     await world.reconcile({"Owner": "lchen"})
     assert world.document().status is Status.SYNCED
     assert [step for step in world.wire.asked if "heck" in step] == ["IsCheckoutAllowed", "CheckOut", "CheckIn"]
 
 
 async def test_what_may_not_be_checked_out_is_not_tried_and_says_so(make_world: MakeWorld) -> None:
-    world = await make_world()
-    world.switch(actions=ASKING, check_out_allowed=False)
-    await world.emit({"Owner": "lchen"})
-    await world.attempt()
+    world = (await make_world()).switch(actions=ASKING, check_out_allowed=False)
+    await world.try_once({"Owner": "lchen"})
     assert world.document().status is Status.PARKED
     assert "IsCheckoutAllowed says no" in world.document().reason
     assert "CheckOut" not in world.wire.asked
@@ -482,9 +471,8 @@ async def test_what_may_not_be_checked_out_is_not_tried_and_says_so(make_world: 
 async def test_an_iteration_that_somebody_makes_right_after_ours_is_looked_at_before_it_is_called_synced(
     world: WrsWorld,
 ) -> None:
-    await world.emit({"Owner": "lchen"})
     world.wire.before["GET new"] = lambda: world.person.edits(owner="akim")
-    await world.attempt()
+    await world.try_once({"Owner": "lchen"})
     assert world.document().status is Status.PENDING
     assert world.document().reason == "there is another iteration by jdoe since our check-in"
     await world.settle()

@@ -161,16 +161,14 @@ async def test_a_document_that_is_checked_out_is_locked_for_actions_too(
 async def test_a_state_is_not_set_under_somebodys_hands_even_where_the_server_would_let_us(ready: WrsWorld) -> None:
     ready.switch(set_state_when_checked_out="accepted")
     ready.person.does("checkout", "edit", set={"title": "Theirs"})
-    await ready.emit({"State": "INREVIEW"})
-    await ready.attempt()
+    await ready.try_once({"State": "INREVIEW"})
     assert ready.document().status is Status.LOCKED
     assert ready.live()["status"] == "INWORK"
 
 
 async def test_a_check_out_under_our_account_keeps_an_action_waiting(ready: WrsWorld) -> None:
-    await ready.emit({"State": "INREVIEW"})
     ready.wire.before["GET one"] = lambda: Person(ready.simulated, ME).does("checkout")
-    await ready.attempt()
+    await ready.try_once({"State": "INREVIEW"})
     assert ready.document().status is Status.LOCKED
     assert "our own account" in ready.document().reason
     assert ready.holder() == ME
@@ -191,12 +189,10 @@ async def test_a_check_out_under_our_account_keeps_an_action_waiting(ready: WrsW
 async def test_what_somebody_sets_right_after_ours_is_their_edit_and_never_called_synced_before_it_is_seen(
     make_world: MakeWorld, fields: dict[str, Any], after: str, path: str, reply: str
 ) -> None:
-    world = await make_world(policy(Rule(("State", "Name"), Strategy.PRESERVE)))
-    world.switch(action_reply=reply)
+    world = (await make_world(policy(Rule(("State", "Name"), Strategy.PRESERVE)))).switch(action_reply=reply)
     await world.reconcile({"Owner": "lchen"})
-    await world.emit(fields)
     world.wire.before["GET new"] = lambda: world.person.sets(path, after)
-    await world.attempt()
+    await world.try_once(fields)
     assert world.document().status is Status.PENDING
     assert world.document().reason == f"{next(iter(fields))} changed by jdoe right after our write"
     await world.settle()
@@ -207,17 +203,15 @@ async def test_what_somebody_sets_right_after_ours_is_their_edit_and_never_calle
 
 @pytest.mark.parametrize("reply", ["entity", "none"])
 async def test_a_state_that_nobody_else_can_have_set_is_the_servers_own(make_world: MakeWorld, reply: str) -> None:
-    world = await make_world(EXTERNAL)
-    world.switch(action_reply=reply, set_state_effect="ignored")
+    world = (await make_world(EXTERNAL)).switch(action_reply=reply, set_state_effect="ignored")
     await world.reconcile({"State": "INREVIEW"})
     assert world.held() == ["State"]
     assert "left the field as it was" in world.document().reason
 
 
 async def test_what_can_not_be_read_back_is_read_again_before_it_is_called_synced(ready: WrsWorld) -> None:
-    await ready.emit({"State": "INREVIEW"})
     ready.wire.faults["GET new"] = Fault.REQUEST_LOST
-    await ready.attempt()
+    await ready.try_once({"State": "INREVIEW"})
     assert ready.document().status is Status.PENDING
     assert "not to be read back yet" in ready.document().reason
     await ready.settle()
@@ -226,8 +220,7 @@ async def test_what_can_not_be_read_back_is_read_again_before_it_is_called_synce
 
 
 async def test_a_state_set_while_we_ask_which_can_follow_is_not_overwritten(make_world: MakeWorld) -> None:
-    world = await make_world(policy(Rule(("State",), Strategy.PRESERVE)))
-    world.switch(transitions={})
+    world = (await make_world(policy(Rule(("State",), Strategy.PRESERVE)))).switch(transitions={})
     await world.reconcile({"State": "INREVIEW"})
     world.wire.before["GetValidStateTransitions"] = lambda: world.person.does("setstate", state="RELEASED")
     await world.reconcile({"State": "INWORK"})

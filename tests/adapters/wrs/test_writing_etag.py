@@ -82,10 +82,8 @@ async def test_actions_are_guarded_by_the_etag_too(make_world: MakeWorld) -> Non
 
 
 async def test_a_server_that_nobody_has_proved_is_not_written_to_by_its_etags(make_world: MakeWorld) -> None:
-    world = await make_world(lock="auto")
-    world.switch(**PLAIN, actions=[])
-    await world.emit({"Owner": "akim"})
-    await world.attempt()
+    world = (await make_world(lock="auto")).switch(**PLAIN, actions=[])
+    await world.try_once({"Owner": "akim"})
     assert world.document().status is Status.PARKED
     assert world.document().reason.startswith("nobody has seen"), "no status of any answer stands before it"
     assert "doctor --probe" in world.document().reason
@@ -93,10 +91,8 @@ async def test_a_server_that_nobody_has_proved_is_not_written_to_by_its_etags(ma
 
 
 async def test_a_server_without_etags_is_not_written_to_by_etags(make_world: MakeWorld) -> None:
-    world = await make_world(lock="etag", etag_proven=True)
-    world.switch(patch_without_checkout="accepted")
-    await world.emit({"Owner": "akim"})
-    await world.attempt()
+    world = (await make_world(lock="etag", etag_proven=True)).switch(patch_without_checkout="accepted")
+    await world.try_once({"Owner": "akim"})
     assert world.document().status is Status.PARKED
     assert world.live()["owner"] == "sgarcia"
 
@@ -104,8 +100,7 @@ async def test_a_server_without_etags_is_not_written_to_by_etags(make_world: Mak
 async def test_a_check_out_by_somebody_locks_the_document_for_etags_too(make_world: MakeWorld) -> None:
     world = await opened(make_world, switches={"checkout_conflict": 423})
     world.person.does("checkout", "edit", set={"title": "Theirs"})
-    await world.emit({"Owner": "akim"})
-    await world.attempt()
+    await world.try_once({"Owner": "akim"})
     assert world.document().status is Status.LOCKED
     world.person.does("checkin")
     await world.settle()
@@ -113,8 +108,7 @@ async def test_a_check_out_by_somebody_locks_the_document_for_etags_too(make_wor
 
 
 async def test_a_server_that_wants_a_check_out_after_all_says_so(make_world: MakeWorld) -> None:
-    world = await make_world(lock="etag", etag_proven=True)
-    world.switch(**{**PLAIN, "patch_without_checkout": "refused"})
+    world = (await make_world(lock="etag", etag_proven=True)).switch(**{**PLAIN, "patch_without_checkout": "refused"})
     await world.reconcile({"Owner": "akim"})
     assert world.document().status is Status.HELD
     assert "must be checked out" in world.document().reason

@@ -203,6 +203,11 @@ class WrsWorld(World):
         await self.emit(fields, **more)
         await self.settle()
 
+    async def try_once(self, fields: Mapping[str, Any]) -> None:
+        """Emit an event, and make one attempt."""
+        await self.emit(fields)
+        await self.attempt()
+
     async def known(self) -> Self:
         """Write the document once, so that the next write begins with its check-out."""
         await self.reconcile({"Owner": "lchen"})
@@ -235,8 +240,9 @@ class WrsWorld(World):
     def live(self, key: str = KEY) -> dict[str, Any]:
         return self.simulated.document(key)
 
-    def switch(self, **switches: Any) -> None:
+    def switch(self, **switches: Any) -> Self:
         self.simulated.switch(**switches)
+        return self
 
     def cycles(self, user: str = ME, document: str = KEY) -> list[str]:
         """The check-outs, check-ins and undone check-outs of a user, in order."""
