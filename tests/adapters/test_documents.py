@@ -32,6 +32,7 @@ from reconciler.model.answer import (
 )
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
+from reconciler.ports import Windchill
 from tests.adapters.simulated import DOCUMENT, Simulated, listening, windchill
 from tests.checks import expect
 from tests.windchills import seen, write_on
@@ -49,7 +50,7 @@ async def documents(server: Simulated) -> AsyncIterator[DocumentsWindchill]:
     await made.close()
 
 
-async def write(documents: DocumentsWindchill, fields: dict[str, Json] | None = None) -> WriteAnswer:
+async def write(documents: Windchill, fields: dict[str, Json] | None = None) -> WriteAnswer:
     return await write_on(documents, await seen(documents, DOCUMENT), fields or {"owner": "akim"})
 
 
@@ -84,45 +85,41 @@ UNPROMISED = {
 
 @pytest.mark.parametrize("answer", UNPROMISED.values(), ids=UNPROMISED)
 async def test_what_the_protocol_does_not_promise_is_never_data(
-    documents: DocumentsWindchill, server: Simulated, answer: Any
+    documents: Windchill, server: Simulated, answer: Any
 ) -> None:
     server.script("GET", answer)
     read = expect(Broken, await documents.read(DOCUMENT))
     assert 0 < len(read.message) <= 300
 
 
-async def test_a_login_page_is_called_one(documents: DocumentsWindchill, server: Simulated) -> None:
+async def test_a_login_page_is_called_one(documents: Windchill, server: Simulated) -> None:
     server.script("GET", canned(200, LOGIN, HTML))
     read = expect(Broken, await documents.read(DOCUMENT))
     assert "an HTML login page titled 'Sign in'" in read.message
 
 
 @pytest.mark.parametrize("kind", ["application/json", "application/json;charset=utf-8", "application/hal+json"])
-async def test_json_goes_by_many_names(documents: DocumentsWindchill, server: Simulated, kind: str) -> None:
+async def test_json_goes_by_many_names(documents: Windchill, server: Simulated, kind: str) -> None:
     server.script("GET", canned(200, '{"owner":"x"}', {"content-type": kind}))
     read = expect(Snapshot, await documents.read(DOCUMENT))
     assert read.token is None
 
 
 @pytest.mark.parametrize("modified", ["yesterday", "2026-01-01T00:00:00", "2026-13-01T00:00:00Z", 5, None, ""])
-async def test_a_malformed_modification_time_is_none(
-    documents: DocumentsWindchill, server: Simulated, modified: Any
-) -> None:
+async def test_a_malformed_modification_time_is_none(documents: Windchill, server: Simulated, modified: Any) -> None:
     server.script("GET", canned(200, {"id": DOCUMENT, "modifiedOn": modified, "modifiedBy": 7, "type": []}))
     read = expect(Snapshot, await documents.read(DOCUMENT))
     assert (read.modified_at, read.modified_by, read.type) == (None, None, None)
 
 
-async def test_a_modification_time_with_an_offset_becomes_canonical(
-    documents: DocumentsWindchill, server: Simulated
-) -> None:
+async def test_a_modification_time_with_an_offset_becomes_canonical(documents: Windchill, server: Simulated) -> None:
     server.script("GET", canned(200, {"modifiedOn": "2026-08-19T14:16:48+02:00"}))
     read = expect(Snapshot, await documents.read(DOCUMENT))
     assert read.modified_at == "2026-08-19T12:16:48.000000Z"
 
 
 @pytest.mark.parametrize("tag", ['"v1.2.45"', 'W/"abc"', '"x-gzip"', "unquoted", '"a, b"', '"ü"', '""'])
-async def test_a_token_is_sent_back_byte_for_byte(documents: DocumentsWindchill, tag: str) -> None:
+async def test_a_token_is_sent_back_byte_for_byte(documents: Windchill, tag: str) -> None:
     async with raw_windchill(ok(b'{"id":"k"}', etag=tag.encode()), ok(b"{}"), ok(b"{}")) as (there, requests):
         snapshot = expect(Snapshot, await there.read("k"))
         assert snapshot.token is not None
@@ -141,7 +138,7 @@ async def test_a_tag_that_can_guard_nothing_is_no_token(tag: bytes) -> None:
     assert snapshot.token is None
 
 
-async def test_without_tokens_a_read_asks_by_date(documents: DocumentsWindchill, server: Simulated) -> None:
+async def test_without_tokens_a_read_asks_by_date(documents: Windchill, server: Simulated) -> None:
     server.behave(etag="absent")
     snapshot = expect(Snapshot, await documents.read(DOCUMENT))
     assert snapshot.token is None
@@ -211,17 +208,13 @@ async def test_a_redirect_is_reported_and_nobody_gets_our_credentials(server: Si
 
 
 @pytest.mark.parametrize(("status", "answer"), [(400, NotAvailable), (423, NotAvailable), (408, Failed), (500, Failed)])
-async def test_other_refusals_of_a_read(
-    documents: DocumentsWindchill, server: Simulated, status: int, answer: type
-) -> None:
+async def test_other_refusals_of_a_read(documents: Windchill, server: Simulated, status: int, answer: type) -> None:
     server.script("GET", canned(status, {"message": "no"}))
     assert await documents.read(DOCUMENT) == answer(status=status, message="no")
 
 
 @pytest.mark.parametrize("fault", ["dropped_request", "cut_reply"])
-async def test_a_read_whose_connection_breaks_has_failed(
-    documents: DocumentsWindchill, server: Simulated, fault: str
-) -> None:
+async def test_a_read_whose_connection_breaks_has_failed(documents: Windchill, server: Simulated, fault: str) -> None:
     server.script("GET", fault, fault)  # twice: a broken GET may be sent again
     assert isinstance(await documents.read(DOCUMENT), Failed)
 
@@ -241,13 +234,13 @@ RETRY_AFTER = [
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(("header", "seconds"), RETRY_AFTER)
 async def test_retry_after_is_seconds_or_a_date(
-    documents: DocumentsWindchill, server: Simulated, status: int, header: str, seconds: float | None
+    documents: Windchill, server: Simulated, status: int, header: str, seconds: float | None
 ) -> None:
     server.script("GET", canned(status, "busy", {"retry-after": header}))
     assert await documents.read(DOCUMENT) == Throttled(status, "busy", seconds)
 
 
-async def test_a_retry_after_date_counts_from_now(documents: DocumentsWindchill, server: Simulated) -> None:
+async def test_a_retry_after_date_counts_from_now(documents: Windchill, server: Simulated) -> None:
     server.faults(retry_after_form="date", retry_after_s=3600)
     server.script("GET", "unavailable")
     read = expect(Throttled, await documents.read(DOCUMENT))
@@ -316,9 +309,7 @@ REFUSALS["423"] = (REFUSALS["423"][0], Locked(423, "Locked by Smith, John since 
 
 
 @pytest.mark.parametrize(("reply", "answer"), REFUSALS.values(), ids=REFUSALS)
-async def test_a_refused_write_is(
-    documents: DocumentsWindchill, server: Simulated, reply: Any, answer: WriteAnswer
-) -> None:
+async def test_a_refused_write_is(documents: Windchill, server: Simulated, reply: Any, answer: WriteAnswer) -> None:
     server.script("PATCH", reply)
     assert await write(documents, {"status": "RELEASED", "owner": "akim"}) == answer
 
@@ -339,7 +330,7 @@ UNKNOWN = {
 
 @pytest.mark.parametrize("reply", UNKNOWN.values(), ids=UNKNOWN)
 async def test_a_write_with_an_answer_that_tells_nothing_is_unknown(
-    documents: DocumentsWindchill, server: Simulated, reply: Any
+    documents: Windchill, server: Simulated, reply: Any
 ) -> None:
     server.script("PATCH", reply)
     answer = expect(Unknown, await write(documents))
@@ -372,14 +363,14 @@ BARE_SUCCESSES = {
 
 @pytest.mark.parametrize(("reply", "answer"), BARE_SUCCESSES.values(), ids=BARE_SUCCESSES)
 async def test_a_success_without_the_document_is_written_all_the_same(
-    documents: DocumentsWindchill, server: Simulated, reply: Any, answer: WriteAnswer
+    documents: Windchill, server: Simulated, reply: Any, answer: WriteAnswer
 ) -> None:
     server.script("PATCH", reply)
     assert await write(documents) == answer
 
 
 async def test_a_success_with_a_body_that_can_not_be_read_proves_nothing(
-    documents: DocumentsWindchill, server: Simulated
+    documents: Windchill, server: Simulated
 ) -> None:
     for body in ('{"id":', "[]", "null"):
         server.script("PATCH", canned(200, body, JSON | {"etag": '"v2"'}))
@@ -396,7 +387,7 @@ async def test_a_server_that_wants_plain_json_gets_it_from_then_on() -> None:
     assert kinds == [True, False, False]
 
 
-async def test_a_server_that_wants_neither_refuses(documents: DocumentsWindchill, server: Simulated) -> None:
+async def test_a_server_that_wants_neither_refuses(documents: Windchill, server: Simulated) -> None:
     server.script("PATCH", canned(415), canned(415))
     assert isinstance(await write(documents), Refused)
 
@@ -412,7 +403,7 @@ async def test_a_put_sends_the_whole_document_with_its_read_only_fields_as_read(
 
 
 async def test_a_null_inside_an_object_is_refused_before_anything_is_sent(
-    documents: DocumentsWindchill, server: Simulated
+    documents: Windchill, server: Simulated
 ) -> None:
     answer = expect(Refused, await write(documents, {"attributes.Size": {"w": None}, "owner": "akim"}))
     assert (answer.status, answer.fields) == (0, ("attributes.Size",))
@@ -446,14 +437,14 @@ BLAMED: list[tuple[Any, tuple[str, ...]]] = [
 @pytest.mark.parametrize(("body", "fields"), BLAMED)
 @pytest.mark.parametrize("status_code", [400, 422])
 async def test_a_refusal_blames_the_fields_it_names(
-    documents: DocumentsWindchill, server: Simulated, body: Any, fields: tuple[str, ...], status_code: int
+    documents: Windchill, server: Simulated, body: Any, fields: tuple[str, ...], status_code: int
 ) -> None:
     server.script("PATCH", canned(status_code, body))
     answer = expect(Refused, await write(documents, {"status": "X", "owner": "x", "attributes.Note": "x"}))
     assert answer.fields == fields
 
 
-async def test_a_message_is_cut_to_one_short_line(documents: DocumentsWindchill, server: Simulated) -> None:
+async def test_a_message_is_cut_to_one_short_line(documents: Windchill, server: Simulated) -> None:
     server.script("PATCH", canned(400, "é\n\n\tx " * 100_000, {}))
     answer = expect(Refused, await write(documents))
     assert len(answer.message) == 300

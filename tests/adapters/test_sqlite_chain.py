@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters import sqlite
+from reconciler.adapters.sqlite import SqliteStore
 from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.base import NO_BASE
 from reconciler.model.desired import NOTHING_DESIRED, Desired, Field, Register
@@ -18,6 +18,7 @@ from reconciler.model.policy import Policy
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.stamp import Stamp
 from reconciler.ports import FoldBatch
+from tests.adapters.conftest import Opens
 from tests.checks import check_audit, check_chain
 
 REST = "document, at_us, target, who, kind, link, record"
@@ -35,8 +36,8 @@ def settlement(key: str, at_us: int = 2000) -> Settlement:
     return Settlement(*fixed, at_us, audit=(record(key, at_us),))
 
 
-async def opened(path: Path) -> sqlite.SqliteStore:
-    store = await sqlite.open_store(path, owner=True)
+@pytest.fixture
+async def store(store: SqliteStore) -> SqliteStore:
     wish = Desired({"status": Field(Register(Stamp("", "", "", "changes", 0, 1, "", ""), 1))})
     await store.fold(FoldBatch(dict.fromkeys(KEYS, wish), {}, (), Lane.EVENT, 1000))
     return store
@@ -63,20 +64,20 @@ async def opened(path: Path) -> sqlite.SqliteStore:
         ),
     ],
 )
-async def test_sqlite_refuses_to_change_the_trail(path: Path, statement: str, refusal: str) -> None:
-    store = await opened(path)
+async def test_sqlite_refuses_to_change_the_trail(
+    path: Path, store: SqliteStore, opens: Opens, statement: str, refusal: str
+) -> None:
     for key in KEYS:
         await store.settle(settlement(key))
     await store.close()
     with closing(sqlite3.connect(path)) as other, pytest.raises(sqlite3.IntegrityError, match=refusal):
         other.execute(statement)
-    store = await opened(path)
-    await check_chain(store, {1, 2, 3, 4, 5})
-    await store.close()
+    await check_chain(await opens(path), {1, 2, 3, 4, 5})
 
 
-async def test_what_every_end_to_end_test_checks_includes_the_chain(path: Path) -> None:
-    store = await opened(path)
+async def test_what_every_end_to_end_test_checks_includes_the_chain(
+    path: Path, store: SqliteStore, opens: Opens
+) -> None:
     await store.keep_policy("p1", Policy())
     for key in KEYS:
         await store.settle(settlement(key))
@@ -86,19 +87,17 @@ async def test_what_every_end_to_end_test_checks_includes_the_chain(path: Path) 
         other.execute("DROP TRIGGER audit_is_never_changed")
         other.execute("UPDATE audit SET record = CAST(record || ' ' AS BLOB) WHERE id = 3")
         other.commit()
-    store = await opened(path)
+    store = await opens(path)
     with pytest.raises(AssertionError, match="link of audit record 3"):
         await check_audit(store)
-    await store.close()
 
 
 # ------------------------------------------------------------------------------------------------------------- commits
 
 
 async def test_after_a_commit_whose_end_is_not_known_the_chain_goes_on_from_what_is_stored(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = await opened(path)
     await store.settle(settlement("d0"))
     real = store._database.write
 
@@ -112,26 +111,21 @@ async def test_after_a_commit_whose_end_is_not_known_the_chain_goes_on_from_what
     monkeypatch.undo()
     await store.settle(settlement("d2"))
     await check_chain(store, {1, 2, 3})
-    await store.close()
 
 
-async def test_a_new_owner_goes_on_with_the_chain(path: Path) -> None:
+async def test_a_new_owner_goes_on_with_the_chain(path: Path, store: SqliteStore, opens: Opens) -> None:
     for number, key in enumerate(KEYS, start=1):
-        store = await opened(path)
         await store.settle(settlement(key))
         await check_chain(store, set(range(1, number + 1)))
         await store.close()
+        store = await opens(path)
 
 
-async def test_a_guest_sees_the_head_that_the_owner_left(path: Path) -> None:
-    store = await opened(path)
-    guest = await sqlite.open_store(path, owner=False)
+async def test_a_guest_sees_the_head_that_the_owner_left(store: SqliteStore, guest: SqliteStore) -> None:
     assert await guest.audit_head() is None
     await store.settle(settlement("d0"))
     assert await guest.audit_head() == await store.audit_head()
     await check_chain(guest, {1})
-    await guest.close()
-    await store.close()
 
 
 # --------------------------------------------------------------------------------------------------- another process
@@ -140,7 +134,7 @@ async def test_a_guest_sees_the_head_that_the_owner_left(path: Path) -> None:
 COMMAND = """
 import asyncio, itertools, sys
 from pathlib import Path
-from reconciler.adapters import sqlite
+from reconciler.adapters.sqlite import SqliteStore
 from reconciler.model.act import Act, Change
 
 async def main():
@@ -155,9 +149,8 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("acts", [1, 25])
 async def test_a_command_that_races_the_daemon_and_is_killed_loses_nothing_and_breaks_no_link(
-    path: Path, acts: int
+    path: Path, store: SqliteStore, acts: int
 ) -> None:
-    store = await opened(path)
     settled = 0
     command = await asyncio.create_subprocess_exec(sys.executable, "-c", COMMAND, path, stdout=subprocess.PIPE)
     assert command.stdout is not None
@@ -178,4 +171,3 @@ async def test_a_command_that_races_the_daemon_and_is_killed_loses_nothing_and_b
     decided = {record.id for record in await store.audit(limit=1_000_000)}
     assert len(decided) == settled + len(KEYS)
     await check_chain(store, decided)
-    await store.close()

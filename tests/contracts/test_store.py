@@ -1106,9 +1106,6 @@ async def test_thousands_of_keys_are_read_at_once(store: Store) -> None:
     assert len(await store.desired(keys)) == 12_000
 
 
-# --------------------------------------------------------------------------------------------------------------- close
-
-
 async def test_closing_finishes_what_is_under_way_and_may_be_repeated(store: Store) -> None:
     keys = [f"d{n}" for n in range(50)]
     await store.fold(batch(*keys))

@@ -174,3 +174,17 @@ async def test_drift_is_found_and_put_right_and_stable_documents_cost_304s(make_
         )
         await running.until(lambda: world.simulated.requests()["GET"].get("304", 0) >= 2, "two comparisons gave a 304")
         await running.check()
+
+
+async def test_known_documents_cost_one_patch_each_and_no_read_however_many_events_there_are(world: World) -> None:
+    keys = [f"{number:010d}" for number in range(1, 301)]
+    await world.append(*(event(key, {"attributes.CostCenter": "first"}) for key in keys))
+    assert (await world.converge()).counts[Status.SYNCED] == len(keys)
+    world.simulated.forget_requests()
+    await world.settle(
+        *(event(key, {"attributes.CostCenter": f"value {n}", "title": f"t {n}"}) for n in range(20) for key in keys)
+    )
+    assert world.simulated.requests() == {"PATCH": {"200": len(keys)}}
+    for key in keys:
+        shown = world.simulated.document(key)
+        assert (shown["attributes"]["CostCenter"], shown["title"]) == ("value 19", "t 19")
