@@ -134,7 +134,7 @@ async def test_a_guest_sees_the_head_that_the_owner_left(store: SqliteStore, gue
 COMMAND = """
 import asyncio, itertools, sys
 from pathlib import Path
-from reconciler.adapters.sqlite import SqliteStore
+from reconciler.adapters import sqlite
 from reconciler.model.act import Act, Change
 
 async def main():
