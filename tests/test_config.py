@@ -144,14 +144,20 @@ WRONG = [
     ('[[log.topics]]\nname = "a b"\nsources = ["x"]', "log.topics: name must be a topic's name"),
     ('[[log.topics]]\nname = "a"\nsources = []', "log.topics: sources must be a list with at least one entry, each"),
     ('[[log.topics]]\nname = "a"', 'log.topics: must be a table with name and sources, not {"name": "a"}'),
-    ('[log]\ntopic = "a\\n"', "log.topic: must be a topic's name"),
+    ('[log]\ntopic = "a\\nb"', "log.topic: must be a topic's name"),
+    ('[log]\ntopic = "a\\n"', "log.topic: must be one line of UTF-8 without control characters, not "),
+    ('[log]\ngroup = "a\\nb"', 'log.group: must be one line of UTF-8 without control characters, not "a\\nb"'),
+    (
+        '[admin]\noidc_viewer = ["a", "\\u0007"]',
+        "admin.oidc_viewer: must be one line of UTF-8 without",
+    ),
     (
         "[windchill]\nin_flight_max = 2.0",
         "windchill.in_flight_max: must be a whole number of at least 1 and at most 1000, not 2.0",
     ),
     ('[windchill]\nmaintenance = "true"', 'windchill.maintenance: must be true or false, not "true"'),
     ("[windchill]\nmaintenance = 1", "windchill.maintenance: must be true or false, not 1"),
-    ('[windchill]\nusername = "a\\nb"', 'windchill.username: must be a text of one line, not "a\\nb"'),
+    ('[windchill]\nusername = "a\\nb"', "windchill.username: must be one line of UTF-8 without control characters"),
     (
         "[windchill]\nbase_url = 'windchill.example'",
         "windchill.base_url: must be an http:// or https:// address without",
@@ -592,7 +598,7 @@ def test_an_adoption_that_its_own_strategy_would_undo_is_refused(strategy: str, 
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("WINDCHILL__ACCOUNT", "caf\udce9", "must be a text"),
+        ("WINDCHILL__ACCOUNT", "caf\udce9", "must be one line of UTF-8"),
         ("RESYNC__INTERVAL_S", "9e17", "3650 days"),
         ("WINDCHILL__PAGE_SIZE", "1e2", "must be a whole number"),
         ("POLICY", "null", "must be a JSON list of rules"),

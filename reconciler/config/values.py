@@ -103,8 +103,10 @@ def convert(given: object, wanted: Any, *, strict: bool = True) -> Any:
         found = msgspec.convert(given, wanted, strict=strict)
     except msgspec.ValidationError as error:
         raise ValueError(_fault(given, kind, str(error))) from None
-    if _is_huge(found) or ("lines" not in _extra(kind) and any(map(_CONTROL.search, _texts(given)))):
+    if _is_huge(found):
         raise ValueError(_fault(given, kind))
+    for wrong in () if "lines" in _extra(kind) else filter(_CONTROL.search, _texts(given)):
+        raise ValueError(f"must be one line of UTF-8 without control characters{_but(wrong, kind)}")
     return found
 
 
@@ -145,7 +147,11 @@ def _fault(given: Any, kind: inspect.Type, error: str = "") -> str:
             case inspect.StructType(fields=fields):
                 given, kind = given[name], next(field.type for field in fields if field.name == name)
                 lead = f"{name} "
-    return f"{lead}must be {allowed(kind)}{'' if 'secret' in _extra(kind) else f', not {_shown(given)}'}"
+    return f"{lead}must be {allowed(kind)}{_but(given, kind)}"
+
+
+def _but(given: object, kind: inspect.Type) -> str:
+    return "" if "secret" in _extra(kind) else f", not {_shown(given)}"
 
 
 def allowed(kind: inspect.Type) -> str:
