@@ -141,9 +141,10 @@ WRONG = [
         "[admin]\nsession_s = 1",
         "admin.session_s: must be a number of at least 60 (1 min) and at most 2592000 (30 days)",
     ),
-    ('[[log.topics]]\nname = "a b"\nsources = ["x"]', "log.topics: name must be a topic's name"),
-    ('[[log.topics]]\nname = "a"\nsources = []', "log.topics: sources must be a list with at least one entry, each"),
-    ('[[log.topics]]\nname = "a"', 'log.topics: must be a table with name and sources, not {"name": "a"}'),
+    ('[[log.topics]]\nname = "a b"\nsources = ["x"]', "log.topics[1].name: must be a topic's name"),
+    ('[[log.topics]]\nname = "a"\nsources = []', "log.topics[1].sources: must be a list with at least one entry, each"),
+    ('[log]\ntopics = "a"', "log.topics: must be a list of tables with name and sources; write each as [[log.topics]]"),
+    ('[log]\ntopics = ["a"]', "log.topics[1]: must be a table with name and sources"),
     ('[log]\ntopic = "a\\nb"', "log.topic: must be a topic's name"),
     ('[log]\ntopic = "a\\n"', "log.topic: must be one line of UTF-8 without control characters, not "),
     ('[log]\ngroup = "a\\nb"', 'log.group: must be one line of UTF-8 without control characters, not "a\\nb"'),
@@ -474,8 +475,8 @@ def test_the_policy_can_be_given_whole_in_the_environment(written: Any) -> None:
 
 
 WRONG_RULES = [
-    ('strategy = "hold"', "[1]: a rule needs fields"),
-    ('fields = ["a"]', "[1]: a rule needs strategy"),
+    ('strategy = "hold"', "[1]: needs fields"),
+    ('fields = ["a"]', "[1]: needs strategy"),
     ('fields = []\nstrategy = "hold"', "[1].fields: must be a list with at least one entry, each a text that is not"),
     ('fields = [""]\nstrategy = "hold"', "[1].fields: must be a text that is not empty"),
     ('fields = "a"\nstrategy = "hold"', "[1].fields: must be a list with at least one entry"),
@@ -514,9 +515,67 @@ def test_of_names_alike_the_one_with_the_fewest_slips_was_meant(written: Any, sl
     assert faults(path) == [f"reconciler.toml:windchill.{slip}: unknown key; did you mean windchill.{known}?"]
 
 
-@pytest.mark.parametrize("text", ["[policy]\nfields = ['a']", "policy = 3", "policy = [3]"])
+@pytest.mark.parametrize("text", ["[policy]\nfields = ['a']", "policy = 3"])
 def test_a_policy_that_is_no_list_of_rules_says_how_to_write_one(written: Any, text: str) -> None:
-    assert faults(written(text)) == ["reconciler.toml:policy: must be a list of rules; write each as [[policy]]"]
+    message = "policy: must be a list of tables with fields and strategy; write each as [[policy]]"
+    assert faults(written(text)) == [f"reconciler.toml:{message}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            '[log]\ntopics = [{}, {name = " ", source = ["x"], sources = [""]}, "a", {name = "c", sources = ["", 1]}]',
+            """
+            log.topics[1]: needs name
+            log.topics[1]: needs sources
+            log.topics[2].name: must be a topic's name: 1 to 249 letters, digits, '.', '_' or '-', not " "
+            log.topics[2].source: unknown key; did you mean sources?
+            log.topics[2].sources: must be a text that is not empty, not ""
+            log.topics[3]: must be a table with name and sources
+            log.topics[4].sources: must be a text that is not empty, not ""
+            """,
+        ),
+        (
+            'policy = [{}, "a", {fields = [""], source = ["x"]}, {strategy = "fill", list = "e", on_adopt = "hold"}]',
+            """
+            policy[1]: needs fields
+            policy[1]: needs strategy
+            policy[2]: must be a table with fields and strategy
+            policy[3].fields: must be a text that is not empty, not ""
+            policy[3].source: unknown key; did you mean sources?
+            policy[3]: needs strategy
+            policy[4].list: must be one of "atomic", "set", not "e"
+            policy[4]: needs fields
+            policy[4].on_adopt: means nothing under fill, which decides anew at every look; leave it out
+            """,
+        ),
+        (
+            'policy = [{fields = ["a"]}, {fields = ["*"], strategy = "hold"}, {fields = ["b"], strategy = "fill"}]',
+            """
+            policy[1]: needs strategy
+            policy[3]: never reached, because policy[2] covers every field; move it up
+            """,
+        ),
+        (
+            'policy = [{fields = ["*", ""], strategy = "hold"}, {fields = ["b"]}]',
+            """
+            policy[1].fields: must be a text that is not empty, not ""
+            policy[2]: needs strategy
+            policy[2]: never reached, because policy[1] covers every field; move it up
+            """,
+        ),
+        (
+            'policy = [{fields = ["*"], strategy = "hold", type = ["PART"]}, {fields = ["b"], strategy = "fill"}]',
+            "policy[1].type: unknown key; did you mean types?",
+        ),
+    ],
+)
+def test_every_fault_of_a_list_of_tables_is_told_with_the_number_of_its_table(
+    written: Any, text: str, told: str
+) -> None:
+    expected = [f"reconciler.toml:{line.strip()}" for line in told.strip().splitlines()]
+    assert faults(written(text)) == expected
 
 
 # ---------------------------------------------------------------------------------------------------------- properties

@@ -16,7 +16,7 @@ import attrs
 from reconciler.config import contradictions, rules, values
 from reconciler.config.contradictions import Setting
 from reconciler.config.groups import GROUPS, Config
-from reconciler.config.values import Filled, convert, from_text, is_secret
+from reconciler.config.values import ChangeTopic, Filled, convert, from_text, is_secret
 from reconciler.errors import ConfigError
 from reconciler.model.policy import DEFAULT_RULES, Policy
 
@@ -186,21 +186,24 @@ def _setting(layers: list[Layer], section: str, field: "attrs.Attribute[Any]", f
             faults.append(f"{layer.where(section, given[0])}: give either {given[0]} or {given[1]}, not both")
             return default
         if given:
-            where = layer.where(section, given[0])
             try:
-                return _converted(layer, section, given[0], field, where)
+                return _converted(layer, section, given[0], field, faults)
             except ValueError as error:
-                faults.append(f"{where}: {error}")
+                faults.append(f"{layer.where(section, given[0])}: {error}")
                 return default
     return default
 
 
-def _converted(layer: Layer, section: str, spelling: str, field: "attrs.Attribute[Any]", where: str) -> Setting:
-    given = layer.sections[section][spelling]
+def _converted(layer: Layer, section: str, spelling: str, field: "attrs.Attribute[Any]", faults: list[str]) -> Setting:
+    given, where = layer.sections[section][spelling], layer.where(section, spelling)
     if spelling != field.name:
         path = Path(convert(given, Filled))
         return Setting(convert(_secret(path), field.type), f"secret file {given}", where, path)
     as_given = layer.file is not None  # the environment knows only texts
+    if field.type == tuple[ChangeTopic, ...]:
+        rows = values.tables(given if as_given else values.listed(str(given)), ChangeTopic, "log.topics", where, faults)
+        topics = () if faults else tuple(ChangeTopic(**row) for row in rows)
+        return Setting(topics, layer.origin(section, spelling), where)
     value = convert(given, field.type) if as_given else from_text(str(given), field.type)
     return Setting(value, layer.origin(section, spelling), where)
 

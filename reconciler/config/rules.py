@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
-from reconciler.config.values import FILLED, Filled, among, convert
+from reconciler.config.values import FILLED, Filled, tables
 from reconciler.model.policy import Adopt, ListMode, Normaliser, Rule, Strategy
 
 # What adoption leaves alone, these write at the next look, and the other way round.
@@ -45,38 +45,31 @@ KEYS: dict[str, Any] = get_type_hints(Row, include_extras=True)
 
 def read(given: object, where: str, faults: list[str]) -> tuple[Rule, ...]:
     """Return the rules of a `policy` value, adding to `faults` what can't be used; `where` is where it came from."""
-    if not isinstance(given, list) or not all(isinstance(row, dict) for row in given):
-        faults.append(f"{where}: must be a list of rules; write each as [[policy]]")
-        return ()
-    rules = tuple(rule for number, row in enumerate(given, 1) if (rule := _rule(row, where, number, faults)))
-    for number, rule in enumerate(rules[:-1], 1):
-        if "*" in rule.fields and not rule.types:
-            faults.append(f"{where}[{number + 1}]: never reached, because {rule.name} covers every field; move it up")
+    rows = given if isinstance(given, list) else []
+    found = tables(given, Row, "policy", where, faults)
+    for number, row in enumerate(found, 1):
+        if "on_adopt" in row and row.get("strategy") in _SETTLED_ANEW:
+            faults.append(
+                f"{where}[{number}].on_adopt: means nothing under {row['strategy']}, which decides anew at every look;"
+                " leave it out"
+            )
+    for number, row in enumerate(rows[:-1], 1):
+        if _covers_every_field(row):
+            faults.append(
+                f"{where}[{number + 1}]: never reached, because policy[{number}] covers every field; move it up"
+            )
             break
-    return rules
+    if faults:
+        return ()
+    return tuple(
+        Rule(**row | {"name": f"policy[{number}]", "on_overlap": Strategy(row.get("on_overlap", "hold"))})
+        for number, row in enumerate(found, 1)
+    )
 
 
-def _rule(row: dict[str, object], where: str, number: int, faults: list[str]) -> Rule | None:
-    before = len(faults)
-    values: dict[str, Any] = {"name": f"policy[{number}]"}
-    for key, given in row.items():
-        if key not in KEYS:
-            faults.append(f"{where}[{number}].{key}: unknown key; {among(key, KEYS)}")
-            continue
-        try:
-            values[key] = convert(given, KEYS[key])
-        except ValueError as error:
-            faults.append(f"{where}[{number}].{key}: {error}")
-    faults += [f"{where}[{number}]: a rule needs {key}" for key in ("fields", "strategy") if key not in row]
-    if len(faults) > before:
-        return None
-    if "on_overlap" in values:
-        values["on_overlap"] = Strategy(values["on_overlap"])
-    rule = Rule(**values)
-    if rule.on_adopt is not None and rule.strategy in _SETTLED_ANEW:
-        faults.append(
-            f"{where}[{number}].on_adopt: means nothing under {rule.strategy}, which decides anew at every look; leave"
-            " it out"
-        )
-        return None
-    return rule
+def _covers_every_field(row: object) -> bool:
+    """Whether rules below a row are never reached, whatever else is wrong with it; an unknown key may mean `types`."""
+    match row:
+        case {"fields": list(fields), **rest}:
+            return "*" in fields and rest.keys() <= KEYS.keys() - {"types"}
+    return False

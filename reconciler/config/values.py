@@ -22,7 +22,7 @@ _HUGE = 1e18
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # with the halves that stand for bytes which are no UTF-8
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
-_STEP = re.compile(r"\[(\d+)\]|\.(\w+)")  # of a place in a msgspec error: $[0].name
+_STEP = re.compile(r"\[(\d+)\]")  # of a place in a msgspec error: $[0]
 _UNITS = {
     "seconds": ((86_400, "days"), (3600, "h"), (60, "min")),
     "bytes": ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")),
@@ -79,7 +79,7 @@ def from_text(given: str, wanted: Any) -> Any:
     kind = inspect.type_info(wanted)
     match kind.type if isinstance(kind, inspect.Metadata) else kind:
         case inspect.VarTupleType():
-            return convert(_listed(given), wanted)
+            return convert(listed(given), wanted)
         case inspect.BoolType():
             return convert(_TRUTHS.get(given.strip().lower(), given), wanted)
         case inspect.IntType() if _INTEGER.fullmatch(number := given.strip()):
@@ -110,6 +110,39 @@ def convert(given: object, wanted: Any, *, strict: bool = True) -> Any:
     return found
 
 
+def tables(given: object, kind: type[msgspec.Struct], name: str, where: str, faults: list[str]) -> list[dict[str, Any]]:
+    """
+    Convert a list of tables, `[[name]]` in a file: what each gives to the keys of `kind`.
+
+    What can't be used is left out and told in `faults`, with its place: `where` and the table's number, from one.
+    """
+    needed = " and ".join(field.name for field in msgspec.structs.fields(kind) if field.required)
+    if not isinstance(given, list):
+        faults.append(f"{where}: must be a list of tables with {needed}; write each as [[{name}]]")
+        return []
+    found = []
+    for number, table in enumerate(given, 1):
+        if not isinstance(table, dict):
+            faults.append(f"{where}[{number}]: must be a table with {needed}")
+        found.append(_table(table, kind, f"{where}[{number}]", faults) if isinstance(table, dict) else {})
+    return found
+
+
+def _table(table: dict[str, object], kind: type[msgspec.Struct], where: str, faults: list[str]) -> dict[str, Any]:
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    found = {}
+    for key, given in table.items():
+        if key not in fields:
+            faults.append(f"{where}.{key}: unknown key; {among(key, fields)}")
+            continue
+        try:
+            found[key] = convert(given, fields[key].type)
+        except ValueError as error:
+            faults.append(f"{where}.{key}: {error}")
+    faults += [f"{where}: needs {key}" for key, field in fields.items() if field.required and key not in table]
+    return found
+
+
 def _is_huge(found: object) -> bool:
     """Whether a number is one that no clock or counter holds; TOML's nan and inf are too."""
     return isinstance(found, int | float) and not abs(found) < _HUGE
@@ -125,7 +158,8 @@ def _texts(given: object) -> Iterator[str]:
             yield from _texts(list(given.values()))
 
 
-def _listed(given: str) -> object:
+def listed(given: str) -> object:
+    """Return the list that a text stands for: parts between commas, or JSON."""
     if not given.lstrip().startswith("["):
         return [part for part in (part.strip() for part in given.split(",")) if part]
     try:
@@ -139,15 +173,11 @@ def _listed(given: str) -> object:
 
 def _fault(given: Any, kind: inspect.Type, error: str = "") -> str:
     """Say what is wrong with a value, or with the part of it that msgspec's error names."""
-    lead = ""
-    for index, name in _STEP.findall(error.partition(" - at ")[2]):
-        match kind:
-            case inspect.VarTupleType(item_type=item):
-                given, kind = given[int(index)], item
-            case inspect.StructType(fields=fields):
-                given, kind = given[name], next(field.type for field in fields if field.name == name)
-                lead = f"{name} "
-    return f"{lead}must be {allowed(kind)}{_but(given, kind)}"
+    for index in _STEP.findall(error.partition(" - at ")[2]):
+        kind = kind.type if isinstance(kind, inspect.Metadata) else kind
+        assert isinstance(kind, inspect.VarTupleType)
+        given, kind = given[int(index)], kind.item_type
+    return f"must be {allowed(kind)}{_but(given, kind)}"
 
 
 def _but(given: object, kind: inspect.Type) -> str:
@@ -162,8 +192,6 @@ def allowed(kind: inspect.Type) -> str:
             return extra.get("says") or _number(inner, extra.get("unit")) or allowed(inner)
         case inspect.VarTupleType(item_type=item, min_length=least):
             return f"a list{' with at least one entry' if least else ''}, each {allowed(item)}"
-        case inspect.StructType(fields=fields):
-            return f"a table with {' and '.join(field.name for field in fields)}"
         case inspect.LiteralType(values=values):
             return f"one of {', '.join(map(json.dumps, values))}"
         case inspect.EnumType(cls=cls):
