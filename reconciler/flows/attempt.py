@@ -42,10 +42,10 @@ from reconciler.model.answer import (
     WriteAnswer,
     Written,
 )
-from reconciler.model.audit import Settlement
+from reconciler.model.audit import AttemptResult, Settlement
 from reconciler.model.base import Agreed, Wrote
 from reconciler.model.document import Agreement, Document, Intent, Lane, Status
-from reconciler.model.plan import Patch
+from reconciler.model.plan import Patch, Verb
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
 from reconciler.ports import Clock, Ledger
@@ -82,7 +82,7 @@ class Attempt:
             document = attrs.evolve(document, agreement=_without_lock(document.agreement, doubt))
             case = attrs.evolve(self._now(case), document=document)
         if (wide := self.rules.too_wide(document.desired)) is not None:
-            return settle.parked(case, wide, "too_wide")
+            return settle.parked(case, wide, AttemptResult.TOO_WIDE)
         if not fold.managed(document.desired):
             return await self._left_alone(case)
         known = document.agreement.snapshot
@@ -187,19 +187,20 @@ class Attempt:
         assert plan is not None
         assert snapshot is not None
         if not isinstance(plan, Patch):
-            result = "in_sync" if not any(d.verb == "hold" for d in plan.decisions) else "held"
+            held = any(decision.verb is Verb.HOLD for decision in plan.decisions)
+            result = AttemptResult.HELD if held else AttemptResult.IN_SYNC
             return settle.agreed(case, snapshot, result)
         if case.confirmed:
             return settle.confirmed(case)
         if plan.token is None:
-            return settle.parked(case, _NO_ETAG, "no_token")
+            return settle.parked(case, _NO_ETAG, AttemptResult.NO_TOKEN)
         if (setback := setbacks.standing(case)) is not None:
             return settle.set_back(case, setback)
         if (until_us := pacing.until_us(case)) is not None:
             return settle.collecting(case, until_us)
         wait_s = self.budget.wait_s(case.lane, case.document.key, self.clock.monotonic_s())
         if wait_s > 0:
-            return settle.parked(case, _THRESHOLD, "threshold", at_least_s=wait_s)
+            return settle.parked(case, _THRESHOLD, AttemptResult.THRESHOLD, at_least_s=wait_s)
         writing = Writing(case, plan, self.ledger, self._redecided)
         if not await writing.begin():  # paused since the row was loaded
             await writing.withdraw()
@@ -245,7 +246,7 @@ class Attempt:
         match answer:
             case Written():
                 after = answer.snapshot or case.snapshot.with_fields(plan.fields, answer.token)
-                return settle.agreed(case, after, "written", again=answer.again)
+                return settle.agreed(case, after, AttemptResult.WRITTEN, again=answer.again)
             case VersionConflict():
                 return settle.version_conflict(case, answer)
             case Refused():
@@ -259,7 +260,7 @@ class Attempt:
                 return settle.unknown(case, intent, answer.message)
             case Unguarded():
                 return settle.parked(
-                    case, f"428, a fault of ours, please report it: {answer.message}", "unguarded", 428
+                    case, f"428, a fault of ours, please report it: {answer.message}", AttemptResult.UNGUARDED, 428
                 )
             case Throttled():
                 # A 429 is refused at the door. A 503 may come from a proxy whose back end got the request.
@@ -274,7 +275,7 @@ class Attempt:
         match answer:
             case NotAvailable():
                 said = f"{answer.status}: {answer.message}" if answer.status else answer.message
-                return settle.parked(case, said, "not_available", answer.status)
+                return settle.parked(case, said, AttemptResult.NOT_AVAILABLE, answer.status)
             case Throttled():
                 return settle.throttled(case, answer, intent)
             case Unauthorised():

@@ -20,6 +20,7 @@ from reconciler.core.scheduling.queue import Queue
 from reconciler.flows import beats
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.notify import Backlog
+from reconciler.model.audit import AttemptResult
 from reconciler.model.document import Status
 from reconciler.model.standing import reaches
 from reconciler.ports import Clock, EventLog, Store, Telemetry, Views, standing
@@ -89,7 +90,7 @@ class Gauges:
 
 HOURS_MAX = 24
 _STEPS_MAX = HOURS_MAX * 3600 // series.STEP_S
-_ACCEPTED = ("written", "confirmed")  # ends of attempts that made one write each
+_ACCEPTED = (AttemptResult.WRITTEN, AttemptResult.CONFIRMED)  # ends of attempts that made one write each
 
 
 class Counted(Protocol):

@@ -16,7 +16,7 @@ from reconciler.flows import beats
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import HeldUpError
 from reconciler.model import instant
-from reconciler.model.audit import AuditRecord, Settlement
+from reconciler.model.audit import AttemptResult, AuditRecord, Settlement
 from reconciler.model.document import Document, Due, Lane, Status
 from reconciler.ports import Clock, Ledger, Telemetry
 from reconciler.tracing import NO_TRACING, Tracing
@@ -249,7 +249,7 @@ class Reconciler:
         written = record is not None and record.patch is not None
         quiet = settlement.status is Status.COLLECTING
         quiet |= settlement.status is Status.SYNCED and not written and not settlement.opened and not settlement.closed
-        well = settlement.status is Status.SYNCED or result == "written"
+        well = settlement.status is Status.SYNCED or result == AttemptResult.WRITTEN
         say = _log.debug if quiet else _log.info if well else _log.warning
         say(
             "document settled" if settlement.status in (Status.SYNCED, Status.HELD) else "document not settled",

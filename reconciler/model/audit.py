@@ -4,6 +4,8 @@ The audit record: one attempt with every input of its decision, so that the deci
 Settlements: the end of an attempt as one transaction.
 """
 
+import enum
+
 import attrs
 
 from reconciler.model.base import Base
@@ -12,6 +14,27 @@ from reconciler.model.document import Agreement, Conflict, Lane, Status
 from reconciler.model.event import Outgoing
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
+
+
+class AttemptResult(enum.StrEnum):
+    """What an attempt came to: the stable codes of the trail, the log lines and the metrics."""
+
+    IN_SYNC = "in_sync"  # there was nothing to write
+    HELD = "held"  # nothing to write, and at least one field waits for a person
+    WRITTEN = "written"
+    CONFIRMED = "confirmed"  # an earlier write, whose answer was lost, turned out to be applied
+    VERSION_CONFLICT = "version_conflict"
+    REFUSED = "refused"
+    LOCKED = "locked"
+    UNKNOWN = "unknown"  # no answer to a write: it may have been applied
+    THROTTLED = "throttled"
+    NOT_AVAILABLE = "not_available"
+    FAILED = "failed"
+    NO_TOKEN = "no_token"  # noqa: S105  no password: nothing to guard a write with
+    UNGUARDED = "unguarded"  # 428: the server saw no guard, which is a fault of ours
+    TOO_WIDE = "too_wide"  # more managed fields than a document may have
+    THRESHOLD = "threshold"  # comparisons have written to as many documents as is allowed for now
+    COLLECTING = "collecting"  # waits for further changes; never recorded
 
 
 @attrs.frozen
@@ -49,7 +72,7 @@ class AuditRecord:
     policy: str
     decisions: tuple[Verdict, ...]
     patch: dict[str, Json] | None
-    result: str  # in_sync, held, written, confirmed, version_conflict, refused, locked, unknown, throttled, …
+    result: AttemptResult
     message: str
     status: int | None
     token_after: Token | None
@@ -82,7 +105,7 @@ class Settlement:
     due_us: int | None
     at_us: int
     audit: tuple[AuditRecord, ...] = ()
-    result: str = ""  # in the words of the audit, recorded or not; empty if the attempt came to no decision
+    result: AttemptResult | None = None  # recorded or not; None: the attempt came to no decision
     outcomes: tuple[Outgoing, ...] = ()  # queued in the outbox
     opened: tuple[Conflict, ...] = ()
     closed: tuple[str, ...] = ()  # ids of conflicts that are no more

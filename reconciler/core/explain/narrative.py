@@ -27,7 +27,7 @@ from reconciler.core.folding import fold
 from reconciler.core.planning import conflicts
 from reconciler.core.planning import plan as planning
 from reconciler.model.act import CLI, Act, Deed
-from reconciler.model.audit import AuditRecord, Verdict
+from reconciler.model.audit import AttemptResult, AuditRecord, Verdict
 from reconciler.model.base import Base
 from reconciler.model.desired import Desired, Element, Field, Register
 from reconciler.model.document import Document, Status
@@ -191,7 +191,7 @@ class _Teller:
             if not (quiet and before == (seen, field)):
                 found.append(record)
             patch = record.patch or {}
-            if record.result == "written" and self._only in patch:
+            if record.result is AttemptResult.WRITTEN and self._only in patch:
                 seen = patch[self._only]  # what a later look must show, if nobody does anything
             before = seen, field
         return found
@@ -335,7 +335,7 @@ class _Ending:
                     yield from self._field(self.last, name)
         yield from self._left_alone()
         yield from self._undecided()
-        clashes = [r for r in self.records if r.result == "version_conflict" and self._touches(r)]
+        clashes = [r for r in self.records if r.result is AttemptResult.VERSION_CONFLICT and self._touches(r)]
         if clashes:
             count = "once" if len(clashes) == 1 else f"{len(clashes)} times"
             text = f"On the way Windchill refused our writes {count}, because somebody else had written in between."
@@ -348,13 +348,17 @@ class _Ending:
         verdict = verdict_of(record, name)
         assert verdict is not None
         patch, field = record.patch or {}, phrases.safe(name)
-        written = record.result == "written" and name in patch
-        if record.result == "refused" and name in patch:
+        written = record.result is AttemptResult.WRITTEN and name in patch
+        if record.result is AttemptResult.REFUSED and name in patch:
             yield self._refused(record, name, patch)
         elif verdict.verb == "hold":
             yield self._held(verdict)
         elif verdict.verb == "write" and not written:
-            more = "in a write of its own" if record.result == "written" else f"it is tried again ({_why(record)})"
+            more = (
+                "in a write of its own"
+                if record.result is AttemptResult.WRITTEN
+                else f"it is tried again ({_why(record)})"
+            )
             text = f"{field} is still to be written ({phrases.value(verdict.desired)}): {more}."
             yield Sentence("waits", text, name)
         elif written or verdict.reason in ("agreed", "adopted: both sides agree"):
@@ -461,17 +465,17 @@ class _Ending:
 
 def _why(record: AuditRecord) -> str:
     said = f": {phrases.quoted(record.message)}" if record.message.strip() else ""
-    if record.result in ("version_conflict", "confirmed"):
+    if record.result in (AttemptResult.VERSION_CONFLICT, AttemptResult.CONFIRMED):
         said = ""
     why = {
-        "version_conflict": "somebody else had written in between",
-        "unknown": "the answer was lost, so Windchill is read first",
-        "locked": "it waits for whoever has the document checked out",
-        "throttled": "Windchill asked us to come back later",
-        "not_available": "Windchill does not give access to the document",
-        "no_token": "Windchill gives no token to guard the write",
-        "threshold": "comparisons have written to as many documents as is allowed for now",
-        "confirmed": "an earlier write was confirmed first",
+        AttemptResult.VERSION_CONFLICT: "somebody else had written in between",
+        AttemptResult.UNKNOWN: "the answer was lost, so Windchill is read first",
+        AttemptResult.LOCKED: "it waits for whoever has the document checked out",
+        AttemptResult.THROTTLED: "Windchill asked us to come back later",
+        AttemptResult.NOT_AVAILABLE: "Windchill does not give access to the document",
+        AttemptResult.NO_TOKEN: "Windchill gives no token to guard the write",
+        AttemptResult.THRESHOLD: "comparisons have written to as many documents as is allowed for now",
+        AttemptResult.CONFIRMED: "an earlier write was confirmed first",
     }.get(record.result, "the last attempt failed")
     return why + said
 
@@ -480,7 +484,7 @@ def _waiting(record: AuditRecord, policy: Policy) -> dict[str, Decision]:
     """Return what waits for a person after a record, as the recorded policy decides it again."""
     base: Base = record.base
     plan = planning.draft(record.desired, base, record.snapshot, policy)
-    if isinstance(plan, Patch) and record.result == "refused":
+    if isinstance(plan, Patch) and record.result is AttemptResult.REFUSED:
         base = planning.refuse(plan.base, plan, plan.fields, record.message)
         plan = planning.draft(record.desired, base, record.snapshot, policy)
     return {d.field: d for d in plan.decisions if d.verb == "hold" or d.held_elements}

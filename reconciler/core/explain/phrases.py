@@ -15,7 +15,7 @@ import attrs
 
 from reconciler.core.planning.retrying import CONTESTED
 from reconciler.model import instant
-from reconciler.model.audit import AuditRecord, Verdict
+from reconciler.model.audit import AttemptResult, AuditRecord, Verdict
 from reconciler.model.desired import Element, Field, Register
 from reconciler.model.policy import OPERATORS
 from reconciler.model.stamp import Stamp
@@ -271,39 +271,39 @@ def answered(record: AuditRecord) -> str:
     code = f" (status {status})" if status is not None else ""
     said = f": {quoted(record.message)}" if record.message.strip() else ""
     match record.result:
-        case "written":
+        case AttemptResult.WRITTEN:
             after = (
                 f"its token after that is {safe(record.token_after)}" if record.token_after else "it told no new one"
             )
             return f"Windchill accepted {what} {under}; {after}."
-        case "in_sync":
+        case AttemptResult.IN_SYNC:
             return "There was nothing to write."
-        case "held":
+        case AttemptResult.HELD:
             return "Nothing was written."
-        case "confirmed":
+        case AttemptResult.CONFIRMED:
             more = " There was more to write, which came next." if record.patch else ""
             return f"An earlier write of ours, whose answer had been lost, was found to have been applied.{more}"
-        case "version_conflict":
+        case AttemptResult.VERSION_CONFLICT:
             return (
                 f"Somebody else had changed the document in the meantime, so Windchill refused {what} {under}{code}."
                 " Nothing was applied; it was to be read and decided again."
             )
-        case "refused":
+        case AttemptResult.REFUSED:
             return f"Windchill did not accept {what}{code}{said}. Nothing was applied."
-        case "locked":
+        case AttemptResult.LOCKED:
             return f"Somebody has the document checked out or locked{code}{said}. Nothing was written."
-        case "unknown":
+        case AttemptResult.UNKNOWN:
             return (
                 f"No answer came to {what} {under}{said}. It may have been applied or not; Windchill was to be read"
                 " before anything else."
             )
-        case "throttled":
+        case AttemptResult.THROTTLED:
             return f"Windchill asked us to come back later{code}{said}. It was to be tried again."
-        case "not_available":
+        case AttemptResult.NOT_AVAILABLE:
             return f"Windchill did not give access to the document{said}. It was to be tried again slowly."
-        case "no_token":
+        case AttemptResult.NO_TOKEN:
             return "Windchill gave no token for the document, so nothing could be written safely."
-        case "threshold":
+        case AttemptResult.THRESHOLD:
             return "Too many documents were to be written that no new event had asked for: it waits for room."
         case _:
             return f"It did not work{code}{said}."

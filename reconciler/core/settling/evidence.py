@@ -17,15 +17,24 @@ from reconciler.core.events import outcomes
 from reconciler.core.planning import conflicts
 from reconciler.core.settling.cases import Case
 from reconciler.model import codec
-from reconciler.model.audit import AuditRecord, Contention, Settlement, Verdict
+from reconciler.model.audit import AttemptResult, AuditRecord, Contention, Settlement, Verdict
 from reconciler.model.document import Repeating
 from reconciler.model.plan import Decision, Patch, Plan
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import MISSING, Json, Missing
 
-# Not "unknown", whose write was perhaps applied, nor version conflicts: each is an edit of somebody else.
+# Not UNKNOWN, whose write was perhaps applied, nor version conflicts: each is an edit of somebody else.
 _REPEATING = frozenset(
-    {"failed", "locked", "no_token", "not_available", "refused", "threshold", "throttled", "unguarded"}
+    {
+        AttemptResult.FAILED,
+        AttemptResult.LOCKED,
+        AttemptResult.NO_TOKEN,
+        AttemptResult.NOT_AVAILABLE,
+        AttemptResult.REFUSED,
+        AttemptResult.THRESHOLD,
+        AttemptResult.THROTTLED,
+        AttemptResult.UNGUARDED,
+    }
 )
 
 
@@ -54,7 +63,7 @@ def with_conflicts(case: Case, settlement: Settlement, waiting: Sequence[Decisio
 def audited(
     case: Case,
     settlement: Settlement,
-    result: str,
+    result: AttemptResult,
     message: str = "",
     *,
     status: int | None = None,
@@ -67,9 +76,9 @@ def audited(
     """
     if case.plan is None or case.snapshot is None:
         return settlement
-    result = "confirmed" if case.confirmed else result
-    record = _record(case, case.plan, case.snapshot)
-    record = attrs.evolve(record, result=result, message=message, status=status, token_after=token_after)
+    result = AttemptResult.CONFIRMED if case.confirmed else result
+    record = _record(case, case.plan, case.snapshot, result)
+    record = attrs.evolve(record, message=message, status=status, token_after=token_after)
     same = _digest(record) if result in _REPEATING else None
     before = case.document.agreement.repeating
     audit: tuple[AuditRecord, ...] = ()
@@ -92,7 +101,7 @@ def _digest(record: AuditRecord) -> str:
     return codec.digest([record.result, record.status, decisions])
 
 
-def _record(case: Case, plan: Plan, snapshot: Snapshot) -> AuditRecord:
+def _record(case: Case, plan: Plan, snapshot: Snapshot, result: AttemptResult) -> AuditRecord:
     document = case.document
     names = {decision.field for decision in plan.decisions}
     shown = {name: value for name in sorted(names) if (value := snapshot.value(name)) is not MISSING}
@@ -112,7 +121,7 @@ def _record(case: Case, plan: Plan, snapshot: Snapshot) -> AuditRecord:
         policy=case.rules.policy_digest,
         decisions=tuple(_verdict(decision) for decision in plan.decisions),
         patch=dict(plan.fields) if isinstance(plan, Patch) else None,
-        result="",
+        result=result,
         message="",
         status=None,
         token_after=None,

@@ -27,7 +27,7 @@ from reconciler.core.settling import evidence, pacing
 from reconciler.core.settling.cases import Case
 from reconciler.model import instant
 from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
-from reconciler.model.audit import Settlement
+from reconciler.model.audit import AttemptResult, Settlement
 from reconciler.model.base import Base
 from reconciler.model.document import Agreement, Intent, Lane, Setback, Status
 from reconciler.model.plan import Decision, InSync, Patch, Plan, Verb
@@ -55,7 +55,7 @@ def nothing_managed(case: Case, *, look_again: bool = False) -> Settlement:
     return evidence.with_conflicts(case, settlement, ())
 
 
-def agreed(case: Case, after: Snapshot, result: str, *, again: str = "") -> Settlement:
+def agreed(case: Case, after: Snapshot, result: AttemptResult, *, again: str = "") -> Settlement:
     """
     The plan went through (or had nothing to send) and the document shows `after`.
 
@@ -100,7 +100,7 @@ def collecting(case: Case, until_us: int) -> Settlement:
     """The write waits for further changes, so that they make one iteration together. Nothing was asked of anybody."""
     reason = f"waits for further changes until {instant.from_us(until_us)[11:19]} UTC"
     settlement = _settlement(case, _kept(case), Status.COLLECTING, reason, until_us, lane=case.lane)
-    return attrs.evolve(settlement, result="collecting", attempts=0)
+    return attrs.evolve(settlement, result=AttemptResult.COLLECTING, attempts=0)
 
 
 def confirmed(case: Case) -> Settlement:
@@ -123,7 +123,7 @@ def confirmed(case: Case) -> Settlement:
     agreement = attrs.evolve(_calm(case), base=base, snapshot=case.snapshot, intent=None)
     reason = "an earlier write is confirmed, and there is more to write"
     settlement = _settlement(case, agreement, Status.PENDING, reason, case.now_us, told=(told,))
-    return evidence.audited(case, settlement, "confirmed", reason)
+    return evidence.audited(case, settlement, AttemptResult.CONFIRMED, reason)
 
 
 def version_conflict(case: Case, answer: VersionConflict) -> Settlement:
@@ -145,7 +145,7 @@ def version_conflict(case: Case, answer: VersionConflict) -> Settlement:
         reason = f"contended: {clashes} version conflicts in a row"
         settlement = _cooling(case, agreement, Status.CONTENDED, reason, entered=not contended)
     settlement = attrs.evolve(evidence.counted(case, settlement), conflicts=1)
-    return evidence.audited(case, settlement, "version_conflict", answer.message, status=answer.status)
+    return evidence.audited(case, settlement, AttemptResult.VERSION_CONFLICT, answer.message, status=answer.status)
 
 
 def refused(case: Case, answer: Refused) -> Settlement:
@@ -166,7 +166,7 @@ def refused(case: Case, answer: Refused) -> Settlement:
         reason, due_us = _held_reason(waiting), _next_us(case, rest.base, 0)
         settlement = _settlement(case, agreement, Status.HELD, reason, due_us, told=told, lane=Lane.RESYNC)
     settlement = evidence.audited(
-        case, evidence.counted(case, settlement), "refused", answer.message, status=answer.status
+        case, evidence.counted(case, settlement), AttemptResult.REFUSED, answer.message, status=answer.status
     )
     return evidence.with_conflicts(case, settlement, waiting)
 
@@ -177,7 +177,9 @@ def locked(case: Case, answer: Locked) -> Settlement:
     agreement = attrs.evolve(_kept(case), cooldowns=case.document.agreement.cooldowns + 1)
     entered = case.document.status is not Status.LOCKED
     settlement = _cooling(case, agreement, Status.LOCKED, f"{what}: {answer.message}", entered=entered)
-    return evidence.audited(case, evidence.counted(case, settlement), "locked", answer.message, status=answer.status)
+    return evidence.audited(
+        case, evidence.counted(case, settlement), AttemptResult.LOCKED, answer.message, status=answer.status
+    )
 
 
 def set_back(case: Case, setback: Setback) -> Settlement:
@@ -189,13 +191,15 @@ def set_back(case: Case, setback: Setback) -> Settlement:
     if setback.locked:
         settlement = locked(case, Locked(setback.status or 0, reason, kind=setback.locked))
     else:
-        result = "failed" if setback.status is None else "not_available"
+        result = AttemptResult.FAILED if setback.status is None else AttemptResult.NOT_AVAILABLE
         settlement = parked(case, reason, result, setback.status)
     due_us = setback.due_us if settlement.due_us is None else min(settlement.due_us, setback.due_us)
     return attrs.evolve(settlement, agreement=attrs.evolve(settlement.agreement, failures=0), due_us=due_us)
 
 
-def parked(case: Case, reason: str, result: str, status: int | None = None, *, at_least_s: float = 0.0) -> Settlement:
+def parked(
+    case: Case, reason: str, result: AttemptResult, status: int | None = None, *, at_least_s: float = 0.0
+) -> Settlement:
     """Not written to for now; looked at again slowly."""
     agreement = attrs.evolve(_kept(case), cooldowns=case.document.agreement.cooldowns + 1)
     entered = case.document.status is not Status.PARKED
@@ -207,7 +211,7 @@ def parked(case: Case, reason: str, result: str, status: int | None = None, *, a
 def unknown(case: Case, intent: Intent, message: str) -> Settlement:
     """The reply to a write was lost. The intent stays, so the next attempt reads before anything else."""
     settlement = _again(case, attrs.evolve(_kept(case), intent=intent), f"result unknown: {message}", 0.0)
-    return evidence.audited(case, settlement, "unknown", message)
+    return evidence.audited(case, settlement, AttemptResult.UNKNOWN, message)
 
 
 def throttled(case: Case, answer: Throttled, intent: Intent | None = None) -> Settlement:
@@ -215,13 +219,13 @@ def throttled(case: Case, answer: Throttled, intent: Intent | None = None) -> Se
     reason = f"throttled ({answer.status}): {answer.message}"
     at_least_s = min(answer.retry_after_s or 0.0, backoff.RETRY_AFTER_S_MAX)
     settlement = _again(case, attrs.evolve(_kept(case), intent=intent), reason, at_least_s)
-    return evidence.audited(case, settlement, "throttled", answer.message, status=answer.status)
+    return evidence.audited(case, settlement, AttemptResult.THROTTLED, answer.message, status=answer.status)
 
 
 def failed(case: Case, message: str, intent: Intent | None = None) -> Settlement:
     """It did not work this time; `intent` stays when the write may have been applied."""
     return evidence.audited(
-        case, _again(case, attrs.evolve(_kept(case), intent=intent), message, 0.0), "failed", message
+        case, _again(case, attrs.evolve(_kept(case), intent=intent), message, 0.0), AttemptResult.FAILED, message
     )
 
 
