@@ -150,8 +150,7 @@ async def test_a_document_that_stays_contended_is_told_once_and_anew_once_it_has
         world.windchill.script_writes(*[MISMATCH] * 12)
         await world.emit({"title": title})
         for _ in range(12):
-            await world.attempt()
-            await world.wait()
+            await world.attempt_and_wait()
         assert told() == so_far
         assert (await world.settle()).status is Status.SYNCED
 
@@ -184,8 +183,7 @@ async def test_a_document_that_was_locked_and_is_contended_then_is_told_as_both(
     world.windchill.script_writes(Locked(423, "checked out", "jdoe"), *[MISMATCH] * 5)
     await world.emit({"title": "Cover"})
     for _ in range(6):
-        await world.attempt()
-        await world.wait()
+        await world.attempt_and_wait()
     assert [outcome["data"]["status"] for outcome in world.outcomes("parked")] == ["locked", "contended"]
 
 
@@ -196,8 +194,7 @@ async def test_a_document_that_was_parked_until_an_event_came_and_is_contended_t
     await world.emit_and_attempt({"title": "Cover"})
     await world.emit({"title": "Lid"})
     for _ in range(5):
-        await world.attempt()
-        await world.wait()
+        await world.attempt_and_wait()
     assert [outcome["data"]["status"] for outcome in world.outcomes("parked")] == ["parked", "contended"]
 
 
@@ -205,8 +202,7 @@ async def test_a_document_that_is_contended_again_after_a_pause_is_told_again(wo
     world.windchill.script_writes(*[MISMATCH] * 10)
     await world.emit({"title": "Cover"})
     for number in range(10):
-        await world.attempt()
-        await world.wait()
+        await world.attempt_and_wait()
         if number == 4:
             world.store.rows[KEY] = attrs.evolve(world.store.rows[KEY], status=Status.PAUSED)
             await world.attempt()
@@ -371,8 +367,7 @@ async def test_the_time_of_a_confirmed_write_is_not_taken_for_somebody_elses_edi
     world.windchill.script_writes(Fault.LOST_REPLY)
     late = world.event({"attributes.CostCenter": "4711"}, time="2026-11-22T10:00:00.000000Z")
     await world.emit_and_settle({"title": "Cover"})
-    world.append(late)
-    await world.fold()
+    await world.fold(late)
     await world.settle()
     assert world.live()["attributes"]["CostCenter"] == "4711"
 
@@ -404,8 +399,7 @@ async def test_an_edit_beside_a_write_whose_reply_was_lost_is_no_part_of_it(worl
     await world.attempt()
     await world.edit({"attributes": {"CostCenter": "5000"}})
     await world.settle()
-    world.append(late)
-    await world.fold()
+    await world.fold(late)
     await world.settle()
     assert world.live()["attributes"]["CostCenter"] == "5000"
 
@@ -441,9 +435,7 @@ async def test_a_write_that_is_not_sent_leaves_an_earlier_one_in_doubt(
     with pytest.raises(HeldUpError):
         await world.attempt()
     monkeypatch.undo()
-    intent = world.document().agreement.intent
-    assert intent is not None
-    assert intent.fields == {"owner": "akim"}
+    assert world.intent().fields == {"owner": "akim"}
     await world.clock.advance(1)
     world.windchill.edit(KEY, {"owner": "akim"}, "integration")
     assert (await world.settle()).status is Status.SYNCED
@@ -638,8 +630,7 @@ async def test_a_503_to_a_write_leaves_its_result_in_doubt_and_a_429_does_not(wo
     world.windchill.script_writes(Throttled(503, "bad gateway, perhaps"), Throttled(429, "slow down"))
     await world.emit_and_attempt({"title": "Cover"})
     assert world.document().agreement.intent is not None
-    await world.wait()
-    await world.attempt()
+    await world.next_attempt()
     await world.settle()
     assert world.document().agreement.intent is None
 
@@ -814,8 +805,7 @@ async def test_a_released_document_is_left_alone_and_its_base_forgotten(world: W
     await known(world, title="Cover")
     await world.clock.advance(1)
     released = world.event() | {"type": "windchill.document.released.v1", "data": {}}
-    world.append(released)
-    await world.fold()
+    await world.fold(released)
     assert (await world.settle()).status is Status.SYNCED
     await world.edit({"title": "mine"})
     assert world.document().due_us is None

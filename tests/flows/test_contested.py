@@ -373,8 +373,7 @@ async def test_a_producer_accepts_nothing(world: World) -> None:
     await contested(world)
     given = world.event({"title": "Cover"})
     given["data"]["accept"] = {"title": "Bracket"}
-    world.append(given)
-    await world.fold()
+    await world.fold(given)
     assert len(await world.store.dead_letters()) == 1
 
 

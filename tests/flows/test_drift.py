@@ -1,7 +1,7 @@
 """Drift: the list of changes wakes up what has moved, and nothing else."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import attrs
 import pytest
@@ -10,9 +10,8 @@ from reconciler.flows.drift import Drift
 from reconciler.model.answer import Failed, NotAvailable, Trouble
 from reconciler.model.document import Lane, Status
 from reconciler.model.snapshot import Sighting, Token
+from tests.flows.conftest import MakeWorld
 from tests.flows.world import KEY, World
-
-MakeWorld = Callable[..., World]
 
 
 @attrs.define

@@ -1,6 +1,5 @@
 """What `on_adopt` says of a field at first sight holds until its first write has come to an end."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,9 +7,8 @@ import pytest
 from reconciler.model.answer import Throttled, VersionConflict
 from reconciler.model.document import Status
 from reconciler.model.policy import Adopt, Rule, Strategy
-from tests.flows.world import World, policy
-
-MakeWorld = Callable[..., World]
+from tests.flows.conftest import MakeWorld
+from tests.flows.world import policy
 
 STRATEGIES = [Strategy.PRESERVE, Strategy.MERGE, Strategy.NEWEST, Strategy.HOLD]  # the others take no `on_adopt`
 ANSWERS = {"version conflict": VersionConflict(412, "changed"), "throttled": Throttled(429, "slow down")}

@@ -139,8 +139,7 @@ async def test_what_a_release_covers_on_arrival_is_superseded(world: World) -> N
     await world.emit({"title": "Cover"})
     await world.clock.advance(5)
     released = world.event({}) | {"type": "windchill.document.released.v1", "data": {}}
-    world.append(released)
-    await world.fold()
+    await world.fold(released)
     world.append(world.event({"title": "late"}) | {"time": "2026-11-22T09:00:00.000000Z"})
     await world.fold()
     lost = await world.store.superseded(KEY)

@@ -1,19 +1,20 @@
 """Attempts on a server whose guard is a lock, and on one that takes some fields only by themselves."""
 
-from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 
+from reconciler.core.planning import plan as planning
 from reconciler.core.settling import notes
 from reconciler.model.act import Act, Change
+from reconciler.model.answer import NotAvailable, Refused
 from reconciler.model.document import Lane, Status
 from reconciler.model.plan import Patch
 from reconciler.model.policy import Normaliser
 from tests.fakes.memory_windchill import ME, Fault
+from tests.flows.conftest import MakeWorld
 from tests.flows.world import KEY, World
-
-MakeWorld = Callable[..., World]
 
 APART = (("title",), ("status", "attributes.Site"))
 
@@ -33,7 +34,6 @@ async def test_what_is_decided_under_the_lock_is_what_is_written_and_audited(wor
     assert world.live()["title"].startswith("edited"), "somebody's edit was lost"
     assert world.windchill.lockings == world.windchill.writes == 1
     assert world.windchill.history[-1].fields == {"owner": "akim"}
-    await world.check()
 
 
 async def test_what_is_confirmed_after_a_lost_reply_is_what_was_decided_under_the_lock(world: World) -> None:
@@ -43,9 +43,7 @@ async def test_what_is_confirmed_after_a_lost_reply_is_what_was_decided_under_th
     world.windchill.script_writes(Fault.LOST_REPLY)
     await world.edit({"attributes.CostCenter": "4711"})
     await world.attempt()
-    intent = world.document().agreement.intent
-    assert intent is not None
-    assert intent.fields == {"owner": "akim"}
+    assert world.intent().fields == {"owner": "akim"}
     assert (await world.settle()).status is Status.SYNCED
     assert world.outcomes("reconciled")[-1]["data"]["written"] == {"owner": "akim"}
     assert world.windchill.writes == 1
@@ -82,9 +80,7 @@ async def test_nothing_left_to_write_under_the_lock_ends_without_a_write(world: 
 async def test_a_lock_left_behind_is_given_up_before_anything_else(world: World, left: Fault) -> None:
     world.windchill.script_writes(left)
     await world.emit_and_attempt({"owner": "akim"})
-    intent = world.document().agreement.intent
-    assert intent is not None
-    assert intent.lock == (None if left is Fault.LOST_LOCK else "lock 1")
+    assert world.intent().lock == (None if left is Fault.LOST_LOCK else "lock 1")
     assert (await world.settle()).status is Status.SYNCED
     assert world.live()["owner"] == "akim"
     assert not world.windchill.holders
@@ -119,8 +115,7 @@ async def test_a_released_document_is_looked_at_for_a_lock_that_came_late(world:
     await world.emit_and_settle({"owner": "akim"})
     await world.emit_and_settle(release=["owner"])
     world.windchill.holders[KEY] = ME
-    await world.wait()
-    await world.attempt()
+    await world.next_attempt()
     assert not world.windchill.holders
 
 
@@ -154,14 +149,12 @@ async def test_a_lock_that_a_person_took_under_our_account_is_shown_and_left_alo
 async def test_the_mark_is_stored_before_a_lock_is_taken_and_no_two_are_the_same(world: World) -> None:
     world.windchill.script_writes(Fault.LOST_LOCK)
     await world.emit_and_attempt({"owner": "akim"})
-    first = world.document().agreement.intent
-    assert first is not None
+    first = world.intent()
     assert first.lock is None
     await world.settle()
     world.windchill.script_writes(Fault.LOST_LOCK)
     await world.emit_and_attempt({"owner": "lchen"})
-    second = world.document().agreement.intent
-    assert second is not None
+    second = world.intent()
     assert first.mark.rpartition("-")[0] == second.mark.rpartition("-")[0], "a lost store could not know it again"
     assert first.mark != second.mark
 
@@ -182,15 +175,13 @@ async def test_a_first_write_goes_out_though_a_person_changed_another_field_befo
     await world.settle()
     assert world.live()["owner"] == ("akim" if field == "title" else "theirs")
     assert field == "owner" or world.live()["title"] == "theirs"
-    await world.check()
 
 
 async def test_somebody_elses_lock_is_never_given_up(world: World) -> None:
     world.windchill.script_writes(Fault.LOST_LOCK)
     await world.emit_and_attempt({"owner": "akim"})
     world.windchill.holders[KEY] = "jdoe"  # ours was never taken after all, and a person took theirs
-    await world.wait()
-    await world.attempt()
+    await world.next_attempt()
     assert world.document().status is Status.LOCKED
     assert world.windchill.holders == {KEY: "jdoe"}
     del world.windchill.holders[KEY]
@@ -210,24 +201,18 @@ async def test_fields_that_need_a_write_of_their_own_go_out_one_portion_after_th
     ]
     told = [sorted(outcome["data"]["written"]) for outcome in world.outcomes("reconciled")]
     assert told == [["attributes.CostCenter", "owner"], ["title"], ["status"]]
-    await world.check()
 
 
 async def test_a_refused_portion_does_not_keep_the_next_one_from_going_out(make_world: MakeWorld) -> None:
-    from reconciler.model.answer import Refused
-
     world = make_world(apart=APART)
     refused = Refused(400, "no such title", ("title",))
     world.windchill.script_writes(Fault.NONE, refused, Fault.NONE, refused)
     assert (await world.emit_and_settle({"status": "RELEASED", "title": "Lid", "owner": "akim"})).status is Status.HELD
     assert world.held() == ["title"]
     assert world.live()["status"] == "RELEASED"
-    await world.check()
 
 
 async def test_what_a_state_does_not_allow_goes_out_once_that_state_is_left(make_world: MakeWorld) -> None:
-    from reconciler.model.answer import NotAvailable, Refused
-
     for answer in (NotAvailable(403, "not in this state"), Refused(400, "not in this state")):
         world = make_world(apart=APART)
         world.windchill.script_writes(answer)
@@ -240,14 +225,11 @@ async def test_what_a_state_does_not_allow_goes_out_once_that_state_is_left(make
 async def test_what_is_refused_for_good_is_tried_once_more_after_a_later_portion_and_no_more(
     make_world: MakeWorld,
 ) -> None:
-    from reconciler.model.answer import Refused
-
     world = make_world(apart=APART)
     world.windchill.script_writes(Refused(400, "never"), Fault.NONE, Refused(400, "never"))
     assert (await world.emit_and_settle({"status": "INWORK2", "owner": "akim"})).status is Status.HELD
     assert world.held() == ["owner"]
     assert world.windchill.writes == 3
-    await world.check()
 
 
 async def test_a_field_that_is_hidden_under_the_lock_alone_is_held_and_not_tried_over_and_over(
@@ -259,7 +241,6 @@ async def test_a_field_that_is_hidden_under_the_lock_alone_is_held_and_not_tried
     assert "hides" in world.document().reason
     assert world.windchill.lockings == 1
     assert not world.windchill.holders
-    await world.check()
 
 
 async def test_a_redraft_does_not_slip_another_portion_under_the_lock(make_world: MakeWorld) -> None:
@@ -273,10 +254,6 @@ async def test_a_redraft_does_not_slip_another_portion_under_the_lock(make_world
 
 
 async def test_values_are_compared_as_the_servers_types_say(make_world: MakeWorld) -> None:
-    import attrs
-
-    from reconciler.core.planning import plan as planning
-
     world = make_world(body={"weight": 5, "due": "2026-01-02T00:00:00.000000Z", "note": "5"})
     await world.emit({"weight": "5.0", "due": "2026-01-02T01:00:00+01:00", "note": "5.0"})
     shown = attrs.evolve(
@@ -307,8 +284,6 @@ async def test_a_note_names_systems_and_events_and_fits(world: World) -> None:
 
 
 async def _note(world: World) -> str:
-    from reconciler.core.planning import plan as planning
-
     document = world.document()
     plan = planning.draft(document.desired, document.agreement.base, await world.snapshot(), world.policy)
     assert isinstance(plan, Patch)

@@ -24,20 +24,13 @@ NO = Refused(409, "the lifecycle state does not allow it", ("title",))
 NO_COMPARISONS = Pace(interval_s=0)
 
 
-async def next_try(world: World) -> float:
-    """Let time pass until the next attempt of a document that is never compared, make it, and say how long that was."""
-    waited_s = await world.wait()
-    await world.attempt()
-    return waited_s
-
-
 async def test_a_refused_field_is_tried_again_rarer_and_rarer_up_to_once_a_day(make_world: MakeWorld) -> None:
     world = make_world(pace=NO_COMPARISONS)
     world.windchill.script_writes(*[NO] * 16)
     await world.emit_and_attempt({"title": "Cover"})
     for number in range(15):
         most_s = min(60 * 2**number, DAY_S)
-        assert 0.8 * most_s - 1 <= await next_try(world) <= most_s
+        assert 0.8 * most_s - 1 <= await world.next_attempt() <= most_s
         assert world.document().status is Status.HELD
     assert world.windchill.writes == 16
 
@@ -46,8 +39,8 @@ async def test_a_refusal_that_has_passed_settles_by_itself(make_world: MakeWorld
     world = make_world(pace=NO_COMPARISONS)
     world.windchill.script_writes(NO, NO)
     await world.emit_and_attempt({"title": "Cover"})
-    await next_try(world)
-    await next_try(world)
+    await world.next_attempt()
+    await world.next_attempt()
     assert (world.document().status, world.held(), world.live()["title"]) == (Status.SYNCED, [], "Cover")
     assert world.document().agreement.base.refused == {}
     assert len(world.outcomes("conflict.opened")) == len(world.outcomes("conflict.closed")) == 1
@@ -74,7 +67,7 @@ async def test_a_newer_value_is_tried_now_and_waits_from_the_beginning(make_worl
     world = make_world(pace=NO_COMPARISONS)
     world.windchill.script_writes(*[NO] * 4)
     await world.emit_and_attempt({"title": "Cover"})
-    await next_try(world)
+    await world.next_attempt()
     await world.emit_and_attempt({"title": "Lid"})
     assert world.windchill.writes == 3
     assert 0.8 * 60 <= await world.wait() <= 60
@@ -97,10 +90,10 @@ async def test_fields_refused_without_a_name_are_tried_one_by_one(make_world: Ma
     world.windchill.script_writes(Refused(422, "no"))
     await world.emit_and_attempt({"title": "Cover", "owner": "jdoe"})
     assert world.held() == ["owner", "title"]
-    await next_try(world)
+    await world.next_attempt()
     assert (world.live()["owner"], world.live()["title"]) == ("jdoe", "Bracket")
     world.windchill.script_writes(Refused(422, "no"))
-    await next_try(world)
+    await world.next_attempt()
     assert world.held() == ["title"]
 
 
@@ -124,7 +117,7 @@ async def test_what_a_server_altered_is_written_again_later_under_any_rule(
     alter(world, title="COVER")
     await world.resync()
     assert (world.windchill.writes, world.held()) == (1, ["title"])
-    await next_try(world)
+    await world.next_attempt()
     assert (world.windchill.writes, world.live()["title"]) == (2, "Cover")
 
 
@@ -139,7 +132,7 @@ async def test_an_element_that_a_server_did_not_take_out_is_taken_out_later(make
     alter(world, attributes=world.live()["attributes"] | {"Keywords": ["draft", "sheet-metal", "bracket"]})
     await world.resync()
     assert world.held() == ["attributes.Keywords"]
-    await next_try(world)
+    await world.next_attempt()
     assert sorted(world.live()["attributes"]["Keywords"]) == ["bracket", "sheet-metal"]
 
 
@@ -255,7 +248,6 @@ async def test_what_is_in_doubt_after_a_refusal_under_the_lock_is_the_rest_alone
     assert isinstance(world.windchill, Choosy)
     world.windchill.answer = Unknown("the connection broke")
     await world.emit_and_attempt({"owner": "akim", "title": "Lid"})
-    intent = world.document().agreement.intent
-    assert intent is not None
+    intent = world.intent()
     assert (intent.fields, intent.lock) == ({"title": "Lid"}, "lock 1")
     assert world.document().agreement.base.refused.keys() == {"owner"}

@@ -126,7 +126,6 @@ async def test_a_decision_is_stale_when_an_older_event_that_came_late_has_change
     assert (await world.emit_and_settle(add={WORDS: ["draft"]})).status is Status.HELD
     (conflict,) = world.document().agreement.held
     preview = await seen_by(world, conflict.id)
-    world.append(late)
-    await world.fold()
+    await world.fold(late)
     stale = await acts(world).resolve("jdoe", conflict.id, Side.DESIRED, "", preview.seen)
     assert isinstance(stale, Stale)

@@ -1,6 +1,6 @@
 """Writes that fail under a lock: how often people see the document checked out for nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import pytest
 
@@ -10,9 +10,8 @@ from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
 from reconciler.ports import Journal
 from tests.fakes.memory_windchill import MemoryWindchill
+from tests.flows.conftest import MakeWorld
 from tests.flows.world import KEY, World
-
-MakeWorld = Callable[..., World]
 
 DAY_S = 86_400
 FORBIDDEN = NotAvailable(403, "You are not authorized to modify this object.")
@@ -58,8 +57,7 @@ async def lockings_in(world: World, days: float) -> int:
         if due_us is None or due_us > end_us:
             await world.clock.advance((end_us - world.clock.now_us()) / 1e6)
             return world.windchill.lockings - before
-        await world.wait()
-        await world.attempt()
+        await world.next_attempt()
     raise AssertionError("more than 3,000 attempts")
 
 
@@ -78,7 +76,6 @@ async def test_what_fails_under_a_lock_is_locked_ever_more_rarely_and_then_once_
     assert await lockings_in(world, 1.3) == 1
     assert world.live()["owner"] == "akim"
     assert world.document().agreement.setback is None
-    await world.check()
 
 
 async def test_until_then_the_document_is_read_without_a_lock_and_a_move_ends_the_wait(world: World) -> None:
@@ -115,8 +112,7 @@ async def test_a_state_goes_out_though_attributes_fail_under_the_lock(world: Wor
     failing(world).answer = Failed("500: validation failed")
     await world.emit({"owner": "akim", "status": "RELEASED"})
     for _ in range(3):
-        await world.attempt()
-        await world.wait()
+        await world.attempt_and_wait()
     failing(world).answer = None
     await world.attempt()
     assert world.held() == ["owner"]
@@ -160,8 +156,7 @@ async def test_fields_that_failed_for_no_status_are_refused_with_none(world: Wor
     failing(world).answer = Failed("500: validation failed")
     await world.emit({"owner": "akim", "status": "RELEASED"})
     for _ in range(4):
-        await world.attempt()
-        await world.wait()
+        await world.attempt_and_wait()
     refused = [record for record in world.store.trail if record.result == "refused"]
     assert refused
     assert not any(record.status for record in refused)
@@ -172,14 +167,12 @@ async def test_what_others_do_to_a_document_is_no_failure_under_our_lock(world: 
     await world.emit({"owner": "akim"})
     failing(world).answer = VersionConflict(412, "modified by another user")
     for _ in range(6):
-        await world.attempt()
-        await world.wait()
+        await world.attempt_and_wait()
     assert world.windchill.lockings == 6
     assert world.document().agreement.setback is None
     failing(world).answer = None
     world.windchill.holders[KEY] = "jdoe"
     writes = world.windchill.writes
     for _ in range(9):
-        await world.attempt()
-        await world.wait()
+        await world.attempt_and_wait()
     assert world.windchill.writes == writes + 9, "each look tries whether it has been let go"

@@ -25,7 +25,7 @@ from reconciler.flows.notify import Webhook
 from reconciler.flows.reload import Wish
 from reconciler.model import codec, instant
 from reconciler.model.audit import Settlement
-from reconciler.model.document import Document, Due, Lane, Status
+from reconciler.model.document import Document, Due, Intent, Lane, Status
 from reconciler.model.event import ChangeTopic, Outgoing, Topics
 from reconciler.model.policy import DEFAULT_RULES, Policy, Rule
 from reconciler.model.snapshot import Snapshot
@@ -151,8 +151,10 @@ class World:
             await self.clock.advance(0.5)
         return await task
 
-    async def fold(self) -> None:
-        """Fold whatever the log holds beyond the stored positions."""
+    async def fold(self, *given: dict[str, Any]) -> None:
+        """Append events, and fold whatever the log holds beyond the stored positions."""
+        for event in given:
+            self.append(event)
         await self.log.open(self.store.offsets)
         while records := await self.log.fetch(100, 0):
             await self.ingest.take(records)
@@ -217,6 +219,17 @@ class World:
         await self.clock.advance(wait_s)
         return wait_s
 
+    async def attempt_and_wait(self) -> float:
+        """Make one attempt; return how many seconds pass until the document is due again."""
+        await self.attempt()
+        return await self.wait()
+
+    async def next_attempt(self) -> float:
+        """Let time pass until the document is due, and make an attempt; return how many seconds that took."""
+        waited_s = await self.wait()
+        await self.attempt()
+        return waited_s
+
     async def resync(self, key: str = KEY) -> Settlement:
         """Compare a document with Windchill, as when its interval is over."""
         await self.clock.advance(1)
@@ -240,6 +253,12 @@ class World:
         records += [Outgoing(r.topic, r.key, r.value) for r in self.broker.records(OUTCOMES)]
         events = [json.loads(record.value or b"") for record in records]
         return [e for e in events if kind in e["type"] and key in (None, e["subject"])]
+
+    def intent(self) -> Intent:
+        """The write that is in doubt."""
+        intent = self.document().agreement.intent
+        assert intent is not None
+        return intent
 
     def held(self, key: str = KEY) -> list[str]:
         """The fields that wait for a person."""
