@@ -19,7 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=300)
-    parser.add_argument("--mutant", choices=(*mutants.SEEDS, COUNT_COPIES), help="make a known mistake")
+    parser.add_argument("--mutant", choices=(*mutants.FOUND, COUNT_COPIES), help="make a known mistake")
     parser.add_argument("--at", action="append", choices=sorted({*plan.all_kinds()}), help="die in this way only")
     parser.add_argument("--keep", action="store_true", help="keep the folder though nothing was broken")
     parser.add_argument("--judge", type=Path, metavar="FOLDER", help="judge once more what a run has kept")

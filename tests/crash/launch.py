@@ -50,7 +50,7 @@ def _child(order: dict[str, Any]) -> None:
             arm(Strike(**order["strike"]), store)
         if mutant:
             _mistaken(mutant, store)
-        with mutants.applied(mutant if mutant in mutants.SEEDS else None):
+        with mutants.applied(mutant if mutant in mutants.FOUND else None):
             cli.main(order["arguments"])
         status = 0
     except SystemExit as ended:

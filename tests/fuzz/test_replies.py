@@ -25,37 +25,11 @@ HEADER_VALUES += [b"Sun, 06 Nov 1994 08:49:37 GMT", b"Sun, 06 Nov 99999 08:49:37
 HEADER_VALUES += [b"0", b"-1", b"1.5", b"1e9", b"999999999", b"9" * 5000, "١".encode(), b"\xb2", b"\xff", b"gzip, br"]
 STATUSES = [*range(199, 209), 226, 300, 301, 302, 304, 307, *range(400, 432), 451, *range(500, 512), 599, 999]
 MEMBERS = ["id", "modifiedOn", "modifiedBy", "type", "error", "message", "code", "title", "detail", "errors", "field"]
-MEMBERS += [
-    "fields",
-    "lockedBy",
-    "holder",
-    "checked_out_by",
-    "error_description",
-    "access_token",
-    "expires_in",
-    "status",
-]
-PROSE = [
-    b"checked out by ",
-    b"locked by jdoe",
-    b"version mismatch",
-    b"<title>",
-    b"</title>",
-    b"log-in",
-    b"status",
-    b"'",
-]
-PROSE += [
-    b"type=password",
-    b"attributes.Note ",
-    b" " * 999,
-    b"locked to user ",
-    b"<html>",
-    b"<title",
-    b"owner",
-    b"\n",
-    b".",
-]
+MEMBERS += ["fields", "lockedBy", "holder", "checked_out_by", "error_description", "access_token", "expires_in"]
+MEMBERS += ["status"]
+PROSE = [b"checked out by ", b"locked by jdoe", b"version mismatch", b"<title>", b"</title>", b"log-in", b"status"]
+PROSE += [b"'", b"type=password", b"attributes.Note ", b" " * 999, b"locked to user ", b"<html>", b"<title", b"owner"]
+PROSE += [b"\n", b"."]
 
 
 def reply(number: int) -> Reply:

@@ -114,40 +114,11 @@ def world() -> Iterator[World]:
 BEFORE = Snapshot("k", {"id": "k", "status": "INWORK"}, Token('"v1"'))
 HEADER_LINES = [b"etag: %b", b"retry-after: %b", b"content-type: %b", b"content-length: %b", b"transfer-encoding: %b"]
 HEADER_LINES += [b"www-authenticate: %b", b"location: %b", b"content-encoding: %b", b"last-modified: %b", b"%b: x"]
-HEADER_LINES += [
-    b"set-cookie: %b",
-    b"connection: %b",
-    b"date: %b",
-    b" folded %b",
-    b"%b",
-    b"upgrade: %b",
-    b"trailer: %b",
-]
-SAID = [
-    b"chunked",
-    b"gzip, chunked",
-    b"identity",
-    b"deflate",
-    b"br",
-    b"zstd",
-    b"keep-alive",
-    b"close",
-    b"-1",
-    b"0",
-    b"5",
-]
-SAID += [
-    b"99999999999999999999",
-    b"+5",
-    b"0x5",
-    b"application/json",
-    b"text/html",
-    b'"1"',
-    b"\x7f",
-    b"\x0b",
-    b"\x00",
-    b"",
-]
+HEADER_LINES += [b"set-cookie: %b", b"connection: %b", b"date: %b", b" folded %b", b"%b", b"upgrade: %b"]
+HEADER_LINES += [b"trailer: %b"]
+SAID = [b"chunked", b"gzip, chunked", b"identity", b"deflate", b"br", b"zstd", b"keep-alive", b"close", b"-1", b"0"]
+SAID += [b"5", b"99999999999999999999", b"+5", b"0x5", b"application/json", b"text/html", b'"1"', b"\x7f", b"\x0b"]
+SAID += [b"\x00", b""]
 
 
 def hostile_reply(number: int) -> bytes:
