@@ -106,10 +106,16 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(world: World) -> Any:
+async def resting(world: World) -> Any:
     made = Bench(world)
     yield made
     await made.die()
+
+
+@pytest.fixture
+async def bench(resting: Bench) -> Bench:
+    await resting.start()
+    return resting
 
 
 def park(world: World, key: str = KEY, reason: str = "404", status: Status = Status.PARKED) -> None:
@@ -136,7 +142,6 @@ def refuse(world: World, offset: int, status: str = "open") -> None:
 
 
 async def test_what_has_happened_is_told_at_once_and_once(world: World, bench: Bench) -> None:
-    await bench.start()
     park(world)
     park(world, "other", status=Status.CONTENDED)
     clash(world)
@@ -150,27 +155,26 @@ async def test_what_has_happened_is_told_at_once_and_once(world: World, bench: B
     assert len(bench.webhook.accepted) == 4
 
 
-async def test_what_was_there_before_the_first_start_is_not_told_and_all_later_is(world: World, bench: Bench) -> None:
+async def test_what_was_there_before_the_first_start_is_not_told_and_all_later_is(world: World, resting: Bench) -> None:
     park(world, "old")
     clash(world, "old")
     refuse(world, 1)
     await world.clock.advance(1)
-    await bench.start()
-    await bench.die()
+    await resting.start()
+    await resting.die()
     await world.clock.advance(1)
     park(world, "new")
     refuse(world, 2)
     await world.clock.advance(1000)
-    await bench.start()
-    await bench.pass_time(2)
-    assert {body["data"].get("document", body["data"].get("dead_letter")) for body in bench.webhook.bodies} == {
+    await resting.start()
+    await resting.pass_time(2)
+    assert {body["data"].get("document", body["data"].get("dead_letter")) for body in resting.webhook.bodies} == {
         "new",
         "changes/0/2",
     }
 
 
 async def test_what_has_closed_before_it_could_be_told_is_told_once_as_closed(world: World, bench: Bench) -> None:
-    await bench.start()
     await world.clock.advance(0.5)
     clash(world, closed_at_us=world.clock.now_us())
     refuse(world, 4, "discarded")
@@ -185,7 +189,6 @@ async def test_what_has_closed_before_it_could_be_told_is_told_once_as_closed(wo
 async def test_what_closes_after_it_was_told_is_not_told_again_and_what_opens_again_is(
     world: World, bench: Bench
 ) -> None:
-    await bench.start()
     clash(world)
     await bench.pass_time(2)
     world.store.clashes["c1"] = attrs.evolve(world.store.clashes["c1"], closed_at_us=world.clock.now_us())
@@ -201,7 +204,6 @@ async def test_what_closes_after_it_was_told_is_not_told_again_and_what_opens_ag
 async def test_what_was_put_aside_while_an_answer_was_awaited_is_told_however_late_its_commit(
     world: World, bench: Bench
 ) -> None:
-    await bench.start()
     began_us = world.clock.now_us()
     await bench.pass_time(100)
     park(world)
@@ -214,7 +216,6 @@ async def test_what_was_put_aside_while_an_answer_was_awaited_is_told_however_la
 async def test_a_contended_document_is_told_though_it_is_tried_right_when_the_webhook_comes_back(
     world: World, bench: Bench
 ) -> None:
-    await bench.start()
     bench.webhook.says = lambda: REFUSED
     park(world, "other")
     await bench.pass_time(1)
@@ -233,7 +234,6 @@ async def test_a_contended_document_is_told_though_it_is_tried_right_when_the_we
 async def test_a_crash_repeats_minutes_under_the_same_ids_and_a_stop_in_order_nothing(
     world: World, bench: Bench
 ) -> None:
-    await bench.start()
     park(world, "early")
     clash(world)
     refuse(world, 1)
@@ -253,7 +253,6 @@ async def test_a_crash_repeats_minutes_under_the_same_ids_and_a_stop_in_order_no
 
 
 async def test_a_clock_that_was_ahead_hides_nothing(world: World, bench: Bench) -> None:
-    await bench.start()
     world.store.offsets[watch.FLOOR] = world.clock.now_us() + 86_400_000_000
     await bench.die()
     await bench.start()
@@ -264,7 +263,6 @@ async def test_a_clock_that_was_ahead_hides_nothing(world: World, bench: Bench) 
 
 
 async def test_a_clock_that_is_set_back_hides_nothing(world: World, bench: Bench) -> None:
-    await bench.start()
     await world.clock.advance(600)
     park(world, "first")
     await bench.pass_time(2)
@@ -277,7 +275,6 @@ async def test_a_clock_that_is_set_back_hides_nothing(world: World, bench: Bench
 
 
 async def test_a_death_before_the_acceptance_is_known_tells_again_under_the_same_id(world: World, bench: Bench) -> None:
-    await bench.start()
     park(world)
     bench.webhook.says = bench.dies
     await world.clock.advance(2)
@@ -290,7 +287,6 @@ async def test_a_death_before_the_acceptance_is_known_tells_again_under_the_same
 
 
 async def test_a_flood_is_one_notification_and_then_one_a_window(world: World, bench: Bench) -> None:
-    await bench.start()
     park(world, "first")
     await bench.pass_time(2)
     for number in range(50):
@@ -305,7 +301,6 @@ async def test_a_flood_is_one_notification_and_then_one_a_window(world: World, b
 async def test_while_the_webhook_is_away_the_same_is_tried_again_and_the_rest_waits_in_the_store(
     world: World, bench: Bench
 ) -> None:
-    await bench.start()
     bench.webhook.says = lambda: REFUSED
     park(world, "first")
     times = []
@@ -326,7 +321,6 @@ async def test_while_the_webhook_is_away_the_same_is_tried_again_and_the_rest_wa
 
 
 async def test_a_receiver_that_asks_for_time_gets_it(world: World, bench: Bench) -> None:
-    await bench.start()
     bench.webhook.says = lambda: Undelivered("status 429", Fault.ENDPOINT, 300.0)
     park(world)
     await bench.pass_time(290)
@@ -337,7 +331,6 @@ async def test_a_receiver_that_asks_for_time_gets_it(world: World, bench: Bench)
 
 
 async def test_one_that_is_never_taken_does_not_keep_later_ones_from_being_told(world: World, bench: Bench) -> None:
-    await bench.start()
     bench.webhook.says = lambda: (
         Undelivered("status 400", Fault.CONTENT) if b"poison" in bench.webhook.tried[-1].body else None
     )
@@ -349,7 +342,6 @@ async def test_one_that_is_never_taken_does_not_keep_later_ones_from_being_told(
 
 
 async def test_once_nobody_listens_any_more_nothing_is_posted_until_a_restart(world: World, bench: Bench) -> None:
-    await bench.start()
     bench.webhook.says = lambda: Undelivered("status 410", Fault.GONE)
     park(world)
     await bench.pass_time(1000)
@@ -362,7 +354,6 @@ async def test_once_nobody_listens_any_more_nothing_is_posted_until_a_restart(wo
 
 
 async def test_a_stop_tells_what_is_left_and_tries_it_once(world: World, bench: Bench) -> None:
-    await bench.start()
     park(world, "one")
     await bench.pass_time(2)
     park(world, "two")
@@ -380,19 +371,18 @@ async def test_a_stop_tells_what_is_left_and_tries_it_once(world: World, bench: 
 
 
 async def test_a_flood_beyond_what_is_kept_is_counted_and_told_once(
-    world: World, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    world: World, resting: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notices, "LOT_MAX", 20)
     monkeypatch.setattr(watch, "LOT_MAX", 20)
-    await bench.start()
+    await resting.start()
     for number in range(150):  # more than a page
         park(world, f"d{number}")
-    await bench.pass_time(300)
-    assert [body["data"]["total"] for body in bench.webhook.bodies] == [150]
+    await resting.pass_time(300)
+    assert [body["data"]["total"] for body in resting.webhook.bodies] == [150]
 
 
 async def test_windchill_is_told_to_be_down_only_if_it_stays_so_and_then_to_be_back(world: World, bench: Bench) -> None:
-    await bench.start()
 
     def answers() -> None:
         leave = bench.breaker.try_pass(world.clock.monotonic_s())
@@ -417,38 +407,38 @@ async def test_windchill_is_told_to_be_down_only_if_it_stays_so_and_then_to_be_b
 
 
 async def test_a_lock_is_told_once_when_it_has_lasted_and_under_the_same_id_after_a_restart(
-    world: World, bench: Bench
+    world: World, resting: Bench
 ) -> None:
     world.windchill.script_writes(*[Locked(423, "checked out", "bmiller")] * 100)
     await world.emit_and_attempt({"title": "Cover"})
     assert world.document().status is Status.LOCKED
-    bench.patience = Patience(locked_s=300, audit_s=0)
-    await bench.start()
-    await bench.pass_time(250)
-    assert bench.webhook.types == []
-    await bench.pass_time(300)
-    assert bench.webhook.types == ["document.locked"]
-    (body,) = bench.webhook.bodies
+    resting.patience = Patience(locked_s=300, audit_s=0)
+    await resting.start()
+    await resting.pass_time(250)
+    assert resting.webhook.types == []
+    await resting.pass_time(300)
+    assert resting.webhook.types == ["document.locked"]
+    (body,) = resting.webhook.bodies
     assert body["data"]["document"] == KEY
     assert "bmiller" in body["data"]["reason"]
-    await bench.die()
-    await bench.start()
-    await bench.pass_time(100)
-    assert len(bench.webhook.ids) == 2
-    assert len(set(bench.webhook.ids)) == 1
+    await resting.die()
+    await resting.start()
+    await resting.pass_time(100)
+    assert len(resting.webhook.ids) == 2
+    assert len(set(resting.webhook.ids)) == 1
 
 
 async def test_among_many_locks_those_that_last_are_told(
-    world: World, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    world: World, resting: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "_LOCKED_MAX", 100)
     park(world, "z", status=Status.LOCKED)
     await world.clock.advance(3600)
     for number in range(200):
         park(world, f"d{number}", status=Status.LOCKED)
-    await bench.start()
-    await bench.pass_time(120)
-    assert [body["data"]["document"] for body in bench.webhook.bodies] == ["z"]
+    await resting.start()
+    await resting.pass_time(120)
+    assert [body["data"]["document"] for body in resting.webhook.bodies] == ["z"]
 
 
 async def test_a_trail_that_somebody_has_changed_is_told(make_world: MakeWorld) -> None:
