@@ -5,9 +5,8 @@ import json
 import attrs
 import pytest
 
-from reconciler.core.events import decode, outcomes
+from reconciler.core.events import outcomes
 from reconciler.core.settling.cases import Pace
-from reconciler.flows.acts import Acts
 from reconciler.model.act import Resolved, Side, Unusable
 from reconciler.model.answer import Throttled, VersionConflict
 from reconciler.model.document import Lane, Status
@@ -16,7 +15,7 @@ from tests.fakes.memory_log import MemoryLog
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.memory_windchill import ME
 from tests.flows.conftest import MakeWorld
-from tests.flows.world import DECISIONS, KEY, OPERATORS, TOPIC, TOPICS, World, policy
+from tests.flows.world import DECISIONS, KEY, OPERATORS, TOPIC, World, policy
 
 HOUR_S = 3600
 KEYWORDS = "attributes.Keywords"
@@ -248,18 +247,9 @@ async def test_a_server_that_stores_another_form_is_found_out_by_one_write(make_
 # -------------------------------------------------------------------------------------------------- three ways out
 
 
-def acts(world: World) -> Acts:
-    return Acts(
-        store=world.store,
-        log=world.log,
-        clock=world.clock,
-        decoding=lambda: decode.Rules(policy=world.policy, topics=TOPICS),
-    )
-
-
 async def decide(world: World, take: Side) -> Resolved:
     (conflict,) = world.document().agreement.held
-    done = await acts(world).resolve("mrossi", conflict.id, take, "seen in the GUI")
+    done = await world.acts().resolve("mrossi", conflict.id, take, "seen in the GUI")
     assert isinstance(done, Resolved), done
     await world.fold()
     await world.settle()
@@ -359,13 +349,13 @@ async def test_what_is_not_contested_has_nothing_to_accept(make_world: MakeWorld
     await undo(world, 1)
     (conflict,) = world.document().agreement.held
     for way in (Side.ACCEPT, Side.RETRY):
-        assert isinstance(await acts(world).resolve("mrossi", conflict.id, way, ""), Unusable)
+        assert isinstance(await world.acts().resolve("mrossi", conflict.id, way, ""), Unusable)
 
 
 async def test_all_contested_fields_are_accepted_at_once_though_producers_repeat_themselves(world: World) -> None:
     await contested(world)
     await world.emit_and_settle({"title": "Cover"})
-    done = await acts(world).resolve_many("mrossi", Side.ACCEPT, "", field="title")
+    done = await world.acts().resolve_many("mrossi", Side.ACCEPT, "", field="title")
     assert (len(done.decided), done.left) == (1, {})
 
 

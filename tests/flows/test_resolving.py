@@ -5,14 +5,12 @@ import json
 import attrs
 import pytest
 
-from reconciler.core.events import decode
-from reconciler.flows.acts import Acts
 from reconciler.model import instant
 from reconciler.model.act import Appended, Other, Preview, Resolved, Side, Stale, Unusable
 from reconciler.model.document import Status
-from reconciler.model.policy import ListMode, Policy, Rule, Strategy
+from reconciler.model.policy import ListMode, Rule, Strategy
 from tests.flows.conftest import MakeWorld
-from tests.flows.world import DECISIONS, KEY, TOPIC, TOPICS, World, policy
+from tests.flows.world import DECISIONS, KEY, TOPIC, World, policy
 
 WORDS = "attributes.Keywords"
 HELD = policy(
@@ -26,15 +24,6 @@ def world(make_world: MakeWorld) -> World:
     return make_world(HELD)
 
 
-def acts(world: World, rules: Policy | None = None) -> Acts:
-    return Acts(
-        store=world.store,
-        log=world.log,
-        clock=world.clock,
-        decoding=lambda: decode.Rules(policy=rules or world.policy, topics=TOPICS),
-    )
-
-
 async def held(world: World) -> str:
     """Let both sides move the title, and return the conflict's id."""
     await world.emit_and_settle({"title": "ours"})
@@ -45,7 +34,7 @@ async def held(world: World) -> str:
 
 
 async def seen_by(world: World, conflict: str) -> Preview:
-    preview = await acts(world).preview(conflict, Side.DESIRED)
+    preview = await world.acts().preview(conflict, Side.DESIRED)
     assert isinstance(preview, Preview)
     return preview
 
@@ -53,8 +42,8 @@ async def seen_by(world: World, conflict: str) -> Preview:
 async def test_a_decision_is_appended_where_decisions_are_taken_from(world: World) -> None:
     conflict = await held(world)
     before = len(world.broker.records(TOPIC))
-    assert isinstance(await acts(world).resolve("mlee", conflict, Side.LIVE, ""), Resolved)
-    assert isinstance(await acts(world).release("mlee", KEY, "", ["title"]), Appended)
+    assert isinstance(await world.acts().resolve("mlee", conflict, Side.LIVE, ""), Resolved)
+    assert isinstance(await world.acts().release("mlee", KEY, "", ["title"]), Appended)
     assert [json.loads(one.value or b"")["actor"] for one in world.broker.records(DECISIONS)] == ["mlee"] * 2
     assert len(world.broker.records(TOPIC)) == before
 
@@ -69,8 +58,8 @@ async def test_nothing_answers_a_claim_from_the_future(world: World, time: str) 
     desired = row.desired._replace(fields={**row.desired.fields, "title": field._replace(register=last)})
     world.store.rows[KEY] = attrs.evolve(row, desired=desired)
     for answer in (
-        await acts(world).preview(conflict, Side.LIVE),
-        await acts(world).release("boss", KEY, ""),
+        await world.acts().preview(conflict, Side.LIVE),
+        await world.acts().release("boss", KEY, ""),
     ):
         assert isinstance(answer, Unusable)
         assert "reconciler docs refold 0000012345" in answer.reason
@@ -83,7 +72,7 @@ async def test_a_decision_is_stamped_just_after_a_claim_that_is_a_little_ahead(w
     await world.fold()
     await world.settle()
     (conflict,) = [one.id for one in world.document().agreement.held]
-    resolved = await acts(world).resolve("boss", conflict, Side.LIVE, "")
+    resolved = await world.acts().resolve("boss", conflict, Side.LIVE, "")
     assert isinstance(resolved, Resolved)
     assert [event["time"] for event in resolved.events] == [instant.from_us(instant.to_us(soon) + 1)]
 
@@ -91,7 +80,7 @@ async def test_a_decision_is_stamped_just_after_a_claim_that_is_a_little_ahead(w
 async def test_a_decision_on_what_has_not_moved_is_taken_and_settles_the_document(world: World) -> None:
     conflict = await held(world)
     preview = await seen_by(world, conflict)
-    assert isinstance(await acts(world).resolve("jdoe", conflict, Side.DESIRED, "", preview.seen), Resolved)
+    assert isinstance(await world.acts().resolve("jdoe", conflict, Side.DESIRED, "", preview.seen), Resolved)
     await world.fold()
     assert (await world.settle()).status is Status.SYNCED
     assert world.live()["title"] == "ours again"
@@ -101,7 +90,7 @@ async def test_a_decision_that_an_edit_overtakes_is_held_again_and_overwrites_no
     conflict = await held(world)
     preview = await seen_by(world, conflict)
     await world.edit({"title": "theirs again"})  # nobody has read that yet, so the decision can't be stale
-    assert isinstance(await acts(world).resolve("jdoe", conflict, Side.DESIRED, "", preview.seen), Resolved)
+    assert isinstance(await world.acts().resolve("jdoe", conflict, Side.DESIRED, "", preview.seen), Resolved)
     await world.fold()
     assert (await world.settle()).status is Status.HELD
     assert world.live()["title"] == "theirs again"
@@ -111,7 +100,7 @@ async def test_a_decision_is_stale_when_another_policy_is_in_force_for_its_field
     conflict = await held(world)
     preview = await seen_by(world, conflict)
     other = policy(Rule(("title",), Strategy.PRESERVE, name="title"))
-    stale = await acts(world, other).resolve("jdoe", conflict, Other("mine"), "", preview.seen)
+    stale = await world.acts(other).resolve("jdoe", conflict, Other("mine"), "", preview.seen)
     assert isinstance(stale, Stale)
     assert len(world.broker.records(TOPIC)) == 2, "it was said all the same"
 
@@ -127,5 +116,5 @@ async def test_a_decision_is_stale_when_an_older_event_that_came_late_has_change
     (conflict,) = world.document().agreement.held
     preview = await seen_by(world, conflict.id)
     await world.fold(late)
-    stale = await acts(world).resolve("jdoe", conflict.id, Side.DESIRED, "", preview.seen)
+    stale = await world.acts().resolve("jdoe", conflict.id, Side.DESIRED, "", preview.seen)
     assert isinstance(stale, Stale)
