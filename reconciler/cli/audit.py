@@ -377,6 +377,10 @@ class Exported:
             found = _header(line)
         except UNREADABLE as error:
             raise ReconcilerError(f"{name} {_NOT_OURS}") from error
+        if found.format.startswith(_FORMAT[:-1]) and found.format != _FORMAT:
+            raise ReconcilerError(
+                f"{name} was exported by another version ({found.format}); that version can verify it"
+            )
         if found.format != _FORMAT or line + b"\n" != header(found.document):
             raise ReconcilerError(f"{name} {_NOT_OURS} (its first line says {found.format!r})")
         self.faults: list[Fault] = []  # of lines before the first record

@@ -316,6 +316,8 @@ def test_a_file_that_is_no_export_is_refused(program: Program) -> None:
     for name, content in (("a.jsonl", b'{"specversion":"1.0"}\n'), ("b.jsonl", b""), ("c.jsonl", b"\xff\x00")):
         (program.folder / name).write_bytes(content)
         assert "was not written by `reconciler audit export`" in program.fails("audit", "verify", "--file", name)
+    (program.folder / "old.jsonl").write_bytes(b'{"format":"windchill-reconciler/audit/1","document":null}\n')
+    assert "exported by another version" in program.fails("audit", "verify", "--file", "old.jsonl")
     (program.folder / "d.jsonl.gz").write_bytes(gzip.compress(b"x" * 100)[:-9])
     assert "d.jsonl.gz" in program.fails("audit", "verify", "--file", "d.jsonl.gz")
     assert "can't be read" in program.fails("audit", "verify", "--file", "nowhere.jsonl")
