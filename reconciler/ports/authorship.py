@@ -26,6 +26,11 @@ async def released(store: Views, document: Document) -> Act | None:
     return next((act for act in acts if [stamp.id] == act.details.get("events")), None)
 
 
+async def resolved(store: Views, conflict_id: str) -> Act | None:
+    """Return the act by which a conflict was decided last; None: no person has decided it."""
+    return next(iter(await store.acts(target=conflict_id, kinds=[Deed.RESOLVE], limit=1)), None)
+
+
 async def settled(store: Views, letter: DeadLetter) -> Act | None:
     """Return the act by which a dead letter is not open any more; None: it is open."""
     kinds = _SETTLING.get(letter.status)

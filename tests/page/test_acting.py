@@ -115,6 +115,11 @@ async def test_an_open_conflict_says_that_it_was_settled_elsewhere(stage: Stage,
         await visit.page.get_by_text("This was settled").wait_for()
         assert await visit.text("#standing") == "settled"
         assert await visit.page.get_by_label("Reason").first.input_value() == "as agreed"
+        assert await visit.page.get_by_role("heading").all_inner_texts() == [
+            "attributes.CostCenter",
+            "What clashed",
+            "Record",
+        ]
 
 
 async def test_all_conflicts_of_a_field_are_decided_at_once_when_it_was_shown_what_is_written(stage: Stage) -> None:

@@ -17,6 +17,7 @@ from httpx import AsyncClient
 from starlette.types import Message
 
 from reconciler.errors import LogError, RecordTooLargeError, StoreError
+from reconciler.model.act import Side
 from reconciler.model.audit import AuditRecord
 from reconciler.model.document import Status
 from reconciler.model.event import Outgoing
@@ -468,7 +469,7 @@ async def test_nothing_is_appended_by_a_page_before_the_log_is_open(daemon: Daem
         assert (reply.status_code, "at most 2000" in reply.text) == (422, True)
 
 
-async def test_a_conflict_that_has_opened_anew_leads_to_where_it_waits(daemon: Daemon, client: AsyncClient) -> None:
+async def test_a_conflict_that_has_opened_again_leads_to_where_it_waits(daemon: Daemon, client: AsyncClient) -> None:
     world = await furnish(daemon, calm=1)
     first = next(row.conflict for row in await world.store.conflicts() if row.conflict.field == "attributes.CostCenter")
     page = (await client.get(f"/documents/{DRAWING}")).text
@@ -484,7 +485,31 @@ async def test_a_conflict_that_has_opened_anew_leads_to_where_it_waits(daemon: D
     assert "nothing is to be decided" not in text
     world.windchill.edit(DRAWING, {"attributes.CostCenter": "4020"})
     await world.resync(DRAWING)
-    assert "nothing is to be decided" in (await client.get(f"/conflicts/{first.id}")).text
+    settled = (await client.get(f"/conflicts/{first.id}")).text
+    assert "nothing is to be decided" in settled
+    assert "by no person" in settled
+
+
+async def test_the_page_of_a_settled_conflict_is_a_record_of_it(daemon: Daemon, client: AsyncClient) -> None:
+    world = await furnish(daemon, calm=1)
+    one = next(row.conflict for row in await world.store.conflicts() if row.conflict.field == "attributes.CostCenter")
+    await daemon.acts.resolve("mlee", one.id, Side.LIVE, reason="asked <finance>")
+    await world.fold()
+    await world.settle(DRAWING)
+    page = (await client.get(f"/conflicts/{one.id}")).text
+    record = " ".join(html.unescape(re.sub(r"<[^>]+>", "", page.partition("<main")[2].replace("<d", " <d"))).split())
+    both = r'The log wanted "4020" Windchill had when this was opened "4711"'
+    decided = r"Decided by mlee, by command, [-\d:UTC ]+: Take theirs, \"4711\" \(“asked <finance>”\)"
+    assert re.search(f"What clashed.*{both} .*Record .*Opened .*Closed .*{decided}", record), record
+    assert 'id="closed" role="status" data-live><p class="note good"' in page
+    assert 'id="choice"' not in page
+
+
+async def test_a_history_of_one_field_leads_back_to_that_of_all(daemon: Daemon, client: AsyncClient) -> None:
+    await furnish(daemon, calm=1)
+    back = f'href="/documents/{DRAWING}#line-heading"'
+    assert back not in (await client.get(f"/documents/{DRAWING}")).text
+    assert back in (await client.get(f"/documents/{DRAWING}?field=owner")).text
 
 
 async def test_bytes_that_are_no_text_are_nobody_s_to_mend(daemon: Daemon, client: AsyncClient) -> None:

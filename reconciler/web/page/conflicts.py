@@ -12,6 +12,7 @@ from reconciler.model.act import Gone, Other, Preview, Side, Take, Unusable
 from reconciler.model.audit import Verdict
 from reconciler.model.plan import Hold
 from reconciler.model.policy import FALLBACK
+from reconciler.ports import authorship
 from reconciler.web import bodies, lists, reading
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import differing, notices, rendering, spelling
@@ -108,9 +109,11 @@ async def shown(
 ) -> Response:
     """Show one conflict with a notice, and with the preview of a value that was typed, or the text that is none."""
     found = await reading.conflict(sources, asked)
-    again = await _again(sources, found) if found.closed_at else None
+    closed = found.closed_at is not None
+    again = await _again(sources, found) if closed else None
+    decided = await authorship.resolved(sources.store, found.id) if closed else None
     choices = []
-    if found.closed_at is None:
+    if not closed:
         choices = [await _choice(sources, found, way.take) for way in WAYS[Hold(found.hold)]]
         if typed is not msgspec.UNSET:
             choices.append(await _choice(sources, found, Other(typed)))
@@ -123,6 +126,7 @@ async def shown(
         notice=notice,
         conflict=found,
         again=again,
+        decided=decided and (views.acts.by(decided), decided.details),
         why=phrases.held(_verdict(found)),
         live=live,
         choices={choice.take: choice for choice in choices},
@@ -152,7 +156,7 @@ def _verdict(found: views.waiting.Conflict) -> Verdict:
 
 
 async def _again(sources: Sources, found: views.waiting.Conflict) -> str | None:
-    """Return the conflict in which the same field waits anew: each move of either side closes one and opens another."""
+    """Return the conflict in which the same field waits again: a move of either side closes one and opens another."""
     document = (await sources.store.documents([found.document])).get(found.document)
     held = () if document is None else document.agreement.held
     return next((one.id for one in held if one.field == found.field), None)
