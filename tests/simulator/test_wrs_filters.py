@@ -18,40 +18,24 @@ ROW = {
 }
 
 
+# `and` binds more tightly than `or`, `not` more tightly than both.
+MATCHING = [
+    *("Number eq 'O''Brien'", "State/Value eq 'INWORK'", "Weight ge 2.5", "Weight lt 1e1 and Sheets le 3"),
+    *("Sheets eq 4 or Sheets eq 3", "Latest", "Note eq null", "Note ne 'x'", "Title ne null"),
+    *("startswith(Title,'Bracket')", "endswith(Title, 'drawing')", "contains(Title,'12,') eq true"),
+    *("not contains(Title,'x') and not (Sheets eq 4)", "LastModified ge 2026-01-05T10:00:00+02:00"),
+    *("Number in ('a','O''Brien')", "Sheets eq 3 or Sheets eq 4 and Latest eq false", "not Latest or Sheets eq 3"),
+]
+OTHERS = [
+    *("Number ne 'O''Brien'", "Weight gt 2.5", "not Latest", "Latest eq false", "Note ne null", "Note lt 'x'"),
+    *("startswith(Title,'bracket')", "contains(Title,'12,') eq false", "contains(Note,'x')"),
+    *("LastModified gt 2026-01-05T08:00:00Z", "Number in ('a')"),
+    "(Sheets eq 3 or Sheets eq 4) and Latest eq false",
+]
+
+
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Number eq 'O''Brien'", True),
-        ("Number ne 'O''Brien'", False),
-        ("State/Value eq 'INWORK'", True),
-        ("Weight gt 2.5", False),
-        ("Weight ge 2.5", True),
-        ("Weight lt 1e1 and Sheets le 3", True),
-        ("Sheets eq 4 or Sheets eq 3", True),
-        ("Latest", True),
-        ("not Latest", False),
-        ("Latest eq false", False),
-        ("Note eq null", True),
-        ("Note ne null", False),
-        ("Note ne 'x'", True),
-        ("Note lt 'x'", False),
-        ("Title ne null", True),
-        ("startswith(Title,'Bracket')", True),
-        ("startswith(Title,'bracket')", False),
-        ("endswith(Title, 'drawing')", True),
-        ("contains(Title,'12,') eq true", True),
-        ("contains(Title,'12,') eq false", False),
-        ("contains(Note,'x')", False),
-        ("not contains(Title,'x') and not (Sheets eq 4)", True),
-        ("LastModified ge 2026-01-05T10:00:00+02:00", True),
-        ("LastModified gt 2026-01-05T08:00:00Z", False),
-        ("Number in ('a','O''Brien')", True),
-        ("Number in ('a')", False),
-        # `and` binds more tightly than `or`, `not` more tightly than both.
-        ("Sheets eq 3 or Sheets eq 4 and Latest eq false", True),
-        ("(Sheets eq 3 or Sheets eq 4) and Latest eq false", False),
-        ("not Latest or Sheets eq 3", True),
-    ],
+    ("text", "expected"), [*((text, True) for text in MATCHING), *((text, False) for text in OTHERS)]
 )
 def test_a_row_matches_as_the_filter_says(text: str, expected: bool) -> None:
     assert query.matcher(query.parse(text))(ROW.__getitem__) is expected

@@ -220,10 +220,7 @@ async def test_what_is_no_cursor_is_refused(client: AsyncClient, world: World, p
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("/documents?limit=0", "limit: "),
-        ("/documents?limit=501", "limit: "),
-        ("/documents?limit=ten", "limit: "),
-        ("/documents?limit=", "limit: "),
+        *((f"/documents?limit={limit}", "limit: ") for limit in ("0", "501", "ten", "")),
         ("/documents?limit=1&limit=2", "limit: is given twice"),
         ("/documents?status=dead", "status: "),
         ("/documents?Status=held", "Status: unknown query parameter; known are limit, after, status"),

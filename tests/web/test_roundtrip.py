@@ -130,11 +130,9 @@ async def test_an_answer_that_does_not_fit_signs_nobody_in(client: httpx.AsyncCl
         return "/signin/callback?" + urlencode({n: v for n, v in (said | over).items() if v is not None})
 
     cases = [
-        ({"state": "x"}, "the end of another sign-in"),
-        ({"state": None}, "the end of another sign-in"),
+        *(({"state": state}, "the end of another sign-in") for state in ("x", None)),
         ({"iss": "https://other.example"}, "nother identity provider has answered"),
-        ({"code": None}, "(no code)"),
-        ({"code": "x" * 5000}, "(no code)"),
+        *(({"code": code}, "(no code)") for code in (None, "x" * 5000)),
         ({"code": "x"}, "gave no ID token (status 400)"),
         ({"error": "access_denied"}, "(access_denied)"),
         ({"error": "<script>"}, "(no code)"),
@@ -158,9 +156,7 @@ async def test_a_code_is_of_use_once(client: httpx.AsyncClient, idp: Issuer) -> 
 @pytest.mark.parametrize(
     ("over", "says"),
     [
-        ({"nonce": "x"}, "another sign-in"),
-        ({"nonce": ...}, "another sign-in"),
-        ({"nonce": 7}, "another sign-in"),
+        *(({"nonce": nonce}, "another sign-in") for nonce in ("x", ..., 7)),
         ({"aud": "reconciler-api"}, "another audience"),
         ({"aud": [CLIENT, "x"], "azp": "x"}, "another audience"),
         ({"iss": "https://other.example"}, "another issuer"),

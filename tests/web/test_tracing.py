@@ -118,20 +118,16 @@ def test_a_collector_that_never_answers_does_not_keep_a_stop_waiting(program: Pr
 
 
 @pytest.mark.parametrize(
-    "given",
+    ("name", "value"),
     [
-        {"OTEL_SDK_DISABLED": "true"},
-        {"OTEL_TRACES_EXPORTER": "none"},
-        {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
-        {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
-        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
+        *(("SDK_DISABLED", "true"), ("TRACES_EXPORTER", "none"), ("EXPORTER_OTLP_PROTOCOL", "grpc")),
+        *(("EXPORTER_OTLP_ENDPOINT", ""), ("EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")),
     ],
 )
 def test_where_it_is_turned_off_or_leads_nowhere_nothing_is_sent_and_nothing_hurt(
-    program: Program, collector: Collector, monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+    program: Program, collector: Collector, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(f"OTEL_{name}", value)
     with started(program) as daemon:
         release(program, daemon)
         stop(daemon)
