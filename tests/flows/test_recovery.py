@@ -46,10 +46,14 @@ async def run(world: World, **given: bool) -> int:
     return world.windchill.writes - writes
 
 
+async def said_and_run(world: World, **fields: object) -> int:
+    await said(world, **fields)
+    return await run(world)
+
+
 async def agree_and_let_a_user_edit(world: World) -> None:
     """The log wants one owner, a user has set another, and the reconciler has seen both."""
-    await said(world, owner="akim", title="Cover")
-    assert await run(world) == 1
+    assert await said_and_run(world, owner="akim", title="Cover") == 1
     await world.edit({"owner": "jdoe"})
     await world.store.hasten([KEY], Lane.OPERATOR, world.clock.now_us())
     assert await run(world) == 0
@@ -71,8 +75,7 @@ LARGE, LIMIT = "Cover " * 500, 2_500
 
 async def test_an_outcome_that_is_too_large_still_tells_what_was_agreed(world: World) -> None:
     world.broker.record_bytes_max = LIMIT
-    await said(world, owner="akim", title=LARGE)
-    assert await run(world) == 1
+    assert await said_and_run(world, owner="akim", title=LARGE) == 1
     agreed = world.document().agreement
     assert len(json.dumps({**agreed.base.fields})) > LIMIT
     (record,) = world.broker.records(OUTCOMES)
@@ -86,12 +89,10 @@ async def test_an_outcome_that_is_too_large_still_tells_what_was_agreed(world: W
 
 async def test_an_edit_of_what_is_known_by_its_digest_is_seen_as_one(world: World) -> None:
     world.broker.record_bytes_max = LIMIT
-    await said(world, owner="akim", title=LARGE)
-    await run(world)
+    await said_and_run(world, owner="akim", title=LARGE)
     world.store = MemoryStore()
     await world.edit({"title": "Lid"})
-    await said(world, title="Plate")
-    assert await run(world) == 0
+    assert await said_and_run(world, title="Plate") == 0
     assert world.live()["title"] == "Lid"
     (row,) = await world.store.conflicts()
     assert (row.conflict.field, row.conflict.live, row.conflict.has_base) == ("title", "Lid", False)
@@ -103,21 +104,17 @@ async def test_an_edit_of_what_is_known_by_its_digest_is_seen_as_one(world: Worl
 
 async def test_an_older_copy_of_the_store_takes_over_what_was_agreed_since(world: World) -> None:
     """By its own base it would call our last write a user's edit."""
-    await said(world, owner="akim", title="Cover")
-    await run(world)
+    await said_and_run(world, owner="akim", title="Cover")
     older = copy.deepcopy(world.store)
-    await said(world, owner="lchen")
-    assert await run(world) == 1
+    assert await said_and_run(world, owner="lchen") == 1
     world.store = older
-    await said(world, owner="mroth")
-    assert await run(world) == 1
+    assert await said_and_run(world, owner="mroth") == 1
     assert world.live()["owner"] == "mroth", "nobody but us had written lchen"
 
 
 async def test_an_older_copy_closes_what_was_settled_since_at_the_next_comparison(make_world: MakeWorld) -> None:
     world = make_world(policy(Rule(("title",), Strategy.HOLD)))
-    await said(world, title="Cover")
-    await run(world)
+    await said_and_run(world, title="Cover")
     await world.edit({"title": "Lid"})
     await world.store.hasten([KEY], Lane.OPERATOR, world.clock.now_us())
     await run(world)
@@ -134,8 +131,7 @@ async def test_an_older_copy_closes_what_was_settled_since_at_the_next_compariso
 
 
 async def test_what_was_taken_note_of_is_not_read_again(world: World) -> None:
-    await said(world, title="Cover")
-    await run(world)
+    await said_and_run(world, title="Cover")
     end = world.broker.at(PLACE).end
     assert (await world.store.positions())[PLACE] == end > 0
     world.broker.forget_before(PLACE, end)
@@ -180,8 +176,7 @@ async def test_a_log_whose_records_are_gone_stops_the_daemon_until_a_person_deci
 
 async def test_going_on_without_lost_records_does_not_hide_that_another_log_was_replaced(world: World) -> None:
     """Of the log that has lost nothing, the record read last stays known."""
-    await said(world, title="one")
-    assert await run(world) == 1
+    assert await said_and_run(world, title="one") == 1
     assert await run(world, accept_truncation=True) == 0  # as after a loss in another partition
     own = world.broker.at(Partition(TOPIC, 0))
     own.records, own.begin, own.end = [], 0, 0
@@ -193,10 +188,8 @@ async def test_going_on_without_lost_records_does_not_hide_that_another_log_was_
 
 async def test_a_store_that_is_behind_writes_nothing_before_it_has_seen_the_whole_log(world: World) -> None:
     """However long a partition can't be read: what is folded so far may ask for values that were replaced long ago."""
-    await said(world, title="old")
-    await run(world)
-    await said(world, title="new")
-    await run(world)
+    await said_and_run(world, title="old")
+    await said_and_run(world, title="new")
     world.store = MemoryStore()
     writes, sleeping = world.windchill.writes, asyncio.Event()
 

@@ -17,7 +17,7 @@ from reconciler.model.stamp import Partition, Place
 from tests.fakes.memory_store import MemoryStore
 from tests.flows.conftest import MakeWorld
 from tests.flows.test_notify import Bench
-from tests.flows.test_recovery import run, said
+from tests.flows.test_recovery import run, said, said_and_run
 from tests.flows.world import DECISIONS, KEY, OUTCOMES, TOPIC, World, policy
 
 ONE, TWO = "a" * 43, "b" * 43
@@ -55,8 +55,7 @@ async def a_user_edits(world: World) -> None:
 
 
 async def test_from_the_first_start_with_a_key_on_everything_is_signed(world: World) -> None:
-    await said(world, owner="akim")
-    await run(world)
+    await said_and_run(world, owner="akim")
     before = len(world.broker.records(OUTCOMES))
     assert all("signature" not in one for one in told(world))
     await said(world, title="Cover")
@@ -108,8 +107,7 @@ async def test_nobody_is_told_of_what_an_outsider_writes(world: World) -> None:
 
 async def test_without_a_key_the_same_forgery_is_believed(world: World) -> None:
     """What the key is for: this is the fault."""
-    await said(world, owner="akim")
-    await run(world)
+    await said_and_run(world, owner="akim")
     await a_user_edits(world)
     await run(world)
     world.broker.put(Outgoing(OUTCOMES, KEY.encode(), forged_base(world, 99)))
@@ -136,8 +134,7 @@ async def test_a_forged_decision_is_a_dead_letter_and_a_signed_one_is_folded(wor
 async def test_what_was_decided_and_agreed_before_there_was_a_key_stays_valid_after_the_loss_of_the_store(
     world: World,
 ) -> None:
-    await said(world, owner="akim")
-    await run(world)
+    await said_and_run(world, owner="akim")
     await a_user_edits(world)
     world.append(world.event({"owner": "boss"}, expect={"owner": "jdoe"}) | {"source": OPERATORS})
     assert await run(world) == 1
@@ -153,8 +150,7 @@ async def test_what_was_decided_and_agreed_before_there_was_a_key_stays_valid_af
 
 
 async def test_another_key_announces_it_again_so_that_the_first_one_can_go(world: World) -> None:
-    await said(world, owner="akim")
-    await run(world)
+    await said_and_run(world, owner="akim")
     await run_signed(world)
     since = world.store.noted.places if world.store.noted else None
     await said(world, title="Cover")
