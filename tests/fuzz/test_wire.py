@@ -200,27 +200,18 @@ def check_write(world: World, reply: bytes | None) -> None:
 numbers = st.integers(0, 2**64 - 1)
 
 
-@settings(max_examples=EXAMPLES)
-@given(number=numbers)
-def test_a_read_that_is_answered_with_near_http_gets_an_answer(world, number):
-    check_read(world, hostile_reply(number))
+near_http = mutating.mutated(REPLIES) | numbers.map(hostile_reply)
 
 
-@settings(max_examples=EXAMPLES)
-@given(reply=mutating.mutated(REPLIES))
-def test_a_read_that_is_answered_with_damaged_http_gets_an_answer(world, reply):
+@settings(max_examples=2 * EXAMPLES)
+@given(reply=near_http)
+def test_a_read_that_is_answered_with_near_or_damaged_http_gets_an_answer(world, reply):
     check_read(world, reply)
 
 
-@settings(max_examples=EXAMPLES)
-@given(number=numbers)
-def test_a_write_that_is_answered_with_near_http_is_certain_only_where_the_server_is(world, number):
-    check_write(world, hostile_reply(number))
-
-
-@settings(max_examples=EXAMPLES)
-@given(reply=mutating.mutated(REPLIES))
-def test_a_write_that_is_answered_with_damaged_http_is_certain_only_where_the_server_is(world, reply):
+@settings(max_examples=2 * EXAMPLES)
+@given(reply=near_http)
+def test_a_write_that_is_answered_with_near_or_damaged_http_is_certain_only_where_the_server_is(world, reply):
     check_write(world, reply)
 
 
@@ -231,7 +222,7 @@ def test_a_server_that_says_nothing_is_not_waited_for_beyond_the_deadline(world,
 
 
 @settings(max_examples=EXAMPLES // 3)
-@given(reply=mutating.mutated(REPLIES) | numbers.map(hostile_reply))
+@given(reply=near_http)
 def test_no_authorisation_server_makes_a_write_go_out_without_a_token(world, reply):
     auth = ClientCredentials(f"{world.server.url}/token", "client", "secret")
     found, requests = world.run([reply, b"HTTP/1.1 204 No Content\r\n\r\n"], "write", BEFORE, auth)
