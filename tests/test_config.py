@@ -1,6 +1,7 @@
 """What a configuration file, the environment and secret files come to, and what is said when they can't be used."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -380,6 +381,46 @@ def test_a_secret_file_that_holds_no_secret_is_named_and_not_quoted(tmp_path: Pa
     assert found.startswith("RECONCILER_WINDCHILL__TOKEN_FILE: ")
     assert "a\nb" not in found
     assert "xxx" not in found
+
+
+FILES = [(section, key) for section, key in KEYS if key.endswith("_file")]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(("section", "key"), FILES)
+def test_a_file_is_no_pipe_and_no_folder_and_no_link_to_one(section: str, key: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link", "."):
+        (fault,) = faults(None, **{loading.variable(section, key): str(tmp_path / name)})
+        assert fault.endswith(" is no regular file; write what it should hold to a file, and give the path of that")
+
+
+def test_a_secret_file_may_be_a_link_as_kubernetes_makes_them(tmp_path: Path) -> None:
+    (tmp_path / "..data").write_text(CANARY, encoding="utf-8")
+    (tmp_path / "token").symlink_to("..data")
+    found = config.load(None, {"RECONCILER_WINDCHILL__TOKEN_FILE": str(tmp_path / "token")})
+    assert found.windchill.token == CANARY
+
+
+PASTED = [CANARY, f"/{CANARY}/ab+c==", f"ab/{CANARY}", f"https://host/{CANARY}", CANARY * 30, f"-----\n{CANARY}\n"]
+
+
+@pytest.mark.parametrize("text", PASTED)
+def test_a_secret_that_is_given_as_its_own_file_is_not_quoted(text: str) -> None:
+    for section, key in FILES:
+        if key.removesuffix("_file") in {secret for _, secret in SECRETS} or "\n" in text:
+            (fault,) = faults(None, **{loading.variable(section, key): text})
+            assert fault.startswith(f"{loading.variable(section, key)}: ")
+            assert "the path of a file" in fault or "one line" in fault
+            assert CANARY not in fault
+
+
+def test_a_secret_file_that_is_not_there_is_named_where_its_path_leads_somewhere(tmp_path: Path) -> None:
+    path = tmp_path / "not-mounted" / "token"
+    (fault,) = faults(None, RECONCILER_WINDCHILL__TOKEN_FILE=str(path))
+    reason = "can't be read: No such file or directory; give the path of a file that holds the secret"
+    assert fault == f"RECONCILER_WINDCHILL__TOKEN_FILE: {path} {reason}"
 
 
 @pytest.mark.parametrize(("section", "key"), SECRETS)

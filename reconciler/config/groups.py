@@ -12,6 +12,7 @@ from reconciler.config.values import (
     TEN_YEARS_S,
     Bytes,
     ChangeTopic,
+    File,
     Filled,
     Seconds,
     Secret,
@@ -116,11 +117,11 @@ class Log:
     plain_sasl: bool = False
     """Whether `sasl_plaintext` may be used to brokers on other machines. Anyone in between can then read all events,
     with `PLAIN` the password too. For networks that are encrypted by other means."""
-    ca_file: str = ""
+    ca_file: File = ""
     """PEM file of the authorities that may sign the brokers' certificates; empty: the system's."""
-    cert_file: str = ""
+    cert_file: File = ""
     """PEM file of our client certificate; empty: none is shown."""
-    key_file: str = ""
+    key_file: File = ""
     """PEM file of that certificate's private key; empty: none."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     """Used with `sasl_…` security. The default is the one that never sends the password."""
@@ -201,11 +202,11 @@ class Windchill:
     """For `oauth2`."""
     scope: str = ""
     """For `oauth2`: the scopes asked for, separated by spaces; empty: the server's default."""
-    ca_file: str = ""
+    ca_file: File = ""
     """PEM file of the authorities that may sign the server's certificate; empty: the system's."""
-    cert_file: str = ""
+    cert_file: File = ""
     """PEM file of our client certificate; empty: none is shown."""
-    key_file: str = ""
+    key_file: File = ""
     """PEM file of that certificate's private key, without a password; empty: none."""
     write_method: Literal["patch", "put"] = "patch"
     """Documents dialect: `put` sends the whole document, for servers without PATCH. Only `patch` leaves fields alone
@@ -300,7 +301,7 @@ class Admin:
     bind: _Bind = "127.0.0.1:8090"
     """host:port to listen on; port 0: any free one; empty: don't listen. Anything but loopback needs `tokens_file` or
     `oidc_issuer`."""
-    tokens_file: str = ""
+    tokens_file: File = ""
     """A file that says who may use the API and what they may do, a line each (`reconciler token` makes them); empty:
     nobody is asked, and only this machine is answered. It is read again when it changes."""
     external_url: _Origin = ""
@@ -338,7 +339,7 @@ class Admin:
     oidc_name_claim: Filled = "preferred_username"
     """The claim with the name that acts are written down under; where it is missing, `sub`. Choose one that people
     can't change themselves."""
-    oidc_ca_file: str = ""
+    oidc_ca_file: File = ""
     """PEM file of the authorities that may sign the provider's certificate; empty: the system's."""
     hook_secret: _PathSecret = ""
     """The last part of the address under which Windchill may say that something has changed there
@@ -357,7 +358,7 @@ class Notify:
     take up a new one before the old one goes."""
     plain_http: bool = False
     """Whether `webhook_url` may be http://. Signatures keep notifications from being forged, not from being read."""
-    ca_file: str = ""
+    ca_file: File = ""
     """PEM file of the authorities that may sign the receiver's certificate; empty: the system's."""
     networks: tuple[_Network, ...] = ()
     """Networks outside of the public internet that may be connected to. None by default: loopback, private, link-local

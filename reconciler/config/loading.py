@@ -6,17 +6,19 @@ value of a secret.
 """
 
 import json
+import os
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
 
 from reconciler.config import contradictions, rules, values
 from reconciler.config.contradictions import Setting
 from reconciler.config.groups import GROUPS, Config
-from reconciler.config.values import ChangeTopic, Filled, convert, from_text, is_secret
+from reconciler.config.values import FILLED, ChangeTopic, File, convert, from_text, is_secret
 from reconciler.errors import ConfigError
 from reconciler.model.policy import DEFAULT_RULES, Policy
 
@@ -197,7 +199,7 @@ def _setting(layers: list[Layer], section: str, field: "attrs.Attribute[Any]", f
 def _converted(layer: Layer, section: str, spelling: str, field: "attrs.Attribute[Any]", faults: list[str]) -> Setting:
     given, where = layer.sections[section][spelling], layer.where(section, spelling)
     if spelling != field.name:
-        path = Path(convert(given, Filled))
+        path = Path(convert(given, Annotated[File, FILLED]))
         return Setting(convert(_secret(path), field.type), f"secret file {given}", where, path)
     as_given = layer.file is not None  # the environment knows only texts
     if field.type == tuple[ChangeTopic, ...]:
@@ -205,16 +207,32 @@ def _converted(layer: Layer, section: str, spelling: str, field: "attrs.Attribut
         topics = () if faults else tuple(ChangeTopic(**row) for row in rows)
         return Setting(topics, layer.origin(section, spelling), where)
     value = convert(given, field.type) if as_given else from_text(str(given), field.type)
+    if spelling.endswith("_file") and value:
+        _check_kind(Path(value))
     return Setting(value, layer.origin(section, spelling), where)
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse what could keep a reader waiting, such as a pipe. A link to a file, as Kubernetes makes them, is one."""
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return  # whoever reads it tells why it can't be read
+    if not regular:
+        raise ValueError(f"{path} is no regular file; write what it should hold to a file, and give the path of that")
 
 
 def _secret(path: Path) -> str:
     """Return a secret without the line end that editors and `echo` leave behind."""
+    _check_kind(path)
     try:
         with path.open("rb") as file:
             content = file.read(_SECRET_BYTES_MAX + 1)
     except OSError as error:
-        raise ValueError(f"{path} can't be read: {error.strerror or error}") from error
+        # A value that leads into no folder is most likely the secret itself.
+        shown = path if any(map(os.path.isdir, list(path.parents)[:-1])) else "the value, which is not shown,"
+        reason = f"can't be read: {error.strerror or error}; give the path of a file that holds the secret"
+        raise ValueError(f"{shown} {reason}") from None
     try:
         secret = content.decode().rstrip("\r\n")
     except UnicodeDecodeError:

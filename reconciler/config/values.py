@@ -2,8 +2,9 @@
 Values: the types of keys, strict conversion of what TOML or the environment gives, and words for what is allowed.
 
 msgspec converts, and knows all limits: a type says them with `Meta`, so that the schema has them too. What it can't say
-stands in `Meta.extra`: `secret` (never shown; also known as `<key>_file`), `says` (a pattern in words), `unit`, `lines`
-(line ends are allowed) and `later` (beginnings that are known, and what to do until they are available).
+stands in `Meta.extra`: `secret` (never shown; also known as `<key>_file`), `pasted` (not quoted in a fault), `says` (a
+pattern in words), `unit`, `lines` (line ends are allowed) and `later` (beginnings that are known, and what to do until
+they are available).
 """
 
 import difflib
@@ -44,6 +45,8 @@ Topic = Annotated[str, text(r"[A-Za-z0-9._-]{1,249}", "a topic's name: 1 to 249 
 TEN_YEARS_S = 315_360_000
 Seconds = Annotated[float, Meta(extra={"unit": "seconds"})]
 Bytes = Annotated[int, Meta(extra={"unit": "bytes"})]
+# Never quoted when it can't be one: people paste what the file should hold.
+File = Annotated[str, Meta(extra={"says": "the path of a file", "pasted": True})]
 Secret = Annotated[str, Meta(extra={"secret": True}, extra_json_schema={"writeOnly": True})]
 
 
@@ -181,7 +184,7 @@ def _fault(given: Any, kind: inspect.Type, error: str = "") -> str:
 
 
 def _but(given: object, kind: inspect.Type) -> str:
-    return "" if "secret" in _extra(kind) else f", not {_shown(given)}"
+    return "" if {"secret", "pasted"} & _extra(kind).keys() else f", not {_shown(given)}"
 
 
 def allowed(kind: inspect.Type) -> str:
