@@ -36,13 +36,14 @@ class ActsQuery(Page, frozen=True, kw_only=True):
 
 
 def acts_of(sources: Sources, asked: Asked) -> Acts:
-    """Return what whoever asks can do, recorded with who they are."""
-    return acts_by(sources, asked.who)
+    """Return what whoever asks can do, recorded with their role and with who vouches for their name."""
+    return sources.acts.acting(asked.who.role.name.lower(), asked.who.issuer)
 
 
-def acts_by(sources: Sources, who: Principal) -> Acts:
-    """Return what somebody can do, recorded with their role and with who vouches for their name."""
-    return sources.acts.acting(who.role.name.lower(), who.issuer)
+def acts_on_log(sources: Sources, asked: Asked) -> Acts:
+    """Return the same for what appends to the log; raises Refused while nothing can be appended in good order."""
+    require_log(sources)
+    return acts_of(sources, asked)
 
 
 def require_log(sources: Sources) -> None:
@@ -110,9 +111,8 @@ async def resume(sources: Sources, asked: Asked) -> views.acts.Done:
 async def release(sources: Sources, asked: Asked) -> views.acts.AppendedBy:
     """Stop managing a document, or some fields of it, by an event; Windchill keeps what it has."""
     body = await bodies.given(asked.request, bodies.Releasing, _BYTES_MAX)
-    require_log(sources)
     who, key = asked.who.name, asked.path["document"]
-    return _appended(await acts_of(sources, asked).release(who, key, body.reason, body.fields))
+    return _appended(await acts_on_log(sources, asked).release(who, key, body.reason, body.fields))
 
 
 async def preview(sources: Sources, asked: Asked) -> views.acts.Preview:
@@ -135,8 +135,7 @@ async def resolve_many(sources: Sources, asked: Asked) -> views.acts.Settled:
     body = await bodies.given(asked.request, bodies.ResolvingMany, _BYTES_MAX)
     if (body.field is None) is (body.rule is None):
         raise Refused(422, "give either field or rule")
-    require_log(sources)
-    settled = await acts_of(sources, asked).resolve_many(
+    settled = await acts_on_log(sources, asked).resolve_many(
         asked.who.name, acts.WAYS[body.take], body.reason, field=body.field, rule=body.rule, limit=body.limit
     )
     return views.acts.settled(settled)
@@ -145,8 +144,7 @@ async def resolve_many(sources: Sources, asked: Asked) -> views.acts.Settled:
 async def replay_letter(sources: Sources, asked: Asked) -> views.acts.Done:
     """Append a dead letter to the change log again, as it was."""
     body = await bodies.given(asked.request, bodies.WithReason, _BYTES_MAX)
-    require_log(sources)
-    return done_one(await acts_of(sources, asked).replay_letters(asked.who.name, [asked.path["id"]], body.reason))
+    return done_one(await acts_on_log(sources, asked).replay_letters(asked.who.name, [asked.path["id"]], body.reason))
 
 
 async def discard_letter(sources: Sources, asked: Asked) -> views.acts.Done:

@@ -39,14 +39,7 @@ _T = TypeVar("_T", bound=msgspec.Struct)
 
 async def given(request: Request, wanted: type[_T], bytes_max: int) -> _T:
     """Return a request's body; where all members may be left out, it may be. Raises Refused naming the fault."""
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > bytes_max:
-            raise Refused(413, f"a request has at most {bytes_max} bytes")
-        pieces.append(piece)
-    text = b"".join(pieces)
+    text = await _body(request, Refused(413, f"a request has at most {bytes_max} bytes"), bytes_max)
     if not text:
         text = b"{}"
     elif content_type(request) != JSON:
@@ -59,6 +52,15 @@ async def given(request: Request, wanted: type[_T], bytes_max: int) -> _T:
         raise Refused(422, f"{at[1]}: {said[: at.start()]}" if at and at[1] else said) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(400, f"the body is not JSON: {error}") from error
+
+
+async def _body(request: Request, too_large: Refused, bytes_max: int) -> bytes:
+    text = bytearray()
+    async for piece in request.stream():
+        text += piece
+        if len(text) > bytes_max:
+            raise too_large
+    return bytes(text)
 
 
 def described(wanted: type[msgspec.Struct]) -> Mapping[str, Mapping[str, Any]]:
@@ -182,14 +184,8 @@ def content_type(request: Request) -> str:
 async def _read(request: Request, bytes_max: int) -> _Form:
     if not holds_form(request):
         raise Refused(415, f"send a form as {FORM}")
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > bytes_max:
-            raise _too_large(bytes_max)
-        pieces.append(piece)
-    return _Form(_parsed(b"".join(pieces)), size)
+    text = await _body(request, _too_large(bytes_max), bytes_max)
+    return _Form(_parsed(text), len(text))
 
 
 def _parsed(body: bytes) -> Mapping[str, str]:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from reconciler.core.planning import resolution
 from reconciler.errors import UsageError
 from reconciler.model.act import RESOLVED_MAX, WAYS, Gone, Other, Resolved, Side, Stale, Take, Unusable
-from reconciler.web import bodies
+from reconciler.web import acting, bodies
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import conflicts, notices, rendering, spelling
@@ -23,7 +23,7 @@ _SHOWN_MAX = 100  # of many; the rest is decided alike
 async def preview(sources: Sources, asked: Asked) -> Response:
     """Show what a typed value would write; nothing is done."""
     form = await bodies.fields(asked.request)
-    asked, text = attrs.evolve(asked, query=conflicts.ConflictQuery()), form.get("value", "")
+    text = form.get("value", "")
     try:
         return await conflicts.shown(sources, asked, None, typed=resolution.value(text))
     except UsageError as fault:
@@ -37,9 +37,8 @@ async def resolve(sources: Sources, asked: Asked) -> Response:
     if not seen:
         raise Refused(400, "seen: is missing; decide on the page of the conflict, which shows what will be written")
     conflict, reason = asked.path["id"], notices.reason(form)
-    asked = attrs.evolve(asked, query=conflicts.ConflictQuery())
     value = take.value if isinstance(take, Other) else msgspec.UNSET
-    match await notices.acts_on_log(sources, asked).resolve(asked.who.name, conflict, take, reason, seen):
+    match await acting.acts_on_log(sources, asked).resolve(asked.who.name, conflict, take, reason, seen):
         case Resolved():
             return rendering.elsewhere(spelling.address("/conflicts", done="decided"))
         case Stale():
@@ -100,7 +99,7 @@ async def resolve_many(sources: Sources, asked: Asked) -> Response:
     seen = dict(one.rpartition(":")[::2] for one in form.get("seen", "").split())
     if not seen:
         raise Refused(400, "seen: is missing; the page shows first what will be written")
-    done = await notices.acts_on_log(sources, asked).resolve_many(
+    done = await acting.acts_on_log(sources, asked).resolve_many(
         asked.who.name, wish.take, notices.reason(form), **wish.which, seen=seen
     )
     if not done.left and not done.more:

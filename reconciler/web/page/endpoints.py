@@ -4,7 +4,7 @@ from typing import Final
 
 from reconciler.web import reading
 from reconciler.web.endpoint import Call, Endpoint, Query
-from reconciler.web.page import conflicts, deciding, documents, hotspots, letters, overview, rendering, settings, trail
+from reconciler.web.page import conflicts, deciding, documents, letters, overview, rendering, trail
 from reconciler.web.principal import Role
 
 
@@ -36,11 +36,11 @@ ENDPOINTS: Final = (
     _acts("/dead-letters/{id}/replay", letters.replay),
     _acts("/dead-letters/{id}/discard", letters.discard),
     _acts("/dead-letters/{id}/resend", letters.resend),
-    _shows("/hotspots", hotspots.show, reading.HotSpotsQuery),
+    _shows("/hotspots", overview.hotspots, reading.HotSpotsQuery),
     _shows("/audit", trail.show, trail.TrailQuery),
     _shows("/audit/acts", trail.acts, trail.ActsQuery),
     Endpoint(path="/audit.csv", role=Role.VIEWER, call=trail.export, query=trail.ExportQuery, page=True),
-    _shows("/policy", settings.policy),
-    _shows("/config", settings.config),
+    _shows("/policy", overview.policy),
+    _shows("/config", overview.config),
     Endpoint(path="/static/{name}", role=None, call=rendering.serve),
 )

@@ -138,7 +138,7 @@ _FORM_BYTES_MAX = 1024 * 1024
 async def replay(sources: Sources, asked: Asked) -> Response:
     """Append a letter to the log again, as it was."""
     reason = notices.reason(await bodies.fields(asked.request))
-    done = await notices.acts_on_log(sources, asked).replay_letters(asked.who.name, [asked.path["id"]], reason)
+    done = await acting.acts_on_log(sources, asked).replay_letters(asked.who.name, [asked.path["id"]], reason)
     return await _after(sources, asked, done, "replayed")
 
 
@@ -147,8 +147,8 @@ async def discard(sources: Sources, asked: Asked) -> Response:
     reason = notices.reason(await bodies.fields(asked.request))
     if not reason:
         said = "say why nobody will miss it; the reason is kept with the record of it"
-        return await _shown(sources, asked, notices.refused(said), 422)
-    done = await notices.acts(sources, asked).discard_letters(asked.who.name, [asked.path["id"]], reason)
+        return await shown(sources, asked, notices.refused(said), 422)
+    done = await acting.acts_of(sources, asked).discard_letters(asked.who.name, [asked.path["id"]], reason)
     return await _after(sources, asked, done, "discarded")
 
 
@@ -157,7 +157,7 @@ async def resend(sources: Sources, asked: Asked) -> Response:
     form = await bodies.fields(asked.request, _FORM_BYTES_MAX)
     value, reason = form.get("value", ""), notices.reason(form)
     acting.require_sayable(asked.who, value.encode())
-    done = await notices.acts_on_log(sources, asked).resend(asked.who.name, asked.path["id"], value.encode(), reason)
+    done = await acting.acts_on_log(sources, asked).resend(asked.who.name, asked.path["id"], value.encode(), reason)
     return await _after(sources, asked, done, "resent", value)
 
 
@@ -166,17 +166,10 @@ async def _after(
 ) -> Response:
     match done:
         case Gone(reason):
-            return await _shown(sources, asked, notices.refused(reason), 409)
+            return await shown(sources, asked, notices.refused(reason), 409)
         case Unusable(reason):
-            return await _shown(sources, asked, notices.refused(reason), 422, mended)
+            return await shown(sources, asked, notices.refused(reason), 422, mended)
         case Done(left=left) if left:
-            return await _shown(sources, asked, notices.refused(left[asked.path["id"]]), 409)
+            return await shown(sources, asked, notices.refused(left[asked.path["id"]]), 409)
         case _:
             return rendering.elsewhere(spelling.address(spelling.letter(asked.path["id"]), done=code))
-
-
-async def _shown(
-    sources: Sources, asked: Asked, notice: notices.Notice, code: int, mended: str | None = None
-) -> Response:
-    asked = attrs.evolve(asked, query=LetterQuery())
-    return await shown(sources, asked, notice, code, mended)

@@ -5,11 +5,9 @@ from typing import Final, Literal
 
 import attrs
 
-from reconciler.flows.acts import Acts
-from reconciler.web import acting, bodies
+from reconciler.web import bodies
 from reconciler.web.answers import Refused
-from reconciler.web.endpoint import Asked, Page, Query
-from reconciler.web.sources import Sources
+from reconciler.web.endpoint import Page, Query
 
 DONE: Final = {
     "retried": "It is due now, before all others.",
@@ -57,17 +55,6 @@ def of(told: Told | ToldPage) -> Notice | None:
 def refused(reason: str) -> Notice:
     """Return why something was not done."""
     return Notice("bad", f"Not done: {reason}.")
-
-
-def acts(sources: Sources, asked: Asked) -> Acts:
-    """Return what whoever asks may do, recorded with their role."""
-    return acting.acts_of(sources, asked)
-
-
-def acts_on_log(sources: Sources, asked: Asked) -> Acts:
-    """Return the same for what appends to the log; raises Refused while nothing can be appended in good order."""
-    acting.require_log(sources)
-    return acts(sources, asked)
 
 
 def reason(form: Mapping[str, str]) -> str:

@@ -1,9 +1,19 @@
-"""The overview: whether Windchill agrees with the log, and what needs a person."""
+"""
+The overview: whether Windchill agrees with the log, and what needs a person.
+
+Hot spots: where somebody else is often quicker, whether that is getting worse, and what would help.
+
+Settings: the policy and the configuration in force, with where each value comes from.
+"""
+
+import itertools
 
 import attrs
+import msgspec
 from starlette.responses import Response
 
 from reconciler import views
+from reconciler.core.explain import phrases
 from reconciler.model.document import Status
 from reconciler.web import lists, reading
 from reconciler.web.endpoint import Asked
@@ -48,3 +58,32 @@ async def show(sources: Sources, asked: Asked) -> Response:
         plots=plots.of(measured.points),
         hours=_HOURS,
     )
+
+
+async def hotspots(sources: Sources, asked: Asked) -> Response:
+    """List documents and fields by their version conflicts, with those of the last day and of the day before."""
+    found = (await reading.hotspots(sources, asked)).items
+    return rendering.current(
+        sources,
+        asked,
+        "hotspots.html",
+        documents=[_row(spot.document, spot) for spot in found if spot.document is not msgspec.UNSET],
+        fields=[_row(spot.field, spot) for spot in found if spot.field is not msgspec.UNSET],
+    )
+
+
+def _row(name: str, spot: views.waiting.HotSpot) -> tuple[str, views.waiting.HotSpot, plots.Strip]:
+    return name, spot, plots.strip(spot.hours)
+
+
+async def policy(sources: Sources, asked: Asked) -> Response:
+    """Show the rules in force, in their order."""
+    found = await reading.policy(sources, asked)
+    return rendering.current(sources, asked, "policy.html", policy=found, meanings=phrases.STRATEGIES)
+
+
+async def config(sources: Sources, asked: Asked) -> Response:
+    """Show every effective setting."""
+    found = (await reading.settings(sources, asked)).items
+    sections = [(name, list(group)) for name, group in itertools.groupby(found, key=lambda setting: setting.section)]
+    return rendering.current(sources, asked, "config.html", sections=sections)
