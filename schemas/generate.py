@@ -15,7 +15,7 @@ import msgspec
 
 from reconciler import __version__, config
 from reconciler.config import groups, rules
-from reconciler.config.values import is_secret
+from reconciler.config.values import NO_CONTROL, is_secret
 from reconciler.web import application, openapi
 
 HERE = Path(__file__).parent
@@ -53,7 +53,7 @@ def _section(group: type[attrs.AttrsInstance]) -> dict[str, Any]:
     secrets = [field.name for field in attrs.fields(group) if is_secret(field.type)]
     for name in secrets:
         about = f"A file that holds {name}, instead of it; a line end at its end is cut off."
-        table["properties"][f"{name}_file"] = {"description": about, "type": "string", "minLength": 1}
+        table["properties"][f"{name}_file"] = {"description": about, "type": "string", "minLength": 1} | NO_CONTROL
     exclusive = {"allOf": [{"not": {"required": [name, f"{name}_file"]}} for name in secrets]} if secrets else {}
     return {"description": inspect.getdoc(group), **table, **exclusive}
 
@@ -76,7 +76,9 @@ def _whole(node: Any, named: dict[str, Any]) -> Any:
         return node
     found = named[node["$ref"].rpartition("/")[2]] if "$ref" in node else {}
     about = {name: value for name, value in found.items() if name not in ("title", "description")}
-    return {name: _whole(value, named) for name, value in (about | node).items() if name != "$ref"}
+    made = {name: _whole(value, named) for name, value in (about | node).items() if name != "$ref"}
+    plain = made.get("type") == "string" and not made.keys() & {"enum", "pattern"}
+    return made | (NO_CONTROL if plain else {})
 
 
 def _texts(group: type) -> dict[str, str]:

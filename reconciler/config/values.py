@@ -20,6 +20,7 @@ from msgspec import Meta, inspect
 
 _TRUTHS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _HUGE = 1e18
+NO_CONTROL = {"not": {"pattern": r"[\x00-\x1f\x7f]"}}  # for the schema, of every text that `convert` refuses these in
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # with the halves that stand for bytes which are no UTF-8
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
@@ -34,7 +35,8 @@ _UNITS = {
 
 def text(pattern: str, says: str, **more: object) -> Meta:
     """Return what a text must be: a regular expression for all of it, and that in words."""
-    return Meta(pattern=f"^({pattern})$", extra={"says": says, **more})
+    more_json = None if "lines" in more else NO_CONTROL
+    return Meta(pattern=f"^({pattern})$", extra={"says": says, **more}, extra_json_schema=more_json)
 
 
 FILLED = Meta(min_length=1)

@@ -265,6 +265,57 @@ def test_the_example_of_defaults_states_every_key_that_is_no_secret_and_its_defa
     assert stated == expected
 
 
+TEXTS = ["", "a", "a b", "h:1", "http://h/a", "sqlite:///a", "//erp/*", "roles //erp/*", "openid x", "a" * 43]
+TEXT_KEYS = [
+    (section, key, about)
+    for section, group in VALIDATORS["config"].schema["properties"].items()
+    if section != "policy"
+    for key, about in group["properties"].items()
+    if "string" in (about.get("type"), about.get("items", {}).get("type"))
+]
+
+
+@given(
+    key=st.sampled_from(TEXT_KEYS),
+    text=st.sampled_from(TEXTS),
+    char=st.sampled_from(["", "\n", "\r", "\t", "\x00", "\x1b", "\x1c", "\x7f", "\x80", "é", "\u2028"]),
+    place=st.floats(0, 1),
+)
+@example(key=("log", "group", {"type": "string"}), text="a", char="\n", place=1)
+@example(key=("windchill", "token_file", {"type": "string"}), text="a", char="\x7f", place=0)
+def test_schema_and_loader_agree_on_texts_with_control_characters(
+    key: tuple[str, str, dict[str, Any]], text: str, char: str, place: float
+) -> None:
+    section, name, about = key
+    at = round(place * len(text))
+    text = text[:at] + char + text[at:]
+    value = text if about["type"] == "string" else [text]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tomllib, "loads", lambda _: {section: {name: value}})
+        try:
+            config.load(Path(__file__), {})
+            told = ""
+        except ConfigError as error:
+            told = str(error)
+    refused = f":{section}.{name}: must be " in told
+    assert VALIDATORS["config"].is_valid({section: {name: value}}) != refused, told
+
+
+@pytest.mark.parametrize(
+    ("variable", "tables"),
+    [
+        ("LOG__TOPICS", [{"name": "a\n", "sources": ["b"]}]),
+        ("LOG__TOPICS", [{"name": "a", "sources": ["b\n"]}]),
+        ("POLICY", [{"fields": ["a\n"], "strategy": "hold"}]),
+    ],
+)
+def test_schema_and_loader_refuse_control_characters_in_tables(variable: str, tables: list[Any]) -> None:
+    given = {"policy": tables} if variable == "POLICY" else {"log": {"topics": tables}}
+    assert not VALIDATORS["config"].is_valid(given)
+    with pytest.raises(ConfigError, match="control characters"):
+        config.load(None, {f"RECONCILER_{variable}": json.dumps(tables)})
+
+
 # ------------------------------------------------------------------------------------------------------------- asyncapi
 
 
