@@ -26,6 +26,7 @@ class Folding:
         self._rows: dict[int, dict[str, Row]] = {}
         self._of_before: list[Fact] = []  # folded from logs that others have replaced
         self.made_again: set[Partition] = set()  # logs that were replaced, until somebody accepts that
+        self.unread: set[Partition] = set()  # of which nothing was folded since somebody decided to go on there
 
     def begins(self, positions: Mapping[Partition, int], documents: Iterable[Document]) -> str | None:
         """
@@ -81,6 +82,7 @@ class Folding:
             for place, offset in self._moving.items():
                 reached[place] = max(offset, reached.get(place, 0))
             self.made_again -= self._moving.keys()
+            self.unread |= self._moving.keys()
             self._reached.append(reached)
             self._acknowledged = len(self._reached) - 1
             self._positions = self._moving
@@ -145,6 +147,7 @@ class Folding:
         self._acknowledged = len(self._reached) - 1
         if self._under_way is not None:
             self._positions.update(self._under_way.positions)
+            self.unread -= self._under_way.positions.keys()
         self._under_way = None
 
     @property

@@ -357,6 +357,8 @@ class Workload:
         own = self._broker.at(place)
         if not own.records or any(at[:2] == place for at in self.poison):
             return
+        if place in self._folding.unread:  # nothing of it is known by which it could be told from another one
+            return
         before = {record.offset: record for record in own.records}
         facts = {at.offset: self.facts.pop(at) for at in [at for at in self.facts if at[:2] == place]}
         self._folding.replaced(place, facts)
