@@ -46,6 +46,7 @@ from reconciler.model.audit import AttemptResult, Settlement
 from reconciler.model.base import Agreed, Wrote
 from reconciler.model.document import Agreement, Document, Intent, Lane, Status
 from reconciler.model.plan import Patch, Verb
+from reconciler.model.policy import Policy
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
 from reconciler.ports import Clock, Ledger
@@ -101,7 +102,7 @@ class Attempt:
             case Snapshot():
                 if answer.stranded and (kept := await self._kept_from_releasing(case)) is not None:
                     return kept
-                document, confirmed = _confirmed(document, answer)
+                document, confirmed = _confirmed(document, answer, self.rules.policy)
                 return await self._act(attrs.evolve(self._decided(case, document, answer), confirmed=confirmed))
             case trouble:
                 return self._troubled(case, trouble)
@@ -306,13 +307,13 @@ def _must_read(document: Document, lane: Lane) -> bool:
     return bool(troubled) or lane in (Lane.RESYNC, Lane.OPERATOR, Lane.ASKED)
 
 
-def _confirmed(document: Document, read: Snapshot) -> tuple[Document, dict[str, Json]]:
+def _confirmed(document: Document, read: Snapshot, policy: Policy) -> tuple[Document, dict[str, Json]]:
     """
     Settle writes in doubt by a fresh read, and return the fields of the one that was applied, if any was.
 
     It was applied if what it meant to write is there and the document has moved. Each field that shows what was to be
-    written is agreed, whoever wrote it; the log may want something newer by now. Only if nothing else has moved either
-    is the document's last modification known to be ours.
+    written is agreed, whoever wrote it, and so is each element of a list; the log may want something newer by now. Only
+    if nothing else has moved either is the document's last modification known to be ours.
     """
     agreement = document.agreement
     intent, before = agreement.intent, agreement.snapshot
@@ -322,7 +323,11 @@ def _confirmed(document: Document, read: Snapshot) -> tuple[Document, dict[str, 
     applied: dict[str, Json] = {}
     for sent in (*intent.earlier, intent):
         there = {name for name, value in sent.fields.items() if normalise.equal(read.value(name), value, ())}
-        settled.update({name: agreed for name, agreed in sent.settled.items() if name in there})
+        for name, agreed in sent.settled.items():
+            if name in there:
+                settled[name] = agreed
+            elif (old := settled.get(name, agreement.base.fields.get(name))) is not None:
+                settled[name] = planning.confirmed_in_part(old, agreed, name, read, policy)
         applied = sent.fields if len(there) == len(sent.fields) else applied
     base = attrs.evolve(agreement.base, fields={**agreement.base.fields, **settled})
     if applied and planning.same_content(before.with_fields(applied, None), read):

@@ -880,6 +880,26 @@ async def test_an_element_that_a_user_adds_is_kept_when_ours_is_added(make_world
     assert sorted(world.live()["attributes"]["Keywords"]) == ["bracket", "casting", "mine", "sheet-metal"]
 
 
+@pytest.mark.parametrize("strategy", [Strategy.MERGE, Strategy.PRESERVE])
+async def test_an_element_whose_write_lost_its_reply_may_be_taken_out_by_a_person(
+    make_world: MakeWorld, strategy: Strategy
+) -> None:
+    """The list never shows what was sent, as somebody adds to it at once, and the next write comes to nothing."""
+    words = "attributes.Keywords"
+    world = make_world(policy(Rule((words,), strategy, list=ListMode.SET)))
+    await world.emit_and_settle(add={words: ["bracket"]})
+    world.windchill.script_writes(Fault.LOST_REPLY)
+    await world.emit_and_attempt(add={words: ["steel"]})
+    await world.edit({words: [*world.live()["attributes"]["Keywords"], "mine"]})
+    world.windchill.script_writes(VersionConflict(412, "moved"))
+    await world.emit_and_attempt(add={words: ["casting"]})
+    await world.edit({words: [word for word in world.live()["attributes"]["Keywords"] if word != "steel"]})
+    await world.settle()
+    left = set(world.live()["attributes"]["Keywords"])
+    assert {"bracket", "mine", "casting"} <= left
+    assert "steel" not in left
+
+
 async def test_a_path_through_a_text_is_held_and_can_be_explained_from_its_audit_record(make_world: MakeWorld) -> None:
     world = make_world(body={"title": "Bracket", "attributes": "none"})
     await world.emit_and_settle({"attributes.CostCenter": "4711"})

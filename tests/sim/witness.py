@@ -360,6 +360,7 @@ class Witness:
                 continue
             ours = Agreed(self._value(write.fields, part), write.stamps.get(part))
             shown = canonical(seen.fields[name]) == canonical(write.fields[name])
+            shown |= bool(part[1]) and self._value(seen.fields, part) == ours.value
             if write.accepted is not None and write.accepted.number <= seen.number:
                 last = touch is not None and touch.write == write.number
                 if last and shown and name not in write.forgotten:

@@ -129,16 +129,30 @@ def agreed_list(decision: Decision, after: Json | Missing, steps: Collection[Nor
     """
     if decision.verb is Verb.HOLD:
         assert decision.base is not MISSING
-        moved = decision.elements.keys() & (texts(decision.base, steps) ^ texts(after, steps))
-        if not moved:
-            return decision.base
-        kept = [element for element in _elements(decision.base) if _text(element, steps) not in moved]
-        return kept + [element for element in _elements(after) if _text(element, steps) in moved]
+        return _moved(decision.base, after, decision.elements, steps)
     if not decision.held_elements:
         return None if after is MISSING else after
     held = set(decision.held_elements)
     kept = [element for element in _elements(after) if _text(element, steps) not in held]
     return kept + [msgspec.json.decode(text) for text in sorted(held & texts(decision.base, steps))]
+
+
+def confirmed(old: Agreed, meant: Agreed, shown: Json | Missing, steps: Collection[Normaliser]) -> Agreed:
+    """Return what is agreed on a list of which only some elements are `shown` as a write in doubt meant them."""
+    differ = texts(shown, steps) ^ texts(meant.value, steps)
+    settled = {text: stamp for text, stamp in meant.elements.items() if text not in differ}
+    if old.digest or not settled:
+        return old
+    return old._replace(value=_moved(old.value, shown, settled, steps), elements={**old.elements, **settled})
+
+
+def _moved(base: Json, after: Json | Missing, which: Collection[str], steps: Collection[Normaliser]) -> Json:
+    """Return a base whose elements `which` are as they are `after`, and all others as they were."""
+    moved = (texts(base, steps) ^ texts(after, steps)) & set(which)
+    if not moved:
+        return base
+    kept = [element for element in _elements(base) if _text(element, steps) not in moved]
+    return kept + [element for element in _elements(after) if _text(element, steps) in moved]
 
 
 def unwritten(decision: Decision, steps: Collection[Normaliser]) -> dict[str, Stamp]:

@@ -120,6 +120,11 @@ def alterations_seen(
     return attrs.evolve(base, fields=fields, refused=refused)
 
 
+def confirmed_in_part(old: Agreed, meant: Agreed, name: str, read: Snapshot, policy: Policy) -> Agreed:
+    """Return what is agreed on a field that a read shows not as a write in doubt meant it: elements of it may be so."""
+    return elements.confirmed(old, meant, read.value(name), _steps(policy.rule(name, read.type), name, read))
+
+
 def settled_if_written(plan: Patch, before: Snapshot, policy: Policy, at: Moment = UNTIMED) -> dict[str, Agreed]:
     """Return what each written field of a patch agrees on, should the server apply it as it stands."""
     base = agree(plan, before, before.with_fields(plan.fields, None), policy, at)
