@@ -146,8 +146,9 @@ class Folding:
     def _store(self) -> None:
         self._acknowledged = len(self._reached) - 1
         if self._under_way is not None:
-            self._positions.update(self._under_way.positions)
-            self.unread -= self._under_way.positions.keys()
+            read = self._under_way.positions
+            self.unread -= {place for place, offset in read.items() if offset != self._positions.get(place)}
+            self._positions.update(read)
         self._under_way = None
 
     @property
