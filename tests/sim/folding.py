@@ -167,6 +167,7 @@ class Folding:
         """Another log stands in the place of one, under its name: what was folded of the first stays in the rows."""
         reached = dict(self._reached[self._acknowledged])
         self._of_before += [fact for offset, fact in facts.items() if offset < reached.get(place, 0)]
+        self.lost.pop(place, None)  # what the first log had lost
         if reached.pop(place, 0):
             self.made_again.add(place)
         self._reached.append(reached)
