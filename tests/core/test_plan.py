@@ -571,6 +571,17 @@ def test_an_element_on_which_both_sides_agree_is_agreed_while_another_of_its_lis
     assert edited.decisions[0].held_elements == ('"draft"',)
 
 
+def test_a_list_that_was_agreed_as_a_whole_stays_so_where_a_lost_write_shows_in_part():
+    """Else the bracket, which a person took out, would count as asked for and never agreed."""
+    first, second = (event(second, set={"tags": []}).stamp for second in (1, 2))
+    old = Agreed(["bracket"], first, {})
+    meant = Agreed(["bracket", "steel"], second, {'"bracket"': first, '"steel"': second})
+    assert elements.confirmed(old, meant, ["steel"], ()) == old
+    assert elements.confirmed(old._replace(elements={'"bracket"': first}), meant, ["steel"], ()) == Agreed(
+        ["bracket", "steel"], first, {'"bracket"': first, '"steel"': second}
+    )
+
+
 def test_an_element_that_is_held_is_no_more_ours_when_others_of_its_list_were_agreed_meanwhile():
     """A person added it, an event asked in vain to take it out, and a newer list without it covers that event."""
     policy = under(list=ListMode.SET)

@@ -138,10 +138,14 @@ def agreed_list(decision: Decision, after: Json | Missing, steps: Collection[Nor
 
 
 def confirmed(old: Agreed, meant: Agreed, shown: Json | Missing, steps: Collection[Normaliser]) -> Agreed:
-    """Return what is agreed on a list of which only some elements are `shown` as a write in doubt meant them."""
+    """
+    Return what is agreed on a list of which only some elements are `shown` as a write in doubt meant them.
+
+    A list that was agreed as a whole stays so: once it named some elements, all others would count as never agreed.
+    """
     differ = texts(shown, steps) ^ texts(meant.value, steps)
     settled = {text: stamp for text, stamp in meant.elements.items() if text not in differ}
-    if old.digest or not settled:
+    if old.digest or not settled or (old.stamp is not None and not old.elements):
         return old
     return old._replace(value=_moved(old.value, shown, settled, steps), elements={**old.elements, **settled})
 
