@@ -111,8 +111,9 @@ class Attempt:
         """
         Nobody manages the document any more. Where writes take locks, see to it that none of ours stays there.
 
-        A request that was given up long ago may still take one, and no comparison would show it: hence this look. It is
-        made once where nothing is known of the document: a store that was lost may have known of a lock.
+        A request that was given up long ago may still take one, and no comparison would show it: hence this look, now
+        and then. Where nothing is known of the document, a store that was lost may have known of a lock, or of a
+        request that is still on its way: it is looked at twice, the second time when no request can come any more.
         """
         agreement = case.document.agreement
         if not self.gate.locks:
@@ -121,7 +122,8 @@ class Attempt:
         if kept is not None and kept.status is not Status.PARKED:  # what can't be had has no lock of ours
             return kept
         known = bool(agreement.told) or agreement.snapshot is not None
-        return settle.nothing_managed(self._now(case), look_again=known)
+        first = case.document.status is not Status.SYNCED
+        return settle.nothing_managed(self._now(case), look_again=known or first)
 
     async def _kept_out(self, case: Case) -> Settlement:
         """Somebody has paused the document. Where writes take locks, see to it that none of ours stays there."""

@@ -10,7 +10,8 @@ and was not carried by an earlier write that the program knows of. So whoever ed
 the edit until somebody says something new. What the server itself has made of a write of ours is nobody's edit.
 
 **Tugs of war.** Nothing is written a fourth time at once that was written three times and changed each time, whatever
-the rule, unless an operator has asked for it, the wall clock was put on, or an event asked for another value meanwhile.
+the rule, unless an operator has asked for it, the wall clock was put on, or another value was asked for, or agreed on,
+meanwhile. Under `merge`, for one, a person's edit may be what both sides agree on until a new event asks again.
 
 The program *knows* of a write when the answer has reached it, or a read has shown it, and the end of that attempt was
 acknowledged by the store. What it can't know counts for nothing here: a reply that was lost, a store that was lost with
@@ -75,6 +76,7 @@ class Bystander:
         self._known: dict[tuple[str, Part], list[_Carry]] = {}
         self._open: dict[str, list[_Carry]] = {}
         self._counts_since_us: dict[str, int] = {}
+        self._agreed_otherwise_us: dict[tuple[str, Part], int] = {}
 
     # ------------------------------------------------------------------------------------------------ what it can see
 
@@ -109,7 +111,7 @@ class Bystander:
 
     def _in_a_row(self, key: str, part: Part) -> list[_Carry]:
         """The latest writes of one value that the program knows of."""
-        since_us = self._counts_since_us.get(key, 0)
+        since_us = max(self._counts_since_us.get(key, 0), self._agreed_otherwise_us.get((key, part), 0))
         known = sorted(self._known.get((key, part), ()), key=lambda one: one.version)
         found: list[_Carry] = []
         for carry in reversed([one for one in known if one.at_us > since_us]):
@@ -155,6 +157,12 @@ class Bystander:
             if carry.shown:
                 self._known.setdefault((key, carry.part), []).append(carry)
         self._open[key] = [carry for carry in carries if not carry.shown]
+
+    def agrees(self, key: str, part: Part, values: Iterable[Any]) -> None:
+        """An attempt has ended with both sides agreed on one of these values, by the rules and by what was shown."""
+        known = max(self._known.get((key, part), ()), key=lambda one: one.version, default=None)
+        if known is not None and not all(comparing.alike(value, known.wanted, known.steps) for value in values):
+            self._agreed_otherwise_us[key, part] = self._world.now_us()
 
     def loses_the_store(self, outcomes: Iterable[bytes]) -> None:
         """All is forgotten but the writes that an outcome tells of."""

@@ -71,6 +71,10 @@ class Folding:
         under_way = known if self._under_way is None else self._under_way.positions.get(place, known)
         return min(known, under_way)
 
+    def reached(self, place: Partition) -> int:
+        """Up to where the rows hold what the log said, also if the position was moved back since."""
+        return self._reached[self._acknowledged].get(place, 0)
+
     def moves(self, positions: Mapping[Partition, int]) -> None:
         """Somebody has decided to go on there."""
         if positions and all(place.topic in EVENTS for place in positions):

@@ -286,9 +286,9 @@ class Simulation:
         self._truncated = False
         for place in places(self.broker):
             folding, begin = self.witness.folding, self.broker.at(place).begin
-            stored = 0 if place in folding.made_again else folding.stored(place)  # else it is a place of the old log
-            self.workload.forget(place, stored, begin)
-            self.world.note(f"an operator goes on at {place} {begin}, after {stored}")
+            reached = 0 if place in folding.made_again else folding.reached(place)  # else it is a place of the old log
+            self.workload.forget(place, reached, begin)
+            self.world.note(f"an operator goes on at {place} {begin}, after {reached}")
 
     async def _daemon(self, daemon: app.Daemon, store: Any, life: Life, *, accepts: bool) -> None:
         await daemon.run(life.stop, once=life.once, accept_truncation=accepts)

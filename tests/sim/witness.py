@@ -265,6 +265,8 @@ class Witness:
             attempt.planned.answered = True
         for part, possible in attempt.after.items():
             self._possible[attempt.key, part] = set(possible)
+            if self._agrees(attempt):
+                self.bystander.agrees(settlement.key, part, [one.value for one in possible if one is not None])
         if attempt.seen is not None and (attempt.write is None or self._agrees(attempt)):
             for write in self._open(attempt.key):
                 seen = write.accepted is not None and write.accepted.number <= attempt.seen.number
@@ -407,8 +409,7 @@ class Witness:
             elif agrees:
                 after[part] = self._agreed(attempt, part, claims)
             elif attempt.write is None:  # it may only have found out what became of earlier writes
-                after[part] = self._agreements(attempt, part)
-                after[part] |= self._collected(attempt, part, claims) if attempt.collects else set()
+                after[part] = self._agreements(attempt, part) | self._adopted_to_write(attempt, part, claims)
             else:
                 after[part] = self._of(key, part) | self._adopted(attempt, part, seen)
         return after
@@ -420,8 +421,8 @@ class Witness:
         ranks = {None, self._rank(attempt, part)} if part[1] else {None}
         return {Agreed(self._value(seen.fields, part), rank) for rank in ranks}
 
-    def _collected(self, attempt: Attempt, part: Part, claims: Claims) -> Possible:
-        """What was adopted by a decision that waits, and under which a field is still to be written."""
+    def _adopted_to_write(self, attempt: Attempt, part: Part, claims: Claims) -> Possible:
+        """What was adopted by a decision whose write waits, and under which a field is still to be written."""
         assert attempt.seen is not None
         found = self._adopted(attempt, part, attempt.seen)
         if part[1]:  # a list is adopted as a whole
