@@ -6,6 +6,7 @@ exception that nothing needs any more is an offence too.
 """
 
 import ast
+import graphlib
 import io
 import re
 import tokenize
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -327,3 +329,10 @@ def test_a_planted_offence_is_found(rule: str, path: str, source: str) -> None:
 @pytest.mark.parametrize(("path", "source"), ALLOWED)
 def test_what_the_rules_allow_is_not_reported(path: str, source: str) -> None:
     assert list(offences(path, source)) == []
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports for type checking count as well: what they hide is still a circle to whoever reads the code."""
+    graph = grimp.build_graph("reconciler", exclude_type_checking_imports=False)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle

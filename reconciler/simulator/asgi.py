@@ -7,13 +7,13 @@ out. Rivals and other requests get their turn only between these.
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from reconciler.simulator import credentials, faults
 from reconciler.simulator.faults import Met
-from reconciler.simulator.messages import JSON, Dialect, Reply, Request, problem
+from reconciler.simulator.messages import JSON, Reply, Request, problem
 from reconciler.simulator.world import World
-from reconciler.simulator.wrs import writing
+from reconciler.simulator.wrs import people
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -26,6 +26,26 @@ _BODY_MAX = 16 * 1024 * 1024
 _PIECE = 64 * 1024
 _SLOW_MS_DEFAULT = 500.0
 _BODILESS = (204, 304)
+
+
+class Dialect(Protocol):
+    """How documents are shown and written over HTTP. A module with these four functions is one."""
+
+    def serves(self, path: str) -> bool:
+        """Whether a path below the base path belongs to this dialect."""
+        ...
+
+    def target(self, world: World, request: Request) -> str | None:
+        """The key of the document that the request is about; None for lists and the like."""
+        ...
+
+    def guarded(self, request: Request) -> bool:
+        """Whether it is bound to a version, or binds what follows: a rival's edit right before it must be noticed."""
+        ...
+
+    def answer(self, world: World, request: Request, user: str) -> Reply:
+        """Do what is asked, in one step: nothing else happens to the documents meanwhile."""
+        ...
 
 
 class Connection(NamedTuple):
@@ -127,11 +147,11 @@ class Application:
         key = dialect.target(world, request)
         if "version_conflict" in met.names and key is not None and dialect.guarded(request):
             world.rivals.edit(world.documents, key)
-        if met.deed is not None and not met.deed.after:
-            writing.perform(world, met.deed.act)
+        if met.act is not None and not met.act.after:
+            people.perform(world.wrs, met.act.given)
         reply = self._answer(dialect, request)
-        if met.deed is not None and met.deed.after:
-            writing.perform(world, met.deed.act)
+        if met.act is not None and met.act.after:
+            people.perform(world.wrs, met.act.given)
         return faults.spoiled(met, reply)
 
 

@@ -7,7 +7,7 @@ The dialect `documents`: plain JSON resources with entity tags, merge patch and 
     GET /documents?limit=&after=     {"items": [document, …], "next": id to go on after, or null}
     {"error": …, "message": …}       every refusal; "field" names the field where one is to blame
 
-A module that is a `messages.Dialect`. Nothing here awaits, so a write is one step: its precondition can't age.
+A module that is an `asgi.Dialect`. Nothing here awaits, so a write is one step: its precondition can't age.
 
 Entity tags: how tokens are dressed for the wire and recognised again. Pure functions.
 

@@ -3,7 +3,7 @@ Faults: which ones a request meets, and the replies they make up.
 
 A fault is met by chance (settings.Faults) or by script. A script lists what the next matching requests meet, one
 step a request: the name of a fault, `"ok"` for none, several names at once, a reply spelled out (`Canned`), or what a
-person does at that very moment (`Deed`). A request that meets a scripted step meets no other fault, so that tests say
+person does at that very moment (`Act`). A request that meets a scripted step meets no other fault, so that tests say
 exactly what happens.
 """
 
@@ -19,7 +19,7 @@ from attrs import frozen
 
 from reconciler.simulator.messages import Reply, problem
 from reconciler.simulator.settings import Faults
-from reconciler.simulator.wrs import writing
+from reconciler.simulator.wrs import people
 
 NAMES = (
     "slow",
@@ -63,11 +63,11 @@ class Canned:
 
 
 @frozen
-class Deed:
+class Act:
     """What a person does right before a request is looked at, or right after it was carried out."""
 
-    act: dict[str, Any]
-    """As `/_control/wrs/act` takes it. What the person is refused is not done: locks hold for everybody."""
+    given: dict[str, Any]
+    """As `/_control/wrs/act` takes it. What the person is refused is not done: locks hold for everyone."""
     after: bool
 
 
@@ -77,7 +77,7 @@ class Met:
 
     names: frozenset[str]
     canned: Canned | None = None
-    deed: Deed | None = None
+    act: Act | None = None
 
 
 @attrs.define
@@ -212,8 +212,8 @@ def _names(given: object) -> frozenset[str]:
 def _doing(given: dict[str, Any]) -> Met:
     act, when = given["act"], given.get("when", "before")
     if given.keys() - {"act", "when", "faults"} or not isinstance(act, dict) or when not in ("before", "after"):
-        raise ValueError('a deed is {"act": {…}, "when": "before" or "after", "faults": [NAME, …]}')
-    return Met(_names(given.get("faults", _OK)), deed=Deed(writing.checked(act), when == "after"))
+        raise ValueError('an act is {"act": {…}, "when": "before" or "after", "faults": [NAME, …]}')
+    return Met(_names(given.get("faults", _OK)), act=Act(people.checked(act), when == "after"))
 
 
 def _canned(given: dict[str, Any]) -> Canned:
@@ -229,7 +229,7 @@ def _canned(given: dict[str, Any]) -> Canned:
 def _shown(step: Met) -> Any:
     if step.canned is not None:
         return attrs.asdict(step.canned)
-    if step.deed is not None:
-        when = "after" if step.deed.after else "before"
-        return {"act": step.deed.act, "when": when, "faults": sorted(step.names)}
+    if step.act is not None:
+        when = "after" if step.act.after else "before"
+        return {"act": step.act.given, "when": when, "faults": sorted(step.names)}
     return sorted(step.names) or _OK

@@ -1,12 +1,9 @@
-"""Requests and replies as values, and what a dialect is. A dialect sees no sockets; sockets see no dialect."""
+"""Requests and replies as values."""
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import orjson
 from attrs import frozen
-
-if TYPE_CHECKING:
-    from reconciler.simulator.world import World
 
 Headers = list[tuple[bytes, bytes]]
 JSON = (b"content-type", b"application/json")
@@ -34,26 +31,6 @@ class Reply:
     body: bytes = b""
     cause: str = ""
     """Why a request was refused, for the statistics: a status alone doesn't tell a lock from a version conflict."""
-
-
-class Dialect(Protocol):
-    """How documents are shown and written over HTTP. A module with these four functions is one."""
-
-    def serves(self, path: str) -> bool:
-        """Whether a path below the base path belongs to this dialect."""
-        ...
-
-    def target(self, world: "World", request: Request) -> str | None:
-        """The key of the document that the request is about; None for lists and the like."""
-        ...
-
-    def guarded(self, request: Request) -> bool:
-        """Whether it is bound to a version, or binds what follows: a rival's edit right before it must be noticed."""
-        ...
-
-    def answer(self, world: "World", request: Request, user: str) -> Reply:
-        """Do what is asked, in one step: nothing else happens to the documents meanwhile."""
-        ...
 
 
 def problem(status: int, error: str, message: str, *, cause: str = "", **more: Any) -> Reply:

@@ -5,26 +5,21 @@ The sequence of documents, fields and values follows from the seed alone: each e
 its own source of chance, whatever the documents hold by then.
 """
 
-import asyncio
 from collections import deque
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import frozen
 
-from reconciler.simulator import fields, world
+from reconciler.simulator import fields, seeds
 from reconciler.simulator.documents import Documents
 from reconciler.simulator.history import Entry, Writer
 from reconciler.simulator.settings import Rivals
-
-if TYPE_CHECKING:
-    from reconciler.simulator.world import World
 
 _RARE = 0.1
 """How often a drawn `status` stands; else another field is taken. Lifecycle states move seldom."""
 _BURST_MAX = 1000
 """Edits in one step at most: after a suspended machine wakes up, the hours asleep are not made up for."""
-_STEP_S_MIN, _STEP_S_MAX = 0.002, 0.05
 
 
 @frozen
@@ -114,18 +109,6 @@ class RivalUsers:
         return _pick((again - _RARE) / (1 - _RARE), others) if others else path
 
 
-async def run(world: "World") -> None:
-    """Edit at the stated rate until cancelled."""
-    loop = asyncio.get_running_loop()
-    before = loop.time()
-    while True:
-        rate = world.rivals.settings.per_second
-        await asyncio.sleep(min(max(1 / rate, _STEP_S_MIN), _STEP_S_MAX) if rate else _STEP_S_MAX)
-        now = loop.time()
-        world.rivals.step(world.documents, now - before)
-        before = now
-
-
 def _pick(draw: float, choices: "tuple[str, ...] | list[str]") -> str:
     return choices[int(draw * len(choices))]
 
@@ -134,12 +117,12 @@ def _value(path: str, current: Any, draw: float, number: int) -> Any:
     """A plausible value that differs from the current one."""
     match path.rpartition(".")[2]:
         case "owner":
-            return _pick(draw, [person for person in world.PEOPLE if person != current])
+            return _pick(draw, [person for person in seeds.PEOPLE if person != current])
         case "status":
-            return _pick(draw, [state for state in world.STATES if state != current])
+            return _pick(draw, [state for state in seeds.STATES if state != current])
         case "Keywords":
             # One keyword comes or goes, the way people tag.
-            word = _pick(draw, world.KEYWORDS)
+            word = _pick(draw, seeds.KEYWORDS)
             words = current if isinstance(current, list) else []
             return [other for other in words if other != word] if word in words else [*words, word]
         case "Weight":

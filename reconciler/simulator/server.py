@@ -27,7 +27,7 @@ import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from reconciler.simulator import control, documents_dialect, rivals
+from reconciler.simulator import control, documents_dialect
 from reconciler.simulator.asgi import Application
 from reconciler.simulator.settings import Settings
 from reconciler.simulator.world import World
@@ -35,6 +35,7 @@ from reconciler.simulator.wrs import dialect as wrs_dialect
 
 __all__ = ["Settings", "serve"]
 
+_STEP_S_MIN, _STEP_S_MAX = 0.002, 0.05  # between two steps of the rivals
 _KEEP_ALIVE_S = 75
 """Longer than clients keep idle connections: a connection that we close while a request is on its way is a fault that
 nobody asked for."""
@@ -74,9 +75,21 @@ async def _run(server: "_Server", world: World, listener: socket.socket) -> None
         at_end = partial(loop.call_soon_threadsafe, server.stop)
         threading.Thread(target=_await_stdin, args=(at_end,), daemon=True).start()
     async with asyncio.TaskGroup() as tasks:
-        editing = tasks.create_task(rivals.run(world))
+        editing = tasks.create_task(_let_rivals_edit(world))
         await server.serve(sockets=[listener])
         editing.cancel()
+
+
+async def _let_rivals_edit(world: World) -> None:
+    """Make the rivals' edits at the rate in force, until cancelled."""
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    while True:
+        rate = world.rivals.settings.per_second
+        await asyncio.sleep(min(max(1 / rate, _STEP_S_MIN), _STEP_S_MAX) if rate else _STEP_S_MAX)
+        now = loop.time()
+        world.rivals.step(world.documents, now - before)
+        before = now
 
 
 def _await_stdin(at_end: Callable[[], object]) -> None:

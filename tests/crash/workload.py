@@ -10,15 +10,15 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 from reconciler.model import instant
-from reconciler.simulator import world
+from reconciler.simulator import seeds
 from tests.adapters.simulated import Simulated
 from tests.crash import plan
 
 _TYPE = [("content-type", b"application/cloudevents+json")]
 _SOURCES = ("//erp/prod", "//plm/flow", "//mes/line-3")
 _VALUES: dict[str, tuple[Any, ...]] = {
-    "status": world.STATES,
-    "owner": world.PEOPLE,
+    "status": seeds.STATES,
+    "owner": seeds.PEOPLE,
     plan.TITLE: ("Bracket", "Cover", "Housing", "Shaft"),
     plan.COST: ("4711", "4712", "4713", None),
     plan.NOTE: ("", "see ECN", "checked", None),
@@ -118,10 +118,10 @@ class Producers:
                 if rng.random() < 0.1:
                     data.setdefault("expect", {})[name] = rng.choice(_VALUES[name])
             elif rng.random() < 0.8:
-                words = rng.sample(world.KEYWORDS, rng.choice((1, 1, 2)))
+                words = rng.sample(seeds.KEYWORDS, rng.choice((1, 1, 2)))
                 data.setdefault(rng.choice(("add", "remove")), {})[name] = words
             else:
-                data.setdefault("set", {})[name] = rng.sample(world.KEYWORDS, rng.randrange(3))
+                data.setdefault("set", {})[name] = rng.sample(seeds.KEYWORDS, rng.randrange(3))
         return data
 
     def _poison(self, key: str) -> bytes:

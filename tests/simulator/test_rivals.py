@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from reconciler.simulator import world
+from reconciler.simulator import seeds
 from reconciler.simulator.documents import Documents
 from reconciler.simulator.history import Entry, Writer, lost_updates, stale_writes
 from reconciler.simulator.rivals import RivalUsers
@@ -16,7 +16,7 @@ PATIENCE_S = 10.0
 
 def documents() -> Documents:
     made = Documents(Behaviour(), lambda: datetime(2026, 11, 22, tzinfo=UTC), 10_000)
-    made.load(world.generated(20, seed=1))
+    made.load(seeds.generated(20, seed=1))
     return made
 
 

@@ -156,7 +156,7 @@ def test_a_person_acts_right_before_or_after_a_request(
     # After it, our lock holds for that person, too.
     assert (None if answered.is_success else code(answered)) == reply
     assert (user.find()["Title"] == "theirs") is (title == "theirs")
-    assert server.get("/_control/stats").json()["refusals"].get("deed", 0) == (when == "after")
+    assert server.get("/_control/stats").json()["refusals"].get("act", 0) == (when == "after")
 
 
 def test_a_person_can_act_and_the_reply_be_lost(server: httpx.Client, user: User) -> None:
@@ -178,6 +178,6 @@ def test_a_person_can_act_and_the_reply_be_lost(server: httpx.Client, user: User
         {"act": {"document": DOCUMENT, "user": "jdoe", "do": "edit"}},
     ],
 )
-def test_a_mistaken_deed_is_refused(server: httpx.Client, step: dict[str, Any]) -> None:
+def test_a_mistaken_act_is_refused(server: httpx.Client, step: dict[str, Any]) -> None:
     given = {"document": None, "method": None, "faults": [step]}
     assert server.post("/_control/script", json=given).status_code == 400

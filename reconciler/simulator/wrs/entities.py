@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.simulator import fields
 from reconciler.simulator.wrs import values
-from reconciler.simulator.wrs.shelf import Iteration, WorkingCopy, revision_of, shown_number
+from reconciler.simulator.wrs.iterations import Iteration, WorkingCopy, identity, revision_of, shown_number
+from reconciler.simulator.wrs.state import WrsState
 from reconciler.simulator.wrs.types import BASE, NAMESPACE, Property, type_of
-
-if TYPE_CHECKING:
-    from reconciler.simulator.world import World
 
 _NOTHING: frozenset[str] = frozenset()
 SECURED = "(Secured information)"
@@ -22,15 +20,15 @@ _PROGRESS = {"c/i": "Checked in", "c/o": "Checked out", "wrk": "Working copy"}
 class View:
     """What `user` sees of an iteration or a working copy."""
 
-    def __init__(self, world: "World", found: Iteration | WorkingCopy, user: str) -> None:
+    def __init__(self, state: WrsState, found: Iteration | WorkingCopy, user: str) -> None:
         self.found = found
-        self._world = world
+        self._state = state
         self._user = user
-        self._switches = world.wrs.switches
+        self._switches = state.switches
         self._copy = found if isinstance(found, WorkingCopy) else None
         self._content = found.origin.version if isinstance(found, WorkingCopy) else found.version
         self.document: Mapping[str, Any] = found.document if isinstance(found, WorkingCopy) else found.version.fields
-        self.shared: tuple[str, Mapping[str, Any]] = world.wrs.shelf.shared(found.key, self.document)
+        self.shared: tuple[str, Mapping[str, Any]] = state.iterations.shared(found.key, self.document)
         """The document's key, and where its Number and Name are: all its revisions have them in common."""
         self.type = type_of(self.shared[0], self.document)
         self.secured = self._secured() if self._switches.secured else _NOTHING
@@ -59,7 +57,7 @@ class View:
         tag = self.etag()
         if tag is not None and self._switches.etag_in != "header":
             shown["@odata.etag"] = tag
-        for name, found in self._world.wrs.types.properties[self.type].items():
+        for name, found in self._state.types.properties[self.type].items():
             if select and name not in select:
                 continue
             if name in self.secured:
@@ -100,7 +98,7 @@ class View:
     @property
     def latest(self) -> bool:
         """Whether nothing newer is there in its revision, for this user."""
-        return self._copy is not None or self._world.wrs.shelf.latest(self.found.key) is self.found
+        return self._copy is not None or self._state.iterations.latest(self.found.key) is self.found
 
     @property
     def calls_itself_latest(self) -> bool:
@@ -113,17 +111,17 @@ class View:
         """Checked in, checked out, or a working copy."""
         if self._copy is not None:
             return "wrk"
-        return "c/o" if self.found.key in self._world.documents.locks and self.latest else "c/i"
+        return "c/o" if self.found.key in self._state.documents.locks and self.latest else "c/i"
 
     @property
     def master(self) -> str:
         """The ID of what all iterations have in common."""
-        return f"OR:wt.doc.WTDocumentMaster:{self._world.wrs.shelf.master(self.found.key)}"
+        return f"OR:wt.doc.WTDocumentMaster:{self._state.iterations.master(self.found.key)}"
 
     @property
     def branch(self) -> str:
         """The key under which the latest iteration is always to be found."""
-        return f"VR:wt.doc.WTDocument:{self._world.wrs.shelf.branch(self.found.key)}"
+        return f"VR:wt.doc.WTDocument:{self._state.iterations.branch(self.found.key)}"
 
     @property
     def label(self) -> str:
@@ -160,7 +158,7 @@ class View:
 
     def held(self) -> str | None:
         """What is told of a check-out; None where there is none."""
-        holder = self._world.documents.locks.get(self.found.key)
+        holder = self._state.documents.locks.get(self.found.key)
         if holder is None or not self.latest:
             return None
         if holder == self._user:
@@ -196,8 +194,3 @@ _WORKED_OUT: dict[str, Callable[[View], Any]] = {
     "CreatedOn": lambda view: view.instant(_CREATED),
     "LastModified": lambda view: view.instant(view.modified),
 }
-
-
-def identity(number: int) -> str:
-    """The ID of an iteration or a working copy."""
-    return f"OR:wt.doc.WTDocument:{number}"

@@ -3,45 +3,43 @@
 import re
 from collections.abc import Iterator
 from datetime import timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from reconciler.simulator.messages import Reply, Request
 from reconciler.simulator.wrs import query, replies
 from reconciler.simulator.wrs.entities import View
+from reconciler.simulator.wrs.iterations import Iteration, WorkingCopy
 from reconciler.simulator.wrs.query import Asked
-from reconciler.simulator.wrs.shelf import Iteration, WorkingCopy
+from reconciler.simulator.wrs.state import WrsState
 from reconciler.simulator.wrs.types import BASE, Types
-
-if TYPE_CHECKING:
-    from reconciler.simulator.world import World
 
 _PREFERRED = re.compile(rb"(?:odata\.)?maxpagesize\s*=\s*(\d+)")
 
 
-def answer(world: "World", request: Request, user: str, root: str) -> Reply:
+def answer(state: WrsState, request: Request, user: str, root: str) -> Reply:
     """One page of `Documents`; `root` is the service's URL with a slash at its end."""
-    switches = world.wrs.switches
-    asked = query.read(request.query, world.wrs.types, switches)
+    switches = state.switches
+    asked = query.read(request.query, state.types, switches)
     size = switches.page_size
     applied: list[tuple[bytes, bytes]] = []
     preferred = _PREFERRED.search(request.headers.get(b"prefer", b""))
     if preferred is not None and int(preferred[1]):
         size = min(int(preferred[1]), switches.page_size_max)
         applied = [(b"preference-applied", b"odata.maxpagesize=%d" % size)]
-    rows = _rows(world, asked, user)
+    rows = _rows(state, asked, user)
     wanted = rows[asked.skip :] if asked.top is None else rows[asked.skip : asked.skip + asked.top]
     page = wanted[asked.after : asked.after + size]
     shown: dict[str, Any] = {"@odata.context": f"{root}$metadata#Documents"}
     if asked.count:
         shown["@odata.count"] = len(rows)
-    shown["value"] = [_shown(world, View(world, row, user), asked, user) for row in page]
+    shown["value"] = [_shown(state, View(state, row, user), asked, user) for row in page]
     if len(wanted) > asked.after + size:
-        shown["@odata.nextLink"] = _next_link(world, request, root, asked.after + size)
+        shown["@odata.nextLink"] = _next_link(state, request, root, asked.after + size)
     return replies.shown(shown, *applied)
 
 
-def only_key(world: "World", request: Request) -> str | None:
+def only_key(state: WrsState, request: Request) -> str | None:
     """The key of the one document that a query can find; None where it may find several."""
     text = query.parsed(request.query).get("$filter")
     if text is None:
@@ -50,17 +48,17 @@ def only_key(world: "World", request: Request) -> str | None:
         numbers = query.bound(query.parse(text), "Number")
     except query.Malformed:
         return None
-    return world.wrs.shelf.key_of(str(next(iter(numbers)))) if numbers is not None and len(numbers) == 1 else None
+    return state.iterations.key_of(str(next(iter(numbers)))) if numbers is not None and len(numbers) == 1 else None
 
 
-def _rows(world: "World", asked: Asked, user: str) -> list[Iteration | WorkingCopy]:
-    types = world.wrs.types
-    zone = None if asked.on_time else timezone(timedelta(minutes=world.wrs.switches.utc_offset_minutes))
+def _rows(state: WrsState, asked: Asked, user: str) -> list[Iteration | WorkingCopy]:
+    types = state.types
+    zone = None if asked.on_time else timezone(timedelta(minutes=state.switches.utc_offset_minutes))
 
     def look(row: Iteration | WorkingCopy) -> _Look:
-        return _Look(View(world, row, user), types, zone)
+        return _Look(View(state, row, user), types, zone)
 
-    found = list(_candidates(world, asked, user))
+    found = list(_candidates(state, asked, user))
     if asked.filter is not None:
         matches = query.matcher(asked.filter)
         found = [row for row in found if matches(look(row))]
@@ -72,27 +70,27 @@ def _rows(world: "World", asked: Asked, user: str) -> list[Iteration | WorkingCo
     return found
 
 
-def _candidates(world: "World", asked: Asked, user: str) -> Iterator[Iteration | WorkingCopy]:
-    shelf, documents = world.wrs.shelf, world.documents
+def _candidates(state: WrsState, asked: Asked, user: str) -> Iterator[Iteration | WorkingCopy]:
+    iterations, documents = state.iterations, state.documents
     numbers = None if asked.filter is None else query.bound(asked.filter, "Number")
     keys = documents.keys()
     if numbers is not None:
-        found = sorted(key for number in numbers if (key := shelf.key_of(str(number))) is not None)
-        keys = [key for one in found for key in shelf.revisions(one)]
+        found = sorted(key for number in numbers if (key := iterations.key_of(str(number))) is not None)
+        keys = [key for one in found for key in iterations.revisions(one)]
     for key in keys:
         if asked.latest and key in documents.former:
             continue
         condition = documents.conditions.get(key)
         if condition is not None and not condition.writes_only:
             continue  # who may not read a document doesn't find it either
-        latest = shelf.latest(key)
+        latest = iterations.latest(key)
         assert latest is not None
         if asked.latest:
             yield latest
         else:
-            yield from shelf.all_of(key)
-        if world.wrs.switches.working_copies_listed:
-            copy = shelf.copy_of(key)
+            yield from iterations.all_of(key)
+        if state.switches.working_copies_listed:
+            copy = iterations.copy_of(key)
             if copy is not None and copy.holder == user:
                 yield copy
 
@@ -119,19 +117,19 @@ class _Look:
         return value.get(inside) if inside and value is not None else value
 
 
-def _shown(world: "World", view: View, asked: Asked, user: str) -> dict[str, Any]:
+def _shown(state: WrsState, view: View, asked: Asked, user: str) -> dict[str, Any]:
     if asked.shows_content and view.latest:
-        world.wrs.showed(user, view.found.key, view.token)
+        state.showed(user, view.found.key, view.token)
     shown = view.entity(asked.select, asked.expand)
-    if world.wrs.switches.lists_show == "common" and not asked.select:
-        common = world.wrs.types.properties[BASE]
-        own = world.wrs.types.properties[view.type].keys() - common.keys()
+    if state.switches.lists_show == "common" and not asked.select:
+        common = state.types.properties[BASE]
+        own = state.types.properties[view.type].keys() - common.keys()
         return {name: value for name, value in shown.items() if name.partition("@")[0] not in own}
     return shown
 
 
-def _next_link(world: "World", request: Request, root: str, after: int) -> str:
+def _next_link(state: WrsState, request: Request, root: str, after: int) -> str:
     given = [pair for pair in parse_qsl(request.query.decode("latin-1"), True) if pair[0] != "$skiptoken"]
-    base = world.wrs.switches.next_link_base
+    base = state.switches.next_link_base
     path = root if not base else base.rstrip("/") + "/" + root.split("/", 3)[3]
     return f"{path}Documents?{urlencode([*given, ('$skiptoken', str(after))])}"

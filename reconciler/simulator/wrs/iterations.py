@@ -1,7 +1,7 @@
 """
 Iterations and working copies, and the numbers by which they go.
 
-Theory. `Documents` keeps the current version of each document. The shelf follows each accepted write through its
+Theory. `Documents` keeps the current version of each document. `Iterations` follows each accepted write through its
 history entry: an action outside check-out (`Entry.in_place`) changes what the latest iteration says, every other write
 makes a new iteration and leaves the former one readable. So a write through any dialect, a rival's or a tester's, is
 seen here.
@@ -65,7 +65,7 @@ class WorkingCopy:
     """The token that the holder had last seen when making the first change."""
 
 
-class Shelf:
+class Iterations:
     """Finds iterations and working copies by number and by document."""
 
     def __init__(self, documents: Documents) -> None:
@@ -268,3 +268,8 @@ def shown_number(key: str, document: Mapping[str, Any]) -> str:
     """A document's Number: its key, until it is given another one."""
     number = document.get("number")
     return number if isinstance(number, str) else key
+
+
+def identity(number: int) -> str:
+    """The ID of an iteration or a working copy."""
+    return f"OR:wt.doc.WTDocument:{number}"
