@@ -7,13 +7,13 @@ both dialects show one world and one history proves what both did. Everything th
 switch in `options.Wrs`.
 
     dialect     from a path to what is asked of it; an `asgi.Dialect`
-    lists, query, filters   many documents: $filter, pages, $orderby
+    lists, query   many documents: $filter, pages, $orderby
     entities    one iteration as JSON; secured nulls, $select, $expand, entity tags
     writing     what PATCH and the actions outside check-out do
     people      what people do in the GUI, told by the control API or by a script
     checkout    the life of a working copy, for the dialect's users and for everyone else
     state       what the dialect keeps beside the documents
     iterations  iterations and working copies, and the numbers by which they go
-    types, metadata, values   what a property is, as $metadata says it, and what may be written to it
+    types, values   what a property is, as $metadata says it, and what may be written to it
     sessions    sessions, nonces and the security audit log
 """
