@@ -208,18 +208,20 @@ class DocumentsWindchill:
             case 409 if refusals.is_lock(replies.said(reply)):
                 return Locked(status, said(reply), self._holder(reply))
             case 428:
-                return Unguarded(said(reply))
+                return Unguarded(status, said(reply))
             case 408:  # RFC 9110 section 15.5.9: the server did not get the whole request
                 return Failed(said(reply), status)
             case 501:
                 return Refused(status, said(reply))
+            case 503:  # it may come from a proxy whose back end got the request
+                return Throttled(status, said(reply), self._client.retry_after_s(reply), perhaps_applied=True)
             case 403 if reply.whole and (named := refusals.blamed(reply, fields, in_plain_words=False)):
                 return Refused(status, said(reply), named)
         trouble = self._trouble(reply)
         if trouble is None and 400 <= status < 500 and not reply.whole:
             return Failed(said(reply), status)  # not applied for sure, but what is wrong broke off
         if trouble is None and 400 <= status < 500:
-            return Refused(status, said(reply), refusals.blamed(reply, fields))
+            return Refused(status, said(reply), refusals.blamed(reply, fields), perhaps_stale=status == 409)
         if trouble is None or isinstance(trouble, Failed):
             # A redirect, a 202, a 500 in the middle of the work: it may have been applied.
             return Unknown(self._not_promised(reply).message)
@@ -248,7 +250,7 @@ class DocumentsWindchill:
             case 401:
                 return Unauthorised(said(reply))
             case 403 | 404 | 410:
-                return NotAvailable(status, said(reply))
+                return NotAvailable(status, said(reply), forbidden=status == 403)
             case 429 | 503:
                 return Throttled(status, said(reply), self._client.retry_after_s(reply))
         return Failed(said(reply), status) if status == 408 or status >= 500 else None

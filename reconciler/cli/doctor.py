@@ -266,7 +266,7 @@ async def _wrs(windchill: "WrsWindchill", shown: Snapshot, config: Config) -> As
     if not isinstance(schema, Schema):
         yield Check("metadata", _FAILED, schema.message)
         return
-    turns = ", then ".join(["attributes", *(", ".join(group) for group in shown.apart)])
+    turns = ", then ".join(["attributes", *(", ".join(group) for group in shown.later_portions)])
     yield Check("type", _OK, f"{shown.type or schema.document.name}; written in turn: {turns}")
     for difference in shapes.differences(schema):
         yield Check("actions", _WARNING, f"{difference}; --probe tries it")
@@ -288,7 +288,7 @@ async def _wrs(windchill: "WrsWindchill", shown: Snapshot, config: Config) -> As
         yield Check("lock", _OK, "by check-out; ETags are not needed")
     else:
         yield Check("lock", _FAILED, 'lock = "checkout", and the service offers no CheckOut')
-    if shown.stranded:
+    if shown.locked_by_us:
         said = "`run` undoes that if a write of its own was cut short; else a person uses the account"
         yield Check("check-out", _WARNING, f"{shown.key} is checked out by our own account: {said}")
     if config.windchill.account:

@@ -56,7 +56,6 @@ _THRESHOLD = (
     "stopped before writing: comparisons have written to as many documents as resync.writes_max_per_window allows; it"
     " waits for room. Look at `reconciler plan`, and let it through at once with `reconciler docs retry`"
 )
-_CONFLICT_STATUS, _FORBIDDEN_STATUS = 409, 403
 _FAILED_UNDER_LOCK = (NotAvailable, Locked, Failed, Unknown, Broken, Throttled)  # refusals have waits of their own
 
 
@@ -100,7 +99,7 @@ class Attempt:
                 assert known is not None, "only what we hold can be unchanged"
                 return await self._act(self._decided(case, document, known))
             case Snapshot():
-                if answer.stranded and (kept := await self._kept_from_releasing(case)) is not None:
+                if answer.locked_by_us and (kept := await self._kept_from_releasing(case)) is not None:
                     return kept
                 document, confirmed = _confirmed(document, answer, self.rules.policy)
                 return await self._act(attrs.evolve(self._decided(case, document, answer), confirmed=confirmed))
@@ -217,7 +216,7 @@ class Attempt:
         case = writing.case
         if isinstance(answer, VersionConflict) and writing.nothing_left is not None:
             return await self._act(self._now(writing.nothing_left))  # what was seen under the lock needs no second look
-        if isinstance(answer, Refused) and answer.status == _CONFLICT_STATUS:
+        if isinstance(answer, Refused | NotAvailable) and answer.perhaps_stale:
             answer = await self._refused_or_stale(case, answer)
         return self._answered(self._now(case), answer, writing.intent, writing.plan)
 
@@ -226,19 +225,18 @@ class Attempt:
         agreement = attrs.evolve(case.document.agreement, base=case.adopted(shown))
         return self._decided(self._now(case), attrs.evolve(case.document, agreement=agreement), shown)
 
-    async def _refused_or_stale(self, case: Case, answer: Refused) -> WriteAnswer:
-        """A 409 that does not say what it means: it was a version conflict if the document has moved since."""
+    async def _refused_or_stale(self, case: Case, answer: Refused | NotAvailable) -> WriteAnswer:
+        """Read the document: the refusal was a version conflict if the document has changed."""
         assert case.snapshot is not None
-        match await self.gate.read(case.document.key, case.snapshot):
-            case Unchanged():
-                return answer
-            case Snapshot() as shown if shown.token == case.snapshot.token:
-                return answer
-            case Snapshot():
-                return VersionConflict(answer.status, answer.message)
-            case Throttled() as trouble:
+        match await self.gate.read(case.document.key):
+            case Snapshot() as shown:
+                stale = shown.token != case.snapshot.token
+                return VersionConflict(answer.status, answer.message) if stale else answer
+            case Throttled() | NotAvailable() as trouble:
                 return trouble
-            case trouble:  # nobody knows; held on a suspicion, the fields would wait for a person for ever
+            case Unchanged():
+                raise AssertionError("nothing was given to compare with")
+            case trouble:  # not known; if the fields were held for this, they would wait for a person for ever
                 return Failed(f"{answer.status}: {answer.message}; and then: {trouble.message}")
 
     def _answered(self, case: Case, answer: WriteAnswer, intent: Intent, plan: Patch) -> Settlement:
@@ -254,22 +252,18 @@ class Attempt:
                 return settle.version_conflict(case, answer)
             case Refused():
                 return settle.refused(case, answer)
-            case NotAvailable(status) if status == _FORBIDDEN_STATUS and any(d.later for d in plan.decisions):
-                # It may be this portion alone that we may not write as the document stands, and the next changes that.
+            case NotAvailable(forbidden=True) if any(d.later for d in plan.decisions):
+                # Perhaps only these fields are forbidden in the document's state, and the next write changes its state.
                 return settle.refused(case, Refused(answer.status, answer.message))
             case Locked():
                 return settle.locked(case, answer)
             case Unknown() | Broken():
                 return settle.unknown(case, intent, answer.message)
             case Unguarded():
-                return settle.parked(
-                    case, f"428, a fault of ours, please report it: {answer.message}", AttemptResult.UNGUARDED, 428
-                )
-            case Throttled():
-                # A 429 is refused at the door. A 503 may come from a proxy whose back end got the request.
-                return settle.throttled(
-                    case, answer, case.document.agreement.intent if answer.status == 429 else intent
-                )
+                said = f"{answer.status}: {answer.message}. This is a bug in the reconciler, please report it"
+                return settle.parked(case, said, AttemptResult.UNGUARDED, answer.status)
+            case Throttled(perhaps_applied=True):
+                return settle.throttled(case, answer, intent)
             case _:
                 return self._troubled(case, answer)
 

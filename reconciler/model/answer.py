@@ -1,4 +1,8 @@
-"""What Windchill answered: expected things as values (ARCHITECTURE.md), whatever the dialect."""
+"""
+What Windchill answered: expected things as values (ARCHITECTURE.md), whatever the dialect.
+
+A dialect decides what a status code means and says so here. For everyone else `status` is only a text for people.
+"""
 
 import attrs
 
@@ -25,7 +29,7 @@ class Written:
 
 @attrs.frozen
 class VersionConflict:
-    """The guard failed: somebody wrote since our read. Nothing was applied."""
+    """The guard failed: the document has changed since our read. Nothing was applied."""
 
     status: int
     message: str
@@ -33,11 +37,16 @@ class VersionConflict:
 
 @attrs.frozen
 class Refused:
-    """The server will not take this write as it is (400, 422, a business rule); `fields` are those it names."""
+    """
+    The server does not accept this write (400, 422, a business rule); `fields` are those it names.
+
+    `perhaps_stale`: it may have refused because the document has changed since our read. A read tells.
+    """
 
     status: int
     message: str
     fields: tuple[str, ...] = ()
+    perhaps_stale: bool = False
 
 
 @attrs.frozen
@@ -57,10 +66,16 @@ class Released:
 
 @attrs.frozen
 class NotAvailable:
-    """This document can't be had: forbidden (403), not there (404) or gone (410). It gets parked."""
+    """
+    The server does not give us this document: it is forbidden (403), not there (404) or gone (410).
+
+    `forbidden`: it is there, but we lack a right, perhaps for this write alone. `perhaps_stale`: as in `Refused`.
+    """
 
     status: int
     message: str
+    forbidden: bool = False
+    perhaps_stale: bool = False
 
 
 @attrs.frozen
@@ -72,11 +87,16 @@ class Unauthorised:
 
 @attrs.frozen
 class Throttled:
-    """The server asks us to come back later (429, 503); `retry_after_s` when it says when."""
+    """
+    The server asks us to come back later (429, 503); `retry_after_s` when it says when.
+
+    `perhaps_applied`: the write may have been applied all the same, as behind a proxy that has passed it on.
+    """
 
     status: int
     message: str
     retry_after_s: float | None = None
+    perhaps_applied: bool = False
 
 
 @attrs.frozen
@@ -96,8 +116,9 @@ class Unknown:
 
 @attrs.frozen
 class Unguarded:
-    """428: the server says that our write carried no guard. Always a fault of ours: raise an alarm."""
+    """The server says that our write carried no guard (428). This is always a bug of ours: raise an alarm."""
 
+    status: int
     message: str
 
 

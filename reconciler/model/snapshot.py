@@ -26,10 +26,10 @@ class Snapshot:
     unreadable: frozenset[str] = frozenset()  # fields the server hides: never compared, never written
     read_only: tuple[str, ...] = ()  # identity, and fields that the server itself sets: no write may name them
     assumed: tuple[str, ...] = ()  # fields of a write of ours that the server answered with a token alone: not yet seen
-    apart: tuple[tuple[str, ...], ...] = ()  # groups of fields that take a write of their own, after all the others
-    iterates: bool = False  # a write of its ordinary fields makes an iteration, which people see
-    stranded: bool = False  # our account has it locked: a write of ours that was cut short, or a person who uses it
-    compared_as: dict[str, tuple[Normaliser, ...]] = attrs.field(factory=dict)  # by field: what its type asks for
+    later_portions: tuple[tuple[str, ...], ...] = ()  # groups of fields, each written alone after the ordinary fields
+    iterates: bool = False  # a write of its ordinary fields makes a new version, which people see
+    locked_by_us: bool = False  # by our account: a write of ours was cut short, or a person uses the account
+    type_normalisers: dict[str, tuple[Normaliser, ...]] = attrs.field(factory=dict)  # by field: as its type compares
 
     def value(self, field: str) -> Json | Missing:
         """
@@ -40,11 +40,11 @@ class Snapshot:
         return _find(self.body, field)
 
     def portion(self, field: str) -> int:
-        """Return which write a field goes out with: 0 with the ordinary ones, else with a group of `apart`, from 1."""
-        return next((place for place, group in enumerate(self.apart, 1) if field in group), 0)
+        """Return the number of the portion that a field is written in: 0 for ordinary fields, then `later_portions`."""
+        return next((place for place, group in enumerate(self.later_portions, 1) if field in group), 0)
 
     def locked_for(self, fields: Iterable[str]) -> bool:
-        """Whether a write of these fields, all of one portion, locks the document and makes an iteration of it."""
+        """Whether a write of these fields, all of one portion, locks the document and makes a new version."""
         return self.iterates and not any(map(self.portion, fields))
 
     def in_the_way(self, field: str) -> str | None:

@@ -276,20 +276,23 @@ REFUSALS: dict[str, tuple[Any, WriteAnswer]] = {
     ),
     "409 not checked out": (
         canned(409, {"message": "The document is not checked out"}),
-        Refused(409, "The document is not checked out"),
+        Refused(409, "The document is not checked out", perhaps_stale=True),
     ),
-    "409 blocked": (canned(409, {"message": "Transition is blocked"}), Refused(409, "Transition is blocked")),
+    "409 blocked": (
+        canned(409, {"message": "Transition is blocked"}),
+        Refused(409, "Transition is blocked", perhaps_stale=True),
+    ),
     "409 business rule": (
         canned(409, {"message": "Lifecycle transition not allowed", "field": "status"}),
-        Refused(409, "Lifecycle transition not allowed", ("status",)),
+        Refused(409, "Lifecycle transition not allowed", ("status",), perhaps_stale=True),
     ),
     "423": (canned(423, {"message": "Locked by Smith, John since 10:00"}), None),  # type: ignore[dict-item]  # below
-    "428": (canned(428, {"message": "Send If-Match"}), Unguarded("Send If-Match")),
+    "428": (canned(428, {"message": "Send If-Match"}), Unguarded(428, "Send If-Match")),
     "400": (canned(400, {"message": "no"}), Refused(400, "no")),
     "413": (canned(413, "too long", {}), Refused(413, "too long")),
     "501": (canned(501, {"message": "no PATCH here"}), Refused(501, "no PATCH here")),
     "408": (canned(408, {"message": "too slow"}), Failed("too slow", 408)),
-    "403": (canned(403, {"message": "no right"}), NotAvailable(403, "no right")),
+    "403": (canned(403, {"message": "no right"}), NotAvailable(403, "no right", forbidden=True)),
     "403 about a field": (
         canned(403, {"message": "no right to change it", "field": "owner"}),
         Refused(403, "no right to change it", ("owner",)),
@@ -300,10 +303,10 @@ REFUSALS: dict[str, tuple[Any, WriteAnswer]] = {
     ),
     "403 that speaks of an owner": (
         canned(403, {"message": "only its owner may change the document"}),
-        NotAvailable(403, "only its owner may change the document"),
+        NotAvailable(403, "only its owner may change the document", forbidden=True),
     ),
     "401": (canned(401, {"message": "who?"}), Unauthorised("who?")),
-    "503": (canned(503, {"message": "later"}), Throttled(503, "later")),
+    "503": (canned(503, {"message": "later"}), Throttled(503, "later", perhaps_applied=True)),
 }
 REFUSALS["423"] = (REFUSALS["423"][0], Locked(423, "Locked by Smith, John since 10:00", "Smith, John"))
 
@@ -533,7 +536,7 @@ async def test_fixed_credentials_are_accepted_or_not(server: Simulated, kind: st
 async def test_a_secret_that_the_server_echoes_is_not_shown(server: Simulated) -> None:
     documents = windchill(server.url, auth=Bearer("hunter2"))
     server.script("GET", canned(403, "no entry for hunter2", {}))
-    assert await documents.read(DOCUMENT) == NotAvailable(403, "no entry for ***")
+    assert await documents.read(DOCUMENT) == NotAvailable(403, "no entry for ***", forbidden=True)
     assert "hunter2" not in repr(Bearer("hunter2"))
     await documents.close()
 

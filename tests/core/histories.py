@@ -41,7 +41,7 @@ class History:
         self.document = Document(DOC)
         self.records: list[AuditRecord] = []
         self.opened: list[Conflict] = []
-        self.apart: tuple[tuple[str, ...], ...] = ()
+        self.later_portions: tuple[tuple[str, ...], ...] = ()
 
     @property
     def now_us(self) -> int:
@@ -50,7 +50,7 @@ class History:
     def snapshot(self) -> Snapshot:
         at_us, by = self.modified
         token = Token(f'"{self.version}"')
-        return Snapshot(DOC, dict(self.live), token, instant.from_us(at_us), by, apart=self.apart)
+        return Snapshot(DOC, dict(self.live), token, instant.from_us(at_us), by, later_portions=self.later_portions)
 
     def event(self, source: str = "//erp/prod", actor: str = "", reason: str = "", **said: Any) -> History:
         """An event comes: `set`, `expect`, `release`, `add`, `remove`, `released`."""

@@ -155,7 +155,7 @@ snapshots = st.builds(
     token=st.sampled_from(['"v1"', '"v2"']).map(Token),
     modified_at=modification_times,
     type=st.sampled_from([None, "Drawing", "Part"]),
-    compared_as=st.dictionaries(st.sampled_from(FIELDS), types_of_fields, max_size=1),
+    type_normalisers=st.dictionaries(st.sampled_from(FIELDS), types_of_fields, max_size=1),
 )
 
 

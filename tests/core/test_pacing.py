@@ -31,7 +31,7 @@ def case(
     **agreement: Any,
 ) -> Case:
     """An attempt of `pending_s` after the first event, `checked_in_s` after our last check-in."""
-    shown = Snapshot("D-1", {}, Token("t"), iterates=iterates, apart=(("Name",), ("State",)))
+    shown = Snapshot("D-1", {}, Token("t"), iterates=iterates, later_portions=(("Name",), ("State",)))
     known = Agreement(checked_in_us=None if checked_in_s is None else NOW - round(checked_in_s * S), **agreement)
     document = Document("D-1", agreement=known, status=status, pending_since_us=NOW - round(pending_s * S))
     rules = Rulebook(Policy(), "", pace, "outcomes", "//reconciler/test")

@@ -216,7 +216,7 @@ def test_every_managed_field_has_one_decision_in_order_and_no_other_field_is_wri
 
 
 def steps_of(policy: Policy, name: str, snapshot: Snapshot) -> tuple[Normaliser, ...]:
-    return policy.rule(name, snapshot.type).normalise + snapshot.compared_as.get(name, ())
+    return policy.rule(name, snapshot.type).normalise + snapshot.type_normalisers.get(name, ())
 
 
 @given(situations())

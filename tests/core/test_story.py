@@ -96,7 +96,7 @@ def lost_and_confirmed() -> History:
 
 def in_portions() -> History:
     history = History(one_rule(), status="INWORK", title="x")
-    history.apart = (("status",),)
+    history.later_portions = (("status",),)
     return history.event(set={"status": "RELEASED", "title": "y"}).attempt().attempt(lane=Lane.RETRY)
 
 

@@ -82,11 +82,11 @@ class MemoryWindchill:
         shows_document: bool = True,
         shows_token: bool = True,
         locks: bool = False,
-        apart: tuple[tuple[str, ...], ...] = (),
+        later_portions: tuple[tuple[str, ...], ...] = (),
     ) -> None:
         self.locks = locks
         """Whether writes are guarded by a lock instead of the token."""
-        self.apart = apart
+        self.later_portions = later_portions
         """Groups of fields that can only be written by themselves."""
         self.history: list[Accepted] = []
         self.reads = 0
@@ -123,7 +123,7 @@ class MemoryWindchill:
         if version is None:
             return NotAvailable(404, f"there is no document {key}")
         if self.holders.get(key) == ME:
-            return attrs.evolve(self._shown(key, version), stranded=True)
+            return attrs.evolve(self._shown(key, version), locked_by_us=True)
         return Unchanged() if known is not None and known.token == version.token else self._shown(key, version)
 
     async def release(self, key: str, lock: str | None, mark: str) -> ReleaseAnswer:
@@ -243,7 +243,7 @@ class MemoryWindchill:
             modified_at=instant.from_us(version.modified_us),
             modified_by=version.modified_by,
             type=kind if isinstance(kind, str) else None,
-            apart=self.apart,
+            later_portions=self.later_portions,
             iterates=self.locks,
         )
 

@@ -506,10 +506,10 @@ async def test_a_lock_is_told_with_its_holder_and_tried_again_slowly(world: Worl
 
 
 async def test_a_missing_guard_is_our_fault_and_raises_an_alarm(world: World) -> None:
-    world.windchill.script_writes(Unguarded("send If-Match"))
+    world.windchill.script_writes(Unguarded(428, "send If-Match"))
     await world.emit_and_attempt({"title": "Cover"})
     assert world.document().status is Status.PARKED
-    assert "428, a fault of ours" in world.document().reason
+    assert "428: send If-Match. This is a bug in the reconciler" in world.document().reason
     assert world.outcomes("parked")
 
 
@@ -581,30 +581,30 @@ async def test_a_refused_field_is_not_tried_again_until_a_side_moves(world: Worl
     assert len(world.outcomes("conflict.closed")) == 1
 
 
-async def test_a_409_that_does_not_say_what_it_means_is_a_version_conflict_if_the_document_has_moved(
+async def test_a_refusal_that_is_perhaps_stale_is_a_version_conflict_if_the_document_has_changed(
     world: World,
 ) -> None:
     await known(world)
     await world.edit({"owner": "jdoe"})
-    world.windchill.script_writes(Refused(409, "conflict"))
+    world.windchill.script_writes(Refused(409, "conflict", perhaps_stale=True))
     await world.emit_and_attempt({"title": "Cover"})
     assert world.document().status is Status.PENDING
     assert world.document().conflicts == 1
     assert (await world.settle()).status is Status.SYNCED
 
 
-async def test_a_409_about_a_document_that_has_not_moved_is_a_refusal(world: World) -> None:
-    world.windchill.script_writes(Refused(409, "lifecycle transition not allowed"))
+async def test_a_refusal_that_is_perhaps_stale_stands_if_the_document_has_not_changed(world: World) -> None:
+    world.windchill.script_writes(Refused(409, "lifecycle transition not allowed", perhaps_stale=True))
     assert (await world.emit_and_settle({"status": "RELEASED"})).status is Status.HELD
     assert "lifecycle transition not allowed" in world.document().reason
     assert world.windchill.reads == 2
 
 
-async def test_a_409_that_can_not_be_looked_into_holds_nothing(world: World) -> None:
+async def test_a_refusal_that_is_perhaps_stale_holds_nothing_if_the_document_can_not_be_read(world: World) -> None:
     """Nobody knows yet whether it was a stale write, and a field held for that would wait for a person for ever."""
     await known(world)
     await world.edit({"owner": "jdoe"})
-    world.windchill.script_writes(Refused(409, "conflict"))
+    world.windchill.script_writes(Refused(409, "conflict", perhaps_stale=True))
     world.windchill.script_reads(Throttled(503, "restarting"))
     await world.emit_and_attempt({"title": "Cover"})
     assert not world.held()
@@ -626,8 +626,17 @@ async def test_retry_after_is_kept_by_the_document(world: World, when: str) -> N
     assert (await world.settle()).status is Status.SYNCED
 
 
-async def test_a_503_to_a_write_leaves_its_result_in_doubt_and_a_429_does_not(world: World) -> None:
-    world.windchill.script_writes(Throttled(503, "bad gateway, perhaps"), Throttled(429, "slow down"))
+async def test_a_refused_write_of_a_document_that_is_gone_parks_it(world: World) -> None:
+    await known(world)
+    world.windchill.script_writes(NotAvailable(410, "gone", perhaps_stale=True))
+    world.windchill.delete(KEY)
+    await world.emit_and_attempt({"title": "Cover"})
+    assert world.document().status is Status.PARKED
+    assert "404" in world.document().reason
+
+
+async def test_a_throttled_write_is_in_doubt_if_it_may_have_been_applied(world: World) -> None:
+    world.windchill.script_writes(Throttled(503, "bad gateway", perhaps_applied=True), Throttled(429, "slow down"))
     await world.emit_and_attempt({"title": "Cover"})
     assert world.document().agreement.intent is not None
     await world.next_attempt()
@@ -669,7 +678,7 @@ async def test_a_wait_begins_when_the_answer_came_and_not_when_the_question_was_
 async def test_every_decision_that_was_sent_is_in_the_audit_trail_whatever_came_of_it(world: World) -> None:
     answers = [
         MISMATCH, Throttled(503, "later"), Throttled(429, "later"), Failed("refused"), Unknown("lost"), Broken("?"),
-        Unauthorised("who?"), Locked(423, "locked"), NotAvailable(403, "no"), Unguarded("428"), Refused(400, "no"),
+        Unauthorised("who?"), Locked(423, "locked"), NotAvailable(403, "no"), Unguarded(428, "?"), Refused(400, "no"),
     ]  # fmt: skip
     for number, answer in enumerate(answers):
         world.windchill.script_writes(answer)

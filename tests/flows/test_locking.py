@@ -192,7 +192,7 @@ async def test_somebody_elses_lock_is_never_given_up(world: World) -> None:
 
 
 async def test_fields_that_need_a_write_of_their_own_go_out_one_portion_after_the_other(make_world: MakeWorld) -> None:
-    world = make_world(apart=APART)
+    world = make_world(later_portions=APART)
     await world.emit({"status": "RELEASED", "title": "Lid", "owner": "akim", "attributes.CostCenter": "4711"})
     await world.attempt(Lane.OPERATOR)
     assert world.document().status is Status.PENDING
@@ -207,7 +207,7 @@ async def test_fields_that_need_a_write_of_their_own_go_out_one_portion_after_th
 
 
 async def test_a_refused_portion_does_not_keep_the_next_one_from_going_out(make_world: MakeWorld) -> None:
-    world = make_world(apart=APART)
+    world = make_world(later_portions=APART)
     refused = Refused(400, "no such title", ("title",))
     world.windchill.script_writes(Fault.NONE, refused, Fault.NONE, refused)
     assert (await world.emit_and_settle({"status": "RELEASED", "title": "Lid", "owner": "akim"})).status is Status.HELD
@@ -216,8 +216,8 @@ async def test_a_refused_portion_does_not_keep_the_next_one_from_going_out(make_
 
 
 async def test_what_a_state_does_not_allow_goes_out_once_that_state_is_left(make_world: MakeWorld) -> None:
-    for answer in (NotAvailable(403, "not in this state"), Refused(400, "not in this state")):
-        world = make_world(apart=APART)
+    for answer in (NotAvailable(403, "not in this state", forbidden=True), Refused(400, "not in this state")):
+        world = make_world(later_portions=APART)
         world.windchill.script_writes(answer)
         assert (await world.emit_and_settle({"status": "INWORK2", "owner": "akim"})).status is Status.SYNCED
         assert (world.live()["status"], world.live()["owner"]) == ("INWORK2", "akim")
@@ -228,7 +228,7 @@ async def test_what_a_state_does_not_allow_goes_out_once_that_state_is_left(make
 async def test_what_is_refused_for_good_is_tried_once_more_after_a_later_portion_and_no_more(
     make_world: MakeWorld,
 ) -> None:
-    world = make_world(apart=APART)
+    world = make_world(later_portions=APART)
     world.windchill.script_writes(Refused(400, "never"), Fault.NONE, Refused(400, "never"))
     assert (await world.emit_and_settle({"status": "INWORK2", "owner": "akim"})).status is Status.HELD
     assert world.held() == ["owner"]
@@ -247,7 +247,7 @@ async def test_a_field_that_is_hidden_under_the_lock_alone_is_held_and_not_tried
 
 
 async def test_a_redraft_does_not_slip_another_portion_under_the_lock(make_world: MakeWorld) -> None:
-    world = make_world(locks=True, apart=APART)
+    world = make_world(locks=True, later_portions=APART)
     await world.emit_and_attempt({"owner": "akim"})
     await world.emit({"owner": "lchen", "status": "RELEASED"})
     await world.edit({"owner": "lchen"})
@@ -260,7 +260,7 @@ async def test_values_are_compared_as_the_servers_types_say(make_world: MakeWorl
     world = make_world(body={"weight": 5, "due": "2026-01-02T00:00:00.000000Z", "note": "5"})
     await world.emit({"weight": "5.0", "due": "2026-01-02T01:00:00+01:00", "note": "5.0"})
     shown = attrs.evolve(
-        await world.snapshot(), compared_as={"weight": (Normaliser.NUMBER,), "due": (Normaliser.INSTANT,)}
+        await world.snapshot(), type_normalisers={"weight": (Normaliser.NUMBER,), "due": (Normaliser.INSTANT,)}
     )
     document = world.document()
     plan = planning.draft(document.desired, document.agreement.base, shown, world.policy)

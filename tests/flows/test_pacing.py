@@ -19,7 +19,7 @@ APART = (("title",), ("status",))
 
 @pytest.fixture
 def world(make_world: MakeWorld) -> World:
-    return make_world(pace=PACE, locks=True, apart=APART)
+    return make_world(pace=PACE, locks=True, later_portions=APART)
 
 
 def iterations(world: World) -> list[dict[str, Any]]:
@@ -120,7 +120,7 @@ async def test_a_blank_is_still_filled_after_a_wait(
     """The blank that was adopted and the blank that is there now are decided alike."""
     pace = PACE if held_up == "collecting" else Pace()
     rule = Rule(("owner",), Strategy.FILL)
-    world = make_world(policy(rule), pace=pace, locks=True, apart=APART)
+    world = make_world(policy(rule), pace=pace, locks=True, later_portions=APART)
     await world.emit({"owner": "akim"})
     await world.edit({"owner": None, "attributes.Note": "edited after the event"})
     if held_up == "locked":
@@ -155,7 +155,7 @@ async def test_what_a_person_edits_while_the_first_write_waits_is_their_edit(
 ) -> None:
     """The value that was read before it is the base: were that forgotten, `on_adopt` would write over the edit."""
     rule = Rule(("owner",), Strategy.MERGE, on_overlap=overlap, on_adopt=Adopt.WRITE)
-    world = make_world(policy(rule), pace=PACE, locks=True, apart=APART)
+    world = make_world(policy(rule), pace=PACE, locks=True, later_portions=APART)
     await world.emit_and_attempt({"owner": "akim"})
     await world.clock.advance(1)
     await world.edit({"owner": "mrossi"})

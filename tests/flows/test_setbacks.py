@@ -14,7 +14,7 @@ from tests.flows.conftest import MakeWorld
 from tests.flows.world import KEY, World
 
 DAY_S = 86_400
-FORBIDDEN = NotAvailable(403, "You are not authorized to modify this object.")
+FORBIDDEN = NotAvailable(403, "You are not authorized to modify this object.", forbidden=True)
 ANSWERS = [FORBIDDEN, Failed("500: validation failed"), Unknown("the check-in was answered 500")]
 
 
@@ -39,7 +39,7 @@ class Failing(MemoryWindchill):
 
 @pytest.fixture
 def world(make_world: MakeWorld) -> World:
-    made = make_world(locks=True, apart=(("status",),))
+    made = make_world(locks=True, later_portions=(("status",),))
     made.windchill.__class__ = Failing
     return made
 

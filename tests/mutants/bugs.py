@@ -139,9 +139,9 @@ _BUGS: dict[str, dict[str, tuple[str, str]]] = {
             "agreement.intent is not None or agreement.clashes or",
             "agreement.intent is not None or",
         ),
-        "a 503 leaves nothing in doubt": (
-            "case.document.agreement.intent if answer.status == 429 else intent",
-            "case.document.agreement.intent",
+        "a throttled write that may have been applied leaves nothing in doubt": (
+            "case Throttled(perhaps_applied=True):",
+            "case Throttled(perhaps_applied=None):",
         ),
         "what was withdrawn takes an earlier doubt with it": (
             "self._agreement(self._began.document.agreement.intent)",

@@ -124,12 +124,12 @@ class Server:
         before = self.current[key]
         if write.token != before.token:
             if world.strikes("ambiguous_409"):
-                return Refused(409, "the object could not be updated")
+                return Refused(409, "the object could not be updated", perhaps_stale=True)
             return VersionConflict(412, "modified by another user")
         after = self.change(key, write.fields, ME, write)
         write.accepted = after
         if world.strikes("applied_503"):
-            return Throttled(503, "the proxy lost its back end", None)
+            return Throttled(503, "the proxy lost its back end", perhaps_applied=True)
         token = None if world.options.shows == "nothing" or world.strikes("token_missing") else after.token
         if world.options.shows != "document":
             return Written(None, token)
@@ -196,9 +196,9 @@ class Server:
                 body[name] = value
         at = instant.from_us(self.shown_us(version.at_us))
         body |= {"modifiedBy": version.who, "modifiedOn": at}
-        stranded = version.key in self.locks
+        locked = version.key in self.locks
         seen = Snapshot(version.key, body, version.token, modified_at=at, modified_by=version.who, type=kind)
-        return attrs.evolve(seen, stranded=stranded, iterates=self._world.options.iterates)
+        return attrs.evolve(seen, locked_by_us=locked, iterates=self._world.options.iterates)
 
     def _trouble(self, key: str) -> Any:
         rng = self._world.rng("trouble")
@@ -215,7 +215,7 @@ class Server:
         if world.options.guard == "token" and self.wrong(f"locked {write.key}"):
             return Locked(423, "checked out", "jdoe")
         if world.strikes("unguarded_428"):
-            return Unguarded("a front end lost the guard")
+            return Unguarded(428, "a front end lost the guard")
         if world.strikes("refused_field"):
             rng = world.rng("refused")
             named = rng.sample(sorted(write.fields), rng.randrange(len(write.fields) + 1))

@@ -109,8 +109,8 @@ def reply(answer: Any) -> httpx.Response:
             return _said(status, {"message": message}, {} if after_s is None else {"retry-after": f"{after_s:g}"})
         case Unauthorised(message):
             return _said(401, {"message": message})
-        case Unguarded(message):
-            return _said(428, {"message": message})
+        case Unguarded(status, message):
+            return _said(status, {"message": message})
     raise AssertionError(answer)
 
 

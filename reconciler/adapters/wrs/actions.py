@@ -90,7 +90,7 @@ class Actions:
         exchange = await self._service.post(self._service.action(now.id, name), given, now.etag)
         answer = answers.of(self._service, exchange, fields)
         if not isinstance(answer, Reply):
-            return await answers.unless_stale(self._reader, snapshot.key, now.id, answer)
+            return answers.perhaps_stale(answer)
         return await self._verified(now, fields, replies.json_object(answer))
 
     async def _at_hand(
@@ -168,7 +168,7 @@ class Actions:
 
 def _others(shown: Snapshot, fields: Mapping[str, Json | Missing]) -> list[str]:
     """Return the fields that show something else than this."""
-    steps = shown.compared_as
+    steps = shown.type_normalisers
     return [
         name for name, value in fields.items() if not normalise.equal(shown.value(name), value, steps.get(name, ()))
     ]

@@ -10,6 +10,8 @@ Rules
 import re
 from collections.abc import Collection
 
+import attrs
+
 from reconciler.adapters import refusals, replies
 from reconciler.adapters.refusals import Labels
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
@@ -23,6 +25,7 @@ from reconciler.model.answer import (
     Locked,
     NotAvailable,
     Refused,
+    Throttled,
     Trouble,
     Unchanged,
     Unguarded,
@@ -73,14 +76,11 @@ def etag(entity: Entity) -> Token | None:
     return Token(str(said)) if inside else entity.etag
 
 
-async def unless_stale(reader: Reader, key: str, id: str, answer: Unfulfilled) -> Unfulfilled:
-    """Return a refusal, or a version conflict if what was refused is not the document's latest iteration any more."""
+def perhaps_stale(answer: Unfulfilled) -> Unfulfilled:
+    """Return a refusal of what was sent to one iteration: by now it may not be the document's latest."""
     match answer:
-        case Refused(status, message) | NotAvailable(status, message) if status in _MAY_MEAN_STALE:
-            shown = await latest(reader, key)
-            if not isinstance(shown, Snapshot):
-                return shown  # nobody knows what the refusal was about; taken for one, fields would be held for it
-            return VersionConflict(status, message) if id_of(shown) not in (None, id) else answer
+        case Refused(status) | NotAvailable(status) if status in _MAY_MEAN_STALE:
+            return attrs.evolve(answer, perhaps_stale=True)
     return answer
 
 
@@ -127,7 +127,7 @@ def _refusal(service: Service, reply: Reply, fields: Collection[str], labels: La
         case 409 if refusals.is_version_conflict(said):
             return VersionConflict(status, message)
         case 428:
-            return Unguarded(message)
+            return Unguarded(status, message)
         case 408:  # RFC 9110 section 15.5.9: the server did not get the whole request
             return Failed(message, status)
         case 501:
@@ -135,13 +135,15 @@ def _refusal(service: Service, reply: Reply, fields: Collection[str], labels: La
         case 403 if reply.whole and (named := refusals.blamed(reply, fields, labels, in_plain_words=False)):
             return Refused(status, message, named)
     trouble = service.trouble(reply)
+    if isinstance(trouble, Throttled) and status == 503:  # it may come from a proxy whose back end got the request
+        return attrs.evolve(trouble, perhaps_applied=True)
     if trouble is not None and not isinstance(trouble, Failed):
         return trouble
     if not 400 <= status < 500:
         return Unknown(message if status >= 500 else service.not_promised(reply).message)
     if not reply.whole:
         return Failed(message, status)  # not carried out for sure, but what is wrong broke off
-    return Refused(status, message, refusals.blamed(reply, fields, labels))
+    return Refused(status, message, refusals.blamed(reply, fields, labels), perhaps_stale=status == 409)
 
 
 def _says_locked(said: str) -> bool:

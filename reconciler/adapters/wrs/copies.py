@@ -131,4 +131,4 @@ class Copies:
         names -= {name for name in names if holders.marks({name: right[name]}, mark)}
         differs = sorted(name for name in names if canonical(left[name]) != canonical(right[name]))
         body = {name: value for name, value in shown.body.items() if name not in hidden}
-        return Compared(attrs.evolve(shown, body=body, unreadable=hidden, stranded=False), tuple(differs))
+        return Compared(attrs.evolve(shown, body=body, unreadable=hidden, locked_by_us=False), tuple(differs))

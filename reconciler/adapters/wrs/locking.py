@@ -198,6 +198,8 @@ class Locks:
                 match answer:
                     case Unknown(message) | Broken(message):
                         return Failed(replies.cut(f"{message}; the check-out was undone"))
+                    case Throttled():
+                        return attrs.evolve(answer, perhaps_applied=False)
                 return answer
         return Unknown(replies.cut(f"{answer.message}; and our check-out is perhaps still there: {released.message}"))
 

@@ -104,7 +104,7 @@ class Reader:
             found = await self._resolved(key, schema)
         if isinstance(found, Snapshot) and found.token is not None and (at := session.place(found.token)) is not None:
             _keep(self._seen, at.id, _Seen(found.token, found.modified_at))
-        if isinstance(found, Snapshot) and token is not None and found.token == token and not found.stranded:
+        if isinstance(found, Snapshot) and token is not None and found.token == token and not found.locked_by_us:
             return Unchanged()
         return found
 
@@ -145,10 +145,10 @@ class Reader:
             type=None if kind is None else kind.rpartition("#")[2],
             unreadable=shown.unreadable,
             read_only=portions.read_only(shown.body, known or schema.document, self._options.key_property),
-            apart=_apart(schema),
+            later_portions=_apart(schema),
             iterates=self._options.checks_out(possible=schema.action("CheckOut") is not None),
-            stranded=is_checked_out(entity) and holders.is_us(holders.holder(entity), self._options.account),
-            compared_as=values.compared_as(known),
+            locked_by_us=is_checked_out(entity) and holders.is_us(holders.holder(entity), self._options.account),
+            type_normalisers=values.compared_as(known),
         )
 
     async def changed(self, since_us: int) -> Sequence[Sighting] | Trouble:

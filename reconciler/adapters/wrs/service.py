@@ -192,7 +192,7 @@ class Service:
             case 401:
                 return Unauthorised(self.message(reply))
             case 403 | 404 | 410:
-                return NotAvailable(status, self.message(reply))
+                return NotAvailable(status, self.message(reply), forbidden=status == 403)
             case 429 | 503:
                 return Throttled(status, self.message(reply), self._client.retry_after_s(reply))
         if status >= 400 and code(reply) == "ENTITY_NOT_FOUND":

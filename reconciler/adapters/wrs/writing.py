@@ -160,7 +160,7 @@ class Writer:
             case Reply():
                 self._locks.went_well()
                 return await self._checked_in(key, taken, answer)
-            case Unknown() | Throttled(status=503):  # a 503 may come from a proxy whose back end got the request
+            case Unknown() | Throttled(perhaps_applied=True):
                 return answer
             case NotAvailable(status, message) if status in _GONE:
                 return Unknown(replies.cut(f"our working copy was gone before its check-in: {message}"))
@@ -193,7 +193,7 @@ class Writer:
             self._service, await self._service.patch(self._service.entity(place.id), body, place.etag), body
         )
         if not isinstance(answer, Reply):
-            return await answers.unless_stale(self._reader, snapshot.key, place.id, answer)
+            return answers.perhaps_stale(answer)
         etag, entity = replies.token(answer), replies.json_object(answer)
         if entity is not None:
             return await self._written_and_shown(snapshot, body, Entity(entity, etag))

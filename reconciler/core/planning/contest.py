@@ -67,7 +67,7 @@ def undone(plan: Plan, before: Snapshot | None, read: Snapshot, policy: Policy, 
         agreed = plan.base.fields.get(decision.field)
         if decision.verb is not Verb.WRITE or agreed is None or agreed.digest or not agreed.writes:
             continue
-        steps = policy.rule(decision.field, read.type).normalise + read.compared_as.get(decision.field, ())
+        steps = policy.rule(decision.field, read.type).normalise + read.type_normalisers.get(decision.field, ())
         known = plan.base.refused.get(decision.field)
         parts = {
             part: present

@@ -188,7 +188,7 @@ def _questions(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy)
     for name, field in sorted({**fold.managed(desired), **_released_groups(desired)}.items()):
         rule = policy.rule(name, snapshot.type)
         if rule.strategy is not Strategy.IGNORE:
-            live, types = snapshot.value(name), snapshot.compared_as.get(name, ())
+            live, types = snapshot.value(name), snapshot.type_normalisers.get(name, ())
             agreed, refused = _recalled(base.fields.get(name), live), base.refused.get(name)
             pairs = accepting.pairs(desired, name)
             questions.append(elements.Question(name, field, agreed, live, rule, modified_at, types, refused, pairs))
@@ -203,7 +203,7 @@ def _recalled(agreed: Agreed | None, live: Json | Missing) -> Agreed | None:
 
 
 def _steps(rule: Rule, name: str, snapshot: Snapshot) -> tuple[Normaliser, ...]:
-    return rule.normalise + snapshot.compared_as.get(name, ())
+    return rule.normalise + snapshot.type_normalisers.get(name, ())
 
 
 def _put_off(decisions: tuple[Decision, ...], portion: Collection[str]) -> tuple[Decision, ...]:

@@ -188,7 +188,7 @@ def _question(document: Document, conflict: Conflict, policy: Policy) -> element
         return None
     rule = policy.rule(name, None if snapshot is None else snapshot.type)
     shown = MISSING if snapshot is None else snapshot.value(name)
-    types = () if snapshot is None else snapshot.compared_as.get(name, ())
+    types = () if snapshot is None else snapshot.type_normalisers.get(name, ())
     return elements.Question(name, field, document.agreement.base.fields.get(name), shown, rule, None, types)
 
 

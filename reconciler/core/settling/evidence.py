@@ -107,7 +107,7 @@ def _record(case: Case, plan: Plan, snapshot: Snapshot, result: AttemptResult) -
     shown = {name: value for name in sorted(names) if (value := snapshot.value(name)) is not MISSING}
     for head in sorted(name.partition(".")[0] for name in names if snapshot.in_the_way(name) is not None):
         shown[head] = snapshot.body[head]
-    compared_as = {name: steps for name, steps in snapshot.compared_as.items() if name in names}
+    type_normalisers = {name: steps for name, steps in snapshot.type_normalisers.items() if name in names}
     heads = names | {name.partition(".")[0] for name in names}
     read_only = tuple(name for name in snapshot.read_only if name in heads)
     return AuditRecord(
@@ -117,7 +117,7 @@ def _record(case: Case, plan: Plan, snapshot: Snapshot, result: AttemptResult) -
         attempt=document.agreement.clashes + 1,
         desired=document.desired,
         base=document.agreement.base,
-        snapshot=attrs.evolve(snapshot, body=shown, compared_as=compared_as, read_only=read_only),
+        snapshot=attrs.evolve(snapshot, body=shown, type_normalisers=type_normalisers, read_only=read_only),
         policy=case.rules.policy_digest,
         decisions=tuple(_verdict(decision) for decision in plan.decisions),
         patch=dict(plan.fields) if isinstance(plan, Patch) else None,

@@ -90,16 +90,16 @@ async def test_a_document_is_shown_with_what_its_type_says(odata: OData, documen
     assert found.modified_at == "2026-08-19T12:16:48.000000Z"
     assert found.modified_by == "Demo User"
     assert found.type == "PTC.DocMgmt.Specification"
-    assert found.apart == (("Name", "Number", "Organization"), ("State",))
+    assert found.later_portions == (("Name", "Number", "Organization"), ("State",))
     assert {"Number", "ID", "VersionID", "ModifiedBy", "LastModified", "CheckoutState"} <= {*found.read_only}
     assert not {"Name", "State", "CostCenter", "Description"} & {*found.read_only}
-    assert found.compared_as["CostCenter"] == (Normaliser.NUMBER,)
+    assert found.type_normalisers["CostCenter"] == (Normaliser.NUMBER,)
 
 
 async def test_only_what_the_server_has_actions_for_is_written_apart(odata: OData, documents: WrsWindchill) -> None:
     odata.metadata = Answer(body=METADATA.replace('"UpdateCommonProperties"', '"Other"'), headers=XML)
     odata.respond = holding(row())
-    assert (await seen(documents)).apart == (("State",),)
+    assert (await seen(documents)).later_portions == (("State",),)
 
 
 async def test_the_latest_iteration_is_asked_for_in_every_way_there_is(odata: OData, documents: WrsWindchill) -> None:
@@ -220,7 +220,7 @@ async def test_a_forbidden_iteration_is_not_looked_for_elsewhere(odata: OData, d
     odata.respond = holding(row())
     known = await seen(documents)
     odata.respond = lambda asked: error(403, "FORBIDDEN", "not yours")
-    assert await documents.read(KEY, known) == NotAvailable(403, "FORBIDDEN: not yours")
+    assert await documents.read(KEY, known) == NotAvailable(403, "FORBIDDEN: not yours", forbidden=True)
 
 
 async def test_a_service_whose_iterations_don_t_say_whether_they_are_the_latest_is_always_asked_by_number(
@@ -386,7 +386,7 @@ async def test_a_plain_service_is_read_conditionally_by_its_key(odata: OData) ->
         known = await seen(documents)
         assert known.body == {"Number": KEY, "Description": "d", "State": "open"}
         assert known.token == '6fa2-11 W/"1"'
-        assert known.apart == ()
+        assert known.later_portions == ()
         assert await documents.read(KEY, known) == Unchanged()
         assert await documents.read(KEY, Snapshot(KEY, {}, Token('6fa2-11 W/"0"'))) == known
     first, second, _ = odata.documents

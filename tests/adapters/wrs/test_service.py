@@ -305,7 +305,7 @@ async def test_what_is_no_page_of_rows_is_trouble(
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (error(403, "FORBIDDEN", "not yours"), NotAvailable(403, "FORBIDDEN: not yours")),
+        (error(403, "FORBIDDEN", "not yours"), NotAvailable(403, "FORBIDDEN: not yours", forbidden=True)),
         (error(404, "NOT_FOUND", "gone"), NotAvailable(404, "NOT_FOUND: gone")),
         (error(400, "ENTITY_NOT_FOUND", "gone"), NotAvailable(404, "ENTITY_NOT_FOUND: gone")),
         (error(500, "OOPS", "x"), Failed("OOPS: x", 500)),

@@ -98,7 +98,7 @@ async def test_types_and_values_are_understood(server: Simulated, documents: Wrs
     assert found.body["Number"] == KEY
     assert found.body["Classification"] == "INTERNAL"
     assert (found.body["Weight"], found.body["Quantity"], found.body["Keywords"]) == (2.5, 7, ["a", "b"])
-    assert found.apart == (("Name", "Number", "Organization"), ("State",))
+    assert found.later_portions == (("Name", "Number", "Organization"), ("State",))
     assert found.modified_by == "jdoe"
     schema = expect(Schema, await documents.service.schema())
     assert schema.action("CheckOut") == "PTC.DocMgmt.CheckOut"
@@ -128,8 +128,8 @@ async def test_what_people_check_in_is_found_and_what_they_are_working_on_is_not
     us.does("checkout", "edit", document=KEY, set={"title": "Draft"})
     working = await documents.read(KEY, known)
     assert isinstance(working, Snapshot), "our own check-out must not pass for nothing new"
-    assert working.stranded
-    assert attrs.evolve(working, stranded=False) == known
+    assert working.locked_by_us
+    assert attrs.evolve(working, locked_by_us=False) == known
     assert (await seen(documents)).token == known.token
     assert [s.token for s in await changes(documents) if s.key == KEY] == [known.token]
     us.does("checkin", document=KEY)

@@ -72,6 +72,7 @@ CHECK_OUT = [
 async def test_a_check_out(world: WrsWorld, reply: dict[str, Any], meaning: type) -> None:
     answer, journal = await write(world, "POST", reply, path="CheckOut")
     assert isinstance(answer, meaning), answer
+    assert getattr(answer, "perhaps_applied", False) == (reply == says(503))
     assert journal.locks == []
     assert world.cycles() == []
 
@@ -103,6 +104,7 @@ async def test_a_patch_that_did_not_go_through_ends_with_the_check_out_undone(
 ) -> None:
     answer, journal = await write(world, "PATCH", reply)
     assert isinstance(answer, meaning), answer
+    assert not getattr(answer, "perhaps_applied", False)
     assert len(journal.locks) == 1
     assert world.cycles() == ["CheckOut", "UndoCheckOut"]
     assert world.live()["owner"] == "sgarcia"
