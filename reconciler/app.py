@@ -33,7 +33,7 @@ from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota, WriteBudget
 from reconciler.core.scheduling.queue import Queue
 from reconciler.flows import notify, recovery, reload, sealing, watch
-from reconciler.flows.acts import Acts
+from reconciler.flows.actions import OperatorActions
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.beats import Beats, Unhurried
 from reconciler.flows.catching_up import CatchingUp, Once
@@ -334,8 +334,8 @@ class Daemon:
         manner, patience = parts.manner(self.config), parts.patience(self.config)
         return watch.Watch(self.store, breaker, post, clock, stopping=stopping, manner=manner, patience=patience)
 
-    def _acts(self) -> Acts:
-        made = parts.acts(self.config, self.store, self.log, self.clock)
+    def _actions(self) -> OperatorActions:
+        made = parts.actions(self.config, self.store, self.log, self.clock)
         woken = attrs.evolve(made, offer=self.reconciler.offer, wake=self.resync.wake)
         return attrs.evolve(woken, decoding=lambda: self._in_force.decoding)
 
@@ -358,7 +358,7 @@ class Daemon:
             stopping=stop,
             settings=lambda: self._in_force.settings,
             door=self._door,
-            acts=self._acts(),
+            actions=self._actions(),
             hook_secret=self.config.admin.hook_secret,
         )
 

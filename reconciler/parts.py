@@ -20,7 +20,7 @@ from reconciler.core.events import decode
 from reconciler.core.settling.cases import Pace, Rulebook
 from reconciler.errors import ConfigError
 from reconciler.flows import notify, reload
-from reconciler.flows.acts import Acts
+from reconciler.flows.actions import OperatorActions
 from reconciler.flows.watch import Patience
 from reconciler.model import codec, signing
 from reconciler.model.event import ChangeTopic, Topics
@@ -106,11 +106,11 @@ def patience(config: Config) -> Patience:
     return Patience(config.notify.locked_s, config.notify.audit_s)
 
 
-def acts(config: Config, store: Store, log: EventLog, clock: Clock) -> Acts:
+def actions(config: Config, store: Store, log: EventLog, clock: Clock) -> OperatorActions:
     """Return what an operator can do, by command or (`acting`) in another role."""
     marks = config.log.kind == "file"  # a line has no headers
     rules = decoding(config)
-    return Acts(store=store, log=log, clock=clock, decoding=lambda: rules, marks=marks)
+    return OperatorActions(store=store, log=log, clock=clock, decoding=lambda: rules, marks=marks)
 
 
 def kafka_options(config: Config) -> kafka_client.KafkaOptions:

@@ -60,7 +60,7 @@ async def check_audit(store: Store) -> list[AuditRecord]:
 
 async def check_chain(store: Store, decided: set[int]) -> None:
     """The trail is one chain of decisions and acts, from genesis to head, reckoned from its description alone."""
-    acts = {act.id: act for act in await store.acts(limit=1_000_000)}
+    actions = {action.id: action for action in await store.actions(limit=1_000_000)}
     link, number = bytes(32), 0
     async for entry in store.audit_chain():
         number += 1
@@ -72,8 +72,8 @@ async def check_chain(store: Store, decided: set[int]) -> None:
         said = ["target", "who", "kind"] if kind == "act" else []
         columns = (record["document"], record["at_us"], *(map(record.get, said) if said else [None] * 3))
         assert entry.columns == columns, f"audit record {number} is misfiled"
-        assert (number in acts, number in decided) == (kind == "act", kind == "decision"), f"{number} is no {kind}"
-    assert number == len(acts) + len(decided), f"{len(acts)} acts, decisions {decided}, {number} in the chain"
+        assert (number in actions, number in decided) == (kind == "act", kind == "decision"), f"{number} is no {kind}"
+    assert number == len(actions) + len(decided), f"{len(actions)} acts, decisions {decided}, {number} in the chain"
     assert await store.audit_head() == ((number, link) if number else None)
 
 

@@ -32,7 +32,7 @@ from reconciler.config import Config
 from reconciler.core.explain.trail import Fault, Scope, Verifier
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.model import chain, codec
-from reconciler.model.act import Act
+from reconciler.model.action import OperatorAction
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import GENESIS, Entry, Head, Recorded
 from reconciler.model.codec import UNREADABLE
@@ -49,7 +49,7 @@ _COLUMNS = (
     output.Column("repeats", "same before", lambda times: f"{times} more" if times else "–"),
     output.Column("written", "written", lambda fields: ", ".join(fields) or "–"),
 )
-_ACT_COLUMNS = (
+_ACTION_COLUMNS = (
     output.Column("id", "id", whole=True, right=True),
     output.Column("at", "at", output.when, whole=True),
     output.Column("who", "who", whole=True),
@@ -114,10 +114,10 @@ def list_(config: Config, document: str | None, since_us: int, until_us: int | N
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, at most.")
 @options.reporting
 @options.configured(store=True)
-def acts(config: Config, document: str | None, *, actor: str | None, limit: int, form: str) -> None:
+def actions(config: Config, document: str | None, *, actor: str | None, limit: int, form: str) -> None:
     """List what people did, newest first: who, when, on what, and why."""
-    found = exits.run(_acts(config, document, actor, limit))
-    output.report(form, [views.acts.act(one) for one in found], _ACT_COLUMNS, "No acts.")
+    found = exits.run(_actions(config, document, actor, limit))
+    output.report(form, [views.actions.action(one) for one in found], _ACTION_COLUMNS, "No acts.")
 
 
 @audit.command("show", epilog=commands.example("reconciler audit show 4711 -o json -c reconciler.toml"))
@@ -127,12 +127,12 @@ def acts(config: Config, document: str | None, *, actor: str | None, limit: int,
 def show(config: Config, id: int, form: str) -> None:
     """Show one record, a decision or an act; as JSON with all that it holds."""
     record = exits.run(_one(config, id))
-    if isinstance(record, Act):
-        act = views.acts.act(record)
+    if isinstance(record, OperatorAction):
+        action = views.actions.action(record)
         if form == "json":
-            output.as_json(act)
+            output.as_json(action)
         else:
-            output.facts([(column.title, column.show(getattr(act, column.key))) for column in _ACT_COLUMNS])
+            output.facts([(column.title, column.show(getattr(action, column.key))) for column in _ACTION_COLUMNS])
     elif form == "json":
         output.as_json(msgspec.json.decode(codec.encode(record)))
     else:
@@ -230,7 +230,7 @@ def _outcome(verifier: Verifier, faults: int) -> Iterator[str]:
     """Yield in words what was verified; at the end the head, if it stands for all there is."""
     scope, first, head = verifier.scope, verifier.first, verifier.head
     decided = f"{output.counted(verifier.recomputed, 'decision')} recomputed; differing: {verifier.differing}."
-    yield decided + (f" {output.counted(verifier.acts, 'act')} of people." if verifier.acts else "")
+    yield decided + (f" {output.counted(verifier.actions, 'act')} of people." if verifier.actions else "")
     if faults:
         yield f"The trail was changed, or is damaged: {output.counted(faults, 'fault')}."
     elif first is None or head is None:
@@ -253,9 +253,9 @@ async def _list(
         return await store.audit(document, since_us, until_us, limit)
 
 
-async def _acts(config: Config, document: str | None, actor: str | None, limit: int) -> list[Act]:
+async def _actions(config: Config, document: str | None, actor: str | None, limit: int) -> list[OperatorAction]:
     async with looking.store_of(config) as store:
-        return await store.acts(document=document, who=actor, limit=limit)
+        return await store.actions(document=document, who=actor, limit=limit)
 
 
 async def _one(config: Config, id: int) -> Recorded:

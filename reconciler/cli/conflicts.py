@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from reconciler import views
-from reconciler.cli import acting, commands, exits, looking, options, output
+from reconciler.cli import actions, commands, exits, looking, options, output
 from reconciler.config import Config
 from reconciler.core.planning import resolution
 from reconciler.core.planning.conflicts import settling
 from reconciler.errors import ReconcilerError, UsageError
-from reconciler.model.act import RESOLVED_MAX, SIDES, Other, Resolved, Settled, Side, Take
+from reconciler.model.action import RESOLVED_MAX, SIDES, Other, Resolved, Settled, Side, Take
 from reconciler.model.document import ConflictRow, Document
 from reconciler.ports import Store
 
@@ -38,7 +38,7 @@ def _deciding(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--field", default=None, help="In place of ID: all open conflicts on this field."),
             click.option("--rule", default=None, help="In place of ID: all of this rule, as `policy show` names it."),
             click.option("--limit", type=limits, default=100, show_default=True, help="How many at once, at most."),
-            acting.by_whom,
+            actions.by_whom,
             options.on_store,
         )
     ):
@@ -157,11 +157,11 @@ def _decide(config: Config, id: str | None, take: Take, **said: Any) -> None:
         return
     found = exits.run(_resolve(config, id or "", take, who, said["reason"]))
     if form == "json":
-        output.as_json(views.acts.resolved(found))
+        output.as_json(views.actions.resolved(found))
         return
     output.line(f"{found.document} {found.field}: {_decision(found, take)}.")
     ids = " and ".join(str(event["id"]) for event in found.events)
-    output.line(f"Appended {ids} to {acting.decisions_log(config)}; the reconciler applies it when it reads it.")
+    output.line(f"Appended {ids} to {actions.decisions_log(config)}; the reconciler applies it when it reads it.")
 
 
 async def _one(config: Config, id: str) -> tuple[ConflictRow, Document]:
@@ -183,15 +183,15 @@ async def _find(store: Store, id: str) -> ConflictRow:
 
 
 async def _resolve(config: Config, id: str, take: Take, who: str, reason: str) -> Resolved:
-    async with acting.bench(config) as bench:
+    async with actions.bench(config) as bench:
         row = await _find(bench.store, id)
-        found: Resolved = acting.require(await bench.acts.resolve(who, row.conflict.id, take, reason))
+        found: Resolved = actions.require(await bench.actions.resolve(who, row.conflict.id, take, reason))
         return found
 
 
 async def _resolve_many(config: Config, take: Side, who: str, **said: Any) -> Settled:
-    async with acting.bench(config) as bench:
-        return await bench.acts.resolve_many(
+    async with actions.bench(config) as bench:
+        return await bench.actions.resolve_many(
             who, take, said["reason"], field=said["field"], rule=said["rule"], limit=said["limit"]
         )
 
@@ -215,7 +215,7 @@ def _next_try(found: ConflictRow, document: Document) -> list[tuple[str, str]]:
 
 def _say_many(form: str, take: Side, found: Settled) -> None:
     if form == "json":
-        output.as_json(views.acts.settled(found))
+        output.as_json(views.actions.settled(found))
         return
     for one in found.decided:
         output.line(f"{one.document} {one.field}: {_decision(one, take)}.")

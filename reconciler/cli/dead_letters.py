@@ -7,10 +7,10 @@ import click
 import msgspec
 
 from reconciler import views
-from reconciler.cli import acting, commands, exits, looking, options, output
+from reconciler.cli import actions, commands, exits, looking, options, output
 from reconciler.config import Config
 from reconciler.errors import LogError, ReconcilerError, UsageError
-from reconciler.model.act import Act, Appended, Deed
+from reconciler.model.action import ActionKind, Appended, OperatorAction
 from reconciler.model.event import DeadLetter
 from reconciler.ports import Store, authorship
 
@@ -19,7 +19,7 @@ dead_letters = commands.family(
 )
 
 _RESENT_BYTES_MAX = 1024 * 1024
-_SETTLED = {Deed.DISCARD: "discarded", Deed.REPLAY: "replayed", Deed.RESEND: "mended"}
+_SETTLED = {ActionKind.DISCARD: "discarded", ActionKind.REPLAY: "replayed", ActionKind.RESEND: "mended"}
 _STATUSES = ("open", "replayed", "discarded", "all")
 _COLUMNS = (
     output.Column("id", "id", whole=True),
@@ -46,7 +46,7 @@ def list_(config: Config, status: str, limit: int, form: str) -> None:
 def show(config: Config, id: str, form: str) -> None:
     """Show one, with its original bytes; of its ID the end is enough, such as 0/17."""
     letter, settled = exits.run(_one(config, id))
-    row, by = views.waiting.dead_letter_row(letter), views.acts.by(settled)
+    row, by = views.waiting.dead_letter_row(letter), views.actions.by(settled)
     if form == "json":
         output.as_json({**msgspec.structs.asdict(row), "settled": by, **_original(letter)})
         return
@@ -54,7 +54,7 @@ def show(config: Config, id: str, form: str) -> None:
         [
             ("id", letter.id),
             ("status", letter.status),
-            *([(_SETTLED[Deed(by.kind)], looking.told(by))] if by else []),
+            *([(_SETTLED[ActionKind(by.kind)], looking.told(by))] if by else []),
             ("reason", f"{letter.reason} ({letter.stage})"),
             ("refused", output.when(row.refused_at)),
             ("recorded", output.when(row.recorded_at)),
@@ -71,7 +71,7 @@ def show(config: Config, id: str, form: str) -> None:
 )
 @click.argument("id", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All that are open.")
-@acting.by_whom
+@actions.by_whom
 @options.on_store
 def replay(config: Config, id: tuple[str, ...], *, every: bool, actor: str, reason: str, form: str) -> None:
     """
@@ -82,14 +82,14 @@ def replay(config: Config, id: tuple[str, ...], *, every: bool, actor: str, reas
     """
     _require_choice(id, every)
     letters = exits.run(_replay(config, id, every, actor, reason))
-    log = acting.log_name(config, (letter.place.topic for letter in letters))
+    log = actions.log_name(config, (letter.place.topic for letter in letters))
     _report(form, letters, f"Appended {_counted(letters)} to {log} again.")
 
 
 @dead_letters.subcommand("discard", "reconciler dead-letters discard 0/17 --reason 'a test' -c reconciler.toml")
 @click.argument("id", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All that are open.")
-@acting.by
+@actions.by
 @click.option("--reason", required=True, help="Why no one will miss them; kept with the record of it.")
 @options.on_store
 def discard(config: Config, id: tuple[str, ...], *, every: bool, actor: str, reason: str, form: str) -> None:
@@ -106,7 +106,7 @@ def discard(config: Config, id: tuple[str, ...], *, every: bool, actor: str, rea
 )
 @click.argument("id")
 @click.option("--file", "file", type=click.File("rb"), required=True, metavar="FILE", help="The event; - is stdin.")
-@acting.by_whom
+@actions.by_whom
 @options.on_store
 def resend(config: Config, id: str, *, file: BinaryIO, actor: str, reason: str, form: str) -> None:
     """
@@ -120,23 +120,23 @@ def resend(config: Config, id: str, *, file: BinaryIO, actor: str, reason: str, 
         raise UsageError(f"an event has at most {_RESENT_BYTES_MAX} bytes")
     letter, found = exits.run(_resend(config, id, actor, value, reason))
     if form == "json":
-        output.as_json(views.acts.appended(found))
+        output.as_json(views.actions.appended(found))
         return
-    log = acting.log_name(config, [letter.place.topic])
+    log = actions.log_name(config, [letter.place.topic])
     output.line(f"Appended {found.events[0]} (document {found.document}) to {log}.")
 
 
-async def _one(config: Config, id: str) -> tuple[DeadLetter, Act | None]:
+async def _one(config: Config, id: str) -> tuple[DeadLetter, OperatorAction | None]:
     async with looking.store_of(config) as store:
         (letter,) = await _find(store, (id,), False)
         return await store.dead_letter(letter.id) or letter, await authorship.settled(store, letter)
 
 
 async def _replay(config: Config, ids: tuple[str, ...], every: bool, who: str, reason: str) -> list[DeadLetter]:
-    async with acting.bench(config) as bench:
+    async with actions.bench(config) as bench:
         letters = await _find(bench.store, ids, every)
         try:
-            await bench.acts.replay_letters(who, [letter.id for letter in letters], reason)
+            await bench.actions.replay_letters(who, [letter.id for letter in letters], reason)
         except LogError as error:
             if config.log.kind == "kafka":
                 raise
@@ -145,16 +145,16 @@ async def _replay(config: Config, ids: tuple[str, ...], every: bool, who: str, r
 
 
 async def _discard(config: Config, ids: tuple[str, ...], every: bool, who: str, reason: str) -> list[DeadLetter]:
-    async with acting.bench(config) as bench:
+    async with actions.bench(config) as bench:
         letters = await _find(bench.store, ids, every)
-        await bench.acts.discard_letters(who, [letter.id for letter in letters], reason)
+        await bench.actions.discard_letters(who, [letter.id for letter in letters], reason)
         return letters
 
 
 async def _resend(config: Config, id: str, who: str, value: bytes, reason: str) -> tuple[DeadLetter, Appended]:
-    async with acting.bench(config) as bench:
+    async with actions.bench(config) as bench:
         (letter,) = await _find(bench.store, (id,), False)
-        return letter, acting.require(await bench.acts.resend(who, letter.id, value.strip(), reason))
+        return letter, actions.require(await bench.actions.resend(who, letter.id, value.strip(), reason))
 
 
 async def _find(store: Store, ids: tuple[str, ...], every: bool) -> list[DeadLetter]:
@@ -179,7 +179,7 @@ def _require_choice(ids: tuple[str, ...], every: bool) -> None:
 
 def _report(form: str, letters: list[DeadLetter], said: str) -> None:
     if form == "json":
-        output.as_json(views.acts.Done(done=[letter.id for letter in letters]))
+        output.as_json(views.actions.Done(done=[letter.id for letter in letters]))
     else:
         output.line(said if letters else "No dead letters are open.")
 

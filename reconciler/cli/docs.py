@@ -14,11 +14,11 @@ import attrs
 import click
 
 from reconciler import views
-from reconciler.cli import acting, commands, exits, folding, looking, options, output
-from reconciler.cli.acting import Bench
+from reconciler.cli import actions, commands, exits, folding, looking, options, output
+from reconciler.cli.actions import Bench
 from reconciler.config import Config
 from reconciler.errors import ReconcilerError, UsageError
-from reconciler.model.act import CLI, UNKNOWN_DOCUMENT, Appended, Done
+from reconciler.model.action import CLI, UNKNOWN_DOCUMENT, Appended, Done
 from reconciler.model.document import Status
 from reconciler.ports import authorship
 
@@ -152,7 +152,7 @@ _Call = Callable[[Bench, list[str]], Coroutine[Any, Any, Done]]
 )
 @click.argument("document", nargs=-1)
 @click.option("--all", "all_", is_flag=True, help="Every document.")
-@acting.by
+@actions.by
 @options.on_store
 def compare(config: Config, document: tuple[str, ...], all_: bool, actor: str, form: str) -> None:
     """
@@ -163,9 +163,9 @@ def compare(config: Config, document: tuple[str, ...], all_: bool, actor: str, f
     """
     if bool(document) is all_:
         raise UsageError("give either the keys of documents or --all")
-    count = acting.do(config, lambda bench: bench.acts.compare(actor, document or None))
+    count = actions.do(config, lambda bench: bench.actions.compare(actor, document or None))
     if form == "json":
-        output.as_json(views.acts.Compared(documents=count))
+        output.as_json(views.actions.Compared(documents=count))
         return
     are = "document is" if count == 1 else "documents are"
     output.line(f"{count} {are} due for a comparison. A running reconciler notices within half a minute.")
@@ -177,12 +177,12 @@ def compare(config: Config, document: tuple[str, ...], all_: bool, actor: str, f
 )
 @click.argument("document", nargs=-1)
 @click.option("--status", type=_STATUS, default=None, help="All documents that stand there.")
-@acting.by
+@actions.by
 @options.on_store
 def retry(config: Config, document: tuple[str, ...], *, status: str | None, actor: str, form: str) -> None:
     """Have documents looked at now, before all others; paused ones are left."""
-    done = exits.run(_steered(config, document, status, lambda bench, keys: bench.acts.retry(actor, keys)))
-    acting.report(form, done, "due now", _SOON)
+    done = exits.run(_steered(config, document, status, lambda bench, keys: bench.actions.retry(actor, keys)))
+    actions.report(form, done, "due now", _SOON)
     if form != "json" and not done.done and not done.left:
         output.line(f"No document is {status}.")
 
@@ -194,7 +194,7 @@ def retry(config: Config, document: tuple[str, ...], *, status: str | None, acto
 )
 @click.argument("document", nargs=-1)
 @click.option("--status", type=_STATUS, default=None, help="All documents that stand there.")
-@acting.by_whom
+@actions.by_whom
 @options.on_store
 def pause(config: Config, document: tuple[str, ...], *, status: str | None, actor: str, reason: str, form: str) -> None:
     """
@@ -203,8 +203,8 @@ def pause(config: Config, document: tuple[str, ...], *, status: str | None, acto
     What the log says of them is folded all the same, and what is under way is ended first. The store alone knows of a
     pause: one that is lost and rebuilt has forgotten it.
     """
-    done = exits.run(_steered(config, document, status, lambda bench, keys: bench.acts.pause(actor, keys, reason)))
-    acting.report(form, done, "paused", "End it with `reconciler docs resume`.")
+    done = exits.run(_steered(config, document, status, lambda bench, keys: bench.actions.pause(actor, keys, reason)))
+    actions.report(form, done, "paused", "End it with `reconciler docs resume`.")
 
 
 @docs.subcommand(
@@ -212,12 +212,12 @@ def pause(config: Config, document: tuple[str, ...], *, status: str | None, acto
 )
 @click.argument("document", nargs=-1)
 @click.option("--status", type=click.Choice([Status.PAUSED.value]), default=None, help="All that are paused.")
-@acting.by
+@actions.by
 @options.on_store
 def resume(config: Config, document: tuple[str, ...], *, status: str | None, actor: str, form: str) -> None:
     """End the pause of documents: they are looked at now, before all others."""
-    done = exits.run(_steered(config, document, status, lambda bench, keys: bench.acts.resume(actor, keys)))
-    acting.report(form, done, "due now", _SOON)
+    done = exits.run(_steered(config, document, status, lambda bench, keys: bench.actions.resume(actor, keys)))
+    actions.report(form, done, "due now", _SOON)
 
 
 @docs.subcommand(
@@ -227,7 +227,7 @@ def resume(config: Config, document: tuple[str, ...], *, status: str | None, act
 )
 @click.argument("document", nargs=-1, required=True)
 @click.option("--field", "fields", multiple=True, metavar="FIELD", help="Only this field. May be repeated.")
-@acting.by_whom
+@actions.by_whom
 @options.on_store
 def release(
     config: Config, document: tuple[str, ...], *, fields: tuple[str, ...], actor: str, reason: str, form: str
@@ -239,17 +239,17 @@ def release(
     """
     released = exits.run(_released(config, document, fields, actor, reason))
     if form == "json":
-        output.as_json([views.acts.appended(one) for one in released])
+        output.as_json([views.actions.appended(one) for one in released])
         return
     what = f"{', '.join(fields)} of " if fields else ""
     for one in released:
-        output.line(f"Released {what}{one.document}: appended {one.events[0]} to {acting.decisions_log(config)}.")
+        output.line(f"Released {what}{one.document}: appended {one.events[0]} to {actions.decisions_log(config)}.")
 
 
 async def _steered(config: Config, document: tuple[str, ...], status: str | None, call: _Call) -> Done:
     if bool(document) is bool(status):
         raise UsageError("give either the keys of documents or --status")
-    async with acting.bench(config) as bench:
+    async with actions.bench(config) as bench:
         keys = [*document] if status is None else [key async for key in looking.keys_of(bench.store, Status(status))]
         return await call(bench, keys)
 
@@ -257,8 +257,8 @@ async def _steered(config: Config, document: tuple[str, ...], status: str | None
 async def _released(
     config: Config, keys: tuple[str, ...], fields: tuple[str, ...], actor: str, reason: str
 ) -> list[Appended]:
-    async with acting.bench(config) as bench:
-        return [acting.require(await bench.acts.release(actor, key, reason, fields)) for key in dict.fromkeys(keys)]
+    async with actions.bench(config) as bench:
+        return [actions.require(await bench.actions.release(actor, key, reason, fields)) for key in dict.fromkeys(keys)]
 
 
 # -------------------------------------------------------------------------------------------------------- folding again
@@ -272,7 +272,7 @@ async def _released(
 @click.argument("document")
 @click.option("--from", "archives", multiple=True, metavar="FILE", help="Archives of what the log no longer holds.")
 @click.option("--accept-truncation", is_flag=True, help="Do without events of the document that are in none of them.")
-@acting.by_whom
+@actions.by_whom
 @options.reporting
 @options.configured()
 def refold(config: Config, document: str, form: str, **given: Any) -> None:

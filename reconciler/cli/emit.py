@@ -6,17 +6,17 @@ from typing import Any, BinaryIO
 import click
 import msgspec
 
-from reconciler.cli import acting, commands, exits, files, options, output
+from reconciler.cli import actions, commands, exits, files, options, output
 from reconciler.config import Config
 from reconciler.core.events import change_events, decode
 from reconciler.errors import StoreError, UsageError
 from reconciler.model import instant
-from reconciler.model.act import Deed
+from reconciler.model.action import ActionKind
 from reconciler.model.event import Outgoing
 from reconciler.model.policy import OPERATORS
-from reconciler.views.acts import AppendedEvent
+from reconciler.views.actions import AppendedEvent
 
-_ACTS_MAX = 100  # events that are recorded by document, as over HTTP; more are one act
+_ACTIONS_MAX = 100  # events that are recorded by document, as over HTTP; more are one act
 
 
 @commands.command(
@@ -49,7 +49,7 @@ def emit(config: Config, document: str | None, file: BinaryIO | None, form: str,
     Every event is checked as the reconciler will check it; if one is refused, none is appended. Where the store is at
     hand, who appended what is recorded there (`audit acts`).
     """
-    rules = acting.rules(config)
+    rules = actions.rules(config)
     changes = any(said[name] for name in ("sets", "adds", "removes", "releases", "expects"))
     if (document is None) is (file is None) or (file is not None and changes):
         raise UsageError("give either a DOCUMENT with what should change, or --file; see `reconciler emit --help`")
@@ -57,11 +57,11 @@ def emit(config: Config, document: str | None, file: BinaryIO | None, form: str,
         records = list(_from_file(file, rules))
     else:
         records = [change_events.signed(change_events.record(_event(document or "", **said), rules.topics), rules)]
-        acting.require_usable(records, rules)
+        actions.require_usable(records, rules)
     rows = [_row(record) for record in records]
-    log = acting.log_name(config, (record.topic for record in records))
+    log = actions.log_name(config, (record.topic for record in records))
     name = "" if file is None else getattr(file, "name", "<stdin>")
-    unrecorded = exits.run(_append(config, records, rows, acting.actor(said["actor"]), name))
+    unrecorded = exits.run(_append(config, records, rows, actions.actor(said["actor"]), name))
     if form == "json":
         output.as_json(rows)
     elif len(rows) == 1:
@@ -80,19 +80,19 @@ async def _append(
 
     Events come from anywhere, also from machines that have no store: what counts is that they are in the log.
     """
-    await acting.append(config, records)
+    await actions.append(config, records)
     if not rows:
         return None
     by_document: dict[str, list[str]] = {}
     for row in rows:
         by_document.setdefault(row.document, []).append(row.id)
     try:
-        async with acting.bench(config) as bench:
-            if len(rows) <= _ACTS_MAX:
-                await bench.acts.emitted(who, by_document)
+        async with actions.bench(config) as bench:
+            if len(rows) <= _ACTIONS_MAX:
+                await bench.actions.emitted(who, by_document)
             else:
                 counts = {"count": len(rows), "documents": len(by_document)}
-                await bench.acts.note(who, Deed.EMIT, file, details=counts, result="appended")
+                await bench.actions.note(who, ActionKind.EMIT, file, details=counts, result="appended")
     except StoreError as error:
         return str(error)
     return None
@@ -121,7 +121,7 @@ def _event(
         "expect": _single("--expect", expects),
         "reason": reason,
     }
-    return acting.changed(document, data, source, acting.user() if actor is None else actor, _time(time))
+    return actions.changed(document, data, source, actions.user() if actor is None else actor, _time(time))
 
 
 def _time(text: str | None) -> str | None:
@@ -135,7 +135,7 @@ def _pair(option: str, text: str) -> tuple[str, Any]:
     field, equals, said = text.partition("=")
     if not equals or not field:
         raise UsageError(f"{option} {text!r}: write FIELD=VALUE")
-    return field, acting.value(said)
+    return field, actions.value(said)
 
 
 def _single(option: str, texts: tuple[str, ...]) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def _from_file(file: BinaryIO, rules: decode.Rules) -> Iterator[Outgoing]:
         if not text:
             continue
         record = change_events.signed(change_events.given(text, rules.topics), rules)
-        reason = acting.refusal(record, rules)
+        reason = actions.refusal(record, rules)
         if reason is None:
             yield record._replace(key=_row(record).document.encode())
         else:

@@ -22,7 +22,7 @@ from reconciler.core.explain.narrative import Sentence, Story
 from reconciler.core.explain.trail import Fault
 from reconciler.errors import ReconcilerError
 from reconciler.model import codec
-from reconciler.model.act import UNLOGGED, Act
+from reconciler.model.action import UNLOGGED, OperatorAction
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Entry, Recorded
 from reconciler.model.document import Document, Superseded
@@ -41,10 +41,10 @@ class _Known:
     trail: list[AuditRecord]  # newest first
     policies: Mapping[str, Policy]
     document: Document | None
-    paused: Act | None
-    released: Act | None
+    paused: OperatorAction | None
+    released: OperatorAction | None
     more: bool  # there are older decisions
-    acts: Sequence[Act] = ()
+    actions: Sequence[OperatorAction] = ()
     superseded: Superseded | None = None
 
 
@@ -78,7 +78,7 @@ def explain(config: Config, document: str, field: str | None, limit: int, *, fil
         row=known.document,
         paused=known.paused,
         released=known.released,
-        acts=known.acts,
+        actions=known.actions,
         chapters_max=limit,
         older=known.more,
     )
@@ -95,19 +95,19 @@ async def _from_store(config: Config, key: str, field: str | None, most: int) ->
         policies = codec.readable_policies(await store.policy_texts())
         paused = await authorship.paused(store, document)
         released = await authorship.released(store, document)
-        acts = await store.acts(document=key, kinds=UNLOGGED, limit=most + 1)
+        actions = await store.actions(document=key, kinds=UNLOGGED, limit=most + 1)
         superseded = await store.superseded(key)
     desired = document.desired.fields
     if field is not None and field not in desired and not any(field in record.desired.fields for record in trail):
         raise _unheard_of(key, field, desired)
-    return _Known(trail[:most], policies, document, paused, released, len(trail) > most, acts, superseded)
+    return _Known(trail[:most], policies, document, paused, released, len(trail) > most, actions, superseded)
 
 
 def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
     """Take a document's newest decisions from an export, which is read as it is: `audit verify` verifies it."""
     exported = Exported(str(path), files.reading(path))
     newest: deque[AuditRecord] = deque(maxlen=most)
-    acts: deque[Act] = deque(maxlen=_KNOWN_MAX)
+    actions: deque[OperatorAction] = deque(maxlen=_KNOWN_MAX)
     count = 0
     name = msgspec.json.encode(key)
     for entry in exported.entries():
@@ -117,14 +117,14 @@ def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
             case AuditRecord(document=document) as record if document == key:
                 newest.append(record)
                 count += 1
-            case Act(document=document) as act if document == key and act.kind in UNLOGGED:
-                acts.append(act)
+            case OperatorAction(document=document) as action if document == key and action.kind in UNLOGGED:
+                actions.append(action)
     if not newest:
         raise ReconcilerError(f"{path} holds no decision on document {key!r}")
     if field is not None and not any(field in record.desired.fields for record in newest):
         raise _unheard_of(key, field, newest[-1].desired.fields)
     policies = codec.readable_policies(exported.policies)
-    return _Known(list(newest)[::-1], policies, None, None, None, count > most, acts)
+    return _Known(list(newest)[::-1], policies, None, None, None, count > most, actions)
 
 
 def _record(entry: Entry) -> Recorded | None:

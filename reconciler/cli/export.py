@@ -6,7 +6,7 @@ from pathlib import Path
 import attrs
 import click
 
-from reconciler.cli import acting, commands, exits, files, folding, looking, options, output
+from reconciler.cli import actions, commands, exits, files, folding, looking, options, output
 from reconciler.config import Config
 from reconciler.model import codec
 from reconciler.model.stamp import Partition
@@ -85,7 +85,7 @@ def _export(config: Config, to: Path) -> int:
 
 
 async def _records(config: Config, to: Path) -> _Count:
-    rules = acting.rules(config)
+    rules = actions.rules(config)
     count = _Count()
     with output.progress("exporting", None) as tell:
         source = folding.Source(config, tell)

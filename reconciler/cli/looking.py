@@ -8,7 +8,7 @@ from reconciler import views
 from reconciler.cli import exits, output
 from reconciler.config import Config
 from reconciler.errors import ReconcilerError, StoreError
-from reconciler.model.act import CLI
+from reconciler.model.action import CLI
 from reconciler.model.chain import Entry, Head
 from reconciler.model.document import Document, Status
 from reconciler.ports import Store
@@ -73,7 +73,7 @@ async def chain(
         yield entry
 
 
-def told(by: views.acts.By) -> str:
+def told(by: views.actions.By) -> str:
     """Return who did something, when and why, in words."""
     how = " by command" if by.role == CLI else f" as {by.role}"
     how += f" ({by.issuer})" if by.issuer else ""

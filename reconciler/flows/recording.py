@@ -15,7 +15,18 @@ from reconciler.core.events.decode import Rules
 from reconciler.core.planning import resolution
 from reconciler.errors import StoreError, UsageError
 from reconciler.model import instant
-from reconciler.model.act import UNKNOWN_DOCUMENT, Act, Change, Deed, Done, Preview, Resolved, Side, Take, Unusable
+from reconciler.model.action import (
+    UNKNOWN_DOCUMENT,
+    ActionKind,
+    Change,
+    Done,
+    OperatorAction,
+    Preview,
+    Resolved,
+    Side,
+    Take,
+    Unusable,
+)
 from reconciler.model.document import Conflict, Document
 from reconciler.model.event import Event, Outgoing
 from reconciler.model.policy import OPERATORS
@@ -50,17 +61,25 @@ class Recorder:
 
     async def record(self, who: str, abouts: Iterable[About], change: Change = Change.NOTHING) -> None:
         """Record acts, and change what they are on. Raises StoreError."""
-        acts = [self.act(who, about) for about in abouts]
-        for start in range(0, len(acts), CHUNK):
+        actions = [self.action(who, about) for about in abouts]
+        for start in range(0, len(actions), CHUNK):
             for _ in range(_TRIES):
-                if await self._enact(change, acts[start : start + CHUNK], ""):
+                if await self._record(change, actions[start : start + CHUNK], ""):
                     break
                 await self.clock.sleep(0)
             else:
                 raise _crowded()
 
     async def steer(
-        self, who: str, deed: Deed, change: Change, keys: Sequence[str], *, why: Why, reason: str = "", shown: str = ""
+        self,
+        who: str,
+        kind: ActionKind,
+        change: Change,
+        keys: Sequence[str],
+        *,
+        why: Why,
+        reason: str = "",
+        shown: str = "",
     ) -> Done:
         """Change documents, those excepted of which `why` says why not; `shown` is the reason that they then show."""
         done: list[str] = []
@@ -72,13 +91,13 @@ class Recorder:
                 documents = await self.documents(some)
                 refused = {key: said for key in some if (said := why(documents.get(key))) is not None}
                 abouts = [
-                    About(kind=deed, target=key, document=key, details={"reason": reason})
+                    About(kind=kind, target=key, document=key, details={"reason": reason})
                     for key in some
                     if key not in refused
                 ]
-                acts = [self.act(who, about) for about in abouts]
-                if not acts or await self._enact(change, acts, shown):
-                    done += [act.target for act in acts]
+                actions = [self.action(who, about) for about in abouts]
+                if not actions or await self._record(change, actions, shown):
+                    done += [action.target for action in actions]
                     left |= refused
                     break
                 await self.clock.sleep(0)
@@ -91,13 +110,13 @@ class Recorder:
         found = await self.store.documents(keys)
         return {key: document for key, document in found.items() if document.revision}
 
-    async def _enact(self, change: Change, acts: Sequence[Act], reason: str) -> bool:
-        return await self.store.enact(change, acts, at_us=self.clock.now_us(), reason=reason)
+    async def _record(self, change: Change, actions: Sequence[OperatorAction], reason: str) -> bool:
+        return await self.store.record_actions(change, actions, at_us=self.clock.now_us(), reason=reason)
 
-    def act(self, who: str, about: About) -> Act:
+    def action(self, who: str, about: About) -> OperatorAction:
         """Return what is to be recorded."""
         said = {name: value for name, value in about.details.items() if value not in ("", [])}
-        return Act(
+        return OperatorAction(
             at_us=self.clock.now_us(),
             who=who,
             role=self.role,
@@ -143,7 +162,7 @@ class Decided:
             "events": [event["id"] for event in self.events],
         }
         return About(
-            kind=Deed.RESOLVE, target=shown.conflict, document=shown.document, details=details, result="appended"
+            kind=ActionKind.RESOLVE, target=shown.conflict, document=shown.document, details=details, result="appended"
         )
 
 

@@ -19,7 +19,7 @@ from reconciler.flows.ingest import Ingest
 from reconciler.flows.recording import About, Recorder
 from reconciler.flows.recovery import Bases
 from reconciler.flows.replay import Archives
-from reconciler.model.act import Deed
+from reconciler.model.action import ActionKind
 from reconciler.model.desired import NOTHING_DESIRED, Desired
 from reconciler.model.document import Document
 from reconciler.model.event import DeadLetter, Event, Outgoing
@@ -157,8 +157,8 @@ class Refold:
                 "fields": [*result.changed],
                 "refused": [one.id for one in result.refused],
             }
-            about = About(kind=Deed.REFOLD, target=key, document=key, details=details)
-            if await self.store.refold(refolded, recorder.act(who, about)):
+            about = About(kind=ActionKind.REFOLD, target=key, document=key, details=details)
+            if await self.store.refold(refolded, recorder.action(who, about)):
                 return result
         raise StoreError(f"document {key} changes too fast to be folded again; pause its source, then try again")
 

@@ -1,7 +1,7 @@
 """
 The audit chain: each record carries a link, which stands for that record and for all before it.
 
-What was decided (`model/audit.py`) and what people did (`model/act.py`) stand in one chain, in the order in which they
+Decisions (`model/audit.py`) and operators' actions (`model/action.py`) are in one chain, in the order in which they
 came. What is hashed, so that another program can verify a trail. The link of record n is
 
     link(n) = SHA-256( TAG, link(n - 1), n, record )
@@ -24,10 +24,10 @@ from typing import NamedTuple
 
 import attrs
 
-from reconciler.model.act import Act
+from reconciler.model.action import OperatorAction
 from reconciler.model.audit import AuditRecord
 
-Recorded = AuditRecord | Act
+Recorded = AuditRecord | OperatorAction
 TAG = b"windchill-reconciler/audit/2\n"
 GENESIS = bytes(32)
 
@@ -78,8 +78,8 @@ def extend(head: Head, record: bytes) -> Head:
 
 def columns_of(record: Recorded) -> tuple[str | int | None, ...]:
     """Return what a store finds a record by: document and time, and of an act target, actor and kind."""
-    acted = (record.target, record.who, record.kind) if isinstance(record, Act) else (None, None, None)
-    return (record.document, record.at_us, *acted)
+    of_action = (record.target, record.who, record.kind) if isinstance(record, OperatorAction) else (None, None, None)
+    return (record.document, record.at_us, *of_action)
 
 
 def parse_head(text: str) -> Head:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from reconciler.model.act import Act
+from reconciler.model.action import OperatorAction
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Recorded
 from reconciler.model.desired import Desired
@@ -25,9 +25,9 @@ UNREADABLE = (ValueError, RecursionError)  # what decoding raises: `msgspec.Deco
 _encoder = msgspec.json.Encoder(order="deterministic")
 _desired = msgspec.json.Decoder(Desired)
 _agreement = msgspec.json.Decoder(Agreement)
-_kinds: dict[bytes, msgspec.json.Decoder[AuditRecord] | msgspec.json.Decoder[Act]] = {
+_kinds: dict[bytes, msgspec.json.Decoder[AuditRecord] | msgspec.json.Decoder[OperatorAction]] = {
     b'{"decision":': msgspec.json.Decoder(AuditRecord),
-    b'{"act":': msgspec.json.Decoder(Act),
+    b'{"act":': msgspec.json.Decoder(OperatorAction),
 }
 
 encode = _encoder.encode
@@ -37,7 +37,7 @@ decode_agreement = _agreement.decode
 
 def encode_record(record: Recorded) -> bytes:
     """Return a record as the audit chain holds it: see `reconciler.model.chain`."""
-    return (b'{"act":%b}' if isinstance(record, Act) else b'{"decision":%b}') % encode(record)
+    return (b'{"act":%b}' if isinstance(record, OperatorAction) else b'{"decision":%b}') % encode(record)
 
 
 def decode_record(text: bytes) -> Recorded:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import attrs
 
-from reconciler.model.act import Act, Change
+from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import Desired
@@ -253,7 +253,7 @@ class Views(Protocol):
         """
         ...
 
-    async def acts(
+    async def actions(
         self,
         *,
         document: str | None = None,
@@ -262,7 +262,7 @@ class Views(Protocol):
         kinds: Sequence[str] = (),
         limit: int = 1000,
         before: int | None = None,
-    ) -> list[Act]:
+    ) -> list[OperatorAction]:
         """Return acts (of `kinds`, if any), newest first; with `before`, a record's number, those before it."""
         ...
 
@@ -325,7 +325,7 @@ class Store(Folded, Ledger, Outbox, Views, Protocol):
         """
         ...
 
-    async def refold(self, refolded: Refolded, act: Act) -> bool:
+    async def refold(self, refolded: Refolded, action: OperatorAction) -> bool:
         """
         Replace a document's row, and record who did that, in one durable transaction; return whether that was done.
 
@@ -335,7 +335,9 @@ class Store(Folded, Ledger, Outbox, Views, Protocol):
         """
         ...
 
-    async def enact(self, change: Change, acts: Sequence[Act], *, at_us: int, reason: str = "") -> bool:
+    async def record_actions(
+        self, change: Change, actions: Sequence[OperatorAction], *, at_us: int, reason: str = ""
+    ) -> bool:
         """
         Record acts, and change what their targets stand for, in one durable transaction; return whether that was done.
 

@@ -6,6 +6,6 @@ are only ever added. Pure: nothing here reads a store, a clock or a request; the
 tables show members of these shapes, and build no rows of their own.
 """
 
-from reconciler.views import acts, documents, history, service, waiting
+from reconciler.views import actions, documents, history, service, waiting
 
-__all__ = ["acts", "documents", "history", "service", "waiting"]
+__all__ = ["actions", "documents", "history", "service", "waiting"]

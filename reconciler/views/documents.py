@@ -8,12 +8,12 @@ from msgspec import UNSET, Meta
 
 from reconciler.core.folding import fold
 from reconciler.core.planning import elements
-from reconciler.model import act, desired, document, instant, policy
+from reconciler.model import action, desired, document, instant, policy
 from reconciler.model.audit import AuditRecord, Verdict
 from reconciler.model.stamp import Stamp
 from reconciler.model.value import MISSING
-from reconciler.views import acts, shape
-from reconciler.views.acts import By
+from reconciler.views import actions, shape
+from reconciler.views.actions import By
 from reconciler.views.shape import Instant, Next, Shape, Value
 
 DECIDED_IN = 20  # newest records in which the last decision on a field is looked for
@@ -118,7 +118,10 @@ def row(found: document.Document) -> DocumentRow:
 
 
 def whole(
-    found: document.Document, trail: Iterable[AuditRecord], rules: policy.Policy, paused: act.Act | None = None
+    found: document.Document,
+    trail: Iterable[AuditRecord],
+    rules: policy.Policy,
+    paused: action.OperatorAction | None = None,
 ) -> Document:
     """Return a document with its fields; `trail` are its newest audit records."""
     decided: dict[str, tuple[AuditRecord, Verdict]] = {}
@@ -131,7 +134,7 @@ def whole(
         found,
         **_standing(found),
         released=None if released is None else released.time,
-        paused=acts.by(paused),
+        paused=actions.by(paused),
         fields=[_field(found, name, decided.get(name), rules) for name in sorted(found.desired.fields)],
     )
 

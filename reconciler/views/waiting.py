@@ -6,10 +6,10 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, UnsetType
 
 from reconciler.core.explain import hotspots
-from reconciler.model import act, event, instant, standing
+from reconciler.model import action, event, instant, standing
 from reconciler.model.document import ConflictRow
-from reconciler.views import acts, shape
-from reconciler.views.acts import By
+from reconciler.views import actions, shape
+from reconciler.views.actions import By
 from reconciler.views.shape import Instant, Next, Shape
 
 HEADERS_MAX = 100
@@ -110,7 +110,7 @@ def dead_letter_row(letter: event.DeadLetter) -> DeadLetterRow:
     return shape.of(DeadLetterRow, letter, **_placed(letter))
 
 
-def dead_letter(letter: event.DeadLetter, bytes_max: int, settled: act.Act | None) -> DeadLetter:
+def dead_letter(letter: event.DeadLetter, bytes_max: int, settled: action.OperatorAction | None) -> DeadLetter:
     """Return a dead letter with its bytes, of each value not more than `bytes_max`."""
     shown = letter.headers[:HEADERS_MAX]
     return shape.of(
@@ -121,7 +121,7 @@ def dead_letter(letter: event.DeadLetter, bytes_max: int, settled: act.Act | Non
         value=_content(letter.value, bytes_max),
         headers=[Header(name=name, value=_content(value, bytes_max)) for name, value in shown],
         headers_left_out=len(letter.headers) - len(shown),
-        settled=acts.by(settled),
+        settled=actions.by(settled),
     )
 
 

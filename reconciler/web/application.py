@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.errors import LogError, RecordTooLargeError, StoreError
-from reconciler.web import acting, answers, events, openapi, probes, reading, roundtrip, signin
+from reconciler.web import actions, answers, events, openapi, probes, reading, roundtrip, signin
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.hooks import WindchillHook
@@ -62,7 +62,7 @@ ENDPOINTS: Final = (
     *openapi.with_document(
         # Acts first: what has a fixed name, /conflicts/resolve, is found before what has a name in braces.
         (
-            *acting.ENDPOINTS,
+            *actions.ENDPOINTS,
             *reading.ENDPOINTS,
             *events.ENDPOINTS,
         )

@@ -22,7 +22,7 @@ from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 
 from reconciler.core.events.decode import KEY_LENGTH_MAX
-from reconciler.model import act as acts
+from reconciler.model import action as actions
 from reconciler.web.answers import Refused
 
 REASON_MAX = 2000
@@ -98,7 +98,7 @@ class Taking(Given, frozen=True, kw_only=True):
     field: what Windchill stores counts as the desired value from now on; `retry`: the desired one is written again.
     """
 
-    take: Literal["value", *acts.WAYS]  # type: ignore[valid-type]  # each name of a way
+    take: Literal["value", *actions.WAYS]  # type: ignore[valid-type]  # each name of a way
     value: Any | UnsetType = UNSET
 
 
@@ -112,11 +112,11 @@ class Resolving(Taking, frozen=True, kw_only=True):
 class ResolvingMany(WithReason, frozen=True, kw_only=True):
     """A decision on the open conflicts of one field, or of one rule of the policy."""
 
-    take: Literal[*acts.WAYS]  # type: ignore[valid-type]  # each name of a way
+    take: Literal[*actions.WAYS]  # type: ignore[valid-type]  # each name of a way
     field: str | None = None
     rule: str | None = None
     limit: Annotated[
-        int, Meta(ge=1, le=acts.RESOLVED_MAX, description="How many, at most; fewer where values are large.")
+        int, Meta(ge=1, le=actions.RESOLVED_MAX, description="How many, at most; fewer where values are large.")
     ] = 100
 
 

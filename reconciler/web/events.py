@@ -16,7 +16,7 @@ from starlette.requests import Request
 from reconciler import views
 from reconciler.core.events import change_events, decode
 from reconciler.model.event import Outgoing
-from reconciler.web import acting, answers
+from reconciler.web import actions, answers
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.principal import Role
@@ -34,12 +34,12 @@ _members = msgspec.json.Decoder(_Members).decode
 _array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-async def append(sources: Sources, asked: Asked) -> views.acts.Appended:
+async def append(sources: Sources, asked: Asked) -> views.actions.Appended:
     """Append one change event, or up to 100 at once: all of them or none. The log has them when this answers."""
-    acting.require_log(sources)
+    actions.require_log(sources)
     texts = await _events(asked.request)
     records: list[Outgoing] = []
-    rows: list[views.acts.AppendedEvent] = []
+    rows: list[views.actions.AppendedEvent] = []
     unusable: list[answers.RefusedEvent] = []
     forbidden: list[answers.RefusedEvent] = []
     for number, text in enumerate(texts):
@@ -53,7 +53,7 @@ async def append(sources: Sources, asked: Asked) -> views.acts.Appended:
             unusable.append(answers.RefusedEvent(number=number, reason=event))
         else:
             records.append(record._replace(key=event.key.encode()))
-            rows.append(views.acts.AppendedEvent(id=event.stamp.id, document=event.key, topic=record.topic))
+            rows.append(views.actions.AppendedEvent(id=event.stamp.id, document=event.key, topic=record.topic))
     for refused, status, said in ((forbidden, 403, "may not be appended"), (unusable, 422, "can't be used")):
         if refused:
             what = refused[0].reason if len(texts) == 1 else f"{len(refused)} of {len(texts)} events {said}"
@@ -62,8 +62,8 @@ async def append(sources: Sources, asked: Asked) -> views.acts.Appended:
     by_document: dict[str, list[str]] = {}
     for row in rows:
         by_document.setdefault(row.document, []).append(row.id)
-    await acting.acts_of(sources, asked).emitted(asked.who.name, by_document)
-    return views.acts.Appended(items=rows)
+    await actions.actions_of(sources, asked).emitted(asked.who.name, by_document)
+    return views.actions.Appended(items=rows)
 
 
 async def _events(request: Request) -> Sequence[bytes]:
@@ -149,7 +149,7 @@ ENDPOINTS = (
         producers=True,
         call=append,
         summary=(append.__doc__ or "").strip(),
-        answer=views.acts.Appended,
+        answer=views.actions.Appended,
         status=202,
         bodies={
             _STRUCTURED: _EVENT,

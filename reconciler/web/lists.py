@@ -13,7 +13,7 @@ import attrs
 import msgspec
 
 from reconciler import views
-from reconciler.model.act import Act
+from reconciler.model.action import OperatorAction
 from reconciler.model.audit import AuditRecord
 from reconciler.model.document import ConflictRow, Document, Status
 from reconciler.model.event import DeadLetter
@@ -151,17 +151,17 @@ async def trail(store: Store, document: str, limit: int) -> Page[AuditRecord]:
     )
 
 
-async def acts(
+async def actions(
     store: Store,
     before: tuple[int] | None,
     limit: int,
     *,
     document: str | None = None,
     who: str | None = None,
-) -> Page[Act]:
+) -> Page[OperatorAction]:
     """Return what people have done, newest first."""
 
-    async def read(before: tuple[int] | None, limit: int) -> list[Act]:
-        return await store.acts(document=document, who=who, limit=limit, before=before[0] if before else None)
+    async def read(before: tuple[int] | None, limit: int) -> list[OperatorAction]:
+        return await store.actions(document=document, who=who, limit=limit, before=before[0] if before else None)
 
     return await taken(read, before, limit, place=lambda one: (one.id,), shown=lambda one: one)

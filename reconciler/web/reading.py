@@ -8,7 +8,7 @@ import msgspec
 from reconciler import __version__, views
 from reconciler.core.explain import narrative
 from reconciler.model import codec, instant
-from reconciler.model.act import UNLOGGED
+from reconciler.model.action import UNLOGGED
 from reconciler.model.document import Document, Status
 from reconciler.model.policy import FALLBACK
 from reconciler.model.standing import reaches
@@ -137,7 +137,7 @@ async def document_story(sources: Sources, asked: Asked) -> views.history.Story:
         row=found,
         paused=await authorship.paused(sources.store, found),
         released=await authorship.released(sources.store, found),
-        acts=await sources.store.acts(document=found.key, kinds=UNLOGGED, limit=_CHAPTERS + 1),
+        actions=await sources.store.actions(document=found.key, kinds=UNLOGGED, limit=_CHAPTERS + 1),
         chapters_max=_CHAPTERS,
         older=trail.next is not None,
     )

@@ -11,7 +11,7 @@ from reconciler.core.explain.series import Point
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter
 from reconciler.core.scheduling.queue import Queue
-from reconciler.flows.acts import Acts
+from reconciler.flows.actions import OperatorActions
 from reconciler.model.policy import Policy
 from reconciler.model.stamp import Partition
 from reconciler.model.value import Json
@@ -53,7 +53,7 @@ class Sources:
     stopping: asyncio.Event  # set when the daemon begins to stop, at the latest when the server does
     door: Door
     settings: Callable[[], Iterable[tuple[str, str, Json, str]]]  # section, key, value (secrets masked), origin
-    acts: Acts
+    actions: OperatorActions
     hook_secret: str = attrs.field(default="", repr=False)  # empty: no hook
 
     @property

@@ -21,7 +21,7 @@ from reconciler.adapters import sqlite
 from reconciler.adapters.sqlite import database, group_commit, locks, opening, queries, transactions, writes
 from reconciler.adapters.sqlite.store import SqliteStore
 from reconciler.errors import StoreDamagedError, StoreError
-from reconciler.model.act import Act, Change, Deed
+from reconciler.model.action import ActionKind, Change, OperatorAction
 from reconciler.model.audit import Settlement
 from reconciler.model.desired import Desired, Field, Register
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane, Status
@@ -269,8 +269,8 @@ async def test_a_guest_may_hasten_documents_and_let_dead_letters_go(
         await store.close()
     guest = await opens(path, owner=False)
     assert await guest.hasten(["a", "b"], Lane.OPERATOR, 55) == 1
-    act = Act(55, "jdoe", "cli", Deed.DISCARD, letter.id, "", {}, "done")
-    assert await guest.enact(Change.DISCARD, [act], at_us=55)
+    action = OperatorAction(55, "jdoe", "cli", ActionKind.DISCARD, letter.id, "", {}, "done")
+    assert await guest.record_actions(Change.DISCARD, [action], at_us=55)
     reader = store if owned else guest
     assert [(one.key, one.due_us) for one in await reader.due(55, 9)] == [("a", 55)]
     assert [one.id for one in await reader.dead_letters("discarded")] == [letter.id]
@@ -278,9 +278,9 @@ async def test_a_guest_may_hasten_documents_and_let_dead_letters_go(
 
 async def test_a_guest_may_not_fold_or_settle(store: SqliteStore, guest: SqliteStore) -> None:
     await store.fold(batch(["a"]))
-    for act in (guest.fold(batch(["b"])), guest.settle(settled("a")), guest.rebase({"c": NO_AGREEMENT}, {}, 0)):
+    for action in (guest.fold(batch(["b"])), guest.settle(settled("a")), guest.rebase({"c": NO_AGREEMENT}, {}, 0)):
         with pytest.raises(StoreError, match="opened only to look"):
-            await act
+            await action
     await guest.close()
     assert [found.key for found in await store.list_documents(None, "", 9)] == ["a"]
 

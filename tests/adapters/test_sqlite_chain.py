@@ -135,27 +135,28 @@ COMMAND = """
 import asyncio, itertools, sys
 from pathlib import Path
 from reconciler.adapters import sqlite
-from reconciler.model.act import Act, Change
+from reconciler.model.action import OperatorAction, Change
 
 async def main():
     store = await sqlite.open_store(Path(sys.argv[1]), owner=False)
     for number in itertools.count():
-        done = await store.enact(Change.NOTHING, [Act(1, "jdoe", "cli", "emit", str(number), "", {}, "done")], at_us=1)
+        action = OperatorAction(1, "jdoe", "cli", "emit", str(number), "", {}, "done")
+        done = await store.record_actions(Change.NOTHING, [action], at_us=1)
         print(number if done else "", flush=True)
 
 asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("acts", [1, 25])
+@pytest.mark.parametrize("actions", [1, 25])
 async def test_a_command_that_races_the_daemon_and_is_killed_loses_nothing_and_breaks_no_link(
-    path: Path, store: SqliteStore, acts: int
+    path: Path, store: SqliteStore, actions: int
 ) -> None:
     settled = 0
     command = await asyncio.create_subprocess_exec(sys.executable, "-c", COMMAND, path, stdout=subprocess.PIPE)
     assert command.stdout is not None
     known: list[str] = []
-    while len(known) < acts:
+    while len(known) < actions:
         line = asyncio.create_task(command.stdout.readline())
         while not line.done():
             await asyncio.gather(*(store.settle(settlement(key)) for key in KEYS))
@@ -165,7 +166,7 @@ async def test_a_command_that_races_the_daemon_and_is_killed_loses_nothing_and_b
     known += (await command.stdout.read()).decode().split()
     await command.wait()
     await asyncio.gather(*(store.settle(settlement(key)) for key in KEYS))
-    recorded = [act.target for act in await store.acts()][::-1]
+    recorded = [action.target for action in await store.actions()][::-1]
     assert recorded[: len(known)] == known == [str(number) for number in range(len(known))]
     assert len(recorded) <= len(known) + 1, "killed between the commit and the word of it"
     decided = {record.id for record in await store.audit(limit=1_000_000)}

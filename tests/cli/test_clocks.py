@@ -74,8 +74,8 @@ def test_a_document_that_took_a_claim_from_the_future_is_repaired_by_folding_it_
     assert "Left out: events.jsonl/0/1" in said
     program.say("run", "--once", code=3)  # the dead letter
     assert program.document(DOC)["status"] == "RELEASED"
-    act = program.json("audit", "acts", "--document", DOC)[0]
-    assert (act["kind"], act["details"]["reason"], act["details"]["refused"]) == (
+    action = program.json("audit", "acts", "--document", DOC)[0]
+    assert (action["kind"], action["details"]["reason"], action["details"]["refused"]) == (
         "refold", "a clock ahead", ["events.jsonl/0/1"],
     )  # fmt: skip
     program.say("audit", "verify")

@@ -132,7 +132,7 @@ def test_a_person_may_keep_trying_and_succeed(program: Program) -> None:
     program.say("run", "--once")
     look(program, 2, held=False)
     assert (program.document(DOC)["owner"], patches(program)) == ("jdoe", 4)
-    assert [act["kind"] for act in program.json("audit", "acts") if act["kind"] != "compare"] == ["resolve"]
+    assert [action["kind"] for action in program.json("audit", "acts") if action["kind"] != "compare"] == ["resolve"]
 
 
 def test_a_person_may_give_up(program: Program) -> None:

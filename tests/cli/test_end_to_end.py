@@ -310,7 +310,7 @@ def test_programs_read_the_same_names_from_commands_as_from_the_api(poisoned: Pr
         "AppendedBy": held.json("docs", "release", OTHER),
         "Compared": [held.json("docs", "compare", OTHER)],
         "Done": [held.json("dead-letters", "discard", "0/2", "--reason", "x")],
-        "Act": held.json("audit", "acts"),
+        "OperatorAction": held.json("audit", "acts"),
     }
     components = json.loads((Path(__file__).parents[2] / "schemas/openapi.json").read_text())["components"]
     for name, shown in rows.items():

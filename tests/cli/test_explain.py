@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler.adapters import sqlite
-from reconciler.model.act import Act, Change, Deed
+from reconciler.model.action import ActionKind, Change, OperatorAction
 from tests.cli.program import Program
 
 pytestmark = pytest.mark.e2e
@@ -125,11 +125,11 @@ def test_a_field_that_no_event_has_named_is_an_error_that_names_those_of_which_t
 
 def test_a_pause_is_told_however_many_events_were_sent_since(left: Program) -> None:
     left.say("docs", "pause", DOC, "--reason", "audit")
-    emitted = Act(0, "erp", "producer", Deed.EMIT, DOC, DOC, {"events": ["e"]}, "appended")
+    emitted = OperatorAction(0, "erp", "producer", ActionKind.EMIT, DOC, DOC, {"events": ["e"]}, "appended")
 
     async def emit() -> None:
         store = await sqlite.open_store(left.folder / "state.db", owner=False)
-        await store.enact(Change.NOTHING, [emitted] * 501, at_us=0)
+        await store.record_actions(Change.NOTHING, [emitted] * 501, at_us=0)
         await store.close()
 
     asyncio.run(emit())

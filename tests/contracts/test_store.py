@@ -7,7 +7,7 @@ import pytest
 
 from reconciler.errors import StoreError
 from reconciler.model import codec
-from reconciler.model.act import Act, Change, Deed
+from reconciler.model.action import ActionKind, Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Contention, Settlement
 from reconciler.model.base import NO_BASE, Agreed, Base
 from reconciler.model.desired import NOTHING_DESIRED, Desired, Element, Field, Register
@@ -112,8 +112,8 @@ def conflict(conflict_id: str = "c1", field: str = "owner", opened_at_us: int = 
 
 
 async def discard(store: Store, letter_id: str) -> bool:
-    act = Act(2500, "jdoe", "operator", Deed.DISCARD, letter_id, "", {}, "done")
-    return await store.enact(Change.DISCARD, [act], at_us=2500)
+    act = OperatorAction(2500, "jdoe", "operator", ActionKind.DISCARD, letter_id, "", {}, "done")
+    return await store.record_actions(Change.DISCARD, [act], at_us=2500)
 
 
 async def row(store: Store, key: str = "d") -> Document:
@@ -287,7 +287,7 @@ def refolded(value: str = "INREVIEW", **rest: object) -> Refolded:
     return Refolded(desired=wish(value, number=0), **settings)
 
 
-REFOLDED = Act(3000, "jdoe", "cli", "refold", "d", "d", {"reason": "a clock ahead"}, "done")
+REFOLDED = OperatorAction(3000, "jdoe", "cli", "refold", "d", "d", {"reason": "a clock ahead"}, "done")
 
 
 async def test_a_row_is_replaced_by_what_the_log_says_of_it_today(store: Store) -> None:
@@ -299,7 +299,7 @@ async def test_a_row_is_replaced_by_what_the_log_says_of_it_today(store: Store) 
     assert (found.lane, found.due_us, found.pending_since_us) == (Lane.OPERATOR, 3000, 3000)
     assert [one.id for one in await store.dead_letters()] == ["changes/0/1"]
     assert [message.record for message in await store.waiting(10)] == [letter(1)[1]]
-    assert [(act.kind, act.who) for act in await store.acts(document="d")] == [("refold", "jdoe")]
+    assert [(action.kind, action.who) for action in await store.actions(document="d")] == [("refold", "jdoe")]
 
 
 async def test_what_was_agreed_on_a_claim_that_is_left_out_loses_its_stamp_even_if_stored_later(store: Store) -> None:
@@ -324,7 +324,7 @@ async def test_no_row_is_replaced_where_the_store_has_read_further_or_knows_no_s
     assert not await store.refold(refolded(), REFOLDED)
     await store.fold(batch("d", positions={P0: 12, Partition("other", 0): 99}))
     assert not await store.refold(refolded(), REFOLDED)
-    assert (await store.refolds(), await store.acts(), (await row(store)).revision) == (0, [], 1)
+    assert (await store.refolds(), await store.actions(), (await row(store)).revision) == (0, [], 1)
     assert await store.refold(refolded(positions={P0: 12}), REFOLDED)
     assert await store.refold(refolded(positions={P0: 13}), REFOLDED)
     assert await store.refolds() == 2
@@ -353,7 +353,7 @@ async def test_a_fold_that_read_its_rows_before_a_refold_stores_nothing(store: S
 async def test_a_paused_document_stays_paused_when_it_is_folded_again(store: Store) -> None:
     await store.fold(batch("d", positions={P0: 11}))
     pausing = attrs.evolve(REFOLDED, kind="pause")
-    assert await store.enact(Change.PAUSE, [pausing], at_us=2500, reason="under audit")
+    assert await store.record_actions(Change.PAUSE, [pausing], at_us=2500, reason="under audit")
     assert await store.refold(refolded(), REFOLDED)
     found = await row(store)
     assert (found.status, found.reason, found.due_us, found.pending_since_us) == (

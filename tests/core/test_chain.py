@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reconciler.core.explain.trail import Fault, Scope, Verifier
 from reconciler.core.planning import plan as planning
 from reconciler.model import chain, codec
-from reconciler.model.act import Act
+from reconciler.model.action import OperatorAction
 from reconciler.model.audit import AuditRecord
 from reconciler.model.base import NO_BASE, Agreed, Base
 from reconciler.model.chain import Entry, Head
@@ -44,13 +44,13 @@ records = st.builds(
     st.sampled_from(["INWORK", "RELEASED"]),
     st.sampled_from([None, "INWORK"]),
 )
-ACT = Act(7000, "jdoe", "operator", "pause", "d", "d", {"reason": "audit"}, "done")
-acts = st.builds(
-    lambda at_us, document: attrs.evolve(ACT, at_us=at_us, target=document or "c1", document=document),
+ACTION = OperatorAction(7000, "jdoe", "operator", "pause", "d", "d", {"reason": "audit"}, "done")
+actions = st.builds(
+    lambda at_us, document: attrs.evolve(ACTION, at_us=at_us, target=document or "c1", document=document),
     st.integers(0, 2**62),
     st.sampled_from(["", "d", "Größe 🧾"]),
 )
-trails = st.lists(records | acts, min_size=3, max_size=8).map(
+trails = st.lists(records | actions, min_size=3, max_size=8).map(
     lambda told: chained(list(map(codec.encode_record, told)))
 )
 
@@ -103,8 +103,8 @@ def test_a_trail_as_it_was_written_has_no_faults(entries: list[Entry]) -> None:
     assert [fault for entry in entries for fault in verifier.faults(entry)] == []
     assert verifier.missing() == []
     assert (verifier.first, verifier.head) == (heads[0], heads[-1])
-    assert (verifier.recomputed + verifier.acts, verifier.differing) == (len(entries), 0)
-    assert verifier.acts == sum(entry.record.startswith(b'{"act":') for entry in entries)
+    assert (verifier.recomputed + verifier.actions, verifier.differing) == (len(entries), 0)
+    assert verifier.actions == sum(entry.record.startswith(b'{"act":') for entry in entries)
 
 
 @given(trails, st.data())
@@ -163,7 +163,7 @@ def test_an_entry_of_one_kind_that_is_passed_off_as_the_other_is_found(
     ],
 )
 def test_a_record_that_is_neither_kind_or_both_is_found_even_if_its_link_is_right(text: bytes) -> None:
-    said = codec.encode(decided("d", 1, "INWORK", None)), codec.encode(ACT)
+    said = codec.encode(decided("d", 1, "INWORK", None)), codec.encode(ACTION)
     made = text % said[2 - text.count(b"%b") :]
     head = chain.extend(chain.BEGIN, made)
     (found,) = faults([Entry(1, None, head.link, made)])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reconciler.core.folding import fold
 from reconciler.core.planning import resolution
 from reconciler.errors import UsageError
-from reconciler.model.act import Other, Preview, Side, Step, Take
+from reconciler.model.action import Other, Preview, Side, Step, Take
 from reconciler.model.base import NO_BASE
 from reconciler.model.document import Conflict, Document, Status
 from reconciler.model.event import Event

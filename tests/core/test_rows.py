@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.core.folding import rows
-from reconciler.model.act import Change
+from reconciler.model.action import Change
 from reconciler.model.audit import Settlement
 from reconciler.model.document import NO_AGREEMENT, Lane, Row, Status
 
@@ -35,8 +35,8 @@ def test_a_pause_holds_against_all_but_the_person_who_ends_it(row: Row, lane: La
         one and (one.status, one.reason, one.pending_since_us) == (Status.PAUSED, row.reason, None) for one in after
     )
     assert rows.hastened(row, lane, NOW_US) is None
-    assert rows.acted(Change.PAUSE, row, NOW_US, "again") is None
-    resumed = rows.acted(Change.RESUME, row, NOW_US, "")
+    assert rows.after_action(Change.PAUSE, row, NOW_US, "again") is None
+    resumed = rows.after_action(Change.RESUME, row, NOW_US, "")
     assert resumed
     assert (resumed.status, resumed.due_us) == (Status.PENDING, NOW_US)
 
@@ -72,7 +72,7 @@ def test_whatever_people_and_events_do_outlives_an_attempt_under_way(row: Row, l
         rows.refolded(row, NOW_US),
         rows.hastened(row, lane, NOW_US),
         rows.compared(row, tuple(Status), NOW_US),
-        *(rows.acted(change, row, NOW_US, "") for change in (Change.RETRY, Change.PAUSE, Change.RESUME)),
+        *(rows.after_action(change, row, NOW_US, "") for change in (Change.RETRY, Change.PAUSE, Change.RESUME)),
     ]
     assert all(after.revision == row.revision + 1 for after in changed if after is not None)
 

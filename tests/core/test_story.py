@@ -15,7 +15,7 @@ from reconciler.core.explain import narrative, phrases
 from reconciler.core.explain.backtest import Backtest
 from reconciler.core.explain.narrative import Story
 from reconciler.model import codec
-from reconciler.model.act import Act, Deed
+from reconciler.model.action import ActionKind, OperatorAction
 from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
 from reconciler.model.document import Lane, Status
 from reconciler.model.policy import Adopt, ListMode, Rule, Strategy
@@ -243,8 +243,8 @@ def test_a_document_that_was_released_stands_as_it_is() -> None:
 def test_who_released_a_document_and_why_is_told_where_the_act_is_known() -> None:
     history = moved(S.EXTERNAL, ours=True, theirs=False).event("//reconciler/operators", released=True)
     details = {"reason": "moved to archive", "events": ["e3"]}
-    act = Act(history.now_us, "mlee", "operator", Deed.RELEASE, DOC, DOC, details, "appended")
-    (found,) = told(history, row=history.document, released=act).now
+    action = OperatorAction(history.now_us, "mlee", "operator", ActionKind.RELEASE, DOC, DOC, details, "appended")
+    (found,) = told(history, row=history.document, released=action).now
     assert found.text.startswith("mlee released the document at ")
     assert "(“moved to archive”): nobody manages it" in found.text
 
@@ -253,28 +253,35 @@ def test_what_people_did_is_told_between_the_attempts_unless_an_event_says_it() 
     history = moved(S.EXTERNAL, ours=True, theirs=False)
     history.records[1] = attrs.evolve(history.records[1], id=8)
 
-    def act(number: int, kind: Deed, result: str) -> Act:
-        return Act(0, "m\u202elee", "operator", kind, DOC, DOC, {"reason": "an\x1b audit"}, result, id=number)
+    def action(number: int, kind: ActionKind, result: str) -> OperatorAction:
+        return OperatorAction(
+            0, "m\u202elee", "operator", kind, DOC, DOC, {"reason": "an\x1b audit"}, result, id=number
+        )
 
-    acts = [act(9, Deed.RESOLVE, "appended"), act(7, Deed.PAUSE, "done")]
-    chapters = told(history, acts=acts).chapters
+    actions = [action(9, ActionKind.RESOLVE, "appended"), action(7, ActionKind.PAUSE, "done")]
+    chapters = told(history, actions=actions).chapters
     assert [chapter.records for chapter in chapters] == [(1,), (), (8,)]
     (sentence,) = chapters[1].sentences
     assert sentence.text == "m\\u202elee paused it, as operator (“an\\x1b audit”)."
     assert (sentence.kind, sentence.references) == ("acted", (("act", "7"),))
-    assert len(told(history, acts=acts, chapters_max=2).chapters) == 2
-    assert [chapter.records for chapter in told(history, only="owner", acts=acts).chapters] == [(1,), (8,)]
+    assert len(told(history, actions=actions, chapters_max=2).chapters) == 2
+    assert [chapter.records for chapter in told(history, only="owner", actions=actions).chapters] == [(1,), (8,)]
 
 
 def test_the_order_is_that_of_the_chain_where_a_clock_went_back() -> None:
     history = moved(S.EXTERNAL, ours=True, theirs=False)
     first, second = (attrs.evolve(one, id=one.id * 2) for one in history.records)
     history.records = [attrs.evolve(second, at_us=first.at_us - 1), first]  # as lists by time have them
-    acts = [Act(at_us, "mlee", "cli", Deed.PAUSE, DOC, DOC, {}, "done", id=5 - at_us) for at_us in (0, 2, 4)]
-    found = told(history, acts=acts)
+    actions = [
+        OperatorAction(at_us, "mlee", "cli", ActionKind.PAUSE, DOC, DOC, {}, "done", id=5 - at_us)
+        for at_us in (0, 2, 4)
+    ]
+    found = told(history, actions=actions)
     assert [chapter.records for chapter in found.chapters] == [(), (2,), (), (4,), ()]
     assert 'owner is "sgarcia", as asked for' in found.now[0].text
-    assert len(told(history, acts=acts, older=True).chapters) == 4, "what came before the oldest decision is not told"
+    assert len(told(history, actions=actions, older=True).chapters) == 4, (
+        "what came before the oldest decision is not told"
+    )
 
 
 @pytest.mark.parametrize("status", [Status.PARKED, Status.CONTENDED, Status.LOCKED])

@@ -15,7 +15,7 @@ import attrs
 from reconciler.core.folding import refolding, rows
 from reconciler.errors import StoreError
 from reconciler.model import chain, codec
-from reconciler.model.act import Act, Change
+from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.chain import Entry, Head, Recorded
 from reconciler.model.desired import Desired
@@ -80,14 +80,14 @@ class MemoryStore:
         self._require_open()
         return self.refolded_last
 
-    async def refold(self, refolded: Refolded, act: Act) -> bool:
+    async def refold(self, refolded: Refolded, action: OperatorAction) -> bool:
         self._require_open()
         read = refolded.positions
         before = self._before(refolded.key)
-        after = before and rows.refolded(before, act.at_us)
+        after = before and rows.refolded(before, action.at_us)
         if after is None or any(self.offsets.get(place, 0) > read[place] for place in read):
             return False
-        self._append(act)
+        self._append(action)
         self._bury(refolded.dead_letters)
         self.refolded_last += 1
         self.refolded.add(refolded.key)
@@ -410,24 +410,26 @@ class MemoryStore:
 
     # ----------------------------------------------------------------------------------------------------------- deeds
 
-    async def enact(self, change: Change, acts: Sequence[Act], *, at_us: int, reason: str = "") -> bool:
+    async def record_actions(
+        self, change: Change, actions: Sequence[OperatorAction], *, at_us: int, reason: str = ""
+    ) -> bool:
         self._require_open()
-        targets = [act.target for act in acts]
+        targets = [action.target for action in actions]
         if change in rows.MARKS:
             if any(target not in self.letters for target in targets):
                 return False
             for target in targets:
                 self.letters[target] = attrs.evolve(self.letters[target], status=rows.MARKS[change])
         elif change is not Change.NOTHING:
-            after = [rows.acted(change, self._before(target), at_us, reason) for target in targets]
+            after = [rows.after_action(change, self._before(target), at_us, reason) for target in targets]
             if None in after:
                 return False
             self._put_all(after)
-        for act in acts:
-            self._append(act)
+        for action in actions:
+            self._append(action)
         return True
 
-    async def acts(
+    async def actions(
         self,
         *,
         document: str | None = None,
@@ -436,18 +438,18 @@ class MemoryStore:
         kinds: Sequence[str] = (),
         limit: int = 1000,
         before: int | None = None,
-    ) -> list[Act]:
+    ) -> list[OperatorAction]:
         self._require_open()
         found = [
-            act
-            for act in self.recorded[::-1]
-            if isinstance(act, Act)
-            and document in (None, act.document)
-            and who in (None, act.who)
-            and target in (None, act.target)
-            and (not kinds or act.kind in kinds)
+            action
+            for action in self.recorded[::-1]
+            if isinstance(action, OperatorAction)
+            and document in (None, action.document)
+            and who in (None, action.who)
+            and target in (None, action.target)
+            and (not kinds or action.kind in kinds)
         ]
-        return [act for act in found if before is None or act.id < before][:limit]
+        return [action for action in found if before is None or action.id < before][:limit]
 
     async def close(self) -> None:
         self._open = False

@@ -25,7 +25,7 @@ async def many(world: World, running: Running, count: int) -> list[str]:
 
 async def compared(world: World, running: Running) -> int:
     """Have every document compared, and wait until none is left."""
-    count = await running.daemon._acts().compare("boss", None)
+    count = await running.daemon._actions().compare("boss", None)
     rows = world.store.rows.values()
     await running.pass_until(
         lambda: not any(row.lane is Lane.RESYNC and row.due_us and row.due_us <= world.clock.now_us() for row in rows),
@@ -41,7 +41,7 @@ async def test_comparing_all_finds_what_changed_in_every_document(world: World) 
             world.windchill.edit(key, {"status": "INWORK"})
         assert await compared(world, running) == 1100
         assert all(world.live(key)["status"] == "RELEASED" for key in keys)
-        assert [(act.who, act.kind) for act in await world.store.acts()] == [("boss", "compare")]
+        assert [(action.who, action.kind) for action in await world.store.actions()] == [("boss", "compare")]
 
 
 async def test_comparing_all_touches_no_wait_that_trouble_has_set(world: World) -> None:

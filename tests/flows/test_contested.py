@@ -7,7 +7,7 @@ import pytest
 
 from reconciler.core.events import outcomes
 from reconciler.core.settling.cases import Pace
-from reconciler.model.act import Resolved, Side, Unusable
+from reconciler.model.action import Resolved, Side, Unusable
 from reconciler.model.answer import Throttled, VersionConflict
 from reconciler.model.document import Lane, Status
 from reconciler.model.policy import ListMode, Rule, Strategy
@@ -249,7 +249,7 @@ async def test_a_server_that_stores_another_form_is_found_out_by_one_write(make_
 
 async def decide(world: World, take: Side) -> Resolved:
     (conflict,) = world.document().agreement.held
-    done = await world.acts().resolve("mrossi", conflict.id, take, "seen in the GUI")
+    done = await world.actions().resolve("mrossi", conflict.id, take, "seen in the GUI")
     assert isinstance(done, Resolved), done
     await world.fold()
     await world.settle()
@@ -349,13 +349,13 @@ async def test_what_is_not_contested_has_nothing_to_accept(make_world: MakeWorld
     await undo(world, 1)
     (conflict,) = world.document().agreement.held
     for way in (Side.ACCEPT, Side.RETRY):
-        assert isinstance(await world.acts().resolve("mrossi", conflict.id, way, ""), Unusable)
+        assert isinstance(await world.actions().resolve("mrossi", conflict.id, way, ""), Unusable)
 
 
 async def test_all_contested_fields_are_accepted_at_once_though_producers_repeat_themselves(world: World) -> None:
     await contested(world)
     await world.emit_and_settle({"title": "Cover"})
-    done = await world.acts().resolve_many("mrossi", Side.ACCEPT, "", field="title")
+    done = await world.actions().resolve_many("mrossi", Side.ACCEPT, "", field="title")
     assert (len(done.decided), done.left) == (1, {})
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from reconciler.core.planning import plan as planning
 from reconciler.core.settling import notes
-from reconciler.model.act import Act, Change
+from reconciler.model.action import Change, OperatorAction
 from reconciler.model.answer import NotAvailable, Refused
 from reconciler.model.document import Lane, Status
 from reconciler.model.plan import Patch
@@ -294,8 +294,8 @@ async def _note(world: World) -> str:
 
 
 async def pause(world: World) -> None:
-    act = Act(world.clock.now_us(), "jdoe", "operator", "pause", KEY, KEY, {}, "done")
-    assert await world.store.enact(Change.PAUSE, [act], at_us=world.clock.now_us(), reason="paused by jdoe")
+    action = OperatorAction(world.clock.now_us(), "jdoe", "operator", "pause", KEY, KEY, {}, "done")
+    assert await world.store.record_actions(Change.PAUSE, [action], at_us=world.clock.now_us(), reason="paused by jdoe")
 
 
 @pytest.mark.parametrize("left", [Fault.STRANDED, Fault.LOST_LOCK, Fault.LOST_REPLY])

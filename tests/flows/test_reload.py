@@ -87,10 +87,10 @@ async def test_a_paused_document_is_left_alone_by_a_new_policy_until_it_is_resum
     async with world.running(wish=wish, resync=config.Resync(interval_s=0)) as running:
         world.append(world.event({"title": "Cover"}, time=LONG_AGO))
         await running.settled()
-        await running.daemon._acts().pause("jdoe", [KEY], "")
+        await running.daemon._actions().pause("jdoe", [KEY], "")
         await reload(running, wish)
         await world.clock.advance(3600)
         assert world.live()["title"] == "Bracket"
-        await running.daemon._acts().resume("jdoe", [KEY])
+        await running.daemon._actions().resume("jdoe", [KEY])
         await running.settled()
         assert world.live()["title"] == "Cover"

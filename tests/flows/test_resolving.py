@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from reconciler.model import instant
-from reconciler.model.act import Appended, Other, Preview, Resolved, Side, Stale, Unusable
+from reconciler.model.action import Appended, Other, Preview, Resolved, Side, Stale, Unusable
 from reconciler.model.document import Status
 from reconciler.model.policy import ListMode, Rule, Strategy
 from tests.flows.conftest import MakeWorld
@@ -34,7 +34,7 @@ async def held(world: World) -> str:
 
 
 async def seen_by(world: World, conflict: str) -> Preview:
-    preview = await world.acts().preview(conflict, Side.DESIRED)
+    preview = await world.actions().preview(conflict, Side.DESIRED)
     assert isinstance(preview, Preview)
     return preview
 
@@ -42,8 +42,8 @@ async def seen_by(world: World, conflict: str) -> Preview:
 async def test_a_decision_is_appended_where_decisions_are_taken_from(world: World) -> None:
     conflict = await held(world)
     before = len(world.broker.records(TOPIC))
-    assert isinstance(await world.acts().resolve("mlee", conflict, Side.LIVE, ""), Resolved)
-    assert isinstance(await world.acts().release("mlee", KEY, "", ["title"]), Appended)
+    assert isinstance(await world.actions().resolve("mlee", conflict, Side.LIVE, ""), Resolved)
+    assert isinstance(await world.actions().release("mlee", KEY, "", ["title"]), Appended)
     assert [json.loads(one.value or b"")["actor"] for one in world.broker.records(DECISIONS)] == ["mlee"] * 2
     assert len(world.broker.records(TOPIC)) == before
 
@@ -58,8 +58,8 @@ async def test_nothing_answers_a_claim_from_the_future(world: World, time: str) 
     desired = row.desired._replace(fields={**row.desired.fields, "title": field._replace(register=last)})
     world.store.rows[KEY] = attrs.evolve(row, desired=desired)
     for answer in (
-        await world.acts().preview(conflict, Side.LIVE),
-        await world.acts().release("boss", KEY, ""),
+        await world.actions().preview(conflict, Side.LIVE),
+        await world.actions().release("boss", KEY, ""),
     ):
         assert isinstance(answer, Unusable)
         assert "reconciler docs refold 0000012345" in answer.reason
@@ -72,7 +72,7 @@ async def test_a_decision_is_stamped_just_after_a_claim_that_is_a_little_ahead(w
     await world.fold()
     await world.settle()
     (conflict,) = [one.id for one in world.document().agreement.held]
-    resolved = await world.acts().resolve("boss", conflict, Side.LIVE, "")
+    resolved = await world.actions().resolve("boss", conflict, Side.LIVE, "")
     assert isinstance(resolved, Resolved)
     assert [event["time"] for event in resolved.events] == [instant.from_us(instant.to_us(soon) + 1)]
 
@@ -80,7 +80,7 @@ async def test_a_decision_is_stamped_just_after_a_claim_that_is_a_little_ahead(w
 async def test_a_decision_on_what_has_not_moved_is_taken_and_settles_the_document(world: World) -> None:
     conflict = await held(world)
     preview = await seen_by(world, conflict)
-    assert isinstance(await world.acts().resolve("jdoe", conflict, Side.DESIRED, "", preview.seen), Resolved)
+    assert isinstance(await world.actions().resolve("jdoe", conflict, Side.DESIRED, "", preview.seen), Resolved)
     await world.fold()
     assert (await world.settle()).status is Status.SYNCED
     assert world.live()["title"] == "ours again"
@@ -90,7 +90,7 @@ async def test_a_decision_that_an_edit_overtakes_is_held_again_and_overwrites_no
     conflict = await held(world)
     preview = await seen_by(world, conflict)
     await world.edit({"title": "theirs again"})  # nobody has read that yet, so the decision can't be stale
-    assert isinstance(await world.acts().resolve("jdoe", conflict, Side.DESIRED, "", preview.seen), Resolved)
+    assert isinstance(await world.actions().resolve("jdoe", conflict, Side.DESIRED, "", preview.seen), Resolved)
     await world.fold()
     assert (await world.settle()).status is Status.HELD
     assert world.live()["title"] == "theirs again"
@@ -100,7 +100,7 @@ async def test_a_decision_is_stale_when_another_policy_is_in_force_for_its_field
     conflict = await held(world)
     preview = await seen_by(world, conflict)
     other = policy(Rule(("title",), Strategy.PRESERVE, name="title"))
-    stale = await world.acts(other).resolve("jdoe", conflict, Other("mine"), "", preview.seen)
+    stale = await world.actions(other).resolve("jdoe", conflict, Other("mine"), "", preview.seen)
     assert isinstance(stale, Stale)
     assert len(world.broker.records(TOPIC)) == 2, "it was said all the same"
 
@@ -116,5 +116,5 @@ async def test_a_decision_is_stale_when_an_older_event_that_came_late_has_change
     (conflict,) = world.document().agreement.held
     preview = await seen_by(world, conflict.id)
     await world.fold(late)
-    stale = await world.acts().resolve("jdoe", conflict.id, Side.DESIRED, "", preview.seen)
+    stale = await world.actions().resolve("jdoe", conflict.id, Side.DESIRED, "", preview.seen)
     assert isinstance(stale, Stale)

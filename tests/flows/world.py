@@ -18,7 +18,7 @@ from reconciler.core.events import decode
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota, WriteBudget
 from reconciler.core.settling.cases import Pace, Rulebook
-from reconciler.flows.acts import Acts
+from reconciler.flows.actions import OperatorActions
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import Gate
 from reconciler.flows.ingest import Ingest
@@ -128,10 +128,10 @@ class World:
             **{name: value for name, value in more.items() if name not in _INSIDE},
         }
 
-    def acts(self, rules: Policy | None = None) -> Acts:
+    def actions(self, rules: Policy | None = None) -> OperatorActions:
         """What operators can do, under the policy of this world or another."""
         decoding = decode.Rules(policy=rules or self.policy, topics=TOPICS)
-        return Acts(store=self.store, log=self.log, clock=self.clock, decoding=lambda: decoding)
+        return OperatorActions(store=self.store, log=self.log, clock=self.clock, decoding=lambda: decoding)
 
     def make_log(self) -> MemoryLog:
         """A client of the whole change log."""

@@ -33,7 +33,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "reconciler/core/planning/plan.py": (*DECIDING, *ATTEMPTS),
     "reconciler/core/folding/rows.py": (
         "tests/core/test_rows.py",
-        "tests/contracts/test_deeds.py",
+        "tests/contracts/test_actions.py",
         "tests/contracts/test_comparing.py",
         "tests/contracts/test_store.py",
         "tests/flows/test_pause.py",

@@ -17,7 +17,7 @@ from httpx import AsyncClient
 from starlette.types import Message
 
 from reconciler.errors import LogError, RecordTooLargeError, StoreError
-from reconciler.model.act import Side
+from reconciler.model.action import Side
 from reconciler.model.audit import AuditRecord
 from reconciler.model.document import Status
 from reconciler.model.event import Outgoing
@@ -139,7 +139,7 @@ async def test_what_is_too_large_for_the_log_is_said_in_a_page_with_what_to_do(
         raise RecordTooLargeError("a record has 2 bytes, and 1 is the most: make it smaller")
 
     monkeypatch.setattr(world.log, "append", too_large)
-    before = await world.store.acts()
+    before = await world.store.actions()
     for path, form in (
         (f"{at}/resolve", {"take": "live", "seen": seen}),
         (
@@ -154,7 +154,7 @@ async def test_what_is_too_large_for_the_log_is_said_in_a_page_with_what_to_do(
         assert (reply.status_code, reply.headers["content-type"]) == (413, "text/html; charset=utf-8"), path
         assert "and 1 is the most: make it smaller" in reply.text
         assert "Go back to the page before" in reply.text
-    assert await world.store.acts() == before
+    assert await world.store.actions() == before
 
 
 async def test_a_form_takes_either_side_by_each_name_and_a_value_only_as_json(
@@ -171,10 +171,10 @@ async def test_a_form_takes_either_side_by_each_name_and_a_value_only_as_json(
     for form, code in (({"take": "value", "value": "theirs"}, 422), ({"take": "thiers"}, 400), ({}, 400)):
         reply = await client.post(f"{at}/resolve", data={"csrf": csrf, "seen": seen, **form})
         assert reply.status_code == code, form
-    assert await world.store.acts() == []
+    assert await world.store.actions() == []
     reply = await client.post(f"{at}/resolve", data={"csrf": csrf, "seen": seen, "take": "theirs"})
     assert (reply.status_code, reply.headers["location"]) == (303, "/conflicts?done=decided")
-    assert [act.details["take"] for act in await world.store.acts()] == ["live"]
+    assert [action.details["take"] for action in await world.store.actions()] == ["live"]
 
 
 async def test_a_contested_field_has_three_ways_out_and_each_a_button(daemon: Daemon, client: AsyncClient) -> None:
@@ -196,7 +196,7 @@ async def test_a_contested_field_has_three_ways_out_and_each_a_button(daemon: Da
     seen = re.findall(r'name="take" value="accept"><input type="hidden" name="seen" value="(\w+)"', page)
     reply = await client.post(f"{at}/resolve", data={"csrf": csrf_in(shown), "seen": seen[0], "take": "accept"})
     assert (reply.status_code, reply.headers["location"]) == (303, "/conflicts?done=decided")
-    assert [act.details["take"] for act in await world.store.acts()] == ["accept"]
+    assert [action.details["take"] for action in await world.store.actions()] == ["accept"]
 
 
 READ = [
@@ -414,7 +414,7 @@ async def test_the_history_tells_each_attempt_and_each_act_once_newest_first(
     daemon: Daemon, client: AsyncClient
 ) -> None:
     world = await furnish(daemon, calm=1)
-    await daemon.acts.pause("jdoe", [DRAWING], "a <b>change</b>")
+    await daemon.actions.pause("jdoe", [DRAWING], "a <b>change</b>")
     text = (await client.get(f"/documents/{DRAWING}")).text
     history = text.partition('id="moments"')[2].partition("</section>")[0]
     told = [int(number) for number in re.findall(r'id="attempt-(\d+)"', text)]
@@ -493,7 +493,7 @@ async def test_a_conflict_that_has_opened_again_leads_to_where_it_waits(daemon: 
 async def test_the_page_of_a_settled_conflict_is_a_record_of_it(daemon: Daemon, client: AsyncClient) -> None:
     world = await furnish(daemon, calm=1)
     one = next(row.conflict for row in await world.store.conflicts() if row.conflict.field == "attributes.CostCenter")
-    await daemon.acts.resolve("mlee", one.id, Side.LIVE, reason="asked <finance>")
+    await daemon.actions.resolve("mlee", one.id, Side.LIVE, reason="asked <finance>")
     await world.fold()
     await world.settle(DRAWING)
     page = (await client.get(f"/conflicts/{one.id}")).text

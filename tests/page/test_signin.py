@@ -64,8 +64,8 @@ async def test_somebody_for_whom_a_provider_vouches_signs_in_acts_and_signs_out(
         await visit.go("/")
         await visit.page.get_by_role("link", name="Sign in with your account").wait_for()
     assert [said for said in visit.complaints if not said.startswith("verbose")] == []
-    (act,) = await stage.daemon.world.store.acts()
-    assert (act.who, act.role, act.issuer, act.kind) == ("mrossi", "operator", idp.url, "retry")
+    (action,) = await stage.daemon.world.store.actions()
+    assert (action.who, action.role, action.issuer, action.kind) == ("mrossi", "operator", idp.url, "retry")
     assert idp.asked["/token"] == 1
 
 

@@ -29,7 +29,7 @@ class _Copy:
     kept: dict[str, Any]
     folded: tuple[Any, Any]
     known: Any
-    acts: tuple[Any, Any]
+    actions: tuple[Any, Any]
 
 
 class Losses:
@@ -82,7 +82,7 @@ class Losses:
             self._restored = True
 
     def _start_over(self, copy: _Copy) -> None:
-        self._operators.starts_over(*copy.acts)
+        self._operators.starts_over(*copy.actions)
         records = self._broker.records(OUTCOMES)
         values = [record.value or b"" for record in records]
         self._durable.replace(copy.content)

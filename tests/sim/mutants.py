@@ -28,7 +28,7 @@ from reconciler.flows.attempt import Writing
 from reconciler.flows.gate import Gate
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.recording import Recorder
-from reconciler.model.act import Act, Change
+from reconciler.model.action import Change, OperatorAction
 from reconciler.model.answer import VersionConflict
 from reconciler.model.base import Agreed
 from reconciler.model.document import Status
@@ -122,8 +122,8 @@ class _Unpausing(_Store):
 
     async def settle(self, settlement: Any) -> None:
         await self._store.settle(settlement)
-        act = Act(settlement.at_us, "nobody", "cli", "resume", settlement.key, settlement.key, {}, "done")
-        await self._store.enact(Change.RESUME, [act], at_us=settlement.at_us)
+        action = OperatorAction(settlement.at_us, "nobody", "cli", "resume", settlement.key, settlement.key, {}, "done")
+        await self._store.record_actions(Change.RESUME, [action], at_us=settlement.at_us)
 
 
 class _OffsetsFirst(_Store):

@@ -17,7 +17,7 @@ from reconciler.adapters.counters import Counters
 from reconciler.errors import ReconcilerError
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.reload import Wish
-from reconciler.model.act import Appended, Done, Other, Preview, Resolved, Side
+from reconciler.model.action import Appended, Done, Other, Preview, Resolved, Side
 from reconciler.model.document import Status
 from tests.sim.logs import EVENTS, LETTERS, SimLog
 
@@ -167,72 +167,72 @@ class Operators:
 
     # ------------------------------------------------------------------------------------------------------------ acts
 
-    def _begin(self, act: Coroutine[Any, Any, None]) -> None:
-        self._tasks.add(asyncio.create_task(self._tried(act)))
+    def _begin(self, action: Coroutine[Any, Any, None]) -> None:
+        self._tasks.add(asyncio.create_task(self._tried(action)))
 
-    async def _tried(self, act: Coroutine[Any, Any, None]) -> None:
+    async def _tried(self, action: Coroutine[Any, Any, None]) -> None:
         try:
-            await act
+            await action
         except ReconcilerError as error:
             self._world.note(f"an operator is told {type(error).__name__}")
         except Exception as error:  # noqa: BLE001  whatever else an operator meets is a fault
             self._world.fail(error)
 
-    def _acts(self, here: _Here) -> tuple[Any, str]:
+    def _actions(self, here: _Here) -> tuple[Any, str]:
         self._number += 1
-        return attrs.evolve(here.daemon._acts(), store=here.store, log=here.log), f"operator {self._number}"
+        return attrs.evolve(here.daemon._actions(), store=here.store, log=here.log), f"operator {self._number}"
 
     async def _pause(self, here: _Here, key: str) -> None:
-        acts, who = self._acts(here)
+        actions, who = self._actions(here)
         resumes = self._resumes[key]
-        done: Done = await acts.pause(who, [key], "")
+        done: Done = await actions.pause(who, [key], "")
         self.kept.update((who, target) for target in done.done)
         if self._resumes[key] == resumes and not self._resuming[key]:  # else nobody knows which of the two came last
             self.paused.update(done.done)
         self._world.note(f"paused {done.done}")
 
     async def _resume(self, here: _Here, key: str) -> None:
-        acts, who = self._acts(here)
+        actions, who = self._actions(here)
         self._workload.asks(key)
         self.paused.discard(key)
         self._resumes[key] += 1
         self._resuming[key] += 1
         try:
-            done: Done = await acts.resume(who, [key])
+            done: Done = await actions.resume(who, [key])
         finally:
             self._resuming[key] -= 1
         self.kept.update((who, target) for target in done.done)
 
     async def _retry(self, here: _Here, key: str) -> None:
-        acts, who = self._acts(here)
+        actions, who = self._actions(here)
         self._workload.asks(key)
-        done: Done = await acts.retry(who, [key])
+        done: Done = await actions.retry(who, [key])
         self.kept.update((who, target) for target in done.done)
 
     async def _compare(self, here: _Here) -> None:
-        acts, who = self._acts(here)
-        await acts.compare(who, None)
+        actions, who = self._actions(here)
+        await actions.compare(who, None)
         self.kept.add((who, ""))
 
     async def _release(self, here: _Here, key: str) -> None:
-        acts, who = self._acts(here)
-        found = await acts.release(who, key, "")
+        actions, who = self._actions(here)
+        found = await actions.release(who, key, "")
         if isinstance(found, Appended):
             self.kept.add((who, key))
 
     async def _decide(self, here: _Here, delay_s: float, choice: int) -> None:
         """Look at a conflict, think, and decide it if it still is what was looked at."""
-        acts, who = self._acts(here)
+        actions, who = self._actions(here)
         conflicts = await here.store.conflicts()
         if not conflicts:
             return
         conflict = conflicts[choice % len(conflicts)].conflict
         takes = Side.DESIRED, Side.LIVE, *(Other(value) for value in self._world.options.values)
         take = takes[choice % len(takes)]
-        preview = await acts.preview(conflict.id, take)
+        preview = await actions.preview(conflict.id, take)
         await asyncio.sleep(delay_s)
         seen = preview.seen if isinstance(preview, Preview) else None
-        found = await acts.resolve(who, conflict.id, take, "", seen)
+        found = await actions.resolve(who, conflict.id, take, "", seen)
         self._world.note(f"an operator decides {conflict.id}: {type(found).__name__}")
         if isinstance(found, Resolved):
             self.kept.add((who, conflict.id))
@@ -240,8 +240,8 @@ class Operators:
 
 async def check(operators: Operators, world: World, store: Any) -> None:
     """Every act that was acknowledged is recorded, once; `check_audit` verifies the chain that it stands in."""
-    acts = await store.acts(limit=_EVERYTHING)
-    recorded = [(act.who, act.target) for act in acts]
+    actions = await store.actions(limit=_EVERYTHING)
+    recorded = [(action.who, action.target) for action in actions]
     missing = operators.kept - set(recorded)
     world.expect(not missing, f"acts that are not recorded: {sorted(missing)}")
     world.expect(len(recorded) == len(set(recorded)), f"an act is recorded twice: {sorted(recorded)}")

@@ -13,7 +13,7 @@ from reconciler.core.events import decode
 from reconciler.core.explain import series
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.queue import Queue
-from reconciler.flows.acts import Acts
+from reconciler.flows.actions import OperatorActions
 from reconciler.model.event import Outgoing
 from reconciler.web import application, server
 from reconciler.web.access import Door
@@ -83,10 +83,10 @@ class Daemon:
         return Door(self.clock, keyring, self.browsing, self.provider)
 
     @property
-    def acts(self) -> Acts:
+    def actions(self) -> OperatorActions:
         rules = decode.Rules(policy=self.world.policy, topics=TOPICS)
         log = self.world.log
-        return Acts(store=self.world.store, log=log, clock=self.clock, decoding=lambda: rules)
+        return OperatorActions(store=self.world.store, log=log, clock=self.clock, decoding=lambda: rules)
 
     @property
     def sources(self) -> application.Sources:
@@ -104,7 +104,7 @@ class Daemon:
             stopping=self.stopping,
             settings=lambda: self.settings,
             door=self.door,
-            acts=self.acts,
+            actions=self.actions,
             hook_secret=self.hook_secret,
         )
 

@@ -146,7 +146,7 @@ async def test_a_dead_letter_is_shown_with_its_bytes(client: AsyncClient, daemon
     assert found["headers"][1]["value"] is None
     cut = await got(client, f"/dead-letters/{quote(rows[0]['id'], safe='')}?bytes_max=3")
     assert (cut["value"]["base64"], cut["value"]["bytes"], cut["value"]["truncated"]) == ("bm90", 11, True)
-    await daemon.acts.discard_letters("jdoe", [rows[0]["id"]], "a test")
+    await daemon.actions.discard_letters("jdoe", [rows[0]["id"]], "a test")
     assert [row["offset"] for row in (await got(client, "/dead-letters?status=discarded"))["items"]] == [4]
 
 

@@ -13,7 +13,7 @@ from tests.web.keys import COOKIE, FOLLOWED, LINES, LINKED, PAGES, PEOPLE, ROUTE
 
 OPEN = {"/livez", "/readyz", "/static/{name}", "/signin", "/signin/provider", "/signin/callback"}
 every_route = pytest.mark.parametrize(("method", "path", "needed"), ROUTES, ids=ROUTE_NAMES)
-every_act = pytest.mark.parametrize(
+every_action = pytest.mark.parametrize(
     ("path", "needed"), [(path, needed) for method, path, needed in ROUTES if method != "GET" and path not in OPEN]
 )
 
@@ -48,8 +48,8 @@ def test_only_this_is_open_to_everybody() -> None:
 
 
 def test_whatever_is_not_a_read_needs_more_than_a_viewer() -> None:
-    acts = {path: role for method, path, role in ROUTES if method != "GET"}
-    assert {path for path, role in acts.items() if role in (None, Role.VIEWER)} == {"/signin", "/signout"}
+    actions = {path: role for method, path, role in ROUTES if method != "GET"}
+    assert {path for path, role in actions.items() if role in (None, Role.VIEWER)} == {"/signin", "/signout"}
 
 
 @every_route
@@ -93,7 +93,7 @@ async def test_a_session_opens_what_its_role_may(
         is_let_in(reply)
 
 
-@every_act
+@every_action
 async def test_a_session_alone_acts_nowhere(guarded: httpx.AsyncClient, path: str, needed: Role) -> None:
     """A browser adds the cookie to whatever any page has it send."""
     csrf = await keys.signed_in(guarded, Role.ADMIN)
@@ -107,7 +107,7 @@ async def test_a_session_alone_acts_nowhere(guarded: httpx.AsyncClient, path: st
             is_refused(reply, path, "must come from a page of ours")
 
 
-@every_act
+@every_action
 async def test_the_token_of_another_session_acts_nowhere(guarded: httpx.AsyncClient, path: str, needed: Role) -> None:
     earlier = await keys.signed_in(guarded, Role.ADMIN)
     csrf = await keys.signed_in(guarded, Role.ADMIN)
@@ -151,7 +151,7 @@ def test_links_lead_to_pages_that_show_something() -> None:
     assert {path for method, path, _ in ROUTES if method == "GET" and path in PAGES - LINKED} == {"/audit.csv"}
 
 
-@every_act
+@every_action
 async def test_another_site_acts_nowhere_whatever_it_has(guarded: httpx.AsyncClient, path: str, needed: Role) -> None:
     csrf = await keys.signed_in(guarded, Role.ADMIN)
     sites = [{"sec-fetch-site": site} for site in ("cross-site", "same-site")]

@@ -77,7 +77,7 @@ async def test_many_conflicts_are_decided_in_several_acts_where_their_values_are
     assert await large.store.conflicts() == []
     found = await pages(client, "/acts")
     assert len(found) > 1
-    assert [act["document"] for page in found for act in page] == decided[::-1]
+    assert [action["document"] for page in found for action in page] == decided[::-1]
 
 
 async def test_the_page_of_conflicts_leads_on_to_those_that_are_not_in_it(client: AsyncClient, large: World) -> None:

@@ -109,7 +109,7 @@ async def test_a_token_of_the_file_under_the_same_name_is_told_apart_in_acts(dae
             assert (await client.get("/api/v1/documents/d", headers=shown(token))).json()["paused"]["who"] == "jdoe"
             assert (await client.post("/api/v1/documents/d/resume", json={}, headers=shown(token))).status_code == 200
         found = (await client.get("/api/v1/acts", headers=shown("rec_jdoe"))).json()["items"]
-    assert [(act["who"], act["issuer"]) for act in found] == [("jdoe", idp.url)] * 2 + [("jdoe", None)] * 2
+    assert [(action["who"], action["issuer"]) for action in found] == [("jdoe", idp.url)] * 2 + [("jdoe", None)] * 2
 
 
 @pytest.mark.parametrize(
@@ -245,8 +245,8 @@ async def test_the_provider_s_words_become_roles(
     async with trusted(daemon, issuer=idp.url, audience=AUDIENCE, roles_claim=claim), daemon.served() as client:
         reply = await answer(client, token)
         assert reply.status_code == (403 if role is None else 200)
-        acts = await client.post("/api/v1/events", headers=shown(token))
-        assert acts.status_code == (415 if role in (Role.OPERATOR, Role.ADMIN) else 403)
+        actions = await client.post("/api/v1/events", headers=shown(token))
+        assert actions.status_code == (415 if role in (Role.OPERATOR, Role.ADMIN) else 403)
 
 
 async def test_without_a_name_the_subject_is_the_name(client: AsyncClient, daemon: Daemon, idp: Issuer) -> None:

@@ -93,7 +93,7 @@ async def test_what_is_answered_keeps_to_the_document(
     daemon: Daemon, client: httpx.AsyncClient, world: World, path: str
 ) -> None:
     world.store.field_conflicts["title"] += 1
-    await daemon.acts.note("jdoe", "pause", KEY, document=KEY, details={"reason": "audit"})
+    await daemon.actions.note("jdoe", "pause", KEY, document=KEY, details={"reason": "audit"})
     operation = DOCUMENT["paths"][path]["get"]
     (conflict,) = await world.store.conflicts()
     letter = (await world.store.dead_letters())[0]

@@ -315,7 +315,7 @@ DECISIONS_OF_DOCUMENT = lines("list decisions", _RECORD, f"{_DECISIONS} AND docu
 
 # By what acts are searched for; of several conditions one is looked up and the others sifted.
 SEARCHED = ("document", "target", "who", "kind")
-ACTS = {
+ACTIONS = {
     asked: lines(
         "list acts",
         _RECORD,

@@ -14,7 +14,7 @@ from reconciler.adapters.sqlite.group_commit import GroupCommit
 from reconciler.adapters.sqlite.opening import path_of
 from reconciler.core.folding import refolding
 from reconciler.model import codec
-from reconciler.model.act import Act, Change
+from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.chain import Entry, Head
 from reconciler.model.desired import Desired
@@ -37,8 +37,8 @@ class _Decision(msgspec.Struct):
     decision: AuditRecord
 
 
-class _Act(msgspec.Struct):
-    act: Act
+class _Action(msgspec.Struct):
+    act: OperatorAction
 
 
 # The shapes of the lines that `queries` gives.
@@ -54,7 +54,7 @@ _key_line = Lines(str)
 _message_line = Lines(OutboxMessage)
 _conflict_line = Lines(tuple[tuple[str, int | None], Conflict])
 _decision_line = Lines(tuple[int, _Decision])
-_act_line = Lines(tuple[int, _Act])
+_action_line = Lines(tuple[int, _Action])
 _letter_line = Lines(tuple[int, str, DeadLetter])
 _span_line = Lines(tuple[int, int])
 _hotspot_line = Lines(HotSpot)
@@ -96,8 +96,8 @@ class SqliteStore:
     async def refolds(self) -> int:
         return await self._number(queries.REFOLDS) or 0
 
-    async def refold(self, refolded: Refolded, act: Act) -> bool:
-        work = partial(transactions.refold, refolded=refolded, act=act)
+    async def refold(self, refolded: Refolded, action: OperatorAction) -> bool:
+        work = partial(transactions.refold, refolded=refolded, action=action)
         return await self._database.write_by_hand("fold a document again", work)
 
     async def fold(self, batch: FoldBatch) -> None:
@@ -179,8 +179,10 @@ class SqliteStore:
     async def _commit(self, changes: Sequence[transactions.Change]) -> Collection[str]:
         return await self._database.write("settle", lambda db: transactions.commit(db, changes))
 
-    async def enact(self, change: Change, acts: Sequence[Act], *, at_us: int, reason: str = "") -> bool:
-        work = partial(transactions.enact, change=change, done=acts, at_us=at_us, reason=reason)
+    async def record_actions(
+        self, change: Change, actions: Sequence[OperatorAction], *, at_us: int, reason: str = ""
+    ) -> bool:
+        work = partial(transactions.record_actions, change=change, done=actions, at_us=at_us, reason=reason)
         return await self._database.write_by_hand("record what was done", work)
 
     # ---------------------------------------------------------------------------------------------------------- outbox
@@ -248,7 +250,7 @@ class SqliteStore:
             lines = await self._database.read(queries.DECISIONS_OF_DOCUMENT, *span, document)
         return [attrs.evolve(found.decision, id=number) for number, found in map(_decision_line.decode, lines)]
 
-    async def acts(
+    async def actions(
         self,
         *,
         document: str | None = None,
@@ -257,13 +259,13 @@ class SqliteStore:
         kinds: Sequence[str] = (),
         limit: int = 1000,
         before: int | None = None,
-    ) -> list[Act]:
+    ) -> list[OperatorAction]:
         of_kinds = codec.encode(kinds).decode() if kinds else None
         given = zip(queries.SEARCHED, (document, target, who, of_kinds), strict=True)
         asked = {column: value for column, value in given if value is not None}
         last = _EVER_US if before is None else before
-        lines = await self._database.read(queries.ACTS[tuple(asked)], last, limit, *asked.values())
-        return [attrs.evolve(found.act, id=number) for number, found in map(_act_line.decode, lines)]
+        lines = await self._database.read(queries.ACTIONS[tuple(asked)], last, limit, *asked.values())
+        return [attrs.evolve(found.act, id=number) for number, found in map(_action_line.decode, lines)]
 
     async def audit_head(self) -> Head | None:
         return queries.head(await self._database.read(queries.HEAD))

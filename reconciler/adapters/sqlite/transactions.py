@@ -16,9 +16,9 @@ from reconciler.adapters.sqlite.damage import Lines
 from reconciler.adapters.sqlite.queries import Many
 from reconciler.core.folding import rows
 from reconciler.errors import StoreError
-from reconciler.model import act as acts
+from reconciler.model import action as actions
 from reconciler.model import chain, codec
-from reconciler.model.act import Act
+from reconciler.model.action import OperatorAction
 from reconciler.model.audit import Settlement
 from reconciler.model.document import Agreement, Lane, Row, Status
 from reconciler.model.event import DeadLetter, Outgoing
@@ -59,7 +59,7 @@ def fold(connection: sqlite3.Connection, batch: FoldBatch, desired: Sequence[tup
     writes.FOLDED.put(connection, folded)
     _put_positions(connection, batch.positions, batch.anchors)
     _bury(connection, batch.dead_letters)
-    writes.MARKS.put(connection, [(letter, rows.MARKS[acts.Change.REPLAY]) for letter in batch.replayed])
+    writes.MARKS.put(connection, [(letter, rows.MARKS[actions.Change.REPLAY]) for letter in batch.replayed])
     writes.SUPERSEDED.put(connection, [(key, one.count, codec.encode(one)) for key, one in batch.superseded.items()])
 
 
@@ -69,17 +69,17 @@ def refolds(connection: sqlite3.Connection) -> int:
     return int(number)
 
 
-def refold(connection: sqlite3.Connection, refolded: Refolded, act: Act) -> bool:
+def refold(connection: sqlite3.Connection, refolded: Refolded, action: OperatorAction) -> bool:
     """Replace what is desired of a document, unless the store has read further than what is to replace it."""
     read = _positions(connection)
     before = _stored(connection, [refolded.key]).get(refolded.key)
-    after = before and rows.refolded(before, act.at_us)
+    after = before and rows.refolded(before, action.at_us)
     if after is None or any(read.get(place, 0) > offset for place, offset in refolded.positions.items()):
         return False
     writes.FOLDED.put(connection, [(*_columns(after), codec.encode(refolded.desired))])
     writes.REFOLDS.put(connection, [(refolded.key,)])
     _bury(connection, refolded.dead_letters)
-    _record(connection, [act])
+    _record(connection, [action])
     return True
 
 
@@ -223,16 +223,18 @@ def reposition(connection: sqlite3.Connection, positions: Mapping[Partition, int
     _put_positions(connection, positions)
 
 
-def enact(connection: sqlite3.Connection, change: acts.Change, done: Sequence[Act], at_us: int, reason: str) -> bool:
+def record_actions(
+    connection: sqlite3.Connection, change: actions.Change, done: Sequence[OperatorAction], at_us: int, reason: str
+) -> bool:
     """Record acts with what they change; return whether their targets allowed it."""
-    targets = [act.target for act in done]
+    targets = [action.target for action in done]
     if change in rows.MARKS:
         if len(queries.LETTERS_OF.lines(connection, [(target,) for target in targets])) < len(targets):
             return False
         writes.MARKS.put(connection, [(target, rows.MARKS[change]) for target in targets])
-    elif change is not acts.Change.NOTHING:
+    elif change is not actions.Change.NOTHING:
         stored = _stored(connection, targets)
-        after = [rows.acted(change, stored.get(target), at_us, reason) for target in targets]
+        after = [rows.after_action(change, stored.get(target), at_us, reason) for target in targets]
         if None in after:
             return False
         _put_rows(connection, after)
@@ -243,8 +245,8 @@ def enact(connection: sqlite3.Connection, change: acts.Change, done: Sequence[Ac
 # --------------------------------------------------------------------------------------------------------------- shared
 
 
-def _record(connection: sqlite3.Connection, done: Iterable[Act]) -> None:
-    _append(connection, writes.ACTS, [(codec.encode_record(act), *chain.columns_of(act)) for act in done])
+def _record(connection: sqlite3.Connection, done: Iterable[OperatorAction]) -> None:
+    _append(connection, writes.ACTIONS, [(codec.encode_record(action), *chain.columns_of(action)) for action in done])
 
 
 def _append(connection: sqlite3.Connection, into: Many, records: Sequence[tuple[bytes, *tuple[object, ...]]]) -> None:

@@ -65,7 +65,7 @@ DECISIONS = Many(
     "INSERT INTO audit (id, link, record, document, at_us) VALUES :many",
     "(?, ?, ?, ?, ?)",
 )
-ACTS = Many(
+ACTIONS = Many(
     "append to the audit trail",
     "INSERT INTO audit (id, link, record, document, at_us, target, who, kind) VALUES :many",
     "(?, ?, ?, ?, ?, ?, ?, ?)",

@@ -26,7 +26,7 @@ from reconciler.core.explain import phrases
 from reconciler.core.folding import fold
 from reconciler.core.planning import conflicts
 from reconciler.core.planning import plan as planning
-from reconciler.model.act import CLI, Act, Deed
+from reconciler.model.action import CLI, ActionKind, OperatorAction
 from reconciler.model.audit import AttemptResult, AuditRecord, Verdict
 from reconciler.model.base import Base
 from reconciler.model.desired import Desired, Element, Field, Register
@@ -84,11 +84,11 @@ _STOPS = {
 }
 _GOES_ON = "It is tried again by itself, more and more slowly, or now by a command."
 _DID: dict[str, str] = {
-    Deed.RETRY: "had it looked at before all others",
-    Deed.PAUSE: "paused it",
-    Deed.RESUME: "resumed it",
-    Deed.COMPARE: "had it compared again",
-    Deed.REFOLD: "had it folded again from the log",
+    ActionKind.RETRY: "had it looked at before all others",
+    ActionKind.PAUSE: "paused it",
+    ActionKind.RESUME: "resumed it",
+    ActionKind.COMPARE: "had it compared again",
+    ActionKind.REFOLD: "had it folded again from the log",
 }
 _TOLD_UNCHANGED = ("agreed", "neither", "adopted: both sides agree")
 
@@ -101,9 +101,9 @@ def tell(
     *,
     only: str | None = None,
     row: Document | None = None,
-    paused: Act | None = None,
-    released: Act | None = None,
-    acts: Iterable[Act] = (),
+    paused: OperatorAction | None = None,
+    released: OperatorAction | None = None,
+    actions: Iterable[OperatorAction] = (),
     chapters_max: int = 1000,
     older: bool = False,
 ) -> Story:
@@ -117,10 +117,13 @@ def tell(
     records = sorted(records, key=lambda record: record.id)
     since = records[0].id if older else 0
     teller = _Teller(now_us, only, _repeats(records, row))
-    done = [act for act in acts if act.result == "done" and act.id >= since and only is None]
-    steps: list[list[AuditRecord] | Act] = [*_alike(teller.concerning(records), only), *done]
-    steps.sort(key=lambda step: step.id if isinstance(step, Act) else step[0].id)
-    told = [_acted(one, now_us) if isinstance(one, Act) else teller.chapter(one) for one in steps[-chapters_max:]]
+    done = [action for action in actions if action.result == "done" and action.id >= since and only is None]
+    steps: list[list[AuditRecord] | OperatorAction] = [*_alike(teller.concerning(records), only), *done]
+    steps.sort(key=lambda step: step.id if isinstance(step, OperatorAction) else step[0].id)
+    told = [
+        _of_action(one, now_us) if isinstance(one, OperatorAction) else teller.chapter(one)
+        for one in steps[-chapters_max:]
+    ]
     ending = _Ending(
         document=document, records=records, policies=policies, now_us=now_us, only=only, row=row, released=released
     )
@@ -134,7 +137,7 @@ def tell(
     return Story(document, now, tuple(told), len(steps) - len(told), older)
 
 
-def _pause(document: str, paused: Act, now_us: int) -> Sentence:
+def _pause(document: str, paused: OperatorAction, now_us: int) -> Sentence:
     reason = paused.details.get("reason")
     why = f" ({phrases.quoted(reason)})" if isinstance(reason, str) else ""
     text = (
@@ -156,14 +159,14 @@ def _collecting(row: Document) -> Sentence:
     return Sentence("waits", text, None, (Reference("command", f"reconciler docs retry {shlex.quote(row.key)}"),))
 
 
-def _acted(act: Act, now_us: int) -> Chapter:
-    who, reason = phrases.safe(act.who), act.details.get("reason")
-    did = f"{who} {_DID.get(act.kind, phrases.safe(act.kind))}"
+def _of_action(action: OperatorAction, now_us: int) -> Chapter:
+    who, reason = phrases.safe(action.who), action.details.get("reason")
+    did = f"{who} {_DID.get(action.kind, phrases.safe(action.kind))}"
     why = f" ({phrases.quoted(reason)})" if isinstance(reason, str) and reason.strip() else ""
-    text = f"{did}, {'by command' if act.role == CLI else f'as {act.role}'}{why}."
-    title = f"{phrases.moment(act.at_us, now_us)}: {did}"
-    said = Sentence("acted", text, None, (Reference("act", str(act.id)),))
-    return Chapter(title, (), act.at_us, act.at_us, act.result, (said,))
+    text = f"{did}, {'by command' if action.role == CLI else f'as {action.role}'}{why}."
+    title = f"{phrases.moment(action.at_us, now_us)}: {did}"
+    said = Sentence("acted", text, None, (Reference("act", str(action.id)),))
+    return Chapter(title, (), action.at_us, action.at_us, action.result, (said,))
 
 
 class _Teller:
@@ -303,7 +306,7 @@ class _Ending:
     now_us: int
     only: str | None
     row: Document | None
-    released: Act | None
+    released: OperatorAction | None
 
     @property
     def desired(self) -> Desired | None:
@@ -440,10 +443,10 @@ class _Ending:
         if desired is None:
             return
         if desired.released is not None and not fold.managed(desired):
-            act = self.released
-            by = phrases.who(desired.released.source, act.who if act else "")
+            action = self.released
+            by = phrases.who(desired.released.source, action.who if action else "")
             when = phrases.moment(desired.released.time, self.now_us)
-            reason = act.details.get("reason") if act else None
+            reason = action.details.get("reason") if action else None
             why = f" ({phrases.quoted(reason)})" if isinstance(reason, str) and reason.strip() else ""
             text = f"{by} released the document at {when}{why}: nobody manages it, and whatever Windchill has stays."
             yield Sentence("stands", text, None, origin(desired.released))

@@ -55,7 +55,7 @@ class Verifier:
         self.scope = scope
         self.first: Head | None = None
         self.head: Head | None = None  # of the last entry, as it is stored
-        self.acts = 0
+        self.actions = 0
         self.recomputed = 0
         self.differing = 0  # of those recomputed
         self._kept = set(heads)
@@ -77,7 +77,7 @@ class Verifier:
         if isinstance(record, AuditRecord):
             texts += self._recomputed(record)
         else:
-            self.acts += 1
+            self.actions += 1
         return [Fault(entry.number, record.document or None, text) for text in texts]
 
     def missing(self) -> list[Fault]:

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from reconciler.model.act import Change
+from reconciler.model.action import Change
 from reconciler.model.audit import Settlement
 from reconciler.model.document import Lane, Row, Status
 
@@ -103,7 +103,7 @@ def rebased(row: Row, at_us: int) -> Row:
 # -------------------------------------------------------------------------------------------------------------- people
 
 
-def acted(change: Change, row: Row | None, at_us: int, reason: str) -> Row | None:
+def after_action(change: Change, row: Row | None, at_us: int, reason: str) -> Row | None:
     """A person retries, pauses or resumes a document; None if that can't be done to it (any more)."""
     if row is None or not row.revision or (row.status is Status.PAUSED) is not (change is Change.RESUME):
         return None

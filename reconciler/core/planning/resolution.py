@@ -22,7 +22,7 @@ from reconciler.core.planning import elements
 from reconciler.core.planning import plan as planning
 from reconciler.errors import UsageError
 from reconciler.model import codec, instant
-from reconciler.model.act import Preview, Side, Step, Take
+from reconciler.model.action import Preview, Side, Step, Take
 from reconciler.model.desired import Desired, Field
 from reconciler.model.document import Conflict, Document, Status
 from reconciler.model.event import Event

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from reconciler import views
 from reconciler.core.explain import phrases
-from reconciler.model.act import Gone, Other, Preview, Side, Take, Unusable
+from reconciler.model.action import Gone, Other, Preview, Side, Take, Unusable
 from reconciler.model.audit import Verdict
 from reconciler.model.plan import Hold
 from reconciler.model.policy import FALLBACK
@@ -126,7 +126,7 @@ async def shown(
         notice=notice,
         conflict=found,
         again=again,
-        decided=decided and (views.acts.by(decided), decided.details),
+        decided=decided and (views.actions.by(decided), decided.details),
         why=phrases.held(_verdict(found)),
         live=live,
         choices={choice.take: choice for choice in choices},
@@ -163,7 +163,7 @@ async def _again(sources: Sources, found: views.waiting.Conflict) -> str | None:
 
 
 async def _choice(sources: Sources, found: views.waiting.Conflict, take: Take) -> Choice:
-    preview = await sources.acts.preview(found.id, take)
+    preview = await sources.actions.preview(found.id, take)
     name = take.value if isinstance(take, Side) else "value"
     if isinstance(preview, Gone | Unusable):
         return Choice(name, msgspec.UNSET, (), None, preview.reason)

@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from reconciler.core.planning import resolution
 from reconciler.errors import UsageError
-from reconciler.model.act import RESOLVED_MAX, WAYS, Gone, Other, Resolved, Side, Stale, Take, Unusable
-from reconciler.web import acting, bodies
+from reconciler.model.action import RESOLVED_MAX, WAYS, Gone, Other, Resolved, Side, Stale, Take, Unusable
+from reconciler.web import actions, bodies
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import conflicts, notices, rendering, spelling
@@ -38,7 +38,7 @@ async def resolve(sources: Sources, asked: Asked) -> Response:
         raise Refused(400, "seen: is missing; decide on the page of the conflict, which shows what will be written")
     conflict, reason = asked.path["id"], notices.reason(form)
     value = take.value if isinstance(take, Other) else msgspec.UNSET
-    match await acting.acts_on_log(sources, asked).resolve(asked.who.name, conflict, take, reason, seen):
+    match await actions.actions_on_log(sources, asked).resolve(asked.who.name, conflict, take, reason, seen):
         case Resolved():
             return rendering.elsewhere(spelling.address("/conflicts", done="decided"))
         case Stale():
@@ -79,7 +79,7 @@ def _wish(form: Mapping[str, str]) -> _Wish:
 async def preview_many(sources: Sources, asked: Asked) -> Response:
     """Show what deciding all conflicts on a field or of a rule for one side would write; nothing is done."""
     wish = _wish(await bodies.fields(asked.request))
-    found = await sources.acts.preview_many(wish.take, **wish.which)
+    found = await sources.actions.preview_many(wish.take, **wish.which)
     return rendering.current(
         sources,
         asked,
@@ -99,7 +99,7 @@ async def resolve_many(sources: Sources, asked: Asked) -> Response:
     seen = dict(one.rpartition(":")[::2] for one in form.get("seen", "").split())
     if not seen:
         raise Refused(400, "seen: is missing; the page shows first what will be written")
-    done = await acting.acts_on_log(sources, asked).resolve_many(
+    done = await actions.actions_on_log(sources, asked).resolve_many(
         asked.who.name, wish.take, notices.reason(form), **wish.which, seen=seen
     )
     if not done.left and not done.more:

@@ -10,9 +10,9 @@ import attrs
 import msgspec
 from starlette.responses import Response
 
-from reconciler.model.act import Appended, Done, Gone, Unusable
+from reconciler.model.action import Appended, Done, Gone, Unusable
 from reconciler.model.document import Status
-from reconciler.web import acting, bodies, lists, reading
+from reconciler.web import actions, bodies, lists, reading
 from reconciler.web.endpoint import Asked, Page
 from reconciler.web.page import differing, notices, rendering, spelling
 from reconciler.web.sources import Sources
@@ -98,33 +98,33 @@ async def shown(sources: Sources, asked: Asked, notice: notices.Notice | None, c
 
 async def retry(sources: Sources, asked: Asked) -> Response:
     """Have a document looked at now."""
-    done = await acting.acts_of(sources, asked).retry(asked.who.name, [asked.path["document"]])
+    done = await actions.actions_of(sources, asked).retry(asked.who.name, [asked.path["document"]])
     return await _after(sources, asked, done, "retried")
 
 
 async def compare(sources: Sources, asked: Asked) -> Response:
     """Have every document compared."""
-    count = await acting.acts_of(sources, asked).compare(asked.who.name, None)
+    count = await actions.actions_of(sources, asked).compare(asked.who.name, None)
     return rendering.elsewhere(spelling.address("/documents", done="compared", n=str(count)))
 
 
 async def pause(sources: Sources, asked: Asked) -> Response:
     """Let a document alone until it is resumed."""
     reason = notices.reason(await bodies.fields(asked.request))
-    done = await acting.acts_of(sources, asked).pause(asked.who.name, [asked.path["document"]], reason)
+    done = await actions.actions_of(sources, asked).pause(asked.who.name, [asked.path["document"]], reason)
     return await _after(sources, asked, done, "paused")
 
 
 async def resume(sources: Sources, asked: Asked) -> Response:
     """End a pause."""
-    done = await acting.acts_of(sources, asked).resume(asked.who.name, [asked.path["document"]])
+    done = await actions.actions_of(sources, asked).resume(asked.who.name, [asked.path["document"]])
     return await _after(sources, asked, done, "resumed")
 
 
 async def release(sources: Sources, asked: Asked) -> Response:
     """Stop managing a document."""
     reason = notices.reason(await bodies.fields(asked.request))
-    done = await acting.acts_on_log(sources, asked).release(asked.who.name, asked.path["document"], reason)
+    done = await actions.actions_on_log(sources, asked).release(asked.who.name, asked.path["document"], reason)
     return await _after(sources, asked, done, "released")
 
 

@@ -12,8 +12,8 @@ import attrs
 from starlette.responses import Response
 
 from reconciler import views
-from reconciler.model.act import Appended, Done, Gone, Unusable
-from reconciler.web import acting, bodies, reading
+from reconciler.model.action import Appended, Done, Gone, Unusable
+from reconciler.web import actions, bodies, reading
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import looks, notices, rendering, spelling
 from reconciler.web.sources import Sources
@@ -138,7 +138,7 @@ _FORM_BYTES_MAX = 1024 * 1024
 async def replay(sources: Sources, asked: Asked) -> Response:
     """Append a letter to the log again, as it was."""
     reason = notices.reason(await bodies.fields(asked.request))
-    done = await acting.acts_on_log(sources, asked).replay_letters(asked.who.name, [asked.path["id"]], reason)
+    done = await actions.actions_on_log(sources, asked).replay_letters(asked.who.name, [asked.path["id"]], reason)
     return await _after(sources, asked, done, "replayed")
 
 
@@ -148,7 +148,7 @@ async def discard(sources: Sources, asked: Asked) -> Response:
     if not reason:
         said = "say why nobody will miss it; the reason is kept with the record of it"
         return await shown(sources, asked, notices.refused(said), 422)
-    done = await acting.acts_of(sources, asked).discard_letters(asked.who.name, [asked.path["id"]], reason)
+    done = await actions.actions_of(sources, asked).discard_letters(asked.who.name, [asked.path["id"]], reason)
     return await _after(sources, asked, done, "discarded")
 
 
@@ -156,8 +156,8 @@ async def resend(sources: Sources, asked: Asked) -> Response:
     """Append a mended event in a letter's place."""
     form = await bodies.fields(asked.request, _FORM_BYTES_MAX)
     value, reason = form.get("value", ""), notices.reason(form)
-    acting.require_sayable(asked.who, value.encode())
-    done = await acting.acts_on_log(sources, asked).resend(asked.who.name, asked.path["id"], value.encode(), reason)
+    actions.require_sayable(asked.who, value.encode())
+    done = await actions.actions_on_log(sources, asked).resend(asked.who.name, asked.path["id"], value.encode(), reason)
     return await _after(sources, asked, done, "resent", value)
 
 

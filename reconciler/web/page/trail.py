@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from reconciler import views
 from reconciler.errors import StoreError
 from reconciler.model import instant
-from reconciler.model.act import Act
+from reconciler.model.action import OperatorAction
 from reconciler.web import bodies, lists, reading
 from reconciler.web.answers import Refused
 from reconciler.web.endpoint import Asked, Page, Query
@@ -70,33 +70,35 @@ async def show(sources: Sources, asked: Asked) -> Response:
     )
 
 
-class ActsQuery(Page, frozen=True, kw_only=True):
+class ActionsQuery(Page, frozen=True, kw_only=True):
     """Which acts of people."""
 
     document: _Text = ""
     who: _Text = ""
 
 
-async def acts(sources: Sources, asked: Asked) -> Response:
+async def actions(sources: Sources, asked: Asked) -> Response:
     """List what people have done, newest first."""
-    query: ActsQuery = asked.query
+    query: ActionsQuery = asked.query
     before = bodies.place(query.after, tuple[bodies.Number]) if query.after else None
-    page = await lists.acts(sources.store, before, query.limit, document=query.document or None, who=query.who or None)
+    page = await lists.actions(
+        sources.store, before, query.limit, document=query.document or None, who=query.who or None
+    )
     same = {"document": query.document, "who": query.who}
     return rendering.current(
         sources,
         asked,
-        "acts.html",
+        "actions.html",
         query=query,
-        rows=[(act, instant.from_us(act.at_us), _said(act)) for act in page.items],
+        rows=[(action, instant.from_us(action.at_us), _said(action)) for action in page.items],
         next=page.next and spelling.address("/audit/acts", **same, after=page.next),
         first=spelling.address("/audit/acts", **same),
     )
 
 
-def _said(act: Act) -> list[tuple[str, str]]:
+def _said(action: OperatorAction) -> list[tuple[str, str]]:
     """Return what was given with an act, in texts."""
-    given = [(name, value) for name, value in act.details.items() if value not in ("", [], None)]
+    given = [(name, value) for name, value in action.details.items() if value not in ("", [], None)]
     return [(name, value if isinstance(value, str) else looks.of_json(value)) for name, value in given]
 
 

@@ -9,7 +9,7 @@ from httpx import AsyncClient
 from reconciler.core.folding import fold
 from reconciler.errors import RecordTooLargeError, StoreDamagedError
 from reconciler.model.document import Status
-from reconciler.web import acting, application
+from reconciler.web import actions, application
 from reconciler.web.principal import Role
 from reconciler.web.probes import Health, Phase, Readiness
 from tests.flows.world import World
@@ -29,7 +29,7 @@ async def too_large(_: Any) -> Any:
     raise RecordTooLargeError("a record has 2 bytes, and 1 is the most: make it smaller")
 
 
-async def acts(client: AsyncClient, query: str = "") -> list[dict[str, Any]]:
+async def recorded(client: AsyncClient, query: str = "") -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = (await client.get(f"{ROOT}/acts{query}")).json()["items"]
     return items
 
@@ -64,7 +64,7 @@ async def test_a_document_is_paused_with_a_reason_and_resumed(client: AsyncClien
     assert world.store.rows[key].status is Status.PENDING
     assert (await client.get(f"{ROOT}/documents/{key}")).json()["paused"] is None
     assert (await post(client, f"/documents/{key}/resume", None, 409))["detail"] == "it is not paused"
-    told = [(act["kind"], act["target"], act["details"]) for act in await acts(client)]
+    told = [(action["kind"], action["target"], action["details"]) for action in await recorded(client)]
     assert told == [("resume", key, {}), ("pause", key, {"reason": "audit"})]
 
 
@@ -73,7 +73,7 @@ async def test_a_story_tells_of_every_pause_however_many_events_were_sent_since(
 ) -> None:
     for number in range(40):
         await post(client, f"/documents/{key}/pause", {"reason": "audit"})
-        await daemon.acts.emitted("erp", {key: [f"e-{number}"]})
+        await daemon.actions.emitted("erp", {key: [f"e-{number}"]})
         await post(client, f"/documents/{key}/resume")
     story = (await client.get(f"{ROOT}/documents/{key}/story")).json()
     assert [chapter["title"].partition(": ")[2] for chapter in story["chapters"]].count("local paused it") == 40
@@ -91,9 +91,9 @@ async def test_a_document_is_released_by_an_event_of_the_operators(client: Async
     await world.fold()
     assert world.store.rows[key].desired.released is not None
     assert said["document"] == key
-    (act,) = await acts(client, f"?document={key}")
-    assert (act["kind"], act["result"]) == ("release", "appended")
-    assert act["details"] == {"reason": "moved to SAP", "events": said["events"]}
+    (action,) = await recorded(client, f"?document={key}")
+    assert (action["kind"], action["result"]) == ("release", "appended")
+    assert action["details"] == {"reason": "moved to SAP", "events": said["events"]}
     assert "nobody manages" in (await post(client, f"/documents/{key}/release", {}, 422))["detail"]
 
 
@@ -108,7 +108,7 @@ async def test_one_field_is_released_and_the_others_are_not(client: AsyncClient,
 @pytest.mark.parametrize("what", ["retry", "pause", "resume", "release"])
 async def test_an_act_on_a_document_that_is_not_known_is_404(client: AsyncClient, what: str) -> None:
     await post(client, f"/documents/nix/{what}", {}, 404)
-    assert await acts(client) == []
+    assert await recorded(client) == []
 
 
 # ------------------------------------------------------------------------------------------------------------ conflicts
@@ -122,7 +122,7 @@ async def test_a_preview_says_what_will_be_written_and_a_decision_writes_that(
     (event,) = shown_first["events"]
     assert event["data"] == {"set": {"title": "Hood"}, "expect": {"title": "Lid"}}
     assert shown_first["command"] == f"reconciler conflicts resolve {conflict} --value '\"Hood\"'"
-    assert await acts(client) == []
+    assert await recorded(client) == []
     body = {"take": "value", "value": "Hood", "reason": "asked", "seen": shown_first["seen"]}
     said = await post(client, f"/conflicts/{conflict}/resolve", body)
     assert [one["data"] for one in said["events"]] == [event["data"] | {"reason": "asked"}]
@@ -130,10 +130,10 @@ async def test_a_preview_says_what_will_be_written_and_a_decision_writes_that(
     await world.fold()
     await world.settle()
     assert world.live()["title"] == "Hood"
-    (act,) = await acts(client)
-    assert (act["who"], act["role"], act["kind"], act["target"]) == ("local", "admin", "resolve", conflict)
+    (action,) = await recorded(client)
+    assert (action["who"], action["role"], action["kind"], action["target"]) == ("local", "admin", "resolve", conflict)
     told = {"field": "title", "take": "value", "wanted": "Hood", "live": "Lid", "reason": "asked"}
-    assert act["details"] == told | {"events": [one["id"] for one in said["events"]]}
+    assert action["details"] == told | {"events": [one["id"] for one in said["events"]]}
     gone = await post(client, f"/conflicts/{conflict}/resolve", {"take": "live"}, 404)
     assert "is closed since" in gone["detail"]
 
@@ -152,7 +152,7 @@ async def test_a_choice_made_on_what_has_moved_since_is_refused_and_shown_again(
     await world.emit({"title": "Third"}, key=key)  # folded, not decided yet
     stale = await post(client, f"/conflicts/{conflict}/resolve", body, 409)
     assert stale["preview"]["seen"] != body["seen"]
-    assert await acts(client) == []
+    assert await recorded(client) == []
     await post(client, f"/conflicts/{conflict}/resolve", body | {"seen": stale["preview"]["seen"]})
 
 
@@ -188,15 +188,15 @@ async def test_a_mended_event_takes_the_place_of_a_dead_letter(client: AsyncClie
     path = f"/dead-letters/{letter.replace('/', '%2F')}"
     refused = await post(client, f"{path}/resend", {"event": event | {"data": {"sat": {}}}}, 422)
     assert "can't be used" in refused["detail"]
-    assert await acts(client) == []
+    assert await recorded(client) == []
     said = await post(client, f"{path}/resend", {"event": event, "reason": "a typo"})
     assert said == {"document": key, "events": ["e-mended"]}
     assert world.store.letters[letter].status == "open"
     await world.fold()
     assert world.store.letters[letter].status == "replayed"
-    (act,) = await acts(client, f"?document={key}")
-    assert (act["kind"], act["target"]) == ("resend", letter)
-    assert act["details"] == {"reason": "a typo", "events": ["e-mended"]}
+    (action,) = await recorded(client, f"?document={key}")
+    assert (action["kind"], action["target"]) == ("resend", letter)
+    assert action["details"] == {"reason": "a typo", "events": ["e-mended"]}
 
 
 async def test_a_dead_letter_is_discarded_for_a_reason_that_is_kept(client: AsyncClient, world: World) -> None:
@@ -208,7 +208,9 @@ async def test_a_dead_letter_is_discarded_for_a_reason_that_is_kept(client: Asyn
     assert world.store.letters[letter].status == "discarded"
     settled = (await client.get(f"{ROOT}{path}")).json()["settled"]
     assert (settled["kind"], settled["who"], settled["reason"]) == ("discard", "local", "a test")
-    assert [(act["kind"], act["details"]) for act in await acts(client)] == [("discard", {"reason": "a test"})]
+    assert [(action["kind"], action["details"]) for action in await recorded(client)] == [
+        ("discard", {"reason": "a test"})
+    ]
 
 
 async def test_a_dead_letter_is_replayed_as_it_was(client: AsyncClient, world: World) -> None:
@@ -284,7 +286,7 @@ async def test_what_the_log_does_not_take_is_not_recorded_as_done(
             await post(client, path, body, status)
         sent = await client.post(f"{ROOT}/events", json=event, headers={"content-type": "application/cloudevents+json"})
         assert sent.status_code == status
-        assert await acts(client) == []
+        assert await recorded(client) == []
 
     daemon.world.broker.down = True
     await tried(503)
@@ -293,7 +295,7 @@ async def test_what_the_log_does_not_take_is_not_recorded_as_done(
         patched.setattr(daemon.world.log, "append", too_large)
         await tried(413)
     await post(client, f"/documents/{key}/pause")  # what is done in the store alone needs no log
-    assert [act["kind"] for act in await acts(client)] == ["pause"]
+    assert [action["kind"] for action in await recorded(client)] == ["pause"]
 
 
 async def test_acts_are_done_while_windchill_is_in_maintenance(
@@ -302,7 +304,7 @@ async def test_acts_are_done_while_windchill_is_in_maintenance(
     daemon.readiness = Readiness(Phase.READY, Health.MAINTENANCE)
     await post(client, f"/conflicts/{conflict}/resolve", {"take": "desired"})
     await post(client, f"/documents/{key}/retry")
-    assert [act["kind"] for act in await acts(client)] == ["retry", "resolve"]
+    assert [action["kind"] for action in await recorded(client)] == ["retry", "resolve"]
 
 
 async def test_an_act_that_the_store_can_not_take_is_not_said_to_be_done(
@@ -312,10 +314,10 @@ async def test_an_act_that_the_store_can_not_take_is_not_said_to_be_done(
         raise StoreDamagedError("the store is damaged")
 
     with monkeypatch.context() as patched:
-        patched.setattr(world.store, "enact", broken)
+        patched.setattr(world.store, "record_actions", broken)
         await post(client, f"/documents/{key}/pause", {}, 503)
     assert world.store.rows[key].status is not Status.PAUSED
-    assert await acts(client) == []
+    assert await recorded(client) == []
 
 
 # ---------------------------------------------------------------------------------------------------------- the records
@@ -325,7 +327,7 @@ async def test_acts_name_who_did_them_in_which_role(guarded: AsyncClient, world:
     await guarded.post(f"{ROOT}/documents/{key}/retry", headers=shown(TOKENS[Role.OPERATOR]))
     await guarded.post(f"{ROOT}/documents/{key}/retry", headers=shown(TOKENS[Role.ADMIN]))
     reply = await guarded.get(f"{ROOT}/acts", headers=shown(TOKENS[Role.VIEWER]))
-    told = [(act["who"], act["role"]) for act in reply.json()["items"]]
+    told = [(action["who"], action["role"]) for action in reply.json()["items"]]
     assert told == [("admin.jones", "admin"), ("operator.jones", "operator")]
     only = await guarded.get(f"{ROOT}/acts?actor=admin.jones", headers=shown(TOKENS[Role.VIEWER]))
     assert only.json()["items"] == reply.json()["items"][:1]
@@ -337,7 +339,7 @@ async def test_acts_come_in_pages_newest_first(client: AsyncClient, world: World
     first = (await client.get(f"{ROOT}/acts?limit=2")).json()
     second = (await client.get(f"{ROOT}/acts?limit=2&after={first['next']}")).json()
     before = len(await world.store.audit())  # decisions have numbers of the same trail
-    assert [act["id"] - before for page in (first, second) for act in page["items"]] == [3, 2, 1]
+    assert [action["id"] - before for page in (first, second) for action in page["items"]] == [3, 2, 1]
     assert len(second["items"]) == 1
     assert second["next"] is None
 
@@ -350,12 +352,12 @@ async def test_events_that_are_sent_are_recorded_with_who_sent_them(
     headers = {"content-type": "application/cloudevents-batch+json"}
     reply = await client.post(f"{ROOT}/events", content=json.dumps(events), headers=headers)
     assert reply.status_code == 202, reply.text
-    found = {act["document"]: act["details"]["events"] for act in await acts(client)}
+    found = {action["document"]: action["details"]["events"] for action in await recorded(client)}
     assert found == {key: ["e" * 200, "e2"], "other": ["e3"]}
 
 
 def test_every_act_needs_an_operator_and_a_json_body_that_is_described() -> None:
-    told = [one for one in acting.ENDPOINTS if one.method == "POST"]
+    told = [one for one in actions.ENDPOINTS if one.method == "POST"]
     assert all(one in application.ENDPOINTS for one in told)
     assert all(one.role is not None and one.role >= Role.OPERATOR and one.bodies for one in told)
 

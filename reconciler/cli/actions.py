@@ -1,5 +1,5 @@
 """
-Acting: what commands do is done by `flows.acts`, as the API and the page do it, and recorded with who did it.
+Acting: what commands do is done by `flows.actions`, as the API and the page do it, and recorded with who did it.
 
 Events as commands write them: from options to records, checked as the reconciler will check them.
 """
@@ -14,11 +14,11 @@ import click
 from reconciler.cli import exits, looking, output
 from reconciler.config import Config
 from reconciler.errors import ReconcilerError, UsageError
-from reconciler.model.act import Done, Gone, Unusable
+from reconciler.model.action import Done, Gone, Unusable
 from reconciler.ports import Store
 
 if TYPE_CHECKING:
-    from reconciler.flows.acts import Acts
+    from reconciler.flows.actions import OperatorActions
 
 import getpass
 import json
@@ -41,7 +41,7 @@ class Bench:
     """A store to look into and what can be done with it."""
 
     store: Store
-    acts: "Acts"
+    actions: "OperatorActions"
 
 
 @asynccontextmanager
@@ -54,7 +54,7 @@ async def bench(config: Config) -> AsyncIterator[Bench]:
     async with looking.store_of(config) as store:
         log = parts.make_log(config, clock)
         try:
-            yield Bench(store, parts.acts(config, store, log, clock))
+            yield Bench(store, parts.actions(config, store, log, clock))
         finally:
             await log.close()
 
@@ -74,12 +74,12 @@ def by_whom(function: Callable[..., Any]) -> Callable[..., Any]:
     return by(click.option("--reason", default="", help="Why; kept with the record of it.")(function))
 
 
-def do(config: Config, act: Callable[[Bench], Awaitable[T]]) -> T:
+def do(config: Config, action: Callable[[Bench], Awaitable[T]]) -> T:
     """Do one thing with the configured store, and return what came of it."""
 
     async def done() -> T:
         async with bench(config) as opened:
-            return await act(opened)
+            return await action(opened)
 
     return exits.run(done())
 

@@ -20,15 +20,15 @@ from reconciler.core.events.decode import Rules
 from reconciler.core.folding import fold
 from reconciler.flows.recording import CHUNK, About, Decided, Deciding, Recorder
 from reconciler.model import instant
-from reconciler.model.act import (
+from reconciler.model.action import (
     CLI,
     MOVED_ON,
     RESOLVED_MAX,
     UNKNOWN_DOCUMENT,
     UNKNOWN_LETTER,
+    ActionKind,
     Appended,
     Change,
-    Deed,
     Done,
     Gone,
     Preview,
@@ -67,7 +67,7 @@ def _nothing() -> None:
 
 
 @attrs.frozen(kw_only=True)
-class Acts:
+class OperatorActions:
     """
     What can be done; `who` is whoever does it, by name. Each act is recorded with its actor.
 
@@ -84,7 +84,7 @@ class Acts:
     role: str = CLI
     issuer: str = ""
 
-    def acting(self, role: str, issuer: str = "") -> "Acts":
+    def as_role(self, role: str, issuer: str = "") -> "OperatorActions":
         """Return the same, recording that whoever acts has this role, and who vouched for their name if anybody did."""
         return attrs.evolve(self, role=role, issuer=issuer)
 
@@ -92,7 +92,7 @@ class Acts:
 
     async def retry(self, who: str, keys: Sequence[str]) -> Done:
         """Make documents due now, before all others. Paused ones are left."""
-        done = await self._recorder.steer(who, Deed.RETRY, Change.RETRY, keys, why=_unless_paused)
+        done = await self._recorder.steer(who, ActionKind.RETRY, Change.RETRY, keys, why=_unless_paused)
         self._offer(done, Lane.ASKED)
         return done
 
@@ -107,12 +107,12 @@ class Acts:
         if keys is not None:
             count = await self.store.compare_again(keys, SETTLED, self.clock.now_us())
             known = await self._recorder.documents(keys)
-            abouts = [About(kind=Deed.COMPARE, target=key, document=key) for key in known]
+            abouts = [About(kind=ActionKind.COMPARE, target=key, document=key) for key in known]
         else:
             while page := await self.store.settled_keys(SETTLED, after, _COMPARED):
                 count += await self.store.compare_again(page, SETTLED, self.clock.now_us())
                 after = page[-1]
-            abouts = [About(kind=Deed.COMPARE, target="", details={"documents": count})]
+            abouts = [About(kind=ActionKind.COMPARE, target="", details={"documents": count})]
         self.wake()
         await self._recorder.record(who, abouts)
         return count
@@ -121,14 +121,14 @@ class Acts:
         """Neither read nor write documents until they are resumed; what the log says of them is folded all the same."""
         told = f"paused by {who}: {reason}" if reason else f"paused by {who}"
         done = await self._recorder.steer(
-            who, Deed.PAUSE, Change.PAUSE, keys, why=_unless_already, reason=reason, shown=told
+            who, ActionKind.PAUSE, Change.PAUSE, keys, why=_unless_already, reason=reason, shown=told
         )
         self._offer(done, Lane.RETRY)  # for a last look
         return done
 
     async def resume(self, who: str, keys: Sequence[str]) -> Done:
         """End the pause of documents: each is due at once."""
-        done = await self._recorder.steer(who, Deed.RESUME, Change.RESUME, keys, why=_if_paused)
+        done = await self._recorder.steer(who, ActionKind.RESUME, Change.RESUME, keys, why=_if_paused)
         self._offer(done)
         return done
 
@@ -159,7 +159,7 @@ class Acts:
             return checked
         details: dict[str, Json] = {"reason": reason, "fields": list(fields), "events": [about["id"]]}
         await self.log.append([record for record, _ in checked])
-        about_it = About(kind=Deed.RELEASE, target=key, document=key, details=details, result="appended")
+        about_it = About(kind=ActionKind.RELEASE, target=key, document=key, details=details, result="appended")
         await self._recorder.record(who, [about_it])
         return Appended(key, (about["id"],))
 
@@ -266,7 +266,8 @@ class Acts:
             topics = self.decoding().topics
             await self.log.append([_again(one, topics, one.key, one.value, one.headers) for one in letters])
             abouts = [
-                About(kind=Deed.REPLAY, target=one.id, details={"reason": reason}, result="appended") for one in letters
+                About(kind=ActionKind.REPLAY, target=one.id, details={"reason": reason}, result="appended")
+                for one in letters
             ]
             await self._recorder.record(who, abouts, Change.REPLAY if self.marks else Change.NOTHING)
             done += [one.id for one in letters]
@@ -276,7 +277,7 @@ class Acts:
         """Let dead letters go: they stay listed as discarded."""
         wanted = list(dict.fromkeys(ids))
         known = [one for one in wanted if await self.store.dead_letter(one) is not None]
-        abouts = [About(kind=Deed.DISCARD, target=one, details={"reason": reason}) for one in known]
+        abouts = [About(kind=ActionKind.DISCARD, target=one, details={"reason": reason}) for one in known]
         await self._recorder.record(who, abouts, Change.DISCARD)
         return Done(tuple(known), dict.fromkeys(set(wanted) - set(known), UNKNOWN_LETTER))
 
@@ -300,7 +301,9 @@ class Acts:
         await self.log.append([_again(letter, rules.topics, key, record.value, change_events.CONTENT_TYPE)])
         details: dict[str, Json] = {"reason": reason, "events": [named.id]}
         change = Change.REPLAY if self.marks else Change.NOTHING
-        about = About(kind=Deed.RESEND, target=letter_id, document=named.subject, details=details, result="appended")
+        about = About(
+            kind=ActionKind.RESEND, target=letter_id, document=named.subject, details=details, result="appended"
+        )
         await self._recorder.record(who, [about], change)
         return Appended(named.subject, (named.id,))
 
@@ -308,7 +311,7 @@ class Acts:
         """Record who appended which events, by document."""
         abouts = [
             About(
-                kind=Deed.EMIT,
+                kind=ActionKind.EMIT,
                 target=key,
                 document=key,
                 details={"events": [one[:_ID_MAX] for one in ids]},

@@ -47,8 +47,8 @@ async def signed_in(stage: Stage, role: Role, path: str) -> AsyncIterator[Visit]
         yield visit
 
 
-async def deeds(daemon: Daemon) -> list[tuple[str, str, str]]:
-    return [(act.who, act.role, str(act.kind)) for act in await daemon.world.store.acts()]
+async def recorded(daemon: Daemon) -> list[tuple[str, str, str]]:
+    return [(action.who, action.role, str(action.kind)) for action in await daemon.world.store.actions()]
 
 
 @scripts
@@ -60,7 +60,7 @@ async def test_a_conflict_is_decided_in_two_clicks_from_the_overview(stage: Stag
     await world.fold()
     await world.settle(DRAWING)
     assert world.live(DRAWING)["attributes"]["CostCenter"] == "4020"
-    assert (await deeds(stage.daemon))[0] == ("local", "admin", "resolve")
+    assert (await recorded(stage.daemon))[0] == ("local", "admin", "resolve")
     assert visit.complaints == []
 
 
@@ -93,7 +93,7 @@ async def test_a_choice_on_what_has_moved_since_is_refused_and_shown_again(stage
         await visit.page.get_by_text("somebody was quicker").wait_for()
         await press(visit, "Take ours")
         await visit.page.get_by_text("Decided").first.wait_for()
-    assert len(await deeds(stage.daemon)) == 1
+    assert len(await recorded(stage.daemon)) == 1
 
 
 async def test_a_conflict_that_is_settled_meanwhile_offers_nothing(stage: Stage, world: World, conflict: Any) -> None:
@@ -103,7 +103,7 @@ async def test_a_conflict_that_is_settled_meanwhile_offers_nothing(stage: Stage,
         await press(visit, "Take theirs")
         await visit.page.get_by_text("this conflict is closed").wait_for()
         assert await visit.page.get_by_role("button", name="Take theirs").count() == 0
-    assert await deeds(stage.daemon) == []
+    assert await recorded(stage.daemon) == []
 
 
 async def test_an_open_conflict_says_that_it_was_settled_elsewhere(stage: Stage, world: World, conflict: Any) -> None:
@@ -130,7 +130,7 @@ async def test_all_conflicts_of_a_field_are_decided_at_once_when_it_was_shown_wh
         await visit.page.get_by_text("nothing: Windchill has it").wait_for()
         assert await inspection.structure(visit.page) == []
         assert await visit.overflow() <= 0
-        assert await deeds(stage.daemon) == []
+        assert await recorded(stage.daemon) == []
         await press(visit, "Take theirs for 1")
         await visit.page.get_by_text("Decided: 1.").wait_for()
     await world.fold()
@@ -163,7 +163,7 @@ async def test_of_many_that_were_shown_those_that_have_moved_since_are_left(stag
         await world.resync(COVER)
         await press(visit, "Take ours for 3")
         assert f"Decided: 2; left: 1. {moved.id}: it has moved since it was shown." in await visit.text()
-    assert len(await deeds(stage.daemon)) == 2
+    assert len(await recorded(stage.daemon)) == 2
 
 
 async def test_conflicts_are_found_by_their_field(stage: Stage, world: World) -> None:
@@ -190,7 +190,7 @@ async def test_a_document_is_paused_resumed_and_looked_at_now(stage: Stage, worl
         await visit.page.get_by_text("Resumed").first.wait_for()
         assert world.document(DRAWING).status is Status.PENDING
         assert "local paused it, as admin (“merging two drawings”)." in await visit.text("#moments")
-    assert [kind for *_, kind in await deeds(stage.daemon)] == ["resume", "pause", "retry"]
+    assert [kind for *_, kind in await recorded(stage.daemon)] == ["resume", "pause", "retry"]
     assert visit.complaints == []
 
 
@@ -221,7 +221,7 @@ async def test_a_dead_letter_is_mended_and_sent_again(stage: Stage, world: World
         await visit.page.get_by_text("The mended event is in the log").wait_for()
         await world.fold()
         assert "0000012361" in world.store.rows
-    assert (await deeds(stage.daemon))[0][2] == "resend"
+    assert (await recorded(stage.daemon))[0][2] == "resend"
 
 
 async def test_a_dead_letter_is_discarded_with_a_reason(stage: Stage, world: World) -> None:
@@ -260,7 +260,7 @@ async def test_a_viewer_sees_commands_and_no_buttons(stage: Stage, world: World,
             " document.querySelector('meta[name=csrf]').content } }).then((reply) => reply.status)"
         )
         assert status == 403
-    assert await deeds(stage.daemon) == []
+    assert await recorded(stage.daemon) == []
 
 
 async def test_an_operator_signs_in_acts_and_signs_out(stage: Stage, world: World) -> None:
@@ -269,7 +269,7 @@ async def test_an_operator_signs_in_acts_and_signs_out(stage: Stage, world: Worl
         await visit.page.get_by_text("It is due now").wait_for()
         await visit.page.get_by_role("button", name="Sign out").click()
         await visit.page.get_by_label("Token").wait_for()
-    assert await deeds(stage.daemon) == [("operator.jones", "operator", "retry")]
+    assert await recorded(stage.daemon) == [("operator.jones", "operator", "retry")]
 
 
 async def test_whoever_is_let_in_no_more_is_told_so_on_the_page_that_is_open(stage: Stage, world: World) -> None:
@@ -284,7 +284,7 @@ async def test_a_form_of_no_page_of_ours_does_nothing(stage: Stage, world: World
         await visit.page.evaluate("document.querySelector('[action$=retry] [name=csrf]').value = 'x'")
         await press(visit, "Reconcile now")
         await visit.page.get_by_role("heading", name="Forbidden").wait_for()
-    assert await deeds(stage.daemon) == []
+    assert await recorded(stage.daemon) == []
 
 
 async def test_every_document_is_compared_at_the_press_of_a_button(stage: Stage, world: World) -> None:
@@ -297,13 +297,13 @@ async def test_every_document_is_compared_at_the_press_of_a_button(stage: Stage,
     due = {key for key, row in world.store.rows.items() if row.due_us is not None and row.due_us <= now_us}
     assert wanted
     assert wanted <= due
-    assert [kind for *_, kind in await deeds(stage.daemon)] == ["compare"]
+    assert [kind for *_, kind in await recorded(stage.daemon)] == ["compare"]
     assert visit.complaints == []
 
 
 async def test_acts_of_people_are_listed_with_who_and_why(stage: Stage, world: World) -> None:
-    await stage.daemon.acts.pause("jdoe", [DRAWING], "a big change")
-    await stage.daemon.acts.resume("akim", [DRAWING])
+    await stage.daemon.actions.pause("jdoe", [DRAWING], "a big change")
+    await stage.daemon.actions.resume("akim", [DRAWING])
     async with stage.visit("/audit/acts") as visit:
         assert "a big change" in await visit.text("#list")
         await visit.page.get_by_label("Who").fill("akim")

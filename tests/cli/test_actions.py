@@ -170,20 +170,20 @@ def made(untouched: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def acted(made: Path, tmp_path: Path) -> Program:
+def with_actions(made: Path, tmp_path: Path) -> Program:
     """A program with copies of both, for looking at them."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)  # the store's write-ahead log too
     return Program(tmp_path, "http://127.0.0.1:9")
 
 
-def test_an_export_holds_both_in_order_and_is_verified_as_the_store_is(acted: Program) -> None:
-    told = acted.say("audit", "verify")
+def test_an_export_holds_both_in_order_and_is_verified_as_the_store_is(with_actions: Program) -> None:
+    told = with_actions.say("audit", "verify")
     head = told.split("head ")[1].strip()
-    kinds = [next(iter(record)) for record in exported(acted).values()]
+    kinds = [next(iter(record)) for record in exported(with_actions).values()]
     assert kinds == ["decision", "decision", "act", "act", "act"]
-    (acted.folder / "state.db").unlink()
-    assert acted.say("audit", "verify", "--file", "audit.jsonl", "--head", head) == told
-    told = acted.say("explain", DOC, "--file", "audit.jsonl")
+    (with_actions.folder / "state.db").unlink()
+    assert with_actions.say("audit", "verify", "--file", "audit.jsonl", "--head", head) == told
+    told = with_actions.say("explain", DOC, "--file", "audit.jsonl")
     assert "had it looked at" in told
 
 
@@ -202,37 +202,37 @@ EDITS: dict[str, Callable[[list[bytes]], object]] = {
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_whatever_is_changed_in_the_acts_of_a_file_is_found(acted: Program, name: str) -> None:
-    path = acted.folder / "audit.jsonl"
+def test_whatever_is_changed_in_the_acts_of_a_file_is_found(with_actions: Program, name: str) -> None:
+    path = with_actions.folder / "audit.jsonl"
     before = path.read_bytes().splitlines()
     lines = list(before)
     EDITS[name](lines)
     assert lines != before
     path.write_bytes(b"\n".join(lines) + b"\n")
-    assert acted.json("audit", "verify", "--file", "audit.jsonl", code=1)
+    assert with_actions.json("audit", "verify", "--file", "audit.jsonl", code=1)
 
 
-def test_acts_cut_off_at_the_end_of_a_file_show_by_a_head_that_was_kept(acted: Program) -> None:
-    head = acted.say("audit", "verify").split("head ")[1].strip()
-    path = acted.folder / "audit.jsonl"
+def test_acts_cut_off_at_the_end_of_a_file_show_by_a_head_that_was_kept(with_actions: Program) -> None:
+    head = with_actions.say("audit", "verify").split("head ")[1].strip()
+    path = with_actions.folder / "audit.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
-    assert acted.json("audit", "verify", "--file", "audit.jsonl") == []
-    (fault,) = acted.json("audit", "verify", "--file", "audit.jsonl", "--head", head, code=1)
+    assert with_actions.json("audit", "verify", "--file", "audit.jsonl") == []
+    (fault,) = with_actions.json("audit", "verify", "--file", "audit.jsonl", "--head", head, code=1)
     assert (fault["id"], "there is no such record" in fault["fault"]) == (5, True)
 
 
-def test_an_export_of_a_time_or_of_a_document_holds_its_acts(acted: Program) -> None:
-    since = acted.json("audit", "acts")[1]["at"]
-    ended = acted.run("audit", "export", "--to", "audit.jsonl", "--since", since)
+def test_an_export_of_a_time_or_of_a_document_holds_its_acts(with_actions: Program) -> None:
+    since = with_actions.json("audit", "acts")[1]["at"]
+    ended = with_actions.run("audit", "export", "--to", "audit.jsonl", "--since", since)
     assert "begins with record 4, in mid-chain" in ended.stderr
-    told = acted.say("audit", "verify", "--file", "audit.jsonl")
+    told = with_actions.say("audit", "verify", "--file", "audit.jsonl")
     assert "The chain holds from record 4 to record 5; what stands before was not seen." in told
-    acted.say("audit", "export", "--to", "audit.jsonl", "--document", DOC)
-    decided, *others = exported(acted)
+    with_actions.say("audit", "export", "--to", "audit.jsonl", "--document", DOC)
+    decided, *others = exported(with_actions)
     assert (decided in (1, 2), others) == (True, [3, 5])
-    assert "Each is the one" in acted.say("audit", "verify", "--file", "audit.jsonl")
-    acted.say("audit", "export", "--to", "audit.jsonl", "--until", since)
-    assert list(exported(acted)) == [1, 2, 3]
+    assert "Each is the one" in with_actions.say("audit", "verify", "--file", "audit.jsonl")
+    with_actions.say("audit", "export", "--to", "audit.jsonl", "--until", since)
+    assert list(exported(with_actions)) == [1, 2, 3]
 
 
 def exported(program: Program) -> dict[int, dict[str, object]]:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
 
-from reconciler.model import act as acts
+from reconciler.model import action as actions
 from reconciler.model import instant
 from reconciler.views import shape
 from reconciler.views.shape import Instant, Next, Shape
@@ -22,7 +22,7 @@ class By(Shape, frozen=True, kw_only=True):
     reason: str | None
 
 
-class Act(Shape, frozen=True, kw_only=True):
+class OperatorAction(Shape, frozen=True, kw_only=True):
     """What a person did."""
 
     id: int
@@ -37,10 +37,10 @@ class Act(Shape, frozen=True, kw_only=True):
     result: Annotated[str, Meta(description="done; appended: in the log, and done when it is read.")]
 
 
-class ActPage(Shape, frozen=True, kw_only=True):
+class OperatorActionPage(Shape, frozen=True, kw_only=True):
     """Acts, newest first."""
 
-    items: list[Act]
+    items: list[OperatorAction]
     next: Next
 
 
@@ -121,7 +121,7 @@ class Settled(Shape, frozen=True, kw_only=True):
     more: bool
 
 
-def by(found: acts.Act | None) -> By | None:
+def by(found: actions.OperatorAction | None) -> By | None:
     """Return who did something."""
     if found is None:
         return None
@@ -136,10 +136,10 @@ def by(found: acts.Act | None) -> By | None:
     )
 
 
-def act(found: acts.Act) -> Act:
+def action(found: actions.OperatorAction) -> OperatorAction:
     """Return an act."""
     return shape.of(
-        Act,
+        OperatorAction,
         found,
         at=instant.from_us(found.at_us),
         issuer=found.issuer or None,
@@ -147,22 +147,22 @@ def act(found: acts.Act) -> Act:
     )
 
 
-def appended(found: acts.Appended) -> AppendedBy:
+def appended(found: actions.Appended) -> AppendedBy:
     """Return what was appended."""
     return shape.of(AppendedBy, found, events=list(found.events))
 
 
-def preview(found: acts.Preview) -> Preview:
+def preview(found: actions.Preview) -> Preview:
     """Return a preview."""
     steps = [shape.of(Step, step, element=shape.known(step.element)) for step in found.steps]
     return shape.of(Preview, found, steps=steps, events=list(found.events))
 
 
-def resolved(found: acts.Resolved) -> Resolved:
+def resolved(found: actions.Resolved) -> Resolved:
     """Return a decision."""
     return shape.of(Resolved, found, events=list(found.events))
 
 
-def settled(found: acts.Settled) -> Settled:
+def settled(found: actions.Settled) -> Settled:
     """Return what was decided at once."""
     return shape.of(Settled, found, decided=[resolved(one) for one in found.decided])

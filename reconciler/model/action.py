@@ -20,7 +20,7 @@ CLI = "cli"  # the role of whoever acts by a command on the machine itself
 
 
 @attrs.frozen
-class Act:
+class OperatorAction:
     """
     One act of one person on one thing.
 
@@ -40,7 +40,7 @@ class Act:
     issuer: str = ""  # the identity provider that vouched for the name; empty: none did
 
 
-class Deed(enum.StrEnum):
+class ActionKind(enum.StrEnum):
     """What can be done."""
 
     RETRY = "retry"
@@ -57,7 +57,7 @@ class Deed(enum.StrEnum):
 
 
 # What is done on documents without an event that would tell of it.
-UNLOGGED: Final = (Deed.RETRY, Deed.PAUSE, Deed.RESUME, Deed.REFOLD, Deed.COMPARE)
+UNLOGGED: Final = (ActionKind.RETRY, ActionKind.PAUSE, ActionKind.RESUME, ActionKind.REFOLD, ActionKind.COMPARE)
 
 
 class Change(enum.StrEnum):

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from reconciler.flows.recording import About, Recorder
-from reconciler.model.act import Act, Change
+from reconciler.model.action import Change, OperatorAction
 from reconciler.model.document import Agreement, Due, Lane, Status
 from reconciler.ports import Store
 from tests.checks import check_chain, opened
@@ -18,14 +18,14 @@ from tests.fakes.virtual_clock import VirtualClock
 AT_US = 7000
 
 
-def act(target: str = "d", kind: str = "pause", *, who: str = "jdoe", **rest: object) -> Act:
+def action(target: str = "d", kind: str = "pause", *, who: str = "jdoe", **rest: object) -> OperatorAction:
     settings: dict[str, object] = {"document": target, "details": {"reason": "audit"}, "result": "done"} | rest
-    return Act(AT_US, who, "operator", kind, target, **settings)
+    return OperatorAction(AT_US, who, "operator", kind, target, **settings)
 
 
 async def paused(store: Store, key: str = "d") -> None:
     await store.fold(batch(key))
-    assert await store.enact(Change.PAUSE, [act(key)], at_us=AT_US, reason="paused by jdoe")
+    assert await store.record_actions(Change.PAUSE, [action(key)], at_us=AT_US, reason="paused by jdoe")
 
 
 # -------------------------------------------------------------------------------------------------------------- pausing
@@ -60,13 +60,13 @@ async def test_an_intent_that_comes_after_a_pause_is_stored_and_must_not_be_sent
     assert tuple(await asyncio.gather(store.intend(key, AGREEMENT), store.intend("other", AGREEMENT))) == (False, True)
     found = (await store.documents([key]))[key]
     assert (found.status, found.agreement) == (Status.PAUSED, AGREEMENT)
-    assert await store.enact(Change.RESUME, [act(key, kind="resume")], at_us=8000)
+    assert await store.record_actions(Change.RESUME, [action(key, kind="resume")], at_us=8000)
     assert await store.intend(key, AGREEMENT)
 
 
 async def test_a_last_look_at_a_document_that_was_resumed_meanwhile_does_not_pause_it_again(store: Store) -> None:
     await paused(store)
-    assert await store.enact(Change.RESUME, [act(kind="resume")], at_us=8000)
+    assert await store.record_actions(Change.RESUME, [action(kind="resume")], at_us=8000)
     await store.settle(settlement(revision=2, status=Status.PAUSED, due_us=None))
     found = await row(store)
     assert (found.status, found.due_us) == (Status.PENDING, 8000)
@@ -109,14 +109,14 @@ async def test_nothing_hastens_a_paused_document(store: Store) -> None:
     await paused(store)
     await store.fold(batch("e"))
     assert await store.hasten(["d", "e"], Lane.OPERATOR, 8000) == 1
-    assert not await store.enact(Change.RETRY, [act(kind="retry")], at_us=8000)
+    assert not await store.record_actions(Change.RETRY, [action(kind="retry")], at_us=8000)
     assert (await row(store)).due_us == AT_US
 
 
 async def test_a_resumed_document_is_pending_and_due_at_once_before_all_others(store: Store) -> None:
     await paused(store)
     await store.fold(batch("e", at_us=1))
-    assert await store.enact(Change.RESUME, [act(kind="resume")], at_us=8000)
+    assert await store.record_actions(Change.RESUME, [action(kind="resume")], at_us=8000)
     found = await row(store)
     assert (found.status, found.reason, found.pending_since_us, found.revision) == (Status.PENDING, "", 8000, 3)
     assert (await store.due(8000, 1)) == [Due("d", Lane.OPERATOR, 8000)]
@@ -127,7 +127,7 @@ async def test_a_resumed_document_is_pending_and_due_at_once_before_all_others(s
 async def test_a_document_to_be_retried_is_due_at_once_and_stands_where_it_stood(store: Store) -> None:
     await store.fold(batch("d"))
     await store.settle(settlement(status=Status.PARKED, reason="gone", due_us=99_000))
-    assert await store.enact(Change.RETRY, [act(kind="retry")], at_us=8000)
+    assert await store.record_actions(Change.RETRY, [action(kind="retry")], at_us=8000)
     found = await row(store)
     assert (found.status, found.reason, found.lane, found.due_us) == (Status.PARKED, "gone", Lane.ASKED, 8000)
 
@@ -139,50 +139,50 @@ async def test_an_act_on_what_is_not_there_does_nothing_at_all_and_is_not_record
     await store.fold(batch("d"))
     await store.rebase({"x": Agreement(told=1)}, {}, 8000)  # known from an outcome log only: never named by an event
     for target in ("nix", "x"):
-        assert not await store.enact(change, [act("d"), act(target)], at_us=8000)
-    assert await store.acts() == []
+        assert not await store.record_actions(change, [action("d"), action(target)], at_us=8000)
+    assert await store.actions() == []
     assert (await row(store)).status is Status.PENDING
 
 
 async def test_what_is_paused_or_not_is_not_paused_or_resumed_again(store: Store) -> None:
     await store.fold(batch("d"))
-    assert not await store.enact(Change.RESUME, [act()], at_us=8000)
-    assert await store.enact(Change.PAUSE, [act()], at_us=8000, reason="first")
-    assert not await store.enact(Change.PAUSE, [act()], at_us=9000, reason="second")
-    assert ((await row(store)).reason, len(await store.acts())) == ("first", 1)
+    assert not await store.record_actions(Change.RESUME, [action()], at_us=8000)
+    assert await store.record_actions(Change.PAUSE, [action()], at_us=8000, reason="first")
+    assert not await store.record_actions(Change.PAUSE, [action()], at_us=9000, reason="second")
+    assert ((await row(store)).reason, len(await store.actions())) == ("first", 1)
 
 
 async def test_letters_are_marked_with_the_record_of_who_did_it(store: Store) -> None:
     await store.fold(batch(dead_letters=[letter(7), letter(8)]))
-    await store.enact(Change.DISCARD, [act("changes/0/7", "discard", document="")], at_us=8000)
-    await store.enact(Change.REPLAY, [act("changes/0/8", "replay", document="")], at_us=8000)
+    await store.record_actions(Change.DISCARD, [action("changes/0/7", "discard", document="")], at_us=8000)
+    await store.record_actions(Change.REPLAY, [action("changes/0/8", "replay", document="")], at_us=8000)
     assert [(one.id, one.status) for one in await store.dead_letters(None)] == [
         ("changes/0/7", "discarded"),
         ("changes/0/8", "replayed"),
     ]
-    (found,) = await store.acts(target="changes/0/7")
+    (found,) = await store.actions(target="changes/0/7")
     assert (found.kind, found.details) == ("discard", {"reason": "audit"})
 
 
 # ---------------------------------------------------------------------------------------------------------- the records
 
 
-async def noted(store: Store, *acts: Act) -> None:
-    assert await store.enact(Change.NOTHING, acts, at_us=AT_US)
+async def noted(store: Store, *actions: OperatorAction) -> None:
+    assert await store.record_actions(Change.NOTHING, actions, at_us=AT_US)
 
 
 async def test_acts_are_numbered_and_listed_newest_first_page_by_page(store: Store) -> None:
     for number in range(5):
-        await noted(store, act(f"d{number}"))
-    assert [(one.id, one.target) for one in await store.acts(limit=2)] == [(5, "d4"), (4, "d3")]
-    assert [one.id for one in await store.acts(limit=2, before=4)] == [3, 2]
-    assert await store.acts(before=1) == []
+        await noted(store, action(f"d{number}"))
+    assert [(one.id, one.target) for one in await store.actions(limit=2)] == [(5, "d4"), (4, "d3")]
+    assert [one.id for one in await store.actions(limit=2, before=4)] == [3, 2]
+    assert await store.actions(before=1) == []
 
 
 async def test_acts_are_found_by_document_by_who_and_by_what_they_are_on(store: Store) -> None:
-    await noted(store, act("a"), act("b", who="sgarcia"), act("c1", "resolve", document="a", who="sgarcia"))
+    await noted(store, action("a"), action("b", who="sgarcia"), action("c1", "resolve", document="a", who="sgarcia"))
     ids = [
-        [one.id for one in await store.acts(**wanted)]
+        [one.id for one in await store.actions(**wanted)]
         for wanted in (
             *({"document": "a"}, {"who": "sgarcia"}, {"target": "a"}, {"document": "a", "who": "sgarcia"}),
             *({"document": "a", "target": "b"}, {"who": "nobody"}),
@@ -192,32 +192,32 @@ async def test_acts_are_found_by_document_by_who_and_by_what_they_are_on(store: 
 
 
 async def test_the_last_acts_of_some_kinds_on_one_thing_is_found_among_others(store: Store) -> None:
-    await noted(store, act("a", "pause"))
-    await noted(store, act("a", "resume"))
-    await noted(store, act("a", "pause", details={"reason": '"kind":"resume"'}))
-    await noted(store, act("a", "retry"), act("b", "pause"))
-    assert [one.id for one in await store.acts(target="a", kinds=["pause"])] == [3, 1]
-    assert [one.id for one in await store.acts(target="a", kinds=["resume", "pause"], limit=2)] == [3, 2]
-    assert await store.acts(target="b", kinds=["resume"]) == []
+    await noted(store, action("a", "pause"))
+    await noted(store, action("a", "resume"))
+    await noted(store, action("a", "pause", details={"reason": '"kind":"resume"'}))
+    await noted(store, action("a", "retry"), action("b", "pause"))
+    assert [one.id for one in await store.actions(target="a", kinds=["pause"])] == [3, 1]
+    assert [one.id for one in await store.actions(target="a", kinds=["resume", "pause"], limit=2)] == [3, 2]
+    assert await store.actions(target="b", kinds=["resume"]) == []
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 async def test_an_act_comes_back_as_it_was_whatever_it_says(store: Store, text: str) -> None:
-    said = act(text, text, who=text, details={"reason": text, "value": [text, None, 1.5, {"a": text}]})
+    said = action(text, text, who=text, details={"reason": text, "value": [text, None, 1.5, {"a": text}]})
     await noted(store, said)
-    assert await store.acts(document=text, who=text, target=text) == [attrs.evolve(said, id=1)]
+    assert await store.actions(document=text, who=text, target=text) == [attrs.evolve(said, id=1)]
 
 
 async def test_acts_and_decisions_stand_in_one_chain_in_the_order_in_which_they_came(store: Store) -> None:
     await store.fold(batch("d", "e"))
-    await noted(store, act("d"), act("upload", document=""))
+    await noted(store, action("d"), action("upload", document=""))
     await store.settle(settlement("d", audit=(record("d", 8000), record("d", 9000))))
-    await noted(store, act("e"))
+    await noted(store, action("e"))
     await store.settle(settlement("e", audit=(record("e", 10),)))
     kinds = [next(iter(json.loads(entry.record))) async for entry in store.audit_chain()]
     assert kinds == ["act", "act", "decision", "decision", "act", "decision"]
     await check_chain(store, {3, 4, 6})
-    assert [one.id for one in await store.acts()] == [5, 2, 1]
+    assert [one.id for one in await store.actions()] == [5, 2, 1]
     assert [one.id for one in await store.audit()] == [4, 3, 6]
     assert [entry.number async for entry in store.audit_chain("d")] == [1, 3, 4]
     assert [entry.number async for entry in store.audit_chain(None, AT_US, 8001)] == [1, 2, 3, 4, 5]
@@ -225,8 +225,10 @@ async def test_acts_and_decisions_stand_in_one_chain_in_the_order_in_which_they_
 
 
 async def test_acts_made_at_the_same_time_are_all_recorded_or_told_that_they_were_not(store: Store) -> None:
-    told = await asyncio.gather(*(store.enact(Change.NOTHING, [act(f"d{n}")], at_us=AT_US) for n in range(10)))
-    recorded = await store.acts()
+    told = await asyncio.gather(
+        *(store.record_actions(Change.NOTHING, [action(f"d{n}")], at_us=AT_US) for n in range(10))
+    )
+    recorded = await store.actions()
     assert len(recorded) == sum(told) >= 1
     assert {one.target for one in recorded} == {f"d{n}" for n, done in enumerate(told) if done}
 
@@ -239,7 +241,7 @@ async def test_acts_that_race_with_settlements_lose_nothing_and_break_no_link(st
         *(store.settle(settlement(key, audit=(record(key), record(key)))) for key in keys),
         *(recorder.record("jdoe", [About(kind="pause", target=key, document=key)]) for key in keys),
     )
-    assert sorted(one.target for one in await store.acts()) == sorted(keys)
+    assert sorted(one.target for one in await store.actions()) == sorted(keys)
     decided = {one.id for one in await store.audit()}
     assert len(decided) == 80
     await check_chain(store, decided)
@@ -249,8 +251,8 @@ async def test_guests_and_the_owner_write_one_chain(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     async with opened(path, owner=True) as owner, opened(path) as guest:
         await owner.fold(batch("d"))
-        await noted(owner, act("a"))
-        assert await guest.enact(Change.PAUSE, [act("d")], at_us=AT_US, reason="by hand")
-        await noted(owner, act("b"))
-        assert [one.target for one in await guest.acts()] == ["b", "d", "a"]
+        await noted(owner, action("a"))
+        assert await guest.record_actions(Change.PAUSE, [action("d")], at_us=AT_US, reason="by hand")
+        await noted(owner, action("b"))
+        assert [one.target for one in await guest.actions()] == ["b", "d", "a"]
         assert (await row(owner)).reason == "by hand"
