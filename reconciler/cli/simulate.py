@@ -36,8 +36,7 @@ def simulate(rivals: str, faults: str, behaviour: str, wrs: str, seed_file: Path
     whom, and told to misbehave.
     """
     try:
-        from reconciler.simulator import server, settings, validation
-        from reconciler.simulator.wrs.options import Wrs
+        from reconciler.simulator import server, settings
     except ModuleNotFoundError as error:
         if error.name not in ("starlette", "uvicorn", "httptools"):
             raise
@@ -46,13 +45,15 @@ def simulate(rivals: str, faults: str, behaviour: str, wrs: str, seed_file: Path
         ) from error
     edits = _json("--rivals", rivals)
     try:
-        chosen = settings.Settings(
-            rivals=validation.chosen(settings.Rivals(), edits if isinstance(edits, dict) else {"per_second": edits}),
-            faults=validation.chosen(settings.Faults(), _object("--faults", faults)),
-            behaviour=validation.chosen(settings.Behaviour(), _object("--behaviour", behaviour)),
-            wrs=validation.chosen(Wrs(), _object("--wrs", wrs)),
-            seed_file=seed_file,
-            **plain,
+        chosen = settings.from_json(
+            {
+                **plain,
+                "seed_file": seed_file,
+                "rivals": edits if isinstance(edits, dict) else {"per_second": edits},
+                "faults": _object("--faults", faults),
+                "behaviour": _object("--behaviour", behaviour),
+                "wrs": _object("--wrs", wrs),
+            }
         )
     except ValueError as error:
         raise UsageError(str(error)) from error

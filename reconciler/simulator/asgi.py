@@ -24,6 +24,7 @@ CONTROL = "/_control"
 _TOKENS = "/oauth/token"
 _BODY_MAX = 16 * 1024 * 1024
 _PIECE = 64 * 1024
+_DRIP_BYTES = 50
 _SLOW_MS_DEFAULT = 500.0
 _BODILESS = (204, 304)
 
@@ -131,7 +132,7 @@ class Application:
         elif "too_large" in names:
             await _send_large(send, settings.too_large_bytes, declared=settings.too_large_declared)
         elif "drip" in names:
-            await _send_dripping(send, reply, settings.drip_bytes, settings.drip_ms / 1000)
+            await _send_dripping(send, reply, settings.drip_ms / 1000)
         else:
             await _send(send, reply)
 
@@ -185,15 +186,15 @@ async def _send_half(send: Send, reply: Reply) -> None:
     await send({"type": "http.response.body", "body": reply.body[: len(reply.body) // 2], "more_body": True})
 
 
-async def _send_dripping(send: Send, reply: Reply, size: int, pause_s: float) -> None:
+async def _send_dripping(send: Send, reply: Reply, pause_s: float) -> None:
     if reply.status in _BODILESS:
         await asyncio.sleep(pause_s)
         await _send(send, reply)
         return
     headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    for start in range(0, len(reply.body), size):
-        await send({"type": "http.response.body", "body": reply.body[start : start + size], "more_body": True})
+    for start in range(0, len(reply.body), _DRIP_BYTES):
+        await send({"type": "http.response.body", "body": reply.body[start : start + _DRIP_BYTES], "more_body": True})
         await asyncio.sleep(pause_s)
     await send({"type": "http.response.body", "body": b""})
 

@@ -28,7 +28,7 @@ class Credentials:
         given = request.headers.get(b"authorization", b"")
         match _scheme(request, behaviour):
             case "none":
-                return _named(request, given, behaviour)
+                return _named(request, given)
             case "basic":
                 name = _basic(given, behaviour)
                 return refusal(request, behaviour) if name is None else name
@@ -78,12 +78,12 @@ def _scheme(request: Request, behaviour: Behaviour) -> Literal["none", "basic", 
     return "bearer" if behaviour.auth == "basic" and _OAUTH in request.path else behaviour.auth
 
 
-def _named(request: Request, given: bytes, behaviour: Behaviour) -> str:
+def _named(request: Request, given: bytes) -> str:
     """Without authentication: who the request says it is."""
     name = request.headers.get(b"x-simulated-user")
     if name:
         return name.decode("latin-1")
-    return _claimed(given)[0] if given[:6].lower() == b"basic " else behaviour.default_user
+    return _claimed(given)[0] if given[:6].lower() == b"basic " else "integration"
 
 
 def _basic(given: bytes, behaviour: Behaviour) -> str | None:

@@ -117,17 +117,14 @@ class Documents:
         old = self._versions.get(key)
         changes = fields.changes({} if old is None else old.fields, document, READ_ONLY)
         now = self._clock()
-        if old is None or changes or self.behaviour.version_on_no_change:
-            iteration = (self._iterations.pop(key, 0) if old is None else old.iteration) + 1
-            if stamped or old is None:
-                stamp, modified = {"modifiedBy": writer.who, "modifiedOn": self._shown(now)}, now
-            else:
-                stamp, modified = {name: old.fields[name] for name in ("modifiedBy", "modifiedOn")}, old.modified
-            new = self._versions[key] = _version({**document, "id": key, **stamp}, iteration, modified)
-            if old is None:
-                bisect.insort(self._keys, key)
+        iteration = (self._iterations.pop(key, 0) if old is None else old.iteration) + 1
+        if stamped or old is None:
+            stamp, modified = {"modifiedBy": writer.who, "modifiedOn": self._shown(now)}, now
         else:
-            new = old
+            stamp, modified = {name: old.fields[name] for name in ("modifiedBy", "modifiedOn")}, old.modified
+        new = self._versions[key] = _version({**document, "id": key, **stamp}, iteration, modified)
+        if old is None:
+            bisect.insort(self._keys, key)
         before = None if old is None else old.token
         self._written(self.history.record(now, key, writer, (before, new.token), changes))
         return new

@@ -188,11 +188,7 @@ def _content(request: Request) -> dict[str, Any] | Reply:
 
 def _precondition(request: Request, current: Version, behaviour: Behaviour) -> Reply | None:
     if_match = request.headers.get(b"if-match")
-    if if_match is None:
-        if behaviour.require_if_match:
-            return problem(428, "Precondition Required", "Send If-Match", cause="precondition_required")
-        return None
-    if not behaviour.if_match_enforced or permits(if_match, current.token, behaviour):
+    if if_match is None or not behaviour.if_match_enforced or permits(if_match, current.token, behaviour):
         return None
     return problem(
         behaviour.conflict_status, "Version mismatch", "Document modified by another user", cause="version_conflict"
@@ -202,16 +198,13 @@ def _precondition(request: Request, current: Version, behaviour: Behaviour) -> R
 def _refused_field(named: dict[str, Any], current: Version, new: dict[str, Any], behaviour: Behaviour) -> Reply | None:
     for name in sorted(READ_ONLY & named.keys()):
         return problem(400, "Bad Request", f"{name} is read-only", cause="refused_field", field=name)
-    if not behaviour.refused_fields and not behaviour.business_rules:
+    if not behaviour.refused_fields:
         return None
     changed = fields.changes(current.fields, new, READ_ONLY)
     for path in sorted(changed.keys() | dict(fields.leaves(named)).keys()):
         if path in behaviour.refused_fields:
             message = f"{path} {behaviour.refused_fields[path]}"
-            return problem(behaviour.refused_status, "Invalid field", message, cause="refused_field", field=path)
-    for path, (_, value) in sorted(changed.items()):
-        if value in behaviour.business_rules.get(path, ()):
-            return problem(409, "Conflict", behaviour.business_rule_message, cause="business_rule")
+            return problem(400, "Invalid field", message, cause="refused_field", field=path)
     return None
 
 
@@ -226,7 +219,7 @@ def _locked(documents: Documents, key: str, user: str) -> Reply | None:
     holder = documents.holder(key, user)
     if holder is None:
         return None
-    return problem(documents.behaviour.lock_status, "Locked", f"Document is checked out by {holder}", cause="locked")
+    return problem(423, "Locked", f"Document is checked out by {holder}", cause="locked")
 
 
 def _not_found(key: str) -> Reply:
@@ -284,30 +277,30 @@ def permits(if_match: bytes, token: str, behaviour: Behaviour) -> bool:
     Whether `If-Match` lets a write pass: RFC 9110, 13.1.1.
 
     The comparison is byte for byte with what this server issues, so that a client which strips quotes or `W/` is found
-    out. The RFC's strong comparison would never match a weak tag; OData services do match them, hence the setting.
+    out. A weak tag matches, as in OData services; the RFC's strong comparison would never match one.
     """
     if if_match.strip() == ANY.encode():
         return True
-    if behaviour.etag == "weak" and not behaviour.weak_if_match_accepted:
-        return False
-    issued = b'W/"%s"' % token.encode() if behaviour.etag == "weak" else b'"%s"' % token.encode()
-    if if_match == issued:
-        return True
-    known = {issued}
-    if behaviour.etag == "gzip" and behaviour.gzip_suffix_accepted:
-        known.add(b'"%s%s"' % (token.encode(), _GZIP))
-    return not known.isdisjoint(_TAG.findall(if_match))
+    known = _known(token, behaviour)
+    if behaviour.etag == "weak":
+        known = {b"W/" + tag for tag in known}
+    return if_match in known or not known.isdisjoint(_TAG.findall(if_match))
 
 
 def unchanged(if_none_match: bytes, token: str, behaviour: Behaviour) -> bool:
     """Whether `If-None-Match` names the current version: RFC 9110, 13.1.2, weak comparison (8.8.3.2)."""
     if if_none_match.strip() == ANY.encode():
         return True
-    opaque = b'"%s"' % token.encode()
-    known = {opaque}
+    known = _known(token, behaviour)
+    return any(tag.removeprefix(b"W/") in known for tag in _TAG.findall(if_none_match))
+
+
+def _known(token: str, behaviour: Behaviour) -> set[bytes]:
+    """The tags, without `W/`, that stand for a token in conditions."""
+    known = {b'"%s"' % token.encode()}
     if behaviour.etag == "gzip" and behaviour.gzip_suffix_accepted:
         known.add(b'"%s%s"' % (token.encode(), _GZIP))
-    return any(tag.removeprefix(b"W/") in known for tag in _TAG.findall(if_none_match))
+    return known
 
 
 def bare(if_match: bytes | None) -> str | None:

@@ -5,11 +5,8 @@ The sequence of documents, fields and values follows from the seed alone: each e
 its own source of chance, whatever the documents hold by then.
 """
 
-from collections import deque
 from random import Random
 from typing import Any
-
-from attrs import frozen
 
 from reconciler.simulator import fields, seeds
 from reconciler.simulator.documents import Documents
@@ -22,18 +19,6 @@ _BURST_MAX = 1000
 """Edits in one step at most: after a suspended machine wakes up, the hours asleep are not made up for."""
 
 
-@frozen
-class _Held:
-    """A document that a rival has checked out."""
-
-    until_s: float
-    key: str
-    user: str
-    draws: list[float]
-    undone: bool
-    """Whether it ends without an edit."""
-
-
 class RivalUsers:
     """Who edits what next."""
 
@@ -42,64 +27,30 @@ class RivalUsers:
         self._chance = Random(f"rivals {seed}")
         self._owed = 0.0
         self._edits = 0
-        self._now_s = 0.0
-        self._held: deque[_Held] = deque()
 
     def step(self, documents: Documents, elapsed_s: float) -> int:
         """Make the edits that are due after `elapsed_s` more seconds; how many that were."""
         self._owed = min(self._owed + self.settings.per_second * elapsed_s, _BURST_MAX)
         due = int(self._owed)
         self._owed -= due
-        self._now_s += elapsed_s
-        while self._held and self._held[0].until_s <= self._now_s:
-            self._check_in(documents, self._held.popleft())
         for _ in range(due):
-            if self.settings.hold_s:
-                self._check_out(documents)
-            else:
-                self.edit(documents)
+            self.edit(documents)
         return due
 
     def edit(self, documents: Documents, key: str | None = None) -> Entry | None:
         """One edit of `key`, or of some document; None when it is gone or checked out by someone else."""
         draws = [self._chance.random() for _ in range(5)]
-        chosen = self._choose(documents, draws, key)
-        return None if chosen is None else self._write(documents, *chosen, draws)
-
-    def _choose(self, documents: Documents, draws: list[float], key: str | None = None) -> tuple[str, str] | None:
-        """Which document, and who edits it; None when it is gone or checked out by someone else."""
         keys = self.settings.documents or documents.keys()
         if key is None:
             key = _pick(draws[0], keys) if keys else ""
         user = _pick(draws[1], self.settings.users)
-        free = documents.get(key) is not None and documents.holder(key, user) is None
-        return (key, user) if free else None
-
-    def _write(self, documents: Documents, key: str, user: str, draws: list[float]) -> Entry | None:
         current = documents.get(key)
-        if current is None:
+        if current is None or documents.holder(key, user) is not None:
             return None
         self._edits += 1
         path = self._field(draws[2], draws[3])
         value = _value(path, fields.at(current.fields, path), draws[4], self._edits)
         return documents.edit(key, {path: value}, Writer(user, "rival"))
-
-    def _check_out(self, documents: Documents) -> None:
-        draws = [self._chance.random() for _ in range(6)]
-        chosen = self._choose(documents, draws)
-        if chosen is None or chosen[0] in documents.locks:
-            return
-        key, user = chosen
-        documents.locks[key] = user
-        until_s = self._now_s + self.settings.hold_s
-        self._held.append(_Held(until_s, key, user, draws, draws[5] < self.settings.undo))
-
-    def _check_in(self, documents: Documents, held: "_Held") -> None:
-        if documents.locks.get(held.key) != held.user:
-            return  # an administrator has taken the lock away, and the working copy with it
-        del documents.locks[held.key]
-        if not held.undone:
-            self._write(documents, held.key, held.user, held.draws)
 
     def _field(self, draw: float, again: float) -> str:
         path = _pick(draw, self.settings.fields)

@@ -1,10 +1,9 @@
 """
-The simulated Windchill as a running server: sockets, signals, tasks. `serve` is its one entry point.
+The simulated Windchill as a running server: sockets, signals, tasks. `serve` is its entry point,
+and `Simulator` runs it in a process of its own, for demos and tests.
 
 Prints one line on stdout when it listens, `listening http://127.0.0.1:PORT`, so that whoever started it knows where it
 is, and that it is.
-
-The simulated Windchill in an operating-system process of its own, for demos and tests.
 """
 
 import asyncio
@@ -138,7 +137,7 @@ _STOP_S_MAX = 5.0
 
 class Simulator:
     """
-    Starts `python -m reconciler.simulator`, knows its URL, and stops it. A context manager.
+    Starts the simulator as a process, knows its URL, and stops it. A context manager.
 
     The child also stops by itself when its stdin closes, so it never outlives the program that started it.
     """
@@ -152,9 +151,14 @@ class Simulator:
     def start(self) -> str:
         """Start it and return its URL once it listens; RuntimeError when it does not."""
         assert self._child is None, "started already"
+        settings = attrs.asdict(attrs.evolve(self._settings, until_stdin_closes=True))
+        given = orjson.dumps(settings, default=str).decode()
         # A session of its own: Ctrl-C is for the program that started it, and that ends it.
         self._child = subprocess.Popen(  # noqa: S603 - our own program
-            _command(self._settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-m", "reconciler.simulator", given],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         said = _first_line(self._child, _START_S_MAX)
         word, _, url = said.partition(" ")
@@ -190,18 +194,6 @@ class Simulator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def _command(settings: Settings) -> list[str]:
-    command = [sys.executable, "-m", "reconciler.simulator", "--until-stdin-closes"]
-    plain = ("host", "port", "documents", "seed", "base_path", "history_max")
-    for name in plain:
-        command += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
-    if settings.seed_file is not None:
-        command += ["--seed-file", str(settings.seed_file)]
-    for name in ("behaviour", "faults", "rivals", "wrs"):
-        command += [f"--{name}", orjson.dumps(attrs.asdict(getattr(settings, name))).decode()]
-    return command
 
 
 def _first_line(child: subprocess.Popen[bytes], patience_s: float) -> str:

@@ -28,12 +28,42 @@ def none_or(check: Check) -> Check:
 
 
 not_negative = within(0)
-probability = within(0, 1)
-flag = validators.instance_of(bool)
-text = validators.instance_of(str)
-mapping = validators.instance_of(dict)
-texts = validators.deep_iterable(text)
-status = within(400, 599)
+
+
+def number(default: float, low: float = 0, high: float = float("inf")) -> Any:
+    """A setting that is a number, bounds included."""
+    return attrs.field(default=default, validator=within(low, high))
+
+
+def chance(default: float) -> Any:
+    """A setting from 0 to 1."""
+    return number(default, 0, 1)
+
+
+def one_of(*values: Any) -> Any:
+    """A choice; the first value is the default."""
+    return attrs.field(default=values[0], validator=validators.in_(values))
+
+
+def switch(default: bool) -> Any:
+    """A setting that is on or off."""
+    return attrs.field(default=default, validator=validators.instance_of(bool))
+
+
+def text(default: str) -> Any:
+    """A setting that is a text."""
+    return attrs.field(default=default, validator=validators.instance_of(str))
+
+
+def texts(*default: str, some: bool = False) -> Any:
+    """A list of texts; with `some`, it can't be empty."""
+    each = validators.deep_iterable(validators.instance_of(str))
+    return attrs.field(default=default, converter=tuple_of, validator=(each, validators.min_len(some)))
+
+
+def table(default: Mapping[str, Any]) -> Any:
+    """A JSON object."""
+    return attrs.field(factory=lambda: dict(default), validator=validators.instance_of(dict))
 
 
 def tuple_of(given: object) -> tuple[Any, ...]:

@@ -108,11 +108,11 @@ def test_a_huge_reply_may_or_may_not_announce_its_size(server: httpx.Client, scr
 
 def test_a_dripping_reply_comes_in_pieces_and_whole(server: httpx.Client, script: Script) -> None:
     whole = server.get(PATH).content
-    set_faults(server, drip_ms=3_000, drip_bytes=50)  # so long that no reader is too slow to see a piece alone
+    set_faults(server, drip_ms=3_000)  # so long that no reader is too slow to see a piece alone
     script("drip", method="GET")
     with server.stream("GET", PATH) as reply:
         assert 0 < len(next(reply.iter_raw())) < len(whole)
-    set_faults(server, drip_ms=1, drip_bytes=50)
+    set_faults(server, drip_ms=1)
     script("drip", method="GET")
     assert server.get(PATH).content == whole
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,11 +15,12 @@ from reconciler.simulator.settings import Behaviour, Faults, Rivals, Settings
 from reconciler.simulator.wrs.options import Wrs
 
 PATIENCE_S = 20.0
-PROGRAM = [sys.executable, "-m", "reconciler.simulator", "--port", "0", "--documents", "2"]
+PROGRAM = [sys.executable, "-m", "reconciler.simulator"]
 
 
-def started(*arguments: str) -> tuple["subprocess.Popen[bytes]", str]:
-    child = subprocess.Popen([*PROGRAM, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+def started(**settings: Any) -> tuple["subprocess.Popen[bytes]", str]:
+    given = json.dumps({"port": 0, "documents": 2, **settings})
+    child = subprocess.Popen([*PROGRAM, given], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout is not None
     word, url = child.stdout.readline().decode().split()
     assert word == "listening"
@@ -42,16 +44,16 @@ def test_a_signal_ends_it_cleanly_even_with_a_connection_open(number: signal.Sig
 
 
 def test_it_does_not_outlive_the_program_that_started_it() -> None:
-    child, _ = started("--until-stdin-closes")
+    child, _ = started(until_stdin_closes=True)
     assert child.stdin is not None
     child.stdin.close()
     child.stdin = None
     assert ended(child) == 0
 
 
-def test_everything_can_be_chosen_on_the_command_line() -> None:
-    chosen = ["--faults", '{"unavailable": 1}', "--behaviour", '{"etag": "weak"}', "--rivals", "0"]
-    child, url = started("--base-path", "/Windchill/rest/", *chosen)
+def test_a_base_path_comes_before_every_path_but_the_control_apis() -> None:
+    chosen = {"faults": {"unavailable": 1}, "behaviour": {"etag": "weak"}}
+    child, url = started(base_path="/Windchill/rest/", **chosen)
     assert httpx.get(f"{url}/Windchill/rest/documents/0000000001").status_code == 503
     assert httpx.put(f"{url}/_control/faults", json={}).status_code == 200
     assert httpx.get(f"{url}/Windchill/rest/documents/0000000001").headers["ETag"] == 'W/"v1.1.1"'
@@ -61,17 +63,14 @@ def test_everything_can_be_chosen_on_the_command_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    "given",
     [
-        ["--faults", '{"lost": 1}'],
-        ["--faults", "{"],
-        ["--rivals", "-1"],
-        ["--wrs", '{"etags": 1}'],
-        ["--documents", "-1"],
+        *('{"faults": {"lost": 1}}', "{", '{"rivals": {"per_second": -1}}', '{"wrs": {"etags": 1}}'),
+        *('{"documents": -1}', '{"documants": 1}'),
     ],
 )
-def test_a_mistaken_setting_is_one_line_and_status_2(arguments: list[str]) -> None:
-    ended = subprocess.run([*PROGRAM, *arguments], capture_output=True, timeout=PATIENCE_S, check=False)
+def test_a_mistaken_setting_is_one_line_and_status_2(given: str) -> None:
+    ended = subprocess.run([*PROGRAM, given], capture_output=True, timeout=PATIENCE_S, check=False)
     assert (ended.returncode, ended.stdout) == (2, b"")
     assert len(ended.stderr.splitlines()) == 1
 
@@ -94,16 +93,14 @@ def test_the_settings_of_a_started_simulator_arrive_whole() -> None:
         seed=9,
         base_path="/x",
         history_max=5,
-        behaviour=Behaviour(
-            etag="gzip", refused_fields={"a.b": "is read-only"}, business_rules={"status": ["X", None]}
-        ),
+        behaviour=Behaviour(etag="gzip", set_back_fields={"status": ["X", None]}),
         faults=Faults(lost_reply=0.25, retry_after_s=None),
         rivals=Rivals(per_second=0, users=("akim",), documents=("0000000001",)),
         wrs=Wrs(checkout_conflict=423, transitions={"INWORK": []}, page_size=2),
     )
     running = Simulator(settings)
     url = running.start()
-    assert httpx.get(f"{url}/_control/behaviour").json()["business_rules"] == {"status": ["X", None]}
+    assert httpx.get(f"{url}/_control/behaviour").json()["set_back_fields"] == {"status": ["X", None]}
     assert httpx.get(f"{url}/_control/faults").json()["lost_reply"] == 0.25
     assert httpx.get(f"{url}/_control/faults").json()["retry_after_s"] is None
     assert httpx.get(f"{url}/_control/rivals").json()["documents"] == ["0000000001"]

@@ -69,36 +69,6 @@ def test_edits_keep_to_the_rate_and_sleep_is_not_made_up_for() -> None:
     assert rivals.step(where, 86_400) == 1000
 
 
-def test_rivals_can_hold_a_document_before_they_check_it_in() -> None:
-    where = documents()
-    rivals = RivalUsers(1, Rivals(per_second=1, hold_s=5, documents=("0000000001",), users=("akim",)))
-    rivals.step(where, 1)
-    assert where.locks == {"0000000001": "akim"}
-    rivals.step(where, 4)
-    assert (where.locks, where.history.last) == ({"0000000001": "akim"}, 0)
-    rivals.settings = Rivals()
-    rivals.step(where, 1)
-    assert (where.locks, [entry.who for entry in where.history.after(0)]) == ({}, ["akim"])
-
-
-def test_some_check_outs_end_without_an_edit() -> None:
-    where, rivals = documents(), RivalUsers(1, Rivals(per_second=10, hold_s=0.5, undo=0.5))
-    for _ in range(40):
-        rivals.step(where, 0.5)
-    made = where.history.last
-    assert 50 < made < 150
-
-
-def test_a_rival_whose_lock_was_taken_away_writes_nothing() -> None:
-    where = documents()
-    rivals = RivalUsers(1, Rivals(per_second=1, hold_s=5, documents=("0000000001",), users=("akim",)))
-    rivals.step(where, 1)
-    where.locks["0000000001"] = "jdoe"
-    rivals.settings = Rivals()
-    rivals.step(where, 10)
-    assert (where.locks, where.history.last) == ({"0000000001": "jdoe"}, 0)
-
-
 def test_rivals_edit_at_run_time_until_they_are_stopped(server: httpx.Client, history: Fetch) -> None:
     given = {"per_second": 200, "fields": ["attributes.Note"], "users": ["lchen"]}
     server.put("/_control/rivals", json=given).raise_for_status()

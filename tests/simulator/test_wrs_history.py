@@ -104,10 +104,10 @@ def test_old_iterations_in_a_list_do_not_hide_that_the_latest_was_seen(
     server: Client, user: User, history: Fetch
 ) -> None:
     edit(server, {"status": "INREVIEW"})
-    rows = user.page("$filter=Number eq '0000000001'&$orderby=LastModified desc")["value"]
-    assert [row["Latest"] for row in rows] == [True, False]
-    user.read(rows[1]["ID"])
-    user.act(rows[0]["ID"], "SetState", State=RELEASED).raise_for_status()
+    rows = user.page("$filter=Number eq '0000000001'")["value"]
+    assert [row["Latest"] for row in rows] == [False, True]
+    user.read(rows[0]["ID"])
+    user.act(rows[1]["ID"], "SetState", State=RELEASED).raise_for_status()
     assert lost(history()) == []
 
 

@@ -33,7 +33,7 @@ def test_metadata_says_what_can_be_done_with_each_property(user: User) -> None:
     assert document["State"] == ("PTC.EnumType", {"PTC.UpdateableViaAction"})
     assert document["Number"] == ("Edm.String", {"PTC.UpdateableViaAction"})
     assert document["LastModified"] == ("Edm.DateTimeOffset", {"PTC.ReadOnly"})
-    assert document["FolderName"] == ("Edm.String", {"PTC.ReadOnly", "PTC.NonFilterable", "PTC.NonSortable"})
+    assert document["FolderName"] == ("Edm.String", {"PTC.ReadOnly", "PTC.NonFilterable"})
 
 
 def test_subtypes_have_soft_attributes_of_every_kind(user: User, switch: Switch) -> None:
@@ -140,22 +140,19 @@ def test_a_branch_leads_to_the_latest_iteration_where_the_server_knows_it(
 
 
 def test_select_and_expand(user: User) -> None:
-    (row,) = user.page("$top=1&$select=ID,Title&$expand=Context,Folder")["value"]
+    row = user.page("$select=ID,Title&$expand=Context,Folder")["value"][0]
     assert set(row) == {"@odata.type", "ID", "Title", "Context", "Folder"}
     assert (row["Context"]["Name"], row["Folder"]["Name"]) == ("Demo Product", "Engineering")
-    assert user.get(f"{DOCUMENTS}('{row['ID']}')/Folder").json()["Location"] == "/Default/Engineering"
     whole = user.get(f"{DOCUMENTS}('{row['ID']}')?$expand=Context").json()
     assert (whole["Context"]["Name"], "Folder" in whole) == ("Demo Product", False)
 
 
 def test_pages_of_25_are_followed_by_their_links(user: User) -> None:
-    page = user.page("$count=true&$filter=Latest eq true&$orderby=Number desc")
-    assert (len(page["value"]), page["@odata.count"]) == (25, 30)
+    page = user.page("$filter=Latest eq true")
+    assert len(page["value"]) == 25
     last = user.get(page["@odata.nextLink"]).json()
     assert (len(last["value"]), "@odata.nextLink" in last) == (5, False)
-    numbers = [row["Number"] for row in page["value"] + last["value"]]
-    assert numbers == sorted(numbers, reverse=True)
-    assert len(set(numbers)) == 30
+    assert [row["Number"] for row in page["value"] + last["value"]] == [f"{number:010d}" for number in range(1, 31)]
 
 
 def test_the_page_size_is_a_preference_up_to_a_limit(user: User, switch: Switch) -> None:
@@ -163,13 +160,6 @@ def test_the_page_size_is_a_preference_up_to_a_limit(user: User, switch: Switch)
     assert (len(reply.json()["value"]), reply.headers["Preference-Applied"]) == (7, "odata.maxpagesize=7")
     switch(page_size_max=4)
     assert len(user.page("", Prefer="odata.maxpagesize=7")["value"]) == 4
-
-
-def test_top_and_skip_count_over_pages(user: User, switch: Switch) -> None:
-    assert user.numbers("Latest", "&$skip=2&$top=3") == ["3", "4", "5"]
-    switch(page_size=2)
-    page = user.page("$skip=2&$top=3")
-    assert [row["Number"][-1] for row in user.get(page["@odata.nextLink"]).json()["value"]] == ["5"]
 
 
 def test_a_next_link_can_lead_elsewhere(user: User, switch: Switch) -> None:
@@ -203,15 +193,13 @@ def test_filters_on_instants_count_days_unless_asked_for_the_time(server: httpx.
         ("$filter=State eq 'INWORK'", "State"),
         ("$filter=Title/Value eq 'x'", "Title/Value"),
         ("$filter=Weight eq 'x'", "Weight"),
-        ("$filter=Latest eq 1", "Latest"),
-        ("$filter=Number in ('x')", "in"),
+        ("$filter=Latest eq 'x'", "Latest"),
+        ("$filter=Weight eq Latest", "Latest"),
         ("$filter=Title eq", "filter"),
-        ("$orderby=ModifiedBy", "ModifiedBy"),
-        ("$orderby=Title sideways", "sideways"),
         ("$select=Titel", "Titel"),
         ("$expand=Content", "Content"),
-        ("$top=few", "$top"),
-        ("$search=x", "$search"),
+        ("$skiptoken=few", "$skiptoken"),
+        ("$top=3", "$top"),
         ("ptc.search.latestversion=maybe", "latestversion"),
     ],
 )
@@ -219,11 +207,6 @@ def test_a_query_that_makes_no_sense_is_refused_by_name(user: User, query: str, 
     reply = user.get(f"{DOCUMENTS}?{query}")
     assert reply.status_code == 400
     assert named in message(reply)
-
-
-def test_the_operator_in_is_known_to_newer_servers(user: User, switch: Switch) -> None:
-    switch(in_operator=True)
-    assert user.numbers("Number in ('0000000002','0000000004','X')") == ["2", "4"]
 
 
 def test_secured_properties_are_nulls_that_say_so(user: User, switch: Switch) -> None:

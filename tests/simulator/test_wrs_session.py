@@ -38,14 +38,12 @@ def test_nonces_expire_when_told(server: httpx.Client, user: User) -> None:
     assert user.check_out()["CheckoutState"] == "Working copy"
 
 
-def test_nonces_expire_with_use_or_time(server: httpx.Client, switch: Switch) -> None:
+def test_nonces_can_expire_with_use(server: httpx.Client, switch: Switch) -> None:
     switch(nonce_uses=2)
     user = User(server).nonce()
     copy = user.check_out()["ID"]
     assert user.patch(copy, {"Title": "T"}).status_code == 204
     assert code(user.patch(copy, {"Title": "U"})) == (400, "INVALID_NONCE")
-    switch(nonce_lifetime_s=0.000001)
-    assert code(user.nonce().patch(copy, {"Title": "U"})) == (400, "INVALID_NONCE")
 
 
 def test_nonces_can_be_left_out_where_the_server_says_so(server: httpx.Client, switch: Switch) -> None:
@@ -112,7 +110,7 @@ def test_a_fault_can_wait_for_one_action(server: httpx.Client, user: User) -> No
     ],
 )
 def test_faults_reach_this_dialect(user: User, script: Script, fault: str, seen: tuple[int, str]) -> None:
-    user.server.put("/_control/faults", json={"drip_ms": 1, "drip_bytes": 200}).raise_for_status()
+    user.server.put("/_control/faults", json={"drip_ms": 1}).raise_for_status()
     script(fault, method="GET")
     reply = user.get(f"{DOCUMENTS}?$filter=Number eq '{DOCUMENT}'")
     assert (reply.status_code, reply.headers["Content-Type"]) == seen

@@ -28,7 +28,7 @@ from reconciler.simulator.wrs.iterations import Iteration, WorkingCopy
 from reconciler.simulator.wrs.options import ACTIONS
 from reconciler.simulator.wrs.query import Malformed
 from reconciler.simulator.wrs.state import WrsState
-from reconciler.simulator.wrs.types import NAMESPACE, NAVIGATIONS
+from reconciler.simulator.wrs.types import NAMESPACE
 
 _ROOT = re.compile(r"/Windchill/(?:oauth/)?servlet/odata/")
 _SERVICE = re.compile(r"(?:(v\d+)/)?(PTC|DocMgmt)(?:/(.*))?")
@@ -144,21 +144,18 @@ def _called(rest: str) -> str:
     if entity[2] is None:
         return "Documents()"
     name = entity[2].removeprefix(f"{NAMESPACE}.").removesuffix("()")
-    return name if name in (*ACTIONS, *NAVIGATIONS) else "?"
+    return name if name in ACTIONS else "?"
 
 
 def _nonce(state: WrsState, request: Request, whose: str) -> Reply:
     if request.method != "GET":
         return replies.refusal(405, "METHOD_NOT_ALLOWED", "GetCSRFToken is a function")
-    value = state.nonces.give(whose, state.switches, state.clock().timestamp())
+    value = state.nonces.give(whose, state.switches)
     return replies.shown({"NonceKey": "CSRF_NONCE", "NonceValue": value})
 
 
 def _document_management(call: Call, rest: str) -> Reply:
     state, reading = call.state, call.request.method == "GET"
-    if rest == "" and reading:
-        entities = [{"name": "Documents", "kind": "EntitySet", "url": "Documents"}]
-        return replies.shown({"@odata.context": f"{call.root}$metadata", "value": entities})
     if rest == "$metadata" and reading:
         content = types.document(state.types, state.switches)
         return Reply(200, [(b"content-type", b"application/xml"), (b"odata-version", b"4.0")], content)
@@ -203,8 +200,6 @@ def _read(call: Call, view: View, rest: str) -> Reply:
         return replies.shown(
             {"@odata.context": f"{call.root}$metadata#Edm.Boolean", "value": _may_check_out(call, view)}
         )
-    if rest in NAVIGATIONS:
-        return replies.shown({"@odata.context": f"{call.root}$metadata#{rest}", **view.related(rest)})
     if rest:
         return replies.not_implemented(rest)
     asked = query.read(call.request.query, state.types, state.switches)

@@ -28,13 +28,10 @@ def answer(state: WrsState, request: Request, user: str, root: str) -> Reply:
         size = min(int(preferred[1]), switches.page_size_max)
         applied = [(b"preference-applied", b"odata.maxpagesize=%d" % size)]
     rows = _rows(state, asked, user)
-    wanted = rows[asked.skip :] if asked.top is None else rows[asked.skip : asked.skip + asked.top]
-    page = wanted[asked.after : asked.after + size]
+    page = rows[asked.after : asked.after + size]
     shown: dict[str, Any] = {"@odata.context": f"{root}$metadata#Documents"}
-    if asked.count:
-        shown["@odata.count"] = len(rows)
     shown["value"] = [_shown(state, View(state, row, user), asked, user) for row in page]
-    if len(wanted) > asked.after + size:
+    if len(rows) > asked.after + size:
         shown["@odata.nextLink"] = _next_link(state, request, root, asked.after + size)
     return replies.shown(shown, *applied)
 
@@ -54,20 +51,11 @@ def only_key(state: WrsState, request: Request) -> str | None:
 def _rows(state: WrsState, asked: Asked, user: str) -> list[Iteration | WorkingCopy]:
     types = state.types
     zone = None if asked.on_time else timezone(timedelta(minutes=state.switches.utc_offset_minutes))
-
-    def look(row: Iteration | WorkingCopy) -> _Look:
-        return _Look(View(state, row, user), types, zone)
-
     found = list(_candidates(state, asked, user))
-    if asked.filter is not None:
-        matches = query.matcher(asked.filter)
-        found = [row for row in found if matches(look(row))]
-    for order in reversed(asked.orders):
-        # Rows without a value come first, as OData asks of an ascending order.
-        keyed = [(look(row)(order.path), row) for row in found]
-        keyed.sort(key=lambda pair: (pair[0] is not None, pair[0] or 0), reverse=order.descending)
-        found = [row for _, row in keyed]
-    return found
+    if asked.filter is None:
+        return found
+    matches = query.matcher(asked.filter)
+    return [row for row in found if matches(_Look(View(state, row, user), types, zone))]
 
 
 def _candidates(state: WrsState, asked: Asked, user: str) -> Iterator[Iteration | WorkingCopy]:

@@ -1,11 +1,12 @@
 """The switches of the dialect `wrs`: what differs between servers, or what nobody has seen a real one do."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import attrs
 from attrs import validators
 
-from reconciler.simulator.validation import flag, mapping, not_negative, text, texts, tuple_of, within
+from reconciler.simulator.validation import number, one_of, switch, table, text, texts, tuple_of
 
 ACTIONS = (
     "CheckOut",
@@ -26,114 +27,102 @@ TRANSITIONS = {
 }
 
 
-def _one_of(*values: Any) -> Any:
-    return attrs.field(default=values[0], validator=validators.in_(values))
-
-
-def _switch(default: bool) -> Any:
-    return attrs.field(default=default, validator=flag)
-
-
 @attrs.frozen(kw_only=True)
 class Wrs:
     """How this server plays Windchill REST Services. The first value of each choice is the default."""
 
-    versions: tuple[str, ...] = attrs.field(default=("v5", "v6"), converter=tuple_of, validator=texts)
+    versions: tuple[str, ...] = texts("v5", "v6")
     """Versions of the domain DocMgmt that are served beside the one without a number."""
     actions: tuple[str, ...] = attrs.field(
         default=ACTIONS[:-1], converter=tuple_of, validator=validators.deep_iterable(validators.in_(ACTIONS))
     )
     """What is bound to a document. What is left out is not in $metadata either, and answers 501."""
-    vr_keys: bool = _switch(True)
+    vr_keys: bool = switch(True)
     """Whether `Documents('VR:…')` finds the latest iteration of a branch."""
-    in_operator: bool = _switch(False)
-    """Whether $filter knows `in`, as newer servers do."""
-    page_size: int = attrs.field(default=25, validator=within(1))
+    page_size: int = number(25, 1)
     """Rows in a page when nothing is preferred."""
-    page_size_max: int = attrs.field(default=2000, validator=within(1))
+    page_size_max: int = number(2000, 1)
     """The most that `Prefer: odata.maxpagesize` gets."""
-    lists_show: Literal["all", "common"] = _one_of("all", "common")
+    lists_show: Literal["all", "common"] = one_of("all", "common")
     """Whether lists show all properties of a document, or only those that all types have in common."""
-    next_link_base: str = attrs.field(default="", validator=text)
+    next_link_base: str = text("")
     """What next links begin with instead of the origin that was asked, such as another server's."""
-    utc_offset_minutes: int = attrs.field(default=120, validator=within(-840, 840))
+    utc_offset_minutes: int = number(120, -840, 840)
     """The server's offset: shown in instants, and what a day is in date-only filters."""
-    latest_of: Literal["revision", "document"] = _one_of("revision", "document")
+    latest_of: Literal["revision", "document"] = one_of("revision", "document")
     """Whether the last iteration of an old revision goes on calling itself `Latest`."""
-    display_names: dict[str, str] = attrs.field(factory=dict, validator=mapping)
+    display_names: Mapping[str, str] = table({})
     """User → how CreatedBy, ModifiedBy and CheckOutStatus show them. Who is missing goes by the user's name."""
-    secured: dict[str, list[str]] = attrs.field(factory=dict, validator=mapping)
+    secured: Mapping[str, list[str]] = table({})
     """Document (or `*`) → properties that are shown as secured nulls, and refused in writes."""
-    soft_attributes: dict[str, str] = attrs.field(factory=dict, validator=mapping)
+    soft_attributes: Mapping[str, str] = table({})
     """More attributes of every subtype: name → Edm type, such as `Edm.Int64` or `Collection(Edm.String)`."""
 
-    sessions: Literal["cookie", "none"] = _one_of("cookie", "none")
+    sessions: Literal["cookie", "none"] = one_of("cookie", "none")
     """Whether each request without a session's cookie opens a session, as Tomcat does."""
-    session_s: float = attrs.field(default=1800.0, validator=not_negative)
+    session_s: float = number(1800.0)
     """Seconds without a request after which a session ends. 0: never."""
-    session_ended: Literal["new", 401, "login_page", "redirect"] = _one_of("new", 401, "login_page", "redirect")
+    session_ended: Literal["new", 401, "login_page", "redirect"] = one_of("new", 401, "login_page", "redirect")
     """What a request with an ended session's cookie gets: a new session, or no answer but one of these."""
-    nonce_of: Literal["user", "session"] = _one_of("user", "session")
+    nonce_of: Literal["user", "session"] = one_of("user", "session")
     """Whom a nonce is given to: a user, or one session of a user's."""
-    nonce_required: bool = _switch(True)
+    nonce_required: bool = switch(True)
     """Whether POST, PATCH and DELETE need `CSRF_NONCE`."""
-    nonce_for_bearer: bool = _switch(True)
+    nonce_for_bearer: bool = switch(True)
     """Whether they need it also when a bearer token says who is asking."""
-    nonce_lifetime_s: float = attrs.field(default=0.0, validator=not_negative)
-    """Seconds until a nonce expires. 0: never."""
-    nonce_uses: int = attrs.field(default=0, validator=within(0))
+    nonce_uses: int = number(0, 0)
     """Requests for which a nonce is good. 0: any number."""
 
-    check_out_allowed: bool = _switch(True)
+    check_out_allowed: bool = switch(True)
     """What IsCheckoutAllowed answers of a document that nobody else has checked out, and what CheckOut then does."""
-    checkout_reply: Literal["entity", "id"] = _one_of("entity", "id")
+    checkout_reply: Literal["entity", "id"] = one_of("entity", "id")
     """What CheckOut shows of the working copy: all of it, or its ID."""
-    checkin_reply: Literal["entity", "id"] = _one_of("entity", "id")
+    checkin_reply: Literal["entity", "id"] = one_of("entity", "id")
     """What CheckIn shows of the new iteration."""
-    checkin_id: Literal["working_copy", "fresh"] = _one_of("working_copy", "fresh")
+    checkin_id: Literal["working_copy", "fresh"] = one_of("working_copy", "fresh")
     """Which ID the new iteration gets: the working copy's, or another one."""
-    patch_reply: Literal["none", "entity"] = _one_of("none", "entity")
+    patch_reply: Literal["none", "entity"] = one_of("none", "entity")
     """204, or 200 with the entity."""
-    action_reply: Literal["entity", "none"] = _one_of("entity", "none")
+    action_reply: Literal["entity", "none"] = one_of("entity", "none")
     """What SetState and UpdateCommonProperties answer: the entity as they left it, or 204."""
-    patch_without_checkout: Literal["refused", "accepted"] = _one_of("refused", "accepted")
+    patch_without_checkout: Literal["refused", "accepted"] = one_of("refused", "accepted")
     """Whether an ordinary iteration can be changed in place."""
-    stale_checkout: int | Literal["latest"] = _one_of(400, 404, "latest")
+    stale_checkout: int | Literal["latest"] = one_of(400, 404, "latest")
     """What CheckOut of an old iteration answers, or that it checks the latest one out."""
-    checkout_conflict: int | Literal["same"] = _one_of("same", 400, 409, 423, 500)
+    checkout_conflict: int | Literal["same"] = one_of("same", 400, 409, 423, 500)
     """What CheckOut answers when somebody else was first; `same`: 200 with the ID that was asked about."""
-    checkout_again: int | Literal["working_copy"] = _one_of("working_copy", 400)
+    checkout_again: int | Literal["working_copy"] = one_of("working_copy", 400)
     """What CheckOut answers to who has the document checked out already."""
-    locked_message: str = attrs.field(default="The object is checked out by {holder}.", validator=text)
+    locked_message: str = text("The object is checked out by {holder}.")
     """What the refusals among these say."""
-    holder_shown: bool = _switch(True)
+    holder_shown: bool = switch(True)
     """Whether CheckOutStatus names who has a document checked out."""
-    checkout_note_shown: bool = _switch(True)
+    checkout_note_shown: bool = switch(True)
     """Whether a working copy shows the note of its check-out, as `Comments`."""
-    working_copies_listed: bool = _switch(False)
+    working_copies_listed: bool = switch(False)
     """Whether lists show holders their working copies, beside the iterations these were made from."""
-    administrators: tuple[str, ...] = attrs.field(default=(), converter=tuple_of, validator=texts)
+    administrators: tuple[str, ...] = texts()
     """Users who see everybody's working copies and whose UndoCheckOut works on them: the accident to be ruled out."""
 
-    states: dict[str, str] = attrs.field(factory=lambda: dict(STATES), validator=mapping)
+    states: Mapping[str, str] = table(STATES)
     """Lifecycle state → what it is called."""
-    transitions: dict[str, list[str]] = attrs.field(factory=lambda: dict(TRANSITIONS), validator=mapping)
+    transitions: Mapping[str, list[str]] = table(TRANSITIONS)
     """Lifecycle state → those that SetState can lead to. A state that is missing here leads anywhere."""
-    transitions_in: Literal["Items", "value", "States"] = _one_of("Items", "value", "States")
+    transitions_in: Literal["Items", "value", "States"] = one_of("Items", "value", "States")
     """Under which name GetValidStateTransitions lists states. `Items`: in a PTC.EnumTypeList, as a stock server does;
     `value`: as a plain collection; `States`: in a form that the metadata does not describe."""
-    set_state_effect: Literal["set", "ignored"] = _one_of("set", "ignored")
+    set_state_effect: Literal["set", "ignored"] = one_of("set", "ignored")
     """Whether a SetState that is answered as done has set anything."""
-    set_state_when_checked_out: Literal["refused", "accepted"] = _one_of("refused", "accepted")
+    set_state_when_checked_out: Literal["refused", "accepted"] = one_of("refused", "accepted")
     """Whether SetState works on a document that somebody has checked out."""
-    set_state_moves_last_modified: bool = _switch(True)
+    set_state_moves_last_modified: bool = switch(True)
     """Whether LastModified and ModifiedBy tell of a SetState."""
-    common_properties_move_last_modified: bool = _switch(True)
+    common_properties_move_last_modified: bool = switch(True)
     """Whether they tell of UpdateCommonProperties."""
 
-    etags: Literal["none", "weak", "strong"] = _one_of("none", "weak", "strong")
+    etags: Literal["none", "weak", "strong"] = one_of("none", "weak", "strong")
     """Entity tags of single documents, and of each in a list where the body shows them."""
-    etag_in: Literal["header", "body", "both"] = _one_of("header", "body", "both")
+    etag_in: Literal["header", "body", "both"] = one_of("header", "body", "both")
     """Where they are shown: `ETag`, `@odata.etag`, or both."""
-    if_match: Literal["ignored", "enforced", "required"] = _one_of("ignored", "enforced", "required")
+    if_match: Literal["ignored", "enforced", "required"] = one_of("ignored", "enforced", "required")
     """What becomes of `If-Match`: a false success, 412, or 428 besides where it is missing."""

@@ -19,7 +19,6 @@ _SESSION = re.compile(r"(?:^|;\s*)JSESSIONID=([0-9A-F]+)")
 @attrs.define
 class _Nonce:
     value: str
-    expires_s: float
     uses_left: float
 
 
@@ -60,7 +59,7 @@ class Sessions:
 
 
 class Nonces:
-    """One nonce at a time for each user, or each session. Time is given, never asked."""
+    """One nonce at a time for each user, or each session."""
 
     def __init__(self, seed: int) -> None:
         self._chance = Random(f"nonces {seed}")
@@ -69,13 +68,11 @@ class Nonces:
         """Each request that came with a wrong nonce or none, oldest first."""
         self.issued = 0
 
-    def give(self, whose: str, switches: Wrs, now_s: float) -> str:
-        """The nonce, a new one where the former has expired."""
+    def give(self, whose: str, switches: Wrs) -> str:
+        """The nonce, a new one where the former is used up."""
         current = self._current.get(whose)
-        if current is None or not _good(current, now_s):
-            lifetime_s = switches.nonce_lifetime_s or float("inf")
-            value = f"{self._chance.getrandbits(96):024x}="
-            current = _Nonce(value, now_s + lifetime_s, switches.nonce_uses or float("inf"))
+        if current is None or current.uses_left <= 0:
+            current = _Nonce(f"{self._chance.getrandbits(96):024x}=", switches.nonce_uses or float("inf"))
             self._current[whose] = current
             self.issued += 1
         return current.value
@@ -87,7 +84,7 @@ class Nonces:
             return True
         given = request.headers.get(b"csrf_nonce", b"").decode("latin-1")
         current = self._current.get(whose)
-        if current is not None and current.value == given and _good(current, now.timestamp()):
+        if current is not None and current.value == given and current.uses_left > 0:
             current.uses_left -= 1
             return True
         self.audited.append({
@@ -98,7 +95,3 @@ class Nonces:
     def expire(self) -> None:
         """Every nonce is void from now on."""
         self._current.clear()
-
-
-def _good(nonce: _Nonce, now_s: float) -> bool:
-    return nonce.uses_left > 0 and now_s < nonce.expires_s

@@ -41,34 +41,32 @@ class Property:
     action: str = ""
     """The action that alone can change it."""
     filterable: bool = True
-    sortable: bool = True
     nullable: bool = True
     values: Mapping[str, str] | None = None
     """Of an enumeration: value → display."""
 
 
-_SECRET: dict[str, Any] = {"filterable": False, "sortable": False}
 _COMMON = (
     Property("ID", read_only=True, nullable=False),
-    Property("MasterID", read_only=True, **_SECRET),
+    Property("MasterID", read_only=True, filterable=False),
     Property("Number", action="UpdateCommonProperties", nullable=False),
     Property("Name", path="name", action="UpdateCommonProperties", nullable=False),
-    Property("Organization", path="organization", action="UpdateCommonProperties", **_SECRET),
+    Property("Organization", path="organization", action="UpdateCommonProperties", filterable=False),
     Property("Title", path="title"),
-    Property("Description", path="description", sortable=False),
-    Property("Comments", read_only=True, **_SECRET),
+    Property("Description", path="description"),
+    Property("Comments", read_only=True, filterable=False),
     Property("Revision", path="revision", read_only=True),
     Property("Version", read_only=True),
-    Property("VersionID", read_only=True, **_SECRET),
-    Property("Latest", "Edm.Boolean", read_only=True, sortable=False),
+    Property("VersionID", read_only=True, filterable=False),
+    Property("Latest", "Edm.Boolean", read_only=True),
     Property("State", "PTC.EnumType", path="status", action="SetState"),
-    Property("CheckoutState", read_only=True, **_SECRET),
-    Property("CheckOutStatus", read_only=True, **_SECRET),
-    Property("WorkInProgressState", "PTC.EnumType", read_only=True, **_SECRET),
-    Property("CreatedBy", read_only=True, **_SECRET),
-    Property("ModifiedBy", read_only=True, **_SECRET),
-    Property("FolderLocation", read_only=True, **_SECRET),
-    Property("FolderName", read_only=True, **_SECRET),
+    Property("CheckoutState", read_only=True, filterable=False),
+    Property("CheckOutStatus", read_only=True, filterable=False),
+    Property("WorkInProgressState", "PTC.EnumType", read_only=True, filterable=False),
+    Property("CreatedBy", read_only=True, filterable=False),
+    Property("ModifiedBy", read_only=True, filterable=False),
+    Property("FolderLocation", read_only=True, filterable=False),
+    Property("FolderName", read_only=True, filterable=False),
     Property("CreatedOn", "Edm.DateTimeOffset", read_only=True),
     Property("LastModified", "Edm.DateTimeOffset", read_only=True),
 )
@@ -86,7 +84,7 @@ _SHARED = (
     _soft("Note"),
     _soft("Project"),
     _soft("Weight", "Edm.Double"),
-    _soft("Keywords", "Collection(Edm.String)", **_SECRET),
+    _soft("Keywords", "Collection(Edm.String)", filterable=False),
     _soft("Classification", "PTC.EnumType", values=_CLASSES),
     _soft("LegacyID", read_only=True),
 )
@@ -167,7 +165,6 @@ _HEAD = f"""<?xml version="1.0" encoding="UTF-8"?>
 </ComplexType>
 <Term Name="ReadOnly" Type="Edm.Boolean"/>
 <Term Name="NonFilterable" Type="Edm.Boolean"/>
-<Term Name="NonSortable" Type="Edm.Boolean"/>
 <Term Name="UpdateableViaAction" Type="Edm.Boolean"/>
 <EntityType Name="WindchillEntity" Abstract="true"/>
 <EntityType Name="Container"><Key><PropertyRef Name="ID"/></Key>
@@ -211,7 +208,6 @@ _ANNOTATIONS = (
     ("PTC.ReadOnly", lambda found: found.read_only),
     ("PTC.UpdateableViaAction", lambda found: bool(found.action)),
     ("PTC.NonFilterable", lambda found: not found.filterable),
-    ("PTC.NonSortable", lambda found: not found.sortable),
 )
 
 

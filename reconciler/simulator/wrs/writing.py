@@ -1,6 +1,6 @@
 """What changes a document: PATCH, and the actions. Each leaves its entry in the history, saying what guarded it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import evolve
@@ -84,7 +84,9 @@ def update_common_properties(
     iterations = state.iterations
     if iterations.latest(found.key) is found:  # Number and Name are the master's, whichever revision they are given to
         found = iterations.latest(iterations.shared(found.key, {})[0]) or found
-    refused = _in_place_refused(state, found, writer.who, locked=True) or _standing_in_the_way(state, given)
+    refused = _in_place_refused(state, found, writer.who, locked=True) or _refused_field(
+        state, [_COMMON[name] for name in given]
+    )
     if refused is not None:
         return refused
     assert isinstance(found, Iteration)
@@ -139,21 +141,13 @@ def _wanted(state: WrsState, view: View, given: Mapping[str, Any]) -> dict[str, 
             paths[found.path] = values.incoming(found, value)
         except Unfit as unfit:
             return replies.invalid(str(unfit), cause="refused_field")
-    refused = _business(state, paths)
-    return fields.nested(paths) if refused is None else refused
+    return _refused_field(state, paths) or fields.nested(paths)
 
 
-def _business(state: WrsState, paths: Mapping[str, Any]) -> Reply | None:
-    """The rules that the tester gave to all dialects, by dotted paths."""
-    behaviour = state.documents.behaviour
-    for path, value in sorted(paths.items(), key=lambda pair: pair[0]):
+def _refused_field(state: WrsState, paths: Iterable[str]) -> Reply | None:
+    """The refusal of a field that a test wants refused in all dialects."""
+    refused = state.documents.behaviour.refused_fields
+    for path in sorted(refused.keys() & paths):
         name = path.rpartition(".")[2]
-        if path in behaviour.refused_fields:
-            return replies.invalid(f"The property '{name}' {behaviour.refused_fields[path]}", cause="refused_field")
-        if value in behaviour.business_rules.get(path, ()):
-            return replies.invalid(behaviour.business_rule_message, cause="business_rule")
+        return replies.invalid(f"The property '{name}' {refused[path]}", cause="refused_field")
     return None
-
-
-def _standing_in_the_way(state: WrsState, given: Mapping[str, Any]) -> Reply | None:
-    return _business(state, {_COMMON[name]: value for name, value in given.items()})
