@@ -18,7 +18,7 @@ from benchmarks import events, measure
 from benchmarks.measure import Figures, Sample
 from benchmarks.report import Finding, Report
 from reconciler import app
-from reconciler.cli import exits, logs
+from reconciler.cli import log_output, runtime
 from reconciler.config import Config
 from reconciler.model.event import PlainRecord
 from reconciler.simulator.server import Simulator
@@ -64,7 +64,7 @@ def run(rounds: int, tell: Callable[[str], None]) -> Report:
 
 def client(url: str) -> Sample:
     """The bare client: it knows the tokens and sends."""
-    return exits.run(_client(url))
+    return runtime.run(_client(url))
 
 
 async def _client(url: str) -> Sample:
@@ -101,8 +101,8 @@ async def _client(url: str) -> Sample:
 
 def engine(url: str, folder: str) -> Sample:
     """The daemon's reconcile loop, wired by the composition root and logging as `reconciler run` does."""
-    logs.configure("info", asked_for=False)
-    return exits.run(_engine(url, Path(folder)))
+    log_output.configure("info", asked_for=False)
+    return runtime.run(_engine(url, Path(folder)))
 
 
 async def _engine(url: str, folder: Path) -> Sample:

@@ -13,10 +13,10 @@ import orjson
 from benchmarks import events, measure
 from benchmarks.measure import Figures, Sample
 from benchmarks.report import Finding, Report
-from reconciler import parts
+from reconciler import factory
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
-from reconciler.cli import exits, logs
+from reconciler.cli import log_output, runtime
 from reconciler.config import Config
 from reconciler.flows import replay
 from reconciler.flows.ingest import Ingest
@@ -84,8 +84,8 @@ def bare(path: str) -> Sample:
 
 def replayed(path: str, folder: str) -> Sample:
     """The replay flow, wired as the command wires it."""
-    logs.configure("error", asked_for=False)
-    return exits.run(_replayed(Path(path), Path(folder) / "replayed.db"))
+    log_output.configure("error", asked_for=False)
+    return runtime.run(_replayed(Path(path), Path(folder) / "replayed.db"))
 
 
 async def _replayed(path: Path, database: Path) -> Sample:
@@ -96,14 +96,14 @@ async def _replayed(path: Path, database: Path) -> Sample:
         store=attrs.evolve(config.store, url=f"sqlite:///{database}"),
     )
     clock = SystemClock()
-    store = await parts.open_store(config, owner=True)
-    log = parts.make_log(config, clock, grows=False)
+    store = await factory.open_store(config, owner=True)
+    log = factory.make_log(config, clock, grows=False)
     ingest = Ingest(
         log,
         store,
         clock,
         Counters(),
-        rules=parts.decoding(config),
+        rules=factory.decoding(config),
         dead_letter_topic=config.log.dead_letter_topic,
         batch_max=replay.BATCH,
         offer=lambda _: None,

@@ -20,7 +20,7 @@ from benchmarks.measure import Figures, Sample
 from benchmarks.report import Finding, Report
 from reconciler import app
 from reconciler.adapters.kafka_client import KafkaOptions
-from reconciler.cli import exits, logs
+from reconciler.cli import log_output, runtime
 from reconciler.config import Config
 from reconciler.model.document import Lane
 from tests.brokers.apache import Apache
@@ -93,12 +93,12 @@ async def _fill(brokers: str) -> None:
 
 def batches(brokers: str) -> Sample:
     """Consume with aiokafka alone, as fast as it gets: every record is fetched, none is looked at."""
-    return exits.run(_batches(brokers))
+    return runtime.run(_batches(brokers))
 
 
 def singly(brokers: str) -> Sample:
     """Consume with aiokafka alone, the way its documentation begins with."""
-    return exits.run(_singly(brokers))
+    return runtime.run(_singly(brokers))
 
 
 async def _singly(brokers: str) -> Sample:
@@ -146,8 +146,8 @@ async def _consumer(brokers: str) -> AIOKafkaConsumer:
 
 def ingest(brokers: str, folder: str) -> Sample:
     """The daemon's ingest loop, wired by the composition root."""
-    logs.configure("info", asked_for=False)
-    return exits.run(_ingest(brokers, Path(folder)))
+    log_output.configure("info", asked_for=False)
+    return runtime.run(_ingest(brokers, Path(folder)))
 
 
 async def _ingest(brokers: str, folder: Path) -> Sample:
@@ -178,7 +178,7 @@ async def _ingest(brokers: str, folder: Path) -> Sample:
 
 def naive(brokers: str, folder: str) -> Sample:
     """What one would write first."""
-    return exits.run(_naive(brokers, Path(folder) / "naive.db"))
+    return runtime.run(_naive(brokers, Path(folder) / "naive.db"))
 
 
 async def _naive(brokers: str, database: Path) -> Sample:

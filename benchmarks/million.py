@@ -18,7 +18,7 @@ from benchmarks.measure import Figures, Sample
 from benchmarks.report import Finding, Report
 from reconciler import app
 from reconciler.adapters import sqlite
-from reconciler.cli import exits, logs
+from reconciler.cli import log_output, runtime
 from reconciler.core.events import decode
 from reconciler.core.folding import fold
 from reconciler.model import codec
@@ -194,8 +194,8 @@ def _rss_mib(pid: int) -> float:
 
 def changes(database: str, url: str, folder: str, seed: str) -> Sample:
     """Fold one event and settle its document, again and again, always another document."""
-    logs.configure("info", asked_for=False)
-    return exits.run(_changes(Path(database), url, Path(folder), int(seed)))
+    log_output.configure("info", asked_for=False)
+    return runtime.run(_changes(Path(database), url, Path(folder), int(seed)))
 
 
 async def _changes(database: Path, url: str, folder: Path, seed: int) -> Sample:

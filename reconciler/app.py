@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import attrs
 import structlog
 
-from reconciler import parts
+from reconciler import factory
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
 from reconciler.adapters.metrics import Exposition
@@ -119,7 +119,7 @@ class Daemon:
         self._progress = Progress(breaker, maintenance=config.windchill.maintenance)
         gate = Gate(windchill, Unhurried(clock), limiter=limiter, breaker=breaker, quota=RetryQuota())
         budget = WriteBudget(config.resync.writes_max_per_window, config.resync.window_s)
-        self._in_force = parts.in_force(config)
+        self._in_force = factory.in_force(config)
         attempt = Attempt(gate, store, clock, self._in_force.rules, budget)
         queue = Queue(QUEUE_CAPACITY)
         known = attempt, store, queue, clock, self.telemetry
@@ -188,7 +188,7 @@ class Daemon:
         _log.info("started", log=log, store=self.config.store.url, records_known=sum(ends.values()))
         if self._notifier is not None:
             await self._notifier.begin(stored)
-        parts.settle_memory()
+        factory.settle_memory()
         self._progress.phase = Phase.READY
         async with asyncio.TaskGroup() as tasks:
             reading = self._start(tasks, "ingest", self.ingest.run)
@@ -331,11 +331,11 @@ class Daemon:
     def _tells(self, webhook: notify.Webhook, breaker: Breaker) -> watch.Watch:
         stopping, clock = asyncio.Event(), Unhurried(self.clock)
         post = notify.Post(webhook, clock, self.telemetry, stopping=stopping)
-        manner, patience = parts.manner(self.config), parts.patience(self.config)
+        manner, patience = factory.manner(self.config), factory.patience(self.config)
         return watch.Watch(self.store, breaker, post, clock, stopping=stopping, manner=manner, patience=patience)
 
     def _actions(self) -> OperatorActions:
-        made = parts.actions(self.config, self.store, self.log, self.clock)
+        made = factory.actions(self.config, self.store, self.log, self.clock)
         woken = attrs.evolve(made, offer=self.reconciler.offer, wake=self.resync.wake)
         return attrs.evolve(woken, decoding=lambda: self._in_force.decoding)
 
@@ -372,23 +372,23 @@ async def daemon(config: Config, *, once: bool = False, wish: reload.Wish | None
     async with AsyncExitStack() as stack:
         admin = door = None
         if config.admin.bind and not once:  # one pass is over before anybody asks, and must not contend for a port
-            identity = parts.make_identity(config, clock)
+            identity = factory.make_identity(config, clock)
             if identity is not None:
                 stack.push_async_callback(identity.close)
-            door = parts.make_door(config, clock, identity)
+            door = factory.make_door(config, clock, identity)
             admin = server.AdminServer(server.listen(config.admin.bind))
             stack.callback(admin.close)
-        store = await parts.open_store(config, owner=True)
+        store = await factory.open_store(config, owner=True)
         stack.push_async_callback(store.close)
-        log = parts.make_log(config, clock, grows=not once)
+        log = factory.make_log(config, clock, grows=not once)
         stack.push_async_callback(log.close)
         telemetry = Counters()
         tracing = configured_tracing(os.environ)
         stack.push_async_callback(tracing.close)
-        windchill = parts.make_windchill(config, clock, telemetry, tracing)
+        windchill = factory.make_windchill(config, clock, telemetry, tracing)
         stack.push_async_callback(windchill.close)
-        outcomes = parts.make_outcome_log(config, clock)
-        if (webhook := parts.make_webhook(config, clock)) is not None:
+        outcomes = factory.make_outcome_log(config, clock)
+        if (webhook := factory.make_webhook(config, clock)) is not None:
             stack.push_async_callback(webhook.close)
         yield Daemon(
             config,
@@ -397,7 +397,7 @@ async def daemon(config: Config, *, once: bool = False, wish: reload.Wish | None
             windchill,
             clock,
             outcomes=outcomes,
-            letters=parts.make_letter_log(config, clock),
+            letters=factory.make_letter_log(config, clock),
             telemetry=telemetry,
             admin=admin,
             door=door,

@@ -12,7 +12,6 @@ byte for byte, never decoded and written anew: a number must not change its last
 A record in binary mode becomes a structured one; a tombstone becomes a released event with the stamp of the tombstone.
 """
 
-import base64
 import contextlib
 import json
 import sys
@@ -29,9 +28,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from reconciler.core.events import decode
-from reconciler.model import instant
-from reconciler.model.event import Event, PlainRecord, Record
 from reconciler.model.value import MISSING
 
 Row = Mapping[str, Any] | msgspec.Struct
@@ -251,130 +247,3 @@ def _default(value: object) -> object:
     if isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
     return None if value is MISSING else str(value)
-
-
-# ----------------------------------------------------------------------------------------------------- records as lines
-
-
-_PLACE = ("kafkatopic", "kafkapartition", "kafkaoffset")
-_ARCHIVED = (*_PLACE, "recordedtime")
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_encode = msgspec.json.encode
-
-
-@attrs.frozen
-class Line:
-    """A record's line; `usable` false says that a replay would refuse it although the log's reader takes the record."""
-
-    text: bytes
-    usable: bool
-
-
-def of(record: Record, rules: decode.Rules) -> Line | None:
-    """
-    Return a record's line, `None` for one that is no event in any mode (it is a dead letter).
-
-    `rules` are those that the log is read by. The line is decoded as a replay will do it, and compared.
-    """
-    here = decode.record(record, rules)
-    text = _from_file(record, believed=isinstance(here, Event)) if rules.archived else _from_kafka(record)
-    if text is None:
-        return None
-    bare = PlainRecord(record.topic, record.partition, record.offset, 0, None, text.rstrip(), ())
-    there = decode.record(bare, attrs.evolve(rules, archived=True, vouched=True))
-    if isinstance(there, Event) and not isinstance(here, Event):
-        return None  # what its headers make unusable must not come back to life without them
-    return Line(text, here == there or not isinstance(here, Event))
-
-
-def _from_kafka(record: Record) -> bytes | None:
-    try:
-        members = _binary(record) or _structured(record)
-        if members is None:
-            return None
-        place = _place(record)
-    except (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError):
-        return None
-    return _line({name: value for name, value in members.items() if name not in _ARCHIVED} | place)
-
-
-def _from_file(record: Record, *, believed: bool) -> bytes | None:
-    """
-    Return a line of a file with its place; a line that says where its record stood keeps saying so if it is `believed`.
-
-    What is refused here must not come to stand, by its own word, where it would be taken.
-    """
-    try:
-        members = _members(record.value or b"")
-        place = {} if believed and all(name in members for name in _PLACE) else _place(record)
-    except (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError):
-        return None
-    return _line(members | place)
-
-
-def _place(record: Record) -> dict[str, msgspec.Raw]:
-    place: dict[str, str | int] = {
-        "kafkatopic": record.topic,
-        "kafkapartition": record.partition,
-        "kafkaoffset": record.offset,
-    }
-    if record.timestamp > 0:
-        place["recordedtime"] = instant.from_us(record.timestamp * 1000)
-    return _raw(place)
-
-
-def _structured(record: Record) -> dict[str, msgspec.Raw] | None:
-    if record.value is None:
-        return _tombstone(record)
-    return _members(record.value)
-
-
-def _tombstone(record: Record) -> dict[str, msgspec.Raw] | None:
-    """Return a released event whose stamp is that of the tombstone: `decode` says which, so that they can't differ."""
-    bare = PlainRecord(record.topic, record.partition, record.offset, record.timestamp, record.key, None, ())
-    event = decode.record(bare, decode.Rules())
-    if not isinstance(event, Event):
-        return None
-    stamp = event.stamp
-    said = {
-        "specversion": "1.0",
-        "id": stamp.id,
-        "source": stamp.source,
-        "type": decode.RELEASED,
-        "subject": event.key,
-        "time": stamp.time,
-    }
-    return _raw(said)
-
-
-def _binary(record: Record) -> dict[str, msgspec.Raw] | None:
-    """Return the members of a record in binary mode, `None` for one that is to be tried as structured."""
-    found = {name.lower(): value for name, value in record.headers}
-    content_type = (found.get("content-type") or b"").decode().lower()
-    if content_type.startswith("application/cloudevents") or not ("ce_specversion" in found or "ce_type" in found):
-        return None
-    members = {
-        name.removeprefix("ce_"): msgspec.Raw(_encode(None if value is None else value.decode()))
-        for name, value in found.items()
-        if name.startswith("ce_") and name != "ce_data"
-    }
-    if content_type:
-        members["datacontenttype"] = msgspec.Raw(_encode(content_type))
-    return members | _data(record.value or b"null")
-
-
-def _data(value: bytes) -> dict[str, msgspec.Raw]:
-    try:
-        msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {"data_base64": msgspec.Raw(_encode(base64.b64encode(value).decode()))}
-    return {"data": msgspec.Raw(value)}
-
-
-def _raw(values: Mapping[str, str | int]) -> dict[str, msgspec.Raw]:
-    return {name: msgspec.Raw(_encode(value)) for name, value in values.items()}
-
-
-def _line(members: dict[str, msgspec.Raw]) -> bytes:
-    # Inside a JSON text, raw line breaks can only be white space between its tokens.
-    return _encode(members).replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler import config, parts
+from reconciler import config, factory
 from reconciler.adapters import credentials
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
@@ -56,7 +56,7 @@ def configured(server: Simulated, kind: str, file: Path) -> Windchill:
         f"{key}_file".upper(): str(file),
     }
     found = config.load(None, {f"RECONCILER_WINDCHILL__{name}": value for name, value in environ.items()})
-    return parts.make_windchill(found, SystemClock(), Counters())
+    return factory.make_windchill(found, SystemClock(), Counters())
 
 
 @pytest.mark.parametrize("kind", ["basic", "bearer", "oauth2"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli import exits
+from reconciler.cli import runtime
 from reconciler.errors import LogError, StoreFullError
 from tests.cli.program import Program
 
@@ -210,7 +210,7 @@ def test_what_several_tasks_say_of_one_store_is_said_once(capsys: pytest.Capture
     def fail() -> None:
         raise ExceptionGroup("tasks", [StoreFullError("full"), StoreFullError("full"), LogError("gone")])
 
-    assert exits.ended(fail) == exits.FAILED
+    assert runtime.ended(fail) == runtime.FAILED
     assert capsys.readouterr().err == "error: full\nerror: gone\n"
 
 

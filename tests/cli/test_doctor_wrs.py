@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from reconciler import config
-from reconciler.cli import probing
+from reconciler.cli.doctor import wrs_probe
 from tests.cli.program import Program
 
 DOC, OTHER = "0000000001", "0000000002"
@@ -154,7 +154,7 @@ def test_a_host_of_one_word_hides_no_other_words(wrs: Program) -> None:
     told = wrs.config.read_text(encoding="utf-8").replace("http://127.0.0.1", "http://localhost")
     wrs.config.write_text(told, encoding="utf-8")
     settings = config.load(wrs.config, {})
-    hosts = probing._hosts(settings)
+    hosts = wrs_probe._hosts(settings)
     assert hosts.sub("…", "localhost is a word, and host localhost:8080 is none") == (
         "localhost is a word, and host …:8080 is none"
     )

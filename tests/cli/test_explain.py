@@ -1,7 +1,6 @@
 """`reconciler explain`: what is told of a document that the program has worked on, with only its trail at hand."""
 
 import asyncio
-import importlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.adapters import sqlite
+from reconciler.cli.commands import explain
 from reconciler.model.action import ActionKind, Change, OperatorAction
 from tests.cli.program import Program
 
@@ -129,7 +129,7 @@ def test_a_pause_is_told_however_many_events_were_sent_since(left: Program) -> N
 
     async def emit() -> None:
         store = await sqlite.open_store(left.folder / "state.db", owner=False)
-        await store.record_actions(Change.NOTHING, [emitted] * 501, at_us=0)
+        await store.enact(Change.NOTHING, [emitted] * 501, at_us=0)
         await store.close()
 
     asyncio.run(emit())
@@ -148,7 +148,7 @@ def test_older_steps_are_left_out_and_that_is_said(left: Program) -> None:
 def test_sentences_are_filled_to_a_terminal(left: Program, monkeypatch, capsys) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    importlib.import_module("reconciler.cli.explain")._filled("word " * 40, "  - ")
+    explain._filled("word " * 40, "  - ")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 3
     assert max(map(len, lines)) <= 60

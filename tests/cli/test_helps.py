@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from reconciler import cli, errors
-from reconciler.cli import commands, exits
+from reconciler.cli import framework, runtime
 
 
 def _all(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -26,9 +26,9 @@ every_command = pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".
 
 def _failing(error: BaseException, *options: str) -> tuple[int, str, str]:
     """Run a program whose one command raises; return its exit code and what it says."""
-    root = commands.Root(name="reconciler")
+    root = framework.Root(name="reconciler")
 
-    @commands.command("reconciler fail")
+    @framework.command("reconciler fail")
     def fail() -> None:
         """Fail."""
         raise error
@@ -71,7 +71,7 @@ def test_an_error_is_a_line_for_each_fault_and_an_exit_code(error: BaseException
 
 def test_wrong_usage_names_the_help() -> None:
     ended = CliRunner().invoke(cli.main, ["status", "--nonsense"])
-    assert ended.exit_code == exits.USAGE
+    assert ended.exit_code == runtime.USAGE
     assert ended.stderr == "error: no such option '--nonsense'; see `reconciler status --help`\n"
 
 
@@ -79,13 +79,13 @@ def test_wrong_usage_names_the_help() -> None:
 def test_a_command_that_needs_another_word_shows_its_help_as_it_is(typed) -> None:
     ended = CliRunner().invoke(cli.main, typed)
     helped = CliRunner().invoke(cli.main, [*typed, "--help"])
-    assert (ended.exit_code, ended.stdout, ended.stderr) == (exits.USAGE, "", helped.stdout)
+    assert (ended.exit_code, ended.stdout, ended.stderr) == (runtime.USAGE, "", helped.stdout)
 
 
 def test_a_demo_without_its_extra_says_what_to_install(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "confluent_kafka", None)
     ended = CliRunner().invoke(cli.main, ["demo"])
-    assert ended.exit_code == exits.FAILED
+    assert ended.exit_code == runtime.FAILED
     assert "error: the embedded broker needs confluent-kafka: pip install" in ended.stderr
     assert "report it" not in ended.stderr
 
@@ -107,9 +107,9 @@ def test_what_nobody_expected_is_one_line_too_and_a_traceback_only_with_debug() 
 
 
 def test_a_reader_that_went_away_is_no_error(capfd) -> None:
-    with pytest.raises(click.exceptions.Exit) as ended, exits.quiet_ends():
+    with pytest.raises(click.exceptions.Exit) as ended, runtime.quiet_ends():
         raise BrokenPipeError
-    assert ended.value.exit_code == exits.PIPE_CLOSED
+    assert ended.value.exit_code == runtime.PIPE_CLOSED
 
 
 def test_the_version_is_shown() -> None:

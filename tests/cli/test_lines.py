@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.cli import output
+from reconciler.cli import archive_lines
 from reconciler.core.events import decode
 from reconciler.model.event import Event, PlainRecord
 
@@ -42,7 +42,7 @@ def _record(
     return PlainRecord("changes", 3, 41, timestamp, key, value, headers)
 
 
-def _again(line: output.Line, **rules) -> object:
+def _again(line: archive_lines.Line, **rules) -> object:
     """What a replay makes of a line: another file, another place in it."""
     assert line.text.count(b"\n") == 1
     read = PlainRecord("archive.jsonl", 0, 0, 0, None, line.text.rstrip(b"\n"), ())
@@ -73,7 +73,7 @@ def test_a_line_is_decoded_to_the_very_event_of_its_record(record: PlainRecord, 
         assert not isinstance(event, Event)  # nothing says where it ranks
         return
     assert isinstance(event, Event), event
-    line = output.of(record, rules)
+    line = archive_lines.of(record, rules)
     assert line is not None
     assert line.usable
     assert _again(line, by_position=by_position) == event
@@ -81,7 +81,7 @@ def test_a_line_is_decoded_to_the_very_event_of_its_record(record: PlainRecord, 
 
 def test_values_are_copied_byte_for_byte() -> None:
     text = json.dumps(EVENT).encode().replace(b"1.0}", b"1.000e0}")
-    line = output.of(_record(text), RULES)
+    line = archive_lines.of(_record(text), RULES)
     assert line is not None
     assert b"1.000e0" in line.text
 
@@ -101,12 +101,12 @@ UNUSABLE = {
 @pytest.mark.parametrize("record", UNUSABLE.values(), ids=UNUSABLE.keys())
 def test_a_record_that_is_no_event_has_no_line(record: PlainRecord) -> None:
     assert not isinstance(decode.record(record, RULES), Event)
-    assert output.of(record, RULES) is None
+    assert archive_lines.of(record, RULES) is None
 
 
 def test_a_line_that_became_too_large_is_written_and_said_to_be_unusable() -> None:
     record = _record(json.dumps(EVENT).encode(), STRUCTURED)
-    line = output.of(record, attrs.evolve(RULES, record_bytes_max=len(record.value or b"")))
+    line = archive_lines.of(record, attrs.evolve(RULES, record_bytes_max=len(record.value or b"")))
     assert line is not None
     assert not line.usable
 
@@ -116,7 +116,7 @@ def test_a_line_of_a_file_keeps_the_place_that_it_names() -> None:
     placed = EVENT | {"kafkatopic": "changes", "kafkapartition": 3, "kafkaoffset": 41}
     for event in (EVENT, placed):
         record = PlainRecord("events.jsonl", 0, 5, 0, None, json.dumps(event).encode(), ())
-        line = output.of(record, rules)
+        line = archive_lines.of(record, rules)
         assert line is not None
         assert _again(line) == decode.record(record, rules)
 
@@ -127,7 +127,7 @@ def test_a_line_of_a_file_keeps_the_place_that_it_names() -> None:
 )
 def test_whatever_a_record_holds_it_is_copied_faithfully_or_left_out(value: bytes | None, headers) -> None:
     record = _record(value, headers)
-    line = output.of(record, RULES)
+    line = archive_lines.of(record, RULES)
     here = decode.record(record, RULES)
     if line is None:
         assert value is None or not isinstance(here, Event)

@@ -12,7 +12,7 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.cli import logs
+from reconciler.cli import log_output
 
 NASTY = ["a\nb", "a\r\x00\x1b[31m", "\u202etxt.exe", "a\u2028b\u2029c\x85d", "\ud800", "\U000e0041", "😀", '"\\', ""]
 CANARY = "canary-in-a-variable"
@@ -31,7 +31,7 @@ def stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stream]:
     handlers, level = root.handlers, root.level
     stream = Stream()
     monkeypatch.setattr(sys, "stderr", stream)
-    logs.configure("info", asked_for=True)
+    log_output.configure("info", asked_for=True)
     yield stream
     root.handlers, root.level = handlers, level
     structlog.reset_defaults()
@@ -88,7 +88,7 @@ def test_on_a_terminal_an_error_is_told_without_the_values_of_variables(
 ) -> None:
     stderr.terminal = True
     monkeypatch.setattr(sys, "stderr", stderr)  # a capturing pytest has put its own in the place of ours
-    logs.configure("info", asked_for=True)
+    log_output.configure("info", asked_for=True)
     try:
         fails()
     except RuntimeError:

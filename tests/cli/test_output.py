@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.cli import actions, options, output
+from reconciler.cli import events, options, output
 from reconciler.model.value import MISSING
 
 ROWS: list[dict[str, Any]] = [
@@ -96,7 +96,7 @@ JSON = st.recursive(
 def test_a_value_is_shown_as_an_option_takes_it(value) -> None:
     shown = output.of_json(value)
     assert shown.isprintable()
-    taken = actions.value(shown)
+    taken = events.value(shown)
     # What can't be printed is spelled out, in or out of JSON, so only printable values come back as they were.
     if json.dumps(value, ensure_ascii=False).isprintable() and not (isinstance(value, str) and not value.isprintable()):
         assert taken == value
@@ -114,7 +114,7 @@ def test_what_is_not_there_is_shown_as_a_dash_and_never_as_a_value() -> None:
     [("RELEASED", "RELEASED"), ("3", 3), ('"3"', "3"), ("null", None), ("[1]", [1]), ("NaN", "NaN"), ("", "")],
 )
 def test_a_value_is_json_if_it_reads_as_json_else_text(text: str, value: object) -> None:
-    assert actions.value(text) == value
+    assert events.value(text) == value
 
 
 def test_times_are_taken_as_people_type_them() -> None:

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from reconciler.cli.run import ask_on_hangup, stop_on
+from reconciler.cli.commands.run import ask_on_hangup, stop_on
 
 
 @pytest.fixture(autouse=True)

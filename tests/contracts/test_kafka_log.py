@@ -8,7 +8,7 @@ import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 
-from reconciler import parts
+from reconciler import factory
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.kafka import KafkaLog
 from reconciler.adapters.kafka_client import KafkaOptions
@@ -408,7 +408,7 @@ async def test_a_record_larger_than_the_fetch_size_is_read_all_the_same(server: 
 
 async def test_what_may_be_read_may_also_be_appended() -> None:
     for size, limit in ((1024, 1024**2), (5 * 1024**2, 5 * 1024**2)):
-        log = parts.make_log(Config(log=Log(record_bytes_max=size)), SystemClock())
+        log = factory.make_log(Config(log=Log(record_bytes_max=size)), SystemClock())
         assert isinstance(log, KafkaLog)
         assert log._options.append_bytes_max == limit
 

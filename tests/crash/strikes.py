@@ -18,7 +18,7 @@ from unittest import mock
 
 import attrs
 
-from reconciler import parts
+from reconciler import factory
 from reconciler.adapters.sqlite import database, opening
 
 STRUCK = "struck: "
@@ -70,11 +70,11 @@ def arm(strike: Strike, store: Path) -> None:
     """Let this process die there. Its ports are wrapped where the composition root gets them."""
     match strike.effect.partition(".")[0]:
         case "store":
-            mock.patch.object(parts, "open_store", _wrapping_opened(parts.open_store, strike)).start()
+            mock.patch.object(factory, "open_store", _wrapping_opened(factory.open_store, strike)).start()
         case "log":
-            mock.patch.object(parts, "make_log", _wrapping(parts.make_log, strike)).start()
+            mock.patch.object(factory, "make_log", _wrapping(factory.make_log, strike)).start()
         case "windchill":
-            mock.patch.object(parts, "make_windchill", _wrapping(parts.make_windchill, strike)).start()
+            mock.patch.object(factory, "make_windchill", _wrapping(factory.make_windchill, strike)).start()
         case _ if strike.effect == STATEMENT:
             _arm_statements(strike)
         case _:

@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from reconciler import parts
+from reconciler import factory
 from reconciler.adapters import kafka_client
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.kafka import KafkaLog
@@ -197,7 +197,7 @@ async def test_a_broker_that_is_away_at_the_start_is_waited_for(make_world: Make
 
 async def test_a_log_whose_broker_is_away_closes_in_good_order(make_world: MakeWorld, proxy: StreamProxy) -> None:
     world = await make_world(log=behind(proxy))
-    log = KafkaLog(attrs.evolve(parts.kafka_options(world.config), fetch_wait_s=0.1), SystemClock())
+    log = KafkaLog(attrs.evolve(factory.kafka_options(world.config), fetch_wait_s=0.1), SystemClock())
     await log.open({})
     fetcher = log._opened()._fetcher
     proxy.shut()

@@ -6,7 +6,7 @@ import attrs
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from reconciler.cli.docs import _refold
+from reconciler.cli.commands.docs import _refold
 from reconciler.errors import LogTruncatedError
 from tests.brokers import Server
 from tests.brokers.apache import Apache

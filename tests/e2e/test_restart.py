@@ -12,7 +12,7 @@ from pathlib import Path
 
 import attrs
 
-from reconciler import parts
+from reconciler import factory
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
 from reconciler.flows import replay
@@ -87,11 +87,11 @@ async def until(true: Callable[[], bool], what: str, child: subprocess.Popen[byt
 async def replayed(world: World, folder: Path) -> bytes:
     """The projection of a fresh fold of the whole log."""
     clock = SystemClock()
-    log = parts.make_log(world.config, clock)
+    log = factory.make_log(world.config, clock)
     async with opened(folder / "replayed.db", owner=True) as store:
         ingest = Ingest(
-            log, store, clock, Counters(), rules=parts.decoding(world.config), dead_letter_topic="none", batch_max=1000,
-            offer=lambda due: None, wake=asyncio.Event(),
+            log, store, clock, Counters(), rules=factory.decoding(world.config), dead_letter_topic="none",
+            batch_max=1000, offer=lambda due: None, wake=asyncio.Event(),
         )  # fmt: skip
         await replay.replay(log, ingest, Bases(store, clock))
         await log.close()

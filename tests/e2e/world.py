@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from reconciler import app, parts
+from reconciler import app, factory
 from reconciler.adapters.clock import SystemClock
 from reconciler.config import Config
 from reconciler.model.document import Document, Status
@@ -63,11 +63,11 @@ class World:
     simulated: Simulated
 
     def record(self, given: dict[str, Any]) -> Outgoing:
-        topic = parts.topics(self.config.log).of(given["source"])
+        topic = factory.topics(self.config.log).of(given["source"])
         return Outgoing(topic, given["subject"].encode(), json.dumps(given).encode(), _CONTENT_TYPE)
 
     async def append(self, *given: dict[str, Any] | Outgoing) -> None:
-        log = parts.make_log(self.config, SystemClock())
+        log = factory.make_log(self.config, SystemClock())
         try:
             await log.append([one if isinstance(one, Outgoing) else self.record(one) for one in given])
         finally:
@@ -75,7 +75,7 @@ class World:
 
     async def read(self, topic: str) -> list[Record]:
         """Everything that a topic holds by now."""
-        log = parts.make_log(parts.alone(self.config, topic), SystemClock())
+        log = factory.make_log(factory.alone(self.config, topic), SystemClock())
         try:
             await log.open({})
             ends, found = await log.ends(), list[Record]()

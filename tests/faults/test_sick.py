@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from reconciler import app
-from reconciler.cli import exits
+from reconciler.cli import runtime
 from reconciler.config import Admin, Config, Log, Resync, Retry, Store, Windchill
 from reconciler.model.document import Status
 from tests.checks import check_audit
@@ -120,7 +120,7 @@ async def test_the_program_says_by_its_exit_code_that_documents_are_left_pending
             sys.executable, "-m", "reconciler", "run", "--once", "-c", tmp_path / "reconciler.toml", stdout=PIPE
         )
         said, _ = await asyncio.wait_for(program.communicate(), PATIENCE_S)
-    assert program.returncode == exits.UNSETTLED
+    assert program.returncode == runtime.UNSETTLED
     assert b"docs list --status pending" in said
 
 

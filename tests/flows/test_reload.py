@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reconciler import config, parts
+from reconciler import config, factory
 from reconciler.config import Config
 from reconciler.flows.reload import InForce, Wish
 from reconciler.model import codec
@@ -21,7 +21,7 @@ LONG_AGO = "2026-11-22T09:00:00Z"  # before anybody touched the document in Wind
 
 def in_force(rules: Policy) -> InForce:
     log = config.Log(topic=TOPIC, outcomes_topic=OUTCOMES, dead_letter_topic=LETTERS, group="test")
-    return parts.in_force(Config(log=log, policy=rules))
+    return factory.in_force(Config(log=log, policy=rules))
 
 
 async def reload(running: Running, wish: Wish) -> None:

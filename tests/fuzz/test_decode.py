@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reconciler.cli import output
+from reconciler.cli import archive_lines, output
 from reconciler.core.events import decode, decode_fast, outcomes
 from reconciler.core.events.outcomes import OutcomeType
 from reconciler.core.folding import fold
@@ -40,7 +40,7 @@ def check(record: PlainRecord, rules: decode.Rules) -> None:
     with mutating.bounded():
         found = decode.record(record, rules)
         events, left = decode_fast.events([record], rules)
-        line = output.of(record, rules)
+        line = archive_lines.of(record, rules)
     assert (events, left) in (([found], []), ([], [record]))
     match found:
         case Event():
@@ -197,7 +197,7 @@ def test_a_record_from_beyond_the_calendar_is_refused_whatever_stands_beside_it(
 
 
 def test_a_line_with_an_impossible_timestamp_is_no_line():
-    assert output.of(structured(b"{}", timestamp=2**62), RULES[1]) is None
+    assert archive_lines.of(structured(b"{}", timestamp=2**62), RULES[1]) is None
 
 
 @pytest.mark.parametrize("member", [b'"a\xff":1', b'"x":"\xff"'])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from reconciler import config
 from reconciler.adapters.file_lines import LineReader
-from reconciler.cli import logs, output
+from reconciler.cli import log_output, output
 from reconciler.core.events import decode
 from reconciler.errors import ConfigError, LogError
 from reconciler.model.event import Refusal
@@ -148,7 +148,7 @@ def test_a_document_s_key_does_not_steer_the_terminal_that_logs_go_to(monkeypatc
     said = io.StringIO()
     monkeypatch.setattr(said, "isatty", lambda: True)
     monkeypatch.setattr("sys.stderr", said)
-    renderer = logs._renderer()
+    renderer = log_output._renderer()
     shown = str(renderer(None, "info", {"event": "document settled", "document": "\x1b[2J\x9b0m\u202ex", "count": 1}))
     assert "\\x1b[2J\\x9b0m\\u202ex" in shown
     assert not {"\x1b[2J", "\x9b", "\u202e"} & {shown[at : at + size] for size in (1, 4) for at in range(len(shown))}

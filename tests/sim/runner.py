@@ -21,7 +21,7 @@ from unittest import mock
 import attrs
 import structlog
 
-from reconciler import app, parts
+from reconciler import app, factory
 from reconciler.adapters.sqlite import database
 from reconciler.config import Config, Log, Resync, Retry, Windchill
 from reconciler.errors import LogTruncatedError, ReconcilerError, StoreError
@@ -87,14 +87,14 @@ def _fast_folder() -> str | None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """No log output, and no tuning of the garbage collector by each of thousands of daemons."""
-    settle_memory, before = parts.settle_memory, structlog.get_config()
-    parts.settle_memory = lambda: None
+    settle_memory, before = factory.settle_memory, structlog.get_config()
+    factory.settle_memory = lambda: None
     silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
     structlog.configure(wrapper_class=silent, cache_logger_on_first_use=False)
     try:
         yield
     finally:
-        parts.settle_memory = settle_memory
+        factory.settle_memory = settle_memory
         structlog.configure(**before)
 
 
@@ -240,7 +240,7 @@ class Simulation:
         told = SimLog(self.broker, life, OUTCOMES)
         config = _config(policy, self.broker.read)
         config = attrs.evolve(config, windchill=attrs.evolve(config.windchill, maintenance=life.maintenance))
-        wish = Wish(lambda: parts.in_force(attrs.evolve(config, policy=self._policy)))
+        wish = Wish(lambda: factory.in_force(attrs.evolve(config, policy=self._policy)))
         daemon = app.Daemon(
             config,
             store,

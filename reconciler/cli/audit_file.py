@@ -1,0 +1,152 @@
+"""
+The file of an exported audit trail, as `audit export` writes it and `audit verify --file` reads it.
+
+- one header, `{"format":"windchill-reconciler/audit/2","document":D}`: D is null for a piece of the chain, which has no
+  gaps, else the document whose records these are;
+- the policies, `{"policy":DIGEST,"rules":{…}}`;
+- the records, oldest first, `{"number":N,"previous":HASH,"link":HASH,"record":{…}}`.
+
+The record's bytes, from after `"record":` to before the last `}`, are those that were hashed (see `model/chain.py`);
+a policy's are those from after `"rules":`. `previous` is null where the record before is missing. A record that is no
+JSON, which somebody must have made of it, is written as `"damaged":"…"` in hexadecimal instead; a policy that is none
+is left out, and will be missed. Lines are compared with what an export would have written, so that nothing can be added
+to one which its link does not cover.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain as chained
+from typing import Annotated
+
+import msgspec
+
+from reconciler.core.explain.trail import Fault, Scope
+from reconciler.errors import ReconcilerError
+from reconciler.model.chain import GENESIS, Entry
+from reconciler.model.codec import UNREADABLE
+
+_FORMAT = "windchill-reconciler/audit/2"
+_NOT_OURS = "was not written by `reconciler audit export`; name a file that was"
+
+_encode = msgspec.json.encode
+
+
+class _Header(msgspec.Struct, frozen=True):
+    format: str
+    document: str | None
+
+
+class _Policy(msgspec.Struct, frozen=True):
+    policy: str
+    rules: msgspec.Raw
+
+
+class _Record(msgspec.Struct, frozen=True):
+    number: Annotated[int, msgspec.Meta(le=2**63 - 1)]
+    previous: str | None
+    link: str
+    record: msgspec.Raw = msgspec.Raw()
+    damaged: str = ""
+
+
+_header = msgspec.json.Decoder(_Header).decode
+_policy = msgspec.json.Decoder(_Policy).decode
+_record = msgspec.json.Decoder(_Record).decode
+
+
+def header(document: str | None) -> bytes:
+    """Return the first line."""
+    return _encode(_Header(_FORMAT, document)) + b"\n"
+
+
+def policy(digest: str, text: bytes) -> bytes:
+    """Return the line of a policy, nothing if it can't be one."""
+    if not _is_json_line(text):
+        return b""
+    return b'{"policy":%b,"rules":%b}\n' % (_encode(digest), text)
+
+
+def record(entry: Entry) -> bytes:
+    """Return the line of a record."""
+    previous = GENESIS if entry.number == 1 else entry.previous
+    told = _encode(None if previous is None else previous.hex())
+    start = b'{"number":%d,"previous":%b,"link":"%b",' % (entry.number, told, entry.link.hex().encode())
+    if _is_json_line(entry.record):
+        return start + b'"record":%b}\n' % entry.record
+    return start + b'"damaged":"%b"}\n' % entry.record.hex().encode()
+
+
+class Exported:
+    """A file that is read: its scope and policies at once, then its entries one by one."""
+
+    def __init__(self, name: str, lines: Iterable[bytes]) -> None:
+        """Read up to the first record; raises ReconcilerError for another kind of file, which `name` names."""
+        self._lines: Iterator[tuple[int, bytes]] = enumerate(lines, start=1)
+        _, line = next(self._lines, (1, b""))
+        try:
+            found = _header(line)
+        except UNREADABLE as error:
+            raise ReconcilerError(f"{name} {_NOT_OURS}") from error
+        if found.format.startswith(_FORMAT[:-1]) and found.format != _FORMAT:
+            raise ReconcilerError(
+                f"{name} was exported by another version ({found.format}); that version can verify it"
+            )
+        if found.format != _FORMAT or line + b"\n" != header(found.document):
+            raise ReconcilerError(f"{name} {_NOT_OURS} (its first line says {found.format!r})")
+        self.faults: list[Fault] = []  # of lines before the first record
+        self.policies: Mapping[str, bytes] = dict(self._take_policies())
+        self.scope = Scope(found.document, self._begins())
+
+    def entries(self) -> Iterator[Entry | Fault]:
+        """Yield the records, and in place of a line that no export has written, the fault."""
+        return (_entry(number, line) for number, line in self._lines)
+
+    def _begins(self) -> bool:
+        """Whether the next line is the first of the chain, as far as can be told."""
+        for number, line in self._lines:
+            self._put_back(number, line)
+            first = _entry(number, line)
+            return not isinstance(first, Entry) or first.number == 1
+        return True
+
+    def _put_back(self, number: int, line: bytes) -> None:
+        self._lines = chained([(number, line)], self._lines)
+
+    def _take_policies(self) -> Iterator[tuple[str, bytes]]:
+        for number, line in self._lines:
+            if not line.startswith(b'{"policy":'):
+                self._put_back(number, line)
+                return
+            try:
+                found = _policy(line)
+            except UNREADABLE:
+                self.faults.append(_strange(number))
+                continue
+            text = bytes(found.rules)
+            if policy(found.policy, text) != line + b"\n":
+                self.faults.append(_strange(number))
+            yield found.policy, text
+
+
+def _entry(number: int, line: bytes) -> Entry | Fault:
+    try:
+        found = _record(line)
+        text = bytes.fromhex(found.damaged) if found.damaged else bytes(found.record)
+        previous = None if found.previous is None else bytes.fromhex(found.previous)
+        entry = Entry(found.number, previous, bytes.fromhex(found.link), text)
+    except UNREADABLE:
+        return _strange(number)
+    return entry if record(entry) == line + b"\n" else _strange(number)
+
+
+def _strange(line: int) -> Fault:
+    return Fault(None, None, f"line {line} of the file is not as any export has written it")
+
+
+def _is_json_line(text: bytes) -> bool:
+    if b"\n" in text or b"\r" in text:
+        return False
+    try:
+        msgspec.json.decode(text)
+    except UNREADABLE:
+        return False
+    return True

@@ -1,0 +1,293 @@
+"""`reconciler audit`: every decision with its inputs, and whether it is still the one that was recorded."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+import msgspec
+
+from reconciler import views
+from reconciler.cli import audit_file, files, framework, options, output, runtime, store_access
+from reconciler.config import Config
+from reconciler.core.explain.trail import Fault, Scope, Verifier
+from reconciler.errors import ReconcilerError, UsageError
+from reconciler.model import chain, codec
+from reconciler.model.action import OperatorAction
+from reconciler.model.audit import AuditRecord
+from reconciler.model.chain import Head, Recorded
+
+audit = framework.family(
+    "audit", "The trail of decisions and acts: list it, show or export it, verify that it is whole."
+)
+
+_COLUMNS = (
+    output.Column("id", "id", whole=True, right=True),
+    output.Column("at", "at", output.when, whole=True),
+    output.Column("document", "document", whole=True),
+    output.Column("result", "result", whole=True),
+    output.Column("repeats", "same before", lambda times: f"{times} more" if times else "–"),
+    output.Column("written", "written", lambda fields: ", ".join(fields) or "–"),
+)
+_ACTION_COLUMNS = (
+    output.Column("id", "id", whole=True, right=True),
+    output.Column("at", "at", output.when, whole=True),
+    output.Column("who", "who", whole=True),
+    output.Column("role", "role", whole=True),
+    output.Column("kind", "what", whole=True),
+    output.Column("target", "on", whole=True),
+    output.Column("details", "details", lambda details: output.of_json(details) if details else ""),
+)
+_DECISION_COLUMNS = (
+    output.Column("field", "field", whole=True),
+    output.Column("decision", "decision", whole=True),
+    output.Column("desired", "desired", output.of_json),
+    output.Column("base", "base", output.of_json),
+    output.Column("live", "live", output.of_json),
+    output.Column("reason", "reason"),
+)
+_FAULT_COLUMNS = (
+    output.Column("id", "id", whole=True, right=True),
+    output.Column("document", "document", whole=True),
+    output.Column("fault", "fault"),
+)
+
+
+class _Kept(click.ParamType[Head]):
+    """A head of the chain, as `audit verify` has printed it."""
+
+    name = "number:hash"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Head:
+        try:
+            return value if isinstance(value, Head) else chain.parse_head(value)
+        except ValueError as error:
+            return self.fail(f"{value!r}: {error}", param, ctx)
+
+
+def _spanned(function: Any) -> Any:
+    """Give a command `--document`, `--since` and `--until`."""
+    moment = options.Moment()
+    for option in (
+        click.option("--until", "until_us", type=moment, default=None, help="Before this time."),
+        click.option("--since", "since_us", type=moment, default=0, help="From this time on, or how long ago: 2h."),
+        click.option("--document", default=None, metavar="DOC", help="Only of this document."),
+    ):
+        function = option(function)
+    return function
+
+
+@audit.command("list", epilog=framework.example("reconciler audit list --document 0000012345 --since 2h"))
+@_spanned
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, at most.")
+@options.reporting
+@options.configured(store=True)
+def list_(config: Config, document: str | None, since_us: int, until_us: int | None, *, limit: int, form: str) -> None:
+    """List decisions, newest first."""
+    found = runtime.run(_list(config, document, since_us, until_us, limit))
+    output.report(form, [views.history.attempt(record) for record in found], _COLUMNS, "No decisions.")
+
+
+@audit.command("acts", epilog=framework.example("reconciler audit acts --document 0000012345 -o json"))
+@click.option("--document", default=None, metavar="DOC", help="Only on this document.")
+@click.option("--actor", default=None, help="Only of this person.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, at most.")
+@options.reporting
+@options.configured(store=True)
+def actions(config: Config, document: str | None, *, actor: str | None, limit: int, form: str) -> None:
+    """List what people did, newest first: who, when, on what, and why."""
+    found = runtime.run(_actions(config, document, actor, limit))
+    output.report(form, [views.actions.action(one) for one in found], _ACTION_COLUMNS, "No acts.")
+
+
+@audit.command("show", epilog=framework.example("reconciler audit show 4711 -o json -c reconciler.toml"))
+@click.argument("id", type=click.IntRange(1, 2**63 - 1))
+@options.reporting
+@options.configured(store=True)
+def show(config: Config, id: int, form: str) -> None:
+    """Show one record, a decision or an act; as JSON with all that it holds."""
+    record = runtime.run(_one(config, id))
+    if isinstance(record, OperatorAction):
+        act = views.actions.action(record)
+        if form == "json":
+            output.as_json(act)
+        else:
+            output.facts([(column.title, column.show(getattr(act, column.key))) for column in _ACTION_COLUMNS])
+    elif form == "json":
+        output.as_json(msgspec.json.decode(codec.encode(record)))
+    else:
+        _show_decision(record)
+
+
+def _show_decision(record: AuditRecord) -> None:
+    row = views.history.attempt(record)
+    output.facts(
+        [
+            ("decision", f"{record.id}, attempt {record.attempt}, at {output.when(row.at)}"),
+            ("document", record.document),
+            ("cause", record.cause),
+            ("result", record.result + (f" (status {record.status})" if record.status is not None else "")),
+            *([("message", record.message)] if record.message else []),
+            *([("before", _before(record))] if record.repeats else []),
+            ("token", [f"{record.snapshot.token or 'none'} when read", f"{record.token_after or 'not known'} after"]),
+            ("modified", f"{output.when(record.snapshot.modified_at)} by {record.snapshot.modified_by or 'somebody'}"),
+            ("policy", record.policy),
+            ("written", output.of_json(record.patch) if record.patch else "nothing"),
+        ]
+    )
+    print()
+    output.table(row.decisions, _DECISION_COLUMNS)
+
+
+@audit.command("export", epilog=framework.example("reconciler audit export --to audit.jsonl.zst --since 30d"))
+@click.option("--to", required=True, type=options.TARGET, metavar="FILE", help=files.HELP)
+@_spanned
+@options.configured(store=True)
+def export(config: Config, to: Path, document: str | None, since_us: int, until_us: int | None) -> None:
+    """
+    Write the trail as JSON lines that can be verified.
+
+    Oldest first: what was decided and what people did, in the order in which it came. With --since or --until, the
+    piece of the chain from the first record of that time to the last.
+    """
+    count, first = runtime.run(_export(config, to, document, since_us, until_us))
+    files.say(f"Wrote {output.counted(count, 'record')} to {files.name(to)}.")
+    if first > 1:
+        files.say(f"The file begins with record {first}, in mid-chain.")
+
+
+@audit.command(
+    "verify",
+    epilog=framework.example(
+        "reconciler audit verify -c reconciler.toml",
+        'reconciler audit verify --head "$(cat audit-head.txt)"',
+        "reconciler audit verify --file audit.jsonl.zst",
+    ),
+)
+@click.option("--file", type=options.FILE, help="Verify this export instead of the store.")
+@click.option(
+    "--head",
+    "kept",
+    type=_Kept(),
+    multiple=True,
+    help="A head that was kept elsewhere: its record must still be there, and be that one. May be repeated.",
+)
+@_spanned
+@options.reporting
+@options.configured(store=True)
+def verify(config: Config, document: str | None, since_us: int, until_us: int | None, **said: Any) -> int:
+    """
+    Check that no record was changed, removed or moved, and decide everything again.
+
+    Each record, a decision or an act, must be the one that its link in the chain stands for, and each decision must
+    give the patch that it gave then. Removal of the newest records shows only with --head; a whole chain's head is
+    printed at the end, to be kept where whoever could change the store can't change it. Exit code 1 if anything is
+    wrong.
+    """
+    file: Path | None = said["file"]
+    kept: Sequence[Head] = said["kept"]
+    spanned = document is not None or since_us != 0 or until_us is not None
+    if spanned and (kept or file):
+        raise UsageError("heads and --file are about whole trails; leave out --document, --since and --until")
+    if file:
+        verifier, faults = _verify_file(file, kept)
+    else:
+        scope = Scope(document, whole=not spanned)
+        verifier, faults = runtime.run(_verify(config, scope, since_us, until_us, kept))
+    rows = [{"id": fault.number, "document": fault.document, "fault": fault.text} for fault in faults]
+    if said["form"] == "json":
+        output.as_json(rows)
+    elif rows:
+        output.table(rows, _FAULT_COLUMNS)
+        print()
+    say = files.say if said["form"] == "json" else output.line  # programs get the faults alone
+    for sentence in _outcome(verifier, len(faults)):
+        say(sentence)
+    return runtime.FAILED if faults else runtime.DONE
+
+
+def _outcome(verifier: Verifier, faults: int) -> Iterator[str]:
+    """Yield in words what was verified; at the end the head, if it stands for all there is."""
+    scope, first, head = verifier.scope, verifier.first, verifier.head
+    decided = f"{output.counted(verifier.recomputed, 'decision')} recomputed; differing: {verifier.differing}."
+    yield decided + (f" {output.counted(verifier.actions, 'act')} of people." if verifier.actions else "")
+    if faults:
+        yield f"The trail was changed, or is damaged: {output.counted(faults, 'fault')}."
+    elif first is None or head is None:
+        yield "There are no records."
+    elif scope.document is not None:
+        yield f"Each is the one that its link stands for. What stands between the records of {scope.document}, and"
+        yield "whether one is filed under another document, shows only when the whole trail is verified."
+    elif first.number > 1:
+        yield f"The chain holds from record {first.number} to record {head.number}; what stands before was not seen."
+    else:
+        yield f"The chain holds from the first record to record {head.number}."
+        if scope.whole:
+            yield f"head {head}"
+
+
+async def _list(
+    config: Config, document: str | None, since_us: int, until_us: int | None, limit: int
+) -> list[AuditRecord]:
+    async with store_access.opened(config) as store:
+        return await store.audit(document, since_us, until_us, limit)
+
+
+async def _actions(config: Config, document: str | None, actor: str | None, limit: int) -> list[OperatorAction]:
+    async with store_access.opened(config) as store:
+        return await store.actions(document=document, who=actor, limit=limit)
+
+
+async def _one(config: Config, id: int) -> Recorded:
+    async with store_access.opened(config) as store:
+        entry = await store.audit_entry(id)
+    if entry is None:
+        raise ReconcilerError(f"there is no record {id}; see `reconciler audit list` and `reconciler audit acts`")
+    try:
+        return attrs.evolve(codec.decode_record(entry.record), id=id)
+    except codec.UNREADABLE as error:
+        raise ReconcilerError(f"record {id} can't be read; `reconciler audit verify` says more") from error
+
+
+async def _export(
+    config: Config, to: Path, document: str | None, since_us: int, until_us: int | None
+) -> tuple[int, int]:
+    """Write the trail; return how many records were written, and the number of the first, 0 if there was none."""
+    count = first = 0
+    async with store_access.opened(config) as store:
+        head = await store.audit_head()  # first: see `_verify`
+        policies = await store.policy_texts()
+        with files.writing(to) as write:
+            write(audit_file.header(document))
+            for digest, text in sorted(policies.items()):
+                write(audit_file.policy(digest, text))
+            async for entry in store_access.chain(store, head, document, since_us, until_us):
+                write(audit_file.record(entry))
+                count, first = count + 1, first or entry.number
+    return count, first
+
+
+async def _verify(
+    config: Config, scope: Scope, since_us: int, until_us: int | None, kept: Sequence[Head]
+) -> tuple[Verifier, list[Fault]]:
+    async with store_access.opened(config) as store:
+        head = await store.audit_head()  # first: whatever was decided up to it was decided under a policy read now
+        verifier = Verifier(scope, await store.policy_texts(), kept)
+        faults: list[Fault] = []
+        async for entry in store_access.chain(store, head, scope.document, since_us, until_us):
+            faults += verifier.faults(entry)
+    return verifier, faults + verifier.missing()
+
+
+def _verify_file(path: Path, kept: Sequence[Head]) -> tuple[Verifier, list[Fault]]:
+    exported = audit_file.Exported(str(path), files.reading(path))
+    verifier = Verifier(exported.scope, exported.policies, kept)
+    faults = exported.faults
+    for entry in exported.entries():
+        faults += [entry] if isinstance(entry, Fault) else verifier.faults(entry)
+    return verifier, [*faults, *verifier.missing()]
+
+
+def _before(record: AuditRecord) -> str:
+    return f"the record before it came again {output.counted(record.repeats, 'time')}, at looks without a record"

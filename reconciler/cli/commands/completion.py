@@ -1,0 +1,30 @@
+"""`reconciler completion`: the script that teaches a shell to complete commands, options and files."""
+
+import click
+from click import shell_completion
+
+from reconciler.cli import framework
+
+_VARIABLE = "_RECONCILER_COMPLETE"  # as click derives it from the program's name
+_SHELLS = ("bash", "zsh", "fish")
+
+
+@framework.command(
+    "reconciler completion bash >> ~/.bashrc",
+    "reconciler completion zsh > ~/.zfunc/_reconciler",
+    "reconciler completion fish > ~/.config/fish/completions/reconciler.fish",
+)
+@click.argument("shell", type=click.Choice(_SHELLS))
+def completion(shell: str) -> None:
+    """
+    Print the script that lets a shell complete what you type.
+
+    To try it in bash: eval "$(reconciler completion bash)". To keep it, write it to where the examples say; zsh looks
+    there once ~/.zshrc says fpath+=~/.zfunc before compinit. Bash needs version 4.4.
+
+    Commands, options, files and statuses are completed.
+    """
+    made = shell_completion.get_completion_class(shell)
+    assert made is not None, shell
+    root = click.get_current_context().find_root().command
+    print(made(root, {}, "reconciler", _VARIABLE).source(), end="")

@@ -1,0 +1,38 @@
+"""`reconciler config`: whether a configuration is valid, and what it comes to."""
+
+import os
+from pathlib import Path
+
+from reconciler import config as configuration
+from reconciler.cli import framework, options, output
+
+config = framework.family("config", "Check a configuration, or show what it comes to.")
+
+_COLUMNS = (
+    output.Column("section", "section", whole=True),
+    output.Column("key", "key", whole=True),
+    output.Column("value", "value", output.of_json),
+    output.Column("origin", "origin"),
+)
+
+
+def _load(config_file: Path | None) -> list[configuration.Shown]:
+    return configuration.origins(config_file, os.environ)
+
+
+@config.subcommand("check", "reconciler config check -c reconciler.toml")
+@options.config_file_option
+def check(config_file: Path | None) -> None:
+    """Say whether a configuration file, with the environment over it, is valid; name every fault if not."""
+    shown = _load(config_file)
+    changed = sum(1 for setting in shown if setting.origin != "default")
+    print(f"ok: {config_file or 'no file, defaults and environment'} ({changed} of {len(shown)} values set)")
+
+
+@config.subcommand("show", "reconciler config show -c reconciler.toml")
+@options.reporting
+@options.config_file_option
+def show(config_file: Path | None, form: str) -> None:
+    """Show every effective value and where it came from; secrets are masked."""
+    rows = [setting._asdict() for setting in _load(config_file)]
+    output.report(form, rows, _COLUMNS, "No settings.")

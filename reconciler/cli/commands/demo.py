@@ -1,0 +1,63 @@
+"""`reconciler demo`: the real job on this machine, with everything that goes wrong in real life, in under a minute."""
+
+import asyncio
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from reconciler.cli import framework, runtime
+from reconciler.errors import ReconcilerError, UsageError
+
+_ACTS = 7  # as many as the demonstration has; it is imported only when it runs
+_PARTS = ("starlette", "uvicorn", "httptools", "confluent_kafka")
+
+
+@framework.command("reconciler demo", "reconciler demo --stay", "reconciler demo --keep ./demo")
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Leave configuration and store in this folder, to look at with the other commands.",
+)
+@click.option("--stay", is_flag=True, help="Leave everything up after the summary, to play with, until Ctrl-C.")
+@click.option("--stay-s", type=click.FloatRange(0), metavar="SECONDS", help="Likewise, for so long.")
+@click.option(
+    "--acts",
+    type=click.IntRange(1, _ACTS),
+    default=_ACTS,
+    show_default=True,
+    help="Show only so many acts, from the first. The summary is of these.",
+)
+def demo(keep: Path | None, stay: bool, stay_s: float | None, acts: int) -> None:
+    """
+    Show the whole job on this machine: broker, simulated Windchill, reconciler.
+
+    It starts everything as processes on loopback, with rival users, prints what it shows, and ends by itself in under a
+    minute with a summary that is computed from the simulated Windchill's own history. With --stay it all stays up
+    after that, page included, with events and rival users going on.
+    """
+    try:
+        from reconciler.cli.demo.scenes import Demonstration, DemoOptions
+    except ModuleNotFoundError as error:
+        if error.name not in _PARTS:
+            raise
+        raise ReconcilerError(f"the demo needs {error.name}: pip install 'windchill-reconciler[demo]'") from error
+    from reconciler.simulator.broker import Unavailable
+
+    options = DemoOptions(keep=keep, acts=acts, stay=stay or stay_s is not None, stay_s=stay_s)
+    with ExitStack() as stack:
+        if keep is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reconciler-demo-")))
+        else:
+            keep.mkdir(parents=True, exist_ok=True)
+            if any(keep.iterdir()):
+                raise UsageError(f"{keep} is not empty: name a new folder")
+            folder = keep
+        try:
+            asyncio.run(Demonstration(folder, options).run())
+        except Unavailable as error:
+            raise ReconcilerError(str(error)) from error
+        except asyncio.CancelledError:
+            raise click.exceptions.Exit(runtime.TERMINATED) from None

@@ -1,0 +1,184 @@
+"""`reconciler emit`: append change events to the log, checked first."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+import click
+import msgspec
+
+from reconciler.cli import actions, events, files, framework, options, output, runtime
+from reconciler.config import Config
+from reconciler.core.events import change_events, decode
+from reconciler.errors import StoreError, UsageError
+from reconciler.model import instant
+from reconciler.model.action import ActionKind
+from reconciler.model.event import Outgoing
+from reconciler.model.policy import OPERATORS
+from reconciler.views.actions import AppendedEvent
+
+_ACTIONS_MAX = 100  # events that are recorded by document, as over HTTP; more are one act
+
+
+@framework.command(
+    "reconciler emit 0000012345 --set status=RELEASED --reason 'ECN-2231'",
+    "reconciler emit 0000012345 --set 'attributes.CostCenter=\"4711\"'",
+    "reconciler emit 0000012345 --add attributes.Keywords=bracket -c r.toml",
+    "reconciler emit 0000012345 --source //erp/prod --set status=RELEASED",
+    "reconciler emit --file events.jsonl -c reconciler.toml",
+)
+@click.argument("document", required=False)
+@click.option("--set", "sets", multiple=True, metavar="FIELD=VALUE", help="What a field should be; null clears it.")
+@click.option("--add", "adds", multiple=True, metavar="FIELD=VALUE", help="An element that a list should have.")
+@click.option("--remove", "removes", multiple=True, metavar="FIELD=VALUE", help="An element it should not have.")
+@click.option("--release", "releases", multiple=True, metavar="FIELD", help="A field to stop managing.")
+@click.option("--expect", "expects", multiple=True, metavar="FIELD=VALUE", help="The live value knowingly replaced.")
+@click.option("--source", default=OPERATORS, show_default=True, help="Who says so: operators, or a system's URI.")
+@click.option("--actor", default=None, help="Who says so, and is recorded as who did it.  [default: you]")
+@click.option("--reason", default="", help="Why; shown wherever the value is explained.")
+@click.option("--time", default=None, help="Since when, in RFC 3339.  [default: now]")
+@click.option("--file", "file", type=click.File("rb"), metavar="FILE", help="Events as JSON lines; - is stdin.")
+@options.reporting
+@options.configured()
+def emit(config: Config, document: str | None, file: BinaryIO | None, form: str, **said: Any) -> None:
+    """
+    Append change events to the log.
+
+    What you say yourself is a decision: rules' sources don't keep it out, and it goes to where operators' decisions are
+    taken from. With --source, or in a --file, it is what a system says, and goes to the topic of that source.
+    A VALUE is JSON if it reads as JSON, else text: status=RELEASED is text, rank=3 a number, and rank='"3"' text again.
+    Every event is checked as the reconciler will check it; if one is refused, none is appended. Where the store is at
+    hand, who appended what is recorded there (`audit acts`).
+    """
+    rules = events.rules(config)
+    changes = any(said[name] for name in ("sets", "adds", "removes", "releases", "expects"))
+    if (document is None) is (file is None) or (file is not None and changes):
+        raise UsageError("give either a DOCUMENT with what should change, or --file; see `reconciler emit --help`")
+    if file is not None:
+        records = list(_from_file(file, rules))
+    else:
+        records = [change_events.signed(change_events.record(_event(document or "", **said), rules.topics), rules)]
+        events.require_usable(records, rules)
+    rows = [_row(record) for record in records]
+    log = events.log_name(config, (record.topic for record in records))
+    name = "" if file is None else getattr(file, "name", "<stdin>")
+    unrecorded = runtime.run(_append(config, records, rows, actions.actor(said["actor"]), name))
+    if form == "json":
+        output.as_json(rows)
+    elif len(rows) == 1:
+        output.line(f"Appended {rows[0].id} (document {rows[0].document}) to {log}.")
+    else:
+        print(f"Appended {len(rows)} events to {log}.")
+    if unrecorded:
+        files.say(f"Not in the audit trail: {unrecorded}.")
+
+
+async def _append(
+    config: Config, records: Sequence[Outgoing], rows: Sequence[AppendedEvent], who: str, file: str
+) -> str | None:
+    """
+    Append events, and record who did so. Return why that is not recorded, if it is not.
+
+    Events come from anywhere, also from machines that have no store: what counts is that they are in the log.
+    """
+    await events.append(config, records)
+    if not rows:
+        return None
+    by_document: dict[str, list[str]] = {}
+    for row in rows:
+        by_document.setdefault(row.document, []).append(row.id)
+    try:
+        async with actions.session(config) as session:
+            if len(rows) <= _ACTIONS_MAX:
+                await session.actions.emitted(who, by_document)
+            else:
+                counts = {"count": len(rows), "documents": len(by_document)}
+                await session.actions.note(who, ActionKind.EMIT, file, details=counts, result="appended")
+    except StoreError as error:
+        return str(error)
+    return None
+
+
+def _event(
+    document: str,
+    *,
+    sets: tuple[str, ...],
+    adds: tuple[str, ...],
+    removes: tuple[str, ...],
+    releases: tuple[str, ...],
+    expects: tuple[str, ...],
+    source: str,
+    actor: str | None,
+    reason: str,
+    time: str | None,
+) -> dict[str, Any]:
+    if not (sets or adds or removes or releases):
+        raise UsageError(f"say what should change in {document}: --set, --add, --remove or --release")
+    data = {
+        "set": _single("--set", sets),
+        "add": _lists("--add", adds),
+        "remove": _lists("--remove", removes),
+        "release": list(releases),
+        "expect": _single("--expect", expects),
+        "reason": reason,
+    }
+    return events.changed(document, data, source, events.user() if actor is None else actor, _time(time))
+
+
+def _time(text: str | None) -> str | None:
+    try:
+        return None if text is None else instant.canonical(text)
+    except ValueError as error:
+        raise UsageError(f"--time {text!r}: {error}") from error
+
+
+def _pair(option: str, text: str) -> tuple[str, Any]:
+    field, equals, said = text.partition("=")
+    if not equals or not field:
+        raise UsageError(f"{option} {text!r}: write FIELD=VALUE")
+    return field, events.value(said)
+
+
+def _single(option: str, texts: tuple[str, ...]) -> dict[str, Any]:
+    pairs = [_pair(option, text) for text in texts]
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise UsageError(f"{option}: a field is named twice")
+    return fields
+
+
+def _lists(option: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
+    fields: dict[str, list[Any]] = {}
+    for field, element in (_pair(option, text) for text in texts):
+        fields.setdefault(field, []).append(element)
+    return fields
+
+
+def _from_file(file: BinaryIO, rules: decode.Rules) -> Iterator[Outgoing]:
+    """Yield a record for each line; raises UsageError naming every line that the reconciler would refuse."""
+    faults = []
+    name = getattr(file, "name", "<stdin>")
+    for number, line in enumerate(file, start=1):
+        text = line.strip()
+        if not text:
+            continue
+        record = change_events.signed(change_events.given(text, rules.topics), rules)
+        reason = events.refusal(record, rules)
+        if reason is None:
+            yield record._replace(key=_row(record).document.encode())
+        else:
+            faults.append(f"{name}:{number}: {reason}")
+    if faults:
+        raise UsageError("\n".join([*faults, "nothing was appended"]))
+
+
+class _Named(msgspec.Struct):
+    id: str
+    subject: str
+
+
+_named = msgspec.json.Decoder(_Named).decode
+
+
+def _row(record: Outgoing) -> AppendedEvent:
+    event = _named(record.value or b"")
+    return AppendedEvent(id=event.id, document=event.subject, topic=record.topic)

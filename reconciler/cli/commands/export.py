@@ -1,0 +1,127 @@
+"""`reconciler export`: logs and folded state, to files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+import click
+
+from reconciler.cli import (
+    archive_lines,
+    events,
+    files,
+    framework,
+    log_replay,
+    options,
+    output,
+    runtime,
+    store_access,
+)
+from reconciler.config import Config
+from reconciler.model import codec
+from reconciler.model.stamp import Partition
+
+export = framework.family("export", "Write logs, or the folded state, to files.")
+
+_to = click.option("--to", required=True, type=options.TARGET, metavar="FILE", help=files.HELP)
+
+
+@export.subcommand("log", "reconciler export log --to 2026-11.jsonl.zst -c reconciler.toml")
+@_to
+@options.configured()
+def log(config: Config, to: Path) -> int:
+    """
+    Write the change log as JSON lines.
+
+    One event a line, each with its record's place and time, so that replaying the file gives the same state. Records
+    that are no events at all have no line: they are counted on stderr, and the exit code is then 3.
+    """
+    return _export(config, to)
+
+
+@export.subcommand("outcomes", "reconciler export outcomes --to outcomes.jsonl")
+@_to
+@options.configured()
+def outcomes(config: Config, to: Path) -> int:
+    """
+    Write the outcome log as JSON lines.
+
+    Replaying it gives back what was agreed with Windchill.
+    """
+    from reconciler import factory
+
+    return _export(factory.outcome_log(config), to)
+
+
+@export.subcommand("projection", "reconciler export projection --to state.jsonl")
+@_to
+@options.configured(store=True)
+def projection(config: Config, to: Path) -> None:
+    """
+    Write the folded state as JSON lines, in order of the documents' keys.
+
+    It is canonical: the same state gives the same bytes, in whatever order its events came.
+    """
+    count = runtime.run(_projection(config, to))
+    files.say(f"Wrote {output.counted(count, 'document')} to {files.name(to)}.")
+
+
+@attrs.define
+class _Count:
+    """What an export came to."""
+
+    written: int = 0
+    skipped: int = 0
+    unusable: int = 0
+    begins: Mapping[Partition, int] = attrs.field(factory=dict)  # of partitions whose beginning is gone
+
+
+def _export(config: Config, to: Path) -> int:
+    count = runtime.run(_records(config, to))
+    files.say(f"Wrote {output.counted(count.written, 'record')} to {files.name(to)}.")
+    if count.skipped:
+        runtime.warn(
+            f"{count.skipped} without a line, being no events; see `reconciler dead-letters list --status all`"
+        )
+    if count.unusable:
+        runtime.warn(
+            f"{count.unusable} would be refused in a replay, now that they say their place: too large (raise"
+            " log.record_bytes_max), or the place is not one that their source may speak in"
+        )
+    for place, begin in sorted(count.begins.items()):
+        runtime.warn(
+            f"{place.topic}/{place.partition} begins at offset {begin}: what was before is no longer in the log, and"
+            " only an earlier archive has it"
+        )
+    return runtime.UNSETTLED if count.skipped or count.unusable or count.begins else runtime.DONE
+
+
+async def _records(config: Config, to: Path) -> _Count:
+    rules = events.rules(config)
+    count = _Count()
+    with output.progress("exporting", None) as tell:
+        source = log_replay.Source(config, tell)
+        try:
+            with files.writing(to) as write:
+                async for record in source.records():
+                    line = archive_lines.of(record, rules)
+                    if line is None:
+                        count.skipped += 1
+                        continue
+                    write(line.text)
+                    count.written += 1
+                    count.unusable += not line.usable
+            count.begins = source.begins
+        finally:
+            await source.close()
+    return count
+
+
+async def _projection(config: Config, to: Path) -> int:
+    count = 0
+    async with store_access.opened(config) as store:
+        with files.writing(to) as write:
+            async for key, desired in store.export_projection():
+                write(b'{"document":%b,"desired":%b}\n' % (codec.encode(key), codec.encode(desired)))
+                count += 1
+    return count

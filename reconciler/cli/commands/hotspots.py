@@ -1,0 +1,38 @@
+"""`reconciler hotspots`: documents and fields where version conflicts happen most."""
+
+import click
+
+from reconciler import views
+from reconciler.cli import framework, options, output, runtime, store_access
+from reconciler.config import Config
+
+
+def _share(period: views.waiting.Period) -> str:
+    return f"{period.conflicts} of {period.attempts}"
+
+
+_HOT_COLUMNS = (
+    output.Column("document", "document", whole=True),
+    output.Column("field", "field", whole=True),
+    output.Column("conflicts", "conflicts", right=True),
+    output.Column("attempts", "attempts", right=True),
+    output.Column("rate", "rate", lambda rate: f"{rate:.0%}", right=True),
+    output.Column("day", "last 24 h", _share, right=True),
+    output.Column("day_before", "24 h before", _share, right=True),
+    output.Column("trend", "trend"),
+)
+
+
+@framework.command("reconciler hotspots -c reconciler.toml")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, at most.")
+@options.on_store
+def hotspots(config: Config, limit: int, form: str) -> None:
+    """List where version conflicts happen most."""
+    output.report(form, runtime.run(_hotspots(config, limit)), _HOT_COLUMNS, "No version conflicts so far.")
+
+
+async def _hotspots(config: Config, limit: int) -> list[views.waiting.HotSpot]:
+    from reconciler.adapters.clock import SystemClock
+
+    async with store_access.opened(config) as store:
+        return [views.waiting.hot_spot(spot) for spot in await store.hotspots(SystemClock().now_us(), limit)]

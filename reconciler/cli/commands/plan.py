@@ -1,0 +1,205 @@
+"""`reconciler plan`: what the reconciler would write now, and why, writing nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli import files, framework, log_replay, options, output, runtime, store_access
+from reconciler.config import Config
+from reconciler.core.folding import fold
+from reconciler.core.planning import plan as planning
+from reconciler.errors import ReconcilerError
+from reconciler.model.answer import Broken, NotAvailable, ReadAnswer, Throttled, Unchanged
+from reconciler.model.document import Document, Status
+from reconciler.model.plan import Decision, Verb
+from reconciler.model.snapshot import Snapshot
+from reconciler.model.value import MISSING
+
+if TYPE_CHECKING:
+    from reconciler.ports import Clock, Store, Windchill
+
+_PATIENCE = 5  # times that a server may ask us to come back later
+_WAIT_S_MAX = 30.0
+
+_COLUMNS = (
+    output.Column("document", "document", whole=True),
+    output.Column("field", "field", whole=True),
+    output.Column("decision", "decision", whole=True),
+    output.Column("change", "live → desired"),
+    output.Column("reason", "reason"),
+)
+
+
+@framework.command(
+    "reconciler plan -c reconciler.toml",
+    "reconciler plan 0000012345 --kept -c reconciler.toml",
+    "reconciler plan --all --store sqlite:///then.db -c reconciler.toml",
+)
+@click.argument("document", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All documents, not only those that are due or not synced.")
+@click.option("--kept", is_flag=True, help="Also fields that would be left as they are.")
+@options.on_store
+def plan(config: Config, document: tuple[str, ...], every: bool, kept: bool, form: str) -> int:
+    """
+    Show what would be written now, and why.
+
+    Reads Windchill, and writes nothing. Without DOCUMENTs it looks at all that are due or not synced. What the
+    reconciler has not folded yet is not in it; as long as there is no store, the whole log is folded aside. With a
+    store made by `replay --until` it compares what was desired then with Windchill now. A paused document is not read:
+    nothing of it would be written. Exit code 0: nothing would be written; 2: something would; 1: some documents could
+    not be read.
+    """
+    rows, looked_at = runtime.run(_plan(config, document, every))
+    shown = [row for row in rows if kept or row["decision"] != Verb.KEEP]
+    if form == "json":
+        output.as_json([{member: value for member, value in row.items() if member != "change"} for row in shown])
+    else:
+        output.report(form, shown, _COLUMNS, "Nothing to write.")
+        print()
+        output.line(_summary(rows, looked_at))
+    if any(row["decision"] == "unreadable" for row in rows):
+        return runtime.FAILED
+    return runtime.CHANGES if any(row["decision"] == Verb.WRITE for row in rows) else runtime.DONE
+
+
+async def _plan(config: Config, keys: tuple[str, ...], every: bool) -> tuple[list[dict[str, Any]], int]:
+    from reconciler import factory
+    from reconciler.adapters.clock import SystemClock
+    from reconciler.adapters.counters import Counters
+
+    clock = SystemClock()
+    rows: list[dict[str, Any]] = []
+    async with _store(config) as store:
+        wanted = await _wanted(store, keys, every, clock)
+        windchill = factory.make_windchill(config, clock, Counters())
+        drafting = _Drafting(config, windchill, clock)
+        try:
+            with output.progress("reading", len(wanted)) as tell:
+                for start in range(0, len(wanted), store_access.PAGE):
+                    found = await store.documents(wanted[start : start + store_access.PAGE])
+                    drafts = await asyncio.gather(*(drafting.draft(found[key]) for key in sorted(found)))
+                    rows += [row for draft in drafts for row in draft]
+                    tell(start + len(found), None)
+        finally:
+            await windchill.close()
+    return rows, len(wanted)
+
+
+@asynccontextmanager
+async def _store(config: Config) -> AsyncIterator["Store"]:
+    """Open the store to look; before the first `run` there is none, and what it would do is asked most of all."""
+    if config.store.path.exists():
+        async with store_access.opened(config) as store:
+            yield store
+        return
+    async with log_replay.aside(config) as store:
+        origin = log_replay.KAFKA if config.log.kind == "kafka" else config.log.path
+        done = await log_replay.fold_all(config, [origin], None, store, with_outcomes=True)
+        folded = output.counted(done.records, "record")
+        files.say(f"There is no store at {config.store.path} yet: folded {folded} aside.")
+        yield store
+
+
+async def _wanted(store: "Store", keys: tuple[str, ...], every: bool, clock: "Clock") -> list[str]:
+    if keys:
+        for key in keys:
+            await store_access.find_document(store, key)
+        return sorted(set(keys))
+    if every:
+        return [key async for key in store_access.keys(store, None)]
+    found = {due.key for due in await store.due(clock.now_us(), store_access.EVERY)}
+    for status in Status:
+        if status is not Status.SYNCED:
+            found |= {key async for key in store_access.keys(store, status)}
+    return sorted(found)
+
+
+class _Drafting:
+    """Reads documents, a bounded number at a time, and drafts their plans."""
+
+    def __init__(self, config: Config, windchill: "Windchill", clock: "Clock") -> None:
+        from reconciler import factory
+
+        self._config = config
+        self._rules = factory.rulebook(config)
+        self._windchill = windchill
+        self._clock = clock
+        self._room = asyncio.Semaphore(config.windchill.in_flight_max)
+
+    async def draft(self, document: Document) -> list[dict[str, Any]]:
+        """Return a row for each managed field, or one that says why the document can't be had."""
+        if document.status is Status.PAUSED:
+            return [_trouble(document, Status.PAUSED.value, document.reason)]
+        if (wide := self._rules.too_wide(document.desired)) is not None:
+            return [_trouble(document, "parked", wide)]
+        if not fold.managed(document.desired):
+            return []
+        async with self._room:
+            answer = await self._read(document)
+        match answer:
+            case Snapshot():
+                return self._rows(document, answer)
+            case Unchanged():
+                assert document.agreement.snapshot is not None
+                return self._rows(document, document.agreement.snapshot)
+            case NotAvailable(status, message):
+                return [_trouble(document, "parked", f"{status}: {message}")]
+            case Broken(message):
+                return [_trouble(document, "unreadable", message)]
+            case _:
+                where = self._config.windchill.base_url
+                raise ReconcilerError(
+                    f"Windchill at {where} can't be read: {answer.message}; `reconciler doctor` looks further"
+                )
+
+    async def _read(self, document: Document) -> ReadAnswer:
+        for _ in range(_PATIENCE):
+            answer = await self._windchill.read(document.key, document.agreement.snapshot)
+            if not isinstance(answer, Throttled):
+                return answer
+            await self._clock.sleep(min(answer.retry_after_s or 1.0, _WAIT_S_MAX))
+        return answer
+
+    def _rows(self, document: Document, snapshot: Snapshot) -> list[dict[str, Any]]:
+        agreement = document.agreement
+        base = planning.own_write_recognised(agreement.base, agreement.snapshot, snapshot)
+        drafted = planning.draft(document.desired, base, snapshot, self._config.policy)
+        return [_row(document, decision) for decision in drafted.decisions]
+
+
+def _row(document: Document, decision: Decision) -> dict[str, Any]:
+    target = decision.desired if decision.target is MISSING else decision.target
+    row: dict[str, Any] = {
+        "document": document.key,
+        "field": decision.field,
+        "decision": decision.verb.value,
+        "live": decision.live,
+        "desired": target,
+        "base": decision.base,
+        "reason": decision.reason,
+        "rule": decision.rule,
+        "strategy": decision.strategy,
+        "event": decision.stamp.id,
+        "source": decision.stamp.source,
+        "change": f"{output.of_json(decision.live)} → {output.of_json(target)}",
+    }
+    if decision.verb is Verb.KEEP:
+        row["change"] = output.of_json(decision.live)
+    return {member: value for member, value in row.items() if value is not MISSING}
+
+
+def _trouble(document: Document, decision: str, reason: str) -> dict[str, Any]:
+    return {"document": document.key, "field": None, "decision": decision, "change": None, "reason": reason}
+
+
+def _summary(rows: list[dict[str, Any]], looked_at: int) -> str:
+    counts = {verb: sum(1 for row in rows if row["decision"] == verb) for verb in ("write", "yield", "hold", "keep")}
+    changed = len({row["document"] for row in rows if row["decision"] == Verb.WRITE})
+    said = ", ".join(f"{count} {verb}" for verb, count in counts.items())
+    documents = "1 document" if looked_at == 1 else f"{looked_at} documents"
+    paused = sum(1 for row in rows if row["decision"] == Status.PAUSED.value)
+    left = f", {paused} {'is' if paused == 1 else 'are'} paused" if paused else ""
+    return f"{documents} looked at, {changed} would be written{left}. Fields: {said}."

@@ -1,0 +1,100 @@
+"""`reconciler rebuild`: makes a new state store from the logs, in the place of one that is damaged or lost."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import click
+
+from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.sqlite import care
+from reconciler.cli import framework, log_replay, options, output, runtime, store_files
+from reconciler.config import Config
+
+if TYPE_CHECKING:
+    from reconciler.flows.replay import Replayed
+
+_NOT_IN_LOGS = (
+    "the audit trail, counts of hot spots, attempts and closed conflicts",
+    "which dead letters were discarded or replayed: all are open, and announced, again",
+    "outcomes that were not yet published, and writes whose result was not yet known: they are compared again",
+)
+_NEXT_REBUILT = (
+    "Next: start the reconciler. It compares every document with Windchill and writes only what is not agreed."
+)
+
+
+@framework.command(
+    "reconciler rebuild -c reconciler.toml",
+    "reconciler rebuild --from 2025.jsonl.zst --from kafka -c reconciler.toml",
+)
+@click.option(
+    "--from", "origins", multiple=True, metavar="FILE|kafka", help="Logs, in any order.  [default: the configured ones]"
+)
+@click.option("--accept-truncation", is_flag=True, help="Fold what is left where a log's beginning is in no archive.")
+@options.reporting
+@options.configured()
+def rebuild(config: Config, origins: tuple[str, ...], accept_truncation: bool, form: str) -> None:
+    """
+    Build the state store anew from the logs: it is damaged, or lost.
+
+    Refused while a reconciler runs on the store. What is there is set aside as NAME.damaged-TIME once the new store is
+    complete; until then nothing changes, and a rebuild that was interrupted can simply be repeated. The outcome log
+    gives back what was agreed with Windchill. --from takes logs as replay does.
+    """
+    store, clock = config.store.path, SystemClock()
+    began_s = clock.monotonic_s()
+    log_replay.require_brokers(config, origins)
+    logs = origins or (log_replay.KAFKA if config.log.kind == "kafka" else config.log.path,)
+    with care.replacing(store) as replacement:
+        done = runtime.run(_build(config, replacement.fresh, logs, accept_truncation))
+        contents = care.examine(replacement.fresh)
+        aside = replacement.put("damaged", store_files.now())
+    audited = care.audit_records(aside) if aside else None
+    seconds = clock.monotonic_s() - began_s
+    if form == "json":
+        output.as_json(
+            {
+                "store": str(store),
+                "set_aside": str(aside) if aside else None,
+                "audit_records_aside": audited,
+                "records": done.records,
+                "rebased": done.rebased,
+                "seconds": seconds,
+                **store_files.as_json(contents),
+            }
+        )
+        return
+    records, agreements = output.counted(done.records, "record"), output.counted(done.rebased, "agreement")
+    store_files.lines(
+        (
+            f"{store} is built anew: {store_files.shown(contents)}, {agreements}, from {records} in {seconds:.1f} s.",
+            f"Logs: {store_files.positions(contents)}.",
+            *_of_aside(aside, audited),
+            *(("Not in any log, so not in it:", *(f"  - {one}" for one in _NOT_IN_LOGS)) if aside else ()),
+            _NEXT_REBUILT,
+        )
+    )
+
+
+async def _build(config: Config, fresh: Path, origins: tuple[str, ...], accept_truncation: bool) -> "Replayed":
+    from reconciler import factory
+
+    elsewhere = attrs.evolve(config, store=attrs.evolve(config.store, url=f"sqlite:///{fresh}"))
+    store = await factory.open_store(elsewhere, owner=True)
+    try:
+        return await log_replay.fold_all(
+            config, origins, None, store, with_outcomes=True, accept_truncation=accept_truncation
+        )
+    finally:
+        await store.close()
+
+
+def _of_aside(aside: Path | None, audited: int | None) -> tuple[str, ...]:
+    if aside is None:
+        return ()
+    kept = f"What was there is kept as {aside}."
+    if audited is None:
+        return (kept, "Its audit trail can't be read in full.")
+    where = f"`reconciler audit list --store sqlite:///{aside}`"
+    return (kept, f"Its audit trail can still be read ({output.counted(audited, 'record')}): {where}.")

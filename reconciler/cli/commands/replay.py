@@ -1,0 +1,113 @@
+"""`reconciler replay`: fold logs into a store, or beside it to see whether it says what the log says."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reconciler.adapters.clock import SystemClock
+from reconciler.cli import framework, log_replay, options, output, runtime, store_access
+from reconciler.config import Config
+from reconciler.flows import replay as replaying
+from reconciler.flows.replay import Difference, Replayed
+from reconciler.model import codec, instant
+
+_COLUMNS = (
+    output.Column("document", "document", whole=True),
+    output.Column("difference", "difference"),
+)
+
+
+@framework.command(
+    "reconciler replay --from kafka -c reconciler.toml",
+    "reconciler replay --from 10.jsonl.zst --from 11.jsonl --into sqlite:///n.db",
+    "reconciler replay --from kafka --check -c reconciler.toml",
+)
+@click.option("--from", "origins", multiple=True, required=True, metavar="FILE|kafka", help="Logs, in any order.")
+@click.option("--until", "until_us", type=options.Moment(), default=None, help="Leave out later events.")
+@click.option("--into", "into", metavar="URL", default=None, help="Another store than the configuration's.")
+@click.option("--check", is_flag=True, help="Change nothing: fold aside, and list how the store differs.")
+@click.option("--accept-truncation", is_flag=True, help="Fold what is left where a log's beginning is in no archive.")
+@options.reporting
+@options.config_file_option
+def replay(config_file: Path | None, origins: tuple[str, ...], until_us: int | None, **rest: Any) -> int:
+    """
+    Fold logs into a store.
+
+    Folding again what a store holds changes nothing, so logs may overlap and come in any order. Outcome logs give back
+    what was agreed with Windchill: kafka means both topics; of archives, name the outcomes as well. Where Kafka no
+    longer holds a log's beginning, archives must. Refused while a reconciler runs on the store, except with --check,
+    which exits with 1 if anything differs. What an event changes in the meantime counts as well then: do it again, and
+    see what differs still.
+    """
+    into, check, form, accept = rest["into"], rest["check"], rest["form"], rest["accept_truncation"]
+    config = options.load(config_file, into)
+    log_replay.require_brokers(config, origins)
+    until = None if until_us is None else instant.from_us(until_us)
+    began_s = SystemClock().monotonic_s()
+    if check:
+        done, rows = runtime.run(_check(config, origins, until, accept))
+    else:
+        done, rows = runtime.run(_into(config, origins, until, accept)), []
+    seconds = max(SystemClock().monotonic_s() - began_s, 1e-9)
+    if form == "json":
+        output.as_json(rows if check else _summary(done, seconds))
+        return runtime.FAILED if rows else runtime.DONE
+    if check:
+        output.report(form, rows, _COLUMNS, f"No difference: {config.store.url} is what the log says.")
+        print()
+    changed, rebased = output.counted(done.changed, "row"), output.counted(done.rebased, "agreement")
+    what = f"{changed} changed, {rebased} recovered" if not check else "folded aside"
+    output.line(
+        f"{output.counted(done.records, 'record')} in {seconds:.1f} s ({done.records / seconds:.0f} a second): {what}."
+    )
+    return runtime.FAILED if rows else runtime.DONE
+
+
+async def _into(config: Config, origins: tuple[str, ...], until: str | None, accept: bool) -> Replayed:
+    from reconciler import factory
+
+    store = await factory.open_store(config, owner=True)
+    try:
+        return await log_replay.fold_all(config, origins, until, store, with_outcomes=True, accept_truncation=accept)
+    finally:
+        await store.close()
+
+
+async def _check(
+    config: Config, origins: tuple[str, ...], until: str | None, accept: bool
+) -> tuple[Replayed, list[dict[str, Any]]]:
+    async with store_access.opened(config) as there, log_replay.aside(config) as here:
+        done = await log_replay.fold_all(config, origins, until, here, with_outcomes=False, accept_truncation=accept)
+        return done, [_row(difference) async for difference in replaying.differences(here, there)]
+
+
+def _row(difference: Difference) -> dict[str, Any]:
+    here, there = difference.here, difference.there
+    if there is None:
+        return {
+            "document": difference.key,
+            "difference": "missing in the store",
+            "fields": sorted(here.fields) if here else [],
+        }
+    if here is None:
+        return {"document": difference.key, "difference": "not in the log", "fields": sorted(there.fields)}
+    names = here.fields.keys() | there.fields.keys()
+    fields = sorted(
+        name for name in names if codec.encode(here.fields.get(name)) != codec.encode(there.fields.get(name))
+    )
+    return {
+        "document": difference.key,
+        "difference": f"fields differ: {', '.join(fields)}" if fields else "released at different times",
+        "fields": fields,
+    }
+
+
+def _summary(done: Replayed, seconds: float) -> dict[str, Any]:
+    return {
+        "records": done.records,
+        "changed": done.changed,
+        "rebased": done.rebased,
+        "seconds": seconds,
+        "records_per_second": done.records / seconds,
+    }

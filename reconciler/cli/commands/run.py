@@ -1,0 +1,138 @@
+"""`reconciler run`: the daemon, or with `--once` one pass up to where the log ends now."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli import framework, options, output, runtime
+from reconciler.config import Config
+from reconciler.model.document import Status
+
+if TYPE_CHECKING:
+    from reconciler.app import Summary
+
+
+@framework.command(
+    "reconciler run -c reconciler.toml",
+    "reconciler run --once -c reconciler.toml",
+    log_level="info",
+)
+@click.option("--once", is_flag=True, help="Stop when the log is folded up to where it ends now and all is settled.")
+@click.option(
+    "--accept-truncation",
+    is_flag=True,
+    help="Go on with what is left where a log has lost records that were not folded: they are lost.",
+)
+@options.reporting
+@options.configured(again=True)
+def run(config: Config, again: Callable[[], Config], once: bool, accept_truncation: bool, form: str) -> int:
+    """
+    Fold the change log and bring Windchill to what it asks for.
+
+    Runs until SIGTERM or SIGINT; a second signal stops at once, which costs nothing but the work under way. SIGHUP
+    reads the policy again; one that can't be used changes nothing. With --once it says at the end what it came to, and
+    exits with 0 when every document is synced and every event was usable, else with 3. A document that Windchill gives
+    no usable answer for is left pending when for a minute nothing has come of any attempt (longer with a longer
+    windchill.timeout_s); so is everything while Windchill is away.
+
+    An empty or older store is brought up to date from the change log and the outcome log before anything is written.
+    A log that no longer holds what comes next stops it; --accept-truncation, given once, is the decision to go on
+    without what is lost.
+    """
+    summary = runtime.run(_run(config, None if once else again, accept_truncation))
+    if not once:
+        return runtime.DONE
+    _show(form, summary)
+    return runtime.DONE if summary.settled else runtime.UNSETTLED
+
+
+async def _run(config: Config, again: Callable[[], Config] | None, accept_truncation: bool) -> "Summary":
+    """Run the daemon; without `again`, which reads the configuration again, one pass only."""
+    from reconciler import app, factory
+
+    once = again is None
+    stop = asyncio.Event()
+    stop_on(stop)
+    wish = None
+    if again is not None:
+        wish = factory.wish(config, again)
+        ask_on_hangup(wish.asked)
+    try:
+        async with app.daemon(config, once=once, wish=wish) as daemon:
+            return await daemon.run(stop, once=once, accept_truncation=accept_truncation)
+    except Exception as error:
+        _tell(error)
+        raise
+
+
+def _tell(error: Exception) -> None:
+    """Tell a program that reads the log why it ends here; people get the same as the last line."""
+    import structlog
+
+    if not sys.stderr.isatty():
+        log = structlog.get_logger(__name__)
+        for reason in runtime.reasons(error):
+            log.critical("ended by an error", reason=reason)
+
+
+def _show(form: str, summary: "Summary") -> None:
+    if form == "json":
+        output.as_json(
+            {
+                "documents": {status.value: count for status, count in summary.counts.items()},
+                "dead_letters": summary.dead_letters,
+                "maintenance": summary.maintenance,
+                "settled": summary.settled,
+            }
+        )
+        return
+    rows = [{"status": status.value, "documents": count} for status, count in summary.counts.items() if count]
+    if rows:
+        output.table(rows, [output.Column("status", "status"), output.Column("documents", "documents", right=True)])
+    else:
+        print("No documents.")
+    if not summary.maintenance and summary.counts.get(Status.PENDING):
+        print("pending: Windchill gave no usable answer; see `reconciler docs list --status pending`")
+    if summary.dead_letters:
+        print(f"dead letters: {summary.dead_letters}; see `reconciler dead-letters list`")
+    if summary.maintenance:
+        print("maintenance: nothing was written")
+
+
+# ------------------------------------------------------------------------------------------------------------- signals
+# Signals: what the system tells the daemon. Where there is no SIGHUP, as on Windows, nothing listens for one.
+
+
+def stop_on(stop: asyncio.Event) -> None:
+    """Let the first SIGTERM or SIGINT ask for a stop in good order, and leave the second to the system: it ends us."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def first() -> None:
+        stop.set()
+        for number in numbers:
+            with contextlib.suppress(NotImplementedError):
+                asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in numbers:
+        _listen(number, first)
+
+
+def ask_on_hangup(asked: asyncio.Event) -> None:
+    """Let SIGHUP ask for the policy to be read again, as long as we run."""
+    number: int | None = getattr(signal, "SIGHUP", None)
+    if number is not None:
+        _listen(number, asked.set)
+
+
+def _listen(number: int, react: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(number, react)
+    except NotImplementedError:  # Windows' loop: Python's own handler has to hand it over
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(react))

@@ -1,0 +1,45 @@
+"""`reconciler snapshot`: copies the state store while it is in use."""
+
+from pathlib import Path
+
+import click
+
+from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.sqlite import care
+from reconciler.cli import framework, options, output, store_files
+from reconciler.config import Config
+from reconciler.errors import UsageError
+
+
+@framework.command(
+    "reconciler snapshot --to state-2026-11-22.db -c reconciler.toml",
+    "reconciler snapshot --to latest.db --force -c reconciler.toml",
+)
+@click.option("--to", type=options.FILE, required=True, metavar="FILE", help="Where to.")
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@options.on_store
+def snapshot(config: Config, to: Path, force: bool, form: str) -> None:
+    """
+    Copy the state store, also while a reconciler runs on it.
+
+    The copy is the store at one moment, in one file, and checked; the file appears under its name when it is complete.
+    Nobody waits for it. It is itself a store: `--store sqlite:///FILE` looks into it, `restore` puts it back.
+    """
+    if to.exists() and not force:
+        raise UsageError(f"{to} is there already; name another file, or --force")
+    if not to.parent.is_dir():
+        raise UsageError(f"there is no directory {to.parent}; make it first")
+    clock = SystemClock()
+    began_s = clock.monotonic_s()
+    with output.progress("copying pages", None) as tell:
+        contents = care.snapshot(config.store.path, to, tell)
+    seconds = clock.monotonic_s() - began_s
+    if form == "json":
+        output.as_json({"file": str(to), "seconds": seconds, **store_files.as_json(contents)})
+        return
+    store_files.lines(
+        (
+            f"{to}: {store_files.shown(contents)}, copied and checked in {seconds:.1f} s.",
+            f"Logs: {store_files.positions(contents)}.",
+        )
+    )

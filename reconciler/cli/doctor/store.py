@@ -1,0 +1,120 @@
+"""What `reconciler doctor` checks of the state store."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from reconciler.adapters import file_log, files
+from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.sqlite import care, locks
+from reconciler.cli import output, store_access
+from reconciler.cli.doctor.check import FAILED, OK, WARNING, Check
+from reconciler.config import Config
+from reconciler.errors import StoreError
+from reconciler.flows import resync
+from reconciler.model import signing as model
+from reconciler.model.document import Status
+from reconciler.model.signing import Noted
+from reconciler.ports import Store
+
+
+async def checks(config: Config, *, deep: bool) -> AsyncIterator[Check]:
+    """Yield what is found of the store and its files; `deep` reads all of it."""
+    path = config.store.path
+    if not path.exists():
+        if path.parent.is_dir():
+            yield Check("store", WARNING, f"{path} does not exist yet; `reconciler run` creates it")
+        else:
+            yield Check("store", FAILED, f"there is no directory {path.parent}; make it, or correct [store] url")
+        return
+    try:
+        async with store_access.opened(config) as store:
+            documents = sum((await store.counts()).values())
+            size = path.stat().st_size / 1_000_000
+            yield Check("store", OK, f"{path}, {documents} documents, {size:.1f} MB")
+            yield _signatures(config, await store.signing())
+            async for check in _times(config, store):
+                yield check
+    except (StoreError, OSError) as error:
+        yield Check("store", FAILED, str(error))
+    yield await _soundness(path, deep=deep)
+    yield _privacy(config)
+
+
+async def first_document(config: Config) -> str | None:
+    """Return the key of the store's first document, if there is one that can be read."""
+    if not config.store.path.exists():
+        return None
+    try:
+        async with store_access.opened(config) as store:
+            found = await store.list_documents(None, "", 1)
+    except (StoreError, OSError):  # told by `checks`
+        return None
+    return found[0].key if found else None
+
+
+async def _soundness(path: Path, *, deep: bool) -> Check:
+    """Look for damage in the store, as a start does, or in all of it."""
+    from reconciler.adapters.sqlite import damage, inspection
+
+    try:
+        if deep:
+            with output.progress("reading rows", None) as tell:
+                found = await asyncio.to_thread(inspection.inspect, path, tell)
+            fault, said = found.fault, f"every page, index and row was read ({output.counted(found.rows, 'row')})"
+        else:
+            fault = await asyncio.to_thread(inspection.glance, path)
+            said = "no damage at first sight; --deep reads all of it"
+    except (StoreError, OSError) as error:
+        return Check("store's file", FAILED, str(error))
+    if fault:
+        return Check("store's file", FAILED, f"damaged ({fault}); {damage.REMEDY}")
+    return Check("store's file", OK, said)
+
+
+def _privacy(config: Config) -> Check:
+    """Look whether others than their owner may read the files of store and log."""
+    paths = [care.beside(locks.real(config.store.path), suffix) for suffix in ("", "-wal", "-shm", ".owner", ".writer")]
+    if config.log.kind == "file":
+        log = Path(config.log.path)
+        paths += [
+            log,
+            file_log.decisions_of(log),
+            *(file_log.beside(log, what) for what in (file_log.OUTCOMES, file_log.DEAD_LETTERS)),
+        ]
+    if found := files.exposed(paths):
+        shown = f"others may read {', '.join(found)}; if nobody needs that: chmod 600"
+        return Check("files", WARNING, shown)
+    return Check("files", OK, "store and file logs are for their owner alone")
+
+
+def _signatures(config: Config, noted: Noted | None) -> Check:
+    """Say whether decisions and outcomes are signed, and from where on; `noted` is what the store knows of it."""
+    log, keys = config.log, model.keys(config.log.signing_key, config.log.signing_key_previous)
+    if keys is not None and noted is None:
+        return Check("signatures", OK, f"on from the next start of `reconciler run`, with key {keys.id}")
+    where = ", ".join(f"{topic}/{partition} at {since}" for topic, partition, since in noted.since) if noted else ""
+    if keys is not None:
+        return Check("signatures", OK, output.plain(f"on, with key {keys.id}, since {where or 'the first record'}"))
+    if noted is not None:
+        return Check(
+            "signatures",
+            WARNING,
+            f"off, though they were on since {where or 'the first record'}: what is decided and agreed now is refused"
+            " once log.signing_key is set again",
+        )
+    writes = f"append to {log.path}" if log.kind == "file" else "write to the topics"
+    return Check("signatures", OK, f"off: whoever can {writes} can decide as an operator; see log.signing_key")
+
+
+async def _times(config: Config, store: Store) -> AsyncIterator[Check]:
+    """Yield what in the store can only come of a clock that is wrong, or was."""
+    from reconciler import factory
+
+    pace, now_us = factory.rulebook(config).pace, SystemClock().now_us()
+    longest_us = {status: pace.longest_us(status) for status in Status}
+    if count := await store.count_ahead(now_us, longest_us):
+        said = f"{output.counted(count, 'document')} would wait longer than anything does: this host's clock was ahead"
+        yield Check("waits", WARNING, f"{said} when these waits began; `reconciler run` cuts them short when it starts")
+    if fault := resync.contradiction(await store.last_audited_us(), now_us):
+        yield Check("host's clock", WARNING, fault)

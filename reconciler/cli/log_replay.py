@@ -1,0 +1,295 @@
+"""
+Folding: logs into a store, the configured one or one aside that is gone afterwards.
+
+Sources: the logs that replay and export read, each from its beginning to the end it has when opened.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+
+from reconciler.adapters.clock import SystemClock
+from reconciler.cli import output
+from reconciler.config import Config
+from reconciler.core.events.decode import Rules
+from reconciler.core.events.signing import Required
+from reconciler.errors import UsageError
+from reconciler.flows import recovery, sealing
+from reconciler.flows import replay as replaying
+from reconciler.flows.ingest import Ingest
+from reconciler.flows.recovery import Bases, Belief
+from reconciler.flows.replay import Archives, Replayed
+from reconciler.model.document import Lane
+from reconciler.model.event import Outgoing, Record
+from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
+from reconciler.ports import EventLog, Store
+
+KAFKA = "kafka"
+_FOREVER = "9999-12-31T23:59:59.999999Z"  # no event is later, so nothing is left out, and positions stay as they are
+
+
+async def required(config: Config, store: Store) -> Required | None:
+    """Return what has to be signed in the logs of a configuration, as a store or else its outcome log says."""
+    from reconciler import factory
+
+    clock, keys = SystemClock(), factory.signing_keys(config)
+    if keys is None:
+        return None
+    return await sealing.required(store, factory.make_outcome_log(config, clock), keys, clock, lambda: False)
+
+
+@asynccontextmanager
+async def aside(config: Config) -> AsyncIterator[Store]:
+    """Open an empty store that is gone afterwards."""
+    from reconciler import factory
+
+    with tempfile.TemporaryDirectory(prefix="reconciler-") as folder:
+        elsewhere = attrs.evolve(config, store=attrs.evolve(config.store, url=f"sqlite:///{folder}/aside.db"))
+        store = await factory.open_store(elsewhere, owner=True)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+
+def require_brokers(config: Config, origins: Sequence[str]) -> None:
+    """Raise UsageError where Kafka is to be read and only a file is configured."""
+    if KAFKA in origins and config.log.kind == "file" and config.log.brokers == Config().log.brokers:
+        raise UsageError(f"the configured log is a file; name it: --from {config.log.path}")
+
+
+async def fold_all(
+    config: Config,
+    origins: Sequence[str],
+    until: str | None,
+    store: Store,
+    *,
+    with_outcomes: bool,
+    accept_truncation: bool = False,
+) -> Replayed:
+    """
+    Fold logs, each to its end, into a store that we own; `until` leaves out later events and outcomes.
+
+    Files come first: what they hold may be what Kafka no longer does. Raises LogTruncatedError when none of the logs
+    has the beginning of one.
+    """
+    total = Replayed(0, 0, 0)
+    signed = await required(config, store)
+    folding = _Folding(config, store, until, with_outcomes, Archives(accept_truncation), signed)
+    await folding.recall(origins)
+    for origin in sorted(origins, key=lambda name: name == KAFKA):
+        for done in await folding.fold(origin):
+            total = Replayed(total.records + done.records, total.changed + done.changed, total.rebased + done.rebased)
+    return total
+
+
+@attrs.frozen
+class _Folding:
+    """What the logs of one replay share."""
+
+    config: Config
+    store: Store
+    until: str | None
+    with_outcomes: bool
+    archives: Archives
+    signed: Required | None
+
+    async def recall(self, origins: Sequence[str]) -> None:
+        """Take what our clock refused when it was first read, if the configured log is among those to be folded."""
+        from reconciler import factory
+
+        clock = SystemClock()
+        if any(self._is_ours(self._log(origin)) for origin in origins):
+            letters = factory.make_letter_log(self.config, clock)
+            if letters is not None:
+                await recovery.recall(letters, self.store, clock, asyncio.Event())
+
+    async def fold(self, origin: str) -> list[Replayed]:
+        """Fold one log, and take the outcomes beside it."""
+        log = self._log(origin)
+        done = [await self._events(log)]
+        if self.with_outcomes and (told := self._outcomes_of(log)) is not None:
+            done.append(await self._outcomes(told))
+        return done
+
+    async def _events(self, log: Config) -> Replayed:
+        from reconciler.adapters.counters import Counters
+
+        clock = SystemClock()
+        with output.progress(f"folding {_name(log)}", None) as tell:
+            source = Source(log, tell)
+            ingest = Ingest(
+                source,
+                self.store,
+                clock,
+                Counters(),
+                rules=attrs.evolve(rules(self.config, log), signed=self.signed),
+                dead_letter_topic=log.log.dead_letter_topic,
+                batch_max=replaying.BATCH,
+                offer=lambda _: None,
+                wake=asyncio.Event(),
+                # Where the reconciler goes on is kept for its own log only.
+                until=self.until or (None if self._is_ours(log) else _FOREVER),
+            )
+            ingest.lane = Lane.REPLAY
+            try:
+                bases = self._bases(clock, archive=is_archive(self.config, log))
+                return await replaying.replay(source, ingest, bases, self.archives)
+            finally:
+                await source.close()
+
+    async def _outcomes(self, log: Config) -> Replayed:
+        clock = SystemClock()
+        with output.progress(f"reading {_name(log)}", None) as tell:
+            source = Source(log, tell)
+            try:
+                return await replaying.outcomes(
+                    source, self._bases(clock), clock, self.archives, keep_positions=self.until is None
+                )
+            finally:
+                await source.close()
+
+    def _bases(self, clock: SystemClock, *, archive: bool = False) -> Bases:
+        belief = None
+        if self.signed is not None:
+            belief = Belief(self.signed, self.config.log.dead_letter_topic, vouched=archive)
+        return Bases(self.store, clock, until=self.until, belief=belief)
+
+    def _outcomes_of(self, log: Config) -> Config | None:
+        """Return the outcome log that belongs to a log: the configured one's own, if there is any yet."""
+        from reconciler import factory
+
+        if not self._is_ours(log):
+            return None
+        outcomes = factory.outcome_log(log)
+        return None if outcomes.log.kind == "file" and not Path(outcomes.log.path).exists() else outcomes
+
+    def _log(self, origin: str) -> Config:
+        return in_kafka(self.config) if origin == KAFKA else in_file(self.config, Path(origin))
+
+    def _is_ours(self, log: Config) -> bool:
+        return _are_same(self.config, log)
+
+
+def rules(config: Config, log: Config) -> Rules:
+    """Return the rules that a log is read by: a file that is not the configured log is an archive."""
+    from reconciler import factory
+
+    return factory.decoding(log, archive=is_archive(config, log))
+
+
+def is_archive(config: Config, log: Config) -> bool:
+    """
+    Whether a log is an archive, whose lines are believed where they stood.
+
+    Such is a file that a person gives, unless it is the configured log, or has its decisions beside it: then it is a
+    log, or the copy of one, in which anyone may have written anything.
+    """
+    from reconciler.adapters import file_log
+
+    return log.log.kind == "file" and not _are_same(config, log) and not file_log.has_decisions(Path(log.log.path))
+
+
+def _are_same(config: Config, log: Config) -> bool:
+    if config.log.kind != log.log.kind:
+        return False
+    if log.log.kind == "file":
+        return Path(config.log.path).resolve() == Path(log.log.path).resolve()
+    return config.log.read_topics == log.log.read_topics
+
+
+def _name(config: Config) -> str:
+    return config.log.path if config.log.kind == "file" else ", ".join(config.log.change_topics)
+
+
+# -------------------------------------------------------------------------------------------------------------- sources
+
+
+BATCH = 5_000
+_FETCH_S = 1.0
+
+Tell = Callable[[int, int | None], None]
+
+
+def in_file(config: Config, path: Path) -> Config:
+    """Return the configuration with a file as its log."""
+    return attrs.evolve(config, log=attrs.evolve(config.log, kind="file", path=str(path)))
+
+
+def in_kafka(config: Config) -> Config:
+    """Return the configuration with Kafka as its log."""
+    return attrs.evolve(config, log=attrs.evolve(config.log, kind="kafka"))
+
+
+class Source:
+    """
+    The configured log, read to its end once; it tells a progress bar how far it is. Satisfies `ports.EventLog`.
+
+    It begins where the log begins now: whoever reads it asks `positions` whether that is early enough.
+    """
+
+    def __init__(self, config: Config, tell: Tell) -> None:
+        from reconciler import factory
+        from reconciler.adapters.clock import SystemClock
+
+        self._log: EventLog = factory.make_log(config, SystemClock(), grows=False)
+        self._tell = tell
+        self.begins: dict[Partition, int] = {}  # partitions whose beginning is gone, once `records` has begun
+        self._begins = 0
+        self._total: int | None = None
+        self._read = 0
+
+    async def open(
+        self,
+        positions: Mapping[Partition, int],
+        *,
+        accept_truncation: bool = False,
+        anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
+    ) -> None:
+        """See `ports.EventLog`."""
+        await self._log.open(positions, accept_truncation=accept_truncation, anchors=anchors)
+        self._begins = sum((await self._log.positions()).values())
+
+    async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
+        """See `ports.EventLog`."""
+        records = await self._log.fetch(records_max, timeout_s)
+        self._read += len(records)
+        self._tell(self._read, self._total)
+        return records
+
+    async def positions(self) -> Mapping[Partition, int]:
+        """See `ports.EventLog`."""
+        return await self._log.positions()
+
+    async def ends(self) -> Mapping[Partition, int]:
+        """See `ports.EventLog`."""
+        ends = await self._log.ends()
+        self._total = sum(ends.values()) - self._begins
+        return ends
+
+    async def append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
+        """See `ports.EventLog`."""
+        return await self._log.append(records)
+
+    async def close(self) -> None:
+        """See `ports.EventLog`."""
+        await self._log.close()
+
+    async def records(self) -> AsyncIterator[Record]:
+        """Yield every record that is left, up to the end that the log has now."""
+        await self.open({}, accept_truncation=True)
+        self.begins = {place: begin for place, begin in (await self.positions()).items() if begin}
+        ends = dict(await self.ends())
+        while True:
+            batch = await self.fetch(BATCH, _FETCH_S)
+            for record in batch:
+                if record.offset < ends.get(Partition(record.topic, record.partition), 0):
+                    yield record
+            if not batch:
+                reached = await self.positions()  # past gaps that hold no record
+                if all(reached.get(place, 0) >= end for place, end in ends.items()):
+                    return

@@ -1,0 +1,80 @@
+"""Looking: what several commands read from the store, beside whoever owns it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from reconciler import views
+from reconciler.cli import output, runtime
+from reconciler.config import Config
+from reconciler.errors import ReconcilerError, StoreError
+from reconciler.model.action import CLI
+from reconciler.model.chain import Entry, Head
+from reconciler.model.document import Document, Status
+from reconciler.ports import Store
+
+T = TypeVar("T")
+
+EVERY = 1_000_000  # rows: as many as there are
+PAGE = 500
+
+
+@asynccontextmanager
+async def opened(config: Config) -> AsyncIterator[Store]:
+    """Open the configured store to look into it, which is possible while a reconciler runs."""
+    from reconciler import factory
+
+    try:
+        store = await factory.open_store(config, owner=False)
+    except StoreError as error:
+        if config.origins:
+            raise
+        raise StoreError(f"{error} (that is the default; is -c FILE missing?)") from error
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def ask(config: Config, question: Callable[[Store], Awaitable[T]]) -> T:
+    """Return what the configured store answers to one question."""
+
+    async def answer() -> T:
+        async with opened(config) as store:
+            return await question(store)
+
+    return runtime.run(answer())
+
+
+async def find_document(store: Store, key: str) -> Document:
+    """Return a document; raises ReconcilerError when no event has named it."""
+    document = (await store.documents([key])).get(key)
+    if document is None:
+        raise ReconcilerError(f"no event has named document {key!r} so far; see `reconciler docs list`")
+    return document
+
+
+async def keys(store: Store, status: Status | None) -> AsyncIterator[str]:
+    """Yield the keys of all documents of a status, in order; `None`: of any."""
+    after = ""
+    while page := await store.list_documents(status, after, PAGE):
+        for document in page:
+            yield document.key
+        after = page[-1].key
+
+
+async def chain(
+    store: Store, head: Head | None, document: str | None = None, since_us: int = 0, until_us: int | None = None
+) -> AsyncIterator[Entry]:
+    """Yield the trail's records as they are stored, oldest first, and none that came after `head`."""
+    async for entry in store.audit_chain(document, since_us, until_us):
+        if head is None or entry.number > head.number:
+            return
+        yield entry
+
+
+def told(by: views.actions.By) -> str:
+    """Return who did something, when and why, in words."""
+    how = " by command" if by.role == CLI else f" as {by.role}"
+    how += f" ({by.issuer})" if by.issuer else ""
+    return f"{output.when(by.at)} by {by.who}{how}" + (f": {by.reason}" if by.reason else ", without a reason")
