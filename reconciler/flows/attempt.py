@@ -126,9 +126,8 @@ class Attempt:
 
     async def _kept_out(self, case: Case) -> Settlement:
         """Somebody has paused the document. Where writes take locks, see to it that none of ours stays there."""
-        agreement = case.document.agreement
-        doubt = agreement.intent
-        if not self.gate.locks or (not agreement.told and agreement.snapshot is None):
+        doubt = case.document.agreement.intent
+        if not self.gate.locks:
             return pausing.left(case)
         kept = await self._kept_from_releasing(case)
         case = self._now(case)

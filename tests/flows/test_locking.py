@@ -324,6 +324,15 @@ async def test_a_lock_that_came_late_does_not_stay_for_the_length_of_a_pause(wor
     assert world.document().status is Status.PAUSED
 
 
+async def test_a_lock_of_a_store_that_was_lost_does_not_stay_for_the_length_of_a_pause(world: World) -> None:
+    await world.emit({"owner": "akim"})
+    await pause(world)
+    world.windchill.holders[KEY] = ME
+    async with world.running() as running:
+        await running.pass_until(lambda: not world.windchill.holders, "the lock is given up", 60)
+    assert world.windchill.writes == 0
+
+
 async def test_a_lock_that_a_pause_finds_in_somebody_elses_hands_is_theirs(world: World) -> None:
     world.windchill.script_writes(Fault.LOST_LOCK)
     await world.emit_and_attempt({"owner": "akim"})
