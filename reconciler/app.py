@@ -35,15 +35,15 @@ from reconciler.core.scheduling.queue import Queue
 from reconciler.flows import notify, recovery, reload, sealing, watch
 from reconciler.flows.actions import OperatorActions
 from reconciler.flows.attempt import Attempt
-from reconciler.flows.beats import Beats, Unhurried
 from reconciler.flows.catching_up import CatchingUp, Once
 from reconciler.flows.drift import Drift
+from reconciler.flows.due_feeder import DueFeeder
 from reconciler.flows.gate import Gate
 from reconciler.flows.gauges import Gauges, Series
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
-from reconciler.flows.resync import Resync
+from reconciler.flows.watchdog import IdleClock, Watchdog
 from reconciler.model.document import Lane, Status
 from reconciler.model.event import Outgoing
 from reconciler.model.stamp import Partition
@@ -110,25 +110,25 @@ class Daemon:
         self.telemetry = telemetry or Counters()
         self._admin = admin
         self._door = door or Door(clock)
-        self._beats = Beats(clock, max(_SILENT_S_MIN, _SILENT_REQUESTS * config.windchill.timeout_s))
+        self._watchdog = Watchdog(clock, max(_SILENT_S_MIN, _SILENT_REQUESTS * config.windchill.timeout_s))
         self.hooked = asyncio.Event()  # set when Windchill says that something has changed there
         in_flight_max = config.windchill.in_flight_max
         self._workers = _WORKERS_A_REQUEST * in_flight_max
         limiter = Limiter(in_flight_max)
         breaker = Breaker(cooldown_max_s=config.windchill.retry_after_max_s)
         self._progress = Progress(breaker, maintenance=config.windchill.maintenance)
-        gate = Gate(windchill, Unhurried(clock), limiter=limiter, breaker=breaker, quota=RetryQuota())
+        gate = Gate(windchill, IdleClock(clock), limiter=limiter, breaker=breaker, quota=RetryQuota())
         budget = WriteBudget(config.resync.writes_max_per_window, config.resync.window_s)
         self._in_force = factory.in_force(config)
         attempt = Attempt(gate, store, clock, self._in_force.rules, budget)
         queue = Queue(QUEUE_CAPACITY)
         known = attempt, store, queue, clock, self.telemetry
         self.reconciler = Reconciler(*known, workers=self._workers, tracing=tracing)
-        self.resync = Resync(store, queue, self.reconciler, clock, self._in_force.rules.pace)
+        self.due_feeder = DueFeeder(store, queue, self.reconciler, clock, self._in_force.rules.pace)
         self._drift = self._lists(windchill, gate) if isinstance(windchill, ChangeList) else None
         self.ingest = self._folds(tracing)
         self._engine = application.Engine(breaker, limiter, queue, lambda: self.ingest.reached)
-        self.publisher = Publisher(store, log, clock, self.reconciler.published, self._signs())
+        self.publisher = Publisher(store, log, clock, self.reconciler.outbox_filled, self._signs())
         self._reload = self._reloads(wish or reload.Wish(lambda: self._in_force))
         self._writable = asyncio.Event()
         self._catching_up = CatchingUp(self.ingest, clock, writable=self._writable)
@@ -136,7 +136,7 @@ class Daemon:
         seen = store, log, self.ingest, clock, self.telemetry
         backlog = (lambda: notify.Backlog(0, 0.0)) if self._notifier is None else self._notifier.backlog
         self._gauges = Gauges(*seen, queue=queue, limiter=limiter, breaker=breaker, backlog=backlog)
-        self._series = Series(self.telemetry, store, log, self.ingest, Unhurried(clock))
+        self._series = Series(self.telemetry, store, log, self.ingest, IdleClock(clock))
 
     async def run(self, stop: asyncio.Event, *, once: bool = False, accept_truncation: bool = False) -> Summary:
         """
@@ -183,7 +183,7 @@ class Daemon:
         ends = dict(await self.log.ends())
         await self._sign(signed, {**watch.of_logs(stored), **ends})
         behind = any(end and place not in stored for place, end in ends.items())
-        patience_s = None if behind or taken else _STALLED_S
+        timeout_s = None if behind or taken else _STALLED_S
         log = self.config.log.path if self.config.log.kind == "file" else ", ".join(self.config.log.read_topics)
         _log.info("started", log=log, store=self.config.store.url, records_known=sum(ends.values()))
         if self._notifier is not None:
@@ -196,7 +196,7 @@ class Daemon:
             telling = self._start_telling(tasks)
             self._start(tasks, "series", self._series.run)
             reloading = self._start(tasks, "policy", self._reload.run)
-            caught_up = tasks.create_task(self._catching_up.run(ends, stop, patience_s), name="catch up")
+            caught_up = tasks.create_task(self._catching_up.run(ends, stop, timeout_s), name="catch up")
             # What a backlog asks for is known at its end only: writing on the way there would bring back values that
             # it has long replaced, and cost a document a write for each batch.
             await self._writable.wait()
@@ -205,7 +205,7 @@ class Daemon:
             self._reload.stop()
             self.ingest.stop()
             self._series.stop()
-            self.resync.stop()
+            self.due_feeder.stop()
             self.reconciler.stop()
             if self._drift is not None:
                 self._drift.stop()
@@ -253,7 +253,7 @@ class Daemon:
 
     def _start_writing(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         loops = [
-            self._start(tasks, "resync", self.resync.run),
+            self._start(tasks, "resync", self.due_feeder.run),
             self._start(tasks, "feed", self.reconciler.feed),
         ]
         if self._drift is not None:
@@ -265,16 +265,16 @@ class Daemon:
         return [self._start(tasks, name, loop) for name, loop in loops.items()]
 
     def _start(self, tasks: asyncio.TaskGroup, name: str, loop: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        return tasks.create_task(self._beats.watch(name, loop), name=name)
+        return tasks.create_task(self._watchdog.watch(name, loop), name=name)
 
     async def _until_settled(self, caught_up: asyncio.Task[None], stop: asyncio.Event) -> None:
         """Return when nothing is left to be done in a single pass, or nothing comes of it any more."""
         await asyncio.wait([caught_up])
         self.ingest.stop()  # what comes from now on is for the next pass
-        patience_s = max(self.config.retry.backoff_max_s, _TRIES_ONCE * self.config.windchill.timeout_s)
-        once = Once(self.store, self.reconciler, self._engine.breaker, self.clock, patience_s=patience_s)
+        timeout_s = max(self.config.retry.backoff_max_s, _TRIES_ONCE * self.config.windchill.timeout_s)
+        once = Once(self.store, self.reconciler, self._engine.breaker, self.clock, timeout_s=timeout_s)
         while not stop.is_set() and not self.config.windchill.maintenance:
-            if self.resync.refilled and await once.over():  # what was due at the start is part of this pass
+            if self.due_feeder.refilled and await once.over():  # what was due at the start is part of this pass
                 return
             self.reconciler.settled.clear()
             await self.clock.wait(self.reconciler.settled, _LOOK_S)
@@ -312,7 +312,7 @@ class Daemon:
             dead_letter_topic=self.config.log.dead_letter_topic,
             batch_max=self.config.log.fetch_records_max,
             offer=self.reconciler.offer,
-            wake=self.reconciler.published,
+            wake=self.reconciler.outbox_filled,
             tracing=tracing,
         )
 
@@ -329,23 +329,23 @@ class Daemon:
         )
 
     def _tells(self, webhook: notify.Webhook, breaker: Breaker) -> watch.Watch:
-        stopping, clock = asyncio.Event(), Unhurried(self.clock)
+        stopping, clock = asyncio.Event(), IdleClock(self.clock)
         post = notify.Post(webhook, clock, self.telemetry, stopping=stopping)
-        manner, patience = factory.manner(self.config), factory.patience(self.config)
-        return watch.Watch(self.store, breaker, post, clock, stopping=stopping, manner=manner, patience=patience)
+        options, thresholds = factory.notify_options(self.config), factory.notify_thresholds(self.config)
+        return watch.Watch(self.store, breaker, post, clock, stopping=stopping, options=options, thresholds=thresholds)
 
     def _actions(self) -> OperatorActions:
         made = factory.actions(self.config, self.store, self.log, self.clock)
-        woken = attrs.evolve(made, offer=self.reconciler.offer, wake=self.resync.wake)
+        woken = attrs.evolve(made, offer=self.reconciler.offer, wake=self.due_feeder.wake)
         return attrs.evolve(woken, decoding=lambda: self._in_force.decoding)
 
     def _sources(self, stop: asyncio.Event) -> application.Sources:
         return application.Sources(
-            late=self._beats.late,
+            late=self._watchdog.late,
             readiness=lambda: attrs.evolve(
                 self._progress.readiness(stopping=stop.is_set()),
                 folding_waits=self.ingest.waits_for,
-                clock=self.resync.clock_fault,
+                clock=self.due_feeder.clock_fault,
             ),
             metrics=Exposition(self.telemetry, self._gauges.refresh).render,
             wake=self.hooked.set,

@@ -21,7 +21,7 @@ from reconciler.core.settling.cases import Pace, Rulebook
 from reconciler.errors import ConfigError
 from reconciler.flows import notify, reload
 from reconciler.flows.actions import OperatorActions
-from reconciler.flows.watch import Patience
+from reconciler.flows.watch import Thresholds
 from reconciler.model import codec, signing
 from reconciler.model.event import ChangeTopic, Topics
 from reconciler.model.signing import Keys
@@ -95,15 +95,15 @@ def make_webhook(config: Config, clock: Clock) -> webhook.Webhook | None:
     return webhook.Webhook(options, clock)
 
 
-def manner(config: Config) -> notify.Manner:
+def notify_options(config: Config) -> notify.NotifyOptions:
     """Return how notifications are told."""
     settings = config.notify
-    return notify.Manner(f"//reconciler/{config.log.group}", settings.digest_above, settings.window_s)
+    return notify.NotifyOptions(f"//reconciler/{config.log.group}", settings.digest_above, settings.window_s)
 
 
-def patience(config: Config) -> Patience:
+def notify_thresholds(config: Config) -> Thresholds:
     """Return how long things are let be before they are told."""
-    return Patience(config.notify.locked_s, config.notify.audit_s)
+    return Thresholds(config.notify.locked_s, config.notify.audit_s)
 
 
 def actions(config: Config, store: Store, log: EventLog, clock: Clock) -> OperatorActions:

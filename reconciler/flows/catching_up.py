@@ -21,7 +21,7 @@ class CatchingUp:
     """
     Waits until the log is folded up to `ends`; from then on events are fresh.
 
-    Writing waits for that, but no longer than `patience_s` for a partition that can't be read (None: as long as it
+    Writing waits for that, but no longer than `timeout_s` for a partition that can't be read (None: as long as it
     takes).
     """
 
@@ -30,14 +30,14 @@ class CatchingUp:
         self._clock = clock
         self._writable = writable
 
-    async def run(self, ends: Mapping[Partition, int], stop: asyncio.Event, patience_s: float | None) -> None:
+    async def run(self, ends: Mapping[Partition, int], stop: asyncio.Event, timeout_s: float | None) -> None:
         """Return when it is done, or `stop` is set."""
         reached, since_s = self._ingest.reached, self._clock.monotonic_s()
         while not stop.is_set() and self._left(ends):
             now_s = self._clock.monotonic_s()
             if self._ingest.reached != reached:
                 reached, since_s = self._ingest.reached, now_s
-            elif patience_s is not None and now_s - since_s > patience_s and not self._writable.is_set():
+            elif timeout_s is not None and now_s - since_s > timeout_s and not self._writable.is_set():
                 _log.warning("the log can't be read to its end; going on with what is folded")
                 self._writable.set()
             await self._clock.wait(stop, _LOOK_S)
@@ -55,7 +55,7 @@ class CatchingUp:
 #
 # It is over when no document is pending: each is settled, or waits for a person, for somebody's lock, for access. It is
 # also over when nothing comes of it any more, because a Windchill that gives no usable answer may go on so for ever:
-# when for `patience_s` every attempt has failed, and each pending document is among those that have, or Windchill as a
+# when for `timeout_s` every attempt has failed, and each pending document is among those that have, or Windchill as a
 # whole is away. What is still pending then counts as unsettled; the store remembers when it is tried next.
 
 _PAGE = 100
@@ -65,13 +65,13 @@ class Once:
     """Tells when a pass that begins now is over."""
 
     def __init__(
-        self, views: Views, reconciler: Reconciler, breaker: Breaker, clock: Clock, *, patience_s: float
+        self, views: Views, reconciler: Reconciler, breaker: Breaker, clock: Clock, *, timeout_s: float
     ) -> None:
         self._views = views
         self._reconciler = reconciler
         self._breaker = breaker
         self._clock = clock
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._gained = -1  # what was gained when something was gained last
         self._gained_s = 0.0
         self._failed_to = (-1, "")  # every pending document up to this one has failed since then
@@ -84,7 +84,7 @@ class Once:
         now_s = self._clock.monotonic_s()
         if self._gained != self._reconciler.gained:
             self._gained, self._gained_s, self._failed_to = self._reconciler.gained, now_s, (-1, "")
-        return now_s - self._gained_s >= self._patience_s and (self._breaker.away or await self._all_have_failed())
+        return now_s - self._gained_s >= self._timeout_s and (self._breaker.away or await self._all_have_failed())
 
     async def _all_have_failed(self) -> bool:
         """Walk over the pending documents as far as they have failed; go on from there at the next look."""

@@ -13,7 +13,7 @@ from itertools import islice
 
 import structlog
 
-from reconciler.flows import beats
+from reconciler.flows import watchdog
 from reconciler.flows.gate import Gate, HeldUpError
 from reconciler.model.document import Document, Due, Lane, Status
 from reconciler.model.snapshot import Sighting, Token
@@ -67,8 +67,8 @@ class Drift:
     async def run(self) -> None:
         """Look, wait, look again, until stopped."""
         while not self._stopping.is_set():
-            beats.turn()
-            with beats.waiting():
+            watchdog.beat()
+            with watchdog.waiting():
                 await self._clock.wait(self._wake, self._poll_s or _UNPOLLED_S)
             self._wake.clear()
             if self._stopping.is_set():
@@ -77,7 +77,7 @@ class Drift:
                 await self.look()
             except HeldUpError:
                 continue  # the server was not to be asked; there will be a next look
-            with beats.waiting():
+            with watchdog.waiting():
                 await self._clock.wait(self._stopping, _PAUSE_S_MIN)
 
     async def look(self) -> int:
@@ -100,7 +100,7 @@ class Drift:
         documents = await self._ledger.documents(seen)
         now_us = self._clock.now_us()
         moved = [key for key, document in documents.items() if _moved(document, seen[key])]
-        await self._ledger.hasten(moved, Lane.RESYNC, now_us)
+        await self._ledger.requeue(moved, Lane.RESYNC, now_us)
         for key in moved:
             self._offer(Due(key, Lane.RESYNC, now_us))
         return len(moved)

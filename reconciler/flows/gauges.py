@@ -17,7 +17,7 @@ from reconciler.core.explain.series import Point, Sample
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter
 from reconciler.core.scheduling.queue import Queue
-from reconciler.flows import beats
+from reconciler.flows import watchdog
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.notify import Backlog
 from reconciler.model.audit import AttemptResult
@@ -134,7 +134,7 @@ class Series:
         """Take samples until stopped."""
         before = await self._sample()
         while True:
-            beats.turn()
+            watchdog.beat()
             await self._clock.wait(self._stopping, series.wait_s(self._clock.now_us()))
             if self._stopping.is_set():
                 return

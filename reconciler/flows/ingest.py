@@ -19,7 +19,7 @@ import structlog
 from reconciler.core.events import anchoring, decode, decode_fast, outcomes, timing
 from reconciler.core.folding import fold, superseding
 from reconciler.errors import ClockBehindError
-from reconciler.flows import beats
+from reconciler.flows import watchdog
 from reconciler.model.desired import Desired
 from reconciler.model.document import Due, Lane, Superseded
 from reconciler.model.event import DeadLetter, Event, Foreign, Outgoing, Record, Refusal
@@ -112,7 +112,7 @@ class Ingest:
     async def run(self) -> None:
         """Fold what comes until stopped."""
         while not self._stopping:
-            beats.turn()
+            watchdog.beat()
             records = await self._fetch(self._batch_max, _FETCH_TIMEOUT_S)
             if records is None:
                 return
@@ -225,7 +225,7 @@ class Ingest:
             more = await self._fetch(room, _BACKLOG_TIMEOUT_S)  # each may be of another document
             if not more:
                 break
-            beats.turn()
+            watchdog.beat()
             room = await self.gather(more)
         await self.commit()
 
@@ -244,7 +244,7 @@ class Ingest:
             if not self.waits_for:
                 _log.error("folding waits for this host's clock", reason=fault)
             self.waits_for = fault
-            beats.turn()
+            watchdog.beat()
             more = await self._log.fetch(records_max, _BEHIND_S) if len(records) < 2 * records_max else ()
             records = [*records, *more]
             await self._clock.sleep(_BEHIND_S)

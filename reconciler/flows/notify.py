@@ -12,7 +12,7 @@ import structlog
 
 from reconciler.core.explain.notices import Fault, Kind, Lot, Notification, Undelivered
 from reconciler.core.scheduling import backoff
-from reconciler.flows import beats
+from reconciler.flows import watchdog
 from reconciler.ports import Clock, Telemetry
 
 _log = structlog.get_logger(__name__)
@@ -71,7 +71,7 @@ class Post:
     async def _deliver(self, notification: Notification) -> bool:
         failures = refusals = 0
         while True:
-            beats.turn()
+            watchdog.beat()
             failure = await self._webhook.post(notification)
             if failure is None:
                 result = "digested" if notification.kind is Kind.DIGEST else "delivered"
@@ -87,7 +87,7 @@ class Post:
                 return True
             if failure.fault is Fault.GONE:
                 _log.error("no more notifications until a restart: the webhook says that nobody listens", **told)
-                with beats.waiting():
+                with watchdog.waiting():
                     await self._stopping.wait()
             else:
                 _log.warning("a notification was not accepted, and is sent again", **told)
@@ -101,7 +101,7 @@ class Post:
 
 
 @attrs.frozen
-class Manner:
+class NotifyOptions:
     """How things are told."""
 
     source: str  # who tells: "//reconciler/<group>"

@@ -13,7 +13,7 @@ import structlog
 from reconciler.core.events import outcomes
 from reconciler.core.scheduling import backoff
 from reconciler.errors import LogError, RecordTooLargeError
-from reconciler.flows import beats
+from reconciler.flows import watchdog
 from reconciler.model.event import Outgoing
 from reconciler.model.stamp import Partition
 from reconciler.ports import Clock, EventLog, Outbox, OutboxMessage
@@ -52,7 +52,7 @@ class Publisher:
         """Publish until stopped."""
         failures = 0
         while True:
-            beats.turn()
+            watchdog.beat()
             self._wake.clear()
             try:
                 published = await self.publish()

@@ -12,7 +12,7 @@ import structlog
 
 from reconciler.core.scheduling.queue import Queue, spread
 from reconciler.core.settling.cases import Rulebook
-from reconciler.flows import beats
+from reconciler.flows import watchdog
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import HeldUpError
 from reconciler.model import instant
@@ -65,7 +65,7 @@ class Reconciler:
         self._wake = asyncio.Event()
         self._stopping = False
         self.gained = 0  # attempts on pending documents that did not fail, ever
-        self.published = asyncio.Event()  # set when a settlement left something in the outbox
+        self.outbox_filled = asyncio.Event()  # set when a settlement left something in the outbox
         self.settled = asyncio.Event()  # set after every settlement
 
     def offer(self, due: Due) -> None:
@@ -91,7 +91,7 @@ class Reconciler:
     async def feed(self) -> None:
         """Load documents whose turn has come and hand them to the workers."""
         while not self._stopping:
-            beats.turn()
+            watchdog.beat()
             room = self._ahead - self._loaded.qsize()
             if self._attempt.gate.in_doubt:
                 taken = await self._load_probes()
@@ -118,7 +118,7 @@ class Reconciler:
             self._probing.discard(work.due.key)
 
     async def _next(self) -> _Work | None:
-        with beats.waiting():
+        with watchdog.waiting():
             return await self._loaded.get()
 
     async def _again(self, work: _Work) -> _Work:
@@ -209,7 +209,7 @@ class Reconciler:
         if settlement.status is not Status.PAUSED:  # that was no attempt, and nobody has asked for one
             self._report(document, settlement)
         if settlement.outcomes:
-            self.published.set()
+            self.outbox_filled.set()
         self.settled.set()
         self._wake.set()
 

@@ -27,7 +27,7 @@ from reconciler.core.events import decode
 from reconciler.core.explain import policies
 from reconciler.core.settling.cases import Rulebook
 from reconciler.errors import ConfigError
-from reconciler.flows import beats
+from reconciler.flows import watchdog
 from reconciler.model.document import Due, Lane, Status
 from reconciler.model.policy import Policy
 from reconciler.model.value import Json
@@ -99,8 +99,8 @@ class Reload:
         """Take up what is asked for until stopped."""
         self._loaded()
         while True:
-            beats.turn()
-            with beats.waiting():
+            watchdog.beat()
+            with watchdog.waiting():
                 await self._wish.asked.wait()
             if self._stopping:
                 return
@@ -151,18 +151,18 @@ class Reload:
     async def _look_again(self) -> bool:
         """Bring back what could be decided otherwise now; return False when asked for something else on the way."""
         compared = policies.Comparison(self._before, self._in_force.policy)
-        hastened = await self._decided_meanwhile()
+        requeued = await self._decided_meanwhile()
         for status in (Status.HELD, Status.PARKED, Status.SYNCED):
             after: str | None = ""
             while after is not None:
-                beats.turn()
+                watchdog.beat()
                 count, after = await self._page(status, after, compared)
-                hastened += count
-                with beats.waiting():
+                requeued += count
+                with watchdog.waiting():
                     await self._clock.wait(self._wish.asked, _PAUSE_S if count else 0.0)
                 if self._wish.asked.is_set():
                     return False
-        _log.info("what the new policy could decide otherwise is looked at again", documents=hastened)
+        _log.info("what the new policy could decide otherwise is looked at again", documents=requeued)
         return True
 
     async def _decided_meanwhile(self) -> int:
@@ -184,6 +184,6 @@ class Reload:
         return len(keys), found[-1].key if len(found) == _PAGE else None
 
     async def _bring_back(self, keys: Sequence[str], lane: Lane, now_us: int) -> None:
-        await self._store.hasten(keys, lane, now_us)
+        await self._store.requeue(keys, lane, now_us)
         for key in keys:
             self._offer(Due(key, lane, now_us))

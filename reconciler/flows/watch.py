@@ -28,8 +28,8 @@ import structlog
 from reconciler.core.explain import notices
 from reconciler.core.explain.notices import LOT_MAX, Lot, Notice
 from reconciler.core.scheduling.breaker import Breaker
-from reconciler.flows import beats
-from reconciler.flows.notify import Manner, Post
+from reconciler.flows import watchdog
+from reconciler.flows.notify import NotifyOptions, Post
 from reconciler.model.chain import BEGIN, Head
 from reconciler.model.document import Status
 from reconciler.model.stamp import Partition
@@ -57,7 +57,7 @@ def of_logs(stored: Mapping[Partition, int]) -> dict[Partition, int]:
 
 
 @attrs.frozen
-class Patience:
+class Thresholds:
     """How long things are let be. 0: for ever."""
 
     locked_s: float = 3600.0  # a lock, before it is told
@@ -75,8 +75,8 @@ class Watch:
         clock: Clock,
         *,
         stopping: asyncio.Event,
-        manner: Manner,
-        patience: Patience,
+        options: NotifyOptions,
+        thresholds: Thresholds,
     ) -> None:
         self.backlog = post.backlog
         self.stop = stopping.set
@@ -85,8 +85,8 @@ class Watch:
         self._post = post
         self._clock = clock
         self._stopping = stopping
-        self._manner = manner
-        self._patience = patience
+        self._options = options
+        self._thresholds = thresholds
         self._floor_us = self._mark_us = 0  # all of before was told; what the floor moves to next
         self._letter = 0
         self._begun_s = 0.0  # when the last look began
@@ -119,13 +119,13 @@ class Watch:
     async def run(self) -> None:
         """Look and tell until stopped, and then once more."""
         while True:
-            beats.turn()
+            watchdog.beat()
             stopping, at_us, begun_s = self._stopping.is_set(), self._clock.now_us(), self._clock.monotonic_s()
             # A clock that was set back: what came after the last look may seem to be of before it.
             earliest_us = at_us + 1 - round((begun_s - self._begun_s) * 1_000_000)
             self._floor_us, self._mark_us = min(self._floor_us, earliest_us), min(self._mark_us, earliest_us)
             self._begun_s = begun_s
-            lot = Lot(self._manner.source, self._manner.most)
+            lot = Lot(self._options.source, self._options.most)
             for notice in [*self._windchill(), *await self._locked(), *self._trail()]:
                 lot.add(notice)
             letter = await self._letters(lot)
@@ -138,13 +138,13 @@ class Watch:
             if stopping:
                 return
             took_s = self._clock.monotonic_s() - begun_s
-            await self._clock.wait(self._stopping, self._manner.window_s if lot else max(_LOOK_S, _SHARE * took_s))
+            await self._clock.wait(self._stopping, self._options.window_s if lot else max(_LOOK_S, _SHARE * took_s))
 
     async def _letters(self, lot: Lot) -> int:
         """Add the dead letters that have come; return the number of the last."""
         number = self._letter
         while page := await self._store.letters_after(number, _PAGE):
-            beats.turn()
+            watchdog.beat()
             for _, letter in page:
                 lot.add(notices.of_letter(letter))
             number = page[-1][0]
@@ -154,7 +154,7 @@ class Watch:
         """Add what has opened or was put aside and is not told; return its ids, and of when it is."""
         found: dict[str, int] = {}
         async for notice in self._since(self._floor_us):
-            name = notices.name(notice, self._manner.source)
+            name = notices.name(notice, self._options.source)
             if name not in self._told:
                 lot.add(notice)
                 if len(found) < LOT_MAX:  # else the floor moves beyond all of it
@@ -164,14 +164,14 @@ class Watch:
     async def _since(self, floor_us: int) -> AsyncIterator[Notice]:
         place = (floor_us, "")
         while rows := await self._store.conflicts(closed=True, limit=_PAGE, after=place):
-            beats.turn()
+            watchdog.beat()
             for row in rows:
                 yield notices.of_conflict(row.document, row.conflict, row.closed_at_us)
             place = rows[-1].conflict.opened_at_us, rows[-1].conflict.id
         for status in (Status.PARKED, Status.CONTENDED):
             place = (floor_us, "")
             while page := await self._store.list_aside(status, place, _PAGE):
-                beats.turn()
+                watchdog.beat()
                 for document in page:
                     yield notices.put_aside(document)
                 place = page[-1].agreement.aside_us or 0, page[-1].key
@@ -194,9 +194,9 @@ class Watch:
 
     async def walk(self) -> None:
         """Follow the audit trail from its first record to its last, again and again, at a stroll."""
-        while self._patience.audit_s and not self._stopping.is_set():
+        while self._thresholds.audit_s and not self._stopping.is_set():
             await self._walk()
-            await self._clock.wait(self._stopping, self._patience.audit_s)
+            await self._clock.wait(self._stopping, self._thresholds.audit_s)
 
     async def _walk(self) -> None:
         before: Head = BEGIN
@@ -208,7 +208,7 @@ class Watch:
                 return
             before = Head(entry.number, entry.link)
             if entry.number % _STRIDE == 0:
-                beats.turn()
+                watchdog.beat()
                 await self._clock.wait(self._stopping, _REST_S)
             if self._stopping.is_set():
                 return
@@ -229,10 +229,10 @@ class Watch:
     async def _locked(self) -> list[Notice]:
         """Return the documents that have waited for a lock too long, each once."""
         now_s = self._clock.monotonic_s()
-        if not self._patience.locked_s or (self._looked_s is not None and now_s - self._looked_s < _LOCKS_S):
+        if not self._thresholds.locked_s or (self._looked_s is not None and now_s - self._looked_s < _LOCKS_S):
             return []
         self._looked_s = now_s
-        latest_us = self._clock.now_us() - round(self._patience.locked_s * 1_000_000)
+        latest_us = self._clock.now_us() - round(self._thresholds.locked_s * 1_000_000)
         found: dict[str, Notice] = {}
         place, looked = (-1, ""), 0
         while looked < _LOCKED_MAX and (page := await self._store.list_waiting(Status.LOCKED, place, _PAGE)):
@@ -242,7 +242,7 @@ class Watch:
                     notice = notices.locked(document, since_us)
                     found[notice.what] = notice
             place, looked = (page[-1].pending_since_us or 0, page[-1].key), looked + len(page)
-            beats.turn()
+            watchdog.beat()
         new = [notice for what, notice in found.items() if what not in self._told_locked]
         self._told_locked = frozenset(found)
         return new

@@ -112,7 +112,7 @@ class Ledger(Protocol):
         """Store the end of an attempt. Calls made at the same time share one transaction (group commit)."""
         ...
 
-    async def hasten(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
+    async def requeue(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
         """
         Make documents due at `at_us` in a lane; return how many there were. Paused ones are left.
 
@@ -356,7 +356,7 @@ class Store(Folded, Ledger, Outbox, Views, Protocol):
     async def compare_again(self, keys: Sequence[str], statuses: Sequence[Status], at_us: int) -> int:
         """
         Make those documents due at `at_us` in lane RESYNC that (still) stand there and are not due before; return
-        how many these are. As with `hasten`, it counts as a revision.
+        how many these are. As with `requeue`, it counts as a revision.
         """
         ...
 

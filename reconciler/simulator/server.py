@@ -196,13 +196,13 @@ class Simulator:
         self.stop()
 
 
-def _first_line(child: subprocess.Popen[bytes], patience_s: float) -> str:
+def _first_line(child: subprocess.Popen[bytes], timeout_s: float) -> str:
     """What the child says first; empty when it ends or says nothing in time."""
     assert child.stdout is not None
     said: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     stdout = child.stdout
     threading.Thread(target=lambda: said.put(stdout.readline()), daemon=True).start()
     try:
-        return said.get(timeout=patience_s).decode().strip()
+        return said.get(timeout=timeout_s).decode().strip()
     except queue.Empty:
         return ""

@@ -260,7 +260,7 @@ async def test_a_guest_reads_while_the_owner_writes(store: SqliteStore, guest: S
 
 
 @pytest.mark.parametrize("owned", [True, False])
-async def test_a_guest_may_hasten_documents_and_let_dead_letters_go(
+async def test_a_guest_may_requeue_documents_and_let_dead_letters_go(
     path: Path, owned: bool, store: SqliteStore, opens: Opens
 ) -> None:
     letter = DeadLetter(Place("changes", 0, 7), 5, None, None, (), "decode", "", 77)
@@ -268,7 +268,7 @@ async def test_a_guest_may_hasten_documents_and_let_dead_letters_go(
     if not owned:
         await store.close()
     guest = await opens(path, owner=False)
-    assert await guest.hasten(["a", "b"], Lane.OPERATOR, 55) == 1
+    assert await guest.requeue(["a", "b"], Lane.OPERATOR, 55) == 1
     action = OperatorAction(55, "jdoe", "cli", ActionKind.DISCARD, letter.id, "", {}, "done")
     assert await guest.record_actions(Change.DISCARD, [action], at_us=55)
     reader = store if owned else guest
@@ -339,7 +339,7 @@ async def test_guests_and_owner_write_at_once_without_harm(
     guests = [await opens(path, owner=False) for _ in range(3)]
     await asyncio.gather(
         *(store.settle(settled(key)) for key in keys),
-        *(guest.hasten([key], Lane.OPERATOR, 5) for guest in guests for key in keys[:5]),
+        *(guest.requeue([key], Lane.OPERATOR, 5) for guest in guests for key in keys[:5]),
         *(store.fold(batch(["x"], number, number)) for number in range(1, 20)),
     )
     for guest in guests:

@@ -251,7 +251,7 @@ def test_status_counts_documents_and_says_how_far_the_log_is_folded(held: Progra
     assert held.json("status")["log_reachable"] is False
 
 
-def test_docs_are_listed_shown_and_hastened(held: Program) -> None:
+def test_docs_are_listed_shown_and_requeued(held: Program) -> None:
     rows = held.json("docs", "list")
     assert [(row["document"], row["status"]) for row in rows] == [(DOC, "held"), (OTHER, "held")]
     assert [row["document"] for row in held.json("docs", "list", "--after", DOC, "--limit", "1")] == [OTHER]

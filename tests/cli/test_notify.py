@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 
 KEY = b"k" * 32
 CANARY = base64.b64encode(KEY).decode().rstrip("=")
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 NOTIFY = """\
 [notify]
 webhook_url = "{url}"
@@ -73,7 +73,7 @@ def receiver() -> Iterator[Receiver]:
     thread.start()
     yield made
     made.shutdown()
-    thread.join(PATIENCE_S)
+    thread.join(TIMEOUT_S)
     made.server_close()
 
 

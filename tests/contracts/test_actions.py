@@ -105,10 +105,10 @@ async def test_what_an_outcome_log_gives_back_ends_no_pause(store: Store) -> Non
     assert (found.agreement.told, found.status, found.due_us, found.pending_since_us) == (3, Status.PAUSED, AT_US, None)
 
 
-async def test_nothing_hastens_a_paused_document(store: Store) -> None:
+async def test_nothing_requeues_a_paused_document(store: Store) -> None:
     await paused(store)
     await store.fold(batch("e"))
-    assert await store.hasten(["d", "e"], Lane.OPERATOR, 8000) == 1
+    assert await store.requeue(["d", "e"], Lane.OPERATOR, 8000) == 1
     assert not await store.record_actions(Change.RETRY, [action(kind="retry")], at_us=8000)
     assert (await row(store)).due_us == AT_US
 

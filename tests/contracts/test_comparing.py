@@ -49,7 +49,7 @@ async def test_what_is_never_looked_at_again_is_made_due_too(store: Store) -> No
 @pytest.mark.parametrize("lane", Lane)
 async def test_what_is_due_before_keeps_its_lane_and_its_place(store: Store, lane: Lane) -> None:
     await placed(store, Status.HELD)
-    await store.hasten(["d"], lane, NOW_US)
+    await store.requeue(["d"], lane, NOW_US)
     assert await store.compare_again(["d"], SETTLED, NOW_US) == 0
     assert ((await row(store)).lane, (await row(store)).due_us) == (lane, NOW_US)
 

@@ -250,7 +250,7 @@ async def test_a_change_does_not_shorten_the_backoff_of_a_pending_document(store
 async def test_an_operators_wish_during_an_attempt_outlives_its_settlement(store: Store) -> None:
     await store.fold(batch("d", at_us=1000))
     under_way = (await row(store)).revision
-    await store.hasten(["d"], Lane.OPERATOR, 2000)
+    await store.requeue(["d"], Lane.OPERATOR, 2000)
     await store.settle(settlement("d", revision=under_way, due_us=9000))
     assert ((await row(store)).lane, (await row(store)).due_us) == (Lane.OPERATOR, 2000)
 
@@ -504,17 +504,17 @@ async def test_the_last_audit_record_is_the_one_that_was_stored_last_whatever_it
     assert await store.last_audited_us() == 7000
 
 
-async def test_hastening_makes_documents_due_and_tells_how_many(store: Store) -> None:
+async def test_requeueing_makes_documents_due_and_tells_how_many(store: Store) -> None:
     await store.fold(batch("a", "b", "c"))
     await store.settle(settlement("a", status=Status.HELD, due_us=None))
     await store.settle(settlement("b", status=Status.CONTENDED, due_us=9000))
-    assert await store.hasten(["a", "b", "b", "unknown"], Lane.OPERATOR, 3000) == 2
+    assert await store.requeue(["a", "b", "b", "unknown"], Lane.OPERATOR, 3000) == 2
     assert await store.due(3000, 10) == [
         *(Due("a", Lane.OPERATOR, 3000), Due("b", Lane.OPERATOR, 3000)),
         Due("c", Lane.EVENT, 1000),
     ]
     assert (await row(store, "a")).status is Status.HELD
-    assert await store.hasten([], Lane.OPERATOR, 3000) == 0
+    assert await store.requeue([], Lane.OPERATOR, 3000) == 0
 
 
 # --------------------------------------------------------------------------------------------------------- settlements
@@ -1080,7 +1080,7 @@ async def test_any_text_is_a_key(store: Store, key: str) -> None:
     assert [one.document for one in await store.audit(key)] == [key]
     assert await store.conflicts() == [ConflictRow(key, clash, None)]
     assert [spot.name for spot in await store.hotspots(3000)] == [key, key]
-    assert await store.hasten([key], Lane.OPERATOR, 1) == 1
+    assert await store.requeue([key], Lane.OPERATOR, 1) == 1
     await store.settle(settlement(key, closed=(key,)))
     assert await store.conflicts() == []
     await store.rebase({key + key: AGREEMENT}, {Partition(key, 0): 3}, 1)

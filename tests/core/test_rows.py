@@ -34,7 +34,7 @@ def test_a_pause_holds_against_all_but_the_person_who_ends_it(row: Row, lane: La
     assert all(
         one and (one.status, one.reason, one.pending_since_us) == (Status.PAUSED, row.reason, None) for one in after
     )
-    assert rows.hastened(row, lane, NOW_US) is None
+    assert rows.requeued(row, lane, NOW_US) is None
     assert rows.after_action(Change.PAUSE, row, NOW_US, "again") is None
     resumed = rows.after_action(Change.RESUME, row, NOW_US, "")
     assert resumed
@@ -70,7 +70,7 @@ def test_whatever_people_and_events_do_outlives_an_attempt_under_way(row: Row, l
     changed = [
         rows.folded(row, lane, NOW_US),
         rows.refolded(row, NOW_US),
-        rows.hastened(row, lane, NOW_US),
+        rows.requeued(row, lane, NOW_US),
         rows.compared(row, tuple(Status), NOW_US),
         *(rows.after_action(change, row, NOW_US, "") for change in (Change.RETRY, Change.PAUSE, Change.RESUME)),
     ]

@@ -212,8 +212,8 @@ class Crashes:
             await asyncio.wait({ended}, timeout=life.after_s if life.strike is None else _LIFE_S_MAX)
             if not ended.done() and life.end in (plan.IN_ORDER, plan.STOPPING):
                 _send(pid, signal.SIGTERM)
-                patience_s = _STOP_S_MAX if life.end == plan.IN_ORDER else life.grace_s
-                await asyncio.wait({ended}, timeout=patience_s)
+                timeout_s = _STOP_S_MAX if life.end == plan.IN_ORDER else life.grace_s
+                await asyncio.wait({ended}, timeout=timeout_s)
                 if not ended.done() and life.end == plan.IN_ORDER:
                     raise Broken(f"life {life.number}: still running {_STOP_S_MAX:.0f} s after SIGTERM")
             if not ended.done():

@@ -194,9 +194,9 @@ class MemoryStore:
             if found is None or found.closed_at_us is not None:
                 self.clashes[conflict.id] = ConflictRow(settlement.key, conflict, None)
 
-    async def hasten(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
+    async def requeue(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
         self._require_open()
-        return self._put_all(rows.hastened(row, lane, at_us) for row in self._found(keys))
+        return self._put_all(rows.requeued(row, lane, at_us) for row in self._found(keys))
 
     async def bring_forward(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
         self._require_open()

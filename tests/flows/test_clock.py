@@ -89,12 +89,14 @@ async def test_readiness_tells_of_a_store_from_a_time_to_come_until_it_is_so_no_
         await running.settled()
     world.clock.ahead_us = 0
     async with living(world) as (running, client):
-        await running.pass_until(lambda: bool(running.daemon.resync.clock_fault), "the clock is looked at")
+        await running.pass_until(lambda: bool(running.daemon.due_feeder.clock_fault), "the clock is looked at")
         said = (await client.get("/readyz")).json()
         assert said["status"] == "degraded"
         assert re.search("2028-.* 2026-", said["clock"])
         world.append(world.event({"title": "Lid"}))
-        await running.pass_until(lambda: not running.daemon.resync.clock_fault, "a decision is recorded by this clock")
+        await running.pass_until(
+            lambda: not running.daemon.due_feeder.clock_fault, "a decision is recorded by this clock"
+        )
         assert (await client.get("/readyz")).json() == {"status": "ready", "windchill": "up"}
 
 

@@ -132,7 +132,7 @@ async def test_a_threshold_stops_a_mass_overwrite_before_the_offending_write(wor
         assert all("writes_max_per_window" in world.document(key).reason for key in parked)
         await world.clock.advance(1000)
         assert [key for key in keys if world.live(key)["status"] == "INWORK"] == parked
-        await world.store.hasten(parked, Lane.OPERATOR, world.clock.now_us())
+        await world.store.requeue(parked, Lane.OPERATOR, world.clock.now_us())
         for key in parked:
             await running.settled(key)
         assert [key for key in keys if world.live(key)["status"] == "INWORK"] == []

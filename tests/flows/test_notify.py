@@ -14,8 +14,8 @@ from reconciler.core.explain import notices
 from reconciler.core.explain.notices import Fault, Notification, Undelivered
 from reconciler.core.scheduling.breaker import Breaker, Verdict
 from reconciler.flows import watch
-from reconciler.flows.notify import Manner, Post
-from reconciler.flows.watch import Patience, Watch
+from reconciler.flows.notify import NotifyOptions, Post
+from reconciler.flows.watch import Thresholds, Watch
 from reconciler.model.answer import Locked, NotAvailable
 from reconciler.model.document import NO_AGREEMENT, Conflict, ConflictRow, Document, Status
 from reconciler.model.event import DeadLetter
@@ -66,8 +66,8 @@ class Bench:
         self.world = world
         self.webhook = FakeWebhook()
         self.breaker = Breaker()
-        self.manner = Manner("//reconciler/test", **given.pop("manner", {"most": 3}))
-        self.patience = Patience(**{"audit_s": 0, **given})
+        self.options = NotifyOptions("//reconciler/test", **given.pop("options", {"most": 3}))
+        self.thresholds = Thresholds(**{"audit_s": 0, **given})
         self.tasks: list[asyncio.Task[None]] = []
         self._watch: Watch | None = None
 
@@ -75,7 +75,7 @@ class Bench:
         store, clock, stopping = self.world.store, self.world.clock, asyncio.Event()
         post = Post(self.webhook, clock, self.world.telemetry, stopping=stopping)
         known = store, self.breaker, post, clock
-        watch = Watch(*known, stopping=stopping, manner=self.manner, patience=self.patience)
+        watch = Watch(*known, stopping=stopping, options=self.options, thresholds=self.thresholds)
         await watch.begin(await store.positions())
         self.tasks = [asyncio.ensure_future(loop()) for loop in watch.loops().values()]
         self._watch = watch
@@ -412,7 +412,7 @@ async def test_a_lock_is_told_once_when_it_has_lasted_and_under_the_same_id_afte
     world.windchill.script_writes(*[Locked(423, "checked out", "bmiller")] * 100)
     await world.emit_and_attempt({"title": "Cover"})
     assert world.document().status is Status.LOCKED
-    resting.patience = Patience(locked_s=300, audit_s=0)
+    resting.thresholds = Thresholds(locked_s=300, audit_s=0)
     await resting.start()
     await resting.pass_time(250)
     assert resting.webhook.types == []

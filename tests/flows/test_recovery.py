@@ -55,7 +55,7 @@ async def agree_and_let_a_user_edit(world: World) -> None:
     """The log wants one owner, a user has set another, and the reconciler has seen both."""
     assert await said_and_run(world, owner="akim", title="Cover") == 1
     await world.edit({"owner": "jdoe"})
-    await world.store.hasten([KEY], Lane.OPERATOR, world.clock.now_us())
+    await world.store.requeue([KEY], Lane.OPERATOR, world.clock.now_us())
     assert await run(world) == 0
 
 
@@ -116,12 +116,12 @@ async def test_an_older_copy_closes_what_was_settled_since_at_the_next_compariso
     world = make_world(policy(Rule(("title",), Strategy.HOLD)))
     await said_and_run(world, title="Cover")
     await world.edit({"title": "Lid"})
-    await world.store.hasten([KEY], Lane.OPERATOR, world.clock.now_us())
+    await world.store.requeue([KEY], Lane.OPERATOR, world.clock.now_us())
     await run(world)
     older = copy.deepcopy(world.store)
     assert len(await older.conflicts()) == 1
     await world.edit({"title": "Cover"})
-    await world.store.hasten([KEY], Lane.OPERATOR, world.clock.now_us())
+    await world.store.requeue([KEY], Lane.OPERATOR, world.clock.now_us())
     await run(world)
     assert await world.store.conflicts() == []
     world.store = older

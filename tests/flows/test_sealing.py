@@ -51,7 +51,7 @@ def forged_base(world: World, number: int) -> bytes:
 
 async def a_user_edits(world: World) -> None:
     await world.edit({"owner": "jdoe"})
-    await world.store.hasten([KEY], Lane.OPERATOR, world.clock.now_us())
+    await world.store.requeue([KEY], Lane.OPERATOR, world.clock.now_us())
 
 
 async def test_from_the_first_start_with_a_key_on_everything_is_signed(world: World) -> None:

@@ -209,6 +209,6 @@ async def test_an_operator_may_have_a_throttled_document_tried_at_once() -> None
         events(world, windchill._versions)
         await running.pass_until(lambda: written(world), "all healthy ones are written", MINUTES_3_S)
         windchill.sick.remove("0000s")
-        await world.store.hasten(["0000s"], Lane.OPERATOR, world.clock.now_us())
-        running.daemon.resync.wake()
+        await world.store.requeue(["0000s"], Lane.OPERATOR, world.clock.now_us())
+        running.daemon.due_feeder.wake()
         await running.pass_until(lambda: windchill.body("0000s")["title"] == "Cover", "it is written", 5)

@@ -212,13 +212,13 @@ class Durable:
         self._database = Database(self._path, InlineConnection(connection, life), ownership)
         return Watched(SqliteStore(self._database), life, witness, self.promises, effects=False)
 
-    def hasten(self, key: str, at_us: int) -> None:
+    def requeue(self, key: str, at_us: int) -> None:
         """As `docs retry` does, from a process of its own."""
         if self._world.options.store == "memory" and self._memory._open:
             with contextlib.suppress(StopIteration):  # it awaits nothing
-                self._memory.hasten([key], Lane.OPERATOR, at_us).send(None)
+                self._memory.requeue([key], Lane.OPERATOR, at_us).send(None)
         elif self._opened is not None:
-            work = partial(transactions.hasten, keys=[key], lane=Lane.OPERATOR, at_us=at_us)
+            work = partial(transactions.requeue, keys=[key], lane=Lane.OPERATOR, at_us=at_us)
             with self.disk.calm(), contextlib.suppress(sqlite3.Error):
                 transacted(work, self._opened[0])
 

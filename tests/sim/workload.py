@@ -243,7 +243,7 @@ class Workload:
     def _look(self, key: str) -> None:
         """Somebody asks for a comparison."""
         self._witness.bystander.asks(key)
-        self._durable.hasten(key, self._world.now_us() + self._world.jump_us)
+        self._durable.requeue(key, self._world.now_us() + self._world.jump_us)
 
     def _tear(self, key: str) -> None:
         """One event about two elements, of which somebody moves one in the same moment, against it."""

@@ -11,7 +11,7 @@ from reconciler.simulator.rivals import RivalUsers
 from reconciler.simulator.settings import Behaviour, Rivals
 from tests.simulator.conftest import Fetch, patch, tag
 
-PATIENCE_S = 10.0
+TIMEOUT_S = 10.0
 
 
 def documents() -> Documents:
@@ -72,7 +72,7 @@ def test_edits_keep_to_the_rate_and_sleep_is_not_made_up_for() -> None:
 def test_rivals_edit_at_run_time_until_they_are_stopped(server: httpx.Client, history: Fetch) -> None:
     given = {"per_second": 200, "fields": ["attributes.Note"], "users": ["lchen"]}
     server.put("/_control/rivals", json=given).raise_for_status()
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while len(history()) < 5:
         assert time.monotonic() < deadline, "nobody edits"
     server.put("/_control/rivals", json={}).raise_for_status()

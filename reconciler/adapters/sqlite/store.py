@@ -122,8 +122,8 @@ class SqliteStore:
     async def settle(self, settlement: Settlement) -> None:
         await self._group.add(transactions.Change.of_settlement(settlement))
 
-    async def hasten(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
-        work = partial(transactions.hasten, keys=list(keys), lane=lane, at_us=at_us)
+    async def requeue(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
+        work = partial(transactions.requeue, keys=list(keys), lane=lane, at_us=at_us)
         return await self._database.write_by_hand("make documents due", work)
 
     async def bring_forward(self, now_us: int, longest_us: Mapping[Status, int]) -> int:

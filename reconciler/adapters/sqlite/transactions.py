@@ -172,9 +172,9 @@ def rebase(
     _put_positions(connection, positions, anchors)
 
 
-def hasten(connection: sqlite3.Connection, keys: Iterable[str], lane: Lane, at_us: int) -> int:
+def requeue(connection: sqlite3.Connection, keys: Iterable[str], lane: Lane, at_us: int) -> int:
     """Make documents due; return how many."""
-    return _put_rows(connection, (rows.hastened(row, lane, at_us) for row in _stored(connection, keys).values()))
+    return _put_rows(connection, (rows.requeued(row, lane, at_us) for row in _stored(connection, keys).values()))
 
 
 def compare(connection: sqlite3.Connection, keys: Iterable[str], statuses: Sequence[Status], at_us: int) -> int:

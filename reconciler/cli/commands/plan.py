@@ -21,7 +21,7 @@ from reconciler.model.value import MISSING
 if TYPE_CHECKING:
     from reconciler.ports import Clock, Store, Windchill
 
-_PATIENCE = 5  # times that a server may ask us to come back later
+_RETRIES_MAX = 5  # times that a server may ask us to come back later
 _WAIT_S_MAX = 30.0
 
 _COLUMNS = (
@@ -156,7 +156,7 @@ class _Drafting:
                 )
 
     async def _read(self, document: Document) -> ReadAnswer:
-        for _ in range(_PATIENCE):
+        for _ in range(_RETRIES_MAX):
             answer = await self._windchill.read(document.key, document.agreement.snapshot)
             if not isinstance(answer, Throttled):
                 return answer

@@ -11,7 +11,7 @@ from reconciler.cli import output, store_access
 from reconciler.cli.doctor.check import FAILED, OK, WARNING, Check
 from reconciler.config import Config
 from reconciler.errors import StoreError
-from reconciler.flows import resync
+from reconciler.flows import due_feeder
 from reconciler.model import signing as model
 from reconciler.model.document import Status
 from reconciler.model.signing import Noted
@@ -116,5 +116,5 @@ async def _times(config: Config, store: Store) -> AsyncIterator[Check]:
     if count := await store.count_ahead(now_us, longest_us):
         said = f"{output.counted(count, 'document')} would wait longer than anything does: this host's clock was ahead"
         yield Check("waits", WARNING, f"{said} when these waits began; `reconciler run` cuts them short when it starts")
-    if fault := resync.contradiction(await store.last_audited_us(), now_us):
+    if fault := due_feeder.contradiction(await store.last_audited_us(), now_us):
         yield Check("host's clock", WARNING, fault)

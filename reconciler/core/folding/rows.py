@@ -115,10 +115,10 @@ def after_action(change: Change, row: Row | None, at_us: int, reason: str) -> Ro
             due = row._replace(status=Status.PAUSED, reason=reason, lane=Lane.RETRY, due_us=at_us)
             return due._replace(pending_since_us=None, revision=row.revision + 1)
         case _:
-            return hastened(row, Lane.ASKED, at_us)
+            return requeued(row, Lane.ASKED, at_us)
 
 
-def hastened(row: Row, lane: Lane, at_us: int) -> Row | None:
+def requeued(row: Row, lane: Lane, at_us: int) -> Row | None:
     """It is due then; None if it is paused. A new revision, so that an attempt under way does not settle it away."""
     if row.status is Status.PAUSED:
         return None
@@ -129,7 +129,7 @@ def compared(row: Row, statuses: Sequence[Status], at_us: int) -> Row | None:
     """It is to be compared; None where it does not stand there (any more), or is due by then, maybe more urgently."""
     if row.status not in statuses or (row.due_us is not None and row.due_us <= at_us):
         return None
-    return hastened(row, Lane.RESYNC, at_us)
+    return requeued(row, Lane.RESYNC, at_us)
 
 
 def brought_forward(row: Row, now_us: int, longest_us: int) -> Row:

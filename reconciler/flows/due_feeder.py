@@ -1,5 +1,5 @@
 """
-Resync: brings documents back whose time has come.
+Due feeder: moves documents that are due from the store into the queue.
 
 The store remembers when each document is to be looked at again: retries, cool-downs, and the adaptive, jittered
 interval after which a settled document is compared with Windchill once more. This loop moves what is due into the
@@ -16,7 +16,7 @@ import structlog
 
 from reconciler.core.scheduling.queue import Queue
 from reconciler.core.settling.cases import Pace
-from reconciler.flows import beats
+from reconciler.flows import watchdog
 from reconciler.flows.reconcile import Reconciler
 from reconciler.model import instant
 from reconciler.model.document import Status
@@ -42,7 +42,7 @@ def contradiction(last_us: int | None, now_us: int) -> str:
     )
 
 
-class Resync:
+class DueFeeder:
     """The loop that refills the queue from the store."""
 
     def __init__(self, store: Store, queue: Queue, reconciler: Reconciler, clock: Clock, pace: Pace) -> None:
@@ -70,7 +70,7 @@ class Resync:
     async def run(self) -> None:
         """Refill until stopped."""
         while not self._stopping:
-            beats.turn()
+            watchdog.beat()
             await self._mind_the_clock()
             fresh = await self.refill()
             self.refilled = True

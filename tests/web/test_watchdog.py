@@ -1,4 +1,4 @@
-"""Beats: a loop that is stuck is told from one that works or waits."""
+"""Watchdog: a loop that is stuck is told from one that works or waits."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.flows import beats
-from reconciler.flows.beats import Beats, Unhurried
+from reconciler.flows import watchdog
+from reconciler.flows.watchdog import IdleClock, Watchdog
 from reconciler.model.answer import Failed, Throttled
 from reconciler.model.document import Status
 from tests.fakes.virtual_clock import VirtualClock
@@ -17,8 +17,8 @@ from tests.web.conftest import held_up
 
 
 @asynccontextmanager
-async def watched(clock: VirtualClock, loop: Callable[[], Awaitable[None]]) -> AsyncIterator[Beats]:
-    watching = Beats(clock, 60.0)
+async def watched(clock: VirtualClock, loop: Callable[[], Awaitable[None]]) -> AsyncIterator[Watchdog]:
+    watching = Watchdog(clock, 60.0)
     task = asyncio.create_task(watching.watch("loop", loop))
     await clock.advance(0)
     try:
@@ -34,7 +34,7 @@ async def test_a_loop_that_comes_round_is_alive_and_one_that_does_not_is_late() 
 
     async def loop() -> None:
         while not stuck:
-            beats.turn()
+            watchdog.beat()
             await clock.sleep(10)
         await asyncio.Event().wait()
 
@@ -52,7 +52,7 @@ async def test_a_loop_that_waits_for_others_may_wait_for_ever_but_must_work_afte
     clock, work = VirtualClock(), asyncio.Event()
 
     async def loop() -> None:
-        with beats.waiting():
+        with watchdog.waiting():
             await work.wait()
         await asyncio.Event().wait()
 
@@ -66,13 +66,13 @@ async def test_a_loop_that_waits_for_others_may_wait_for_ever_but_must_work_afte
         assert list(watching.late()) == ["loop"]
 
 
-async def test_waits_on_an_unhurried_clock_may_take_long() -> None:
+async def test_waits_on_an_idle_clock_may_take_long() -> None:
     clock = VirtualClock()
-    unhurried = Unhurried(clock)
+    idle = IdleClock(clock)
 
     async def loop() -> None:
-        await unhurried.sleep(1000)
-        await unhurried.wait(asyncio.Event(), 1000)
+        await idle.sleep(1000)
+        await idle.wait(asyncio.Event(), 1000)
         await asyncio.Event().wait()
 
     async with watched(clock, loop) as watching:
@@ -83,8 +83,8 @@ async def test_waits_on_an_unhurried_clock_may_take_long() -> None:
 
 
 async def test_loops_that_nobody_watches_run_all_the_same() -> None:
-    beats.turn()
-    with beats.waiting():
+    watchdog.beat()
+    with watchdog.waiting():
         pass
 
 
@@ -104,7 +104,7 @@ async def test_no_loop_of_the_daemon_is_late_while_all_is_well_or_windchill_is_a
             world.append(world.event({"title": "Cover"}, key=f"d{number}"))
         for _ in range(9):
             await world.clock.advance(120)
-            assert running.daemon._beats.late() == {}
+            assert running.daemon._watchdog.late() == {}
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,10 @@ async def test_every_loop_that_gets_no_answer_at_all_is_found_and_named(part: st
         if loop in {"feed", "worker"}:
             world.append(world.event({"title": "Lid"}))
         await world.clock.advance(400)
-        late = running.daemon._beats.late()
+        late = running.daemon._watchdog.late()
         assert [name.split()[0] for name in late] == [loop]
         answers.set()
         await world.clock.advance(40)  # the longest that a loop sleeps is 30 s
-        assert running.daemon._beats.late() == {}
+        assert running.daemon._watchdog.late() == {}
         if loop in {"feed", "worker"}:
             await running.settled(KEY, Status.SYNCED)
