@@ -98,7 +98,7 @@ class Daemon:
         admin: server.AdminServer | None = None,
         door: Door | None = None,
         webhook: notify.Webhook | None = None,
-        wish: reload.Wish | None = None,
+        policy_source: reload.PolicySource | None = None,
         tracing: Tracing = NO_TRACING,
     ) -> None:
         self.config = config
@@ -129,7 +129,7 @@ class Daemon:
         self.ingest = self._folds(tracing)
         self._engine = application.Engine(breaker, limiter, queue, lambda: self.ingest.reached)
         self.publisher = Publisher(store, log, clock, self.reconciler.outbox_filled, self._signs())
-        self._reload = self._reloads(wish or reload.Wish(lambda: self._in_force))
+        self._reload = self._reloads(policy_source or reload.PolicySource(lambda: self._in_force))
         self._writable = asyncio.Event()
         self._catching_up = CatchingUp(self.ingest, clock, writable=self._writable)
         self._notifier = None if webhook is None else self._tells(webhook, breaker)
@@ -281,8 +281,8 @@ class Daemon:
 
     # --------------------------------------------------------- each flow, with what it needs of the others
 
-    def _reloads(self, wish: reload.Wish) -> reload.Reload:
-        known = wish, self._in_force, self.store, self.clock, self.telemetry
+    def _reloads(self, policy_source: reload.PolicySource) -> reload.Reload:
+        known = policy_source, self._in_force, self.store, self.clock, self.telemetry
         offer, under_way = self.reconciler.offer, lambda: self._engine.queue.running
         return reload.Reload(*known, take_up=self._take_up, offer=offer, under_way=under_way)
 
@@ -364,7 +364,9 @@ class Daemon:
 
 
 @asynccontextmanager
-async def daemon(config: Config, *, once: bool = False, wish: reload.Wish | None = None) -> AsyncIterator[Daemon]:
+async def daemon(
+    config: Config, *, once: bool = False, policy_source: reload.PolicySource | None = None
+) -> AsyncIterator[Daemon]:
     """Open everything the configuration names, and close it again whatever happens."""
     clock = SystemClock()
     if once:  # nobody wants to wait for the end of one pass
@@ -402,7 +404,7 @@ async def daemon(config: Config, *, once: bool = False, wish: reload.Wish | None
             admin=admin,
             door=door,
             webhook=webhook,
-            wish=wish,
+            policy_source=policy_source,
             tracing=tracing,
         )
 

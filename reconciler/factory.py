@@ -273,14 +273,14 @@ def in_force(config: Config, *, restart: tuple[str, ...] = ()) -> reload.InForce
     return reload.InForce(rulebook(config), decoding(config), shown(config), restart)
 
 
-def wish(running: Config, again: Callable[[], Config]) -> reload.Wish:
+def policy_source(running: Config, again: Callable[[], Config]) -> reload.PolicySource:
     """Return how the policy is asked for and read again; everything else stays what it is in `running`."""
 
     def read() -> reload.InForce:
         fresh = again()
         return in_force(with_policy(running, fresh), restart=needing_restart(running, fresh))
 
-    return reload.Wish(read)
+    return reload.PolicySource(read)
 
 
 def _auth(config: Config) -> credentials.Auth:

@@ -14,7 +14,7 @@ from reconciler.model.document import Document, Lane
 from reconciler.model.event import Record
 
 
-class Request(Protocol):
+class RequestSpan(Protocol):
     """A request to Windchill on its way."""
 
     @property
@@ -27,7 +27,7 @@ class Request(Protocol):
         ...
 
 
-class Attempt(Protocol):
+class AttemptSpan(Protocol):
     """An attempt under way."""
 
     def ended(self, settlement: Settlement) -> Settlement:
@@ -47,11 +47,11 @@ class Tracing(Protocol):
         """Remember which events say what trace they belong to."""
         ...
 
-    def attempt(self, document: Document, lane: Lane) -> AbstractContextManager[Attempt]:
+    def attempt(self, document: Document, lane: Lane) -> AbstractContextManager[AttemptSpan]:
         """Follow an attempt; requests within it are part of it."""
         ...
 
-    def request(self, method: str, url: str) -> AbstractContextManager[Request]:
+    def request(self, method: str, url: str) -> AbstractContextManager[RequestSpan]:
         """Follow a request."""
         ...
 
@@ -84,11 +84,11 @@ class _NoTracing:
     def note(self, records: Sequence[Record]) -> None:
         """Do nothing."""
 
-    def attempt(self, document: Document, lane: Lane) -> AbstractContextManager[Attempt]:  # noqa: ARG002  the port's
+    def attempt(self, document: Document, lane: Lane) -> AbstractContextManager[AttemptSpan]:  # noqa: ARG002  the port's
         """Return nobody."""
         return _NOBODY
 
-    def request(self, method: str, url: str) -> AbstractContextManager[Request]:  # noqa: ARG002  the port's
+    def request(self, method: str, url: str) -> AbstractContextManager[RequestSpan]:  # noqa: ARG002  the port's
         """Return nobody."""
         return _NOBODY
 

@@ -32,7 +32,7 @@ from reconciler.adapters.credentials import Auth, Grant, Headers, NoAuth
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
 from reconciler.model.answer import Failed, Unauthorised
 from reconciler.ports import Clock, Telemetry
-from reconciler.tracing import NO_TRACING, Request, Tracing
+from reconciler.tracing import NO_TRACING, RequestSpan, Tracing
 
 _REFUSAL_BYTES_MAX = 64 * 1024
 _REFUSAL_S_MAX = 2.0  # for the text of a refusal; the deadline of the call would take its status with it
@@ -150,7 +150,7 @@ class HttpClient:
         with self._tracing.request(method, url) as followed:
             return await self._sent(method, url, (*headers, *followed.headers), content, followed)
 
-    async def _sent(self, method: str, url: str, headers: Headers, content: bytes, followed: Request) -> Exchange:
+    async def _sent(self, method: str, url: str, headers: Headers, content: bytes, followed: RequestSpan) -> Exchange:
         began_s = self._clock.monotonic_s()
         status = "none"
         self._trust.refresh()

@@ -30,7 +30,7 @@ from reconciler.adapters import jwts, replies
 from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.adapters.jwts import Expected, Keys, Name
 from reconciler.adapters.replies import Reply
-from reconciler.model.identity import Away, Flow, Rejected, Verdict, Verified
+from reconciler.model.identity import Away, Flow, IdentityResult, Rejected, Verified
 from reconciler.ports import Clock
 
 _log = structlog.get_logger(__name__)
@@ -92,7 +92,7 @@ class Oidc:
         """Close all connections."""
         await self._client.close()
 
-    async def bearer(self, token: str) -> Verdict:
+    async def bearer(self, token: str) -> IdentityResult:
         """Return whose token this is, shown by a program."""
         if not self._options.audience:
             return Rejected("programs show no such tokens here: admin.oidc_audience is not set")
@@ -120,7 +120,7 @@ class Oidc:
         joint = "&" if "?" in provider.authorization else "?"
         return f"{provider.authorization}{joint}{urlencode(query)}"
 
-    async def exchange(self, code: str, flow: Flow) -> Verdict:
+    async def exchange(self, code: str, flow: Flow) -> IdentityResult:
         """Return who has signed in, for the code that the provider gave their browser."""
         provider = await self._current(None)
         if isinstance(provider, Away):

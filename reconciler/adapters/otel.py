@@ -92,7 +92,7 @@ class OtelTracing:
             self._known.popitem(last=False)
 
     @contextmanager
-    def attempt(self, document: Document, lane: Lane) -> Iterator["_Attempt"]:
+    def attempt(self, document: Document, lane: Lane) -> Iterator["_AttemptSpan"]:
         """Follow an attempt."""
         causes = traces.causes(document)
         known = {cause: self._known[cause] for cause in causes if cause in self._known}
@@ -104,15 +104,15 @@ class OtelTracing:
             links=[self._link(cause, parent) for cause, parent in list(known.items())[:_LINKS_MAX]],
         )
         with trace.use_span(span, end_on_exit=True, record_exception=False):
-            yield _Attempt(span, told=len(causes) == len(known) == 1)
+            yield _AttemptSpan(span, told=len(causes) == len(known) == 1)
 
     @contextmanager
-    def request(self, method: str, url: str) -> Iterator["_Request"]:
+    def request(self, method: str, url: str) -> Iterator["_RequestSpan"]:
         """Follow a request."""
         address = url.partition("?")[0]
         told = {_METHOD: method, _URL: address, _HOST: _host(address)}
         span = self._tracer.start_span(method, kind=trace.SpanKind.CLIENT, attributes=told)
-        followed = _Request(span)
+        followed = _RequestSpan(span)
         try:
             yield followed
         finally:
@@ -148,7 +148,7 @@ class OtelTracing:
 
 
 @attrs.frozen
-class _Attempt:
+class _AttemptSpan:
     """An attempt under way; `told`: its outcomes name the trace."""
 
     span: trace.Span
@@ -171,7 +171,7 @@ class _Attempt:
         return attrs.evolve(settlement, outcomes=tuple(traces.told(one, name) for one in settlement.outcomes))
 
 
-class _Request:
+class _RequestSpan:
     """A request under way."""
 
     def __init__(self, span: trace.Span) -> None:

@@ -34,7 +34,7 @@ from reconciler.model.action import (
     Preview,
     Previews,
     Resolved,
-    Settled,
+    ResolvedMany,
     Side,
     Stale,
     Take,
@@ -206,7 +206,7 @@ class OperatorActions:
         rule: str | None = None,
         limit: int = 100,
         seen: Mapping[str, str] | None = None,
-    ) -> Settled:
+    ) -> ResolvedMany:
         """
         Decide open conflicts, oldest first, of one field or one rule; fewer than `limit` if they are large.
 
@@ -218,7 +218,7 @@ class OperatorActions:
             ready = [one for one in ready if seen.get(one.preview.conflict) == one.preview.seen]
             done = {one.preview.conflict for one in ready}
             left = {conflict: left.get(conflict, MOVED_ON) for conflict in seen if conflict not in done}
-        return Settled(tuple(await self._say(who, reason, take, ready)), left, more)
+        return ResolvedMany(tuple(await self._say(who, reason, take, ready)), left, more)
 
     async def _many(
         self,

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from reconciler.core.scheduling import backoff
-from reconciler.core.scheduling.breaker import Breaker, Pass, State, Verdict, What
+from reconciler.core.scheduling.breaker import Breaker, Pass, RequestResult, State, What
 from reconciler.core.scheduling.limiter import Limiter, Load, Permit, RetryQuota
 from reconciler.model.answer import (
     Broken,
@@ -187,11 +187,11 @@ class Gate:
 
     def _leave(self, passed: tuple[Permit, Pass], answer: object, key: str, *, known: bool) -> None:
         permit, leave = passed
-        load, verdict, retry_after_s = _meaning(answer)
+        load, result, retry_after_s = _meaning(answer)
         self._limiter.released(permit, Load.UNKNOWN if known and load is Load.OVERLOAD else load)
         now_s = self._clock.monotonic_s()
-        self._breaker.report(leave, verdict, now_s, self._clock.chance(), What(key, known, retry_after_s or 0.0))
-        if verdict is Verdict.SUCCESS:
+        self._breaker.report(leave, result, now_s, self._clock.chance(), What(key, known, retry_after_s or 0.0))
+        if result is RequestResult.SUCCESS:
             self._quota.succeeded(now_s)
             self._remember(key, answer)
         self._wake()
@@ -204,16 +204,16 @@ class Gate:
                 del self._well[next(iter(self._well))]
 
 
-def _meaning(answer: object) -> tuple[Load, Verdict, float | None]:
+def _meaning(answer: object) -> tuple[Load, RequestResult, float | None]:
     """Return what an answer says about the server's load and health; `None` stands for a call that was cut short."""
     match answer:
         case None:
-            return Load.UNKNOWN, Verdict.ABANDONED, None
+            return Load.UNKNOWN, RequestResult.ABANDONED, None
         case Throttled():
-            return Load.OVERLOAD, Verdict.FAILURE, answer.retry_after_s
+            return Load.OVERLOAD, RequestResult.FAILURE, answer.retry_after_s
         case Unknown():
-            return Load.OVERLOAD, Verdict.FAILURE, None
+            return Load.OVERLOAD, RequestResult.FAILURE, None
         case Failed() | Broken() | Unauthorised():
-            return Load.UNKNOWN, Verdict.FAILURE, None
+            return Load.UNKNOWN, RequestResult.FAILURE, None
         case _:
-            return Load.NORMAL, Verdict.SUCCESS, None
+            return Load.NORMAL, RequestResult.SUCCESS, None

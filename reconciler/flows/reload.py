@@ -56,7 +56,7 @@ class InForce:
 
 
 @attrs.frozen
-class Wish:
+class PolicySource:
     """How a policy is asked for: `asked` is set when it is to be read again; `read` reads it or raises ConfigError."""
 
     read: Callable[[], InForce]
@@ -68,7 +68,7 @@ class Reload:
 
     def __init__(
         self,
-        wish: Wish,
+        source: PolicySource,
         in_force: InForce,
         store: Store,
         clock: Clock,
@@ -78,7 +78,7 @@ class Reload:
         offer: Callable[[Due], None],
         under_way: Callable[[], Iterable[str]],
     ) -> None:
-        self._wish = wish
+        self._source = source
         self._in_force = in_force
         self._store = store
         self._clock = clock
@@ -93,7 +93,7 @@ class Reload:
     def stop(self) -> None:
         """End the loop."""
         self._stopping = True
-        self._wish.asked.set()
+        self._source.asked.set()
 
     async def run(self) -> None:
         """Take up what is asked for until stopped."""
@@ -101,17 +101,17 @@ class Reload:
         while True:
             watchdog.beat()
             with watchdog.waiting():
-                await self._wish.asked.wait()
+                await self._source.asked.wait()
             if self._stopping:
                 return
-            self._wish.asked.clear()
+            self._source.asked.clear()
             await self._read_again()
             if self._before and await self._look_again():
                 self._before.clear()
 
     async def _read_again(self) -> None:
         try:
-            fresh = await asyncio.to_thread(self._wish.read)
+            fresh = await asyncio.to_thread(self._source.read)
         except ConfigError as error:
             self._telemetry.add("policy_reloads_total", result="refused")
             self._telemetry.gauge("policy_refused", 1)
@@ -159,8 +159,8 @@ class Reload:
                 count, after = await self._page(status, after, compared)
                 requeued += count
                 with watchdog.waiting():
-                    await self._clock.wait(self._wish.asked, _PAUSE_S if count else 0.0)
-                if self._wish.asked.is_set():
+                    await self._clock.wait(self._source.asked, _PAUSE_S if count else 0.0)
+                if self._source.asked.is_set():
                     return False
         _log.info("what the new policy could decide otherwise is looked at again", documents=requeued)
         return True

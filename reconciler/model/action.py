@@ -195,7 +195,7 @@ class Previews:
 
 
 @attrs.frozen
-class Settled:
+class ResolvedMany:
     """Several conflicts decided at once: which, and which were left with why. `more`: there are others beyond these."""
 
     decided: tuple[Resolved, ...]

@@ -25,7 +25,7 @@ class Away:
     reason: str
 
 
-Verdict = Verified | Rejected | Away
+IdentityResult = Verified | Rejected | Away
 
 
 @attrs.frozen

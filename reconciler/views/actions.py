@@ -113,7 +113,7 @@ class Resolved(Shape, frozen=True, kw_only=True):
     events: list[dict[str, Any]]
 
 
-class Settled(Shape, frozen=True, kw_only=True):
+class ResolvedMany(Shape, frozen=True, kw_only=True):
     """Conflicts that were decided at once, and those that were left, with why."""
 
     decided: list[Resolved]
@@ -163,6 +163,6 @@ def resolved(found: actions.Resolved) -> Resolved:
     return shape.of(Resolved, found, events=list(found.events))
 
 
-def settled(found: actions.Settled) -> Settled:
+def settled(found: actions.ResolvedMany) -> ResolvedMany:
     """Return what was decided at once."""
-    return shape.of(Settled, found, decided=[resolved(one) for one in found.decided])
+    return shape.of(ResolvedMany, found, decided=[resolved(one) for one in found.decided])

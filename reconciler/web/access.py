@@ -33,10 +33,10 @@ import attrs
 from starlette.requests import Request
 
 from reconciler.errors import ConfigError
-from reconciler.model.identity import Away, Rejected, Verdict, Verified
+from reconciler.model.identity import Away, IdentityResult, Rejected, Verified
 from reconciler.ports import Clock
 from reconciler.web import bodies
-from reconciler.web.answers import Refused
+from reconciler.web.answers import HttpError
 from reconciler.web.crowd import Bucket
 from reconciler.web.identity import Provider
 from reconciler.web.principal import ANYBODY, LOCAL, Principal, Role
@@ -94,7 +94,7 @@ class Door:
     async def admit(
         self, request: Request, role: Role | None, *, linked: bool = False, producers: bool = False
     ) -> Admitted:
-        """Return who asks; raises Refused unless they have this role (`None`: anybody may). See `Endpoint`."""
+        """Return who asks; raises HttpError unless they have this role (`None`: anybody may). See `Endpoint`."""
         unsafe = request.method not in SAFE
         open_to_sites = not unsafe and (_is_led_here(request) if linked else role is None)
         if not open_to_sites:
@@ -130,7 +130,7 @@ class Door:
         """Return a new session for whoever shows a token, `None` if it is not known."""
         token = self._token(given=given)
         if token is not None and token.who.role is Role.PRODUCER:
-            raise Refused(403, "this token is for a program that appends events; nobody signs in with it")
+            raise HttpError(403, "this token is for a program that appends events; nobody signs in with it")
         return None if token is None else self.sessions.begin(token.who, _TOKEN + token.digest)
 
     def sign_in_verified(self, verified: Verified) -> Session | None:
@@ -163,39 +163,39 @@ class Door:
         try:
             return self._keyring.token(given) if given else self._keyring.with_digest(digest)
         except ConfigError as error:  # what it says is for the log: whoever asks has shown nothing yet
-            raise Refused(503, "the tokens can't be read; the log says why") from error
+            raise HttpError(503, "the tokens can't be read; the log says why") from error
 
 
-def _unknown(detail: str, challenge: str = UNKNOWN) -> Refused:
-    return Refused(401, detail, headers={"WWW-Authenticate": challenge})
+def _unknown(detail: str, challenge: str = UNKNOWN) -> HttpError:
+    return HttpError(401, detail, headers={"WWW-Authenticate": challenge})
 
 
-def _vouched(provider: Provider, verdict: Verdict) -> Principal:
-    match verdict:
+def _vouched(provider: Provider, result: IdentityResult) -> Principal:
+    match result:
         case Away():
             what = "the identity provider can't be asked now; the log says why"
-            raise Refused(503, what, headers={"Retry-After": "5"})
+            raise HttpError(503, what, headers={"Retry-After": "5"})
         case Rejected(reason):
             raise _unknown(f"this token is not accepted: {reason}", _INVALID)
         case Verified(name):
-            who = provider.principal(verdict)
+            who = provider.principal(result)
             if who is None:
-                raise Refused(403, f"{name} has no role here")
+                raise HttpError(403, f"{name} has no role here")
             return who
         case _:
-            assert_never(verdict)
+            assert_never(result)
 
 
 def _able(who: Principal, role: Role, *, producers: bool) -> Principal:
     if who.role < role and not (producers and who.sources):
-        raise Refused(403, f"this needs the role {role.name.lower()}; {who.name} is {who.role.name.lower()}")
+        raise HttpError(403, f"this needs the role {role.name.lower()}; {who.name} is {who.role.name.lower()}")
     return who
 
 
 def _require_own_page(request: Request, external_url: str) -> None:
     """Refuse what a browser sends us from a page that is not ours."""
     site = request.headers.get("sec-fetch-site", "none")
-    foreign = Refused(403, "another site may not ask for this through your browser")
+    foreign = HttpError(403, "another site may not ask for this through your browser")
     if site not in ("none", "same-origin"):
         raise foreign
     for origin in request.headers.getlist("origin"):
@@ -218,7 +218,7 @@ async def _require_csrf(request: Request, expected: str) -> None:
     if given is None and bodies.holds_form(request):
         given = (await bodies.fields(request, _FORM_BYTES_MAX)).get(CSRF_FIELD)
     if given is None or not hmac.compare_digest(given.encode(errors="surrogateescape"), expected.encode()):
-        raise Refused(403, f"this must come from a page of ours: load the page again; programs: {_PROGRAMS}")
+        raise HttpError(403, f"this must come from a page of ours: load the page again; programs: {_PROGRAMS}")
 
 
 _PROGRAMS = "send an Authorization header, or JSON as application/json where nobody is asked for one"
@@ -252,4 +252,4 @@ def _require_loopback(hosts: list[str]) -> None:
     except ValueError:
         loopback = False
     if not loopback:
-        raise Refused(421, "without a sign-in (admin.tokens_file) only localhost or 127.0.0.1 is answered")
+        raise HttpError(421, "without a sign-in (admin.tokens_file) only localhost or 127.0.0.1 is answered")

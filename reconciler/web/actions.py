@@ -15,7 +15,7 @@ from reconciler.core.events import change_events
 from reconciler.flows.actions import OperatorActions
 from reconciler.model import action as actions
 from reconciler.web import bodies, lists
-from reconciler.web.answers import Refused
+from reconciler.web.answers import HttpError
 from reconciler.web.endpoint import Asked, Call, Endpoint, Page
 from reconciler.web.principal import Principal, Role
 from reconciler.web.probes import Phase
@@ -41,43 +41,43 @@ def actions_of(sources: Sources, asked: Asked) -> OperatorActions:
 
 
 def actions_on_log(sources: Sources, asked: Asked) -> OperatorActions:
-    """Return the same for what appends to the log; raises Refused while nothing can be appended in good order."""
+    """Return the same for what appends to the log; raises HttpError while nothing can be appended in good order."""
     require_log(sources)
     return actions_of(sources, asked)
 
 
 def require_log(sources: Sources) -> None:
-    """Raise Refused while nothing can be appended to the log in good order."""
+    """Raise HttpError while nothing can be appended to the log in good order."""
     phase = sources.readiness().phase
     if phase is not Phase.READY:
-        raise Refused(503, f"the reconciler is {phase.value}; try again", headers={"Retry-After": "5"})
+        raise HttpError(503, f"the reconciler is {phase.value}; try again", headers={"Retry-After": "5"})
 
 
 def require_sayable(who: Principal, event: bytes) -> None:
-    """Raise Refused for an event of a source that somebody may not speak for; one that can't be read says none."""
+    """Raise HttpError for an event of a source that somebody may not speak for; one that can't be read says none."""
     source = change_events.source_of(event)
     if source and (reason := who.refusal(source)):
-        raise Refused(403, f"{reason}; nothing was appended")
+        raise HttpError(403, f"{reason}; nothing was appended")
 
 
 def found(value: "_T | actions.Gone | actions.Unusable | actions.Stale") -> _T:
-    """Return what came of an act; raises Refused where nothing was done."""
+    """Return what came of an act; raises HttpError where nothing was done."""
     match value:
         case actions.Gone(reason):
-            raise Refused(404, reason)
+            raise HttpError(404, reason)
         case actions.Unusable(reason):
-            raise Refused(422, reason)
+            raise HttpError(422, reason)
         case actions.Stale(preview):
             said = "what this was decided on has moved since; look at it again"
-            raise Refused(409, said, preview=views.actions.preview(preview))
+            raise HttpError(409, said, preview=views.actions.preview(preview))
         case _:
             return value
 
 
 def done_one(done: actions.Done) -> views.actions.Done:
-    """Return what came of an act on one thing; raises Refused where nothing was done."""
+    """Return what came of an act on one thing; raises HttpError where nothing was done."""
     for reason in done.left.values():
-        raise Refused(404 if reason in _ABSENT else 409, reason)
+        raise HttpError(404 if reason in _ABSENT else 409, reason)
     return views.actions.Done(done=list(done.done))
 
 
@@ -130,11 +130,11 @@ async def resolve(sources: Sources, asked: Asked) -> views.actions.Resolved:
     return views.actions.resolved(found(await call))
 
 
-async def resolve_many(sources: Sources, asked: Asked) -> views.actions.Settled:
+async def resolve_many(sources: Sources, asked: Asked) -> views.actions.ResolvedMany:
     """Decide the open conflicts of one field, or of one rule, for one side; those that need a look are left."""
     body = await bodies.given(asked.request, bodies.ResolvingMany, _BYTES_MAX)
     if (body.field is None) is (body.rule is None):
-        raise Refused(422, "give either field or rule")
+        raise HttpError(422, "give either field or rule")
     settled = await actions_on_log(sources, asked).resolve_many(
         asked.who.name, actions.WAYS[body.take], body.reason, field=body.field, rule=body.rule, limit=body.limit
     )
@@ -175,10 +175,10 @@ async def list_acts(sources: Sources, asked: Asked) -> views.actions.OperatorAct
 def _take(body: bodies.Taking) -> actions.Take:
     if body.take != "value":
         if body.value is not msgspec.UNSET:
-            raise Refused(422, f"value: is only given with take value, not {body.take}")
+            raise HttpError(422, f"value: is only given with take value, not {body.take}")
         return actions.WAYS[body.take]
     if body.value is msgspec.UNSET:
-        raise Refused(422, "value: is missing; take value needs one")
+        raise HttpError(422, "value: is missing; take value needs one")
     return actions.Other(body.value)
 
 
@@ -216,7 +216,7 @@ ENDPOINTS = (
     _does("/documents/{document}/pause", pause, bodies.WithReason, views.actions.Done, [409]),
     _does("/documents/{document}/resume", resume, bodies.Nothing, views.actions.Done, [409]),
     _does("/documents/{document}/release", release, bodies.Releasing, views.actions.AppendedBy, []),
-    _does("/conflicts/resolve", resolve_many, bodies.ResolvingMany, views.actions.Settled, []),
+    _does("/conflicts/resolve", resolve_many, bodies.ResolvingMany, views.actions.ResolvedMany, []),
     _does("/conflicts/{id}/preview", preview, bodies.Taking, views.actions.Preview, []),
     _does("/conflicts/{id}/resolve", resolve, bodies.Resolving, views.actions.Resolved, [409]),
     _does("/dead-letters/{id}/replay", replay_letter, bodies.WithReason, views.actions.Done, []),

@@ -33,7 +33,7 @@ class Problem(Shape, frozen=True, kw_only=True):
     preview: Annotated[Any | UnsetType, Meta(description="With 409: what a decision would do now.")] = UNSET
 
 
-class Refused(Exception):
+class HttpError(Exception):
     """A request that is not carried out; the answer is a problem. `more` are further members of it."""
 
     def __init__(self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> None:

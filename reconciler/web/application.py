@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.errors import LogError, RecordTooLargeError, StoreError
 from reconciler.web import actions, answers, events, openapi, probes, reading, roundtrip, signin
-from reconciler.web.answers import Refused
+from reconciler.web.answers import HttpError
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.hooks import WindchillHook
 from reconciler.web.page import rendering
@@ -83,7 +83,7 @@ def application(sources: Sources) -> ASGIApp:
         routes=routes,
         exception_handlers={
             HTTPException: _unknown,
-            Refused: _refused,
+            HttpError: _refused,
             StoreError: _unavailable,
             LogError: _unavailable,
             RecordTooLargeError: _too_large,
@@ -101,7 +101,7 @@ async def _unknown(request: Request, error: Exception) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
+    assert isinstance(error, HttpError)
     return _refusal(request, error.status, error.detail, error.headers, **error.more)
 
 

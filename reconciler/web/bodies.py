@@ -23,7 +23,7 @@ from starlette.requests import Request
 
 from reconciler.core.events.decode import KEY_LENGTH_MAX
 from reconciler.model import action as actions
-from reconciler.web.answers import Refused
+from reconciler.web.answers import HttpError
 
 REASON_MAX = 2000
 
@@ -38,23 +38,23 @@ _T = TypeVar("_T", bound=msgspec.Struct)
 
 
 async def given(request: Request, wanted: type[_T], bytes_max: int) -> _T:
-    """Return a request's body; where all members may be left out, it may be. Raises Refused naming the fault."""
-    text = await _body(request, Refused(413, f"a request has at most {bytes_max} bytes"), bytes_max)
+    """Return a request's body; where all members may be left out, it may be. Raises HttpError naming the fault."""
+    text = await _body(request, HttpError(413, f"a request has at most {bytes_max} bytes"), bytes_max)
     if not text:
         text = b"{}"
     elif content_type(request) != JSON:
-        raise Refused(415, f"send a JSON object as {JSON}")
+        raise HttpError(415, f"send a JSON object as {JSON}")
     try:
         return msgspec.json.decode(text, type=wanted)
     except msgspec.ValidationError as error:
         said = str(error)
         at = _AT.search(said)
-        raise Refused(422, f"{at[1]}: {said[: at.start()]}" if at and at[1] else said) from error
+        raise HttpError(422, f"{at[1]}: {said[: at.start()]}" if at and at[1] else said) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(400, f"the body is not JSON: {error}") from error
+        raise HttpError(400, f"the body is not JSON: {error}") from error
 
 
-async def _body(request: Request, too_large: Refused, bytes_max: int) -> bytes:
+async def _body(request: Request, too_large: HttpError, bytes_max: int) -> bytes:
     text = bytearray()
     async for piece in request.stream():
         text += piece
@@ -160,7 +160,7 @@ async def fields(request: Request, bytes_max: int = BYTES_MAX) -> Mapping[str, s
     """
     Return the fields of a form, each given once.
 
-    Raises Refused when the request holds no form, one that can't be read, or one of more bytes than this.
+    Raises HttpError when the request holds no form, one that can't be read, or one of more bytes than this.
     """
     form = request.scope.get(_KEY)
     if not isinstance(form, _Form):
@@ -183,7 +183,7 @@ def content_type(request: Request) -> str:
 
 async def _read(request: Request, bytes_max: int) -> _Form:
     if not holds_form(request):
-        raise Refused(415, f"send a form as {FORM}")
+        raise HttpError(415, f"send a form as {FORM}")
     text = await _body(request, _too_large(bytes_max), bytes_max)
     return _Form(_parsed(text), len(text))
 
@@ -193,17 +193,17 @@ def _parsed(body: bytes) -> Mapping[str, str]:
         text = body.decode("ascii")
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_FIELDS_MAX)
     except ValueError as error:
-        raise Refused(400, "the form can't be read: it must be UTF-8 in percent-encoding") from error
+        raise HttpError(400, "the form can't be read: it must be UTF-8 in percent-encoding") from error
     given: dict[str, Any] = {}
     for name, text in pairs:
         if name in given:
-            raise Refused(400, f"{name[:80]}: is given twice")
+            raise HttpError(400, f"{name[:80]}: is given twice")
         given[name] = text
     return given
 
 
-def _too_large(bytes_max: int) -> Refused:
-    return Refused(413, f"a form has at most {bytes_max} bytes here")
+def _too_large(bytes_max: int) -> HttpError:
+    return HttpError(413, f"a form has at most {bytes_max} bytes here")
 
 
 # -------------------------------------------------------------------------------------------------------------- cursors
@@ -220,7 +220,7 @@ def after(*place: object) -> str:
 
 
 def place(cursor: str, wanted: Any) -> Any:
-    """Return the place that a cursor stands for, as a tuple of this type; raises Refused for any other text."""
+    """Return the place that a cursor stands for, as a tuple of this type; raises HttpError for any other text."""
     try:
         if len(cursor) > _LENGTH_MAX:
             raise ValueError
@@ -230,5 +230,5 @@ def place(cursor: str, wanted: Any) -> Any:
         if after(*found) != cursor:
             raise ValueError
     except (msgspec.DecodeError, binascii.Error, ValueError, RecursionError) as error:
-        raise Refused(400, "after: this is no cursor of this list; take `next` of the page before") from error
+        raise HttpError(400, "after: this is no cursor of this list; take `next` of the page before") from error
     return found

@@ -17,7 +17,7 @@ from reconciler import views
 from reconciler.core.events import change_events, decode
 from reconciler.model.event import Outgoing
 from reconciler.web import actions, answers
-from reconciler.web.answers import Refused
+from reconciler.web.answers import HttpError
 from reconciler.web.endpoint import Asked, Endpoint
 from reconciler.web.principal import Role
 from reconciler.web.sources import Sources
@@ -57,7 +57,7 @@ async def append(sources: Sources, asked: Asked) -> views.actions.Appended:
     for refused, status, said in ((forbidden, 403, "may not be appended"), (unusable, 422, "can't be used")):
         if refused:
             what = refused[0].reason if len(texts) == 1 else f"{len(refused)} of {len(texts)} events {said}"
-            raise Refused(status, f"{what}; nothing was appended", errors=refused)
+            raise HttpError(status, f"{what}; nothing was appended", errors=refused)
     await sources.log.append(records)
     by_document: dict[str, list[str]] = {}
     for row in rows:
@@ -71,7 +71,7 @@ async def _events(request: Request) -> Sequence[bytes]:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     binary = "ce-specversion" in request.headers or "ce-type" in request.headers
     if content_type not in (_STRUCTURED, _BATCH) and not binary:
-        raise Refused(415, f"send {_STRUCTURED}, {_BATCH}, or an event in binary mode with its ce- headers")
+        raise HttpError(415, f"send {_STRUCTURED}, {_BATCH}, or an event in binary mode with its ce- headers")
     body = await _body(request)
     if content_type == _STRUCTURED:
         return [body]
@@ -85,7 +85,7 @@ async def _body(request: Request) -> bytes:
     async for piece in request.stream():
         size += len(piece)
         if size > BODY_BYTES_MAX:
-            raise Refused(413, f"a request has at most {BODY_BYTES_MAX} bytes; send the events in several")
+            raise HttpError(413, f"a request has at most {BODY_BYTES_MAX} bytes; send the events in several")
         pieces.append(piece)
     return b"".join(pieces)
 
@@ -94,9 +94,9 @@ def _batch(body: bytes) -> Sequence[bytes]:
     try:
         found = [bytes(text) for text in _array(body)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(400, f"a batch is a JSON array of events: {error}") from error
+        raise HttpError(400, f"a batch is a JSON array of events: {error}") from error
     if not 1 <= len(found) <= BATCH_MAX:
-        raise Refused(400, f"a batch has 1 to {BATCH_MAX} events, not {len(found)}")
+        raise HttpError(400, f"a batch has 1 to {BATCH_MAX} events, not {len(found)}")
     return found
 
 
@@ -108,18 +108,18 @@ def _from_headers(request: Request, body: bytes) -> bytes:
             continue
         attribute = name.removeprefix("ce-")
         if attribute in attributes or attribute == "data" or not _ATTRIBUTE.fullmatch(attribute):
-            raise Refused(400, f"{name}: is given twice, or is no attribute of CloudEvents")
+            raise HttpError(400, f"{name}: is given twice, or is no attribute of CloudEvents")
         try:
             attributes[attribute] = unquote_to_bytes(text.encode("latin-1")).decode()
         except UnicodeDecodeError as error:
-            raise Refused(400, f"{name}: must be UTF-8 in percent-encoding") from error
+            raise HttpError(400, f"{name}: must be UTF-8 in percent-encoding") from error
     if content_type := request.headers.get("content-type"):
         attributes["datacontenttype"] = content_type
     if body:
         try:
             _ = msgspec.json.decode(body)  # so that it can't end the object that it is put into
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Refused(400, f"the body of an event in binary mode is its data in JSON: {error}") from error
+            raise HttpError(400, f"the body of an event in binary mode is its data in JSON: {error}") from error
         attributes["data"] = msgspec.Raw(body)
     return msgspec.json.encode(attributes)
 

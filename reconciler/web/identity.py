@@ -5,7 +5,7 @@ from typing import Protocol
 
 import attrs
 
-from reconciler.model.identity import Away, Flow, Verdict, Verified
+from reconciler.model.identity import Away, Flow, IdentityResult, Verified
 from reconciler.web.principal import ANY, Principal, Role
 
 
@@ -22,7 +22,7 @@ class Identity(Protocol):
         """Whether people can sign in with it."""
         ...
 
-    async def bearer(self, token: str) -> Verdict:
+    async def bearer(self, token: str) -> IdentityResult:
         """Return whose token this is."""
         ...
 
@@ -30,7 +30,7 @@ class Identity(Protocol):
         """Return where a browser goes to sign in."""
         ...
 
-    async def exchange(self, code: str, flow: Flow) -> Verdict:
+    async def exchange(self, code: str, flow: Flow) -> IdentityResult:
         """Return who has signed in, for the code that their browser came back with."""
         ...
 

@@ -15,7 +15,7 @@ from reconciler.model.standing import reaches
 from reconciler.ports import authorship
 from reconciler.ports import standing as counting
 from reconciler.web import bodies, lists
-from reconciler.web.answers import Refused
+from reconciler.web.answers import HttpError
 from reconciler.web.endpoint import Asked, Call, Endpoint, Page, Query
 from reconciler.web.principal import Role
 from reconciler.web.probes import Health
@@ -169,7 +169,7 @@ async def conflict(sources: Sources, asked: Asked) -> views.waiting.Conflict:
     """Show one conflict, open or closed."""
     found = await sources.store.conflict(asked.path["id"])
     if found is None:
-        raise Refused(404, "there is no conflict of this id")
+        raise HttpError(404, "there is no conflict of this id")
     return views.waiting.conflict(found)
 
 
@@ -186,7 +186,7 @@ async def dead_letter(sources: Sources, asked: Asked) -> views.waiting.DeadLette
     query: LetterQuery = asked.query
     found = await sources.store.dead_letter(asked.path["id"])
     if found is None:
-        raise Refused(404, "there is no dead letter of this id")
+        raise HttpError(404, "there is no dead letter of this id")
     return views.waiting.dead_letter(found, query.bytes_max, await authorship.settled(sources.store, found))
 
 
@@ -227,7 +227,7 @@ async def _document(sources: Sources, asked: Asked) -> Document:
     key = asked.path["document"]
     found = (await sources.store.documents([key])).get(key)
     if found is None:
-        raise Refused(404, "no event has named this document so far")
+        raise HttpError(404, "no event has named this document so far")
     return found
 
 
@@ -245,7 +245,7 @@ def _moment(name: str, given: str | None) -> int | None:
     try:
         return None if given is None else instant.to_us(instant.canonical(given))
     except ValueError as error:
-        raise Refused(400, f"{name}: {error}; write 2026-11-22T10:00:00Z") from error
+        raise HttpError(400, f"{name}: {error}; write 2026-11-22T10:00:00Z") from error
 
 
 def _shows(path: str, call: Call, answer: type[msgspec.Struct], query: type[Query] = Query) -> Endpoint:

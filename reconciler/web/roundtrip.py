@@ -22,7 +22,7 @@ from starlette.responses import RedirectResponse, Response
 
 from reconciler.model.identity import Away, Flow, Rejected
 from reconciler.web import signin
-from reconciler.web.answers import Refused
+from reconciler.web.answers import HttpError
 from reconciler.web.endpoint import Asked, Endpoint, Query
 from reconciler.web.page import looks
 from reconciler.web.sessions import Cookie, Seal, Sessions
@@ -59,12 +59,12 @@ async def leave(sources: Sources, asked: Asked) -> Response:
     """Send a browser to the identity provider."""
     provider = sources.door.provider
     if provider is None or not provider.identity.signs_in:
-        raise Refused(404, "nobody signs in that way here")
+        raise HttpError(404, "nobody signs in that way here")
     ends_us = sources.clock.now_us() + LASTS_S * 1_000_000
     left = _Left(secrets.token_urlsafe(32), signin.own(asked.query.next), ends_us)
     address = await provider.identity.address(_flow(sources.door.sessions, left))
     if isinstance(address, Away):
-        raise Refused(503, "the identity provider can't be asked now; the log says why", headers={"Retry-After": "5"})
+        raise HttpError(503, "the identity provider can't be asked now; the log says why", headers={"Retry-After": "5"})
     response = RedirectResponse(address, 303)
     text = _seal(sources.door.sessions).seal(msgspec.json.encode(left))
     response.headers.append("set-cookie", _cookie(sources.door.sessions).set(text, LASTS_S))
@@ -81,7 +81,7 @@ async def back(sources: Sources, asked: Asked) -> Response:
 async def _come_back(sources: Sources, asked: Asked) -> Response:
     provider, sessions, said = sources.door.provider, sources.door.sessions, asked.query
     if provider is None or not provider.identity.signs_in:
-        raise Refused(404, "nobody signs in that way here")
+        raise HttpError(404, "nobody signs in that way here")
     left = _found(sessions, asked.request)
     if left is None or left.ends_us <= sources.clock.now_us():
         return signin.refuse(sources, asked, "/", "this sign-in took too long or began elsewhere; begin again")
@@ -93,19 +93,19 @@ async def _come_back(sources: Sources, asked: Asked) -> Response:
     if said.error or not 0 < len(said.code) <= _CODE_MAX:
         why = said.error if _ERROR.fullmatch(said.error) else "no code"
         return signin.refuse(sources, asked, left.next, f"the identity provider has not signed you in ({why})")
-    verdict = await provider.identity.exchange(said.code, flow)
-    match verdict:
+    result = await provider.identity.exchange(said.code, flow)
+    match result:
         case Away(reason):
             _log.warning("the identity provider can't be asked", reason=reason)
-            raise Refused(503, "the identity provider can't be asked now; the log says why")
+            raise HttpError(503, "the identity provider can't be asked now; the log says why")
         case Rejected(reason):
             what = f"what the identity provider said is not accepted: {reason}"
             return signin.refuse(sources, asked, left.next, what)
-    session = sources.door.sign_in_verified(verdict)
+    session = sources.door.sign_in_verified(result)
     if session is None:
-        _log.warning("a sign-in was refused", who=verdict.name, reason="no role")
+        _log.warning("a sign-in was refused", who=result.name, reason="no role")
         said = (
-            f"you have no role here as {looks.plain(verdict.name)}; whoever runs the identity provider can give you one"
+            f"you have no role here as {looks.plain(result.name)}; whoever runs the identity provider can give you one"
         )
         return signin.form(sources, asked, left.next, said, 403)
     _log.info("signed in", who=session.name, role=session.role.name.lower(), by="identity provider")

@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from reconciler.web import answers, signin
-from reconciler.web.answers import Refused
+from reconciler.web.answers import HttpError
 from reconciler.web.endpoint import Asked, Endpoint, Query
 from reconciler.web.sources import Sources
 
@@ -51,7 +51,7 @@ class Router:
             admitted = await self._door.admit(
                 request, endpoint.role, linked=endpoint.linked, producers=endpoint.producers
             )
-        except Refused as refused:
+        except HttpError as refused:
             if refused.status == 401 and endpoint.page:
                 return _to_sign_in(request)
             raise
@@ -92,26 +92,26 @@ def _texts(names: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def _query(query_string: bytes, wanted: type[Query]) -> Query:
-    """Return the parameters as their type has them; raises Refused naming the one that is wrong."""
+    """Return the parameters as their type has them; raises HttpError naming the one that is wrong."""
     try:
         pairs = parse_qsl(
             query_string.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS_MAX
         )
     except ValueError as error:
-        raise Refused(400, "the query can't be read: it must be UTF-8 in percent-encoding") from error
+        raise HttpError(400, "the query can't be read: it must be UTF-8 in percent-encoding") from error
     known = [field.encode_name for field in msgspec.structs.fields(wanted)]
     given: dict[str, Any] = {}
     for name, text in pairs:
         if name not in known and not wanted.__struct_config__.forbid_unknown_fields:
             continue
         if name not in known:
-            raise Refused(400, f"{name}: unknown query parameter; known are {', '.join(known) or 'none'}")
+            raise HttpError(400, f"{name}: unknown query parameter; known are {', '.join(known) or 'none'}")
         if name in given:
-            raise Refused(400, f"{name}: is given twice")
+            raise HttpError(400, f"{name}: is given twice")
         given[name] = text
     try:
         return msgspec.convert(given, wanted, strict=False)
     except msgspec.ValidationError as error:
         said = str(error)
         at = _AT.search(said)
-        raise Refused(400, f"{at[1]}: {said[: at.start()]}" if at else said) from error
+        raise HttpError(400, f"{at[1]}: {said[: at.start()]}" if at else said) from error

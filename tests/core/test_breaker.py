@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from reconciler.core.scheduling import breaker
-from reconciler.core.scheduling.breaker import Breaker, Pass, Signal, State, Verdict, What
+from reconciler.core.scheduling.breaker import Breaker, Pass, RequestResult, Signal, State, What
 
 CHANCES = st.floats(min_value=0, max_value=1, exclude_max=True)
 NAMES = st.sampled_from("abcdefgh")
@@ -56,18 +56,18 @@ class BreakerUnderAnyHistory(RuleBasedStateMachine):
             self.under_way.append(leave)
 
     @precondition(lambda self: self.under_way)
-    @rule(data=st.data(), verdict=st.sampled_from(Verdict), name=NAMES, known=st.booleans(), chance=CHANCES)
-    def report(self, data: st.DataObject, verdict: Verdict, name: str, known: bool, chance: float) -> None:
+    @rule(data=st.data(), result=st.sampled_from(RequestResult), name=NAMES, known=st.booleans(), chance=CHANCES)
+    def report(self, data: st.DataObject, result: RequestResult, name: str, known: bool, chance: float) -> None:
         leave = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
         before, era = self.breaker.state, self.breaker._era
-        self.breaker.report(leave, verdict, self.now_s, chance, What(name, known))
+        self.breaker.report(leave, result, self.now_s, chance, What(name, known))
         after = self.breaker.state
         if before is State.OPEN:
             assert after is before, "late answers decide nothing while it is open"
-        elif verdict is Verdict.SUCCESS:
+        elif result is RequestResult.SUCCESS:
             assert after is State.CLOSED
             self.troubled.clear()
-        elif leave.era != era or verdict is Verdict.ABANDONED:
+        elif leave.era != era or result is RequestResult.ABANDONED:
             assert after is before, "a failure from before says nothing"
         elif before is State.CLOSED:
             self.troubled |= set() if known else {name}
@@ -100,7 +100,7 @@ def passed(subject: Breaker, now_s: float = 0.0, weight: int = 1) -> Pass:
 
 def fail(subject: Breaker, *names: str, now_s: float = 0.0, known: bool = False, told_s: float = 0.0) -> None:
     for name in names:
-        subject.report(passed(subject, now_s), Verdict.FAILURE, now_s, 1 - 2**-53, What(name, known, told_s))
+        subject.report(passed(subject, now_s), RequestResult.FAILURE, now_s, 1 - 2**-53, What(name, known, told_s))
 
 
 def fail_round(subject: Breaker, now_s: float = 0.0, told_s: float = 0.0) -> int:
@@ -111,16 +111,16 @@ def fail_round(subject: Breaker, now_s: float = 0.0, told_s: float = 0.0) -> int
     return count
 
 
-@given(st.integers(1, 6), st.lists(st.tuples(st.sampled_from(Verdict), NAMES), max_size=60))
+@given(st.integers(1, 6), st.lists(st.tuples(st.sampled_from(RequestResult), NAMES), max_size=60))
 def test_so_many_different_documents_in_a_row_raise_a_doubt(
-    documents_max: int, answers: list[tuple[Verdict, str]]
+    documents_max: int, answers: list[tuple[RequestResult, str]]
 ) -> None:
     subject, in_a_row = Breaker(documents_max), set[str]()
-    for verdict, name in answers:
-        subject.report(passed(subject), verdict, 0, 0, What(name))
-        if verdict is Verdict.SUCCESS:
+    for result, name in answers:
+        subject.report(passed(subject), result, 0, 0, What(name))
+        if result is RequestResult.SUCCESS:
             in_a_row.clear()
-        elif verdict is Verdict.FAILURE:
+        elif result is RequestResult.FAILURE:
             in_a_row.add(name)
         assert (subject.state is State.HALF_OPEN) == (len(in_a_row) == documents_max)
         if subject.state is State.HALF_OPEN:
@@ -138,7 +138,7 @@ def test_a_doubt_ends_with_the_first_proper_answer() -> None:
     subject = Breaker(2)
     late = passed(subject)
     fail(subject, "a", "b")
-    subject.report(late, Verdict.SUCCESS, 0, 0)
+    subject.report(late, RequestResult.SUCCESS, 0, 0)
     assert (subject.state, subject.away) == (State.CLOSED, False)
 
 
@@ -150,7 +150,7 @@ def test_after_the_cool_down_a_round_of_probes_passes_and_one_success_lets_every
     assert subject.try_pass(109.9) is None
     probe = passed(subject, 110.1)
     fail(subject, "b", now_s=200)
-    subject.report(probe, Verdict.SUCCESS, 200, 0)
+    subject.report(probe, RequestResult.SUCCESS, 200, 0)
     assert (subject.state, subject.away) == (State.CLOSED, False)
 
 
@@ -162,7 +162,7 @@ def test_rounds_grow_smaller_and_cool_downs_longer_up_to_the_maximum_and_a_succe
         found.append((count, round(subject.open_until_s - now_s)))
         now_s = subject.open_until_s
     assert found == [(8, 5), (8, 10), (8, 20), (1, 40), (1, 60), (1, 60)]
-    subject.report(passed(subject, now_s), Verdict.SUCCESS, now_s, 0)
+    subject.report(passed(subject, now_s), RequestResult.SUCCESS, now_s, 0)
     fail(subject, "a", now_s=now_s)
     assert fail_round(subject, now_s) == 8
     assert round(subject.open_until_s - now_s) == 5
@@ -181,17 +181,17 @@ def test_a_probe_of_weight_stands_for_several() -> None:
     subject = Breaker(1)
     fail(subject, "a")
     for name in ("well before", "well before too"):
-        subject.report(passed(subject, weight=4), Verdict.FAILURE, 0, 0, What(name))
+        subject.report(passed(subject, weight=4), RequestResult.FAILURE, 0, 0, What(name))
     assert subject.state is State.OPEN
 
 
-@pytest.mark.parametrize("verdict", [Verdict.FAILURE, Verdict.ABANDONED])
-def test_a_failure_from_before_the_outage_does_not_decide_for_the_probes(verdict: Verdict) -> None:
+@pytest.mark.parametrize("result", [RequestResult.FAILURE, RequestResult.ABANDONED])
+def test_a_failure_from_before_the_outage_does_not_decide_for_the_probes(result: RequestResult) -> None:
     subject = Breaker(1)
     late = [passed(subject) for _ in range(20)]
     fail(subject, "a")
     for leave in late:
-        subject.report(leave, verdict, 0, 0, What("late"))
+        subject.report(leave, result, 0, 0, What("late"))
     assert (subject.state, subject.probes(0)) == (State.HALF_OPEN, 8)
 
 
@@ -200,6 +200,6 @@ def test_a_probe_that_is_cancelled_makes_room_for_the_next_at_once() -> None:
     fail(subject, "a")
     probes = [passed(subject) for _ in range(8)]
     assert subject.try_pass(0) is None
-    subject.report(probes[0], Verdict.ABANDONED, 0, 0)
-    subject.report(passed(subject), Verdict.SUCCESS, 0, 0)
+    subject.report(probes[0], RequestResult.ABANDONED, 0, 0)
+    subject.report(passed(subject), RequestResult.SUCCESS, 0, 0)
     assert subject.state is State.CLOSED

@@ -2,7 +2,7 @@
 
 import itertools
 
-from reconciler.core.scheduling.breaker import Breaker, Verdict, What
+from reconciler.core.scheduling.breaker import Breaker, RequestResult, What
 
 
 def opened(breaker: Breaker, now_s: float = 0.0) -> None:
@@ -11,4 +11,4 @@ def opened(breaker: Breaker, now_s: float = 0.0) -> None:
         leave = breaker.try_pass(now_s)
         if leave is None:
             return
-        breaker.report(leave, Verdict.FAILURE, now_s, 0.5, What(f"document {number}"))
+        breaker.report(leave, RequestResult.FAILURE, now_s, 0.5, What(f"document {number}"))

@@ -7,7 +7,7 @@ import pytest
 
 from reconciler import config, factory
 from reconciler.config import Config
-from reconciler.flows.reload import InForce, Wish
+from reconciler.flows.reload import InForce, PolicySource
 from reconciler.model import codec
 from reconciler.model.document import Status
 from reconciler.model.policy import Policy, Rule, Strategy
@@ -24,10 +24,10 @@ def in_force(rules: Policy) -> InForce:
     return factory.in_force(Config(log=log, policy=rules))
 
 
-async def reload(running: Running, wish: Wish) -> None:
+async def reload(running: Running, policy_source: PolicySource) -> None:
     """Ask for the policy to be read again, and wait until it is in force: a file is read on a thread, in real time."""
     counted, before = running.daemon.telemetry.total, running.daemon.telemetry.total("policy_reloads_total")
-    wish.asked.set()
+    policy_source.asked.set()
     while counted("policy_reloads_total") == before:  # noqa: ASYNC110  virtual time must not pass meanwhile
         await asyncio.sleep(0.001)
 
@@ -55,11 +55,11 @@ async def test_what_an_attempt_under_way_settles_by_the_old_policy_is_decided_ag
 ) -> None:
     """No interval would bring it back."""
     under_way = await slow_reads(world, monkeypatch)
-    wish = Wish(lambda: in_force(WRITES))
-    async with world.running(wish=wish, resync=config.Resync(interval_s=0)) as running:
+    policy_source = PolicySource(lambda: in_force(WRITES))
+    async with world.running(policy_source=policy_source, resync=config.Resync(interval_s=0)) as running:
         world.append(world.event({"title": "Cover"}, time=LONG_AGO))
         await running.pass_until(under_way.is_set, "the attempt is under way")
-        await reload(running, wish)
+        await reload(running, policy_source)
         assert world.document().status is Status.PENDING
         await running.pass_until(lambda: world.live()["title"] == "Cover", "the new policy has written", 60)
         await running.settled()
@@ -72,23 +72,23 @@ async def test_policies_that_follow_each_other_quickly_leave_nothing_decided_by_
 ) -> None:
     under_way = await slow_reads(world, monkeypatch)
     wanted = [policy(Rule(("title",), Strategy.HOLD, name="title")), WRITES]
-    wish = Wish(lambda: in_force(wanted.pop(0) if len(wanted) > 1 else wanted[0]))
-    async with world.running(wish=wish, resync=config.Resync(interval_s=0)) as running:
+    policy_source = PolicySource(lambda: in_force(wanted.pop(0) if len(wanted) > 1 else wanted[0]))
+    async with world.running(policy_source=policy_source, resync=config.Resync(interval_s=0)) as running:
         world.append(world.event({"title": "Cover"}, time=LONG_AGO))
         await running.pass_until(under_way.is_set, "the attempt is under way")
-        await reload(running, wish)
-        await reload(running, wish)
+        await reload(running, policy_source)
+        await reload(running, policy_source)
         await running.pass_until(lambda: world.live()["title"] == "Cover", "the last policy has written", 60)
         await running.settled()
 
 
 async def test_a_paused_document_is_left_alone_by_a_new_policy_until_it_is_resumed(world: World) -> None:
-    wish = Wish(lambda: in_force(WRITES))
-    async with world.running(wish=wish, resync=config.Resync(interval_s=0)) as running:
+    policy_source = PolicySource(lambda: in_force(WRITES))
+    async with world.running(policy_source=policy_source, resync=config.Resync(interval_s=0)) as running:
         world.append(world.event({"title": "Cover"}, time=LONG_AGO))
         await running.settled()
         await running.daemon._actions().pause("jdoe", [KEY], "")
-        await reload(running, wish)
+        await reload(running, policy_source)
         await world.clock.advance(3600)
         assert world.live()["title"] == "Bracket"
         await running.daemon._actions().resume("jdoe", [KEY])

@@ -23,7 +23,7 @@ from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import Gate
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.notify import Webhook
-from reconciler.flows.reload import Wish
+from reconciler.flows.reload import PolicySource
 from reconciler.model import codec, instant
 from reconciler.model.audit import Settlement
 from reconciler.model.document import Document, Due, Intent, Lane, Status
@@ -292,7 +292,7 @@ class World:
         once: bool = False,
         accept_truncation: bool = False,
         webhook: Webhook | None = None,
-        wish: Wish | None = None,
+        policy_source: PolicySource | None = None,
         **groups: Any,
     ) -> AsyncIterator[Running]:
         """The whole daemon over the fakes; time passes only as the test lets it."""
@@ -311,7 +311,7 @@ class World:
             self.clock,
             outcomes=outcomes,
             webhook=webhook,
-            wish=wish,
+            policy_source=policy_source,
         )
         stop = asyncio.Event()
         task = asyncio.create_task(daemon.run(stop, once=once, accept_truncation=accept_truncation))

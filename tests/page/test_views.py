@@ -32,7 +32,7 @@ async def status(daemon: Daemon, **changed: Any) -> views.service.Status:
 # ----------------------------------------------------------------------------------------------------------- attention
 
 
-async def test_the_verdict_says_what_is_worst_first(daemon: Daemon) -> None:
+async def test_the_headline_says_what_is_worst_first(daemon: Daemon) -> None:
     await furnish(daemon, calm=1)
     calm = {"documents": {"synced": 3}, "conflicts": 0, "dead_letters": 0}
     said = {
@@ -44,12 +44,12 @@ async def test_the_verdict_says_what_is_worst_first(daemon: Daemon) -> None:
         "No document yet.": calm | {"documents": {"synced": 0}},
     }
     for text, changed in said.items():
-        assert attention.verdict(await status(daemon, **changed), {}).text == text
-    waiting = attention.verdict(await status(daemon, **calm | {"conflicts": 1}), {})
+        assert attention.headline(await status(daemon, **changed), {}).text == text
+    waiting = attention.headline(await status(daemon, **calm | {"conflicts": 1}), {})
     assert (waiting.tone, waiting.more) == ("warn", "1 thing needs a person.")
-    stuck = attention.verdict(await status(daemon, **calm), {"reconcile": 400.0})
+    stuck = attention.headline(await status(daemon, **calm), {"reconcile": 400.0})
     assert (stuck.tone, stuck.text) == ("bad", "The reconciler is stuck.")
-    slow = attention.verdict(await status(daemon, **calm | {"oldest_pending_seconds": 3600.0}), {})
+    slow = attention.headline(await status(daemon, **calm | {"oldest_pending_seconds": 3600.0}), {})
     assert (slow.tone, "nothing needs a person" in slow.more) == ("warn", False)
 
 

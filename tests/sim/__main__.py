@@ -37,38 +37,38 @@ def main() -> int:
         for name in ("crash_at", "cut_at", "fail_at", "store", "guard")
         if (value := getattr(given, name)) is not None
     }
-    world: partial[runner.Verdict] = partial(
+    world: partial[runner.WorldResult] = partial(
         runner.run, steps=given.steps, mutant=given.mutant, rates=dict(given.rate), **overrides
     )
     if given.many == 1:
-        verdict = world(given.seed)
-        report(verdict, trace=given.trace)
-        print(f"seed {given.seed}: {'broken' if verdict.violation else 'kept'}, trace {verdict.digest}")
-        return 1 if verdict.violation else 0
+        world_result = world(given.seed)
+        report(world_result, trace=given.trace)
+        print(f"seed {given.seed}: {'broken' if world_result.violation else 'kept'}, trace {world_result.digest}")
+        return 1 if world_result.violation else 0
     return many(world, given)
 
 
-def many(world: partial[runner.Verdict], given: argparse.Namespace) -> int:
+def many(world: partial[runner.WorldResult], given: argparse.Namespace) -> int:
     """Run many seeds and say what they came to."""
     began_s = time.monotonic()
     seeds = range(given.seed, given.seed + given.many)
     with ProcessPoolExecutor(given.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        verdicts = []
-        for verdict in pool.map(world, seeds, chunksize=8):
-            if verdict.violation:
-                report(verdict, trace=False)
-            verdicts.append(runner.without_trace(verdict))
-    print(json.dumps(runner.summary(verdicts) | {"seconds": round(time.monotonic() - began_s)}, indent=1))
-    return 1 if any(verdict.violation for verdict in verdicts) else 0
+        world_results = []
+        for world_result in pool.map(world, seeds, chunksize=8):
+            if world_result.violation:
+                report(world_result, trace=False)
+            world_results.append(runner.without_trace(world_result))
+    print(json.dumps(runner.summary(world_results) | {"seconds": round(time.monotonic() - began_s)}, indent=1))
+    return 1 if any(world_result.violation for world_result in world_results) else 0
 
 
-def report(verdict: runner.Verdict, *, trace: bool) -> None:
+def report(world_result: runner.WorldResult, *, trace: bool) -> None:
     """Print what was broken and how to see it again."""
-    if trace or verdict.violation:
-        print(*(verdict.trace if trace else verdict.trace[-_SHOWN:]), sep="\n")
-    if verdict.violation:
-        told = (verdict.violation, runner.described(verdict.options), f"commit: {runner.commit()}")
-        print(*told, f"replay: {runner.command(verdict)}", sep="\n", file=sys.stderr)
+    if trace or world_result.violation:
+        print(*(world_result.trace if trace else world_result.trace[-_SHOWN:]), sep="\n")
+    if world_result.violation:
+        told = (world_result.violation, runner.described(world_result.options), f"commit: {runner.commit()}")
+        print(*told, f"replay: {runner.command(world_result)}", sep="\n", file=sys.stderr)
 
 
 def _rate(text: str) -> tuple[str, float]:

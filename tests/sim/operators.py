@@ -16,7 +16,7 @@ import attrs
 from reconciler.adapters.counters import Counters
 from reconciler.errors import ReconcilerError
 from reconciler.flows.ingest import Ingest
-from reconciler.flows.reload import Wish
+from reconciler.flows.reload import PolicySource
 from reconciler.model.action import Appended, Done, Other, Preview, Resolved, Side
 from reconciler.model.document import Status
 from tests.sim.logs import EVENTS, LETTERS, SimLog
@@ -63,7 +63,7 @@ class _Here:
     store: Watched
     log: SimLog
     life: Life
-    wish: Wish
+    policy_source: PolicySource
 
 
 class Operators:
@@ -84,10 +84,10 @@ class Operators:
             set()
         )  # documents of which it was acknowledged that they are paused, and that nobody resumes
 
-    def arrive(self, daemon: app.Daemon, store: Watched, life: Life, wish: Wish) -> None:
+    def arrive(self, daemon: app.Daemon, store: Watched, life: Life, policy_source: PolicySource) -> None:
         """A process begins."""
         log = SimLog(_Heard(self._broker, self._workload), life)
-        self._here = _Here(daemon, store.aside(), log, life, wish)
+        self._here = _Here(daemon, store.aside(), log, life, policy_source)
         self._tasks.clear()
         self._awaited.clear()
 
@@ -116,7 +116,7 @@ class Operators:
             case "decided":
                 self._begin(self._decide(here, delay_s, choice))
             case "reloaded":
-                here.wish.asked.set()
+                here.policy_source.asked.set()
             case "compared":
                 self._begin(self._compare(here))
 

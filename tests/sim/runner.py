@@ -26,7 +26,7 @@ from reconciler.adapters.sqlite import database
 from reconciler.config import Config, Log, Resync, Retry, Windchill
 from reconciler.errors import LogTruncatedError, ReconcilerError, StoreError
 from reconciler.flows.attempt import Attempt
-from reconciler.flows.reload import InForce, Wish
+from reconciler.flows.reload import InForce, PolicySource
 from reconciler.model.event import ChangeTopic
 from reconciler.model.policy import Policy
 from tests.fakes.memory_log import MemoryBroker
@@ -52,7 +52,7 @@ _LIVES_MAX = 400
 
 
 @attrs.frozen
-class Verdict:
+class WorldResult:
     """What became of one world."""
 
     options: Options
@@ -71,7 +71,7 @@ class Verdict:
 
 def run(
     seed: int, steps: int = STEPS, mutant: str | None = None, rates: Mapping[str, float] | None = None, **given: Any
-) -> Verdict:
+) -> WorldResult:
     """Run one world; `rates` (of faults) and `given` override what the seed stands for."""
     chosen = options.drawn(seed, steps, rates or {}, **given)
     folder = tempfile.TemporaryDirectory(dir=_fast_folder())  # of the files that are locked only; the disk is simulated
@@ -131,7 +131,7 @@ class Simulation:
         self._resting = asyncio.Event()
         self._truncated = False  # a life has ended because the log had lost records
 
-    def run(self) -> Verdict:
+    def run(self) -> WorldResult:
         world = self.world
         asyncio.set_event_loop(world.loop)
         world.loop.set_exception_handler(lambda _, context: world.note(f"loop: {context['message']}"))
@@ -146,7 +146,7 @@ class Simulation:
             self.durable.released()
             self.durable.disk.unregister()
         broken = world.violation
-        return Verdict(
+        return WorldResult(
             options=world.options,
             given=self._given,
             mutant=self._mutant,
@@ -240,7 +240,7 @@ class Simulation:
         told = SimLog(self.broker, life, OUTCOMES)
         config = _config(policy, self.broker.read)
         config = attrs.evolve(config, windchill=attrs.evolve(config.windchill, maintenance=life.maintenance))
-        wish = Wish(lambda: factory.in_force(attrs.evolve(config, policy=self._policy)))
+        policy_source = PolicySource(lambda: factory.in_force(attrs.evolve(config, policy=self._policy)))
         daemon = app.Daemon(
             config,
             store,
@@ -248,9 +248,9 @@ class Simulation:
             windchill,
             life.clock,
             outcomes=told,
-            wish=wish,
+            policy_source=policy_source,
         )
-        self._wire(daemon, store, life, wish)
+        self._wire(daemon, store, life, policy_source)
         before = asyncio.all_tasks()
         running = asyncio.create_task(self._daemon(daemon, store, life, accepts=accepts))
         ending = asyncio.create_task(self._ending(life))
@@ -266,7 +266,7 @@ class Simulation:
         self.durable.released()
         return bool(finished)
 
-    def _wire(self, daemon: app.Daemon, store: Watched, life: Life, wish: Wish) -> None:
+    def _wire(self, daemon: app.Daemon, store: Watched, life: Life, policy_source: PolicySource) -> None:
         """Let operators act in this process, and the world know which policy decides."""
         take_up = daemon._reload._take_up
 
@@ -278,7 +278,7 @@ class Simulation:
         daemon._reload._take_up = taken_up
         daemon._reload._store = store.aside()
         life.paused = lambda: self.operators.paused
-        self.operators.arrive(daemon, store, life, wish)
+        self.operators.arrive(daemon, store, life, policy_source)
         mutants.wired(self._mutant, daemon)
 
     def _accept_truncation(self) -> None:
@@ -380,15 +380,15 @@ def _config(policy: Policy, topics: tuple[ChangeTopic, ...]) -> Config:
     )
 
 
-def command(verdict: Verdict) -> str:
+def command(world_result: WorldResult) -> str:
     """What to type to see the same again, to the same step; everything that was given by hand is in it."""
-    chosen = verdict.options
-    more = f" --mutant {verdict.mutant}" if verdict.mutant else ""
+    chosen = world_result.options
+    more = f" --mutant {world_result.mutant}" if world_result.mutant else ""
     more += f" --guard {chosen.guard}" if chosen.guard != "token" else ""
     more += f" --crash-at {chosen.crash_at}" if chosen.crash_at is not None else ""
     more += f" --cut-at {chosen.cut_at}" if chosen.cut_at is not None else ""
     more += f" --fail-at {chosen.fail_at}" if chosen.fail_at is not None else ""
-    more += "".join(f" --rate {name}={rate!r}" for name, rate in sorted(verdict.given.items()))
+    more += "".join(f" --rate {name}={rate!r}" for name, rate in sorted(world_result.given.items()))
     return f"python -m tests.sim --seed {chosen.seed} --steps {chosen.steps} --store {chosen.store}{more} --trace"
 
 
@@ -413,26 +413,26 @@ def described(chosen: Options) -> str:
     return f"{shape}; rates: {rates}"
 
 
-def without_trace(verdict: Verdict) -> Verdict:
+def without_trace(world_result: WorldResult) -> WorldResult:
     """A verdict that is cheap to keep."""
-    return attrs.evolve(verdict, trace=())
+    return attrs.evolve(world_result, trace=())
 
 
-def summary(verdicts: list[Verdict]) -> dict[str, Any]:
+def summary(world_results: list[WorldResult]) -> dict[str, Any]:
     """What many worlds came to."""
     faults: Counter[str] = Counter()
     counts: Counter[str] = Counter()
-    for verdict in verdicts:
-        faults.update(verdict.faults)
-        counts.update(verdict.counts)
+    for world_result in world_results:
+        faults.update(world_result.faults)
+        counts.update(world_result.counts)
     return {
-        "seeds": len(verdicts),
-        "on SQLite": sum(verdict.options.store == "sqlite" for verdict in verdicts),
-        "broken": {verdict.options.seed: verdict.violation for verdict in verdicts if verdict.violation},
-        "lives": sum(verdict.lives for verdict in verdicts),
-        "effects": sum(verdict.effects for verdict in verdicts),
-        "I/O of SQLite": sum(verdict.io for verdict in verdicts),
-        "virtual hours": round(sum(verdict.virtual_s for verdict in verdicts) / 3600, 1),
+        "seeds": len(world_results),
+        "on SQLite": sum(world_result.options.store == "sqlite" for world_result in world_results),
+        "broken": {one.options.seed: one.violation for one in world_results if one.violation},
+        "lives": sum(world_result.lives for world_result in world_results),
+        "effects": sum(world_result.effects for world_result in world_results),
+        "I/O of SQLite": sum(world_result.io for world_result in world_results),
+        "virtual hours": round(sum(world_result.virtual_s for world_result in world_results) / 3600, 1),
         "accepted writes": dict(sorted(counts.items())),
         "faults": dict(sorted(faults.items())),
     }

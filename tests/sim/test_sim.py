@@ -37,9 +37,9 @@ def pool() -> Iterator[ProcessPoolExecutor]:
         yield made
 
 
-def broken(verdicts: Iterator[runner.Verdict]) -> list[str]:
+def broken(world_results: Iterator[runner.WorldResult]) -> list[str]:
     told = f"at commit {runner.commit()}"
-    return [f"{verdict.violation}\n{runner.command(verdict)}\n{told}" for verdict in verdicts if verdict.violation]
+    return [f"{one.violation}\n{runner.command(one)}\n{told}" for one in world_results if one.violation]
 
 
 @pytest.mark.slow
@@ -79,11 +79,11 @@ def test_losing_power_or_failing_at_any_io_of_a_world_breaks_no_promise(pool: Pr
     assert not found, "\n\n".join(found)
 
 
-def _mishap(world: partial[runner.Verdict], name: str, moment: int) -> runner.Verdict:
+def _mishap(world: partial[runner.WorldResult], name: str, moment: int) -> runner.WorldResult:
     return world(**{name: moment})
 
 
-def _dying(world: partial[runner.Verdict], moment: int) -> runner.Verdict:
+def _dying(world: partial[runner.WorldResult], moment: int) -> runner.WorldResult:
     return world(crash_at=moment)
 
 
@@ -91,8 +91,8 @@ def _dying(world: partial[runner.Verdict], moment: int) -> runner.Verdict:
 @pytest.mark.parametrize("mutant", mutants.FOUND)
 def test_a_known_mistake_is_found_within_its_number_of_seeds(mutant: str) -> None:
     seeds = (mutants.FOUND[mutant], *range(1, mutants.WITHIN + 1))
-    verdicts = (runner.run(seed, mutant=mutant) for seed in seeds)
-    found = next((verdict.violation for verdict in verdicts if verdict.violation), None)
+    world_results = (runner.run(seed, mutant=mutant) for seed in seeds)
+    found = next((world_result.violation for world_result in world_results if world_result.violation), None)
     assert found is not None, f"{mutant} survived {mutants.WITHIN} worlds"
     assert not found.startswith(("TypeError", "AttributeError", "NameError")), f"{mutant} itself is broken: {found}"
 
@@ -147,7 +147,7 @@ def test_what_is_printed_of_a_violation_replays_it_to_the_same_step() -> None:
     """By its trace's digest, from a world in which everything that can be given by hand was given."""
     by_hand: dict[str, Any] = {"store": "memory", "rates": {"sigkill": 0.0, "rival_at_write": 0.8}}
     worlds = (runner.run(seed, 30, "stale-token", **by_hand) for seed in range(1, 60))
-    found = next(verdict for verdict in worlds if verdict.violation)
+    found = next(world_result for world_result in worlds if world_result.violation)
     first = subprocess.run(
         [sys.executable, *runner.command(found).split()[1:]], cwd=ROOT, check=False, capture_output=True, text=True
     )

@@ -12,7 +12,7 @@ from reconciler.config import Config
 from reconciler.core.planning import resolution
 from reconciler.core.planning.conflicts import settling
 from reconciler.errors import ReconcilerError, UsageError
-from reconciler.model.action import RESOLVED_MAX, SIDES, Other, Resolved, Settled, Side, Take
+from reconciler.model.action import RESOLVED_MAX, SIDES, Other, Resolved, ResolvedMany, Side, Take
 from reconciler.model.document import ConflictRow, Document
 from reconciler.ports import Store
 
@@ -189,7 +189,7 @@ async def _resolve(config: Config, id: str, take: Take, who: str, reason: str) -
         return found
 
 
-async def _resolve_many(config: Config, take: Side, who: str, **said: Any) -> Settled:
+async def _resolve_many(config: Config, take: Side, who: str, **said: Any) -> ResolvedMany:
     async with actions.session(config) as session:
         return await session.actions.resolve_many(
             who, take, said["reason"], field=said["field"], rule=said["rule"], limit=said["limit"]
@@ -213,7 +213,7 @@ def _next_try(found: ConflictRow, document: Document) -> list[tuple[str, str]]:
     return [("tried again", output.when(views.shape.at(known.due_us)))]
 
 
-def _say_many(form: str, take: Side, found: Settled) -> None:
+def _say_many(form: str, take: Side, found: ResolvedMany) -> None:
     if form == "json":
         output.as_json(views.actions.settled(found))
         return

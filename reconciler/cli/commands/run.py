@@ -58,12 +58,12 @@ async def _run(config: Config, again: Callable[[], Config] | None, accept_trunca
     once = again is None
     stop = asyncio.Event()
     stop_on(stop)
-    wish = None
+    policy_source = None
     if again is not None:
-        wish = factory.wish(config, again)
-        ask_on_hangup(wish.asked)
+        policy_source = factory.policy_source(config, again)
+        ask_on_hangup(policy_source.asked)
     try:
-        async with app.daemon(config, once=once, wish=wish) as daemon:
+        async with app.daemon(config, once=once, policy_source=policy_source) as daemon:
             return await daemon.run(stop, once=once, accept_truncation=accept_truncation)
     except Exception as error:
         _tell(error)

@@ -37,7 +37,7 @@ class State(enum.Enum):
     HALF_OPEN = "half-open"  # in doubt: a few pass, as probes
 
 
-class Verdict(enum.Enum):
+class RequestResult(enum.Enum):
     """How a request ended."""
 
     SUCCESS = "success"  # a proper answer, whatever it says
@@ -156,22 +156,24 @@ class Breaker:
         self._left -= weight
         return Pass(self._era, weight)
 
-    def report(self, leave: Pass, verdict: Verdict, now_s: float, chance: float, about: What | None = None) -> None:
+    def report(
+        self, leave: Pass, result: RequestResult, now_s: float, chance: float, about: What | None = None
+    ) -> None:
         """
         Say how a request ended, and of a failure, what it was `about`.
 
         `chance` in [0, 1) jitters the cool-down, should it come to one.
         """
-        if verdict is Verdict.SUCCESS and self._state is not State.OPEN:
+        if result is RequestResult.SUCCESS and self._state is not State.OPEN:
             self._openings = 0
             self._troubles.clear()
             self._move(Signal.SUCCEEDED)
         elif leave.era != self._era:
             return
-        elif verdict is Verdict.ABANDONED:
+        elif result is RequestResult.ABANDONED:
             self._left += leave.weight
             self._move(Signal.ABANDONED)
-        elif verdict is Verdict.FAILURE:
+        elif result is RequestResult.FAILURE:
             assert about is not None, "a failure is about a document"
             self._fail(leave, about, now_s, chance)
 

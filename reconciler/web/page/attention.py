@@ -32,7 +32,7 @@ class Need:
 
 
 @attrs.frozen
-class Verdict:
+class Headline:
     """Whether Windchill agrees with the log, in a sentence, with its tone."""
 
     tone: str
@@ -45,29 +45,29 @@ def is_old(now: views.service.Status) -> bool:
     return (now.oldest_pending_seconds or 0) > _STUCK_S
 
 
-def verdict(now: views.service.Status, late: Mapping[str, float]) -> Verdict:
+def headline(now: views.service.Status, late: Mapping[str, float]) -> Headline:
     """Return the answer to the first question of whoever opens the page."""
     counts = now.documents
     total, synced = sum(counts.values()), counts.get("synced", 0)
     share = f"{synced:,} of {total:,} documents agree with the log."
     waiting = now.conflicts + now.dead_letters + counts.get("parked", 0) + counts.get("contended", 0)
     if late:
-        return Verdict("bad", "The reconciler is stuck.", f"As far as is known: {share}")
+        return Headline("bad", "The reconciler is stuck.", f"As far as is known: {share}")
     if now.phase != "ready":
-        return Verdict("busy", f"The reconciler is {now.phase}.", f"As far as is known: {share}")
+        return Headline("busy", f"The reconciler is {now.phase}.", f"As far as is known: {share}")
     if not total:
-        return Verdict("busy", "No document yet.", "No event in the log has named one so far.")
+        return Headline("busy", "No document yet.", "No event in the log has named one so far.")
     if not now.log_reachable:
-        return Verdict("bad", "The log does not answer.", f"As far as it was folded: {share}")
+        return Headline("bad", "The log does not answer.", f"As far as it was folded: {share}")
     if now.windchill == "down":
-        return Verdict("bad", "Windchill does not answer.", f"When it was last heard of: {share}")
+        return Headline("bad", "Windchill does not answer.", f"When it was last heard of: {share}")
     if waiting:
-        return Verdict("warn", share, f"{_things(waiting)} a person.")
+        return Headline("warn", share, f"{_things(waiting)} a person.")
     if is_old(now):
-        return Verdict("warn", share, "The rest has been waiting for longer than a queue explains.")
+        return Headline("warn", share, "The rest has been waiting for longer than a queue explains.")
     if synced == total:
-        return Verdict("good", "Windchill agrees with the log.", f"All {total:,} documents are synced.")
-    return Verdict("busy", share, "The rest is on its way; nothing needs a person.")
+        return Headline("good", "Windchill agrees with the log.", f"All {total:,} documents are synced.")
+    return Headline("busy", share, "The rest is on its way; nothing needs a person.")
 
 
 def _things(count: int) -> str:

@@ -11,7 +11,7 @@ from reconciler.core.planning import resolution
 from reconciler.errors import UsageError
 from reconciler.model.action import RESOLVED_MAX, WAYS, Gone, Other, Resolved, Side, Stale, Take, Unusable
 from reconciler.web import actions, bodies
-from reconciler.web.answers import Refused
+from reconciler.web.answers import HttpError
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import conflicts, notices, rendering, spelling
 from reconciler.web.sources import Sources
@@ -35,7 +35,7 @@ async def resolve(sources: Sources, asked: Asked) -> Response:
     form = await bodies.fields(asked.request)
     take, seen = _take(form), form.get("seen", "")
     if not seen:
-        raise Refused(400, "seen: is missing; decide on the page of the conflict, which shows what will be written")
+        raise HttpError(400, "seen: is missing; decide on the page of the conflict, which shows what will be written")
     conflict, reason = asked.path["id"], notices.reason(form)
     value = take.value if isinstance(take, Other) else msgspec.UNSET
     match await actions.actions_on_log(sources, asked).resolve(asked.who.name, conflict, take, reason, seen):
@@ -72,7 +72,7 @@ def _wish(form: Mapping[str, str]) -> _Wish:
     field, rule = form.get("field", ""), form.get("rule", "")
     side = WAYS.get(form.get("take", ""))
     if side is None or bool(field) is bool(rule):
-        raise Refused(400, "say which side is taken, and either a field or a rule")
+        raise HttpError(400, "say which side is taken, and either a field or a rule")
     return _Wish(side, field, rule)
 
 
@@ -98,7 +98,7 @@ async def resolve_many(sources: Sources, asked: Asked) -> Response:
     wish = _wish(form)
     seen = dict(one.rpartition(":")[::2] for one in form.get("seen", "").split())
     if not seen:
-        raise Refused(400, "seen: is missing; the page shows first what will be written")
+        raise HttpError(400, "seen: is missing; the page shows first what will be written")
     done = await actions.actions_on_log(sources, asked).resolve_many(
         asked.who.name, wish.take, notices.reason(form), **wish.which, seen=seen
     )
@@ -115,9 +115,9 @@ def _take(form: Mapping[str, str]) -> Take:
     take = form.get("take", "")
     if take != "value":
         if take not in WAYS:
-            raise Refused(400, f"take: is one of {', '.join(WAYS)} or value")
+            raise HttpError(400, f"take: is one of {', '.join(WAYS)} or value")
         return WAYS[take]
     try:
         return Other(resolution.value(form.get("value", "")))
     except UsageError as fault:
-        raise Refused(422, str(fault)) from fault
+        raise HttpError(422, str(fault)) from fault

@@ -6,7 +6,7 @@ from typing import Final, Literal
 import attrs
 
 from reconciler.web import bodies
-from reconciler.web.answers import Refused
+from reconciler.web.answers import HttpError
 from reconciler.web.endpoint import Page, Query
 
 DONE: Final = {
@@ -58,8 +58,8 @@ def refused(reason: str) -> Notice:
 
 
 def reason(form: Mapping[str, str]) -> str:
-    """Return why somebody acts; raises Refused when it is longer than is kept, as the API does."""
+    """Return why somebody acts; raises HttpError when it is longer than is kept, as the API does."""
     said = form.get("reason", "").strip()
     if len(said) > bodies.REASON_MAX:
-        raise Refused(422, f"a reason has at most {bodies.REASON_MAX} characters")
+        raise HttpError(422, f"a reason has at most {bodies.REASON_MAX} characters")
     return said

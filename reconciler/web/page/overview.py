@@ -51,7 +51,7 @@ async def show(sources: Sources, asked: Asked) -> Response:
         asked,
         "overview.html",
         now=now,
-        verdict=attention.verdict(now, late),
+        headline=attention.headline(now, late),
         needs=found[:_SHOWN_MAX],
         more=max(0, len(found) - _SHOWN_MAX),
         recent=recent,

@@ -30,7 +30,7 @@ from starlette.types import Receive, Scope, Send
 
 from reconciler import __version__
 from reconciler.web import answers
-from reconciler.web.answers import Refused
+from reconciler.web.answers import HttpError
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import looks, spelling
 from reconciler.web.principal import ANYBODY, Role
@@ -80,7 +80,7 @@ async def serve(_: Sources, asked: Asked) -> Response:
     """Answer with a file; it is no secret, and the sign-in page needs it before anybody has shown who they are."""
     asset = _BY_ADDRESS.get(asked.path["name"])
     if asset is None:
-        raise Refused(404, "there is no such file; load the page again")
+        raise HttpError(404, "there is no such file; load the page again")
     headers = {"cache-control": _FOR_GOOD, "etag": asset.etag}
     if asset.etag in asked.request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)

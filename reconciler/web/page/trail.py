@@ -17,7 +17,7 @@ from reconciler.errors import StoreError
 from reconciler.model import instant
 from reconciler.model.action import OperatorAction
 from reconciler.web import bodies, lists, reading
-from reconciler.web.answers import Refused
+from reconciler.web.answers import HttpError
 from reconciler.web.endpoint import Asked, Page, Query
 from reconciler.web.page import looks, rendering, spelling
 from reconciler.web.sources import Sources
@@ -175,7 +175,7 @@ def _moment(name: str, given: str) -> str | None:
             return instant.canonical(text)
         except ValueError:
             continue
-    raise Refused(400, f"{name}: write 2026-11-22, 2026-11-22T10:00 or 2026-11-22T10:00:00Z (in UTC)")
+    raise HttpError(400, f"{name}: write 2026-11-22, 2026-11-22T10:00 or 2026-11-22T10:00:00Z (in UTC)")
 
 
 def _rows(found: views.history.AuditPage) -> bytes:
