@@ -23,7 +23,7 @@ from pathlib import Path
 import aiohttp
 import attrs
 
-# The move to httpx's successor is these two: `import httpx2 as httpx`, `from httpx_aiohttp.httpx2 import …`.
+# Why not httpx2, and when: docs/decisions/0011.
 import httpx
 from httpx_aiohttp import AiohttpTransport
 

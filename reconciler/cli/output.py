@@ -232,7 +232,7 @@ def _block(console: Console, cells: Sequence[str], columns: Sequence[Column]) ->
 
 def _parses(text: str) -> bool:
     try:
-        json.loads(text)
+        orjson.loads(text)
     except ValueError:
         return False
     return True

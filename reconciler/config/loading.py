@@ -5,7 +5,6 @@ Every fault is collected with its place, so that one run of `config check` shows
 value of a secret.
 """
 
-import json
 import os
 import stat
 import tomllib
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import attrs
+import orjson
 
 from reconciler.config import contradictions, rules, values
 from reconciler.config.contradictions import Setting
@@ -139,8 +139,8 @@ def _policy_variable(environ: Mapping[str, str], faults: list[str]) -> object:
     if name not in environ:
         return None
     try:
-        rows = json.loads(environ[name])
-    except (ValueError, RecursionError):
+        rows = orjson.loads(environ[name])
+    except ValueError:
         rows = None
     if rows is None:
         faults.append(f"{name}: must be a JSON list of rules")

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import attrs
 import msgspec
+import orjson
 from msgspec import Meta, inspect
 
 _TRUTHS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -168,8 +169,8 @@ def listed(given: str) -> object:
     if not given.lstrip().startswith("["):
         return [part for part in (part.strip() for part in given.split(",")) if part]
     try:
-        return json.loads(given)
-    except (ValueError, RecursionError):
+        return orjson.loads(given)
+    except ValueError:
         return given  # which is no list
 
 

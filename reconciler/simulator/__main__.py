@@ -1,7 +1,8 @@
 """`python -m reconciler.simulator JSON`: the simulated Windchill as a program, for `server.Simulator`."""
 
-import json
 import sys
+
+import orjson
 
 from reconciler.simulator import server, settings
 
@@ -9,7 +10,7 @@ from reconciler.simulator import server, settings
 def main() -> int:
     """Serve until stopped; 2 for settings that make no sense."""
     try:
-        server.serve(settings.from_json(json.loads(sys.argv[1])))
+        server.serve(settings.from_json(orjson.loads(sys.argv[1])))
     except (ValueError, OSError) as mistake:
         print(f"simulator: {mistake}", file=sys.stderr)
         return 2

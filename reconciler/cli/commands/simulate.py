@@ -1,10 +1,10 @@
 """`reconciler simulate`: the simulated Windchill as a server."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
+import orjson
 
 from reconciler.cli import framework, options
 from reconciler.errors import ReconcilerError, UsageError
@@ -65,7 +65,7 @@ def simulate(rivals: str, faults: str, behaviour: str, wrs: str, seed_file: Path
 
 def _json(option: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        return orjson.loads(text)
     except ValueError as error:
         raise UsageError(f"{option}: not JSON: {error}") from error
 
