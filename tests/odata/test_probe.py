@@ -2,7 +2,7 @@
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.wrs.probe import Means, Probe
-from reconciler.adapters.wrs.questions import Finding, Result
+from reconciler.adapters.wrs.probe_findings import Finding, Result
 from tests.odata.adapter import adapter
 from tests.odata.cap import Cap
 from tests.odata.people import Person

@@ -1,24 +1,22 @@
 """
-The dialect `wrs`: Windchill REST Services, OData v4 (WINDCHILL, second section), and OData services like it.
+The dialect `wrs`: Windchill REST Services, OData v4 (docs/windchill.md), and OData services like it.
 
-Here lives what is known of that server and no other: its metadata and types, the nonce that every write carries, which
-iteration a number means, check-out as the lock that stands in for `If-Match`. Never here: what a field should be, and
-when to try again; the flows know neither a status nor a URL of it.
+This package knows that server: its metadata and types, the nonce that every write carries, which iteration a number
+means, and check-out as the lock that stands in for `If-Match`. It does not decide what a field should be or when to try
+again, and the flows know neither a status code nor a URL of it.
 
-How the modules build on each other:
+Modules in the order in which they build on each other:
 
-    options, tokens        where and how; which iteration was read, and how it was then
-    metadata, values       what types there are; values between OData and us
-    shapes                 what actions take and answer, as the metadata says and as we call them
-    turnstile, cookies     one request ahead of others; the HTTP session that all requests share
-    session, service       the nonce; requests, pages, what a refusal means
-    numbers, holders       many numbers with one request; who has a document checked out
-    reading, portions      documents and the list of changes; which way a field is written
-    answers, locking       what became of a write's step; check-out and how it is given up
-    questions              which states can follow; whether a check-out would be taken
-    halving                which of several attributes a server refuses
-    writing, actions       attributes under check-out or ETag; State and common properties
-    windchill              the port
-    findings, scratch      what a probe found; the document that it may spoil, and how that is put right again
-    trials, probe          questions that only a write can answer; all of them in order, and the settings that follow
+    options, tokens            settings; which iteration was read, and how it was then
+    metadata, values           the types of the service; values between OData and us
+    signatures, functions      actions as the metadata describes them and as we call them; which states can follow
+    cookies, nonces, service   the HTTP session; the nonce; requests, pages, what a refused read means
+    lookup, checked_out        from numbers to rows; what a row says about its check-out
+    reading, writable          documents and the list of changes; which fields can be written, and by which action
+    results                    what a reply to a write means
+    working_copies, checkout   whose working copy it is; check-out, and how it is given up
+    bisection                  which of several attributes the server refuses
+    writing, actions           attributes under check-out or ETag; State and the common properties
+    windchill                  the port
+    probe, probe_*             what `doctor --probe` asks the server, and how it puts the document back
 """

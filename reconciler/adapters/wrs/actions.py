@@ -20,14 +20,14 @@ import attrs
 
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import answers, portions, questions, reading
-from reconciler.adapters.wrs.answers import Unfulfilled
-from reconciler.adapters.wrs.locking import Locks
+from reconciler.adapters.wrs import checked_out, functions, results, writable
+from reconciler.adapters.wrs.checkout import CheckOuts
+from reconciler.adapters.wrs.functions import Told, Unreadable
 from reconciler.adapters.wrs.metadata import Schema
-from reconciler.adapters.wrs.portions import Way
-from reconciler.adapters.wrs.questions import Told, Unreadable
 from reconciler.adapters.wrs.reading import Entity, Reader
+from reconciler.adapters.wrs.results import Unfulfilled
 from reconciler.adapters.wrs.service import Row, Service
+from reconciler.adapters.wrs.writable import Way
 from reconciler.core.folding import normalise
 from reconciler.model.answer import (
     NotAvailable,
@@ -56,7 +56,7 @@ class _Moment:
 class Actions:
     """Writes what takes an action."""
 
-    def __init__(self, service: Service, reader: Reader, locks: Locks) -> None:
+    def __init__(self, service: Service, reader: Reader, locks: CheckOuts) -> None:
         self._service = service
         self._reader = reader
         self._locks = locks
@@ -75,7 +75,7 @@ class Actions:
             fields = await journal.redraft(now.snapshot)
             if not fields:
                 return VersionConflict(0, "it has moved since it was read, and nothing of this write is left")
-        body = portions.body(fields, way, now.snapshot, schema, self._service.options.key_property)
+        body = writable.body(fields, way, now.snapshot, schema, self._service.options.key_property)
         if isinstance(body, Refused):
             return body
         if way is Way.STATE:
@@ -88,9 +88,9 @@ class Actions:
         name = schema.action(way.value)
         assert name is not None, "that is how the way was chosen"
         exchange = await self._service.post(self._service.action(now.id, name), given, now.etag)
-        answer = answers.of(self._service, exchange, fields)
+        answer = results.of(self._service, exchange, fields)
         if not isinstance(answer, Reply):
-            return answers.perhaps_stale(answer)
+            return results.perhaps_stale(answer)
         return await self._verified(now, fields, replies.json_object(answer))
 
     async def _at_hand(
@@ -103,7 +103,7 @@ class Actions:
         """
         place = id, snapshot.body.get("State")
         for _ in range(_TRIES):
-            told = await questions.transitions(self._service, schema, place[0]) if way is Way.STATE else None
+            told = await functions.transitions(self._service, schema, place[0]) if way is Way.STATE else None
             now = await self._now(snapshot.key, place[0], schema)
             if way is not Way.STATE or not isinstance(now, _Moment):
                 return now, told
@@ -117,16 +117,16 @@ class Actions:
         latest = id
         entity = await self._reader.entity(latest)
         if not self._is_it(entity, key):
-            shown = await answers.latest(self._reader, key)
+            shown = await results.latest(self._reader, key)
             if not isinstance(shown, Snapshot):
                 return shown
-            latest = answers.id_of(shown) or id
+            latest = results.id_of(shown) or id
             entity = await self._reader.entity(latest)
         if not isinstance(entity, Entity):
             return entity
-        if reading.is_checked_out(entity.row) or reading.is_working_copy(entity.row):
+        if checked_out.is_checked_out(entity.row) or checked_out.is_working_copy(entity.row):
             return self._locks.held(entity.row)
-        etag = answers.etag(entity)
+        etag = results.etag(entity)
         under_lock = self._service.options.checks_out(possible=schema.action("CheckOut") is not None)
         # Where check-out guards, an ETag in a header alone is no part of a token: a list would not show it.
         snapshot = await self._reader.snapshot(key, entity.row, None if under_lock else entity.etag)
@@ -144,11 +144,11 @@ class Actions:
 
     async def _verified(self, now: _Moment, fields: Mapping[str, Json], answer: Row | None) -> Written:
         """Return what the document shows after the write, or why it has to be read again; `answer` is the write's."""
-        shown = await answers.latest(self._reader, now.snapshot.key)  # by its number: it may have been revised
+        shown = await results.latest(self._reader, now.snapshot.key)  # by its number: it may have been revised
         if not isinstance(shown, Snapshot):
             return Written(None, None, replies.cut(f"written, and not to be read back yet: {shown.message}"))
         by = f" by {shown.modified_by}" if shown.modified_by else ""
-        if answers.id_of(shown) != now.id:
+        if results.id_of(shown) != now.id:
             return Written(None, None, f"there is another iteration{by} since our write")
         if not (other := _others(shown, fields)):
             return Written(shown, shown.token)

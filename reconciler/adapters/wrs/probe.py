@@ -1,10 +1,10 @@
 """
-The probe: what this server really does, asked step by step of a document that nobody needs, and what follows from it.
+The probe: find out what this server really does, step by step, with a document that no one needs.
 
-Theory of operation. Much of what matters is written nowhere: whether a stale `If-Match` is refused, which ID a check-in
-leaves, whether a filter honours the time of day. The probe asks, in the order in which later questions build on earlier
-answers: first by reads alone, then it says what it is going to do to the document, then by writes (`trials`). Whatever
-happens on the way, a cancelled task included, `Scratch.put_back` comes last.
+Theory of operation. No manual says whether a stale `If-Match` is refused, which ID a check-in leaves, or whether a
+filter honours the time of day. The probe asks the server, in the order in which later questions build on earlier
+answers: first with reads; then it announces what it will do to the document; then with writes (`probe_writes`).
+Whatever happens on the way, even if its task is cancelled, it puts the document back at the end.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ import attrs
 
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import holders, questions, reading, service, shapes
+from reconciler.adapters.wrs import checked_out, functions, service, signatures
+from reconciler.adapters.wrs.lookup import Lookup
 from reconciler.adapters.wrs.metadata import Schema
-from reconciler.adapters.wrs.numbers import Numbers
-from reconciler.adapters.wrs.questions import Finding, Halt, Result, answered, listed
-from reconciler.adapters.wrs.scratch import NO_WAY_BACK, NOTE, Scratch, Sight
+from reconciler.adapters.wrs.probe_document import NO_WAY_BACK, NOTE, ProbeDocument, Sight
+from reconciler.adapters.wrs.probe_findings import Finding, Halt, Result, answered, listed
+from reconciler.adapters.wrs.probe_writes import MARKER, ProbeWrites
 from reconciler.adapters.wrs.service import Service
-from reconciler.adapters.wrs.trials import MARKER, Trials
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model import instant
 from reconciler.model.answer import Unauthorised
@@ -57,11 +57,11 @@ class Probe:
         self._key = key
         self._service = windchill.service
         self._reader = windchill.reader
-        self._scratch = Scratch(windchill.service, windchill.reader, key, means.clock)
-        self._trials = Trials(
+        self._scratch = ProbeDocument(windchill.service, windchill.reader, key, means.clock)
+        self._writes = ProbeWrites(
             self._scratch, windchill.service, windchill.reader, means.clock, bare=means.bare, tell=means.tell
         )
-        self._numbers = Numbers(windchill.service, means.clock)
+        self._numbers = Lookup(windchill.service, means.clock)
         self._wrote = False
 
     async def run(self) -> None:
@@ -83,28 +83,28 @@ class Probe:
         await self._nonce()
         now = await self._find(schema)
         self._etags(now)
-        self._trials.choose(now, schema)
-        await self._trials.choose_state(now, schema)
-        if (asked := shapes.operation(schema, shapes.ALLOWED)) is not None:
-            forbidden = await questions.forbidden(self._service, now.id)
+        self._writes.choose(now, schema)
+        await self._writes.choose_state(now, schema)
+        if (asked := signatures.operation(schema, signatures.ALLOWED)) is not None:
+            forbidden = await functions.forbidden(self._service, now.id)
             said = "yes: it is asked before each check-out" if forbidden is None else forbidden.message
             self._tell("check-out allowed", Result.FAILED if forbidden else Result.OK, said, asked.name)
         checks_out = all(schema.action(name) is not None for name in _NEEDED)
         self._means.announce(self._intentions(now, schema, checks_out=checks_out))
         self._wrote = True
-        await self._trials.plain(now)
+        await self._writes.plain(now)
         if checks_out:
             now = await self._scratch.look()
-            await self._trials.check_out_and_undo(now)
-            after = await self._trials.write_under_lock(now)
+            await self._writes.check_out_and_undo(now)
+            after = await self._writes.write_under_lock(now)
             last = await self._scratch.look()
-            await self._trials.stale(_gone(now.etag, after.etag, last.etag), last)
+            await self._writes.stale(_gone(now.etag, after.etag, last.etag), last)
         else:
-            await self._trials.in_place(await self._scratch.look())
+            await self._writes.in_place(await self._scratch.look())
         await self._filters(await self._scratch.look(), schema)
         await self._pages()
-        await self._trials.rename(schema)
-        await self._trials.set_state(schema)
+        await self._writes.rename(schema)
+        await self._writes.set_state(schema)
 
     # ------------------------------------------------------------------------------------------------------ by reading
 
@@ -135,7 +135,7 @@ class Probe:
         said = f"{len(schema.document.properties)} properties; actions {', '.join(offered) or 'none'}"
         said += f"; not offered: {', '.join(missing)}" if missing else ""
         self._tell("metadata", Result.WARNING if missing else Result.OK, said, sent, "200")
-        if differences := shapes.differences(schema):
+        if differences := signatures.differences(schema):
             self._tell("actions", Result.WARNING, f"described otherwise than we call them: {'; '.join(differences)}")
         else:
             self._tell("actions", Result.OK, "described as we call them")
@@ -178,8 +178,8 @@ class Probe:
             f"{_counted(everything)}; {_counted(latest)} of the latest iteration",
         )
         self._tell("number", Result.OK, said, sent, answer)
-        if reading.is_checked_out(now.entity.row) or reading.is_working_copy(now.entity.row):
-            who = holders.holder(now.entity.row) or "somebody"
+        if checked_out.is_checked_out(now.entity.row) or checked_out.is_working_copy(now.entity.row):
+            who = checked_out.holder(now.entity.row) or "somebody"
             said = f"{self._key} is checked out by {who}: take one that is not, or undo that check-out first"
             raise Halt(Finding("document", Result.FAILED, said, sent, answer))
         return now
@@ -200,7 +200,7 @@ class Probe:
             said = "none, as on a stock server: only check-out can guard writes"
             self._tell("ETags", Result.OK, said, f"GET {now.id}")
             return
-        self._trials.facts.etag = True
+        self._writes.facts.etag = True
         kind = "weak" if now.etag.startswith("W/") else "strong"
         said = f"shown in {listed(places)}, {kind}; whether If-Match counts is asked below"
         self._tell("ETags", Result.OK, said, f"GET {now.id}", now.etag)
@@ -278,7 +278,7 @@ class Probe:
     # --------------------------------------------------------------------------------------------------- before, after
 
     def _intentions(self, now: Sight, schema: Schema, *, checks_out: bool) -> list[str]:
-        field, state = self._trials.facts.field, self._trials.facts.state
+        field, state = self._writes.facts.field, self._writes.facts.state
         todo = [f"set {field} to the value that it has, without check-out"]
         if checks_out:
             todo.append("check it out and undo that")
@@ -318,7 +318,7 @@ class Probe:
             self._tell("put back", Result.WARNING if what in lasting else Result.FAILED, what)
 
     def _conclude(self, *, whole: bool) -> None:
-        facts, options, check = self._trials.facts, self._service.options, "guard"
+        facts, options, check = self._writes.facts, self._service.options, "guard"
         proven = facts.stale == "refused" and facts.plain
         if not whole:
             said = (

@@ -32,11 +32,11 @@ import attrs
 from reconciler.adapters import replies
 from reconciler.adapters.credentials import Headers
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import holders, portions, service, session, values
+from reconciler.adapters.wrs import checked_out, service, tokens, values, writable
+from reconciler.adapters.wrs.lookup import Lookup
 from reconciler.adapters.wrs.metadata import Schema
-from reconciler.adapters.wrs.numbers import Numbers
 from reconciler.adapters.wrs.service import Row, Service
-from reconciler.adapters.wrs.session import Place
+from reconciler.adapters.wrs.tokens import Place
 from reconciler.model import instant
 from reconciler.model.answer import Broken, NotAvailable, ReadAnswer, Trouble, Unchanged
 from reconciler.model.snapshot import Sighting, Snapshot, Token
@@ -83,7 +83,7 @@ class Reader:
         self._service = service
         self._options = service.options
         self._clock = clock
-        self._numbers = Numbers(service, clock)
+        self._numbers = Lookup(service, clock)
         self._sighted: dict[str, _Sighted] = {}  # document → the ID that a list last showed
         self._seen: dict[str, _Seen] = {}  # ID → what a read of it has shown
         self._rows_show_all: bool | None = None  # whether lists show what reads by ID do; None: not known yet
@@ -96,13 +96,13 @@ class Reader:
         if not isinstance(schema, Schema):
             return schema
         token = None if known is None else known.token
-        place = None if token is None else session.place(token)
+        place = None if token is None else tokens.place(token)
         found: ReadAnswer | None = None
         if place is not None and (self._has_latest(schema) or not self._options.service):
             found = await self._remembered(key, place, schema)
         if found is None:
             found = await self._resolved(key, schema)
-        if isinstance(found, Snapshot) and found.token is not None and (at := session.place(found.token)) is not None:
+        if isinstance(found, Snapshot) and found.token is not None and (at := tokens.place(found.token)) is not None:
             _keep(self._seen, at.id, _Seen(found.token, found.modified_at))
         if isinstance(found, Snapshot) and token is not None and found.token == token and not found.locked_by_us:
             return Unchanged()
@@ -132,10 +132,10 @@ class Reader:
         etag = _guarding(_text(entity, "@odata.etag")) or etag
         token: Token | None = None
         if etag is not None and self._options.lock != "checkout":
-            token = session.guarded(identity, etag)
+            token = tokens.guarded(identity, etag)
         elif self._options.checks_out(possible=schema.action("CheckOut") is not None):
             seen = {"body": shown.body, "hidden": sorted(shown.unreadable), "modified": modified_at, "type": kind}
-            token = session.seen(identity, seen)
+            token = tokens.seen(identity, seen)
         return Snapshot(
             key,
             shown.body,
@@ -144,10 +144,11 @@ class Reader:
             modified_by=_text(entity, "ModifiedBy"),
             type=None if kind is None else kind.rpartition("#")[2],
             unreadable=shown.unreadable,
-            read_only=portions.read_only(shown.body, known or schema.document, self._options.key_property),
+            read_only=writable.read_only(shown.body, known or schema.document, self._options.key_property),
             later_portions=_apart(schema),
             iterates=self._options.checks_out(possible=schema.action("CheckOut") is not None),
-            locked_by_us=is_checked_out(entity) and holders.is_us(holders.holder(entity), self._options.account),
+            locked_by_us=checked_out.is_checked_out(entity)
+            and checked_out.is_us(checked_out.holder(entity), self._options.account),
             type_normalisers=values.compared_as(known),
         )
 
@@ -227,10 +228,10 @@ class Reader:
         snapshot = await self.snapshot(key, row)
         if not isinstance(snapshot, Snapshot):
             return snapshot
-        place = None if snapshot.token is None else session.place(snapshot.token)
+        place = None if snapshot.token is None else tokens.place(snapshot.token)
         self._sight(key, None if place is None else place.id)
         if snapshot.token is None:
-            return Sighting(key, session.seen(key, {"body": snapshot.body, "modified": modified_at}))
+            return Sighting(key, tokens.seen(key, {"body": snapshot.body, "modified": modified_at}))
         schema = await self._service.schema()
         if place is None or self._rows_show_all is True or not isinstance(schema, Schema) or not _missing(row, schema):
             return Sighting(key, snapshot.token)
@@ -261,7 +262,7 @@ class Reader:
         match entity:
             case Entity(row, etag):
                 current = row.get("Latest") is True if self._has_latest(schema) else _is_current(row)
-                if not current or is_working_copy(row) or row.get(self._options.key_property) != key:
+                if not current or checked_out.is_working_copy(row) or row.get(self._options.key_property) != key:
                     return None
                 return await self.snapshot(key, row, self._counting(etag, schema))
             case Reply():  # 304
@@ -279,7 +280,7 @@ class Reader:
         certain = [row for row in possible if row.get("Latest") is True]
         current = {identity: row for row in certain or possible if (identity := _identity(row, schema))}
         if not current:
-            copies = "but a working copy " if any(is_working_copy(row) for row in rows) else ""
+            copies = "but a working copy " if any(checked_out.is_working_copy(row) for row in rows) else ""
             return NotAvailable(
                 404, replies.cut(f"there is no document {copies}with {self._options.key_property} {key}")
             )
@@ -334,28 +335,8 @@ def _keep(kept: dict[str, _Value], key: str, value: _Value) -> None:
         del kept[next(iter(kept))]
 
 
-def is_working_copy(entity: Row) -> bool:
-    """Whether an entity says that it is somebody's working copy, not an iteration that others see."""
-    return _standing(entity, "wrk", "working copy")
-
-
-def is_checked_out(entity: Row) -> bool:
-    """Whether an entity says that it is checked out by somebody: what the working copy was made of."""
-    return _standing(entity, "c/o", "checked out")
-
-
-def _standing(entity: Row, value: str, display: str) -> bool:
-    """Whether what an entity says of its check-out begins like that: the value everywhere, the display in English."""
-    for name in values.CHECK_OUT:
-        said = entity.get(name)
-        texts = said.values() if isinstance(said, dict) else (said,)
-        if any(isinstance(text, str) and text.lower().startswith((value, display)) for text in texts):
-            return True
-    return False
-
-
 def _is_current(row: Row) -> bool:
-    return row.get("Latest") is not False and not is_working_copy(row)
+    return row.get("Latest") is not False and not checked_out.is_working_copy(row)
 
 
 def _missing(row: Row, schema: Schema) -> set[str]:

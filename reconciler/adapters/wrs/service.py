@@ -26,11 +26,11 @@ from reconciler.adapters import replies
 from reconciler.adapters.credentials import Headers
 from reconciler.adapters.http import HttpClient
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
-from reconciler.adapters.wrs import metadata, shapes
+from reconciler.adapters.wrs import metadata, signatures
 from reconciler.adapters.wrs.cookies import Cookies
 from reconciler.adapters.wrs.metadata import MetadataError, Schema
+from reconciler.adapters.wrs.nonces import Nonce, Nonces
 from reconciler.adapters.wrs.options import WrsOptions
-from reconciler.adapters.wrs.session import Nonce, Session
 from reconciler.model.answer import Broken, Failed, NotAvailable, Throttled, Trouble, Unauthorised
 from reconciler.model.snapshot import Token
 from reconciler.model.value import Json
@@ -67,7 +67,7 @@ class Service:
         self._cookies = Cookies(clock)
         ask = self._ask_nonce if options.service else None
         known = self.explained, _refuses_nonce, self._cookies, clock
-        self._session = Session(ask, *known, life_s=options.nonce_s)
+        self._nonces = Nonces(ask, *known, life_s=options.nonce_s)
         self._schema_read_s = 0.0
         self._reading = asyncio.Lock()
         self._schema: Schema | None = None
@@ -181,7 +181,7 @@ class Service:
     def hidden(self, said: str) -> str:
         """Return what a server has said without secrets."""
         said = self._client.hidden(said)
-        for secret in sorted((*self._session.secrets, *self._cookies.secrets), key=len, reverse=True):
+        for secret in sorted((*self._nonces.secrets, *self._cookies.secrets), key=len, reverse=True):
             said = said.replace(secret, "***")
         return said
 
@@ -252,9 +252,9 @@ class Service:
             cookies = self._cookies.header(url)
             return await self._exchange(method, url, (*_HEADERS, *_SENT, *guard, *nonce.headers), content)
 
-        exchange = await self._session.carry(send, urgent=urgent)
+        exchange = await self._nonces.send(send, urgent=urgent)
         if self._has_ended(url, cookies, exchange) and isinstance(exchange, Reply) and exchange.status == 401:
-            exchange = await self._session.carry(send, urgent=urgent)
+            exchange = await self._nonces.send(send, urgent=urgent)
         return exchange
 
     async def _exchange(self, method: str, url: str, headers: Headers, content: bytes = b"") -> Exchange:
@@ -306,7 +306,7 @@ class Service:
             schema = await asyncio.to_thread(metadata.parse, text, self.options.entity_set, *further)
         except MetadataError as error:
             return Broken(replies.cut(str(error)))
-        if self._schema is None and (differences := shapes.differences(schema)):
+        if self._schema is None and (differences := signatures.differences(schema)):
             _log.warning("the server describes its actions otherwise than we call them", differences=differences)
         return schema
 

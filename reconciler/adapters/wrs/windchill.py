@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from reconciler.adapters.http import HttpClient
-from reconciler.adapters.wrs.locking import Locks
+from reconciler.adapters.wrs.checkout import CheckOuts
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.reading import Reader
 from reconciler.adapters.wrs.service import Service
@@ -20,7 +20,7 @@ class WrsWindchill:
     def __init__(self, client: HttpClient, options: WrsOptions, clock: Clock) -> None:
         self.service = Service(client, options, clock)
         self.reader = Reader(self.service, clock)
-        self._locks = Locks(self.service, self.reader, clock)
+        self._locks = CheckOuts(self.service, self.reader, clock)
         self._writer = Writer(self.service, self.reader, self._locks)
 
     @property

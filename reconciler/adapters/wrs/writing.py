@@ -20,16 +20,16 @@ from collections.abc import Mapping
 
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import answers, portions, session, values
+from reconciler.adapters.wrs import results, tokens, values, writable
 from reconciler.adapters.wrs.actions import Actions
-from reconciler.adapters.wrs.answers import Unfulfilled
-from reconciler.adapters.wrs.halving import Halving
-from reconciler.adapters.wrs.locking import Locks, NotOurs, Sight, Taken
+from reconciler.adapters.wrs.bisection import Bisection
+from reconciler.adapters.wrs.checkout import CheckOuts, NotOurs, Sight, Taken
 from reconciler.adapters.wrs.metadata import Schema
-from reconciler.adapters.wrs.portions import Way
 from reconciler.adapters.wrs.reading import Entity, Reader
+from reconciler.adapters.wrs.results import Unfulfilled
 from reconciler.adapters.wrs.service import Service
-from reconciler.adapters.wrs.session import Place
+from reconciler.adapters.wrs.tokens import Place
+from reconciler.adapters.wrs.writable import Way
 from reconciler.model.answer import (
     Locked,
     NotAvailable,
@@ -54,7 +54,7 @@ _BLIND = "the service can check documents out, but its metadata shows no propert
 class Writer:
     """Writes documents of one service."""
 
-    def __init__(self, service: Service, reader: Reader, locks: Locks) -> None:
+    def __init__(self, service: Service, reader: Reader, locks: CheckOuts) -> None:
         self._service = service
         self._reader = reader
         self._locks = locks
@@ -74,7 +74,7 @@ class Writer:
         schema = await self._service.schema(snapshot.type)
         if not isinstance(schema, Schema):
             return schema
-        place = session.place(token)
+        place = tokens.place(token)
         if place is None:
             return VersionConflict(0, "it was read through another dialect, and has to be read again")
         schema, way, body = await self._said(fields, snapshot, schema)
@@ -82,11 +82,11 @@ class Writer:
             return body
         latest = place.id
         if way is not Way.ATTRIBUTES or not self._reader.vouches_for(snapshot.key, latest, schema):
-            shown = await answers.latest(self._reader, snapshot.key)
+            shown = await results.latest(self._reader, snapshot.key)
             if not isinstance(shown, Snapshot):
                 return shown
             latest = (
-                answers.id_of(shown) or latest
+                results.id_of(shown) or latest
             )  # if it is another one, what is due is decided again on what it shows
         if way is not Way.ATTRIBUTES:
             if (barred := await self._locks.barred()) is not None:
@@ -103,13 +103,13 @@ class Writer:
         self, fields: Mapping[str, Json], snapshot: Snapshot, schema: Schema
     ) -> tuple[Schema, Way, dict[str, Json] | Refused]:
         """Return how fields go out and as what; what an old schema has against them, a newer one may not have."""
-        way = portions.way(fields, schema)
-        body = portions.body(fields, way, snapshot, schema, self._options.key_property)
-        if not isinstance(body, Refused) and portions.described(fields, snapshot, schema):
+        way = writable.way(fields, schema)
+        body = writable.body(fields, way, snapshot, schema, self._options.key_property)
+        if not isinstance(body, Refused) and writable.described(fields, snapshot, schema):
             return schema, way, body
         schema = await self._service.schema_since(schema)
-        way = portions.way(fields, schema)
-        return schema, way, portions.body(fields, way, snapshot, schema, self._options.key_property)
+        way = writable.way(fields, schema)
+        return schema, way, writable.body(fields, way, snapshot, schema, self._options.key_property)
 
     async def _unless_ours(self, key: str, answer: WriteAnswer, journal: Journal) -> WriteAnswer:
         """Return an answer, but where a check-out of ours, cut short, kept an action from being sent: give that up."""
@@ -144,15 +144,15 @@ class Writer:
         fields = await journal.redraft(seen.shown)
         if not fields:
             return VersionConflict(0, "it had moved before it was checked out, and nothing of this write is left")
-        body = portions.body(fields, Way.ATTRIBUTES, seen.shown, schema, self._options.key_property)
+        body = writable.body(fields, Way.ATTRIBUTES, seen.shown, schema, self._options.key_property)
         if isinstance(body, Refused):
             return body
         kind = schema.type(seen.shown.type)
-        halving = Halving(self._service, self._reader, taken.copy, kind, answers.etag(seen.copy))
-        answer = await halving.patch(body)
-        if isinstance(answer, Reply) and halving.refused:
-            await journal.refused(halving.refused)
-        return answer if isinstance(answer, Reply) else answers.undone_by_others(answer)
+        search = Bisection(self._service, self._reader, taken.copy, kind, results.etag(seen.copy))
+        answer = await search.patch(body)
+        if isinstance(answer, Reply) and search.refused:
+            await journal.refused(search.refused)
+        return answer if isinstance(answer, Reply) else results.undone_by_others(answer)
 
     async def _check_in(self, key: str, taken: Taken, journal: Journal) -> WriteAnswer:
         answer = await self._locks.act(taken.copy, "CheckIn", {"CheckInNote": journal.note, "KeepCheckedOut": False})
@@ -169,12 +169,12 @@ class Writer:
 
     async def _checked_in(self, key: str, taken: Taken, reply: Reply) -> Written | Unknown:
         """Return what the document shows after a check-in, as far as that is the iteration that we have made."""
-        made = answers.identity(reply) or taken.copy
+        made = results.identity(reply) or taken.copy
         self._reader.succeeds(key, taken.origin, made)
-        shown = await answers.latest(self._reader, key, made)
+        shown = await results.latest(self._reader, key, made)
         if not isinstance(shown, Snapshot):
             return Written(None, None, replies.cut(f"checked in, and not to be read back yet: {shown.message}"))
-        latest = answers.id_of(shown)
+        latest = results.id_of(shown)
         if latest == taken.origin:
             return Unknown("the check-in was answered as done, and the document shows the iteration before it")
         if latest == made:
@@ -189,21 +189,21 @@ class Writer:
         """PATCH with `If-Match` (RFC 9110 section 13.1.1)."""
         if place.etag is None or not self._options.etag_proven:
             return NotAvailable(0, _NO_ETAG if place.etag is None else _UNPROVEN)
-        answer = answers.of(
+        answer = results.of(
             self._service, await self._service.patch(self._service.entity(place.id), body, place.etag), body
         )
         if not isinstance(answer, Reply):
-            return answers.perhaps_stale(answer)
+            return results.perhaps_stale(answer)
         etag, entity = replies.token(answer), replies.json_object(answer)
         if entity is not None:
             return await self._written_and_shown(snapshot, body, Entity(entity, etag))
         if etag is None:
             return Written(None, None)
         if "Latest" not in schema.document.properties:
-            return Written(None, session.guarded(place.id, etag))
+            return Written(None, tokens.guarded(place.id, etag))
         # The write may have made an iteration with an ID of its own.
-        shown = await answers.latest(self._reader, snapshot.key)
-        latest = answers.place_of(shown) if isinstance(shown, Snapshot) else None
+        shown = await results.latest(self._reader, snapshot.key)
+        latest = results.place_of(shown) if isinstance(shown, Snapshot) else None
         if isinstance(shown, Snapshot) and latest is not None and latest.etag == etag:
             return Written(shown, shown.token)
         return Written(None, None)

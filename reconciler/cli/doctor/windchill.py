@@ -86,7 +86,7 @@ async def _etag(windchill: Windchill, shown: Snapshot) -> AsyncIterator[Check]:
 
 async def _wrs(windchill: "WrsWindchill", shown: Snapshot, config: Config) -> AsyncIterator[Check]:
     """Yield what a read tells of how writes would go."""
-    from reconciler.adapters.wrs import answers, shapes
+    from reconciler.adapters.wrs import results, signatures
     from reconciler.adapters.wrs.metadata import Schema
 
     schema = await windchill.service.schema()
@@ -95,11 +95,11 @@ async def _wrs(windchill: "WrsWindchill", shown: Snapshot, config: Config) -> As
         return
     turns = ", then ".join(["attributes", *(", ".join(group) for group in shown.later_portions)])
     yield Check("type", OK, f"{shown.type or schema.document.name}; written in turn: {turns}")
-    for difference in shapes.differences(schema):
+    for difference in signatures.differences(schema):
         yield Check("actions", WARNING, f"{difference}; --probe tries it")
     possible = schema.action("CheckOut") is not None
     if not windchill.service.options.checks_out(possible=possible):
-        place = answers.place_of(shown)
+        place = results.place_of(shown)
         if place is None or place.etag is None:
             said = (
                 "there is no check-out, or the configuration rules it out, and no ETag: nothing can be written safely"

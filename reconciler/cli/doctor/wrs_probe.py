@@ -15,7 +15,7 @@ from reconciler import __version__
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
 from reconciler.adapters.wrs.probe import Means, Probe
-from reconciler.adapters.wrs.questions import Finding, Result
+from reconciler.adapters.wrs.probe_findings import Finding, Result
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.cli import output, runtime, store_access
 from reconciler.config import Config

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.http import HttpClient
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import metadata, session
+from reconciler.adapters.wrs import metadata, tokens
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.reading import Reader, is_checked_out, is_working_copy
 from reconciler.adapters.wrs.service import Service
@@ -55,7 +55,7 @@ async def read(status: int, kind: bytes, body: bytes, known: Snapshot | None = N
     return [await reader.read("k", known), await reader.iteration("k", "x"), await reader.changed(0)]
 
 
-KNOWN = Snapshot("k", {}, session.seen("OR:wt.doc.WTDocument:100", {}))
+KNOWN = Snapshot("k", {}, tokens.seen("OR:wt.doc.WTDocument:100", {}))
 ANSWERS = Snapshot | Unchanged | NotAvailable | Unauthorised | Throttled | Failed | Broken
 
 
@@ -70,7 +70,7 @@ def test_odd_rows_are_read_or_refused_and_what_is_read_can_be_stored(
         assert isinstance(answer, ANSWERS | list)
         if isinstance(answer, Snapshot):
             assert canonical(answer.body)
-            assert answer.token is None or session.place(answer.token) is not None
+            assert answer.token is None or tokens.place(answer.token) is not None
             assert answer.unreadable.isdisjoint(answer.body)
     for entity in found:
         is_working_copy(entity)

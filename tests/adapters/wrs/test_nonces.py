@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import session
+from reconciler.adapters.wrs import nonces
 from reconciler.adapters.wrs.service import Service
 from tests.adapters.wrs.odata import Answer, Asked, LaterClock, OData, accepting, error, numbered, windchill
 
@@ -62,7 +62,7 @@ async def many(service: Service, count: int = 16) -> None:
     assert await asyncio.gather(*(write(service) for _ in range(count))) == [204] * count
 
 
-def nonces(odata: OData) -> list[str]:
+def sent(odata: OData) -> list[str]:
     return [asked.headers["csrf_nonce"] for asked in odata.documents]
 
 
@@ -71,7 +71,7 @@ async def test_a_nonce_is_renewed_before_its_end(odata: OData, service: Service,
     for ahead_s in (0, 0.89 * LIFE_S, 0.91 * LIFE_S):
         clock.ahead_s = ahead_s
         await write(service)
-    assert nonces(odata) == ["1", "1", "2"]
+    assert sent(odata) == ["1", "1", "2"]
 
 
 async def test_a_nonce_of_no_known_life_is_kept(odata: OData, clock: LaterClock) -> None:
@@ -80,7 +80,7 @@ async def test_a_nonce_of_no_known_life_is_kept(odata: OData, clock: LaterClock)
         for ahead_s in (0, 1e7):
             clock.ahead_s = ahead_s
             await write(made.service)
-    assert nonces(odata) == ["1", "1"]
+    assert sent(odata) == ["1", "1"]
 
 
 async def test_where_the_old_nonce_is_given_until_its_end_nothing_is_refused_either(
@@ -96,7 +96,7 @@ async def test_where_the_old_nonce_is_given_until_its_end_nothing_is_refused_eit
     for ahead_s in (0, 0.92 * LIFE_S, 0.95 * LIFE_S, 0.99 * LIFE_S, LIFE_S + 1, LIFE_S + 2):
         clock.ahead_s = ahead_s
         await write(service)
-    assert nonces(odata) == ["0", "0", "0", "0", "1", "1"], "one was refused"
+    assert sent(odata) == ["0", "0", "0", "0", "1", "1"], "one was refused"
     assert len(odata.of("GetCSRFToken()")) == 3, "it was asked for at each write"
 
 
@@ -108,7 +108,7 @@ async def test_a_nonce_that_is_merely_old_is_used_while_there_is_no_other(
     odata.nonce = Answer(500)
     clock.ahead_s = 0.95 * LIFE_S
     await many(service)
-    assert set(nonces(odata)) == {"1"}
+    assert set(sent(odata)) == {"1"}
     assert len(odata.of("GetCSRFToken()")) == 2
 
 
@@ -118,7 +118,7 @@ async def test_the_end_of_a_nonce_costs_one_refusal_however_many_writes_begin(od
     odata.respond = accepting("2")
     odata.asked.clear()
     await many(service)
-    assert Counter(nonces(odata)) == {"1": 1, "2": 16}
+    assert Counter(sent(odata)) == {"1": 1, "2": 16}
     assert len(odata.of("GetCSRFToken()")) == 1
 
 
@@ -140,14 +140,14 @@ async def test_what_is_on_its_way_when_a_nonce_ends_is_refused_once_each_and_all
 
     odata.respond = respond
     await many(service)
-    assert Counter(nonces(odata)) == {"1": 16, "2": 15}
+    assert Counter(sent(odata)) == {"1": 16, "2": 15}
     assert len(odata.of("GetCSRFToken()")) == 2
 
 
 async def test_the_first_write_that_hangs_keeps_the_others_waiting_for_a_while_only(
     odata: OData, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "_AHEAD_S_MAX", 0.05)
+    monkeypatch.setattr(nonces, "_AHEAD_S_MAX", 0.05)
     released = asyncio.Event()
 
     async def respond(asked: Asked) -> Answer:
@@ -192,7 +192,7 @@ async def test_whether_nonces_last_again_is_tried_ever_more_rarely(
 ) -> None:
     server = Uses(odata, 1)
     await many(service, 4)
-    for wait_s in (session.ALONE_S, 2 * session.ALONE_S):
+    for wait_s in (nonces.ALONE_S, 2 * nonces.ALONE_S):
         before = server.refusals
         clock.ahead_s += wait_s - 60
         await many(service, 4)
@@ -201,14 +201,14 @@ async def test_whether_nonces_last_again_is_tried_ever_more_rarely(
         await many(service, 4)
         assert server.refusals == before + 1
     server.most = float("inf")
-    clock.ahead_s += 4 * session.ALONE_S + 1
+    clock.ahead_s += 4 * nonces.ALONE_S + 1
     await write(service)
-    clock.ahead_s += session.YOUNG_S + 1
+    clock.ahead_s += nonces.YOUNG_S + 1
     await write(service)
     odata.asked.clear()
     await many(service)
     assert not odata.of("GetCSRFToken()")
-    assert len(set(nonces(odata))) == 1
+    assert len(set(sent(odata))) == 1
 
 
 async def test_one_trouble_with_the_nonce_answers_all_that_wait_for_it(odata: OData, service: Service) -> None:

@@ -151,7 +151,7 @@ async def test_the_first_check_out_that_can_not_be_undone_stops_all_others_until
     else:
         answers = [await wrote(world, int(key)) for key in keys]
     assert world.wire.asked.count("CheckOut") == 1
-    assert sum("nothing is written any more" in getattr(answer, "message", "") for answer in answers) == 5
+    assert sum("writing has stopped" in getattr(answer, "message", "") for answer in answers) == 5
     world.simulated.unscript()
     world.adapter._locks._stuck._look_at_s = 0.0  # a minute later
     assert [type(await wrote(world, int(key))) for key in keys] == [Written] * len(keys)
@@ -165,7 +165,7 @@ async def test_what_needs_no_check_out_stops_too(world: WrsWorld) -> None:
     await wrote(world, 4)
     await world.try_once({"State": "INREVIEW"})
     assert world.document().status is Status.PARKED
-    assert "nothing is written any more" in world.document().reason
+    assert "writing has stopped" in world.document().reason
     assert "SetState" not in world.wire.asked
     world.simulated.unscript()
     world.adapter._locks._stuck._look_at_s = 0.0  # a minute later

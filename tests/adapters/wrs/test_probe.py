@@ -12,7 +12,7 @@ from reconciler.adapters.credentials import Headers
 from reconciler.adapters.replies import Exchange, Lost, Reply
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.probe import Means, Probe
-from reconciler.adapters.wrs.questions import Finding, Result
+from reconciler.adapters.wrs.probe_findings import Finding, Result
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from tests.adapters.simulated import Simulated
 from tests.adapters.wrs.world import ACCOUNT, ME, Fault, Person, Wire

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.adapters.wrs import numbers, reading, session
+from reconciler.adapters.wrs import lookup, reading, tokens
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model import instant
 from reconciler.model.answer import Broken, Failed, NotAvailable, Refused, Throttled, Unauthorised, Unchanged
@@ -306,7 +306,7 @@ async def test_any_other_key_is_asked_for_as_it_is(odata: OData, documents: WrsW
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=5))
 def test_no_key_gets_out_of_its_quotes(keys: list[str]) -> None:
-    condition = " or ".join(f"Number eq {numbers.literal(key)}" for key in keys)
+    condition = " or ".join(f"Number eq {lookup.literal(key)}" for key in keys)
     assert [found.replace("''", "'") for found in _LITERAL.findall(condition)] == keys
     assert _LITERAL.sub("", condition) == " or ".join("" for _ in keys)
 
@@ -321,7 +321,7 @@ async def test_an_etag_that_the_list_shows_is_the_token_byte_for_byte(
     odata.respond = holding(row(**{"@odata.etag": etag}))
     found = await seen(documents)
     assert found.token is not None
-    place = session.place(found.token)
+    place = tokens.place(found.token)
     assert place is not None
     assert place.etag == etag
     assert isinstance(await documents.read(KEY, found), Unchanged)
@@ -465,8 +465,8 @@ async def test_a_batch_is_bounded_in_keys_and_in_length(odata: OData, documents:
     odata.respond = holding(*(row(key, id=place) for place, key in enumerate(keys)))
     answers = await at_once(documents, keys)
     assert [answer.key for answer in answers] == keys
-    assert max(found.count(" eq '") for found in filters(odata)) <= numbers.KEYS_MAX
-    assert max(len(asked.raw.partition("?")[2]) for asked in odata.documents) <= numbers.QUERY_CHARACTERS_MAX
+    assert max(found.count(" eq '") for found in filters(odata)) <= lookup.KEYS_MAX
+    assert max(len(asked.raw.partition("?")[2]) for asked in odata.documents) <= lookup.QUERY_CHARACTERS_MAX
     assert len(filters(odata)) < 20
 
 

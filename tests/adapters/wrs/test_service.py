@@ -7,10 +7,10 @@ import pytest
 
 from reconciler.adapters.credentials import Basic
 from reconciler.adapters.replies import MESSAGE_CHARACTERS_MAX, Reply
-from reconciler.adapters.wrs import answers
+from reconciler.adapters.wrs import results
 from reconciler.adapters.wrs.metadata import Schema
+from reconciler.adapters.wrs.nonces import QUIET_S
 from reconciler.adapters.wrs.service import Service
-from reconciler.adapters.wrs.session import QUIET_S
 from reconciler.model.answer import Broken, Failed, NotAvailable, Throttled, Unauthorised
 from reconciler.model.snapshot import Token
 from tests.adapters.wrs.odata import (
@@ -48,7 +48,7 @@ async def test_a_nonce_is_asked_for_once_whatever_starts_at_the_same_time(odata:
     odata.respond = accepting("8q87=")
     path = service.action(ID, "PTC.DocMgmt.CheckOut")
     answers = await asyncio.gather(*(service.post(path, {"CheckOutNote": "x"}) for _ in range(8)))
-    answers.append(await service.patch(service.entity(ID), {"Title": "t"}, None))
+    results.append(await service.patch(service.entity(ID), {"Title": "t"}, None))
     assert [status(answer) for answer in answers] == [204] * 9
     assert len(odata.of("/PTC/GetCSRFToken()")) == 1
 
@@ -110,7 +110,7 @@ async def test_another_refusal_is_not_taken_for_one_of_the_nonce(odata: OData, s
 )
 async def test_a_nonce_is_never_shown(odata: OData, service: Service, answer: Answer, said: str) -> None:
     odata.respond = lambda asked: answer
-    found = answers.of(service, await service.post("Documents('x')/A", {}))
+    found = results.of(service, await service.post("Documents('x')/A", {}))
     assert odata.documents[0].headers["csrf_nonce"] == "8q87="
     assert not isinstance(found, Reply)
     assert said in found.message

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import answers
+from reconciler.adapters.wrs import results
 from reconciler.adapters.wrs.cookies import Cookies
 from reconciler.adapters.wrs.service import Service
 from reconciler.model.answer import Unchanged
@@ -94,7 +94,7 @@ async def test_a_session_goes_with_reads_and_writes_and_is_shown_nowhere(odata: 
     assert odata.documents[0].headers["cookie"] == f"JSESSIONID={TICKET}; route=.a"
     assert isinstance(reply, Reply)
     assert service.message(reply) == "BAD: you: JSESSIONID=***; route=.a"
-    assert TICKET not in str(answers.of(service, reply))
+    assert TICKET not in str(results.of(service, reply))
     await service.get("Documents('x')")
     assert odata.documents[1].headers["cookie"] == f"JSESSIONID={TICKET}; route=.a"
 
@@ -165,7 +165,7 @@ async def test_a_write_that_is_answered_401_for_its_session_is_sent_again_and_a_
     tickets = iter(range(10))
     turned_away = Answer(200, LOGIN, HTML)
     async with windchill(odata.url) as other:
-        answer = answers.of(other.service, await other.service.post("Documents('x')/A", {}))
+        answer = results.of(other.service, await other.service.post("Documents('x')/A", {}))
         assert not isinstance(answer, Reply), "nobody knows whether it was carried out"
         assert isinstance(await other.service.post("Documents('x')/A", {}), Reply)
 

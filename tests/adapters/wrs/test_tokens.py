@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.adapters.wrs import session
+from reconciler.adapters.wrs import tokens
 from reconciler.adapters.wrs.options import WrsOptions
-from reconciler.adapters.wrs.session import Place
+from reconciler.adapters.wrs.tokens import Place
 from reconciler.model.snapshot import Token
 
 IDS = st.text(min_size=1)
@@ -14,22 +14,22 @@ IDS = st.text(min_size=1)
 
 @given(IDS, st.text(min_size=1))
 def test_an_etag_is_kept_byte_for_byte(id: str, etag: str) -> None:
-    assert session.place(session.guarded(id, Token(etag))) == Place(id, Token(etag))
+    assert tokens.place(tokens.guarded(id, Token(etag))) == Place(id, Token(etag))
 
 
 @given(IDS, st.dictionaries(st.text(), st.text()), st.dictionaries(st.text(), st.text()))
 def test_a_digest_tells_what_was_shown_apart(id: str, one: dict[str, str], other: dict[str, str]) -> None:
-    assert session.place(session.seen(id, one)) == Place(id)
-    assert (session.seen(id, one) == session.seen(id, other)) == (one == other)
+    assert tokens.place(tokens.seen(id, one)) == Place(id)
+    assert (tokens.seen(id, one) == tokens.seen(id, other)) == (one == other)
 
 
 def test_an_id_can_be_read_in_a_token() -> None:
-    assert session.guarded("OR:wt.doc.WTDocument:1", Token('W/"5"')) == 'OR:wt.doc.WTDocument:1 W/"5"'
+    assert tokens.guarded("OR:wt.doc.WTDocument:1", Token('W/"5"')) == 'OR:wt.doc.WTDocument:1 W/"5"'
 
 
 @pytest.mark.parametrize("token", ['"v1"', 'W/"v1.2"', "", "#a", ' "v1"', "%FF#a", "a/b#c", "v1"])
 def test_a_token_of_another_dialect_says_nothing(token: str) -> None:
-    assert session.place(Token(token)) is None
+    assert tokens.place(Token(token)) is None
 
 
 @pytest.mark.parametrize("url", ["ftp://h", "http://", "http://u:p@h", "http://u@h/x", "http://h/?a", "http://h/#a"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reconciler.adapters.wrs import metadata, session, values
+from reconciler.adapters.wrs import metadata, tokens, values
 from reconciler.adapters.wrs.metadata import EntityType
 from reconciler.adapters.wrs.values import Inexpressible
 from reconciler.core.folding import normalise
@@ -238,7 +238,7 @@ NAMES = st.sampled_from([*TYPE.properties, "Unheard", "Context", "Title@PTC.Acce
 def test_whatever_an_entity_holds_can_be_shown_compared_and_stored(entity: dict[str, Any]) -> None:
     found = values.incoming(entity, TYPE, ("Context",))
     assert found.unreadable.isdisjoint(found.body)
-    session.seen("x", {"body": found.body})
+    tokens.seen("x", {"body": found.body})
     steps = values.compared_as(TYPE)
     for name, value in found.body.items():
         assert normalise.equal(value, value, steps.get(name, ()))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from reconciler.adapters.wrs import metadata, shapes
+from reconciler.adapters.wrs import metadata, signatures
 from reconciler.adapters.wrs.metadata import Operation, Schema
 from tests.adapters.wrs.odata import METADATA, PLAIN, Answer, serving, windchill
 
@@ -24,7 +24,7 @@ def parse(text: str) -> Schema:
 
 @pytest.mark.parametrize("text", [METADATA, PLAIN], ids=["stock", "plain"])
 def test_what_is_described_as_it_is_called_makes_no_difference(text: str) -> None:
-    assert shapes.differences(parse(text)) == []
+    assert signatures.differences(parse(text)) == []
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_what_is_described_as_it_is_called_makes_no_difference(text: str) -> Non
 )
 def test_a_difference_says_what_is_described_and_what_we_do(old: str, new: str, said: str) -> None:
     assert old in METADATA
-    assert shapes.differences(parse(METADATA.replace(old, new))) == ([said] if said else [])
+    assert signatures.differences(parse(METADATA.replace(old, new))) == ([said] if said else [])
 
 
 async def test_differences_are_logged_once_at_the_start() -> None:
@@ -83,7 +83,7 @@ async def test_differences_are_logged_once_at_the_start() -> None:
 )
 def test_states_are_read_in_each_form_that_is_known_or_described(body: Any, states: Any) -> None:
     listed = metadata.Property("States", metadata.Kind.ENUMERATION, "PTC.EnumType", collection=True)
-    assert shapes.states(body, Operation("N.F", members={"States": listed})) == states
+    assert signatures.states(body, Operation("N.F", members={"States": listed})) == states
 
 
 @pytest.mark.parametrize(
@@ -98,4 +98,4 @@ def test_states_are_read_in_each_form_that_is_known_or_described(body: Any, stat
     ],
 )
 def test_a_shape_is_shown_without_values(body: Any, shown: str) -> None:
-    assert shapes.shown(body) == shown
+    assert signatures.shown(body) == shown

@@ -1,4 +1,4 @@
-"""Portions: which fields go out together and by which way, what the metadata has against them, and as what. Pure."""
+"""Which fields can be written, in which way, and as what: as far as the metadata tells. Pure."""
 
 import enum
 from collections.abc import Collection, Mapping

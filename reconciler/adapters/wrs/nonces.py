@@ -16,19 +16,11 @@ Rules
   one, each with a nonce of its own, for an hour; then one nonce is tried for several writes, ever more rarely.
 - A turn is one finished attempt to get a nonce. A refusal of an older turn than the present one is no news.
 - A plain OData service knows no nonce: nothing is asked for.
-
-Tokens of the dialect `wrs`: which iteration was read, and how it was then. Nobody outside of this package parses them.
-
-A token is the iteration's ID and then either its ETag, byte for byte as the server gave it, or a digest of what it
-showed: `OR:wt.doc.WTDocument:48796553 W/"5"`, `OR:wt.doc.WTDocument:48796553#9f86d081884c7d65`. The ID is
-percent-encoded, so it holds neither a space nor `#`.
 """
 
 import asyncio
-import hashlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from urllib.parse import quote, unquote
+from collections.abc import Awaitable, Callable
 
 import attrs
 import structlog
@@ -39,8 +31,6 @@ from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
 from reconciler.adapters.wrs import cookies
 from reconciler.adapters.wrs.cookies import Cookies
 from reconciler.model.answer import Failed, Throttled, Trouble, Unauthorised
-from reconciler.model.snapshot import Token
-from reconciler.model.value import canonical
 from reconciler.ports import Clock
 
 _log = structlog.get_logger(__name__)
@@ -66,7 +56,7 @@ class Nonce:
     session: tuple[bytes, ...] = attrs.field(default=(), repr=False)
 
 
-class Session:
+class Nonces:
     """
     Keeps the nonce of one server, and lets writes pass. `ask` fetches a nonce; None: the service knows none.
 
@@ -112,14 +102,14 @@ class Session:
         """What must not be shown."""
         return tuple(self._secrets)
 
-    async def carry(self, send: Callable[[Nonce], Awaitable[Exchange]], *, urgent: bool = False) -> Exchange:
+    async def send(self, request: Callable[[Nonce], Awaitable[Exchange]], *, urgent: bool = False) -> Exchange:
         """
         Send a write with a nonce, and once more where it is refused for that; return what came of it.
 
         `urgent`: even if nothing is to be sent for a while.
         """
         if self._ask is None:
-            return await send(Nonce(()))
+            return await request(Nonce(()))
         self._present += 1
         try:
             for _ in range(_TRIES):
@@ -128,7 +118,7 @@ class Session:
                     nonce = await self._current(troubles, urgent=urgent)
                     if not isinstance(nonce, Nonce):
                         return nonce
-                    exchange = await send(nonce)
+                    exchange = await request(nonce)
                     if not isinstance(exchange, Reply) or not self._refuses(exchange):
                         if isinstance(exchange, Reply) and exchange.status != 401:
                             self._went_through(nonce)
@@ -235,46 +225,3 @@ def _read(reply: Reply) -> Headers | None:
         return None
     # Of the name only the usual one is taken: a header of the server's choice could be any of ours.
     return ((b"CSRF_NONCE", value.encode()),) if name == "CSRF_NONCE" and value.strip() else None
-
-
-# --------------------------------------------------------------------------------------------------------------- tokens
-
-
-_DIGEST_CHARACTERS = 32  # 128 bits: no two readings of one document will ever meet
-
-
-@attrs.frozen
-class Place:
-    """What a token says: the iteration that was read, and its ETag where the server gave one."""
-
-    id: str
-    etag: Token | None = None
-
-
-def guarded(id: str, etag: Token) -> Token:
-    """Return the token of an iteration that the server itself guards with an ETag."""
-    return Token(f"{_said(id)} {etag}")
-
-
-def seen(id: str, shown: Mapping[str, object]) -> Token:
-    """Return the token of an iteration that only what it showed tells from a later one."""
-    digest = hashlib.sha256(canonical(shown).encode()).hexdigest()[:_DIGEST_CHARACTERS]
-    return Token(f"{_said(id)}#{digest}")
-
-
-def place(token: Token) -> Place | None:
-    """Return what a token says, None when it is none of this dialect (another one was configured before)."""
-    said, space, etag = token.partition(" ")
-    if not space:
-        said, mark, _ = token.partition("#")
-        if not mark:
-            return None
-    try:
-        named = unquote(said, errors="strict")
-    except UnicodeDecodeError:
-        return None
-    return Place(named, Token(etag) if space else None) if named and _said(named) == said else None
-
-
-def _said(id: str) -> str:
-    return quote(id, safe=":")

@@ -1,10 +1,10 @@
 """
-Answers: what came of a request that writes, in the words of the port, whichever request it was.
+Results: what the reply to a writing request means, as one of the port's answers.
 
 Rules
-- Only a status says that something was carried out, and 200 only with JSON or nothing: login pages have that status.
+- Only a status says that something was carried out, and 200 only with JSON or no body: login pages have that status.
 - A refusal (4xx) was not carried out. A lost reply, a redirect, 202 and a 5xx leave it open: `Unknown`.
-- Who holds a document is said in no agreed way. With the statuses that servers use for it, the text decides.
+- Servers have no common way to say that a document is locked. With the statuses that may mean it, the text decides.
 """
 
 import re
@@ -15,10 +15,10 @@ import attrs
 from reconciler.adapters import refusals, replies
 from reconciler.adapters.refusals import Labels
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
-from reconciler.adapters.wrs import session
+from reconciler.adapters.wrs import tokens
 from reconciler.adapters.wrs.reading import Entity, Reader
 from reconciler.adapters.wrs.service import Service
-from reconciler.adapters.wrs.session import Place
+from reconciler.adapters.wrs.tokens import Place
 from reconciler.model.answer import (
     Broken,
     Failed,
@@ -86,7 +86,7 @@ def perhaps_stale(answer: Unfulfilled) -> Unfulfilled:
 
 async def latest(reader: Reader, key: str, id: str | None = None) -> Snapshot | Trouble:
     """Read a document without a condition; `id` is where it should be by now, which saves the server a search."""
-    known = None if id is None else Snapshot(key, {}, session.seen(id, {}))
+    known = None if id is None else Snapshot(key, {}, tokens.seen(id, {}))
     shown = await reader.read(key, known)
     return Broken("a read without a condition was answered as unchanged") if isinstance(shown, Unchanged) else shown
 
@@ -99,7 +99,7 @@ def id_of(snapshot: Snapshot) -> str | None:
 
 def place_of(snapshot: Snapshot) -> Place | None:
     """Return what a snapshot's token says."""
-    return None if snapshot.token is None else session.place(snapshot.token)
+    return None if snapshot.token is None else tokens.place(snapshot.token)
 
 
 def undone_by_others(answer: Unfulfilled) -> Unfulfilled:

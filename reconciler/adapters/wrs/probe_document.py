@@ -1,12 +1,12 @@
 """
-Scratch: the document that a probe tries things on, and how everything done to it is undone.
+The document that a probe changes, and how every change is undone.
 
 Rules
-- A check-out is remembered before it is asked for, and its working copy as soon as that is known. Undone is this one
-  and no other: a read has to show first that it still is a working copy.
-- What a field was is remembered before anything else is written into it, until a read shows it again. Put back is only
-  what still holds what the probe wrote: anything else is somebody's work.
-- `put_back` can be called at any time, as often as one likes, and after whatever went wrong.
+- A check-out is noted before it is requested, and its working copy as soon as it is known. Only this check-out is
+  undone, and only after a read has shown that it still is a working copy.
+- A field's value is noted before the field is written, until a read shows that value again. A field is put back only
+  if it still holds what the probe wrote: anything else is someone's work.
+- `put_back` may be called at any time and any number of times, whatever went wrong before.
 """
 
 from collections.abc import Awaitable, Mapping
@@ -14,12 +14,13 @@ from collections.abc import Awaitable, Mapping
 import attrs
 
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import answers, portions, questions
-from reconciler.adapters.wrs.answers import Unfulfilled
-from reconciler.adapters.wrs.locking import Locks
+from reconciler.adapters.wrs import functions, results, writable
+from reconciler.adapters.wrs.checkout import CheckOuts
+from reconciler.adapters.wrs.functions import Told
 from reconciler.adapters.wrs.metadata import Schema
-from reconciler.adapters.wrs.questions import Finding, Halt, Result, Told, listed
+from reconciler.adapters.wrs.probe_findings import Finding, Halt, Result, listed
 from reconciler.adapters.wrs.reading import Entity, Reader
+from reconciler.adapters.wrs.results import Unfulfilled
 from reconciler.adapters.wrs.service import Service
 from reconciler.model.answer import NotAvailable, Released, Unknown
 from reconciler.model.snapshot import Snapshot, Token
@@ -45,7 +46,7 @@ class Sight:
     @property
     def etag(self) -> Token | None:
         """Its ETag, from the header or from within."""
-        return answers.etag(self.entity)
+        return results.etag(self.entity)
 
     def value(self, name: str) -> Json:
         """A field as we show it."""
@@ -70,7 +71,7 @@ class _Change:
     written: Json
 
 
-class Scratch:
+class ProbeDocument:
     """One document, and what is to be undone on it."""
 
     def __init__(self, service: Service, reader: Reader, key: str, clock: Clock) -> None:
@@ -80,7 +81,7 @@ class Scratch:
         self.unanswered: list[str] = []  # what was sent and may arrive even now
         self._service = service
         self._reader = reader
-        self._locks = Locks(service, reader, clock)
+        self._locks = CheckOuts(service, reader, clock)
         self._note = f"{NOTE} [{self.mark}]"
         self._clock = clock
         self._in_doubt = False  # a check-out was asked for, and nobody knows what became of it
@@ -90,8 +91,8 @@ class Scratch:
 
     async def look(self) -> Sight:
         """Read the document. Raises Halt when it can't be had."""
-        shown = await answers.latest(self._reader, self.key)
-        latest = answers.id_of(shown) if isinstance(shown, Snapshot) else None
+        shown = await results.latest(self._reader, self.key)
+        latest = results.id_of(shown) if isinstance(shown, Snapshot) else None
         entity = shown if latest is None else await self._reader.entity(latest)
         if isinstance(shown, Snapshot) and latest is not None and isinstance(entity, Entity):
             return Sight(latest, entity, shown)
@@ -103,7 +104,7 @@ class Scratch:
         held, self._in_doubt = self._in_doubt, True
         answer = await self._answered("CheckOut", self._locks.act(id, "CheckOut", {"CheckOutNote": self._note}))
         if isinstance(answer, Reply):
-            made = answers.identity(answer)
+            made = results.identity(answer)
             self._in_doubt = made is None
             self.copy = made if made != id else self.copy
         elif not isinstance(answer, Unknown):
@@ -118,7 +119,7 @@ class Scratch:
         """Change attributes."""
 
         async def patched() -> Reply | Unfulfilled:
-            return answers.of(self._service, await self._service.patch(self._service.entity(id), body, etag), body)
+            return results.of(self._service, await self._service.patch(self._service.entity(id), body, etag), body)
 
         return await self._answered("PATCH", patched())
 
@@ -147,14 +148,14 @@ class Scratch:
             return NotAvailable(0, f"the service's metadata knows no action {action}")
 
         async def posted(path: str) -> Reply | Unfulfilled:
-            return answers.of(self._service, await self._service.post(path, body, now.etag))
+            return results.of(self._service, await self._service.post(path, body, now.etag))
 
         return await self._answered(action, posted(self._service.action(now.id, name)))
 
     async def transitions(self, now: Sight) -> Told:
         """Return the states that can follow, None where the server doesn't tell."""
         schema = await self._service.schema()
-        return await questions.transitions(self._service, schema, now.id) if isinstance(schema, Schema) else schema
+        return await functions.transitions(self._service, schema, now.id) if isinstance(schema, Schema) else schema
 
     async def _answered(self, what: str, sent: Awaitable[Reply | Unfulfilled]) -> Reply | Unfulfilled:
         """Keep in mind what is under way until it is answered; without an answer it may be carried out much later."""
@@ -237,7 +238,7 @@ class Scratch:
             if state is None:
                 return NotAvailable(0, f"{NO_WAY_BACK} from {now.value(name)}")
             return await self.act(now, "SetState", {"State": {**state}})
-        if name in portions.COMMON:
+        if name in writable.COMMON:
             return await self.act(now, "UpdateCommonProperties", {"Updates": {name: value}})
         schema = await self._service.schema()
         if not isinstance(schema, Schema) or schema.action("CheckOut") is None:
@@ -245,7 +246,7 @@ class Scratch:
         answer = await self.check_out(now.id)
         if isinstance(answer, Reply) and self.copy is not None:
             entity = await self._reader.entity(self.copy)
-            etag = answers.etag(entity) if isinstance(entity, Entity) else None
+            etag = results.etag(entity) if isinstance(entity, Entity) else None
             answer = await self.patch(self.copy, {name: value}, etag)
             answer = await self.check_in() if isinstance(answer, Reply) else answer
             if isinstance(answer, Reply):

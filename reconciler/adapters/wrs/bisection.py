@@ -1,15 +1,15 @@
 """
-Halving: which of several attributes a server refuses, found out on the working copy, where nobody else sees it.
+Bisection: find which of several attributes the server refuses, on the working copy, where no one else sees it.
 
-A PATCH is all or nothing, and a refusal often names no attribute. Held for it would be all of them. So the attributes
-are sent by halves, again and again: what passes is on the working copy and goes out with its check-in.
+A PATCH is all or nothing, and a refusal often names no attribute, so one bad attribute would hold all others. Halves of
+the attributes are sent instead, again and again. What the server accepts is on the working copy and is checked in.
 
 Rules
-- What a refusal names is left out, and the rest is sent again.
-- Where one half passes, the other is the refused whole again, since the first is there by now: it is not sent as such.
-- A handful of PATCHes at most comes on top, enough to find any one attribute. What is not looked into by then counts as
-  refused together, and its next try begins with less.
-- Where nothing passes, it is the document that can't be changed, or all that is wanted: the first answer stands.
+- Attributes that a refusal names are left out, and the rest is sent again.
+- When one half is accepted, the other must be to blame: it is split without being sent as a whole.
+- A few more PATCHes are allowed, enough to find any one attribute. Attributes that are not told apart by then count as
+  refused together.
+- When nothing is accepted, the document can't be changed at all, and the first answer stands.
 """
 
 import re
@@ -19,10 +19,10 @@ import attrs
 
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import answers
-from reconciler.adapters.wrs.answers import Unfulfilled
+from reconciler.adapters.wrs import results
 from reconciler.adapters.wrs.metadata import EntityType
 from reconciler.adapters.wrs.reading import Entity, Reader
+from reconciler.adapters.wrs.results import Unfulfilled
 from reconciler.adapters.wrs.service import Service
 from reconciler.model.answer import NotAvailable, Refused
 from reconciler.model.snapshot import Token
@@ -41,7 +41,7 @@ def more_patches(attributes: int) -> int:
 
 
 @attrs.define
-class Halving:
+class Bisection:
     """The PATCH of one working copy, as it turns out. `refused` is what was left out, with the server's messages."""
 
     service: Service
@@ -110,9 +110,9 @@ class Halving:
             entity = await self.reader.entity(self.copy)
             if not isinstance(entity, Entity):
                 return entity
-            self.etag = answers.etag(entity)
+            self.etag = results.etag(entity)
         exchange = await self.service.patch(self.service.entity(self.copy), body, self.etag)
-        answer = answers.of(self.service, exchange, body, self._labels(body))
+        answer = results.of(self.service, exchange, body, self._labels(body))
         self._stale = self.etag is not None and isinstance(answer, Reply)
         return answer
 

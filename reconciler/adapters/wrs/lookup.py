@@ -1,14 +1,14 @@
 """
-Numbers: from document keys to the rows that the service has for them, many with one request.
+Lookup: from document keys to the rows that the service has for them, many with one request.
 
-Theory of operation. Whoever comes to the front asks for all who wait behind it meanwhile
-(`$filter=Number eq 'a' or Number eq 'b'`); a caller alone asks alone. One such request is under way at a time: while it
-is, the next batch gathers. A caller that is cancelled at the front leaves the others unanswered, and the next one in
-line asks for them.
+Theory of operation. One request is under way at a time. The caller at the front of the queue also asks for everyone who
+waits behind it (`$filter=Number eq 'a' or Number eq 'b'`), and meanwhile the next batch gathers. If the caller at the
+front is cancelled, the next one asks for the rest.
 
-A batch that is refused is no news about any of its documents: one may be to blame, or the size. Each is then asked for
-alone, outside the line, and the next batches are half as large, growing again by one with each that succeeds. Alone, it
-is asked for once more without `Latest eq true`, which not every server may take; from the first success on for good.
+A refused batch says nothing about any single document: one of them or the size may be to blame. Each is then asked for
+alone, outside the queue. The next batches are half as large, and grow by one with each success. A single key that is
+refused is asked for again without `Latest eq true`, which some servers do not accept; if that helps, it is left out
+from then on.
 """
 
 import asyncio
@@ -27,80 +27,80 @@ _PAGES_MAX = 50  # of one batch: a server that shows all versions of everything 
 
 
 @attrs.define(eq=False)
-class _Wish:
-    """Somebody who waits for the rows of a key; `refused` once they were refused together with others'."""
+class _Waiter:
+    """A caller who waits for the rows of a key; `refused` once a batch with it was refused."""
 
     key: str
     answer: Sequence[Row] | Trouble | None = None
     refused: bool = False
 
 
-class Numbers:
+class Lookup:
     """Finds the rows of document keys."""
 
     def __init__(self, service: Service, clock: Clock) -> None:
         self._service = service
         self._clock = clock
         self._front = asyncio.Lock()
-        self._waiting: list[_Wish] = []
+        self._waiting: list[_Waiter] = []
         self._keys_max = KEYS_MAX
         self.narrow = True  # until a server turns out to refuse `Latest eq true`
 
     async def rows(self, key: str, schema: Schema) -> Sequence[Row] | Trouble:
-        """Return all rows that say this key, as far as the server doesn't leave out older iterations."""
-        wish = _Wish(key)
-        self._waiting.append(wish)
+        """Return all rows with this key; many servers leave out older iterations."""
+        waiter = _Waiter(key)
+        self._waiting.append(waiter)
         try:
             async with self._front:
-                if wish.answer is None and not wish.refused:
-                    await self._clock.sleep(0)  # whoever starts at the same moment shall come along
-                    await self._ask(self._batch(wish, schema), schema)
+                if waiter.answer is None and not waiter.refused:
+                    await self._clock.sleep(0)  # so that callers who start at the same moment join the batch
+                    await self._ask(self._batch(waiter, schema), schema)
         finally:
-            if wish in self._waiting:
-                self._waiting.remove(wish)
-        if wish.answer is not None:
-            return wish.answer
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+        if waiter.answer is not None:
+            return waiter.answer
         return await self._alone(key, schema)
 
-    def _batch(self, first: _Wish, schema: Schema) -> list[_Wish]:
-        """Return who is asked for together with `first`."""
+    def _batch(self, first: _Waiter, schema: Schema) -> list[_Waiter]:
+        """Return the callers whose keys fit into one request with `first`."""
         chosen = [first]
         keys = {first.key: None}
-        for wish in self._waiting:
-            if wish is first:
+        for waiter in self._waiting:
+            if waiter is first:
                 continue
-            wider = {**keys, wish.key: None}
+            wider = {**keys, waiter.key: None}
             if len(wider) > self._keys_max or len(self._query(wider, schema)) > QUERY_CHARACTERS_MAX:
                 break
             keys = wider
-            chosen.append(wish)
+            chosen.append(waiter)
         return chosen
 
-    async def _ask(self, batch: Sequence[_Wish], schema: Schema) -> None:
-        keys = dict.fromkeys(wish.key for wish in batch)
+    async def _ask(self, batch: Sequence[_Waiter], schema: Schema) -> None:
+        keys = dict.fromkeys(waiter.key for waiter in batch)
         if len(keys) == 1:
             answer = await self._alone(batch[0].key, schema)
-            for wish in batch:
-                wish.answer = answer
+            for waiter in batch:
+                waiter.answer = answer
             return
         rows = await self._read(self._query(keys, schema))
         if isinstance(rows, list):
             self._keys_max = min(self._keys_max + 1, KEYS_MAX)
             by_key = self._by_key(rows)
-            for wish in batch:
-                wish.answer = by_key.get(wish.key, ())
+            for waiter in batch:
+                waiter.answer = by_key.get(waiter.key, ())
         elif _is_about_all(rows):
-            for wish in batch:
-                wish.answer = rows
+            for waiter in batch:
+                waiter.answer = rows
         else:
             self._keys_max = max(len(keys) // 2, 2)
-            for wish in batch:
-                wish.refused = True
+            for waiter in batch:
+                waiter.refused = True
 
     async def _alone(self, key: str, schema: Schema) -> Sequence[Row] | Trouble:
         rows = await self._read(self._query((key,), schema))
         if isinstance(rows, NotAvailable) and self._narrows(schema):
-            # Perhaps it is `Latest` that can't be asked for here. Older iterations are told by what they show, too.
+            # Perhaps this server can't filter by `Latest`. Older iterations are recognised by their rows, too.
             wider = await self._read(self._query((key,), schema, narrow=False))
             if isinstance(wider, list):
                 self.narrow, rows = False, wider
@@ -115,7 +115,7 @@ class Numbers:
         return rows
 
     def query(self, condition: str, schema: Schema, *further: str, narrow: bool = True) -> str:
-        """Return the query for the latest iterations that meet a condition, with what is to be read along."""
+        """Return the query for the latest iterations that meet a condition, with the navigations to expand."""
         options = self._service.options
         if narrow and self._narrows(schema):
             condition = f"({condition}) and Latest eq true"
@@ -144,7 +144,7 @@ class Numbers:
 
 
 def _is_about_all(trouble: Trouble) -> bool:
-    """Whether asking for each alone would only meet the same trouble: no credentials, too many requests, no answer."""
+    """Whether single requests would fail the same way: no credentials, too many requests, no answer."""
     match trouble:
         case Unauthorised() | Throttled():
             return True

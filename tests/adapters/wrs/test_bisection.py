@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.adapters import refusals
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import halving
+from reconciler.adapters.wrs import bisection
 from reconciler.model.document import Status
 from tests.adapters.wrs.world import Fault, WrsWorld
 
@@ -61,7 +61,7 @@ async def test_what_no_refusal_names_is_found_and_held_and_all_else_goes_out_at_
         name: value for name, value in MANY.items() if name != "Extra17"
     }
     assert ready.iterations() == before + 1
-    assert patches(ready) <= 1 + halving.more_patches(len(MANY))
+    assert patches(ready) <= 1 + bisection.more_patches(len(MANY))
     assert ready.holder() is None
 
 
@@ -87,7 +87,7 @@ async def test_several_are_found_in_a_few_rounds(ready: WrsWorld, monkeypatch: p
     written = set(ready.live()["attributes"]) & MANY.keys()
     assert written == MANY.keys() - set(culprits)
     assert ready.iterations() <= before + 4
-    assert patches(ready) <= 6 * (1 + halving.more_patches(len(MANY)))
+    assert patches(ready) <= 6 * (1 + bisection.more_patches(len(MANY)))
 
 
 async def test_where_nothing_passes_it_is_about_the_document(ready: WrsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +96,7 @@ async def test_where_nothing_passes_it_is_about_the_document(ready: WrsWorld, mo
     await ready.try_once(MANY)
     assert ready.document().status is Status.PARKED
     assert ready.held() == []
-    assert patches(ready) <= 1 + halving.more_patches(len(MANY))
+    assert patches(ready) <= 1 + bisection.more_patches(len(MANY))
     assert (ready.iterations(), ready.holder()) == (before, None)
 
 
@@ -122,13 +122,13 @@ async def test_one_among_any_number_is_found_within_the_budget(count: int) -> No
         asked: list[set[str]] = []
         found = await _halved(names, {names[culprit]}, asked)
         assert [one.fields for one in found.refused] == ([(names[culprit],)] if count > 1 else [])
-        assert len(asked) <= 1 + halving.more_patches(count)
-        assert halving.more_patches(count) <= 18
+        assert len(asked) <= 1 + bisection.more_patches(count)
+        assert bisection.more_patches(count) <= 18
 
 
-async def _halved(names: list[str], wrong: set[str], asked: list[set[str]]) -> halving.Halving:
-    class Server(halving.Halving):
-        async def _send(self, body: halving.Body) -> Any:
+async def _halved(names: list[str], wrong: set[str], asked: list[set[str]]) -> bisection.Bisection:
+    class Server(bisection.Bisection):
+        async def _send(self, body: bisection.Body) -> Any:
             from reconciler.model.answer import Refused
 
             asked.append(set(body))

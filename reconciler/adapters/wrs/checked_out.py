@@ -1,8 +1,8 @@
 """
-Holders: who has a document checked out, as far as an entity or a refusal says so, and which marks it shows. Pure.
+What a row says about its check-out: whether there is one, who made it, and which of our marks it shows. Pure.
 
-That the server names our account, or tells us "by you", proves nothing: a person may use the account. A mark of ours in
-any text of the entity does, because no other note holds it.
+That the server names our account, or says "by you", proves nothing: a person may use the account. Our mark in any text
+of the row does, because no other note holds it.
 """
 
 import re
@@ -38,6 +38,26 @@ def is_us(who: str | None, account: str) -> bool:
 def is_another(who: str | None, account: str) -> bool:
     """Whether that is surely not our account: it has a name, we know ours, and they differ."""
     return who is not None and account != "" and not is_us(who, account)
+
+
+def is_working_copy(entity: Row) -> bool:
+    """Whether an entity says that it is somebody's working copy, not an iteration that others see."""
+    return _standing(entity, "wrk", "working copy")
+
+
+def is_checked_out(entity: Row) -> bool:
+    """Whether an entity says that it is checked out by somebody: what the working copy was made of."""
+    return _standing(entity, "c/o", "checked out")
+
+
+def _standing(entity: Row, value: str, display: str) -> bool:
+    """Whether what an entity says of its check-out begins like that: the value everywhere, the display in English."""
+    for name in values.CHECK_OUT:
+        said = entity.get(name)
+        texts = said.values() if isinstance(said, dict) else (said,)
+        if any(isinstance(text, str) and text.lower().startswith((value, display)) for text in texts):
+            return True
+    return False
 
 
 def marks(entity: Row, mark: str) -> frozenset[str]:

@@ -1,11 +1,11 @@
 """
-Trials: the questions that only a write can answer, each asked of a scratch document and undone at once.
+The probe's questions that only a write can answer, each asked of the probe's document and undone at once.
 
 Rules
-- A field is set to the value that it has, wherever that answers the question. Where it does not, it gets a text that
-  says what it is, and its own value again right afterwards.
-- A token counts as stale only if the document really had it before: one made up might be refused for being no token.
-- LastModified counts whole seconds, so a second is waited for before it is asked whether something moves it.
+- A field is set to the value that it has, wherever that answers the question. Otherwise it gets a text that says what
+  it is, and its own value again right afterwards.
+- A token counts as stale only if the document really had it before: an invented one might be refused for its form.
+- LastModified counts whole seconds, so the probe waits a second before it checks whether something changes it.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from collections.abc import Callable
 import attrs
 
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import answers, holders, questions, reading, values
-from reconciler.adapters.wrs.answers import Unfulfilled
+from reconciler.adapters.wrs import checked_out, probe_findings, results, values
 from reconciler.adapters.wrs.metadata import Kind, Schema
-from reconciler.adapters.wrs.questions import Finding, Halt, Result, answered, listed, plain
+from reconciler.adapters.wrs.probe_document import ProbeDocument, Sight
+from reconciler.adapters.wrs.probe_findings import Finding, Halt, Result, answered, listed, plain
 from reconciler.adapters.wrs.reading import Entity, Reader
-from reconciler.adapters.wrs.scratch import Scratch, Sight
+from reconciler.adapters.wrs.results import Unfulfilled
 from reconciler.adapters.wrs.service import INVALID_NONCE, Service
 from reconciler.model.answer import Broken, Failed, NotAvailable, Unauthorised, Unknown, VersionConflict
 from reconciler.model.snapshot import Token
@@ -45,12 +45,12 @@ class Facts:
     etag: bool = False
 
 
-class Trials:
+class ProbeWrites:
     """Asks by writing. Every trial leaves the document checked in."""
 
     def __init__(
         self,
-        scratch: Scratch,
+        scratch: ProbeDocument,
         service: Service,
         reader: Reader,
         clock: Clock,
@@ -89,7 +89,7 @@ class Trials:
         if schema.action("SetState") is None:
             return
         told = await self._scratch.transitions(now)
-        self._tell(questions.finding(told))
+        self._tell(probe_findings.finding(told))
         self.facts.told = isinstance(told, list)
         allowed = [one for one in told if one["Value"] != now.value("State")] if isinstance(told, list) else []
         allowed.sort(key=lambda one: str(one["Value"]).upper().startswith(_NO_RETURN))
@@ -165,7 +165,7 @@ class Trials:
         copy = await self._checked_out(now)
         answer = await self._scratch.check_out_again(now.id)
         check, sent = "check-out once more", "CheckOut by the same account"
-        made = answers.identity(answer) if isinstance(answer, Reply) else None
+        made = results.identity(answer) if isinstance(answer, Reply) else None
         if made == copy:
             said = "answered with the same working copy: after a lost answer we can find it again"
             self._say(check, Result.OK, said, sent, answer)
@@ -184,7 +184,7 @@ class Trials:
             answer = await self._scratch.undo()
             if not isinstance(answer, Reply):
                 raise self._halt("undo", "our own check-out could not be undone", "UndoCheckOut", answer)
-            if reading.is_checked_out((await self._scratch.look()).entity.row):
+            if checked_out.is_checked_out((await self._scratch.look()).entity.row):
                 raise self._halt("undo", "answered as done, and it is still checked out", "UndoCheckOut", answer)
             self._say("undo", Result.OK, "the check-out is gone, and nothing of it is left", "UndoCheckOut", answer)
 
@@ -200,15 +200,15 @@ class Trials:
         if not isinstance(original, Entity):
             raise self._halt(check, "what is checked out can't be read any more", f"GET {now.id}", original)
         shown = ", ".join(f"{name} {plain(original.row[name])}" for name in values.CHECK_OUT if name in original.row)
-        if not (reading.is_working_copy(copied.row) and reading.is_checked_out(original.row)):
+        if not (checked_out.is_working_copy(copied.row) and checked_out.is_checked_out(original.row)):
             said = "neither shows that it is checked out, so our check-outs can't be told from people's"
             raise Halt(Finding("who holds it", Result.FAILED, said, f"GET {now.id}", shown or "nothing of it"))
-        who = holders.holder(original.row)
+        who = checked_out.holder(original.row)
         said = (
             f"shown as checked out by {who}" if who else "shown as checked out, but not by whom: people are not named"
         )
         self._tell(Finding("who holds it", Result.OK if who else Result.WARNING, said, f"GET {now.id}", shown))
-        if holders.marks(copied.row, self._scratch.mark) | holders.marks(original.row, self._scratch.mark):
+        if checked_out.marks(copied.row, self._scratch.mark) | checked_out.marks(original.row, self._scratch.mark):
             said = "the note that we gave is shown: after a crash we know which check-outs are ours"
             self._tell(Finding("check-out note", Result.OK, said, f"GET {copy}"))
         else:
@@ -224,7 +224,7 @@ class Trials:
         assert self._bare is not None, "asked only with a bearer token"
         schema = await self._service.schema()
         name = schema.action("UndoCheckOut") if isinstance(schema, Schema) else None
-        answer = answers.of(self._bare, await self._bare.post(self._bare.action(copy, name or "UndoCheckOut"), {}))
+        answer = results.of(self._bare, await self._bare.post(self._bare.action(copy, name or "UndoCheckOut"), {}))
         check, sent = "write without a nonce", "UndoCheckOut without a nonce, with a bearer token"
         if isinstance(answer, Reply):
             self._scratch.copy = None
@@ -244,7 +244,7 @@ class Trials:
             raise self._halt("write under check-out", _no_copy(answer), "CheckOut", answer)
         self._scratch.remember(now, field, marker)
         before = await self._reader.entity(copy)
-        etag = answers.etag(before) if isinstance(before, Entity) else None
+        etag = results.etag(before) if isinstance(before, Entity) else None
         answer = await self._scratch.patch(copy, {field: marker}, etag)
         sent = f"PATCH {field} of the working copy"
         if not isinstance(answer, Reply):
@@ -270,7 +270,7 @@ class Trials:
             raise self._halt("check-in", "answered as done, and no new iteration is there", "CheckIn", answer)
         if after.value(self.facts.field) != _marker(now.value(self.facts.field)):
             raise self._halt("check-in", f"{self.facts.field} is not what was written", "CheckIn", answer)
-        named = answers.identity(answer)
+        named = results.identity(answer)
         new = "the working copy's ID" if after.id == copy else "an ID of its own"
         said = f"made the next iteration, with {new}; it shows what was written"
         if named != after.id:
@@ -281,7 +281,7 @@ class Trials:
     async def _stale_under_lock(self, copy: str, old: Token, marker: str) -> None:
         check, sent = "stale If-Match under check-out", f"PATCH {self.facts.field}, If-Match: the ETag from before"
         now = await self._reader.entity(copy)
-        if isinstance(now, Entity) and answers.etag(now) == old:
+        if isinstance(now, Entity) and results.etag(now) == old:
             said = "the working copy's ETag stayed the same although it changed; check-out guards all the same"
             self._tell(Finding(check, Result.OK, said))
             return

@@ -1,7 +1,7 @@
 """
-Shapes: the actions and functions on a document as this adapter calls them, compared with the service's metadata. Pure.
+Signatures: actions and functions as this adapter calls them, compared with how the metadata describes them. Pure.
 
-Where the metadata says nothing of a type, such as one of a domain that was not read, it is taken for the right one.
+A type that the metadata does not describe, such as one of a domain that was not read, passes for the right one.
 """
 
 from collections.abc import Callable, Iterator

@@ -27,12 +27,12 @@ import attrs
 
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
-from reconciler.adapters.wrs import answers, holders, questions, reading
-from reconciler.adapters.wrs.answers import Unfulfilled
-from reconciler.adapters.wrs.copies import Compared, Copies, Left, Stuck
+from reconciler.adapters.wrs import checked_out, functions, results
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.reading import Entity, Reader
+from reconciler.adapters.wrs.results import Unfulfilled
 from reconciler.adapters.wrs.service import Row, Service
+from reconciler.adapters.wrs.working_copies import Compared, Left, LeftBehind, WorkingCopies
 from reconciler.model.answer import (
     Broken,
     Failed,
@@ -90,7 +90,7 @@ class Sight:
     shown: Snapshot
 
 
-class Locks:
+class CheckOuts:
     """Takes check-outs and gives them up."""
 
     def __init__(self, service: Service, reader: Reader, clock: Clock) -> None:
@@ -98,8 +98,8 @@ class Locks:
         self._reader = reader
         self._clock = clock
         self._account = service.options.account
-        self._copies = Copies(service, reader)
-        self._stuck = Stuck()
+        self._copies = WorkingCopies(service, reader)
+        self._stuck = LeftBehind()
         self._alone = asyncio.Lock()
         self._goes_well = False
 
@@ -126,10 +126,10 @@ class Locks:
         answer = await self._take(key, id, mark, note)
         match answer:
             case Refused(status) | NotAvailable(status) if status in _STALE:
-                shown = await answers.latest(self._reader, key)
+                shown = await results.latest(self._reader, key)
                 if not isinstance(shown, Snapshot):
                     return shown  # nobody knows what the refusal was about; taken for one, fields would be held for it
-                latest = answers.id_of(shown)
+                latest = results.id_of(shown)
                 if latest in (None, id):
                     return await self._unless_held(id, answer)
                 return await self._take(key, latest, mark, note)
@@ -139,7 +139,7 @@ class Locks:
         before = await self._free(key, id, mark)
         if not isinstance(before, Entity):
             return before
-        if (forbidden := await questions.forbidden(self._service, id)) is not None:
+        if (forbidden := await functions.forbidden(self._service, id)) is not None:
             return forbidden
         answer = await self._check_out(id, mark, note)
         return Taken(answer, id, before.row) if isinstance(answer, str) else answer
@@ -148,17 +148,17 @@ class Locks:
         """Return a working copy before anything is written into it, if it is ours and of the latest iteration."""
         copy = await self._reader.entity(taken.copy)
         if not isinstance(copy, Entity):
-            return answers.undone_by_others(copy)
-        if holders.says_checked_in(copy.row):
+            return results.undone_by_others(copy)
+        if checked_out.says_checked_in(copy.row):
             return VersionConflict(0, "our working copy was none any more when it was read")
         now = await self._reader.current(key)
         if not isinstance(now, dict):
             return now
         below = now.get(taken.origin, {})
-        ours, who = self._copies.is_ours(mark, copy.row, below=below, before=taken.before), holders.holder(copy.row)
+        ours, who = self._copies.is_ours(mark, copy.row, below=below, before=taken.before), checked_out.holder(copy.row)
         if ours is False:
-            return NotOurs(Locked(0, _NOT_KNOWN, holders.OURSELVES))
-        if ours is None and holders.is_another(who, self._account):
+            return NotOurs(Locked(0, _NOT_KNOWN, checked_out.OURSELVES))
+        if ours is None and checked_out.is_another(who, self._account):
             said = f"{taken.copy} is {who}'s, and windchill.account says that we are {self._account}"
             return self._left_alone(key, taken.copy, mark, f"{said}: correct it if it is wrong")
         if taken.origin not in now or now.keys() - {taken.origin, taken.copy}:
@@ -180,7 +180,7 @@ class Locks:
     def _left_alone(self, key: str, copy: str, mark: str, why: str) -> NotOurs:
         """Leave a check-out that nobody had a moment ago, and that is not to be undone: no other is made after it."""
         self._leave(Left(key, copy, mark, ours=False, why=why))
-        return NotOurs(Locked(0, replies.cut(f"{why}; check it in or undo it by hand"), holders.OURSELVES))
+        return NotOurs(Locked(0, replies.cut(f"{why}; check it in or undo it by hand"), checked_out.OURSELVES))
 
     def _leave(self, left: Left) -> None:
         self._stuck.leave(left, self._clock.monotonic_s())
@@ -205,9 +205,9 @@ class Locks:
 
     def held(self, entity: Row, message: str = "it is checked out") -> Locked:
         """Return what it means that a document is checked out although we have just not checked it out."""
-        who = holders.holder(entity)
-        if holders.is_us(who, self._account):
-            return Locked(0, _NOT_KNOWN, holders.OURSELVES)
+        who = checked_out.holder(entity)
+        if checked_out.is_us(who, self._account):
+            return Locked(0, _NOT_KNOWN, checked_out.OURSELVES)
         return Locked(0, f"checked out by {who}" if who else message, who)
 
     async def act(self, id: str, action: str, body: Row) -> Reply | Unfulfilled:
@@ -220,15 +220,15 @@ class Locks:
             return NotAvailable(0, f"the service's metadata knows no action {action}")
         path = self._service.action(id, name)
         urgent = action == "UndoCheckOut"
-        answer = answers.of(self._service, await self._service.post(path, body, urgent=urgent))
+        answer = results.of(self._service, await self._service.post(path, body, urgent=urgent))
         if not isinstance(answer, Unguarded):
             return answer
         entity = await self._reader.entity(id)  # a 428 was not carried out (RFC 6585 section 3)
-        etag = answers.etag(entity) if isinstance(entity, Entity) else None
+        etag = results.etag(entity) if isinstance(entity, Entity) else None
         return (
             answer
             if etag is None
-            else answers.of(self._service, await self._service.post(path, body, etag, urgent=urgent))
+            else results.of(self._service, await self._service.post(path, body, etag, urgent=urgent))
         )
 
     # ------------------------------------------------------------------------------------------------------- afterwards
@@ -247,8 +247,8 @@ class Locks:
         standing = await self._standing(key, copy)
         if not isinstance(standing, Entity):
             return standing
-        who = holders.holder(standing.row)
-        if holders.is_another(who, self._account) and not holders.marks(standing.row, mark):
+        who = checked_out.holder(standing.row)
+        if checked_out.is_another(who, self._account) and not checked_out.marks(standing.row, mark):
             return Locked(0, f"the working copy {copy} is {who}'s", who)
         undone = await self.act(copy, "UndoCheckOut", {})
         if isinstance(undone, Reply):
@@ -270,15 +270,15 @@ class Locks:
         match entity:
             case NotAvailable(status) if status in _GONE:
                 over = True
-            case Entity(row) if reading.is_working_copy(row):
+            case Entity(row) if checked_out.is_working_copy(row):
                 over = False
-            case Entity(row) if holders.says_checked_in(row):
+            case Entity(row) if checked_out.says_checked_in(row):
                 over = True
             case Entity():  # shown in a form we don't know: what the number leads to tells
                 now = await self._reader.current(key)
                 if not isinstance(now, dict):
                     return now
-                over = now.keys() == {copy} or any(holders.says_checked_in(now[one]) for one in now.keys() - {copy})
+                over = now.keys() == {copy} or any(checked_out.says_checked_in(now[one]) for one in now.keys() - {copy})
             case trouble:
                 return trouble
         if over:
@@ -289,25 +289,25 @@ class Locks:
 
     async def _search(self, key: str, mark: str) -> ReleaseAnswer:
         """Give up a check-out of ours of which nothing is known but its mark, if there is one."""
-        shown = await answers.latest(self._reader, key)
-        latest = answers.id_of(shown) if isinstance(shown, Snapshot) else None
+        shown = await results.latest(self._reader, key)
+        latest = results.id_of(shown) if isinstance(shown, Snapshot) else None
         if not isinstance(shown, Snapshot) or latest is None:
             return Released() if isinstance(shown, Snapshot) else shown
         below = await self._reader.entity(latest)
         if not isinstance(below, Entity):
             return below
-        if not reading.is_checked_out(below.row):
+        if not checked_out.is_checked_out(below.row):
             return Released()
-        who = holders.holder(below.row)
-        if holders.is_another(who, self._account):
+        who = checked_out.holder(below.row)
+        if checked_out.is_another(who, self._account):
             return Locked(0, f"checked out by {who}", who)
         copy = await self._check_out(latest, f"{mark}x", "looking for a check-out that was cut short")
         if isinstance(copy, str):
             return await self._found(key, copy, below.row, mark)
         if isinstance(copy, Locked):
             who = copy.holder or who
-        if isinstance(copy, Locked | Refused) and holders.is_us(who, self._account):
-            return Locked(0, f"the server does not tell its working copy; {_BY_HAND}", holders.OURSELVES)
+        if isinstance(copy, Locked | Refused) and checked_out.is_us(who, self._account):
+            return Locked(0, f"the server does not tell its working copy; {_BY_HAND}", checked_out.OURSELVES)
         if isinstance(copy, Locked):
             return copy
         if isinstance(copy, Refused | Unknown) and who is None:  # said in a language that we don't read
@@ -320,14 +320,14 @@ class Locks:
         if not isinstance(entity, Entity):
             return Released() if isinstance(entity, NotAvailable) and entity.status in _GONE else entity
         ours = self._copies.is_ours(mark, entity.row, below={}, before=below)
-        if not ours and mark not in holders.marks(below, mark):
-            return Locked(0, _NOT_KNOWN, holders.OURSELVES)
+        if not ours and mark not in checked_out.marks(below, mark):
+            return Locked(0, _NOT_KNOWN, checked_out.OURSELVES)
         compared = await self._copies.compared(key, entity.row, below, mark)
         if not isinstance(compared, Compared):
             return compared
         if compared.differs:
             said = f"a person has worked in our working copy {copy} ({', '.join(compared.differs)})"
-            return Locked(0, replies.cut(f"{said}: check it in or undo it by hand"), holders.OURSELVES)
+            return Locked(0, replies.cut(f"{said}: check it in or undo it by hand"), checked_out.OURSELVES)
         return await self._give_up(key, copy, mark)
 
     # ----------------------------------------------------------------------------------------------------------- inside
@@ -342,18 +342,18 @@ class Locks:
     async def _free(self, key: str, id: str, mark: str) -> Entity | Unfulfilled:
         """Return the iteration to be checked out, if it shows that nobody has it; a check-out of ours is given up."""
         before = await self._reader.entity(id)
-        if isinstance(before, Entity) and reading.is_checked_out(before.row):
+        if isinstance(before, Entity) and checked_out.is_checked_out(before.row):
             released = await self._search(key, mark)
             if not isinstance(released, Released):
                 return released
             before = await self._reader.entity(id)
         if not isinstance(before, Entity):
             return before
-        if reading.is_checked_out(before.row):
+        if checked_out.is_checked_out(before.row):
             return self.held(before.row)
         if before.row.get("Latest") is False or before.row.get(self._service.options.key_property, key) != key:
             return NotAvailable(_GONE[0], f"{id} is not its latest iteration any more")
-        if not holders.says_checked_in(before.row) and not self._copies.shows_notes(before.row):
+        if not checked_out.says_checked_in(before.row) and not self._copies.shows_notes(before.row):
             return NotAvailable(0, _MUTE)
         return before
 
@@ -362,7 +362,7 @@ class Locks:
         answer = await self.act(id, "CheckOut", {"CheckOutNote": f"[{mark}] {note}"[:_NOTE_CHARACTERS_MAX]})
         match answer:
             case Reply():
-                copy = answers.identity(answer)
+                copy = results.identity(answer)
                 if copy is None:
                     return Unknown("the answer to a check-out names no working copy")
                 return copy if copy != id else await self._by_whom(id, Locked(answer.status, _SAME))
@@ -373,7 +373,7 @@ class Locks:
     async def _unless_held(self, id: str, answer: Unfulfilled) -> Unfulfilled:
         """Return a refusal, or that somebody has it checked out: the server may say so in a language we don't read."""
         entity = await self._reader.entity(id)
-        if isinstance(entity, Entity) and reading.is_checked_out(entity.row):
+        if isinstance(entity, Entity) and checked_out.is_checked_out(entity.row):
             return self.held(entity.row, answer.message)
         return answer
 
@@ -382,7 +382,7 @@ class Locks:
         if answer.kind or answer.holder is not None:
             return answer
         entity = await self._reader.entity(id)
-        return attrs.evolve(answer, holder=holders.holder(entity.row)) if isinstance(entity, Entity) else answer
+        return attrs.evolve(answer, holder=checked_out.holder(entity.row)) if isinstance(entity, Entity) else answer
 
 
 def _as_release(answer: Unfulfilled, message: str) -> ReleaseAnswer:
