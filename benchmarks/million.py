@@ -131,7 +131,7 @@ async def _build(path: Path, count: int) -> None:
 def _row() -> tuple[bytes, bytes]:
     """Return desired state and agreement of a document with some fields, as the codec writes them."""
     found = [
-        decode.record(PlainRecord("events", 0, number, 0, None, text), decode.Rules())
+        decode.record(PlainRecord("events", 0, number, 0, None, text), decode.Options())
         for number, (_, text) in enumerate(events.generated(5, 1))
     ]
     desired = fold.steps(NOTHING_DESIRED, [event for event in found if isinstance(event, Event)])

@@ -308,7 +308,7 @@ class Daemon:
             self.store,
             self.clock,
             self.telemetry,
-            rules=self._in_force.decoding,
+            options=self._in_force.decoding,
             dead_letter_topic=self.config.log.dead_letter_topic,
             batch_max=self.config.log.fetch_records_max,
             offer=self.reconciler.offer,

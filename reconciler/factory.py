@@ -109,8 +109,8 @@ def notify_thresholds(config: Config) -> Thresholds:
 def actions(config: Config, store: Store, log: EventLog, clock: Clock) -> OperatorActions:
     """Return what an operator can do, by command or (`acting`) in another role."""
     marks = config.log.kind == "file"  # a line has no headers
-    rules = decoding(config)
-    return OperatorActions(store=store, log=log, clock=clock, decoding=lambda: rules, marks=marks)
+    options = decoding(config)
+    return OperatorActions(store=store, log=log, clock=clock, decoding=lambda: options, marks=marks)
 
 
 def kafka_options(config: Config) -> kafka_client.KafkaOptions:
@@ -223,14 +223,14 @@ def file_topics(log: Log) -> Topics:
     return Topics((ChangeTopic(path.name),), file_log.decisions_of(path).name)
 
 
-def decoding(config: Config, *, archive: bool = False) -> decode.Rules:
+def decoding(config: Config, *, archive: bool = False) -> decode.Options:
     """
     Return what decoding has to know of the configuration.
 
     `archive`: the log is a file that a person gives, and not the one that is configured.
     """
     in_files = config.log.kind == "file" and not archive
-    return decode.Rules(
+    return decode.Options(
         record_bytes_max=config.log.record_bytes_max,
         clock_skew_us_max=round(config.log.max_clock_skew_s * 1_000_000),
         by_position=config.log.order == "log",

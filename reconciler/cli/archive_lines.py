@@ -30,18 +30,18 @@ class Line:
     usable: bool
 
 
-def of(record: Record, rules: decode.Rules) -> Line | None:
+def of(record: Record, options: decode.Options) -> Line | None:
     """
     Return a record's line, `None` for one that is no event in any mode (it is a dead letter).
 
-    `rules` are those that the log is read by. The line is decoded as a replay will do it, and compared.
+    `options` are those that the log is decoded with. The line is decoded as a replay will do it, and compared.
     """
-    here = decode.record(record, rules)
-    text = _from_file(record, believed=isinstance(here, Event)) if rules.archived else _from_kafka(record)
+    here = decode.record(record, options)
+    text = _from_file(record, believed=isinstance(here, Event)) if options.archived else _from_kafka(record)
     if text is None:
         return None
     bare = PlainRecord(record.topic, record.partition, record.offset, 0, None, text.rstrip(), ())
-    there = decode.record(bare, attrs.evolve(rules, archived=True, vouched=True))
+    there = decode.record(bare, attrs.evolve(options, archived=True, vouched=True))
     if isinstance(there, Event) and not isinstance(here, Event):
         return None  # what its headers make unusable must not come back to life without them
     return Line(text, here == there or not isinstance(here, Event))
@@ -92,7 +92,7 @@ def _structured(record: Record) -> dict[str, msgspec.Raw] | None:
 def _tombstone(record: Record) -> dict[str, msgspec.Raw] | None:
     """Return a released event whose stamp is that of the tombstone: `decode` says which, so that they can't differ."""
     bare = PlainRecord(record.topic, record.partition, record.offset, record.timestamp, record.key, None, ())
-    event = decode.record(bare, decode.Rules())
+    event = decode.record(bare, decode.Options())
     if not isinstance(event, Event):
         return None
     stamp = event.stamp

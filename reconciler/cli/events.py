@@ -37,21 +37,21 @@ def now() -> str:
     return instant.from_us(SystemClock().now_us())
 
 
-def refusal(record: Outgoing, rules: decode.Rules) -> str | None:
+def refusal(record: Outgoing, decode_options: decode.Options) -> str | None:
     """Return why the reconciler would not take a record, `None` if it would."""
-    return change_events.refusal(record, rules, SystemClock().now_us())
+    return change_events.refusal(record, decode_options, SystemClock().now_us())
 
 
-def require_usable(records: Sequence[Outgoing], rules: decode.Rules) -> None:
+def require_usable(records: Sequence[Outgoing], decode_options: decode.Options) -> None:
     """Raise UsageError for the first record that the reconciler would refuse."""
     for one in records:
-        reason = refusal(one, rules)
+        reason = refusal(one, decode_options)
         if reason is not None:
             raise UsageError(f"the event can't be used: {reason}")
 
 
-def rules(config: Config) -> decode.Rules:
-    """Return the rules that the reconciler decodes by."""
+def decode_options(config: Config) -> decode.Options:
+    """Return the options that the reconciler decodes with."""
     from reconciler import factory
 
     return factory.decoding(config)
@@ -77,7 +77,7 @@ async def append(config: Config, records: Sequence[Outgoing]) -> None:
 
 def log_name(config: Config, origins: Iterable[str]) -> str:
     """Return what people call the parts of the log that records of these topics are appended to."""
-    names = sorted({rules(config).topics.again(origin) for origin in origins})
+    names = sorted({decode_options(config).topics.again(origin) for origin in origins})
     if config.log.kind == "file":
         return ", ".join(str(Path(config.log.path).with_name(name)) for name in names)
     return f"topic {', '.join(names)}"
@@ -85,7 +85,7 @@ def log_name(config: Config, origins: Iterable[str]) -> str:
 
 def decisions_log(config: Config) -> str:
     """Return what people call where operators' decisions go."""
-    return log_name(config, [rules(config).topics.decisions])
+    return log_name(config, [decode_options(config).topics.decisions])
 
 
 def user() -> str:

@@ -15,7 +15,7 @@ import attrs
 from reconciler.adapters.clock import SystemClock
 from reconciler.cli import output
 from reconciler.config import Config
-from reconciler.core.events.decode import Rules
+from reconciler.core.events import decode
 from reconciler.core.events.signing import Required
 from reconciler.errors import UsageError
 from reconciler.flows import recovery, sealing
@@ -127,7 +127,7 @@ class _Folding:
                 self.store,
                 clock,
                 Counters(),
-                rules=attrs.evolve(rules(self.config, log), signed=self.signed),
+                options=attrs.evolve(decode_options(self.config, log), signed=self.signed),
                 dead_letter_topic=log.log.dead_letter_topic,
                 batch_max=replaying.BATCH,
                 offer=lambda _: None,
@@ -175,8 +175,8 @@ class _Folding:
         return _are_same(self.config, log)
 
 
-def rules(config: Config, log: Config) -> Rules:
-    """Return the rules that a log is read by: a file that is not the configured log is an archive."""
+def decode_options(config: Config, log: Config) -> decode.Options:
+    """Return the options that a log is decoded with: a file that is not the configured log is an archive."""
     from reconciler import factory
 
     return factory.decoding(log, archive=is_archive(config, log))

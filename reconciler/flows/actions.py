@@ -15,8 +15,7 @@ from functools import partial
 import attrs
 import msgspec
 
-from reconciler.core.events import change_events, outcomes
-from reconciler.core.events.decode import Rules
+from reconciler.core.events import change_events, decode, outcomes
 from reconciler.core.folding import fold
 from reconciler.flows.recording import CHUNK, About, Decided, Deciding, Recorder
 from reconciler.model import instant
@@ -77,7 +76,7 @@ class OperatorActions:
     store: Store
     log: EventLog
     clock: Clock
-    decoding: Callable[[], Rules]  # by which the log is decoded now
+    decoding: Callable[[], decode.Options]  # by which the log is decoded now
     marks: bool = False  # the log keeps no headers: a letter counts as replayed as soon as it is appended
     offer: Callable[[Due], None] = _nobody
     wake: Callable[[], None] = _nothing
@@ -290,15 +289,15 @@ class OperatorActions:
             text = change_events.on_behalf(value, who)
         except (ValueError, RecursionError) as error:
             return Unusable(f"this is no event, which is a JSON object: {error}")
-        rules = self.decoding()
-        to = rules.topics.again(letter.place.topic)
-        record = change_events.signed(Outgoing(to, None, text, change_events.CONTENT_TYPE), rules)
-        refusal = change_events.refusal(record, rules, self.clock.now_us())
+        decode_options = self.decoding()
+        to = decode_options.topics.again(letter.place.topic)
+        record = change_events.signed(Outgoing(to, None, text, change_events.CONTENT_TYPE), decode_options)
+        refusal = change_events.refusal(record, decode_options, self.clock.now_us())
         if refusal is not None:
             return Unusable(f"the event can't be used: {refusal}")
         named = msgspec.json.decode(text, type=_Named)
         key = named.subject.encode()
-        await self.log.append([_again(letter, rules.topics, key, record.value, change_events.CONTENT_TYPE)])
+        await self.log.append([_again(letter, decode_options.topics, key, record.value, change_events.CONTENT_TYPE)])
         details: dict[str, Json] = {"reason": reason, "events": [named.id]}
         change = Change.REPLAY if self.marks else Change.NOTHING
         about = About(

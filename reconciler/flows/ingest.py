@@ -69,7 +69,7 @@ class Ingest:
         clock: Clock,
         telemetry: Telemetry,
         *,
-        rules: decode.Rules,
+        options: decode.Options,
         dead_letter_topic: str,
         batch_max: int,
         offer: Callable[[Due], None],
@@ -81,7 +81,7 @@ class Ingest:
         self._projection = projection
         self._clock = clock
         self._telemetry = telemetry
-        self._rules = rules
+        self._options = options
         self._dead_letter_topic = dead_letter_topic
         self._tracing = tracing
         self._batch_max = batch_max
@@ -101,9 +101,9 @@ class Ingest:
         self.folding: Callable[[list[Event]], None] | None = None  # told of every event, in no order
         self._wake = wake  # set when a batch had dead letters: the outbox has something to publish
 
-    def decode_by(self, rules: decode.Rules) -> None:
+    def decode_by(self, options: decode.Options) -> None:
         """Decode by other rules from the next record on."""
-        self._rules = rules
+        self._options = options
 
     def stop(self) -> None:
         """End the loop after the batch under way."""
@@ -256,7 +256,7 @@ class Ingest:
         if not records or records[0].timestamp <= 0:  # lines of a file have none
             return None
         now_us = self._clock.now_us()
-        limit_ms = (now_us + self._rules.clock_skew_us_max) // 1000
+        limit_ms = (now_us + self._options.clock_skew_us_max) // 1000
         if max(map(_timestamp, records)) <= limit_ms:
             return None
         last = {_partition(record): record for record in records}.values()
@@ -272,7 +272,7 @@ class Ingest:
 
     def _parted(self, newest_first: Sequence[Record]) -> list[tuple[Sequence[Record], timing.Present]]:
         """Part records that were read before from those that are read for the first time, which our clock judges."""
-        first = timing.Present.of(self._clock.now_us(), self._rules.clock_skew_us_max, self._refused)
+        first = timing.Present.of(self._clock.now_us(), self._options.clock_skew_us_max, self._refused)
         groups = groupby(reversed(newest_first), _partition)
         if not any(next(group).offset < self._read_to(place) for place, group in groups):
             return [(newest_first, first)]
@@ -289,10 +289,10 @@ class Ingest:
             self._tracing.note(records)
         events: list[Event] = []
         for some, present in self._parted(newest_first):
-            taken, left = decode_fast.events(some, self._rules, present)
+            taken, left = decode_fast.events(some, self._options, present)
             events += taken
             for record in left:
-                decoded = decode.record(record, self._rules, present)
+                decoded = decode.record(record, self._options, present)
                 if isinstance(decoded, Event):
                     events.append(decoded)
                 else:
@@ -307,7 +307,7 @@ class Ingest:
             place = Partition(topic, partition)
             if last.offset >= batch.positions.get(place, 0):
                 batch.positions[place], batch.last[place] = last.offset + 1, last
-        again = self._rules.topics.again
+        again = self._options.topics.again
         batch.replayed.update(
             letter
             for record in filter(_headers, newest_first)

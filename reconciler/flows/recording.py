@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
-from reconciler.core.events import change_events
-from reconciler.core.events.decode import Rules
+from reconciler.core.events import change_events, decode
 from reconciler.core.planning import resolution
 from reconciler.errors import StoreError, UsageError
 from reconciler.model import instant
@@ -170,14 +169,14 @@ class Decided:
 class Deciding:
     """Makes decisions into records. Nothing is appended here."""
 
-    rules: Rules
+    options: decode.Options
     clock: Clock
 
     def decide(
         self, document: Document, conflict: Conflict, take: Take, *, reason: str = "", who: str = ""
     ) -> Decided | Unusable:
         """Return a decision, or why it can't be one."""
-        policy = self.rules.policy
+        policy = self.options.policy
         try:
             choice = resolution.choose(document, conflict, take, policy, reason)
         except UsageError as error:
@@ -202,7 +201,7 @@ class Deciding:
         """Return when a claim on a document is answered: now, or just after it if its clock is ahead of ours."""
         now_us = self.clock.now_us()
         time_us = max(now_us, asked_us + 1)
-        if time_us <= now_us + self.rules.clock_skew_us_max:
+        if time_us <= now_us + self.options.clock_skew_us_max:
             return time_us
         refold = shlex.join(("reconciler", "docs", "refold", key))
         return Unusable(f"its claim is too far in the future for a later one to be believed: `{refold}` leaves it out")
@@ -225,8 +224,8 @@ class Deciding:
         checked = []
         try:
             for event in events:
-                record = change_events.signed(change_events.record(event, self.rules.topics), self.rules)
-                found = change_events.decoded(record, self.rules, self.clock.now_us())
+                record = change_events.signed(change_events.record(event, self.options.topics), self.options)
+                found = change_events.decoded(record, self.options, self.clock.now_us())
                 if isinstance(found, str):
                     return Unusable(f"the event can't be used: {found}")
                 checked.append((record, found))

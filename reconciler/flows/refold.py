@@ -43,7 +43,7 @@ class Origin:
     """A log to be folded, and how it is decoded."""
 
     log: EventLog
-    rules: decode.Rules
+    options: decode.Options
 
 
 @attrs.frozen
@@ -168,7 +168,7 @@ class Refold:
             row,
             self.clock,
             self.telemetry,
-            rules=origin.rules,
+            options=origin.options,
             dead_letter_topic=self.dead_letter_topic,
             batch_max=replay.BATCH,
             offer=lambda _: None,

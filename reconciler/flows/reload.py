@@ -45,7 +45,7 @@ class InForce:
     """The policy, with all that follows from it and from the rest of the configuration."""
 
     rules: Rulebook
-    decoding: decode.Rules
+    decoding: decode.Options
     settings: Sequence[tuple[str, str, Json, str]]  # section, key, value (secrets masked), origin
     restart: tuple[str, ...] = ()  # settings that say something else than what runs, and that only a restart takes up
 

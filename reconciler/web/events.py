@@ -43,9 +43,9 @@ async def append(sources: Sources, asked: Asked) -> views.actions.Appended:
     unusable: list[answers.RefusedEvent] = []
     forbidden: list[answers.RefusedEvent] = []
     for number, text in enumerate(texts):
-        rules = sources.decoding()
-        record = change_events.given(_attributed(text, asked.who.name), rules.topics)
-        event = change_events.decoded(record, rules, sources.clock.now_us())
+        decode_options = sources.decoding()
+        record = change_events.given(_attributed(text, asked.who.name), decode_options.topics)
+        event = change_events.decoded(record, decode_options, sources.clock.now_us())
         source = change_events.source_of(text) if isinstance(event, str) else event.stamp.source
         if source and (reason := asked.who.refusal(source)):
             forbidden.append(answers.RefusedEvent(number=number, reason=reason))

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import attrs
 
-from reconciler.core.events.decode import Rules
+from reconciler.core.events import decode
 from reconciler.core.explain.series import Point
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter
@@ -47,7 +47,7 @@ class Sources:
     clock: Clock
     store: Store
     log: EventLog
-    decoding: Callable[[], Rules]  # by which the log is decoded now
+    decoding: Callable[[], decode.Options]  # by which the log is decoded now
     engine: Engine
     series: Callable[[float], Sequence[Point]]  # of the last hours
     stopping: asyncio.Event  # set when the daemon begins to stop, at the latest when the server does
@@ -57,7 +57,7 @@ class Sources:
     hook_secret: str = attrs.field(default="", repr=False)  # empty: no hook
 
     @property
-    def rules(self) -> Rules:
+    def decode_options(self) -> decode.Options:
         """By which the log is decoded now."""
         return self.decoding()
 

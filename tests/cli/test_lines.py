@@ -11,7 +11,7 @@ from reconciler.cli import archive_lines
 from reconciler.core.events import decode
 from reconciler.model.event import Event, PlainRecord
 
-RULES = decode.Rules()
+OPTIONS = decode.Options()
 NOW_MS = 1_796_000_000_000
 EVENT = {
     "specversion": "1.0",
@@ -42,11 +42,11 @@ def _record(
     return PlainRecord("changes", 3, 41, timestamp, key, value, headers)
 
 
-def _again(line: archive_lines.Line, **rules) -> object:
+def _again(line: archive_lines.Line, **options) -> object:
     """What a replay makes of a line: another file, another place in it."""
     assert line.text.count(b"\n") == 1
     read = PlainRecord("archive.jsonl", 0, 0, 0, None, line.text.rstrip(b"\n"), ())
-    return decode.record(read, attrs.evolve(RULES, archived=True, **rules))
+    return decode.record(read, attrs.evolve(OPTIONS, archived=True, **options))
 
 
 USABLE = {
@@ -67,13 +67,13 @@ USABLE = {
 @pytest.mark.parametrize("by_position", [False, True])
 @pytest.mark.parametrize("record", USABLE.values(), ids=USABLE.keys())
 def test_a_line_is_decoded_to_the_very_event_of_its_record(record: PlainRecord, by_position: bool) -> None:
-    rules = attrs.evolve(RULES, by_position=by_position)
-    event = decode.record(record, rules)
+    options = attrs.evolve(OPTIONS, by_position=by_position)
+    event = decode.record(record, options)
     if by_position and record.timestamp <= 0:
         assert not isinstance(event, Event)  # nothing says where it ranks
         return
     assert isinstance(event, Event), event
-    line = archive_lines.of(record, rules)
+    line = archive_lines.of(record, options)
     assert line is not None
     assert line.usable
     assert _again(line, by_position=by_position) == event
@@ -81,7 +81,7 @@ def test_a_line_is_decoded_to_the_very_event_of_its_record(record: PlainRecord, 
 
 def test_values_are_copied_byte_for_byte() -> None:
     text = json.dumps(EVENT).encode().replace(b"1.0}", b"1.000e0}")
-    line = archive_lines.of(_record(text), RULES)
+    line = archive_lines.of(_record(text), OPTIONS)
     assert line is not None
     assert b"1.000e0" in line.text
 
@@ -100,25 +100,25 @@ UNUSABLE = {
 
 @pytest.mark.parametrize("record", UNUSABLE.values(), ids=UNUSABLE.keys())
 def test_a_record_that_is_no_event_has_no_line(record: PlainRecord) -> None:
-    assert not isinstance(decode.record(record, RULES), Event)
-    assert archive_lines.of(record, RULES) is None
+    assert not isinstance(decode.record(record, OPTIONS), Event)
+    assert archive_lines.of(record, OPTIONS) is None
 
 
 def test_a_line_that_became_too_large_is_written_and_said_to_be_unusable() -> None:
     record = _record(json.dumps(EVENT).encode(), STRUCTURED)
-    line = archive_lines.of(record, attrs.evolve(RULES, record_bytes_max=len(record.value or b"")))
+    line = archive_lines.of(record, attrs.evolve(OPTIONS, record_bytes_max=len(record.value or b"")))
     assert line is not None
     assert not line.usable
 
 
 def test_a_line_of_a_file_keeps_the_place_that_it_names() -> None:
-    rules = attrs.evolve(RULES, archived=True)
+    options = attrs.evolve(OPTIONS, archived=True)
     placed = EVENT | {"kafkatopic": "changes", "kafkapartition": 3, "kafkaoffset": 41}
     for event in (EVENT, placed):
         record = PlainRecord("events.jsonl", 0, 5, 0, None, json.dumps(event).encode(), ())
-        line = archive_lines.of(record, rules)
+        line = archive_lines.of(record, options)
         assert line is not None
-        assert _again(line) == decode.record(record, rules)
+        assert _again(line) == decode.record(record, options)
 
 
 @given(
@@ -127,8 +127,8 @@ def test_a_line_of_a_file_keeps_the_place_that_it_names() -> None:
 )
 def test_whatever_a_record_holds_it_is_copied_faithfully_or_left_out(value: bytes | None, headers) -> None:
     record = _record(value, headers)
-    line = archive_lines.of(record, RULES)
-    here = decode.record(record, RULES)
+    line = archive_lines.of(record, OPTIONS)
+    here = decode.record(record, OPTIONS)
     if line is None:
         assert value is None or not isinstance(here, Event)
     elif isinstance(here, Event):

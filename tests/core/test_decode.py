@@ -18,22 +18,22 @@ from reconciler.model.value import canonical
 from tests.core import strategies
 from tests.core.strategies import KEY, RECORDED_MS, binary, envelope, structured
 
-RULES = decode.Rules()
-ARCHIVED = decode.Rules(archived=True)
-BY_POSITION = decode.Rules(by_position=True)
+OPTIONS = decode.Options()
+ARCHIVED = decode.Options(archived=True)
+BY_POSITION = decode.Options(by_position=True)
 BIG = 2**63 - 1
 
 
-def refused(record: PlainRecord, rules: decode.Rules = RULES) -> str:
+def refused(record: PlainRecord, options: decode.Options = OPTIONS) -> str:
     """The reason of a record that must be refused, at its own place."""
-    outcome = decode.record(record, rules)
+    outcome = decode.record(record, options)
     assert isinstance(outcome, Refusal), outcome
     assert outcome.place == (record.topic, record.partition, record.offset)
     return outcome.reason
 
 
-def accepted(record: PlainRecord, rules: decode.Rules = RULES) -> Event:
-    outcome = decode.record(record, rules)
+def accepted(record: PlainRecord, options: decode.Options = OPTIONS) -> Event:
+    outcome = decode.record(record, options)
     assert isinstance(outcome, Event), outcome
     return outcome
 
@@ -77,7 +77,7 @@ header_values = (
     )
 )
 any_values = st.none() | st.binary(max_size=64) | st.text(max_size=64).map(str.encode)
-any_rules = st.sampled_from([RULES, ARCHIVED, BY_POSITION, decode.Rules(record_bytes_max=40)])
+any_options = st.sampled_from([OPTIONS, ARCHIVED, BY_POSITION, decode.Options(record_bytes_max=40)])
 
 
 def is_decoded(outcome: object) -> bool:
@@ -93,11 +93,11 @@ def is_decoded(outcome: object) -> bool:
     key=any_values,
     headers=st.lists(st.tuples(header_names, header_values), max_size=5),
     timestamp=st.integers(-(2**63), 2**63 - 1),
-    rules=any_rules,
+    options=any_options,
 )
-def test_nothing_that_a_broker_can_hand_out_raises(value, key, headers, timestamp, rules):
+def test_nothing_that_a_broker_can_hand_out_raises(value, key, headers, timestamp, options):
     record = PlainRecord("changes", 0, 7, timestamp, key, value, headers)
-    assert is_decoded(decode.record(record, rules))
+    assert is_decoded(decode.record(record, options))
 
 
 json_values = st.recursive(
@@ -111,32 +111,32 @@ attributes = st.sampled_from([*envelope(), "sequence", "actor", "datacontenttype
 members = st.sampled_from(["set", "add", "remove", "release", "expect", "reason", "sett"])
 
 
-@given(strategies.envelopes, st.dictionaries(attributes, json_values | st.just(...), max_size=3), any_rules)
-def test_no_change_of_a_valid_event_raises(event, changes, rules):
+@given(strategies.envelopes, st.dictionaries(attributes, json_values | st.just(...), max_size=3), any_options)
+def test_no_change_of_a_valid_event_raises(event, changes, options):
     changed = {name: value for name, value in {**event, **changes}.items() if value is not ...}
-    assert is_decoded(decode.record(structured(changed), rules))
-    assert is_decoded(decode.record(binary(changed), rules))
+    assert is_decoded(decode.record(structured(changed), options))
+    assert is_decoded(decode.record(binary(changed), options))
 
 
-@given(strategies.envelopes, st.dictionaries(members, json_values, min_size=1, max_size=3), any_rules)
-def test_no_change_of_valid_data_raises(event, changes, rules):
-    assert is_decoded(decode.record(structured({**event, "data": {**event["data"], **changes}}), rules))
+@given(strategies.envelopes, st.dictionaries(members, json_values, min_size=1, max_size=3), any_options)
+def test_no_change_of_valid_data_raises(event, changes, options):
+    assert is_decoded(decode.record(structured({**event, "data": {**event["data"], **changes}}), options))
 
 
-@given(strategies.envelopes, st.data(), any_rules)
-def test_no_damage_to_the_bytes_of_a_valid_event_raises(event, data, rules):
+@given(strategies.envelopes, st.data(), any_options)
+def test_no_damage_to_the_bytes_of_a_valid_event_raises(event, data, options):
     text = json.dumps(event, ensure_ascii=False).encode(errors="replace")
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, min(len(text), start + 8)))
     damaged = text[:start] + data.draw(st.binary(max_size=4)) + text[end:]
-    assert is_decoded(decode.record(structured(damaged), rules))
+    assert is_decoded(decode.record(structured(damaged), options))
 
 
 @given(strategies.envelopes)
 def test_both_content_modes_give_the_same_event(event):
-    assert decode.record(binary(event), RULES) == decode.record(structured(event), RULES)
+    assert decode.record(binary(event), OPTIONS) == decode.record(structured(event), OPTIONS)
     declared = structured(event, headers=[("content-type", b"application/cloudevents+json; charset=UTF-8")])
-    assert decode.record(declared, RULES) == decode.record(structured(event), RULES)
+    assert decode.record(declared, OPTIONS) == decode.record(structured(event), OPTIONS)
 
 
 def leaves(said: dict) -> list[tuple[str, object]]:
@@ -155,7 +155,7 @@ def is_said_twice(names: list[str]) -> bool:
 
 @given(strategies.envelopes)
 def test_an_event_says_what_its_producer_wrote(event):
-    outcome = decode.record(structured(event), RULES)
+    outcome = decode.record(structured(event), OPTIONS)
     said = [leaves(event["data"].get(part, {})) for part in ("set", "expect")]
     wanted, expected = map(dict, said)
     # The pools hold events that say nothing: `remove` of no element, an empty object; an `expect` of other leaves; and
@@ -210,7 +210,7 @@ def test_an_event_that_says_two_things_of_one_leaf_or_nothing_is_refused(data, r
 def test_a_rule_for_sources_is_asked_about_the_leaves_of_an_object():
     policy = Policy((Rule(("attributes.Secret",), Strategy.MERGE, sources=("//mes",), name="policy[1]"),))
     nested = structured(envelope(data={"set": {"attributes": {"Secret": 1}}}))
-    assert "may not set `attributes.Secret`" in refused(nested, attrs.evolve(RULES, policy=policy))
+    assert "may not set `attributes.Secret`" in refused(nested, attrs.evolve(OPTIONS, policy=policy))
 
 
 # --------------------------------------------------------------------------------------------------------- whose event
@@ -243,14 +243,14 @@ def test_the_example_of_the_contract_is_an_event():
 
 @pytest.mark.parametrize("make", [structured, binary])
 def test_foreign_types_are_skipped_and_named(make):
-    outcome = decode.record(make(envelope(type="com.example.other", data={"anything": 1})), RULES)
+    outcome = decode.record(make(envelope(type="com.example.other", data={"anything": 1})), OPTIONS)
     assert outcome == Foreign(("changes", 0, 7), "com.example.other")
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\x00avro", b"x" * 2_000_000])
 def test_a_foreign_event_in_binary_mode_is_skipped_in_any_format_and_of_any_size(value):
     headers = [("ce_specversion", b"1.0"), ("ce_type", b"com.other"), ("content-type", b"application/avro")]
-    assert isinstance(decode.record(structured(value, headers=headers), RULES), Foreign)
+    assert isinstance(decode.record(structured(value, headers=headers), OPTIONS), Foreign)
 
 
 def test_unknown_extension_attributes_are_ignored():
@@ -364,9 +364,9 @@ def test_bottomless_nesting_is_refused(make, text):
 
 def test_a_record_is_as_large_as_the_rules_allow_and_no_larger():
     text = json.dumps(envelope()).encode()
-    rules = decode.Rules(record_bytes_max=len(text))
-    assert accepted(structured(text), rules)
-    assert str(len(text) + 1) in refused(structured(text + b" "), rules)
+    options = decode.Options(record_bytes_max=len(text))
+    assert accepted(structured(text), options)
+    assert str(len(text) + 1) in refused(structured(text + b" "), options)
 
 
 def test_the_largest_numbers_are_kept_exactly():
@@ -437,7 +437,7 @@ def test_a_tombstone_that_names_no_document_is_refused(key):
 def test_a_null_value_under_ce_headers_is_the_event_that_the_headers_name_and_no_tombstone():
     released = accepted(binary(envelope(type=decode.RELEASED, data=...)))
     assert released.stamp.source == "//erp/prod"
-    assert isinstance(decode.record(binary(envelope(type="com.other", data=...)), RULES), Foreign)
+    assert isinstance(decode.record(binary(envelope(type="com.other", data=...)), OPTIONS), Foreign)
     assert "data" in refused(binary(envelope(data=...)))
 
 
@@ -463,7 +463,7 @@ def test_a_time_too_far_ahead_of_its_record_is_refused():
     assert accepted(record)
     late = structured(envelope(time="2026-11-22T10:05:00.000001Z"), timestamp=1_795_341_600_000)
     assert "300 s" in refused(late)
-    assert accepted(late, decode.Rules(clock_skew_us_max=301_000_000))
+    assert accepted(late, decode.Options(clock_skew_us_max=301_000_000))
 
 
 @pytest.mark.parametrize("timestamp", [0, -1])
@@ -543,9 +543,9 @@ def test_by_position_records_of_one_millisecond_rank_by_partition_and_offset():
 def test_by_position_a_record_without_a_timestamp_is_refused(timestamp):
     assert "timestamp" in refused(structured(envelope(), timestamp=timestamp), BY_POSITION)
     assert "timestamp" in refused(structured(None, timestamp=timestamp), BY_POSITION)
-    rules = decode.Rules(by_position=True, archived=True)
-    assert "`recordedtime` is missing" in refused(structured(envelope(), timestamp=timestamp), rules)
-    assert accepted(structured(envelope(recordedtime="2026-11-22T10:00:00Z"), timestamp=timestamp), rules)
+    options = decode.Options(by_position=True, archived=True)
+    assert "`recordedtime` is missing" in refused(structured(envelope(), timestamp=timestamp), options)
+    assert accepted(structured(envelope(recordedtime="2026-11-22T10:00:00Z"), timestamp=timestamp), options)
 
 
 # ------------------------------------------------------------------------------------------------------------- sources
@@ -553,8 +553,8 @@ def test_by_position_a_record_without_a_timestamp_is_refused(timestamp):
 ONLY_ERP = Rule(("status",), Strategy.EXTERNAL, sources=("//erp/*",), name="policy[1]")
 
 
-def under(*rules: Rule) -> decode.Rules:
-    return decode.Rules(policy=Policy(rules))
+def under(*rules: Rule) -> decode.Options:
+    return decode.Options(policy=Policy(rules))
 
 
 @pytest.mark.parametrize("members", [{"set": {"status": "A"}}, {"add": {"status": ["A"]}}, {"release": ["status"]}])
@@ -567,11 +567,11 @@ def test_a_source_that_may_not_set_a_field_is_refused_with_the_rule_and_who_may(
 
 
 def test_sources_that_may_and_fields_without_limits_pass():
-    rules = under(ONLY_ERP)
-    assert accepted(structured(envelope(source="//erp/prod")), rules)
-    assert accepted(structured(envelope(source="//mes", data={"set": {"owner": "b"}})), rules)
+    options = under(ONLY_ERP)
+    assert accepted(structured(envelope(source="//erp/prod")), options)
+    assert accepted(structured(envelope(source="//mes", data={"set": {"owner": "b"}})), options)
     decision = structured(envelope(source=OPERATORS), topic=Topics().decisions)
-    assert accepted(decision, rules), "operators resolve conflicts on any field"
+    assert accepted(decision, options), "operators resolve conflicts on any field"
 
 
 def test_a_limit_that_may_not_apply_to_the_document_refuses_nothing_yet():

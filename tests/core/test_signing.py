@@ -51,8 +51,8 @@ def signed(event: object) -> dict[str, Any]:
     return found
 
 
-def read(value: bytes, offset: int = 9, topic: str = TOPIC, **rules: Any) -> Any:
-    return decode.record(PlainRecord(topic, 0, offset, 0, None, value, ()), decode.Rules(signed=REQUIRED, **rules))
+def read(value: bytes, offset: int = 9, topic: str = TOPIC, **options: Any) -> Any:
+    return decode.record(PlainRecord(topic, 0, offset, 0, None, value, ()), decode.Options(signed=REQUIRED, **options))
 
 
 # ---------------------------------------------------------------------------------------------------------- signatures
@@ -150,11 +150,11 @@ def test_a_decision_is_believed_if_it_is_signed_or_stands_before_all_are() -> No
         assert isinstance(refusal, Refusal)
         assert (refusal.stage, refusal.place) == ("signature", Place(TOPIC, 0, 5))
         assert "this decision of an operator is not believed: " in refusal.reason
-    assert isinstance(decode.record(PlainRecord("new", 0, 0, 0, None, text(DECISION), ()), _rules()), Refusal)
+    assert isinstance(decode.record(PlainRecord("new", 0, 0, 0, None, text(DECISION), ()), _options()), Refusal)
 
 
-def _rules() -> decode.Rules:
-    return decode.Rules(signed=REQUIRED)
+def _options() -> decode.Options:
+    return decode.Options(signed=REQUIRED)
 
 
 def test_what_systems_say_needs_no_signature() -> None:
@@ -176,19 +176,19 @@ def test_a_decision_in_binary_mode_may_be_signed_too() -> None:
     headers = tuple((f"ce_{name}", str(said).encode()) for name, said in whole.items() if name != "data")
     headers += (("content-type", b"application/json"),)
     record = PlainRecord(TOPIC, 0, 9, 0, None, json.dumps(whole["data"], indent=1).encode(), headers)
-    assert isinstance(decode.record(record, _rules()), Event)
-    assert isinstance(decode.record(record._replace(value=b'{"set":{"owner":"rival"}}'), _rules()), Refusal)
+    assert isinstance(decode.record(record, _options()), Event)
+    assert isinstance(decode.record(record._replace(value=b'{"set":{"owner":"rival"}}'), _options()), Refusal)
 
 
 def test_what_we_append_as_an_operator_is_signed_where_there_is_a_key_and_nothing_else_is() -> None:
     for source, signs in ((OPERATORS, True), ("//erp/prod", False)):
         bare = Outgoing(TOPIC, b"k", text(DECISION | {"source": source}))
-        made = change_events.signed(bare, decode.Rules(keys=KEYS))
+        made = change_events.signed(bare, decode.Options(keys=KEYS))
         assert (made != bare) is signs
         assert (signing.fault(made.value or b"", KEYS) is None) is signs
-        assert change_events.signed(bare, decode.Rules()) == bare
+        assert change_events.signed(bare, decode.Options()) == bare
     for odd in (b"", b"[]", b"\xff", None):
-        assert change_events.signed(Outgoing(TOPIC, None, odd), decode.Rules(keys=KEYS)).value == odd
+        assert change_events.signed(Outgoing(TOPIC, None, odd), decode.Options(keys=KEYS)).value == odd
 
 
 # ------------------------------------------------------------------------------------------------------------- outcomes

@@ -17,10 +17,12 @@ OPEN = Topics((ChangeTopic("changes"),), DECISIONS)
 IN_FILES = Topics((ChangeTopic("events.jsonl"),), "events.jsonl.decisions")
 
 
-def said(source: str, topic: str, rules: decode.Rules, **more: object) -> Event | Refusal | Foreign:
+def said(source: str, topic: str, options: decode.Options, **more: object) -> Event | Refusal | Foreign:
     event = envelope(source=source) | more
-    found = decode.record(structured(event, topic=topic), rules)
-    assert decode.record(binary(event, topic=topic), rules) == found or rules.archived, "the mode makes no difference"
+    found = decode.record(structured(event, topic=topic), options)
+    assert decode.record(binary(event, topic=topic), options) == found or options.archived, (
+        "the mode makes no difference"
+    )
     return found
 
 
@@ -36,17 +38,17 @@ def reason(found: object) -> str:
 @pytest.mark.parametrize("source", [OPERATORS, "//reconciler/emit", "//reconciler/", "//RECONCILER/operators"])
 @pytest.mark.parametrize(("topics", "topic"), [(OPEN, "changes"), (BOUND, ERP), (OPEN, "unknown")])
 def test_our_own_sources_are_refused_outside_of_the_decisions(topics: Topics, topic: str, source: str) -> None:
-    told = reason(said(source, topic, decode.Rules(topics=topics)))
+    told = reason(said(source, topic, decode.Options(topics=topics)))
     assert source in told
     assert f"taken from {DECISIONS} only" in told
 
 
 @pytest.mark.parametrize("type_", [decode.CHANGED, decode.RELEASED])
 def test_decisions_are_taken_from_operators_and_from_nobody_else(type_: str) -> None:
-    rules, more = decode.Rules(topics=BOUND), dict[str, object](type=type_)
+    options, more = decode.Options(topics=BOUND), dict[str, object](type=type_)
     if type_ == decode.RELEASED:
         more["data"] = {}
-    assert isinstance(said(OPERATORS, DECISIONS, rules, **more), Event)
+    assert isinstance(said(OPERATORS, DECISIONS, options, **more), Event)
     for source in (
         "//erp/prod",
         "//reconciler/emit",
@@ -54,12 +56,12 @@ def test_decisions_are_taken_from_operators_and_from_nobody_else(type_: str) -> 
         "//reconciler/operators/x",
         "operators",
     ):
-        assert "takes decisions of operators" in reason(said(source, DECISIONS, rules, **more))
+        assert "takes decisions of operators" in reason(said(source, DECISIONS, options, **more))
 
 
 def test_what_we_publish_ourselves_is_met_in_any_topic_and_skipped() -> None:
     for topic in ("changes", DECISIONS):
-        found = said("//reconciler/prod", topic, decode.Rules(topics=OPEN), type="windchill.document.reconciled.v1")
+        found = said("//reconciler/prod", topic, decode.Options(topics=OPEN), type="windchill.document.reconciled.v1")
         assert isinstance(found, Foreign)
 
 
@@ -67,28 +69,28 @@ def test_what_we_publish_ourselves_is_met_in_any_topic_and_skipped() -> None:
 
 
 def test_each_source_speaks_where_it_is_bound() -> None:
-    rules = decode.Rules(topics=BOUND)
-    assert isinstance(said("//erp/prod", ERP, rules), Event)
-    assert isinstance(said("//mes/line-3", MES, rules), Event)
-    assert reason(said("//erp/prod", MES, rules)) == (
+    options = decode.Options(topics=BOUND)
+    assert isinstance(said("//erp/prod", ERP, options), Event)
+    assert isinstance(said("//mes/line-3", MES, options), Event)
+    assert reason(said("//erp/prod", MES, options)) == (
         f"source '//erp/prod' may not speak in {MES}: [[log.topics]] allows //mes/line-?, //mes/[0-9] there"
     )
     for source in ("//ERP/prod", "//erp", "erp/x", "//mes/line-3", "//mes/line-33"):
-        reason(said(source, ERP, rules))
+        reason(said(source, ERP, options))
 
 
 def test_without_bound_topics_any_source_but_ours_speaks() -> None:
-    rules = decode.Rules(topics=OPEN)
+    options = decode.Options(topics=OPEN)
     for source in ("//erp/prod", "urn:x", "//reconciler", "//reconciler-test/operators", "//kafka/changes"):
-        assert isinstance(said(source, "changes", rules), Event)
+        assert isinstance(said(source, "changes", options), Event)
 
 
 def test_nobody_asks_for_anything_where_outcomes_are_published() -> None:
     """It is not read for events; an archive of it is, and whoever could write there must not speak by that."""
     closed = attrs.evolve(BOUND, closed=("outcomes", "letters"))
     for source in ("//erp/prod", OPERATORS, "//kafka/outcomes"):
-        assert "not for events" in reason(said(source, "outcomes", decode.Rules(topics=closed)))
-    found = said("//reconciler/x", "outcomes", decode.Rules(topics=closed), type="windchill.document.reconciled.v1")
+        assert "not for events" in reason(said(source, "outcomes", decode.Options(topics=closed)))
+    found = said("//reconciler/x", "outcomes", decode.Options(topics=closed), type="windchill.document.reconciled.v1")
     assert isinstance(found, Foreign)
 
 
@@ -114,31 +116,31 @@ ONLY_ERP = Policy(
 
 
 def test_a_document_is_released_only_by_a_source_that_no_rule_keeps_out() -> None:
-    rules, released = decode.Rules(topics=OPEN, policy=ONLY_ERP), {"type": decode.RELEASED, "data": {}}
-    assert isinstance(said("//erp/prod", "changes", rules, **released), Event)
-    assert isinstance(said(OPERATORS, DECISIONS, rules, **released), Event)
-    told = reason(said("//mes/line-3", "changes", rules, **released))
+    options, released = decode.Options(topics=OPEN, policy=ONLY_ERP), {"type": decode.RELEASED, "data": {}}
+    assert isinstance(said("//erp/prod", "changes", options, **released), Event)
+    assert isinstance(said(OPERATORS, DECISIONS, options, **released), Event)
+    told = reason(said("//mes/line-3", "changes", options, **released))
     assert told == (
         "source '//mes/line-3' may not release a whole document: policy[2] (status, attributes.*) allows //erp/*,"
         " //wf/*; release fields by name, or let an operator release the document"
     )
-    assert "policy[3]" in reason(said("//wf/7", "changes", rules, **released)), "of any type it could turn out to be"
-    assert isinstance(said("//mes/line-3", "changes", rules, data={"release": ["owner"]}), Event)
-    assert "`status`" in reason(said("//mes/line-3", "changes", rules, data={"release": ["status"]}))
-    anybody = attrs.evolve(rules, policy=Policy())
+    assert "policy[3]" in reason(said("//wf/7", "changes", options, **released)), "of any type it could turn out to be"
+    assert isinstance(said("//mes/line-3", "changes", options, data={"release": ["owner"]}), Event)
+    assert "`status`" in reason(said("//mes/line-3", "changes", options, data={"release": ["status"]}))
+    anybody = attrs.evolve(options, policy=Policy())
     assert isinstance(said("//mes/line-3", "changes", anybody, **released), Event)
 
 
 def test_a_tombstone_is_the_word_of_its_topic_and_rules_have_to_name_that() -> None:
     tombstone = structured(None, topic=ERP)
-    assert isinstance(decode.record(tombstone, decode.Rules(topics=BOUND)), Event)
-    told = reason(decode.record(tombstone, decode.Rules(topics=BOUND, policy=ONLY_ERP)))
+    assert isinstance(decode.record(tombstone, decode.Options(topics=BOUND)), Event)
+    told = reason(decode.record(tombstone, decode.Options(topics=BOUND, policy=ONLY_ERP)))
     assert f"source '//kafka/{ERP}' may not release a whole document: policy[2]" in told
     named = Policy((Rule(("status",), Strategy.EXTERNAL, sources=("//erp/*", f"//kafka/{ERP}")),))
-    assert isinstance(decode.record(tombstone, decode.Rules(topics=BOUND, policy=named)), Event)
-    assert "takes decisions" in reason(decode.record(structured(None, topic=DECISIONS), decode.Rules(topics=BOUND)))
-    assert isinstance(decode.record(structured(None), decode.Rules(topics=OPEN)), Event)
-    elsewhere = said(f"//kafka/{ERP}", MES, decode.Rules(topics=BOUND))
+    assert isinstance(decode.record(tombstone, decode.Options(topics=BOUND, policy=named)), Event)
+    assert "takes decisions" in reason(decode.record(structured(None, topic=DECISIONS), decode.Options(topics=BOUND)))
+    assert isinstance(decode.record(structured(None), decode.Options(topics=OPEN)), Event)
+    elsewhere = said(f"//kafka/{ERP}", MES, decode.Options(topics=BOUND))
     assert "may not speak in" in reason(elsewhere), "nobody writes another topic's tombstones"
 
 
@@ -150,8 +152,8 @@ def line(source: str, file: str, topic: str | None = None) -> PlainRecord:
     return structured(envelope(source=source) | place, topic=file, timestamp=0)
 
 
-LIVE = decode.Rules(archived=True, topics=IN_FILES)
-ARCHIVE = decode.Rules(archived=True, vouched=True, topics=BOUND)
+LIVE = decode.Options(archived=True, topics=IN_FILES)
+ARCHIVE = decode.Options(archived=True, vouched=True, topics=BOUND)
 
 
 def test_a_line_of_the_log_stands_in_its_file_whatever_it_says_itself() -> None:
@@ -184,10 +186,10 @@ def test_a_plain_file_takes_any_source_and_decisions_only_if_its_name_says_so() 
 
 # ---------------------------------------------------------------------------------------------------------- both ways
 
-RULES = [
-    decode.Rules(topics=BOUND),
-    decode.Rules(topics=OPEN),
-    decode.Rules(topics=BOUND, policy=ONLY_ERP),
+OPTIONS = [
+    decode.Options(topics=BOUND),
+    decode.Options(topics=OPEN),
+    decode.Options(topics=BOUND, policy=ONLY_ERP),
     LIVE,
     ARCHIVE,
 ]
@@ -203,10 +205,10 @@ def records(draw: st.DrawFn) -> PlainRecord:
     return structured(event, topic=draw(TOPICS), offset=draw(st.integers(0, 99)))
 
 
-@given(st.lists(records(), max_size=5), st.sampled_from(RULES))
+@given(st.lists(records(), max_size=5), st.sampled_from(OPTIONS))
 def test_the_quick_way_lets_nobody_speak_whom_the_long_way_refuses(
-    given_: list[PlainRecord], rules: decode.Rules
+    given_: list[PlainRecord], options: decode.Options
 ) -> None:
-    events, left = decode_fast.events(given_, rules)
+    events, left = decode_fast.events(given_, options)
     taken = [one for one in given_ if not any(one is other for other in left)]
-    assert events == [decode.record(one, rules) for one in taken]
+    assert events == [decode.record(one, options) for one in taken]

@@ -14,8 +14,8 @@ from reconciler.model.policy import Policy, Rule, Strategy
 from tests.core import strategies
 from tests.core.strategies import binary, envelope, structured
 
-RULES = decode.Rules()
-ARCHIVED = decode.Rules(archived=True)
+OPTIONS = decode.Options()
+ARCHIVED = decode.Options(archived=True)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -49,11 +49,11 @@ headers = st.sampled_from(
 )
 every_rules = st.sampled_from(
     [
-        RULES,
+        OPTIONS,
         ARCHIVED,
-        decode.Rules(by_position=True),
-        decode.Rules(record_bytes_max=200),
-        decode.Rules(policy=Policy((Rule(("status",), Strategy.EXTERNAL, sources=("//erp/*",)),))),
+        decode.Options(by_position=True),
+        decode.Options(record_bytes_max=200),
+        decode.Options(policy=Policy((Rule(("status",), Strategy.EXTERNAL, sources=("//erp/*",)),))),
     ]
 )
 
@@ -71,12 +71,12 @@ def records(draw: st.DrawFn) -> PlainRecord:
 
 
 @given(st.lists(records(), max_size=6), every_rules)
-def test_what_it_takes_is_what_the_long_way_says_and_nothing_gets_lost(given_records, rules):
-    events, left = decode_fast.events(given_records, rules)
+def test_what_it_takes_is_what_the_long_way_says_and_nothing_gets_lost(given_records, options):
+    events, left = decode_fast.events(given_records, options)
     rest = list(left)
     taken = [record for record in given_records if not _drop(rest, record)]
     assert not rest
-    expected = [decode.record(record, rules) for record in taken]
+    expected = [decode.record(record, options) for record in taken]
     assert events == expected
     assert codec.encode(events) == codec.encode(expected)  # 1 is not true, and 1.0 is not 1
     assert all(type(event) is Event for event in events)
@@ -103,8 +103,8 @@ def _drop(records: list[PlainRecord], record: PlainRecord) -> bool:
 )
 def test_what_producers_usually_send_goes_the_quick_way(changes: dict[str, Any]):
     declared = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
-    for rules in (RULES, ARCHIVED):
-        events, left = decode_fast.events([structured(envelope(**changes), headers=declared)], rules)
+    for options in (OPTIONS, ARCHIVED):
+        events, left = decode_fast.events([structured(envelope(**changes), headers=declared)], options)
         assert len(events) == 1
         assert not left
 
@@ -112,6 +112,6 @@ def test_what_producers_usually_send_goes_the_quick_way(changes: dict[str, Any])
 def test_one_odd_record_does_not_keep_its_neighbours_from_being_decoded():
     whole = [structured(envelope(id=str(number))) for number in range(3)]
     odd = [structured(b"{"), structured(None), binary(envelope()), structured(envelope(data={"release": ["a"]}))]
-    events, left = decode_fast.events([whole[0], *odd, *whole[1:]], RULES)
+    events, left = decode_fast.events([whole[0], *odd, *whole[1:]], OPTIONS)
     assert [event.stamp.id for event in events] == ["0", "1", "2"]
     assert left == odd

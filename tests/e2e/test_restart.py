@@ -90,7 +90,7 @@ async def replayed(world: World, folder: Path) -> bytes:
     log = factory.make_log(world.config, clock)
     async with opened(folder / "replayed.db", owner=True) as store:
         ingest = Ingest(
-            log, store, clock, Counters(), rules=factory.decoding(world.config), dead_letter_topic="none",
+            log, store, clock, Counters(), options=factory.decoding(world.config), dead_letter_topic="none",
             batch_max=1000, offer=lambda due: None, wake=asyncio.Event(),
         )  # fmt: skip
         await replay.replay(log, ingest, Bases(store, clock))

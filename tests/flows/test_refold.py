@@ -12,14 +12,14 @@ from tests.fakes.memory_log import MemoryLog
 from tests.flows.test_clocks import PLACE, ahead, title
 from tests.flows.world import KEY, LETTERS, TOPIC, World
 
-LENIENT = decode.Rules(clock_skew_us_max=10**15)
+LENIENT = decode.Options(clock_skew_us_max=10**15)
 
 
-async def refold(world: World, rules: decode.Rules = decode.Rules()) -> Result:  # noqa: B008  frozen
+async def refold(world: World, options: decode.Options = decode.Options()) -> Result:  # noqa: B008  frozen
     log = MemoryLog(world.broker, TOPIC)
     made = Refold(
         store=world.store,
-        log=Origin(log, rules),
+        log=Origin(log, options),
         archives=(),
         clock=world.clock,
         telemetry=Counters(),
@@ -36,7 +36,7 @@ async def with_a_claim_from_the_future(world: World) -> None:
     world.ingest.decode_by(LENIENT)
     ahead(world, 10**9, {"title": "from the future"})
     await world.fold()
-    world.ingest.decode_by(decode.Rules())
+    world.ingest.decode_by(decode.Options())
     await world.emit({"title": "Cover"})
     assert title(world) == "from the future"
 

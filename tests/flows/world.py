@@ -104,7 +104,7 @@ class World:
             store or self.store,
             self.clock,
             self.telemetry,
-            rules=decode.Rules(policy=self.policy, topics=TOPICS),
+            options=decode.Options(policy=self.policy, topics=TOPICS),
             dead_letter_topic=LETTERS,
             batch_max=100,
             offer=self.offered.append,
@@ -130,7 +130,7 @@ class World:
 
     def actions(self, rules: Policy | None = None) -> OperatorActions:
         """What operators can do, under the policy of this world or another."""
-        decoding = decode.Rules(policy=rules or self.policy, topics=TOPICS)
+        decoding = decode.Options(policy=rules or self.policy, topics=TOPICS)
         return OperatorActions(store=self.store, log=self.log, clock=self.clock, decoding=lambda: decoding)
 
     def make_log(self) -> MemoryLog:

@@ -11,8 +11,8 @@ Target = Callable[[bytes], None]
 
 def record(text: bytes) -> None:
     """A structured event; its first byte says by which rules it is read."""
-    rules = test_decode.RULES[text[0] % len(test_decode.RULES)] if text else test_decode.RULES[0]
-    test_decode.check(structured(text[1:]), rules)
+    options = test_decode.OPTIONS[text[0] % len(test_decode.OPTIONS)] if text else test_decode.OPTIONS[0]
+    test_decode.check(structured(text[1:]), options)
 
 
 def headers(text: bytes) -> None:
@@ -20,7 +20,7 @@ def headers(text: bytes) -> None:
     head, _, value = text.partition(b"\n\n")
     lines = [line.partition(b": ") for line in head.split(b"\n")]
     named = [(name.decode(errors="ignore"), said) for name, _, said in lines]
-    test_decode.check(structured(value, headers=named, timestamp=RECORDED_MS), test_decode.RULES[0])
+    test_decode.check(structured(value, headers=named, timestamp=RECORDED_MS), test_decode.OPTIONS[0])
 
 
 def reply(text: bytes) -> None:

@@ -21,12 +21,12 @@ from reconciler.model.policy import Policy, Rule, Strategy
 from tests.core.strategies import KEY, RECORDED_MS, envelope, structured
 from tests.fuzz import mutating
 
-RULES = [
-    decode.Rules(),
-    decode.Rules(archived=True),
-    decode.Rules(by_position=True),
-    decode.Rules(record_bytes_max=2000),
-    decode.Rules(policy=Policy((Rule(("status", "attributes.*"), Strategy.EXTERNAL, sources=("//erp/*",)),))),
+OPTIONS = [
+    decode.Options(),
+    decode.Options(archived=True),
+    decode.Options(by_position=True),
+    decode.Options(record_bytes_max=2000),
+    decode.Options(policy=Policy((Rule(("status", "attributes.*"), Strategy.EXTERNAL, sources=("//erp/*",)),))),
 ]
 EVENTS = mutating.seeds("event/*/*.json", "events/*")
 MEMBERS = [*envelope(), "sequence", "actor", "datacontenttype", "kafkatopic", "kafkapartition", "kafkaoffset", "x"]
@@ -35,12 +35,12 @@ DATA = ["set", "set", "add", "remove", "release", "expect", "reason", "x"]
 ADDED_BYTES_MAX = 8192  # what a dead letter may weigh more than its record
 
 
-def check(record: PlainRecord, rules: decode.Rules) -> None:
+def check(record: PlainRecord, options: decode.Options) -> None:
     """Everything that holds for every record."""
     with mutating.bounded():
-        found = decode.record(record, rules)
-        events, left = decode_fast.events([record], rules)
-        line = archive_lines.of(record, rules)
+        found = decode.record(record, options)
+        events, left = decode_fast.events([record], options)
+        line = archive_lines.of(record, options)
     assert (events, left) in (([found], []), ([], [record]))
     match found:
         case Event():
@@ -56,7 +56,7 @@ def check(record: PlainRecord, rules: decode.Rules) -> None:
         assert line is not None
     if line is not None and line.usable and isinstance(found, Event):
         bare = PlainRecord(record.topic, record.partition, record.offset, 0, None, line.text.rstrip())
-        assert decode.record(bare, attrs.evolve(rules, archived=True)) == found
+        assert decode.record(bare, attrs.evolve(options, archived=True)) == found
 
 
 def check_event(event: Event) -> None:
@@ -144,35 +144,35 @@ def hostile_headers(number: int) -> PlainRecord:
 
 
 numbers = st.integers(0, 2**64 - 1)
-rules_ = st.integers(0, len(RULES) - 1)  # their numbers, and not themselves: a find is then a line, not a page
+options_ = st.integers(0, len(OPTIONS) - 1)  # their numbers, and not themselves: a find is then a line, not a page
 
 
-@given(mutating.mutated(EVENTS), rules_)
-def test_no_damage_to_the_bytes_of_an_event_gets_past(value, rules):
-    check(structured(value), RULES[rules])
+@given(mutating.mutated(EVENTS), options_)
+def test_no_damage_to_the_bytes_of_an_event_gets_past(value, options):
+    check(structured(value), OPTIONS[options])
 
 
-@given(numbers, rules_)
-def test_no_event_made_of_hostile_values_gets_past(number, rules):
-    check(hostile_event(number), RULES[rules])
+@given(numbers, options_)
+def test_no_event_made_of_hostile_values_gets_past(number, options):
+    check(hostile_event(number), OPTIONS[options])
 
 
-@given(numbers, rules_)
-def test_no_headers_in_any_encoding_get_past(number, rules):
-    check(hostile_headers(number), RULES[rules])
+@given(numbers, options_)
+def test_no_headers_in_any_encoding_get_past(number, options):
+    check(hostile_headers(number), OPTIONS[options])
 
 
-@given(st.binary(max_size=200), rules_)
+@given(st.binary(max_size=200), options_)
 @example(b"", 0)
-def test_no_bytes_get_past(value, rules):
-    check(structured(value), RULES[rules])
+def test_no_bytes_get_past(value, options):
+    check(structured(value), OPTIONS[options])
 
 
-@given(st.lists(numbers, min_size=2, max_size=8), rules_)
-def test_a_hostile_record_spoils_no_other_of_its_slice(given_numbers, rules):
+@given(st.lists(numbers, min_size=2, max_size=8), options_)
+def test_a_hostile_record_spoils_no_other_of_its_slice(given_numbers, options):
     records = [hostile_event(number) for number in given_numbers]
-    events, left = decode_fast.events(records, RULES[rules])
-    alone = [decode.record(record, RULES[rules]) for record in records if record not in left]
+    events, left = decode_fast.events(records, OPTIONS[options])
+    alone = [decode.record(record, OPTIONS[options]) for record in records if record not in left]
     assert events == alone
 
 
@@ -183,7 +183,7 @@ def test_a_hostile_record_spoils_no_other_of_its_slice(given_numbers, rules):
 def test_a_reason_does_not_repeat_half_a_megabyte(member):
     said = {member: ("windchill." if member == "type" else "") + "\u200b" * 170_000}
     record = structured(json.dumps(envelope(**said), ensure_ascii=False).encode())
-    refusal = decode.record(record, RULES[0])
+    refusal = decode.record(record, OPTIONS[0])
     assert isinstance(refusal, Refusal)
     assert len(refusal.reason) <= decode.REASON_LENGTH_MAX
     check_refusal(refusal, record)
@@ -191,19 +191,19 @@ def test_a_reason_does_not_repeat_half_a_megabyte(member):
 
 def test_a_record_from_beyond_the_calendar_is_refused_whatever_stands_beside_it():
     records = [structured(json.dumps(envelope()).encode(), timestamp=stamp) for stamp in (RECORDED_MS, 2**62)]
-    events, left = decode_fast.events(records, RULES[0])
+    events, left = decode_fast.events(records, OPTIONS[0])
     assert (events, left) == ([], records)
-    assert isinstance(decode.record(records[1], RULES[0]), Refusal)
+    assert isinstance(decode.record(records[1], OPTIONS[0]), Refusal)
 
 
 def test_a_line_with_an_impossible_timestamp_is_no_line():
-    assert archive_lines.of(structured(b"{}", timestamp=2**62), RULES[1]) is None
+    assert archive_lines.of(structured(b"{}", timestamp=2**62), OPTIONS[1]) is None
 
 
 @pytest.mark.parametrize("member", [b'"a\xff":1', b'"x":"\xff"'])
 def test_bytes_that_are_no_text_are_refused_also_in_members_that_nobody_reads(member):
     record = structured(json.dumps(envelope()).encode()[:-1] + b"," + member + b"}")
-    assert decode_fast.events([record], RULES[0]) == ([], [record])
-    refusal = decode.record(record, RULES[0])
+    assert decode_fast.events([record], OPTIONS[0]) == ([], [record])
+    refusal = decode.record(record, OPTIONS[0])
     assert isinstance(refusal, Refusal)  # an export of the log would find no event in it
     assert "utf-8" in refusal.reason

@@ -105,7 +105,7 @@ def test_no_configuration_gets_past(text):
 @given(numbers)
 def test_no_reason_steers_a_terminal(number):
     record = test_decode.hostile_event(number)
-    refusal = decode.record(record, decode.Rules())
+    refusal = decode.record(record, decode.Options())
     if not isinstance(refusal, Refusal):
         return
     said = io.StringIO()

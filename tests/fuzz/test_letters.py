@@ -54,7 +54,7 @@ CASES: list[tuple[bytes | None, bytes | None, tuple[Header, ...]]] = [
 @pytest.mark.parametrize(("key", "value", "headers"), CASES, ids=["value", "key", "header", "headers"])
 async def test_no_dead_letter_keeps_what_is_behind_it_from_going_out(key, value, headers):
     record = structured(value, key=key, headers=headers)
-    refusal = decode.record(record, decode.Rules())
+    refusal = decode.record(record, decode.Options())
     assert isinstance(refusal, Refusal)
     letter = DeadLetter(refusal.place, 0, key, value, headers, refusal.stage, refusal.reason, 0)
     narrow = Narrow(outcomes.dead_letter(letter, "dead"), Outgoing("outcomes", b"k", b"behind"))

@@ -74,13 +74,13 @@ def shown(decision: Decision) -> dict[str, object]:
 
 
 def read_events(case: Path, policy: Policy) -> tuple[list[Event], list[Refusal]]:
-    rules = decode.Rules(archived=True, policy=policy)
+    options = decode.Options(archived=True, policy=policy)
     records = [
         PlainRecord(file.name, 0, number, 0, None, line)
         for file in sorted(case.glob("events.jsonl*"))  # what operators decide stands in a file of its own
         for number, line in enumerate(file.read_bytes().splitlines())
     ]
-    outcomes = [decode.record(record, rules) for record in records]
+    outcomes = [decode.record(record, options) for record in records]
     return [one for one in outcomes if isinstance(one, Event)], [one for one in outcomes if isinstance(one, Refusal)]
 
 

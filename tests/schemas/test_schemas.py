@@ -54,9 +54,9 @@ def content(path: Path) -> Any:
 
 def decoded(event: Any) -> Any:
     """What a record of the event is, in the topic that events of its source go to."""
-    rules = decode.Rules()
-    record = change_events.given(json.dumps(event).encode(), rules.topics)
-    return decode.record(PlainRecord(record.topic, 0, 0, RECORDED_MS, b"0000012345", record.value), rules)
+    options = decode.Options()
+    record = change_events.given(json.dumps(event).encode(), options.topics)
+    return decode.record(PlainRecord(record.topic, 0, 0, RECORDED_MS, b"0000012345", record.value), options)
 
 
 # ---------------------------------------------------------------------------------------------------------- the schemas

@@ -144,7 +144,7 @@ class Operators:
             here.daemon.store,
             here.life.clock,
             Counters(),
-            rules=here.daemon._in_force.decoding,
+            options=here.daemon._in_force.decoding,
             dead_letter_topic=LETTERS,
             batch_max=_BATCH,
             offer=lambda _: None,

@@ -84,9 +84,9 @@ class Daemon:
 
     @property
     def actions(self) -> OperatorActions:
-        rules = decode.Rules(policy=self.world.policy, topics=TOPICS)
+        decode_options = decode.Options(policy=self.world.policy, topics=TOPICS)
         log = self.world.log
-        return OperatorActions(store=self.world.store, log=log, clock=self.clock, decoding=lambda: rules)
+        return OperatorActions(store=self.world.store, log=log, clock=self.clock, decoding=lambda: decode_options)
 
     @property
     def sources(self) -> application.Sources:
@@ -98,7 +98,7 @@ class Daemon:
             clock=self.clock,
             store=self.world.store,
             log=self.world.log,
-            decoding=lambda: decode.Rules(policy=self.world.policy, topics=TOPICS),
+            decoding=lambda: decode.Options(policy=self.world.policy, topics=TOPICS),
             engine=application.Engine(self.breaker, self.world.limiter, Queue(10), lambda: self.world.store.offsets),
             series=lambda hours: series.window(self.points, self.clock.now_us(), round(hours * 60)),
             stopping=self.stopping,
@@ -149,7 +149,7 @@ async def guarded(daemon: Daemon) -> Any:
 async def world(daemon: Daemon) -> World:
     """A document with a field of each kind: written, held, yielded, released; and two letters that are dead."""
     world = daemon.world
-    await world.store.keep_policy(world.rules.policy_digest, world.policy)
+    await world.store.keep_policy(world.decode_options.policy_digest, world.policy)
     await world.emit({"status": "RELEASED", "title": "Cover", "owner": "erp"}, actor="jdoe", reason="ECN-1")
     await world.settle()
     await world.edit({"title": "Lid", "owner": "sgarcia"})

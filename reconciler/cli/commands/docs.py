@@ -303,4 +303,4 @@ def _origin(stack: AsyncExitStack, config: Config, log: Config, signed: "Require
 
     source = log_replay.Source(log, lambda _done, _total: None)
     stack.push_async_callback(source.close)
-    return Origin(source, attrs.evolve(log_replay.rules(config, log), signed=signed))
+    return Origin(source, attrs.evolve(log_replay.decode_options(config, log), signed=signed))

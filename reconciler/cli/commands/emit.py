@@ -49,15 +49,19 @@ def emit(config: Config, document: str | None, file: BinaryIO | None, form: str,
     Every event is checked as the reconciler will check it; if one is refused, none is appended. Where the store is at
     hand, who appended what is recorded there (`audit acts`).
     """
-    rules = events.rules(config)
+    decode_options = events.decode_options(config)
     changes = any(said[name] for name in ("sets", "adds", "removes", "releases", "expects"))
     if (document is None) is (file is None) or (file is not None and changes):
         raise UsageError("give either a DOCUMENT with what should change, or --file; see `reconciler emit --help`")
     if file is not None:
-        records = list(_from_file(file, rules))
+        records = list(_from_file(file, decode_options))
     else:
-        records = [change_events.signed(change_events.record(_event(document or "", **said), rules.topics), rules)]
-        events.require_usable(records, rules)
+        records = [
+            change_events.signed(
+                change_events.record(_event(document or "", **said), decode_options.topics), decode_options
+            )
+        ]
+        events.require_usable(records, decode_options)
     rows = [_row(record) for record in records]
     log = events.log_name(config, (record.topic for record in records))
     name = "" if file is None else getattr(file, "name", "<stdin>")
@@ -153,7 +157,7 @@ def _lists(option: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
     return fields
 
 
-def _from_file(file: BinaryIO, rules: decode.Rules) -> Iterator[Outgoing]:
+def _from_file(file: BinaryIO, decode_options: decode.Options) -> Iterator[Outgoing]:
     """Yield a record for each line; raises UsageError naming every line that the reconciler would refuse."""
     faults = []
     name = getattr(file, "name", "<stdin>")
@@ -161,8 +165,8 @@ def _from_file(file: BinaryIO, rules: decode.Rules) -> Iterator[Outgoing]:
         text = line.strip()
         if not text:
             continue
-        record = change_events.signed(change_events.given(text, rules.topics), rules)
-        reason = events.refusal(record, rules)
+        record = change_events.signed(change_events.given(text, decode_options.topics), decode_options)
+        reason = events.refusal(record, decode_options)
         if reason is None:
             yield record._replace(key=_row(record).document.encode())
         else:

@@ -97,14 +97,14 @@ def _export(config: Config, to: Path) -> int:
 
 
 async def _records(config: Config, to: Path) -> _Count:
-    rules = events.rules(config)
+    decode_options = events.decode_options(config)
     count = _Count()
     with output.progress("exporting", None) as tell:
         source = log_replay.Source(config, tell)
         try:
             with files.writing(to) as write:
                 async for record in source.records():
-                    line = archive_lines.of(record, rules)
+                    line = archive_lines.of(record, decode_options)
                     if line is None:
                         count.skipped += 1
                         continue

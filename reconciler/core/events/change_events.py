@@ -64,24 +64,24 @@ def source_of(text: bytes) -> str:
         return ""
 
 
-def signed(record: Outgoing, rules: decode.Rules) -> Outgoing:
+def signed(record: Outgoing, options: decode.Options) -> Outgoing:
     """Return a record with its signature, if it is an operator's decision and there is a key; else as it is."""
-    if rules.keys is None or record.value is None:
+    if options.keys is None or record.value is None:
         return record
     decides = source_of(record.value) == OPERATORS
-    return record._replace(value=signing.signed(record.value, rules.keys)) if decides else record
+    return record._replace(value=signing.signed(record.value, options.keys)) if decides else record
 
 
-def refusal(record: Outgoing, rules: decode.Rules, now_us: int) -> str | None:
+def refusal(record: Outgoing, options: decode.Options, now_us: int) -> str | None:
     """Return why the reconciler would not take a record appended now, `None` if it would."""
-    found = decoded(record, rules, now_us)
+    found = decoded(record, options, now_us)
     return found if isinstance(found, str) else None
 
 
-def decoded(record: Outgoing, rules: decode.Rules, now_us: int) -> Event | str:
+def decoded(record: Outgoing, options: decode.Options, now_us: int) -> Event | str:
     """Return a record as the reconciler will read it, at the end of its topic; or why it would not take it."""
     plain = PlainRecord(record.topic, 0, _LAST, now_us // 1000, record.key, record.value, record.headers)
-    match decode.record(plain, rules):
+    match decode.record(plain, options):
         case Event() as event:
             return event
         case Foreign(type=type):

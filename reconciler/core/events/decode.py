@@ -47,8 +47,8 @@ REASON_LENGTH_MAX = 1000  # of a refusal: what it quotes may be a megabyte, and 
 
 
 @attrs.frozen
-class Rules:
-    """What decoding has to know of the configuration."""
+class Options:
+    """The part of the configuration that decoding needs."""
 
     record_bytes_max: int = 1_048_576
     depth_max: int = 32  # nesting of a value; deeper ones are refused, not followed
@@ -117,30 +117,30 @@ _kind = msgspec.json.Decoder(_Kind).decode
 _anything = msgspec.json.Decoder().decode
 
 
-def record(source: Record, rules: Rules, present: timing.Present = timing.READ_BEFORE) -> Decoded:
+def record(source: Record, options: Options, present: timing.Present = timing.READ_BEFORE) -> Decoded:
     """Decode one record; `present` is what is known of the present where it is read for the first time."""
-    found = _record(source, rules)
+    found = _record(source, options)
     if isinstance(found, Event) and (objection := present.objection(found.stamp)) is not None:
         return _refusal(found.stamp.place, CLOCK, objection)
     return found
 
 
-def _record(source: Record, rules: Rules) -> Decoded:
+def _record(source: Record, options: Options) -> Decoded:
     value = source.value
     try:
         if source.headers and (found := _binary_headers(source.headers)):
-            return _binary(found, source, rules)
+            return _binary(found, source, options)
         if value is None:
-            return _tombstone(source, rules)
-        _check_size(value, rules)
-        return _structured(value, source, rules)
+            return _tombstone(source, options)
+        _check_size(value, options)
+        return _structured(value, source, options)
     except profile.Invalid as error:
         return _refusal(_place(source), "decode", str(error))
 
 
-def _check_size(value: bytes, rules: Rules) -> None:
-    if len(value) > rules.record_bytes_max:
-        raise profile.Invalid(f"record has {len(value)} bytes, at most {rules.record_bytes_max} are allowed")
+def _check_size(value: bytes, options: Options) -> None:
+    if len(value) > options.record_bytes_max:
+        raise profile.Invalid(f"record has {len(value)} bytes, at most {options.record_bytes_max} are allowed")
 
 
 def check_text(text: bytes) -> None:
@@ -153,7 +153,7 @@ def check_text(text: bytes) -> None:
     text.decode()
 
 
-def _structured(text: bytes, source: Record, rules: Rules) -> Decoded:
+def _structured(text: bytes, source: Record, options: Options) -> Decoded:
     """Decode an event in JSON."""
     try:
         check_text(text)
@@ -167,16 +167,16 @@ def _structured(text: bytes, source: Record, rules: Rules) -> Decoded:
             _released(text)
         except msgspec.ValidationError as error:
             raise profile.Invalid(f"not a valid {RELEASED}: {error}") from error
-    return _event(envelope, source, rules, text)
+    return _event(envelope, source, options, text)
 
 
-def _event(envelope: _Envelope, source: Record, rules: Rules, written: bytes) -> Decoded:
+def _event(envelope: _Envelope, source: Record, options: Options, written: bytes) -> Decoded:
     _check_envelope(envelope)
-    stamp = _stamp(envelope, source, rules)
-    here, releases = stamp.place if rules.vouched else _place(source), envelope.type == RELEASED
-    if refused := profile.refusal(envelope.source, here.topic, rules.topics, rules.policy, releases=releases):
+    stamp = _stamp(envelope, source, options)
+    here, releases = stamp.place if options.vouched else _place(source), envelope.type == RELEASED
+    if refused := profile.refusal(envelope.source, here.topic, options.topics, options.policy, releases=releases):
         return _refusal(here, POLICY, refused)
-    if rules.signed is not None and envelope.source == OPERATORS and (fault := rules.signed.fault(written, here)):
+    if options.signed is not None and envelope.source == OPERATORS and (fault := options.signed.fault(written, here)):
         return _refusal(here, signing.STAGE, f"this decision of an operator is not believed: {fault}; {_UNSIGNED}")
     data = envelope.data
     key = envelope.subject
@@ -190,7 +190,7 @@ def _event(envelope: _Envelope, source: Record, rules: Rules, written: bytes) ->
         raise profile.Invalid("`data` is missing: say at least one of set, add, remove, release")
     wanted, expect, accept = profile.leaves(data.set), profile.leaves(data.expect), profile.leaves(data.accept)
     elements = _elements(data) if data.add or data.remove else {}
-    _check_values((*wanted.items(), *expect.items(), *accept.items()), rules)
+    _check_values((*wanted.items(), *expect.items(), *accept.items()), options)
     fields = (*wanted, *elements, *data.release)
     _check_fields(fields)
     for member, named in (("expect", expect), ("accept", accept)):
@@ -199,7 +199,7 @@ def _event(envelope: _Envelope, source: Record, rules: Rules, written: bytes) ->
                 raise profile.Invalid(f"`{member}` names `{field}`, which `set` does not")
     if accept and envelope.source != OPERATORS:
         raise profile.Invalid(f"`accept` is a person's word, which only {OPERATORS} may give")
-    if rules.sources_restricted and (forbidden := profile.forbidden(envelope.source, fields, rules.policy)):
+    if options.sources_restricted and (forbidden := profile.forbidden(envelope.source, fields, options.policy)):
         return _refusal(here, POLICY, forbidden)
     return Event(key, stamp, wanted, elements, tuple(data.release), expect, False, actor, reason, accept)
 
@@ -219,11 +219,11 @@ def _check_envelope(envelope: _Envelope) -> None:
         raise profile.Invalid(f"`datacontenttype` is {content_type!r}, `data` must be JSON")
 
 
-def _stamp(envelope: _Envelope, source: Record, rules: Rules) -> Stamp:
+def _stamp(envelope: _Envelope, source: Record, options: Options) -> Stamp:
     time = timing.canonical(envelope.time, "time")
     topic, partition, offset = source.topic, source.partition, source.offset
     recorded_us = source.timestamp * 1000
-    if rules.archived:
+    if options.archived:
         if envelope.kafkatopic is not None and envelope.kafkapartition is not None and envelope.kafkaoffset is not None:
             topic, partition, offset = envelope.kafkatopic, envelope.kafkapartition, envelope.kafkaoffset
             if (
@@ -234,8 +234,8 @@ def _stamp(envelope: _Envelope, source: Record, rules: Rules) -> Stamp:
         if envelope.recordedtime is not None:
             recorded_us = instant.to_us(timing.canonical(envelope.recordedtime, "recordedtime"))
     if recorded_us > 0:  # a line of a file may not say when it was recorded
-        timing.check_skew(time, recorded_us, rules.clock_skew_us_max)
-    lead = timing.lead(recorded_us, partition, offset, archived=rules.archived) if rules.by_position else ""
+        timing.check_skew(time, recorded_us, options.clock_skew_us_max)
+    lead = timing.lead(recorded_us, partition, offset, archived=options.archived) if options.by_position else ""
     return Stamp(lead, time, envelope.sequence or "", topic, partition, offset, envelope.source, envelope.id)
 
 
@@ -253,10 +253,10 @@ def _elements(data: _Data) -> dict[str, dict[str, bool]]:
     return {field: of_field for field, of_field in elements.items() if of_field}  # an empty list says nothing
 
 
-def _check_values(said: Iterable[tuple[str, object]], rules: Rules) -> None:
+def _check_values(said: Iterable[tuple[str, object]], options: Options) -> None:
     for _, value in said:
         if type(value) is not str and value is not None:
-            profile.check_value(value, rules.depth_max)
+            profile.check_value(value, options.depth_max)
 
 
 def _check_fields(fields: Sequence[str]) -> None:
@@ -282,7 +282,7 @@ def _refusal(place: Place, stage: str, reason: str) -> Refusal:
     return Refusal(place, stage, reason if len(reason) <= REASON_LENGTH_MAX else reason[: REASON_LENGTH_MAX - 1] + "…")
 
 
-def _tombstone(source: Record, rules: Rules) -> Event | Refusal:
+def _tombstone(source: Record, options: Options) -> Event | Refusal:
     """A null value releases the document that its key names, as its topic's word, stamped with the record's time."""
     if source.key is None:
         raise profile.Invalid("a record without value and key names no document")
@@ -294,10 +294,10 @@ def _tombstone(source: Record, rules: Rules) -> Event | Refusal:
         raise profile.Invalid(f"the record's key, the document's key, has 1 to {KEY_LENGTH_MAX} characters")
     topic, partition, offset = source.topic, source.partition, source.offset
     speaker = f"//kafka/{topic}"
-    if refused := profile.refusal(speaker, topic, rules.topics, rules.policy, releases=True):
+    if refused := profile.refusal(speaker, topic, options.topics, options.policy, releases=True):
         return _refusal(_place(source), POLICY, refused)
     time = timing.of_record(max(source.timestamp, 0) * 1000)
-    lead = timing.lead(source.timestamp * 1000, partition, offset, archived=False) if rules.by_position else ""
+    lead = timing.lead(source.timestamp * 1000, partition, offset, archived=False) if options.by_position else ""
     stamp = Stamp(lead, time, "", topic, partition, offset, speaker, f"{partition}/{offset}")
     return Event(key, stamp, {}, {}, (), {}, True, "", "")
 
@@ -319,7 +319,7 @@ def _binary_headers(headers: Sequence[Header]) -> dict[str, bytes | None] | None
     return found if "ce_specversion" in found or "ce_type" in found else None
 
 
-def _binary(found: Mapping[str, bytes | None], source: Record, rules: Rules) -> Decoded:
+def _binary(found: Mapping[str, bytes | None], source: Record, options: Options) -> Decoded:
     """
     Put a record in binary mode together into its structured form, and decode that.
 
@@ -337,12 +337,12 @@ def _binary(found: Mapping[str, bytes | None], source: Record, rules: Rules) -> 
     if "data" in attributes:
         raise profile.Invalid("`ce_data` is not a CloudEvents header: `data` is the record's value")
     value = source.value or b"null"
-    _check_size(value, rules)
+    _check_size(value, options)
     try:
         _anything(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise profile.Invalid(f"the value is not JSON, or nested too deeply: {error}") from error
-    return _structured(msgspec.json.encode({**attributes, "data": msgspec.Raw(value)}), source, rules)
+    return _structured(msgspec.json.encode({**attributes, "data": msgspec.Raw(value)}), source, options)
 
 
 def _header(found: Mapping[str, bytes | None], name: str) -> str | None:

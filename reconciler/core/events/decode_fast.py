@@ -71,16 +71,16 @@ _check_field = functools.lru_cache(maxsize=16_384)(profile.check_field)  # bound
 
 
 def events(
-    records: Sequence[Record], rules: decode.Rules, present: timing.Present = timing.READ_BEFORE
+    records: Sequence[Record], options: decode.Options, present: timing.Present = timing.READ_BEFORE
 ) -> tuple[list[Event], list[Record]]:
     """Decode what is usual; return its events, and the records left to `decode.record`, both in the given order."""
-    if rules.by_position or rules.sources_restricted:
+    if options.by_position or options.sources_restricted:
         return [], list(records)
-    taken, envelopes, left = _envelopes(records, rules.record_bytes_max)
-    if rules.signed is not None and any(one.source == OPERATORS for one in envelopes):  # which it alone looks into
+    taken, envelopes, left = _envelopes(records, options.record_bytes_max)
+    if options.signed is not None and any(one.source == OPERATORS for one in envelopes):  # which it alone looks into
         return [], list(records)
     try:
-        return _events(taken, envelopes, rules, present), left
+        return _events(taken, envelopes, options, present), left
     except (ValueError, OverflowError, profile.Invalid):  # something odd: each record by itself
         return [], list(records)
 
@@ -106,7 +106,7 @@ def _envelopes(records: Sequence[Record], bytes_max: int) -> tuple[list[Record],
 
 
 def _events(
-    records: Sequence[Record], envelopes: Sequence[_Envelope], rules: decode.Rules, present: timing.Present
+    records: Sequence[Record], envelopes: Sequence[_Envelope], options: decode.Options, present: timing.Present
 ) -> list[Event]:
     """Return the events of usual envelopes; raise for anything odd."""
     names = set(chain.from_iterable([one.data.set for one in envelopes]))
@@ -115,13 +115,13 @@ def _events(
     if profile.nested_problem(names) is not None:
         raise ValueError("a field and its group, perhaps in one event")
     times = _canonical([one.time for one in envelopes])
-    _check_skew(times, records, envelopes, rules)
-    places = _places(records, envelopes, rules)
+    _check_skew(times, records, envelopes, options)
+    places = _places(records, envelopes, options)
     if envelopes and present.objects(max(times), places):
         raise ValueError("later than the present, or refused before")
-    said_in = places if rules.vouched else map(_place, records)
+    said_in = places if options.vouched else map(_place, records)
     for topic, source in {(place[0], one.source) for place, one in zip(said_in, envelopes, strict=True)}:
-        if rules.topics.refusal(topic, source) is not None:
+        if options.topics.refusal(topic, source) is not None:
             raise ValueError("its source may not speak there")
     stamps = [
         _new_stamp(("", time, one.sequence or "", topic, partition, offset, one.source, one.id))
@@ -145,22 +145,22 @@ def _canonical(times: list[str]) -> list[str]:
 
 
 def _places(
-    records: Sequence[Record], envelopes: Sequence[_Envelope], rules: decode.Rules
+    records: Sequence[Record], envelopes: Sequence[_Envelope], options: decode.Options
 ) -> list[tuple[str, int, int]]:
     """Return where each record stood; lines of an archive may say it themselves."""
     places = list(map(_place, records))
-    if not rules.archived:
+    if not options.archived:
         return places
     archived = map(_archived_place, envelopes)
     return [here if None in there else there for here, there in zip(places, archived, strict=True)]
 
 
 def _check_skew(
-    times: Sequence[str], records: Sequence[Record], envelopes: Sequence[_Envelope], rules: decode.Rules
+    times: Sequence[str], records: Sequence[Record], envelopes: Sequence[_Envelope], options: decode.Options
 ) -> None:
     """Raise ValueError or `profile.Invalid` when an event may be later than its record allows."""
     recorded_us = [recorded_ms * 1000 for recorded_ms in map(_timestamp, records)]
-    if rules.archived:
+    if options.archived:
         archived = map(_recordedtime, envelopes)
         recorded_us = [
             us if said is None else instant.to_us(instant.canonical(said))
@@ -169,10 +169,10 @@ def _check_skew(
     known_us = [us for us in recorded_us if us > 0]  # lines of a file need not say when they were recorded
     if not known_us:
         return
-    timing.latest_allowed(max(known_us), rules.clock_skew_us_max)  # raises for a record from beyond the calendar
+    timing.latest_allowed(max(known_us), options.clock_skew_us_max)  # raises for a record from beyond the calendar
     # Nearly always even the latest event keeps the limit of the earliest record.
-    if max(times) <= timing.latest_allowed(min(known_us), rules.clock_skew_us_max):
+    if max(times) <= timing.latest_allowed(min(known_us), options.clock_skew_us_max):
         return
     for time, us in zip(times, recorded_us, strict=True):
-        if us > 0 and time > timing.latest_allowed(us, rules.clock_skew_us_max):
+        if us > 0 and time > timing.latest_allowed(us, options.clock_skew_us_max):
             raise ValueError("later than its record")
