@@ -242,7 +242,7 @@ def _append(path: pathlib.Path, lines: bytes) -> bool:
         finally:
             os.close(descriptor)  # and with it the lock
         if is_new:
-            _sync_folder(path.parent)
+            files.sync(path.parent)  # its name must be durable, too
     except OSError as error:
         raise _unwritable(path, error) from error
     return True
@@ -276,12 +276,3 @@ def _write(descriptor: int, lines: bytes) -> None:
         if os.fstat(descriptor).st_size == start + written:  # else somebody appends without the lock: leave it to them
             os.ftruncate(descriptor, start)
         raise
-
-
-def _sync_folder(folder: pathlib.Path) -> None:
-    """Make a new file's name durable; its content alone would be a file that nobody finds."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

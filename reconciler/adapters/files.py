@@ -1,9 +1,8 @@
 """
-A file that somebody else may change: it is read again when it has been, and only then.
+Files: reading again those that others change, and making our own so that only their owner can read them.
 
-Files that only their owner may read: what we make holds documents' metadata, whatever the umask says.
-
-A file that is there already keeps its mode, since somebody may have chosen it; `exposed` tells of it.
+What we write holds documents' metadata, so the mode does not depend on the umask. A file that exists keeps its mode,
+since a person may have chosen it; `exposed` reports such files.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ _BYTES_MAX = 1024 * 1024  # a wrong path must not bring a log file into memory
 
 @attrs.define
 class WatchedFile:
-    """A text of some kilobytes."""
+    """A text of some kilobytes, which is read again only when the file has changed."""
 
     path: Path
     _seen: tuple[int, ...] = ()
@@ -60,13 +59,27 @@ def opened(path: Path, flags: int) -> int:
 
 
 def make(path: Path) -> None:
-    """Make an empty file where there is none. Whatever prevents it, whoever opens the file next says it better."""
+    """Make an empty file where there is none. Errors are ignored: opening it next explains them better."""
     with contextlib.suppress(OSError):
         os.close(opened(path, os.O_WRONLY | os.O_EXCL))
 
 
+def beside(path: Path, suffix: str) -> Path:
+    """Return the file whose name is that of `path` and a suffix."""
+    return path.with_name(path.name + suffix)
+
+
+def sync(path: Path) -> None:
+    """Force a file, or a directory's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def exposed(paths: Iterable[Path]) -> list[str]:
-    """Return which of these files others than their owner may read or write, each with its mode."""
+    """Return those of the files that others than their owner may read or write, each with its mode."""
     found = []
     for path in paths:
         try:

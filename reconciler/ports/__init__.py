@@ -1,8 +1,8 @@
 """
-Ports: what the flows need of the outside, as Protocols.
+Ports: what the flows need from outside, as Protocols.
 
-Every adapter and every fake of a port passes one contract suite (`tests/contracts`). Errors: adapters raise the classes
-of `reconciler.errors`, translated once at the edge; everything expected comes back as a value.
+Every adapter and every fake of a port passes one contract suite (`tests/contracts`). Adapters translate errors into the
+classes of `reconciler.errors`; everything expected is returned as a value.
 """
 
 from reconciler.ports.clock import Clock, Telemetry

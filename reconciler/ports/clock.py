@@ -1,44 +1,36 @@
-"""Clock and telemetry: time and chance come in here, counts and durations go out."""
+"""The clock (time, chance and waiting) and telemetry."""
 
 import asyncio
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time, chance and waiting: the only way to any of them."""
+    """The only way to time, chance and waiting."""
 
     def now_us(self) -> int:
         """Return wall time, microseconds since 1970."""
-        ...
 
     def monotonic_s(self) -> float:
         """Return seconds on a clock that never goes back."""
-        ...
 
     def chance(self) -> float:
         """Return a random number in [0, 1)."""
-        ...
 
     async def sleep(self, delay_s: float) -> None:
-        """Wait; 0 gives other tasks their turn."""
-        ...
+        """Wait; 0 lets other tasks run."""
 
     async def wait(self, event: asyncio.Event, timeout_s: float) -> None:
-        """Wait until `event` is set or the time is over, whichever comes first."""
-        ...
+        """Wait until `event` is set, at most this long."""
 
 
 class Telemetry(Protocol):
-    """Counters, gauges and durations; names and labels are those of docs/observing.md, without the prefix."""
+    """Counters, gauges and durations, with the names and labels of docs/observing.md, without the prefix."""
 
     def add(self, metric: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
-        ...
 
     def gauge(self, metric: str, value: float, **labels: str) -> None:
         """Set a gauge."""
-        ...
 
     def observe(self, metric: str, seconds: float, **labels: str) -> None:
         """Put a duration into a histogram."""
-        ...

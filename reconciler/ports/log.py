@@ -1,4 +1,4 @@
-"""The event log: what is read from it and appended to it."""
+"""The event log: reading and appending records."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -8,7 +8,7 @@ from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
 
 
 class EventLog(Protocol):
-    """The change log, and the topics beside it. Positions are *next* offsets."""
+    """The change log and the topics beside it. Positions are *next* offsets."""
 
     async def open(
         self,
@@ -20,32 +20,26 @@ class EventLog(Protocol):
         """
         Take all partitions of the topic and go to `positions`; a partition not named starts at offset 0.
 
-        Raises LogTruncatedError when the log does not hold what comes next: a position outside of it, a beginning that
-        is gone, or another record in the place of an anchor, which was read before. With `accept_truncation`, a
-        person's choice, reading starts there with the oldest record there is.
+        Raises LogTruncatedError when the log lacks what comes next: a position lies outside of it, or another record
+        is in the place of an anchor, the last one read. With `accept_truncation`, which a person chooses, that
+        partition is read from its oldest record on.
         """
-        ...
 
     async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
-        """Return the next records, in order within each partition; empty when none came within the time."""
-        ...
+        """Return the next records, in order within each partition; none if none came within the time."""
 
     async def positions(self) -> Mapping[Partition, int]:
-        """Return where the next fetch will read, per partition: past gaps that hold no record."""
-        ...
+        """Return where the next fetch reads in each partition, past gaps without records."""
 
     async def ends(self) -> Mapping[Partition, int]:
-        """Return, of every partition of the change topic, the offset that the next record appended would get."""
-        ...
+        """Return the offset that the next record would get in each partition of the change topic."""
 
     async def append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
         """
-        Append records durably (all replicas); return when every one is acknowledged.
+        Append records durably (to all replicas) and wait for every acknowledgement.
 
-        Returns, of each partition that got any, the offset after the last of them; nothing where that is not known.
+        Returns the offset after the last record in each partition that got any, where that is known.
         """
-        ...
 
     async def close(self) -> None:
-        """Let go of everything."""
-        ...
+        """Close all connections and files."""

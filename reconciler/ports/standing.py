@@ -1,4 +1,4 @@
-"""Standing: how everything stands, asked of the store and of the log; for status, page, metrics and plots alike."""
+"""How things are, as the store and the log say: for status, page, metrics and plots."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from reconciler.model.standing import Standing
 from reconciler.ports.log import EventLog
 from reconciler.ports.store import Store
 
-_LOG_S_MAX = 2.0  # whoever asks how things stand must not wait for a broker that is away
+_LOG_S_MAX = 2.0  # no page or command may hang because the broker is down
 
 
 async def of(store: Store, now_us: int) -> Standing:
-    """Return what the store tells; all of it is counted by indexes. Raises StoreError."""
+    """Return the store's part, all counted by indexes. Raises StoreError."""
     counts = await store.counts()
     return Standing(
         at_us=now_us,
@@ -27,7 +27,7 @@ async def of(store: Store, now_us: int) -> Standing:
 
 
 async def ends(log: EventLog, reached: Mapping[Partition, int]) -> Mapping[Partition, int] | None:
-    """Return where each partition ends; None when the log is not open yet, or does not say so in time."""
+    """Return where each partition ends; None if the log is not open yet or does not answer in time."""
     if not reached:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The state store, from the sides of those who use it."""
+"""The state store: a Protocol for each kind of user, and one for the whole."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -19,23 +19,23 @@ from reconciler.model.standing import HotSpot
 
 @attrs.frozen
 class FoldBatch:
-    """One transaction of ingest: folded rows, what could not be used, and how far the log was read."""
+    """One transaction of ingest: folded rows, refused records, and how far the log was read."""
 
     rows: Mapping[str, Desired]
     positions: Mapping[Partition, int]
-    dead_letters: Sequence[tuple[DeadLetter, Outgoing | None]]  # each with what announces it, unless that was done
+    dead_letters: Sequence[tuple[DeadLetter, Outgoing | None]]  # with the record that announces each, unless sent
     lane: Lane
     at_us: int
     urgent: frozenset[str] = frozenset()  # keys that an operator's event touched: lane OPERATOR
-    replayed: frozenset[str] = frozenset()  # ids of dead letters that were appended again and have now come round
-    anchors: Mapping[Partition, Anchor] = NO_ANCHORS  # the last records that were read, of partitions in `positions`
-    superseded: Mapping[str, Superseded] = attrs.field(factory=dict)  # by document; added to what is counted of it
-    refolds: int | None = None  # what `refolds` said before the rows were read; None: no one else changes rows
+    replayed: frozenset[str] = frozenset()  # ids of dead letters that were appended again and now folded
+    anchors: Mapping[Partition, Anchor] = NO_ANCHORS  # the last record read of partitions in `positions`
+    superseded: Mapping[str, Superseded] = attrs.field(factory=dict)  # by document; added to its counts
+    refolds: int | None = None  # `refolds` before the rows were read; None: no one else changes rows
 
 
 @attrs.frozen
 class Refolded:
-    """A document's row as the log gives it today, read up to `positions`, and what of it can't be used today."""
+    """A document's row folded again from the log up to `positions`, with the records that were refused this time."""
 
     key: str
     desired: Desired
@@ -45,101 +45,86 @@ class Refolded:
 
 @attrs.frozen
 class OutboxMessage:
-    """A record that waits to be published; numbered in the order it must go out."""
+    """A record to publish; numbers give the order."""
 
     number: int
     record: Outgoing
 
 
 class Folded(Protocol):
-    """What a fold asks for, and gives."""
+    """What a fold reads and writes."""
 
     async def positions(self) -> Mapping[Partition, int]:
         """
-        Return the next offset per partition, of every topic: to fold, or (of outcomes) to take bases from.
+        Return the next offset of every partition of all topics: to fold, or (of outcomes) to take bases from.
 
-        Stored in the same transactions as what was folded or taken.
+        Each is stored in the transaction that folds or takes.
         """
-        ...
 
     async def refused(self) -> frozenset[Place]:
-        """Return the places of records that were refused by our clock when they were first read."""
-        ...
+        """Return the places of records that our clock refused when they were first read."""
 
     async def refolds(self) -> int:
-        """Return a number that grows whenever a document is folded again, by anyone (`Store.refold`)."""
-        ...
+        """Return a number that grows whenever any process folds a document again (`Store.refold`)."""
 
     async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
         """Return the folded rows of those keys that have one."""
-        ...
 
     async def fold(self, batch: FoldBatch) -> None:
         """
-        Store a batch and mark its documents due, in one durable transaction; nothing if `refolds` has grown meanwhile.
+        Store a batch and make its documents due, in one durable transaction; nothing if `refolds` has grown meanwhile.
 
-        Rows change as `core/folding/rows.py` says (`folded`), in the batch's lane or that of `urgent`; rows equal to
-        what is stored are not touched. Dead letters are stored once each, by id; the record that announces one is
-        queued in the outbox the first time only. `replayed` letters get the status "replayed".
+        Rows change as `core/folding/rows.py` says (`folded`), in the batch's lane or, for `urgent` keys, OPERATOR; rows
+        equal to the stored ones are not touched. Each dead letter is stored once, by id, and only then the record that
+        announces it goes to the outbox. `replayed` letters get the status "replayed".
         """
-        ...
 
 
 class Ledger(Protocol):
-    """The reconciler's side of the store."""
+    """What the reconciler reads and writes."""
 
     async def due(self, now_us: int, limit: int) -> list[Due]:
-        """Return documents whose time has come, most urgent lane first, longest due first within a lane."""
-        ...
+        """Return due documents, most urgent lane first, longest due first within a lane."""
 
     async def next_due_us(self) -> int | None:
         """Return the earliest due time of any document."""
-        ...
 
     async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
-        """Return whole rows of those keys that exist."""
-        ...
+        """Return the documents of those keys that exist."""
 
     async def intend(self, key: str, agreement: Agreement) -> bool:
         """
-        Store an agreement that carries an intent (and what was adopted), durably, before the write is sent.
+        Store an agreement with an intent (and what was adopted) durably, before the write is sent.
 
-        Return whether it may be sent: not if the document has been paused by then.
+        Return whether it may be sent: not if the document has been paused.
         """
-        ...
 
     async def settle(self, settlement: Settlement) -> None:
-        """Store the end of an attempt. Calls made at the same time share one transaction (group commit)."""
-        ...
+        """Store the end of an attempt. Simultaneous calls share one transaction (group commit)."""
 
     async def requeue(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
         """
-        Make documents due at `at_us` in a lane; return how many there were. Paused ones are left.
+        Make documents due at `at_us` in a lane, except paused ones; return how many.
 
-        It counts as a revision: an attempt that is under way meanwhile leaves the document due.
+        It counts as a revision, so an attempt under way leaves the document due.
         """
-        ...
 
     async def bring_forward(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
         """
-        Bring documents forward that wait longer from now than any of their status does; return how many there were.
+        Bring forward documents that wait longer from now than the longest wait of their status; return how many.
 
-        A clock was ahead when they were told to wait. They come due at different times, within the longest wait of
-        their status. A document that stands where it stands since a time to come stands there since now.
+        A clock was ahead when their wait was set. They come due at different times within that longest wait. A document
+        that is pending since a time to come becomes pending since now.
         """
-        ...
 
     async def keep_policy(self, digest: str, policy: Policy) -> None:
         """Keep a policy under its digest, once."""
-        ...
 
     async def signing(self) -> Noted | None:
-        """Return from where on decisions and outcomes are signed, `None` while that was never switched on."""
-        ...
+        """Return since when decisions and outcomes are signed, `None` if they never were."""
 
     async def note_signing(self, noted: Noted, announcement: Outgoing) -> None:
-        """Store from where on everything is signed, and queue the record that announces it, in one transaction."""
-        ...
+        """Store since when everything is signed, and queue the record that announces it, in one transaction."""
 
     async def rebase(
         self,
@@ -151,92 +136,74 @@ class Ledger(Protocol):
         """
         Store agreements recovered from an outcome log, and how far it was read, in one durable transaction.
 
-        One replaces what is stored if that is nothing, or if more was told by then (`Agreement.told`), and the row
-        changes as `core/folding/rows.py` says (`rebased`). One that was never folded gets a row that is not due.
+        An agreement replaces none or an older one (`Agreement.told` is less), and the row changes as
+        `core/folding/rows.py` says (`rebased`). A document that was never folded gets a row that is not due.
         """
-        ...
 
 
 class Outbox(Protocol):
-    """Records that wait to be published, written in the transactions that cause them."""
+    """Records to publish, written in the transactions that cause them."""
 
     async def waiting(self, limit: int) -> list[OutboxMessage]:
         """Return the oldest messages."""
-        ...
 
     async def published(self, numbers: Sequence[int], positions: Mapping[Partition, int]) -> None:
-        """Forget messages that the log has acknowledged, and store the positions after them."""
-        ...
+        """Delete messages that the log has acknowledged, and store the positions after them."""
 
 
 class Views(Protocol):
     """What commands and pages read."""
 
     async def counts(self) -> Mapping[Status, int]:
-        """Return how many documents stand where."""
-        ...
+        """Return how many documents have each status."""
 
     async def list_documents(self, status: Status | None, after: str, limit: int) -> list[Document]:
-        """Return documents in key order, from the key after `after`."""
-        ...
+        """Return documents with keys after `after`, in order."""
 
     async def list_waiting(self, status: Status, after: tuple[int, str], limit: int) -> list[Document]:
-        """Return pending documents that stand there, longest pending first: those after a time and a key."""
-        ...
+        """Return pending documents of a status, longest pending first, after a time and a key."""
 
     async def list_aside(self, status: Status, after: tuple[int, str], limit: int) -> list[Document]:
-        """Return documents that were put aside there (parked, contended), oldest first, after a time and a key."""
-        ...
+        """Return documents of a status that were put aside (parked, contended), oldest first, after a time and key."""
 
     async def count_ahead(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
         """Return how many documents `bring_forward` would bring forward."""
-        ...
 
     async def last_audited_us(self) -> int | None:
-        """Return of when the newest record of the trail is, whatever times there are; None without any."""
-        ...
+        """Return the time of the trail's newest record; None without any."""
 
     async def oldest_pending_us(self) -> int | None:
-        """Return since when the longest pending document has been pending."""
-        ...
+        """Return since when the longest pending document is pending."""
 
     async def conflicts(
         self, *, closed: bool = False, limit: int = 1000, after: tuple[int, str] = (-1, "")
     ) -> list[ConflictRow]:
-        """Return open conflicts, oldest first, after that opened then of that id; with `closed`, closed ones too."""
-        ...
+        """Return open conflicts, with `closed` closed ones too, oldest first, after an opening time and id."""
 
     async def count_conflicts(self) -> int:
-        """Return how many conflicts are open, without reading them."""
-        ...
+        """Return how many conflicts are open."""
 
     async def conflict(self, conflict_id: str) -> ConflictRow | None:
         """Return a conflict, open or closed."""
-        ...
 
     async def dead_letters(self, status: str | None = "open", limit: int = 1000, after: str = "") -> list[DeadLetter]:
-        """Return dead letters, oldest first, after that of the id `after`, if any; without key, value and headers."""
-        ...
+        """Return dead letters without key, value and headers, oldest first, after the one with id `after`."""
 
     async def letters_after(self, number: int, limit: int) -> list[tuple[int, DeadLetter]]:
         """
-        Return dead letters of every status with their numbers, in the order in which they were stored, after a number.
+        Return dead letters of every status after a number, with their numbers, in the order in which they were stored.
 
-        Without key, value and headers. None comes to stand before one that was returned; the first has the number 1.
+        They come without key, value and headers. New ones always come last; the first has the number 1.
         """
-        ...
 
     async def last_letter(self) -> int:
-        """Return the number of the dead letter that was stored last, 0 without any."""
-        ...
+        """Return the number of the newest dead letter, 0 without any."""
 
     async def dead_letter(self, letter_id: str) -> DeadLetter | None:
-        """Return a dead letter, whole."""
-        ...
+        """Return a whole dead letter."""
 
     async def count_dead_letters(self) -> int:
-        """Return how many dead letters are open, without reading them: each may be a megabyte."""
-        ...
+        """Return how many dead letters are open, without reading them: each may have a megabyte."""
 
     async def audit(
         self,
@@ -247,11 +214,10 @@ class Views(Protocol):
         before: tuple[int, int] | None = None,
     ) -> list[AuditRecord]:
         """
-        Return decisions, newest first; with `before`, a record's time and id, those that follow on it.
+        Return decisions, newest first; with `before`, a record's time and id, those after it in this order.
 
         `since_us` is included, `until_us` is not.
         """
-        ...
 
     async def actions(
         self,
@@ -263,107 +229,91 @@ class Views(Protocol):
         limit: int = 1000,
         before: int | None = None,
     ) -> list[OperatorAction]:
-        """Return acts (of `kinds`, if any), newest first; with `before`, a record's number, those before it."""
-        ...
+        """Return operators' actions, of `kinds` if any, newest first, those before the record with number `before`."""
 
     async def audit_head(self) -> Head | None:
         """Return number and link of the newest record of the trail; None when there is none."""
-        ...
 
     async def audit_entry(self, number: int) -> Entry | None:
         """Return a record of the trail as it is stored."""
-        ...
 
     def audit_chain(
         self, document: str | None = None, since_us: int = 0, until_us: int | None = None
     ) -> AsyncIterator[Entry]:
         """
-        Yield the records of the trail as they are stored, decisions and acts, in the order of their numbers.
+        Yield the records of the trail as they are stored, decisions and actions, in the order of their numbers.
 
-        Of a document: its records of that time. Else the piece of the chain from the first record of that time to the
-        last, with whatever stands between them; without a time, all there is, whatever its numbers.
+        With a document: its records of that time. Else all records from the first to the last of that time; without a
+        time, all there are, whatever their numbers.
         """
-        ...
 
     async def policy_texts(self) -> Mapping[str, bytes]:
-        """Return every policy that was in force as it is stored, by the digest it is kept under."""
-        ...
+        """Return every policy that was in force, as it is stored, by its digest."""
 
     async def superseded(self, key: str) -> Superseded | None:
-        """Return which events of a document changed nothing on arrival, since the store was made."""
-        ...
+        """Return which events of a document changed nothing on arrival, since the store was created."""
 
     async def hotspots(self, now_us: int, limit: int = 50) -> list[HotSpot]:
         """
-        Return documents and fields with version conflicts: the highest rate of the last day first, a rate of few
-        attempts counting for less (`model.hotspot.DOUBT`); then most conflicts of all time.
+        Return documents and fields with version conflicts: those with the highest rate of the last day first (a rate of
+        few attempts counts for less, see `DOUBT`), then those with most conflicts of all time.
         """
-        ...
 
     def export_projection(self) -> AsyncIterator[tuple[str, Desired]]:
         """Yield every folded row in key order."""
-        ...
 
 
 class Store(Folded, Ledger, Outbox, Views, Protocol):
     """
     The whole state store. One process owns it; `open` refuses a second owner.
 
-    Whatever is recorded, what was decided and what people did, stands in one audit trail, in the order of the
-    transactions: each record is appended after the head that is there at that moment, whichever process appends it.
+    Decisions and people's actions are in one audit trail, in the order of the transactions: every process appends its
+    records after the head of that moment.
     """
 
     async def anchors(self) -> Mapping[Partition, Anchor]:
-        """Return the last record that was read of each partition, where one was."""
-        ...
+        """Return the last record that was read of each partition that has one."""
 
     async def reposition(self, positions: Mapping[Partition, int]) -> None:
         """
-        Store these positions as the only ones of their topics: a person has decided to go on there.
+        Store these positions as the only ones of their topics, because a person has decided to go on there.
 
-        A partition that goes on where it stood keeps its anchor; the anchors of all others are forgotten.
+        A partition whose position does not change keeps its anchor; all other anchors of these topics go.
         """
-        ...
 
     async def refold(self, refolded: Refolded, action: OperatorAction) -> bool:
         """
         Replace a document's row, and record who did that, in one durable transaction; return whether that was done.
 
-        Beside the owner too. Nothing, if the store has read further than the row, or others act at the same time. The
+        Guests may do this too. Nothing happens if the store has read further than the row, or others act meanwhile. The
         document is pending and due in lane OPERATOR, unless it is paused, as a new revision. From then on what is read
         of its agreement lacks stamps that are later than every claim of the row (`core/folding/refolding.py`).
         """
-        ...
 
     async def record_actions(
         self, change: Change, actions: Sequence[OperatorAction], *, at_us: int, reason: str = ""
     ) -> bool:
         """
-        Record acts, and change what their targets stand for, in one durable transaction; return whether that was done.
+        Record operators' actions and change their targets, in one durable transaction; return whether that was done.
 
-        Beside the owner too. All or nothing. Nothing, if one target is not there (any more) or can't be changed so: a
-        document that no event has named; one to be paused, or to be due, that is paused; one to be resumed that is not.
-        Nothing too while others act at the same time: look again, and try again.
+        Guests may do this too. It is all or nothing, and nothing if a target does not exist or can't be changed so: a
+        document that no event has named; one to be paused, or made due, that is paused; one to be resumed that is not.
+        Nothing also while others act at the same time: read again, and try again.
 
-        What becomes of a document is said in `core/folding/rows.py` (`acted`), and what holds while it is paused.
+        `core/folding/rows.py` (`after_action`) says how a document changes, and what holds while it is paused.
         """
-        ...
 
     async def settled_keys(self, statuses: Sequence[Status], after: str, limit: int) -> list[str]:
-        """Return the keys of folded documents that stand there, in order, from the key after `after`."""
-        ...
+        """Return the keys after `after` of folded documents of these statuses, in order."""
 
     async def compare_again(self, keys: Sequence[str], statuses: Sequence[Status], at_us: int) -> int:
         """
-        Make those documents due at `at_us` in lane RESYNC that (still) stand there and are not due before; return
-        how many these are. As with `requeue`, it counts as a revision.
+        Make those of the documents due at `at_us` in lane RESYNC that still have one of these statuses and are not due
+        earlier; return how many. As with `requeue`, it counts as a revision.
         """
-        ...
 
     async def count_due(self, lane: Lane, until_us: int) -> int:
         """Return how many documents are due in a lane by then."""
-        ...
 
     async def close(self) -> None:
-        """Finish what is under way and close."""
-        ...
+        """Finish the calls under way and close."""

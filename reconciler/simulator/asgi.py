@@ -34,19 +34,15 @@ class Dialect(Protocol):
 
     def serves(self, path: str) -> bool:
         """Whether a path below the base path belongs to this dialect."""
-        ...
 
     def target(self, world: World, request: Request) -> str | None:
         """The key of the document that the request is about; None for lists and the like."""
-        ...
 
     def guarded(self, request: Request) -> bool:
         """Whether it is bound to a version, or binds what follows: a rival's edit right before it must be noticed."""
-        ...
 
     def answer(self, world: World, request: Request, user: str) -> Reply:
         """Do what is asked, in one step: nothing else happens to the documents meanwhile."""
-        ...
 
 
 class Connection(NamedTuple):

@@ -279,7 +279,7 @@ async def test_a_guest_may_requeue_documents_and_let_dead_letters_go(
 async def test_a_guest_may_not_fold_or_settle(store: SqliteStore, guest: SqliteStore) -> None:
     await store.fold(batch(["a"]))
     for action in (guest.fold(batch(["b"])), guest.settle(settled("a")), guest.rebase({"c": NO_AGREEMENT}, {}, 0)):
-        with pytest.raises(StoreError, match="opened only to look"):
+        with pytest.raises(StoreError, match="opened read-only"):
             await action
     await guest.close()
     assert [found.key for found in await store.list_documents(None, "", 9)] == ["a"]

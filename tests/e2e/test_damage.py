@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from reconciler import app
-from reconciler.adapters.sqlite import care, opening
+from reconciler.adapters import files
+from reconciler.adapters.sqlite import opening
 from reconciler.errors import StoreDamagedError, StoreError, StoreFullError
 from reconciler.model.document import Status
 from tests.e2e.test_restart import started, until, write_config, writes
@@ -132,7 +133,7 @@ async def test_bytes_overwritten_under_a_running_daemon_end_it_and_a_rebuilt_sto
     async def damage(daemon: app.Daemon) -> None:
         await world.append(*(event(key, {"title": "three"}) for key in KEYS))
         await asyncio.to_thread(wait_for_writes, world, before + 10)
-        scribble(care.beside(world.config.store.path, suffix), 0 if suffix else PAGE)
+        scribble(files.beside(world.config.store.path, suffix), 0 if suffix else PAGE)
         if newer:
             await world.append(*(event(key, {"title": "four"}) for key in KEYS))
 
@@ -170,7 +171,7 @@ async def test_a_disk_that_fails_ends_the_process_with_one_line_and_exit_code_1(
     ended = await asyncio.to_thread(ran, path, "run", "--once", size_max=size)
     assert ended.returncode == 1, ended.stderr
     (said,) = errors(ended)
-    assert "disk I/O error; see to its disk" in said
+    assert "disk I/O error; check its disk" in said
     await everything_is_as_wanted(world, "three")
 
 
@@ -209,7 +210,7 @@ async def test_a_killed_daemons_write_ahead_log_is_missed_and_a_rebuilt_store_go
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
     world.simulated.faults(slow=0)
-    care.beside(world.config.store.path, "-wal").unlink()
+    files.beside(world.config.store.path, "-wal").unlink()
     await refused(world, tmp_path)
     await rebuilt(world, tmp_path)
     await everything_is_as_wanted(world, "three")

@@ -1,14 +1,15 @@
+# ruff: noqa: S608 - the SQL is put together from our own names
 """
-Damage: recognising it at start and while running, and saying what to do.
+Damage: finding it at the start, while running and by a close inspection, and saying what to do.
 
-SQLite keeps no checksums of its pages. So damage shows in three ways: a page is no page any more (SQLite says so when
-it reads it), a row is no row any more (it does not decode), or files are missing, cut or exchanged (seen here). What
-stays a row of its own kind though its letters have changed, only comparing with the logs can tell.
+SQLite keeps no checksums of its pages. So damage shows in three ways: a page is broken (SQLite says so when it reads
+it), a row does not decode, or files are missing, cut or exchanged (checked here). A row that still decodes although
+its letters have changed can be found only by comparing with the logs.
 """
 
 import errno
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -17,8 +18,12 @@ import attrs
 import msgspec
 import structlog
 
+from reconciler.adapters import files
 from reconciler.adapters.sqlite import locks, opening
 from reconciler.errors import StoreDamagedError, StoreError, StoreFullError
+from reconciler.model import codec
+from reconciler.model.document import Conflict
+from reconciler.model.event import DeadLetter, Outgoing
 
 T = TypeVar("T")
 
@@ -27,9 +32,9 @@ _log = structlog.get_logger(__name__)
 OPENING = "open the store"
 REMEDY = "stop the reconciler, then `reconciler rebuild -c FILE` sets it aside and rebuilds it from the logs"
 
-# A check of so much takes below a second, and no start is that quick. See docs/decisions/0007.
+# Checking this much takes less than a second, which no start will notice. See docs/decisions/0007.
 CHECKED_BYTES_MAX = 256 * 2**20
-# Small and always needed: checked at every start, whatever the size of the rest.
+# Small tables, needed at once: checked at every start, however large the store is.
 ALWAYS = ("sqlite_schema", "position", "outbox", "contention", "policy")
 
 _READ_BYTES = 8 * 2**20
@@ -45,13 +50,13 @@ _DAMAGED = frozenset(
     }
 )
 _HINTS = {
-    sqlite3.SQLITE_IOERR: "see to its disk (the system's log says more), then start again: what was stored is kept; "
-    "if it is not, `reconciler rebuild -c FILE`",
+    sqlite3.SQLITE_IOERR: "check its disk (the system's log says more), then start again: what was stored is kept; "
+    "if the store is lost, `reconciler rebuild -c FILE`",
     sqlite3.SQLITE_READONLY: "make file and directory writable, then start again",
     sqlite3.SQLITE_BUSY: "another program writes to it; find and stop it",
     sqlite3.SQLITE_LOCKED: "another program writes to it; find and stop it",
-    sqlite3.SQLITE_TOOBIG: "that is more than SQLite takes at once; ask for less",
-    sqlite3.SQLITE_CANTOPEN: "see that its directory exists and may be written to",
+    sqlite3.SQLITE_TOOBIG: "that is more than SQLite takes at once; ask for fewer",
+    sqlite3.SQLITE_CANTOPEN: "check that its directory exists and is writable",
 }
 _PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG})
 
@@ -60,7 +65,7 @@ _PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE
 
 
 def translated(operation: str, path: Path, error: sqlite3.Error) -> StoreError:
-    """Return what an error of SQLite's means to a person."""
+    """Return an error of SQLite's as one that says what to do."""
     code = getattr(error, "sqlite_errorcode", 0)
     said = f"can't {operation} in {path}: {error}"
     if code == sqlite3.SQLITE_NOTADB and operation == OPENING:
@@ -74,22 +79,22 @@ def translated(operation: str, path: Path, error: sqlite3.Error) -> StoreError:
 
 
 def ends_us(error: sqlite3.Error) -> bool:
-    """Whether nothing more should be tried after this error, because the next attempt may fare worse."""
+    """Whether nothing more may be tried after this error, because another attempt could do harm."""
     code = getattr(error, "sqlite_errorcode", 0)
     return code & _PRIMARY not in _PASSING and code not in (0, sqlite3.SQLITE_ERROR)
 
 
 class Lines(Generic[T]):
-    """A decoder for stored lines of one shape; what can't be decoded is damage."""
+    """A decoder of stored lines of one shape; a line that does not decode is damage."""
 
     def __init__(self, shape: type[T]) -> None:
         self._decode: Callable[[bytes], T] = msgspec.json.Decoder(shape).decode
 
     def decode(self, line: bytes) -> T:
-        """Return what a line stands for."""
+        """Return the decoded line; raises StoreDamagedError."""
         try:
             return self._decode(line)
-        except ValueError as error:  # msgspec's errors, and of text that is no UTF-8
+        except ValueError as error:  # msgspec's errors, and those of text that is not UTF-8
             raise StoreDamagedError(
                 f"the store has a row that can't be read ({error}): it is damaged; {REMEDY}"
             ) from error
@@ -100,23 +105,23 @@ class Lines(Generic[T]):
 
 def recognise(path: Path, ownership: locks.Ownership) -> None:
     """
-    Look at a store before its owner opens it. Changes nothing of it.
+    Check a store before its owner opens it, without changing it; raises StoreDamagedError.
 
-    Raises StoreDamagedError. Reads the whole file if it is small or was not closed in good order, else only a part.
-    What is read by hand is read before SQLite opens the file: see the package's docstring.
+    Reads the whole file if it is small or was not closed properly, else only a part, and does so before SQLite opens
+    the file: see the package's docstring.
     """
-    if not _is_there(path, ownership.found):
+    if not _exists(path, ownership.found):
         return
     try:
         large = path.stat().st_size > CHECKED_BYTES_MAX
         whole = not large or ownership.found != locks.CLOSED
         if whole:
             if large:
-                _log.info("checking the whole store, which was not closed in good order", bytes=path.stat().st_size)
+                _log.info("checking the whole store, which was not closed properly", bytes=path.stat().st_size)
             read_through(path)
         with opening.watched(path) as extent:
             before = extent()
-            with closing(opening.to_read(path)) as connection:  # which reads the log's end, if need be
+            with closing(opening.to_read(path)) as connection:  # this recovers the log, if need be
                 if ownership.found == locks.LOST or (before and before.lost_in(extent())):
                     ownership.note(locks.LOST)
                     raise StoreDamagedError(
@@ -128,16 +133,16 @@ def recognise(path: Path, ownership: locks.Ownership) -> None:
 
 
 def require_sound(connection: sqlite3.Connection, path: Path, tables: Sequence[str] = ()) -> None:
-    """Raise StoreDamagedError if a check finds anything; see `first_fault`."""
+    """Raise StoreDamagedError if `first_fault` finds anything."""
     if fault := first_fault(connection, tables):
         raise StoreDamagedError(f"{path} is damaged ({fault}); {REMEDY}")
 
 
 def first_fault(connection: sqlite3.Connection, tables: Sequence[str] = (), check: str = "quick_check") -> str | None:
     """
-    Return the first thing that SQLite's check finds in a database, in these tables only if any are named.
+    Return the first fault that SQLite's check finds in a database, or in these tables.
 
-    `quick_check` reads every page, `integrity_check` also compares the indexes with their tables.
+    `quick_check` reads every page; `integrity_check` also compares the indexes with their tables.
     """
     present = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     wanted = [f"({table})" for table in tables if table in present or table == "sqlite_schema"] if tables else [""]
@@ -149,24 +154,24 @@ def first_fault(connection: sqlite3.Connection, tables: Sequence[str] = (), chec
 
 
 def read_through(path: Path) -> None:
-    """Read a file from end to end, so that a check finds it in memory: in its own order it takes ten times as long."""
+    """Read a whole file into the system's cache: a check of a file on the disk takes ten times as long."""
     with path.open("rb", buffering=0) as file:
         buffer = bytearray(_READ_BYTES)
         while file.readinto(buffer):
             pass
 
 
-def _is_there(path: Path, found: str) -> bool:
-    """Whether there is a file to look at; refuse to begin anew where a store was."""
+def _exists(path: Path, found: str) -> bool:
+    """Whether there is a store to check; refuse to make a new one where a damaged one was."""
     size = path.stat().st_size if path.exists() else None
     if size:
         return True
     if found == locks.REPLACING:
         raise StoreDamagedError(
-            f"{path} was being restored or rebuilt, which did not end; "
+            f"{path} was being restored or rebuilt, which did not finish; "
             "do it again: `reconciler restore --from FILE` or `reconciler rebuild -c FILE`"
         )
-    log = path.with_name(path.name + "-wal")
+    log = files.beside(path, "-wal")
     if log.exists() and log.stat().st_size:
         raise StoreDamagedError(
             f"{path} is {'gone' if size is None else 'empty'}, its write-ahead log is not; {REMEDY}"
@@ -183,18 +188,18 @@ def _is_there(path: Path, found: str) -> bool:
 
 @attrs.frozen
 class Identity:
-    """Which files a store's name, its log's and its owner's stood for when it was opened."""
+    """Which files had the names of a store, its log and its owner's lock when it was opened."""
 
     path: Path
     files: tuple[tuple[int, int], ...]
 
     @classmethod
     def of(cls, path: Path) -> "Identity":
-        """Return what the names stand for now."""
+        """Return the files that have these names now."""
         return cls(path, _files(path))
 
     def require(self) -> None:
-        """Raise StoreDamagedError if somebody has removed or exchanged a file that we go on writing to."""
+        """Raise StoreDamagedError if a file was removed or exchanged while we write to it."""
         if _files(self.path) != self.files:
             raise StoreDamagedError(
                 f"{self.path}, its -wal or its .owner was removed or exchanged while in use; put it back as it was, "
@@ -204,13 +209,93 @@ class Identity:
 
 def _files(path: Path) -> tuple[tuple[int, int], ...]:
     found = []
-    for name in (path, path.with_name(path.name + "-wal"), locks.owner_path(path)):
+    for name in (path, files.beside(path, "-wal"), locks.owner_path(path)):
         try:
             status = name.stat()
         except OSError as error:
             if error.errno != errno.ENOENT:
-                raise StoreError(f"can't look at {name}: {error.strerror}; see to its disk") from error
+                raise StoreError(f"can't look at {name}: {error.strerror}; check its disk") from error
             found.append((0, 0))
         else:
             found.append((status.st_dev, status.st_ino))
     return tuple(found)
+
+
+# ----------------------------------------------------------------------------------------------------- close inspection
+
+
+Tell = Callable[[int, int | None], None]
+_Decode = Callable[[bytes], object]
+
+_PAGE_ROWS = 500
+_PLAIN = ("sqlite_schema", "position", "contention")  # no blobs in them
+
+# Each table, with what decodes its blobs. The inspection reads them page by page, because a long read transaction would
+# keep the write-ahead log from starting over.
+_BLOBS: dict[str, dict[str, _Decode]] = {
+    "document": {"desired": codec.decode_desired, "agreement": codec.decode_agreement},
+    "audit": {"record": codec.decode_record},
+    "outbox": {"message": msgspec.json.Decoder(Outgoing).decode},
+    "dead_letter": {"letter": msgspec.json.Decoder(DeadLetter).decode},
+    "conflict": {"conflict": msgspec.json.Decoder(Conflict).decode},
+    "policy": {"policy": codec.decode_policy},
+}
+_KEYS = {"policy": "digest"}  # of tables that have no rowid
+
+
+@attrs.frozen
+class Inspected:
+    """The result of an inspection: how many rows were read, and the first fault."""
+
+    rows: int
+    fault: str | None
+
+
+def glance(path: Path) -> str | None:
+    """Return the first fault that a start would find: it checks all of a small store, else only some tables."""
+    try:
+        with closing(opening.to_read(path)) as connection:
+            small = path.stat().st_size <= CHECKED_BYTES_MAX
+            return first_fault(connection, () if small else ALWAYS)
+    except sqlite3.Error as error:
+        return str(error)
+
+
+def inspect(path: Path, tell: Tell) -> Inspected:
+    """Check all pages, indexes and rows of a store, which may be in use; `tell` is told rows."""
+    rows = 0
+    try:
+        with closing(opening.to_read(path)) as connection:
+            total = sum(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in _BLOBS)
+            tell(0, total)
+            for table in (*_PLAIN, *_BLOBS):
+                if fault := first_fault(connection, (table,), "integrity_check"):
+                    return Inspected(rows, fault)
+            for table, columns in _BLOBS.items():
+                for count, fault in _decoded(connection, table, columns):
+                    rows += count
+                    tell(rows, max(rows, total))
+                    if fault:
+                        return Inspected(rows, fault)
+    except sqlite3.Error as error:
+        return Inspected(rows, str(error))
+    return Inspected(rows, None)
+
+
+def _decoded(
+    connection: sqlite3.Connection, table: str, columns: dict[str, _Decode]
+) -> Iterator[tuple[int, str | None]]:
+    """Yield, page by page, how many rows were decoded, with the fault at which that ended."""
+    key = _KEYS.get(table, "rowid")
+    after: int | str = "" if table in _KEYS else -1
+    page = f"SELECT {key}, {', '.join(columns)} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT {_PAGE_ROWS}"
+    while rows := connection.execute(page, (after,)).fetchall():
+        for number, (after, *blobs) in enumerate(rows):  # the last key is where the next page begins
+            for (name, decode), blob in zip(columns.items(), blobs, strict=True):
+                try:
+                    if blob is not None:
+                        decode(blob)
+                except (ValueError, TypeError) as error:
+                    yield number, f"{name} of row {after} in table {table} can't be read: {error}"
+                    return
+        yield len(rows), None

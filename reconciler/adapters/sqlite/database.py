@@ -1,4 +1,4 @@
-"""The connection: one hop to its thread for a transaction, checkpoints in their place, errors translated."""
+"""The connection: runs each transaction on its thread in one hop, checkpoints, and translates errors."""
 
 import asyncio
 import contextlib
@@ -27,10 +27,10 @@ CHECKPOINT_CHANGES = 4000
 
 class Database:
     """
-    A connection as owner or guest. What it is asked for runs on its thread in one go, whoever is cancelled.
+    A connection as owner or guest. Each call runs on its thread to the end, even if the caller is cancelled.
 
-    After an error that only a person can mend every later call ends with the same one: nothing is tried on a file that
-    is damaged, and it is said once.
+    After an error that only a person can mend, every later call raises the same error: nothing more is tried on a
+    damaged file.
     """
 
     def __init__(self, path: Path, connection: aiosqlite.Connection, ownership: locks.Ownership | None) -> None:
@@ -39,7 +39,7 @@ class Database:
         self._ownership = ownership
         self._writer = locks.FileLock(locks.writer_path(path)) if ownership else None
         self._checkpointed = 0  # `total_changes` at the last checkpoint
-        # Among our own tasks, since a file lock taken twice through one descriptor is let go of at the first release.
+        # Among our own tasks: a file lock that is taken twice through one descriptor goes at the first release.
         self._checkpointing = asyncio.Lock()
         self._open = True
         self._fault: StoreError | None = None
@@ -47,11 +47,11 @@ class Database:
 
     @classmethod
     async def open(cls, path: Path, *, owner: bool) -> "Database":
-        """Open a file; the owner makes it when there is none."""
+        """Open a file; the owner makes it if there is none."""
         path = locks.real(path)
         ownership = locks.claim(path) if owner else None
         try:
-            # Opened beforehand: when its connector fails, aiosqlite leaves a thread that may outlive the event loop.
+            # Opened here: if its own connector fails, aiosqlite leaves a thread that may outlive the event loop.
             opened = (
                 await asyncio.to_thread(_as_owner, path, ownership)
                 if ownership
@@ -68,28 +68,28 @@ class Database:
             raise
 
     async def read(self, query: Query, *parameters: object) -> list[bytes]:
-        """Return the lines that a query gives."""
+        """Return the lines of a query."""
         return await self._run(query.operation, lambda connection: query.lines(connection, *parameters))
 
     async def read_of(self, query: Many, values: Values) -> list[bytes]:
-        """Return the lines that a query gives of many values."""
+        """Return the lines of a query about many values."""
         return await self._run(query.operation, lambda connection: query.lines(connection, values))
 
     async def write(self, operation: str, work: Work[T]) -> T:
-        """Run a transaction, durably; return what its function returns."""
+        """Run a function as a durable transaction; return its result."""
         self._require_open(operation)
         if not self._ownership:
-            raise StoreError(f"can't {operation} in {self.path}: it was opened only to look")
+            raise StoreError(f"can't {operation} in {self.path}: it was opened read-only")
         self._require_same_files()
         # Counted on the thread: the connection may be closed by the time that we hear of the commit.
         result, changes = await self._run(operation, lambda db: (transacted(work, db), db.total_changes))
         if changes - self._checkpointed >= CHECKPOINT_CHANGES:
-            # Shielded, because the lock must be held for as long as the thread is at it.
+            # Shielded, because the lock must be held until the thread has finished.
             await asyncio.shield(self._checkpoint())
         return result
 
     async def write_by_hand(self, operation: str, work: Work[T]) -> T:
-        """Run one of the small transactions that guests may make too."""
+        """Run one of the small transactions that guests may make as well."""
         if self._ownership:
             return await self.write(operation, work)
         self._require_open(operation)
@@ -99,7 +99,7 @@ class Database:
             raise self._failed(operation, error) from error
 
     async def _run(self, operation: str, work: Work[T]) -> T:
-        """Run a function of the connection on its thread: one hop, and nothing comes between its statements."""
+        """Run a function of the connection on its thread, so that nothing comes between its statements."""
         self._require_open(operation)
         try:
             # aiosqlite makes its own methods of this one, and has no public one for more than a statement.
@@ -111,7 +111,7 @@ class Database:
             raise self._failed(operation, error) from error
 
     async def close(self) -> None:
-        """Close the connection, behind everything that was handed to it."""
+        """Close the connection after all calls that are under way."""
         if self._open:
             self._open = False
             await asyncio.shield(self._close())
@@ -125,7 +125,7 @@ class Database:
             if self._ownership and not self._fault:
                 self._ownership.note(locks.CLOSED)
         except sqlite3.Error as error:
-            if not self._fault:  # else that has been said, and this follows from it
+            if not self._fault:  # else this follows from the fault, which was reported
                 raise damage.translated("close the store", self.path, error) from error
         finally:
             for lock in (self._writer, self._ownership):
@@ -134,10 +134,9 @@ class Database:
 
     async def _checkpoint(self) -> None:
         """
-        Move the log into the database, unless somebody else is at it: then a later commit tries again.
+        Move the log into the database, unless a guest writes: then a later commit tries again.
 
-        Raises nothing: the commit before it holds, and must not be taken for one that failed. What ends us is raised by
-        whatever is asked for next.
+        Raises nothing, so that the commit before it does not look like one that failed. The next call raises a fault.
         """
         assert self._writer is not None
         if self._checkpointing.locked():
@@ -169,7 +168,7 @@ class Database:
             raise
 
     def _failed(self, operation: str, error: sqlite3.Error) -> StoreError:
-        if self._fault:  # another call was under way with it
+        if self._fault:  # of another call under way
             return self._fault
         told = damage.translated(operation, self.path, error)
         if damage.ends_us(error):
@@ -178,20 +177,20 @@ class Database:
 
 
 def transacted(work: Work[T], connection: sqlite3.Connection) -> T:
-    """Run a function between BEGIN and COMMIT: whatever it raises, nothing of it stays."""
+    """Run a function between BEGIN and COMMIT; an exception undoes everything it did."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         result = work(connection)
         connection.execute("COMMIT")
     except BaseException:
-        with contextlib.suppress(sqlite3.Error):  # after some errors SQLite has ended it by itself
+        with contextlib.suppress(sqlite3.Error):  # after some errors SQLite has rolled back by itself
             connection.execute("ROLLBACK")
         raise
     return result
 
 
 def _as_owner(path: Path, ownership: locks.Ownership) -> sqlite3.Connection:
-    """Look at the file, open it, and note that it is in use; blocks."""
+    """Check the file, open it, and note that it is in use; blocks."""
     damage.recognise(path, ownership)
     opened = opening.as_owner(path)
     try:
@@ -201,8 +200,3 @@ def _as_owner(path: Path, ownership: locks.Ownership) -> sqlite3.Connection:
         opened.close()
         raise
     return opened
-
-
-async def off_loop(work: Callable[[], T]) -> T:
-    """Run pure work of a whole batch on a thread, so that the event loop keeps its beat meanwhile."""
-    return await asyncio.to_thread(work)

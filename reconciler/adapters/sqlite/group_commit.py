@@ -1,12 +1,12 @@
 """
 Group commit: changes that arrive while a transaction runs share the next one.
 
-Rules. Every caller gets its own result. A caller that is cancelled stops waiting, and nothing else: a change that was
-handed in is committed. Changes of one document keep their order, and never share a transaction.
+Rules. Every caller gets its own result. A caller that is cancelled only stops waiting; its change is still committed.
+Changes of one document keep their order and never share a transaction.
 
-Theory. A durable commit waits for the disk, and that costs the same for one change as for hundreds. So nobody waits to
-gather company: the first change starts a transaction, and those that come meanwhile are the next group. The work is
-driven by one shielded coroutine, which ends when nothing waits; `close` waits for it.
+Theory. A durable commit waits for the disk, which costs the same for one change as for hundreds. The first change
+starts a transaction at once, and all that arrive meanwhile form the next group. One shielded coroutine commits the
+groups and ends when no change is left; `close` waits for it.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class GroupCommit:
     """
     Collects changes and commits them in groups through `commit`, which is all or nothing.
 
-    It returns the keys of those documents that nothing is to be written to; it raises only if nothing was committed.
+    `commit` returns the keys of documents that must not be written to; it raises only if nothing was committed.
     """
 
     def __init__(self, commit: Callable[[Sequence[Change]], Awaitable[Collection[str]]]) -> None:
@@ -32,16 +32,16 @@ class GroupCommit:
         self._under_way: asyncio.Future[None] | None = None
 
     async def add(self, change: Change) -> bool:
-        """Commit a change; return, when it is durable, whether its document may be written to."""
+        """Commit a change durably; return whether its document may be written to."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((change, future))
         if self._under_way is None:
-            # `shield` runs the coroutine on its own: no caller owns it, so no caller's cancellation ends it.
+            # `shield` makes the coroutine a task of its own, which no caller's cancellation ends.
             self._under_way = asyncio.shield(self._drain())
         return await future
 
     async def close(self) -> None:
-        """Wait until everything handed in is committed."""
+        """Wait until all changes are committed."""
         while self._under_way is not None:
             await asyncio.wait([self._under_way])
 
@@ -51,13 +51,13 @@ class GroupCommit:
             while self._waiting:
                 group = self._next_group()
                 await self._run(group)
-        except BaseException as error:  # a fault of ours, or the event loop's end: let nobody wait for ever
+        except BaseException as error:  # a bug, or the event loop's end: no caller may wait forever
             for _, future in (*group, *self._waiting):
                 _fail(future, error)
             self._waiting.clear()
             raise
         finally:
-            self._under_way = None  # here and not in a callback: between the two a change could be queued for nobody
+            self._under_way = None  # not in a callback, before which a change could be queued that no one commits
 
     def _next_group(self) -> list[tuple[Change, asyncio.Future[bool]]]:
         """Take the oldest changes, up to the first of a document that is already among them."""
@@ -72,7 +72,7 @@ class GroupCommit:
         try:
             left_alone = await self._commit([change for change, _ in group])
         except StoreError as error:
-            if len(group) > 1:  # one change's fault must not be its neighbours'
+            if len(group) > 1:  # one change that fails must not fail the others
                 for one in group:
                     await self._run([one])
             else:

@@ -1,10 +1,10 @@
 """
-Advisory locks on files beside the database: who owns the store, and who is at the end of its log.
+Advisory locks on files beside the database: who owns the store, and who writes at the end of its log.
 
-They go by name, as SQLite's own files beside it do. So a database has one name here: symbolic links are followed to it
-(`real`), and one that has a second name, or is mounted as a file, is not written to (`require_one_name`).
+They are found by name, as SQLite's own files beside the database are. So a database must have one name: symbolic links
+are followed (`real`), and a file with a second name, or mounted on its own, is not written to (`require_one_name`).
 
-The owner's file also says how the last owner left the store, which decides how closely the next one looks at it.
+The owner's file also notes how the last owner left the store, which decides how closely the next one checks it.
 """
 
 import errno
@@ -17,17 +17,17 @@ from pathlib import Path
 from reconciler.adapters import files
 from reconciler.errors import StoreError, StoreFullError
 
-# What an owner notes; nothing is noted before there is a store.
-OPEN = "open"  # at work, or ended without closing
-CLOSED = "closed"  # closed in good order
-REPLACING = "replacing"  # the file is being set aside for another one
-LOST = "lost"  # its write-ahead log had lost commits, which is to be seen only once
+# What an owner notes; there is no note before there is a store.
+OPEN = "open"  # in use, or its owner ended without closing it
+CLOSED = "closed"  # closed properly
+REPLACING = "replacing"  # another file is being put in its place
+LOST = "lost"  # its write-ahead log had lost commits; only the first look can find that out
 
-_NOTE_BYTES = 32  # always as long, so that a note is overwritten in place: that takes no room on a full disk
+_NOTE_BYTES = 32  # always this long: a note that is overwritten in place fits on a full disk
 
 
 class FileLock:
-    """A lock on a file of its own. The kernel lets go of it when the process ends, however it ends."""
+    """A lock on a file of its own. The kernel releases it when the process ends, however it ends."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,7 +42,7 @@ class FileLock:
         fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def take_at_once(self) -> bool:
-        """Take the lock if nobody has it; return whether we have it."""
+        """Take the lock if it is free; return whether we have it."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -50,16 +50,16 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Let go of the lock, and keep the file for the next time."""
+        """Release the lock; keep the file open for the next time."""
         fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Let go of lock and file."""
+        """Release the lock and close the file."""
         os.close(self._file)
 
 
 class Ownership(FileLock):
-    """The owner's lock. `found` is what the last owner noted, "" if there was none."""
+    """The owner's lock. `found` is what the last owner noted, "" without one."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -68,17 +68,17 @@ class Ownership(FileLock):
 
     @property
     def holder(self) -> str:
-        """Return the process id of whoever had the lock when we came."""
+        """Return the process id of the last owner, who still has the lock if we could not take it."""
         return self._holder.strip() or "unknown"
 
     def note(self, how: str) -> None:
-        """Note durably, beside our process id, how the store is left if nothing more is noted."""
+        """Write durably how the store is, beside our process id."""
         try:
             os.pwrite(self._file, f"{os.getpid()}\n{how}\n".ljust(_NOTE_BYTES - 1).encode() + b"\n", 0)
             os.fsync(self._file)
         except OSError as error:
             kind = StoreFullError if error.errno == errno.ENOSPC else StoreError
-            raise kind(f"can't write {self.path}: {error.strerror}; see to its disk, then start again") from error
+            raise kind(f"can't write {self.path}: {error.strerror}; check its disk, then start again") from error
 
 
 @contextmanager
@@ -92,26 +92,16 @@ def held(path: Path) -> Iterator[None]:
         lock.close()
 
 
-@contextmanager
-def owned(path: Path) -> Iterator[Ownership]:
-    """Own a store for one block, without opening it."""
-    ownership = claim(path)
-    try:
-        yield ownership
-    finally:
-        ownership.close()
-
-
 def real(path: Path) -> Path:
     """Return the file that a name leads to; the same name where it is no symbolic link."""
     return path.resolve() if path.is_symlink() else path
 
 
 def require_one_name(path: Path) -> None:
-    """Raise StoreError if a file could be opened under another name, beside which there are other locks."""
+    """Raise StoreError if a file has another name: the locks beside that one would be others."""
     try:
         links = path.stat().st_nlink
-    except OSError:  # whoever opens it says what is wrong
+    except OSError:  # opening it will say what is wrong
         return
     why = ""
     if links > 1:
@@ -123,7 +113,7 @@ def require_one_name(path: Path) -> None:
 
 
 def _mounts() -> frozenset[bytes]:
-    """Return where something is mounted, as Linux says it; elsewhere nothing is known."""
+    """Return all mount points; on Linux only."""
     try:
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     except OSError:
@@ -132,7 +122,7 @@ def _mounts() -> frozenset[bytes]:
 
 
 def claim(path: Path) -> Ownership:
-    """Return the owner's lock on a store, with our process id written in it; refuse when somebody else has it."""
+    """Take the owner's lock on a store and write our process id into it; StoreError while another process has it."""
     require_one_name(path)
     lock = Ownership(owner_path(path))
     try:
@@ -148,10 +138,10 @@ def claim(path: Path) -> Ownership:
 
 
 def owner_path(path: Path) -> Path:
-    """Return the file whose lock is held by the owner."""
-    return path.with_name(path.name + ".owner")
+    """Return the file that the owner locks."""
+    return files.beside(path, ".owner")
 
 
 def writer_path(path: Path) -> Path:
-    """Return the file whose lock is held by whoever writes as a guest or checkpoints."""
-    return path.with_name(path.name + ".writer")
+    """Return the file that guests lock to write, and the owner to checkpoint."""
+    return files.beside(path, ".writer")

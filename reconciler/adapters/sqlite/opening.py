@@ -1,17 +1,11 @@
 """
-Opening the file: whose it is, which version it has, what SQLite is to promise.
+Opening the file: whether it is ours, its schema version, and how durable SQLite's commits are.
 
-How far a write-ahead log went: what the file of shared memory beside it (`-shm`) says.
-
-Theory. After a kill, SQLite takes of the log what its checksums vouch for and says nothing of the rest, because a
-commit that was never finished looks the same. But the shared memory, which outlives the process, says how far commits
-went: it is written after a commit's sync, so it never promises too much. If the log then has less, commits that were
-acknowledged are gone. (After a power cut that file is old or gone as well, and then it proves nothing.)
-
-POSIX locks belong to the process: closing any descriptor of a file drops those that SQLite holds on it, and the next
-process to come truncates this one under us. So it is opened before SQLite is, and closed after it.
-
-The layout is that of https://www.sqlite.org/walformat.html, in native byte order.
+At the end of the module: how far the write-ahead log went, as the shared memory beside it (`-shm`) says. After a kill,
+SQLite keeps as much of the log as its checksums prove, and drops the rest without a word: a commit that was never
+finished looks the same. The shared memory outlives the process. It is written after a commit's sync, so it never
+promises too much, and if the log has less, acknowledged commits are gone. (After a power cut it is old or gone as well,
+and proves nothing.) Its layout is that of https://www.sqlite.org/walformat.html, in native byte order.
 """
 
 import os
@@ -33,17 +27,17 @@ T = TypeVar("T")
 
 URL_PREFIX = "sqlite:///"
 
-_APPLICATION_ID = 0x5752434C  # "WRCL", in the file's header: so that nobody's else's database is ever written to
-_SCHEMA = 13  # of `schema.sql`; one that is changed gets another number
+_APPLICATION_ID = 0x5752434C  # "WRCL" in the file's header, so that we never write to another program's database
+_SCHEMA = 13  # version of `schema.sql`; every change of it gets a new number
 _MAGIC = b"SQLite format 3\0"  # how every database begins
 _HEADER_BYTES = 72  # up to and with the application's id
 _VERSION_MIN = (3, 33, 0)  # UPDATE … FROM
-_STATEMENTS = 64  # kept prepared; each keeps what was bound to it last, up to a megabyte where it is about many rows
-_BUSY_TIMEOUT_S = 30.0  # writes of others last milliseconds; longer means that one of them hangs
+_STATEMENTS = 64  # kept prepared; each keeps its last parameters, up to a megabyte if it is about many rows
+_BUSY_TIMEOUT_S = 30.0  # others write for milliseconds; one that takes longer hangs
 
 # FULL: an acknowledged commit survives a power cut (NORMAL lost some in a third of simulated ones).
-# wal_autocheckpoint 0: checkpoints are made by command, under a lock; see the package's docstring.
-# secure_delete: some builds overwrite what is deleted with zeros, which doubles the writing and hides nothing.
+# wal_autocheckpoint 0: we checkpoint by command, under a lock; see the package's docstring.
+# secure_delete: some builds overwrite deleted content with zeros, which doubles the writing and protects nothing here.
 _OWNER = """
     PRAGMA synchronous = FULL;
     PRAGMA wal_autocheckpoint = 0;
@@ -62,12 +56,12 @@ def path_of(url: str) -> Path:
 
 
 def as_owner(path: Path) -> sqlite3.Connection:
-    """Open for reading and writing; make what is not there. The caller holds the owner's lock."""
+    """Open for reading and writing; make the file and its schema if need be. The caller holds the owner's lock."""
     if sqlite3.sqlite_version_info < _VERSION_MIN:
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old; at least 3.33 is needed")
-    files.make(path)  # SQLite gives -wal and -shm the mode of the file that they are of
+    files.make(path)  # SQLite gives -wal and -shm the mode of this file
     connection = _connect(path, "rwc")
-    try:
+    with _closed_on_error(connection):
         version = _version(connection, path)
         # The lock, because making the schema and switching to WAL touch the end of the log too.
         with locks.held(locks.writer_path(path)):
@@ -78,9 +72,6 @@ def as_owner(path: Path) -> sqlite3.Connection:
             if not version:
                 stamp = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {_SCHEMA};"
                 connection.executescript(f"BEGIN IMMEDIATE;\n{_schema()}\n{stamp}\nCOMMIT;")
-    except BaseException:
-        connection.close()
-        raise
     return connection
 
 
@@ -93,27 +84,21 @@ def as_guest(path: Path) -> sqlite3.Connection:
     if not there:
         raise StoreError(f"there is no store at {path}; start the reconciler once, or correct the [store] url")
     connection = to_read(path)
-    try:
+    with _closed_on_error(connection):
         _require_made(connection, path)
-    except BaseException:
-        connection.close()
-        raise
     return connection
 
 
 def to_read(path: Path) -> sqlite3.Connection:
-    """Open read-only what is there; refuse what is not ours, or has another schema."""
+    """Open read-only; refuse a file that is not ours or has another schema."""
     connection = _connect(path, "ro")
-    try:
+    with _closed_on_error(connection):
         _version(connection, path)
-    except BaseException:
-        connection.close()
-        raise
     return connection
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether a file is another program's database, as its header says; one without a whole header is nobody's."""
+    """Whether a file's header says that it is another program's database; False without a whole header."""
     try:
         with path.open("rb") as file:
             header = file.read(_HEADER_BYTES)
@@ -129,7 +114,7 @@ def write_as_guest(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
     """
     Run one small transaction beside a living owner, and return what it returns. Blocks; run it on a thread.
 
-    Closing is inside the lock too: the last connection to close checkpoints.
+    The connection is closed under the lock too, because the last one to close checkpoints.
     """
     locks.require_one_name(path)
     with locks.held(locks.writer_path(path)), closing(_connect(path, "rw")) as connection:
@@ -141,11 +126,8 @@ def write_as_guest(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    """
-    Open the file. `isolation_level=None`: Python must not slip a BEGIN in front of our statements.
-    `check_same_thread=False`: it is opened on one thread and then belongs to aiosqlite's.
-    """
-    # A path may hold any character; as a URI each of them is quoted.
+    # isolation_level None: Python must not begin transactions by itself. check_same_thread False: the connection is
+    # opened on one thread and then belongs to aiosqlite's. A URI, because it quotes any character in the path.
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     try:
         return sqlite3.connect(
@@ -157,11 +139,11 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
             cached_statements=_STATEMENTS,
         )
     except sqlite3.OperationalError as error:
-        raise StoreError(f"can't open {path}: {error}; see that its directory exists and may be written to") from error
+        raise StoreError(f"can't open {path}: {error}; check that its directory exists and is writable") from error
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
-    """Return the schema's version, 0 for a new file; refuse what is not ours or has another schema."""
+    """Return the schema's version, 0 for a new file; refuse a file that is not ours or has another schema."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -173,6 +155,15 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
             "rebuild into a new store by replaying the log"
         )
     return int(version)
+
+
+@contextmanager
+def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _require_made(connection: sqlite3.Connection, path: Path) -> None:
@@ -190,19 +181,19 @@ def _schema() -> str:
 _HEADER = struct.Struct("=III BBH II 2I 8s 2I")  # version, –, change, initialised, –, page size, frames, pages, …
 _BACKFILLED = struct.Struct("=I")  # the first number behind the two copies of the header
 _VERSION = 3_007_000
-_NO_SALT = bytes(8)  # of a log that is empty, or whose own header is none
+_NO_SALT = bytes(8)  # of a log that is empty or has no valid header
 
 
 @attrs.frozen
 class Extent:
-    """How far the log goes: frames of which generation, and how many of them are in the database already."""
+    """How far the log goes: how many frames of which generation, and how many of them are in the database already."""
 
     salt: bytes
     frames: int
     backfilled: int
 
     def lost_in(self, now: "Extent | None") -> bool:
-        """Whether the log as it is `now` lacks commits of this one that are in the database only partly, or not."""
+        """Whether the log `now` lacks commits of this one that are not wholly in the database."""
         if self.frames <= self.backfilled:
             return False
         if now is None or now.salt == _NO_SALT:
@@ -212,7 +203,7 @@ class Extent:
         return not self._followed_by(now)
 
     def _followed_by(self, now: "Extent") -> bool:
-        """Whether that is a later generation: one begins when all of the one before is in the database."""
+        """Whether that is a later generation, which begins when all of the former one is in the database."""
         step = int.from_bytes(now.salt[:4], "big") - int.from_bytes(self.salt[:4], "big")
         return 0 < step % 2**32 < 2**31
 
@@ -220,12 +211,13 @@ class Extent:
 @contextmanager
 def watched(path: Path) -> Iterator[Callable[[], Extent | None]]:
     """
-    Yield what returns how far the log of a database goes at that moment; `None` where nothing says so.
+    Yield a function that returns how far a database's log goes at that moment, `None` if that is not known.
 
-    Enter before SQLite opens the database in this process, and leave after it has closed it.
+    Enter before SQLite opens the database in this process, and leave after it has closed it: see the package's
+    docstring.
     """
     try:
-        file = os.open(path.with_name(path.name + "-shm"), os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(files.beside(path, "-shm"), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         yield lambda: None
         return

@@ -1,13 +1,12 @@
 # ruff: noqa: S608 - the SQL is put together from our own names and constants; what comes from outside is a parameter
 """
-What is read: every SELECT of the store, by name; and how statements reach SQLite.
+Every SELECT of the store, by name; and how statements reach SQLite.
 
 Rules. No statement of the hot path scans `document` (`tests/adapters/test_sqlite.py` asks SQLite for its plans).
 
-Theory. Every call into SQLite gives the interpreter lock away and has to win it back from a busy event loop, which can
-take milliseconds; `executemany`, and fetching row by row, do that for every row. So what goes in for many rows goes as
-one statement with many VALUES (`Many`), and what comes out as one value, the rows being lines of JSON, which the codec
-decodes straight into the types that they stand for.
+Theory. Every call into SQLite releases the interpreter lock and has to win it back from a busy event loop, which can
+take milliseconds; `executemany`, and fetching row by row, do that for every row. So many rows are written by one
+statement with many VALUES (`Many`), and read as one value: lines of JSON, which the codec decodes into our types.
 """
 
 import sqlite3
@@ -27,7 +26,7 @@ _PART_BYTES = 2**20  # of their blobs, unless one row has more: a prepared state
 
 
 class Query(NamedTuple):
-    """A query for lines and what it does, for error messages: "can't <operation> …"."""
+    """A query for lines. `operation` is for error messages: "can't <operation> …"."""
 
     operation: str
     sql: str
@@ -38,19 +37,19 @@ class Query(NamedTuple):
 
 
 class Many(NamedTuple):
-    """A statement about many rows of values: `:many` in it stands for them, each as `row` says."""
+    """A statement about many rows of values, which replace `:many` in it, each in the form of `row`."""
 
     operation: str
     sql: str
     row: str
 
     def put(self, connection: sqlite3.Connection, values: Values) -> None:
-        """Run it; without values it does nothing."""
+        """Run it for these values, if there are any."""
         for sql, parameters in self._parts(values):
             connection.execute(sql, parameters)
 
     def lines(self, connection: sqlite3.Connection, values: Values) -> list[bytes]:
-        """Return the lines, if it is a query."""
+        """Return the lines of a query."""
         return [line for part in self._parts(values) for line in _lines(connection, *part)]
 
     def _parts(self, values: Values) -> Iterator[tuple[str, list[object]]]:
@@ -70,7 +69,7 @@ def _lines(connection: sqlite3.Connection, sql: str, parameters: Sequence[object
 
 
 def lines(operation: str, line: str, source: str) -> Query:
-    """Return a query for lines; `source` is a SELECT whose order is kept, as SQLite does for an ordered subquery."""
+    """Return a query for lines in the order of `source`, a SELECT: SQLite keeps the order of a subquery."""
     return Query(operation, f"SELECT CAST(group_concat({line}, char(10)) AS BLOB) FROM ({source})")
 
 
@@ -79,14 +78,14 @@ def many(operation: str, line: str, source: str, row: str = "(?)") -> Many:
     return Many(*lines(operation, line, source), row)
 
 
-# CROSS JOIN fixes the order of the loops: from the keys asked for to their rows, never over the table.
+# CROSS JOIN fixes the order of the loops: from the wanted keys to their rows, never over the table.
 _WANTED = "(VALUES :many) AS wanted CROSS JOIN document ON document.key = wanted.column1"
 
 _ROW = f"json_array({', '.join(Row._fields)})"
-# `{}` in place of a NULL agreement is read as this.
+# `{}`, which replaces a NULL agreement, decodes to this.
 assert codec.decode_agreement(b"{}") == NO_AGREEMENT
 
-# A whole document: scalars as one array, then the two blobs, which are JSON already.
+# A whole document: its scalars as one array, then the two blobs, which are JSON already.
 _DOCUMENT = f"""
     '[' || {_ROW}
     || ',' || EXISTS (SELECT 1 FROM refold WHERE refold.document = key)
@@ -98,7 +97,7 @@ _DOCUMENT = f"""
 POSITIONS = lines("read positions", "json_array(topic, partition, next_offset)", "SELECT * FROM position")
 
 SUPERSEDED = lines(
-    "read what was superseded",
+    "read superseded events",
     "json_set(CAST(last AS TEXT), '$.count', count)",
     "SELECT * FROM superseded WHERE document = ?1",
 )
@@ -109,10 +108,10 @@ ANCHORS = lines(
     "SELECT * FROM position WHERE anchor_offset IS NOT NULL",
 )
 
-REFOLDS = lines("count what was folded again", "number", "SELECT coalesce(max(number), 0) AS number FROM refold")
+REFOLDS = lines("count documents folded again", "number", "SELECT coalesce(max(number), 0) AS number FROM refold")
 
-CLOCK = "json_extract(CAST(letter AS TEXT), '$.stage') = 'clock'"  # as the index on it says it
-REFUSED = lines("list what our clock refused", "json_quote(id)", f"SELECT id FROM dead_letter WHERE {CLOCK}")
+CLOCK = "json_extract(CAST(letter AS TEXT), '$.stage') = 'clock'"  # as in the index on it
+REFUSED = lines("list records refused by our clock", "json_quote(id)", f"SELECT id FROM dead_letter WHERE {CLOCK}")
 
 DESIRED = many(
     "read desired state",
@@ -120,7 +119,7 @@ DESIRED = many(
     f"SELECT key, desired FROM {_WANTED} WHERE revision > 0",
 )
 
-# Rows to be folded, and whether what is desired is what is stored.
+# Rows to be folded, and whether their desired state is the stored one.
 COMPARED = many(
     "read documents",
     f"json_array({_ROW}, same)",
@@ -138,7 +137,7 @@ EXPORT = lines(
 
 # One search a lane: a single search over (lane, due_us) would read every document that is due later.
 DUE = lines(
-    "list what is due",
+    "list due documents",
     "json_object('key', key, 'lane', lane, 'due_us', due_us)",
     " UNION ALL ".join(
         f"SELECT * FROM (SELECT key, lane, due_us FROM document WHERE lane = {int(lane)} AND due_us <= ?1"
@@ -161,14 +160,14 @@ NEXT_DUE = lines(
 ROWS = many("read documents", _ROW, f"SELECT document.* FROM {_WANTED}")
 DOCUMENTS = many("read documents", _DOCUMENT, f"SELECT document.* FROM {_WANTED}")
 
-# Rows, and how many outcomes had told of what was agreed on each; null: nothing was.
+# Rows with the number of outcomes that told of their agreement (`Agreement.told`); null: nothing was agreed.
 TOLD = many(
     "read documents",
     f"json_array({_ROW}, iif(agreement IS NULL, NULL, coalesce(json_extract(CAST(agreement AS TEXT), '$.told'), 0)))",
     f"SELECT document.* FROM {_WANTED}",
 )
 
-# Nearly all documents are synced, and the index by status leaves these out: they are found by due time, lane by lane.
+# The index by status leaves synced documents out, which are nearly all: they are found by due time in each lane.
 _AHEAD = {
     status: (
         f"lane IN ({', '.join(str(int(lane)) for lane in Lane)}) AND due_us > ?1 + ?2 AND status = '{status}'"
@@ -190,7 +189,7 @@ COUNT_AHEAD = {
     for status, ahead in _AHEAD.items()
 }
 SINCE_AHEAD = lines(
-    "read documents that stand there since later", _ROW, "SELECT * FROM document WHERE pending_since_us > ?1 LIMIT ?2"
+    "read documents pending since a time to come", _ROW, "SELECT * FROM document WHERE pending_since_us > ?1 LIMIT ?2"
 )
 
 SETTLED_KEYS = lines(
@@ -206,19 +205,19 @@ COUNT_DUE = lines(
     "SELECT count(*) AS documents FROM document WHERE lane = ?1 AND due_us <= ?2",
 )
 
-SIGNING = lines("read from where on everything is signed", "noted", "SELECT noted FROM signing")
+SIGNING = lines("read since when everything is signed", "noted", "SELECT noted FROM signing")
 
 # -------------------------------------------------------------------------------------------------------------- outbox
 
 WAITING = lines(
-    "list what waits to be published",
+    "list outcomes to publish",
     "'{\"number\":' || number || ',\"record\":' || message || '}'",
     "SELECT number, message FROM outbox ORDER BY number LIMIT ?1",
 )
 
 # --------------------------------------------------------------------------------------------------------------- views
 
-# The last line, under "", is the number of all documents: what is missing from it is synced.
+# The last line, under "", is the number of all documents: the rest of them are synced.
 COUNTS = lines(
     "count documents",
     "json_array(status, documents)",
@@ -226,18 +225,13 @@ COUNTS = lines(
     " UNION ALL SELECT '', coalesce(max(rowid), 0) FROM document",
 )
 
-LIST_ALL = lines("list documents", _DOCUMENT, "SELECT * FROM document WHERE key > ?1 ORDER BY key LIMIT ?2")
-LIST_SYNCED = lines(
-    "list documents",
-    _DOCUMENT,
-    "SELECT * FROM document WHERE key > ?1 AND status = 'synced' ORDER BY key LIMIT ?2",
-)
-# `<> 'synced'` is what lets SQLite use the partial index.
-LIST_UNSETTLED = lines(
-    "list documents",
-    _DOCUMENT,
-    "SELECT * FROM document WHERE status = ?3 AND status <> 'synced' AND key > ?1 ORDER BY key LIMIT ?2",
-)
+# `<> 'synced'` lets SQLite use the partial index.
+_LISTED: dict[Status | None, str] = {status: f"status = '{status}' AND status <> 'synced' AND" for status in Status}
+_LISTED |= {None: "", Status.SYNCED: "status = 'synced' AND"}
+LIST = {
+    status: lines("list documents", _DOCUMENT, f"SELECT * FROM document WHERE {which} key > ?1 ORDER BY key LIMIT ?2")
+    for status, which in _LISTED.items()
+}
 
 LIST_WAITING = lines(
     "list documents",
@@ -246,13 +240,13 @@ LIST_WAITING = lines(
     " ORDER BY pending_since_us, key LIMIT ?3",
 )
 
-# As the index on it says it.
+# As in the index on it.
 _ASIDE = "iif(json_valid(CAST(agreement AS TEXT)), json_extract(CAST(agreement AS TEXT), '$.aside_us'), NULL)"
 LIST_ASIDE = lines(
     "list documents",
     _DOCUMENT,
     "SELECT * FROM document WHERE status IN ('parked', 'contended') AND status = ?4"
-    # The first half is for the index, which no comparison of rows over an expression can use.
+    # The first half is for the index: SQLite uses none for a comparison of rows with an expression in them.
     f" AND {_ASIDE} >= ?1 AND ({_ASIDE}, key) > (?1, ?2) ORDER BY {_ASIDE}, key LIMIT ?3",
 )
 
@@ -269,16 +263,13 @@ OLDEST_PENDING = lines(
 )
 
 _CONFLICT = "'[' || json_array(document, closed_at_us) || ',' || conflict || ']'"
-OPEN_CONFLICTS = lines(
-    "list conflicts",
-    _CONFLICT,
-    "SELECT * FROM conflict WHERE closed_at_us IS NULL AND (opened_at_us, id) > (?2, ?3)"
-    " ORDER BY opened_at_us, id LIMIT ?1",
-)
-ALL_CONFLICTS = lines(
-    "list conflicts",
-    _CONFLICT,
-    "SELECT * FROM conflict WHERE (opened_at_us, id) > (?2, ?3) ORDER BY opened_at_us, id LIMIT ?1",
+OPEN_CONFLICTS, ALL_CONFLICTS = (
+    lines(
+        "list conflicts",
+        _CONFLICT,
+        f"SELECT * FROM conflict WHERE {which} (opened_at_us, id) > (?2, ?3) ORDER BY opened_at_us, id LIMIT ?1",
+    )
+    for which in ("closed_at_us IS NULL AND", "")
 )
 COUNT_CONFLICTS = lines(
     "count conflicts", "conflicts", "SELECT count(*) AS conflicts FROM conflict WHERE closed_at_us IS NULL"
@@ -287,7 +278,7 @@ CONFLICT = lines("read a conflict", _CONFLICT, "SELECT * FROM conflict WHERE id 
 
 _LETTER = "'[' || number || ',' || json_quote(status) || ',' || "
 LETTER = lines("read a dead letter", _LETTER + "letter || ']'", "SELECT * FROM dead_letter WHERE id = ?1")
-# Cut down here: of a list of letters no one wants the bytes, which would be most of it.
+# Lists leave the bytes out, which would be most of each letter.
 _LETTER_CUT = _LETTER + "json_set(CAST(letter AS TEXT), '$.key', NULL, '$.value', NULL, '$.headers', json('[]')) || ']'"
 _AFTER = "number > coalesce((SELECT number FROM dead_letter WHERE id = ?2), -1) ORDER BY number LIMIT ?1"
 LETTERS = lines("list dead letters", _LETTER_CUT, f"SELECT * FROM dead_letter WHERE {_AFTER}")
@@ -313,7 +304,7 @@ _DECISIONS = "SELECT id, record FROM audit WHERE kind IS NULL AND at_us >= ?1 AN
 DECISIONS = lines("list decisions", _RECORD, f"{_DECISIONS} {_NEWEST}")
 DECISIONS_OF_DOCUMENT = lines("list decisions", _RECORD, f"{_DECISIONS} AND document = ?6 {_NEWEST}")
 
-# By what acts are searched for; of several conditions one is looked up and the others sifted.
+# The columns to search actions by. Of several conditions, SQLite looks up one and filters by the others.
 SEARCHED = ("document", "target", "who", "kind")
 ACTIONS = {
     asked: lines(
@@ -348,8 +339,8 @@ def head(found: Sequence[bytes]) -> Head | None:
     return Head(int(number), bytes.fromhex(link))
 
 
-# In hexadecimal, because what is verified must be seen as it is, whatever was made of it: `-` is NULL, `!` a type that
-# none of ours has.
+# In hexadecimal, because verifying must see the bytes even of a record that someone has changed. `-` is NULL, `!` a
+# type that no record of ours has.
 def _hexed(column: str) -> str:
     return f"CASE typeof({column}) WHEN 'text' THEN hex({column}) WHEN 'null' THEN '-' ELSE '!' END"
 
@@ -378,7 +369,7 @@ NUMBERS_OF_DOCUMENT = lines("find a document in the audit trail", "id", _OF_BOTH
 
 POLICIES = lines("read policies", "hex(digest) || ' ' || hex(policy)", "SELECT digest, policy FROM policy")
 
-# The hours of two days, added up by name; then the totals of what was found there, and of what has most of all time.
+# The hours of two days, added up by name; then the totals of these names and of those with most conflicts ever.
 _RATE = f"(1.0 * day_conflicts / (max(day_attempts, day_conflicts) + {DOUBT}))"
 _LATELY = f"""SELECT kind, name,
         sum(iif(hour > ?2 - {DAY_H}, conflicts, 0)) AS day_conflicts,
@@ -412,5 +403,5 @@ HOTSPOTS = lines(
     ) {_HOTTEST}""",
 )
 
-# PASSIVE waits for nobody: what readers still need stays in the write-ahead log until the next time.
+# PASSIVE does not wait: frames that readers still need stay in the write-ahead log until the next checkpoint.
 CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"

@@ -1,5 +1,5 @@
--- Everything that has a shape of its own (desired state, agreements, audit records, messages) is one blob of canonical
--- JSON made by `reconciler.model.codec`. A column exists only for what SQL has to search, order, add up or change.
+-- Every structured value (desired state, agreements, audit records, messages) is one blob of canonical JSON, made by
+-- `reconciler.model.codec`. Only what SQL has to search, order, add up or change has a column.
 
 -- One row a document. WITH rowid: rows are a few kilobytes, and a tree of them in random key order costs twice as much.
 -- Small columns come first, because reading past a large blob means following its overflow pages.
@@ -18,14 +18,15 @@ CREATE TABLE document (
     agreement BLOB                     -- NULL: nothing was ever agreed
 );
 
--- What is due, most urgent lane first. It holds the key so that a look at the queue never touches the table.
+-- Due documents, most urgent lane first. With the key, a look at the queue never touches the table.
 CREATE INDEX document_by_due ON document (lane, due_us, key) WHERE due_us IS NOT NULL;
--- What is not settled. Synced documents, nearly all of them, stay out: that keeps counting and every settlement cheap.
+-- Documents that are not synced. The synced ones, nearly all, stay out: so counting and every settlement are cheap.
 CREATE INDEX document_by_status ON document (status, key) WHERE status <> 'synced';
--- What waits longest, by where it stands: whoever looks for what needs a person wants the oldest of each, and there may be
--- a hundred thousand of another. It holds the key, so that a list goes on after a row of the same moment.
+-- The longest pending documents of each status: people look for the oldest of one, and another may have a hundred
+-- thousand. With the key, a list can go on after a row of the same moment.
 CREATE INDEX document_by_waiting ON document (status, pending_since_us, key) WHERE pending_since_us IS NOT NULL;
--- What was put aside, by when: notifications ask each second for what came last. No damaged agreement is an error here.
+-- Documents that were put aside, by time: notifications ask for the last ones each second. A damaged agreement is no
+-- error here.
 CREATE INDEX document_by_aside ON document (
     status,
     iif(json_valid(CAST(agreement AS TEXT)), json_extract(CAST(agreement AS TEXT), '$.aside_us'), NULL),
@@ -33,22 +34,22 @@ CREATE INDEX document_by_aside ON document (
 ) WHERE status IN ('parked', 'contended');
 CREATE INDEX document_by_conflicts ON document (conflicts DESC, key) WHERE conflicts > 0;
 
--- Documents that were folded again from the log, by the number of the last time. A fold that read rows before such a time
--- must not write them after it, so each fold says up to which number it has seen.
+-- Documents that were folded again from the log, each with the number of its last time. A fold that read its rows before
+-- must not write them afterwards, so each fold says which number it has seen.
 CREATE TABLE refold (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     document TEXT NOT NULL UNIQUE
 );
 
--- Events that changed nothing on arrival: how many there were of each document, and the last one.
+-- Events that changed nothing on arrival: their number and the last one of each document.
 CREATE TABLE superseded (
     document TEXT NOT NULL PRIMARY KEY,
     count INTEGER NOT NULL,
     last BLOB NOT NULL
 ) WITHOUT ROWID;
 
--- The next offset to fold, and the last record that was read, so that a log which was replaced by another one is
--- recognised; written in the transactions that fold.
+-- The next offset to fold, and the last record that was read: it shows when another log has replaced this one. Written
+-- in the transactions that fold.
 CREATE TABLE position (
     topic TEXT NOT NULL,
     partition INTEGER NOT NULL,
@@ -58,7 +59,7 @@ CREATE TABLE position (
     PRIMARY KEY (topic, partition)
 ) WITHOUT ROWID;
 
--- AUTOINCREMENT: a number is never given twice, so a message that was published can't be mistaken for a later one.
+-- AUTOINCREMENT: no number is given twice, so a published message can't be mistaken for a later one.
 CREATE TABLE outbox (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     message BLOB NOT NULL
@@ -71,12 +72,12 @@ CREATE TABLE dead_letter (
     letter BLOB NOT NULL
 );
 CREATE INDEX dead_letter_by_status ON dead_letter (status);
--- What the host's clock has refused stays refused, by its place: each replay asks for all of them.
+-- A record that the host's clock has refused stays refused, by its place: each replay asks for all of them.
 CREATE INDEX dead_letter_by_clock ON dead_letter (id) WHERE json_extract(CAST(letter AS TEXT), '$.stage') = 'clock';
 
--- The audit trail: one chain (`reconciler.model.chain`) of what was decided and what people did, which grows at its end
--- only. The link stands before the record, because reading past a large blob means following its overflow pages, and
--- every commit looks at the newest link.
+-- The audit trail: one chain (`reconciler.model.chain`) of decisions and people's actions, which only grows at its end.
+-- The link comes before the record: reading past a large blob means following its overflow pages, and every commit reads
+-- the newest link.
 CREATE TABLE audit (
     id INTEGER PRIMARY KEY,            -- given by the chain: 1, 2, 3, …
     document TEXT NOT NULL,            -- empty: an act on none
@@ -87,7 +88,7 @@ CREATE TABLE audit (
     link BLOB NOT NULL,
     record BLOB NOT NULL
 );
--- Each kind has its own: neither is slower to list for how many there are of the other.
+-- Each kind has its own indexes, so that neither is slower to list when there are many of the other.
 CREATE INDEX decision_by_document ON audit (document, at_us) WHERE kind IS NULL;
 CREATE INDEX decision_by_time ON audit (at_us) WHERE kind IS NULL;
 CREATE INDEX act_by_time ON audit (at_us) WHERE kind IS NOT NULL;
@@ -96,16 +97,16 @@ CREATE INDEX act_by_document ON audit (document, id) WHERE kind IS NOT NULL;
 CREATE INDEX act_by_target ON audit (target, id) WHERE kind IS NOT NULL;
 CREATE INDEX act_by_who ON audit (who, id) WHERE kind IS NOT NULL;
 
--- No statement of the program changes the trail. These keep everyone else from doing so by mistake; whoever means to can
--- drop them, and is found by verifying the chain.
+-- No statement of the program changes the trail. These keep others from changing it by mistake; anyone can drop them, but
+-- verifying the chain finds the change.
 CREATE TRIGGER audit_is_never_changed BEFORE UPDATE ON audit BEGIN
     SELECT RAISE(ABORT, 'the audit trail is append-only');
 END;
 CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit BEGIN
     SELECT RAISE(ABORT, 'the audit trail is append-only');
 END;
--- Compare and set: who appends has read the head, and is refused if another record has followed on it since. Also
--- against INSERT OR REPLACE, which deletes without running the trigger above.
+-- Compare and set: a writer has read the head, and is refused if another record has followed it. It also stops INSERT OR
+-- REPLACE, which deletes without running the trigger above.
 CREATE TRIGGER audit_has_no_gaps BEFORE INSERT ON audit
 WHEN NEW.id IS NOT (SELECT coalesce(max(id), 0) + 1 FROM audit) BEGIN
     SELECT RAISE(ABORT, 'audit records are numbered without gaps');
@@ -127,9 +128,9 @@ CREATE TABLE contention (
     attempts INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- When version conflicts happened, by the hour (`at_us` / 3,600,000,000): what hot spots are told from. Of documents only
--- those that have ever met one are counted: rows of all others would be most of the table. The hour comes first, so
--- that the oldest are forgotten in one place.
+-- Version conflicts by the hour (`at_us` / 3,600,000,000), to find hot spots. Documents are counted from their first
+-- conflict on: rows of all others would be most of the table. The hour comes first, so that the oldest rows are deleted
+-- from one place.
 CREATE TABLE contention_hour (
     hour INTEGER NOT NULL,
     kind TEXT NOT NULL,                -- document or field
@@ -144,7 +145,7 @@ CREATE TABLE policy (
     policy BLOB NOT NULL
 ) WITHOUT ROWID;
 
--- From where on decisions and outcomes are signed (`reconciler.model.signing`): one row, or none while they are not.
+-- Since when decisions and outcomes are signed (`reconciler.model.signing`): one row, or none while they are not.
 CREATE TABLE signing (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     noted BLOB NOT NULL

@@ -1,5 +1,6 @@
 """The store over SQLite: each method of the port is a query, a transaction, or one change of a group commit."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ import msgspec
 
 from reconciler.adapters.sqlite import queries, transactions
 from reconciler.adapters.sqlite.damage import Lines
-from reconciler.adapters.sqlite.database import Database, off_loop
+from reconciler.adapters.sqlite.database import Database
 from reconciler.adapters.sqlite.group_commit import GroupCommit
 from reconciler.adapters.sqlite.opening import path_of
 from reconciler.core.folding import refolding
@@ -41,7 +42,7 @@ class _Action(msgspec.Struct):
     act: OperatorAction
 
 
-# The shapes of the lines that `queries` gives.
+# The shapes of the lines of `queries`.
 _document_line = Lines(tuple[Row, int, Desired, Agreement])
 _desired_line = Lines(tuple[str, Desired])
 _position_line = Lines(tuple[str, int, int])
@@ -62,7 +63,7 @@ _noted_line = Lines(Noted)
 
 
 async def open_store(path: Path | str, *, owner: bool) -> "SqliteStore":
-    """Open a store; the owner makes the file when there is none, and is refused while there is another owner."""
+    """Open a store; the owner makes the file if there is none, and is refused while another owner has it."""
     return SqliteStore(await Database.open(Path(path), owner=owner))
 
 
@@ -88,7 +89,7 @@ class SqliteStore:
 
     async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
         lines = await self._database.read_of(queries.DESIRED, _wanted(keys))
-        return await off_loop(partial(_desired_rows, lines))
+        return await asyncio.to_thread(_desired_rows, lines)
 
     async def refused(self) -> frozenset[Place]:
         return frozenset(map(Place.parse, map(_key_line.decode, await self._database.read(queries.REFUSED))))
@@ -101,7 +102,7 @@ class SqliteStore:
         return await self._database.write_by_hand("fold a document again", work)
 
     async def fold(self, batch: FoldBatch) -> None:
-        desired = await off_loop(partial(transactions.encoded, batch))
+        desired = await asyncio.to_thread(transactions.encoded, batch)
         await self._database.write("fold", lambda db: transactions.fold(db, batch, desired))
 
     # ---------------------------------------------------------------------------------------------------------- ledger
@@ -133,7 +134,7 @@ class SqliteStore:
             while made := await self._database.write(f"bring {status} documents forward", work):
                 total += made
         since = partial(transactions.since_now, now_us=now_us, longest_us=longest_us)
-        while await self._database.write("mend since when documents stand where they stand", since):
+        while await self._database.write("correct since when documents are pending", since):
             pass
         return total
 
@@ -174,7 +175,7 @@ class SqliteStore:
 
     async def note_signing(self, noted: Noted, announcement: Outgoing) -> None:
         work = partial(transactions.note_signing, noted=noted, announcement=announcement)
-        await self._database.write("note from where on everything is signed", work)
+        await self._database.write("note since when everything is signed", work)
 
     async def _commit(self, changes: Sequence[transactions.Change]) -> Collection[str]:
         return await self._database.write("settle", lambda db: transactions.commit(db, changes))
@@ -183,7 +184,7 @@ class SqliteStore:
         self, change: Change, actions: Sequence[OperatorAction], *, at_us: int, reason: str = ""
     ) -> bool:
         work = partial(transactions.record_actions, change=change, done=actions, at_us=at_us, reason=reason)
-        return await self._database.write_by_hand("record what was done", work)
+        return await self._database.write_by_hand("record what operators do", work)
 
     # ---------------------------------------------------------------------------------------------------------- outbox
 
@@ -203,14 +204,7 @@ class SqliteStore:
         return counts | {Status.SYNCED: documents - sum(lines.values())}
 
     async def list_documents(self, status: Status | None, after: str, limit: int) -> list[Document]:
-        match status:
-            case None:
-                lines = await self._database.read(queries.LIST_ALL, after, limit)
-            case Status.SYNCED:
-                lines = await self._database.read(queries.LIST_SYNCED, after, limit)
-            case _:
-                lines = await self._database.read(queries.LIST_UNSETTLED, after, limit, status.value)
-        return list(map(_document, lines))
+        return list(map(_document, await self._database.read(queries.LIST[status], after, limit)))
 
     async def list_waiting(self, status: Status, after: tuple[int, str], limit: int) -> list[Document]:
         return list(map(_document, await self._database.read(queries.LIST_WAITING, *after, limit, status.value)))
@@ -330,7 +324,6 @@ class SqliteStore:
         return [attrs.evolve(spot, hours=tuple(sorted(spot.hours))) for spot in spots]
 
     async def export_projection(self) -> AsyncIterator[tuple[str, Desired]]:
-        """Read page by page: rows that change meanwhile are exported as they are when reached."""
         after = ""
         while lines := await self._database.read(queries.EXPORT, after, _EXPORT_ROWS):
             for key, desired in map(_desired_line.decode, lines):
@@ -338,7 +331,7 @@ class SqliteStore:
                 after = key
 
     async def close(self) -> None:
-        """Finish what is under way and close."""
+        """Finish the calls under way and close."""
         await self._group.close()
         await self._database.close()
 
@@ -373,7 +366,7 @@ def _entry(line: bytes) -> Entry:
     number, previous, link, record, at_us, *texts = line.decode().split(" ")
     columns: tuple[str | int | None, ...] = ()
     if "!" not in (at_us, *texts):
-        # What is no UTF-8 becomes something that no record of ours says.
+        # Bytes that are not UTF-8 become a text that no record of ours has.
         said = [None if text == "-" else bytes.fromhex(text).decode(errors="surrogateescape") for text in texts]
         columns = (said[0], int(at_us), *said[1:])
     before = bytes.fromhex(previous) if previous else None

@@ -1,13 +1,14 @@
 """
-The transactions: what each reads, which rules it asks (`core/folding/rows.py`), and what it writes, in plain SQL.
+The transactions: each reads rows, asks the rules (`core/folding/rows.py`), and writes their answer, in plain SQL.
 
 Rules. A transaction is a function of the connection, which `Database.write` runs from BEGIN IMMEDIATE to COMMIT in one
-go on the connection's thread: there is no moment at which a cancelled task could leave half of one. SQLite lets in one
-writer at a time, so what a transaction has read still holds when it writes. No rule about a document stands here.
+go on the connection's thread, so no cancelled task can leave half of one. SQLite lets in one writer at a time, so what
+a transaction has read still holds when it writes. Rules about documents never go here.
 """
 
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import itemgetter
 
 import attrs
 
@@ -40,12 +41,15 @@ _PAGE = 2_000  # rows brought forward in a transaction
 
 
 def encoded(batch: FoldBatch) -> list[tuple[str, bytes]]:
-    """Return rows as they are stored, in key order: neighbours share pages. Most of a fold's time; for any thread."""
-    return [(key, codec.encode(desired)) for key, desired in sorted(batch.rows.items(), key=_first)]
+    """
+    Return rows as they are stored, in key order: neighbours share pages. It takes most of a fold's time; runs on any
+    thread.
+    """
+    return [(key, codec.encode(desired)) for key, desired in sorted(batch.rows.items(), key=itemgetter(0))]
 
 
 def fold(connection: sqlite3.Connection, batch: FoldBatch, desired: Sequence[tuple[str, bytes]]) -> None:
-    """Store a batch, unless a document was folded again after its row was read for this."""
+    """Store a batch, unless a document was folded again after the batch was read."""
     if batch.refolds is not None and batch.refolds != refolds(connection):
         return
     lines = queries.COMPARED.lines(connection, desired)
@@ -64,13 +68,13 @@ def fold(connection: sqlite3.Connection, batch: FoldBatch, desired: Sequence[tup
 
 
 def refolds(connection: sqlite3.Connection) -> int:
-    """Return up to which number documents were folded again."""
+    """Return the number of the last time that a document was folded again."""
     (number,) = queries.REFOLDS.lines(connection)
     return int(number)
 
 
 def refold(connection: sqlite3.Connection, refolded: Refolded, action: OperatorAction) -> bool:
-    """Replace what is desired of a document, unless the store has read further than what is to replace it."""
+    """Replace a document's desired state, unless the store has read further than the new one."""
     read = _positions(connection)
     before = _stored(connection, [refolded.key]).get(refolded.key)
     after = before and rows.refolded(before, action.at_us)
@@ -84,7 +88,7 @@ def refold(connection: sqlite3.Connection, refolded: Refolded, action: OperatorA
 
 
 def _bury(connection: sqlite3.Connection, dead_letters: Iterable[tuple[DeadLetter, Outgoing | None]]) -> None:
-    """Store dead letters, each once, and queue what announces those that are new."""
+    """Store dead letters, each once, and queue the records that announce the new ones."""
     letters = {letter.id: (letter, message) for letter, message in reversed([*dead_letters])}
     known = set(map(_text_line.decode, queries.LETTERS_OF.lines(connection, [(one,) for one in letters])))
     new = [both for letter_id, both in reversed(letters.items()) if letter_id not in known]
@@ -97,7 +101,7 @@ def _bury(connection: sqlite3.Connection, dead_letters: Iterable[tuple[DeadLette
 
 @attrs.frozen
 class Change:
-    """One intent or one settlement, encoded. What can't be encoded fails here, before it could fail its neighbours."""
+    """One intent or one settlement, encoded here: one that can't be encoded must not fail the others of its group."""
 
     key: str
     agreement: bytes
@@ -128,7 +132,7 @@ class Change:
 def commit(connection: sqlite3.Connection, changes: Sequence[Change]) -> Collection[str]:
     """Store a group of changes of different documents; return which of these are paused."""
     stored = _stored(connection, [change.key for change in changes])
-    for change in changes:  # one that found no row would vanish, and with it what we know of the document
+    for change in changes:  # else what we know of the document would be lost without a trace
         if change.key not in stored:
             raise StoreError(f"can't settle {change.key!r}: the store has no such document")
     writes.INTENTS.put(connection, [(change.key, change.agreement) for change in changes if change.end is None])
@@ -144,7 +148,7 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Change]) -> Collect
 
 
 def _count(connection: sqlite3.Connection, ends: Sequence[tuple[Settlement, Row]]) -> None:
-    """Count version conflicts, by the hour too, and forget those of last week."""
+    """Count version conflicts, also by the hour, and forget the hours of last week."""
     fields = [(hour_of(end.at_us), spot) for end, _ in ends for spot in end.contention]
     writes.CONTENTION.put(connection, [(spot.field, spot.conflicts, spot.attempts) for _, spot in fields])
     hours = [(hour, "field", spot.field, spot.conflicts, spot.attempts) for hour, spot in fields]
@@ -163,7 +167,7 @@ def rebase(
     at_us: int,
     anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
 ) -> None:
-    """Store agreements that were recovered, where they are later than what is stored."""
+    """Store recovered agreements that are later than the stored ones."""
     wanted = [(key,) for key in sorted(agreements)]
     stored = {row.key: (row, told) for row, told in map(_told_line.decode, queries.TOLD.lines(connection, wanted))}
     known = ((agreement, *(stored.get(key) or (rows.unknown(key), None))) for key, agreement in agreements.items())
@@ -189,7 +193,7 @@ def bring_forward(connection: sqlite3.Connection, status: Status, now_us: int, l
 
 
 def since_now(connection: sqlite3.Connection, now_us: int, longest_us: Mapping[Status, int]) -> int:
-    """Mend since when some documents stand where they stand; return how many, 0: none is left."""
+    """Correct since when some documents are pending; return how many, 0: none is left."""
     found = map(_row_line.decode, queries.SINCE_AHEAD.lines(connection, now_us, _PAGE))
     return _put_rows(connection, [rows.brought_forward(row, now_us, longest_us[row.status]) for row in found])
 
@@ -200,7 +204,7 @@ def keep_policy(connection: sqlite3.Connection, digest: str, policy: Policy) -> 
 
 
 def note_signing(connection: sqlite3.Connection, noted: Noted, announcement: Outgoing) -> None:
-    """Store from where on everything is signed, and queue the record that announces it."""
+    """Store since when everything is signed, and queue the record that announces it."""
     writes.SIGNING.put(connection, [(codec.encode(noted),)])
     writes.OUTBOX.put(connection, [(codec.encode(announcement),)])
 
@@ -209,13 +213,13 @@ def note_signing(connection: sqlite3.Connection, noted: Noted, announcement: Out
 
 
 def published(connection: sqlite3.Connection, numbers: Sequence[int], positions: Mapping[Partition, int]) -> None:
-    """Forget messages that are in the log."""
+    """Forget messages that the log has."""
     writes.PUBLISHED.put(connection, [(number,) for number in numbers])
     _put_positions(connection, positions)
 
 
 def reposition(connection: sqlite3.Connection, positions: Mapping[Partition, int]) -> None:
-    """Store these positions as the only ones of their topics, with the anchors of those that stay where they are."""
+    """Store these positions as the only ones of their topics; partitions that do not move keep their anchors."""
     topics = {place.topic for place in positions}
     stored = _positions(connection)
     moved = [place for place, offset in stored.items() if place.topic in topics and positions.get(place) != offset]
@@ -250,7 +254,7 @@ def _record(connection: sqlite3.Connection, done: Iterable[OperatorAction]) -> N
 
 
 def _append(connection: sqlite3.Connection, into: Many, records: Sequence[tuple[bytes, *tuple[object, ...]]]) -> None:
-    """Append records to the audit trail, with numbers and links after the head that is there now."""
+    """Append records to the audit trail, chained to its present head."""
     if not records:
         return
     head = queries.head(queries.HEAD.lines(connection)) or chain.BEGIN
@@ -268,14 +272,14 @@ def _stored(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Ro
 
 
 def _put_rows(connection: sqlite3.Connection, after: Iterable[Row | None]) -> int:
-    """Store those rows that something became of; return how many."""
+    """Store the rows that have changed; return how many."""
     changed = [_columns(row) for row in after if row is not None]
     writes.ROWS.put(connection, changed)
     return len(changed)
 
 
 def _columns(row: Row) -> tuple[object, ...]:
-    """Return a row's columns, in types that SQLite takes as they are."""
+    """Return a row's columns in types that SQLite knows."""
     key, revision, status, reason, lane, *numbers = row
     return (key, revision, status.value, reason, int(lane), *numbers)
 
@@ -290,7 +294,3 @@ def _put_positions(
 ) -> None:
     values = [(*place, offset, *(anchors.get(place) or (None, ""))) for place, offset in positions.items()]
     writes.POSITIONS.put(connection, values)
-
-
-def _first(item: tuple[str, object]) -> str:
-    return item[0]

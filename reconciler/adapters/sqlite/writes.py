@@ -1,9 +1,9 @@
 # ruff: noqa: S608 - the SQL is put together from our own names and constants; what comes from outside is a parameter
 """
-What is written: every INSERT, UPDATE and DELETE of the store, by name, each for many rows at once (`queries.Many`).
+Every INSERT, UPDATE and DELETE of the store, by name, each for many rows at once (`queries.Many`).
 
-Rules. Plain SQL: what becomes of a row is decided in `core/folding/rows.py`. What is counted is added up here, and what
-is kept once (a dead letter, a policy) is kept as it was.
+Plain SQL: `core/folding/rows.py` decides how a row changes. Only counts are added up here, and a dead letter or policy
+that exists stays as it is.
 """
 
 from reconciler.adapters.sqlite.queries import Many
@@ -15,7 +15,7 @@ _NOTHING = f"x'{codec.encode(NOTHING_DESIRED).hex()}'"
 
 
 def _storing(operation: str, *blobs: str) -> Many:
-    """Return the statement that stores rows with these blobs; without `desired`, a row that is new desires nothing."""
+    """Return the statement that stores rows with these blobs; without `desired`, a new row desires nothing."""
     columns, nothing = (*Row._fields, *blobs), () if "desired" in blobs else ("desired",)
     return Many(
         operation,
@@ -32,7 +32,7 @@ INTENTS = Many(
     "UPDATE document SET agreement = change.column2 FROM (VALUES :many) AS change WHERE key = change.column1",
     "(?, ?)",
 )
-# Offsets that hold no record move a position on, but leave the last record what it was.
+# A position may move past offsets without a record; the last record stays the same.
 POSITIONS = Many(
     "store positions",
     """INSERT INTO position (topic, partition, next_offset, anchor_offset, anchor_digest) VALUES :many
@@ -54,7 +54,7 @@ MARKS = Many(
     "(?, ?)",
 )
 SUPERSEDED = Many(
-    "count what was superseded",
+    "count superseded events",
     """INSERT INTO superseded (document, count, last) VALUES :many
         ON CONFLICT (document) DO UPDATE SET count = count + excluded.count, last = excluded.last""",
     "(?, ?, ?)",
@@ -78,7 +78,7 @@ CLOSE = Many(
         WHERE id = change.column1 AND closed_at_us IS NULL""",
     "(?, ?)",
 )
-# A clash that is still open was opened when it was first found; one that comes back opens again.
+# A conflict that is still open keeps the time when it opened; one that was closed opens again.
 OPEN = Many(
     "open conflicts",
     """INSERT INTO conflict (id, document, opened_at_us, conflict, closed_at_us) VALUES :many
@@ -103,7 +103,7 @@ HOURS = Many(
 FORGET_HOURS = Many("forget old hours", "DELETE FROM contention_hour WHERE hour <= (VALUES :many)", "(?)")
 POLICY = Many("keep a policy", "INSERT INTO policy (digest, policy) VALUES :many ON CONFLICT DO NOTHING", "(?, ?)")
 SIGNING = Many(
-    "note from where on everything is signed",
+    "note since when everything is signed",
     "INSERT INTO signing (one, noted) VALUES :many ON CONFLICT (one) DO UPDATE SET noted = excluded.noted",
     "(1, ?)",
 )

@@ -7,7 +7,7 @@ import attrs
 import click
 
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.sqlite import care
+from reconciler.adapters.sqlite import backup
 from reconciler.cli import framework, log_replay, options, output, runtime, store_files
 from reconciler.config import Config
 
@@ -46,11 +46,11 @@ def rebuild(config: Config, origins: tuple[str, ...], accept_truncation: bool, f
     began_s = clock.monotonic_s()
     log_replay.require_brokers(config, origins)
     logs = origins or (log_replay.KAFKA if config.log.kind == "kafka" else config.log.path,)
-    with care.replacing(store) as replacement:
+    with backup.replacing(store) as replacement:
         done = runtime.run(_build(config, replacement.fresh, logs, accept_truncation))
-        contents = care.examine(replacement.fresh)
+        contents = backup.examine(replacement.fresh)
         aside = replacement.put("damaged", store_files.now())
-    audited = care.audit_records(aside) if aside else None
+    audited = backup.audit_records(aside) if aside else None
     seconds = clock.monotonic_s() - began_s
     if form == "json":
         output.as_json(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from reconciler.adapters.sqlite import care
+from reconciler.adapters.sqlite import backup
 from reconciler.cli import framework, options, output, store_files
 from reconciler.config import Config
 from reconciler.errors import StoreDamagedError, StoreError
@@ -32,12 +32,12 @@ def restore(config: Config, origin: Path, form: str) -> None:
     store = config.store.path
     if origin.exists() and store.exists() and origin.samefile(store):
         raise StoreError(f"{origin} is the store itself; name a snapshot")
-    with care.replacing(store) as replacement, care.unowned(origin):
-        before = care.glance(store)
+    with backup.replacing(store) as replacement, backup.unowned(origin):
+        before = backup.unchecked(store)
         try:
             with output.progress("copying pages", None) as tell:
-                care.copy(origin, replacement.fresh, tell)
-            contents = care.examine(replacement.fresh)
+                backup.copy(origin, replacement.fresh, tell)
+            contents = backup.examine(replacement.fresh)
         except StoreDamagedError as error:
             raise StoreError(
                 f"{origin} is damaged ({error}); take another snapshot, or `reconciler rebuild`"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reconciler.adapters import file_log, files
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.sqlite import care, locks
+from reconciler.adapters.sqlite import locks
 from reconciler.cli import output, store_access
 from reconciler.cli.doctor.check import FAILED, OK, WARNING, Check
 from reconciler.config import Config
@@ -55,15 +55,15 @@ async def first_document(config: Config) -> str | None:
 
 async def _soundness(path: Path, *, deep: bool) -> Check:
     """Look for damage in the store, as a start does, or in all of it."""
-    from reconciler.adapters.sqlite import damage, inspection
+    from reconciler.adapters.sqlite import damage
 
     try:
         if deep:
             with output.progress("reading rows", None) as tell:
-                found = await asyncio.to_thread(inspection.inspect, path, tell)
+                found = await asyncio.to_thread(damage.inspect, path, tell)
             fault, said = found.fault, f"every page, index and row was read ({output.counted(found.rows, 'row')})"
         else:
-            fault = await asyncio.to_thread(inspection.glance, path)
+            fault = await asyncio.to_thread(damage.glance, path)
             said = "no damage at first sight; --deep reads all of it"
     except (StoreError, OSError) as error:
         return Check("store's file", FAILED, str(error))
@@ -74,7 +74,8 @@ async def _soundness(path: Path, *, deep: bool) -> Check:
 
 def _privacy(config: Config) -> Check:
     """Look whether others than their owner may read the files of store and log."""
-    paths = [care.beside(locks.real(config.store.path), suffix) for suffix in ("", "-wal", "-shm", ".owner", ".writer")]
+    store = locks.real(config.store.path)
+    paths = [files.beside(store, suffix) for suffix in ("", "-wal", "-shm", ".owner", ".writer")]
     if config.log.kind == "file":
         log = Path(config.log.path)
         paths += [

@@ -1,12 +1,12 @@
 """
-Care of a store as a file: copying it while it is in use, looking whether a copy is whole, putting another in its place.
+Copies of a store: making one while the store is in use, checking it, and putting it in a store's place.
 
-Rules. Nothing is ever deleted: what was in a store's place is set aside under a name that says why and when. Under a
-store's name there is always a whole store, or none and a note that says so (`locks.REPLACING`), wherever it ends.
+Rules. Nothing is ever deleted: the store that was replaced is set aside under a name that says why and when. Wherever
+this program ends, the store's name stands for a whole store, or for none and a note that says so (`locks.REPLACING`).
 
-A copy is made by SQLite's own backup, inside one read transaction: it is the store at one moment, whoever writes
-meanwhile. It goes on by the slice, each forced to the disk before the next, because a single great sync at the end
-would make the owner's commits wait for it (docs/decisions/0007 has what was measured).
+SQLite's own backup makes the copy inside one read transaction, so it shows one moment however much is written
+meanwhile. It writes in slices and forces each to the disk before the next: a single sync at the end would make the
+owner's commits wait (docs/decisions/0007 has the measurements).
 """
 
 import os
@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 
@@ -22,10 +23,11 @@ from reconciler.adapters.sqlite import damage, locks, opening
 from reconciler.errors import StoreDamagedError, StoreError
 from reconciler.model.stamp import Partition
 
+T = TypeVar("T")
 Tell = Callable[[int, int | None], None]
 
 _SLICE_PAGES = 2000  # 8 MiB
-_BESIDE = ("-wal", "-shm")  # what belongs to a database that was not closed in good order
+_BESIDE = ("-wal", "-shm")  # left by a database that was not closed properly
 _LOCKS = (".owner", ".writer")
 
 
@@ -38,29 +40,29 @@ class Contents:
     bytes: int
 
     def behind(self, other: "Contents") -> dict[Partition, tuple[int, int]]:
-        """Return the positions at which this one is before the other, with both."""
+        """Return the partitions in which this one has read less than the other, with both positions."""
         pairs = {place: (self.positions.get(place, 0), offset) for place, offset in other.positions.items()}
         return {place: pair for place, pair in pairs.items() if pair[0] < pair[1]}
 
 
 def snapshot(store: Path, to: Path, tell: Tell) -> Contents:
     """
-    Copy a store, which may be in use, to a file that appears under its name when it is whole and checked.
+    Copy a store, which may be in use. The file appears under its name only when it is whole and checked.
 
-    Raises StoreDamagedError when the store is found damaged, StoreError when the file can't be written.
+    Raises StoreDamagedError when the store is damaged, StoreError when the file can't be written.
     """
     locks.require_one_name(store)
     if to.exists() and to.samefile(store):
         raise StoreError(f"{to} is the store itself; name another file")
-    if any(beside(to, suffix).exists() for suffix in (*_BESIDE, *_LOCKS)):
+    if any(files.beside(to, suffix).exists() for suffix in (*_BESIDE, *_LOCKS)):
         raise StoreError(f"{to} is, or was, in use as a store; name another file")
-    part = beside(to, ".part")
+    part = files.beside(to, ".part")
     try:
         copy(store, part, tell)
         contents = examine(part)
-        _sync(part)
+        files.sync(part)
         part.replace(to)
-        _sync(to.parent)
+        files.sync(to.parent)
     except StoreDamagedError as error:
         raise StoreDamagedError(f"{store} is damaged ({error}); {damage.REMEDY}") from error
     except OSError as error:
@@ -71,12 +73,12 @@ def snapshot(store: Path, to: Path, tell: Tell) -> Contents:
 
 
 def copy(source: Path, to: Path, tell: Tell) -> None:
-    """Copy a store as it is at one moment into a file of its own; not yet checked. `tell` is told pages."""
+    """Copy a store as it is at one moment into another file, without checking it. `tell` is told pages."""
     _remove(to)
     if not source.exists():
         raise StoreError(f"there is no store at {source}; correct the name")
     try:
-        # What is forced to the disk is opened before SQLite opens it and closed after: see the package's docstring.
+        # `written` is opened before SQLite opens the file and closed after: see the package's docstring.
         with _made(to) as written, closing(opening.to_read(source)) as reader, closing(_fresh(to)) as writer:
             # In a transaction of its own the reader sees one moment, and the backup never begins again.
             reader.execute("BEGIN")
@@ -90,16 +92,16 @@ def copy(source: Path, to: Path, tell: Tell) -> None:
             writer.execute("PRAGMA journal_mode = DELETE")  # one file, which opens wherever it is put
     except sqlite3.Error as error:
         told = damage.translated(f"copy {source}", to, error)
-        if isinstance(told, StoreDamagedError):  # what to do about it depends on what the source is for
+        if isinstance(told, StoreDamagedError):  # callers say what to do: that depends on what the source is for
             raise StoreDamagedError(str(error)) from error
         raise told from error
 
 
 def examine(path: Path) -> Contents:
     """
-    Return what a store or snapshot holds, having read all of it.
+    Read and check a whole store or snapshot; return what it holds.
 
-    Raises StoreDamagedError when it is damaged, StoreError when it is not ours or newer than we are.
+    Raises StoreDamagedError when it is damaged, StoreError when it is not ours or newer than this program.
     """
     try:
         with closing(opening.to_read(path)) as connection:
@@ -110,33 +112,31 @@ def examine(path: Path) -> Contents:
         raise StoreDamagedError(str(error)) from error
 
 
-def glance(path: Path) -> Contents | None:
-    """Return what a store says it holds, unchecked; `None` if there is none, or it can't say."""
-    if not path.exists():
-        return None
-    try:
-        with closing(opening.to_read(path)) as connection:
-            return _contents(connection, path)
-    except (sqlite3.Error, StoreError):
-        return None
+def unchecked(path: Path) -> Contents | None:
+    """Return what a store says it holds; `None` if there is no store, or it can't say."""
+    return _asked(path, lambda connection: _contents(connection, path)) if path.exists() else None
 
 
 def audit_records(path: Path) -> int | None:
-    """Return how many audit records of a store, which may be damaged, can still be read; `None` if not all."""
+    """Return how many audit records a store, perhaps a damaged one, holds; `None` if they can't all be read."""
+    count = "SELECT count(*) FROM audit WHERE length(record) > 0"
+    return _asked(path, lambda connection: int(connection.execute(count).fetchone()[0]))
+
+
+def _asked(path: Path, question: Callable[[sqlite3.Connection], T]) -> T | None:
     try:
         with closing(opening.to_read(path)) as connection:
-            (count,) = connection.execute("SELECT count(*) FROM audit WHERE length(record) > 0").fetchone()
-            return int(count)
+            return question(connection)
     except (sqlite3.Error, StoreError):
         return None
 
 
 @contextmanager
 def replacing(store: Path) -> Iterator["Replacement"]:
-    """Own a store's place for one block, to put another one there; refused while a reconciler owns the store."""
+    """Own a store's place for one block, to put another store there; refused while a reconciler owns the store."""
     store = locks.real(store)
-    with locks.owned(store) as ownership:
-        # What is in the log only is not in the header yet: a note tells whose it is as well.
+    with closing(locks.claim(store)) as ownership:
+        # The header may still be in the log only, but then the owner's note shows that the store is ours.
         if not ownership.found and opening.is_foreign(store):
             raise StoreError(f"{store} is another program's database; use another [store] url")
         replacement = Replacement(store, ownership)
@@ -149,27 +149,27 @@ def replacing(store: Path) -> Iterator["Replacement"]:
 
 @contextmanager
 def unowned(path: Path) -> Iterator[None]:
-    """Keep a file that was a store from being taken in use for one block; refused while it is."""
+    """Keep a reconciler from taking a file in use as its store for one block; refused while one does."""
     with ExitStack() as stack:
         path = locks.real(path)
         if locks.owner_path(path).exists():
-            stack.enter_context(locks.owned(path))
+            stack.enter_context(closing(locks.claim(path)))
         yield
 
 
 class Replacement:
-    """A store's place, which is ours: `fresh` is where another one is made, `put` puts it in its place."""
+    """A store's place, which we own. The caller makes another store at `fresh`; `put` moves it into the place."""
 
     def __init__(self, store: Path, ownership: locks.Ownership) -> None:
         self.store = store
-        self.fresh = beside(store, ".new")
+        self.fresh = files.beside(store, ".new")
         self._ownership = ownership
 
     def put(self, why: str, at: str) -> Path | None:
         """
-        Put `fresh` in the store's place; return where what was there is now, `None` if there was nothing.
+        Put `fresh` in the store's place; return where the former store is now, `None` if there was none.
 
-        `why` and `at` (a moment, in characters that file names have) become part of its name.
+        `why` and `at` (a moment, in characters that file names may have) become part of that name.
         """
         try:
             return self._put(why, at)
@@ -177,34 +177,29 @@ class Replacement:
             raise StoreError(f"can't put {self.fresh} in the place of {self.store}: {error.strerror}") from error
 
     def _put(self, why: str, at: str) -> Path | None:
-        leftover = beside(self.fresh, "-wal")
-        assert not leftover.exists() or not leftover.stat().st_size, "a store that is not whole without its log"
-        _sync(self.fresh)
-        with locks.held(locks.writer_path(self.store)):  # no operator's hand in it meanwhile
+        leftover = files.beside(self.fresh, "-wal")
+        assert not leftover.exists() or not leftover.stat().st_size, "the new store is not whole without its log"
+        files.sync(self.fresh)
+        with locks.held(locks.writer_path(self.store)):  # so that no operator writes to it meanwhile
             self._ownership.note(locks.REPLACING)
             aside = self._set_aside(why, at)
             self.fresh.replace(self.store)
-            _sync(self.store.parent)
+            files.sync(self.store.parent)
             self._ownership.note(locks.CLOSED)
         return aside
 
     def _set_aside(self, why: str, at: str) -> Path | None:
-        there = [suffix for suffix in ("", *_BESIDE) if beside(self.store, suffix).exists()]
+        there = [suffix for suffix in ("", *_BESIDE) if files.beside(self.store, suffix).exists()]
         if not there:
             return None
-        aside = beside(self.store, f".{why}-{at}")
+        aside = files.beside(self.store, f".{why}-{at}")
         number = 1
-        while any(beside(aside, suffix).exists() for suffix in there):
+        while any(files.beside(aside, suffix).exists() for suffix in there):
             number += 1
-            aside = beside(self.store, f".{why}-{at}-{number}")
+            aside = files.beside(self.store, f".{why}-{at}-{number}")
         for suffix in there:
-            beside(self.store, suffix).rename(beside(aside, suffix))
+            files.beside(self.store, suffix).rename(files.beside(aside, suffix))
         return aside
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """Return the file that has a file's name with something behind it."""
-    return path.with_name(path.name + suffix)
 
 
 def _contents(connection: sqlite3.Connection, path: Path) -> Contents:
@@ -216,7 +211,7 @@ def _contents(connection: sqlite3.Connection, path: Path) -> Contents:
 
 @contextmanager
 def _made(path: Path) -> Iterator[int]:
-    """Make an empty file, and keep it open for one block."""
+    """Make an empty file and keep it open for one block."""
     file = files.opened(path, os.O_RDWR | os.O_EXCL)
     try:
         yield file
@@ -227,7 +222,7 @@ def _made(path: Path) -> Iterator[int]:
 def _fresh(path: Path) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(path, isolation_level=None)
-        # Not for durability, which is our own syncs: so that no journal is kept of a file that nobody needs yet.
+        # Our own syncs make the copy durable, and a copy that fails is thrown away, so it needs no journal.
         connection.executescript("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF;")
     except sqlite3.Error as error:
         raise damage.translated("make a copy", path, error) from error
@@ -235,15 +230,6 @@ def _fresh(path: Path) -> sqlite3.Connection:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file that we were making, and what belongs to it."""
+    """Remove a file that we were making, with the files beside it."""
     for suffix in ("", *_BESIDE, "-journal", *_LOCKS):
-        beside(path, suffix).unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Force a file, or a directory's names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        files.beside(path, suffix).unlink(missing_ok=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters import sqlite
-from reconciler.adapters.sqlite import care, damage, inspection, locks, opening
+from reconciler.adapters import files, sqlite
+from reconciler.adapters.sqlite import backup, damage, locks, opening
 from reconciler.adapters.sqlite.store import SqliteStore
 from reconciler.errors import StoreDamagedError, StoreError, StoreFullError
 from reconciler.model.stamp import Partition
@@ -30,7 +30,7 @@ def silent(done: int, total: int | None) -> None:
 
 
 async def made(path: Path, keys: list[str] = MANY, position: int = 1) -> Path:
-    """A store that was closed in good order."""
+    """A store that was closed properly."""
     store = await sqlite.open_store(path, owner=True)
     await store.fold(batch(keys, position, position))
     await store.close()
@@ -44,7 +44,7 @@ async def killed(path: Path, rounds: int = 3) -> Path:
     for number in range(1, rounds + 1):
         await one_round(store, number)
     for suffix in ("", "-wal", "-shm", ".owner"):
-        cloned(care.beside(living, suffix), care.beside(path, suffix))
+        cloned(files.beside(living, suffix), files.beside(path, suffix))
     await store.close()
     return path
 
@@ -144,7 +144,7 @@ async def test_what_a_checkpoint_has_saved_may_be_missing_from_the_log(path: Pat
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA wal_checkpoint(PASSIVE)")
         for suffix in ("", "-wal", "-shm"):
-            cloned(care.beside(path, suffix), care.beside(path.with_name("saved.db"), suffix))
+            cloned(files.beside(path, suffix), files.beside(path.with_name("saved.db"), suffix))
     saved = path.with_name("saved.db")
     shutil.copy(locks.owner_path(path), locks.owner_path(saved))
     saved.with_name("saved.db-wal").unlink()
@@ -248,7 +248,7 @@ async def test_an_answer_that_is_too_large_for_sqlite_ends_nothing_but_the_call(
     await store.fold(batch(MANY))
     connection = store._database._connection
     await connection._execute(connection._conn.setlimit, sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
-    with pytest.raises(StoreError, match="ask for less"):
+    with pytest.raises(StoreError, match="ask for fewer"):
         await store.list_documents(None, "", len(MANY))
     assert len(await store.list_documents(None, "", 10)) == 10
 
@@ -262,7 +262,7 @@ async def test_a_store_that_may_not_be_written_to_says_so(store: SqliteStore) ->
 @pytest.mark.parametrize("suffix", ["", "-wal", ".owner"])
 async def test_a_file_removed_under_its_owner_ends_it(path: Path, suffix: str, store: SqliteStore) -> None:
     await store.fold(batch(KEYS))
-    care.beside(path, suffix).unlink()
+    files.beside(path, suffix).unlink()
     with pytest.raises(StoreDamagedError, match="removed or exchanged while in use"):
         await store.fold(batch(KEYS, 2, 2))
 
@@ -284,15 +284,15 @@ async def test_a_row_that_does_not_decode_is_damage(path: Path, opens: Opens) ->
 async def test_a_snapshot_is_the_store_at_one_moment_while_it_is_written_to(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: SqliteStore, opens: Opens
 ) -> None:
-    monkeypatch.setattr(care, "_SLICE_PAGES", 10)  # so that much is written between the first slice and the last
+    monkeypatch.setattr(backup, "_SLICE_PAGES", 10)  # so that much is written between the first slice and the last
     await store.fold(batch(MANY))
     await one_round(store, 1)
     to, ended = tmp_path / "copy.db", asyncio.Event()
 
-    async def copied() -> list[care.Contents]:
+    async def copied() -> list[backup.Contents]:
         found = []
         for _ in range(5):
-            found.append(await asyncio.to_thread(care.snapshot, path, to, silent))
+            found.append(await asyncio.to_thread(backup.snapshot, path, to, silent))
             copy = await opens(to, owner=False)
             rows = await copy.documents(KEYS)
             (number,) = {codec_value(row.desired) for row in rows.values()}
@@ -319,7 +319,7 @@ async def test_a_snapshot_is_the_store_at_one_moment_while_it_is_written_to(
 async def test_a_snapshot_gets_on_however_much_is_written_meanwhile(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: SqliteStore
 ) -> None:
-    monkeypatch.setattr(care, "_SLICE_PAGES", 10)
+    monkeypatch.setattr(backup, "_SLICE_PAGES", 10)
     await store.fold(batch(MANY))
     loop, slices = asyncio.get_running_loop(), 0
 
@@ -329,7 +329,7 @@ async def test_a_snapshot_gets_on_however_much_is_written_meanwhile(
         assert slices <= 200, "it begins again whenever something is written"
         asyncio.run_coroutine_threadsafe(store.fold(batch(["x"], slices, 1 + slices)), loop).result(20)
 
-    contents = await asyncio.to_thread(care.snapshot, path, tmp_path / "copy.db", written)
+    contents = await asyncio.to_thread(backup.snapshot, path, tmp_path / "copy.db", written)
     assert slices > 5
     assert (contents.documents, contents.positions) == (len(MANY), {P0: 1})
 
@@ -337,9 +337,9 @@ async def test_a_snapshot_gets_on_however_much_is_written_meanwhile(
 async def test_a_snapshot_is_one_file_and_a_store(path: Path, tmp_path: Path, opens: Opens) -> None:
     to = tmp_path / "elsewhere" / "copy.db"
     to.parent.mkdir()
-    contents = care.snapshot(await killed(path), to, silent)
+    contents = backup.snapshot(await killed(path), to, silent)
     assert [file.name for file in to.parent.iterdir()] == ["copy.db"]
-    assert contents == care.Contents(len(KEYS), {P0: 3}, to.stat().st_size)
+    assert contents == backup.Contents(len(KEYS), {P0: 3}, to.stat().st_size)
     store = await opens(to)
     await store.fold(batch(["a"], 3, 3))  # it gets its write-ahead log only now
     assert {codec_value(row.desired) for row in (await store.documents(KEYS)).values()} == {3}
@@ -350,7 +350,7 @@ async def test_a_damaged_store_gives_no_snapshot(path: Path, tmp_path: Path) -> 
     overwrite(path, PAGE * 20, PAGE * 3)
     (tmp_path / "copy.db").write_text("an older one")
     with pytest.raises(StoreDamagedError, match=r"state.db is damaged .*reconciler rebuild"):
-        care.snapshot(path, tmp_path / "copy.db", silent)
+        backup.snapshot(path, tmp_path / "copy.db", silent)
     assert (tmp_path / "copy.db").read_text() == "an older one"
     assert not (tmp_path / "copy.db.part").exists()
 
@@ -362,7 +362,7 @@ async def test_a_snapshot_never_takes_a_stores_place(path: Path) -> None:
     path.with_name("dir").mkdir()
     for to in (path, path.with_name("dir") / ".." / "state.db", other):
         with pytest.raises(StoreError, match="name another file"):
-            care.snapshot(path, to, silent)
+            backup.snapshot(path, to, silent)
     assert other.read_bytes() == before
 
 
@@ -372,8 +372,8 @@ async def test_a_snapshot_never_takes_a_stores_place(path: Path) -> None:
 async def test_another_store_takes_the_place_and_the_old_one_stays_beside_it(path: Path, opens: Opens) -> None:
     await killed(path)
     other = await made(path.with_name("other.db"), ["a"], 9)
-    with care.replacing(path) as replacement:
-        care.copy(other, replacement.fresh, silent)
+    with backup.replacing(path) as replacement:
+        backup.copy(other, replacement.fresh, silent)
         aside = replacement.put("replaced", "20261122T100000Z")
     assert aside == path.with_name("state.db.replaced-20261122T100000Z")
     store = await opens(path)
@@ -386,14 +386,14 @@ async def test_another_store_takes_the_place_and_the_old_one_stays_beside_it(pat
 
 
 async def test_nobody_replaces_a_store_in_use(path: Path, store: SqliteStore) -> None:
-    with pytest.raises(StoreError, match=r"in use by another reconciler \(pid \d+\)"), care.replacing(path):
+    with pytest.raises(StoreError, match=r"in use by another reconciler \(pid \d+\)"), backup.replacing(path):
         pass
 
 
 async def test_another_programs_database_is_never_replaced(path: Path) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE theirs (a)")
-    with pytest.raises(StoreError, match="another program's database"), care.replacing(path):
+    with pytest.raises(StoreError, match="another program's database"), backup.replacing(path):
         pass
 
 
@@ -401,12 +401,12 @@ async def test_two_stores_set_aside_in_one_second_are_both_kept(path: Path) -> N
     asides = []
     for position in (1, 2, 3):
         fresh = await made(path.with_name("other.db"), ["a"], position)
-        with care.replacing(path) as replacement:
-            care.copy(fresh, replacement.fresh, silent)
+        with backup.replacing(path) as replacement:
+            backup.copy(fresh, replacement.fresh, silent)
             asides.append(replacement.put("replaced", "T"))
     assert asides[0] is None
-    assert [care.examine(aside).positions for aside in asides[1:]] == [{P0: 1}, {P0: 2}]
-    assert care.examine(path).positions == {P0: 3}
+    assert [backup.examine(aside).positions for aside in asides[1:]] == [{P0: 1}, {P0: 2}]
+    assert backup.examine(path).positions == {P0: 3}
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
@@ -430,17 +430,17 @@ async def test_a_replacement_that_was_interrupted_leaves_a_whole_store_or_is_ask
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", step(Path.rename))
         patch.setattr(Path, "replace", step(Path.replace))
-        patch.setattr(care, "_remove", lambda path: None)  # nothing is tidied up by a process that is dead
+        patch.setattr(backup, "_remove", lambda path: None)  # nothing is tidied up by a process that is dead
         try:
-            with care.replacing(path) as replacement:
-                care.copy(other, replacement.fresh, silent)
+            with backup.replacing(path) as replacement:
+                backup.copy(other, replacement.fresh, silent)
                 replacement.put("replaced", "T")
         except KeyboardInterrupt:
             pass
     if steps < 4:
-        await refused(path, "was being restored or rebuilt, which did not end; do it again|write-ahead log is not")
-        with care.replacing(path) as replacement:
-            care.copy(other, replacement.fresh, silent)
+        await refused(path, "was being restored or rebuilt, which did not finish; do it again|write-ahead log is not")
+        with backup.replacing(path) as replacement:
+            backup.copy(other, replacement.fresh, silent)
             replacement.put("replaced", "T2")
     store = await opens(path)
     assert await store.positions() == {P0: 9}
@@ -450,7 +450,7 @@ async def test_a_replacement_that_was_interrupted_leaves_a_whole_store_or_is_ask
 
 def test_positions_that_went_back_are_told() -> None:
     topic, other = Partition("changes", 0), Partition("outcomes", 0)
-    old, new = care.Contents(1, {topic: 5}, 1), care.Contents(1, {topic: 7, other: 2}, 1)
+    old, new = backup.Contents(1, {topic: 5}, 1), backup.Contents(1, {topic: 7, other: 2}, 1)
     assert old.behind(new) == {topic: (5, 7), other: (0, 2)}
     assert new.behind(old) == {}
 
@@ -461,10 +461,10 @@ def test_positions_that_went_back_are_told() -> None:
 async def test_a_whole_store_is_found_whole_while_it_is_in_use(path: Path, store: SqliteStore) -> None:
     await one_round(store, 1)
     told: list[int] = []
-    found = inspection.inspect(path, lambda done, total: told.append(done))
+    found = damage.inspect(path, lambda done, total: told.append(done))
     assert (found.fault, told[-1]) == (None, found.rows)
     assert found.rows == 2 * len(KEYS)  # documents and messages
-    assert inspection.glance(path) is None
+    assert damage.glance(path) is None
 
 
 async def test_an_index_that_lacks_rows_is_found(path: Path, opens: Opens) -> None:
@@ -478,7 +478,7 @@ async def test_an_index_that_lacks_rows_is_found(path: Path, opens: Opens) -> No
         other.execute("PRAGMA writable_schema = ON")
         other.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", row)
     await (await opens(path)).close()  # its pages are whole, so a start sees nothing
-    assert "document_by_due" in (inspection.inspect(path, silent).fault or "")
+    assert "document_by_due" in (damage.inspect(path, silent).fault or "")
 
 
 @pytest.mark.parametrize(("table", "column"), [("document", "desired"), ("outbox", "message")])
@@ -488,5 +488,5 @@ async def test_a_row_that_is_none_is_found_and_named(path: Path, table: str, col
     with closing(sqlite3.connect(path)) as other:
         other.execute(f"UPDATE {table} SET {column} = CAST('[1' AS BLOB) WHERE rowid = 7")
         other.commit()
-    found = inspection.inspect(path, silent)
+    found = damage.inspect(path, silent)
     assert f"{column} of row 7 in table {table}" in (found.fault or "")
