@@ -1,4 +1,4 @@
-"""The clock: the one module of the program that may ask for time and chance, or wait."""
+"""The clock: the only module that may ask for time or chance, or wait."""
 
 import asyncio
 import random
@@ -6,7 +6,7 @@ import time
 
 
 class SystemClock:
-    """The machine's own time, chance and waiting: the `Clock` port outside of tests."""
+    """The `Clock` port with the machine's own time, chance and waiting."""
 
     def now_us(self) -> int:
         """Return wall time, microseconds since 1970."""
@@ -21,11 +21,11 @@ class SystemClock:
         return random.random()
 
     async def sleep(self, delay_s: float) -> None:
-        """Wait; 0 gives other tasks their turn."""
+        """Wait; 0 lets other tasks run."""
         await asyncio.sleep(delay_s)
 
     async def wait(self, event: asyncio.Event, timeout_s: float) -> None:
-        """Wait until `event` is set or the time is over, whichever comes first."""
+        """Wait until `event` is set, at most this long."""
         try:
             async with asyncio.timeout(timeout_s):
                 await event.wait()

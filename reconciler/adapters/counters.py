@@ -1,4 +1,4 @@
-"""Counters: telemetry kept in memory, for metrics and commands to show and tests to read."""
+"""Counters: telemetry in memory, for metrics, commands and tests."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -9,17 +9,17 @@ import attrs
 Labels = tuple[tuple[str, str], ...]
 
 OTHER = "other"
-COMBINATIONS_MAX = 500  # of labels, a counter; a field's name comes from outside, and nothing grows without bound
+COMBINATIONS_MAX = 500  # of labels for a counter: fields' names come from outside, and memory must not grow
 BOUNDS_S: Final = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
     *(120.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0),
 )
-"""Upper bounds of the classes that durations fall into: from one quick request to an event that took a day."""
+"""Upper bounds of the classes of durations, from a quick request to an event that took a day."""
 
 
 @attrs.define
 class Durations:
-    """How many durations fell into each class (the last one is longer than every bound), and their sum."""
+    """How many durations fell into each class (the last is beyond every bound), and their sum."""
 
     classes: list[int] = attrs.field(factory=lambda: [0] * (len(BOUNDS_S) + 1))
     total_s: float = 0.0
@@ -27,10 +27,10 @@ class Durations:
 
 class Counters:
     """
-    The `Telemetry` port over plain dictionaries: a piece of the hot path, so nothing is formatted or locked here.
+    The `Telemetry` port over plain dictionaries: it is on the hot path, so it formats and locks nothing.
 
-    Memory: one number for each metric and combination of labels. A counter that has met `COMBINATIONS_MAX` of them
-    counts any further one as "other".
+    Each metric has one number for each combination of labels. A counter with `COMBINATIONS_MAX` of them counts further
+    ones as "other".
     """
 
     bounds_s = BOUNDS_S
@@ -72,7 +72,7 @@ class Counters:
         return tuple(sum(counts) for counts in zip(*kept, strict=True)) if kept else (0,) * (len(BOUNDS_S) + 1)
 
     def _admitted(self, metric: str, labels: Labels) -> tuple[str, Labels]:
-        """Return what a new combination of labels is counted as."""
+        """Return the labels that a new combination is counted under."""
         if self._combinations[metric] >= COMBINATIONS_MAX:
             labels = tuple((name, OTHER) for name, _ in labels)
         else:

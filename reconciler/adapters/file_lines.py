@@ -1,8 +1,8 @@
 """
-Lines of a file that is plain, gzip or Zstandard, read a piece at a time, and records as such lines.
+Lines of a plain, gzip or Zstandard file, read a piece at a time, and records as such lines.
 
-Every call reads one piece and no more, so that a caller in an event loop can let others run between two calls.
-Never here: which file a record goes to, and what a line means to a reader (`file_log`).
+Each call reads only one piece, so that a caller in an event loop can let others run between two calls.
+Never here: which file a record goes to, and what a line means (`file_log`).
 """
 
 import base64
@@ -20,14 +20,14 @@ from reconciler.errors import LogError, LogTruncatedError
 from reconciler.model import instant
 from reconciler.model.event import Outgoing
 
-PIECE_BYTES = 512 * 1024  # larger ones leave the processor's cache before their lines are cut out
-PACKED_PIECE_BYTES = 4 * 1024  # of a compressed file: events grow about tenfold, but 4 bytes can stand for 128 KiB
-LINE_BYTES_MAX = 64 * 1024 * 1024  # a file without newlines must not be taken into memory whole
-GZIP_WINDOW_BITS = 31  # zlib's way to say: gzip's header, the largest window
+PIECE_BYTES = 512 * 1024  # larger pieces leave the processor's cache before they are split
+PACKED_PIECE_BYTES = 4 * 1024  # compressed: events grow about tenfold, but 4 bytes can become 128 KiB
+LINE_BYTES_MAX = 64 * 1024 * 1024  # a file without newlines must not fill the memory
+GZIP_WINDOW_BITS = 31  # for zlib: a gzip header, the largest window
 
 
 class _Decoder(Protocol):
-    """One gzip member or Zstandard frame; a file may be several in a row."""
+    """Decodes one gzip member or Zstandard frame; a file may have several."""
 
     @property
     def eof(self) -> bool: ...
@@ -43,9 +43,9 @@ def is_compressed(path: pathlib.Path) -> bool:
 
 class LineReader:
     """
-    Reads forwards only; `line` is the number, from 0, of the line after those that were read or skipped.
+    Reads forwards only; `line` is the number, from 0, of the next line.
 
-    With `grows`, a last line without its newline is still being written and waits for it; else it is a line like any.
+    With `grows`, a last line without its newline is still being written and is not read yet; else it is a whole line.
     """
 
     def __init__(self, path: pathlib.Path, *, grows: bool) -> None:
@@ -56,9 +56,9 @@ class LineReader:
         self._grows = grows and not self._packed
         self._decoder: _Decoder | None = None
         self._rest = b""  # compressed bytes after the end of a frame
-        self._ahead = b""  # a piece that skipping did not use up
-        self._tail = b""  # the begin of a line whose end was not in the piece
-        self._damage = ""  # why no more can be read: a decoder that failed may go on as if nothing had happened
+        self._ahead = b""  # the rest of a piece after skipping
+        self._tail = b""  # the beginning of a line that goes on in the next piece
+        self._damage = ""  # why no more can be read: a decoder that failed may go on as if all were well
         try:
             self._file = io.FileIO(path)
         except OSError as error:
@@ -70,9 +70,9 @@ class LineReader:
 
     def read(self) -> list[bytes] | None:
         """
-        Return the lines of the next piece without newlines, perhaps none; None at the end (if the file grows: for now).
+        Return the lines of the next piece without newlines, perhaps none; None at the (present) end.
 
-        Raises LogError when the file can't be read or is damaged, LogTruncatedError when it shrank or was replaced.
+        Raises LogError when the file can't be read or is damaged, LogTruncatedError when it was cut or replaced.
         """
         if piece := self._piece():
             lines = piece.split(b"\n")
@@ -91,7 +91,7 @@ class LineReader:
         return lines
 
     def skip(self, to_line: int | None) -> bool:
-        """Go on by one piece, at most to line `to_line`; return whether to call again. Raises as `read` does."""
+        """Skip one piece, at most to line `to_line`; return whether to call again. Raises as `read` does."""
         if self.line == to_line:
             return False
         piece = self._piece()
@@ -106,7 +106,7 @@ class LineReader:
             self._tail = b""
             self.line = to_line
             return False
-        # Of the begun line it matters only that there is one: whoever skips to its end reads it no more.
+        # Only whether a line has begun matters here: skipped lines are never read.
         self._tail = piece[-1:] if not piece.endswith(b"\n") else b""
         self.line += passed
         return True
@@ -135,7 +135,7 @@ class LineReader:
             if self._decoder is None:
                 self._decoder = self._make_decoder()
             elif self._decoder.eof:
-                # A gzip file may be padded with zeros (RFC 1952 leaves it open, gzip itself allows it).
+                # A gzip file may be padded with zeros (RFC 1952 does not say, gzip allows it).
                 packed = packed.lstrip(b"\0") if self._path.suffix == ".gz" else packed
                 if not packed:
                     continue
@@ -146,7 +146,7 @@ class LineReader:
                 return piece
         if self._decoder is not None and not self._decoder.eof:
             raise LogError(
-                f"{self._path} ends in the middle of its compressed bytes, after line {self.line}: copy it anew"
+                f"{self._path} ends in the middle of its compressed bytes, after line {self.line}: copy it again"
             )
         return b""
 
@@ -157,7 +157,7 @@ class LineReader:
         return decoder
 
     def _check_same_file(self) -> None:
-        """Notice, at the end of a file that grows, that it is no longer the file we are reading."""
+        """Raise LogTruncatedError at the end of a growing file if it is no longer the file that we read."""
         mine = os.fstat(self._file.fileno())
         try:
             found = self._path.stat()
@@ -166,18 +166,16 @@ class LineReader:
         if found is None or not os.path.samestat(mine, found) or found.st_size < self._file.tell():
             raise LogTruncatedError(
                 f"{self._path} was replaced or cut short after line {self.line} was read: events may be lost. Put it"
-                " back, or fold what is left and an archive into a new store with `replay`"
+                " back, or fold an archive and the rest into a new store with `replay`"
             )
 
 
 # -------------------------------------------------------------------------------------------------------- file records
-# Records as lines of a file: events as they are, with the time of recording if it ranks claims; dead letters whole.
-
 REASON_HEADERS = "__reconciler.errors."
 
 
 def event(record: Outgoing) -> bytes:
-    """A line for a structured event; headers and key are dropped, since the event names its type and subject."""
+    """Return the line of a structured event, without headers and key: the event names its type and subject."""
     try:
         event = orjson.loads(record.value or b"")
     except orjson.JSONDecodeError as error:
@@ -186,19 +184,19 @@ def event(record: Outgoing) -> bytes:
         ) from error
     if not isinstance(event, dict) or "specversion" not in event:
         raise LogError(f"a record for {record.topic} has no specversion: a file takes structured CloudEvents only")
-    # Inside a JSON text, raw line breaks can only be white space between its tokens.
+    # In JSON, raw line breaks are only white space between tokens.
     return (record.value or b"").replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"
 
 
 def stamped(line: bytes, now_us: int) -> bytes:
-    """Return an event's line with the time at which it is recorded; all other members stay as they are written."""
+    """Return an event's line with the time of recording; its other members stay as they are."""
     members = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
     members["recordedtime"] = msgspec.Raw(msgspec.json.encode(instant.from_us(now_us)))
     return msgspec.json.encode(members) + b"\n"
 
 
 def dead_letter(record: Outgoing) -> bytes:
-    """A line that keeps a dead letter whole (bytes in Base64) and shows why it is one."""
+    """Return a line with a whole dead letter (bytes in Base64) and its reasons."""
     reasons = {
         name: (text or b"").decode(errors="replace") for name, text in record.headers if name.startswith(REASON_HEADERS)
     }

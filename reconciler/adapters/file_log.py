@@ -2,14 +2,13 @@
 The change log in a file of structured CloudEvents, one a line: `.jsonl`, read also from `.jsonl.gz` and `.jsonl.zst`.
 
 Rules:
-1. A file is one partition: its topic is the file's name, its offsets are line numbers from 0. Blank lines keep their
-   number and are no records.
+1. A file is one partition: its topic is the file's name, its offsets are line numbers from 0. Blank lines count, but
+   are no records.
 2. Operators' decisions are read from, and appended to, a file of their own beside the log: `events.jsonl.decisions`.
-3. What is appended is whole or not there, also beside other processes that append through this module.
-4. Outcomes and dead letters have no topics to go to; they go to files beside the log: `events.outcomes.jsonl` and
-   `events.dead-letters.jsonl`.
+3. An append is written whole or not at all, even if other processes append through this module.
+4. Outcomes and dead letters go to files beside the log: `events.outcomes.jsonl` and `events.dead-letters.jsonl`.
 
-Reading is done on the event loop (`file_partition` says why). Appending waits for the disk, so it has a thread.
+Reading runs on the event loop (`file_partition` says why). Appending waits for the disk, so it runs on a thread.
 """
 
 import asyncio
@@ -30,15 +29,15 @@ from reconciler.ports import Clock
 if sys.platform != "win32":
     import fcntl
 
-POLL_S = 0.1  # between two looks at a file that grows
+POLL_S = 0.1  # between two looks at a growing file
 LOCK_POLL_S = 0.02
-LOCK_S_MAX = 10.0  # an append takes some milliseconds; a lock held longer is somebody's fault
-OUTCOMES, DEAD_LETTERS = "outcomes", "dead-letters"  # as the files beside a log are called
+LOCK_S_MAX = 10.0  # an append takes milliseconds; a process that holds the lock longer hangs
+OUTCOMES, DEAD_LETTERS = "outcomes", "dead-letters"  # in the names of the files beside a log
 
 
 @attrs.frozen(kw_only=True)
 class FileTopics:
-    """The topics that the flows append to, as the configuration names them."""
+    """The topics that the flows append to, as configured."""
 
     changes: str = "windchill.document.changes"
     decisions: str = "windchill.document.decisions"
@@ -50,10 +49,10 @@ class FileLog:
     """
     The `EventLog` port on a file, and the file of decisions beside it unless it is `alone`.
 
-    `grows`: others append while we read, so a fetch at the end waits and a last line without newline is left until it
-    has one. Without it (`--once`, `replay`) the file's end is the end, and a fetch there returns at once.
+    `grows`: others append while we read, so a fetch at the end waits, and a last line is read once it has its newline.
+    Without it (`--once`, `replay`) a fetch at the end returns at once.
 
-    `stamped`: each event that is appended gets the present time as its `recordedtime`, as a broker would stamp it.
+    `stamped`: each appended event gets the present time as its `recordedtime`, as a broker would stamp it.
     """
 
     def __init__(
@@ -89,10 +88,10 @@ class FileLog:
         anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
     ) -> None:
         """
-        Go, in each file, to the line that `positions` has for its name, or to its first; others are ignored.
+        Go to the line that `positions` has for each file's name, or to the first line.
 
-        Raises LogError when there is no such file, LogTruncatedError when it has fewer lines, or another one than an
-        anchor says; with `accept_truncation` it is read from its first line then.
+        Raises LogError when the file does not exist, LogTruncatedError when it has fewer lines or not the line that an
+        anchor says; with `accept_truncation` it is then read from its first line.
         """
         assert not self._opened, "open once"
         try:
@@ -106,10 +105,8 @@ class FileLog:
 
     async def fetch(self, records_max: int, timeout_s: float) -> Sequence[PlainRecord]:
         """
-        Return the next records in order, all of one file; empty when none came within `timeout_s`, at once when the end
-        is the end.
-
-        Raises LogError when the file is damaged, LogTruncatedError when it shrank or was replaced while it was read.
+        Return the next records in order, all of one file; none if none came within `timeout_s` (at once if no file
+        grows). Raises LogError when a file is damaged, LogTruncatedError when it was cut or replaced while we read.
         """
         assert self._opened, "open first"
         give_up_s = self._clock.monotonic_s() + timeout_s
@@ -126,14 +123,14 @@ class FileLog:
                 await self._clock.sleep(min(POLL_S, left_s))
 
     async def positions(self) -> Mapping[Partition, int]:
-        """Return the number of each file's next line: past blank ones."""
+        """Return the number of each file's next line, past blank ones."""
         return {file.place: file.next for file in self._files if file.is_there}
 
     async def ends(self) -> Mapping[Partition, int]:
         """
-        Return how many lines each file has; a last one without newline counts when the end is the end.
+        Return how many lines each file has; a last one without newline counts if the file does not grow.
 
-        The first call reads the files once, later ones what was added. Raises as `fetch` does.
+        The first call reads the whole files, later ones only what is new. Raises as `fetch` does.
         """
         async with self._counting:
             ends = {file.place: await file.end() for file in self._files}
@@ -149,16 +146,15 @@ class FileLog:
 
     async def append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
         """
-        Append records durably: those of the change topic to this file, outcomes and dead letters to files beside it.
+        Append records durably: changes to this file, outcomes and dead letters to files beside it.
 
-        Returns no offsets: others append too, and nobody has counted their lines.
-
-        Raises LogError, before anything is written, for a record that is no structured CloudEvent (only dead letters
-        may be anything) and for a compressed log; and when another process holds a file, or the disk refuses.
+        Returns no offsets, because lines of other processes are not counted. Raises LogError, before anything is
+        written, for a record that is not a structured CloudEvent (except dead letters) and for a compressed log; and
+        when another process holds a file, or the disk fails.
         """
         writes: dict[pathlib.Path, list[bytes]] = {}
         if any(self._decides(record) for record in records) and not file_lines.is_compressed(self._path):
-            create(self._path)  # a log that begins with a decision is one all the same
+            create(self._path)  # a log may begin with a decision
         for record in records:
             path, line = self._line(record)
             writes.setdefault(path, []).append(line)
@@ -174,7 +170,7 @@ class FileLog:
         return record.topic in {self._topics.decisions, self._decisions.name}
 
     def _line(self, record: Outgoing) -> tuple[pathlib.Path, bytes]:
-        """The file that a record goes to, and its line."""
+        """Return the file that a record goes to, and its line."""
         if record.topic == self._topics.dead_letters:
             return beside(self._path, DEAD_LETTERS), file_lines.dead_letter(record)
         if record.topic == self._topics.outcomes:
@@ -197,18 +193,18 @@ class FileLog:
 
 
 def decisions_of(path: pathlib.Path) -> pathlib.Path:
-    """Return the file beside a log that takes operators' decisions; it can be appended to even if the log is packed."""
+    """Return the file of operators' decisions beside a log; it can be appended to even if the log is compressed."""
     return path.with_name(unpacked(path.name) + DECISIONS)
 
 
 def has_decisions(path: pathlib.Path) -> bool:
-    """Whether there are decisions beside a log, packed or not."""
+    """Whether there are decisions beside a log, compressed or not."""
     decisions = decisions_of(path)
     return decisions.exists() or any(_packed(decisions))
 
 
 def _packed(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yield what a file was packed into, as the log beside it may have been too: what is there is read."""
+    """Yield the compressed forms of a file that exist."""
     for ending in PACKED:
         packed = path.with_name(path.name + ending)
         if packed.exists():
@@ -216,13 +212,13 @@ def _packed(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def beside(path: pathlib.Path, what: str) -> pathlib.Path:
-    """Return the file beside a log that takes outcomes or dead letters."""
+    """Return the file of outcomes or dead letters beside a log."""
     stem = path.name.removesuffix(".gz").removesuffix(".zst").removesuffix(".jsonl")
     return path.with_name(f"{stem}.{what}.jsonl")
 
 
 def create(path: pathlib.Path) -> None:
-    """Make an empty log where there is none; raises LogError."""
+    """Make an empty log if there is none; raises LogError."""
     try:
         os.close(files.opened(path, os.O_WRONLY | os.O_APPEND))
     except OSError as error:
@@ -230,7 +226,7 @@ def create(path: pathlib.Path) -> None:
 
 
 def _append(path: pathlib.Path, lines: bytes) -> bool:
-    """Append lines under the file's lock and wait for the disk; False, with nothing done, when the lock is taken."""
+    """Append lines under the file's lock and wait for the disk; False, with nothing done, if the lock is taken."""
     try:
         is_new = not path.exists()
         descriptor = files.opened(path, os.O_RDWR | os.O_APPEND)
@@ -254,7 +250,7 @@ def _unwritable(path: pathlib.Path, error: OSError) -> LogError:
 
 
 def _locked(descriptor: int) -> bool:
-    """Whether the lock is now ours. Without `flock` (Windows) one writer at a time is up to the operator."""
+    """Whether we have the lock now. Without `flock` (Windows) the operator must allow only one writer."""
     if sys.platform != "win32":
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -264,15 +260,15 @@ def _locked(descriptor: int) -> bool:
 
 
 def _write(descriptor: int, lines: bytes) -> None:
-    """Write all or nothing: half a line left by a full disk would spoil the next one."""
+    """Write all or nothing: half a line, left by a full disk, would spoil the next one."""
     start = os.lseek(descriptor, 0, os.SEEK_END)
     if start and os.pread(descriptor, 1, start - 1) != b"\n":
-        lines = b"\n" + lines  # an earlier writer's last line has no end
+        lines = b"\n" + lines  # the last line has no newline
     written = 0
     try:
         while written < len(lines):
             written += os.write(descriptor, lines[written:])
     except OSError:
-        if os.fstat(descriptor).st_size == start + written:  # else somebody appends without the lock: leave it to them
+        if os.fstat(descriptor).st_size == start + written:  # else others append without the lock
             os.ftruncate(descriptor, start)
         raise

@@ -1,10 +1,8 @@
 """
-One file of lines as one partition, read forwards: what `file_log` makes a log of.
+One file of lines as one partition of a `FileLog`, read forwards.
 
-Reading is done on the event loop, in pieces of half a megabyte with a turn for others between them: a piece takes less
-than the hop to a thread and back, and a fetch that is cancelled can lose nothing.
-
-Never here: appending, or what a line means.
+Reading runs on the event loop, in pieces of half a megabyte with turns for other tasks between them: a piece takes less
+time than a thread hop, and a cancelled fetch loses nothing. Never here: appending, or what a line means.
 """
 
 import functools
@@ -25,20 +23,19 @@ from reconciler.ports import Clock
 
 _log = structlog.get_logger()
 
-FETCH_BYTES_MAX = 64 * 1024 * 1024  # of one fetch, however many records are asked for
-BLANK_BYTES_MAX = 32  # no event is as short, so only shorter lines are looked at for being blank
+FETCH_BYTES_MAX = 64 * 1024 * 1024  # of one fetch, whatever its limit of records
+BLANK_BYTES_MAX = 32  # every event is longer, so only such short lines are checked for being blank
 
-# Building the tuple in C: the generated `PlainRecord.__new__` costs twice as much.
+# Builds the tuple in C: the generated `PlainRecord.__new__` takes twice as long.
 _record = functools.partial(tuple.__new__, PlainRecord)
 
 
 @attrs.frozen(eq=False)
 class LineRecords(Sequence[PlainRecord]):
     """
-    Lines as records that are made when asked for, once each time.
+    Lines as records that are made each time one is asked for.
 
-    Fifty thousand records that are alive at once cost more, in memory traffic and garbage collection, than reading
-    their lines; whoever goes through them keeps one at a time.
+    Fifty thousand records alive at once cost more, in memory traffic and garbage collection, than reading their lines.
     """
 
     topic: str
@@ -69,7 +66,7 @@ class FilePartition:
     """
     One file, from a line on. `grows` is as in `FileLog`.
 
-    One that is `optional` has no lines as long as it is not there: its first line makes it.
+    An `optional` file has no lines until it exists.
     """
 
     def __init__(self, path: pathlib.Path, clock: Clock, *, grows: bool, optional: bool = False) -> None:
@@ -83,12 +80,12 @@ class FilePartition:
         self._counter: file_lines.LineReader | None = None
         self._lines: list[bytes] = []  # what the next fetch returns
         self._spare: list[bytes] = []  # what comes after it
-        self._some_short = False  # whether `_lines` may have blank ones
+        self._some_short = False  # whether `_lines` may contain blank lines
         self._is_known = False  # whether some of it was read before
 
     @property
     def is_there(self) -> bool:
-        """Whether there is such a file, as far as anything was asked of it yet, or was when it was read before."""
+        """Whether the file exists, as far as it was looked for, or did when it was read before."""
         return self._reader is not None or self._counter is not None or self._is_known
 
     async def open(self, wanted: int, anchor: Anchor | None, *, accept_truncation: bool) -> None:
@@ -99,10 +96,11 @@ class FilePartition:
             if fault is not None:
                 if not accept_truncation:
                     raise LogTruncatedError(
-                        f"{fault}. Events are lost: put the file back, or fold an archive and what is left with"
-                        f" `replay --from ARCHIVE --from {self.path}`, or read it anew with `run --accept-truncation`"
+                        f"{fault}. Events are lost: put the file back, or fold an archive and the rest with"
+                        f" `replay --from ARCHIVE --from {self.path}`, or read it from its start with"
+                        " `run --accept-truncation`"
                     )
-                _log.warning("going on although events may be lost, as asked for", fault=fault)
+                _log.warning("going on although events may be lost, as --accept-truncation asks", fault=fault)
                 if reader is not None:
                     reader.close()
                 reader, wanted, self._spare = self._open(), 0, []
@@ -113,7 +111,7 @@ class FilePartition:
         self._reader, self.next = reader, wanted
 
     async def _go_to(self, reader: file_lines.LineReader | None, wanted: int, anchor: Anchor | None) -> str | None:
-        """Go to a line, past the one that was read last; return why this can't be the file that was read."""
+        """Go to a line, past the last one read; return the fault if this is not the file that was read before."""
         known = anchor is not None and anchor.offset < wanted
         first = anchor.offset if anchor is not None and known else wanted
         while reader is not None and reader.skip(first):
@@ -131,7 +129,7 @@ class FilePartition:
         return None
 
     async def end(self) -> int:
-        """Return how many lines there are. The first call reads the file once, later ones what was added."""
+        """Return how many lines there are. The first call reads the whole file, later ones only what is new."""
         self._counter = self._counter or self._open()
         while self._counter is not None and self._counter.skip(None):
             await self._clock.sleep(0)
@@ -139,9 +137,9 @@ class FilePartition:
 
     async def fill(self, count: int) -> bool:
         """
-        Read until `count` lines wait to be taken, or `FETCH_BYTES_MAX`; return whether the end came first.
+        Read until `count` lines are ready, or `FETCH_BYTES_MAX`; return whether the end came first.
 
-        Lines are touched while they are in the processor's cache, a piece at a time: later each costs a trip to memory.
+        A piece's lines are looked at while they are in the processor's cache: later each costs a trip to memory.
         """
         self._reader = self._reader or self._open()
         read_bytes = 0
@@ -150,7 +148,7 @@ class FilePartition:
                 lines = self._spare or (None if self._reader is None else self._reader.read())
             except LogError:
                 if self._lines:
-                    return True  # what came before the damage is good; the next fetch meets the damage again
+                    return True  # the lines before the damage are good; the next fetch meets the damage again
                 raise
             if lines is None:
                 return True
@@ -164,9 +162,9 @@ class FilePartition:
         return False
 
     def taken(self, records_max: int) -> LineRecords | None:
-        """Return what waits to be taken, `None` if nothing does."""
+        """Return the lines that are ready, `None` if there are none."""
         lines, self._lines = self._lines, []
-        if len(lines) > records_max:  # a fetch of more was cancelled
+        if len(lines) > records_max:  # a larger fetch was cancelled
             self._lines = lines[records_max:]
             del lines[records_max:]
         numbers: Sequence[int] = range(self.next, self.next + len(lines))

@@ -4,12 +4,12 @@ The change log in Kafka.
 Rules:
 1. The store owns the positions. There is no consumer group, nothing is committed to Kafka, and every partition has its
    position before its first fetch. Where the log can't go on from a position, it stops instead of jumping; only a
-   person may decide that it goes on with what is left.
+   person may decide to go on with the rest.
 2. A fetch that fails has taken nothing: aiokafka moves its positions before it raises, so they are put back.
-3. Only committed transactions are read: what a producer took back never was an event.
+3. Only committed transactions are read: what a producer aborted never was an event.
 
-The end of a partition: its last offsets may hold no record (transaction markers, compaction), so no record ever carries
-them. aiokafka moves its position past them; a reader is at the end when `positions` has reached `ends`.
+The last offsets of a partition may hold no record (transaction markers, compaction). aiokafka moves its position past
+them, so a reader is at the end when `positions` has reached `ends`.
 """
 
 import asyncio
@@ -39,14 +39,14 @@ class KafkaLog:
         self._options = options
         self._clock = clock
         self._consumer: AIOKafkaConsumer | None = None
-        self._positions: dict[Partition, int] = {}  # after what `fetch` last returned
-        self._anchors: dict[Partition, Anchor] = {}  # of what `open` was given
-        self._last: dict[Partition, Record] = {}  # of what `fetch` has returned
+        self._positions: dict[Partition, int] = {}  # after the last fetch
+        self._anchors: dict[Partition, Anchor] = {}  # given to `open`
+        self._last: dict[Partition, Record] = {}  # the last records fetched
         self._appender = kafka_topic.KafkaAppender(options)
         self._check_at_s = 0.0
-        self._stuck_at: dict[Partition, int] | None = None  # positions at the last check that found something wrong
+        self._stuck_at: dict[Partition, int] | None = None  # positions at the last check that found a fault
         self._away = False
-        self._refusal: kafka_client.Refusal | None = None  # at the last attempt to get in
+        self._refusal: kafka_client.Refusal | None = None  # of the last attempt to connect
 
     # ------------------------------------------------------------------------------------------------------- reading
 
@@ -58,11 +58,11 @@ class KafkaLog:
         anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
     ) -> None:
         """
-        Take all partitions and go to `positions`; one that is not named starts at offset 0.
+        Take all partitions and go to `positions`; a partition that is not named starts at offset 0.
 
-        Positions of other topics are ignored. Raises LogError when no broker answers or a topic is not there within
-        `connect_timeout_s`, LogTruncatedError when a partition does not hold what comes next, or another
-        record than an anchor says; with `accept_truncation` it is read from the oldest record that it holds.
+        Positions of other topics are ignored. Raises LogError when no broker answers or a topic does not exist within
+        `connect_timeout_s`, and LogTruncatedError when a partition lacks what comes next or has another record than an
+        anchor says; with `accept_truncation` that partition is read from its oldest record on.
         """
         assert self._consumer is None, "open once"
         stored = {place: offset for place, offset in positions.items() if place.topic in self._options.topics}
@@ -86,18 +86,18 @@ class KafkaLog:
 
     async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
         """
-        Return the next records, in order within each partition; empty when none came within `timeout_s`.
+        Return the next records, in order within each partition; none if none came within `timeout_s`.
 
-        Also empty while the broker is away, which is logged once; looking into that may add some seconds. Raises
-        LogTruncatedError when what comes next is no longer there, LogError when it can't be read.
+        Also none while the broker is down, which is logged once; checking that may take some seconds more. Raises
+        LogTruncatedError when the log no longer holds what comes next, LogError when it can't be read.
         """
         consumer = self._opened()
         await self._take_new_partitions(consumer)
         try:
-            # No partition named means every one; naming them all would only make aiokafka search the list.
+            # No partitions named means all of them; naming them would only make aiokafka search the list.
             batches = await consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=records_max)
         except Exception as error:
-            # What aiokafka had drained of other partitions before it came upon the fault went with the exception.
+            # aiokafka has lost what it had already taken from other partitions.
             kafka_topic.go_to(consumer, self._positions)
             raise await self._explained(consumer, error) from error
         self._positions = {place: await consumer.position(TopicPartition(*place)) for place in self._positions}
@@ -116,15 +116,15 @@ class KafkaLog:
         return list(chain.from_iterable(batches.values()))
 
     async def positions(self) -> Mapping[Partition, int]:
-        """Return where the next fetch will read, per partition: past gaps that hold no record."""
+        """Return where the next fetch reads in each partition, past gaps without records."""
         self._opened()
         return dict(self._positions)
 
     async def ends(self) -> Mapping[Partition, int]:
         """
-        Return, of every partition, the offset after the last one that can be read.
+        Return the offset after the last readable one of every partition.
 
-        That is the offset which the next record gets, or the first of a transaction that is still open.
+        The next record gets it, or a transaction that is still open begins there.
         """
         consumer = self._opened()
         try:
@@ -133,15 +133,11 @@ class KafkaLog:
             raise LogError(f"{self._named}: the broker did not tell its end: {kafka_client.text(error)}") from error
 
     async def append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
-        """
-        Append records durably; return when every one is acknowledged by all in-sync replicas, with the offsets after.
-
-        Partitions are chosen by key as Kafka's own clients do. Raises LogError as `KafkaAppender.append` says.
-        """
+        """Append records as `KafkaAppender.append` says."""
         return await self._appender.append(records)
 
     async def close(self) -> None:
-        """Let go of the connections; what was not acknowledged is given up."""
+        """Close the connections; appends that are not acknowledged are given up."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await kafka_client.stop(consumer)
@@ -156,13 +152,13 @@ class KafkaLog:
         return self._consumer
 
     async def _connect(self, timeout_s: float) -> AIOKafkaConsumer:
-        """Return a started consumer that knows the topics and has nothing assigned."""
+        """Return a started consumer that knows the topics and has no partitions assigned."""
         options, consumer, missing = self._options, None, self._named
         try:
             async with asyncio.timeout(timeout_s):
                 consumer = await self._reach()
-                # Asking for an offset makes aiokafka look the topic up until it is there, which creates it where
-                # brokers do that; there is no public call for just that.
+                # Asking for an offset makes aiokafka look the topic up until it exists, and makes some brokers create
+                # it; there is no public call for that.
                 for missing in options.topics:
                     await consumer.beginning_offsets([TopicPartition(missing, 0)])
                 return consumer
@@ -183,7 +179,7 @@ class KafkaLog:
             ) from error
 
     async def _reach(self) -> AIOKafkaConsumer:
-        """Try until some broker answers; the caller sets the bound."""
+        """Try until a broker answers; the caller sets the time limit."""
         while True:
             consumer = self._make_consumer()
             try:
@@ -221,7 +217,7 @@ class KafkaLog:
         anchors: Mapping[Partition, Anchor],
         accept_truncation: bool,
     ) -> dict[Partition, int]:
-        """Where to begin with each partition, `stored` being checked against what the log holds."""
+        """Return where to begin in each partition, after checking that the log holds what comes next."""
         places = self._known(consumer)
         begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
         starts = {Partition(*place): stored.get(Partition(*place), 0) for place in places}
@@ -243,7 +239,7 @@ class KafkaLog:
         if faults and not accept_truncation:
             raise LogTruncatedError(f"{faults[0]}. {kafka_topic.WAY_OUT}")
         for fault in faults:
-            _log.warning("going on although events may be lost, as asked for", fault=fault)
+            _log.warning("going on although events may be lost, as --accept-truncation asks", fault=fault)
         return starts
 
     def _known(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
@@ -254,7 +250,7 @@ class KafkaLog:
         ]
 
     async def _take_new_partitions(self, consumer: AIOKafkaConsumer) -> None:
-        """Begin with partitions that were added to a topic; aiokafka looks for them every `metadata_age_s`."""
+        """Take partitions that were added to a topic; aiokafka looks for them every `metadata_age_s`."""
         grown = False
         for topic in self._options.topics:
             known, had = consumer.partitions_for_topic(topic), len(_of(topic, self._positions))
@@ -282,7 +278,7 @@ class KafkaLog:
         return {Partition(*place): offset for place, offset in ends.items()}
 
     async def _explained(self, consumer: AIOKafkaConsumer, error: Exception) -> LogError:
-        """What to raise for an error of aiokafka's `getmany`."""
+        """Return the error to raise for one of aiokafka's `getmany`."""
         match error:
             case errors.OffsetOutOfRangeError():
                 ((place, offset),) = error.args[0].items()
@@ -305,9 +301,9 @@ class KafkaLog:
         """
         Replace a client that is stuck.
 
-        aiokafka has been seen to stall after broker restarts, its fetching task can die unseen, and it never goes back
-        to the configured addresses when all brokers have moved. What all have in common is seen from outside: two
-        checks in a row find the end ahead of unmoved positions, or no answer.
+        aiokafka was seen to stall after broker restarts, its fetching task can die unnoticed, and it never returns to
+        the configured addresses when all brokers have moved. All show in the same way: two checks in a row find
+        records to read and positions that have not moved, or get no answer.
         """
         now_s = self._clock.monotonic_s()
         if now_s < self._check_at_s:
@@ -319,7 +315,7 @@ class KafkaLog:
         except (TimeoutError, errors.KafkaError) as error:
             if not self._away:
                 self._away = True
-                _log.warning("the broker is away", brokers=self._options.brokers, error=kafka_client.text(error))
+                _log.warning("no broker answers", brokers=self._options.brokers, error=kafka_client.text(error))
         else:
             self._has_answered()
             if all(self._positions.get(partition, 0) >= end for partition, end in ends.items()):
@@ -333,13 +329,13 @@ class KafkaLog:
     def _has_answered(self) -> None:
         if self._away:
             self._away = False
-            _log.info("the broker is back", brokers=self._options.brokers)
+            _log.info("the broker answers again", brokers=self._options.brokers)
 
     async def _require_same(self, consumer: AIOKafkaConsumer) -> None:
         """
-        Raise LogTruncatedError if the topic is another one now, which an absence of the broker may have hidden.
+        Raise LogTruncatedError if another topic has replaced this one while the broker was down.
 
-        The consumer is where it was afterwards; records that it had and nobody fetched are fetched again.
+        Afterwards the consumer is where it was; records that it had buffered are fetched again.
         """
         anchors = self._anchors | {place: anchoring.of(record) for place, record in self._last.items()}
         known = {place: anchor for place, anchor in anchors.items() if place in self._positions}
@@ -355,7 +351,7 @@ class KafkaLog:
         try:
             fresh = await self._connect(kafka_topic.PROBE_S_MAX)
         except LogError:
-            return  # still away; the next check tries again
+            return  # still down; the next check tries again
         try:
             await self._require_same(fresh)
         except BaseException:

@@ -1,8 +1,7 @@
 """
-What every client of Kafka's needs: the options, how they become aiokafka's arguments, why no broker lets it in, and how
-it ends.
+What every Kafka client needs: options and how they become aiokafka's arguments, why brokers refuse it, and closing.
 
-Never here: what is read or appended (`kafka`).
+Never here: reading (`kafka`) and appending (`kafka_topic`).
 """
 
 import asyncio
@@ -24,57 +23,57 @@ _NOT_A_CONNECTIONS = ("bootstrap_servers", "metadata_max_age_ms")  # of what `co
 
 APPEND_BYTES_MAX = 1024 * 1024
 STOP_S_MAX = 5.0  # for closing a client that may be stuck
-ASK_S_MAX = 3.0  # for asking one broker why it does not let us in
+ASK_S_MAX = 3.0  # for asking one broker why it refuses us
 
 
 @attrs.frozen(kw_only=True)
 class KafkaOptions:
-    """How to reach the brokers and how much to ask of them. Times in seconds, sizes in bytes."""
+    """How to reach the brokers, and limits. Times in seconds, sizes in bytes."""
 
     brokers: tuple[str, ...]
-    """`host:port` of some brokers; they name the others."""
+    """`host:port` of some brokers, which name the others."""
     topics: tuple[str, ...]
     """The topics that are read."""
     append_time: bool = False
-    """Reading needs records that the broker has stamped: their timestamps rank claims."""
+    """Whether the broker must stamp the records: their timestamps rank claims."""
     client_id: str = "windchill-reconciler"
-    """What the broker's own logs and quotas call us."""
+    """Our name in the broker's logs and quotas."""
     security: str = attrs.field(default="plaintext", validator=attrs.validators.in_(SECURITY))
     ca_file: str | None = None
-    """PEM certificates that vouch for the brokers; None: the system's."""
+    """PEM certificates to verify the brokers with; None: the system's."""
     cert_file: str | None = None
-    """Our own certificate, where brokers ask for one; with `key_file`."""
+    """Our own certificate, if brokers ask for one; with `key_file`."""
     key_file: str | None = None
     key_password: str | None = attrs.field(default=None, repr=False)
     sasl_mechanism: str = attrs.field(default="PLAIN", validator=attrs.validators.in_(SASL_MECHANISMS))
     sasl_username: str | None = None
     sasl_password: str | None = attrs.field(default=None, repr=False)
     connect_timeout_s: float = 15.0
-    """How long `open` tries: a broker that starts together with us needs some seconds."""
+    """How long `open` tries: a broker that starts with us needs some seconds."""
     request_timeout_s: float = 20.0
     """For one answer of a broker."""
     delivery_timeout_s: float = 30.0
     """For the acknowledgements of one `append`."""
     metadata_age_s: float = 60.0
-    """How soon a partition that was added to a topic is found."""
+    """How soon a new partition of a topic is found."""
     stall_check_s: float = 30.0
-    """How long nothing may arrive before the broker is asked whether there is something."""
+    """How long no record may arrive before we ask the broker whether there is one."""
     fetch_wait_s: float = 0.5
-    """How long a broker holds a request for records that has nothing to answer."""
+    """How long a broker waits for records before it answers."""
     fetch_bytes: int = 50 * 1024 * 1024
-    """The most that one broker sends at once, of all partitions together: the bound on what is prefetched."""
+    """The most that one broker sends at once, which limits what is prefetched."""
     partition_fetch_bytes: int = 4 * 1024 * 1024
-    """The same of one partition. With Kafka's usual 1 MiB a replay waits between batches. Larger records still come."""
+    """The same for one partition. With Kafka's usual 1 MiB a replay waits between batches. Larger records pass too."""
     append_bytes_max: int = APPEND_BYTES_MAX
-    """The largest record to append; a broker's `max.message.bytes` is 1 MiB too unless it was changed."""
+    """The largest record to append; a broker's `max.message.bytes` is 1 MiB too unless changed."""
     idempotent: bool = True
-    """Let brokers recognise repeated sends. Off only for brokers that don't know `InitProducerId`."""
+    """Whether brokers recognise repeated sends. Off only for brokers that don't know `InitProducerId`."""
     compression: str = attrs.field(default="none", validator=attrs.validators.in_(COMPRESSIONS))
-    """Of what we append; snappy, lz4 and zstd need the extra `compression`."""
+    """Of appended records; snappy, lz4 and zstd need the extra `compression`."""
 
 
 def connection(options: KafkaOptions) -> dict[str, object]:
-    """Return what consumers and producers have in common; raises ConfigError for certificates that can't be used."""
+    """Return the arguments of consumers and producers alike; raises ConfigError for unusable certificates."""
     context = None
     if options.security in {"ssl", "sasl_ssl"}:
         try:
@@ -82,7 +81,7 @@ def connection(options: KafkaOptions) -> dict[str, object]:
                 cafile=options.ca_file,
                 certfile=options.cert_file,
                 keyfile=options.key_file,
-                # Without one, OpenSSL would ask for it on the terminal, and a daemon would wait there for ever.
+                # Without a password OpenSSL would ask for it on the terminal, where a daemon waits forever.
                 password=options.key_password or "",
             )
         except OSError as error:  # ssl.SSLError is one
@@ -105,7 +104,7 @@ def connection(options: KafkaOptions) -> dict[str, object]:
 
 @attrs.frozen
 class Refusal:
-    """Why a broker that is there does not let us in; `final` when waiting will not change that."""
+    """Why a broker that answers refuses us; `final` if waiting will not change that."""
 
     message: str
     final: bool
@@ -113,9 +112,9 @@ class Refusal:
 
 async def refusal(options: KafkaOptions) -> Refusal | None:
     """
-    Ask the brokers why they don't let us in; None when none of them is there.
+    Ask the brokers why they refuse us; None if none of them answers.
 
-    aiokafka tells its log only, and raises the same for a wrong password as for a broker that is down.
+    aiokafka only logs the reason, and raises the same for a wrong password as for a broker that is down.
     """
     found = None
     for host, port, _ in conn.collect_hosts(list(options.brokers)):
@@ -136,44 +135,42 @@ async def _refusal_of(host: str, port: int, options: KafkaOptions) -> Refusal | 
         return None
     except ssl.SSLCertVerificationError as error:
         return Refusal(
-            f"{broker} shows a certificate that can't be trusted ({error.verify_message}): see [log] ca_file, and under"
-            " which name the broker is addressed",
+            f"{broker} has a certificate that can't be trusted ({error.verify_message}): check [log] ca_file"
+            " and the name of the broker",
             final=True,
         )
     except ssl.SSLError as error:
-        return Refusal(
-            f"{broker} does not agree on TLS ({error.reason}): see [log] security, cert_file, key_file", True
-        )
+        return Refusal(f"{broker} can't agree on TLS ({error.reason}): check [log] security, cert_file, key_file", True)
     except errors.SaslAuthenticationFailed:
         said = f"{broker} refuses user {options.sasl_username} by {options.sasl_mechanism}"
-        return Refusal(f"{said}: see [log] sasl_username, sasl_password, sasl_mechanism", final=True)
+        return Refusal(f"{said}: check [log] sasl_username, sasl_password, sasl_mechanism", final=True)
     except (errors.UnsupportedSaslMechanismError, errors.IllegalSaslStateError):
-        said = f"{broker} does not take SASL by {options.sasl_mechanism} on this port"
-        return Refusal(f"{said}: see [log] security, sasl_mechanism", final=True)
+        said = f"{broker} does not accept SASL by {options.sasl_mechanism} on this port"
+        return Refusal(f"{said}: check [log] security, sasl_mechanism", final=True)
     except (errors.KafkaConnectionError, ConnectionResetError, EOFError):
         return Refusal(
-            f"{broker} closes the connection at once: see [log] security (does this port speak TLS or SASL?) and"
+            f"{broker} closes the connection at once: check [log] security (does this port speak TLS or SASL?) and"
             " cert_file, key_file (does it ask for a certificate?)",
-            final=False,  # a broker that is stopping does so too
+            final=False,  # a broker that is stopping does this too
         )
     except (errors.KafkaError, OSError):  # TimeoutError is one
         return None
 
 
 async def stop(consumer: AIOKafkaConsumer) -> None:
-    """Close a consumer within `STOP_S_MAX`; one that is stuck is left behind."""
+    """Close a consumer within `STOP_S_MAX`; one that is stuck is abandoned."""
     try:
         async with asyncio.timeout(STOP_S_MAX):
             await _stopped(consumer)
     except (TimeoutError, errors.KafkaError) as error:
-        _log.warning("a client did not close in good order", error=text(error))
+        _log.warning("a Kafka client did not close properly", error=text(error))
 
 
 async def _stopped(consumer: AIOKafkaConsumer) -> None:
     """
-    Stop, whatever becomes of the fetches under way.
+    Stop, even with fetches under way.
 
-    aiokafka cancels those that wait for an absent broker, and lets their cancellation out as if it were ours.
+    aiokafka cancels those that wait for an absent broker, and raises their cancellation as if it were ours.
     """
     try:
         await consumer.stop()
@@ -181,20 +178,20 @@ async def _stopped(consumer: AIOKafkaConsumer) -> None:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        await consumer._client.close()  # noqa: SLF001  what `stop` did not come to
+        await consumer._client.close()  # noqa: SLF001  the rest of what `stop` does
 
 
 async def abandon(producer: AIOKafkaProducer) -> None:
-    """Stop without the flush of `AIOKafkaProducer.stop`, which waits for an absent broker for ever; see its source."""
+    """Stop without the flush of `AIOKafkaProducer.stop`, which waits forever for an absent broker; see its source."""
     producer._closed = True  # noqa: SLF001  no public way to stop without flushing
     try:
         async with asyncio.timeout(STOP_S_MAX):
             await producer._sender.close()  # noqa: SLF001  as above
             await producer.client.close()
     except (TimeoutError, errors.KafkaError) as error:
-        _log.warning("a client did not close in good order", error=text(error))
+        _log.warning("a Kafka client did not close properly", error=text(error))
 
 
 def text(error: BaseException) -> str:
-    """Return an error as it stands in a message; many of aiokafka's say nothing but their name."""
+    """Return an error as text for a message; many of aiokafka's have only their name."""
     return f"{type(error).__name__}: {error}".rstrip(": ")

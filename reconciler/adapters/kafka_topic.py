@@ -1,7 +1,7 @@
 """
 A topic at the broker: its settings, appending to it, and whether it holds what comes next.
 
-What it keeps, and whose clock stamps its records, is only asked, never set. Never here: reading (`kafka`).
+Its retention and timestamps are only read, never set. Never here: reading records (`kafka`).
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from reconciler.ports import Clock
 
 _log = structlog.get_logger()
 
-_FOR_EVER = -1
+_FOREVER = -1
 _DAY_MS = 86_400_000
 APPEND_TIME = "LogAppendTime"
 
 
 @attrs.frozen
 class Retention:
-    """What is kept of a topic; -1 means everything."""
+    """What a topic keeps; -1 means everything."""
 
     policy: str  # delete, compact, or both
     time_ms: int
@@ -38,23 +38,23 @@ class Retention:
 
     @property
     def losses(self) -> list[str]:
-        """What will be lost, in words; empty if nothing is."""
+        """What will be lost, in words; empty if nothing will."""
         said = []
         if "compact" in self.policy:
-            said.append("it is compacted (cleanup.policy), and a newer event does not stand for an older one")
-        if "delete" in self.policy and self.time_ms != _FOR_EVER:
+            said.append("it is compacted (cleanup.policy), and a newer event does not replace an older one")
+        if "delete" in self.policy and self.time_ms != _FOREVER:
             said.append(f"it keeps {self.time_ms / _DAY_MS:g} days (retention.ms)")
-        if "delete" in self.policy and self.size_bytes != _FOR_EVER:
+        if "delete" in self.policy and self.size_bytes != _FOREVER:
             said.append(f"it keeps {self.size_bytes} bytes a partition (retention.bytes)")
         return said
 
 
 @attrs.frozen
 class Timestamps:
-    """Whose clock a record's timestamp is of, and how far it may be ahead of the broker's."""
+    """Whose clock stamps records, and how far it may be ahead of the broker's."""
 
     kind: str  # CreateTime or LogAppendTime
-    ahead_ms_max: int  # of CreateTime only
+    ahead_ms_max: int  # for CreateTime only
 
     @property
     def by_broker(self) -> bool:
@@ -64,14 +64,14 @@ class Timestamps:
 
 @attrs.frozen
 class Settings:
-    """What a broker tells of a topic's settings; `None` for what it does not tell."""
+    """A topic's settings; `None` for those that the broker does not tell."""
 
     retention: Retention | None = None
     timestamps: Timestamps | None = None
 
 
 async def settings(options: KafkaOptions, topic: str) -> Settings:
-    """Return what the broker tells of a topic."""
+    """Ask the broker for a topic's settings."""
     admin = AIOKafkaAdminClient(**kafka_client.connection(options))
     try:
         await admin.start()
@@ -87,14 +87,14 @@ async def settings(options: KafkaOptions, topic: str) -> Settings:
 
 async def require_append_time(options: KafkaOptions, topic: str) -> None:
     """
-    Raise LogError unless the broker stamps what is appended to a topic: `[log] order = "log"` ranks by that.
+    Raise LogError unless the broker stamps the records of a topic: `[log] order = "log"` ranks claims by that.
 
-    A broker that does not tell its settings is believed, with a warning.
+    A broker that does not tell its settings passes, with a warning.
     """
     told = (await settings(options, topic)).timestamps
     if told is None:
         _log.warning(
-            "the broker does not tell whose clock stamps records; see that it is the broker's",
+            "the broker does not tell whose clock stamps records; make sure that it is the broker's",
             topic=topic,
             command=setting(options, topic, f"message.timestamp.type={APPEND_TIME}"),
         )
@@ -117,7 +117,7 @@ def setting(options: KafkaOptions, topic: str, assignment: str) -> str:
 def _retention(found: Mapping[str, str]) -> Retention | None:
     try:
         return Retention(found["cleanup.policy"], int(found["retention.ms"]), int(found["retention.bytes"]))
-    except (KeyError, ValueError):  # not allowed to know, or a broker that knows no such settings
+    except (KeyError, ValueError):  # we may not know, or the broker has no such settings
         return None
 
 
@@ -130,12 +130,11 @@ def _timestamps(found: Mapping[str, str]) -> Timestamps | None:
         return None
 
 
-# -------------------------------------------------------------------------------------------------------- kafka append
-# Appending to Kafka: durable, bounded in time, all partitions of any topic.
+# ------------------------------------------------------------------------------------------------------------ appending
 
 
 class KafkaAppender:
-    """One producer, started when first needed; appends wait for one another."""
+    """One producer, started when first needed. Appends are durable, one at a time, and limited in time."""
 
     def __init__(self, options: KafkaOptions) -> None:
         self._options = options
@@ -144,11 +143,11 @@ class KafkaAppender:
 
     async def append(self, records: Sequence[Outgoing]) -> dict[Partition, int]:
         """
-        Append records durably; return when every one is acknowledged by all in-sync replicas, with the offsets after.
+        Append records and wait until all in-sync replicas have acknowledged them; return the offsets after them.
 
         Partitions are chosen by key as Kafka's own clients do. Raises RecordTooLargeError when a record is larger than
-        `append_bytes_max` (then none was sent) or than its topic takes, and LogError when not all were acknowledged
-        within `delivery_timeout_s`. Then some may have been: appending again may repeat them.
+        `append_bytes_max` (then none was sent) or than its topic allows, and LogError when not all were acknowledged
+        within `delivery_timeout_s`. Some may be in the log then: appending again may repeat them.
         """
         for record in records:
             self._check_size(record)
@@ -162,8 +161,8 @@ class KafkaAppender:
                     ]
                     places = await asyncio.gather(*acknowledgements)
             except (TimeoutError, errors.KafkaError) as error:
-                # A producer that failed once may never recover (a lost sequence number), and would go on sending what
-                # the caller has been told is not sent.
+                # A producer that failed once may never recover (a lost sequence number), and would go on sending
+                # records that the caller believes are not sent.
                 failed, self._producer = self._producer, None
                 if failed is not None:
                     await kafka_client.abandon(failed)
@@ -182,7 +181,7 @@ class KafkaAppender:
         size, limit = _size(record), self._options.append_bytes_max
         if size > limit:
             raise RecordTooLargeError(
-                f"a record for {record.topic} with key {record.key!r} has {size} bytes, and {limit} are the most: raise"
+                f"a record for {record.topic} with key {record.key!r} has {size} bytes, and {limit} are allowed: raise"
                 " [log] record_bytes_max together with the topic's max.message.bytes, or make the record smaller"
             )
 
@@ -193,8 +192,8 @@ class KafkaAppender:
                 return LogError(f"no broker answers at {', '.join(options.brokers)}: is Kafka running?")
             case TimeoutError():
                 return LogError(
-                    f"{topics}: not acknowledged within {options.delivery_timeout_s:g} s; is the broker up, is the"
-                    " topic there, and are enough replicas in sync?"
+                    f"{topics}: not acknowledged within {options.delivery_timeout_s:g} s; is the broker up, does the"
+                    " topic exist, and are enough replicas in sync?"
                 )
             case errors.MessageSizeTooLargeError() | errors.RecordListTooLargeError():
                 largest = max(_size(record) for record in records)
@@ -238,13 +237,12 @@ def _size(record: Outgoing) -> int:
     return len(record.key or b"") + len(record.value or b"") + headers
 
 
-# -------------------------------------------------------------------------------------------------------- kafka places
-# Places in a topic: whether it holds what comes next and what was read last, and how a client goes there.
+# --------------------------------------------------------------------------------------------------------------- places
 
-PROBE_S_MAX = 5.0  # for asking an unresponsive broker; the caller of `fetch` has other work
+PROBE_S_MAX = 5.0  # for asking a broker that may not answer; the caller of `fetch` has other work
 
 WAY_OUT = (
-    "Records are lost: restore the topic, or fold an archive and what is left with"
+    "Records are lost: restore the topic, or fold an archive and the rest with"
     " `replay --from ARCHIVE --from kafka`, or go on without them with `run --accept-truncation`"
 )
 
@@ -253,9 +251,10 @@ async def replaced(
     consumer: AIOKafkaConsumer, anchors: Mapping[Partition, Anchor], clock: Clock
 ) -> dict[Partition, str]:
     """
-    Read back the records that were read last; return what is wrong where others stand in their places.
+    Read the last records again; return the faults of partitions that have others in their places.
 
-    A place that holds none any more, by retention or compaction, tells nothing. The consumer is left at these places.
+    A place that no longer holds a record, by retention or compaction, proves nothing. The consumer stays at these
+    places.
     """
     begins = await consumer.beginning_offsets([TopicPartition(*place) for place in anchors])
     ends = await consumer.end_offsets(list(begins))
@@ -276,25 +275,25 @@ async def replaced(
 
 
 async def out_of_range(consumer: AIOKafkaConsumer, place: TopicPartition, offset: int) -> LogError:
-    """Return what to raise when a broker has refused an offset, with what the log does hold if the broker says it."""
+    """Return the error to raise when a broker has refused an offset, with the offsets that the log has, if known."""
     name = f"{place.topic}/{place.partition}"
     try:
         begins, ends = await consumer.beginning_offsets([place]), await consumer.end_offsets([place])
     except errors.KafkaError:
         return LogTruncatedError(f"{name}: offset {offset} comes next, but the log no longer holds it. {WAY_OUT}")
     if begins[place] <= offset <= ends[place]:
-        return LogError(f"{name}: the broker refused offset {offset}, though it has it; try again")
+        return LogError(f"{name}: the broker refused offset {offset} although it has it; try again")
     return LogTruncatedError(f"{outside(Partition(*place), offset, begins[place], ends[place])}. {WAY_OUT}")
 
 
 def outside(partition: Partition, offset: int, begin: int, end: int) -> str:
-    """Say that a partition does not hold what comes next."""
+    """Return the message that a partition lacks what comes next."""
     name = f"{partition.topic}/{partition.partition}"
     return f"{name}: offset {offset} comes next, but the log holds {begin} up to {end}"
 
 
 def take(consumer: AIOKafkaConsumer, positions: Mapping[Partition, int]) -> None:
-    """Assign exactly these partitions. Nothing is awaited before the seeks, so no fetch goes out from elsewhere."""
+    """Assign exactly these partitions and seek at once, so that no fetch starts elsewhere."""
     consumer.assign([TopicPartition(*partition) for partition in positions])
     go_to(consumer, positions)
 

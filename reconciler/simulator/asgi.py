@@ -1,8 +1,8 @@
 """
 One request from bytes to bytes: a raw ASGI application, because every benchmark runs through it.
 
-In order: the faults of the way in, credentials, the dialect's answer (one step, nothing awaited), the faults of the way
-out. Rivals and other requests get their turn only between these.
+In order: faults of the request, credentials, the dialect's answer (one step, nothing awaited), faults of the reply.
+Rivals and other requests run only between these.
 """
 
 import asyncio
@@ -36,13 +36,13 @@ class Dialect(Protocol):
         """Whether a path below the base path belongs to this dialect."""
 
     def target(self, world: World, request: Request) -> str | None:
-        """The key of the document that the request is about; None for lists and the like."""
+        """The key of the document that the request is about; None for lists and other requests."""
 
     def guarded(self, request: Request) -> bool:
-        """Whether it is bound to a version, or binds what follows: a rival's edit right before it must be noticed."""
+        """Whether the request must notice a rival's edit right before it."""
 
     def answer(self, world: World, request: Request, user: str) -> Reply:
-        """Do what is asked, in one step: nothing else happens to the documents meanwhile."""
+        """Carry out the request in one step, so that nothing else happens to the documents meanwhile."""
 
 
 class Connection(NamedTuple):
@@ -85,7 +85,7 @@ class Application:
             await self._faulty(dialect, request, met, Connection(scope, receive, send))
 
     def _dialect(self, path: str, request: Request) -> Dialect | Reply:
-        """Who answers, or the answer itself where no dialect is concerned."""
+        """The dialect that answers, or the reply if no dialect does."""
         if len(request.body) > _BODY_MAX:
             return problem(413, "Content Too Large", f"At most {_BODY_MAX} bytes")
         if path.startswith(self._base):
@@ -113,7 +113,7 @@ class Application:
             documents = world.documents
             await asyncio.sleep((settings.slow_ms or _SLOW_MS_DEFAULT) / 1000)
             if world.documents is not documents:
-                # The world began anew meanwhile; what belongs to the old one must not reach into the next test.
+                # The world was reset meanwhile; this request must not reach into the next test.
                 await _drop(connection, reset=True)
                 return
         reply = None if "dropped_request" in names else self._answer_through(dialect, request, met)
@@ -133,7 +133,7 @@ class Application:
             await _send(send, reply)
 
     def _answer_through(self, dialect: Dialect, request: Request, met: Met) -> Reply:
-        """The answer of a server behind a faulty front end."""
+        """The reply of a server behind a faulty front end."""
         world = self._world
         refused = faults.in_front(met, world.faults.settings, world.clock())
         if refused is not None:
@@ -175,7 +175,7 @@ async def _send(send: Send, reply: Reply) -> None:
 
 
 async def _send_half(send: Send, reply: Reply) -> None:
-    """All the headers, half the body, and never the rest."""
+    """Send all headers and half the body."""
     headers = [*reply.headers, (b"content-length", b"%d" % max(2, len(reply.body)))]
     status = 200 if reply.status in _BODILESS else reply.status
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -196,7 +196,7 @@ async def _send_dripping(send: Send, reply: Reply, pause_s: float) -> None:
 
 
 async def _send_large(send: Send, size: int, *, declared: bool) -> None:
-    """Valid JSON of `size` bytes, in pieces: flow control stops it when the client stops reading."""
+    """Send valid JSON of `size` bytes in pieces, so that flow control stops it when the client stops reading."""
     first, last = b'{"padding":"', b'"}'
     headers = [JSON, (b"content-length", b"%d" % (max(size, len(first) + len(last))))] if declared else [JSON]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -210,7 +210,7 @@ async def _send_large(send: Send, size: int, *, declared: bool) -> None:
 
 
 async def _drop(connection: Connection, *, reset: bool) -> None:
-    """Let the connection go without another byte."""
+    """Close the connection without sending another byte."""
     transport: asyncio.Transport = connection.scope["state"]["transport"]
     if reset:
         transport.abort()

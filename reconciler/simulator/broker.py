@@ -9,12 +9,12 @@ prints one line, `listening 127.0.0.1:PORT`, and stops on SIGTERM or when stdin 
 ends it. What to know before relying on it, measured with librdkafka 2.16 and aiokafka 0.14:
 
 - Memory only, one broker, loopback only, plaintext only; its port is chosen by the system and cannot be asked for.
-- **It forgets.** A partition keeps its newest 5 MiB of batches as they were sent, or 100,000 batches, whichever is
-  less, and silently drops whole batches from its old end. That is about 10,000 records of 500 bytes, some times more if
-  the producer compresses. Whoever reads below that end gets OffsetOutOfRange. More partitions keep more; nothing else
-  does. A batch that pushes out the last older one is lost itself (one of 3 MiB was), so records stay below 2 MiB.
-- It checks no record size: 50 MiB are taken where Apache Kafka refuses more than 1 MiB. At 100 MB it hangs up.
-- Topics are made on first use, with 4 partitions, or before that by `Broker.make_topic`. There is no topic admin:
+- **It forgets.** A partition keeps its newest 5 MiB of batches as sent, or 100,000 batches, whichever is less, and
+  drops older batches without a word. That is about 10,000 records of 500 bytes, some times more if the producer
+  compresses. Reading below that end gives OffsetOutOfRange. Only more partitions keep more. A batch that pushes out the
+  last older one is lost itself (one of 3 MiB was), so keep records below 2 MiB.
+- It checks no record size: 50 MiB pass where Apache Kafka refuses more than 1 MiB. At 100 MB it hangs up.
+- Topics are made on first use, with 4 partitions, or earlier by `Broker.make_topic`. There is no topic admin:
   aiokafka's `create_topics` fails with an AttributeError, because no controller is announced.
 - Right: idempotent producers, acks, keys, headers, null values, the records' timestamps, end offsets, seeking, groups
   of one member.
@@ -144,7 +144,7 @@ def _obey(order: str, cluster: Cluster) -> str:
                 return f"error {error}"
             return "ok"
         case _:
-            return "error this is understood: topic PARTITIONS NAME"
+            return "error: the only command is topic PARTITIONS NAME"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="stop when stdin closes, so that the broker cannot outlive the program that started it",
     )
     options = parser.parse_args(arguments)
-    # Nothing has to be saved, so leaving at once is the clean way.
+    # There is nothing to save.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         cluster = Cluster()
@@ -193,21 +193,21 @@ class Broker:
 
     @property
     def pid(self) -> int | None:
-        """The broker's process, for whoever wants to measure or kill it; None while there is none."""
+        """The broker's process id, to measure or kill it; None while there is none."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
         """Start the broker; raises `Unavailable` if the wheel is missing or nothing listens within `START_S_MAX`."""
         assert self._process is None, "the broker runs already"
-        _extension()  # a missing wheel is said here, without a process
-        # A file and not a pipe: nobody reads it while the broker runs, and a full pipe would stop the broker.
+        _extension()  # reports a missing wheel without starting a process
+        # A file, because a pipe that is not read would fill up and stop the broker.
         with tempfile.TemporaryFile("w+") as complaints:
             self._process = self._spawn(complaints)
             word, _, address = self._hear().partition(" ")
             if word != "listening":
                 self.stop()
                 complaints.seek(0)
-                complaint = complaints.read().strip() or f"nothing was heard of it within {START_S_MAX:g} s"
+                complaint = complaints.read().strip() or f"it said nothing within {START_S_MAX:g} s"
                 raise Unavailable(f"the embedded broker did not start: {complaint}")
         self.brokers = [address]
 
@@ -237,7 +237,7 @@ class Broker:
             raise Unavailable(answer.removeprefix("error ") or "the embedded broker is gone; start it again")
 
     def stop(self) -> None:
-        """End the broker and everything in it; harmless if it has ended already."""
+        """End the broker and drop its content; harmless if it has ended already."""
         process, self._process, self.brokers = self._process, None, []
         if process is None:
             return
@@ -249,7 +249,7 @@ class Broker:
             process.communicate()
 
     def _hear(self) -> str:
-        """The next line from the broker; empty if it is gone, or was silent for so long that it is ended."""
+        """The next line from the broker; empty if it has ended, or was ended for being silent too long."""
         assert self._process is not None
         assert self._process.stdout is not None
         watchdog = threading.Timer(START_S_MAX, self._process.kill)

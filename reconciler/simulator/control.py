@@ -52,7 +52,7 @@ class Control:
         return attrs.asdict(current)
 
     async def script(self, request: Request) -> object:
-        """POST a script, GET those that wait, DELETE them."""
+        """POST a script; GET or DELETE those that are waiting."""
         plan = self._world.faults
         if request.method == "POST":
             plan.script(await _given(request))
@@ -61,7 +61,7 @@ class Control:
         return {"items": plan.waiting()}
 
     async def edit(self, request: Request) -> object:
-        """POST `{"document": KEY, "user": NAME, "set": {dotted path: value}}`: a person's edit, asking no version."""
+        """POST `{"document": KEY, "user": NAME, "set": {dotted path: value}}`: a person's edit, without a guard."""
         given = await _given(request, "document set", "user")
         writer = Writer(given.get("user", "jdoe"), "control")
         if not isinstance(given["set"], dict):
@@ -69,14 +69,14 @@ class Control:
         return history.as_json(self._world.documents.edit(given["document"], given["set"], writer))
 
     async def lock(self, request: Request) -> object:
-        """POST `{"document": KEY, "user": NAME}`: checked out by NAME from now on, without a working copy."""
+        """POST `{"document": KEY, "user": NAME}`: NAME checks it out, without a working copy."""
         given = await _given(request, "document user", "")
         self._world.wrs.iterations.release(given["document"])
         self._world.documents.locks[given["document"]] = given["user"]
         return self._world.documents.locks
 
     async def unlock(self, request: Request) -> object:
-        """POST `{"document": KEY}`. A working copy is gone with its lock."""
+        """POST `{"document": KEY}`: the lock is removed, with its working copy."""
         self._world.wrs.iterations.release((await _given(request, "document", ""))["document"])
         return self._world.documents.locks
 
@@ -101,7 +101,7 @@ class Control:
         return {"items": list(map(history.as_json, entries)), "last": kept.last, "forgotten": kept.forgotten}
 
     async def statistics(self, _: Request) -> object:
-        """GET what was asked and answered."""
+        """GET counts of requests and replies."""
         return self._world.statistics.shown()
 
     async def reset_statistics(self, _: Request) -> object:
@@ -110,13 +110,13 @@ class Control:
         return self._world.statistics.shown()
 
     async def documents(self, request: Request) -> object:
-        """POST a document with its `id`: made, or replaced, as an administrator."""
+        """POST a document with its `id`: an administrator creates or replaces it."""
         given = await _given(request, "id")
         key = str(given["id"])
         return self._world.documents.write(key, given, Writer("administrator", "control")).fields
 
     async def document(self, request: Request) -> object:
-        """GET one document with its bare token, as it is, whatever its readers are told; or DELETE it."""
+        """GET one document and its bare token as they are, whatever readers are shown; or DELETE it."""
         key, documents = request.path_params["key"], self._world.documents
         if request.method == "DELETE":
             for one in self._world.wrs.iterations.revisions(key):
@@ -128,12 +128,12 @@ class Control:
         return {"token": found.token, "document": found.fields, **people.where(self._world.wrs, key)}
 
     async def expire_tokens(self, _: Request) -> object:
-        """POST: every issued bearer token is void from now on."""
+        """POST: every issued bearer token becomes invalid."""
         self._world.credentials.revoke_all()
         return {}
 
     async def reset(self, _: Request) -> object:
-        """POST: everything as it was when the program started."""
+        """POST: start again, as when the program started."""
         self._world.begin()
         return {"documents": len(self._world.documents)}
 
@@ -161,7 +161,7 @@ class Control:
         return {"items": steps}
 
     async def working_copies(self, _: Request) -> object:
-        """GET who has which working copy."""
+        """GET all working copies with their holders."""
         copies = self._world.wrs.iterations.copies()
         return {"items": [{"document": c.key, "holder": c.holder, "id": identity(c.number)} for c in copies]}
 
@@ -177,7 +177,7 @@ class Control:
         return {"opened": self._world.wrs.sessions.opened}
 
     async def expire_nonces(self, _: Request) -> object:
-        """POST: every nonce is void from now on."""
+        """POST: every nonce becomes invalid."""
         self._world.wrs.nonces.expire()
         return {}
 
@@ -226,7 +226,7 @@ def _route(path: str, methods: str, endpoint: Callable[[Request], Awaitable[obje
 
 
 async def _given(request: Request, needed: str = "", optional: str | None = None) -> dict[str, Any]:
-    """The request's JSON object; ValueError when a needed member is missing, or one is neither needed nor optional."""
+    """The request's JSON object; ValueError if a needed member is missing or another one is unknown."""
     given = orjson.loads(await request.body())
     if not isinstance(given, dict):
         raise TypeError("the body must be a JSON object")

@@ -1,4 +1,4 @@
-"""Who is asking: none, basic, or bearer tokens that expire (RFC 6749 client credentials, RFC 6750)."""
+"""Who sends a request: no, basic or bearer authentication (RFC 6749 client credentials, RFC 6750)."""
 
 import base64
 import binascii
@@ -38,7 +38,7 @@ class Credentials:
                 return refusal(request, behaviour) if name is None or expires_s <= now_s else name
 
     def issue(self, request: Request, behaviour: Behaviour, now_s: float) -> Reply:
-        """Answer `POST /oauth/token`: a client's name and password, in the header or in the form, for a token."""
+        """Answer `POST /oauth/token`, with the client's name and password in the header or in the form."""
         form = {name: values[-1] for name, values in parse_qs(request.body.decode("latin-1")).items()}
         if form.get("grant_type") != "client_credentials":
             return Reply(400, [JSON], b'{"error":"unsupported_grant_type"}')
@@ -74,7 +74,7 @@ def refusal(request: Request, behaviour: Behaviour) -> Reply:
 
 
 def _scheme(request: Request, behaviour: Behaviour) -> Literal["none", "basic", "bearer"]:
-    """How this path wants its users to say who they are: there is one on which only bearer tokens count."""
+    """The authentication that this path needs: one of them takes only bearer tokens."""
     return "bearer" if behaviour.auth == "basic" and _OAUTH in request.path else behaviour.auth
 
 

@@ -61,17 +61,17 @@ class Documents:
         self.conditions: dict[str, Condition] = {}
         self._clock = clock
         self.former: set[str] = set()
-        """Keys under which old revisions are kept: no documents of their own but in the dialect `wrs`."""
+        """Keys of old revisions, which only the dialect `wrs` shows."""
         self._versions: dict[str, Version] = {}
         self._keys: list[str] = []
         self._iterations: dict[str, int] = {}
-        """The last iteration of deleted documents: a token must never come back for something else."""
+        """The last iteration of deleted documents, so that no token is used again for another version."""
 
     def __len__(self) -> int:
         return len(self._versions)
 
     def load(self, documents: Iterable[Mapping[str, Any]]) -> None:
-        """Take documents as they stand, without history; each has an `id`."""
+        """Take documents as they are, without history; each has an `id`."""
         now = self._clock()
         for document in documents:
             key = str(document["id"])
@@ -87,7 +87,7 @@ class Documents:
         return self._versions.get(key)
 
     def keys(self) -> list[str]:
-        """All keys in order. The list is the store's own: look, don't touch."""
+        """All keys in order. Callers must not change the list."""
         return self._keys
 
     def page(self, after: str, limit: int) -> list[Version]:
@@ -98,7 +98,7 @@ class Documents:
         return [self._versions[key] for key in islice(shown, limit)]
 
     def keep(self, key: str, version: Version) -> None:
-        """Keep an old revision as it is, under a key of its own. Nobody has written anything by that."""
+        """Keep an old revision under a key of its own, without a history entry."""
         self._versions[key] = version
         self.former.add(key)
         bisect.insort(self._keys, key)
@@ -110,9 +110,9 @@ class Documents:
 
     def write(self, key: str, document: Mapping[str, Any], writer: Writer, *, stamped: bool = True) -> Version:
         """
-        Make `document` the current version, made by `writer`; its read-only fields are replaced by the truth.
+        Make `document` the current version, written by `writer`; its read-only fields are set here.
 
-        Not `stamped`: who wrote last, and when, are left as they were.
+        Not `stamped`: the last writer and time of modification stay as they were.
         """
         old = self._versions.get(key)
         changes = fields.changes({} if old is None else old.fields, document, READ_ONLY)
@@ -130,7 +130,7 @@ class Documents:
         return new
 
     def edit(self, key: str, paths: Mapping[str, Any], writer: Writer) -> Entry:
-        """Set fields by dotted paths as a person does, asking no version; KeyError where there is no document."""
+        """Set fields by dotted paths as a person does, whatever the version; KeyError if there is no document."""
         current = self._versions[key]
         patch = fields.nested(paths)
         self.write(key, fields.merge(current.fields, patch, self.behaviour.cleared_fields), writer)

@@ -5,13 +5,12 @@ The dialect `documents`: plain JSON resources with entity tags, merge patch and 
     PATCH /documents/{id}            merge patch (RFC 7396); 200 with the document, or 204
     PUT /documents/{id}              the whole document
     GET /documents?limit=&after=     {"items": [document, …], "next": id to go on after, or null}
-    {"error": …, "message": …}       every refusal; "field" names the field where one is to blame
+    {"error": …, "message": …}       every refusal; "field" names the refused field, if there is one
 
-A module that is an `asgi.Dialect`. Nothing here awaits, so a write is one step: its precondition can't age.
+A module that is an `asgi.Dialect`. Nothing here awaits, so a write is one step, made while its precondition holds.
 
-Entity tags: how tokens are dressed for the wire and recognised again. Pure functions.
-
-A token here is bare (`v1.2.45`); on the wire it has quotes and, by mode, `W/` or a `-gzip` suffix.
+At the end: entity tags. A token here is bare (`v1.2.45`); on the wire it has quotes and, by mode, `W/` or a `-gzip`
+suffix.
 """
 
 import gzip
@@ -55,7 +54,7 @@ def guarded(request: Request) -> bool:
 
 
 def answer(world: World, request: Request, user: str) -> Reply:
-    """Do what is asked."""
+    """Carry out the request."""
     key = target(world, request)
     if key in world.documents.former:
         return _not_found(str(key))
@@ -103,14 +102,14 @@ def _not_modified(request: Request, current: Version, behaviour: Behaviour) -> b
     if since is None:
         return False
     try:
-        # Whole seconds, as the header has them: an edit within the same second goes unnoticed, as in life.
+        # Whole seconds, as in the header: an edit within the same second goes unnoticed, as on real servers.
         return int(current.modified.timestamp()) <= int(parsedate_to_datetime(since.decode("latin-1")).timestamp())
     except (ValueError, OverflowError):
         return False  # an invalid date is to be ignored
 
 
 def _write(documents: Documents, request: Request, key: str, user: str) -> Reply:
-    # RFC 9110, 13.2.1: what would be refused without a precondition is refused before looking at it.
+    # RFC 9110, 13.2.1: other refusals come before the precondition is evaluated.
     refusal = _standing_refusal(documents, key, writing=True)
     if refusal is not None:
         return refusal
@@ -144,7 +143,7 @@ def _write(documents: Documents, request: Request, key: str, user: str) -> Reply
 
 
 def _kept(current: dict[str, Any], new: dict[str, Any], behaviour: Behaviour) -> dict[str, Any]:
-    """What is stored of a write."""
+    """The document that a write stores."""
     paths = {path: fields.at(current, path) for path in behaviour.ignored_fields}
     paths |= {path: _capitals(fields.at(new, path)) for path in behaviour.capitalised_fields}
     return fields.merge(new, fields.nested(paths), behaviour.cleared_fields) if paths else new
@@ -296,7 +295,7 @@ def unchanged(if_none_match: bytes, token: str, behaviour: Behaviour) -> bool:
 
 
 def _known(token: str, behaviour: Behaviour) -> set[bytes]:
-    """The tags, without `W/`, that stand for a token in conditions."""
+    """The tags, without `W/`, that match a token in conditions."""
     known = {b'"%s"' % token.encode()}
     if behaviour.etag == "gzip" and behaviour.gzip_suffix_accepted:
         known.add(b'"%s%s"' % (token.encode(), _GZIP))
@@ -304,7 +303,7 @@ def _known(token: str, behaviour: Behaviour) -> set[bytes]:
 
 
 def bare(if_match: bytes | None) -> str | None:
-    """The first tag's token for the history, undressed; what is no tag at all is kept as it came."""
+    """The first tag's token, without quotes and marks, for the history; a text that is no tag is kept as it is."""
     if if_match is None:
         return None
     text = if_match.strip()

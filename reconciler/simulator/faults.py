@@ -1,10 +1,10 @@
 """
 Faults: which ones a request meets, and the replies they make up.
 
-A fault is met by chance (settings.Faults) or by script. A script lists what the next matching requests meet, one
-step a request: the name of a fault, `"ok"` for none, several names at once, a reply spelled out (`Canned`), or what a
-person does at that very moment (`Act`). A request that meets a scripted step meets no other fault, so that tests say
-exactly what happens.
+A fault comes by chance (settings.Faults) or from a script. A script lists what the next matching requests meet, one
+step for each request: the name of a fault, `"ok"` for none, several names, a whole reply (`Canned`), or what a person
+does at that moment (`Act`). A request that meets a scripted step meets no other fault, so that tests say exactly what
+happens.
 """
 
 from collections import deque
@@ -36,7 +36,7 @@ NAMES = (
     "too_large",
     "bad_json",
 )
-"""In the order in which chance is asked: one seed, one story."""
+"""In the order in which they are drawn, so that the same seed gives the same faults."""
 _OK = "ok"
 _SCRIPTS_MAX = 10_000
 _LOGIN = b"""<!DOCTYPE html>
@@ -48,7 +48,7 @@ _LOGIN = b"""<!DOCTYPE html>
 
 @frozen
 class Canned:
-    """A reply spelled out by a script."""
+    """A reply that a script gives in full."""
 
     status: int
     headers: dict[str, str]
@@ -64,10 +64,10 @@ class Canned:
 
 @frozen
 class Act:
-    """What a person does right before a request is looked at, or right after it was carried out."""
+    """What a person does right before or right after a request is carried out."""
 
     given: dict[str, Any]
-    """As `/_control/wrs/act` takes it. What the person is refused is not done: locks hold for everyone."""
+    """As `/_control/wrs/act` takes it. Locks hold for this person as for everyone."""
     after: bool
 
 
@@ -82,7 +82,7 @@ class Met:
 
 @attrs.define
 class Script:
-    """What the next requests meet that are about this document, have this method and this in their path."""
+    """What the next requests meet that are about this document and have this method and path."""
 
     document: str | None
     """None: any."""
@@ -110,13 +110,13 @@ class FaultPlan:
     def settings(self, settings: Faults) -> None:
         self._settings = settings
         likely = [(name, getattr(settings, name)) for name in NAMES]
-        # Faults that can't happen draw nothing: a request to a well server costs no chance at all.
+        # Faults that can't happen draw no random numbers, so a server without faults costs nothing.
         self._active = [
             (name, chance) for name, chance in likely if chance > 0 and (name != "slow" or settings.slow_ms > 0)
         ]
 
     def met(self, document: str | None, method: str, path: str = "") -> Met | None:
-        """What the next request meets; None, as a rule, for nothing."""
+        """What the next request meets; None for nothing."""
         for script in self._scripts:
             if script.document in (None, document) and script.method in (None, method) and script.path in path:
                 step = script.steps.popleft()
@@ -142,7 +142,7 @@ class FaultPlan:
         self._scripts.append(Script(*about, deque(map(_step, steps))))
 
     def waiting(self) -> list[dict[str, Any]]:
-        """The scripts that are not used up."""
+        """The scripts that still have steps."""
         return [
             {
                 "document": script.document,
@@ -154,12 +154,12 @@ class FaultPlan:
         ]
 
     def clear_scripts(self) -> None:
-        """Forget what was scripted and has not happened."""
+        """Drop the scripts that still have steps."""
         self._scripts.clear()
 
 
 def in_front(met: Met, settings: Faults, now: datetime) -> Reply | None:
-    """The reply of a front end that lets nothing through; None when the request gets through."""
+    """The reply of a front end that stops the request; None if it lets it through."""
     if met.canned is not None and not met.canned.applied:
         return met.canned.reply()
     if "unavailable" in met.names:
@@ -172,7 +172,7 @@ def in_front(met: Met, settings: Faults, now: datetime) -> Reply | None:
 
 
 def spoiled(met: Met, reply: Reply) -> Reply:
-    """The reply to a request that was carried out, as its client gets to see it."""
+    """The reply to a request that was carried out, as its client sees it."""
     if met.canned is not None:
         return met.canned.reply()
     if "wrong_type" in met.names:

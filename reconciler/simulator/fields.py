@@ -7,7 +7,7 @@ Changes = dict[str, tuple[Any, Any]]
 """Dotted path → (old, new). A field that is absent on one side shows as None there."""
 
 _ABSENT: Any = object()
-"""Not the same as null: a field that comes to show null has changed."""
+"""Not the same as null: a field that becomes null has changed."""
 
 
 def merge(target: Any, patch: Any, cleared: Literal["removed", "null"] = "removed") -> Any:
@@ -75,7 +75,7 @@ def _compare_members(
 ) -> None:
     for name in old.keys() | new.keys():
         before, after = old.get(name, _ABSENT), new.get(name, _ABSENT)
-        # A merge leaves what it doesn't touch the same object, so this settles almost every field.
+        # A merge keeps the objects that it doesn't touch, so this settles almost every field.
         if before is not after and name not in ignored:
             _compare(prefix + name, before, after, found)
 
@@ -87,8 +87,8 @@ def _compare(path: str, old: Any, new: Any, found: Changes) -> None:
         if type(old) is not type(new) or old != new:
             found[path] = (None if old is _ABSENT else old, None if new is _ABSENT else new)
         return
-    # An object that gives way to a plain value (or comes from one) is each of its fields vanishing (or appearing), and
-    # the plain value besides: an edit of a field inside it must be seen to be lost.
+    # Where an object is replaced by a plain value (or replaces one), each of its fields disappears (or appears) as well
+    # as the plain value, so that an edit of a field inside it is seen to be lost.
     if (old_inner is None and old is not _ABSENT) or (new_inner is None and new is not _ABSENT):
         found[path] = (
             old if old_inner is None and old is not _ABSENT else None,

@@ -1,14 +1,14 @@
 """
 The history of every accepted write, and what it proves about lost updates.
 
-Rules: an entry is made in the same step that makes the new version, so history and documents can't disagree. Nothing
-is judged while recording; the functions below judge, and they are pure, so that a test can run them over a history that
-it fetched from another machine.
+Rules: the step that makes a new version also makes its entry, so history and documents can't disagree. Recording
+judges nothing. The functions below do, and they are pure, so that a test can run them over a history from another
+machine.
 
 Theory. The tokens of one document form a chain: each entry leads from its token before to its token after. A writer who
 sends a guard says "I have seen the chain up to here". If the write is accepted although the chain has gone on, then
 everything between the guard and the write happened unseen, and a field changed in there by someone else, which the
-write changes again, is a lost update: someone's edit is gone and nobody decided that it should be.
+write changes again, is a lost update: someone's edit is gone although no one decided that.
 """
 
 from collections import defaultdict, deque
@@ -31,7 +31,7 @@ ANY = "*"
 
 @frozen
 class Writer:
-    """Who is writing, through which door, and the guard token sent, if any."""
+    """Who is writing, in which way, and the guard token sent, if any."""
 
     who: str
     kind: Kind
@@ -53,9 +53,9 @@ class Entry:
     kind: Kind
     guard: str | None
     """
-    What binds the write to a version, None for nothing. The token sent in `If-Match`, without its quotes and dress; or,
-    for the check-in of a working copy, the token of the last version that its holder had looked at when changing it. A
-    holder who has read the working copy has looked at the version that it was made from.
+    The version that the write is bound to, None for none: the bare token sent in `If-Match`; or, for the check-in of a
+    working copy, the token of the last version that its holder had read when changing it. A holder who has read the
+    working copy has read the version that it was made from.
     """
     before: str | None
     """The token that the write found; None for a new document."""
@@ -66,7 +66,7 @@ class Entry:
     way: Way | None = None
     """How it was made, in the dialect `wrs`: under a check-out, by a PATCH without one, or by an action outside it."""
     seen: str | None = None
-    """The token last shown to the writer, where a write has no guard to tell; None: nobody knows."""
+    """The token last shown to the writer, for a write without a guard; None: unknown."""
 
     @property
     def unguarded(self) -> bool:
@@ -80,13 +80,13 @@ class Entry:
 
     @property
     def in_place(self) -> bool:
-        """Whether it left the iteration what it was, as only the dialect `wrs` does."""
+        """Whether it changed the iteration in place, as only the dialect `wrs` does."""
         return self.way not in (None, "CheckIn", "Revise")
 
 
 @frozen
 class LostUpdate:
-    """Somebody's edit, and the write that undid it without having seen it."""
+    """An edit, and the write that undid it unseen."""
 
     field: str
     lost: Entry
@@ -117,7 +117,7 @@ class History:
 
     @property
     def forgotten(self) -> int:
-        """How many entries the bound has pushed out."""
+        """How many entries were dropped to stay within the limit."""
         return self.last - len(self._entries)
 
     def after(self, sequence: int, document: str | None = None, limit: int | None = None) -> list[Entry]:
@@ -180,12 +180,10 @@ def lost_updates(history: Iterable[Entry], writer: str) -> list[LostUpdate]:
     - it was accepted with a guard older than the document's token before it (the guard wasn't enforced, or absent), and
     - it changes a field that someone else changed between the guarded token and the write.
 
-    A guard stands for the version with that token. A write without a guard (or with `*`) proves nothing about what
-    its writer had seen; it is taken to rest on the writer's own last write to the document, or on the document's first
-    known version. The same holds for a guard that the history doesn't know. So for unguarded writes this is an upper
-    bound: the writer may have read later without the history knowing. Where the history does know (`seen`), that counts
-    instead. Pass whole histories: edits that were forgotten
-    can't be found lost.
+    A guard means the version with that token. A write without a guard (or with `*`), or with an unknown one, does not
+    show what its writer had seen. If the history knows (`seen`), that counts; else the writer's own last write to the
+    document, or its first known version. So for unguarded writes this is an upper bound: the writer may have read more.
+    Pass whole histories: edits that were dropped can't be found lost.
     """
     chains: defaultdict[str, list[Entry]] = defaultdict(list)
     for entry in history:
@@ -213,7 +211,7 @@ def _lost_in(chain: Sequence[Entry], writer: str) -> list[LostUpdate]:
 
 
 def _seen(proof: str | None, entry: Entry, made_at: Mapping[str | None, int], index: int, own_last: int) -> int:
-    """How many entries of the chain the proof says have been seen."""
+    """How many entries of the chain were seen, by this proof."""
     if proof is None:
         return own_last
     if proof == entry.before:

@@ -2,7 +2,7 @@
 Rival users: people who edit documents in the GUI while the reconciler works.
 
 The sequence of documents, fields and values follows from the seed alone: each edit draws the same number of times from
-its own source of chance, whatever the documents hold by then.
+its own random source, whatever the documents contain.
 """
 
 from random import Random
@@ -14,13 +14,13 @@ from reconciler.simulator.history import Entry, Writer
 from reconciler.simulator.settings import Rivals
 
 _RARE = 0.1
-"""How often a drawn `status` stands; else another field is taken. Lifecycle states move seldom."""
+"""How often a drawn `status` is kept; else another field is taken. Lifecycle states change rarely."""
 _BURST_MAX = 1000
-"""Edits in one step at most: after a suspended machine wakes up, the hours asleep are not made up for."""
+"""Edits in one step at most: a machine that was suspended must not make up for the hours."""
 
 
 class RivalUsers:
-    """Who edits what next."""
+    """The people who edit, and what they edit next."""
 
     def __init__(self, seed: int, settings: Rivals) -> None:
         self.settings = settings
@@ -29,7 +29,7 @@ class RivalUsers:
         self._edits = 0
 
     def step(self, documents: Documents, elapsed_s: float) -> int:
-        """Make the edits that are due after `elapsed_s` more seconds; how many that were."""
+        """Make the edits that are due after `elapsed_s` more seconds; return how many."""
         self._owed = min(self._owed + self.settings.per_second * elapsed_s, _BURST_MAX)
         due = int(self._owed)
         self._owed -= due
@@ -72,7 +72,7 @@ def _value(path: str, current: Any, draw: float, number: int) -> Any:
         case "status":
             return _pick(draw, [state for state in seeds.STATES if state != current])
         case "Keywords":
-            # One keyword comes or goes, the way people tag.
+            # Add or remove one keyword, as people do.
             word = _pick(draw, seeds.KEYWORDS)
             words = current if isinstance(current, list) else []
             return [other for other in words if other != word] if word in words else [*words, word]

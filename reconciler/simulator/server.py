@@ -1,9 +1,8 @@
 """
-The simulated Windchill as a running server: sockets, signals, tasks. `serve` is its entry point,
-and `Simulator` runs it in a process of its own, for demos and tests.
+The simulated Windchill as a running server: sockets, signals, tasks.
 
-Prints one line on stdout when it listens, `listening http://127.0.0.1:PORT`, so that whoever started it knows where it
-is, and that it is.
+`serve` runs it in this process, `Simulator` in one of its own, for demos and tests. When it listens, it prints one line
+on stdout: `listening http://127.0.0.1:PORT`.
 """
 
 import asyncio
@@ -36,12 +35,11 @@ __all__ = ["Settings", "serve"]
 
 _STEP_S_MIN, _STEP_S_MAX = 0.002, 0.05  # between two steps of the rivals
 _KEEP_ALIVE_S = 75
-"""Longer than clients keep idle connections: a connection that we close while a request is on its way is a fault that
-nobody asked for."""
+"""Longer than clients keep idle connections: closing one while a request is on its way would be an unwanted fault."""
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM, SIGINT, or (if set) the end of stdin; OSError when the port can't be had."""
+    """Serve until SIGTERM, SIGINT, or (if set) the end of stdin; OSError if the port is taken."""
     world = World(settings, lambda: datetime.now(UTC))
     app = Application(world, (documents_dialect, wrs_dialect), control.application(world))
     listener = socket.create_server((settings.host, settings.port))
@@ -58,7 +56,7 @@ def serve(settings: Settings) -> None:
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=1,
     )
-    # The documents stay: keep the garbage collector from walking all of them again and again.
+    # The documents live on: keep the garbage collector from traversing them again and again.
     gc.freeze()
     uvloop_or_asyncio = config.get_loop_factory()
     with asyncio.Runner(loop_factory=uvloop_or_asyncio) as runner:
@@ -70,7 +68,7 @@ async def _run(server: "_Server", world: World, listener: socket.socket) -> None
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
     if world.settings.until_stdin_closes:
-        # A daemon thread, because a pipe reader of the event loop refuses plain files and terminals.
+        # A daemon thread, because the event loop can't read plain files and terminals.
         at_end = partial(loop.call_soon_threadsafe, server.stop)
         threading.Thread(target=_await_stdin, args=(at_end,), daemon=True).start()
     async with asyncio.TaskGroup() as tasks:
@@ -99,7 +97,7 @@ def _await_stdin(at_end: Callable[[], object]) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, except that it says when it listens and leaves signals to us."""
+    """Uvicorn's server, which prints where it listens and leaves signals to us."""
 
     def __init__(self, config: uvicorn.Config, host: str) -> None:
         super().__init__(config)
@@ -116,12 +114,12 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # Uvicorn's own would raise the signal again after a clean stop, and the program would die of it.
+        # Uvicorn's own would raise the signal again after a clean stop and kill the program.
         yield
 
 
 class _Protocol(HttpToolsProtocol):
-    """Uvicorn's protocol, except that the application can reach the connection: faults drop it."""
+    """Uvicorn's protocol, which lets the application drop the connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows the same way
         super().connection_made(transport)
@@ -153,7 +151,7 @@ class Simulator:
         assert self._child is None, "started already"
         settings = attrs.asdict(attrs.evolve(self._settings, until_stdin_closes=True))
         given = orjson.dumps(settings, default=str).decode()
-        # A session of its own: Ctrl-C is for the program that started it, and that ends it.
+        # A session of its own, so that Ctrl-C reaches only the program that started it, which then ends it.
         self._child = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-m", "reconciler.simulator", given],
             stdin=subprocess.PIPE,
@@ -197,7 +195,7 @@ class Simulator:
 
 
 def _first_line(child: subprocess.Popen[bytes], timeout_s: float) -> str:
-    """What the child says first; empty when it ends or says nothing in time."""
+    """The child's first line; empty if it ends or prints nothing in time."""
     assert child.stdout is not None
     said: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     stdout = child.stdout

@@ -26,7 +26,7 @@ class Behaviour:
     gzip_suffix_accepted: bool = switch(True)
     """Whether `"…-gzip"` matches in conditions. Some front ends append it and then don't know it again."""
     if_match_enforced: bool = switch(True)
-    """Off: `If-Match` is ignored, the false success that a doctor must find."""
+    """Off: `If-Match` is ignored, a false success that `doctor` must find."""
     conflict_status: Literal[409, 412] = one_of(409, 412)
     """How a version conflict is answered."""
     write_reply: Literal["document", "none"] = one_of("document", "none")
@@ -38,7 +38,7 @@ class Behaviour:
     modified_on_precision: Literal["seconds", "microseconds"] = one_of("seconds", "microseconds")
     """Precision of `modifiedOn`. Whole seconds are what real servers show."""
     refused_fields: Mapping[str, str] = table({})
-    """Dotted path → message: a write naming the field is refused, naming it."""
+    """Dotted path → message: a write to the field is refused with this message."""
     ignored_fields: tuple[str, ...] = texts()
     """Dotted paths that a write may name and that it does not change."""
     capitalised_fields: tuple[str, ...] = texts()
@@ -46,7 +46,7 @@ class Behaviour:
     set_back_fields: Mapping[str, Any] = table({})
     """Dotted path → the value that another program, `plm-batch`, sets it to right after each write that changes it."""
     write_shows: Literal["stored", "sent"] = one_of("stored", "sent")
-    """What the document shows that answers a write: what is stored, or what was sent as if that were stored."""
+    """What the reply to a write shows: the stored document, or the sent one as if it were stored."""
     auth: Literal["none", "basic", "bearer"] = one_of("none", "basic", "bearer")
     """With `none`, the header `X-Simulated-User` says who is writing."""
     users: Mapping[str, str] = table({"integration": "secret"})
@@ -54,9 +54,9 @@ class Behaviour:
     tokens: Mapping[str, str] = table({"simulated-token": "integration"})
     """Fixed bearer tokens → name. They never expire; issued ones do."""
     token_lifetime_s: float = number(3600.0)
-    """Lifetime in seconds of the tokens that `/oauth/token` issues. 0: they are born expired."""
+    """Lifetime in seconds of the tokens that `/oauth/token` issues. 0: they have expired at once."""
     unauthorized_body: Literal["json", "html"] = one_of("json", "html")
-    """What a 401 carries: some servers show a page."""
+    """The body of a 401: some servers send a page."""
 
 
 @attrs.frozen(kw_only=True)
@@ -94,7 +94,7 @@ class Faults:
     too_large_bytes: int = number(64 * 1024 * 1024)
     """Size of that reply in bytes."""
     too_large_declared: bool = switch(True)
-    """Whether that reply announces its length. Off: chunked, so that only counting finds out."""
+    """Whether that reply announces its length. Off: chunked, so that clients must count."""
     bad_json: float = chance(0.0)
     """The request is applied; the reply's JSON ends in the middle."""
     retry_after_s: float | None = attrs.field(default=1, validator=none_or(not_negative))
@@ -107,12 +107,12 @@ class Faults:
 
 @attrs.frozen(kw_only=True)
 class Rivals:
-    """People who edit documents in the GUI, not asking anyone."""
+    """People who edit documents in the GUI."""
 
     per_second: float = number(0.0, 0, 10_000)
     """Edits a second over all documents. 0: none."""
     fields: tuple[str, ...] = texts("owner", "title", "attributes.Note", "attributes.Keywords", "status", some=True)
-    """Dotted paths they edit; `status` is taken rarely, as in life."""
+    """Dotted paths they edit; `status` is changed rarely, as in reality."""
     users: tuple[str, ...] = texts("jdoe", "akim", "mrossi", "lchen", "pnovak", some=True)
     """Who they are."""
     documents: tuple[str, ...] = texts()
@@ -129,15 +129,15 @@ class Settings:
     documents: int = number(300, 0, 10_000_000)
     """How many documents to generate, `0000000001` onwards. Ignored with a seed file."""
     seed: int = 1
-    """Of everything left to chance: documents, faults, rivals."""
+    """Of everything random: documents, faults, rivals."""
     seed_file: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
     """Documents as JSON lines, each with its `id`."""
     base_path: str = attrs.field(default="/", validator=validators.matches_re(r"/.*"))
     """Where `/documents` begins. The control API stays at `/_control/`."""
     history_max: int = number(1_000_000, 1)
-    """Writes remembered; older ones are forgotten first, and the history says that it forgot."""
+    """Writes to remember; the oldest are dropped first, and the history says so."""
     until_stdin_closes: bool = False
-    """Stop when stdin closes, so that a killed parent leaves no orphan."""
+    """Stop when stdin closes, so that the program ends with its parent."""
     behaviour: Behaviour = Behaviour()
     faults: Faults = Faults()
     rivals: Rivals = Rivals()

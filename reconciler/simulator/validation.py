@@ -1,4 +1,4 @@
-"""How a group of settings is made from JSON: what each field accepts, and a refusal of names nobody knows."""
+"""How a group of settings is made from JSON: what each field accepts; unknown names are refused."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -74,7 +74,7 @@ def tuple_of(given: object) -> tuple[Any, ...]:
 
 
 def chosen(over: T, given: Mapping[str, Any]) -> T:
-    """`over` with what is given; ValueError names what is unknown or impossible."""
+    """`over` with the given members; ValueError names unknown or impossible ones."""
     known = attrs.fields_dict(type(over))
     unknown = sorted(set(given) - set(known))
     if unknown:

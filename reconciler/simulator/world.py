@@ -16,11 +16,11 @@ from reconciler.simulator.wrs.state import WrsState
 
 
 class Statistics:
-    """What was asked and how it was answered. Bounded: methods, statuses, calls, causes and faults are few."""
+    """Counts of requests, replies and writes; memory is limited, because there are few kinds of each."""
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
-        """(method, status) → how often; status 0 stands for a connection that dropped without a reply."""
+        """(method, status) → how often; status 0: the connection dropped without a reply."""
         self.calls: Counter[str] = Counter()
         """Of the dialect `wrs`: method and what was called, such as `GET Documents` or `POST CheckOut` → how often."""
         self.causes: Counter[str] = Counter()
@@ -57,7 +57,7 @@ class Statistics:
 
 
 class World:
-    """One simulation, which can begin again."""
+    """One simulation, which can start again."""
 
     documents: Documents
     faults: FaultPlan
@@ -72,7 +72,7 @@ class World:
         self.begin()
 
     def begin(self) -> None:
-        """Everything as it was when the program started: documents, versions, settings, an empty history."""
+        """Start again with the first documents and settings and an empty history."""
         settings = self.settings
         self.statistics = Statistics()
         self.documents = Documents(settings.behaviour, self.clock, settings.history_max, self._written)

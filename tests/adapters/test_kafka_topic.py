@@ -13,7 +13,7 @@ from reconciler.adapters.kafka_topic import Retention
         (Retention("delete", -1, 1000), ["it keeps 1000 bytes a partition (retention.bytes)"]),
         (
             Retention("compact", 1, 1),
-            ["it is compacted (cleanup.policy), and a newer event does not stand for an older"],
+            ["it is compacted (cleanup.policy), and a newer event does not replace an older"],
         ),
         (Retention("compact,delete", 43_200_000, -1), ["it is compacted", "it keeps 0.5 days (retention.ms)"]),
     ],

@@ -1,10 +1,10 @@
 """
 The dialect `wrs`: the same documents as Windchill REST Services (OData v4) show them.
 
-Charter. Here lives what a server of that kind does with documents: iterations, check-out, nonces, metadata, queries.
-The documents themselves, their history, users, faults and credentials belong to the packages around it, so that
-both dialects show one world and one history proves what both did. Everything that nobody knows of the real server is a
-switch in `options.Wrs`.
+What such a server does with documents lives here: iterations, check-out, nonces, metadata, queries. The documents
+themselves, their history, users, faults and credentials belong to the package around it, so that both dialects show
+the same documents, and one history proves what both did. Whatever is unknown of the real server is a switch in
+`options.Wrs`.
 
     dialect     from a path to what is asked of it; an `asgi.Dialect`
     lists, query   many documents: $filter, pages, $orderby

@@ -1,8 +1,8 @@
 """
 The life of a working copy: check out, change, check in or undo.
 
-One set of rules for the dialect's users and for the people whom the control API steers. A refusal is returned as
-the reply that the dialect gives.
+The rules are the same for the dialect's users and for people whom the control API directs. A refusal is returned as
+the dialect's reply.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from reconciler.simulator.wrs.state import Event, Step, WrsState
 def check_out(
     state: WrsState, found: Iteration | WorkingCopy, user: str, note: str | None
 ) -> WorkingCopy | Iteration | Reply:
-    """Make a working copy. An iteration comes back where somebody else was first and the server doesn't say so."""
+    """Make a working copy. Returns an iteration if another user was first and the server doesn't say so."""
     key = found.key
     if isinstance(found, WorkingCopy):
         return _again(state, found) if found.holder == user else locked(state, found.holder, 409)
@@ -88,7 +88,7 @@ def undo(state: WrsState, found: Iteration | WorkingCopy, user: str) -> Iteratio
 
 
 def locked(state: WrsState, holder: str, status: int) -> Reply:
-    """The refusal of what somebody else has checked out."""
+    """The refusal of a document that another user has checked out."""
     switches = state.switches
     message = switches.locked_message.replace("{holder}", switches.display_names.get(holder, holder))
     return replies.refusal(status, "CHECKED_OUT", message, cause="locked")

@@ -60,7 +60,7 @@ class Call:
         return Writer(self.user, "rest", documents_dialect.bare(self.if_match))
 
     def saw(self, view: View) -> None:
-        """Remember what the user is shown. An old iteration tells nothing of the latest."""
+        """Remember what the user was shown. An old iteration does not count."""
         if isinstance(view.found, WorkingCopy):
             view.found.read |= view.found.holder == self.user
         elif view.latest:
@@ -94,12 +94,12 @@ def target(world: World, request: Request) -> str | None:
 
 
 def guarded(request: Request) -> bool:
-    """Whether a rival's edit right before this request must not go unnoticed."""
+    """Whether the request must notice a rival's edit right before it."""
     return b"if-match" in request.headers or request.path.endswith(_GUARDED)
 
 
 def answer(world: World, request: Request, user: str) -> Reply:
-    """Do what is asked, within a session where this server keeps them."""
+    """Carry out the request, in a session if this server has them."""
     switches, sessions, now_s = world.wrs.switches, world.wrs.sessions, world.clock().timestamp()
     if switches.sessions == "none":
         return _answer(world, request, user, user)
@@ -115,7 +115,7 @@ def answer(world: World, request: Request, user: str) -> Reply:
 
 
 def _answer(world: World, request: Request, user: str, whose: str) -> Reply:
-    """Do what is asked; `whose` nonce is to be used or given."""
+    """Carry out the request; `whose` is the user or session that the nonce belongs to."""
     service = _SERVICE.fullmatch(_ROOT.sub("", request.path, count=1))
     if service is None:
         return replies.unknown(f"service at {request.path}")
@@ -137,7 +137,7 @@ def _answer(world: World, request: Request, user: str, whose: str) -> Reply:
 
 
 def _called(rest: str) -> str:
-    """What is called, whichever document it is about; `?` for what there is not."""
+    """What is called, whatever the document; `?` if there is no such call."""
     entity = _ENTITY.fullmatch(rest)
     if entity is None:
         return rest if rest in _NAMED else "?"
@@ -175,7 +175,7 @@ def _document_management(call: Call, rest: str) -> Reply:
 
 
 def _find(state: WrsState, key: str, user: str | None) -> Iteration | WorkingCopy | None:
-    """What goes by the key, as far as `user` may know of it; None as the user may know everything."""
+    """The object with this key, if `user` may see it; user None may see everything."""
     given = _KEY.fullmatch(key)
     if given is None:
         return None
@@ -238,7 +238,7 @@ def _act(call: Call, view: View, action: str, given: dict[str, Any]) -> Reply:
     match action:
         case "CheckOut":
             made = checkout.check_out(state, found, call.user, given.get("CheckOutNote"))
-            # This reply doesn't count as having been read: it comes before anybody decides again.
+            # This reply doesn't count as read: it comes before anyone decides again.
             return made if isinstance(made, Reply) else _made(call, made, state.switches.checkout_reply)
         case "CheckIn":
             if not isinstance(found, WorkingCopy) or found.holder != call.user:

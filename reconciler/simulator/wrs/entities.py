@@ -52,7 +52,7 @@ class View:
 
     def entity(self, select: Collection[str] = (), expand: Collection[str] = ()) -> dict[str, Any]:
         """As JSON, without its context."""
-        # What the entity set promises anyway needs no saying.
+        # The entity set implies the base type.
         shown: dict[str, Any] = {} if self.type == BASE else {"@odata.type": f"#{NAMESPACE}.{self.type}"}
         tag = self.etag()
         if tag is not None and self._switches.etag_in != "header":
@@ -83,7 +83,7 @@ class View:
         return values.parsed(value) if isinstance(value, str) else None
 
     def related(self, name: str) -> dict[str, Any]:
-        """What a navigation leads to."""
+        """The object that a navigation leads to."""
         match name:
             case "Context":
                 context = self.document.get("context", "Demo Product")
@@ -102,7 +102,7 @@ class View:
 
     @property
     def calls_itself_latest(self) -> bool:
-        """What `Latest` says."""
+        """The value of `Latest`."""
         last = self._switches.latest_of == "revision" or self.shared[0] == self.found.key
         return self.latest and last
 
@@ -120,7 +120,7 @@ class View:
 
     @property
     def branch(self) -> str:
-        """The key under which the latest iteration is always to be found."""
+        """The key that always finds the latest iteration."""
         return f"VR:wt.doc.WTDocument:{self._state.iterations.branch(self.found.key)}"
 
     @property
@@ -152,12 +152,12 @@ class View:
         return str(self.document.get("folder", "/Default/Engineering"))
 
     def note(self) -> str | None:
-        """What whoever checked it out has said to that."""
+        """The note of the check-out, if this server shows it."""
         shown = self._copy is not None and self._switches.checkout_note_shown
         return self._copy.note if shown and self._copy is not None else None
 
     def held(self) -> str | None:
-        """What is told of a check-out; None where there is none."""
+        """How a check-out is shown; None if there is none."""
         holder = self._state.documents.locks.get(self.found.key)
         if holder is None or not self.latest:
             return None

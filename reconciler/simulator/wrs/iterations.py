@@ -1,5 +1,5 @@
 """
-Iterations and working copies, and the numbers by which they go.
+Iterations and working copies, and their numbers.
 
 Theory. `Documents` keeps the current version of each document. `Iterations` follows each accepted write through its
 history entry: an action outside check-out (`Entry.in_place`) changes what the latest iteration says, every other write
@@ -9,7 +9,7 @@ seen here.
 A check-out is a lock on the document (`Documents.locks`, which all dialects respect) and a working copy: a document
 that only its holder sees until it is checked in.
 
-A new revision goes by the document's key. The old one is kept beside it, under a key of its own (`KEY (A)`), with its
+A new revision has the document's key. The old one is kept beside it, under a key of its own (`KEY (A)`), with its
 iterations and their IDs. It can be checked out and written as before, and such writes show in its own history.
 """
 
@@ -26,7 +26,7 @@ from reconciler.simulator.documents import Documents, Version
 from reconciler.simulator.history import Entry
 
 FORMER_MAX = 20_000
-"""Iterations kept besides the latest ones; the oldest are purged first, as administrators do."""
+"""Old iterations to keep; the oldest are purged first, as administrators do."""
 _EAGER_MAX = 20_000
 """Worlds of up to so many documents are numbered at once; larger ones when the dialect is first used."""
 _FIRST = 48_000_000
@@ -46,7 +46,7 @@ class Iteration:
 
 @attrs.define
 class WorkingCopy:
-    """What a check-out made."""
+    """A working copy, made by a check-out."""
 
     number: int
     key: str
@@ -60,7 +60,7 @@ class WorkingCopy:
     note: str | None = None
     """Of the check-out."""
     read: bool = False
-    """Whether its holder has looked at it."""
+    """Whether its holder has read it."""
     guard: str | None = None
     """The token that the holder had last seen when making the first change."""
 
@@ -119,7 +119,7 @@ class Iterations:
         return [] if latest is None else [*self._former_of.get(key, ()), latest]
 
     def find(self, number: int) -> Iteration | WorkingCopy | None:
-        """What goes by an object's number."""
+        """The iteration or working copy with this number."""
         self._open()
         return self._copies_by_number.get(number) or self._by_number.get(number)
 
@@ -209,7 +209,7 @@ class Iterations:
         self._replace(Iteration(number, old.key, old.ordinal + 1, new))
 
     def _revise(self, old: Iteration, new: Version) -> None:
-        """Set aside what is there, and begin the next revision."""
+        """Keep the old revision under a key of its own, and begin the next one."""
         key = old.key
         aside = f"{key} ({revision_of(old.version.fields)})"
         moved = {one.number: attrs.evolve(one, key=aside) for one in self.all_of(key)}
@@ -231,7 +231,7 @@ class Iterations:
             self._by_name[shown_number(iteration.key, iteration.version.fields)] = iteration.key
 
     def _carry_over(self, old: Iteration, entry: Entry) -> None:
-        """Do to a working copy what was done in place: its check-in would undo it, not having seen it."""
+        """Repeat on a working copy what was changed in place; else its check-in would undo that unseen."""
         copy = self._copies.get(old.key)
         if copy is None:
             return

@@ -1,4 +1,4 @@
-"""The switches of the dialect `wrs`: what differs between servers, or what nobody has seen a real one do."""
+"""The switches of the dialect `wrs`: what differs between servers, or is unknown of real ones."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -52,7 +52,7 @@ class Wrs:
     latest_of: Literal["revision", "document"] = one_of("revision", "document")
     """Whether the last iteration of an old revision goes on calling itself `Latest`."""
     display_names: Mapping[str, str] = table({})
-    """User → how CreatedBy, ModifiedBy and CheckOutStatus show them. Who is missing goes by the user's name."""
+    """User → how CreatedBy, ModifiedBy and CheckOutStatus show them. Others are shown by the user's name."""
     secured: Mapping[str, list[str]] = table({})
     """Document (or `*`) → properties that are shown as secured nulls, and refused in writes."""
     soft_attributes: Mapping[str, str] = table({})
@@ -65,7 +65,7 @@ class Wrs:
     session_ended: Literal["new", 401, "login_page", "redirect"] = one_of("new", 401, "login_page", "redirect")
     """What a request with an ended session's cookie gets: a new session, or no answer but one of these."""
     nonce_of: Literal["user", "session"] = one_of("user", "session")
-    """Whom a nonce is given to: a user, or one session of a user's."""
+    """What a nonce belongs to: a user, or one of the user's sessions."""
     nonce_required: bool = switch(True)
     """Whether POST, PATCH and DELETE need `CSRF_NONCE`."""
     nonce_for_bearer: bool = switch(True)
@@ -74,7 +74,7 @@ class Wrs:
     """Requests for which a nonce is good. 0: any number."""
 
     check_out_allowed: bool = switch(True)
-    """What IsCheckoutAllowed answers of a document that nobody else has checked out, and what CheckOut then does."""
+    """What IsCheckoutAllowed answers, and CheckOut does, for a document that is not checked out."""
     checkout_reply: Literal["entity", "id"] = one_of("entity", "id")
     """What CheckOut shows of the working copy: all of it, or its ID."""
     checkin_reply: Literal["entity", "id"] = one_of("entity", "id")
@@ -90,9 +90,9 @@ class Wrs:
     stale_checkout: int | Literal["latest"] = one_of(400, 404, "latest")
     """What CheckOut of an old iteration answers, or that it checks the latest one out."""
     checkout_conflict: int | Literal["same"] = one_of("same", 400, 409, 423, 500)
-    """What CheckOut answers when somebody else was first; `same`: 200 with the ID that was asked about."""
+    """What CheckOut answers if another user was first; `same`: 200 with the ID of the request."""
     checkout_again: int | Literal["working_copy"] = one_of("working_copy", 400)
-    """What CheckOut answers to who has the document checked out already."""
+    """What CheckOut answers to the user who has the document checked out already."""
     locked_message: str = text("The object is checked out by {holder}.")
     """What the refusals among these say."""
     holder_shown: bool = switch(True)
@@ -102,7 +102,7 @@ class Wrs:
     working_copies_listed: bool = switch(False)
     """Whether lists show holders their working copies, beside the iterations these were made from."""
     administrators: tuple[str, ...] = texts()
-    """Users who see everybody's working copies and whose UndoCheckOut works on them: the accident to be ruled out."""
+    """Users who see everyone's working copies and can undo them, an accident that must not happen to our account."""
 
     states: Mapping[str, str] = table(STATES)
     """Lifecycle state → what it is called."""
@@ -114,7 +114,7 @@ class Wrs:
     set_state_effect: Literal["set", "ignored"] = one_of("set", "ignored")
     """Whether a SetState that is answered as done has set anything."""
     set_state_when_checked_out: Literal["refused", "accepted"] = one_of("refused", "accepted")
-    """Whether SetState works on a document that somebody has checked out."""
+    """Whether SetState works on a document that is checked out."""
     set_state_moves_last_modified: bool = switch(True)
     """Whether LastModified and ModifiedBy tell of a SetState."""
     common_properties_move_last_modified: bool = switch(True)
@@ -125,4 +125,4 @@ class Wrs:
     etag_in: Literal["header", "body", "both"] = one_of("header", "body", "both")
     """Where they are shown: `ETag`, `@odata.etag`, or both."""
     if_match: Literal["ignored", "enforced", "required"] = one_of("ignored", "enforced", "required")
-    """What becomes of `If-Match`: a false success, 412, or 428 besides where it is missing."""
+    """How `If-Match` is treated: a false success, 412, or also 428 if it is missing."""

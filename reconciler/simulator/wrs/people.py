@@ -46,7 +46,7 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def perform(state: WrsState, given: Mapping[str, Any]) -> None:
-    """Do what can be done; the first thing that can't ends it, and counts in the statistics."""
+    """Do the actions up to the first that is refused, which the statistics count."""
     try:
         for action in given["do"]:
             do(state, action, given)
@@ -55,7 +55,7 @@ def perform(state: WrsState, given: Mapping[str, Any]) -> None:
 
 
 def where(state: WrsState, key: str) -> dict[str, Any]:
-    """By which IDs a document goes now; KeyError where there is none."""
+    """The present IDs of a document; KeyError if there is none."""
     latest, copy = state.iterations.latest(key), state.iterations.copy_of(key)
     if latest is None:
         raise KeyError(key)
@@ -70,7 +70,7 @@ def where(state: WrsState, key: str) -> dict[str, Any]:
 
 
 def do(state: WrsState, action: str, given: Mapping[str, Any]) -> None:
-    """One action; raises NotDone where a person would be refused, and KeyError where there is no such document."""
+    """Do one action; raises NotDone if the person is refused, KeyError if there is no such document."""
     key, user, note = given["document"], given["user"], given.get("note")
     latest, copy = state.iterations.latest(key), state.iterations.copy_of(key)
     if latest is None:
@@ -93,7 +93,7 @@ def do(state: WrsState, action: str, given: Mapping[str, Any]) -> None:
         made = checkout.check_out(state, latest, user, note)
         if isinstance(made, WorkingCopy):
             return
-        raise NotDone(replies.message_of(made) if isinstance(made, Reply) else "checked out by somebody else")
+        raise NotDone(replies.message_of(made) if isinstance(made, Reply) else "checked out by someone else")
     if copy is None or copy.holder != user:
         raise NotDone(f"{user} has no working copy of {key}")
     if action == "edit":

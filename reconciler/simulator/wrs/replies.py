@@ -42,7 +42,7 @@ def not_implemented(what: str) -> Reply:
 
 
 def turned_away(how: int | str) -> Reply:
-    """What a request gets that somebody has to sign in for."""
+    """The reply to a request without a session that is still open."""
     match how:
         case "redirect":
             return Reply(302, [(b"location", b"https://login.example/sso")], cause="signed_out")

@@ -1,4 +1,4 @@
-"""From what a document keeps to what goes over the wire, and back: by the kind of the property. Pure functions."""
+"""Values as documents keep them, and as JSON, by the kind of the property. Pure functions."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
@@ -11,11 +11,11 @@ _INT64_MAX = 2**63 - 1
 
 
 class Unfit(Exception):
-    """A value that its property can't take; the message says so to whoever sent it."""
+    """A value that its property can't take; the message is for the client."""
 
 
 def outgoing(found: Property, kept: Any, switches: Wrs) -> Any:
-    """As JSON. What doesn't fit its kind is shown as it is kept: other dialects are not so strict."""
+    """As JSON. A value that doesn't fit its kind is shown as it is: other dialects are not so strict."""
     match found.kind:
         case "PTC.EnumType" if isinstance(kept, str):
             return {"Value": kept, "Display": (found.values or {}).get(kept, kept)}

@@ -20,7 +20,7 @@ _COMMON = {"Name": "name", "Number": "number", "Organization": "organization"}
 
 
 def patch(state: WrsState, view: View, writer: Writer, given: Mapping[str, Any]) -> Reply | None:
-    """Change attributes: of a working copy, or in place where this server lets it; None: done."""
+    """Change attributes of a working copy, or in place if this server allows that; None: done."""
     found, switches = view.found, state.switches
     if isinstance(found, Iteration):
         refused = _in_place_refused(state, found, writer.who)
@@ -43,7 +43,7 @@ def patch(state: WrsState, view: View, writer: Writer, given: Mapping[str, Any])
 
 
 def set_state(state: WrsState, found: Iteration | WorkingCopy, writer: Writer, given: object) -> Reply | None:
-    """Move a document on in its lifecycle, outside any check-out; None: done."""
+    """Move a document to another lifecycle state, without a check-out; None: done."""
     switches = state.switches
     if not isinstance(given, Mapping) or not all(isinstance(given.get(part), str) for part in ("Value", "Display")):
         return replies.invalid("SetState needs State with both Value and Display.")
@@ -73,7 +73,7 @@ def allowed(switches: Wrs, state: object) -> list[str]:
 def update_common_properties(
     state: WrsState, found: Iteration | WorkingCopy, writer: Writer, given: object
 ) -> Reply | None:
-    """Change Name, Number or Organization, outside any check-out; None: done."""
+    """Change Name, Number or Organization, without a check-out; None: done."""
     if not isinstance(given, Mapping) or not given:
         return replies.invalid("UpdateCommonProperties needs Updates.")
     for name, value in given.items():
