@@ -19,31 +19,25 @@ Rules
 
 from collections.abc import Mapping
 from typing import Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import attrs
 import msgspec
 
-from reconciler.adapters import refusals, replies
+from reconciler.adapters import http, refusals, replies
 from reconciler.adapters.credentials import Headers
 from reconciler.adapters.http import HttpClient
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
 from reconciler.model import instant
 from reconciler.model.answer import (
     Broken,
-    Failed,
     Locked,
     NotAvailable,
     ReadAnswer,
     Refused,
     Released,
-    Throttled,
-    Trouble,
-    Unauthorised,
     Unchanged,
-    Unguarded,
     Unknown,
-    VersionConflict,
     WriteAnswer,
     Written,
 )
@@ -57,23 +51,11 @@ _READ_ONLY = ("id", "modifiedBy", "modifiedOn", "type")
 _HEADERS: Headers = ((b"accept", _JSON.encode()), (b"accept-encoding", b"identity"))
 
 
-def _without_slash(url: str) -> str:
-    return url.rstrip("/")
-
-
-def _plain_url(_: object, __: "attrs.Attribute[str]", url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("base_url must be http://… or https://… without query and fragment")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("base_url must not hold credentials; they have settings of their own")
-
-
 @attrs.frozen(kw_only=True)
 class DocumentsOptions:
     """Where the documents are and how they are written."""
 
-    base_url: str = attrs.field(converter=_without_slash, validator=_plain_url)
+    base_url: str = attrs.field(converter=http.without_slash, validator=http.plain_url)
     """What `/documents/{id}` is appended to."""
     write_method: Literal["patch", "put"] = "patch"
     """`put` sends the whole document, for servers without PATCH."""
@@ -105,13 +87,10 @@ class DocumentsWindchill:
             case Reply(status=400 | 414 | 422 | 423 | 451 as status):  # about this document: its key, its standing
                 return NotAvailable(status, self._client.message(exchange))
             case Reply():
-                return self._trouble(exchange) or self._not_promised(exchange)
-            case Lost(message):
-                return Failed(message)
-            case Unusable(message):
-                return Broken(message)
+                message, wait_s = self._client.message(exchange), self._client.retry_after_s(exchange)
+                return refusals.trouble(exchange, message, wait_s) or self._not_promised(exchange)
             case _:
-                return exchange
+                return replies.no_reply(exchange)
 
     @property
     def locks(self) -> bool:
@@ -193,39 +172,18 @@ class DocumentsWindchill:
         return None if found is None else self._client.hidden(found)
 
     def _written(self, reply: Reply, snapshot: Snapshot, fields: Mapping[str, Json]) -> WriteAnswer:
-        status, said = reply.status, self._client.message
-        match status:
+        match reply.status:
             case 200 | 201:
                 return self._written_and_shown(reply, snapshot, fields)
             case 204 | 205:
                 return Written(None, replies.token(reply))
-            case 412:
-                return VersionConflict(status, said(reply))
-            case 409 if refusals.is_version_conflict(replies.said(reply)):
-                return VersionConflict(status, said(reply))
-            case 423:
-                return Locked(status, said(reply), self._holder(reply))
-            case 409 if refusals.is_lock(replies.said(reply)):
-                return Locked(status, said(reply), self._holder(reply))
-            case 428:
-                return Unguarded(status, said(reply))
-            case 408:  # RFC 9110 section 15.5.9: the server did not get the whole request
-                return Failed(said(reply), status)
-            case 501:
-                return Refused(status, said(reply))
-            case 503:  # it may come from a proxy whose back end got the request
-                return Throttled(status, said(reply), self._client.retry_after_s(reply), perhaps_applied=True)
-            case 403 if reply.whole and (named := refusals.blamed(reply, fields, in_plain_words=False)):
-                return Refused(status, said(reply), named)
-        trouble = self._trouble(reply)
-        if trouble is None and 400 <= status < 500 and not reply.whole:
-            return Failed(said(reply), status)  # not applied for sure, but what is wrong broke off
-        if trouble is None and 400 <= status < 500:
-            return Refused(status, said(reply), refusals.blamed(reply, fields), perhaps_stale=status == 409)
-        if trouble is None or isinstance(trouble, Failed):
-            # A redirect, a 202, a 500 in the middle of the work: it may have been applied.
-            return Unknown(self._not_promised(reply).message)
-        return trouble
+        said, message = replies.said(reply), self._client.message(reply)
+        stale = reply.status == 409 and refusals.is_version_conflict(said)
+        if reply.status == 423 or (reply.status == 409 and refusals.is_lock(said) and not stale):
+            return Locked(reply.status, message, self._holder(reply))
+        # A redirect, a 202, a 500 in the middle of the work: it may have been applied.
+        refused = refusals.of_write(reply, fields, message, self._client.retry_after_s(reply))
+        return refused or Unknown(self._not_promised(reply).message)
 
     def _written_and_shown(self, reply: Reply, snapshot: Snapshot, fields: Mapping[str, Json]) -> Written | Unknown:
         token = replies.token(reply)
@@ -242,18 +200,6 @@ class DocumentsWindchill:
             return Written(None, None)
         # What the answer shows need not be what is stored: the next read is to show it, whatever the token says.
         return Written(attrs.evolve(_snapshot(snapshot.key, body, reply), assumed=tuple(sorted(fields))), token)
-
-    def _trouble(self, reply: Reply) -> Trouble | None:
-        """Return what reads and writes have in common, None for what is no trouble of that kind."""
-        status, said = reply.status, self._client.message
-        match status:
-            case 401:
-                return Unauthorised(said(reply))
-            case 403 | 404 | 410:
-                return NotAvailable(status, said(reply), forbidden=status == 403)
-            case 429 | 503:
-                return Throttled(status, said(reply), self._client.retry_after_s(reply))
-        return Failed(said(reply), status) if status == 408 or status >= 500 else None
 
     def _not_promised(self, reply: Reply) -> Broken:
         if 300 <= reply.status < 400:

@@ -19,6 +19,7 @@ import zlib
 from collections import deque
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import attrs
@@ -43,6 +44,20 @@ _QUOTED = re.compile(r""":?\s*\bb['"].*""")
 _CERTIFICATE = "a client certificate, or another one? See cert_file"
 # aiohttp's word for "it never got as far as sending"; httpx's own errors mix these with broken connections.
 _NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+
+
+def without_slash(url: str) -> str:
+    """Return a base address to append paths to."""
+    return url.rstrip("/")
+
+
+def plain_url(_: object, __: "attrs.Attribute[str]", url: str) -> None:
+    """Raise ValueError for what is no base address."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("base_url must be http://… or https://… without query and fragment")
+    if "@" in parts.netloc:
+        raise ValueError("base_url must not hold credentials; they have settings of their own")
 
 
 @attrs.frozen(kw_only=True)

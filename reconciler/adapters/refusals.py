@@ -1,5 +1,5 @@
 """
-What a refusal says: whether it means a version conflict or a lock, who holds the lock, which fields are to blame.
+Refusals: what a reply's status and text mean in every dialect, who holds a lock, which fields are to blame.
 
 Servers agree on too few statuses, so texts have to be read. Each rule is narrow on purpose: an unrecognised refusal is
 shown to a person with its text, a wrongly recognised one blames a field or a colleague who has nothing to do with it.
@@ -10,6 +10,16 @@ from collections.abc import Collection, Iterator, Mapping
 
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
+from reconciler.model.answer import (
+    Failed,
+    NotAvailable,
+    Refused,
+    Throttled,
+    Trouble,
+    Unauthorised,
+    Unguarded,
+    VersionConflict,
+)
 
 # A 409 that says one of these is a stale write; any other 409 is not, and trying again would not help.
 VERSION_CONFLICT_MARKERS = ("version mismatch", "modified by another")
@@ -35,6 +45,48 @@ _PROSE_CHARACTERS_MAX = 4096  # of what is searched for every one of our fields,
 Labels = Mapping[str, Collection[str]]  # field → what people call it
 NO_LABELS: Labels = {}
 _FIELD_MEMBERS = ("field", "fields", "path", "pointer", "property", "target", "name")
+
+
+def trouble(reply: Reply, message: str, retry_after_s: float | None) -> Trouble | None:
+    """Return what reads and writes have in common; None for any other reply."""
+    status = reply.status
+    match status:
+        case 401:
+            return Unauthorised(message)
+        case 403 | 404 | 410:
+            return NotAvailable(status, message, forbidden=status == 403)
+        case 429 | 503:
+            return Throttled(status, message, retry_after_s)
+    return Failed(message, status) if status == 408 or status >= 500 else None
+
+
+def of_write(
+    reply: Reply, fields: Collection[str], message: str, retry_after_s: float | None, labels: Labels = NO_LABELS
+) -> VersionConflict | Refused | Unguarded | Trouble | None:
+    """Return what a reply means to a write of `fields` that was not carried out; None if it may have been."""
+    status = reply.status
+    match status:
+        case 412:
+            return VersionConflict(status, message)
+        case 409 if is_version_conflict(replies.said(reply)):
+            return VersionConflict(status, message)
+        case 428:
+            return Unguarded(status, message)
+        case 408:  # RFC 9110 section 15.5.9: the server did not get the whole request
+            return Failed(message, status)
+        case 501:
+            return Refused(status, message)
+        case 503:  # it may come from a proxy whose back end got the request
+            return Throttled(status, message, retry_after_s, perhaps_applied=True)
+        case 403 if reply.whole and (named := blamed(reply, fields, labels, in_plain_words=False)):
+            return Refused(status, message, named)
+    if not 400 <= status < 500:
+        return None
+    if (found := trouble(reply, message, retry_after_s)) is not None:
+        return found
+    if not reply.whole:
+        return Failed(message, status)  # not carried out for sure, but the reason broke off
+    return Refused(status, message, blamed(reply, fields, labels), perhaps_stale=status == 409)
 
 
 def is_version_conflict(said: str) -> bool:

@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 import attrs
 import msgspec
 
-from reconciler.model.answer import Failed, Throttled, Unauthorised
+from reconciler.model.answer import Broken, Failed, Throttled, Trouble, Unauthorised
 from reconciler.model.snapshot import Token
 from reconciler.model.value import DEPTH_MAX, Json, is_deep
 
@@ -57,6 +57,16 @@ class Unusable:
 # Failed, Unauthorised and Throttled come without a reply where the request surely was not carried out: no connection,
 # or no credentials to be had.
 Exchange = Reply | Lost | Unusable | Failed | Unauthorised | Throttled
+
+
+def no_reply(exchange: Lost | Unusable | Failed | Unauthorised | Throttled) -> Trouble:
+    """Return what it means for a read that no reply came."""
+    match exchange:
+        case Lost(message):
+            return Failed(message)
+        case Unusable(message):
+            return Broken(message)
+    return exchange
 
 
 def text(reply: Reply, name: bytes) -> str | None:

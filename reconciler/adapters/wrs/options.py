@@ -1,32 +1,21 @@
 """The options of the dialect `wrs`: where the service is, what its documents are called, and what guards a write."""
 
 from typing import Literal
-from urllib.parse import urlsplit
 
 import attrs
 
-
-def _without_slash(url: str) -> str:
-    return url.rstrip("/")
+from reconciler.adapters import http
 
 
 def _without_slashes(path: str) -> str:
     return path.strip("/")
 
 
-def _plain_url(_: object, __: "attrs.Attribute[str]", url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("base_url must be http://… or https://… without query and fragment")
-    if "@" in parts.netloc:
-        raise ValueError("base_url must not hold credentials; they have settings of their own")
-
-
 @attrs.frozen(kw_only=True)
 class WrsOptions:
     """Where the documents are and how they are read and written. The defaults are those of the configuration."""
 
-    base_url: str = attrs.field(converter=_without_slash, validator=_plain_url)
+    base_url: str = attrs.field(converter=http.without_slash, validator=http.plain_url)
     """The OData root, such as `https://host/Windchill/servlet/odata`."""
     service: str = attrs.field(default="v6/DocMgmt", converter=_without_slashes)
     """The domain with its version, below `base_url`. Empty: `base_url` itself is the root of a plain OData service,

@@ -317,7 +317,7 @@ class Reader:
             case Reply():
                 return self._service.explained(exchange)
             case _:
-                return service.fruitless(exchange)
+                return replies.no_reply(exchange)
 
     def _counting(self, etag: Token | None, schema: Schema) -> Token | None:
         """Return a header's ETag where writes rely on it. Elsewhere a list of changes could not show the same."""

@@ -17,15 +17,13 @@ from reconciler.adapters.refusals import Labels
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
 from reconciler.adapters.wrs import tokens
 from reconciler.adapters.wrs.reading import Entity, Reader
-from reconciler.adapters.wrs.service import Service
+from reconciler.adapters.wrs.service import Service, code
 from reconciler.adapters.wrs.tokens import Place
 from reconciler.model.answer import (
     Broken,
-    Failed,
     Locked,
     NotAvailable,
     Refused,
-    Throttled,
     Trouble,
     Unchanged,
     Unguarded,
@@ -121,29 +119,10 @@ def _refusal(service: Service, reply: Reply, fields: Collection[str], labels: La
         kind = refusals.lock_kind(said)
         holder = None if kind else refusals.holder(reply)
         return Locked(status, message, None if holder is None else service.hidden(holder), kind)
-    match status:
-        case 412:
-            return VersionConflict(status, message)
-        case 409 if refusals.is_version_conflict(said):
-            return VersionConflict(status, message)
-        case 428:
-            return Unguarded(status, message)
-        case 408:  # RFC 9110 section 15.5.9: the server did not get the whole request
-            return Failed(message, status)
-        case 501:
-            return Refused(status, message)
-        case 403 if reply.whole and (named := refusals.blamed(reply, fields, labels, in_plain_words=False)):
-            return Refused(status, message, named)
-    trouble = service.trouble(reply)
-    if isinstance(trouble, Throttled) and status == 503:  # it may come from a proxy whose back end got the request
-        return attrs.evolve(trouble, perhaps_applied=True)
-    if trouble is not None and not isinstance(trouble, Failed):
-        return trouble
-    if not 400 <= status < 500:
-        return Unknown(message if status >= 500 else service.not_promised(reply).message)
-    if not reply.whole:
-        return Failed(message, status)  # not carried out for sure, but what is wrong broke off
-    return Refused(status, message, refusals.blamed(reply, fields, labels), perhaps_stale=status == 409)
+    if code(reply) == "ENTITY_NOT_FOUND":
+        return NotAvailable(404, message)
+    refused = refusals.of_write(reply, fields, message, service.retry_after_s(reply), labels)
+    return refused or Unknown(message if status >= 500 else service.not_promised(reply).message)
 
 
 def _says_locked(said: str) -> bool:

@@ -22,16 +22,16 @@ import attrs
 import msgspec
 import structlog
 
-from reconciler.adapters import replies
+from reconciler.adapters import refusals, replies
 from reconciler.adapters.credentials import Headers
 from reconciler.adapters.http import HttpClient
-from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
+from reconciler.adapters.replies import Exchange, Reply
 from reconciler.adapters.wrs import metadata, signatures
 from reconciler.adapters.wrs.cookies import Cookies
 from reconciler.adapters.wrs.metadata import MetadataError, Schema
 from reconciler.adapters.wrs.nonces import Nonce, Nonces
 from reconciler.adapters.wrs.options import WrsOptions
-from reconciler.model.answer import Broken, Failed, NotAvailable, Throttled, Trouble, Unauthorised
+from reconciler.model.answer import Broken, Failed, NotAvailable, Trouble
 from reconciler.model.snapshot import Token
 from reconciler.model.value import Json
 from reconciler.ports import Clock
@@ -187,17 +187,14 @@ class Service:
 
     def trouble(self, reply: Reply) -> Trouble | None:
         """Return what reads and writes have in common, None for what is no trouble of that kind."""
-        status = reply.status
-        match status:
-            case 401:
-                return Unauthorised(self.message(reply))
-            case 403 | 404 | 410:
-                return NotAvailable(status, self.message(reply), forbidden=status == 403)
-            case 429 | 503:
-                return Throttled(status, self.message(reply), self._client.retry_after_s(reply))
-        if status >= 400 and code(reply) == "ENTITY_NOT_FOUND":
-            return NotAvailable(404, self.message(reply))
-        return Failed(self.message(reply), status) if status == 408 or status >= 500 else None
+        message = self.message(reply)
+        if reply.status >= 400 and code(reply) == "ENTITY_NOT_FOUND":
+            return NotAvailable(404, message)
+        return refusals.trouble(reply, message, self.retry_after_s(reply))
+
+    def retry_after_s(self, reply: Reply) -> float | None:
+        """Return for how long the server asks us to stay away."""
+        return self._client.retry_after_s(reply)
 
     def explained(self, reply: Reply) -> Trouble:
         """Return what a reply to a read means that is not what was asked for."""
@@ -290,7 +287,7 @@ class Service:
             case Reply():
                 return about_service(self.explained(exchange))
             case _:
-                return fruitless(exchange)
+                return replies.no_reply(exchange)
 
     async def _schema_read(self) -> Schema | Trouble:
         text = await self._metadata_text(self._url("$metadata"))
@@ -317,7 +314,7 @@ class Service:
             case Reply() as reply:
                 return about_service(self.explained(reply))
             case exchange:
-                return fruitless(exchange)
+                return replies.no_reply(exchange)
 
     def _knows(self, schema: Schema, type: str | None) -> bool:
         full = len(self._unknown) >= _UNKNOWN_TYPES_MAX
@@ -353,17 +350,6 @@ def _guard(if_match: Token | None) -> Headers:
 
 def _refuses_nonce(exchange: Exchange) -> bool:
     return isinstance(exchange, Reply) and exchange.status >= 400 and code(exchange) == INVALID_NONCE
-
-
-def fruitless(exchange: Lost | Unusable | Failed | Unauthorised | Throttled) -> Trouble:
-    """Return what it means for a read that no reply came."""
-    match exchange:
-        case Lost(message):
-            return Failed(message)
-        case Unusable(message):
-            return Broken(message)
-        case _:
-            return exchange
 
 
 def about_service(trouble: Trouble) -> Trouble:

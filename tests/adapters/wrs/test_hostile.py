@@ -11,8 +11,9 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.http import HttpClient
 from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs import metadata, tokens
+from reconciler.adapters.wrs.checked_out import is_checked_out, is_working_copy
 from reconciler.adapters.wrs.options import WrsOptions
-from reconciler.adapters.wrs.reading import Reader, is_checked_out, is_working_copy
+from reconciler.adapters.wrs.reading import Reader
 from reconciler.adapters.wrs.service import Service
 from reconciler.model.answer import Broken, Failed, NotAvailable, Throttled, Unauthorised, Unchanged
 from reconciler.model.snapshot import Snapshot
