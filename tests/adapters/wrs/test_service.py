@@ -48,7 +48,7 @@ async def test_a_nonce_is_asked_for_once_whatever_starts_at_the_same_time(odata:
     odata.respond = accepting("8q87=")
     path = service.action(ID, "PTC.DocMgmt.CheckOut")
     answers = await asyncio.gather(*(service.post(path, {"CheckOutNote": "x"}) for _ in range(8)))
-    results.append(await service.patch(service.entity(ID), {"Title": "t"}, None))
+    answers.append(await service.patch(service.entity(ID), {"Title": "t"}, None))
     assert [status(answer) for answer in answers] == [204] * 9
     assert len(odata.of("/PTC/GetCSRFToken()")) == 1
 
