@@ -12,6 +12,7 @@ from reconciler.model.base import Base
 from reconciler.model.desired import Desired
 from reconciler.model.document import Agreement, Conflict, Lane, Status
 from reconciler.model.event import Outgoing
+from reconciler.model.plan import Reason
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
 
@@ -39,11 +40,11 @@ class AttemptResult(enum.StrEnum):
 
 @attrs.frozen
 class Verdict:
-    """What one decision came to, in the words that explanations use."""
+    """What one decision came to."""
 
     field: str
     verb: str
-    reason: str
+    reasons: tuple[Reason, ...]
     rule: str
     strategy: str
     desired: Json
@@ -52,6 +53,7 @@ class Verdict:
     live: Json
     event: str  # id of the event that made the claim
     source: str
+    later: bool = False  # to be written, but in a write of its own after this one
 
 
 @attrs.frozen

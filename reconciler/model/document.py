@@ -7,7 +7,7 @@ import attrs
 
 from reconciler.model.base import NO_BASE, Agreed, Base
 from reconciler.model.desired import NOTHING_DESIRED, Desired
-from reconciler.model.plan import Hold
+from reconciler.model.plan import Hold, Reason
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import Stamp
 from reconciler.model.value import Json
@@ -67,7 +67,7 @@ class Conflict:
 
     id: str
     field: str
-    reason: str
+    reasons: tuple[Reason, ...]
     base: Json
     has_base: bool
     desired: Json

@@ -4,6 +4,7 @@ import enum
 from typing import NamedTuple
 
 import attrs
+import msgspec
 
 from reconciler.model.base import Base
 from reconciler.model.snapshot import Token
@@ -35,13 +36,59 @@ class Hold(enum.StrEnum):
     CONTESTED = "contested"  # Windchill stores another one, or something changes it again after each write
 
 
+class ReasonCode(enum.StrEnum):
+    """Why a field was decided as it was: stable codes of the trail and of outcomes."""
+
+    # The rows of the policy's table.
+    AGREED = "agreed"  # live = desired
+    OURS = "ours_only"
+    THEIRS = "theirs_only"
+    BOTH = "ours_and_theirs"
+    NEITHER = "neither"
+    # A field without a base.
+    ADOPTED_AGREED = "adopted_agreed"
+    ADOPTED_OURS = "adopted_ours_only"
+    ADOPTED_MODIFIED_SINCE = "adopted_modified_since"  # after the event: no one can tell whose value is wanted
+    ADOPTED_UNTIMED = "adopted_untimed"  # the server does not say when the document was modified
+    # What no rule can decide.
+    HIDDEN = "hidden"  # by the server
+    READ_ONLY = "read_only"
+    NOT_AN_OBJECT = "not_an_object"  # the live value of the group that the field is in
+    GROUP = "group"  # the name is one of a group of fields
+    CROWDED = "crowded"  # too many claims of one time
+    # What was tried before.
+    REFUSED = "refused"
+    CONTESTED = "contested"
+
+
+class TieBreak(enum.StrEnum):
+    """What decided a field where its rule asks further."""
+
+    BLANK = "blank"
+    FILLED = "not_blank"
+    EVENT = "event_is_later"
+    DOCUMENT = "document_is_later"
+    UNTIMED = "untimed"  # the server does not say when the document was modified
+
+
+class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a field, or one element of a list, was decided as it was. `core/planning/reasons.py` puts it into words."""
+
+    code: ReasonCode
+    overlap: str = ""  # what the rule says under `on_overlap`, where that was asked
+    tie_break: TieBreak | None = None
+    element: str = ""  # its canonical text
+    about: str = ""  # another field: the one in the way, or a member of the group
+    message: str = ""  # what the server said, or what was seen of the last writes
+
+
 @attrs.frozen
 class Decision:
     """One field's decision with everything it was taken from."""
 
     field: str
     verb: Verb
-    reason: str
+    reasons: tuple[Reason, ...]  # one; of a list that is merged, those of the first elements that were decided so
     rule: str
     strategy: str
     desired: Json

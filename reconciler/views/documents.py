@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, Meta
 
 from reconciler.core.folding import fold
-from reconciler.core.planning import elements
+from reconciler.core.planning import elements, reasons
 from reconciler.model import action, desired, document, instant, policy
 from reconciler.model.audit import AuditRecord, Verdict
 from reconciler.model.stamp import Stamp
@@ -221,7 +221,7 @@ def _from(
 def _decision(record: AuditRecord, verdict: Verdict) -> Decision:
     return Decision(
         decision=verdict.verb,
-        reason=verdict.reason,
+        reason=reasons.text(verdict.reasons, later=verdict.later),
         at=instant.from_us(record.at_us),
         audit=record.id,
         event=verdict.event,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta
 
 from reconciler.core.explain import narrative
+from reconciler.core.planning import reasons
 from reconciler.model import audit, instant
 from reconciler.views import shape
 from reconciler.views.shape import Instant, Next, Shape, Value
@@ -85,6 +86,7 @@ class Verdict(Shape, frozen=True, kw_only=True):
     live: Any
     base: Value = UNSET
     reason: str
+    codes: Annotated[list[str], Meta(description="The reason as stable codes.")]
     rule: str
     strategy: str
     event: str
@@ -127,7 +129,14 @@ def attempt(record: audit.AuditRecord) -> AuditRow:
         message=record.message or None,
         token_before=record.snapshot.token,
         decisions=[
-            shape.of(Verdict, verdict, decision=verdict.verb, base=verdict.base if verdict.has_base else UNSET)
+            shape.of(
+                Verdict,
+                verdict,
+                decision=verdict.verb,
+                base=verdict.base if verdict.has_base else UNSET,
+                reason=reasons.text(verdict.reasons, later=verdict.later),
+                codes=reasons.codes(verdict.reasons),
+            )
             for verdict in record.decisions
         ],
     )

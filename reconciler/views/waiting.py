@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, UnsetType
 
 from reconciler.core.explain import hotspots
+from reconciler.core.planning import reasons
 from reconciler.model import action, event, instant, standing
 from reconciler.model.document import ConflictRow
 from reconciler.views import actions, shape
@@ -30,6 +31,7 @@ class Conflict(Shape, frozen=True, kw_only=True):
     opened_at: Instant
     closed_at: Instant | None
     reason: str
+    codes: Annotated[list[str], Meta(description="The reason as stable codes.")]
     hold: Annotated[str, Meta(description="decide, refused or contested: which ways out there are.")]
     event: str
     source: str
@@ -50,6 +52,8 @@ def conflict(found: ConflictRow) -> Conflict:
         said,
         document=found.document,
         opened_at=instant.from_us(said.opened_at_us),
+        reason=reasons.text(said.reasons),
+        codes=reasons.codes(said.reasons),
         closed_at=shape.at(found.closed_at_us),
         event=said.stamp.id,
         source=said.stamp.source,

@@ -54,7 +54,7 @@ def test_what_is_emitted_and_run_is_in_windchill_and_explained(settled: Program)
     assert story["attempts"][0]["result"] == "written"
     told = settled.say("explain", DOC)
     assert claim["event"] in told
-    assert "write: adopted, ours only" in told
+    assert "write: first seen, Windchill's value is older or was expected" in told
 
 
 def test_commands_are_programs(program: Program) -> None:
@@ -539,7 +539,7 @@ def test_the_trail_is_listed_shown_exported_and_verified(held: Program) -> None:
     assert held.json("audit", "list", "--since", "2999-01-01") == []
     whole = held.json("audit", "show", str(rows[-1]["id"]))
     assert whole["patch"] == {"attributes.CostCenter": "4711", "owner": "akim", "status": "RELEASED"}
-    assert "adopted, ours only" in held.say("audit", "show", str(rows[-1]["id"]))
+    assert "first seen, Windchill's value is older or was expected" in held.say("audit", "show", str(rows[-1]["id"]))
     assert "there is no record 999" in held.fails("audit", "show", "999")
     held.say("audit", "export", "--to", "audit.jsonl")
     exported = [json.loads(line) for line in (held.folder / "audit.jsonl").read_text().splitlines()]

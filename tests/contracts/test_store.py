@@ -24,6 +24,7 @@ from reconciler.model.document import (
     Superseded,
 )
 from reconciler.model.event import DeadLetter, Outgoing
+from reconciler.model.plan import Reason, ReasonCode
 from reconciler.model.policy import Policy, Rule, Strategy
 from reconciler.model.signing import Noted
 from reconciler.model.snapshot import Snapshot, Token
@@ -108,7 +109,7 @@ def record(document: str = "d", at_us: int = 2000, **rest: object) -> AuditRecor
 
 
 def conflict(conflict_id: str = "c1", field: str = "owner", opened_at_us: int = 2000) -> Conflict:
-    return Conflict(conflict_id, field, "both moved", "a", True, "b", "c", stamp(), opened_at_us)
+    return Conflict(conflict_id, field, (Reason(ReasonCode.BOTH),), "a", True, "b", "c", stamp(), opened_at_us)
 
 
 async def discard(store: Store, letter_id: str) -> bool:

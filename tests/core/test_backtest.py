@@ -44,7 +44,9 @@ def decided(under: Policy, fields: dict[str, tuple], body: dict | None = None, d
 def record_of(under: Policy, desired: Desired, base: Base, snapshot: Snapshot) -> AuditRecord:
     plan = planning.draft(desired, base, snapshot, under)
     verdicts = tuple(
-        Verdict(d.field, d.verb, d.reason, d.rule, d.strategy, d.desired, None, False, None, d.stamp.id, d.stamp.source)
+        Verdict(
+            d.field, d.verb, d.reasons, d.rule, d.strategy, d.desired, None, False, None, d.stamp.id, d.stamp.source
+        )
         for d in plan.decisions
     )
     shown = {name: value for name, value in snapshot.body.items() if name in {d.field for d in plan.decisions}}
@@ -139,7 +141,7 @@ def test_with_one_field_all_others_of_its_event_would_be_lost() -> None:
         ("owner", "refuse", "policy[1]"),
         ("status", "refuse", "policy[1]"),
     ]
-    assert "//erp/prod may not set status" in found[0].would.reason
+    assert "//erp/prod may not set status" in found[0].would.reasons
 
 
 def test_an_older_claim_that_would_be_lost_is_told_beside_a_newer_one_that_would_not() -> None:
@@ -174,7 +176,7 @@ def test_a_record_that_its_own_policy_does_not_give_is_not_judged(changed, reaso
     test = Backtest(EXTERNAL, {codec.policy_digest(PRESERVE): codec.encode(PRESERVE)})
     found = test.judge(4, codec.encode_record(record))
     assert isinstance(found, Unjudged)
-    assert reason in found.reason
+    assert reason in found.reasons
     assert (test.judged, test.unjudged, test.turns) == (0, 1, {})
 
 

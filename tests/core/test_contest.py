@@ -4,7 +4,7 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core.planning import contest, plan, retrying
+from reconciler.core.planning import contest, plan, reasons, retrying
 from reconciler.core.planning.retrying import DAY_S, TRIES, Moment
 from reconciler.model.base import NO_BASE, Base
 from reconciler.model.desired import NOTHING_DESIRED, Desired
@@ -113,4 +113,4 @@ def test_the_held_decision_says_that_it_is_contested():
     drafted = plan.draft(tug.desired, tug.base, Snapshot(KEY, {"owner": "x"}, Token('"9"')), EXTERNAL)
     (decision,) = drafted.decisions
     assert (decision.verb, decision.hold) == (Verb.HOLD, Hold.CONTESTED)
-    assert "plm-batch" in decision.reason
+    assert "plm-batch" in reasons.text(decision.reasons)

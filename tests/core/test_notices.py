@@ -14,6 +14,7 @@ from reconciler.model import chain, instant
 from reconciler.model.chain import BEGIN, Entry, Head
 from reconciler.model.document import NO_AGREEMENT, Conflict, Document, Status
 from reconciler.model.event import DeadLetter
+from reconciler.model.plan import Reason, ReasonCode
 from reconciler.model.stamp import Place, Stamp
 
 AT_US = 1_795_341_600_000_000
@@ -24,7 +25,8 @@ HOSTILE = "\x1b[31m<b>\u202e\n'; rm -rf /"
 
 
 def opened(key: str = KEY, *, at_us: int = AT_US, closed_at_us: int | None = None, **changes: Any) -> Notice:
-    conflict = Conflict("c1a7c1a7c1a7", "owner", "ours and theirs", "a", True, "secret-b", "secret-c", STAMP, at_us)
+    reasons = (Reason(ReasonCode.BOTH),)
+    conflict = Conflict("c1a7c1a7c1a7", "owner", reasons, "a", True, "secret-b", "secret-c", STAMP, at_us)
     return notices.of_conflict(key, attrs.evolve(conflict, **changes), closed_at_us)
 
 
@@ -58,7 +60,7 @@ def test_a_conflict_is_told_with_the_command_that_shows_it_and_without_its_value
             "document": KEY,
             "field": "owner",
             "conflict": "c1a7c1a7c1a7",
-            "reason": "ours and theirs",
+            "reason": "events and Windchill both changed it",
             "command": "reconciler conflicts show c1a7c1a7c1a7",
             "source": SOURCE,
         },
@@ -124,7 +126,9 @@ def test_no_key_gets_anything_into_a_terminal_or_a_shell(key: str) -> None:
 
 
 def test_what_is_long_is_cut() -> None:
-    (one,) = notifications(opened("k" * 512, reason="r" * 100_000, field="f" * 9000))
+    (one,) = notifications(
+        opened("k" * 512, reasons=(Reason(ReasonCode.REFUSED, message="r" * 100_000),), field="f" * 9000)
+    )
     assert len(one.body) < 2_500
 
 

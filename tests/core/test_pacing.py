@@ -39,7 +39,7 @@ def case(
     first = min(map(shown.portion, names))
     stamp = Stamp("", "2026-11-22T10:00:00.000000Z", "", "t", 0, 0, source, "e1")
     decisions = tuple(
-        Decision(n, Verb.WRITE, "", "", "", 1, None, None, stamp, ours=True, later=shown.portion(n) > first)
+        Decision(n, Verb.WRITE, (), "", "", 1, None, None, stamp, ours=True, later=shown.portion(n) > first)
         for n in names
     )
     patch = Patch(decisions, NO_BASE, {n: 1 for n in names if shown.portion(n) == first}, Token("t"))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.folding import fold, normalise
-from reconciler.core.planning import conflicts, elements, plan
+from reconciler.core.planning import conflicts, elements, plan, reasons
 from reconciler.model import codec
 from reconciler.model.base import NO_BASE, Agreed, Base, Refused, Wrote
 from reconciler.model.desired import NOTHING_DESIRED, Desired
@@ -133,7 +133,7 @@ def test_where_nothing_is_sent_the_agreement_changes_nothing_of_what_waits(situa
 def waiting(drafted: InSync | Held | Patch) -> list[tuple[Conflict, Decision]]:
     """What waits, but for what a list agrees on beside its held elements."""
     found = [
-        attrs.evolve(d, base=None, desired=None, elements={}, ours=True, reason="") if d.held_elements else d
+        attrs.evolve(d, base=None, desired=None, elements={}, ours=True, reasons=()) if d.held_elements else d
         for d in drafted.decisions
         if waits(d)
     ]
@@ -333,7 +333,7 @@ def test_a_value_that_the_server_alters_is_held_and_not_written_again(strategy):
     base = written(desired, NO_BASE, reading(owner=None), reading(owner="JDOE"), policy)
     again = plan.draft(desired, base, reading(owner="JDOE"), policy)
     assert isinstance(again, Held)
-    assert "another value" in again.decisions[0].reason
+    assert "another value" in reasons.text(again.decisions[0].reasons)
 
 
 def test_a_list_that_the_server_sorts_is_the_list_that_was_written():
@@ -414,8 +414,8 @@ def test_claims_on_groups_of_fields_are_held_and_the_fields_below_go_out():
 def test_no_claim_replaces_a_group_that_windchill_has(said, strategy):
     drafted = plan.draft(wanting(event(1, **said)), NO_BASE, reading(attributes={"Note": "x"}), under(strategy))
     assert isinstance(drafted, Held)
-    assert "`attributes.Note`" in drafted.decisions[0].reason
-    assert "reconciler docs release" in drafted.decisions[0].reason
+    assert "`attributes.Note`" in reasons.text(drafted.decisions[0].reasons)
+    assert "reconciler docs release" in reasons.text(drafted.decisions[0].reasons)
 
 
 def test_an_event_that_releases_a_group_is_held_until_its_fields_are_claimed_later_or_an_operator_drops_it():
@@ -437,7 +437,7 @@ def test_a_group_of_which_one_field_is_hidden_is_not_written_over():
     hiding = attrs.evolve(reading(), unreadable=frozenset({"attributes.Note"}))
     drafted = plan.draft(desired, NO_BASE, hiding, under("external"))
     assert verbs(drafted) == {"attributes": "hold"}
-    assert "hides this field's value" in drafted.decisions[0].reason
+    assert "hides this field's value" in reasons.text(drafted.decisions[0].reasons)
     beside = attrs.evolve(reading(), unreadable=frozenset({"attributesOther"}))
     assert verbs(plan.draft(desired, NO_BASE, beside, under("external"))) == {"attributes": "write"}
 
@@ -455,7 +455,7 @@ def test_more_events_of_one_time_than_can_be_ranked_hold_the_field():
     log = [one._replace(stamp=one.stamp._replace(id=str(n), offset=n)) for n, one in enumerate(stamped)]
     drafted = plan.draft(wanting(*log), NO_BASE, reading(status="x"), under(Strategy.EXTERNAL))
     assert isinstance(drafted, Held)
-    assert "finer times, or a sequence" in drafted.decisions[0].reason
+    assert "finer times, or a sequence" in reasons.text(drafted.decisions[0].reasons)
 
 
 def test_our_own_write_is_not_somebody_elses_edit():
@@ -525,7 +525,7 @@ def test_a_release_that_an_attempt_has_seen_makes_the_next_claim_a_first_sight(r
     again = fold.step(released, event(3, set={"owner": "new"}))
     drafted = plan.draft(again, seen.base, reading('"v2"', LATE, owner="x", title="edited"), under())
     assert verbs(drafted) == {"owner": "yield"}
-    assert drafted.decisions[0].reason.startswith("adopted")
+    assert drafted.decisions[0].reasons[0].code.startswith("adopted")
 
 
 @pytest.mark.parametrize(

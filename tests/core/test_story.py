@@ -18,6 +18,7 @@ from reconciler.model import codec
 from reconciler.model.action import ActionKind, OperatorAction
 from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
 from reconciler.model.document import Lane, Status
+from reconciler.model.plan import Reason, ReasonCode
 from reconciler.model.policy import Adopt, ListMode, Rule, Strategy
 from tests.core.histories import DOC, MINUTE_US, History
 
@@ -330,12 +331,12 @@ def test_a_document_without_decisions_has_no_chapters() -> None:
     assert [sentence.kind for sentence in found.now] == ["waits"]
 
 
-def test_a_reason_that_nobody_knows_is_told_as_it_was_recorded() -> None:
+def test_what_the_server_said_is_told_on_one_line_and_with_all_that_is_unseen() -> None:
     history = moved(S.MERGE, ours=True, theirs=True)
     (verdict,) = history.records[-1].decisions
-    strange = attrs.evolve(verdict, reason="the moon\u202e was full")
-    history.records[-1] = attrs.evolve(history.records[-1], decisions=(strange,), result="eclipsed", message="dark")
-    assert "No rule can decide it: the moon\\u202e was full" in text_of(told(history))
+    held = attrs.evolve(verdict, reasons=(Reason(ReasonCode.NOT_AN_OBJECT, about="the moon\u202e"),))
+    history.records[-1] = attrs.evolve(history.records[-1], decisions=(held,), result="eclipsed", message="dark")
+    assert "No rule can decide it: `the moon\\u202e` is not an object" in text_of(told(history))
     assert "It did not work: “dark”." in text_of(told(history))
 
 

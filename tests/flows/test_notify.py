@@ -19,6 +19,7 @@ from reconciler.flows.watch import Thresholds, Watch
 from reconciler.model.answer import Locked, NotAvailable
 from reconciler.model.document import NO_AGREEMENT, Conflict, ConflictRow, Document, Status
 from reconciler.model.event import DeadLetter
+from reconciler.model.plan import Reason, ReasonCode
 from reconciler.model.stamp import Place, Stamp
 from tests.fakes.outage import opened
 from tests.flows.conftest import MakeWorld
@@ -128,7 +129,7 @@ def park(world: World, key: str = KEY, reason: str = "404", status: Status = Sta
 def clash(world: World, name: str = "c1", closed_at_us: int | None = None) -> None:
     """Open a conflict."""
     stamp = Stamp("", "2026-11-22T10:00:00.000000Z", "", "t", 0, 0, "//erp", "e1")
-    conflict = Conflict(name, "owner", "ours and theirs", "a", True, "b", "c", stamp, world.clock.now_us())
+    conflict = Conflict(name, "owner", (Reason(ReasonCode.BOTH),), "a", True, "b", "c", stamp, world.clock.now_us())
     world.store.clashes[name] = ConflictRow(name, conflict, closed_at_us)
     if closed_at_us is None:
         held = attrs.evolve(NO_AGREEMENT, held=(conflict,))

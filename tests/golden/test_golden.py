@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import attrs
+import msgspec
 import pytest
 
 from reconciler import config
@@ -70,7 +71,8 @@ def test_there_is_a_case_for_every_part_of_the_table():
 
 def shown(decision: Decision) -> dict[str, object]:
     held = {"held_elements": [json.loads(text) for text in decision.held_elements]} if decision.held_elements else {}
-    return {"verb": decision.verb, "reason": decision.reason, **held}
+    reason = "; ".join(", ".join(msgspec.to_builtins(one).values()) for one in decision.reasons)
+    return {"verb": decision.verb, "reason": reason, **held}
 
 
 def read_events(case: Path, policy: Policy) -> tuple[list[Event], list[Refusal]]:

@@ -24,6 +24,7 @@ from reconciler.model.base import NO_BASE
 from reconciler.model.document import NO_AGREEMENT, Conflict, Document, Status
 from reconciler.model.event import DeadLetter, Event, PlainRecord, Refusal
 from reconciler.model.instant import to_us
+from reconciler.model.plan import Reason, ReasonCode
 from reconciler.model.stamp import Place, Stamp
 from schemas import generate
 from tests.nodes import texts
@@ -214,12 +215,18 @@ def test_the_notification_schema_knows_exactly_the_types_that_are_posted() -> No
     assert {content(path.values[0])["type"] for path in examples("notification", "valid")} == set(Kind)
 
 
+def test_the_outcome_schema_knows_exactly_the_codes_of_reasons() -> None:
+    codes = VALIDATORS["outcome"].schema["$defs"]["opened"]["properties"]["codes"]
+    assert set(codes["items"]["enum"]) == set(ReasonCode)
+
+
 @given(text=st.text(max_size=600), many=st.booleans(), closed=st.none() | st.just(7))
 def test_what_is_posted_keeps_to_the_schema_whatever_it_tells_of(text: str, many: bool, closed: int | None) -> None:
     key = text.encode(errors="replace").decode() or "k"
     lot = Lot("//reconciler/x")
     stamp = Stamp("", "", "", "t", 0, 0, "", "")
-    lot.add(notices.of_conflict(key, Conflict(key, key, key, None, False, None, None, stamp, 1), closed))
+    why = (Reason(ReasonCode.REFUSED, message=key),)
+    lot.add(notices.of_conflict(key, Conflict(key, key, why, None, False, None, None, stamp, 1), closed))
     for number in range(9 if many else 1):
         agreement = attrs.evolve(NO_AGREEMENT, aside_us=number)
         lot.add(notices.put_aside(Document(key, status=Status.PARKED, reason=key, agreement=agreement)))

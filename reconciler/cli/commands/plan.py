@@ -11,6 +11,7 @@ from reconciler.cli import files, framework, log_replay, options, output, runtim
 from reconciler.config import Config
 from reconciler.core.folding import fold
 from reconciler.core.planning import plan as planning
+from reconciler.core.planning import reasons
 from reconciler.errors import ReconcilerError
 from reconciler.model.answer import Broken, NotAvailable, ReadAnswer, Throttled, Unchanged
 from reconciler.model.document import Document, Status
@@ -179,7 +180,7 @@ def _row(document: Document, decision: Decision) -> dict[str, Any]:
         "live": decision.live,
         "desired": target,
         "base": decision.base,
-        "reason": decision.reason,
+        "reason": reasons.text(decision.reasons, later=decision.later),
         "rule": decision.rule,
         "strategy": decision.strategy,
         "event": decision.stamp.id,

@@ -83,12 +83,13 @@ def reconciled(
     return _outcome(OutcomeType.RECONCILED, key, at_us, data)
 
 
-def opened(key: str, at_us: int, conflict: Conflict) -> Outcome:
-    """Say that a person has to decide a field."""
+def opened(key: str, at_us: int, conflict: Conflict, reason: str) -> Outcome:
+    """Say that a person has to decide a field; `reason` is that of the conflict in words."""
     data: dict[str, Json] = {
         "conflict": conflict.id,
         "field": conflict.field,
-        "reason": conflict.reason,
+        "reason": reason,
+        "codes": [*{one.code.value: None for one in conflict.reasons}],
         "hold": conflict.hold.value,
         "desired": conflict.desired,
         "live": conflict.live,

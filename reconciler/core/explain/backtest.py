@@ -18,6 +18,7 @@ import attrs
 from reconciler.core.explain import narrative, trail
 from reconciler.core.folding import fold
 from reconciler.core.planning import plan as planning
+from reconciler.core.planning import reasons
 from reconciler.model import codec
 from reconciler.model.audit import AuditRecord
 from reconciler.model.desired import Desired
@@ -220,7 +221,12 @@ def _decisive(rule: Rule) -> Rule:
 
 def _ruling(decision: Decision) -> Ruling:
     return Ruling(
-        decision.verb.value, decision.rule, decision.strategy, decision.reason, decision.target, decision.held_elements
+        decision.verb.value,
+        decision.rule,
+        decision.strategy,
+        reasons.text(decision.reasons),
+        decision.target,
+        decision.held_elements,
     )
 
 

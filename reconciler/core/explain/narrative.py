@@ -24,14 +24,14 @@ import attrs
 
 from reconciler.core.explain import phrases
 from reconciler.core.folding import fold
-from reconciler.core.planning import conflicts
+from reconciler.core.planning import conflicts, reasons
 from reconciler.core.planning import plan as planning
 from reconciler.model.action import CLI, ActionKind, OperatorAction
 from reconciler.model.audit import AttemptResult, AuditRecord, Verdict
 from reconciler.model.base import Base
 from reconciler.model.desired import Desired, Element, Field, Register
 from reconciler.model.document import Document, Status
-from reconciler.model.plan import Decision, Patch
+from reconciler.model.plan import Decision, Patch, ReasonCode
 from reconciler.model.policy import OPERATORS, ListMode, Policy
 from reconciler.model.stamp import Stamp
 from reconciler.model.value import canonical, same
@@ -90,7 +90,13 @@ _DID: dict[str, str] = {
     ActionKind.COMPARE: "had it compared again",
     ActionKind.REFOLD: "had it folded again from the log",
 }
-_TOLD_UNCHANGED = ("agreed", "neither", "adopted: both sides agree")
+_TOLD_UNCHANGED = (ReasonCode.AGREED, ReasonCode.NEITHER, ReasonCode.ADOPTED_AGREED)
+_ADOPTED = (
+    ReasonCode.ADOPTED_AGREED,
+    ReasonCode.ADOPTED_OURS,
+    ReasonCode.ADOPTED_MODIFIED_SINCE,
+    ReasonCode.ADOPTED_UNTIMED,
+)
 
 
 def tell(
@@ -190,7 +196,7 @@ class _Teller:
             if verdict is None and field is None:
                 continue
             seen = None if verdict is None else verdict.live
-            quiet = verdict is None or verdict.reason in _TOLD_UNCHANGED
+            quiet = verdict is None or _is_unchanged(verdict)
             if not (quiet and before == (seen, field)):
                 found.append(record)
             patch = record.patch or {}
@@ -241,7 +247,7 @@ class _Teller:
         for verdict in record.decisions:
             if self._only not in (None, verdict.field):
                 continue
-            quiet = verdict.verb == "keep" and verdict.reason in _TOLD_UNCHANGED and verdict.field not in new
+            quiet = verdict.verb == "keep" and _is_unchanged(verdict) and verdict.field not in new
             if self._only is None and quiet:
                 settled.append(verdict.field)
                 continue
@@ -258,6 +264,10 @@ class _Teller:
             yield Sentence("decided", text)
 
 
+def _is_unchanged(verdict: Verdict) -> bool:
+    return all(reason.code in _TOLD_UNCHANGED for reason in verdict.reasons)
+
+
 def _repeats(records: Sequence[AuditRecord], row: Document | None) -> dict[int, int]:
     """Return by record how often the same came again without a record: the next one says it, or the document."""
     found = {one.id: following.repeats for one, following in itertools.pairwise(records) if following.repeats}
@@ -272,7 +282,7 @@ def _alike(records: Iterable[AuditRecord], only: str | None) -> list[list[AuditR
     groups: list[list[AuditRecord]] = []
     before: tuple[object, ...] | None = None
     for record in records:
-        verdicts = tuple((v.field, v.verb, v.reason, v.live) for v in record.decisions if only in (None, v.field))
+        verdicts = tuple((v.field, v.verb, v.reasons, v.live) for v in record.decisions if only in (None, v.field))
         came_to = (record.result, record.status, record.message, record.desired, verdicts, record.patch)
         if before == came_to:
             groups[-1].append(record)
@@ -364,7 +374,7 @@ class _Ending:
             )
             text = f"{field} is still to be written ({phrases.value(verdict.desired)}): {more}."
             yield Sentence("waits", text, name)
-        elif written or verdict.reason in ("agreed", "adopted: both sides agree"):
+        elif written or phrases.is_agreed(verdict):
             shown = phrases.value(patch[name] if written else verdict.live)
             then = f"{self._as_asked(name, verdict)}. {_STANDS.get(verdict.strategy, _STANDS_USUALLY)}"
             text = f"{field} is {shown}{', as asked for before.' if name in self.since else then}"
@@ -397,7 +407,7 @@ class _Ending:
         by = last_editor(record)
         whose = f" (the document was last modified by {by})" if by else ""
         name = phrases.safe(verdict.field)
-        what = "What Windchill has" if verdict.reason.startswith("adopted") else "The edit in Windchill"
+        what = "What Windchill has" if verdict.reasons[0].code in _ADOPTED else "The edit in Windchill"
         text = (
             f"{what} stands: {name} is {phrases.value(verdict.live)} there{whose} until a newer event"
             f" asks for another value. {phrases.value(verdict.desired)}, which was asked for, is not written. A new"
@@ -410,7 +420,7 @@ class _Ending:
 
     def _held(self, verdict: Verdict) -> Sentence:
         live, desired = phrases.value(verdict.live), phrases.value(verdict.desired)
-        why = phrases.obstacle(verdict.reason)
+        why = phrases.obstacle(verdict.reasons)
         text = (
             f"{phrases.safe(verdict.field)} waits for a person: Windchill has {live}, {desired} is asked for."
             f"{f' {why}.' if why else ''} It is settled by a command, or by itself as soon as both sides agree."
@@ -536,4 +546,6 @@ def origin(stamp: Stamp) -> tuple[Reference, ...]:
 
 def grounds(verdict: Verdict) -> tuple[Reference, ...]:
     """Return by what a field was decided, in the words of the trail."""
-    return Reference("rule", verdict.rule), Reference("decision", f"{verdict.verb}: {verdict.reason}")
+    return Reference("rule", verdict.rule), Reference(
+        "decision", f"{verdict.verb}: {reasons.text(verdict.reasons, later=verdict.later)}"
+    )

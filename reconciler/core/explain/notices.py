@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 
 from reconciler.core.explain.phrases import safe
+from reconciler.core.planning import reasons
 from reconciler.model import codec, instant
 from reconciler.model.chain import GENESIS, Entry, Head, link
 from reconciler.model.document import Conflict, Document, Status
@@ -85,7 +86,7 @@ def of_conflict(document: str, conflict: Conflict, closed_at_us: int | None = No
         "document": safe(document, _KEY_MAX),
         "field": safe(conflict.field, _TEXT_MAX),
         "conflict": safe(conflict.id, _TEXT_MAX),
-        "reason": safe(conflict.reason, _TEXT_MAX),
+        "reason": safe(reasons.text(conflict.reasons), _TEXT_MAX),
         "command": _command("reconciler conflicts show", conflict.id, "reconciler conflicts list"),
     }
     if closed_at_us is not None:

@@ -4,19 +4,19 @@ Wording: what a trail knows, in sentences that a colleague understands.
 Rules of this file:
 1. Nothing from outside goes into a sentence except through `safe`, `quoted` or `value`: what can't be seen is spelled
    out, and what is long is cut.
-2. The recorded reason is translated, never judged anew. One that is not known here is told as it was recorded.
+2. The recorded reason is put into words, never judged again.
 """
 
 import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from reconciler.core.planning.retrying import CONTESTED
+from reconciler.core.planning import reasons as wording
 from reconciler.model import instant
 from reconciler.model.audit import AttemptResult, AuditRecord, Verdict
 from reconciler.model.desired import Element, Field, Register
+from reconciler.model.plan import Reason, ReasonCode, TieBreak
 from reconciler.model.policy import OPERATORS
 from reconciler.model.stamp import Stamp
 from reconciler.model.value import canonical
@@ -49,33 +49,28 @@ _OVERLAPS = {
     "preserve": "the user's edit stands",
     "newest": "the later one wins",
 }
-_LATER = "; in a write of its own, after this one"
-_REFUSED = "refused by the server: "
-# A recorded reason is a case, sometimes with what decided it, and for lists the elements that it is about.
-_REASON = re.compile(
-    r"(?P<case>adopted, ours only|adopted: both sides agree|adopted: the [^,:;]*|ours only|theirs only|ours and theirs"
-    r"|agreed|neither)"
-    r"(?P<more>, on_overlap = \w+)?"
-    r"(?P<last>, blank|, not blank|, the event is later|, the document's modification is later"
-    r"|, and the server does not say when the document was modified)?"
-    r"(?:: (?P<elements>.*))?",
-    re.DOTALL,
-)
-_PIECES = re.compile(r"; (?=(?:adopted|ours|theirs|neither)\b)")
-_LAST = {
-    ", blank": "There was nothing in it.",
-    ", not blank": "There was something in it.",
-    ", the event is later": "The event was later than the document's last modification.",
-    ", the document's modification is later": "The document's last modification was later than the event.",
-    ", and the server does not say when the document was modified": "The server does not say when it was modified.",
+_TIE_BREAKS = {
+    TieBreak.BLANK: "There was nothing in it.",
+    TieBreak.FILLED: "There was something in it.",
+    TieBreak.EVENT: "The event was later than the document's last modification.",
+    TieBreak.DOCUMENT: "The document's last modification was later than the event.",
+    TieBreak.UNTIMED: "The server does not say when it was modified.",
 }
 _ELEMENTS = {
-    "ours only": "a newer event speaks of {}",
-    "theirs only": "{} was added or taken out in Windchill since both sides agreed",
-    "ours and theirs": "a newer event speaks of {}, and in Windchill it was added or taken out as well",
-    "neither": "{} had been left to Windchill before",
-    "adopted, ours only": "{} was asked for after the document had last been modified, and is seen for the first time",
+    ReasonCode.OURS: "a newer event speaks of {}",
+    ReasonCode.THEIRS: "{} was added or taken out in Windchill since both sides agreed",
+    ReasonCode.BOTH: "a newer event speaks of {}, and in Windchill it was added or taken out as well",
+    ReasonCode.NEITHER: "{} had been left to Windchill before",
+    ReasonCode.ADOPTED_OURS: "{} was asked for after the document had last been modified, and is seen for the first"
+    " time",
 }
+_BY_RULE = frozenset(
+    {
+        *(ReasonCode.AGREED, ReasonCode.OURS, ReasonCode.THEIRS, ReasonCode.BOTH, ReasonCode.NEITHER),
+        *(ReasonCode.ADOPTED_AGREED, ReasonCode.ADOPTED_OURS),
+        *(ReasonCode.ADOPTED_MODIFIED_SINCE, ReasonCode.ADOPTED_UNTIMED),
+    }
+)
 _UNSURE = "so nobody can tell whose value is wanted"
 
 
@@ -165,103 +160,104 @@ def _wish(name: str, register: Register) -> str:
     return f"{safe(name)} {be}{knowing}"
 
 
+def is_agreed(verdict: Verdict) -> bool:
+    """Whether there was nothing to decide, since both sides agree."""
+    return all(reason.code in (ReasonCode.AGREED, ReasonCode.ADOPTED_AGREED) for reason in verdict.reasons)
+
+
 def decided(verdict: Verdict, field: Field | None, target: object, *, in_patch: bool, agreed: bool) -> str:
     """Return why and how a field was decided; `agreed`: its base is more than what was there at the first look."""
-    reason = verdict.reason.removesuffix(_LATER)
-    parts = [f"{safe(verdict.field)}: {_facts(verdict, field, reason, agreed=agreed)}"]
+    parts = [f"{safe(verdict.field)}: {_facts(verdict, field, agreed=agreed)}"]
     rule = f"Rule {safe(verdict.rule)} ({verdict.strategy}: {STRATEGIES.get(verdict.strategy, 'its own')})"
     match verdict.verb:
         case "write":
-            own = "" if in_patch or reason == verdict.reason else ", in a write of its own after this one"
+            own = ", in a write of its own after this one" if verdict.later and not in_patch else ""
             parts.append(f"{rule} decided to write {value(target)}{own}.")
         case "yield":
             parts.append(f"{rule} let {value(verdict.live)} stand.")
         case "hold":
-            why = obstacle(reason)
+            why = obstacle(verdict.reasons)
             parts.append(f"{why}. It waits for a person" if why else f"{rule} left it to a person")
             parts.append("(the other fields don't wait for it).")
-        case _ if reason in ("agreed", "adopted: both sides agree"):
+        case _ if is_agreed(verdict):
             pass  # there was nothing to decide
         case _:
             parts.append(f"{rule} left it as it was.")
     return " ".join(parts)
 
 
-def held(verdict: Verdict) -> str:
-    """Return why a field waits for a person."""
-    said = obstacle(verdict.reason) or _facts(verdict, None, verdict.reason)
-    return f"{said[:1].upper()}{said[1:]}{'' if said.endswith('.') else '.'}"
-
-
-def _facts(verdict: Verdict, field: Field | None, reason: str, *, agreed: bool = True) -> str:
-    pieces = [_REASON.fullmatch(piece) for piece in _PIECES.split(reason)]
-    if pieces and all(piece is not None and piece["elements"] for piece in pieces):
-        told = [_of_elements(piece["case"], piece["elements"]) for piece in pieces if piece is not None]
-        return f"Windchill had {value(verdict.live)}; {'; '.join(told)}."
-    found = _REASON.fullmatch(reason)
-    if found is None:
+def _facts(verdict: Verdict, field: Field | None, *, agreed: bool) -> str:
+    reasons = verdict.reasons
+    if all(reason.code in _BY_RULE and reason.element for reason in reasons):
+        told = "; ".join(map(_of_element, reasons))
+        return f"Windchill had {value(verdict.live)}; {told}."
+    reason = reasons[0]
+    if reason.code not in _BY_RULE or len(reasons) > 1:
         return f"Windchill had {value(verdict.live)}, and {value(verdict.desired)} was asked for."
-    overlap = (found["more"] or "").removeprefix(", on_overlap = ")
-    more = [f"For such an overlap the rule says: {_OVERLAPS.get(overlap, overlap)}."] if overlap else []
-    more += [_LAST[found["last"]]] if found["last"] else []
-    return " ".join([_case(verdict, field, found["case"], agreed=agreed), *more])
+    more = []
+    if reason.overlap:
+        more.append(f"For such an overlap the rule says: {_OVERLAPS.get(reason.overlap, reason.overlap)}.")
+    if reason.tie_break is not None:
+        more.append(_TIE_BREAKS[reason.tie_break])
+    return " ".join([_case(verdict, field, reason.code, agreed=agreed), *more])
 
 
-def _of_elements(case: str, elements: str) -> str:
-    known = _ELEMENTS.get(case, "{} is seen for the first time, and the document was modified after the event")
-    return known.format(safe(elements))
+def _of_element(reason: Reason) -> str:
+    known = _ELEMENTS.get(reason.code, "{} is seen for the first time, and the document was modified after the event")
+    return known.format(safe(reason.element))
 
 
-def _case(verdict: Verdict, field: Field | None, case: str, *, agreed: bool) -> str:
+def _case(verdict: Verdict, field: Field | None, code: ReasonCode, *, agreed: bool) -> str:
     live, desired, base = value(verdict.live), value(verdict.desired), value(verdict.base)
+    unmoved = canonical(verdict.live) == canonical(verdict.base)
     knowing = field is not None and field.register is not None and bool(field.register.expect)
     first = "this was the first look at it."
-    match case:
-        case "agreed":
+    match code:
+        case ReasonCode.AGREED:
             return f"Windchill had {live}, as asked for."
-        case "neither":
+        case ReasonCode.NEITHER:
             return f"Windchill had {live}, which had been left to stand against {desired}; nothing has moved since."
-        case "ours only" if canonical(verdict.live) == canonical(verdict.base) and not agreed:
+        case ReasonCode.OURS if unmoved and not agreed:
             return f"Windchill had {live}, as at the first look; {desired} was asked for, and not written so far."
-        case "ours only" if canonical(verdict.live) == canonical(verdict.base):
+        case ReasonCode.OURS if unmoved:
             return f"Windchill had {live}, as both sides had last agreed; {desired} was asked for since."
-        case "ours only" if knowing:
+        case ReasonCode.OURS if knowing:
             return f"Windchill had {live} (last agreed: {base}), which the event replaces knowingly by {desired}."
-        case "ours only":
+        case ReasonCode.OURS:
             return f"Windchill had {live}, which counts as {base}, the last agreed; {desired} was asked for since."
-        case "theirs only":
+        case ReasonCode.THEIRS:
             return (
                 f"Windchill had {live} instead of {base}, on which both sides had last agreed: somebody had changed it"
                 f" there, and no newer event asked for anything ({desired} is the last that was asked for)."
             )
-        case "ours and theirs" if not agreed:
+        case ReasonCode.BOTH if not agreed:
             return f"Windchill had {base} at the first look and {live} now, and {desired} was asked for."
-        case "ours and theirs":
+        case ReasonCode.BOTH:
             return (
                 f"both sides had moved since they agreed on {base}: Windchill had {live}, and {desired} was asked for."
             )
-        case "adopted: both sides agree":
+        case ReasonCode.ADOPTED_AGREED:
             return f"{first} Windchill had {live}, as asked for."
-        case "adopted, ours only":
+        case ReasonCode.ADOPTED_OURS:
             why = "by an event that knew of it" if knowing else "after the document had last been modified"
             return f"{first} Windchill had {live}, and {desired} was asked for {why}."
-        case "adopted: the document was modified after the event":
+        case ReasonCode.ADOPTED_MODIFIED_SINCE:
             return f"{first} Windchill had {live}; the document was modified after {desired} was asked for, {_UNSURE}."
         case _:
             return f"{first} Windchill had {live}, {desired} was asked for; the server tells no time, {_UNSURE}."
 
 
-def obstacle(reason: str) -> str | None:
+def obstacle(reasons: Sequence[Reason]) -> str | None:
     """Return why a field waits whatever its rule says, `None` if it does for its rule."""
-    if reason.startswith(_REFUSED):
-        said = quoted(reason.removeprefix(_REFUSED))
+    reason = reasons[0]
+    if reason.code is ReasonCode.REFUSED:
+        said = quoted(reason.message)
         return f"Windchill had not accepted it as asked ({said}), and it is tried again from time to time"
-    if reason.startswith(CONTESTED):
-        said = safe(reason.replace(f"; {CONTESTED}", "; ").removeprefix(CONTESTED))
-        return f"Windchill does not keep it: {said}. It is tried again, up to once a day"
-    if _REASON.match(reason):
-        return None
-    return f"No rule can decide it: {safe(reason)}"
+    contested = [reason for reason in reasons if reason.code is ReasonCode.CONTESTED]
+    if contested:
+        said = "; ".join(f"{one.message}: {one.element}" if one.element else one.message for one in contested)
+        return f"Windchill does not keep it: {safe(said)}. It is tried again, up to once a day"
+    return None if reason.code in _BY_RULE else f"No rule can decide it: {safe(wording.text(reasons))}"
 
 
 def answered(record: AuditRecord) -> str:

@@ -19,7 +19,7 @@ def of(key: str, decision: Decision, now_us: int) -> Conflict:
     return Conflict(
         id=codec.digest(identity)[:12],  # 48 bits: typed by people, unique among open conflicts by far
         field=decision.field,
-        reason=decision.reason,
+        reasons=decision.reasons,
         base=_null(decision.base),
         has_base=decision.base is not MISSING,
         desired=decision.desired,

@@ -12,12 +12,13 @@ from collections.abc import Collection, Iterable, Mapping
 
 import attrs
 import msgspec
+from msgspec import structs
 
 from reconciler.core.folding import fold, normalise
 from reconciler.core.planning import merge, retrying
 from reconciler.model.base import Agreed, Refused
 from reconciler.model.desired import Field, Register
-from reconciler.model.plan import Decision, Hold, Pair, Verb
+from reconciler.model.plan import Decision, Hold, Pair, Reason, ReasonCode, Verb
 from reconciler.model.policy import ListMode, Normaliser, Rule
 from reconciler.model.stamp import LEAST, Stamp
 from reconciler.model.value import MISSING, Json, Missing, canonical, same
@@ -230,7 +231,7 @@ def _rule(
     word = retrying.word_on(question.field)
     if ruling.verb is Verb.WRITE and retrying.contests(question.refused, word, text, present=claim.present):
         assert question.refused is not None
-        ruling = merge.Ruling(Verb.HOLD, f"{retrying.CONTESTED}{question.refused.message}")
+        ruling = merge.Ruling(Verb.HOLD, Reason(ReasonCode.CONTESTED, message=question.refused.message))
         return _Ruled(text, claim, ruling, ours, theirs, contested=True)
     return _Ruled(text, claim, ruling, ours, theirs)
 
@@ -249,13 +250,13 @@ def _decision(question: Question, there: Collection[str], ruled: list[_Ruled]) -
     verbs = {item.ruling.verb for item in ruled}
     verb = next((verb for verb in (Verb.WRITE, Verb.HOLD, Verb.YIELD) if verb in verbs), Verb.KEEP)
     speaking = [item for item in ruled if item.ruling.verb is verb]
-    reason = "; ".join(dict.fromkeys(f"{item.ruling.reason}: {item.text}" for item in speaking[:_NAMED_MAX]))
+    reasons = tuple(structs.replace(item.ruling.reason, element=item.text) for item in speaking[:_NAMED_MAX])
     if verb is Verb.KEEP:
-        reason = "agreed" if _all_there(ruled, there) else "neither"
+        reasons = (Reason(ReasonCode.AGREED if _all_there(ruled, there) else ReasonCode.NEITHER),)
     return Decision(
         field=question.name,
         verb=verb,
-        reason=reason,
+        reasons=reasons,
         rule=question.rule.name,
         strategy=question.rule.strategy,
         desired=_carried_out(question, ruled),

@@ -11,19 +11,10 @@ Rules of this file:
 import enum
 
 import attrs
+from msgspec import structs
 
-from reconciler.model.plan import Verb
+from reconciler.model.plan import Reason, ReasonCode, TieBreak, Verb
 from reconciler.model.policy import Adopt, Rule, Strategy
-
-
-class Case(enum.StrEnum):
-    """The rows of the table."""
-
-    AGREED = "agreed"  # live = desired
-    OURS = "ours only"
-    THEIRS = "theirs only"
-    BOTH = "ours and theirs"
-    NEITHER = "neither"
 
 
 class _Action(enum.Enum):
@@ -38,17 +29,17 @@ class _Action(enum.Enum):
 
 _K, _W, _Y, _H = _Action.KEEP, _Action.WRITE, _Action.YIELD, _Action.HOLD
 _COLUMNS = (Strategy.EXTERNAL, Strategy.PRESERVE, Strategy.MERGE, Strategy.NEWEST, Strategy.HOLD, Strategy.FILL)
-_ROWS: dict[Case, tuple[_Action, ...]] = {
+_ROWS: dict[ReasonCode, tuple[_Action, ...]] = {
     #              external  preserve  merge            newest          hold  fill
-    Case.AGREED: (_K, _K, _K, _K, _K, _K),
-    Case.OURS: (_W, _W, _W, _W, _W, _Action.FILL),
-    Case.THEIRS: (_W, _Y, _Y, _Y, _H, _K),
-    Case.BOTH: (_W, _Y, _Action.OVERLAP, _Action.NEWEST, _H, _Action.FILL),
-    Case.NEITHER: (_W, _K, _K, _K, _K, _K),
+    ReasonCode.AGREED: (_K, _K, _K, _K, _K, _K),
+    ReasonCode.OURS: (_W, _W, _W, _W, _W, _Action.FILL),
+    ReasonCode.THEIRS: (_W, _Y, _Y, _Y, _H, _K),
+    ReasonCode.BOTH: (_W, _Y, _Action.OVERLAP, _Action.NEWEST, _H, _Action.FILL),
+    ReasonCode.NEITHER: (_W, _K, _K, _K, _K, _K),
 }
 _TABLE = {
-    (case, strategy): action
-    for case, actions in _ROWS.items()
+    (code, strategy): action
+    for code, actions in _ROWS.items()
     for strategy, action in zip(_COLUMNS, actions, strict=True)
 }
 _OVERLAP = {
@@ -86,16 +77,16 @@ class Moves:
 
 @attrs.frozen
 class Ruling:
-    """The verb, and the words that explain it."""
+    """The verb, and why."""
 
     verb: Verb
-    reason: str
+    reason: Reason
 
 
 def decide(moves: Moves, rule: Rule) -> Ruling:
     """Decide a value that has a base."""
-    case = _case(moves)
-    return _act(_TABLE[case, rule.strategy], moves, rule, case.value)
+    code = _row(moves)
+    return _act(_TABLE[code, rule.strategy], moves, rule, Reason(code))
 
 
 def adopt(moves: Moves, rule: Rule) -> Ruling:
@@ -105,13 +96,13 @@ def adopt(moves: Moves, rule: Rule) -> Ruling:
     `moves.theirs` false says that the live value is one the producer expected, so that it is no one else's edit.
     """
     if moves.agreed:
-        return Ruling(Verb.KEEP, "adopted: both sides agree")
+        return Ruling(Verb.KEEP, Reason(ReasonCode.ADOPTED_AGREED))
     if not moves.theirs or predates(moves):
-        return _act(_TABLE[Case.OURS, rule.strategy], moves, rule, "adopted, ours only")
+        return _act(_TABLE[ReasonCode.OURS, rule.strategy], moves, rule, Reason(ReasonCode.ADOPTED_OURS))
     action = _ADOPT[rule.on_adopt] if rule.on_adopt is not None else _ADOPTION[rule.strategy]
-    if moves.modified_at is None:
-        return _act(action, moves, rule, "adopted: the server does not say when the document was modified")
-    return _act(action, moves, rule, "adopted: the document was modified after the event")
+    untimed = moves.modified_at is None
+    code = ReasonCode.ADOPTED_UNTIMED if untimed else ReasonCode.ADOPTED_MODIFIED_SINCE
+    return _act(action, moves, rule, Reason(code))
 
 
 def predates(moves: Moves) -> bool:
@@ -128,23 +119,25 @@ def predates(moves: Moves) -> bool:
     return moves.claimed_at > moves.modified_at
 
 
-def _case(moves: Moves) -> Case:
+def _row(moves: Moves) -> ReasonCode:
     if moves.agreed:
-        return Case.AGREED
+        return ReasonCode.AGREED
     if moves.ours:
-        return Case.BOTH if moves.theirs else Case.OURS
-    return Case.THEIRS if moves.theirs else Case.NEITHER
+        return ReasonCode.BOTH if moves.theirs else ReasonCode.OURS
+    return ReasonCode.THEIRS if moves.theirs else ReasonCode.NEITHER
 
 
-def _act(action: _Action, moves: Moves, rule: Rule, why: str) -> Ruling:
-    if action is _Action.OVERLAP:
-        return _act(_OVERLAP[rule.on_overlap], moves, rule, f"{why}, on_overlap = {rule.on_overlap}")
-    if action is _Action.FILL:
-        return Ruling(Verb.WRITE, f"{why}, blank") if moves.blank else Ruling(Verb.KEEP, f"{why}, not blank")
-    if action is _Action.NEWEST:
-        if moves.modified_at is None:
-            return Ruling(Verb.HOLD, f"{why}, and the server does not say when the document was modified")
-        if predates(moves):
-            return Ruling(Verb.WRITE, f"{why}, the event is later")
-        return Ruling(Verb.YIELD, f"{why}, the document's modification is later")
-    return Ruling(_VERBS[action], why)
+def _act(action: _Action, moves: Moves, rule: Rule, reason: Reason) -> Ruling:
+    match action:
+        case _Action.OVERLAP:
+            asked = structs.replace(reason, overlap=rule.on_overlap.value)
+            return _act(_OVERLAP[rule.on_overlap], moves, rule, asked)
+        case _Action.FILL:
+            verb, tie_break = (Verb.WRITE, TieBreak.BLANK) if moves.blank else (Verb.KEEP, TieBreak.FILLED)
+        case _Action.NEWEST if moves.modified_at is None:
+            verb, tie_break = Verb.HOLD, TieBreak.UNTIMED
+        case _Action.NEWEST:
+            verb, tie_break = (Verb.WRITE, TieBreak.EVENT) if predates(moves) else (Verb.YIELD, TieBreak.DOCUMENT)
+        case _:
+            return Ruling(_VERBS[action], reason)
+    return Ruling(verb, structs.replace(reason, tie_break=tie_break))

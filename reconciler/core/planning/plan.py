@@ -11,7 +11,6 @@ Theory of operation: each managed field is compared under its rule and decided b
 others, the base becomes the live value without a stamp, and that base is stored before anything is sent.
 """
 
-import shlex
 from collections.abc import Collection, Iterable
 
 import attrs
@@ -22,12 +21,10 @@ from reconciler.core.planning.retrying import UNTIMED, Moment
 from reconciler.model import codec
 from reconciler.model.base import Agreed, Base, Refused, Wrote
 from reconciler.model.desired import Desired, Field
-from reconciler.model.plan import Decision, Held, Hold, InSync, Patch, Plan, Verb
+from reconciler.model.plan import Decision, Held, Hold, InSync, Patch, Plan, Reason, ReasonCode, Verb
 from reconciler.model.policy import OPERATORS, Normaliser, Policy, Rule, Strategy
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.value import MISSING, Json, Missing, canonical
-
-_LATER = "in a write of its own, after this one"
 
 
 def draft(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy) -> Plan:
@@ -209,10 +206,7 @@ def _steps(rule: Rule, name: str, snapshot: Snapshot) -> tuple[Normaliser, ...]:
 def _put_off(decisions: tuple[Decision, ...], portion: Collection[str]) -> tuple[Decision, ...]:
     """Mark the fields that are to be written but not in this patch."""
     return tuple(
-        attrs.evolve(d, later=True, reason=f"{d.reason}; {_LATER}")
-        if d.verb is Verb.WRITE and d.field not in portion
-        else d
-        for d in decisions
+        attrs.evolve(d, later=True) if d.verb is Verb.WRITE and d.field not in portion else d for d in decisions
     )
 
 
@@ -226,12 +220,12 @@ def _waits(decision: Decision) -> bool:
 
 def _decide(question: elements.Question, snapshot: Snapshot, below: str | None) -> Decision:
     decision = elements.decide(question) if elements.applies(question) else _decide_whole(question)
-    obstacle, hold = _not_a_field(question, snapshot, below) or _obstacle(decision, snapshot), Hold.DECIDE
+    obstacle, hold = _not_a_field(question, below) or _obstacle(decision, snapshot), Hold.DECIDE
     if obstacle is None:
         hold, obstacle = _setback(decision, question)
     if obstacle is None:
         return decision
-    return attrs.evolve(decision, verb=Verb.HOLD, reason=obstacle, target=MISSING, held_elements=(), hold=hold)
+    return attrs.evolve(decision, verb=Verb.HOLD, reasons=(obstacle,), target=MISSING, held_elements=(), hold=hold)
 
 
 def _decide_whole(question: elements.Question) -> Decision:
@@ -252,7 +246,7 @@ def _decide_whole(question: elements.Question) -> Decision:
     return Decision(
         field=question.name,
         verb=ruling.verb,
-        reason=ruling.reason,
+        reasons=(ruling.reason,),
         rule=rule.name,
         strategy=rule.strategy,
         desired=desired,
@@ -267,28 +261,28 @@ def _decide_whole(question: elements.Question) -> Decision:
     )
 
 
-def _obstacle(decision: Decision, snapshot: Snapshot) -> str | None:
-    """Say why a field can't be decided or written whatever its rule says, `None` when nothing is in the way."""
+def _obstacle(decision: Decision, snapshot: Snapshot) -> Reason | None:
+    """Return why a field can't be decided or written whatever its rule says, `None` when nothing is in the way."""
     name = decision.field
     if any(_within(name, hidden) or _within(hidden, name) for hidden in snapshot.unreadable):
-        return "the server hides this field's value, so nobody can tell what would be overwritten"
+        return Reason(ReasonCode.HIDDEN)
     if decision.verb is not Verb.KEEP and any(_within(name, fixed) for fixed in snapshot.read_only):
-        return "it is the document's identity, or set by the server alone, so no write may change it: release the field"
+        return Reason(ReasonCode.READ_ONLY)
     if decision.verb is Verb.WRITE and (outer := snapshot.in_the_way(name)) is not None:
-        return f"`{outer}` is not an object there, and writing within it would replace its value"
+        return Reason(ReasonCode.NOT_AN_OBJECT, about=outer)
     return None
 
 
-def _setback(decision: Decision, question: elements.Question) -> tuple[Hold, str | None]:
-    """Say why a field that could be written is not written now, if it was tried before."""
+def _setback(decision: Decision, question: elements.Question) -> tuple[Hold, Reason | None]:
+    """Return why a field that could be written is not written now, if it was tried before."""
     known, steps = question.refused, question.steps
     if known is None or (decision.verb is Verb.KEEP and _equal(decision, decision.live, decision.desired, steps)):
         return Hold.DECIDE, None
     if retrying.bars(known, decision):
-        return Hold.REFUSED, f"refused by the server: {known.message}"
+        return Hold.REFUSED, Reason(ReasonCode.REFUSED, message=known.message)
     whole = decision.verb in (Verb.WRITE, Verb.KEEP) and not known.elements
     if whole and retrying.waits(known, decision.word) and normalise.digest(decision.desired, steps) == known.wanted:
-        return Hold.CONTESTED, f"{retrying.CONTESTED}{known.message}"
+        return Hold.CONTESTED, Reason(ReasonCode.CONTESTED, message=known.message)
     return Hold.DECIDE, None
 
 
@@ -315,18 +309,12 @@ def group_member(question: elements.Question, below: str | None) -> str | None:
     return f"{question.name}.{min(shown, default='…')}" if isinstance(shown, dict) else None
 
 
-def _not_a_field(question: elements.Question, snapshot: Snapshot, below: str | None) -> str | None:
-    """Say why a claim on a whole group of fields is held, `None` for a field; and why too many claims on one are."""
+def _not_a_field(question: elements.Question, below: str | None) -> Reason | None:
+    """Return why a claim on a whole group of fields is held, `None` for a field; and why too many claims on one are."""
     if fold.crowded(question.field):
-        return (
-            f"more than {fold.EVENTS_MAX} events claim it for one `time` without a `sequence` to rank them: have their"
-            " source send finer times, or a sequence"
-        )
+        return Reason(ReasonCode.CROWDED)
     member = group_member(question, below)
-    if member is None:
-        return None
-    drop = shlex.join(["reconciler", "docs", "release", snapshot.key, "--field", question.name])
-    return f"it is a group of fields, so events name its fields, as in `{member}`; to drop this claim: {drop}"
+    return None if member is None else Reason(ReasonCode.GROUP, about=member)
 
 
 def _released_groups(desired: Desired) -> dict[str, Field]:

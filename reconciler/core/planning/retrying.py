@@ -32,9 +32,6 @@ DAY_S: Final = 86_400.0
 TRIES: Final = 3
 """So many writes that did not last make a field contested, and so many refusals are enough to ignore its moves."""
 
-CONTESTED: Final = "contested: "
-"""What a reason begins with that says why a field is contested."""
-
 _SECOND_US = 1_000_000
 
 

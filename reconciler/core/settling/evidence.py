@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import attrs
 
 from reconciler.core.events import outcomes
-from reconciler.core.planning import conflicts
+from reconciler.core.planning import conflicts, reasons
 from reconciler.core.settling.cases import Case
 from reconciler.model import codec
 from reconciler.model.audit import AttemptResult, AuditRecord, Contention, Settlement, Verdict
@@ -49,7 +49,7 @@ def with_conflicts(case: Case, settlement: Settlement, waiting: Sequence[Decisio
     opened = tuple(conflict for conflict in held if conflict.id not in before)
     gone = [conflict for conflict in before.values() if conflict.id not in still]
     reheld = {conflict.field for conflict in held}
-    told = [outcomes.opened(key, now_us, conflict) for conflict in opened]
+    told = [outcomes.opened(key, now_us, conflict, reasons.text(conflict.reasons)) for conflict in opened]
     told += [outcomes.closed(key, now_us, c, "moved on" if c.field in reheld else "settled") for c in gone]
     return attrs.evolve(
         settlement,
@@ -97,7 +97,7 @@ def _digest(record: AuditRecord) -> str:
 
     Nor the base: without one, the first look adopts it and stores it, so it is there at the second.
     """
-    decisions = [attrs.evolve(verdict, reason="", base=None, has_base=False) for verdict in record.decisions]
+    decisions = [attrs.evolve(verdict, reasons=(), base=None, has_base=False) for verdict in record.decisions]
     return codec.digest([record.result, record.status, decisions])
 
 
@@ -132,7 +132,7 @@ def _verdict(decision: Decision) -> Verdict:
     return Verdict(
         field=decision.field,
         verb=decision.verb.value,
-        reason=decision.reason,
+        reasons=decision.reasons,
         rule=decision.rule,
         strategy=decision.strategy,
         desired=decision.desired,
@@ -141,6 +141,7 @@ def _verdict(decision: Decision) -> Verdict:
         live=_null(decision.live),
         event=decision.stamp.id,
         source=decision.stamp.source,
+        later=decision.later,
     )
 
 

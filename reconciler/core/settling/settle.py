@@ -21,7 +21,7 @@ import attrs
 from reconciler.core.events import outcomes
 from reconciler.core.events.outcomes import Outcome, OutcomeType
 from reconciler.core.planning import plan as planning
-from reconciler.core.planning import retrying
+from reconciler.core.planning import reasons, retrying
 from reconciler.core.scheduling import backoff
 from reconciler.core.settling import evidence, pacing
 from reconciler.core.settling.cases import Case
@@ -323,4 +323,4 @@ def _waits(decision: Decision) -> bool:
 
 
 def _held_reason(waiting: Iterable[Decision]) -> str:
-    return "; ".join(f"{decision.field}: {decision.reason}" for decision in waiting)
+    return "; ".join(f"{decision.field}: {reasons.text(decision.reasons)}" for decision in waiting)

@@ -7,9 +7,7 @@ import msgspec
 from starlette.responses import Response
 
 from reconciler import views
-from reconciler.core.explain import phrases
 from reconciler.model.action import Gone, Other, Preview, Side, Take, Unusable
-from reconciler.model.audit import Verdict
 from reconciler.model.plan import Hold
 from reconciler.model.policy import FALLBACK
 from reconciler.ports import authorship
@@ -127,7 +125,6 @@ async def shown(
         conflict=found,
         again=again,
         decided=decided and (views.actions.by(decided), decided.details),
-        why=phrases.held(_verdict(found)),
         live=live,
         choices={choice.take: choice for choice in choices},
         ways=WAYS[Hold(found.hold)],
@@ -136,22 +133,6 @@ async def shown(
         marked_desired=differing.parts(found.desired, live),
         marked_live=differing.parts(live, found.desired),
         marked_base=differing.parts(found.base, live) if found.has_base else (),
-    )
-
-
-def _verdict(found: views.waiting.Conflict) -> Verdict:
-    return Verdict(
-        field=found.field,
-        verb="hold",
-        reason=found.reason,
-        rule="",
-        strategy="",
-        desired=found.desired,
-        base=found.base,
-        has_base=found.has_base,
-        live=found.live,
-        event=found.event,
-        source=found.source,
     )
 
 

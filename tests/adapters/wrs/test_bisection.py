@@ -10,6 +10,7 @@ from reconciler.adapters import refusals
 from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs import bisection
 from reconciler.model.document import Status
+from reconciler.model.plan import Reason, ReasonCode
 from tests.adapters.wrs.world import Fault, WrsWorld
 
 MANY = {f"Extra{number:02}": f"value {number}" for number in range(30)}
@@ -56,7 +57,7 @@ async def test_what_no_refusal_names_is_found_and_held_and_all_else_goes_out_at_
     assert ready.document().status is Status.HELD
     assert ready.held() == ["Extra17"]
     (conflict,) = ready.document().agreement.held
-    assert conflict.reason == "refused by the server: NO: You are not allowed to do that."
+    assert conflict.reasons == (Reason(ReasonCode.REFUSED, message="NO: You are not allowed to do that."),)
     assert {name: value for name, value in ready.live()["attributes"].items() if name in MANY} == {
         name: value for name, value in MANY.items() if name != "Extra17"
     }
