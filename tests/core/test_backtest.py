@@ -141,7 +141,7 @@ def test_with_one_field_all_others_of_its_event_would_be_lost() -> None:
         ("owner", "refuse", "policy[1]"),
         ("status", "refuse", "policy[1]"),
     ]
-    assert "//erp/prod may not set status" in found[0].would.reasons
+    assert "//erp/prod may not set status" in found[0].would.reason
 
 
 def test_an_older_claim_that_would_be_lost_is_told_beside_a_newer_one_that_would_not() -> None:
@@ -176,7 +176,7 @@ def test_a_record_that_its_own_policy_does_not_give_is_not_judged(changed, reaso
     test = Backtest(EXTERNAL, {codec.policy_digest(PRESERVE): codec.encode(PRESERVE)})
     found = test.judge(4, codec.encode_record(record))
     assert isinstance(found, Unjudged)
-    assert reason in found.reasons
+    assert reason in found.reason
     assert (test.judged, test.unjudged, test.turns) == (0, 1, {})
 
 

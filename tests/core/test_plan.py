@@ -392,7 +392,7 @@ def test_a_number_from_hell_ends_no_decision():
 def test_claims_on_groups_of_fields_are_held_and_the_fields_below_go_out():
     desired = wanting(event(1, set={"a": None}), event(2, set={"a.b": None}), event(3, set={"a.b.c": 1}))
     drafted = plan.draft(desired, NO_BASE, reading(), under())
-    assert [decision.reason.split("`")[1] for decision in drafted.decisions if decision.verb is Verb.HOLD] == [
+    assert [decision.reasons[0].about for decision in drafted.decisions if decision.verb is Verb.HOLD] == [
         "a.b",
         "a.b.c",
     ]

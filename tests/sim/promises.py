@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
+import msgspec
 
 from reconciler.model import codec
 from reconciler.model.audit import AuditRecord, Settlement
@@ -201,7 +202,7 @@ def _values(records: Iterable[Outgoing]) -> list[bytes]:
 def _record(record: AuditRecord) -> str:
     return canonical(
         [record.document, record.at_us, record.attempt, record.result, record.message, record.status, record.patch]
-        + [[verdict.field, verdict.verb, verdict.reason] for verdict in record.decisions]
+        + [[verdict.field, verdict.verb, msgspec.to_builtins(verdict.reasons)] for verdict in record.decisions]
     )
 
 
