@@ -107,7 +107,7 @@ def notify_thresholds(config: Config) -> Thresholds:
 
 
 def actions(config: Config, store: Store, log: EventLog, clock: Clock) -> OperatorActions:
-    """Return what an operator can do, by command or (`acting`) in another role."""
+    """Return the actions of operators, in the role of commands; `as_role` gives another one."""
     marks = config.log.kind == "file"  # a line has no headers
     options = decoding(config)
     return OperatorActions(store=store, log=log, clock=clock, decoding=lambda: options, marks=marks)

@@ -59,7 +59,7 @@ async def check_audit(store: Store) -> list[AuditRecord]:
 
 
 async def check_chain(store: Store, decided: set[int]) -> None:
-    """The trail is one chain of decisions and acts, from genesis to head, reckoned from its description alone."""
+    """The trail is one chain of decisions and actions, from genesis to head, reckoned from its description alone."""
     actions = {action.id: action for action in await store.actions(limit=1_000_000)}
     link, number = bytes(32), 0
     async for entry in store.audit_chain():

@@ -337,7 +337,7 @@ class Admin:
     """Of which event sources (globs) those who have a word may append events by the API. A word that means no role
     makes them producers, who may do nothing else. A word of operators or admins binds those who have no other."""
     oidc_name_claim: Filled = "preferred_username"
-    """The claim with the name that acts are written down under; where it is missing, `sub`. Choose one that people
+    """The claim with the name that actions are written down under; where it is missing, `sub`. Choose one that people
     can't change themselves."""
     oidc_ca_file: File = ""
     """PEM file of the authorities that may sign the provider's certificate; empty: the system's."""

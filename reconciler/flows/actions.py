@@ -48,7 +48,7 @@ from reconciler.ports import Clock, EventLog, Store
 _LETTERS = 100  # of one append: each may be a megabyte
 _COMPARED = 500  # documents made due at a time
 _PAGE = 25  # conflicts read at once with their documents: each may be some megabytes
-_RESOLVED_BYTES = 4 * 1024 * 1024  # of the events of one act on many conflicts, one of them at least
+_RESOLVED_BYTES = 4 * 1024 * 1024  # of the events of one action on many conflicts, one of them at least
 _ID_MAX = 200  # characters of an event's id that are recorded: who sends it may make it as long as a record
 
 
@@ -68,7 +68,7 @@ def _nothing() -> None:
 @attrs.frozen(kw_only=True)
 class OperatorActions:
     """
-    What can be done; `who` is whoever does it, by name. Each act is recorded with its actor.
+    What can be done; `who` is whoever does it, by name. Each action is recorded with its actor.
 
     `offer` and `wake` let this process know at once; elsewhere it is noticed in the store.
     """
@@ -323,7 +323,7 @@ class OperatorActions:
     async def note(
         self, who: str, kind: str, target: str, *, document: str = "", details: Mapping[str, Json], result: str = "done"
     ) -> None:
-        """Record an act that was done elsewhere."""
+        """Record an action that was done elsewhere."""
         about = About(kind=kind, target=target, document=document, details=details, result=result)
         await self._recorder.record(who, [about])
 

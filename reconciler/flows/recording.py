@@ -1,7 +1,7 @@
 """
-Recording: acts are recorded with what they change, in one transaction; again where others act too.
+Recording: stores an action with what it changes, in one transaction, and tries again when another one came first.
 
-Deciding: a choice on a conflict, made into records that were checked as the reconciler will check them.
+Deciding: turns the choice in a conflict into records, and checks them as the reconciler will check them.
 """
 
 import shlex
@@ -32,8 +32,8 @@ from reconciler.model.policy import OPERATORS
 from reconciler.model.value import Json
 from reconciler.ports import Clock, Store
 
-CHUNK = 500  # acts of one transaction, keys of one look
-_TRIES = 20  # each time that somebody else's act came in between
+CHUNK = 500  # actions of one transaction, keys of one look
+_TRIES = 20  # each time that somebody else's action came in between
 
 Why = Callable[[Document | None], str | None]
 
@@ -51,7 +51,7 @@ class About:
 
 @attrs.frozen
 class Recorder:
-    """Records acts of whoever has this role, and of whose name this issuer vouches."""
+    """Records actions of whoever has this role, and of whose name this issuer vouches."""
 
     store: Store
     clock: Clock
@@ -59,7 +59,7 @@ class Recorder:
     issuer: str = ""
 
     async def record(self, who: str, abouts: Iterable[About], change: Change = Change.NOTHING) -> None:
-        """Record acts, and change what they are on. Raises StoreError."""
+        """Record actions, and change what they are on. Raises StoreError."""
         actions = [self.action(who, about) for about in abouts]
         for start in range(0, len(actions), CHUNK):
             for _ in range(_TRIES):
@@ -129,7 +129,7 @@ class Recorder:
 
 
 def _crowded() -> StoreError:
-    return StoreError("can't record what was done: too many others act at the same time; try again")
+    return StoreError("the action can't be recorded: too many others record theirs at the same time; try again")
 
 
 # ------------------------------------------------------------------------------------------------------------- deciding

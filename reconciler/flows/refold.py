@@ -28,7 +28,7 @@ from reconciler.model.value import Json
 from reconciler.ports import Clock, EventLog, FoldBatch, Refolded, Store, Telemetry
 
 _FETCH_S = 1.0
-_TRIES = 20  # each time that the daemon has read further, or another act came in between
+_TRIES = 20  # each time that the daemon has read further, or another action came in between
 
 
 class _Named(msgspec.Struct):

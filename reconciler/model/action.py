@@ -1,7 +1,7 @@
 """
-Acts: what operators do, as it is recorded, and what comes of it.
+Operators' actions, as the action log has them, and their results.
 
-An act is a record of the audit trail, where it is chained to the record before (`model/chain.py`).
+The action log is a part of the audit trail: each action is chained to the record before it (`model/chain.py`).
 """
 
 import enum
@@ -15,23 +15,23 @@ from reconciler.model.value import MISSING, Json, Missing
 UNKNOWN_DOCUMENT = "no event has named this document so far"
 MOVED_ON = "it has moved since it was shown"
 UNKNOWN_LETTER = "there is no dead letter of this id"
-RESOLVED_MAX = 500  # conflicts decided by one act
-CLI = "cli"  # the role of whoever acts by a command on the machine itself
+RESOLVED_MAX = 500  # conflicts decided by one action
+CLI = "cli"  # the role of whoever uses a command on the machine itself
 
 
 @attrs.frozen
 class OperatorAction:
     """
-    One act of one person on one thing.
+    What one person did to one thing.
 
-    `target` is the key of a document, or the id of a conflict or a dead letter; `document` is empty where the act is
+    `target` is the key of a document, or the id of a conflict or a dead letter; `document` is empty where the action is
     on none. `details` hold what was given and what came of it: reason, values, ids of the events appended.
     """
 
     at_us: int
     who: str
     role: str  # producer, viewer, operator, admin; or "cli"
-    kind: str  # a `Deed`, or what another part of the program has to record
+    kind: str  # an `ActionKind`, or what another part of the program has to record
     target: str
     document: str
     details: dict[str, Json]
@@ -41,7 +41,7 @@ class OperatorAction:
 
 
 class ActionKind(enum.StrEnum):
-    """What can be done."""
+    """What operators can do."""
 
     RETRY = "retry"
     PAUSE = "pause"
@@ -56,12 +56,12 @@ class ActionKind(enum.StrEnum):
     COMPARE = "compare"
 
 
-# What is done on documents without an event that would tell of it.
+# Actions on documents that no event tells of.
 UNLOGGED: Final = (ActionKind.RETRY, ActionKind.PAUSE, ActionKind.RESUME, ActionKind.REFOLD, ActionKind.COMPARE)
 
 
 class Change(enum.StrEnum):
-    """What an act changes in the store, in the transaction that records it."""
+    """What an action changes in the store, in the transaction that records it."""
 
     NOTHING = "nothing"
     RETRY = "retry"  # its document is due now; not if it is paused
@@ -71,12 +71,12 @@ class Change(enum.StrEnum):
     DISCARD = "discard"  # its dead letter is "discarded"
 
 
-# ------------------------------------------------------------------------------------------------- what comes of an act
+# -------------------------------------------------------------------------------------------------------------- results
 
 
 @attrs.frozen
 class Done:
-    """Targets that an act was done on, and those that were left, with why."""
+    """The targets of an action that were changed, and those that were not, with why."""
 
     done: tuple[str, ...]
     left: dict[str, str] = attrs.field(factory=dict)
@@ -84,14 +84,14 @@ class Done:
 
 @attrs.frozen
 class Gone:
-    """What was to be acted on is not there, or not any more."""
+    """The target does not exist, or not any more."""
 
     reason: str
 
 
 @attrs.frozen
 class Unusable:
-    """What was given can't be used, in words for whoever gave it; nothing was done."""
+    """The input can't be used, with a reason for whoever gave it; nothing was done."""
 
     reason: str
 

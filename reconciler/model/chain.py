@@ -77,7 +77,7 @@ def extend(head: Head, record: bytes) -> Head:
 
 
 def columns_of(record: Recorded) -> tuple[str | int | None, ...]:
-    """Return what a store finds a record by: document and time, and of an act target, actor and kind."""
+    """Return what a store finds a record by: document and time, and of an action target, actor and kind."""
     of_action = (record.target, record.who, record.kind) if isinstance(record, OperatorAction) else (None, None, None)
     return (record.document, record.at_us, *of_action)
 

@@ -45,7 +45,7 @@ def decode_record(text: bytes) -> Recorded:
     for lead, kind in _kinds.items():
         if text.startswith(lead) and text.endswith(b"}") and b"\n" not in text:
             return kind.decode(text[len(lead) : -1])  # which fails on anything beside the one record
-    raise ValueError("a record is either a decision or an act")
+    raise ValueError("a record is either a decision or an action")
 
 
 def digest(value: object) -> str:

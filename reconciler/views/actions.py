@@ -1,4 +1,4 @@
-"""Acts: what people do and have done, and what would come of it."""
+"""Operators' actions and their results, as JSON."""
 
 from typing import Annotated, Any
 
@@ -23,7 +23,7 @@ class By(Shape, frozen=True, kw_only=True):
 
 
 class OperatorAction(Shape, frozen=True, kw_only=True):
-    """What a person did."""
+    """What an operator did."""
 
     id: int
     at: Instant
@@ -38,7 +38,7 @@ class OperatorAction(Shape, frozen=True, kw_only=True):
 
 
 class OperatorActionPage(Shape, frozen=True, kw_only=True):
-    """Acts, newest first."""
+    """Actions, newest first."""
 
     items: list[OperatorAction]
     next: Next
@@ -51,7 +51,7 @@ class Compared(Shape, frozen=True, kw_only=True):
 
 
 class Done(Shape, frozen=True, kw_only=True):
-    """What the act was done on."""
+    """The targets that were changed."""
 
     done: list[str]
 
@@ -137,7 +137,7 @@ def by(found: actions.OperatorAction | None) -> By | None:
 
 
 def action(found: actions.OperatorAction) -> OperatorAction:
-    """Return an act."""
+    """Return an action."""
     return shape.of(
         OperatorAction,
         found,

@@ -31,7 +31,7 @@ class Sentence(Shape, frozen=True, kw_only=True):
 
 
 class Chapter(Shape, frozen=True, kw_only=True):
-    """One attempt, or several that came to the same; or an act of a person, for which `audit` is empty."""
+    """One attempt, or several that came to the same; or an action of a person, for which `audit` is empty."""
 
     title: str
     at: Instant

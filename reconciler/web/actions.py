@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 
 class ActionsQuery(Page, frozen=True, kw_only=True):
-    """Which acts."""
+    """Which actions."""
 
     document: Annotated[str | None, msgspec.Meta(description="Only on this document.")] = None
     actor: Annotated[str | None, msgspec.Meta(description="Only of this person.")] = None
@@ -61,7 +61,7 @@ def require_sayable(who: Principal, event: bytes) -> None:
 
 
 def found(value: "_T | actions.Gone | actions.Unusable | actions.Stale") -> _T:
-    """Return what came of an act; raises HttpError where nothing was done."""
+    """Return what came of an action; raises HttpError where nothing was done."""
     match value:
         case actions.Gone(reason):
             raise HttpError(404, reason)
@@ -75,7 +75,7 @@ def found(value: "_T | actions.Gone | actions.Unusable | actions.Stale") -> _T:
 
 
 def done_one(done: actions.Done) -> views.actions.Done:
-    """Return what came of an act on one thing; raises HttpError where nothing was done."""
+    """Return what came of an action on one thing; raises HttpError where nothing was done."""
     for reason in done.left.values():
         raise HttpError(404 if reason in _ABSENT else 409, reason)
     return views.actions.Done(done=list(done.done))

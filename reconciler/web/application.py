@@ -60,7 +60,7 @@ ENDPOINTS: Final = (
     Endpoint(path="/readyz", role=None, call=_readyz),
     Endpoint(path="/metrics", role=Role.VIEWER, call=_metrics),
     *openapi.with_document(
-        # Acts first: what has a fixed name, /conflicts/resolve, is found before what has a name in braces.
+        # Actions first: what has a fixed name, /conflicts/resolve, is found before what has a name in braces.
         (
             *actions.ENDPOINTS,
             *reading.ENDPOINTS,

@@ -73,7 +73,7 @@ class Router:
 
 
 def _to_sign_in(request: Request) -> Response:
-    """Send a person to the sign-in page, and from there to what they wanted to see; an act is not kept."""
+    """Send a person to the sign-in page, and from there to what they wanted to see; an action is not kept."""
     if request.method not in ("GET", "HEAD"):
         return RedirectResponse(signin.PATH, 303)
     path, query = request.scope["raw_path"].decode("latin-1"), request.scope["query_string"].decode("latin-1")

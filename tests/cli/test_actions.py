@@ -89,7 +89,7 @@ def test_acts_are_verified_with_the_trail_and_whoever_changes_one_is_found(settl
     settled.say("docs", "retry", DOC)
     settled.say("docs", "retry", DOC)
     told = settled.say("audit", "verify")
-    assert "1 decision recomputed; differing: 0. 2 acts of people." in told
+    assert "1 decision recomputed; differing: 0. 2 operator actions." in told
     assert "from the first record to record 3.\nhead 3:" in told
     forged = """replace(record, '"who":"', '"who":"somebody else, not ')"""
     settled.tamper(f"UPDATE audit SET record = CAST({forged} AS BLOB) WHERE id = 2")
@@ -157,7 +157,7 @@ def test_where_no_store_is_at_hand_events_are_appended_all_the_same_and_that_is_
 
 @pytest.fixture(scope="module")
 def made(untouched: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store of a program with a decision between acts, one on another document, and its export; made once."""
+    """The store of a program with a decision between actions, one on another document, and its export; made once."""
     program = Program(tmp_path_factory.mktemp("made"), untouched)
     program.emits("0000000002", "--set", "title=Lid")
     program.emits(DOC, "--set", "status=RELEASED")
@@ -189,14 +189,14 @@ def test_an_export_holds_both_in_order_and_is_verified_as_the_store_is(with_acti
 
 EDITS: dict[str, Callable[[list[bytes]], object]] = {
     "who": lambda lines: lines.__setitem__(-3, re.sub(rb'"who":"[^"]*"', b'"who":"nobody"', lines[-3])),
-    "the link told of the act before": lambda lines: lines.__setitem__(
+    "the link told of the action before": lambda lines: lines.__setitem__(
         -2, lines[-2].replace(json.loads(lines[-2])["previous"].encode(), b"0" * 64)
     ),
     "a link": lambda lines: lines.__setitem__(-1, lines[-1].replace(json.loads(lines[-1])["link"].encode(), b"0" * 64)),
-    "an act away": lambda lines: lines.pop(-2),
-    "two acts exchanged": lambda lines: lines.insert(-2, lines.pop()),
-    "an act as a decision": lambda lines: lines.__setitem__(-2, lines[-2].replace(b'"act"', b'"decision"')),
-    "a decision behind the acts": lambda lines: lines.append(lines[-4]),
+    "an action away": lambda lines: lines.pop(-2),
+    "two actions exchanged": lambda lines: lines.insert(-2, lines.pop()),
+    "an action as a decision": lambda lines: lines.__setitem__(-2, lines[-2].replace(b'"act"', b'"decision"')),
+    "a decision behind the actions": lambda lines: lines.append(lines[-4]),
     "a line slipped in": lambda lines: lines.insert(-1, b"{}"),
 }
 

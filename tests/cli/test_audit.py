@@ -43,7 +43,7 @@ def trailed(made: Path, tmp_path: Path) -> Program:
 
 def decided(program: Program) -> Program:
     for owner in ("akim", "sgarcia", "bmuller"):
-        with pytest.MonkeyPatch.context() as elsewhere:  # no store is at hand there, so no act stands between
+        with pytest.MonkeyPatch.context() as elsewhere:  # no store is at hand there, so no action stands between
             elsewhere.setenv("RECONCILER_STORE__URL", "sqlite:///nowhere.db")
             for document in (DOC, OTHER):
                 program.emits(document, "--set", f"owner={owner}", "--set", "status=RELEASED")

@@ -1,4 +1,4 @@
-"""What every store promises of operators' acts and of paused documents (`reconciler/ports/store.py`)."""
+"""What every store promises of operators' actions and of paused documents (`reconciler/ports/store.py`)."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a browser sends by itself: from which pages an act is taken, with sessions and where nobody is asked."""
+"""What a browser sends by itself: from which pages an action is taken, with sessions and where nobody is asked."""
 
 import pytest
 from httpx import AsyncClient

@@ -9,7 +9,7 @@ How processes share the file:
 
 - **One owner.** It holds a lock on `<file>.owner` for as long as it runs. A second one is refused.
 - **Guests read.** `owner=False` opens read-only beside a running owner. Only the writes that an operator makes by hand
-  (an act, making documents due) open the file for writing, for one transaction.
+  (an action, making documents due) open the file for writing, for one transaction.
 - **One at a time at the log's end.** SQLite up to 3.51.2 can corrupt a database when one connection resets the
   write-ahead log while another writes or checkpoints it. So only the owner checkpoints, by explicit command, and both
   its checkpoints and every write of a guest hold a lock on `<file>.writer`. The owner's own writes need no lock: they

@@ -80,9 +80,9 @@ CREATE INDEX dead_letter_by_clock ON dead_letter (id) WHERE json_extract(CAST(le
 -- the newest link.
 CREATE TABLE audit (
     id INTEGER PRIMARY KEY,            -- given by the chain: 1, 2, 3, …
-    document TEXT NOT NULL,            -- empty: an act on none
+    document TEXT NOT NULL,            -- empty: an action on none
     at_us INTEGER NOT NULL,
-    target TEXT,                       -- of an act, as the next two; NULL: a decision
+    target TEXT,                       -- of an action, as the next two; NULL: a decision
     who TEXT,
     kind TEXT,
     link BLOB NOT NULL,

@@ -230,7 +230,7 @@ def reposition(connection: sqlite3.Connection, positions: Mapping[Partition, int
 def record_actions(
     connection: sqlite3.Connection, change: actions.Change, done: Sequence[OperatorAction], at_us: int, reason: str
 ) -> bool:
-    """Record acts with what they change; return whether their targets allowed it."""
+    """Record actions with what they change; return whether their targets allowed it."""
     targets = [action.target for action in done]
     if change in rows.MARKS:
         if len(queries.LETTERS_OF.lines(connection, [(target,) for target in targets])) < len(targets):

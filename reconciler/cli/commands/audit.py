@@ -19,7 +19,7 @@ from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Head, Recorded
 
 audit = framework.family(
-    "audit", "The trail of decisions and acts: list it, show or export it, verify that it is whole."
+    "audit", "The trail of decisions and operator actions: list it, show or export it, verify that it is whole."
 )
 
 _COLUMNS = (
@@ -98,7 +98,7 @@ def list_(config: Config, document: str | None, since_us: int, until_us: int | N
 def actions(config: Config, document: str | None, *, actor: str | None, limit: int, form: str) -> None:
     """List what people did, newest first: who, when, on what, and why."""
     found = runtime.run(_actions(config, document, actor, limit))
-    output.report(form, [views.actions.action(one) for one in found], _ACTION_COLUMNS, "No acts.")
+    output.report(form, [views.actions.action(one) for one in found], _ACTION_COLUMNS, "No actions.")
 
 
 @audit.command("show", epilog=framework.example("reconciler audit show 4711 -o json -c reconciler.toml"))
@@ -106,7 +106,7 @@ def actions(config: Config, document: str | None, *, actor: str | None, limit: i
 @options.reporting
 @options.configured(store=True)
 def show(config: Config, id: int, form: str) -> None:
-    """Show one record, a decision or an act; as JSON with all that it holds."""
+    """Show one record, a decision or an action; as JSON with all that it holds."""
     record = runtime.run(_one(config, id))
     if isinstance(record, OperatorAction):
         act = views.actions.action(record)
@@ -180,7 +180,7 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
     """
     Check that no record was changed, removed or moved, and decide everything again.
 
-    Each record, a decision or an act, must be the one that its link in the chain stands for, and each decision must
+    Each record, a decision or an action, must be the one that its link in the chain stands for, and each decision must
     give the patch that it gave then. Removal of the newest records shows only with --head; a whole chain's head is
     printed at the end, to be kept where whoever could change the store can't change it. Exit code 1 if anything is
     wrong.
@@ -211,7 +211,7 @@ def _outcome(verifier: Verifier, faults: int) -> Iterator[str]:
     """Yield in words what was verified; at the end the head, if it stands for all there is."""
     scope, first, head = verifier.scope, verifier.first, verifier.head
     decided = f"{output.counted(verifier.recomputed, 'decision')} recomputed; differing: {verifier.differing}."
-    yield decided + (f" {output.counted(verifier.actions, 'act')} of people." if verifier.actions else "")
+    yield decided + (f" {output.counted(verifier.actions, 'operator action')}." if verifier.actions else "")
     if faults:
         yield f"The trail was changed, or is damaged: {output.counted(faults, 'fault')}."
     elif first is None or head is None:

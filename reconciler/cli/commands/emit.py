@@ -16,7 +16,7 @@ from reconciler.model.event import Outgoing
 from reconciler.model.policy import OPERATORS
 from reconciler.views.actions import AppendedEvent
 
-_ACTIONS_MAX = 100  # events that are recorded by document, as over HTTP; more are one act
+_ACTIONS_MAX = 100  # events that are recorded by document, as over HTTP; more are one action
 
 
 @framework.command(

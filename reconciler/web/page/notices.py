@@ -1,4 +1,4 @@
-"""Notices: what is said on a page after somebody has acted, and when it could not be done."""
+"""Notices: what a page says after an action, and when an action was refused."""
 
 from collections.abc import Mapping
 from typing import Final, Literal

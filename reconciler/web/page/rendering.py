@@ -200,7 +200,7 @@ def refusal(status: int, detail: str = "", headers: Mapping[str, str] | None = N
 
 
 def elsewhere(address: str) -> Response:
-    """Send whoever has acted on to a page, so that loading it again does not act again."""
+    """Send the browser on to a page after an action, so that loading the page again does not repeat the action."""
     return RedirectResponse(address, 303)
 
 

@@ -71,7 +71,7 @@ async def show(sources: Sources, asked: Asked) -> Response:
 
 
 class ActionsQuery(Page, frozen=True, kw_only=True):
-    """Which acts of people."""
+    """Which actions."""
 
     document: _Text = ""
     who: _Text = ""
@@ -97,7 +97,7 @@ async def actions(sources: Sources, asked: Asked) -> Response:
 
 
 def _said(action: OperatorAction) -> list[tuple[str, str]]:
-    """Return what was given with an act, in texts."""
+    """Return what was given with an action, in texts."""
     given = [(name, value) for name, value in action.details.items() if value not in ("", [], None)]
     return [(name, value if isinstance(value, str) else looks.of_json(value)) for name, value in given]
 
