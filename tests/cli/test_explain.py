@@ -129,7 +129,7 @@ def test_a_pause_is_told_however_many_events_were_sent_since(left: Program) -> N
 
     async def emit() -> None:
         store = await sqlite.open_store(left.folder / "state.db", owner=False)
-        await store.enact(Change.NOTHING, [emitted] * 501, at_us=0)
+        await store.record_actions(Change.NOTHING, [emitted] * 501, at_us=0)
         await store.close()
 
     asyncio.run(emit())

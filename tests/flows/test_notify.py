@@ -12,7 +12,7 @@ import pytest
 from reconciler import config
 from reconciler.core.explain import notices
 from reconciler.core.explain.notices import Fault, Notification, Undelivered
-from reconciler.core.scheduling.breaker import Breaker, Verdict
+from reconciler.core.scheduling.breaker import Breaker, RequestResult
 from reconciler.flows import watch
 from reconciler.flows.notify import NotifyOptions, Post
 from reconciler.flows.watch import Thresholds, Watch
@@ -388,7 +388,7 @@ async def test_windchill_is_told_to_be_down_only_if_it_stays_so_and_then_to_be_b
     def answers() -> None:
         leave = bench.breaker.try_pass(world.clock.monotonic_s())
         assert leave is not None
-        bench.breaker.report(leave, Verdict.SUCCESS, world.clock.monotonic_s(), 0.5)
+        bench.breaker.report(leave, RequestResult.SUCCESS, world.clock.monotonic_s(), 0.5)
 
     opened(bench.breaker, world.clock.monotonic_s())
     await bench.pass_time(20)
