@@ -79,7 +79,7 @@ def test_every_key_says_what_it_means() -> None:
 # ----------------------------------------------------------------------------------------------------------- the file
 
 
-def test_a_file_that_is_not_there_is_named() -> None:
+def test_a_missing_file_is_named() -> None:
     assert faults(Path("/nowhere/r.toml")) == ["r.toml: can't be read: No such file or directory"]
 
 

@@ -42,18 +42,15 @@ class Counters:
         self._combinations: Counter[str] = Counter()
 
     def add(self, metric: str, amount: float = 1, **labels: str) -> None:
-        """Add to a counter."""
         key = metric, _key(labels)
         if key not in self.counts:
             key = self._admitted(*key)
         self.counts[key] += amount
 
     def gauge(self, metric: str, value: float, **labels: str) -> None:
-        """Set a gauge."""
         self.gauges[metric, _key(labels)] = value
 
     def observe(self, metric: str, seconds: float, **labels: str) -> None:
-        """Put a duration into a histogram."""
         key = metric, _key(labels)
         kept = self.durations.get(key)
         if kept is None:

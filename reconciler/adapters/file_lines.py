@@ -65,7 +65,6 @@ class LineReader:
             raise LogError(f"{path} can't be read: {error.strerror}; create it, or name another file") from error
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def read(self) -> list[bytes] | None:

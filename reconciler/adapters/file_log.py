@@ -137,7 +137,6 @@ class FileLog:
         return {file.place: ends[file.place] for file in self._files if file.is_there}
 
     async def close(self) -> None:
-        """Close the files."""
         for file in self._files:
             file.close()
         self._opened = False

@@ -176,7 +176,6 @@ class FilePartition:
         return LineRecords(self.place.topic, numbers, lines) if lines else None
 
     def close(self) -> None:
-        """Close the file."""
         for reader in (self._reader, self._counter):
             if reader is not None:
                 reader.close()

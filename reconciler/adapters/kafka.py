@@ -116,7 +116,6 @@ class KafkaLog:
         return list(chain.from_iterable(batches.values()))
 
     async def positions(self) -> Mapping[Partition, int]:
-        """Return where the next fetch reads in each partition, past gaps without records."""
         self._opened()
         return dict(self._positions)
 
@@ -133,7 +132,6 @@ class KafkaLog:
             raise LogError(f"{self._named}: the broker did not tell its end: {kafka_client.text(error)}") from error
 
     async def append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
-        """Append records as `KafkaAppender.append` says."""
         return await self._appender.append(records)
 
     async def close(self) -> None:

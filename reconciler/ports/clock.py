@@ -26,11 +26,8 @@ class Clock(Protocol):
 class Telemetry(Protocol):
     """Counters, gauges and durations, with the names and labels of docs/observing.md, without the prefix."""
 
-    def add(self, metric: str, amount: float = 1, **labels: str) -> None:
-        """Add to a counter."""
+    def add(self, metric: str, amount: float = 1, **labels: str) -> None: ...
 
-    def gauge(self, metric: str, value: float, **labels: str) -> None:
-        """Set a gauge."""
+    def gauge(self, metric: str, value: float, **labels: str) -> None: ...
 
-    def observe(self, metric: str, seconds: float, **labels: str) -> None:
-        """Put a duration into a histogram."""
+    def observe(self, metric: str, seconds: float, **labels: str) -> None: ...

@@ -41,5 +41,4 @@ class EventLog(Protocol):
         Returns the offset after the last record in each partition that got any, where that is known.
         """
 
-    async def close(self) -> None:
-        """Close all connections and files."""
+    async def close(self) -> None: ...

@@ -86,8 +86,7 @@ class Ledger(Protocol):
     async def due(self, now_us: int, limit: int) -> list[Due]:
         """Return due documents, most urgent lane first, longest due first within a lane."""
 
-    async def next_due_us(self) -> int | None:
-        """Return the earliest due time of any document."""
+    async def next_due_us(self) -> int | None: ...
 
     async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
         """Return the documents of those keys that exist."""
@@ -180,8 +179,7 @@ class Views(Protocol):
     ) -> list[ConflictRow]:
         """Return open conflicts, with `closed` closed ones too, oldest first, after an opening time and id."""
 
-    async def count_conflicts(self) -> int:
-        """Return how many conflicts are open."""
+    async def count_conflicts(self) -> int: ...
 
     async def conflict(self, conflict_id: str) -> ConflictRow | None:
         """Return a conflict, open or closed."""
@@ -315,5 +313,4 @@ class Store(Folded, Ledger, Outbox, Views, Protocol):
     async def count_due(self, lane: Lane, until_us: int) -> int:
         """Return how many documents are due in a lane by then."""
 
-    async def close(self) -> None:
-        """Finish the calls under way and close."""
+    async def close(self) -> None: ...

@@ -66,8 +66,7 @@ class Windchill(Protocol):
         its prefix proves that a lock is ours.
         """
 
-    async def close(self) -> None:
-        """Close connections."""
+    async def close(self) -> None: ...
 
 
 @runtime_checkable

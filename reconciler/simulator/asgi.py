@@ -63,7 +63,6 @@ class Application:
         self._base = world.settings.base_path.rstrip("/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
         path: str = scope["path"]
         if path == CONTROL or path.startswith(CONTROL + "/"):
             await self._control(scope, receive, send)

@@ -58,7 +58,7 @@ class Control:
             plan.script(await _given(request))
         elif request.method == "DELETE":
             plan.clear_scripts()
-        return {"items": plan.waiting()}
+        return {"waiting": plan.waiting()}
 
     async def edit(self, request: Request) -> object:
         """POST `{"document": KEY, "user": NAME, "set": {dotted path: value}}`: a person's edit, without a guard."""

@@ -83,7 +83,6 @@ class Documents:
         self._keys = sorted(self._versions)
 
     def get(self, key: str) -> Version | None:
-        """The current version; None where there is no such document."""
         return self._versions.get(key)
 
     def keys(self) -> list[str]:
@@ -137,7 +136,6 @@ class Documents:
         return self.history.newest
 
     def delete(self, key: str, writer: Writer) -> None:
-        """Remove a document; KeyError where there is none."""
         old = self._versions.pop(key)
         self._keys.remove(key)
         self._iterations[key] = old.iteration

@@ -57,7 +57,6 @@ class Canned:
     """Whether the request is carried out before its reply is replaced."""
 
     def reply(self) -> Reply:
-        """As it goes out."""
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
         return Reply(self.status, headers, self.body.encode())
 
@@ -103,7 +102,6 @@ class FaultPlan:
 
     @property
     def settings(self) -> Faults:
-        """The probabilities and sizes in force."""
         return self._settings
 
     @settings.setter
@@ -141,17 +139,9 @@ class FaultPlan:
         about = (given.get("document"), given.get("method"), str(given.get("path", "")))
         self._scripts.append(Script(*about, deque(map(_step, steps))))
 
-    def waiting(self) -> list[dict[str, Any]]:
-        """The scripts that still have steps."""
-        return [
-            {
-                "document": script.document,
-                "method": script.method,
-                "path": script.path,
-                "faults": [_shown(step) for step in script.steps],
-            }
-            for script in self._scripts
-        ]
+    def waiting(self) -> int:
+        """How many scripts still have steps."""
+        return len(self._scripts)
 
     def clear_scripts(self) -> None:
         """Drop the scripts that still have steps."""
@@ -224,12 +214,3 @@ def _canned(given: dict[str, Any]) -> Canned:
     text = body if isinstance(body, str) else orjson.dumps(body).decode()
     headers = given.get("headers", {} if isinstance(body, str) else {"content-type": "application/json"})
     return Canned(given["status"], headers, text, bool(given.get("applied")))
-
-
-def _shown(step: Met) -> Any:
-    if step.canned is not None:
-        return attrs.asdict(step.canned)
-    if step.act is not None:
-        when = "after" if step.act.after else "before"
-        return {"act": step.act.given, "when": when, "faults": sorted(step.names)}
-    return sorted(step.names) or _OK

@@ -17,7 +17,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Literal
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from reconciler.simulator.fields import Changes
 
@@ -129,28 +129,17 @@ class History:
 
 def as_json(entry: Entry) -> dict[str, Any]:
     """The entry as the control API shows it."""
-    return {
-        "sequence": entry.sequence,
-        "time": entry.time.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        "document": entry.document,
-        "who": entry.who,
-        "kind": entry.kind,
-        "guard": entry.guard,
-        "before": entry.before,
-        "after": entry.after,
-        "way": entry.way,
-        "seen": entry.seen,
-        "changes": {path: list(pair) for path, pair in entry.changes.items()},
-        "changed_nothing": not entry.changes,
-    }
+    shown = asdict(entry, recurse=False)
+    shown["time"] = entry.time.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return shown | {"changed_nothing": not entry.changes}
 
 
 def from_json(shown: Mapping[str, Any]) -> Entry:
     """The entry that `as_json` showed."""
-    changes = {path: (old, new) for path, (old, new) in shown["changes"].items()}
-    given = {name: shown[name] for name in ("sequence", "document", "who", "kind", "guard", "before", "after")}
-    given |= {name: shown.get(name) for name in ("way", "seen")}  # histories kept from before have neither
-    return Entry(time=datetime.fromisoformat(shown["time"]), **given, changes=changes)
+    members = {name: value for name, value in shown.items() if name != "changed_nothing"}
+    members["time"] = datetime.fromisoformat(shown["time"])
+    members["changes"] = {path: (old, new) for path, (old, new) in shown["changes"].items()}
+    return Entry(**members)
 
 
 def unguarded(history: Iterable[Entry]) -> list[Entry]:

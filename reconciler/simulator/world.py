@@ -33,7 +33,6 @@ class Statistics:
             counter.clear()
 
     def written(self, entry: Entry) -> None:
-        """Count one accepted write."""
         if entry.kind == "rest":
             self.writes["outside" if entry.outside else "unguarded" if entry.unguarded else "guarded"] += 1
             self.writes["stale"] += not entry.unguarded and entry.guard != entry.before
@@ -42,7 +41,6 @@ class Statistics:
         self.writes["changed_nothing"] += not entry.changes
 
     def shown(self) -> dict[str, Any]:
-        """As the control API shows them."""
         requests: dict[str, dict[str, int]] = {}
         for (method, status), count in sorted(self.requests.items()):
             requests.setdefault(method, {})[str(status) if status else "dropped"] = count

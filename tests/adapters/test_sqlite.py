@@ -62,7 +62,7 @@ async def shown(store: SqliteStore) -> list[object]:
 # ------------------------------------------------------------------------------------------------------------ the file
 
 
-async def test_what_was_stored_is_there_after_reopening(path: Path, store: SqliteStore, opens: Opens) -> None:
+async def test_a_store_has_the_same_content_after_reopening(path: Path, store: SqliteStore, opens: Opens) -> None:
     letter = DeadLetter(Place("changes", 0, 7), 5, b"k", b"\xff", (), "decode", "not JSON", 77)
     await store.fold(batch(["a", "b"]))
     await store.fold(FoldBatch({}, {P0: 8}, [(letter, Outgoing("dead", b"k", b"v"))], Lane.EVENT, 1))
@@ -105,7 +105,7 @@ def test_any_other_url_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("owner", [True, False])
-async def test_what_is_not_a_database_is_left_alone(path: Path, owner: bool) -> None:
+async def test_a_file_that_is_not_a_database_is_left_alone(path: Path, owner: bool) -> None:
     path.write_bytes(b"once upon a time, " * 100)
     with pytest.raises(StoreError, match=r"not a database; use another \[store\] url"):
         await sqlite.open_store(path, owner=owner)
@@ -151,7 +151,7 @@ async def test_a_schema_that_can_t_be_made_leaves_nothing(path: Path, monkeypatc
     await (await sqlite.open_store(path, owner=True)).close()
 
 
-async def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
+async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="nowhere"):
         await sqlite.open_store(tmp_path / "nowhere" / "s.db", owner=True)
 
@@ -227,7 +227,7 @@ async def test_a_store_that_is_mounted_as_a_single_file_is_refused(path: Path, m
         await sqlite.open_store(path, owner=True)
 
 
-async def test_what_sqlite_makes_is_for_the_owner_alone_whatever_the_umask(path: Path) -> None:
+async def test_only_the_owner_can_read_the_files_whatever_the_umask(path: Path) -> None:
     before = os.umask(0)
     try:
         store = await sqlite.open_store(path, owner=True)
@@ -238,7 +238,7 @@ async def test_what_sqlite_makes_is_for_the_owner_alone_whatever_the_umask(path:
         os.umask(before)
 
 
-async def test_an_owner_that_could_not_open_is_owner_no_more(path: Path) -> None:
+async def test_an_owner_that_could_not_open_gives_up_the_lock(path: Path) -> None:
     path.write_bytes(b"once upon a time, " * 100)
     with pytest.raises(StoreError):
         await sqlite.open_store(path, owner=True)
@@ -260,7 +260,7 @@ async def test_a_guest_reads_while_the_owner_writes(store: SqliteStore, guest: S
 
 
 @pytest.mark.parametrize("owned", [True, False])
-async def test_a_guest_may_requeue_documents_and_let_dead_letters_go(
+async def test_a_guest_may_requeue_documents_and_discard_dead_letters(
     path: Path, owned: bool, store: SqliteStore, opens: Opens
 ) -> None:
     letter = DeadLetter(Place("changes", 0, 7), 5, None, None, (), "decode", "", 77)

@@ -106,7 +106,7 @@ async def test_an_empty_file_is_a_new_store_where_none_was(path: Path, opens: Op
     assert await store.positions() == {}
 
 
-async def test_a_store_that_was_removed_in_good_order_begins_anew(path: Path, opens: Opens) -> None:
+async def test_a_store_that_was_removed_while_closed_starts_again(path: Path, opens: Opens) -> None:
     await made(path)
     path.unlink()
     store = await opens(path)
@@ -123,7 +123,7 @@ async def test_a_write_ahead_log_without_its_store_is_refused(path: Path, empty:
     assert path.with_name("state.db-wal").stat().st_size > 0
 
 
-async def test_what_a_kill_leaves_is_whole(path: Path, opens: Opens) -> None:
+async def test_a_kill_leaves_a_whole_store(path: Path, opens: Opens) -> None:
     store = await opens(await killed(path))
     rows = await store.documents(KEYS)
     assert {codec_value(row.desired) for row in rows.values()} == {3}
@@ -385,7 +385,7 @@ async def test_another_store_takes_the_place_and_the_old_one_stays_beside_it(pat
     assert not list(path.parent.glob("*.new*"))
 
 
-async def test_nobody_replaces_a_store_in_use(path: Path, store: SqliteStore) -> None:
+async def test_a_store_in_use_cannot_be_replaced(path: Path, store: SqliteStore) -> None:
     with pytest.raises(StoreError, match=r"in use by another reconciler \(pid \d+\)"), backup.replacing(path):
         pass
 
@@ -448,7 +448,7 @@ async def test_a_replacement_that_was_interrupted_leaves_a_whole_store_or_is_ask
     assert path.with_name("state.db.replaced-T").exists()
 
 
-def test_positions_that_went_back_are_told() -> None:
+def test_positions_that_went_back_are_listed() -> None:
     topic, other = Partition("changes", 0), Partition("outcomes", 0)
     old, new = backup.Contents(1, {topic: 5}, 1), backup.Contents(1, {topic: 7, other: 2}, 1)
     assert old.behind(new) == {topic: (5, 7), other: (0, 2)}
@@ -482,7 +482,9 @@ async def test_an_index_that_lacks_rows_is_found(path: Path, opens: Opens) -> No
 
 
 @pytest.mark.parametrize(("table", "column"), [("document", "desired"), ("outbox", "message")])
-async def test_a_row_that_is_none_is_found_and_named(path: Path, table: str, column: str, store: SqliteStore) -> None:
+async def test_a_row_that_does_not_decode_is_found_and_named(
+    path: Path, table: str, column: str, store: SqliteStore
+) -> None:
     await one_round(store, 1)
     await store.close()
     with closing(sqlite3.connect(path)) as other:

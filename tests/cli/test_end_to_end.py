@@ -606,7 +606,7 @@ def test_a_doctor_without_a_document_says_that_windchill_answers(program: Progra
     assert (found["result"], "answers; name a document" in found["message"]) == ("warning", True)
 
 
-def test_a_directory_that_is_not_there_is_named(program: Program) -> None:
+def test_a_missing_directory_is_named(program: Program) -> None:
     program.log.touch()
     nowhere = program.folder / "nowhere"
     text = program.config.read_text().replace(f"{program.folder}/state.db", f"{nowhere}/state.db")

@@ -144,7 +144,7 @@ def test_a_policy_that_can_not_be_used_is_refused_with_its_place(looking: Progra
     assert message in looking.fails("policy", "test", "--policy", "new.toml")
 
 
-def test_a_file_that_is_not_there_is_named(looking: Program) -> None:
+def test_a_missing_file_is_named(looking: Program) -> None:
     assert "nowhere.toml: can't be read" in looking.fails("policy", "test", "--policy", "nowhere.toml")
 
 

@@ -98,7 +98,7 @@ async def test_an_attempt_under_way_stores_what_it_agreed_and_ends_no_pause(
     )
 
 
-async def test_what_an_outcome_log_gives_back_ends_no_pause(store: Store) -> None:
+async def test_recovery_from_an_outcome_log_ends_no_pause(store: Store) -> None:
     await paused(store)
     await store.rebase({"d": attrs.evolve(AGREEMENT, told=3)}, {}, 8000)
     found = await row(store)
@@ -124,7 +124,7 @@ async def test_a_resumed_document_is_pending_and_due_at_once_before_all_others(s
     assert (await row(store)).status is Status.PENDING
 
 
-async def test_a_document_to_be_retried_is_due_at_once_and_stands_where_it_stood(store: Store) -> None:
+async def test_a_document_to_be_retried_is_due_at_once_and_keeps_its_status(store: Store) -> None:
     await store.fold(batch("d"))
     await store.settle(settlement(status=Status.PARKED, reason="gone", due_us=99_000))
     assert await store.record_actions(Change.RETRY, [action(kind="retry")], at_us=8000)
@@ -133,9 +133,7 @@ async def test_a_document_to_be_retried_is_due_at_once_and_stands_where_it_stood
 
 
 @pytest.mark.parametrize("change", [Change.RETRY, Change.PAUSE, Change.RESUME, Change.REPLAY, Change.DISCARD])
-async def test_an_act_on_what_is_not_there_does_nothing_at_all_and_is_not_recorded(
-    store: Store, change: Change
-) -> None:
+async def test_an_action_on_a_missing_target_does_nothing_and_is_not_recorded(store: Store, change: Change) -> None:
     await store.fold(batch("d"))
     await store.rebase({"x": Agreement(told=1)}, {}, 8000)  # known from an outcome log only: never named by an event
     for target in ("nix", "x"):
@@ -179,7 +177,7 @@ async def test_acts_are_numbered_and_listed_newest_first_page_by_page(store: Sto
     assert await store.actions(before=1) == []
 
 
-async def test_acts_are_found_by_document_by_who_and_by_what_they_are_on(store: Store) -> None:
+async def test_actions_are_found_by_document_person_and_target(store: Store) -> None:
     await noted(store, action("a"), action("b", who="sgarcia"), action("c1", "resolve", document="a", who="sgarcia"))
     ids = [
         [one.id for one in await store.actions(**wanted)]
@@ -202,13 +200,13 @@ async def test_the_last_acts_of_some_kinds_on_one_thing_is_found_among_others(st
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-async def test_an_act_comes_back_as_it_was_whatever_it_says(store: Store, text: str) -> None:
+async def test_an_action_comes_back_as_it_was_recorded(store: Store, text: str) -> None:
     said = action(text, text, who=text, details={"reason": text, "value": [text, None, 1.5, {"a": text}]})
     await noted(store, said)
     assert await store.actions(document=text, who=text, target=text) == [attrs.evolve(said, id=1)]
 
 
-async def test_acts_and_decisions_stand_in_one_chain_in_the_order_in_which_they_came(store: Store) -> None:
+async def test_actions_and_decisions_are_in_one_chain_in_order(store: Store) -> None:
     await store.fold(batch("d", "e"))
     await noted(store, action("d"), action("upload", document=""))
     await store.settle(settlement("d", audit=(record("d", 8000), record("d", 9000))))
@@ -224,7 +222,7 @@ async def test_acts_and_decisions_stand_in_one_chain_in_the_order_in_which_they_
     assert await store.last_audited_us() == 10
 
 
-async def test_acts_made_at_the_same_time_are_all_recorded_or_told_that_they_were_not(store: Store) -> None:
+async def test_simultaneous_actions_are_recorded_or_reported_as_not_recorded(store: Store) -> None:
     told = await asyncio.gather(
         *(store.record_actions(Change.NOTHING, [action(f"d{n}")], at_us=AT_US) for n in range(10))
     )

@@ -47,7 +47,7 @@ async def test_waiting_ends_with_the_event_or_with_the_time(clock: Clock) -> Non
     await waiting
 
 
-def test_chance_lies_between_nought_and_one(clock: Clock) -> None:
+def test_chance_is_between_0_and_1(clock: Clock) -> None:
     assert all(0 <= clock.chance() < 1 for _ in range(1000))
 
 

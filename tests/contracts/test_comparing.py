@@ -22,13 +22,13 @@ async def test_settled_documents_are_listed_in_order_page_by_page(store: Store) 
     assert pages == keys[1:]
 
 
-async def test_what_was_never_folded_is_not_listed(store: Store) -> None:
+async def test_documents_never_folded_are_not_listed(store: Store) -> None:
     await store.rebase({"d": NO_AGREEMENT}, {}, 1000)
     assert await store.settled_keys(SETTLED, "", 10) == []
 
 
 @pytest.mark.parametrize("status", Status)
-async def test_only_what_stands_there_is_made_due(store: Store, status: Status) -> None:
+async def test_only_documents_of_these_statuses_are_made_due(store: Store, status: Status) -> None:
     await placed(store, status)
     before = await row(store)
     made = await store.compare_again(["d", "unknown"], SETTLED, NOW_US)
@@ -41,20 +41,20 @@ async def test_only_what_stands_there_is_made_due(store: Store, status: Status) 
         assert after == before
 
 
-async def test_what_is_never_looked_at_again_is_made_due_too(store: Store) -> None:
+async def test_a_document_without_a_due_time_is_made_due_too(store: Store) -> None:
     await placed(store, Status.SYNCED, None)
     assert await store.compare_again(["d"], SETTLED, NOW_US) == 1
 
 
 @pytest.mark.parametrize("lane", Lane)
-async def test_what_is_due_before_keeps_its_lane_and_its_place(store: Store, lane: Lane) -> None:
+async def test_a_document_due_earlier_keeps_its_lane_and_place(store: Store, lane: Lane) -> None:
     await placed(store, Status.HELD)
     await store.requeue(["d"], lane, NOW_US)
     assert await store.compare_again(["d"], SETTLED, NOW_US) == 0
     assert ((await row(store)).lane, (await row(store)).due_us) == (lane, NOW_US)
 
 
-async def test_an_attempt_under_way_does_not_settle_the_comparison_away(store: Store) -> None:
+async def test_an_attempt_under_way_does_not_end_the_comparison(store: Store) -> None:
     await placed(store, Status.SYNCED)
     revision = (await row(store)).revision
     await store.compare_again(["d"], SETTLED, NOW_US)
@@ -62,7 +62,7 @@ async def test_an_attempt_under_way_does_not_settle_the_comparison_away(store: S
     assert await store.count_due(Lane.RESYNC, NOW_US) == 1
 
 
-async def test_what_is_left_is_counted_until_it_was_looked_at_or_an_event_came(store: Store) -> None:
+async def test_documents_to_compare_are_counted_until_they_are_settled(store: Store) -> None:
     keys = ["a", "b", "c"]
     await store.fold(batch(*keys))
     for key in keys:
@@ -76,6 +76,6 @@ async def test_what_is_left_is_counted_until_it_was_looked_at_or_an_event_came(s
     assert await store.count_due(Lane.RESYNC, NOW_US) == 2
 
 
-def test_documents_in_a_wait_that_trouble_has_set_are_not_settled() -> None:
+def test_documents_that_wait_after_trouble_are_not_settled() -> None:
     assert not {Status.PENDING, Status.CONTENDED, Status.LOCKED} & set(SETTLED)
     assert set(SETTLED) <= set(OTHERS)

@@ -216,7 +216,7 @@ async def test_an_empty_log_is_at_its_end_at_once(world: World, log: EventLog) -
     assert set(await log.ends()) == set(world.places)
 
 
-async def test_a_position_beyond_the_end_is_refused_with_what_the_log_holds(world: World, log: EventLog) -> None:
+async def test_a_position_beyond_the_end_is_refused_with_the_offsets_of_the_log(world: World, log: EventLog) -> None:
     await world.put(events(10))
     with pytest.raises(LogTruncatedError, match=r"11 comes next, but .* holds .*10") as caught:
         await log.open({Partition(world.topic, 0): 11})
@@ -243,7 +243,7 @@ async def test_the_record_that_was_read_last_is_recognised_and_another_in_its_pl
             await client.close()
 
 
-async def test_an_anchor_before_the_last_record_leads_to_the_position_all_the_same(world: World) -> None:
+async def test_an_anchor_before_the_last_record_does_not_change_the_position(world: World) -> None:
     """As where the offsets after it hold no record."""
     await world.put(events(10))
     place, first, again = Partition(world.topic, 0), world.client(), world.client()
@@ -255,9 +255,7 @@ async def test_an_anchor_before_the_last_record_leads_to_the_position_all_the_sa
     await again.close()
 
 
-async def test_what_is_appended_is_visible_in_the_ends_and_comes_with_the_next_fetch(
-    world: World, log: EventLog
-) -> None:
+async def test_appended_records_show_in_the_ends_and_come_with_the_next_fetch(world: World, log: EventLog) -> None:
     if not world.appends:
         with pytest.raises(LogError, match="unpack it"):
             await log.append([Outgoing(world.topic, b"key", events(1)[0])])
@@ -339,7 +337,7 @@ async def test_a_position_beyond_the_end_of_decisions_is_refused_too(world: Worl
     await again.close()
 
 
-async def test_what_is_appended_among_the_decisions_is_read_from_there(world: World, log: EventLog) -> None:
+async def test_decisions_are_appended_and_read_in_their_own_place(world: World, log: EventLog) -> None:
     if not world.appends:
         pytest.skip("a packed file is not appended to")
     decisions = world.places[-1]

@@ -135,13 +135,13 @@ async def test_a_line_without_end_waits_for_it_while_the_file_grows(path: Path) 
     await log.close()
 
 
-async def test_a_line_without_end_counts_where_the_end_is_the_end(path: Path) -> None:
+async def test_a_line_without_end_counts_if_the_file_does_not_grow(path: Path) -> None:
     path.write_bytes(event(0) + b"\n" + event(1))
     assert await lines_of(path) == [(0, event(0)), (1, event(1))]
     assert await lines_of(path, start=2) == []
 
 
-async def test_a_line_that_never_ends_is_no_log(path: Path, log: FileLog, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_line_that_never_ends_is_an_error(path: Path, log: FileLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_lines, "LINE_BYTES_MAX", 1000)
     monkeypatch.setattr(file_lines, "PIECE_BYTES", 100)
     path.write_bytes(event(0) + b"\n" + b"x" * 2000)
@@ -154,12 +154,12 @@ async def test_a_line_that_never_ends_is_no_log(path: Path, log: FileLog, monkey
 # --------------------------------------------------------------------------------------------------------------- damage
 
 
-async def test_a_file_that_is_not_there_is_named(log: FileLog, path: Path) -> None:
+async def test_a_missing_file_is_named(log: FileLog, path: Path) -> None:
     with pytest.raises(LogError, match=r"events.jsonl can't be read: No such file or directory; create it"):
         await log.open({})
 
 
-async def test_an_archive_that_was_cut_short_gives_what_it_has_and_then_an_error(archive: Path) -> None:
+async def test_an_archive_that_was_cut_short_gives_its_lines_and_then_an_error(archive: Path) -> None:
     whole = packed(archive, b"".join(orjson.dumps({"id": os.urandom(300).hex()}) + b"\n" for _ in range(2000)))
     archive.write_bytes(whole[: len(whole) // 2])
     log = FileLog(archive, SystemClock(), grows=False)
@@ -171,7 +171,7 @@ async def test_an_archive_that_was_cut_short_gives_what_it_has_and_then_an_error
     await log.close()
 
 
-async def test_an_archive_that_is_none_is_an_error(archive: Path) -> None:
+async def test_a_file_that_is_not_an_archive_is_an_error(archive: Path) -> None:
     archive.write_bytes(event(0) + b"\n")
     log = FileLog(archive, SystemClock(), grows=False)
     await log.open({})
@@ -180,7 +180,7 @@ async def test_an_archive_that_is_none_is_an_error(archive: Path) -> None:
     await log.close()
 
 
-async def test_archives_that_were_put_together_are_one_log(archive: Path) -> None:
+async def test_concatenated_archives_are_one_log(archive: Path) -> None:
     padding = b"\0" * 512 if archive.suffix == ".gz" else b""
     archive.write_bytes(
         packed(archive, event(0) + b"\n" + event(1)[:4]) + packed(archive, event(1)[4:] + b"\n") + padding
@@ -204,7 +204,7 @@ async def test_a_file_that_loses_lines_while_it_is_read_stops_the_reader(path: P
         await log.fetch(10, 0)
 
 
-async def test_a_file_in_whose_place_a_longer_one_is_put_is_not_taken_for_it(path: Path, log: FileLog) -> None:
+async def test_a_file_replaced_by_a_longer_one_is_recognised(path: Path, log: FileLog) -> None:
     path.write_bytes(event(0) + b"\n" + event(1) + b"\n")
     await log.open({})
     last = (await log.fetch(10, 0))[-1]
@@ -253,7 +253,7 @@ async def test_beside_an_archive_outcomes_are_kept_plain(tmp_path: Path) -> None
         (Outgoing("another-topic", b"d", event(1)), "a file log has no topic another-topic"),
     ],
 )
-async def test_what_is_no_structured_event_is_refused_and_nothing_is_written(
+async def test_a_record_that_is_not_a_structured_event_is_refused_and_nothing_is_written(
     path: Path, log: FileLog, record: Outgoing, message: str
 ) -> None:
     with pytest.raises(LogError, match=message):
@@ -267,7 +267,7 @@ async def test_a_pretty_printed_event_becomes_one_line(path: Path, log: FileLog)
     assert orjson.loads(line or b"") == {"specversion": "1.0", "id": "a\nb"}
 
 
-async def test_where_the_log_ranks_claims_an_event_gets_the_time_at_which_it_is_recorded(path: Path) -> None:
+async def test_an_event_gets_its_time_of_recording_if_the_log_ranks_claims(path: Path) -> None:
     clock = VirtualClock()
     log = FileLog(path, clock, stamped=True)
     given = b'{"specversion":"1.0","id":"1","data":{"set":{"weight":1.000e0}},"recordedtime":"2001-01-01T00:00:00Z"}'
@@ -322,7 +322,7 @@ async def test_a_disk_that_is_full_leaves_no_half_line(
     assert path.read_bytes() == event(0) + b"\n"
 
 
-async def test_a_lock_that_is_never_let_go_is_an_error(path: Path) -> None:
+async def test_a_lock_that_is_never_released_is_an_error(path: Path) -> None:
     fcntl = pytest.importorskip("fcntl")
     clock = VirtualClock()
     with path.open("ab") as other:

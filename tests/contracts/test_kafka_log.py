@@ -87,7 +87,7 @@ def values(records: Sequence[Record]) -> list[bytes | None]:
 # ------------------------------------------------------------------------------------------------- what retention does
 
 
-async def test_a_position_that_retention_has_passed_is_refused_with_what_the_log_holds(
+async def test_a_position_that_retention_has_passed_is_refused_with_the_offsets_of_the_log(
     server: Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
 ) -> None:
     await put(log, changes, *[b"%d" % number for number in range(10)])
@@ -99,7 +99,7 @@ async def test_a_position_that_retention_has_passed_is_refused_with_what_the_log
 
 
 @pytest.mark.parametrize("position", [None, 1, 9], ids=["new here", "passed by retention", "beyond the end"])
-async def test_where_records_are_lost_a_person_may_decide_to_go_on(
+async def test_a_person_may_decide_to_go_on_without_lost_records(
     server: Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str, position: int | None
 ) -> None:
     await put(log, changes, b"0", b"1", b"2")
@@ -111,7 +111,7 @@ async def test_where_records_are_lost_a_person_may_decide_to_go_on(
     assert values(await read_to_end(log)) == [b"2"]
 
 
-async def test_a_topic_that_was_made_again_and_has_more_records_is_not_taken_for_it(
+async def test_a_topic_created_again_with_more_records_is_recognised(
     server: Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
 ) -> None:
     await put(log, changes, b"0", b"1")
@@ -129,7 +129,7 @@ async def test_a_topic_that_was_made_again_and_has_more_records_is_not_taken_for
     await other.close()
 
 
-async def test_a_record_that_is_gone_or_was_never_one_tells_nothing_of_the_log(
+async def test_a_missing_record_proves_nothing_about_the_log(
     server: Apache, admin: AIOKafkaAdminClient, transactions: AIOKafkaProducer, log: KafkaLog, changes: str
 ) -> None:
     await put(log, changes, b"0")
@@ -158,13 +158,13 @@ async def test_a_partition_that_is_gone_is_refused_and_may_be_given_up(log: Kafk
     assert values(await read_to_end(log)) == [b"0"]
 
 
-async def test_an_append_tells_the_offsets_after_it(log: KafkaLog, changes: str) -> None:
+async def test_an_append_returns_the_offsets_after_it(log: KafkaLog, changes: str) -> None:
     records = [Outgoing(changes, b"key", b"%d" % number) for number in range(3)]
     assert await log.append(records) == {Partition(changes, 0): 3}
     assert await log.append(records[:1]) == {Partition(changes, 0): 4}
 
 
-async def test_a_log_that_loses_what_comes_next_while_it_is_read_stops_for_good(
+async def test_a_log_that_loses_the_next_records_while_it_is_read_stops_for_good(
     server: Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
 ) -> None:
     await put(log, changes, b"0")
@@ -207,9 +207,7 @@ async def test_a_marker_at_the_end_is_recognised_as_the_end(
     await resumed.close()
 
 
-async def test_what_a_producer_took_back_is_never_read(
-    transactions: AIOKafkaProducer, log: KafkaLog, changes: str
-) -> None:
+async def test_aborted_transactions_are_never_read(transactions: AIOKafkaProducer, log: KafkaLog, changes: str) -> None:
     await transactions.begin_transaction()
     await transactions.send_and_wait(changes, b"taken back", partition=0)
     await transactions.abort_transaction()
@@ -251,7 +249,7 @@ async def test_partitions_that_are_added_are_read_from_their_beginning(
     await reader.close()
 
 
-async def test_a_topic_that_is_not_there_is_made_where_the_broker_does_that(server: Apache, topic: MakeTopic) -> None:
+async def test_a_missing_topic_is_created_if_the_broker_does_that(server: Apache, topic: MakeTopic) -> None:
     name = f"{await topic()}-by-first-use"
     log = KafkaLog(options(server, name), SystemClock())
     await log.open({})
@@ -259,7 +257,7 @@ async def test_a_topic_that_is_not_there_is_made_where_the_broker_does_that(serv
     await log.close()
 
 
-async def test_a_topic_that_can_not_be_made_is_named_within_the_timeout(server: Apache) -> None:
+async def test_a_topic_that_cannot_be_created_is_named_within_the_timeout(server: Apache) -> None:
     log = KafkaLog(options(server, "no topic's name", connect_timeout_s=1.0), SystemClock())
     with pytest.raises(LogError, match=r"topic no topic's name can't be read at .*: create it"):
         await log.open({})
@@ -398,7 +396,7 @@ async def test_every_compression_is_appended_and_read(broker: Server, changes: s
     await log.close()
 
 
-async def test_a_record_larger_than_the_fetch_size_is_read_all_the_same(server: Apache, changes: str) -> None:
+async def test_a_record_larger_than_the_fetch_size_is_read_too(server: Apache, changes: str) -> None:
     log = KafkaLog(options(server, changes, partition_fetch_bytes=1000), SystemClock())
     await put(log, changes, b"x" * 500_000, b"small")
     await log.open({})
@@ -406,7 +404,7 @@ async def test_a_record_larger_than_the_fetch_size_is_read_all_the_same(server: 
     await log.close()
 
 
-async def test_what_may_be_read_may_also_be_appended() -> None:
+async def test_a_record_that_can_be_read_can_be_appended() -> None:
     for size, limit in ((1024, 1024**2), (5 * 1024**2, 5 * 1024**2)):
         log = factory.make_log(Config(log=Log(record_bytes_max=size)), SystemClock())
         assert isinstance(log, KafkaLog)
@@ -433,7 +431,7 @@ async def test_settings_that_can_not_work_are_refused_before_anything_is_tried(
         await log.open({})
 
 
-async def test_a_client_that_is_replaced_does_not_go_on_in_a_topic_that_was_made_again(
+async def test_a_client_that_is_replaced_does_not_go_on_in_a_topic_created_again(
     server: Apache, admin: AIOKafkaAdminClient, log: KafkaLog, changes: str
 ) -> None:
     clock = VirtualClock()

@@ -156,7 +156,7 @@ async def test_positions_advance_without_rows(store: Store) -> None:
     assert await store.counts() == dict.fromkeys(Status, 0)
 
 
-async def test_the_last_record_of_a_partition_is_known_until_a_person_decides_to_go_on_elsewhere(store: Store) -> None:
+async def test_the_last_record_of_a_partition_is_kept_until_a_person_moves_the_position(store: Store) -> None:
     await store.fold(batch(positions={P0: 5, P1: 3}, anchors={P0: Anchor(4, "a")}))
     assert await store.anchors() == {P0: Anchor(4, "a")}
     await store.fold(batch(positions={P0: 7}))  # offsets that hold no record
@@ -170,7 +170,7 @@ async def test_the_last_record_of_a_partition_is_known_until_a_person_decides_to
     assert await store.anchors() == {}
 
 
-async def test_what_our_clock_has_refused_is_told_by_place_whatever_became_of_it(store: Store) -> None:
+async def test_records_refused_by_our_clock_are_listed_by_place_even_if_settled(store: Store) -> None:
     early, odd, other = letter(7), letter(8, "a/b"), letter(9)
     early, odd = ((attrs.evolve(one, stage="clock"), announced) for one, announced in (early, odd))
     await store.fold(batch(dead_letters=[early, odd, other]))
@@ -210,7 +210,7 @@ async def test_each_change_counts_up_the_revision(store: Store) -> None:
 
 
 @pytest.mark.parametrize("status", Status)
-async def test_a_row_equal_to_what_is_stored_is_not_touched(store: Store, status: Status) -> None:
+async def test_a_row_equal_to_the_stored_one_is_not_touched(store: Store, status: Status) -> None:
     await placed(store, status)
     before = await row(store)
     await store.fold(batch("d", at_us=3000, lane=Lane.OPERATOR, urgent=frozenset({"d"}), positions={P0: 2}))
@@ -229,7 +229,7 @@ async def test_a_change_makes_a_settled_or_parked_document_pending_in_the_batchs
 
 
 @pytest.mark.parametrize(("old", "new"), [(Lane.EVENT, Lane.REPLAY), (Lane.REPLAY, Lane.EVENT)])
-async def test_while_pending_the_more_urgent_lane_stands(store: Store, old: Lane, new: Lane) -> None:
+async def test_while_pending_the_more_urgent_lane_is_kept(store: Store, old: Lane, new: Lane) -> None:
     await store.fold(batch("d", lane=old))
     await store.fold(batch(rows={"d": wish("X")}, lane=new))
     assert (await row(store)).lane is Lane.EVENT
@@ -248,7 +248,7 @@ async def test_a_change_does_not_shorten_the_backoff_of_a_pending_document(store
     assert (await row(store)).due_us == 5000
 
 
-async def test_an_operators_wish_during_an_attempt_outlives_its_settlement(store: Store) -> None:
+async def test_an_operators_request_during_an_attempt_outlives_its_settlement(store: Store) -> None:
     await store.fold(batch("d", at_us=1000))
     under_way = (await row(store)).revision
     await store.requeue(["d"], Lane.OPERATOR, 2000)
@@ -291,7 +291,7 @@ def refolded(value: str = "INREVIEW", **rest: object) -> Refolded:
 REFOLDED = OperatorAction(3000, "jdoe", "cli", "refold", "d", "d", {"reason": "a clock ahead"}, "done")
 
 
-async def test_a_row_is_replaced_by_what_the_log_says_of_it_today(store: Store) -> None:
+async def test_a_row_is_replaced_when_it_is_folded_again(store: Store) -> None:
     await store.fold(batch("d", positions={P0: 11}))
     await store.settle(settlement())
     assert await store.refold(refolded(dead_letters=[letter(1)]), REFOLDED)
@@ -303,7 +303,7 @@ async def test_a_row_is_replaced_by_what_the_log_says_of_it_today(store: Store) 
     assert [(action.kind, action.who) for action in await store.actions(document="d")] == [("refold", "jdoe")]
 
 
-async def test_what_was_agreed_on_a_claim_that_is_left_out_loses_its_stamp_even_if_stored_later(store: Store) -> None:
+async def test_agreements_on_claims_left_out_lose_their_stamps_even_if_stored_later(store: Store) -> None:
     later = Stamp("", "2099-01-01T00:00:00.000000Z", "", "changes", 0, 5, "//erp/prod", "e5")
     listed = Agreed(["a"], later, {'"a"': later, '"b"': stamp(0)})
     future = Agreement(Base({"status": Agreed("CANCELLED", later), "other": Agreed(1, later), "list": listed}))
@@ -444,7 +444,7 @@ async def test_a_letter_of_a_hostile_topic_is_kept(store: Store) -> None:
 # ----------------------------------------------------------------------------------------------------------------- due
 
 
-async def test_what_is_due_comes_by_lane_and_then_by_time(store: Store) -> None:
+async def test_due_documents_are_ordered_by_lane_and_then_by_time(store: Store) -> None:
     for key, lane, at_us in [("a", 4, 1), ("b", 1, 30), ("c", 1, 20), ("e", 3, 5), ("f", 0, 40), ("g", 2, 999)]:
         await store.fold(batch(key, lane=Lane(lane), at_us=at_us))
     assert [one.key for one in await store.due(100, 10)] == ["f", "c", "b", "e", "a"]
@@ -464,7 +464,9 @@ LONGEST_US = {status: 1000 * number for number, status in enumerate(Status, 1)}
 
 
 @pytest.mark.parametrize("status", list(Status))
-async def test_what_waits_longer_than_anything_of_its_status_is_brought_forward(store: Store, status: Status) -> None:
+async def test_documents_that_wait_longer_than_their_status_allows_are_brought_forward(
+    store: Store, status: Status
+) -> None:
     now_us, most_us = 10_000, LONGEST_US[status]
     keys = ["as long as may be", "too long", "for years", "not at all", "for nothing"]
     await store.fold(batch(*keys))
@@ -480,7 +482,7 @@ async def test_what_waits_longer_than_anything_of_its_status_is_brought_forward(
     assert await store.count_ahead(now_us, LONGEST_US) == await store.bring_forward(now_us, LONGEST_US) == 0
 
 
-async def test_many_that_are_brought_forward_do_not_come_due_at_one_moment(store: Store) -> None:
+async def test_documents_brought_forward_do_not_all_come_due_at_one_moment(store: Store) -> None:
     keys = [f"d{number}" for number in range(100)]
     await store.fold(batch(*keys))
     for key in keys:
@@ -490,7 +492,7 @@ async def test_many_that_are_brought_forward_do_not_come_due_at_one_moment(store
     assert len({row.due_us for row in (await store.documents(keys)).values()}) == 100
 
 
-async def test_what_stands_since_a_time_to_come_stands_since_now(store: Store) -> None:
+async def test_documents_pending_since_a_time_to_come_are_pending_since_now(store: Store) -> None:
     await store.fold(batch("d", at_us=10**15))
     await store.fold(batch("e", at_us=500))
     await store.bring_forward(1000, dict.fromkeys(Status, 100))
@@ -505,7 +507,7 @@ async def test_the_last_audit_record_is_the_one_that_was_stored_last_whatever_it
     assert await store.last_audited_us() == 7000
 
 
-async def test_requeueing_makes_documents_due_and_tells_how_many(store: Store) -> None:
+async def test_requeueing_makes_documents_due_and_returns_how_many(store: Store) -> None:
     await store.fold(batch("a", "b", "c"))
     await store.settle(settlement("a", status=Status.HELD, due_us=None))
     await store.settle(settlement("b", status=Status.CONTENDED, due_us=9000))
@@ -521,7 +523,7 @@ async def test_requeueing_makes_documents_due_and_tells_how_many(store: Store) -
 # --------------------------------------------------------------------------------------------------------- settlements
 
 
-async def test_a_settlement_says_where_the_document_stands(store: Store) -> None:
+async def test_a_settlement_sets_the_documents_status(store: Store) -> None:
     await store.fold(batch("d", at_us=1000))
     await store.settle(settlement(conflicts=1, attempts=2))
     assert await row(store) == Document(
@@ -540,9 +542,7 @@ async def test_a_settlement_of_an_older_revision_leaves_the_document_due(store: 
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.CONTENDED, Status.LOCKED])
-async def test_a_wait_that_trouble_has_set_stands_whatever_was_folded_during_the_attempt(
-    store: Store, status: Status
-) -> None:
+async def test_a_wait_after_trouble_holds_whatever_was_folded_during_the_attempt(store: Store, status: Status) -> None:
     await store.fold(batch("d", at_us=1000))
     await store.fold(batch(rows={"d": wish("X")}, at_us=1500))
     await store.settle(settlement(revision=1, status=status, lane=Lane.RETRY, due_us=9000, at_us=2000, reason="wait"))
@@ -565,7 +565,9 @@ async def test_a_wait_for_further_changes_ends_with_the_next_event(store: Store)
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, *COOLING, *OTHERS])
-async def test_what_is_neither_settled_nor_held_has_been_pending_since_before(store: Store, status: Status) -> None:
+async def test_a_document_that_is_neither_synced_nor_held_stays_pending_since_the_same_time(
+    store: Store, status: Status
+) -> None:
     await placed(store, status)
     since_us = None if status in (Status.SYNCED, Status.HELD) else 1000
     assert (await row(store)).pending_since_us == await store.oldest_pending_us() == since_us
@@ -698,7 +700,7 @@ async def test_closing_twice_keeps_the_first_time(store: Store) -> None:
     assert [found.closed_at_us for found in await store.conflicts(closed=True)] == [3000]
 
 
-async def test_a_conflict_that_comes_back_opens_anew_under_its_id(store: Store) -> None:
+async def test_a_conflict_that_comes_back_opens_again_under_its_id(store: Store) -> None:
     await store.fold(batch("d"))
     await store.settle(settlement(opened=(conflict(),)))
     await store.settle(settlement(closed=("c1",)))
@@ -757,7 +759,7 @@ async def test_conflicts_of_the_last_day_and_of_the_day_before_are_counted_apart
     assert (spot.conflicts, spot.day_conflicts, spot.before_conflicts, spot.hours) == (63, 0, 0, ())
 
 
-async def test_what_was_counted_by_the_hour_is_forgotten_after_a_week(store: Store) -> None:
+async def test_hourly_counts_are_deleted_after_a_week(store: Store) -> None:
     """Looked at from its own time: a look from a later one would not show it in any case."""
     await store.fold(batch("d"))
     for hour in (0, 1, 2):
@@ -772,7 +774,7 @@ async def test_what_was_counted_by_the_hour_is_forgotten_after_a_week(store: Sto
         assert (spot.hours, spot.conflicts) == (((0, 1),), 3)
 
 
-async def test_what_is_hot_now_comes_before_what_was_hot_once(store: Store) -> None:
+async def test_present_hot_spots_come_before_former_ones(store: Store) -> None:
     await store.fold(batch("once", "now", "rare"))
     now_us = 100 * HOUR_US
     await store.settle(settlement("once", at_us=HOUR_US, conflicts=90, attempts=100))
@@ -801,7 +803,7 @@ async def test_signing_is_noted_for_good_and_announced(store: Store) -> None:
     assert noted.places == {Partition("é", 0): 7, Partition("é", 1): 0}
 
 
-async def test_rebase_takes_what_more_was_told_of_and_makes_that_due(store: Store) -> None:
+async def test_rebase_takes_later_agreements_and_makes_their_documents_due(store: Store) -> None:
     keys = ["less", "as much", "more", "intends", "none"]
     await store.fold(batch(*keys))
     for key, told in {"less": 2, "as much": 3, "more": 4}.items():
@@ -826,7 +828,7 @@ async def test_rebase_takes_what_more_was_told_of_and_makes_that_due(store: Stor
     assert await store.positions() == {P1: 40}
 
 
-async def test_in_whatever_order_agreements_are_recovered_the_last_one_stands(store: Store) -> None:
+async def test_the_latest_agreement_wins_whatever_the_order_of_recovery(store: Store) -> None:
     told = [attrs.evolve(AGREEMENT, told=number) for number in range(12)]
     for number in (3, 0, 11, 7, 11, 2):
         await store.rebase({"d": told[number]}, {}, 1)
@@ -851,7 +853,7 @@ async def test_a_rebased_document_is_folded_like_a_new_one(store: Store) -> None
     )
 
 
-async def test_positions_can_be_set_anew_topic_by_topic(store: Store) -> None:
+async def test_positions_can_be_set_again_for_each_topic(store: Store) -> None:
     other = Partition("other", 0)
     await store.fold(batch("d", positions={P0: 5, P1: 6, other: 7}))
     await store.reposition({P0: 2})
@@ -910,7 +912,7 @@ async def test_documents_are_listed_page_by_page_in_key_order(store: Store) -> N
     assert await store.list_documents(Status.HELD, "", 9) == [await row(store, "Z")]
 
 
-async def test_what_waits_is_listed_longest_pending_first_and_page_by_page(store: Store) -> None:
+async def test_pending_documents_are_listed_longest_first_page_by_page(store: Store) -> None:
     for at_us, key in enumerate(("z", "b", "a", "held", "y"), start=1000):
         await store.fold(batch(key, at_us=at_us))
     for key in ("z", "b", "a"):
@@ -925,7 +927,7 @@ async def test_what_waits_is_listed_longest_pending_first_and_page_by_page(store
     assert await store.list_waiting(Status.HELD, (-1, ""), 9) == []
 
 
-async def test_what_was_put_aside_is_listed_by_when_page_by_page(store: Store) -> None:
+async def test_documents_put_aside_are_listed_by_time_page_by_page(store: Store) -> None:
     await store.fold(batch("a", "b", "c", "x", "y"))
     for key, status, aside_us in (
         *(("a", Status.PARKED, 30), ("b", Status.PARKED, 20), ("c", Status.PARKED, 30), ("x", Status.CONTENDED, 25)),
@@ -1006,7 +1008,7 @@ async def test_one_callers_fault_is_not_its_neighbours_and_the_chain_goes_on_aft
     await check_chain(store, {1, 2, 3, 4})
 
 
-async def test_a_documents_records_tell_of_the_links_before_them(store: Store) -> None:
+async def test_a_documents_records_come_with_the_links_before_them(store: Store) -> None:
     await trailed(store, record("d", 10), record("e", 20), record("d", 30), record("d", 40))
     every = {entry.number: entry async for entry in store.audit_chain()}
     of_d = [entry async for entry in store.audit_chain("d")]
@@ -1107,7 +1109,7 @@ async def test_thousands_of_keys_are_read_at_once(store: Store) -> None:
     assert len(await store.desired(keys)) == 12_000
 
 
-async def test_closing_finishes_what_is_under_way_and_may_be_repeated(store: Store) -> None:
+async def test_closing_finishes_calls_under_way_and_may_be_repeated(store: Store) -> None:
     keys = [f"d{n}" for n in range(50)]
     await store.fold(batch(*keys))
     settling = asyncio.gather(*(store.settle(settlement(key)) for key in keys))

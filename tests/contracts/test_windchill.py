@@ -268,7 +268,7 @@ async def test_a_document_that_has_not_changed_is_unchanged(world: World) -> Non
     assert await world.windchill.read(DOCUMENT, known) == Unchanged()
 
 
-async def test_a_document_that_has_changed_is_shown_anew_with_another_token(world: World) -> None:
+async def test_a_changed_document_is_shown_with_another_token(world: World) -> None:
     known = await seen(world)
     world.edit({"owner": "jdoe"})
     snapshot = expect(Snapshot, await world.windchill.read(DOCUMENT, known))
@@ -277,7 +277,7 @@ async def test_a_document_that_has_changed_is_shown_anew_with_another_token(worl
     assert snapshot.modified_by == "jdoe"
 
 
-async def test_a_document_that_is_not_there_is_not_available(world: World) -> None:
+async def test_a_missing_document_is_not_available(world: World) -> None:
     answer = expect(NotAvailable, await world.windchill.read("no such key"))
     assert answer.status == 404
 
@@ -341,7 +341,7 @@ def says_stale(answer: object) -> bool:
     return isinstance(answer, VersionConflict) or (isinstance(answer, Refused | NotAvailable) and answer.perhaps_stale)
 
 
-async def test_a_write_on_what_somebody_has_changed_since_is_a_version_conflict(world: World) -> None:
+async def test_a_write_to_a_document_changed_since_is_a_version_conflict(world: World) -> None:
     snapshot = await seen(world)
     world.edit({"title": "Edited"})
     answer = await sent(world, snapshot, {"owner": "akim"}, anew=False)
@@ -349,7 +349,7 @@ async def test_a_write_on_what_somebody_has_changed_since_is_a_version_conflict(
     assert world.accepted() == [("jdoe", {"title"})]
 
 
-async def test_under_a_lock_is_decided_again_on_what_is_there_now(locking_world: World) -> None:
+async def test_the_write_is_decided_again_under_the_lock(locking_world: World) -> None:
     snapshot = await seen(locking_world)
     locking_world.edit({"title": "Edited"})
     journal = MemoryJournal({locking_world.name("attributes.CostCenter"): "4711"})
@@ -440,7 +440,7 @@ async def test_a_write_that_is_lost_on_its_way_is_unknown_too_or_taken_back(worl
 
 
 @pytest.mark.parametrize(("fault", "status"), [("unavailable", 503), ("throttle", 429)])
-async def test_a_throttled_request_says_for_how_long(world: World, fault: str, status: int) -> None:
+async def test_a_throttled_request_says_how_long_to_wait(world: World, fault: str, status: int) -> None:
     world.script("read", fault)
     read = await world.windchill.read(DOCUMENT)
     world.script("write", fault)
@@ -460,7 +460,7 @@ async def test_a_login_page_is_never_data(world: World) -> None:
     assert isinstance(await write(world, {"owner": "akim"}), Failed if world.windchill.locks else Unknown)
 
 
-async def test_a_document_that_somebody_holds_is_locked_and_the_holder_named(world: World) -> None:
+async def test_a_document_checked_out_by_someone_else_is_locked_and_names_the_holder(world: World) -> None:
     world.lock("mrossi")
     answer = expect(Locked, await write(world, {"owner": "akim"}))
     assert answer.holder == "mrossi"

@@ -76,9 +76,7 @@ async def test_a_document_that_has_not_changed_is_unchanged(windchill: WrsWindch
     assert await windchill.read(made["Number"], known) == Unchanged()
 
 
-async def test_a_document_that_has_changed_is_shown_anew_with_another_token(
-    windchill: WrsWindchill, user: Person
-) -> None:
+async def test_a_changed_document_is_shown_with_another_token(windchill: WrsWindchill, user: Person) -> None:
     made = user.make(**FULL)
     known = await seen(windchill, made)
     user.edit(made, Title="Edited")
@@ -87,7 +85,7 @@ async def test_a_document_that_has_changed_is_shown_anew_with_another_token(
     assert snapshot.token != known.token
 
 
-async def test_a_document_that_is_not_there_is_not_available(windchill: WrsWindchill) -> None:
+async def test_a_missing_document_is_not_available(windchill: WrsWindchill) -> None:
     answer = expect(NotAvailable, await windchill.read("no such number"))
     assert answer.status == 404
 
@@ -179,9 +177,7 @@ async def test_the_answer_to_a_write_shows_what_a_read_shows_and_its_token_guard
     assert user.read(made)["Title"] == "Tap"
 
 
-async def test_a_write_on_what_somebody_has_changed_since_is_a_version_conflict(
-    windchill: WrsWindchill, user: Person
-) -> None:
+async def test_a_write_to_a_document_changed_since_is_a_version_conflict(windchill: WrsWindchill, user: Person) -> None:
     made = user.make(**FULL)
     snapshot = await seen(windchill, made)
     edited = user.edit(made, Title="Edited")

@@ -20,7 +20,7 @@ def test_history_is_read_on_from_a_sequence_number_and_by_document(server: httpx
     assert (found["last"], found["forgotten"]) == (3, 0)
 
 
-def test_statistics_tell_guarded_writes_from_unguarded_ones(server: httpx.Client) -> None:
+def test_statistics_count_guarded_and_unguarded_writes_apart(server: httpx.Client) -> None:
     patch(server, {"owner": "a"}, tag(server))
     patch(server, {"owner": "a"})
     patch(server, {"owner": "a"}, '"stale"')

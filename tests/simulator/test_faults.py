@@ -129,7 +129,7 @@ def test_a_slow_request_does_not_reach_past_a_reset(server: httpx.Client, script
     script("slow")
     with pytest.raises(httpx.ReadTimeout):
         patch(server, {"owner": "new"}, timeout=httpx.Timeout(10.0, read=0.05))
-    while server.get("/_control/script").json()["items"]:  # the server may not have got to the request yet
+    while server.get("/_control/script").json()["waiting"]:  # the server may not have got to the request yet
         pass
     server.post("/_control/reset").raise_for_status()
     script("slow", method="GET")
@@ -144,7 +144,7 @@ def test_scripts_are_used_up_in_order_by_the_requests_they_name(server: httpx.Cl
     assert server.get(PATH).status_code == 200
     answers = [patch(server, {"owner": "new"}).status_code for _ in range(4)]
     assert answers == [503, 200, 429, 200]
-    assert server.get("/_control/script").json() == {"items": []}
+    assert server.get("/_control/script").json() == {"waiting": 0}
 
 
 def test_one_request_can_meet_several_faults(server: httpx.Client, script: Script, history: Fetch) -> None:

@@ -73,7 +73,7 @@ def test_if_match_any_guards_nothing() -> None:
     assert history.stale_writes(chain.entries, OURS) == []
 
 
-def test_a_guard_that_the_history_never_saw_is_taken_for_none() -> None:
+def test_an_unknown_guard_counts_as_none() -> None:
     assert Chain().rival(owner="a").write(OURS, "nonsense", owner="b").lost() == [("owner", 1, 2)]
 
 

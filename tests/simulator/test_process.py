@@ -112,7 +112,7 @@ def test_the_settings_of_a_started_simulator_arrive_whole() -> None:
     assert running.stop() == 0
 
 
-def test_a_simulator_that_can_not_start_says_so(tmp_path: Path) -> None:
+def test_a_simulator_that_cannot_start_says_so(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="did not start"):
         Simulator(Settings(port=0, seed_file=tmp_path / "missing.jsonl")).start()
 

@@ -76,7 +76,7 @@ def test_keys_may_hold_slashes_spaces_and_letters_of_any_script(server: httpx.Cl
 
 
 @pytest.mark.parametrize("path", ["/documents/unknown", "/document", "/"])
-def test_what_is_not_there_is_not_found(server: httpx.Client, path: str) -> None:
+def test_missing_documents_and_paths_are_not_found(server: httpx.Client, path: str) -> None:
     assert server.get(path).status_code == 404
 
 

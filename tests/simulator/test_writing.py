@@ -143,7 +143,7 @@ def test_a_standing_refusal_outranks_the_precondition(server: httpx.Client, stat
     ("kind", "body", "status"),
     [("text/plain", b"{}", 415), ("application/json", b"{", 400), ("application/merge-patch+json", b"[]", 400)],
 )
-def test_what_is_no_merge_patch_is_refused(server: httpx.Client, kind: str, body: bytes, status: int) -> None:
+def test_a_body_that_is_no_merge_patch_is_refused(server: httpx.Client, kind: str, body: bytes, status: int) -> None:
     reply = server.patch(PATH, content=body, headers={"Content-Type": kind, "If-Match": tag(server)})
     assert reply.status_code == status
 
@@ -172,7 +172,7 @@ def test_a_put_can_not_change_what_is_read_only(server: httpx.Client) -> None:
     assert (reply.status_code, reply.json()["field"]) == (400, "modifiedBy")
 
 
-def test_a_token_never_comes_back_for_a_document_that_was_made_anew(server: httpx.Client) -> None:
+def test_a_token_is_never_used_again_for_a_document_created_again(server: httpx.Client) -> None:
     known = tag(server)
     server.delete(f"/_control/documents/{DOCUMENT}").raise_for_status()
     assert patch(server, {"owner": "new"}, known).status_code == 404

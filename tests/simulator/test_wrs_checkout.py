@@ -65,14 +65,16 @@ def test_working_copies_are_listed_to_their_holder_where_the_server_does_so(
 
 
 @pytest.mark.parametrize("status", [400, 409, 423, 500])
-def test_what_somebody_has_checked_out_is_refused(server: Client, user: User, switch: Switch, status: int) -> None:
+def test_a_document_checked_out_by_another_user_is_refused(
+    server: Client, user: User, switch: Switch, status: int
+) -> None:
     switch(checkout_conflict=status)
     act(server, "checkout")
     reply = user.act(user.find()["ID"], "CheckOut")
     assert (reply.status_code, message(reply)) == (status, "The object is checked out by jdoe.")
 
 
-def test_what_somebody_has_checked_out_may_come_back_as_it_is(server: Client, user: User) -> None:
+def test_a_document_checked_out_by_another_user_may_come_back_as_it_is(server: Client, user: User) -> None:
     act(server, "checkout")
     before = user.find()["ID"]
     reply = user.act(before, "CheckOut")
@@ -106,7 +108,7 @@ def test_an_old_iteration_can_not_be_checked_out(server: Client, user: User, swi
     assert code(user.act(old, "CheckOut")) == (status, "STALE_ITERATION")
 
 
-def test_or_it_stands_for_the_latest_one(server: Client, user: User, switch: Switch) -> None:
+def test_an_old_iteration_may_lead_to_the_latest_one(server: Client, user: User, switch: Switch) -> None:
     switch(stale_checkout="latest")
     old = user.find()["ID"]
     edit(server, {"title": "newer"})
@@ -207,7 +209,7 @@ def test_a_person_does_it_all_at_once(server: Client, history: Fetch) -> None:
     assert (entry.who, entry.kind, entry.way, set(entry.changes)) == ("jdoe", "control", "CheckIn", {"title"})
 
 
-def test_a_person_is_refused_like_anybody(server: Client) -> None:
+def test_a_person_is_refused_like_any_user(server: Client) -> None:
     act(server, "checkout")
     for who, do in (("akim", "checkout"), ("akim", "checkin"), ("jdoe", "sleep"), ("jdoe", None)):
         given = {"document": DOCUMENT, "user": who} | ({"do": do} if do else {})

@@ -45,7 +45,7 @@ def test_a_row_matches_as_the_filter_says(text: str, expected: bool) -> None:
         "(" * 100 + "Latest" + ")" * 100,
     ],
 )
-def test_what_is_no_filter_is_refused(text: str) -> None:
+def test_malformed_filters_are_refused(text: str) -> None:
     with pytest.raises(Malformed):
         query.parse(text)
 

@@ -131,7 +131,7 @@ def test_calls_are_counted_by_what_they_are(server: Client, user: User) -> None:
     assert server.get("/_control/stats").json()["wrs_calls"] == {"GET ?": 2, **once}
 
 
-def test_an_action_under_somebodys_check_out_is_not_undone_by_the_check_in(
+def test_an_action_during_a_check_out_is_not_undone_by_the_check_in(
     server: Client, user: User, switch: Switch, history: Fetch
 ) -> None:
     switch(set_state_when_checked_out="accepted")

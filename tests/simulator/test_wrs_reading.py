@@ -221,7 +221,7 @@ def test_secured_properties_are_nulls_that_say_so(user: User, switch: Switch) ->
     assert user.numbers(f"Title eq '{title}' and Number eq '{DOCUMENT}'") == []
 
 
-def test_what_may_not_be_read_is_not_found_in_lists_either(server: httpx.Client, user: User) -> None:
+def test_documents_that_may_not_be_read_are_not_listed(server: httpx.Client, user: User) -> None:
     identity = user.find()["ID"]
     server.post("/_control/condition", json={"document": DOCUMENT, "status": 403}).raise_for_status()
     assert user.status(identity) == 403

@@ -30,7 +30,7 @@ def test_a_nonce_is_one_users_and_stays_the_same(server: httpx.Client, user: Use
     assert code(rival.act(user.find()["ID"], "CheckOut")) == (400, "INVALID_NONCE")
 
 
-def test_nonces_expire_when_told(server: httpx.Client, user: User) -> None:
+def test_nonces_can_be_expired(server: httpx.Client, user: User) -> None:
     old = user.headers["CSRF_NONCE"]
     server.post("/_control/wrs/expire-nonces").raise_for_status()
     assert code(user.act(user.find()["ID"], "CheckOut")) == (400, "INVALID_NONCE")
@@ -46,7 +46,7 @@ def test_nonces_can_expire_with_use(server: httpx.Client, switch: Switch) -> Non
     assert code(user.patch(copy, {"Title": "U"})) == (400, "INVALID_NONCE")
 
 
-def test_nonces_can_be_left_out_where_the_server_says_so(server: httpx.Client, switch: Switch) -> None:
+def test_nonces_can_be_left_out_if_the_server_allows_it(server: httpx.Client, switch: Switch) -> None:
     switch(nonce_required=False)
     assert User(server).check_out()["CheckoutState"] == "Working copy"
 
@@ -132,7 +132,7 @@ def test_a_rival_gets_in_right_before_a_check_out(server: httpx.Client, user: Us
     assert (user.find()["Version"], steps(server)) == ("A.2", [])
 
 
-def test_functions_that_nobody_knows_are_not_implemented(user: User) -> None:
+def test_unknown_functions_are_not_implemented(user: User) -> None:
     assert code(user.get(f"{ODATA}/PTC/GetUser()")) == (501, "NOT_IMPLEMENTED")
     assert code(user.act(user.find()["ID"], "Promote")) == (501, "NOT_IMPLEMENTED")
 

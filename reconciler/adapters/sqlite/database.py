@@ -6,13 +6,13 @@ import sqlite3
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiosqlite
 import structlog
 
 from reconciler.adapters.sqlite import damage, locks, opening, queries
-from reconciler.adapters.sqlite.queries import Many, Query, Values
+from reconciler.adapters.sqlite.queries import Many, Query
 from reconciler.errors import StoreError
 
 _log = structlog.get_logger(__name__)
@@ -67,13 +67,9 @@ class Database:
                 raise damage.translated(damage.OPENING, path, error) from error
             raise
 
-    async def read(self, query: Query, *parameters: object) -> list[bytes]:
+    async def read(self, query: Query | Many, *parameters: Any) -> list[bytes]:
         """Return the lines of a query."""
         return await self._run(query.operation, lambda connection: query.lines(connection, *parameters))
-
-    async def read_of(self, query: Many, values: Values) -> list[bytes]:
-        """Return the lines of a query about many values."""
-        return await self._run(query.operation, lambda connection: query.lines(connection, values))
 
     async def write(self, operation: str, work: Work[T]) -> T:
         """Run a function as a durable transaction; return its result."""

@@ -32,7 +32,6 @@ class Query(NamedTuple):
     sql: str
 
     def lines(self, connection: sqlite3.Connection, *parameters: object) -> list[bytes]:
-        """Return the lines."""
         return _lines(connection, self.sql, parameters)
 
 
@@ -49,7 +48,6 @@ class Many(NamedTuple):
             connection.execute(sql, parameters)
 
     def lines(self, connection: sqlite3.Connection, values: Values) -> list[bytes]:
-        """Return the lines of a query."""
         return [line for part in self._parts(values) for line in _lines(connection, *part)]
 
     def _parts(self, values: Values) -> Iterator[tuple[str, list[object]]]:

@@ -88,7 +88,7 @@ class SqliteStore:
         await self._database.write("store positions", lambda db: transactions.reposition(db, positions))
 
     async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
-        lines = await self._database.read_of(queries.DESIRED, _wanted(keys))
+        lines = await self._database.read(queries.DESIRED, _wanted(keys))
         return await asyncio.to_thread(_desired_rows, lines)
 
     async def refused(self) -> frozenset[Place]:
@@ -114,7 +114,7 @@ class SqliteStore:
         return await self._number(queries.NEXT_DUE)
 
     async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
-        lines = await self._database.read_of(queries.DOCUMENTS, _wanted(keys))
+        lines = await self._database.read(queries.DOCUMENTS, _wanted(keys))
         return {document.key: document for document in map(_document, lines)}
 
     async def intend(self, key: str, agreement: Agreement) -> bool:
@@ -331,7 +331,6 @@ class SqliteStore:
                 after = key
 
     async def close(self) -> None:
-        """Finish the calls under way and close."""
         await self._group.close()
         await self._database.close()
 

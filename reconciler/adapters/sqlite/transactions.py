@@ -112,12 +112,10 @@ class Change:
 
     @classmethod
     def of_intent(cls, key: str, agreement: Agreement) -> "Change":
-        """Return an intent, encoded."""
         return cls(key, codec.encode(agreement))
 
     @classmethod
     def of_settlement(cls, end: Settlement) -> "Change":
-        """Return a settlement, encoded."""
         encode = codec.encode
         return cls(
             end.key,

@@ -51,12 +51,10 @@ class Call:
 
     @property
     def if_match(self) -> bytes | None:
-        """The precondition, if there is one."""
         return self.request.headers.get(b"if-match")
 
     @property
     def writer(self) -> Writer:
-        """Who writes what this call writes."""
         return Writer(self.user, "rest", documents_dialect.bare(self.if_match))
 
     def saw(self, view: View) -> None:
@@ -67,13 +65,11 @@ class Call:
             self.state.showed(self.user, view.found.key, view.token)
 
     def entity(self, view: View, asked: query.Asked | None = None) -> Reply:
-        """The reply that shows an object."""
         asked = query.Asked() if asked is None else asked
         content = {"@odata.context": f"{self.root}$metadata#Documents/$entity"}
         return replies.shown(content | view.entity(asked.select, asked.expand), *_tags(self.state, view))
 
     def view(self, found: Iteration | WorkingCopy) -> View:
-        """What the user sees of an object."""
         return View(self.state, found, self.user)
 
 

@@ -83,7 +83,6 @@ class View:
         return values.parsed(value) if isinstance(value, str) else None
 
     def related(self, name: str) -> dict[str, Any]:
-        """The object that a navigation leads to."""
         match name:
             case "Context":
                 context = self.document.get("context", "Demo Product")
@@ -102,7 +101,6 @@ class View:
 
     @property
     def calls_itself_latest(self) -> bool:
-        """The value of `Latest`."""
         last = self._switches.latest_of == "revision" or self.shared[0] == self.found.key
         return self.latest and last
 
@@ -115,7 +113,6 @@ class View:
 
     @property
     def master(self) -> str:
-        """The ID of what all iterations have in common."""
         return f"OR:wt.doc.WTDocumentMaster:{self._state.iterations.master(self.found.key)}"
 
     @property
@@ -125,30 +122,25 @@ class View:
 
     @property
     def label(self) -> str:
-        """Revision and iteration."""
         copied = self.found.origin if isinstance(self.found, WorkingCopy) else self.found
         return f"{revision_of(copied.version.fields)}.{copied.ordinal}"
 
     @property
     def name(self) -> str:
-        """The document's name: its key, until it is given another one."""
         key, document = self.shared
         name = document.get("name")
         return name if isinstance(name, str) else key
 
     @property
     def modifier(self) -> str:
-        """Who made this."""
         return str(self.document.get("modifiedBy")) if self._copy is None else self._copy.holder
 
     @property
     def modified(self) -> datetime:
-        """When this was made."""
         return self._content.modified if self._copy is None else self._copy.modified
 
     @property
     def folder(self) -> str:
-        """Where the document lies."""
         return str(self.document.get("folder", "/Default/Engineering"))
 
     def note(self) -> str | None:
@@ -166,11 +158,9 @@ class View:
         return f"Checked out by {self.called(holder)}" if self._switches.holder_shown else "Checked out"
 
     def instant(self, moment: datetime) -> str:
-        """How an instant is shown."""
         return values.instant(moment, self._switches)
 
     def called(self, who: str) -> str:
-        """How a user is shown."""
         return self._switches.display_names.get(who, who)
 
 

@@ -137,7 +137,6 @@ class Iterations:
         return key if current is not None and shown_number(current.key, current.version.fields) == number else None
 
     def revisions(self, key: str) -> list[str]:
-        """The keys of all revisions of a document, its own the last."""
         return [*self._revised.get(key, ()), key]
 
     def shared(self, key: str, document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -146,11 +145,9 @@ class Iterations:
         return (key, document) if newest is None else (newest.key, newest.version.fields)
 
     def master(self, key: str) -> int:
-        """The number of the document's master."""
         return self._masters[key]
 
     def check_out(self, iteration: Iteration, holder: str, now: datetime) -> WorkingCopy:
-        """Lock the document and make the working copy."""
         key = iteration.key
         made = WorkingCopy(self._next(), key, holder, iteration, iteration.version.fields, now)
         self._documents.locks[key] = holder
@@ -162,7 +159,6 @@ class Iterations:
         return self._copies.get(key)
 
     def copies(self) -> list[WorkingCopy]:
-        """All working copies."""
         return list(self._copies.values())
 
     def release(self, key: str, *, keep_number: bool = False) -> None:

@@ -45,7 +45,6 @@ class Sessions:
         return True
 
     def begin(self, now_s: float) -> str:
-        """A new session."""
         session = f"{self._chance.getrandbits(96):024X}"
         self._open[session] = now_s
         if len(self._open) > _SESSIONS_MAX:

@@ -61,7 +61,6 @@ class WrsState:
 
     @property
     def switches(self) -> Wrs:
-        """The switches in force."""
         return self._switches
 
     @switches.setter
@@ -71,7 +70,6 @@ class WrsState:
 
     @cached_property
     def types(self) -> Types:
-        """The types under these switches."""
         return types(self._switches)
 
     def record(self, step: Step) -> None:

@@ -112,7 +112,6 @@ class Types:
     """Type → name → property, inherited ones included."""
 
     def own(self, name: str) -> list[Property]:
-        """The properties that a type declares itself."""
         inherited = {} if name == BASE else self.properties[BASE]
         return [found for found in self.properties[name].values() if found.name not in inherited]
 

@@ -1,6 +1,5 @@
 """Values as documents keep them, and as JSON, by the kind of the property. Pure functions."""
 
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -33,10 +32,9 @@ def incoming(found: Property, given: Any) -> Any:
         if not found.nullable:
             raise Unfit(f"The property '{found.name}' can't be null")
         return None
-    kept = _TAKEN[found.kind](given, found.values)
-    if kept is None:
+    if not _fits(found, given):
         raise Unfit(f"The value of property '{found.name}' is not valid for {found.kind}")
-    return kept
+    return given["Value"] if found.kind == "PTC.EnumType" else given
 
 
 def instant(moment: datetime, switches: Wrs) -> str:
@@ -54,43 +52,20 @@ def parsed(text: str) -> datetime | None:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-def _text(given: Any, _: Mapping[str, str] | None) -> str | None:
-    return given if isinstance(given, str) else None
-
-
-def _integer(given: Any, _: Mapping[str, str] | None) -> int | None:
-    fits = isinstance(given, int) and not isinstance(given, bool) and abs(given) <= _INT64_MAX
-    return given if fits else None
-
-
-def _number(given: Any, _: Mapping[str, str] | None) -> float | None:
-    return given if isinstance(given, (int, float)) and not isinstance(given, bool) else None
-
-
-def _flag(given: Any, _: Mapping[str, str] | None) -> bool | None:
-    return given if isinstance(given, bool) else None
-
-
-def _moment(given: Any, _: Mapping[str, str] | None) -> str | None:
-    fits = isinstance(given, str) and "T" in given and parsed(given) is not None
-    return given if fits else None
-
-
-def _texts(given: Any, _: Mapping[str, str] | None) -> list[str] | None:
-    return given if isinstance(given, list) and all(isinstance(one, str) for one in given) else None
-
-
-def _value(given: Any, values: Mapping[str, str] | None) -> str | None:
-    known = isinstance(given, dict) and given.keys() <= {"Value", "Display"} and given.get("Value") in (values or {})
-    return str(given["Value"]) if known else None
-
-
-_TAKEN: dict[str, Callable[[Any, Mapping[str, str] | None], Any]] = {
-    "Edm.String": _text,
-    "Edm.Int64": _integer,
-    "Edm.Double": _number,
-    "Edm.Boolean": _flag,
-    "Edm.DateTimeOffset": _moment,
-    "Collection(Edm.String)": _texts,
-    "PTC.EnumType": _value,
-}
+def _fits(found: Property, given: Any) -> bool:
+    if isinstance(given, bool):
+        return found.kind == "Edm.Boolean"
+    match found.kind:
+        case "Edm.String":
+            return isinstance(given, str)
+        case "Edm.Int64":
+            return isinstance(given, int) and abs(given) <= _INT64_MAX
+        case "Edm.Double":
+            return isinstance(given, (int, float))
+        case "Edm.DateTimeOffset":
+            return isinstance(given, str) and "T" in given and parsed(given) is not None
+        case "Collection(Edm.String)":
+            return isinstance(given, list) and all(isinstance(one, str) for one in given)
+        case "PTC.EnumType" if isinstance(given, dict) and given.keys() <= {"Value", "Display"}:
+            return given.get("Value") in (found.values or {})
+    return False
