@@ -1,7 +1,5 @@
 """What comparing all documents asks of a store, on every store there is."""
 
-import pytest
-
 from reconciler.model.document import NO_AGREEMENT, SETTLED, Lane, Status
 from reconciler.ports import Store
 from tests.contracts.test_store import HOSTILE, OTHERS, batch, placed, row, settlement
@@ -25,33 +23,6 @@ async def test_settled_documents_are_listed_in_order_page_by_page(store: Store) 
 async def test_documents_never_folded_are_not_listed(store: Store) -> None:
     await store.rebase({"d": NO_AGREEMENT}, {}, 1000)
     assert await store.settled_keys(SETTLED, "", 10) == []
-
-
-@pytest.mark.parametrize("status", Status)
-async def test_only_documents_of_these_statuses_are_made_due(store: Store, status: Status) -> None:
-    await placed(store, status)
-    before = await row(store)
-    made = await store.compare_again(["d", "unknown"], SETTLED, NOW_US)
-    after = await row(store)
-    assert made == (status in SETTLED)
-    if made:
-        assert (after.lane, after.due_us, after.status) == (Lane.RESYNC, NOW_US, status)
-        assert after.revision == before.revision + 1
-    else:
-        assert after == before
-
-
-async def test_a_document_without_a_due_time_is_made_due_too(store: Store) -> None:
-    await placed(store, Status.SYNCED, None)
-    assert await store.compare_again(["d"], SETTLED, NOW_US) == 1
-
-
-@pytest.mark.parametrize("lane", Lane)
-async def test_a_document_due_earlier_keeps_its_lane_and_place(store: Store, lane: Lane) -> None:
-    await placed(store, Status.HELD)
-    await store.requeue(["d"], lane, NOW_US)
-    assert await store.compare_again(["d"], SETTLED, NOW_US) == 0
-    assert ((await row(store)).lane, (await row(store)).due_us) == (lane, NOW_US)
 
 
 async def test_an_attempt_under_way_does_not_end_the_comparison(store: Store) -> None:

@@ -1,10 +1,12 @@
 """What every store promises (`reconciler/ports/store.py`), sentence by sentence, on every store there is."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import attrs
 import pytest
 
+from reconciler.core.folding import rows
 from reconciler.errors import StoreError
 from reconciler.model import codec
 from reconciler.model.action import ActionKind, Change, OperatorAction
@@ -13,6 +15,7 @@ from reconciler.model.base import NO_BASE, Agreed, Base
 from reconciler.model.desired import NOTHING_DESIRED, Desired, Element, Field, Register
 from reconciler.model.document import (
     NO_AGREEMENT,
+    SETTLED,
     Agreement,
     Conflict,
     ConflictRow,
@@ -20,6 +23,7 @@ from reconciler.model.document import (
     Due,
     Intent,
     Lane,
+    Row,
     Status,
     Superseded,
 )
@@ -121,6 +125,11 @@ async def row(store: Store, key: str = "d") -> Document:
     return (await store.documents([key]))[key]
 
 
+async def scalars(store: Store) -> Row:
+    found = await row(store)
+    return Row(*(getattr(found, name) for name in Row._fields))
+
+
 async def placed(store: Store, status: Status, due_us: int | None = 5000, lane: Lane = Lane.RETRY) -> None:
     """Fold document "d" and put it where a test wants it."""
     await store.fold(batch("d"))
@@ -218,66 +227,36 @@ async def test_a_row_equal_to_the_stored_one_is_not_touched(store: Store, status
     assert await store.positions() == {P0: 2}
 
 
-@pytest.mark.parametrize("status", OTHERS)
-async def test_a_change_makes_a_settled_or_parked_document_pending_in_the_batchs_lane(
-    store: Store, status: Status
-) -> None:
-    await placed(store, status, due_us=5000, lane=Lane.EVENT)
-    await store.fold(batch(rows={"d": wish("X")}, at_us=3000, lane=Lane.REPLAY))
-    found = await row(store)
-    assert (found.status, found.reason, found.lane, found.due_us) == (Status.PENDING, "", Lane.REPLAY, 3000)
-
-
-@pytest.mark.parametrize(("old", "new"), [(Lane.EVENT, Lane.REPLAY), (Lane.REPLAY, Lane.EVENT)])
-async def test_while_pending_the_more_urgent_lane_is_kept(store: Store, old: Lane, new: Lane) -> None:
-    await store.fold(batch("d", lane=old))
-    await store.fold(batch(rows={"d": wish("X")}, lane=new))
-    assert (await row(store)).lane is Lane.EVENT
-
-
-async def test_while_pending_a_change_keeps_the_place_in_the_queue_and_since_when_it_is_pending(store: Store) -> None:
-    await store.fold(batch("d", at_us=1000))
-    await store.fold(batch(rows={"d": wish("X")}, at_us=1500))
-    assert ((await row(store)).due_us, (await row(store)).pending_since_us) == (1000, 1000)
-    assert await store.oldest_pending_us() == 1000
-
-
-async def test_a_change_does_not_shorten_the_backoff_of_a_pending_document(store: Store) -> None:
-    await placed(store, Status.PENDING, due_us=5000)
-    await store.fold(batch(rows={"d": wish("X")}, at_us=3000))
-    assert (await row(store)).due_us == 5000
-
-
-async def test_an_operators_request_during_an_attempt_outlives_its_settlement(store: Store) -> None:
-    await store.fold(batch("d", at_us=1000))
-    under_way = (await row(store)).revision
-    await store.requeue(["d"], Lane.OPERATOR, 2000)
-    await store.settle(settlement("d", revision=under_way, due_us=9000))
-    assert ((await row(store)).lane, (await row(store)).due_us) == (Lane.OPERATOR, 2000)
-
-
 async def test_an_operators_event_is_urgent(store: Store) -> None:
     await store.fold(batch("d", "e", lane=Lane.EVENT, urgent=frozenset({"d"})))
     assert (await row(store, "d")).lane is Lane.OPERATOR
     assert (await row(store, "e")).lane is Lane.EVENT
 
 
-@pytest.mark.parametrize("status", COOLING)
-async def test_a_new_event_does_not_shorten_a_cool_down(store: Store, status: Status) -> None:
-    await placed(store, status, due_us=5000)
-    await store.fold(batch(rows={"d": wish("X")}, at_us=4999, lane=Lane.EVENT))
-    found = await row(store)
-    assert (found.status, found.reason, found.due_us) == (status, "all agreed", 5000)
-    assert (found.revision, found.desired, found.lane) == (2, wish("X"), Lane.EVENT)
-
-
-@pytest.mark.parametrize("status", COOLING)
-@pytest.mark.parametrize("due_us", [5000, None])
-async def test_after_the_cool_down_an_event_makes_it_pending(store: Store, status: Status, due_us: int | None) -> None:
-    await placed(store, status, due_us=due_us)
-    await store.fold(batch(rows={"d": wish("X")}, at_us=5000, lane=Lane.RESYNC))
-    found = await row(store)
-    assert (found.status, found.lane, found.due_us) == (Status.PENDING, Lane.RESYNC, 5000)
+@pytest.mark.parametrize("status", Status)
+async def test_a_row_changes_as_the_rules_say(store: Store, status: Status) -> None:
+    """`tests/core/test_rows.py` holds the rules themselves to what they promise."""
+    older = settlement(status=Status.CONTENDED, lane=Lane.RETRY, due_us=9000, at_us=4000, conflicts=1)
+    changes: list[tuple[Callable[[], Awaitable[object]], Callable[[Row], Row | None]]] = [
+        (lambda: store.compare_again(["d"], SETTLED, 900), lambda row: rows.compared(row, SETTLED, 900)),
+        (
+            lambda: store.fold(batch(rows={"d": wish("X")}, at_us=3000, lane=Lane.REPLAY)),
+            lambda row: rows.folded(row, Lane.REPLAY, 3000),
+        ),
+        (lambda: store.settle(older), lambda row: rows.settled(row, older)),
+        (lambda: store.rebase({"d": Agreement(told=9)}, {}, 4500), lambda row: rows.rebased(row, 4500)),
+        (lambda: store.requeue(["d"], Lane.OPERATOR, 5000), lambda row: rows.requeued(row, Lane.OPERATOR, 5000)),
+        (lambda: store.refold(refolded(), REFOLDED), lambda row: rows.refolded(row, REFOLDED.at_us)),
+        (
+            lambda: store.bring_forward(10, dict.fromkeys(Status, 100)),
+            lambda row: rows.brought_forward(row, 10, 100),
+        ),
+    ]
+    await placed(store, status)
+    for change, rule in changes:
+        before = await scalars(store)
+        await change()
+        assert await scalars(store) == (rule(before) or before)
 
 
 # ------------------------------------------------------------------------------------------------------------- refolds
@@ -349,17 +328,6 @@ async def test_a_fold_that_read_its_rows_before_a_refold_stores_nothing(store: S
     assert (await store.positions(), await store.dead_letters()) == ({P0: 11}, [])
     await store.fold(batch(rows={"d": wish("CANCELLED")}, positions={P0: 12}, refolds=await store.refolds()))
     assert (await row(store)).desired == wish("CANCELLED")
-
-
-async def test_a_paused_document_stays_paused_when_it_is_folded_again(store: Store) -> None:
-    await store.fold(batch("d", positions={P0: 11}))
-    pausing = attrs.evolve(REFOLDED, kind="pause")
-    assert await store.record_actions(Change.PAUSE, [pausing], at_us=2500, reason="under audit")
-    assert await store.refold(refolded(), REFOLDED)
-    found = await row(store)
-    assert (found.status, found.reason, found.due_us, found.pending_since_us) == (
-        Status.PAUSED, "under audit", 2500, None,
-    )  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------------------------- dead letters
@@ -541,29 +509,6 @@ async def test_a_settlement_of_an_older_revision_leaves_the_document_due(store: 
     assert len(await store.audit("d")) == 1
 
 
-@pytest.mark.parametrize("status", [Status.PENDING, Status.CONTENDED, Status.LOCKED])
-async def test_a_wait_after_trouble_holds_whatever_was_folded_during_the_attempt(store: Store, status: Status) -> None:
-    await store.fold(batch("d", at_us=1000))
-    await store.fold(batch(rows={"d": wish("X")}, at_us=1500))
-    await store.settle(settlement(revision=1, status=status, lane=Lane.RETRY, due_us=9000, at_us=2000, reason="wait"))
-    found = await row(store)
-    assert (found.status, found.reason, found.lane, found.due_us) == (status, "wait", Lane.EVENT, 9000)
-    assert (found.revision, found.pending_since_us) == (2, 1000)
-
-
-async def test_a_wait_for_further_changes_ends_with_the_next_event(store: Store) -> None:
-    """It may be one that does not wait; if it does, its attempt begins the wait again."""
-    collecting = settlement(status=Status.COLLECTING, lane=Lane.EVENT, due_us=9000, at_us=1200, reason="collecting")
-    await store.fold(batch("d", at_us=1000))
-    await store.settle(collecting)
-    assert (await row(store)).due_us == 9000
-    await store.fold(batch(rows={"d": wish("X")}, at_us=1500))
-    found = await row(store)
-    assert (found.status, found.lane, found.due_us, found.pending_since_us) == (Status.PENDING, Lane.EVENT, 1500, 1000)
-    await store.settle(attrs.evolve(collecting, at_us=1600))  # decided before that event came
-    assert ((await row(store)).status, (await row(store)).due_us) == (Status.PENDING, 1500)
-
-
 @pytest.mark.parametrize("status", [Status.PENDING, *COOLING, *OTHERS])
 async def test_a_document_that_is_neither_synced_nor_held_stays_pending_since_the_same_time(
     store: Store, status: Status
@@ -571,13 +516,6 @@ async def test_a_document_that_is_neither_synced_nor_held_stays_pending_since_th
     await placed(store, status)
     since_us = None if status in (Status.SYNCED, Status.HELD) else 1000
     assert (await row(store)).pending_since_us == await store.oldest_pending_us() == since_us
-
-
-async def test_a_synced_document_in_trouble_is_pending_since_the_trouble_began(store: Store) -> None:
-    await placed(store, Status.SYNCED)
-    await store.settle(settlement(status=Status.PENDING, at_us=2500))
-    await store.settle(settlement(status=Status.PARKED, at_us=2600))
-    assert await store.oldest_pending_us() == 2500
 
 
 async def test_conflicts_and_attempts_add_up(store: Store) -> None:

@@ -1,12 +1,13 @@
 """What becomes of a document's row, whoever comes when: every event and settlement over every row there can be."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.core.folding import rows
 from reconciler.model.action import Change
 from reconciler.model.audit import Settlement
-from reconciler.model.document import NO_AGREEMENT, Lane, Row, Status
+from reconciler.model.document import NO_AGREEMENT, SETTLED, Lane, Row, Status
 
 NOW_US = 1000
 TIMES = st.none() | st.integers(0, 2 * NOW_US)
@@ -83,3 +84,81 @@ def test_no_wait_is_longer_than_the_longest_once_it_is_brought_forward(row: Row,
     assert after.due_us is None or after.due_us <= NOW_US + longest_us
     assert after.pending_since_us is None or after.pending_since_us <= NOW_US
     assert rows.brought_forward(after, NOW_US, longest_us) == after
+
+
+# ------------------------------------------------------------------------------------------------------------ examples
+
+
+TROUBLED = (Status.CONTENDED, Status.LOCKED)
+CALM = [status for status in Status if status not in (*rows.COOLING, Status.PAUSED)]
+
+
+def row(status: Status, revision: int = 1, lane: Lane = Lane.RETRY, due_us: int | None = 5000, **rest: object) -> Row:
+    return Row("d", revision, status, "why", lane, due_us, None, 0, 0)._replace(**rest)
+
+
+def ended(status: Status, lane: Lane, due_us: int, at_us: int) -> Settlement:
+    return Settlement("d", 1, NO_AGREEMENT, status, "wait", lane, due_us, at_us)
+
+
+@pytest.mark.parametrize(
+    ("before", "lane", "at_us", "after"),
+    [
+        *((row(status), Lane.REPLAY, 3000, (Status.PENDING, "", Lane.REPLAY, 3000)) for status in CALM),
+        (row(Status.PENDING), Lane.EVENT, 3000, (Status.PENDING, "why", Lane.EVENT, 5000)),
+        (row(Status.PENDING, lane=Lane.EVENT), Lane.REPLAY, 3000, (Status.PENDING, "why", Lane.EVENT, 5000)),
+        (row(Status.PENDING, due_us=1000), Lane.EVENT, 1500, (Status.PENDING, "", Lane.EVENT, 1000)),
+        *((row(status), Lane.EVENT, 4999, (status, "why", Lane.EVENT, 5000)) for status in TROUBLED),
+        *((row(status), Lane.RESYNC, 5000, (Status.PENDING, "", Lane.RESYNC, 5000)) for status in TROUBLED),
+        *((row(status, due_us=None), Lane.EVENT, 7, (Status.PENDING, "", Lane.EVENT, 7)) for status in TROUBLED),
+        (row(Status.COLLECTING, due_us=9000), Lane.EVENT, 1500, (Status.PENDING, "", Lane.EVENT, 1500)),
+        (row(Status.PAUSED), Lane.EVENT, 1500, (Status.PAUSED, "why", Lane.EVENT, 5000)),
+    ],
+)
+def test_an_event_makes_a_document_pending_unless_it_waits_after_trouble_or_is_paused(
+    before: Row, lane: Lane, at_us: int, after: tuple[object, ...]
+) -> None:
+    found = rows.folded(before, lane, at_us)
+    assert (found.status, found.reason, found.lane, found.due_us) == after
+
+
+@pytest.mark.parametrize(
+    ("before", "end", "after"),
+    [
+        (row(Status.SYNCED), ended(Status.PENDING, Lane.RETRY, 9000, 2500), (Status.PENDING, Lane.RETRY, 9000, 2500)),
+        (
+            row(Status.PENDING, pending_since_us=2500),
+            ended(Status.PARKED, Lane.RESYNC, 9000, 2600),
+            (Status.PARKED, Lane.RESYNC, 9000, 2500),
+        ),
+        *(
+            (
+                row(Status.PENDING, 2, Lane.EVENT, 1000, pending_since_us=1000),
+                ended(status, Lane.RETRY, 9000, 2000),
+                (status, Lane.EVENT, 9000, 1000),
+            )
+            for status in rows.COOLING
+        ),
+        *(
+            (
+                row(Status.PENDING, 2, Lane.OPERATOR, 1500, pending_since_us=1000),
+                ended(status, Lane.EVENT, 9000, 1600),
+                (Status.PENDING, Lane.OPERATOR, 1500, 1000),
+            )
+            for status in CALM
+        ),
+    ],
+)
+def test_an_attempt_sets_where_a_document_is_unless_a_later_event_came(
+    before: Row, end: Settlement, after: tuple[object, ...]
+) -> None:
+    found = rows.settled(before, end)
+    assert (found.status, found.lane, found.due_us, found.pending_since_us) == after
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_document_is_compared_unless_its_status_forbids_it_or_it_is_due_earlier(status: Status) -> None:
+    for due_us in (5000, None):
+        after = row(status, 2, Lane.RESYNC, 3000) if status in SETTLED else None
+        assert rows.compared(row(status, due_us=due_us), SETTLED, 3000) == after
+    assert rows.compared(row(status, due_us=3000), SETTLED, 3000) is None
