@@ -110,9 +110,11 @@ def test_a_list_that_is_held_agrees_on_each_element_that_is_decided_and_on_no_ot
             before, live, after = (elements.texts(value, ()) for value in (was.value, decision.live, now.value))
             decided = decision.elements.keys()
             assert after == before - decided | live & decided
-            assert now._replace(value=0, writes={}) == was._replace(
-                value=0, elements={**was.elements, **decision.elements}, writes={}
-            )
+            settled = was.elements
+            if was.stamp is not None and not settled:  # agreed as a whole
+                asked = before & elements.texts(decision.desired, ())
+                settled = {text: was.stamp for text in decision.held_elements if text in asked}
+            assert now[1:4] == (was.stamp, {**settled, **decision.elements}, was.digest)
 
 
 @given(situations() | lists())
@@ -580,6 +582,22 @@ def test_a_list_that_was_agreed_as_a_whole_stays_so_where_a_lost_write_shows_in_
     assert elements.confirmed(old._replace(elements={'"bracket"': first}), meant, ["steel"], ()) == Agreed(
         ["bracket", "steel"], first, {'"bracket"': first, '"steel"': second}
     )
+
+
+@pytest.mark.parametrize("more", [[], ["c"]])
+def test_an_edit_of_a_list_that_was_agreed_as_a_whole_stands_after_it_was_held(more):
+    """Its rule said `atomic`, then `hold` element by element, and then that ours is written where both have moved."""
+    both = event(1, set={"tags": ["a", "b"]})
+    before, seen = reading(tags=["a", "b"]), reading('"v2"', tags=["b"])
+    whole, hold = under(), under("hold", list=ListMode.SET)
+    base = plan.agree(plan.draft(wanting(both), NO_BASE, before, whole), before, before, whole)
+    desired = wanting(both, event(2, elements={"tags": {canonical(text): True for text in more}}))
+    drafted = plan.draft(desired, base, seen, hold)
+    assert drafted.decisions[0].held_elements == ('"a"',)
+    after = seen.with_fields(getattr(drafted, "fields", {}), Token('"v3"'))
+    agreed = plan.agree(drafted, seen, after, hold)
+    decided = plan.draft(desired, agreed, after, under(on_overlap=Strategy.EXTERNAL, list=ListMode.SET))
+    assert verbs(decided) == {"tags": Verb.YIELD}
 
 
 def test_an_element_that_is_held_is_no_more_ours_when_others_of_its_list_were_agreed_meanwhile():

@@ -160,6 +160,19 @@ def _moved(base: Json, after: Json | Missing, which: Collection[str], steps: Col
     return kept + [element for element in _elements(after) if _text(element, steps) in moved]
 
 
+def held(decision: Decision, old: Agreed, steps: Collection[Normaliser]) -> dict[str, Stamp]:
+    """
+    Return when elements that are held were last agreed.
+
+    Of a list that was agreed as a whole, those that were in it and are asked for were agreed with it: they would count
+    as never agreed once others have stamps of their own.
+    """
+    if old.elements or old.stamp is None:
+        return {text: old.elements[text] for text in decision.held_elements if text in old.elements}
+    there = texts(old.value, steps) & texts(decision.desired, steps)
+    return {text: old.stamp for text in decision.held_elements if text in there}
+
+
 def unwritten(decision: Decision, steps: Collection[Normaliser]) -> dict[str, Stamp]:
     """Return the claims of a write that it leaves as they are: agreed already, or yielded."""
     there, written = texts(decision.live, steps), texts(decision.target, steps)

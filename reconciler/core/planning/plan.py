@@ -376,17 +376,15 @@ def _adopted(questions: Iterable[elements.Question], decisions: Iterable[Decisio
 def _agreed(decision: Decision, old: Agreed | None, shown: Json | Missing, steps: Collection[Normaliser]) -> Agreed:
     if not decision.elements and not decision.held_elements:
         return Agreed(_null(shown), decision.stamp, {})
-    settled = dict(decision.elements)
-    if old is not None:  # a held element keeps the stamp at which it was last agreed
-        settled.update({text: old.elements[text] for text in decision.held_elements if text in old.elements})
-    return Agreed(elements.agreed_list(decision, shown, steps), decision.stamp, settled)
+    held = {} if old is None else elements.held(decision, old, steps)
+    return Agreed(elements.agreed_list(decision, shown, steps), decision.stamp, {**decision.elements, **held})
 
 
 def _agreed_in_part(decision: Decision, old: Agreed, steps: Collection[Normaliser], at: Moment) -> Agreed:
     """Return what is agreed on a list that is held: elements that were decided move, all else is as it was."""
     if decision.later or old.digest:
         return old
-    settled = {**old.elements, **decision.elements}
+    settled = {**old.elements, **elements.held(decision, old, steps), **decision.elements}
     writes = contest.counted(decision, old, decision.live, steps, at)
     return old._replace(value=elements.agreed_list(decision, decision.live, steps), elements=settled, writes=writes)
 
