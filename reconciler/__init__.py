@@ -8,4 +8,4 @@ root of the repository is the map.
 This package holds only the version. What runs is in `cli`, what is decided is in `core`, what is true is in `model`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
