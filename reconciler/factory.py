@@ -24,6 +24,7 @@ from reconciler.flows.actions import OperatorActions
 from reconciler.flows.watch import Thresholds
 from reconciler.model import codec, signing
 from reconciler.model.event import ChangeTopic, Topics
+from reconciler.model.limits import EVENT_BYTES_MAX
 from reconciler.model.signing import Keys
 from reconciler.ports import Clock, EventLog, Store, Telemetry, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
@@ -128,7 +129,7 @@ def kafka_options(config: Config) -> kafka_client.KafkaOptions:
         sasl_mechanism=log.sasl_mechanism,
         sasl_username=log.sasl_username or None,
         sasl_password=log.sasl_password or None,
-        append_bytes_max=max(log.record_bytes_max, kafka_client.APPEND_BYTES_MAX),
+        append_bytes_max=max(log.record_bytes_max, EVENT_BYTES_MAX),
     )
 
 

@@ -4,7 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from reconciler import config
+from reconciler import __version__, config
 from tests.brokers import apache
 
 ROOT = Path(__file__).parent.parent
@@ -62,3 +62,9 @@ def test_every_installation_compares_hashes_or_fetches_nothing() -> None:
         installs = re.findall(r"pip [^&\n]*\binstall [^&\n]*", text)
         assert len(installs) >= 2
         assert all("--require-hashes" in install or "--no-index" in install for install in installs), installs
+
+
+def test_the_changelog_begins_with_the_version_of_the_program() -> None:
+    first = re.search(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert first is not None
+    assert first[1] == __version__

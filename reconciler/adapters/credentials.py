@@ -23,10 +23,10 @@ import attrs
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
 from reconciler.model.answer import Failed, Throttled, Unauthorised
+from reconciler.model.limits import SECRET_BYTES_MAX
 from reconciler.ports import Clock
 
 _EXPIRY_MARGIN_S = 30.0  # a request under way must not outlive its token
-_SECRET_BYTES_MAX = 64 * 1024  # a wrong path must not bring a log file into memory
 _LIFETIME_S_MAX = 1e9  # longer ones are no lifetimes, and the largest are no floats either
 
 
@@ -204,7 +204,7 @@ async def _read(file: SecretFile) -> str | Unauthorised:
 
     def read() -> bytes:
         with file.path.open("rb") as opened:
-            return opened.read(_SECRET_BYTES_MAX + 1)
+            return opened.read(SECRET_BYTES_MAX + 1)
 
     try:
         content = await asyncio.to_thread(read)
@@ -213,7 +213,7 @@ async def _read(file: SecretFile) -> str | Unauthorised:
         return Unauthorised(f"{file.path} can't be read: {error.strerror or error}")
     except UnicodeDecodeError:
         return Unauthorised(f"{file.path} is not text in UTF-8")
-    if not secret or len(content) > _SECRET_BYTES_MAX or not secret.isprintable():
+    if not secret or len(content) > SECRET_BYTES_MAX or not secret.isprintable():
         return Unauthorised(f"{file.path} must hold one secret on one line")
     return secret
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import attrs
 
 from reconciler.errors import ConfigError
+from reconciler.model import limits
 
 _BYTES_MAX = 1024 * 1024  # a wrong path must not bring a log file into memory
 
@@ -37,7 +38,7 @@ class WatchedFile:
         except OSError as error:
             raise ConfigError(f"{self.path}: can't be read: {error.strerror or error}") from error
         if len(content) > _BYTES_MAX:
-            raise ConfigError(f"{self.path}: has more than {_BYTES_MAX} bytes; is it the right file?")
+            raise ConfigError(f"{self.path}: has more than {limits.size(_BYTES_MAX)}; is it the right file?")
         try:
             self._text = content.decode()
         except UnicodeDecodeError as error:

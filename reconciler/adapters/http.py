@@ -64,14 +64,14 @@ def plain_url(_: object, __: "attrs.Attribute[str]", url: str) -> None:
 class HttpOptions:
     """How to talk to one server."""
 
-    timeout_s: float = 30.0
+    timeout_s: float
     """Deadline of one call, new credentials included. A write that meets it has an unknown result."""
     connect_timeout_s: float = 10.0
     """For a connection, at most half the deadline, so that an unreachable server is told from a slow one."""
     keepalive_s: float = 4.0
     """How long idle connections are kept. Below the 5 s of Apache's `KeepAliveTimeout`: a connection that the server
     closes while a write goes out makes that write's result unknown."""
-    body_bytes_max: int = 8 * 1024 * 1024
+    body_bytes_max: int
     """The largest reply taken in."""
     user_agent: str = "windchill-reconciler"
     ca_file: Path | None = None

@@ -12,16 +12,14 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, conn, errors, helpers
 
 from reconciler.errors import ConfigError
+from reconciler.model.limits import EVENT_BYTES_MAX
 
 _log = structlog.get_logger()
 
-SECURITY = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
-SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
 
 _NOT_A_CONNECTIONS = ("bootstrap_servers", "metadata_max_age_ms")  # of what `connection` returns
 
-APPEND_BYTES_MAX = 1024 * 1024
 STOP_S_MAX = 5.0  # for closing a client that may be stuck
 ASK_S_MAX = 3.0  # for asking one broker why it refuses us
 
@@ -38,14 +36,14 @@ class KafkaOptions:
     """Whether the broker must stamp the records: their timestamps rank claims."""
     client_id: str = "windchill-reconciler"
     """Our name in the broker's logs and quotas."""
-    security: str = attrs.field(default="plaintext", validator=attrs.validators.in_(SECURITY))
+    security: str = "plaintext"
     ca_file: str | None = None
     """PEM certificates to verify the brokers with; None: the system's."""
     cert_file: str | None = None
     """Our own certificate, if brokers ask for one; with `key_file`."""
     key_file: str | None = None
     key_password: str | None = attrs.field(default=None, repr=False)
-    sasl_mechanism: str = attrs.field(default="PLAIN", validator=attrs.validators.in_(SASL_MECHANISMS))
+    sasl_mechanism: str | None = None
     sasl_username: str | None = None
     sasl_password: str | None = attrs.field(default=None, repr=False)
     connect_timeout_s: float = 15.0
@@ -64,7 +62,7 @@ class KafkaOptions:
     """The most that one broker sends at once, which limits what is prefetched."""
     partition_fetch_bytes: int = 4 * 1024 * 1024
     """The same for one partition. With Kafka's usual 1 MiB a replay waits between batches. Larger records pass too."""
-    append_bytes_max: int = APPEND_BYTES_MAX
+    append_bytes_max: int = EVENT_BYTES_MAX
     """The largest record to append; a broker's `max.message.bytes` is 1 MiB too unless changed."""
     idempotent: bool = True
     """Whether brokers recognise repeated sends. Off only for brokers that don't know `InitProducerId`."""

@@ -55,10 +55,10 @@ class OidcOptions:
     client_id: str = ""
     """What the provider knows us by when people sign in; empty: they don't, that way."""
     client_secret: str = attrs.field(default="", repr=False)
-    scope: str = "openid profile"
-    algorithms: tuple[str, ...] = ("RS256", "ES256")
-    roles_claim: str = "roles"
-    name_claim: str = "preferred_username"
+    scope: str
+    algorithms: tuple[str, ...]
+    roles_claim: str
+    name_claim: str
     ca_file: Path | None = None
 
 

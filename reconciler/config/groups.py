@@ -20,10 +20,10 @@ from reconciler.config.values import (
     text,
     unshown,
 )
+from reconciler.model.limits import GIB, MIB
 from reconciler.model.policy import Policy
 from reconciler.model.signing import KEY
 
-_MIB = 1024 * 1024
 _PORT = r"([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _OCTET = r"(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
 _PLACE = rf"(\[[0-9A-Fa-f:.]+\]|[^\s,:/@\[\]]+):{_PORT}"
@@ -108,7 +108,7 @@ class Log:
     """Seconds by which an event's time may be later than its record's timestamp, and than this host's clock when it is
     first read; 0: not at all. Five minutes are what badly kept clocks are off by; more would let one wrong clock win
     against everybody for that long."""
-    record_bytes_max: Annotated[Bytes, Meta(ge=1024, le=64 * _MIB)] = _MIB
+    record_bytes_max: Annotated[Bytes, Meta(ge=1024, le=64 * MIB)] = MIB
     """Bytes of one record's value; larger ones are dead letters. 1 MiB is also what brokers accept by default."""
     fetch_records_max: Annotated[int, Meta(ge=1, le=100_000)] = 5_000
     """Records of one batch, which is one transaction. Larger batches fold faster, smaller ones take less memory."""
@@ -233,7 +233,7 @@ class Windchill:
     """Seconds that everything waits at most, when several documents in a row are answered with 429, 503 or not at all
     and probes of other documents are too; then a probe tells whether that is over. A minute is the longest that a
     recovery goes unnoticed. A single document waits by itself, as long as its `Retry-After` says, an hour at most."""
-    body_bytes_max: Annotated[Bytes, Meta(ge=1024, le=1024 * _MIB)] = 16 * _MIB
+    body_bytes_max: Annotated[Bytes, Meta(ge=1024, le=GIB)] = 16 * MIB
     """Bytes of one answer; more is an error, never data. Metadata is thousands of times smaller: this only bounds
     memory."""
     fields_max: Annotated[int, Meta(ge=1, le=4096)] = 2000

@@ -20,10 +20,10 @@ from reconciler.config.contradictions import Setting
 from reconciler.config.groups import GROUPS, Config
 from reconciler.config.values import FILLED, ChangeTopic, File, convert, from_text, is_secret
 from reconciler.errors import ConfigError
+from reconciler.model.limits import SECRET_BYTES_MAX
 from reconciler.model.policy import DEFAULT_RULES, Policy
 
 PREFIX = "RECONCILER_"
-_SECRET_BYTES_MAX = 64 * 1024  # a wrong path must not bring a log file into memory
 
 
 @attrs.frozen
@@ -227,7 +227,7 @@ def _secret(path: Path) -> str:
     _check_kind(path)
     try:
         with path.open("rb") as file:
-            content = file.read(_SECRET_BYTES_MAX + 1)
+            content = file.read(SECRET_BYTES_MAX + 1)
     except OSError as error:
         # A value that leads into no folder is most likely the secret itself.
         shown = path if any(map(os.path.isdir, list(path.parents)[:-1])) else "the value, which is not shown,"
@@ -237,6 +237,6 @@ def _secret(path: Path) -> str:
         secret = content.decode().rstrip("\r\n")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not text in UTF-8") from None  # the decoder's error carries the secret's bytes
-    if not secret or len(content) > _SECRET_BYTES_MAX:
+    if not secret or len(content) > SECRET_BYTES_MAX:
         raise ValueError(f"{path} {'is empty' if not secret else 'is too large to hold a secret'}")
     return secret

@@ -22,6 +22,7 @@ from reconciler.model import instant
 from reconciler.model.action import (
     CLI,
     MOVED_ON,
+    RESOLVED_DEFAULT,
     RESOLVED_MAX,
     UNKNOWN_DOCUMENT,
     UNKNOWN_LETTER,
@@ -188,7 +189,7 @@ class OperatorActions:
         return resolved
 
     async def preview_many(
-        self, take: Side, *, field: str | None = None, rule: str | None = None, limit: int = 100
+        self, take: Side, *, field: str | None = None, rule: str | None = None, limit: int = RESOLVED_DEFAULT
     ) -> Previews:
         """Say what `resolve_many` would do; nothing is done."""
         decide = partial(self._deciding.decide_unseen, take=take, reason="", who="")
@@ -203,7 +204,7 @@ class OperatorActions:
         *,
         field: str | None = None,
         rule: str | None = None,
-        limit: int = 100,
+        limit: int = RESOLVED_DEFAULT,
         seen: Mapping[str, str] | None = None,
     ) -> ResolvedMany:
         """

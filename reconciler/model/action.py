@@ -16,6 +16,7 @@ UNKNOWN_DOCUMENT = "no event has named this document so far"
 MOVED_ON = "it has moved since it was shown"
 UNKNOWN_LETTER = "there is no dead letter of this id"
 RESOLVED_MAX = 500  # conflicts decided by one action
+RESOLVED_DEFAULT = 100
 CLI = "cli"  # the role of whoever uses a command on the machine itself
 
 

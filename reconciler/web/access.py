@@ -34,6 +34,7 @@ from starlette.requests import Request
 
 from reconciler.errors import ConfigError
 from reconciler.model.identity import Away, IdentityResult, Rejected, Verified
+from reconciler.model.limits import EVENT_BYTES_MAX
 from reconciler.ports import Clock
 from reconciler.web import bodies
 from reconciler.web.answers import HttpError
@@ -45,7 +46,6 @@ from reconciler.web.tokens import Keyring, Token
 
 CSRF_HEADER = "x-csrf-token"
 CSRF_FIELD = "csrf"
-_FORM_BYTES_MAX = 1024 * 1024  # the largest form there is; each address has a bound of its own below it
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]{1,5})?", re.IGNORECASE)
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]{1,8192})", re.IGNORECASE | re.ASCII)  # RFC 6750 section 2.1
 # What a form can be sent as, and a script may send anywhere without asking (Fetch, "CORS-safelisted request-header").
@@ -216,7 +216,7 @@ def _is_led_here(request: Request) -> bool:
 async def _require_csrf(request: Request, expected: str) -> None:
     given = request.headers.get(CSRF_HEADER)
     if given is None and bodies.holds_form(request):
-        given = (await bodies.fields(request, _FORM_BYTES_MAX)).get(CSRF_FIELD)
+        given = (await bodies.fields(request, EVENT_BYTES_MAX)).get(CSRF_FIELD)
     if given is None or not hmac.compare_digest(given.encode(errors="surrogateescape"), expected.encode()):
         raise HttpError(403, f"this must come from a page of ours: load the page again; programs: {_PROGRAMS}")
 

@@ -14,6 +14,7 @@ from reconciler import views
 from reconciler.core.events import change_events
 from reconciler.flows.actions import OperatorActions
 from reconciler.model import action as actions
+from reconciler.model.limits import EVENT_BYTES_MAX
 from reconciler.web import bodies, lists
 from reconciler.web.answers import HttpError
 from reconciler.web.endpoint import Asked, Call, Endpoint, Page
@@ -23,7 +24,6 @@ from reconciler.web.sources import Sources
 
 ROOT = "/api/v1"
 _BYTES_MAX = 64 * 1024
-_RESENT_BYTES_MAX = 1024 * 1024
 
 _T = TypeVar("_T")
 
@@ -157,7 +157,7 @@ async def discard_letter(sources: Sources, asked: Asked) -> views.actions.Done:
 
 async def resend_letter(sources: Sources, asked: Asked) -> views.actions.AppendedBy:
     """Append a mended event in the place of a dead letter; its actor is whoever asks."""
-    body = await bodies.given(asked.request, bodies.Resending, _RESENT_BYTES_MAX)
+    body = await bodies.given(asked.request, bodies.Resending, EVENT_BYTES_MAX)
     require_log(sources)
     require_sayable(asked.who, bytes(body.event))
     call = actions_of(sources, asked).resend(asked.who.name, asked.path["id"], bytes(body.event), body.reason)

@@ -23,6 +23,7 @@ from starlette.requests import Request
 
 from reconciler.core.events.decode import KEY_LENGTH_MAX
 from reconciler.model import action as actions
+from reconciler.model import limits
 from reconciler.web.answers import HttpError
 
 REASON_MAX = 2000
@@ -39,7 +40,7 @@ _T = TypeVar("_T", bound=msgspec.Struct)
 
 async def given(request: Request, wanted: type[_T], bytes_max: int) -> _T:
     """Return a request's body; where all members may be left out, it may be. Raises HttpError naming the fault."""
-    text = await _body(request, HttpError(413, f"a request has at most {bytes_max} bytes"), bytes_max)
+    text = await _body(request, HttpError(413, f"a request has at most {limits.size(bytes_max)}"), bytes_max)
     if not text:
         text = b"{}"
     elif content_type(request) != JSON:
@@ -117,7 +118,7 @@ class ResolvingMany(WithReason, frozen=True, kw_only=True):
     rule: str | None = None
     limit: Annotated[
         int, Meta(ge=1, le=actions.RESOLVED_MAX, description="How many, at most; fewer where values are large.")
-    ] = 100
+    ] = actions.RESOLVED_DEFAULT
 
 
 class Discarding(Given, frozen=True, kw_only=True):
@@ -203,7 +204,7 @@ def _parsed(body: bytes) -> Mapping[str, str]:
 
 
 def _too_large(bytes_max: int) -> HttpError:
-    return HttpError(413, f"a form has at most {bytes_max} bytes here")
+    return HttpError(413, f"a form has at most {limits.size(bytes_max)} here")
 
 
 # -------------------------------------------------------------------------------------------------------------- cursors

@@ -15,7 +15,9 @@ from starlette.requests import Request
 
 from reconciler import views
 from reconciler.core.events import change_events, decode
+from reconciler.model import limits
 from reconciler.model.event import Outgoing
+from reconciler.model.limits import EVENT_BYTES_MAX
 from reconciler.web import actions, answers
 from reconciler.web.answers import HttpError
 from reconciler.web.endpoint import Asked, Endpoint
@@ -23,7 +25,6 @@ from reconciler.web.principal import Role
 from reconciler.web.sources import Sources
 
 PATH = "/api/v1/events"
-BODY_BYTES_MAX = 1024 * 1024
 BATCH_MAX = 100
 
 _STRUCTURED, _BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
@@ -84,8 +85,8 @@ async def _body(request: Request) -> bytes:
     pieces, size = [], 0
     async for piece in request.stream():
         size += len(piece)
-        if size > BODY_BYTES_MAX:
-            raise HttpError(413, f"a request has at most {BODY_BYTES_MAX} bytes; send the events in several")
+        if size > EVENT_BYTES_MAX:
+            raise HttpError(413, f"a request has at most {limits.size(EVENT_BYTES_MAX)}; send the events in several")
         pieces.append(piece)
     return b"".join(pieces)
 

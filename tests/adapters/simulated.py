@@ -16,6 +16,7 @@ from reconciler.ports import Clock
 from reconciler.simulator.history import Entry, from_json
 from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Settings
+from tests import defaults
 
 DOCUMENT = "0000000001"
 
@@ -125,5 +126,5 @@ def windchill(
     url: str, *, auth: Auth | None = None, http: HttpOptions | None = None, clock: Clock | None = None, **options: Any
 ) -> DocumentsWindchill:
     """The adapter over a real socket."""
-    client = HttpClient(http or HttpOptions(timeout_s=30), clock or SystemClock(), auth)
+    client = HttpClient(http or defaults.http(timeout_s=30), clock or SystemClock(), auth)
     return DocumentsWindchill(client, DocumentsOptions(base_url=url, **options))

@@ -12,11 +12,12 @@ from reconciler.adapters import credentials
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
 from reconciler.adapters.credentials import Basic, Bearer, ClientCredentials, Grant, SecretFile
-from reconciler.adapters.http import HttpClient, HttpOptions
+from reconciler.adapters.http import HttpClient
 from reconciler.adapters.replies import Lost, Reply
 from reconciler.model.answer import Failed, Unauthorised, Written
 from reconciler.model.snapshot import Snapshot
 from reconciler.ports import Windchill
+from tests import defaults
 from tests.adapters.simulated import DOCUMENT, Simulated, listening, windchill
 from tests.checks import expect
 from tests.fakes.virtual_clock import VirtualClock
@@ -169,7 +170,7 @@ async def test_a_secret_is_not_shown_by_a_reply_that_comes_after_its_successor_w
         await writer.drain()
         writer.close()
 
-    client = HttpClient(HttpOptions(timeout_s=30), SystemClock(), Bearer(SecretFile(file)))
+    client = HttpClient(defaults.http(timeout_s=30), SystemClock(), Bearer(SecretFile(file)))
     async with listening(serve) as address:
         slow = asyncio.ensure_future(client.exchange("GET", f"http://{address}/late", ()))
         await held.wait()
@@ -197,7 +198,7 @@ async def test_a_secret_is_not_shown_of_an_answer_that_is_no_http() -> None:
         writer.write(next(left).replace(b"%b", said))
         writer.close()
 
-    client = HttpClient(HttpOptions(timeout_s=20), SystemClock(), Bearer(CANARY))
+    client = HttpClient(defaults.http(timeout_s=20), SystemClock(), Bearer(CANARY))
     async with listening(echo) as address:
         for _ in answers:
             ended = expect(Lost, await client.exchange("GET", f"http://{address}/", ()))
@@ -289,7 +290,7 @@ async def test_a_write_that_waits_for_a_token_in_vain_was_surely_not_sent_and_th
 
     async with listening(keep_silent) as address:
         auth = ClientCredentials(f"http://{address}/token", "integration", "hunter2")
-        client = HttpClient(HttpOptions(timeout_s=0.2), SystemClock(), auth)
+        client = HttpClient(defaults.http(timeout_s=0.2), SystemClock(), auth)
         ended = expect(Failed, await client.exchange("PATCH", f"http://{address}/documents/1", (), b"{}"))
         await client.close()
         await hung_up.wait()

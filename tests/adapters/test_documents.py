@@ -12,7 +12,7 @@ import pytest
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Basic, Bearer, ClientCredentials
 from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill
-from reconciler.adapters.http import HttpClient, HttpOptions
+from reconciler.adapters.http import HttpClient
 from reconciler.errors import ConfigError
 from reconciler.model.answer import (
     Broken,
@@ -33,6 +33,7 @@ from reconciler.model.answer import (
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
 from reconciler.ports import Windchill
+from tests import defaults
 from tests.adapters.simulated import DOCUMENT, Simulated, listening, windchill
 from tests.checks import expect
 from tests.windchills import seen, write_on
@@ -176,7 +177,7 @@ async def test_replies_are_asked_for_uncompressed_and_read_all_the_same_when_com
 
 async def test_a_reply_that_unpacks_to_too_much_is_broken() -> None:
     async with raw_windchill(
-        ok(gzip.compress(b" " * 5_000_000), encoding=b"gzip"), http=HttpOptions(body_bytes_max=1_000_000)
+        ok(gzip.compress(b" " * 5_000_000), encoding=b"gzip"), http=defaults.http(body_bytes_max=1_000_000)
     ) as (there, _):
         assert isinstance(await there.read("k"), Broken)
 
@@ -186,7 +187,7 @@ async def test_a_reply_that_is_too_large_is_not_taken_in(server: Simulated, decl
     server.faults(too_large_declared=declared, too_large_bytes=50_000_000)
     server.script("GET", "too_large", "ok")
     server.script("PATCH", "too_large")
-    documents = windchill(server.url, http=HttpOptions(body_bytes_max=100_000))
+    documents = windchill(server.url, http=defaults.http(body_bytes_max=100_000))
     assert isinstance(await documents.read(DOCUMENT), Broken)
     assert isinstance(await write(documents), Unknown)
     await documents.close()
@@ -599,7 +600,7 @@ async def test_requests_are_counted_by_method_and_status(server: Simulated) -> N
         def observe(self, metric: str, seconds: float, **labels: str) -> None:
             counted.append((metric, labels))
 
-    client = HttpClient(HttpOptions(), SystemClock(), telemetry=Counting())
+    client = HttpClient(defaults.http(), SystemClock(), telemetry=Counting())
     documents = DocumentsWindchill(client, DocumentsOptions(base_url=server.url))
     server.script("GET", "ok", "dropped_request", "dropped_request")
     await documents.read(DOCUMENT)
@@ -616,7 +617,7 @@ def test_certificates_that_can_not_be_used_are_a_fault_of_the_configuration(tmp_
     for path in (tmp_path / "missing", tmp_path / "empty"):
         (tmp_path / "empty").write_text("")
         with pytest.raises(ConfigError, match="ca_file"):
-            HttpClient(HttpOptions(ca_file=path), SystemClock())
+            HttpClient(defaults.http(ca_file=path), SystemClock())
 
 
 def status(line: bytes) -> bytes:

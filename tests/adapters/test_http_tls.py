@@ -13,11 +13,11 @@ from structlog.testing import capture_logs
 
 from reconciler.adapters import tls
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.http import HttpClient, HttpOptions
+from reconciler.adapters.http import HttpClient
 from reconciler.adapters.replies import Exchange, Lost, Reply
 from reconciler.errors import ConfigError
 from reconciler.model.answer import Failed, Unauthorised
-from tests import brokers
+from tests import brokers, defaults
 from tests.adapters.simulated import listening
 from tests.adapters.tls_server import SecureServer
 from tests.brokers import certificates
@@ -50,7 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 async def client(
     ca_file: Path, cert_file: Path | None = None, key_file: Path | None = None
 ) -> AsyncIterator[HttpClient]:
-    options = HttpOptions(timeout_s=20, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
+    options = defaults.http(timeout_s=20, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
     made = HttpClient(options, SystemClock())
     yield made
     await made.close()
@@ -245,4 +245,4 @@ def test_files_that_can_not_be_used_are_named_with_their_setting(made: Made, tmp
         (first.certificate, junk, f"with key_file {junk} can't be used"),
     ):
         with pytest.raises(ConfigError, match=said):
-            HttpClient(HttpOptions(cert_file=certificate, key_file=key), SystemClock())
+            HttpClient(defaults.http(cert_file=certificate, key_file=key), SystemClock())

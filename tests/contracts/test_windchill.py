@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.http import HttpClient, HttpOptions
+from reconciler.adapters.http import HttpClient
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model.answer import (
@@ -32,7 +32,7 @@ from reconciler.model.answer import (
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import MISSING, Json
 from reconciler.ports import Windchill
-from tests import windchills
+from tests import defaults, windchills
 from tests.adapters.simulated import DOCUMENT, Simulated, simulating, windchill
 from tests.checks import expect
 from tests.fakes.journal import MemoryJournal
@@ -150,7 +150,7 @@ class WrsWorld(SocketWorld):
         simulated.switch(display_names={"integration": "Integration"}, **switches)
         root = f"{simulated.url}/Windchill/servlet/odata"
         chosen = WrsOptions(base_url=root, account="Integration", **options)
-        client = HttpClient(HttpOptions(timeout_s=30), SystemClock())
+        client = HttpClient(defaults.http(timeout_s=30), SystemClock())
         self.windchill = WrsWindchill(client, chosen, SystemClock())
 
     def name(self, field: str) -> str:

@@ -9,7 +9,7 @@ import attrs
 from reconciler.core.folding import fold
 from reconciler.core.planning import plan as planning
 from reconciler.core.settling import settle
-from reconciler.core.settling.cases import Case, Pace, Rulebook
+from reconciler.core.settling.cases import Case
 from reconciler.model import codec, instant
 from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
 from reconciler.model.audit import AuditRecord, Settlement
@@ -21,6 +21,7 @@ from reconciler.model.policy import Policy, Rule
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import Stamp
 from reconciler.model.value import canonical
+from tests import defaults
 
 START_US = instant.to_us("2026-11-22T10:00:00.000000Z")
 MINUTE_US = 60_000_000
@@ -80,8 +81,7 @@ class History:
         self.minute += 1
         snapshot = self.snapshot()
         plan = planning.draft(self.document.desired, self.document.agreement.base, snapshot, self.policy)
-        pace = Pace()
-        rules = Rulebook(self.policy, codec.policy_digest(self.policy), pace, "outcomes", "//reconciler/t")
+        rules = defaults.rules(policy=self.policy, policy_digest=codec.policy_digest(self.policy), pace=defaults.pace())
         case = Case(self.document, lane, rules, self.now_us, 0.5, snapshot, plan, **more)
         ended = self._ended(case, plan, answer)
         for record in ended.audit:

@@ -6,17 +6,18 @@ import attrs
 import pytest
 
 from reconciler.core.settling import pacing
-from reconciler.core.settling.cases import Case, Pace, Rulebook
+from reconciler.core.settling.cases import Case, Pace
 from reconciler.model.base import NO_BASE
 from reconciler.model.document import Agreement, Document, Lane, Status
 from reconciler.model.plan import Decision, InSync, Patch, Verb
-from reconciler.model.policy import OPERATORS, Policy
+from reconciler.model.policy import OPERATORS
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import Stamp
+from tests import defaults
 
 S = 1_000_000
 NOW = 1_795_341_600 * S
-PACE = Pace(quiet_s=10, checkin_interval_s=300)
+PACE = defaults.pace(quiet_s=10, checkin_interval_s=300)
 
 
 def case(
@@ -34,7 +35,7 @@ def case(
     shown = Snapshot("D-1", {}, Token("t"), iterates=iterates, later_portions=(("Name",), ("State",)))
     known = Agreement(checked_in_us=None if checked_in_s is None else NOW - round(checked_in_s * S), **agreement)
     document = Document("D-1", agreement=known, status=status, pending_since_us=NOW - round(pending_s * S))
-    rules = Rulebook(Policy(), "", pace, "outcomes", "//reconciler/test")
+    rules = defaults.rules(pace=pace)
     names = fields or ("Owner",)
     first = min(map(shown.portion, names))
     stamp = Stamp("", "2026-11-22T10:00:00.000000Z", "", "t", 0, 0, source, "e1")
@@ -85,7 +86,7 @@ def test_a_stream_without_a_pause_goes_out_after_a_quarter_of_an_hour() -> None:
         case("State", checked_in_s=1),
         case("Name", checked_in_s=1),
         case(iterates=False, checked_in_s=1),
-        case(pace=Pace(), checked_in_s=1),
+        case(pace=defaults.pace(), checked_in_s=1),
     ],
 )
 def test_operators_conflicts_states_and_servers_without_iterations_do_not_wait(pressing: Case) -> None:

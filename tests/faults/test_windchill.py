@@ -11,7 +11,6 @@ import attrs
 import pytest
 
 from reconciler.adapters.documents import DocumentsWindchill
-from reconciler.adapters.http import HttpOptions
 from reconciler.model.answer import (
     Failed,
     Locked,
@@ -25,6 +24,7 @@ from reconciler.model.answer import (
     Written,
 )
 from reconciler.model.snapshot import Snapshot, Token
+from tests import defaults
 from tests.adapters.simulated import DOCUMENT, Simulated, windchill
 from tests.faults.proxy import NEVER_SERVED, Fault, HttpProxy
 from tests.windchills import seen, write_on
@@ -47,7 +47,7 @@ async def proxy(server: Simulated) -> AsyncIterator[HttpProxy]:
 async def through(
     proxy: HttpProxy, write_method: str = "patch", timeout_s: float = 60.0
 ) -> AsyncIterator[DocumentsWindchill]:
-    there = windchill(proxy.url, write_method=write_method, http=HttpOptions(timeout_s=timeout_s))
+    there = windchill(proxy.url, write_method=write_method, http=defaults.http(timeout_s=timeout_s))
     try:
         yield there
     finally:
@@ -188,7 +188,7 @@ async def test_a_host_that_never_answers_a_connection_was_never_written_to(timeo
             taken.setblocking(False)
             taken.connect_ex(listener.getsockname())
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        there = windchill(url, http=HttpOptions(timeout_s=timeout_s, connect_timeout_s=0.3 if timeout_s > 1 else 10))
+        there = windchill(url, http=defaults.http(timeout_s=timeout_s, connect_timeout_s=0.3 if timeout_s > 1 else 10))
         snapshot = Snapshot(DOCUMENT, {"id": DOCUMENT}, Token('"1"'))
         assert isinstance(await write_on(there, snapshot, {"owner": "akim"}), Failed)
         assert isinstance(await there.read(DOCUMENT), Failed)

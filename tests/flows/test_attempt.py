@@ -7,7 +7,6 @@ import attrs
 import pytest
 
 from reconciler.core.events import outcomes
-from reconciler.core.settling.cases import Pace
 from reconciler.flows.gate import Gate, HeldUpError
 from reconciler.model.answer import (
     Broken,
@@ -25,6 +24,7 @@ from reconciler.model.answer import (
 )
 from reconciler.model.document import Agreement, Lane, Status
 from reconciler.model.policy import ListMode, Rule, Strategy
+from tests import defaults
 from tests.fakes.memory_windchill import Fault
 from tests.flows.conftest import MakeWorld
 from tests.flows.world import KEY, OPERATORS, World, policy
@@ -128,7 +128,7 @@ async def test_conflicts_in_a_row_wait_1_2_4_8_seconds_with_jitter_and_then_cool
 async def test_a_contended_document_cools_down_twice_as_long_each_time_and_is_never_dropped(
     make_world: MakeWorld,
 ) -> None:
-    world = make_world(pace=Pace(conflict_attempts_max=1))
+    world = make_world(pace=defaults.pace(conflict_attempts_max=1))
     world.windchill.script_writes(*[MISMATCH] * 8)
     await world.emit({"title": "Cover"})
     for most_s in (60, 120, 240, 480, 900, 900, 900, 900):

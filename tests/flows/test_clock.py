@@ -7,6 +7,7 @@ import pytest
 from reconciler.core.settling.cases import Pace
 from reconciler.model.answer import Locked, NotAvailable, Throttled, VersionConflict
 from reconciler.model.document import Status
+from tests import defaults
 from tests.flows.world import BODY, Running, World
 from tests.web.test_daemon import living
 
@@ -19,7 +20,7 @@ STANDING = {
     "contended": VersionConflict(412, "modified"),
     "synced": None,
 }
-PACE = Pace()
+PACE = defaults.pace()
 LONGEST_S = max(PACE.longest_us(status) for status in Status) / SECOND_US
 
 
@@ -100,7 +101,9 @@ async def test_readiness_tells_of_a_store_from_a_time_to_come_until_it_is_so_no_
         assert (await client.get("/readyz")).json() == {"status": "ready", "windchill": "up"}
 
 
-@pytest.mark.parametrize("pace", [Pace(), Pace(interval_s=0), Pace(backoff_max_s=9999, cooldown_max_s=5)])
+@pytest.mark.parametrize(
+    "pace", [defaults.pace(), defaults.pace(interval_s=0), defaults.pace(backoff_max_s=9999, cooldown_max_s=5)]
+)
 def test_no_wait_that_is_set_is_longer_than_the_longest(pace: Pace) -> None:
     assert all(pace.longest_us(status) > 0 for status in Status if status is not Status.COLLECTING)
     assert pace.longest_us(Status.COLLECTING) == 0, "nobody waits for changes by default here"

@@ -6,11 +6,11 @@ import attrs
 import pytest
 
 from reconciler.core.events import outcomes
-from reconciler.core.settling.cases import Pace
 from reconciler.model.action import Resolved, Side, Unusable
 from reconciler.model.answer import Throttled, VersionConflict
 from reconciler.model.document import Lane, Status
 from reconciler.model.policy import ListMode, Rule, Strategy
+from tests import defaults
 from tests.fakes.memory_log import MemoryLog
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.memory_windchill import ME
@@ -72,7 +72,7 @@ async def test_four_writes_in_the_first_day_and_one_on_each_further_day(
     make_world: MakeWorld, interval_s: float
 ) -> None:
     """Comparisons every ten minutes; with comparisons switched off, whatever else leads to a look."""
-    world = make_world(OURS, pace=Pace(interval_s=interval_s))
+    world = make_world(OURS, pace=defaults.pace(interval_s=interval_s))
     await world.emit_and_settle({"title": "Cover"})
     written: list[int] = []
     for _ in range(6):
@@ -169,7 +169,7 @@ async def test_an_edit_now_and_then_is_no_contest(world: World) -> None:
 
 
 async def test_a_window_of_zero_counts_nothing(make_world: MakeWorld) -> None:
-    world = make_world(OURS, pace=Pace(contested_window_s=0))
+    world = make_world(OURS, pace=defaults.pace(contested_window_s=0))
     await world.emit_and_settle({"title": "Cover"})
     await undo(world, 8)
     assert (world.held(), world.windchill.writes) == ([], 9)

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from reconciler import config
-from reconciler.core.settling.cases import Pace
 from reconciler.model.answer import Failed, NotAvailable, Throttled, VersionConflict
 from reconciler.model.document import Due, Lane, Status
+from tests import defaults
 from tests.fakes.outage import opened
 from tests.flows.conftest import MakeWorld
 from tests.flows.world import KEY, OPERATORS, World
@@ -65,7 +65,7 @@ async def test_the_newest_intent_wins_when_it_comes_while_an_attempt_is_under_wa
 
 
 async def test_events_do_not_shorten_a_cool_down(make_world: MakeWorld) -> None:
-    world = make_world(pace=Pace(conflict_attempts_max=1))
+    world = make_world(pace=defaults.pace(conflict_attempts_max=1))
     world.windchill.script_writes(MISMATCH)
     async with world.running(retry=ONE_ATTEMPT) as running:
         world.append(world.event({"title": "Cover"}))

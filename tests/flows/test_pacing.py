@@ -5,15 +5,15 @@ from typing import Any
 import attrs
 import pytest
 
-from reconciler.core.settling.cases import Pace
 from reconciler.model.answer import Locked
 from reconciler.model.document import Lane, Status
 from reconciler.model.policy import Adopt, Rule, Strategy
+from tests import defaults
 from tests.fakes.memory_windchill import ME, Fault
 from tests.flows.conftest import MakeWorld
 from tests.flows.world import KEY, World, policy
 
-PACE = Pace(quiet_s=10, checkin_interval_s=300)
+PACE = defaults.pace(quiet_s=10, checkin_interval_s=300)
 APART = (("title",), ("status",))
 
 
@@ -118,7 +118,7 @@ async def test_a_blank_is_still_filled_after_a_wait(
     make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, held_up: str
 ) -> None:
     """The blank that was adopted and the blank that is there now are decided alike."""
-    pace = PACE if held_up == "collecting" else Pace()
+    pace = PACE if held_up == "collecting" else defaults.pace()
     rule = Rule(("owner",), Strategy.FILL)
     world = make_world(policy(rule), pace=pace, locks=True, later_portions=APART)
     await world.emit({"owner": "akim"})

@@ -8,20 +8,20 @@ import pytest
 
 from reconciler import config
 from reconciler.core.events import outcomes
-from reconciler.core.settling.cases import Pace
 from reconciler.model.answer import Failed, Locked, Refused, Unknown, VersionConflict, WriteAnswer
 from reconciler.model.document import Lane, Status
 from reconciler.model.policy import ListMode, Rule, Strategy
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
 from reconciler.ports import Journal
+from tests import defaults
 from tests.fakes.memory_windchill import ME, MemoryWindchill
 from tests.flows.conftest import MakeWorld
 from tests.flows.world import BODY, KEY, World, policy
 
 DAY_S = 86_400
 NO = Refused(409, "the lifecycle state does not allow it", ("title",))
-NO_COMPARISONS = Pace(interval_s=0)
+NO_COMPARISONS = defaults.pace(interval_s=0)
 
 
 async def test_a_refused_field_is_tried_again_rarer_and_rarer_up_to_once_a_day(make_world: MakeWorld) -> None:

@@ -17,7 +17,7 @@ from reconciler.config import Config, Log
 from reconciler.core.events import decode
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota, WriteBudget
-from reconciler.core.settling.cases import Pace, Rulebook
+from reconciler.core.settling.cases import Pace
 from reconciler.flows.actions import OperatorActions
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import Gate
@@ -30,6 +30,7 @@ from reconciler.model.document import Document, Due, Intent, Lane, Status
 from reconciler.model.event import ChangeTopic, Outgoing, Topics
 from reconciler.model.policy import DEFAULT_RULES, Policy, Rule
 from reconciler.model.snapshot import Snapshot
+from tests import defaults
 from tests.checks import check_audit, check_outcomes
 from tests.fakes.memory_log import MemoryBroker, MemoryLog
 from tests.fakes.memory_store import MemoryStore
@@ -79,8 +80,12 @@ class World:
         self.log = self.make_log()
         self.store = MemoryStore()
         self.telemetry = Counters()
-        self.rules = Rulebook(
-            self.policy, codec.policy_digest(self.policy), pace or Pace(), OUTCOMES, "//reconciler/test"
+        self.rules = defaults.rules(
+            policy=self.policy,
+            policy_digest=codec.policy_digest(self.policy),
+            pace=pace or defaults.pace(),
+            outcomes_topic=OUTCOMES,
+            source="//reconciler/test",
         )
         self.limiter = Limiter(16)
         self.gate = Gate(

@@ -10,11 +10,12 @@ from reconciler.adapters import credentials, documents, refusals, replies
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Grant
 from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill, Inexpressible
-from reconciler.adapters.http import HttpClient, HttpOptions
+from reconciler.adapters.http import HttpClient
 from reconciler.adapters.replies import Reply
 from reconciler.model import answer, codec, instant
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import MISSING, same
+from tests import defaults
 from tests.fuzz import mutating
 
 FIELDS = ["status", "owner", "attributes.Note", "attributes.CostCenter", "title"]
@@ -48,7 +49,7 @@ def reply(number: int) -> Reply:
 
 
 def client() -> HttpClient:
-    return HttpClient(HttpOptions(), SystemClock())
+    return HttpClient(defaults.http(), SystemClock())
 
 
 def check(reply: Reply) -> None:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Auth, ClientCredentials, NoAuth
 from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill
-from reconciler.adapters.http import HttpClient, HttpOptions
+from reconciler.adapters.http import HttpClient
 from reconciler.model import answer, codec
 from reconciler.model.snapshot import Snapshot, Token
+from tests import defaults
 from tests.fakes.journal import MemoryJournal
 from tests.fuzz import mutating, test_replies
 
@@ -69,7 +70,7 @@ class World:
         self.runner.run(self.server.start())
 
     def windchill(self, auth: Auth | None, deadline_s: float) -> DocumentsWindchill:
-        client = HttpClient(HttpOptions(timeout_s=deadline_s, keepalive_s=0.01), SystemClock(), auth or NoAuth())
+        client = HttpClient(defaults.http(timeout_s=deadline_s, keepalive_s=0.01), SystemClock(), auth or NoAuth())
         return DocumentsWindchill(client, DocumentsOptions(base_url=self.server.url))
 
     def run(

@@ -4,12 +4,12 @@ from typing import Any
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Basic
-from reconciler.adapters.http import HttpClient, HttpOptions
+from reconciler.adapters.http import HttpClient
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model.snapshot import Snapshot
 from reconciler.ports import Telemetry
-from tests import windchills
+from tests import defaults, windchills
 from tests.odata import cap
 from tests.odata.people import JSON
 
@@ -20,7 +20,7 @@ def adapter(
     """Return the adapter for a service at `url`, logged in as `integration`."""
     guard = {"lock": "etag", "etag_proven": True} | options
     clock = SystemClock()
-    client = HttpClient(HttpOptions(timeout_s=30), clock, Basic("integration", password), telemetry)
+    client = HttpClient(defaults.http(timeout_s=30), clock, Basic("integration", password), telemetry)
     return WrsWindchill(client, WrsOptions(base_url=url, service="", **guard), clock)
 
 

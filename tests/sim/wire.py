@@ -15,7 +15,7 @@ import aiohttp
 import httpx
 
 from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill
-from reconciler.adapters.http import HttpClient, HttpOptions
+from reconciler.adapters.http import HttpClient
 from reconciler.model.answer import (
     Locked,
     NotAvailable,
@@ -28,6 +28,7 @@ from reconciler.model.answer import (
 )
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.ports import Clock
+from tests import defaults
 
 _ROOT = "http://windchill.sim"
 _JSON = {"content-type": "application/json"}
@@ -60,7 +61,7 @@ class Wire(httpx.AsyncBaseTransport):
 def connected(clock: Clock, timeout_s: float) -> tuple[DocumentsWindchill, Wire]:
     """Return the adapter with the transport below it."""
     wire = Wire()
-    client = HttpClient(HttpOptions(timeout_s=timeout_s), clock)
+    client = HttpClient(defaults.http(timeout_s=timeout_s), clock)
     client._transport = wire  # type: ignore[assignment]  # the one object that would open connections
     return DocumentsWindchill(client, DocumentsOptions(base_url=_ROOT)), wire
 

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reconciler.core.settling.cases import Pace
 from reconciler.model import instant
 from reconciler.model.policy import Rule, Strategy
+from tests import defaults
 from tests.cli.program import event
 from tests.flows.world import KEY, policy
 from tests.stock.server import ACCOUNT, Stock
@@ -68,7 +68,7 @@ def three_hundred(folder: Path, documents: int = DOCUMENTS) -> dict[str, Any]:
 async def burst() -> dict[str, Any]:
     """Ten events in twenty seconds for one document, at the default pace."""
     with Stock() as stock:
-        world = StockWorld(stock, pace=Pace(quiet_s=10.0, checkin_interval_s=300.0))
+        world = StockWorld(stock, pace=defaults.pace(quiet_s=10.0, checkin_interval_s=300.0))
         for number in range(10):
             await world.emit({"CostCenter": f"470{number}"})
             await pass_by(world, 1)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.settling.cases import Pace
 from reconciler.model.document import Status
+from tests import defaults
 from tests.flows.world import KEY
 from tests.stock.conftest import MakeWorld
 from tests.stock.counting import pass_by
@@ -19,7 +19,7 @@ def iterations(world: StockWorld) -> int:
 
 @pytest.fixture
 async def paced(make_world: MakeWorld) -> StockWorld:
-    return await make_world(pace=Pace(quiet_s=10.0, checkin_interval_s=300.0))
+    return await make_world(pace=defaults.pace(quiet_s=10.0, checkin_interval_s=300.0))
 
 
 async def test_ten_events_in_twenty_seconds_make_one_iteration(paced: StockWorld) -> None:

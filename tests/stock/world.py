@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.http import HttpClient, HttpOptions
+from reconciler.adapters.http import HttpClient
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.core.scheduling.breaker import Breaker
@@ -21,6 +21,7 @@ from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import Gate
 from reconciler.model.policy import Policy
 from reconciler.model.snapshot import Snapshot
+from tests import defaults
 from tests.cli.program import Ended, Program
 from tests.flows.world import KEY, World
 from tests.stock.server import ACCOUNT, DISPLAY, Stock, drop
@@ -49,7 +50,7 @@ class StockWorld(World):
     def connect(self) -> None:
         """Begin as a new process does, with nothing but the store."""
         self.adapter = WrsWindchill(
-            HttpClient(HttpOptions(timeout_s=20), SystemClock()), WrsOptions(**self.options), self.clock
+            HttpClient(defaults.http(timeout_s=20), SystemClock()), WrsOptions(**self.options), self.clock
         )
         self.gate = Gate(
             self.adapter, self.clock, limiter=Limiter(16), breaker=Breaker(documents_max=1000), quota=RetryQuota()

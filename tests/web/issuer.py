@@ -23,10 +23,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from reconciler.adapters.oidc import Oidc, OidcOptions
+from reconciler.adapters.oidc import Oidc
 from reconciler.web import server
 from reconciler.web.identity import Provider
 from reconciler.web.principal import Role
+from tests import defaults
 from tests.fakes.virtual_clock import VirtualClock
 from tests.web.conftest import Daemon
 
@@ -53,7 +54,7 @@ def public(key: Any, kid: str, **more: Any) -> dict[str, Any]:
 @asynccontextmanager
 async def trusted(daemon: Daemon, **options: Any) -> AsyncIterator[None]:
     """Let a daemon, from its next start on, take a provider's word for who people are and what they may do."""
-    identity = Oidc(OidcOptions(**options), daemon.clock)
+    identity = Oidc(defaults.oidc(**options), daemon.clock)
     words = {role: f"reconciler-{role.name.lower()}" for role in Role}
     sources = {words[Role.PRODUCER]: ("//erp/*",), "plm-operator": ("//plm/*", "//plm")}
     operators = [words[Role.OPERATOR], "plm-operator"]

@@ -243,7 +243,7 @@ async def test_a_dead_letter_that_is_not_there_is_404(client: AsyncClient, what:
         ('{"take": "live", "reason": 1}', 422, "reason"),
         ("[]", 422, "object"),
         ("{", 400, "not JSON"),
-        ('{"take": "' + "x" * 70_000 + '"}', 413, "at most 65536 bytes"),
+        ('{"take": "' + "x" * 70_000 + '"}', 413, "at most 64 KiB"),
     ],
 )
 async def test_a_body_that_can_not_be_used_is_refused_by_name(

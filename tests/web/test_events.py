@@ -9,6 +9,7 @@ from httpx import AsyncClient, Response
 
 from reconciler.errors import LogError, RecordTooLargeError
 from reconciler.model.event import Outgoing
+from reconciler.model.limits import EVENT_BYTES_MAX
 from reconciler.model.policy import Rule, Strategy
 from reconciler.web import application, events, openapi, tokens
 from reconciler.web.principal import Principal, Role
@@ -216,7 +217,7 @@ async def test_a_source_that_may_not_set_a_field_is_refused(daemon: Daemon) -> N
         (b"[]", BATCH, 400, "1 to 100 events, not 0"),
         (b"[" + b"1," * 100 + b"1]", BATCH, 400, "1 to 100 events, not 101"),
         *((b"{}", f"application/{kind}", 415, "send application/cloudevents+json") for kind in ("json", "xml")),
-        (b"x" * (events.BODY_BYTES_MAX + 1), ONE, 413, "at most 1048576 bytes"),
+        (b"x" * (EVENT_BYTES_MAX + 1), ONE, 413, "at most 1 MiB"),
     ],
 )
 async def test_what_is_no_event_is_refused(

@@ -20,6 +20,7 @@ from reconciler.adapters import jwts, oidc
 from reconciler.adapters.oidc import OidcOptions
 from reconciler.web import tokens
 from reconciler.web.principal import Principal, Role
+from tests import defaults
 from tests.flows.world import TOPIC
 from tests.web import issuer
 from tests.web.conftest import Daemon
@@ -375,6 +376,6 @@ async def test_one_key_that_can_not_be_used_takes_none_of_the_others_away(client
 
 
 def test_nothing_that_is_shown_of_the_options_holds_the_secret() -> None:
-    assert "canary" not in repr(OidcOptions(issuer="https://x", client_secret="canary"))
+    assert "canary" not in repr(defaults.oidc(issuer="https://x", client_secret="canary"))
     assert attrs.fields(OidcOptions).client_secret.repr is False
     assert issuer.CLIENT_SECRET

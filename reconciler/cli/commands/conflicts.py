@@ -12,7 +12,7 @@ from reconciler.config import Config
 from reconciler.core.planning import resolution
 from reconciler.core.planning.conflicts import settling
 from reconciler.errors import ReconcilerError, UsageError
-from reconciler.model.action import RESOLVED_MAX, SIDES, Other, Resolved, ResolvedMany, Side, Take
+from reconciler.model.action import RESOLVED_DEFAULT, RESOLVED_MAX, SIDES, Other, Resolved, ResolvedMany, Side, Take
 from reconciler.model.document import ConflictRow, Document
 from reconciler.ports import Store
 
@@ -37,7 +37,9 @@ def _deciding(command: Callable[..., None]) -> Callable[..., None]:
             click.argument("id", required=False),
             click.option("--field", default=None, help="In place of ID: all open conflicts on this field."),
             click.option("--rule", default=None, help="In place of ID: all of this rule, as `policy show` names it."),
-            click.option("--limit", type=limits, default=100, show_default=True, help="How many at once, at most."),
+            click.option(
+                "--limit", type=limits, default=RESOLVED_DEFAULT, show_default=True, help="How many at once, at most."
+            ),
             actions.with_actor_and_reason,
             options.on_store,
         )

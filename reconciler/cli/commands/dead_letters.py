@@ -10,15 +10,16 @@ from reconciler import views
 from reconciler.cli import actions, events, framework, options, output, runtime, store_access
 from reconciler.config import Config
 from reconciler.errors import LogError, ReconcilerError, UsageError
+from reconciler.model import limits
 from reconciler.model.action import ActionKind, Appended, OperatorAction
 from reconciler.model.event import DeadLetter
+from reconciler.model.limits import EVENT_BYTES_MAX
 from reconciler.ports import Store, authorship
 
 dead_letters = framework.family(
     "dead-letters", "Events that could not be used: list, show, replay, mend or discard them."
 )
 
-_RESENT_BYTES_MAX = 1024 * 1024
 _SETTLED = {ActionKind.DISCARD: "discarded", ActionKind.REPLAY: "replayed", ActionKind.RESEND: "mended"}
 _STATUSES = ("open", "replayed", "discarded", "all")
 _COLUMNS = (
@@ -115,9 +116,9 @@ def resend(config: Config, id: str, *, file: BinaryIO, actor: str, reason: str, 
     The event is one JSON object, as `dead-letters show` prints what came; it is checked as `emit` checks it, and its
     actor is whoever resends it. When the reconciler reads it, the dead letter becomes "replayed".
     """
-    value = file.read(_RESENT_BYTES_MAX + 1)
-    if len(value) > _RESENT_BYTES_MAX:
-        raise UsageError(f"an event has at most {_RESENT_BYTES_MAX} bytes")
+    value = file.read(EVENT_BYTES_MAX + 1)
+    if len(value) > EVENT_BYTES_MAX:
+        raise UsageError(f"an event has at most {limits.size(EVENT_BYTES_MAX)}")
     letter, found = runtime.run(_resend(config, id, actor, value, reason))
     if form == "json":
         output.as_json(views.actions.appended(found))

@@ -182,8 +182,13 @@ async def _knock(config: Config) -> tuple[Exchange, Check | None]:
     cert_file, key_file = (
         Path(name) if name else None for name in (config.windchill.cert_file, config.windchill.key_file)
     )
-    timeout_s = config.windchill.timeout_s
-    known = http.HttpOptions(timeout_s=timeout_s, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
+    known = http.HttpOptions(
+        timeout_s=config.windchill.timeout_s,
+        body_bytes_max=config.windchill.body_bytes_max,
+        ca_file=ca_file,
+        cert_file=cert_file,
+        key_file=key_file,
+    )
     client = http.HttpClient(known, clock)
     try:
         before_us = clock.now_us()

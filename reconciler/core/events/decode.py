@@ -23,7 +23,7 @@ import msgspec
 
 from reconciler.core.events import profile, signing, timing
 from reconciler.core.events.outcomes import OutcomeType
-from reconciler.model import instant
+from reconciler.model import instant, limits
 from reconciler.model.event import Decoded, Event, Foreign, Header, Record, Refusal, Topics
 from reconciler.model.policy import OPERATORS, Policy
 from reconciler.model.signing import Keys
@@ -140,7 +140,9 @@ def _record(source: Record, options: Options) -> Decoded:
 
 def _check_size(value: bytes, options: Options) -> None:
     if len(value) > options.record_bytes_max:
-        raise profile.Invalid(f"record has {len(value)} bytes, at most {options.record_bytes_max} are allowed")
+        raise profile.Invalid(
+            f"record has {limits.size(len(value))}, at most {limits.size(options.record_bytes_max)} are allowed"
+        )
 
 
 def check_text(text: bytes) -> None:

@@ -17,21 +17,21 @@ from reconciler.model.snapshot import Snapshot
 from reconciler.model.value import Json
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Pace:
     """How long things wait (configuration sections retry and resync)."""
 
-    conflict_attempts_max: int = 5
-    backoff_base_s: float = 1.0
-    backoff_max_s: float = 60.0
-    cooldown_base_s: float = 60.0
-    cooldown_max_s: float = 900.0
-    interval_s: float = 600.0
-    interval_factor_max: float = 6.0
-    contested_window_s: float = 86_400.0
-    writes_window_s: float = 600.0
-    quiet_s: float = 0.0
-    checkin_interval_s: float = 0.0
+    conflict_attempts_max: int
+    backoff_base_s: float
+    backoff_max_s: float
+    cooldown_base_s: float
+    cooldown_max_s: float
+    interval_s: float
+    interval_factor_max: float
+    contested_window_s: float
+    writes_window_s: float
+    quiet_s: float
+    checkin_interval_s: float
 
     def longest_us(self, status: Status) -> int:
         """Return the longest that a document waits which stands there; what waits longer was told by a wrong clock."""
@@ -61,7 +61,7 @@ class Rulebook:
     pace: Pace
     outcomes_topic: str
     source: str  # of outcomes: "//reconciler/<group>"
-    fields_max: int = 2000  # managed fields of one document
+    fields_max: int  # managed fields of one document
 
     def too_wide(self, desired: Desired) -> str | None:
         """Say why a document is not worked on for its many managed fields, `None` if they are few enough."""

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from reconciler import views
 from reconciler.model.action import Appended, Done, Gone, Unusable
+from reconciler.model.limits import EVENT_BYTES_MAX
 from reconciler.web import actions, bodies, reading
 from reconciler.web.endpoint import Asked
 from reconciler.web.page import looks, notices, rendering, spelling
@@ -132,9 +133,6 @@ def _rows(raw: bytes) -> Iterator[str]:
 # -------------------------------------------------------------------------------------------------------------- mending
 
 
-_FORM_BYTES_MAX = 1024 * 1024
-
-
 async def replay(sources: Sources, asked: Asked) -> Response:
     """Append a letter to the log again, as it was."""
     reason = notices.reason(await bodies.fields(asked.request))
@@ -154,7 +152,7 @@ async def discard(sources: Sources, asked: Asked) -> Response:
 
 async def resend(sources: Sources, asked: Asked) -> Response:
     """Append a mended event in a letter's place."""
-    form = await bodies.fields(asked.request, _FORM_BYTES_MAX)
+    form = await bodies.fields(asked.request, EVENT_BYTES_MAX)
     value, reason = form.get("value", ""), notices.reason(form)
     actions.require_sayable(asked.who, value.encode())
     done = await actions.actions_on_log(sources, asked).resend(asked.who.name, asked.path["id"], value.encode(), reason)

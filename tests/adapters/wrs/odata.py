@@ -11,9 +11,10 @@ from aiohttp import web
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Auth
-from reconciler.adapters.http import HttpClient, HttpOptions
+from reconciler.adapters.http import HttpClient
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
+from tests import defaults
 
 LOGIN = "<!DOCTYPE html><html><head><title>Sign in</title></head><body><input type='password'></body></html>"
 ROOT = "/Windchill/servlet/odata"
@@ -239,7 +240,7 @@ async def windchill(
 ) -> AsyncIterator[WrsWindchill]:
     """The adapter over a real socket."""
     clock = clock or SystemClock()
-    client = HttpClient(HttpOptions(timeout_s=20), clock, auth)
+    client = HttpClient(defaults.http(timeout_s=20), clock, auth)
     made = WrsWindchill(client, WrsOptions(**{"base_url": url + ROOT, **options}), clock)
     try:
         yield made

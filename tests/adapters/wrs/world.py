@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Headers
-from reconciler.adapters.http import HttpClient, HttpOptions
+from reconciler.adapters.http import HttpClient
 from reconciler.adapters.replies import Exchange, Lost
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
@@ -25,6 +25,7 @@ from reconciler.model.answer import WriteAnswer
 from reconciler.model.document import Agreement
 from reconciler.model.policy import Policy
 from reconciler.model.snapshot import Snapshot
+from tests import defaults
 from tests.adapters.simulated import Simulated
 from tests.checks import expect
 from tests.fakes.journal import MemoryJournal
@@ -57,7 +58,7 @@ class Wire(HttpClient):
     """An HTTP client with faults. `asked` are the steps of all requests, in order."""
 
     def __init__(self, timeout_s: float = 30) -> None:
-        super().__init__(HttpOptions(timeout_s=timeout_s), SystemClock())
+        super().__init__(defaults.http(timeout_s=timeout_s), SystemClock())
         self.asked: list[str] = []
         self.faults: dict[str, Fault] = {}
         """Step → what happens the next time."""

@@ -1,0 +1,35 @@
+"""The options of a fresh configuration, for tests that change one of them."""
+
+from typing import Any
+
+import attrs
+
+from reconciler import parts
+from reconciler.adapters.http import HttpOptions
+from reconciler.adapters.oidc import OidcOptions
+from reconciler.config import Config
+from reconciler.core.settling.cases import Pace, Rulebook
+
+CONFIG = Config()
+RULES = parts.rulebook(CONFIG)
+
+
+def pace(**changes: Any) -> Pace:
+    """Return the default waits, but without collecting changes before a check-in."""
+    return attrs.evolve(RULES.pace, **{"quiet_s": 0.0, "checkin_interval_s": 0.0, **changes})
+
+
+def rules(**changes: Any) -> Rulebook:
+    return attrs.evolve(RULES, **changes)
+
+
+def http(**changes: Any) -> HttpOptions:
+    known = CONFIG.windchill
+    return HttpOptions(**{"timeout_s": known.timeout_s, "body_bytes_max": known.body_bytes_max, **changes})
+
+
+def oidc(**changes: Any) -> OidcOptions:
+    """Return options for the provider's tokens."""
+    known = CONFIG.admin
+    names = ("scope", "algorithms", "roles_claim", "name_claim")
+    return OidcOptions(**{name: getattr(known, f"oidc_{name}") for name in names} | changes)
