@@ -1,6 +1,6 @@
 # The reconciler and the simulated Windchill in one image: `reconciler run` (the default) or `reconciler simulate`.
 #
-# The first stage builds; the second holds Python, the packages and nothing that could build or install more.
+# The first stage builds; the second has Python and the packages, but no tools to build or install more.
 
 ARG PYTHON_VERSION=3.11
 
@@ -8,7 +8,7 @@ FROM python:${PYTHON_VERSION}-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 COPY requirements-build.lock requirements-image.lock ./
-# Of every package only files whose hashes the lock has, and none that would have to be built first.
+# Install only files whose hashes are in the lock, and none that would have to be built first.
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv /build \
     && /build/bin/pip install --require-hashes --only-binary :all: --requirement requirements-build.lock
@@ -30,10 +30,10 @@ RUN pip uninstall --yes setuptools wheel pip \
 COPY --from=build /opt/reconciler /opt/reconciler
 ENV PATH=/opt/reconciler/bin:$PATH \
     PYTHONUNBUFFERED=1
-# The number, not the name: Kubernetes can only check `runAsNonRoot` against a number.
+# A number instead of the name, because Kubernetes can only check `runAsNonRoot` against a number.
 USER 10001:10001
-# The state store lives here: mount a volume. Losing it loses nothing, but everything is folded again.
+# The state store is here: mount a volume. Nothing is lost without it, but everything is folded again.
 WORKDIR /var/lib/reconciler
-# No HEALTHCHECK: what runs this image asks for what it needs (docker-compose.yml, or a Kubernetes probe).
+# No HEALTHCHECK: docker-compose.yml and Kubernetes have probes of their own.
 ENTRYPOINT ["reconciler"]
 CMD ["run", "-c", "/etc/reconciler/reconciler.toml"]

@@ -1,5 +1,5 @@
-# Everything that is done with this repository. Each target makes .venv first when it is missing or out of date, so on a
-# fresh machine with make and a Python of at least 3.11 any of them can be the first command.
+# All tasks of this repository. Each target first makes .venv if it is missing or out of date, so on a fresh machine with
+# make and Python 3.11 or later any of them can be the first command.
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -10,13 +10,12 @@ STAMP := .venv/.installed
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
-# ARGS=--stay leaves everything up afterwards, page included, to play with.
-demo: $(STAMP) ## run the whole job on this machine in under a minute; ARGS=--stay leaves it up, page included
+demo: $(STAMP) ## run the whole job on this machine in under a minute; ARGS=--stay keeps it running, with the page
 	@$(BIN)/reconciler demo $(ARGS)
 
-# pytest comes last, so that its own closing line closes the run. Tests of one file stay in one process, in their order.
-# Much of a test is waiting, so four processes suit two cores. WORKERS=0 runs all tests in one process.
-test: $(STAMP) ## run everything that CI runs: lint, types, arch, docs, all tests; says which real parts it has
+# pytest comes last, so that its summary ends the output. Tests of one file stay in one process, in their order. Tests
+# mostly wait, so four processes suit two cores. WORKERS=0 runs all tests in one process.
+test: $(STAMP) ## run everything that CI runs: lint, types, arch, docs, all tests; names missing real parts
 	@scripts/real-parts
 	@$(MAKE) --no-print-directory lint types arch docs
 	@$(BIN)/python -m pytest -n $(or $(WORKERS),4) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
@@ -31,45 +30,45 @@ types: $(STAMP) ## check types
 arch: $(STAMP) ## check that layers import only downwards and that the core is pure
 	@$(BIN)/lint-imports --no-logo
 
-format: $(STAMP) ## put imports and layout right
+format: $(STAMP) ## fix imports and layout
 	@$(BIN)/ruff check --select I,D212,D213 --fix --quiet .
 	@$(BIN)/ruff format .
 
-# STEPS is how many things happen before the faults stop. ARGS: --trace, --mutant NAME, --crash-at EFFECT, --store NAME.
-sim: $(STAMP) ## run one simulated world: SEED=1 STEPS=40; the same seed is the same run, to the byte
+# STEPS: how many things happen before the faults stop. ARGS: --trace, --mutant NAME, --crash-at EFFECT, --store NAME.
+sim: $(STAMP) ## run one simulated world: SEED=1 STEPS=40; the same seed gives the same run, to the byte
 	@$(BIN)/python -m tests.sim --seed $(or $(SEED),1) --steps $(or $(STEPS),40) $(ARGS)
 
-sim-many: $(STAMP) ## run many simulated worlds on all processors: N=1000, from SEED=1 on
+sim-many: $(STAMP) ## run many simulated worlds on all processors: N=1000, starting with SEED=1
 	@nice $(BIN)/python -m tests.sim --many $(or $(N),1000) --seed $(or $(SEED),1) --steps $(or $(STEPS),40) $(ARGS)
 
 # ARGS: --only PART-OF-A-PATH (or the name of a bug), --show, --output FILE, --again FILE.
-mutants: $(STAMP) ## make mistakes in the core on purpose, one at a time, and say which no test notices: N=200 SEED=1
+mutants: $(STAMP) ## make mistakes in the core, one at a time, and list those that no test notices: N=200 SEED=1
 	@nice $(BIN)/python -m tests.mutants --count $(or $(N),200) --seed $(or $(SEED),1) --workers $(or $(WORKERS),2) $(ARGS)
 
-crash: $(STAMP) ## kill the daemon on a real broker, hundreds of times, and judge what is left: KILLS=300 SEED=1
+crash: $(STAMP) ## kill the daemon on a real broker, hundreds of times, and check the result: KILLS=300 SEED=1
 	@nice $(BIN)/python -m tests.crash --kills $(or $(KILLS),300) --seed $(or $(SEED),1) $(ARGS)
 
-# With atheris (`pip install atheris`) half of the time goes to following coverage; without it Hypothesis has all of it.
-fuzz: $(STAMP) ## throw hostile input at all that reads from outside: MINUTES=10
+# With atheris (`pip install atheris`) half of the time goes to inputs that follow coverage, the rest to Hypothesis.
+fuzz: $(STAMP) ## feed hostile input to everything that reads from outside: MINUTES=10
 	@nice $(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(ARGS)
 
 bench: $(STAMP) ## measure, each number as a ratio to a bare loop in the same run
 	@$(BIN)/python -m benchmarks
 
-bench-backlog: $(STAMP) ## watch memory while ten million events are folded; half an hour and ten gigabytes of disk
+bench-backlog: $(STAMP) ## measure memory while folding ten million events; takes half an hour and 10 GB of disk
 	@$(BIN)/python -m benchmarks backlog --rounds 1
 
 schemas: $(STAMP) ## check the schemas and their examples
 	@$(BIN)/python -m pytest tests/schemas -q
 
-docs: $(STAMP) ## check that links lead somewhere and that what is written from the code is current
+docs: $(STAMP) ## check links, and that generated pages are current
 	@$(BIN)/python docs/check.py
 
-screenshots: $(STAMP) ## take the pictures of the operators' page anew; needs Chromium
+screenshots: $(STAMP) ## take new pictures of the operators' page; needs Chromium
 	@$(BIN)/python -m docs.screenshots
 
-# UPGRADE=--upgrade takes newer versions; without it only what pyproject.toml changed is resolved anew. The image has
-# locks of its own, of the same versions: what runs in it, and what builds it.
+# UPGRADE=--upgrade takes newer versions; without it only changes of pyproject.toml are resolved. The image has its own
+# locks with the same versions: packages that run in it, and packages that build it.
 COMPILE = .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --annotation-style line --custom-compile-command 'make lock'
 lock: $(STAMP) ## resolve pyproject.toml into requirements*.lock, with the hashes of all files
@@ -80,7 +79,7 @@ lock: $(STAMP) ## resolve pyproject.toml into requirements*.lock, with the hashe
 	@echo hatchling | $(COMPILE) - --constraint requirements.lock --upgrade --output-file requirements-build.lock
 	@rm -rf .venv/lock
 
-clean: ## remove .venv, caches and what builds leave; databases and logs stay
+clean: ## remove .venv, caches and build output; databases and logs stay
 	@rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

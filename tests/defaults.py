@@ -4,14 +4,14 @@ from typing import Any
 
 import attrs
 
-from reconciler import parts
+from reconciler import factory
 from reconciler.adapters.http import HttpOptions
 from reconciler.adapters.oidc import OidcOptions
 from reconciler.config import Config
 from reconciler.core.settling.cases import Pace, Rulebook
 
 CONFIG = Config()
-RULES = parts.rulebook(CONFIG)
+RULES = factory.rulebook(CONFIG)
 
 
 def pace(**changes: Any) -> Pace:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from reconciler import config, parts
+from reconciler import config, factory
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.documents import DocumentsOptions
 from reconciler.adapters.wrs.options import WrsOptions
@@ -76,9 +76,9 @@ def test_the_defaults_keep_to_the_limits_they_are_documented_with() -> None:
 
 def test_where_a_part_has_defaults_of_its_own_they_are_those_of_the_configuration() -> None:
     defaults, windchill = config.Config(), config.Config().windchill
-    assert parts.decoding(defaults).record_bytes_max == decode.Options().record_bytes_max
-    assert parts.decoding(defaults).clock_skew_us_max == decode.Options().clock_skew_us_max
-    assert parts.make_door(defaults, SystemClock()).sessions.browsing.lasts_s == Browsing().lasts_s
+    assert factory.decoding(defaults).record_bytes_max == decode.Options().record_bytes_max
+    assert factory.decoding(defaults).clock_skew_us_max == decode.Options().clock_skew_us_max
+    assert factory.make_door(defaults, SystemClock()).sessions.browsing.lasts_s == Browsing().lasts_s
     for options in (WrsOptions(base_url="http://x"), DocumentsOptions(base_url="http://x")):
         names = {field.name for field in attrs.fields(type(options))} & {
             one.name for one in attrs.fields(GROUPS["windchill"])
