@@ -1,7 +1,6 @@
 """
-Writes what follows from the code: `config.schema.json` from the configuration's groups, `asyncapi.yaml` from their
-defaults, `openapi.json` from the admin server's endpoints. Run `python -m schemas.generate` after changing one of
-them; a test checks that nobody forgot.
+Generates `config.schema.json` from the configuration's groups, `asyncapi.yaml` from their defaults, and `openapi.json`
+from the admin server's endpoints. Run `python schemas/generate.py` after changing one of them; a test checks it.
 """
 
 import ast
@@ -28,13 +27,13 @@ OPENAPI = HERE / "openapi.json"
 
 
 def config_schema() -> dict[str, Any]:
-    """Return the schema of a configuration file, as a TOML reader shows it."""
+    """Return the schema of a configuration file, as parsed from TOML."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:windchill-reconciler:schema:config:v1",
         "title": "Configuration of the Windchill metadata reconciler",
-        "description": "Generated from the code by schemas/generate.py. Every key can be given as the environment "
-        "variable RECONCILER_SECTION__KEY instead; so no key is required here, though some need each other.",
+        "description": "Generated from the code by schemas/generate.py. The environment variable "
+        "RECONCILER_SECTION__KEY can give any key instead, so no key is required here, although some need each other.",
         "type": "object",
         "properties": {
             **{section: _section(group) for section, group in groups.GROUPS.items()},
@@ -52,14 +51,14 @@ def _section(group: type[attrs.AttrsInstance]) -> dict[str, Any]:
     table = _table(group)
     secrets = [field.name for field in attrs.fields(group) if is_secret(field.type)]
     for name in secrets:
-        about = f"A file that holds {name}, instead of it; a line end at its end is cut off."
+        about = f"A file that holds {name}; a line end at its end is ignored."
         table["properties"][f"{name}_file"] = {"description": about, "type": "string", "minLength": 1} | NO_CONTROL
     exclusive = {"allOf": [{"not": {"required": [name, f"{name}_file"]}} for name in secrets]} if secrets else {}
     return {"description": inspect.getdoc(group), **table, **exclusive}
 
 
 def _table(of: type) -> dict[str, Any]:
-    """Return the schema of a class, in one piece, with what stands under each key in its source."""
+    """Return the schema of a class without references, with the docstring under each key as its description."""
     (made,), named = msgspec.json.schema_components([of])
     shape = _whole(made, named)
     texts = _texts(of)
@@ -69,7 +68,7 @@ def _table(of: type) -> dict[str, Any]:
 
 
 def _whole(node: Any, named: dict[str, Any]) -> Any:
-    """Put what a reference leads to in its place."""
+    """Replace references by their targets."""
     if isinstance(node, list):
         return [_whole(item, named) for item in node]
     if not isinstance(node, dict):
@@ -82,7 +81,7 @@ def _whole(node: Any, named: dict[str, Any]) -> Any:
 
 
 def _texts(group: type) -> dict[str, str]:
-    """Return what stands under each key in the source, which Python itself does not keep."""
+    """Return the docstring under each key in the source, which Python itself does not keep."""
     (definition,) = ast.parse(inspect.getsource(group)).body
     assert isinstance(definition, ast.ClassDef)
     texts = {}
@@ -105,7 +104,7 @@ def asyncapi() -> dict[str, Any]:
             "title": "Windchill metadata reconciler",
             "version": __version__,
             "description": "External systems append change events; the reconciler brings Windchill's documents to the "
-            "state they ask for and publishes what came of it. Topics are settings; these are their defaults.",
+            "state they ask for and publishes the outcomes. Topics are settings; these are their defaults.",
         },
         "defaultContentType": "application/cloudevents+json",
         "servers": {"kafka": {"host": log.brokers[0], "protocol": "kafka", "description": "[log] brokers"}},
@@ -115,21 +114,21 @@ def asyncapi() -> dict[str, Any]:
             ),
             "decisions": _channel(
                 log.decisions_topic,
-                "What operators decide: taken from here and from nowhere else. Let nobody else write to it.",
+                "Operators' decisions, which are accepted from here only. Let no one else write to it.",
                 "change",
             ),
             "outcomes": _channel(
                 log.outcomes_topic, "What the reconciler wrote, yielded, kept, held and parked.", "outcome"
             ),
-            "deadLetters": _channel(log.dead_letter_topic, "Records that can't be used, as they were.", "deadLetter"),
+            "deadLetters": _channel(log.dead_letter_topic, "Records that can't be used, unchanged.", "deadLetter"),
         },
         "operations": {
             "receiveChanges": _operation("receive", "changes", "Fold change events into the desired state."),
-            "receiveDecisions": _operation("receive", "decisions", "Fold what operators have decided."),
+            "receiveDecisions": _operation("receive", "decisions", "Fold operators' decisions."),
             "sendDecisions": _operation("send", "decisions", "Append what operators resolve, release or emit."),
             "sendChanges": _operation("send", "changes", "Append what systems send over HTTP."),
-            "sendOutcomes": _operation("send", "outcomes", "Publish what came of it."),
-            "sendDeadLetters": _operation("send", "deadLetters", "Keep what can't be used."),
+            "sendOutcomes": _operation("send", "outcomes", "Publish outcomes."),
+            "sendDeadLetters": _operation("send", "deadLetters", "Keep records that can't be used."),
         },
         "components": {
             "messages": {
@@ -174,11 +173,11 @@ def _message(title: str, schema: str) -> dict[str, Any]:
 
 def _dead_letter() -> dict[str, Any]:
     names = {
-        "topic": "The topic it came from.",
+        "topic": "The topic that it came from.",
         "partition": "Its partition there.",
         "offset": "Its offset there.",
-        "stage": "Where it failed.",
-        "message": "What its producer can do about it.",
+        "stage": "The step that failed.",
+        "message": "The reason, and what its producer can do.",
     }
     headers = {f"__reconciler.errors.{name}": {"type": "string", "description": text} for name, text in names.items()}
     return {
@@ -186,7 +185,7 @@ def _dead_letter() -> dict[str, Any]:
         "description": "The original value, key and headers, byte for byte, and headers that say what was wrong.",
         "contentType": "application/octet-stream",
         "headers": {"type": "object", "required": list(headers), "properties": headers},
-        "payload": {"description": "Anything: it could not be used."},
+        "payload": {"description": "Any bytes."},
         "bindings": _keyed("The original key."),
     }
 
@@ -204,7 +203,7 @@ def as_json(schema: dict[str, Any]) -> str:
 
 
 def as_yaml(value: Any, indent: int = 0) -> str:
-    """Return block-style YAML. Scalars are written as JSON, which YAML 1.2 reads: no plain text to be misread."""
+    """Return block-style YAML. Scalars are JSON, which YAML 1.2 reads, so no plain text can be misread."""
     lead = "  " * indent
     match value:
         case dict() if value:

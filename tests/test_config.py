@@ -67,7 +67,7 @@ def test_without_file_and_environment_every_key_has_its_documented_default() -> 
 def test_the_defaults_keep_to_the_limits_they_are_documented_with() -> None:
     stated = {
         loading.variable(line.section, line.key): line.value if isinstance(line.value, str) else json.dumps(line.value)
-        for line in config.origins(None, {})
+        for line in config.shown(config.load(None, {}))
         if line.section in GROUPS
     }
     given_back = config.load(None, {name: str(value) for name, value in stated.items()})
@@ -411,7 +411,7 @@ def test_a_file_is_no_pipe_and_no_folder_and_no_link_to_one(section: str, key: s
     (tmp_path / "link").symlink_to("pipe")
     for name in ("pipe", "link", "."):
         (fault,) = faults(None, **{loading.variable(section, key): str(tmp_path / name)})
-        assert fault.endswith(" is no regular file; write what it should hold to a file, and give the path of that")
+        assert fault.endswith(" is not a regular file; write the content to a file, and give the path of that")
 
 
 def test_a_secret_file_may_be_a_link_as_kubernetes_makes_them(tmp_path: Path) -> None:
@@ -453,7 +453,7 @@ def test_secrets_never_appear_in_the_listing_or_in_a_representation(section: str
         **PROVIDER,
     }
     environ = needed | {loading.variable(section, key): value}
-    lines = config.origins(None, environ)
+    lines = config.shown(config.load(None, environ))
     assert "canary" not in repr(lines)
     assert config.MASK in {line.value for line in lines if (line.section, line.key) == (section, key)}
     assert "canary" not in repr(config.load(None, environ))
@@ -480,7 +480,7 @@ def test_secrets_never_appear_in_an_error(secret: tuple[str, str], junk: str, as
 
 
 def test_an_empty_secret_is_shown_as_empty_so_that_its_absence_is_seen() -> None:
-    assert {line.value for line in config.origins(None, {}) if (line.section, line.key) in SECRETS} == {""}
+    assert {line.value for line in config.shown(config.load(None, {})) if (line.section, line.key) in SECRETS} == {""}
 
 
 # ------------------------------------------------------------------------------------------------------------- origins
@@ -491,7 +491,7 @@ def test_the_listing_says_where_each_value_came_from(written: Any, tmp_path: Pat
     secret.write_text("s", encoding="utf-8")
     path = written('[log]\ntopic = "t"\n[[policy]]\nfields = ["a"]\nstrategy = "hold"\n')
     environ = {"RECONCILER_LOG__GROUP": "g", "RECONCILER_WINDCHILL__PASSWORD_FILE": str(secret)}
-    found = {(line.section, line.key): (line.value, line.origin) for line in config.origins(path, environ)}
+    found = {(line.section, line.key): (line.value, line.origin) for line in config.shown(config.load(path, environ))}
     assert found["log", "topic"] == ("t", "file")
     assert found["log", "group"] == ("g", "env RECONCILER_LOG__GROUP")
     assert found["log", "brokers"] == (["localhost:9092"], "default")
@@ -604,7 +604,7 @@ def test_a_policy_that_is_no_list_of_rules_says_how_to_write_one(written: Any, t
             policy[3]: needs strategy
             policy[4].list: must be one of "atomic", "set", not "e"
             policy[4]: needs fields
-            policy[4].on_adopt: means nothing under fill, which decides anew at every look; leave it out
+            policy[4].on_adopt: has no effect under fill, which decides again at every attempt; leave it out
             """,
         ),
         (

@@ -1,4 +1,4 @@
-"""Contradictions: keys that are each allowed, but not together."""
+"""Values that are each allowed, but not together."""
 
 import re
 from collections import Counter
@@ -14,12 +14,12 @@ from reconciler.model import signing
 from reconciler.model.event import is_ours
 
 Given = Callable[[str, str], Any]  # section and key → value
-At = Callable[..., str]  # a section and keys → the place of the first of these keys that a person gave
+At = Callable[..., str]  # section and keys → the place of the first of these keys that is set
 
 
 @attrs.frozen
 class Setting:
-    """One effective value: where it came from, and the place to name when it is wrong."""
+    """One effective value, its origin, and the place to name if it is wrong."""
 
     value: Any = attrs.field(repr=False)
     origin: str
@@ -27,7 +27,7 @@ class Setting:
     secret_file: Path | None = None
 
 
-# (section, key, its value, what that needs)
+# (section, key, its value, keys that the value needs)
 _NEEDS = (
     ("log", "security", "sasl_plaintext", ("sasl_username", "sasl_password")),
     ("log", "security", "sasl_ssl", ("sasl_username", "sasl_password")),
@@ -35,17 +35,26 @@ _NEEDS = (
     ("windchill", "auth", "bearer", ("token",)),
     ("windchill", "auth", "oauth2", ("oauth2_token_url", "client_id", "client_secret")),
 )
+# (section, key, the key that it needs if it is set, why)
+_PAIRS = (
+    ("log", "signing_key_previous", "signing_key", ", to sign with"),
+    ("notify", "webhook_url", "webhook_secret", ", to sign with"),
+    ("admin", "oidc_audience", "oidc_issuer", ""),
+    ("admin", "oidc_client_id", "oidc_issuer", ""),
+    ("admin", "oidc_client_secret", "oidc_issuer", ""),
+    ("admin", "oidc_sources", "oidc_issuer", ""),
+)
 _ORDERED = (("retry", "backoff_base_s", "backoff_max_s"), ("retry", "cooldown_base_s", "cooldown_max_s"))
 
 
 def found(settings: Mapping[tuple[str, str], Setting]) -> Iterator[str]:
-    """Values that are each allowed, but not together."""
+    """Yield what is wrong with values that are each allowed, but not together."""
 
     def given(section: str, key: str) -> Any:
         return settings[section, key].value
 
     def at(section: str, *keys: str) -> str:
-        """Return the place of the first of these that somebody gave: a default is not to blame."""
+        """Return the place of the first of these keys that is set: a default is not to blame."""
         asked = [settings[section, key] for key in keys]
         return next((setting for setting in asked if setting.origin != "default"), asked[0]).where
 
@@ -53,6 +62,9 @@ def found(settings: Mapping[tuple[str, str], Setting]) -> Iterator[str]:
         missing = [name for name in needed if not given(section, name)]
         if given(section, key) == value and missing:
             yield f'{at(section, key)}: "{value}" needs {section}.{f" and {section}.".join(missing)}'
+    for section, key, needed_key, why in _PAIRS:
+        if given(section, key) and not given(section, needed_key):
+            yield f"{at(section, key)}: needs {section}.{needed_key}{why}"
     for section, low, high in _ORDERED:
         if given(section, low) > given(section, high):
             yield f"{at(section, low, high)}: {section}.{low} must not be above {section}.{high}"
@@ -62,25 +74,21 @@ def found(settings: Mapping[tuple[str, str], Setting]) -> Iterator[str]:
     if given("windchill", "lock") == "etag" and not given("windchill", "etag_proven"):
         yield f'{at("windchill", "lock")}: "etag" needs windchill.etag_proven = true: see `reconciler doctor --probe`'
     yield from _signing_in(given, at)
-    if given("log", "signing_key_previous") and not given("log", "signing_key"):
-        yield f"{at('log', 'signing_key_previous')}: needs log.signing_key, to sign with"
     try:
         signing.keys(given("log", "signing_key"), given("log", "signing_key_previous"))
     except ValueError:
         where = at("log", "signing_key_previous", "signing_key")
-        yield f"{where}: a key is cut off, for it is no base64; `openssl rand -base64 32` makes one"
-    yield from _log_topics(given, at, one_said=settings["log", "topic"].origin != "default")
-    if given("notify", "webhook_url") and not given("notify", "webhook_secret"):
-        yield f"{at('notify', 'webhook_url')}: needs notify.webhook_secret, to sign with"
+        yield f"{where}: a key is not valid base64, as if it was cut off; `openssl rand -base64 32` makes one"
+    yield from _log_topics(given, at, topic_is_set=settings["log", "topic"].origin != "default")
     yield from _in_the_clear(given, at)
 
 
 # -------------------------------------------------------------------------------------------------------- in the clear
-# What would travel readable for whoever is on the way, and is refused unless somebody has said that it may.
+# Credentials that anyone on the way could read are refused, unless a setting allows it.
 
 
 def _in_the_clear(given: Given, at: At) -> Iterator[str]:
-    """Yield what is wrong with addresses and protocols that credentials would go by."""
+    """Yield what is wrong with the addresses and protocols that credentials would use."""
     auth, url = given("windchill", "auth"), given("windchill", "base_url")
     do = "use https://, or set windchill.plain_http = true"
     if not given("windchill", "plain_http"):
@@ -97,7 +105,7 @@ def _in_the_clear(given: Given, at: At) -> Iterator[str]:
 
 
 def _is_open(url: str) -> bool:
-    """Whether what goes to an address can be read on the way: no TLS, and not to this machine."""
+    """Whether anyone on the way to an address could read along: no TLS, and not this machine."""
     try:
         parts = urlsplit(url)
         place = f"{parts.hostname if ':' not in (parts.hostname or '') else f'[{parts.hostname}]'}:{parts.port or 80}"
@@ -107,13 +115,11 @@ def _is_open(url: str) -> bool:
 
 
 # ---------------------------------------------------------------------------------------------------------- log topics
-# What settings of the log's topics go together.
-
 _KEYS = ("topics", "topic", "decisions_topic", "outcomes_topic", "dead_letter_topic")
 
 
-def _log_topics(given: Given, at: At, *, one_said: bool) -> Iterator[str]:
-    """Return what is wrong with topics that are each allowed; `one_said`: `topic` does not just have its default."""
+def _log_topics(given: Given, at: At, *, topic_is_set: bool) -> Iterator[str]:
+    """Yield what is wrong with topics that are each allowed."""
     several = given("log", "topics")
     names = [one.name for one in several] or [given("log", "topic")]
     names += [given("log", key) for key in _KEYS[2:]]
@@ -122,34 +128,27 @@ def _log_topics(given: Given, at: At, *, one_said: bool) -> Iterator[str]:
             f"{at('log', *_KEYS)}: {name} is named twice; change topics, decisions_topic, outcomes_topic and"
             " dead_letter_topic must all be different topics"
         )
-    if several and one_said:
+    if several and topic_is_set:
         yield f"{at('log', 'topic')}: give either log.topic or [[log.topics]], and list the one topic there to keep it"
     if several and given("log", "kind") == "file":
-        yield f'{at("log", "topics")}: needs log.kind = "kafka": whoever may write to a file may write anything there'
+        yield f'{at("log", "topics")}: needs log.kind = "kafka", because a file does not tell its writers apart'
     for glob in (glob for one in several for glob in one.sources if is_ours(glob)):
-        yield f"{at('log', 'topics')}: {glob} is taken from log.decisions_topic only; leave it out"
+        yield f"{at('log', 'topics')}: {glob} is accepted from log.decisions_topic only; leave it out"
 
 
 # ---------------------------------------------------------------------------------------------------------- signing in
-# What settings of signing in go together.
-
-_ONLY_WITH_ISSUER = ("oidc_audience", "oidc_client_id", "oidc_client_secret", "oidc_sources")
 
 
 def _signing_in(given: Given, at: At) -> Iterator[str]:
-    """Return what is wrong with keys that are each allowed, but not together."""
+    """Yield what is wrong with settings of signing in."""
     bind, issuer = given("admin", "bind"), given("admin", "oidc_issuer")
     if bind and not given("admin", "tokens_file") and not issuer and not re.fullmatch(LOOPBACK, bind):
         yield (
             f"{at('admin', 'bind')}: others can reach {bind}, so it needs admin.tokens_file (see `reconciler token`) "
             "or admin.oidc_issuer"
         )
-    if not issuer:
-        for key in _ONLY_WITH_ISSUER:
-            if given("admin", key):
-                yield f"{at('admin', key)}: needs admin.oidc_issuer"
-        return
-    yield from _provider(given, at)
+    if issuer:
+        yield from _provider(given, at)
 
 
 def _provider(given: Given, at: At) -> Iterator[str]:
@@ -164,8 +163,8 @@ def _provider(given: Given, at: At) -> Iterator[str]:
     if given("admin", "oidc_client_secret") and not given("admin", "oidc_client_id"):
         yield f"{at('admin', 'oidc_client_secret')}: needs admin.oidc_client_id"
     if given("admin", "oidc_client_id") and not outside:
-        yield f"{at('admin', 'oidc_client_id')}: needs admin.external_url, where the provider leads people back to"
+        yield f"{at('admin', 'oidc_client_id')}: needs admin.external_url, to which the provider sends people back"
     if given("admin", "oidc_client_id") and outside and _is_open(outside):
         yield f"{at('admin', 'external_url')}: must be https:// when people sign in with a provider"
     if not any(given("admin", f"oidc_{role}") for role in ("viewer", "operator", "admin", "sources")):
-        yield f"{at('admin', 'oidc_viewer')}: with no word for any role nobody could come in"
+        yield f"{at('admin', 'oidc_viewer')}: without a word for any role no one could sign in"

@@ -1,7 +1,6 @@
-"""Listing: every effective value with its origin, secrets masked, and what differs when it is read again."""
+"""Every effective value with its origin, secrets masked, and the settings that changed when they were read again."""
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import attrs
@@ -9,7 +8,6 @@ import msgspec
 
 from reconciler.config import rules
 from reconciler.config.groups import GROUPS, Config
-from reconciler.config.loading import load
 from reconciler.config.values import is_secret
 from reconciler.model.policy import FALLBACK
 from reconciler.model.value import Json
@@ -26,18 +24,13 @@ class Shown(NamedTuple):
     origin: str
 
 
-def origins(path: Path | None, environ: Mapping[str, str]) -> list[Shown]:
+def shown(config: Config) -> list[Shown]:
     """
-    Return every effective value with its origin; raises ConfigError as `load` does.
+    Return every value of a configuration with its origin.
 
-    Sections are those of the file; a rule of the policy is a section with the rule's name, the last one being the
+    Sections are those of the file; a rule of the policy is a section with the rule's name. The last rule is the
     fallback for fields that no rule covers.
     """
-    return shown(load(path, environ))
-
-
-def shown(config: Config) -> list[Shown]:
-    """Return every value of a configuration with its origin."""
     return [*_settings(config), *_policy(config)]
 
 
@@ -62,20 +55,19 @@ def _line(config: Config, section: str, key: str, value: object) -> Shown:
 
 
 # ------------------------------------------------------------------------------------------------------------- changes
-# Changes: what a configuration that was read again says otherwise than the one that runs.
 
-# Their files are read again when they change: no restart is needed for what these say.
+# Secrets whose files are read again when they change, without a restart.
 _READ_AGAIN: Final = ("windchill.password", "windchill.token", "windchill.client_secret")
 
 
 def needing_restart(running: Config, fresh: Config) -> tuple[str, ...]:
-    """Return the names of the settings, the policy excepted, that only a restart would take up."""
+    """Return the names of the settings, except the policy, that have changed and need a restart."""
     names = [(section, field.name) for section, group in GROUPS.items() for field in attrs.fields(group)]
     return tuple(f"{section}.{key}" for section, key in names if _differs(running, fresh, section, key))
 
 
 def with_policy(running: Config, fresh: Config) -> Config:
-    """Return the configuration that runs, with the policy of another one and where that came from."""
+    """Return the running configuration with the policy of another one and the origin of that."""
     origins = {name: origin for name, origin in running.origins.items() if not _of_policy(name)}
     origins |= {name: origin for name, origin in fresh.origins.items() if _of_policy(name)}
     return attrs.evolve(running, policy=fresh.policy, origins=origins)

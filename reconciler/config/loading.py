@@ -1,7 +1,7 @@
 """
-Loading: file and environment → settings with their origin → groups.
+From file and environment to settings with their origins, and on to groups.
 
-Every fault is collected with its place, so that one run of `config check` shows all of them. No message repeats the
+It collects every fault with its place, so that one run of `config check` shows all of them. No message repeats the
 value of a secret.
 """
 
@@ -28,14 +28,14 @@ PREFIX = "RECONCILER_"
 
 @attrs.frozen
 class Layer:
-    """What one source gives, unconverted."""
+    """The unconverted settings of one source: the file or the environment."""
 
     file: str | None  # None: the environment
     sections: dict[str, dict[str, object]]
     policy: object = None  # None: not given
 
     def where(self, section: str, key: str = "") -> str:
-        """Return the place of a key, as a message begins with it."""
+        """Return the place of a key, with which a message begins."""
         if self.file is None:
             return variable(section, key)
         return f"{self.file}:{section}.{key}" if key else f"{self.file}:{section}"
@@ -47,7 +47,7 @@ class Layer:
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     """
-    Return the configuration of a file (`None`: defaults) with the environment over it.
+    Return the configuration of a file (`None`: defaults), overridden by the environment.
 
     Raises ConfigError with one line for each fault.
     """
@@ -155,7 +155,7 @@ def _unknown_at_top(name: str, given: object) -> str:
 
 
 def _nearest_key(section: str, key: str) -> str:
-    """Look in the key's own section first: then it is a slip of the finger, else it stands in the wrong place."""
+    """Advise the nearest key: a typing error within the section first, then a key of another section."""
     if section and (found := values.closest(key, keys(section))):
         return f"did you mean {section}.{found}?"
     everywhere = {name: of for of in GROUPS for name in keys(of)}
@@ -180,7 +180,7 @@ def _spellings(field: "attrs.Attribute[Any]") -> list[str]:
 
 
 def _setting(layers: list[Layer], section: str, field: "attrs.Attribute[Any]", faults: list[str]) -> Setting:
-    """Take a key from the first layer that gives it. After a fault the default stands in, so that others are found."""
+    """Take a key from the first layer that has it. After a fault use the default, so that others are found."""
     default = Setting(field.default, "default", f"{section}.{field.name}")
     for layer in layers:
         given = [name for name in _spellings(field) if name in layer.sections.get(section, {})]
@@ -201,7 +201,7 @@ def _converted(layer: Layer, section: str, spelling: str, field: "attrs.Attribut
     if spelling != field.name:
         path = Path(convert(given, Annotated[File, FILLED]))
         return Setting(convert(_secret(path), field.type), f"secret file {given}", where, path)
-    as_given = layer.file is not None  # the environment knows only texts
+    as_given = layer.file is not None  # the environment has only texts
     if field.type == tuple[ChangeTopic, ...]:
         rows = values.tables(given if as_given else values.listed(str(given)), ChangeTopic, "log.topics", where, faults)
         topics = () if faults else tuple(ChangeTopic(**row) for row in rows)
@@ -213,23 +213,23 @@ def _converted(layer: Layer, section: str, spelling: str, field: "attrs.Attribut
 
 
 def _check_kind(path: Path) -> None:
-    """Refuse what could keep a reader waiting, such as a pipe. A link to a file, as Kubernetes makes them, is one."""
+    """Refuse a pipe, which could block a reader, or a folder. A link to a file is allowed: Kubernetes makes them."""
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
     except OSError:
-        return  # whoever reads it tells why it can't be read
+        return  # its reader says why it can't be read
     if not regular:
-        raise ValueError(f"{path} is no regular file; write what it should hold to a file, and give the path of that")
+        raise ValueError(f"{path} is not a regular file; write the content to a file, and give the path of that")
 
 
 def _secret(path: Path) -> str:
-    """Return a secret without the line end that editors and `echo` leave behind."""
+    """Return the secret in a file, without the line end that editors and `echo` add."""
     _check_kind(path)
     try:
         with path.open("rb") as file:
             content = file.read(SECRET_BYTES_MAX + 1)
     except OSError as error:
-        # A value that leads into no folder is most likely the secret itself.
+        # If none of its folders exists, the value is most likely the secret itself.
         shown = path if any(map(os.path.isdir, list(path.parents)[:-1])) else "the value, which is not shown,"
         reason = f"can't be read: {error.strerror or error}; give the path of a file that holds the secret"
         raise ValueError(f"{shown} {reason}") from None

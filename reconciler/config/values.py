@@ -1,10 +1,10 @@
 """
-Values: the types of keys, strict conversion of what TOML or the environment gives, and words for what is allowed.
+The types of keys, strict conversion of values from TOML or the environment, and words for what is allowed.
 
-msgspec converts, and knows all limits: a type says them with `Meta`, so that the schema has them too. What it can't say
-stands in `Meta.extra`: `secret` (never shown; also known as `<key>_file`), `pasted` (not quoted in a fault), `says` (a
-pattern in words), `unit`, `lines` (line ends are allowed) and `later` (beginnings that are known, and what to do until
-they are available).
+msgspec converts and checks limits: a type states them with `Meta`, so that the schema has them too. `Meta.extra` holds
+the rest: `secret` (never shown; also `<key>_file`), `pasted` (not quoted in a fault), `says` (a pattern in words),
+`unit`, `lines` (line ends are allowed) and `later` (beginnings that a later version will accept, and what to do until
+then).
 """
 
 import difflib
@@ -35,7 +35,7 @@ _UNITS = {
 
 
 def text(pattern: str, says: str, **more: object) -> Meta:
-    """Return what a text must be: a regular expression for all of it, and that in words."""
+    """Return the constraint of a text: a regular expression for the whole text, and its meaning in words."""
     more_json = None if "lines" in more else NO_CONTROL
     return Meta(pattern=f"^({pattern})$", extra={"says": says, **more}, extra_json_schema=more_json)
 
@@ -44,11 +44,11 @@ FILLED = Meta(min_length=1)
 Filled = Annotated[str, FILLED]
 # Kafka's own rule.
 Topic = Annotated[str, text(r"[A-Za-z0-9._-]{1,249}", "a topic's name: 1 to 249 letters, digits, '.', '_' or '-'")]
-# Ten years: a wait times a factor, added to the time of day, must be a number of microseconds that SQLite holds.
+# Ten years: a wait times a factor, added to the current time, must be a number of microseconds that SQLite can hold.
 TEN_YEARS_S = 315_360_000
 Seconds = Annotated[float, Meta(extra={"unit": "seconds"})]
 Bytes = Annotated[int, Meta(extra={"unit": "bytes"})]
-# Never quoted when it can't be one: people paste what the file should hold.
+# Never quoted if it is invalid: people paste the content of the file here.
 File = Annotated[str, Meta(extra={"says": "the path of a file", "pasted": True})]
 Secret = Annotated[str, Meta(extra={"secret": True}, extra_json_schema={"writeOnly": True})]
 
@@ -59,7 +59,7 @@ class ChangeTopic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     name: Annotated[Topic, Meta(description="The topic.")]
     sources: Annotated[
         tuple[Filled, ...],
-        Meta(min_length=1, description="Globs over the sources that may speak in it, case-sensitive."),
+        Meta(min_length=1, description="Globs over the sources that may write to it, case-sensitive."),
     ]
 
 
@@ -69,7 +69,7 @@ def is_secret(wanted: Any) -> bool:
 
 
 def unshown(_: type, fields: "list[attrs.Attribute[Any]]") -> "list[attrs.Attribute[Any]]":
-    """Leave secrets out of a group's representation: its `field_transformer`."""
+    """Leave secrets out of a group's representation; used as its `field_transformer`."""
     return [field.evolve(repr=False) if is_secret(field.type) else field for field in fields]
 
 
@@ -95,9 +95,9 @@ def from_text(given: str, wanted: Any) -> Any:
     return convert(given, wanted)
 
 
-def convert(given: object, wanted: Any, *, strict: bool = True) -> Any:
+def convert(given: object, wanted: Any) -> Any:
     """
-    Convert a TOML or JSON value; strictly, `"1"` is no number and `1` is no truth value.
+    Convert a TOML or JSON value strictly: `"1"` is not a number and `1` is not a truth value.
 
     Raises ValueError whose message continues "section.key: …" and never shows a secret.
     """
@@ -106,7 +106,7 @@ def convert(given: object, wanted: Any, *, strict: bool = True) -> Any:
     for known in (known for known in later if isinstance(given, str) and given.startswith(known)):
         raise ValueError(f"{json.dumps(known)} is known but not available in this version; {later[known]}")
     try:
-        found = msgspec.convert(given, wanted, strict=strict)
+        found = msgspec.convert(given, wanted)
     except msgspec.ValidationError as error:
         raise ValueError(_fault(given, kind, str(error))) from None
     if _is_huge(found):
@@ -118,9 +118,9 @@ def convert(given: object, wanted: Any, *, strict: bool = True) -> Any:
 
 def tables(given: object, kind: type[msgspec.Struct], name: str, where: str, faults: list[str]) -> list[dict[str, Any]]:
     """
-    Convert a list of tables, `[[name]]` in a file: what each gives to the keys of `kind`.
+    Convert a list of tables, `[[name]]` in a file, to the values of the keys of `kind`.
 
-    What can't be used is left out and told in `faults`, with its place: `where` and the table's number, from one.
+    It leaves out values that can't be used, and adds each to `faults` with its place: `where` and the table's number.
     """
     needed = " and ".join(field.name for field in msgspec.structs.fields(kind) if field.required)
     if not isinstance(given, list):
@@ -150,7 +150,7 @@ def _table(table: dict[str, object], kind: type[msgspec.Struct], where: str, fau
 
 
 def _is_huge(found: object) -> bool:
-    """Whether a number is one that no clock or counter holds; TOML's nan and inf are too."""
+    """Whether a number is larger than any clock or counter; nan and inf count too."""
     return isinstance(found, int | float) and not abs(found) < _HUGE
 
 
@@ -165,20 +165,20 @@ def _texts(given: object) -> Iterator[str]:
 
 
 def listed(given: str) -> object:
-    """Return the list that a text stands for: parts between commas, or JSON."""
+    """Return the list in a text: parts between commas, or JSON."""
     if not given.lstrip().startswith("["):
         return [part for part in (part.strip() for part in given.split(",")) if part]
     try:
         return orjson.loads(given)
     except ValueError:
-        return given  # which is no list
+        return given  # not a list
 
 
 # -------------------------------------------------------------------------------------------------------------- faults
 
 
 def _fault(given: Any, kind: inspect.Type, error: str = "") -> str:
-    """Say what is wrong with a value, or with the part of it that msgspec's error names."""
+    """Return what is wrong with a value, or with the part of it that msgspec's error names."""
     for index in _STEP.findall(error.partition(" - at ")[2]):
         kind = kind.type if isinstance(kind, inspect.Metadata) else kind
         assert isinstance(kind, inspect.VarTupleType)
@@ -191,7 +191,7 @@ def _but(given: object, kind: inspect.Type) -> str:
 
 
 def allowed(kind: inspect.Type) -> str:
-    """Return what a type accepts, in words."""
+    """Return in words what a type accepts."""
     match kind:
         case inspect.Metadata(type=inner, extra=extra):
             extra = extra or {}
@@ -220,7 +220,7 @@ def _number(kind: inspect.Type, unit: str | None) -> str:
 
 
 def _amount(number: float, unit: str | None) -> str:
-    """Return a number as a file gives it, with the unit that people read it in."""
+    """Return a number as in the file, followed by a unit that people read."""
     for of_unit, name in _UNITS.get(unit or "", ()):
         if number >= of_unit and number % of_unit == 0:
             return f"{number:.15g} ({number / of_unit:g} {name})"
@@ -235,19 +235,18 @@ def _shown(given: object) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------- nearest
-# Nearest: which known name somebody probably meant.
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like `name`, `None` when none is."""
+    """Return the known name that is most like `name`, `None` if none is."""
     meant = name.lower()
     alike = difflib.get_close_matches(meant, list(known), n=3)
-    # By common letters alone, `ce_file` is more like `cert_file` than like `ca_file`.
+    # By common letters alone, `ce_file` would be more like `cert_file` than like `ca_file`.
     return min(alike, key=lambda one: _slips(meant, one), default=None)
 
 
 def _slips(left: str, right: str) -> int:
-    """Return how many letters are too many, too few, wrong or swapped (optimal string alignment)."""
+    """Return the number of letters added, missing, wrong or swapped (optimal string alignment)."""
     above: list[int] = []
     row = list(range(len(right) + 1))
     for i, a in enumerate(left, 1):
@@ -261,7 +260,7 @@ def _slips(left: str, right: str) -> int:
 
 
 def among(name: str, known: Iterable[str]) -> str:
-    """Return advice for an unknown name: the closest known one, or else all of them."""
+    """Return advice for an unknown name: the closest known one, otherwise all of them."""
     names = list(known)
     found = closest(name, names)
     return f"did you mean {found}?" if found else f"known are {', '.join(names)}"

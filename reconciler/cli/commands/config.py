@@ -17,7 +17,7 @@ _COLUMNS = (
 
 
 def _load(config_file: Path | None) -> list[configuration.Shown]:
-    return configuration.origins(config_file, os.environ)
+    return configuration.shown(configuration.load(config_file, os.environ))
 
 
 @config.subcommand("check", "reconciler config check -c reconciler.toml")
