@@ -275,7 +275,7 @@ def test_an_identity_provider_asks_people_who_they_are_too() -> None:
         ({"EXTERNAL_URL": "http://reconciler.example.com"}, "EXTERNAL_URL: must be https:// when people sign in"),
         ({"EXTERNAL_URL": "https://x/path"}, "EXTERNAL_URL: must be an address without a path"),
         ({"OIDC_CLIENT_ID": "", "OIDC_CLIENT_SECRET": "canary"}, "OIDC_CLIENT_SECRET: needs admin.oidc_client_id"),
-        ({"OIDC_VIEWER": "", "OIDC_OPERATOR": "", "OIDC_ADMIN": ""}, "OIDC_VIEWER: with no word for any role nobody"),
+        ({"OIDC_VIEWER": "", "OIDC_OPERATOR": "", "OIDC_ADMIN": ""}, "OIDC_VIEWER: without a word for any role no one"),
         ({"OIDC_ALGORITHMS": "none"}, "OIDC_ALGORITHMS: must be RS256, ES256"),
         ({"OIDC_ALGORITHMS": "RS256,HS256"}, "OIDC_ALGORITHMS: must be"),
         ({"SESSION_KEY": "short"}, "SESSION_KEY: must be at least 32 characters"),
@@ -705,7 +705,7 @@ def test_no_text_in_a_variable_raises_anything_but_a_config_error(name: str, tex
 @pytest.mark.parametrize("strategy", ["external", "fill", "ignore"])
 @pytest.mark.parametrize("adopt", Adopt)
 def test_an_adoption_that_its_own_strategy_would_undo_is_refused(strategy: str, adopt: Adopt) -> None:
-    with pytest.raises(ConfigError, match="on_adopt: means nothing under " + strategy):
+    with pytest.raises(ConfigError, match="on_adopt: has no effect under " + strategy):
         config.load(
             None, {"RECONCILER_POLICY": json.dumps([{"fields": ["a"], "strategy": strategy, "on_adopt": adopt}])}
         )
