@@ -1,11 +1,12 @@
 """
 Checks the documentation: links lead to files and headings that exist, the index links every page, and the generated
-pages (commands.md, configuration.md) are current.
+pages (commands.md, configuration.md) are current, and the glossary names every type of the model.
 
     python docs/check.py           # one line for each fault; exit code 1 if there are any
     python docs/check.py --write   # generate commands.md and configuration.md
 """
 
+import ast
 import re
 import sys
 from collections.abc import Iterator
@@ -66,6 +67,15 @@ def lost_pages() -> Iterator[str]:
             yield f"docs/README.md: {page.name} is under none of the four headings"
 
 
+def undefined_words() -> Iterator[str]:
+    """Yield types of the model that the glossary of ARCHITECTURE.md does not name."""
+    glossary = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## Glossary")[2].partition("\n## ")[0]
+    for module in sorted((ROOT / "reconciler" / "model").glob("*.py")):
+        for node in ast.parse(module.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and f"`{node.name}`" not in glossary:
+                yield f"ARCHITECTURE.md: the glossary does not name `{node.name}` of {module.relative_to(ROOT)}"
+
+
 def main() -> int:
     """Check, or write; return the exit code."""
     written = {
@@ -75,7 +85,7 @@ def main() -> int:
     if "--write" in sys.argv[1:]:
         for page, text in written.items():
             page.write_text(text, encoding="utf-8")
-    faults = [*broken_links(), *lost_pages()]
+    faults = [*broken_links(), *lost_pages(), *undefined_words()]
     for page, text in written.items():
         if not page.exists() or page.read_text(encoding="utf-8") != text:
             faults.append(f"docs/{page.name} is not current: run .venv/bin/python docs/check.py --write")

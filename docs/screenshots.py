@@ -1,9 +1,9 @@
 """
-Takes the pictures of the operators' page that the documentation shows, from the world that the page's tests have.
+Takes the documentation's pictures of the operators' page, with the data of the page's tests.
 
     make screenshots     # writes docs/images/*.png; needs Chromium
 
-Everything in them comes from a clock and a Windchill in memory, so that the same code gives the same pictures.
+Clock and Windchill are simulated in memory, so that the same code gives the same pictures.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class Picture(NamedTuple):
 
 
 async def main() -> int:
-    """Take them all; returns the exit code."""
+    """Take all pictures; return the exit code."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         print("error: there is no Chromium here: install Debian's package chromium")

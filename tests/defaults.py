@@ -9,6 +9,8 @@ from reconciler.adapters.http import HttpOptions
 from reconciler.adapters.oidc import OidcOptions
 from reconciler.config import Config
 from reconciler.core.settling.cases import Pace, Rulebook
+from reconciler.flows.notify import NotifyOptions
+from reconciler.flows.watch import Thresholds
 
 CONFIG = Config()
 RULES = factory.rulebook(CONFIG)
@@ -26,6 +28,14 @@ def rules(**changes: Any) -> Rulebook:
 def http(**changes: Any) -> HttpOptions:
     known = CONFIG.windchill
     return HttpOptions(**{"timeout_s": known.timeout_s, "body_bytes_max": known.body_bytes_max, **changes})
+
+
+def notify_options(**changes: Any) -> NotifyOptions:
+    return attrs.evolve(factory.notify_options(CONFIG), **changes)
+
+
+def notify_thresholds(**changes: Any) -> Thresholds:
+    return attrs.evolve(factory.notify_thresholds(CONFIG), **changes)
 
 
 def oidc(**changes: Any) -> OidcOptions:

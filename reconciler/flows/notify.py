@@ -105,5 +105,5 @@ class NotifyOptions:
     """How things are told."""
 
     source: str  # who tells: "//reconciler/<group>"
-    most: int = 5  # notices of a lot that are told one by one; more become a digest
-    window_s: float = 60.0  # between two lots
+    most: int  # notices posted one by one; more become a digest
+    window_s: float  # between two rounds

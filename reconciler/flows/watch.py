@@ -58,10 +58,10 @@ def of_logs(stored: Mapping[Partition, int]) -> dict[Partition, int]:
 
 @attrs.frozen
 class Thresholds:
-    """How long things are let be. 0: for ever."""
+    """How long to wait before a notification. 0: forever."""
 
-    locked_s: float = 3600.0  # a lock, before it is told
-    audit_s: float = 86_400.0  # between two walks along the audit trail
+    locked_s: float  # before a lock is reported
+    audit_s: float  # between two checks of the audit trail
 
 
 class Watch:

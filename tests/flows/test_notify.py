@@ -14,13 +14,14 @@ from reconciler.core.explain import notices
 from reconciler.core.explain.notices import Fault, Notification, Undelivered
 from reconciler.core.scheduling.breaker import Breaker, RequestResult
 from reconciler.flows import watch
-from reconciler.flows.notify import NotifyOptions, Post
+from reconciler.flows.notify import Post
 from reconciler.flows.watch import Thresholds, Watch
 from reconciler.model.answer import Locked, NotAvailable
 from reconciler.model.document import NO_AGREEMENT, Conflict, ConflictRow, Document, Status
 from reconciler.model.event import DeadLetter
 from reconciler.model.plan import Reason, ReasonCode
 from reconciler.model.stamp import Place, Stamp
+from tests import defaults
 from tests.fakes.outage import opened
 from tests.flows.conftest import MakeWorld
 from tests.flows.world import KEY, World, policy
@@ -67,8 +68,8 @@ class Bench:
         self.world = world
         self.webhook = FakeWebhook()
         self.breaker = Breaker()
-        self.options = NotifyOptions("//reconciler/test", **given.pop("options", {"most": 3}))
-        self.thresholds = Thresholds(**{"audit_s": 0, **given})
+        self.options = defaults.notify_options(source="//reconciler/test", **given.pop("options", {"most": 3}))
+        self.thresholds = defaults.notify_thresholds(**{"audit_s": 0, **given})
         self.tasks: list[asyncio.Task[None]] = []
         self._watch: Watch | None = None
 
