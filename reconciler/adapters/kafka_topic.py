@@ -17,6 +17,7 @@ from reconciler.adapters import kafka_client
 from reconciler.adapters.kafka_client import KafkaOptions
 from reconciler.core.events import anchoring
 from reconciler.errors import LogError, LogTruncatedError, RecordTooLargeError
+from reconciler.model import limits
 from reconciler.model.event import Outgoing
 from reconciler.model.stamp import Anchor, Partition
 from reconciler.ports import Clock
@@ -45,7 +46,7 @@ class Retention:
         if "delete" in self.policy and self.time_ms != _FOREVER:
             said.append(f"it keeps {self.time_ms / _DAY_MS:g} days (retention.ms)")
         if "delete" in self.policy and self.size_bytes != _FOREVER:
-            said.append(f"it keeps {self.size_bytes} bytes a partition (retention.bytes)")
+            said.append(f"it keeps {limits.size(self.size_bytes)} a partition (retention.bytes)")
         return said
 
 

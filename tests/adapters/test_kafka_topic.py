@@ -10,7 +10,7 @@ from reconciler.adapters.kafka_topic import Retention
     [
         (Retention("delete", -1, -1), []),
         (Retention("delete", 86_400_000, -1), ["it keeps 1 days (retention.ms)"]),
-        (Retention("delete", -1, 1000), ["it keeps 1000 bytes a partition (retention.bytes)"]),
+        (Retention("delete", -1, 64 * 1024**2), ["it keeps 64 MiB a partition (retention.bytes)"]),
         (
             Retention("compact", 1, 1),
             ["it is compacted (cleanup.policy), and a newer event does not replace an older"],
