@@ -4,33 +4,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import attrs
 import click
 
+from reconciler import views
 from reconciler.cli import events, output, runtime, store_access
 from reconciler.config import Config
 from reconciler.errors import ReconcilerError, UsageError
-from reconciler.model.action import Done, Gone, Unusable
-from reconciler.ports import Store
+from reconciler.model.action import CLI, Done, Gone, Unusable
 
 if TYPE_CHECKING:
     from reconciler.flows.actions import OperatorActions
 
-
 T = TypeVar("T")
 
 
-@attrs.frozen
-class Session:
-    """A store to look into and what can be done with it."""
-
-    store: Store
-    actions: "OperatorActions"
-
-
 @asynccontextmanager
-async def session(config: Config) -> AsyncIterator[Session]:
-    """Open the configured store beside whoever owns it; the log is reached only by what appends to it."""
+async def opened(config: Config) -> AsyncIterator["OperatorActions"]:
+    """Open the configured store, beside a daemon that owns it; the log is reached only by what appends to it."""
     from reconciler import factory
     from reconciler.adapters.clock import SystemClock
 
@@ -38,13 +28,23 @@ async def session(config: Config) -> AsyncIterator[Session]:
     async with store_access.opened(config) as store:
         log = factory.make_log(config, clock)
         try:
-            yield Session(store, factory.actions(config, store, log, clock))
+            yield factory.actions(config, store, log, clock)
         finally:
             await log.close()
 
 
+def run(config: Config, action: Callable[["OperatorActions"], Awaitable[T]]) -> T:
+    """Do one thing with the configured store and log, and return its result."""
+
+    async def done() -> T:
+        async with opened(config) as operator:
+            return await action(operator)
+
+    return runtime.run(done())
+
+
 def actor(given: str | None) -> str:
-    """Return who acts: whoever is named, else whoever runs the command."""
+    """Return who acts: the given name, or else the user who runs the command."""
     return given or events.user() or "somebody"
 
 
@@ -55,21 +55,11 @@ with_actor = click.option(
 
 def with_actor_and_reason(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `--actor` and `--reason`."""
-    return with_actor(click.option("--reason", default="", help="Why; kept with the record of it.")(function))
-
-
-def do(config: Config, act: Callable[[Session], Awaitable[T]]) -> T:
-    """Do one thing with the configured store, and return what came of it."""
-
-    async def done() -> T:
-        async with session(config) as opened:
-            return await act(opened)
-
-    return runtime.run(done())
+    return with_actor(click.option("--reason", default="", help="Why; recorded in the audit trail.")(function))
 
 
 def require_done(found: Any) -> Any:
-    """Return what was done; raises ReconcilerError where nothing was."""
+    """Return what was done; raises ReconcilerError if nothing was."""
     if isinstance(found, Gone):
         raise ReconcilerError(found.reason)
     if isinstance(found, Unusable):
@@ -78,16 +68,25 @@ def require_done(found: Any) -> Any:
 
 
 def report(form: str, done: Done, verb: str, after: str) -> None:
-    """Say what was done with which documents, and what was not, with why; raises ReconcilerError if nothing was."""
+    """Print which documents were changed, and which were not and why; raises ReconcilerError if none was changed."""
     if form == "json":
         output.as_json({"done": list(done.done), "left": done.left})
+    elif not done.done and not done.left:
+        output.line("No documents.")
     elif done.done:
         count = len(done.done)
-        output.line(f"{'1 document is' if count == 1 else f'{count} documents are'} {verb}. {after}")
+        output.line(f"{output.counted(count, 'document')} {'is' if count == 1 else 'are'} {verb}. {after}")
     left = sorted(done.left.items())
     if left and not done.done:
         more = f", and {len(left) - 1} more" if len(left) > 1 else ""
         raise ReconcilerError(f"{left[0][0]}: {left[0][1]}{more}; nothing was done")
     if form != "json":
         for key, why in left:
-            output.line(f"Left {key}: {why}.")
+            output.line(f"Not changed: {key}: {why}.")
+
+
+def attribution(by: views.actions.By) -> str:
+    """Return in words when something was done, by whom and why."""
+    how = " by command" if by.role == CLI else f" as {by.role}"
+    how += f" ({by.issuer})" if by.issuer else ""
+    return f"{output.when(by.at)} by {by.who}{how}" + (f": {by.reason}" if by.reason else ", without a reason")

@@ -1,53 +1,31 @@
-"""Events as commands write them: from options to records, checked as the reconciler will check them."""
+"""Change events that commands append: values of options, checks, the log they go to."""
 
 import getpass
 import json
-import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.config import Config
 from reconciler.core.events import change_events, decode
-from reconciler.errors import LogError, UsageError
-from reconciler.model import instant
+from reconciler.errors import LogError
 from reconciler.model.event import Outgoing
 from reconciler.model.value import Json
 
-_CHUNK = 5_000  # records of one append, for whose acknowledgement there is a time limit
-CONTENT_TYPE = change_events.CONTENT_TYPE
+_CHUNK = 5_000  # records per append, each of which must be acknowledged within a time limit
 
 
 def value(text: str) -> Json:
-    """Return what an option's text says: JSON if it is that, else the text itself."""
+    """Return the value of an option's text: what it is as JSON, or else the text itself."""
     try:
         return json.loads(text, parse_constant=_not_json)  # type: ignore[no-any-return]  # JSON is Json
     except ValueError:
         return text
 
 
-def changed(document: str, data: Mapping[str, Any], source: str, actor: str, time: str | None = None) -> dict[str, Any]:
-    """Return a changed event; `time` is a canonical instant, `None` meaning now. It gets an id of its own."""
-    return change_events.changed(document, data, id=str(uuid.uuid4()), source=source, actor=actor, time=time or now())
-
-
-def now() -> str:
-    """Return this moment as a canonical instant."""
-    return instant.from_us(SystemClock().now_us())
-
-
 def refusal(record: Outgoing, decode_options: decode.Options) -> str | None:
-    """Return why the reconciler would not take a record, `None` if it would."""
+    """Return why the reconciler would refuse a record; `None` if it would not."""
     return change_events.refusal(record, decode_options, SystemClock().now_us())
-
-
-def require_usable(records: Sequence[Outgoing], decode_options: decode.Options) -> None:
-    """Raise UsageError for the first record that the reconciler would refuse."""
-    for one in records:
-        reason = refusal(one, decode_options)
-        if reason is not None:
-            raise UsageError(f"the event can't be used: {reason}")
 
 
 def decode_options(config: Config) -> decode.Options:
@@ -70,13 +48,13 @@ async def append(config: Config, records: Sequence[Outgoing]) -> None:
     except LogError as error:
         if not done:
             raise
-        raise LogError(f"{error} (the first {done} were appended; appending them again does no harm)") from error
+        raise LogError(f"{error} (the first {done} events were appended; it is safe to append them again)") from error
     finally:
         await log.close()
 
 
 def log_name(config: Config, origins: Iterable[str]) -> str:
-    """Return what people call the parts of the log that records of these topics are appended to."""
+    """Return the names of the topics, or files, to which records of these topics are appended."""
     names = sorted({decode_options(config).topics.again(origin) for origin in origins})
     if config.log.kind == "file":
         return ", ".join(str(Path(config.log.path).with_name(name)) for name in names)
@@ -84,15 +62,15 @@ def log_name(config: Config, origins: Iterable[str]) -> str:
 
 
 def decisions_log(config: Config) -> str:
-    """Return what people call where operators' decisions go."""
+    """Return the name of the topic, or file, that takes operators' decisions."""
     return log_name(config, [decode_options(config).topics.decisions])
 
 
 def user() -> str:
-    """Return who runs this, as events name actors."""
+    """Return the user who runs the command, empty where they have no name."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
+    except (KeyError, OSError):  # as in some containers
         return ""
 
 

@@ -52,11 +52,6 @@ def name(to: Path) -> str:
     return "stdout" if to == STDOUT else str(to)
 
 
-def say(text: str) -> None:
-    """Say what an export came to: on stderr, since stdout may be where it went."""
-    print(text, file=sys.stderr)
-
-
 @contextlib.contextmanager
 def _opened(path: Path, suffix: str) -> Iterator[Write]:
     from reconciler.adapters import files

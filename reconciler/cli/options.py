@@ -94,6 +94,11 @@ def on_store(function: Callable[..., Any]) -> Callable[..., Any]:
     return reporting(configured(store=True)(function))
 
 
+def limit(default: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command `--limit`, for a list of rows."""
+    return click.option("--limit", type=click.IntRange(1), default=default, show_default=True, help="Rows, at most.")
+
+
 def load(path: Path | None, store_url: str | None = None) -> config.Config:
     """Return the configuration of a file and the environment, with another store if one is named."""
     if store_url is None:

@@ -68,6 +68,11 @@ def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
+def note(message: str) -> None:
+    """Print a remark on stderr, where it does not mix with what stdout is piped to."""
+    print(message, file=sys.stderr)
+
+
 def reasons(error: BaseException) -> list[str]:
     """Return what is wrong, one line each."""
     match error:

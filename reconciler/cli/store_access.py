@@ -1,27 +1,24 @@
-"""Looking: what several commands read from the store, beside whoever owns it."""
+"""Reading the state store, also while a daemon owns it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from reconciler import views
-from reconciler.cli import output, runtime
+from reconciler.cli import runtime
 from reconciler.config import Config
 from reconciler.errors import ReconcilerError, StoreError
-from reconciler.model.action import CLI
 from reconciler.model.chain import Entry, Head
 from reconciler.model.document import Document, Status
 from reconciler.ports import Store
 
 T = TypeVar("T")
 
-EVERY = 1_000_000  # rows: as many as there are
-PAGE = 500
+PAGE = 500  # rows read at once
 
 
 @asynccontextmanager
 async def opened(config: Config) -> AsyncIterator[Store]:
-    """Open the configured store to look into it, which is possible while a reconciler runs."""
+    """Open the configured store for reading, which is possible while a reconciler runs."""
     from reconciler import factory
 
     try:
@@ -71,10 +68,3 @@ async def chain(
         if head is None or entry.number > head.number:
             return
         yield entry
-
-
-def told(by: views.actions.By) -> str:
-    """Return who did something, when and why, in words."""
-    how = " by command" if by.role == CLI else f" as {by.role}"
-    how += f" ({by.issuer})" if by.issuer else ""
-    return f"{output.when(by.at)} by {by.who}{how}" + (f": {by.reason}" if by.reason else ", without a reason")

@@ -184,6 +184,10 @@ class Views(Protocol):
     async def conflict(self, conflict_id: str) -> ConflictRow | None:
         """Return a conflict, open or closed."""
 
+    async def conflicts_with_prefix(self, prefix: str, *, closed: bool, limit: int) -> list[ConflictRow]:
+        """Return open conflicts whose id begins with a text, in the order of their ids; with `closed`, closed too."""
+        ...
+
     async def dead_letters(self, status: str | None = "open", limit: int = 1000, after: str = "") -> list[DeadLetter]:
         """Return dead letters without key, value and headers, oldest first, after the one with id `after`."""
 
@@ -199,6 +203,10 @@ class Views(Protocol):
 
     async def dead_letter(self, letter_id: str) -> DeadLetter | None:
         """Return a whole dead letter."""
+
+    async def letter_ids_with_suffix(self, suffix: str, limit: int) -> list[str]:
+        """Return ids of dead letters that end with a text, without reading the letters."""
+        ...
 
     async def count_dead_letters(self) -> int:
         """Return how many dead letters are open, without reading them: each may have a megabyte."""

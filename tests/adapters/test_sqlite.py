@@ -459,6 +459,7 @@ SCANS = {
     " dead_letter_by_clock",  # what our clock has refused
     "WAITING": "SCAN outbox",  # in order, up to its limit
     "LETTERS": "SCAN dead_letter",  # likewise
+    "LETTERS_WITH_SUFFIX": "SCAN dead_letter USING COVERING INDEX sqlite_autoindex_dead_letter_1",  # no letter is read
     "POLICIES": "SCAN policy",  # one row for every configuration there was
     "COUNTS": "SCAN document USING COVERING INDEX document_by_status",  # what is not settled
     "COUNT_CONFLICTS": "SCAN conflict USING INDEX conflict_open",  # what is open; no row is read

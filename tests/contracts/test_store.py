@@ -401,6 +401,14 @@ async def test_one_dead_letter_is_read_whole(store: Store) -> None:
     assert await store.dead_letter("changes/0/9") is None
 
 
+async def test_dead_letters_are_found_by_the_end_of_their_id(store: Store) -> None:
+    await store.fold(batch(dead_letters=[letter(7), letter(17), letter(7, "more_changes")]))
+    assert sorted(await store.letter_ids_with_suffix("/0/7", 9)) == ["changes/0/7", "more_changes/0/7"]
+    assert await store.letter_ids_with_suffix("/17", 9) == ["changes/0/17"]
+    assert len(await store.letter_ids_with_suffix("7", 2)) == 2
+    assert await store.letter_ids_with_suffix("_/0/7", 9) == await store.letter_ids_with_suffix("%", 9) == []
+
+
 async def test_a_letter_of_a_hostile_topic_is_kept(store: Store) -> None:
     for name in HOSTILE:
         await store.fold(batch(dead_letters=[letter(7, name)], positions={Partition(name, 0): 8}))
@@ -615,6 +623,25 @@ async def test_conflicts_are_listed_page_by_page(store: Store) -> None:
         assert [row.conflict.id for row in found] == rest
     assert [row.conflict.id for row in await store.conflicts(closed=True, after=(20, "c1"))] == ["c3"]
     assert await store.conflicts(closed=True, after=(20, "c3")) == []
+
+
+async def test_conflicts_are_found_by_the_beginning_of_their_id(store: Store) -> None:
+    await store.fold(batch("d"))
+    await store.settle(settlement(opened=tuple(conflict(name) for name in ("a1", "a2", "a%", "b1", "a\U0010fffe"))))
+    await store.settle(settlement(closed=("a2",), at_us=3000))
+
+    async def found(prefix: str, limit: int = 9, *, closed: bool = False) -> list[str]:
+        rows = await store.conflicts_with_prefix(prefix, closed=closed, limit=limit)
+        return [row.conflict.id for row in rows]
+
+    assert await found("a") == ["a%", "a1", "a\U0010fffe"]
+    assert await found("a", closed=True) == ["a%", "a1", "a2", "a\U0010fffe"]
+    assert await found("a", 2) == ["a%", "a1"]
+    assert await found("a%") == ["a%"]
+    assert await found("a1") == ["a1"]
+    assert await found("c") == []
+    (row,) = await store.conflicts_with_prefix("a2", closed=True, limit=2)
+    assert row == ConflictRow("d", conflict("a2"), 3000)
 
 
 async def test_a_closed_conflict_is_read_by_its_id_and_listed_and_counted_only_when_asked_for(store: Store) -> None:

@@ -304,6 +304,10 @@ class MemoryStore:
         self._require_open()
         return self.clashes.get(conflict_id)
 
+    async def conflicts_with_prefix(self, prefix: str, *, closed: bool, limit: int) -> list[ConflictRow]:
+        rows = [row for row in await self.conflicts(closed=closed) if row.conflict.id.startswith(prefix)]
+        return sorted(rows, key=lambda row: row.conflict.id)[:limit]
+
     async def dead_letters(self, status: str | None = "open", limit: int = 1000, after: str = "") -> list[DeadLetter]:
         self._require_open()
         order = list(self.letters)
@@ -323,6 +327,10 @@ class MemoryStore:
     async def dead_letter(self, letter_id: str) -> DeadLetter | None:
         self._require_open()
         return self.letters.get(letter_id)
+
+    async def letter_ids_with_suffix(self, suffix: str, limit: int) -> list[str]:
+        self._require_open()
+        return sorted(letter_id for letter_id in self.letters if letter_id.endswith(suffix))[:limit]
 
     async def count_dead_letters(self) -> int:
         return len(await self.dead_letters(limit=len(self.letters)))

@@ -273,6 +273,12 @@ COUNT_CONFLICTS = lines(
     "count conflicts", "conflicts", "SELECT count(*) AS conflicts FROM conflict WHERE closed_at_us IS NULL"
 )
 CONFLICT = lines("read a conflict", _CONFLICT, "SELECT * FROM conflict WHERE id = ?1")
+CONFLICTS_WITH_PREFIX = lines(
+    "find conflicts",
+    _CONFLICT,
+    "SELECT * FROM conflict WHERE id >= ?1 AND id < ?1 || char(0x10FFFF) AND (?2 OR closed_at_us IS NULL)"
+    " ORDER BY id LIMIT ?3",
+)
 
 _LETTER = "'[' || number || ',' || json_quote(status) || ',' || "
 LETTER = lines("read a dead letter", _LETTER + "letter || ']'", "SELECT * FROM dead_letter WHERE id = ?1")
@@ -283,6 +289,9 @@ LETTERS = lines("list dead letters", _LETTER_CUT, f"SELECT * FROM dead_letter WH
 LETTERS_OF_STATUS = lines("list dead letters", _LETTER_CUT, f"SELECT * FROM dead_letter WHERE status = ?3 AND {_AFTER}")
 LETTERS_AFTER = lines(
     "list dead letters", _LETTER_CUT, "SELECT * FROM dead_letter WHERE number > ?2 ORDER BY number LIMIT ?1"
+)
+LETTERS_WITH_SUFFIX = lines(
+    "find dead letters", "json_quote(id)", "SELECT id FROM dead_letter WHERE substr(id, -length(?1)) = ?1 LIMIT ?2"
 )
 LAST_LETTER = lines("find the last dead letter", "number", "SELECT coalesce(max(number), 0) AS number FROM dead_letter")
 

@@ -228,6 +228,10 @@ class SqliteStore:
         lines = await self._database.read(queries.CONFLICT, conflict_id)
         return _conflict(lines[0]) if lines else None
 
+    async def conflicts_with_prefix(self, prefix: str, *, closed: bool, limit: int) -> list[ConflictRow]:
+        lines = await self._database.read(queries.CONFLICTS_WITH_PREFIX, prefix, closed, limit)
+        return list(map(_conflict, lines))
+
     async def audit(
         self,
         document: str | None = None,
@@ -303,6 +307,9 @@ class SqliteStore:
     async def dead_letter(self, letter_id: str) -> DeadLetter | None:
         lines = await self._database.read(queries.LETTER, letter_id)
         return _letter(lines[0]) if lines else None
+
+    async def letter_ids_with_suffix(self, suffix: str, limit: int) -> list[str]:
+        return list(map(_key_line.decode, await self._database.read(queries.LETTERS_WITH_SUFFIX, suffix, limit)))
 
     async def last_letter(self) -> int:
         return await self._number(queries.LAST_LETTER) or 0

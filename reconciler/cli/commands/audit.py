@@ -152,9 +152,9 @@ def export(config: Config, to: Path, document: str | None, since_us: int, until_
     piece of the chain from the first record of that time to the last.
     """
     count, first = runtime.run(_export(config, to, document, since_us, until_us))
-    files.say(f"Wrote {output.counted(count, 'record')} to {files.name(to)}.")
+    runtime.note(f"Wrote {output.counted(count, 'record')} to {files.name(to)}.")
     if first > 1:
-        files.say(f"The file begins with record {first}, in mid-chain.")
+        runtime.note(f"The file begins with record {first}, in mid-chain.")
 
 
 @audit.command(
@@ -201,7 +201,7 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
     elif rows:
         output.table(rows, _FAULT_COLUMNS)
         print()
-    say = files.say if said["form"] == "json" else output.line  # programs get the faults alone
+    say = runtime.note if said["form"] == "json" else output.line  # programs get the faults alone
     for sentence in _outcome(verifier, len(faults)):
         say(sentence)
     return runtime.FAILED if faults else runtime.DONE

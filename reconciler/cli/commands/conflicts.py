@@ -1,8 +1,8 @@
-"""`reconciler conflicts`: fields that wait for a person, and the events that decide them."""
+"""`reconciler conflicts`: fields that wait for a person's decision, and the events that decide them."""
 
 import shlex
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,12 @@ from reconciler.model.action import RESOLVED_DEFAULT, RESOLVED_MAX, SIDES, Other
 from reconciler.model.document import ConflictRow, Document
 from reconciler.ports import Store
 
-conflicts = framework.family("conflicts", "List what waits for a person to decide, show it, and decide it.")
+if TYPE_CHECKING:
+    from reconciler.flows.actions import OperatorActions
+
+_LISTED = "see `reconciler conflicts list`"
+
+conflicts = framework.family("conflicts", "Fields that wait for a decision: list, show or resolve them.")
 
 _COLUMNS = (
     output.Column("id", "id", whole=True),
@@ -30,16 +35,14 @@ _COLUMNS = (
 
 
 def _deciding(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command decide one conflict, or all of a field or a rule, and say who does it."""
+    """Give a command what it needs to decide one conflict, or all of a field or a rule."""
     limits = click.IntRange(1, RESOLVED_MAX)
     for option in reversed(
         (
             click.argument("id", required=False),
-            click.option("--field", default=None, help="In place of ID: all open conflicts on this field."),
-            click.option("--rule", default=None, help="In place of ID: all of this rule, as `policy show` names it."),
-            click.option(
-                "--limit", type=limits, default=RESOLVED_DEFAULT, show_default=True, help="How many at once, at most."
-            ),
+            click.option("--field", default=None, help="Instead of ID: all open conflicts on this field."),
+            click.option("--rule", default=None, help="Instead of ID: all under this rule (see `policy show`)."),
+            click.option("--limit", type=limits, default=RESOLVED_DEFAULT, show_default=True, help="At most so many at once."),
             actions.with_actor_and_reason,
             options.on_store,
         )
@@ -49,11 +52,11 @@ def _deciding(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @conflicts.subcommand("list", "reconciler conflicts list -c reconciler.toml")
-@click.option("--closed", is_flag=True, help="Also those that are closed.")
-@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="How many, at most.")
+@click.option("--closed", is_flag=True, help="Closed conflicts too.")
+@options.limit(1000)
 @options.on_store
 def list_(config: Config, closed: bool, limit: int, form: str) -> None:
-    """List fields that wait for a person, oldest first."""
+    """List fields that wait for a decision, oldest first."""
     rows = [
         views.waiting.conflict(found)
         for found in store_access.ask(config, lambda store: store.conflicts(closed=closed, limit=limit))
@@ -69,13 +72,13 @@ def list_(config: Config, closed: bool, limit: int, form: str) -> None:
 @click.argument("id")
 @options.on_store
 def show(config: Config, id: str, form: str) -> None:
-    """Show one conflict; its ID may be shortened as long as only one begins so."""
+    """Show one conflict. The first characters of its ID are enough if no other ID begins with them."""
     found, document = runtime.run(_one(config, id))
     row = views.waiting.conflict(found)
     if form == "json":
         output.as_json(row)
         return
-    base = output.of_json(row.base) if row.has_base else "none: the document was seen for the first time"
+    base = output.of_json(row.base) if row.has_base else "none: the document was compared for the first time"
     closed = [("closed", output.when(row.closed_at))] if row.closed_at else []
     output.facts(
         [
@@ -83,8 +86,8 @@ def show(config: Config, id: str, form: str) -> None:
             ("document", row.document),
             ("field", row.field),
             ("desired", [output.of_json(row.desired), f"event {row.event} of {row.source}"]),
-            ("live", [output.of_json(row.live), "what Windchill had when this was opened"]),
-            ("base", [base, "what both sides last agreed on"]),
+            ("live", [output.of_json(row.live), "Windchill's value when the conflict was opened"]),
+            ("base", [base, "the value both sides last agreed on"]),
             ("why", row.reason),
             *_next_try(found, document),
             ("opened", output.when(row.opened_at)),
@@ -102,16 +105,16 @@ def show(config: Config, id: str, form: str) -> None:
     "reconciler conflicts resolve 3f2a --value '\"4711\"' -c reconciler.toml",
     "reconciler conflicts resolve --field owner --take live --reason 'ECN-7'",
 )
-@click.option("--take", metavar="desired|live", help="Whose value the field gets: ours or theirs are the same words.")
-@click.option("--value", metavar="JSON", help="In place of --take: a value that is neither side's.")
+@click.option("--take", metavar="desired|live", help="Whose value to keep; ours and theirs mean the same.")
+@click.option("--value", metavar="JSON", help="Instead of --take: another value.")
 @_deciding
 def resolve(config: Config, id: str | None, take: str | None, value: str | None, **said: Any) -> None:
     """
-    Decide a conflict, by appending an event that says so.
+    Decide a conflict. The decision is appended to the log as an event.
 
-    --take desired (or ours) writes what the log asks for, --take live (or theirs) keeps what Windchill has. --value
-    takes JSON: text stands in double quotes, and null clears the field. If someone has changed the field since the
-    conflict was opened, the event decides nothing and the conflict opens again.
+    --take desired (or ours) writes the log's value; --take live (or theirs) keeps Windchill's. --value takes JSON: put
+    text in double quotes; null clears the field. If someone has changed the field since the conflict was opened, the
+    decision does not apply and the conflict opens again.
     """
     _decide(config, id, _chosen(take, value), **said)
 
@@ -124,10 +127,11 @@ def resolve(config: Config, id: str | None, take: str | None, value: str | None,
 @_deciding
 def accept(config: Config, id: str | None, **said: Any) -> None:
     """
-    Let what Windchill stores of a contested value count as that value.
+    Treat the value that Windchill stores as equal to the one we write.
 
-    Nothing is written. From now on the two are equal: the log keeps the pair, so that it holds for later events that
-    ask for the same value, and after a rebuild. To give the value up instead: conflicts resolve ID --take live.
+    For a contested value: Windchill takes it and then stores something else. Nothing is written. The log keeps the
+    pair, so it also holds for later events with the same value, and after a rebuild. To give our value up instead:
+    conflicts resolve ID --take live.
     """
     _decide(config, id, Side.ACCEPT, **said)
 
@@ -140,9 +144,9 @@ def accept(config: Config, id: str | None, **said: Any) -> None:
 @_deciding
 def retry(config: Config, id: str | None, **said: Any) -> None:
     """
-    Write a contested or refused value again now, and count its tries from zero.
+    Write a contested or refused value again now, and count its attempts from zero.
 
-    Unlike docs retry, which tries now and then waits longer, this is a decision for the value and stands in the log.
+    Unlike `docs retry`, which tries once and then waits longer, this is a decision: it is recorded in the log.
     """
     _decide(config, id, Side.RETRY, **said)
 
@@ -150,20 +154,26 @@ def retry(config: Config, id: str | None, **said: Any) -> None:
 def _decide(config: Config, id: str | None, take: Take, **said: Any) -> None:
     many = said["field"] is not None or said["rule"] is not None
     if (id is None) is not many or (said["field"] is not None and said["rule"] is not None):
-        raise UsageError("give either the ID of a conflict, or --field, or --rule")
+        raise UsageError("give the ID of a conflict, or --field, or --rule")
     who, form = said["actor"], said["form"]
     if many:
         if not isinstance(take, Side):
-            raise UsageError("several conflicts are decided with --take desired or --take live; --value is for one")
-        _say_many(form, take, runtime.run(_resolve_many(config, take, who, **said)))
+            raise UsageError("--value decides one conflict; for several use --take desired or --take live")
+        found = actions.run(
+            config,
+            lambda operator: operator.resolve_many(
+                who, take, said["reason"], field=said["field"], rule=said["rule"], limit=said["limit"]
+            ),
+        )
+        _say_many(form, take, found)
         return
-    found = runtime.run(_resolve(config, id or "", take, who, said["reason"]))
+    one = actions.run(config, lambda operator: _resolve(operator, id or "", take, who, said["reason"]))
     if form == "json":
-        output.as_json(views.actions.resolved(found))
+        output.as_json(views.actions.resolved(one))
         return
-    output.line(f"{found.document} {found.field}: {_decision(found, take)}.")
-    ids = " and ".join(str(event["id"]) for event in found.events)
-    output.line(f"Appended {ids} to {events.decisions_log(config)}; the reconciler applies it when it reads it.")
+    output.line(f"{one.document} {one.field}: {_decision(one, take)}.")
+    ids = " and ".join(str(event["id"]) for event in one.events)
+    output.line(f"Appended {ids} to {events.decisions_log(config)}; it takes effect when the reconciler reads it.")
 
 
 async def _one(config: Config, id: str) -> tuple[ConflictRow, Document]:
@@ -173,29 +183,22 @@ async def _one(config: Config, id: str) -> tuple[ConflictRow, Document]:
 
 
 async def _find(store: Store, id: str) -> ConflictRow:
-    """Return the conflict of an id or of the only one that begins so; open ones go first."""
-    rows = await store.conflicts(closed=True, limit=store_access.EVERY)
-    found = [row for row in rows if row.conflict.id.startswith(id) and row.closed_at_us is None]
-    found = found or [row for row in rows if row.conflict.id.startswith(id)]
-    exact = [row for row in found if row.conflict.id == id]
-    if len(exact or found) != 1:
-        what = f"{len(found)} conflicts have an id that begins with" if found else "there is no conflict"
-        raise ReconcilerError(f"{what} {id!r}; see `reconciler conflicts list`")
-    return (exact or found)[0]
+    """Return the conflict with an id, or the only one whose id begins so; open ones come first."""
+    if (exact := await store.conflict(id)) is not None:
+        return exact
+    for closed in (False, True):
+        found = await store.conflicts_with_prefix(id, closed=closed, limit=2)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ReconcilerError(f"several conflicts have an id that begins with {id!r}; {_LISTED}")
+    raise ReconcilerError(f"there is no conflict {id!r}; {_LISTED}")
 
 
-async def _resolve(config: Config, id: str, take: Take, who: str, reason: str) -> Resolved:
-    async with actions.session(config) as session:
-        row = await _find(session.store, id)
-        found: Resolved = actions.require_done(await session.actions.resolve(who, row.conflict.id, take, reason))
-        return found
-
-
-async def _resolve_many(config: Config, take: Side, who: str, **said: Any) -> ResolvedMany:
-    async with actions.session(config) as session:
-        return await session.actions.resolve_many(
-            who, take, said["reason"], field=said["field"], rule=said["rule"], limit=said["limit"]
-        )
+async def _resolve(operator: "OperatorActions", id: str, take: Take, who: str, reason: str) -> Resolved:
+    row = await _find(operator.store, id)
+    found: Resolved = actions.require_done(await operator.resolve(who, row.conflict.id, take, reason))
+    return found
 
 
 def _chosen(take: str | None, value: str | None) -> Take:
@@ -204,7 +207,7 @@ def _chosen(take: str | None, value: str | None) -> Take:
     if take is None:
         return Other(resolution.value(value or "", lambda text: f"--value {shlex.quote(text)}"))
     if take not in SIDES:
-        raise UsageError(f"--take {take}: it is one of {', '.join(SIDES)}; for another value use --value JSON")
+        raise UsageError(f"--take {take!r}: must be one of {', '.join(SIDES)}; for another value use --value JSON")
     return SIDES[take]
 
 
@@ -212,7 +215,7 @@ def _next_try(found: ConflictRow, document: Document) -> list[tuple[str, str]]:
     known = document.agreement.base.refused.get(found.conflict.field)
     if known is None or known.due_us is None or found.closed_at_us is not None:
         return []
-    return [("tried again", output.when(views.shape.at(known.due_us)))]
+    return [("next attempt", output.when(views.shape.at(known.due_us)))]
 
 
 def _say_many(form: str, take: Side, found: ResolvedMany) -> None:
@@ -222,13 +225,13 @@ def _say_many(form: str, take: Side, found: ResolvedMany) -> None:
     for one in found.decided:
         output.line(f"{one.document} {one.field}: {_decision(one, take)}.")
     for conflict_id, why in found.left.items():
-        output.line(f"Left {conflict_id}: {why}.")
-    print(f"{output.counted(len(found.decided), 'conflict')} decided, {len(found.left)} left.")
+        output.line(f"Not decided: {conflict_id}: {why}.")
+    print(f"{output.counted(len(found.decided), 'conflict')} decided, {len(found.left)} not.")
     if found.more:
-        print("There are more; run this again for the next once the reconciler has read these.")
+        print("There are more. Run this again once the reconciler has read these decisions.")
 
 
 def _decision(found: Resolved, take: Take) -> str:
     if take is Side.ACCEPT:
-        return f"{output.of_json(found.live)} in Windchill counts as {output.of_json(found.wanted)} from now on"
-    return f"{output.of_json(found.wanted)} is wanted, knowing of {output.of_json(found.live)} in Windchill"
+        return f"Windchill's {output.of_json(found.live)} counts as equal to {output.of_json(found.wanted)} from now on"
+    return f"{output.of_json(found.wanted)} is wanted, in place of {output.of_json(found.live)} in Windchill"

@@ -1,6 +1,7 @@
-"""`reconciler dead-letters`: records that could not be used, kept whole, to be driven again or let go."""
+"""`reconciler dead-letters`: events that could not be used, kept to be replayed, corrected or discarded."""
 
 import base64
+from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import click
@@ -17,21 +18,22 @@ from reconciler.model.limits import EVENT_BYTES_MAX
 from reconciler.ports import Store, authorship
 
 dead_letters = framework.family(
-    "dead-letters", "Events that could not be used: list, show, replay, mend or discard them."
+    "dead-letters", "Events that could not be used: list, show, replay, correct or discard them."
 )
 
-_SETTLED = {ActionKind.DISCARD: "discarded", ActionKind.REPLAY: "replayed", ActionKind.RESEND: "mended"}
+_SETTLED = {ActionKind.DISCARD: "discarded", ActionKind.REPLAY: "replayed", ActionKind.RESEND: "corrected"}
 _STATUSES = ("open", "replayed", "discarded", "all")
 _COLUMNS = (
     output.Column("id", "id", whole=True),
     output.Column("refused_at", "refused", output.when),
     output.Column("reason", "reason"),
 )
+_all = click.option("--all", "every", is_flag=True, help="All open dead letters.")
 
 
 @dead_letters.subcommand("list", "reconciler dead-letters list -c reconciler.toml")
-@click.option("--status", type=click.Choice(_STATUSES), default="open", show_default=True, help="Which ones.")
-@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="How many, at most.")
+@click.option("--status", type=click.Choice(_STATUSES), default="open", show_default=True, help="Only this status.")
+@options.limit(1000)
 @options.on_store
 def list_(config: Config, status: str, limit: int, form: str) -> None:
     """List events that could not be used, oldest first."""
@@ -45,7 +47,7 @@ def list_(config: Config, status: str, limit: int, form: str) -> None:
 @click.argument("id")
 @options.on_store
 def show(config: Config, id: str, form: str) -> None:
-    """Show one, with its original bytes; of its ID the end is enough, such as 0/17."""
+    """Show one dead letter with its original bytes. The end of an ID is enough, such as 0/17."""
     letter, settled = runtime.run(_one(config, id))
     row, by = views.waiting.dead_letter_row(letter), views.actions.by(settled)
     if form == "json":
@@ -55,7 +57,7 @@ def show(config: Config, id: str, form: str) -> None:
         [
             ("id", letter.id),
             ("status", letter.status),
-            *([(_SETTLED[ActionKind(by.kind)], store_access.told(by))] if by else []),
+            *([(_SETTLED[ActionKind(by.kind)], actions.attribution(by))] if by else []),
             ("reason", f"{letter.reason} ({letter.stage})"),
             ("refused", output.when(row.refused_at)),
             ("recorded", output.when(row.recorded_at)),
@@ -71,39 +73,37 @@ def show(config: Config, id: str, form: str) -> None:
     "replay", "reconciler dead-letters replay 0/17 -c reconciler.toml", "reconciler dead-letters replay --all"
 )
 @click.argument("id", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All that are open.")
+@_all
 @actions.with_actor_and_reason
 @options.on_store
 def replay(config: Config, id: tuple[str, ...], *, every: bool, actor: str, reason: str, form: str) -> None:
     """
-    Append them again, as they were, to the topic that they came from.
+    Append dead letters again, unchanged, to the topic they came from.
 
-    Worth it once the reason is gone: a rule that now allows the source, a setting, a newer version of this program. One
-    that still can't be used becomes a dead letter again.
+    Do this once the cause is fixed: a rule now allows the source, a setting has changed, or this program is newer. An
+    event that still can't be used becomes a dead letter again.
     """
-    _require_choice(id, every)
-    letters = runtime.run(_replay(config, id, every, actor, reason))
-    log = events.log_name(config, (letter.place.topic for letter in letters))
-    _report(form, letters, f"Appended {_counted(letters)} to {log} again.")
+    ids = runtime.run(_replay(config, id, every, actor, reason))
+    log = events.log_name(config, map(_topic, ids))
+    _report(form, ids, f"Appended {output.counted(len(ids), 'dead letter')} to {log} again.")
 
 
 @dead_letters.subcommand("discard", "reconciler dead-letters discard 0/17 --reason 'a test' -c reconciler.toml")
 @click.argument("id", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All that are open.")
+@_all
 @actions.with_actor
-@click.option("--reason", required=True, help="Why no one will miss them; kept with the record of it.")
+@click.option("--reason", required=True, help="Why they are not needed; recorded.")
 @options.on_store
 def discard(config: Config, id: tuple[str, ...], *, every: bool, actor: str, reason: str, form: str) -> None:
-    """Let them go: they are no longer open, and stay listed as discarded."""
-    _require_choice(id, every)
-    letters = runtime.run(_discard(config, id, every, actor, reason))
-    _report(form, letters, f"Discarded {_counted(letters)}: {reason}")
+    """Close dead letters without using them. They stay listed as discarded."""
+    ids = runtime.run(_discard(config, id, every, actor, reason))
+    _report(form, ids, f"Discarded {output.counted(len(ids), 'dead letter')}: {reason}")
 
 
 @dead_letters.subcommand(
     "resend",
-    "reconciler dead-letters resend 0/17 --file mended.json -c reconciler.toml",
-    "reconciler dead-letters resend 0/17 --reason 'a typo' --file - < m.json",
+    "reconciler dead-letters resend 0/17 --file corrected.json -c reconciler.toml",
+    "reconciler dead-letters resend 0/17 --reason 'a typo' --file - < c.json",
 )
 @click.argument("id")
 @click.option("--file", "file", type=click.File("rb"), required=True, metavar="FILE", help="The event; - is stdin.")
@@ -111,82 +111,82 @@ def discard(config: Config, id: tuple[str, ...], *, every: bool, actor: str, rea
 @options.on_store
 def resend(config: Config, id: str, *, file: BinaryIO, actor: str, reason: str, form: str) -> None:
     """
-    Append a mended event in the place of one that could not be used.
+    Append a corrected event in place of a dead letter.
 
-    The event is one JSON object, as `dead-letters show` prints what came; it is checked as `emit` checks it, and its
-    actor is whoever resends it. When the reconciler reads it, the dead letter becomes "replayed".
+    The event is one JSON object, as `dead-letters show` prints it. It is checked as `emit` checks events, and whoever
+    resends it becomes its actor. When the reconciler reads the event, the dead letter becomes "replayed".
     """
     value = file.read(EVENT_BYTES_MAX + 1)
     if len(value) > EVENT_BYTES_MAX:
         raise UsageError(f"an event has at most {limits.size(EVENT_BYTES_MAX)}")
-    letter, found = runtime.run(_resend(config, id, actor, value, reason))
+    topic, found = runtime.run(_resend(config, id, actor, value, reason))
     if form == "json":
         output.as_json(views.actions.appended(found))
         return
-    log = events.log_name(config, [letter.place.topic])
-    output.line(f"Appended {found.events[0]} (document {found.document}) to {log}.")
+    output.line(f"Appended {found.events[0]} (document {found.document}) to {events.log_name(config, [topic])}.")
 
 
 async def _one(config: Config, id: str) -> tuple[DeadLetter, OperatorAction | None]:
     async with store_access.opened(config) as store:
-        (letter,) = await _find(store, (id,), False)
-        return await store.dead_letter(letter.id) or letter, await authorship.settled(store, letter)
+        letter = await store.dead_letter(await _whole_id(store, id))
+        assert letter is not None, "no dead letter is ever deleted"
+        return letter, await authorship.settled(store, letter)
 
 
-async def _replay(config: Config, ids: tuple[str, ...], every: bool, who: str, reason: str) -> list[DeadLetter]:
-    async with actions.session(config) as session:
-        letters = await _find(session.store, ids, every)
+async def _replay(config: Config, ids: tuple[str, ...], every: bool, who: str, reason: str) -> Sequence[str]:
+    async with actions.opened(config) as operator:
+        found = await _chosen(operator.store, ids, every)
         try:
-            await session.actions.replay_letters(who, [letter.id for letter in letters], reason)
+            return (await operator.replay_letters(who, found, reason)).done
         except LogError as error:
             if config.log.kind == "kafka":
                 raise
-            raise LogError(f"{error}; `dead-letters resend` or `emit --file` a mended one, or discard it") from error
-        return letters
+            raise LogError(f"{error}; correct it with `dead-letters resend` or `emit --file`, or discard it") from error
 
 
-async def _discard(config: Config, ids: tuple[str, ...], every: bool, who: str, reason: str) -> list[DeadLetter]:
-    async with actions.session(config) as session:
-        letters = await _find(session.store, ids, every)
-        await session.actions.discard_letters(who, [letter.id for letter in letters], reason)
-        return letters
+async def _discard(config: Config, ids: tuple[str, ...], every: bool, who: str, reason: str) -> Sequence[str]:
+    async with actions.opened(config) as operator:
+        return (await operator.discard_letters(who, await _chosen(operator.store, ids, every), reason)).done
 
 
-async def _resend(config: Config, id: str, who: str, value: bytes, reason: str) -> tuple[DeadLetter, Appended]:
-    async with actions.session(config) as session:
-        (letter,) = await _find(session.store, (id,), False)
-        return letter, actions.require_done(await session.actions.resend(who, letter.id, value.strip(), reason))
+async def _resend(config: Config, id: str, who: str, value: bytes, reason: str) -> tuple[str, Appended]:
+    async with actions.opened(config) as operator:
+        whole = await _whole_id(operator.store, id)
+        return _topic(whole), actions.require_done(await operator.resend(who, whole, value.strip(), reason))
 
 
-async def _find(store: Store, ids: tuple[str, ...], every: bool) -> list[DeadLetter]:
-    """Return the open letters, or those of ids; an id's end is enough where only one ends so."""
-    if every:
-        return await store.dead_letters("open", store_access.EVERY)
-    letters = await store.dead_letters(None, store_access.EVERY)
-    found = []
-    for given in dict.fromkeys(ids):
-        matching = [letter for letter in letters if letter.id == given or letter.id.endswith(f"/{given}")]
-        if len(matching) != 1:
-            what = f"{len(matching)} dead letters have an id that ends with" if matching else "there is no dead letter"
-            raise ReconcilerError(f"{what} {given!r}; see `reconciler dead-letters list --status all`")
-        found += matching
+async def _chosen(store: Store, ids: tuple[str, ...], every: bool) -> list[str]:
+    """Return the ids of the letters that are given, or of all that are open."""
+    if bool(ids) is every:
+        raise UsageError("give either the ids of dead letters or --all")
+    if not every:
+        return [await _whole_id(store, given) for given in dict.fromkeys(ids)]
+    found: list[str] = []
+    while page := await store.dead_letters("open", store_access.PAGE, found[-1] if found else ""):
+        found += [letter.id for letter in page]
     return found
 
 
-def _require_choice(ids: tuple[str, ...], every: bool) -> None:
-    if bool(ids) is every:
-        raise UsageError("give either the ids of dead letters or --all")
+async def _whole_id(store: Store, given: str) -> str:
+    """Return the id of a dead letter; its end will do where only one ends so."""
+    if await store.dead_letter(given) is not None:
+        return given
+    matching = await store.letter_ids_with_suffix(f"/{given}", limit=2)
+    if len(matching) == 1:
+        return matching[0]
+    what = "several dead letters have an id that ends with" if matching else "there is no dead letter"
+    raise ReconcilerError(f"{what} {given!r}; see `reconciler dead-letters list --status all`")
 
 
-def _report(form: str, letters: list[DeadLetter], said: str) -> None:
+def _topic(id: str) -> str:
+    return id.rsplit("/", 2)[0]
+
+
+def _report(form: str, ids: Sequence[str], said: str) -> None:
     if form == "json":
-        output.as_json(views.actions.Done(done=[letter.id for letter in letters]))
+        output.as_json(views.actions.Done(done=[*ids]))
     else:
-        output.line(said if letters else "No dead letters are open.")
-
-
-def _counted(letters: list[DeadLetter]) -> str:
-    return "1 dead letter" if len(letters) == 1 else f"{len(letters)} dead letters"
+        output.line(said if ids else "No dead letters are open.")
 
 
 def _original(letter: DeadLetter) -> dict[str, Any]:

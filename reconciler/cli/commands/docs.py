@@ -1,11 +1,11 @@
 """
-`reconciler docs` and `reconciler hotspots`: the documents, where they stand, and where people collide with us.
+`reconciler docs`: documents and their status, and what an operator can do with them.
 
-Reading first, then what can be done with documents, then folding one again.
+First the commands that read, then those that change something, then `docs refold`.
 """
 
 import shlex
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ import click
 
 from reconciler import views
 from reconciler.cli import actions, events, framework, log_replay, options, output, runtime, store_access
-from reconciler.cli.actions import Session
 from reconciler.config import Config
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.model.action import CLI, UNKNOWN_DOCUMENT, Appended, Done
@@ -24,15 +23,16 @@ from reconciler.ports import authorship
 
 if TYPE_CHECKING:
     from reconciler.core.events.signing import Required
+    from reconciler.flows.actions import OperatorActions
     from reconciler.flows.refold import Origin, Result
 
-docs = framework.family("docs", "List documents, show one, or say what is to become of some.")
+docs = framework.family("docs", "Documents: list or show them; compare, retry, pause, resume, release or refold them.")
 
 _STATUS = click.Choice([status.value for status in Status])
 _LIST_COLUMNS = (
     output.Column("document", "document", whole=True),
     output.Column("status", "status", whole=True),
-    output.Column("due_at", "next look", output.when, whole=True),
+    output.Column("due_at", "next attempt", output.when, whole=True),
     output.Column("reason", "reason", lambda reason: output.plain(reason or "")),
 )
 _FIELD_COLUMNS = (
@@ -44,9 +44,9 @@ _FIELD_COLUMNS = (
 
 
 @docs.subcommand("list", "reconciler docs list --status held -c reconciler.toml")
-@click.option("--status", type=_STATUS, default=None, help="Only documents that stand there.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, at most.")
-@click.option("--after", default="", metavar="KEY", help="Go on after this key.")
+@click.option("--status", type=_STATUS, default=None, help="Only documents with this status.")
+@options.limit(50)
+@click.option("--after", default="", metavar="KEY", help="Start after this key.")
 @options.on_store
 def list_(config: Config, status: str | None, limit: int, after: str, form: str) -> None:
     """List documents in order of their keys."""
@@ -61,7 +61,7 @@ def list_(config: Config, status: str | None, limit: int, after: str, form: str)
 @click.argument("document")
 @options.on_store
 def show(config: Config, document: str, form: str) -> None:
-    """Show one document: where it stands, and its managed fields."""
+    """Show one document: its status and its managed fields."""
     row = runtime.run(_one(config, document))
     if form == "json":
         output.as_json(row)
@@ -71,10 +71,10 @@ def show(config: Config, document: str, form: str) -> None:
         [
             ("document", row.document),
             ("status", row.status + (f": {row.reason}" if row.reason and not row.paused else "")),
-            *([("paused", store_access.told(row.paused))] if row.paused else []),
-            ("next look", f"{output.when(row.due_at)}, as {row.lane}" if row.due_at else _no_look(row)),
+            *([("paused", actions.attribution(row.paused))] if row.paused else []),
+            ("next attempt", f"{output.when(row.due_at)}, as {row.lane}" if row.due_at else _no_look(row)),
             ("pending since", output.when(row.pending_since) if row.pending_since else "not pending"),
-            ("attempts", f"{row.attempts}, {row.conflicts} with a version conflict"),
+            ("attempts", f"{row.attempts}, of which {row.conflicts} ended in a version conflict"),
             ("token", output.words(row.token)),
             ("modified", _modified(row)),
         ]
@@ -97,21 +97,22 @@ async def _one(config: Config, key: str) -> views.documents.Document:
 
 def _no_look(row: views.documents.Document) -> str:
     if row.paused:
-        return f"none before it is resumed: reconciler docs resume {shlex.quote(row.document)}"
+        return f"none until it is resumed: reconciler docs resume {shlex.quote(row.document)}"
     return "when it changes"
 
 
 def _modified(row: views.documents.Document) -> str:
     if row.modified_at is None and row.modified_by is None:
-        return "not known"
-    return f"{output.when(row.modified_at)} by {row.modified_by or 'somebody'}, as last read"
+        return "unknown"
+    return f"{output.when(row.modified_at)} by {row.modified_by or 'unknown'}, when last read"
 
 
-# ---------------------------------------------------------------------------------------------------------------- doing
+# --------------------------------------------------------------------------------------------------------------- change
 
-_SOON = "A running reconciler notices within half a minute."
+_SOON = "A running reconciler picks this up within 30 s."
+_STATUS_HELP = "All documents with this status."
 
-_Call = Callable[[Session, list[str]], Coroutine[Any, Any, Done]]
+_Action = Callable[["OperatorActions", list[str]], Awaitable[Done]]
 
 
 @docs.subcommand(
@@ -125,35 +126,32 @@ _Call = Callable[[Session, list[str]], Coroutine[Any, Any, Done]]
 @options.on_store
 def compare(config: Config, document: tuple[str, ...], all_: bool, actor: str, form: str) -> None:
     """
-    Have documents compared with Windchill again, after whatever is more urgent.
+    Compare documents with Windchill again, after all more urgent work.
 
-    Those that are synced, held or parked: what waits after trouble goes on waiting. What such a comparison writes
-    counts towards resync.writes_max_per_window, unlike what `docs retry` asks for.
+    This covers synced, held and parked documents; those waiting to be retried keep waiting. Writes that result count
+    towards resync.writes_max_per_window; those of `docs retry` do not.
     """
     if bool(document) is all_:
         raise UsageError("give either the keys of documents or --all")
-    count = actions.do(config, lambda session: session.actions.compare(actor, document or None))
+    count = actions.run(config, lambda operator: operator.compare(actor, document or None))
     if form == "json":
         output.as_json(views.actions.Compared(documents=count))
         return
-    are = "document is" if count == 1 else "documents are"
-    output.line(f"{count} {are} due for a comparison. A running reconciler notices within half a minute.")
-    output.line("How many are left: reconciler status")
+    output.line(f"{output.counted(count, 'document')} will be compared. {_SOON}")
+    output.line("To see how many are left: reconciler status")
 
 
 @docs.subcommand(
     "retry", "reconciler docs retry 0000012345 -c reconciler.toml", "reconciler docs retry --status parked"
 )
 @click.argument("document", nargs=-1)
-@click.option("--status", type=_STATUS, default=None, help="All documents that stand there.")
+@click.option("--status", type=_STATUS, default=None, help=_STATUS_HELP)
 @actions.with_actor
 @options.on_store
 def retry(config: Config, document: tuple[str, ...], *, status: str | None, actor: str, form: str) -> None:
-    """Have documents looked at now, before all others; paused ones are left."""
-    done = runtime.run(_steered(config, document, status, lambda session, keys: session.actions.retry(actor, keys)))
+    """Attempt documents now, before all others. Paused ones are left alone."""
+    done = _change(config, document, status, lambda operator, keys: operator.retry(actor, keys))
     actions.report(form, done, "due now", _SOON)
-    if form != "json" and not done.done and not done.left:
-        output.line(f"No document is {status}.")
 
 
 @docs.subcommand(
@@ -162,32 +160,30 @@ def retry(config: Config, document: tuple[str, ...], *, status: str | None, acto
     "reconciler docs list --status paused -c reconciler.toml",
 )
 @click.argument("document", nargs=-1)
-@click.option("--status", type=_STATUS, default=None, help="All documents that stand there.")
+@click.option("--status", type=_STATUS, default=None, help=_STATUS_HELP)
 @actions.with_actor_and_reason
 @options.on_store
 def pause(config: Config, document: tuple[str, ...], *, status: str | None, actor: str, reason: str, form: str) -> None:
     """
-    Neither read nor write documents in Windchill until they are resumed.
+    Stop reading and writing documents in Windchill until they are resumed.
 
-    What the log says of them is folded all the same, and what is under way is ended first. The store alone knows of a
-    pause: one that is lost and rebuilt has forgotten it.
+    Their events are still folded. An attempt that is under way ends first. A pause is kept in the state store only: a
+    rebuilt store has none.
     """
-    done = runtime.run(
-        _steered(config, document, status, lambda session, keys: session.actions.pause(actor, keys, reason))
-    )
-    actions.report(form, done, "paused", "End it with `reconciler docs resume`.")
+    done = _change(config, document, status, lambda operator, keys: operator.pause(actor, keys, reason))
+    actions.report(form, done, "paused", "To end this: `reconciler docs resume`.")
 
 
 @docs.subcommand(
     "resume", "reconciler docs resume 0000012345 -c reconciler.toml", "reconciler docs resume --status paused"
 )
 @click.argument("document", nargs=-1)
-@click.option("--status", type=click.Choice([Status.PAUSED.value]), default=None, help="All that are paused.")
+@click.option("--status", type=click.Choice([Status.PAUSED.value]), default=None, help="All paused documents.")
 @actions.with_actor
 @options.on_store
 def resume(config: Config, document: tuple[str, ...], *, status: str | None, actor: str, form: str) -> None:
-    """End the pause of documents: they are looked at now, before all others."""
-    done = runtime.run(_steered(config, document, status, lambda session, keys: session.actions.resume(actor, keys)))
+    """End the pause of documents; they are attempted now, before all others."""
+    done = _change(config, document, status, lambda operator, keys: operator.resume(actor, keys))
     actions.report(form, done, "due now", _SOON)
 
 
@@ -204,11 +200,11 @@ def release(
     config: Config, document: tuple[str, ...], *, fields: tuple[str, ...], actor: str, reason: str, form: str
 ) -> None:
     """
-    Stop managing documents, or fields of them, by an event that says so; Windchill keeps what it has.
+    Stop managing documents, or some of their fields. Windchill keeps its values.
 
-    A newer event that sets a field manages it again.
+    This appends an event. A newer event that sets a field makes it managed again.
     """
-    released = runtime.run(_released(config, document, fields, actor, reason))
+    released = actions.run(config, lambda operator: _released(operator, document, fields, actor, reason))
     if form == "json":
         output.as_json([views.actions.appended(one) for one in released])
         return
@@ -217,27 +213,26 @@ def release(
         output.line(f"Released {what}{one.document}: appended {one.events[0]} to {events.decisions_log(config)}.")
 
 
-async def _steered(config: Config, document: tuple[str, ...], status: str | None, call: _Call) -> Done:
-    if bool(document) is bool(status):
+def _change(config: Config, keys: tuple[str, ...], status: str | None, change: _Action) -> Done:
+    """Change the documents that are given, or all of a status."""
+    if bool(keys) is bool(status):
         raise UsageError("give either the keys of documents or --status")
-    async with actions.session(config) as session:
-        keys = (
-            [*document] if status is None else [key async for key in store_access.keys(session.store, Status(status))]
-        )
-        return await call(session, keys)
+
+    async def changed(operator: "OperatorActions") -> Done:
+        if status is None:
+            return await change(operator, [*keys])
+        return await change(operator, [key async for key in store_access.keys(operator.store, Status(status))])
+
+    return actions.run(config, changed)
 
 
 async def _released(
-    config: Config, keys: tuple[str, ...], fields: tuple[str, ...], actor: str, reason: str
+    operator: "OperatorActions", keys: tuple[str, ...], fields: tuple[str, ...], actor: str, reason: str
 ) -> list[Appended]:
-    async with actions.session(config) as session:
-        return [
-            actions.require_done(await session.actions.release(actor, key, reason, fields))
-            for key in dict.fromkeys(keys)
-        ]
+    return [actions.require_done(await operator.release(actor, key, reason, fields)) for key in dict.fromkeys(keys)]
 
 
-# -------------------------------------------------------------------------------------------------------- folding again
+# --------------------------------------------------------------------------------------------------------------- refold
 
 
 @docs.subcommand(
@@ -246,27 +241,29 @@ async def _released(
     "reconciler docs refold 0000012345 --from 2025.jsonl.zst -c r.toml",
 )
 @click.argument("document")
-@click.option("--from", "archives", multiple=True, metavar="FILE", help="Archives of what the log no longer holds.")
-@click.option("--accept-truncation", is_flag=True, help="Do without events of the document that are in none of them.")
+@click.option("--from", "archives", multiple=True, metavar="FILE", help="Archives of older events.")
+@click.option(
+    "--accept-truncation",
+    is_flag=True,
+    help="Go on without events that the log has lost.",
+)
 @actions.with_actor_and_reason
 @options.reporting
 @options.configured()
 def refold(config: Config, document: str, form: str, **given: Any) -> None:
     """
-    Fold one document again, from all of the log, under today's rules, and replace its row by that.
+    Fold one document again from the whole log, under the present rules, and replace its row.
 
-    It repairs a document that took a claim, or a release, from a clock that ran ahead: such events, and those whose
-    source may not set a field today, are left out and become dead letters. What was agreed on them keeps its value, and
-    the next attempt decides on what is wanted then. A reconciler may be at work meanwhile; it goes on with the new row.
+    This repairs a document after an event from a clock that ran ahead. Such events, and events whose source may not set
+    their field under the present rules, are left out and become dead letters. Values agreed with Windchill stay; the
+    next attempt decides on what is then desired. The reconciler may keep running; it continues with the new row.
     """
     result = runtime.run(_refold(config, document, **given))
     letters = [letter.id for letter in result.refused]
     if form == "json":
         output.as_json({"document": document, "changed": result.changed, "refused": letters})
         return
-    changed = (
-        f"The log now wants other values of {', '.join(result.changed)}." if result.changed else "Nothing changed."
-    )
+    changed = f"Desired values changed: {', '.join(result.changed)}." if result.changed else "Nothing changed."
     output.line(f"Folded document {document} again. {changed}")
     for letter in result.refused:
         output.line(f"Left out: {letter.id}: {letter.reason}")

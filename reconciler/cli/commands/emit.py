@@ -1,12 +1,14 @@
 """`reconciler emit`: append change events to the log, checked first."""
 
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import click
 import msgspec
 
-from reconciler.cli import actions, events, files, framework, options, output, runtime
+from reconciler.adapters.clock import SystemClock
+from reconciler.cli import actions, events, framework, options, output, runtime
 from reconciler.config import Config
 from reconciler.core.events import change_events, decode
 from reconciler.errors import StoreError, UsageError
@@ -16,7 +18,7 @@ from reconciler.model.event import Outgoing
 from reconciler.model.policy import OPERATORS
 from reconciler.views.actions import AppendedEvent
 
-_ACTIONS_MAX = 100  # events that are recorded by document, as over HTTP; more are one action
+_ACTIONS_MAX = 100  # up to so many events, each document gets a record of its own, as over HTTP
 
 
 @framework.command(
@@ -27,15 +29,15 @@ _ACTIONS_MAX = 100  # events that are recorded by document, as over HTTP; more a
     "reconciler emit --file events.jsonl -c reconciler.toml",
 )
 @click.argument("document", required=False)
-@click.option("--set", "sets", multiple=True, metavar="FIELD=VALUE", help="What a field should be; null clears it.")
-@click.option("--add", "adds", multiple=True, metavar="FIELD=VALUE", help="An element that a list should have.")
-@click.option("--remove", "removes", multiple=True, metavar="FIELD=VALUE", help="An element it should not have.")
+@click.option("--set", "sets", multiple=True, metavar="FIELD=VALUE", help="A field's new value; null clears it.")
+@click.option("--add", "adds", multiple=True, metavar="FIELD=VALUE", help="An element to add to a list.")
+@click.option("--remove", "removes", multiple=True, metavar="FIELD=VALUE", help="An element to remove from a list.")
 @click.option("--release", "releases", multiple=True, metavar="FIELD", help="A field to stop managing.")
-@click.option("--expect", "expects", multiple=True, metavar="FIELD=VALUE", help="The live value knowingly replaced.")
+@click.option("--expect", "expects", multiple=True, metavar="FIELD=VALUE", help="Windchill's value that this replaces.")
 @click.option("--source", default=OPERATORS, show_default=True, help="Who says so: operators, or a system's URI.")
-@click.option("--actor", default=None, help="Who says so, and is recorded as who did it.  [default: you]")
-@click.option("--reason", default="", help="Why; shown wherever the value is explained.")
-@click.option("--time", default=None, help="Since when, in RFC 3339.  [default: now]")
+@click.option("--actor", default=None, help="Who makes the change.  [default: you]")
+@click.option("--reason", default="", help="Why; shown with the value, as by `explain`.")
+@click.option("--time", default=None, help="When it changed, in RFC 3339.  [default: now]")
 @click.option("--file", "file", type=click.File("rb"), metavar="FILE", help="Events as JSON lines; - is stdin.")
 @options.reporting
 @options.configured()
@@ -43,25 +45,24 @@ def emit(config: Config, document: str | None, file: BinaryIO | None, form: str,
     """
     Append change events to the log.
 
-    What you say yourself is a decision: rules' sources don't keep it out, and it goes to where operators' decisions are
-    taken from. With --source, or in a --file, it is what a system says, and goes to the topic of that source.
-    A VALUE is JSON if it reads as JSON, else text: status=RELEASED is text, rank=3 a number, and rank='"3"' text again.
-    Every event is checked as the reconciler will check it; if one is refused, none is appended. Where the store is at
-    hand, who appended what is recorded there (`audit acts`).
+    Without --source, the change is an operator's decision: it goes to the decisions topic, and the `sources` of policy
+    rules do not limit it. With --source, or from a --file, it is a system's event and goes to that source's topic.
+
+    A VALUE that is valid JSON is taken as JSON, anything else as text: status=RELEASED is text, rank=3 is a number, and
+    rank='"3"' is text. Every event is checked as the reconciler checks it; if one fails, none is appended. If the store
+    can be reached, who appended the events is recorded there (`audit acts`).
     """
     decode_options = events.decode_options(config)
     changes = any(said[name] for name in ("sets", "adds", "removes", "releases", "expects"))
     if (document is None) is (file is None) or (file is not None and changes):
-        raise UsageError("give either a DOCUMENT with what should change, or --file; see `reconciler emit --help`")
+        raise UsageError("give either a DOCUMENT and a change such as --set, or --file; see `reconciler emit --help`")
     if file is not None:
         records = list(_from_file(file, decode_options))
     else:
-        records = [
-            change_events.signed(
-                change_events.record(_event(document or "", **said), decode_options.topics), decode_options
-            )
-        ]
-        events.require_usable(records, decode_options)
+        record = change_events.record(_event(document or "", **said), decode_options.topics)
+        records = [change_events.signed(record, decode_options)]
+        if (reason := events.refusal(records[0], decode_options)) is not None:
+            raise UsageError(f"the event can't be used: {reason}")
     rows = [_row(record) for record in records]
     log = events.log_name(config, (record.topic for record in records))
     name = "" if file is None else getattr(file, "name", "<stdin>")
@@ -73,16 +74,16 @@ def emit(config: Config, document: str | None, file: BinaryIO | None, form: str,
     else:
         print(f"Appended {len(rows)} events to {log}.")
     if unrecorded:
-        files.say(f"Not in the audit trail: {unrecorded}.")
+        runtime.note(f"Not recorded in the audit trail: {unrecorded}.")
 
 
 async def _append(
     config: Config, records: Sequence[Outgoing], rows: Sequence[AppendedEvent], who: str, file: str
 ) -> str | None:
     """
-    Append events, and record who did so. Return why that is not recorded, if it is not.
+    Append events and record who did so. Return why that was not recorded, if it was not.
 
-    Events come from anywhere, also from machines that have no store: what counts is that they are in the log.
+    A missing store is no error: events may be appended from machines that have none.
     """
     await events.append(config, records)
     if not rows:
@@ -91,12 +92,12 @@ async def _append(
     for row in rows:
         by_document.setdefault(row.document, []).append(row.id)
     try:
-        async with actions.session(config) as session:
+        async with actions.opened(config) as operator:
             if len(rows) <= _ACTIONS_MAX:
-                await session.actions.emitted(who, by_document)
+                await operator.emitted(who, by_document)
             else:
                 counts = {"count": len(rows), "documents": len(by_document)}
-                await session.actions.note(who, ActionKind.EMIT, file, details=counts, result="appended")
+                await operator.note(who, ActionKind.EMIT, file, details=counts, result="appended")
     except StoreError as error:
         return str(error)
     return None
@@ -116,7 +117,7 @@ def _event(
     time: str | None,
 ) -> dict[str, Any]:
     if not (sets or adds or removes or releases):
-        raise UsageError(f"say what should change in {document}: --set, --add, --remove or --release")
+        raise UsageError(f"nothing to change in {document}: give --set, --add, --remove or --release")
     data = {
         "set": _single("--set", sets),
         "add": _lists("--add", adds),
@@ -125,12 +126,19 @@ def _event(
         "expect": _single("--expect", expects),
         "reason": reason,
     }
-    return events.changed(document, data, source, events.user() if actor is None else actor, _time(time))
+    return change_events.changed(
+        document,
+        data,
+        id=str(uuid.uuid4()),
+        source=source,
+        actor=events.user() if actor is None else actor,
+        time=_time(time),
+    )
 
 
-def _time(text: str | None) -> str | None:
+def _time(text: str | None) -> str:
     try:
-        return None if text is None else instant.canonical(text)
+        return instant.from_us(SystemClock().now_us()) if text is None else instant.canonical(text)
     except ValueError as error:
         raise UsageError(f"--time {text!r}: {error}") from error
 
@@ -138,7 +146,7 @@ def _time(text: str | None) -> str | None:
 def _pair(option: str, text: str) -> tuple[str, Any]:
     field, equals, said = text.partition("=")
     if not equals or not field:
-        raise UsageError(f"{option} {text!r}: write FIELD=VALUE")
+        raise UsageError(f"{option} {text!r}: must be FIELD=VALUE")
     return field, events.value(said)
 
 
@@ -146,7 +154,7 @@ def _single(option: str, texts: tuple[str, ...]) -> dict[str, Any]:
     pairs = [_pair(option, text) for text in texts]
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise UsageError(f"{option}: a field is named twice")
+        raise UsageError(f"{option}: a field is given twice")
     return fields
 
 

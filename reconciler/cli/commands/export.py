@@ -63,7 +63,7 @@ def projection(config: Config, to: Path) -> None:
     It is canonical: the same state gives the same bytes, in whatever order its events came.
     """
     count = runtime.run(_projection(config, to))
-    files.say(f"Wrote {output.counted(count, 'document')} to {files.name(to)}.")
+    runtime.note(f"Wrote {output.counted(count, 'document')} to {files.name(to)}.")
 
 
 @attrs.define
@@ -78,7 +78,7 @@ class _Count:
 
 def _export(config: Config, to: Path) -> int:
     count = runtime.run(_records(config, to))
-    files.say(f"Wrote {output.counted(count.written, 'record')} to {files.name(to)}.")
+    runtime.note(f"Wrote {output.counted(count.written, 'record')} to {files.name(to)}.")
     if count.skipped:
         runtime.warn(
             f"{count.skipped} without a line, being no events; see `reconciler dead-letters list --status all`"

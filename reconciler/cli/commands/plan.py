@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli import files, framework, log_replay, options, output, runtime, store_access
+from reconciler.cli import framework, log_replay, options, output, runtime, store_access
 from reconciler.config import Config
 from reconciler.core.folding import fold
 from reconciler.core.planning import plan as planning
@@ -100,7 +100,7 @@ async def _store(config: Config) -> AsyncIterator["Store"]:
         origin = log_replay.KAFKA if config.log.kind == "kafka" else config.log.path
         done = await log_replay.fold_all(config, [origin], None, store, with_outcomes=True)
         folded = output.counted(done.records, "record")
-        files.say(f"There is no store at {config.store.path} yet: folded {folded} aside.")
+        runtime.note(f"There is no store at {config.store.path} yet: folded {folded} aside.")
         yield store
 
 
@@ -111,7 +111,8 @@ async def _wanted(store: "Store", keys: tuple[str, ...], every: bool, clock: "Cl
         return sorted(set(keys))
     if every:
         return [key async for key in store_access.keys(store, None)]
-    found = {due.key for due in await store.due(clock.now_us(), store_access.EVERY)}
+    all_documents = sum((await store.counts()).values())
+    found = {due.key for due in await store.due(clock.now_us(), all_documents)}
     for status in Status:
         if status is not Status.SYNCED:
             found |= {key async for key in store_access.keys(store, status)}
