@@ -151,7 +151,7 @@ def test_many_events_of_one_file_are_one_act(settled: Program) -> None:
 def test_where_no_store_is_at_hand_events_are_appended_all_the_same_and_that_is_said(program: Program) -> None:
     ended = program.run("emit", DOC, "--set", "title=Cover", "-o", "json")
     assert (ended.returncode, len(json.loads(ended.stdout))) == (0, 1)
-    assert ended.stderr.startswith("Not in the audit trail: there is no store at ")
+    assert ended.stderr.startswith("Not recorded in the audit trail: there is no store at ")
     assert len(program.decisions.read_text(encoding="utf-8").splitlines()) == 1
 
 
