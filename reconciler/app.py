@@ -1,12 +1,11 @@
 """
-The composition root: opens what there is, joins the flows, and starts and stops them.
+The composition root: opens the store, the logs and Windchill, connects the flows, and starts and stops them.
 
-Every task of the daemon lives in one TaskGroup here. If one fails, the others are stopped and the failure is raised: a
-reconciler that has lost a loop must not look alive. Stopping has an order: first nothing new is taken up, then what is
-under way ends, then the outbox empties, then connections close.
+Every task of the daemon runs in one TaskGroup here. If one fails, the others are stopped and the failure is raised: a
+reconciler that has lost a loop must not look alive. It stops in order: it takes up no new work, finishes what is under
+way, empties the outbox, then closes connections.
 
-Only what decides knows a policy, and only the one in force: `_take_up` changes it everywhere in one step, and whoever
-shows something asks again each time.
+`_change_policy` changes the policy in force everywhere in one step; nothing else keeps a copy of it.
 
 No domain decisions here.
 """
@@ -59,17 +58,17 @@ T = TypeVar("T")
 
 QUEUE_CAPACITY = 10_000  # documents waiting in memory; the store holds the rest
 _WORKERS_A_REQUEST = 2  # while one worker's request is in flight, another stores its settlement
-_SILENT_S_MIN, _SILENT_REQUESTS = 300.0, 10  # of a loop, in seconds or requests' deadlines, before it passes for dead
-_LOOK_S = 0.2  # between two looks at whether `--once` is done, or the log caught up with
-_TRIES_ONCE = 2  # requests that may meet their deadline, before a single pass takes it that all will
-_DRAIN_S = 20.0  # for what is under way at a stop; Kubernetes kills ten seconds later
-_TELL_S = 5.0  # for what is left to be told at a stop; what is not told then is told after the next start
-_STALLED_S = 30.0  # a partition that can't be read must not keep everything else from being written for longer
+_SILENT_S_MIN, _SILENT_REQUESTS = 300.0, 10  # seconds, or requests' timeouts, until a silent loop counts as dead
+_POLL_S = 0.2  # between checks whether `--once` is done
+_TIMEOUTS_ONCE = 2  # requests that may time out before `--once` gives up
+_DRAIN_S = 20.0  # for attempts under way at a stop; Kubernetes kills 10 s later
+_NOTIFY_S = 5.0  # for notifications left at a stop; the rest are sent after the next start
+_STALLED_S = 30.0  # an unreadable partition must not delay all writes for longer
 
 
 @attrs.frozen
 class Summary:
-    """What a run came to."""
+    """How a run ended."""
 
     counts: dict[Status, int]
     dead_letters: int
@@ -77,7 +76,7 @@ class Summary:
 
     @property
     def settled(self) -> bool:
-        """Whether every document is agreed and every event was usable."""
+        """Whether every document is synced and every event was usable."""
         return not self.dead_letters and all(not n for status, n in self.counts.items() if status is not Status.SYNCED)
 
 
@@ -104,14 +103,14 @@ class Daemon:
         self.config = config
         self.store = store
         self.log = log
-        self._outcomes = outcomes  # read at start only; what is published goes through `log`
+        self._outcomes = outcomes  # read at start only; outcomes are published through `log`
         self._letters = letters  # likewise
         self.clock = clock
         self.telemetry = telemetry or Counters()
         self._admin = admin
         self._door = door or Door(clock)
         self._watchdog = Watchdog(clock, max(_SILENT_S_MIN, _SILENT_REQUESTS * config.windchill.timeout_s))
-        self.hooked = asyncio.Event()  # set when Windchill says that something has changed there
+        self.hooked = asyncio.Event()  # set when Windchill's webhook reports a change
         in_flight_max = config.windchill.in_flight_max
         self._workers = _WORKERS_A_REQUEST * in_flight_max
         limiter = Limiter(in_flight_max)
@@ -125,14 +124,14 @@ class Daemon:
         known = attempt, store, queue, clock, self.telemetry
         self.reconciler = Reconciler(*known, workers=self._workers, tracing=tracing)
         self.due_feeder = DueFeeder(store, queue, self.reconciler, clock, self._in_force.rules.pace)
-        self._drift = self._lists(windchill, gate) if isinstance(windchill, ChangeList) else None
-        self.ingest = self._folds(tracing)
+        self._drift = self._make_drift(windchill, gate) if isinstance(windchill, ChangeList) else None
+        self.ingest = self._make_ingest(tracing)
         self._engine = application.Engine(breaker, limiter, queue, lambda: self.ingest.reached)
-        self.publisher = Publisher(store, log, clock, self.reconciler.outbox_filled, self._signs())
-        self._reload = self._reloads(policy_source or reload.PolicySource(lambda: self._in_force))
+        self.publisher = Publisher(store, log, clock, self.reconciler.outbox_filled, self._make_signer())
+        self._reload = self._make_reload(policy_source or reload.PolicySource(lambda: self._in_force))
         self._writable = asyncio.Event()
         self._catching_up = CatchingUp(self.ingest, clock, writable=self._writable)
-        self._notifier = None if webhook is None else self._tells(webhook, breaker)
+        self._notifier = None if webhook is None else self._make_notifier(webhook, breaker)
         seen = store, log, self.ingest, clock, self.telemetry
         backlog = (lambda: notify.Backlog(0, 0.0)) if self._notifier is None else self._notifier.backlog
         self._gauges = Gauges(*seen, queue=queue, limiter=limiter, breaker=breaker, backlog=backlog)
@@ -140,10 +139,10 @@ class Daemon:
 
     async def run(self, stop: asyncio.Event, *, once: bool = False, accept_truncation: bool = False) -> Summary:
         """
-        Run until `stop` is set; with `once`, until the log's end as found now is reached and every document is settled.
+        Run until `stop` is set; with `once`, until the present log is folded and every document is settled.
 
-        `accept_truncation` is a person's choice to go on where a log has lost records. Raises the errors of
-        `reconciler.errors` when something has happened that only a person can mend.
+        `accept_truncation` is a person's decision to go on although a log has lost records. Raises an error of
+        `reconciler.errors` when only a person can help.
 
         The admin server, if there is one, answers from before recovery until everything else has ended.
         """
@@ -151,12 +150,12 @@ class Daemon:
             return await self._work(stop, once=once, accept_truncation=accept_truncation)
         failure: Exception | None = None
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._admin.serve(application.application(self._sources(stop))), name="admin")
+            tasks.create_task(self._admin.serve(application.application(self._make_sources(stop))), name="admin")
             try:
                 summary = await self._work(stop, once=once, accept_truncation=accept_truncation)
             except Exception as error:  # noqa: BLE001  raised below: a group of one would only wrap it
                 failure = error
-            stop.set()  # whatever ended us: an export that is being read breaks off
+            stop.set()  # also after a failure, so that running exports end
             self._admin.stop()
         if failure is not None:
             raise failure
@@ -166,7 +165,7 @@ class Daemon:
         await self.store.keep_policy(self._in_force.rules.policy_digest, self._in_force.policy)
         self._progress.phase = Phase.RECOVERING
         signed, taken = await self._recover(stop, accept_truncation=accept_truncation)
-        if stop.is_set():  # before it was known what is agreed: nothing may be written
+        if stop.is_set():  # recovery is incomplete, so nothing may be written
             return await self._stopped()
         self._progress.phase = Phase.CONNECTING
         stored = await self.store.positions()
@@ -177,7 +176,7 @@ class Daemon:
         positions = await self.log.positions()
         if accept_truncation:
             await self.store.reposition(positions)
-        if not stored.keys() & positions.keys():  # whole histories come before anybody's fresh request
+        if not stored.keys() & positions.keys():  # a whole history must not delay new events
             self.ingest.lane = Lane.REPLAY
         # A store that is behind what was agreed must see the whole log before it may ask for anything.
         ends = dict(await self.log.ends())
@@ -193,12 +192,12 @@ class Daemon:
         async with asyncio.TaskGroup() as tasks:
             reading = self._start(tasks, "ingest", self.ingest.run)
             publishing = self._start(tasks, "outbox", self.publisher.run)
-            telling = self._start_telling(tasks)
+            telling = self._start_notifying(tasks)
             self._start(tasks, "series", self._series.run)
             reloading = self._start(tasks, "policy", self._reload.run)
             caught_up = tasks.create_task(self._catching_up.run(ends, stop, timeout_s), name="catch up")
-            # What a backlog asks for is known at its end only: writing on the way there would bring back values that
-            # it has long replaced, and cost a document a write for each batch.
+            # Only the end of a backlog tells what it asks for: writing earlier would bring back values long replaced,
+            # and write a document once for each batch.
             await self._writable.wait()
             writing = [] if self.config.windchill.maintenance else self._start_writing(tasks)
             await (self._until_settled(caught_up, stop) if once else stop.wait())
@@ -209,45 +208,45 @@ class Daemon:
             self.reconciler.stop()
             if self._drift is not None:
                 self._drift.stop()
-            # A request that is still under way then is given up, as by a crash: its intent is stored, and read back.
+            # A request still under way then is given up, as in a crash: its intent is stored, and will be read back.
             await _ended([reading, reloading, *writing], _DRAIN_S)
             self.publisher.stop()
             await publishing
             if self._notifier is not None:
                 self._notifier.stop()
-                await _ended(telling, _TELL_S)
+                await _ended(telling, _NOTIFY_S)
         return await self._stopped()
 
     async def _recover(self, stop: asyncio.Event, *, accept_truncation: bool) -> tuple[Required | None, int | None]:
-        """Take what the outcome log tells; return what has to be signed, and of how many documents something is new."""
+        """Recover from the outcome log; return what has to be signed, and how many documents changed."""
         keys, known = self._in_force.decoding.keys, (self._outcomes, self.store, self.clock)
         looking = sealing.required(self.store, self._outcomes, keys, self.clock, stop.is_set)
-        signed = await _unless(stop, looking, _TELL_S)
+        signed = await _unless(stop, looking, _NOTIFY_S)
         belief = None if signed is None else recovery.Belief(signed, self.config.log.dead_letter_topic)
         recovering = recovery.recover(*known, stop, accept_truncation=accept_truncation, belief=belief)
-        taken = await _unless(stop, recovering, _TELL_S)
+        taken = await _unless(stop, recovering, _NOTIFY_S)
         if self._letters is not None and not stop.is_set():
-            await _unless(stop, recovery.recall(self._letters, self.store, self.clock, stop), _TELL_S)
+            await _unless(stop, recovery.recall(self._letters, self.store, self.clock, stop), _NOTIFY_S)
         return signed, taken
 
     async def _sign(self, signed: Required | None, ends: Mapping[Partition, int]) -> None:
-        """Where there is a key, believe from here on only what is signed, and have that noted."""
+        """If there is a key, accept only signed records from here on, and store that."""
         rules, keys = self._in_force.rules, self._in_force.decoding.keys
         if keys is None:
             return
         signed = Required(keys, ends) if signed is None else signed.within(ends)
         await sealing.begin(self.store, signed, self.clock.now_us(), rules.outcomes_topic, rules.source)
-        self._require(signed)
+        self._require_signatures(signed)
 
     async def _stopped(self) -> Summary:
         summary = await self.summary()
-        head = await self.store.audit_head()  # worth keeping elsewhere: `audit verify --head` asks for it
+        head = await self.store.audit_head()  # to be kept elsewhere, for `audit verify --head`
         counts = {status.value: count for status, count in summary.counts.items()}
         _log.info("stopped", audit_head=None if head is None else str(head), **counts)
         return summary
 
     async def summary(self) -> Summary:
-        """Return where everything stands."""
+        """Return how many documents and dead letters there are, by status."""
         counts = dict(await self.store.counts())
         return Summary(counts, await self.store.count_dead_letters(), self.config.windchill.maintenance)
 
@@ -260,7 +259,7 @@ class Daemon:
             loops.append(self._start(tasks, "drift", self._drift.run))
         return loops + [self._start(tasks, f"worker {number}", self.reconciler.work) for number in range(self._workers)]
 
-    def _start_telling(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+    def _start_notifying(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         loops = {} if self._notifier is None else self._notifier.loops()
         return [self._start(tasks, name, loop) for name, loop in loops.items()]
 
@@ -268,41 +267,41 @@ class Daemon:
         return tasks.create_task(self._watchdog.watch(name, loop), name=name)
 
     async def _until_settled(self, caught_up: asyncio.Task[None], stop: asyncio.Event) -> None:
-        """Return when nothing is left to be done in a single pass, or nothing comes of it any more."""
+        """Return when a single pass has nothing left to do, or makes no progress any more."""
         await asyncio.wait([caught_up])
-        self.ingest.stop()  # what comes from now on is for the next pass
-        timeout_s = max(self.config.retry.backoff_max_s, _TRIES_ONCE * self.config.windchill.timeout_s)
+        self.ingest.stop()  # later events belong to the next pass
+        timeout_s = max(self.config.retry.backoff_max_s, _TIMEOUTS_ONCE * self.config.windchill.timeout_s)
         once = Once(self.store, self.reconciler, self._engine.breaker, self.clock, timeout_s=timeout_s)
         while not stop.is_set() and not self.config.windchill.maintenance:
-            if self.due_feeder.refilled and await once.over():  # what was due at the start is part of this pass
+            if self.due_feeder.refilled and await once.over():  # documents due at the start are part of this pass
                 return
             self.reconciler.settled.clear()
-            await self.clock.wait(self.reconciler.settled, _LOOK_S)
+            await self.clock.wait(self.reconciler.settled, _POLL_S)
 
-    # --------------------------------------------------------- each flow, with what it needs of the others
+    # ------------------------------------------------------------------------------------------ making the flows
 
-    def _reloads(self, policy_source: reload.PolicySource) -> reload.Reload:
+    def _make_reload(self, policy_source: reload.PolicySource) -> reload.Reload:
         known = policy_source, self._in_force, self.store, self.clock, self.telemetry
         offer, under_way = self.reconciler.offer, lambda: self._engine.queue.running
-        return reload.Reload(*known, take_up=self._take_up, offer=offer, under_way=under_way)
+        return reload.Reload(*known, take_up=self._change_policy, offer=offer, under_way=under_way)
 
-    def _take_up(self, in_force: reload.InForce) -> None:
-        """Let a policy decide from here on; what has to be signed stays what it is."""
+    def _change_policy(self, in_force: reload.InForce) -> None:
+        """Decide by another policy from here on; what has to be signed does not change."""
         decoding = attrs.evolve(in_force.decoding, signed=self._in_force.decoding.signed)
         self._in_force = in_force = attrs.evolve(in_force, decoding=decoding)
         self.reconciler.decide_by(in_force.rules)
         self.ingest.decode_by(in_force.decoding)
 
-    def _signs(self) -> Callable[[Outgoing], Outgoing]:
+    def _make_signer(self) -> Callable[[Outgoing], Outgoing]:
         return partial(announcing.signed, topic=self.config.log.outcomes_topic, keys=self._in_force.decoding.keys)
 
-    def _require(self, signed: Required) -> None:
-        """Believe only signed decisions from here on."""
+    def _require_signatures(self, signed: Required) -> None:
+        """Accept only signed decisions from here on."""
         decoding = attrs.evolve(self._in_force.decoding, signed=signed)
         self._in_force = attrs.evolve(self._in_force, decoding=decoding)
         self.ingest.decode_by(decoding)
 
-    def _folds(self, tracing: Tracing) -> Ingest:
+    def _make_ingest(self, tracing: Tracing) -> Ingest:
         return Ingest(
             self.log,
             self.store,
@@ -316,7 +315,7 @@ class Daemon:
             tracing=tracing,
         )
 
-    def _lists(self, changes: ChangeList, gate: Gate) -> Drift:
+    def _make_drift(self, changes: ChangeList, gate: Gate) -> Drift:
         return Drift(
             changes,
             gate,
@@ -328,18 +327,18 @@ class Daemon:
             overlap_s=self.config.resync.poll_overlap_s,
         )
 
-    def _tells(self, webhook: notify.Webhook, breaker: Breaker) -> watch.Watch:
+    def _make_notifier(self, webhook: notify.Webhook, breaker: Breaker) -> watch.Watch:
         stopping, clock = asyncio.Event(), IdleClock(self.clock)
         post = notify.Post(webhook, clock, self.telemetry, stopping=stopping)
         options, thresholds = factory.notify_options(self.config), factory.notify_thresholds(self.config)
         return watch.Watch(self.store, breaker, post, clock, stopping=stopping, options=options, thresholds=thresholds)
 
-    def _actions(self) -> OperatorActions:
+    def _make_actions(self) -> OperatorActions:
         made = factory.actions(self.config, self.store, self.log, self.clock)
         woken = attrs.evolve(made, offer=self.reconciler.offer, wake=self.due_feeder.wake)
         return attrs.evolve(woken, decoding=lambda: self._in_force.decoding)
 
-    def _sources(self, stop: asyncio.Event) -> application.Sources:
+    def _make_sources(self, stop: asyncio.Event) -> application.Sources:
         return application.Sources(
             late=self._watchdog.late,
             readiness=lambda: attrs.evolve(
@@ -358,7 +357,7 @@ class Daemon:
             stopping=stop,
             settings=lambda: self._in_force.settings,
             door=self._door,
-            actions=self._actions(),
+            actions=self._make_actions(),
             hook_secret=self.config.admin.hook_secret,
         )
 
@@ -367,13 +366,13 @@ class Daemon:
 async def daemon(
     config: Config, *, once: bool = False, policy_source: reload.PolicySource | None = None
 ) -> AsyncIterator[Daemon]:
-    """Open everything the configuration names, and close it again whatever happens."""
+    """Open everything that the configuration names, and close it again in any case."""
     clock = SystemClock()
-    if once:  # nobody wants to wait for the end of one pass
+    if once:  # a single pass has no time for quiet periods
         config = attrs.evolve(config, windchill=attrs.evolve(config.windchill, quiet_s=0.0, checkin_interval_s=0.0))
     async with AsyncExitStack() as stack:
         admin = door = None
-        if config.admin.bind and not once:  # one pass is over before anybody asks, and must not contend for a port
+        if config.admin.bind and not once:  # a single pass is short, and must not take the port of a daemon
             identity = factory.make_identity(config, clock)
             if identity is not None:
                 stack.push_async_callback(identity.close)
@@ -410,7 +409,7 @@ async def daemon(
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T], grace_s: float) -> T | None:
-    """Return what comes of work that may wait for somebody; a stop lets it go on for `grace_s`, then it is given up."""
+    """Return the result of work that may block; after a stop it has `grace_s` left, then it is cancelled."""
     working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -422,7 +421,7 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T], grace_s: fl
 
 
 async def _ended(tasks: Sequence[asyncio.Task[Any]], within_s: float) -> None:
-    """Wait until all of these have ended; what has not within the time is given up."""
+    """Wait until all of these have ended; cancel those that have not within the time."""
     _, late = await asyncio.wait(tasks, timeout=within_s)
     for task in late:
         task.cancel()

@@ -1,7 +1,7 @@
 """
-Parts: what a configuration stands for, built. Nothing is connected and nothing runs yet, the store excepted.
+Makes what a configuration names: the store, the logs, Windchill, and what the daemon needs besides.
 
-For the daemon, and for commands that need one part of it.
+For the daemon, and for commands that need one of these. Only the store is opened here; nothing else connects yet.
 """
 
 import gc
@@ -49,13 +49,13 @@ def outcome_log(config: Config) -> Config:
 
 
 def alone(config: Config, topic: str, *, order: Literal["time", "log"] = "time") -> Config:
-    """Return the configuration with a log that is one topic, or its one file: no decisions belong to it."""
+    """Return the configuration with a single topic, or file, as its log, without a topic of decisions."""
     one = attrs.evolve(config.log, topic=topic, topics=(), decisions_topic="", order=order)
     return attrs.evolve(config, log=one)
 
 
 def make_outcome_log(config: Config, clock: Clock) -> EventLog:
-    """Return the outcome log for reading, not yet opened; before the first outcome a file of them is empty."""
+    """Return the outcome log for reading, not yet opened; a missing file is created."""
     outcomes = outcome_log(config)
     if outcomes.log.kind == "file":
         file_log.create(Path(outcomes.log.path))
@@ -63,7 +63,7 @@ def make_outcome_log(config: Config, clock: Clock) -> EventLog:
 
 
 def make_letter_log(config: Config, clock: Clock) -> EventLog | None:
-    """Return the dead-letter log for reading, not yet opened; None where a file of them is not there yet."""
+    """Return the dead-letter log for reading, not yet opened; None if its file does not exist yet."""
     log = config.log
     if log.kind == "kafka":
         return make_log(alone(config, log.dead_letter_topic), clock)
@@ -82,7 +82,7 @@ def make_log(config: Config, clock: Clock, *, grows: bool = True) -> EventLog:
 
 
 def make_webhook(config: Config, clock: Clock) -> webhook.Webhook | None:
-    """Return where notifications go, None where they go nowhere. Call it inside a running event loop."""
+    """Return the webhook that receives notifications, None without one. Call it inside a running event loop."""
     settings = config.notify
     if not settings.webhook_url:
         return None
@@ -115,7 +115,7 @@ def actions(config: Config, store: Store, log: EventLog, clock: Clock) -> Operat
 
 
 def kafka_options(config: Config) -> kafka_client.KafkaOptions:
-    """Return what a client of the configured broker has to know."""
+    """Return the options of a client of the configured broker."""
     log = config.log
     return kafka_client.KafkaOptions(
         brokers=log.brokers,
@@ -158,12 +158,12 @@ def make_identity(config: Config, clock: Clock) -> "Oidc | None":
 
 
 def make_door(config: Config, clock: Clock, identity: "Oidc | None" = None) -> Door:
-    """Return who lets people in. Raises ConfigError when the tokens can't be used."""
+    """Return who may use the admin server. Raises ConfigError if the tokens can't be used."""
     settings = config.admin
     file, keyring = settings.tokens_file, None
     if file:
         keyring = Keyring(WatchedFile(Path(file)).text, file)
-        keyring.tokens()  # a file that can't be used is said at once
+        keyring.tokens()  # an unusable file is reported at once
     browsing = Browsing(
         external_url=settings.external_url.rstrip("/"), key=settings.session_key, lasts_s=settings.session_s
     )
@@ -211,7 +211,7 @@ def _wrs(config: Config) -> WrsOptions:
 
 
 def topics(log: Log) -> Topics:
-    """Return the topics of the change log, and who may speak in each."""
+    """Return the topics of the change log, and the sources that may write to each."""
     several = tuple(ChangeTopic(one.name, one.sources) for one in log.topics)
     return Topics(
         several or (ChangeTopic(log.topic),), log.decisions_topic, (log.outcomes_topic, log.dead_letter_topic)
@@ -219,16 +219,16 @@ def topics(log: Log) -> Topics:
 
 
 def file_topics(log: Log) -> Topics:
-    """Return the same of a log in files: their names."""
+    """Return the same for a log in files, by their names."""
     path = Path(log.path)
     return Topics((ChangeTopic(path.name),), file_log.decisions_of(path).name)
 
 
 def decoding(config: Config, *, archive: bool = False) -> decode.Options:
     """
-    Return what decoding has to know of the configuration.
+    Return the rules by which records are decoded.
 
-    `archive`: the log is a file that a person gives, and not the one that is configured.
+    `archive`: the log is a file that a person has given, not the configured one.
     """
     in_files = config.log.kind == "file" and not archive
     return decode.Options(
@@ -265,17 +265,17 @@ def rulebook(config: Config) -> Rulebook:
 
 
 def signing_keys(config: Config) -> Keys | None:
-    """Return what decisions and outcomes are signed with, `None` where nothing is."""
+    """Return the keys that decisions and outcomes are signed with, `None` without any."""
     return signing.keys(config.log.signing_key, config.log.signing_key_previous)
 
 
 def in_force(config: Config, *, restart: tuple[str, ...] = ()) -> reload.InForce:
-    """Return what decides by a configuration."""
+    """Return the policy and rules of a configuration."""
     return reload.InForce(rulebook(config), decoding(config), shown(config), restart)
 
 
 def policy_source(running: Config, again: Callable[[], Config]) -> reload.PolicySource:
-    """Return how the policy is asked for and read again; everything else stays what it is in `running`."""
+    """Return how to reload the policy; all other settings stay those of `running`."""
 
     def read() -> reload.InForce:
         fresh = again()
@@ -288,7 +288,7 @@ def _auth(config: Config) -> credentials.Auth:
     settings = config.windchill
 
     def secret(key: str, value: str) -> credentials.Secret:
-        """Prefer the file that a secret came from: what it holds may be replaced while we run."""
+        """Prefer the file that a secret came from: its content may change while we run."""
         path = config.secret_files.get(f"windchill.{key}")
         return credentials.SecretFile(path) if path else value
 
@@ -308,10 +308,10 @@ def _auth(config: Config) -> credentials.Auth:
 
 def settle_memory() -> None:
     """
-    Tell the garbage collector what it can leave alone.
+    Run the garbage collector more rarely, and not over what is loaded already.
 
-    Our values refer to each other in one direction only, so reference counts free them; the collector finds nothing,
-    and at its default pace it takes a quarter of a replay's time to do so. What is loaded by now stays loaded.
+    Our values have no reference cycles, so reference counts free them. At its default pace the collector takes a
+    quarter of a replay's time and finds nothing.
     """
     gc.collect()
     gc.freeze()

@@ -25,7 +25,7 @@ from reconciler.model.chain import GENESIS, Entry
 from reconciler.model.codec import UNREADABLE
 
 _FORMAT = "windchill-reconciler/audit/2"
-_NOT_OURS = "was not written by `reconciler audit export`; name a file that was"
+_NOT_OURS = "was not written by `reconciler audit export`; give a file that was"
 
 _encode = msgspec.json.encode
 

@@ -1,4 +1,4 @@
-"""Files: what exports write to and read back, plain or packed by name, whole or not there."""
+"""Files that exports write and other commands read: plain, or compressed if their name says so."""
 
 import contextlib
 import gzip
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reconciler.errors import ReconcilerError
 
-HELP = "Where to: .jsonl, packed if its name ends in .gz or .zst; - is stdout."
+HELP = "JSON lines, compressed if the name ends in .gz or .zst; - is stdout."
 STDOUT = Path("-")
 
 Write = Callable[[bytes], object]
@@ -17,7 +17,7 @@ Write = Callable[[bytes], object]
 
 @contextlib.contextmanager
 def writing(to: Path) -> Iterator[Write]:
-    """Give a function that writes to a file; it appears under its name when all is written."""
+    """Yield a function that writes to a file, which appears under its name once it is complete."""
     if to == STDOUT:
         yield sys.stdout.buffer.write
         sys.stdout.buffer.flush()
@@ -48,7 +48,7 @@ def reading(path: Path) -> Iterator[bytes]:
 
 
 def name(to: Path) -> str:
-    """Return what people call a target."""
+    """Return the name of a target, as shown to people."""
     return "stdout" if to == STDOUT else str(to)
 
 

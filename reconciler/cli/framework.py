@@ -1,5 +1,5 @@
 """
-Commands: what every command and every family of commands has.
+Framework: what every command and every family of commands has.
 
 `--debug` and `--log-level` are accepted by each command, and shown in the help of the program only.
 """
@@ -37,7 +37,7 @@ def _everywhere(*, hidden: bool) -> list[click.Parameter]:
             hidden=hidden,
             expose_value=False,
             callback=_keep(_LEVEL),
-            help="Least level of the events logged on stderr: info for run, error otherwise.",
+            help="Lowest level logged on stderr.  [default: info for run, error otherwise]",
         ),
         click.Option(
             ["--debug"],

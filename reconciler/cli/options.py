@@ -1,4 +1,4 @@
-"""Options: from `-c`, `--store` and the environment to a configuration."""
+"""Options that several commands share, and the configuration made from them and the environment."""
 
 import functools
 import os
@@ -24,7 +24,7 @@ TARGET = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 
 
 class Moment(click.ParamType[int]):
-    """A time as people type it: RFC 3339, a date (UTC), or how long ago, such as 90s, 15m, 2h, 3d. Microseconds."""
+    """A time: RFC 3339, a date (UTC), or how long ago, such as 90s, 15m, 2h, 3d; as microseconds since 1970."""
 
     name = "time"
 
@@ -38,17 +38,15 @@ class Moment(click.ParamType[int]):
             return instant.to_us(instant.canonical(f"{value}T00:00:00Z" if _DATE.fullmatch(value) else value))
         except ValueError as error:
             return self.fail(
-                f"{value!r} is no time ({error}): write 2026-11-22T10:00:00Z, 2026-11-22, or 2h", param, ctx
+                f"{value!r} is not a time ({error}): write 2026-11-22T10:00:00Z, 2026-11-22, or 2h", param, ctx
             )
 
 
 def configured(*, store: bool = False, again: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
-    Give a command `-c/--config`, and pass what it says as `config`; with `store`, `--store URL` too.
+    Give a command `-c/--config` and pass it the configuration as `config`; with `store`, `--store URL` too.
 
-    With `again`, it is also passed the function `again`, which reads the same anew.
-
-    The environment overrides the file, and `--store` both.
+    With `again`, also pass `again`, a function that reloads it. The environment overrides the file; `--store` both.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,7 +61,7 @@ def configured(*, store: bool = False, again: bool = False) -> Callable[[Callabl
                 "--store",
                 "store_url",
                 metavar="URL",
-                help="State store, instead of the configuration's: sqlite:///FILE.",
+                help="State store to use instead of the configured one: sqlite:///FILE.",
             )(run)
         return config_file_option(run)
 
@@ -72,7 +70,7 @@ def configured(*, store: bool = False, again: bool = False) -> Callable[[Callabl
 
 def config_file_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `-c/--config FILE`, passed on as `config_file`."""
-    return click.option("-c", "--config", "config_file", type=FILE, metavar="FILE", help="Configuration in TOML.")(
+    return click.option("-c", "--config", "config_file", type=FILE, metavar="FILE", help="Configuration file (TOML).")(
         function
     )
 
@@ -85,12 +83,12 @@ def reporting(function: Callable[..., Any]) -> Callable[..., Any]:
         "form",
         type=click.Choice(("table", "json")),
         default="table",
-        help="For people (table, the default) or for programs (json).",
+        help="table (the default) for people, json for programs.",
     )(function)
 
 
 def on_store(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command `-o`, `-c` and `--store`, as most that ask or change the store have them."""
+    """Give a command `-o`, `-c` and `--store`, as most commands have them."""
     return reporting(configured(store=True)(function))
 
 

@@ -26,7 +26,7 @@ from reconciler.cli.commands.token import token
 
 main = framework.Root(
     name="reconciler",
-    help="Bring the metadata of Windchill documents to the state that change events ask for, losing nobody's edit.",
+    help="Bring the metadata of Windchill documents to the state that change events ask for, and lose no one's edit.",
     epilog=framework.example(
         "reconciler simulate --rivals 1",
         "reconciler emit 0000000001 --set status=RELEASED -c reconciler.toml",

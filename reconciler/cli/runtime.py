@@ -1,8 +1,4 @@
-"""
-Exits: the exit codes (docs/commands.md), and the one line on stderr that says what went wrong.
-
-Running: a coroutine to its end, on the quicker event loop where there is one.
-"""
+"""How a command runs and ends: exit codes (listed in docs/commands.md), messages on stderr, the event loop."""
 
 import asyncio
 import contextlib
@@ -58,13 +54,13 @@ def quiet_ends() -> Iterator[None]:
 
 
 def fault(message: str) -> None:
-    """Say what is wrong, one line each."""
+    """Print an error on stderr, line by line."""
     for line in message.splitlines():
         print(f"error: {line}", file=sys.stderr)
 
 
 def warn(message: str) -> None:
-    """Say what should not go unseen."""
+    """Print a warning on stderr."""
     print(f"warning: {message}", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""`reconciler audit`: every decision with its inputs, and whether it is still the one that was recorded."""
+"""`reconciler audit`: lists, exports and verifies the trail of decisions and of what operators did."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,9 +18,7 @@ from reconciler.model.action import OperatorAction
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Head, Recorded
 
-audit = framework.family(
-    "audit", "The trail of decisions and operator actions: list it, show or export it, verify that it is whole."
-)
+audit = framework.family("audit", "The trail of decisions and operator actions: list, show, export or verify it.")
 
 _COLUMNS = (
     output.Column("id", "id", whole=True, right=True),
@@ -71,7 +69,7 @@ def _spanned(function: Any) -> Any:
     moment = options.Moment()
     for option in (
         click.option("--until", "until_us", type=moment, default=None, help="Before this time."),
-        click.option("--since", "since_us", type=moment, default=0, help="From this time on, or how long ago: 2h."),
+        click.option("--since", "since_us", type=moment, default=0, help="From this time on; 2h is 2 hours ago."),
         click.option("--document", default=None, metavar="DOC", help="Only of this document."),
     ):
         function = option(function)
@@ -80,7 +78,7 @@ def _spanned(function: Any) -> Any:
 
 @audit.command("list", epilog=framework.example("reconciler audit list --document 0000012345 --since 2h"))
 @_spanned
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, at most.")
+@options.limit(50)
 @options.reporting
 @options.configured(store=True)
 def list_(config: Config, document: str | None, since_us: int, until_us: int | None, *, limit: int, form: str) -> None:
@@ -91,12 +89,12 @@ def list_(config: Config, document: str | None, since_us: int, until_us: int | N
 
 @audit.command("acts", epilog=framework.example("reconciler audit acts --document 0000012345 -o json"))
 @click.option("--document", default=None, metavar="DOC", help="Only on this document.")
-@click.option("--actor", default=None, help="Only of this person.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, at most.")
+@click.option("--actor", default=None, help="Only by this person.")
+@options.limit(50)
 @options.reporting
 @options.configured(store=True)
 def actions(config: Config, document: str | None, *, actor: str | None, limit: int, form: str) -> None:
-    """List what people did, newest first: who, when, on what, and why."""
+    """List what operators did, newest first: who, when, on what, and why."""
     found = runtime.run(_actions(config, document, actor, limit))
     output.report(form, [views.actions.action(one) for one in found], _ACTION_COLUMNS, "No actions.")
 
@@ -106,7 +104,7 @@ def actions(config: Config, document: str | None, *, actor: str | None, limit: i
 @options.reporting
 @options.configured(store=True)
 def show(config: Config, id: int, form: str) -> None:
-    """Show one record, a decision or an action; as JSON with all that it holds."""
+    """Show one record, a decision or an action; -o json shows all that was recorded."""
     record = runtime.run(_one(config, id))
     if isinstance(record, OperatorAction):
         act = views.actions.action(record)
@@ -131,7 +129,7 @@ def _show_decision(record: AuditRecord) -> None:
             *([("message", record.message)] if record.message else []),
             *([("before", _before(record))] if record.repeats else []),
             ("token", [f"{record.snapshot.token or 'none'} when read", f"{record.token_after or 'not known'} after"]),
-            ("modified", f"{output.when(record.snapshot.modified_at)} by {record.snapshot.modified_by or 'somebody'}"),
+            ("modified", f"{output.when(record.snapshot.modified_at)} by {record.snapshot.modified_by or 'unknown'}"),
             ("policy", record.policy),
             ("written", output.of_json(record.patch) if record.patch else "nothing"),
         ]
@@ -146,15 +144,15 @@ def _show_decision(record: AuditRecord) -> None:
 @options.configured(store=True)
 def export(config: Config, to: Path, document: str | None, since_us: int, until_us: int | None) -> None:
     """
-    Write the trail as JSON lines that can be verified.
+    Write the trail as JSON lines that `audit verify --file` can check.
 
-    Oldest first: what was decided and what people did, in the order in which it came. With --since or --until, the
-    piece of the chain from the first record of that time to the last.
+    Oldest first, decisions and operators' actions in the order they were recorded. With --since or --until: the part of
+    the chain from the first record of that time to the last.
     """
     count, first = runtime.run(_export(config, to, document, since_us, until_us))
     runtime.note(f"Wrote {output.counted(count, 'record')} to {files.name(to)}.")
     if first > 1:
-        runtime.note(f"The file begins with record {first}, in mid-chain.")
+        runtime.note(f"The file begins with record {first}; earlier records are not in it.")
 
 
 @audit.command(
@@ -171,7 +169,7 @@ def export(config: Config, to: Path, document: str | None, since_us: int, until_
     "kept",
     type=_Kept(),
     multiple=True,
-    help="A head that was kept elsewhere: its record must still be there, and be that one. May be repeated.",
+    help="A head that was kept elsewhere, whose record must be unchanged. May be repeated.",
 )
 @_spanned
 @options.reporting
@@ -180,16 +178,15 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
     """
     Check that no record was changed, removed or moved, and decide everything again.
 
-    Each record, a decision or an action, must be the one that its link in the chain stands for, and each decision must
-    give the patch that it gave then. Removal of the newest records shows only with --head; a whole chain's head is
-    printed at the end, to be kept where whoever could change the store can't change it. Exit code 1 if anything is
-    wrong.
+    Every record must match its link in the chain, and every decision must give the same patch again. The removal of the
+    newest records shows only with --head: the head of the whole chain is printed at the end. Keep it where no one who
+    can change the store can change it too. Exit code 1 if anything is wrong.
     """
     file: Path | None = said["file"]
     kept: Sequence[Head] = said["kept"]
     spanned = document is not None or since_us != 0 or until_us is not None
     if spanned and (kept or file):
-        raise UsageError("heads and --file are about whole trails; leave out --document, --since and --until")
+        raise UsageError("--head and --file verify whole trails; leave out --document, --since and --until")
     if file:
         verifier, faults = _verify_file(file, kept)
     else:
@@ -208,19 +205,19 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
 
 
 def _outcome(verifier: Verifier, faults: int) -> Iterator[str]:
-    """Yield in words what was verified; at the end the head, if it stands for all there is."""
+    """Yield in words what was verified; at the end the head, if the whole trail was."""
     scope, first, head = verifier.scope, verifier.first, verifier.head
     decided = f"{output.counted(verifier.recomputed, 'decision')} recomputed; differing: {verifier.differing}."
     yield decided + (f" {output.counted(verifier.actions, 'operator action')}." if verifier.actions else "")
     if faults:
-        yield f"The trail was changed, or is damaged: {output.counted(faults, 'fault')}."
+        yield f"The trail was changed or is damaged: {output.counted(faults, 'fault')}."
     elif first is None or head is None:
         yield "There are no records."
     elif scope.document is not None:
-        yield f"Each is the one that its link stands for. What stands between the records of {scope.document}, and"
-        yield "whether one is filed under another document, shows only when the whole trail is verified."
+        yield f"Each record of {scope.document} matches its link. Whether records between them are missing, or filed"
+        yield "under another document, shows only when the whole trail is verified."
     elif first.number > 1:
-        yield f"The chain holds from record {first.number} to record {head.number}; what stands before was not seen."
+        yield f"The chain holds from record {first.number} to record {head.number}; earlier records were not checked."
     else:
         yield f"The chain holds from the first record to record {head.number}."
         if scope.whole:
@@ -290,4 +287,4 @@ def _verify_file(path: Path, kept: Sequence[Head]) -> tuple[Verifier, list[Fault
 
 
 def _before(record: AuditRecord) -> str:
-    return f"the record before it came again {output.counted(record.repeats, 'time')}, at looks without a record"
+    return f"the previous decision was repeated {output.counted(record.repeats, 'time')}, without a record of each"

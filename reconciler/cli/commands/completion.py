@@ -1,4 +1,4 @@
-"""`reconciler completion`: the script that teaches a shell to complete commands, options and files."""
+"""`reconciler completion`: prints the script that lets a shell complete commands, options and files."""
 
 import click
 from click import shell_completion
@@ -19,10 +19,8 @@ def completion(shell: str) -> None:
     """
     Print the script that lets a shell complete what you type.
 
-    To try it in bash: eval "$(reconciler completion bash)". To keep it, write it to where the examples say; zsh looks
-    there once ~/.zshrc says fpath+=~/.zfunc before compinit. Bash needs version 4.4.
-
-    Commands, options, files and statuses are completed.
+    To try it in bash: eval "$(reconciler completion bash)". To keep it, write it to the file in the examples; for zsh,
+    add fpath+=~/.zfunc to ~/.zshrc before compinit. Bash must be 4.4 or newer.
     """
     made = shell_completion.get_completion_class(shell)
     assert made is not None, shell

@@ -1,4 +1,4 @@
-"""`reconciler config`: whether a configuration is valid, and what it comes to."""
+"""`reconciler config`: checks a configuration, or shows the values in effect."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from reconciler import config as configuration
 from reconciler.cli import framework, options, output
 
-config = framework.family("config", "Check a configuration, or show what it comes to.")
+config = framework.family("config", "Check a configuration, or show the values in effect.")
 
 _COLUMNS = (
     output.Column("section", "section", whole=True),
@@ -23,7 +23,7 @@ def _load(config_file: Path | None) -> list[configuration.Shown]:
 @config.subcommand("check", "reconciler config check -c reconciler.toml")
 @options.config_file_option
 def check(config_file: Path | None) -> None:
-    """Say whether a configuration file, with the environment over it, is valid; name every fault if not."""
+    """Check a configuration file and the environment over it; list every fault."""
     shown = _load(config_file)
     changed = sum(1 for setting in shown if setting.origin != "default")
     print(f"ok: {config_file or 'no file, defaults and environment'} ({changed} of {len(shown)} values set)")
@@ -33,6 +33,6 @@ def check(config_file: Path | None) -> None:
 @options.reporting
 @options.config_file_option
 def show(config_file: Path | None, form: str) -> None:
-    """Show every effective value and where it came from; secrets are masked."""
+    """Show every value in effect and where it comes from; secrets are masked."""
     rows = [setting._asdict() for setting in _load(config_file)]
     output.report(form, rows, _COLUMNS, "No settings.")

@@ -1,4 +1,4 @@
-"""`reconciler demo`: the real job on this machine, with everything that goes wrong in real life, in under a minute."""
+"""`reconciler demo`: shows the reconciler at work on this machine, with real-life faults, in under a minute."""
 
 import asyncio
 import tempfile
@@ -19,24 +19,24 @@ _PARTS = ("starlette", "uvicorn", "httptools", "confluent_kafka")
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Leave configuration and store in this folder, to look at with the other commands.",
+    help="Keep configuration and store in this folder, for other commands to use.",
 )
-@click.option("--stay", is_flag=True, help="Leave everything up after the summary, to play with, until Ctrl-C.")
-@click.option("--stay-s", type=click.FloatRange(0), metavar="SECONDS", help="Likewise, for so long.")
+@click.option("--stay", is_flag=True, help="Keep everything running after the summary, until Ctrl-C.")
+@click.option("--stay-s", type=click.FloatRange(0), metavar="SECONDS", help="Keep everything running for this long.")
 @click.option(
     "--acts",
     type=click.IntRange(1, _ACTS),
     default=_ACTS,
     show_default=True,
-    help="Show only so many acts, from the first. The summary is of these.",
+    help="Show only the first so many acts.",
 )
 def demo(keep: Path | None, stay: bool, stay_s: float | None, acts: int) -> None:
     """
-    Show the whole job on this machine: broker, simulated Windchill, reconciler.
+    Show the reconciler at work on this machine.
 
-    It starts everything as processes on loopback, with rival users, prints what it shows, and ends by itself in under a
-    minute with a summary that is computed from the simulated Windchill's own history. With --stay it all stays up
-    after that, page included, with events and rival users going on.
+    Starts a broker, a simulated Windchill with users who edit documents, and the reconciler, all on loopback. It ends
+    in under a minute with a summary computed from the simulated Windchill's own history. With --stay everything keeps
+    running afterwards, including the operators' page.
     """
     try:
         from reconciler.cli.demo.scenes import Demonstration, DemoOptions

@@ -19,25 +19,25 @@ from reconciler.errors import ConfigError, UsageError
     "reconciler doctor --deep -c reconciler.toml",
 )
 @click.option("--document", default=None, metavar="DOC", help="The document to read.  [default: the store's first]")
-@click.option("--probe", default=None, metavar="DOC", help="Try on this one what the server does; see above.")
-@click.option("--deep", is_flag=True, help="Read all of the store: every page, index and row.")
+@click.option("--probe", default=None, metavar="DOC", help="A document to try writes on; see above.")
+@click.option("--deep", is_flag=True, help="Check every page, index and row of the store.")
 @options.reporting
 @options.config_file_option
 def doctor(config_file: Path | None, document: str | None, probe: str | None, deep: bool, form: str) -> int:
     """
     Check configuration, store, log, Windchill and clocks.
 
-    It only reads, but for --probe DOC, which tries on a document what the server really does. Take one that nobody
-    needs. With dialect "documents" one write is sent: a field's present value under a token made up, which a server
-    must refuse. With dialect "wrs" the document is checked out, changed, checked in, renamed, moved to another state
-    and put back; what is going to be done is said first, and the configuration that follows is printed last. With
-    -o json that is a report to be sent to us, without host names and secrets.
+    Only reads, except with --probe DOC, which tries on a document how the server handles writes. Use a document that no
+    one needs. With dialect "documents", one write with a wrong token is sent, which the server must refuse. With
+    dialect "wrs", the document is checked out, changed, checked in, renamed, moved to another state and restored; each
+    step is announced first, and the resulting configuration is printed at the end. With -o json the output is a report
+    to send to us, without host names and secrets.
 
-    Exit code 1 if anything failed, or makes writing unsafe.
+    Exit code 1 if anything failed or makes writing unsafe.
     """
     if probe is not None and (config := _speaks_wrs(config_file)) is not None:
         if document is not None or deep:
-            raise UsageError("--probe goes alone on this server: leave out --document and --deep")
+            raise UsageError("--probe can't be combined with --document or --deep on this server")
         from reconciler.cli.doctor import wrs_probe
 
         return runtime.run(wrs_probe.probe(config, probe, form))

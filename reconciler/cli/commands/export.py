@@ -1,4 +1,4 @@
-"""`reconciler export`: logs and folded state, to files."""
+"""`reconciler export`: writes logs, or the folded state, to files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,8 +33,8 @@ def log(config: Config, to: Path) -> int:
     """
     Write the change log as JSON lines.
 
-    One event a line, each with its record's place and time, so that replaying the file gives the same state. Records
-    that are no events at all have no line: they are counted on stderr, and the exit code is then 3.
+    One event a line, with its record's place and time, so that replaying the file gives the same state. Records that
+    are not events are left out and counted on stderr; the exit code is then 3.
     """
     return _export(config, to)
 
@@ -46,7 +46,7 @@ def outcomes(config: Config, to: Path) -> int:
     """
     Write the outcome log as JSON lines.
 
-    Replaying it gives back what was agreed with Windchill.
+    Replaying the file recovers what was agreed with Windchill.
     """
     from reconciler import factory
 
@@ -60,7 +60,7 @@ def projection(config: Config, to: Path) -> None:
     """
     Write the folded state as JSON lines, in order of the documents' keys.
 
-    It is canonical: the same state gives the same bytes, in whatever order its events came.
+    The same events give the same bytes, whatever their order was.
     """
     count = runtime.run(_projection(config, to))
     runtime.note(f"Wrote {output.counted(count, 'document')} to {files.name(to)}.")
@@ -68,30 +68,28 @@ def projection(config: Config, to: Path) -> None:
 
 @attrs.define
 class _Count:
-    """What an export came to."""
+    """The result of an export."""
 
     written: int = 0
     skipped: int = 0
     unusable: int = 0
-    begins: Mapping[Partition, int] = attrs.field(factory=dict)  # of partitions whose beginning is gone
+    begins: Mapping[Partition, int] = attrs.field(factory=dict)  # of partitions whose beginning is lost
 
 
 def _export(config: Config, to: Path) -> int:
     count = runtime.run(_records(config, to))
     runtime.note(f"Wrote {output.counted(count.written, 'record')} to {files.name(to)}.")
     if count.skipped:
-        runtime.warn(
-            f"{count.skipped} without a line, being no events; see `reconciler dead-letters list --status all`"
-        )
+        runtime.warn(f"{count.skipped} left out, being no events; see `reconciler dead-letters list --status all`")
     if count.unusable:
         runtime.warn(
-            f"{count.unusable} would be refused in a replay, now that they say their place: too large (raise"
-            " log.record_bytes_max), or the place is not one that their source may speak in"
+            f"{output.counted(count.unusable, 'record')} would be refused in a replay: too large with its place added"
+            " (raise log.record_bytes_max), or written to a topic that its source may not use"
         )
     for place, begin in sorted(count.begins.items()):
         runtime.warn(
-            f"{place.topic}/{place.partition} begins at offset {begin}: what was before is no longer in the log, and"
-            " only an earlier archive has it"
+            f"{place.topic}/{place.partition} begins at offset {begin}: the log has lost what was before; keep the"
+            " archive that has it"
         )
     return runtime.UNSETTLED if count.skipped or count.unusable or count.begins else runtime.DONE
 

@@ -1,7 +1,5 @@
 """`reconciler hotspots`: documents and fields where version conflicts happen most."""
 
-import click
-
 from reconciler import views
 from reconciler.cli import framework, options, output, runtime, store_access
 from reconciler.config import Config
@@ -24,10 +22,10 @@ _HOT_COLUMNS = (
 
 
 @framework.command("reconciler hotspots -c reconciler.toml")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, at most.")
+@options.limit(50)
 @options.on_store
 def hotspots(config: Config, limit: int, form: str) -> None:
-    """List where version conflicts happen most."""
+    """List the documents and fields with most version conflicts."""
     output.report(form, runtime.run(_hotspots(config, limit)), _HOT_COLUMNS, "No version conflicts so far.")
 
 

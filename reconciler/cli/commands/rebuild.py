@@ -15,13 +15,11 @@ if TYPE_CHECKING:
     from reconciler.flows.replay import Replayed
 
 _NOT_IN_LOGS = (
-    "the audit trail, counts of hot spots, attempts and closed conflicts",
-    "which dead letters were discarded or replayed: all are open, and announced, again",
-    "outcomes that were not yet published, and writes whose result was not yet known: they are compared again",
+    "the audit trail, closed conflicts, and counts of attempts and hot spots",
+    "which dead letters were discarded or replayed: all are open again, and are announced again",
+    "unpublished outcomes, and writes whose result was unknown: these documents are compared again",
 )
-_NEXT_REBUILT = (
-    "Next: start the reconciler. It compares every document with Windchill and writes only what is not agreed."
-)
+_NEXT = "Next: start the reconciler. It compares every document with Windchill and writes only what is not agreed."
 
 
 @framework.command(
@@ -29,18 +27,22 @@ _NEXT_REBUILT = (
     "reconciler rebuild --from 2025.jsonl.zst --from kafka -c reconciler.toml",
 )
 @click.option(
-    "--from", "origins", multiple=True, metavar="FILE|kafka", help="Logs, in any order.  [default: the configured ones]"
+    "--from",
+    "origins",
+    multiple=True,
+    metavar="FILE|kafka",
+    help="Logs, in any order.  [default: the configured ones]",
 )
-@click.option("--accept-truncation", is_flag=True, help="Fold what is left where a log's beginning is in no archive.")
+@click.option("--accept-truncation", is_flag=True, help="Go on although the beginning of a log is missing.")
 @options.reporting
 @options.configured()
 def rebuild(config: Config, origins: tuple[str, ...], accept_truncation: bool, form: str) -> None:
     """
-    Build the state store anew from the logs: it is damaged, or lost.
+    Rebuild a damaged or lost state store from the logs.
 
-    Refused while a reconciler runs on the store. What is there is set aside as NAME.damaged-TIME once the new store is
-    complete; until then nothing changes, and a rebuild that was interrupted can simply be repeated. The outcome log
-    gives back what was agreed with Windchill. --from takes logs as replay does.
+    The reconciler must not run on the store. Once the new store is complete, the old one is kept as NAME.damaged-TIME;
+    an interrupted rebuild changes nothing and can be repeated. What was agreed with Windchill is recovered from the
+    outcome log. --from takes the same logs as `replay`.
     """
     store, clock = config.store.path, SystemClock()
     began_s = clock.monotonic_s()
@@ -68,11 +70,11 @@ def rebuild(config: Config, origins: tuple[str, ...], accept_truncation: bool, f
     records, agreements = output.counted(done.records, "record"), output.counted(done.rebased, "agreement")
     store_files.lines(
         (
-            f"{store} is built anew: {store_files.shown(contents)}, {agreements}, from {records} in {seconds:.1f} s.",
+            f"{store} was rebuilt: {store_files.shown(contents)}, {agreements}, from {records} in {seconds:.1f} s.",
             f"Logs: {store_files.positions(contents)}.",
             *_of_aside(aside, audited),
-            *(("Not in any log, so not in it:", *(f"  - {one}" for one in _NOT_IN_LOGS)) if aside else ()),
-            _NEXT_REBUILT,
+            *(("Not in any log, and therefore lost:", *(f"  - {one}" for one in _NOT_IN_LOGS)) if aside else ()),
+            _NEXT,
         )
     )
 
@@ -93,7 +95,7 @@ async def _build(config: Config, fresh: Path, origins: tuple[str, ...], accept_t
 def _of_aside(aside: Path | None, audited: int | None) -> tuple[str, ...]:
     if aside is None:
         return ()
-    kept = f"What was there is kept as {aside}."
+    kept = f"The old store is kept as {aside}."
     if audited is None:
         return (kept, "Its audit trail can't be read in full.")
     where = f"`reconciler audit list --store sqlite:///{aside}`"

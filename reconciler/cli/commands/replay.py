@@ -1,4 +1,4 @@
-"""`reconciler replay`: fold logs into a store, or beside it to see whether it says what the log says."""
+"""`reconciler replay`: folds logs into a store, or checks a store against them."""
 
 from pathlib import Path
 from typing import Any
@@ -24,21 +24,22 @@ _COLUMNS = (
     "reconciler replay --from kafka --check -c reconciler.toml",
 )
 @click.option("--from", "origins", multiple=True, required=True, metavar="FILE|kafka", help="Logs, in any order.")
-@click.option("--until", "until_us", type=options.Moment(), default=None, help="Leave out later events.")
-@click.option("--into", "into", metavar="URL", default=None, help="Another store than the configuration's.")
-@click.option("--check", is_flag=True, help="Change nothing: fold aside, and list how the store differs.")
-@click.option("--accept-truncation", is_flag=True, help="Fold what is left where a log's beginning is in no archive.")
+@click.option("--until", "until_us", type=options.Moment(), default=None, help="Skip later events.")
+@click.option("--into", "into", metavar="URL", default=None, help="Fold into this store instead of the configured one.")
+@click.option("--check", is_flag=True, help="Change nothing; list how the store differs from the logs.")
+@click.option("--accept-truncation", is_flag=True, help="Go on although the beginning of a log is missing.")
 @options.reporting
 @options.config_file_option
 def replay(config_file: Path | None, origins: tuple[str, ...], until_us: int | None, **rest: Any) -> int:
     """
     Fold logs into a store.
 
-    Folding again what a store holds changes nothing, so logs may overlap and come in any order. Outcome logs give back
-    what was agreed with Windchill: kafka means both topics; of archives, name the outcomes as well. Where Kafka no
-    longer holds a log's beginning, archives must. Refused while a reconciler runs on the store, except with --check,
-    which exits with 1 if anything differs. What an event changes in the meantime counts as well then: do it again, and
-    see what differs still.
+    Folding the same events again changes nothing, so logs may overlap and come in any order. "kafka" stands for all
+    topics, including the outcomes; name archives of outcomes as well as archives of events, or what was agreed with
+    Windchill is not recovered. If Kafka no longer has the beginning of a log, give archives that do.
+
+    The reconciler must not run on the store meanwhile, except for --check, which exits with 1 if anything differs. With
+    --check beside a running reconciler, new events show as differences: repeat it to see what remains.
     """
     into, check, form, accept = rest["into"], rest["check"], rest["form"], rest["accept_truncation"]
     config = options.load(config_file, into)
@@ -54,7 +55,7 @@ def replay(config_file: Path | None, origins: tuple[str, ...], until_us: int | N
         output.as_json(rows if check else _summary(done, seconds))
         return runtime.FAILED if rows else runtime.DONE
     if check:
-        output.report(form, rows, _COLUMNS, f"No difference: {config.store.url} is what the log says.")
+        output.report(form, rows, _COLUMNS, f"No difference: {config.store.url} agrees with the log.")
         print()
     changed, rebased = output.counted(done.changed, "row"), output.counted(done.rebased, "agreement")
     what = f"{changed} changed, {rebased} recovered" if not check else "folded aside"

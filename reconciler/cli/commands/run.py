@@ -1,4 +1,4 @@
-"""`reconciler run`: the daemon, or with `--once` one pass up to where the log ends now."""
+"""`reconciler run`: the daemon, or with `--once` a single pass up to the present end of the log."""
 
 import asyncio
 import contextlib
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
     "reconciler run --once -c reconciler.toml",
     log_level="info",
 )
-@click.option("--once", is_flag=True, help="Stop when the log is folded up to where it ends now and all is settled.")
+@click.option("--once", is_flag=True, help="Stop once the present log is folded and all documents are settled.")
 @click.option(
     "--accept-truncation",
     is_flag=True,
-    help="Go on with what is left where a log has lost records that were not folded: they are lost.",
+    help="Go on although a log has lost records that were not folded yet. They stay lost.",
 )
 @options.reporting
 @options.configured(again=True)
 def run(config: Config, again: Callable[[], Config], once: bool, accept_truncation: bool, form: str) -> int:
     """
-    Fold the change log and bring Windchill to what it asks for.
+    Fold the change log and bring Windchill to the desired state.
 
-    Runs until SIGTERM or SIGINT; a second signal stops at once, which costs nothing but the work under way. SIGHUP
-    reads the policy again; one that can't be used changes nothing. With --once it says at the end what it came to, and
-    exits with 0 when every document is synced and every event was usable, else with 3. A document that Windchill gives
-    no usable answer for is left pending when for a minute nothing has come of any attempt (longer with a longer
-    windchill.timeout_s); so is everything while Windchill is away.
+    Runs until SIGTERM or SIGINT; a second signal stops it at once, which is safe. SIGHUP reloads the policy; a policy
+    that can't be used is ignored.
 
-    An empty or older store is brought up to date from the change log and the outcome log before anything is written.
-    A log that no longer holds what comes next stops it; --accept-truncation, given once, is the decision to go on
-    without what is lost.
+    --once prints a summary and exits with 0 if every document is synced and every event was usable, else with 3. It
+    gives up when no attempt has succeeded for 1 min (longer with a longer windchill.timeout_s), for example while
+    Windchill is down; the documents concerned stay pending.
+
+    An empty or older store is first brought up to date from the change log and the outcome log. If a log has lost
+    records that are needed next, the reconciler stops; --accept-truncation, given once, lets it go on without them.
     """
     summary = runtime.run(_run(config, None if once else again, accept_truncation))
     if not once:
@@ -52,7 +52,7 @@ def run(config: Config, again: Callable[[], Config], once: bool, accept_truncati
 
 
 async def _run(config: Config, again: Callable[[], Config] | None, accept_truncation: bool) -> "Summary":
-    """Run the daemon; without `again`, which reads the configuration again, one pass only."""
+    """Run the daemon; without `again`, which reloads the configuration, a single pass."""
     from reconciler import app, factory
 
     once = again is None
@@ -71,7 +71,7 @@ async def _run(config: Config, again: Callable[[], Config] | None, accept_trunca
 
 
 def _tell(error: Exception) -> None:
-    """Tell a program that reads the log why it ends here; people get the same as the last line."""
+    """Log the error for programs that read the log; people see it as the last line."""
     import structlog
 
     if not sys.stderr.isatty():
@@ -105,11 +105,11 @@ def _show(form: str, summary: "Summary") -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- signals
-# Signals: what the system tells the daemon. Where there is no SIGHUP, as on Windows, nothing listens for one.
+# There is no SIGHUP on Windows.
 
 
 def stop_on(stop: asyncio.Event) -> None:
-    """Let the first SIGTERM or SIGINT ask for a stop in good order, and leave the second to the system: it ends us."""
+    """Stop in good order at the first SIGTERM or SIGINT; the second has its usual effect and kills the process."""
     numbers = (signal.SIGTERM, signal.SIGINT)
 
     def first() -> None:
@@ -124,7 +124,7 @@ def stop_on(stop: asyncio.Event) -> None:
 
 
 def ask_on_hangup(asked: asyncio.Event) -> None:
-    """Let SIGHUP ask for the policy to be read again, as long as we run."""
+    """Ask for the policy to be reloaded at each SIGHUP."""
     number: int | None = getattr(signal, "SIGHUP", None)
     if number is not None:
         _listen(number, asked.set)

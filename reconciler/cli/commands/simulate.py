@@ -1,4 +1,4 @@
-"""`reconciler simulate`: the simulated Windchill as a server."""
+"""`reconciler simulate`: serves the simulated Windchill."""
 
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,23 @@ from reconciler.errors import ReconcilerError, UsageError
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, default=8085, show_default=True, help="Port to listen on; 0 takes a free one.")
 @click.option("--documents", type=int, default=300, show_default=True, help="How many documents to generate.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of documents, faults and rivals.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of documents, faults and rivals.")
 @click.option(
     "--seed-file", type=options.FILE, metavar="FILE", help="Documents as JSON lines, instead of generated ones."
 )
-@click.option("--base-path", default="/", show_default=True, help="Where /documents (and /Windchill) begins.")
+@click.option("--base-path", default="/", show_default=True, help="Path above /documents and /Windchill.")
 @click.option("--rivals", default="0", metavar="RATE|JSON", help="Edits a second by other users, or a JSON object.")
 @click.option("--faults", default="{}", metavar="JSON", help="Probability of each fault.")
-@click.option("--behaviour", default="{}", metavar="JSON", help="How it reads the protocol, where servers differ.")
-@click.option("--wrs", default="{}", metavar="JSON", help="How it plays Windchill REST Services, where servers differ.")
+@click.option("--behaviour", default="{}", metavar="JSON", help="Protocol details in which servers differ.")
+@click.option("--wrs", default="{}", metavar="JSON", help="Details of Windchill REST Services in which servers differ.")
 @click.option("--history-max", type=int, default=1_000_000, show_default=True, help="Accepted writes to remember.")
 @click.option("--until-stdin-closes", is_flag=True, help="Stop when stdin closes.")
 def simulate(rivals: str, faults: str, behaviour: str, wrs: str, seed_file: Path | None, **plain: Any) -> None:
     """
     Serve a simulated Windchill.
 
-    It prints where it listens, and serves until SIGTERM or SIGINT. Under /_control/ it can be asked what was written by
-    whom, and told to misbehave.
+    Prints its address and serves until SIGTERM or SIGINT. Requests to /_control/ show who wrote what, and switch faults
+    on and off.
     """
     try:
         from reconciler.simulator import server, settings

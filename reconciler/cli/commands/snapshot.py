@@ -15,20 +15,20 @@ from reconciler.errors import UsageError
     "reconciler snapshot --to state-2026-11-22.db -c reconciler.toml",
     "reconciler snapshot --to latest.db --force -c reconciler.toml",
 )
-@click.option("--to", type=options.FILE, required=True, metavar="FILE", help="Where to.")
-@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@click.option("--to", type=options.FILE, required=True, metavar="FILE", help="The copy.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 @options.on_store
 def snapshot(config: Config, to: Path, force: bool, form: str) -> None:
     """
-    Copy the state store, also while a reconciler runs on it.
+    Copy the state store, even while a reconciler runs on it.
 
-    The copy is the store at one moment, in one file, and checked; the file appears under its name when it is complete.
-    Nobody waits for it. It is itself a store: `--store sqlite:///FILE` looks into it, `restore` puts it back.
+    The copy shows the store at one moment and is checked; FILE appears once it is complete. The reconciler is not held
+    up. To read the copy, give a command `--store sqlite:///FILE`; to put it back, use `restore`.
     """
     if to.exists() and not force:
-        raise UsageError(f"{to} is there already; name another file, or --force")
+        raise UsageError(f"{to} exists already; give another file, or --force")
     if not to.parent.is_dir():
-        raise UsageError(f"there is no directory {to.parent}; make it first")
+        raise UsageError(f"there is no directory {to.parent}; create it first")
     clock = SystemClock()
     began_s = clock.monotonic_s()
     with output.progress("copying pages", None) as tell:

@@ -1,4 +1,4 @@
-"""`reconciler status`: where everything stands, at a glance."""
+"""`reconciler status`: documents by status, open conflicts and dead letters, and the lag of the log."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from reconciler.ports import standing
 if TYPE_CHECKING:
     from reconciler.model.stamp import Partition
 
-_LOG_S_MAX = 5.0  # for reaching the log: whoever asks for the status waits for it
+_LOG_S_MAX = 5.0  # for reaching the log, while someone waits for the answer
 
 _LOG_COLUMNS = (
     output.Column("topic", "topic", whole=True),
@@ -32,9 +32,9 @@ _LOG_COLUMNS = (
 @options.on_store
 def status(config: Config, form: str) -> None:
     """
-    Show where everything stands.
+    Show an overview of documents, conflicts, dead letters and log.
 
-    How many documents are pending, held or parked, what waits for a person, and how far the log is folded.
+    Counts documents by status and what needs a person's decision, and shows how far the log is folded.
     """
     found = runtime.run(_gather(config, ask_log=_names_log()))
     if form == "json":
@@ -59,7 +59,7 @@ def status(config: Config, form: str) -> None:
 
 
 def _names_log() -> bool:
-    """Whether anything says which log it is: with `--store` alone, a Kafka that nobody has would be waited for."""
+    """Whether a log is configured: with `--store` alone, the default broker would be waited for in vain."""
     given = click.get_current_context().params
     if given["store_url"] is None or given["config_file"] is not None:
         return True
@@ -67,17 +67,17 @@ def _names_log() -> bool:
 
 
 async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
-    """Return what the API says of store and log, with which store it is and why the log is not reached."""
+    """Return the API's figures of store and log, the store's URL, and why the log could not be reached."""
     from reconciler.adapters.clock import SystemClock
     from reconciler.flows import watch
 
     async with store_access.opened(config) as store:
         found = await standing.of(store, SystemClock().now_us())
         positions = watch.of_logs(await store.positions())
-    ends, trouble = await _ends(config) if ask_log else (None, "not asked: name it with -c")
+    ends, trouble = await _ends(config) if ask_log else (None, "not checked; give -c FILE to check it")
     if ends is not None:
         positions = {place: offset for place, offset in positions.items() if place in ends}
-    elif ask_log and config.log.kind == "kafka":  # of the outcome log nobody wants to know here
+    elif ask_log and config.log.kind == "kafka":  # the outcome log is not shown here
         read = config.log.read_topics
         positions = {place: offset for place, offset in positions.items() if place.topic in read}
     return {
@@ -99,9 +99,9 @@ async def _ends(config: Config) -> "tuple[dict[Partition, int] | None, str | Non
             return dict(await log.ends()), None
     except TimeoutError:
         where = ", ".join(config.log.brokers) if config.log.kind == "kafka" else config.log.path
-        return None, f"can't be reached at {where} within {_LOG_S_MAX:g} s, so the lag is not known"
+        return None, f"can't be reached at {where} within {_LOG_S_MAX:g} s, so the lag is unknown"
     except LogError as error:
-        return None, f"can't be reached, so the lag is not known: {error}"
+        return None, f"can't be reached, so the lag is unknown: {error}"
     finally:
         await log.close()
 

@@ -1,4 +1,4 @@
-"""`reconciler token`: a new token for the admin API, and the line that lets it in."""
+"""`reconciler token`: makes a token for the admin API."""
 
 import re
 
@@ -17,20 +17,19 @@ _ROLES = ("producer", "viewer", "operator", "admin")
     "reconciler token prometheus -o json",
 )
 @click.argument("name")
-@click.option("--role", type=click.Choice(_ROLES), default="viewer", show_default=True, help="What it lets do.")
-@click.option("--source", "sources", multiple=True, help="It appends events of such sources only; a glob like //erp/*.")
+@click.option("--role", type=click.Choice(_ROLES), default="viewer", show_default=True, help="What the token allows.")
+@click.option("--source", "sources", multiple=True, help="Sources whose events it may append; a glob like //erp/*.")
 @options.reporting
 @options.configured()
 def token(config: Config, name: str, role: str, sources: tuple[str, ...], form: str) -> None:
     """
     Make a token for the admin API.
 
-    The token is shown once and kept nowhere: the file that admin.tokens_file names gets a line with its hash, which
-    this command prints too. A running reconciler reads that file again when it changes; to take a token back, take its
-    line out.
+    Prints the token, which is stored nowhere, and a line with its hash. Add the line to the file that
+    admin.tokens_file names; a running reconciler notices. To revoke the token, remove the line.
 
-    A producer may append events of its sources, and nothing else. Operators and admins may append events of any source
-    unless theirs are named.
+    A producer may only append events of its sources. Operators and admins may append events of any source, unless
+    --source names some.
     """
     from reconciler.web import tokens
     from reconciler.web.principal import Principal, Role, usual_sources
@@ -47,7 +46,7 @@ def token(config: Config, name: str, role: str, sources: tuple[str, ...], form: 
         return
     print(made)
     print()
-    output.line(f"Give it to {name}; it is not shown again. Let it in by this line in {_file(config)}:")
+    output.line(f"Give this token to {name}; it is not shown again. To accept it, add this line to {_file(config)}:")
     print()
     print(line)
 
