@@ -89,7 +89,7 @@ def test_a_snapshot_replaces_a_file_only_by_force(settled: Program) -> None:
     copy = settled.folder / "copy.db"
     copy.write_text("precious")
     said = settled.fails("snapshot", "--to", "copy.db", code=2)
-    assert "copy.db is there already; name another file, or --force" in said
+    assert "copy.db exists already; give another file, or --force" in said
     assert copy.read_text() == "precious"
     settled.say("snapshot", "--to", "copy.db", "--force")
     assert copy.read_bytes().startswith(b"SQLite format 3")
@@ -118,7 +118,7 @@ def test_an_older_snapshot_is_brought_up_to_date_without_a_write(settled: Progra
     settled.say("run", "--once", code=3)  # both sides moved the title: held
     wanted, writes = settled.document(DOC), settled.writes()
     said = settled.say("restore", "--from", "copy.db")
-    assert "It is older than what was there: events.jsonl/0 from 3 to 5" in said
+    assert "The new store is older: events.jsonl/0 from 3 to 5" in said
     assert said.splitlines()[-1].startswith("Next: start the reconciler.")
     (aside,) = asides(settled, "replaced")
     assert f"kept as {aside}" in said

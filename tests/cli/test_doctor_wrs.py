@@ -212,7 +212,7 @@ def test_with_a_bearer_token_it_is_tried_whether_the_nonce_is_needed(wrs: Progra
 
 
 def test_a_probe_goes_alone(wrs: Program) -> None:
-    assert "goes alone" in wrs.fails("doctor", "--probe", DOC, "--deep", code=2)
+    assert "can't be combined" in wrs.fails("doctor", "--probe", DOC, "--deep", code=2)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")

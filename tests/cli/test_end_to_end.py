@@ -169,7 +169,7 @@ def test_nothing_is_appended_unless_every_event_is_usable(program: Program) -> N
 def test_what_an_event_says_is_checked_as_the_reconciler_will(program: Program) -> None:
     assert "says" not in program.fails("emit", DOC, code=2)
     for said, options in {
-        "write FIELD=VALUE": ["--set", "owner"],
+        "must be FIELD=VALUE": ["--set", "owner"],
         "source '//mes' may not set `attributes.Secret`": ["--source", "//mes", "--set", "attributes.Secret=1"],
         "takes decisions of operators": ["--source", "//reconciler/x", "--set", "a=1"],
         "`set` does not": ["--release", "owner", "--expect", "owner=x"],
@@ -512,7 +512,7 @@ def test_check_lists_how_the_store_differs_and_changes_nothing(settled: Program)
 def test_an_export_appears_whole_or_not_at_all_and_says_what_it_left_out(poisoned: Program) -> None:
     ended = poisoned.run("export", "log", "--to", "archive.jsonl.gz")
     assert ended.returncode == 3
-    assert "warning: 1 without a line" in ended.stderr
+    assert "warning: 1 left out" in ended.stderr
     with gzip.open(poisoned.folder / "archive.jsonl.gz") as lines:
         assert [json.loads(line)["kafkaoffset"] for line in lines] == [0, 1, 3]
     assert "can't be written" in poisoned.fails("export", "log", "--to", "no/such/folder.jsonl")
