@@ -259,7 +259,7 @@ def test_docs_are_listed_shown_and_requeued(held: Program) -> None:
     shown = held.json("docs", "show", DOC)
     cost = next(field for field in shown["fields"] if field["field"] == "attributes.CostCenter")
     assert (cost["desired"], cost["live"], cost["base"]) == ("5000", "9999", "4711")
-    assert "within half a minute" in held.say("docs", "retry", DOC)
+    assert "within 30 s" in held.say("docs", "retry", DOC)
     assert held.json("docs", "retry", "--status", "held") == {"done": [DOC, OTHER], "left": {}}
     assert held.json("docs", "show", DOC)["lane"] == "asked"
     assert "either" in held.fails("docs", "retry", code=2)
