@@ -192,7 +192,7 @@ def test_a_documents_records_are_verified_and_what_that_leaves_open_is_said(trai
 
 def test_a_span_is_verified_from_where_it_begins(trailed: Program) -> None:
     since = trailed.json("audit", "list")[3]["at"]  # newest first: the third of six
-    assert "The chain holds from record 3 to record 6; what stands before was not seen." in trailed.say(
+    assert "The chain holds from record 3 to record 6; earlier records were not checked." in trailed.say(
         "audit", "verify", "--since", since
     )
     trailed.tamper("UPDATE audit SET record = CAST(record || ' ' AS BLOB) WHERE id IN (2, 4)")
@@ -287,7 +287,7 @@ def test_an_export_of_a_span_says_that_it_begins_in_mid_chain(trailed: Program) 
     ended = trailed.run("audit", "export", "--to", "audit.jsonl", "--since", since)
     assert "begins with record 3;" in ended.stderr
     told = trailed.say("audit", "verify", "--file", "audit.jsonl")
-    assert "holds from record 3 to record 6; what stands before was not seen" in told
+    assert "holds from record 3 to record 6; earlier records were not checked" in told
     lines = (trailed.folder / "audit.jsonl").read_bytes().splitlines(keepends=True)
     (trailed.folder / "audit.jsonl").write_bytes(b"".join([*lines[:3], *lines[4:]]))
     (found,) = trailed.json("audit", "verify", "--file", "audit.jsonl", code=1)
@@ -298,7 +298,7 @@ def test_an_export_of_a_document_is_verified_record_by_record(trailed: Program) 
     exported(trailed, "--document", OTHER)
     told = trailed.say("audit", "verify", "--file", "audit.jsonl")
     assert "3 decisions recomputed; differing: 0." in told
-    assert f"between the records of {OTHER}" in told
+    assert f"Each record of {OTHER} matches its link" in told
 
 
 def test_the_program_in_the_documentation_verifies_an_export(trailed: Program) -> None:

@@ -70,7 +70,7 @@ def test_a_document_that_took_a_claim_from_the_future_is_repaired_by_folding_it_
     assert program.document(DOC)["status"] != "RELEASED", "it is not newer"
 
     said = program.say("docs", "refold", DOC, "--reason", "a clock ahead")
-    assert "The log now wants other values of status." in said
+    assert "Desired values changed: status." in said
     assert "Left out: events.jsonl/0/1" in said
     program.say("run", "--once", code=3)  # the dead letter
     assert program.document(DOC)["status"] == "RELEASED"

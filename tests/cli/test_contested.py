@@ -110,7 +110,7 @@ def test_an_accepted_form_is_equal_from_now_on_and_after_a_rebuild(program: Prog
     program.emits(DOC, "--set", "owner=jdoe")
     look(program, 3)
     said = program.say("conflicts", "accept", the_conflict(program)["id"], "--reason", "names are in capitals")
-    assert "JDOE in Windchill counts as jdoe from now on" in said
+    assert "Windchill's JDOE counts as equal to jdoe from now on" in said
     program.say("run", "--once")
     assert 'owner is "JDOE", which counts as "jdoe": ' in program.say("explain", DOC, "owner")
     program.emits(DOC, "--set", "owner=jdoe")
