@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from reconciler import views
+from reconciler.adapters.clock import SystemClock
 from reconciler.cli import events, output, runtime, store_access
 from reconciler.config import Config
 from reconciler.errors import ReconcilerError, UsageError
@@ -22,7 +23,6 @@ T = TypeVar("T")
 async def opened(config: Config) -> AsyncIterator["OperatorActions"]:
     """Open the configured store, beside a daemon that owns it; the log is reached only by what appends to it."""
     from reconciler import factory
-    from reconciler.adapters.clock import SystemClock
 
     clock = SystemClock()
     async with store_access.opened(config) as store:

@@ -24,7 +24,7 @@ _encode = msgspec.json.encode
 
 @attrs.frozen
 class Line:
-    """A record's line; `usable` false says that a replay would refuse it although the log's reader takes the record."""
+    """A record's line; if not `usable`, a replay would refuse it although the log's reader accepts the record."""
 
     text: bytes
     usable: bool
@@ -32,7 +32,7 @@ class Line:
 
 def of(record: Record, options: decode.Options) -> Line | None:
     """
-    Return a record's line, `None` for one that is no event in any mode (it is a dead letter).
+    Return a record's line, or `None` if it is not an event in any mode (it is a dead letter).
 
     `options` are those that the log is decoded with. The line is decoded as a replay will do it, and compared.
     """
@@ -43,7 +43,7 @@ def of(record: Record, options: decode.Options) -> Line | None:
     bare = PlainRecord(record.topic, record.partition, record.offset, 0, None, text.rstrip(), ())
     there = decode.record(bare, attrs.evolve(options, archived=True, vouched=True))
     if isinstance(there, Event) and not isinstance(here, Event):
-        return None  # what its headers make unusable must not come back to life without them
+        return None  # without its headers, an unusable record must not become usable
     return Line(text, here == there or not isinstance(here, Event))
 
 
@@ -62,7 +62,7 @@ def _from_file(record: Record, *, believed: bool) -> bytes | None:
     """
     Return a line of a file with its place; a line that says where its record stood keeps saying so if it is `believed`.
 
-    What is refused here must not come to stand, by its own word, where it would be taken.
+    A refused record must not be accepted later because of the place it names itself.
     """
     try:
         members = _members(record.value or b"")
@@ -90,7 +90,7 @@ def _structured(record: Record) -> dict[str, msgspec.Raw] | None:
 
 
 def _tombstone(record: Record) -> dict[str, msgspec.Raw] | None:
-    """Return a released event whose stamp is that of the tombstone: `decode` says which, so that they can't differ."""
+    """Return a released event with the tombstone's stamp, as `decode` gives it."""
     bare = PlainRecord(record.topic, record.partition, record.offset, record.timestamp, record.key, None, ())
     event = decode.record(bare, decode.Options())
     if not isinstance(event, Event):
@@ -108,7 +108,7 @@ def _tombstone(record: Record) -> dict[str, msgspec.Raw] | None:
 
 
 def _binary(record: Record) -> dict[str, msgspec.Raw] | None:
-    """Return the members of a record in binary mode, `None` for one that is to be tried as structured."""
+    """Return the members of a record in binary mode, or `None` if it may be a structured one."""
     found = {name.lower(): value for name, value in record.headers}
     content_type = (found.get("content-type") or b"").decode().lower()
     if content_type.startswith("application/cloudevents") or not ("ce_specversion" in found or "ce_type" in found):

@@ -7,10 +7,10 @@ The file of an exported audit trail, as `audit export` writes it and `audit veri
 - the records, oldest first, `{"number":N,"previous":HASH,"link":HASH,"record":{…}}`.
 
 The record's bytes, from after `"record":` to before the last `}`, are those that were hashed (see `model/chain.py`);
-a policy's are those from after `"rules":`. `previous` is null where the record before is missing. A record that is no
-JSON, which somebody must have made of it, is written as `"damaged":"…"` in hexadecimal instead; a policy that is none
-is left out, and will be missed. Lines are compared with what an export would have written, so that nothing can be added
-to one which its link does not cover.
+a policy's are those from after `"rules":`. `previous` is null where the record before is missing. A record that is
+not JSON, because someone has changed it, is written as `"damaged":"…"` in hexadecimal; a policy that is none is left
+out, which verification notices. Lines are compared with what an export would have written, so that nothing can be added
+to a line that its link does not cover.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -59,7 +59,7 @@ def header(document: str | None) -> bytes:
 
 
 def policy(digest: str, text: bytes) -> bytes:
-    """Return the line of a policy, nothing if it can't be one."""
+    """Return the line of a policy, empty if the text is not JSON."""
     if not _is_json_line(text):
         return b""
     return b'{"policy":%b,"rules":%b}\n' % (_encode(digest), text)
@@ -76,10 +76,10 @@ def record(entry: Entry) -> bytes:
 
 
 class Exported:
-    """A file that is read: its scope and policies at once, then its entries one by one."""
+    """A file that is read: scope and policies at once, then the entries one by one."""
 
     def __init__(self, name: str, lines: Iterable[bytes]) -> None:
-        """Read up to the first record; raises ReconcilerError for another kind of file, which `name` names."""
+        """Read up to the first record; raises ReconcilerError if the file, called `name`, is of another kind."""
         self._lines: Iterator[tuple[int, bytes]] = enumerate(lines, start=1)
         _, line = next(self._lines, (1, b""))
         try:
@@ -97,7 +97,7 @@ class Exported:
         self.scope = Scope(found.document, self._begins())
 
     def entries(self) -> Iterator[Entry | Fault]:
-        """Yield the records, and in place of a line that no export has written, the fault."""
+        """Yield the records, and a fault for each line that no export has written."""
         return (_entry(number, line) for number, line in self._lines)
 
     def _begins(self) -> bool:
@@ -139,7 +139,7 @@ def _entry(number: int, line: bytes) -> Entry | Fault:
 
 
 def _strange(line: int) -> Fault:
-    return Fault(None, None, f"line {line} of the file is not as any export has written it")
+    return Fault(None, None, f"line {line} of the file was not written by an export")
 
 
 def _is_json_line(text: bytes) -> bool:

@@ -66,7 +66,7 @@ class Command(click.Command):
 
 
 class Family(click.Group):
-    """A group of commands, listed in the order they were added: the usual way through them, not the alphabet."""
+    """A group of commands, listed in the order they were added, which is their order of use."""
 
     command_class = Command
     group_class = type
@@ -85,7 +85,7 @@ class Family(click.Group):
 
 
 class Root(Family):
-    """The program: where errors become lines and exit codes."""
+    """The program, which turns errors into lines and exit codes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, context_settings={"help_option_names": ["-h", "--help"]}, **kwargs)
@@ -100,7 +100,7 @@ class Root(Family):
         sys.exit(runtime.ended(command))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; a traceback is shown here, while it is known whether one is wanted."""
+        """Run a command; with --debug, print the traceback of an error."""
         try:
             with runtime.quiet_ends():
                 return super().invoke(ctx)
@@ -113,7 +113,7 @@ class Root(Family):
 
 
 def command(*examples: str, name: str | None = None, log_level: str = "error") -> Callable[[F], Command]:
-    """Make a function a command. Its docstring is the help; the examples stand below the options."""
+    """Make a function a command. Its docstring is the help; the examples follow the options."""
     return click.command(name=name, cls=Command, epilog=example(*examples), log_level=log_level)
 
 
@@ -123,7 +123,7 @@ def family(name: str, help: str) -> Family:
 
 
 def example(*lines: str) -> str:
-    """Return the end of a help text; the backspace keeps click from filling its lines."""
+    """Return the examples of a help text, unwrapped."""
     shown = "\n".join(f"  {line}" for line in lines)
     return f"\b\nExample{'s' if len(lines) > 1 else ''}:\n{shown}"
 

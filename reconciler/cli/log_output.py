@@ -1,7 +1,7 @@
 """
-Logs: on a terminal for people, else one JSON object a line; always on stderr, so that output can be piped.
+The program's own log: for people on a terminal, else one JSON object a line; on stderr, so that output can be piped.
 
-Whatever an event holds, it is one line, of characters that can be seen, and logging it never fails. A traceback is told
+Every log event is one line of visible characters, whatever it contains, and logging never fails. A traceback is logged
 without the values of variables, which may be secrets.
 """
 
@@ -27,8 +27,8 @@ def configure(level: str, *, asked_for: bool) -> None:
     """
     Log from `level` on.
 
-    Client libraries log what they will raise in a moment anyway: they are heard only where somebody asked for logs.
-    aiokafka, which says so again at every attempt to reach a broker, is heard only in debugging.
+    Client libraries log errors that they also raise, so their logs are shown only if logs were asked for; those of
+    aiokafka, which repeats them at every attempt to reach a broker, only at level debug.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
@@ -63,7 +63,7 @@ def _renderer() -> Processor:
 
 
 def _plain(event: EventDict) -> EventDict:
-    """Spell out what would steer a terminal: keys of documents, and what servers say, come from outside."""
+    """Escape control characters: documents' keys and servers' messages come from outside."""
     return {name: output.plain(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
@@ -78,7 +78,7 @@ def _json(event: EventDict, **_: Any) -> str:
 
 
 def _escaped(found: re.Match[str]) -> str:
-    """Return a character that cannot be seen, or would steer who shows it, as JSON spells it in ASCII."""
+    """Return an invisible or control character as JSON escapes it in ASCII."""
     return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
 
 

@@ -1,7 +1,7 @@
 """
-Folding: logs into a store, the configured one or one aside that is gone afterwards.
+Whole logs, read once from beginning to end, and folded into a store.
 
-Sources: the logs that replay and export read, each from its beginning to the end it has when opened.
+For replay, rebuild and refold, for `plan` before there is a store, for exports and `doctor`.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _FOREVER = "9999-12-31T23:59:59.999999Z"  # no event is later, so nothing is lef
 
 
 async def required(config: Config, store: Store) -> Required | None:
-    """Return what has to be signed in the logs of a configuration, as a store or else its outcome log says."""
+    """Return what has to be signed in the configured logs, according to the store or else the outcome log."""
     from reconciler import factory
 
     clock, keys = SystemClock(), factory.signing_keys(config)
@@ -43,23 +43,31 @@ async def required(config: Config, store: Store) -> Required | None:
 
 
 @asynccontextmanager
-async def aside(config: Config) -> AsyncIterator[Store]:
-    """Open an empty store that is gone afterwards."""
+async def owned(config: Config, path: Path | None = None) -> AsyncIterator[Store]:
+    """Open the configured store, or another one, as its owner."""
     from reconciler import factory
 
+    if path is not None:
+        config = attrs.evolve(config, store=attrs.evolve(config.store, url=f"sqlite:///{path}"))
+    store = await factory.open_store(config, owner=True)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def aside(config: Config) -> AsyncIterator[Store]:
+    """Open an empty store that is deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="reconciler-") as folder:
-        elsewhere = attrs.evolve(config, store=attrs.evolve(config.store, url=f"sqlite:///{folder}/aside.db"))
-        store = await factory.open_store(elsewhere, owner=True)
-        try:
+        async with owned(config, Path(folder) / "aside.db") as store:
             yield store
-        finally:
-            await store.close()
 
 
 def require_brokers(config: Config, origins: Sequence[str]) -> None:
-    """Raise UsageError where Kafka is to be read and only a file is configured."""
+    """Raise UsageError if Kafka is to be read but only a file is configured."""
     if KAFKA in origins and config.log.kind == "file" and config.log.brokers == Config().log.brokers:
-        raise UsageError(f"the configured log is a file; name it: --from {config.log.path}")
+        raise UsageError(f"the configured log is a file; use --from {config.log.path}")
 
 
 async def fold_all(
@@ -74,8 +82,8 @@ async def fold_all(
     """
     Fold logs, each to its end, into a store that we own; `until` leaves out later events and outcomes.
 
-    Files come first: what they hold may be what Kafka no longer does. Raises LogTruncatedError when none of the logs
-    has the beginning of one.
+    Files come first: they may have what Kafka has deleted. Raises LogTruncatedError if the beginning of a log is missing
+    everywhere.
     """
     total = Replayed(0, 0, 0)
     signed = await required(config, store)
@@ -89,7 +97,7 @@ async def fold_all(
 
 @attrs.frozen
 class _Folding:
-    """What the logs of one replay share."""
+    """One replay of several logs."""
 
     config: Config
     store: Store
@@ -99,7 +107,7 @@ class _Folding:
     signed: Required | None
 
     async def recall(self, origins: Sequence[str]) -> None:
-        """Take what our clock refused when it was first read, if the configured log is among those to be folded."""
+        """Take over refusals by our clock, if the configured log is among the logs to be folded."""
         from reconciler import factory
 
         clock = SystemClock()
@@ -109,7 +117,7 @@ class _Folding:
                 await recovery.recall(letters, self.store, clock, asyncio.Event())
 
     async def fold(self, origin: str) -> list[Replayed]:
-        """Fold one log, and take the outcomes beside it."""
+        """Fold one log, and read the outcomes beside it."""
         log = self._log(origin)
         done = [await self._events(log)]
         if self.with_outcomes and (told := self._outcomes_of(log)) is not None:
@@ -132,7 +140,7 @@ class _Folding:
                 batch_max=replaying.BATCH,
                 offer=lambda _: None,
                 wake=asyncio.Event(),
-                # Where the reconciler goes on is kept for its own log only.
+                # Positions are stored for the configured log only.
                 until=self.until or (None if self._is_ours(log) else _FOREVER),
             )
             ingest.lane = Lane.REPLAY
@@ -160,7 +168,7 @@ class _Folding:
         return Bases(self.store, clock, until=self.until, belief=belief)
 
     def _outcomes_of(self, log: Config) -> Config | None:
-        """Return the outcome log that belongs to a log: the configured one's own, if there is any yet."""
+        """Return the outcome log beside the configured log, if it exists; None for other logs."""
         from reconciler import factory
 
         if not self._is_ours(log):
@@ -184,10 +192,10 @@ def decode_options(config: Config, log: Config) -> decode.Options:
 
 def is_archive(config: Config, log: Config) -> bool:
     """
-    Whether a log is an archive, whose lines are believed where they stood.
+    Whether a log is an archive, whose lines are trusted to name their own places.
 
-    Such is a file that a person gives, unless it is the configured log, or has its decisions beside it: then it is a
-    log, or the copy of one, in which anyone may have written anything.
+    An archive is a file that a person gives, unless it is the configured log, or has a file of decisions beside it:
+    then it is a log, or a copy of one, into which anyone may have written anything.
     """
     from reconciler.adapters import file_log
 
@@ -227,18 +235,17 @@ def in_kafka(config: Config) -> Config:
 
 class Source:
     """
-    The configured log, read to its end once; it tells a progress bar how far it is. Satisfies `ports.EventLog`.
+    The configured log, read to its end once, with progress told to a bar. Satisfies `ports.EventLog`.
 
-    It begins where the log begins now: whoever reads it asks `positions` whether that is early enough.
+    It starts at the present beginning of the log; callers ask `positions` whether that is early enough.
     """
 
     def __init__(self, config: Config, tell: Tell) -> None:
         from reconciler import factory
-        from reconciler.adapters.clock import SystemClock
 
         self._log: EventLog = factory.make_log(config, SystemClock(), grows=False)
         self._tell = tell
-        self.begins: dict[Partition, int] = {}  # partitions whose beginning is gone, once `records` has begun
+        self.begins: dict[Partition, int] = {}  # partitions whose beginning is lost, once `records` has started
         self._begins = 0
         self._total: int | None = None
         self._read = 0
@@ -280,7 +287,7 @@ class Source:
         await self._log.close()
 
     async def records(self) -> AsyncIterator[Record]:
-        """Yield every record that is left, up to the end that the log has now."""
+        """Yield every record up to the present end of the log."""
         await self.open({}, accept_truncation=True)
         self.begins = {place: begin for place, begin in (await self.positions()).items() if begin}
         ends = dict(await self.ends())

@@ -20,6 +20,9 @@ _UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_00
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+accept_truncation = click.option(
+    "--accept-truncation", is_flag=True, help="Go on although the beginning of a log is missing."
+)
 TARGET = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 
 

@@ -1,15 +1,9 @@
 """
 Output: tables for people, JSON for programs.
 
-A row is one of `views`, or a mapping. JSON shows every member of it, and a table the named columns. On a terminal a
-table is as wide as the terminal; one that does not fit even so is shown as blocks. In a pipe each row is one line,
-uncut and without colour. Text that came from outside is stripped of what would steer a terminal.
-
-Lines: records of a log as lines of a file that fold to the very same state (docs/topics.md).
-
-A line is one structured-mode event, with the record's place and timestamp as extension attributes. Values are copied
-byte for byte, never decoded and written anew: a number must not change its last digit on its way through an archive.
-A record in binary mode becomes a structured one; a tombstone becomes a released event with the stamp of the tombstone.
+A row is one of `views`, or a mapping. JSON shows all its members, a table the named columns. On a terminal, a table
+that does not fit the width is shown as blocks. In a pipe, each row is one line without colour. Control characters in text
+from outside are escaped, so that they can't steer the terminal.
 """
 
 import contextlib
@@ -33,7 +27,7 @@ from reconciler.model.value import MISSING
 Row = Mapping[str, Any] | msgspec.Struct
 
 _GAP = 2
-_PIPE_WIDTH = 100_000  # in a pipe lines are for `grep` and the like, which want each row on one
+_PIPE_WIDTH = 100_000  # in a pipe, each row is one line, for `grep` and the like
 _WRAPPED_MIN = 14  # narrower columns of wrapped text are worse to read than blocks
 _WORD_MAX = 24  # words up to this long are not broken either: names of fields, mostly
 _STYLES = {
@@ -54,7 +48,7 @@ _STYLES = {
 
 
 def words(value: object) -> str:
-    """Return text as it is, anything else as JSON; nothing that is not there."""
+    """Return text as it is, anything else as JSON, and a dash for what is missing."""
     if value is None or value is MISSING:
         return "–"
     return plain(value) if isinstance(value, str) else of_json(value)
@@ -62,9 +56,9 @@ def words(value: object) -> str:
 
 def of_json(value: object) -> str:
     """
-    Return a JSON value as an option would take it: text bare where it reads as text, else as JSON.
+    Return a JSON value as an option would take it: plain text without quotes if it can't be mistaken, else JSON.
 
-    What is not there at all shows as a dash, which as a value would stand in quotes.
+    A missing value is a dash; a dash as a value is in quotes.
     """
     if value is MISSING:
         return "–"
@@ -74,7 +68,7 @@ def of_json(value: object) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return how many there are of something, its name in the plural where that is due."""
+    """Return a count with its noun, in the plural if need be."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
@@ -84,7 +78,7 @@ def when(value: object) -> str:
 
 
 def plain(text: str) -> str:
-    """Return text in which control characters, and what else cannot be seen, are spelled out."""
+    """Return text with control and other invisible characters escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
@@ -92,17 +86,17 @@ def plain(text: str) -> str:
 
 @attrs.frozen
 class Column:
-    """One column of a table: a row's member, how it is shown, and whether it may be broken over lines."""
+    """One column of a table: a row's member, its title and format, and whether it may wrap."""
 
     key: str
     title: str
     show: Callable[[Any], str] = words
-    whole: bool = False  # ids and the like: never broken, never cut
+    whole: bool = False  # ids and the like, which never wrap
     right: bool = False
 
 
 def report(form: str, rows: Sequence[Row], columns: Sequence[Column], nothing: str) -> None:
-    """Print rows as asked for; `nothing` is what people read when there are none."""
+    """Print rows in the form asked for; `nothing` is printed for people if there are none."""
     if form == "json":
         as_json(rows)
     elif rows:
@@ -151,7 +145,7 @@ def facts(pairs: Iterable[tuple[str, str | Sequence[str]]]) -> None:
 
 
 def heading(text: str) -> None:
-    """Print a line that stands out."""
+    """Print a line in bold."""
     _print(_console(), Text(plain(text), style="bold"))
 
 
@@ -163,9 +157,9 @@ def line(text: str) -> None:
 @contextlib.contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int, int | None], None]]:
     """
-    Show a bar on stderr while something long goes on, if that is a terminal.
+    Show a progress bar on stderr, if that is a terminal.
 
-    What it yields is told how much is done, and the total where that is known only now.
+    Yields a function that takes how much is done, and the total if that is known only now.
     """
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
@@ -207,7 +201,7 @@ def _styled(cell: str) -> Text:
 
 
 def _widths_least(cells: Sequence[Sequence[str]], columns: Sequence[Column]) -> list[int]:
-    """Return how narrow each column may become."""
+    """Return the least width of each column."""
     widths = []
     for number, column in enumerate(columns):
         texts = [column.title, *(line[number] for line in cells)]

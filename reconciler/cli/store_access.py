@@ -34,7 +34,7 @@ async def opened(config: Config) -> AsyncIterator[Store]:
 
 
 def ask(config: Config, question: Callable[[Store], Awaitable[T]]) -> T:
-    """Return what the configured store answers to one question."""
+    """Ask the configured store one question and return its answer."""
 
     async def answer() -> T:
         async with opened(config) as store:
@@ -52,7 +52,7 @@ async def find_document(store: Store, key: str) -> Document:
 
 
 async def keys(store: Store, status: Status | None) -> AsyncIterator[str]:
-    """Yield the keys of all documents of a status, in order; `None`: of any."""
+    """Yield the keys of all documents with a status, in order; `None`: with any."""
     after = ""
     while page := await store.list_documents(status, after, PAGE):
         for document in page:
@@ -63,7 +63,7 @@ async def keys(store: Store, status: Status | None) -> AsyncIterator[str]:
 async def chain(
     store: Store, head: Head | None, document: str | None = None, since_us: int = 0, until_us: int | None = None
 ) -> AsyncIterator[Entry]:
-    """Yield the trail's records as they are stored, oldest first, and none that came after `head`."""
+    """Yield the trail's records as stored, oldest first, up to `head`."""
     async for entry in store.audit_chain(document, since_us, until_us):
         if head is None or entry.number > head.number:
             return

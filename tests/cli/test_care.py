@@ -52,7 +52,7 @@ def test_what_is_made_is_for_its_owner_alone_whatever_the_umask(program: Program
     made = {path.name: path.stat().st_mode & 0o777 for path in program.folder.iterdir() if path != program.config}
     assert len(made) >= 16
     assert set(made.values()) == {0o600}, made
-    assert "for their owner alone" in program.say("doctor")
+    assert "only their owner may read" in program.say("doctor")
     (program.folder / "state.db").chmod(0o640)
     assert "chmod" in program.say("doctor", code=0)
 

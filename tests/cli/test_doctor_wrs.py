@@ -80,7 +80,7 @@ def test_a_server_that_wants_credentials_answers_though_no_document_is_named(wrs
     add(wrs, 'auth = "basic"\nusername = "integration"\npassword = "secret"')
     found = wrs.checks()["Windchill"]
     assert found["result"] == "warning"
-    assert "answers; name a document" in found["message"]
+    assert "answers; give --document" in found["message"]
 
 
 def test_a_certificate_that_can_not_be_used_is_a_finding_like_any_other(wrs: Program, tmp_path: Path) -> None:

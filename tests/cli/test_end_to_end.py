@@ -576,7 +576,7 @@ def test_a_doctor_finds_everything_in_order(settled: Program) -> None:
 def test_a_doctor_finds_waits_that_a_wrong_clock_has_set_and_a_start_cuts_them_short(settled: Program) -> None:
     settled.tamper(f"UPDATE document SET due_us = due_us + 63072000000000 WHERE key = '{DOC}'")
     waits = settled.checks()["waits"]
-    assert (waits["result"], waits["message"][:31]) == ("warning", "1 document would wait longer th")
+    assert (waits["result"], waits["message"][:31]) == ("warning", "1 document would wait too long th")
     settled.say("run", "--once")
     assert "waits" not in settled.checks()
 
@@ -603,7 +603,7 @@ def test_a_doctor_finds_what_is_away(program: Program) -> None:
 def test_a_doctor_without_a_document_says_that_windchill_answers(program: Program) -> None:
     program.log.touch()
     found = program.checks()["Windchill"]
-    assert (found["result"], "answers; name a document" in found["message"]) == ("warning", True)
+    assert (found["result"], "answers; give --document" in found["message"]) == ("warning", True)
 
 
 def test_a_missing_directory_is_named(program: Program) -> None:

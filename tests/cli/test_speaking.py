@@ -113,4 +113,4 @@ def test_the_doctor_says_which_protections_are_on(program: Program) -> None:
     program.decisions.chmod(0o666)
     found = {row["check"]: (row["result"], row["message"]) for row in program.json("doctor")}
     assert found["who decides"][0] == "warning"
-    assert f"others may write to {program.decisions}, and so decide as operators" in found["who decides"][1]
+    assert f"others may write to {program.decisions} and decide as operators" in found["who decides"][1]

@@ -25,7 +25,7 @@ _COLUMNS = (
     output.Column("at", "at", output.when, whole=True),
     output.Column("document", "document", whole=True),
     output.Column("result", "result", whole=True),
-    output.Column("repeats", "same before", lambda times: f"{times} more" if times else "–"),
+    output.Column("repeats", "repeats", lambda times: str(times) if times else "–", right=True),
     output.Column("written", "written", lambda fields: ", ".join(fields) or "–"),
 )
 _ACTION_COLUMNS = (
@@ -76,36 +76,33 @@ def _spanned(function: Any) -> Any:
     return function
 
 
-@audit.command("list", epilog=framework.example("reconciler audit list --document 0000012345 --since 2h"))
+@audit.subcommand("list", "reconciler audit list --document 0000012345 --since 2h")
 @_spanned
 @options.limit(50)
-@options.reporting
-@options.configured(store=True)
+@options.on_store
 def list_(config: Config, document: str | None, since_us: int, until_us: int | None, *, limit: int, form: str) -> None:
     """List decisions, newest first."""
-    found = runtime.run(_list(config, document, since_us, until_us, limit))
+    found = store_access.ask(config, lambda store: store.audit(document, since_us, until_us, limit))
     output.report(form, [views.history.attempt(record) for record in found], _COLUMNS, "No decisions.")
 
 
-@audit.command("acts", epilog=framework.example("reconciler audit acts --document 0000012345 -o json"))
+@audit.subcommand("acts", "reconciler audit acts --document 0000012345 -o json")
 @click.option("--document", default=None, metavar="DOC", help="Only on this document.")
 @click.option("--actor", default=None, help="Only by this person.")
 @options.limit(50)
-@options.reporting
-@options.configured(store=True)
+@options.on_store
 def actions(config: Config, document: str | None, *, actor: str | None, limit: int, form: str) -> None:
     """List what operators did, newest first: who, when, on what, and why."""
-    found = runtime.run(_actions(config, document, actor, limit))
+    found = store_access.ask(config, lambda store: store.actions(document=document, who=actor, limit=limit))
     output.report(form, [views.actions.action(one) for one in found], _ACTION_COLUMNS, "No actions.")
 
 
-@audit.command("show", epilog=framework.example("reconciler audit show 4711 -o json -c reconciler.toml"))
+@audit.subcommand("show", "reconciler audit show 4711 -o json -c reconciler.toml")
 @click.argument("id", type=click.IntRange(1, 2**63 - 1))
-@options.reporting
-@options.configured(store=True)
+@options.on_store
 def show(config: Config, id: int, form: str) -> None:
     """Show one record, a decision or an action; -o json shows all that was recorded."""
-    record = runtime.run(_one(config, id))
+    record = _one(config, id)
     if isinstance(record, OperatorAction):
         act = views.actions.action(record)
         if form == "json":
@@ -122,13 +119,13 @@ def _show_decision(record: AuditRecord) -> None:
     row = views.history.attempt(record)
     output.facts(
         [
-            ("decision", f"{record.id}, attempt {record.attempt}, at {output.when(row.at)}"),
+            ("record", f"{record.id}: attempt {record.attempt}, at {output.when(row.at)}"),
             ("document", record.document),
             ("cause", record.cause),
             ("result", record.result + (f" (status {record.status})" if record.status is not None else "")),
             *([("message", record.message)] if record.message else []),
-            *([("before", _before(record))] if record.repeats else []),
-            ("token", [f"{record.snapshot.token or 'none'} when read", f"{record.token_after or 'not known'} after"]),
+            *([("repeats", _repeats(record))] if record.repeats else []),
+            ("token", [f"{record.snapshot.token or 'none'} when read", f"{record.token_after or 'unknown'} after"]),
             ("modified", f"{output.when(record.snapshot.modified_at)} by {record.snapshot.modified_by or 'unknown'}"),
             ("policy", record.policy),
             ("written", output.of_json(record.patch) if record.patch else "nothing"),
@@ -138,7 +135,7 @@ def _show_decision(record: AuditRecord) -> None:
     output.table(row.decisions, _DECISION_COLUMNS)
 
 
-@audit.command("export", epilog=framework.example("reconciler audit export --to audit.jsonl.zst --since 30d"))
+@audit.subcommand("export", "reconciler audit export --to audit.jsonl.zst --since 30d")
 @click.option("--to", required=True, type=options.TARGET, metavar="FILE", help=files.HELP)
 @_spanned
 @options.configured(store=True)
@@ -155,13 +152,11 @@ def export(config: Config, to: Path, document: str | None, since_us: int, until_
         runtime.note(f"The file begins with record {first}; earlier records are not in it.")
 
 
-@audit.command(
+@audit.subcommand(
     "verify",
-    epilog=framework.example(
-        "reconciler audit verify -c reconciler.toml",
-        'reconciler audit verify --head "$(cat audit-head.txt)"',
-        "reconciler audit verify --file audit.jsonl.zst",
-    ),
+    "reconciler audit verify -c reconciler.toml",
+    'reconciler audit verify --head "$(cat audit-head.txt)"',
+    "reconciler audit verify --file audit.jsonl.zst",
 )
 @click.option("--file", type=options.FILE, help="Verify this export instead of the store.")
 @click.option(
@@ -172,8 +167,7 @@ def export(config: Config, to: Path, document: str | None, since_us: int, until_
     help="A head that was kept elsewhere, whose record must be unchanged. May be repeated.",
 )
 @_spanned
-@options.reporting
-@options.configured(store=True)
+@options.on_store
 def verify(config: Config, document: str | None, since_us: int, until_us: int | None, **said: Any) -> int:
     """
     Check that no record was changed, removed or moved, and decide everything again.
@@ -224,21 +218,8 @@ def _outcome(verifier: Verifier, faults: int) -> Iterator[str]:
             yield f"head {head}"
 
 
-async def _list(
-    config: Config, document: str | None, since_us: int, until_us: int | None, limit: int
-) -> list[AuditRecord]:
-    async with store_access.opened(config) as store:
-        return await store.audit(document, since_us, until_us, limit)
-
-
-async def _actions(config: Config, document: str | None, actor: str | None, limit: int) -> list[OperatorAction]:
-    async with store_access.opened(config) as store:
-        return await store.actions(document=document, who=actor, limit=limit)
-
-
-async def _one(config: Config, id: int) -> Recorded:
-    async with store_access.opened(config) as store:
-        entry = await store.audit_entry(id)
+def _one(config: Config, id: int) -> Recorded:
+    entry = store_access.ask(config, lambda store: store.audit_entry(id))
     if entry is None:
         raise ReconcilerError(f"there is no record {id}; see `reconciler audit list` and `reconciler audit acts`")
     try:
@@ -286,5 +267,5 @@ def _verify_file(path: Path, kept: Sequence[Head]) -> tuple[Verifier, list[Fault
     return verifier, [*faults, *verifier.missing()]
 
 
-def _before(record: AuditRecord) -> str:
+def _repeats(record: AuditRecord) -> str:
     return f"the previous decision was repeated {output.counted(record.repeats, 'time')}, without a record of each"

@@ -14,6 +14,7 @@ import attrs
 import click
 
 from reconciler import views
+from reconciler.adapters.clock import SystemClock
 from reconciler.cli import actions, events, framework, log_replay, options, output, runtime, store_access
 from reconciler.config import Config
 from reconciler.errors import ReconcilerError, UsageError
@@ -72,7 +73,7 @@ def show(config: Config, document: str, form: str) -> None:
             ("document", row.document),
             ("status", row.status + (f": {row.reason}" if row.reason and not row.paused else "")),
             *([("paused", actions.attribution(row.paused))] if row.paused else []),
-            ("next attempt", f"{output.when(row.due_at)}, as {row.lane}" if row.due_at else _no_look(row)),
+            ("next attempt", f"{output.when(row.due_at)} ({row.lane})" if row.due_at else _no_look(row)),
             ("pending since", output.when(row.pending_since) if row.pending_since else "not pending"),
             ("attempts", f"{row.attempts}, of which {row.conflicts} ended in a version conflict"),
             ("token", output.words(row.token)),
@@ -136,6 +137,9 @@ def compare(config: Config, document: tuple[str, ...], all_: bool, actor: str, f
     count = actions.run(config, lambda operator: operator.compare(actor, document or None))
     if form == "json":
         output.as_json(views.actions.Compared(documents=count))
+        return
+    if not count:
+        output.line("Nothing to do: all documents that can be compared are due already.")
         return
     output.line(f"{output.counted(count, 'document')} will be compared. {_SOON}")
     output.line("To see how many are left: reconciler status")
@@ -272,7 +276,6 @@ def refold(config: Config, document: str, form: str, **given: Any) -> None:
 async def _refold(
     config: Config, document: str, *, archives: tuple[str, ...], accept_truncation: bool, actor: str, reason: str
 ) -> "Result":
-    from reconciler.adapters.clock import SystemClock
     from reconciler.adapters.counters import Counters
     from reconciler.flows.refold import Refold
 

@@ -1,7 +1,8 @@
 """`reconciler hotspots`: documents and fields where version conflicts happen most."""
 
 from reconciler import views
-from reconciler.cli import framework, options, output, runtime, store_access
+from reconciler.adapters.clock import SystemClock
+from reconciler.cli import framework, options, output, store_access
 from reconciler.config import Config
 
 
@@ -9,7 +10,7 @@ def _share(period: views.waiting.Period) -> str:
     return f"{period.conflicts} of {period.attempts}"
 
 
-_HOT_COLUMNS = (
+_COLUMNS = (
     output.Column("document", "document", whole=True),
     output.Column("field", "field", whole=True),
     output.Column("conflicts", "conflicts", right=True),
@@ -26,11 +27,5 @@ _HOT_COLUMNS = (
 @options.on_store
 def hotspots(config: Config, limit: int, form: str) -> None:
     """List the documents and fields with most version conflicts."""
-    output.report(form, runtime.run(_hotspots(config, limit)), _HOT_COLUMNS, "No version conflicts so far.")
-
-
-async def _hotspots(config: Config, limit: int) -> list[views.waiting.HotSpot]:
-    from reconciler.adapters.clock import SystemClock
-
-    async with store_access.opened(config) as store:
-        return [views.waiting.hot_spot(spot) for spot in await store.hotspots(SystemClock().now_us(), limit)]
+    found = store_access.ask(config, lambda store: store.hotspots(SystemClock().now_us(), limit))
+    output.report(form, [views.waiting.hot_spot(spot) for spot in found], _COLUMNS, "No version conflicts so far.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.adapters.clock import SystemClock
 from reconciler.cli import framework, log_replay, options, output, runtime, store_access
 from reconciler.config import Config
 from reconciler.core.folding import fold
@@ -68,7 +69,6 @@ def plan(config: Config, document: tuple[str, ...], every: bool, kept: bool, for
 
 async def _plan(config: Config, keys: tuple[str, ...], every: bool) -> tuple[list[dict[str, Any]], int]:
     from reconciler import factory
-    from reconciler.adapters.clock import SystemClock
     from reconciler.adapters.counters import Counters
 
     clock = SystemClock()

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
 import click
 
 from reconciler.adapters.clock import SystemClock
@@ -33,7 +32,7 @@ _NEXT = "Next: start the reconciler. It compares every document with Windchill a
     metavar="FILE|kafka",
     help="Logs, in any order.  [default: the configured ones]",
 )
-@click.option("--accept-truncation", is_flag=True, help="Go on although the beginning of a log is missing.")
+@options.accept_truncation
 @options.reporting
 @options.configured()
 def rebuild(config: Config, origins: tuple[str, ...], accept_truncation: bool, form: str) -> None:
@@ -80,16 +79,10 @@ def rebuild(config: Config, origins: tuple[str, ...], accept_truncation: bool, f
 
 
 async def _build(config: Config, fresh: Path, origins: tuple[str, ...], accept_truncation: bool) -> "Replayed":
-    from reconciler import factory
-
-    elsewhere = attrs.evolve(config, store=attrs.evolve(config.store, url=f"sqlite:///{fresh}"))
-    store = await factory.open_store(elsewhere, owner=True)
-    try:
+    async with log_replay.owned(config, fresh) as store:
         return await log_replay.fold_all(
             config, origins, None, store, with_outcomes=True, accept_truncation=accept_truncation
         )
-    finally:
-        await store.close()
 
 
 def _of_aside(aside: Path | None, audited: int | None) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ _COLUMNS = (
 @click.option("--until", "until_us", type=options.Moment(), default=None, help="Skip later events.")
 @click.option("--into", "into", metavar="URL", default=None, help="Fold into this store instead of the configured one.")
 @click.option("--check", is_flag=True, help="Change nothing; list how the store differs from the logs.")
-@click.option("--accept-truncation", is_flag=True, help="Go on although the beginning of a log is missing.")
+@options.accept_truncation
 @options.reporting
 @options.config_file_option
 def replay(config_file: Path | None, origins: tuple[str, ...], until_us: int | None, **rest: Any) -> int:
@@ -66,13 +66,8 @@ def replay(config_file: Path | None, origins: tuple[str, ...], until_us: int | N
 
 
 async def _into(config: Config, origins: tuple[str, ...], until: str | None, accept: bool) -> Replayed:
-    from reconciler import factory
-
-    store = await factory.open_store(config, owner=True)
-    try:
+    async with log_replay.owned(config) as store:
         return await log_replay.fold_all(config, origins, until, store, with_outcomes=True, accept_truncation=accept)
-    finally:
-        await store.close()
 
 
 async def _check(
@@ -84,24 +79,17 @@ async def _check(
 
 
 def _row(difference: Difference) -> dict[str, Any]:
-    here, there = difference.here, difference.there
-    if there is None:
-        return {
-            "document": difference.key,
-            "difference": "missing in the store",
-            "fields": sorted(here.fields) if here else [],
-        }
-    if here is None:
-        return {"document": difference.key, "difference": "not in the log", "fields": sorted(there.fields)}
-    names = here.fields.keys() | there.fields.keys()
-    fields = sorted(
-        name for name in names if codec.encode(here.fields.get(name)) != codec.encode(there.fields.get(name))
-    )
-    return {
-        "document": difference.key,
-        "difference": f"fields differ: {', '.join(fields)}" if fields else "released at different times",
-        "fields": fields,
-    }
+    here = difference.here.fields if difference.here else {}
+    there = difference.there.fields if difference.there else {}
+    names = here.keys() | there.keys()
+    fields = sorted(name for name in names if codec.encode(here.get(name)) != codec.encode(there.get(name)))
+    if difference.there is None:
+        what, fields = "missing in the store", sorted(here)
+    elif difference.here is None:
+        what, fields = "not in the log", sorted(there)
+    else:
+        what = f"fields differ: {', '.join(fields)}" if fields else "released at different times"
+    return {"document": difference.key, "difference": what, "fields": fields}
 
 
 def _summary(done: Replayed, seconds: float) -> dict[str, Any]:

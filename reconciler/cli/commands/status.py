@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from reconciler import views
+from reconciler.adapters.clock import SystemClock
 from reconciler.cli import framework, options, output, runtime, store_access
 from reconciler.config import Config
 from reconciler.errors import LogError
@@ -68,7 +69,6 @@ def _names_log() -> bool:
 
 async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
     """Return the API's figures of store and log, the store's URL, and why the log could not be reached."""
-    from reconciler.adapters.clock import SystemClock
     from reconciler.flows import watch
 
     async with store_access.opened(config) as store:
@@ -90,7 +90,6 @@ async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
 
 async def _ends(config: Config) -> "tuple[dict[Partition, int] | None, str | None]":
     from reconciler import factory
-    from reconciler.adapters.clock import SystemClock
 
     log = factory.make_log(config, SystemClock(), grows=False)
     try:
@@ -116,7 +115,7 @@ def _many(count: int, rest: str) -> str:
 
 def _age(seconds: float | None) -> str:
     if seconds is None:
-        return "nothing is pending"
+        return "none"
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"

@@ -55,7 +55,7 @@ async def _topic(name: str, config: Config, what: str) -> Check:
             ends = await source.ends()
     except TimeoutError:
         where = ", ".join(config.log.brokers) if config.log.kind == "kafka" else "it"
-        return Check(name, FAILED, f"{what}: no answer of {where} within {_LOG_S_MAX:g} s")
+        return Check(name, FAILED, f"{what}: no answer from {where} within {_LOG_S_MAX:g} s")
     except (ConfigError, LogError) as error:
         return Check(name, FAILED, str(error))
     finally:
@@ -65,7 +65,7 @@ async def _topic(name: str, config: Config, what: str) -> Check:
 
 
 async def _settings(name: str, config: Config, *, stamped: bool) -> AsyncIterator[Check]:
-    """Look whether a topic keeps what a lost store is rebuilt from and, of a `stamped` one, whose clock does that."""
+    """Check whether a topic keeps all records, for a rebuild, and, if it is `stamped`, whose clock stamps them."""
     from reconciler import factory
     from reconciler.adapters import kafka_topic
 
@@ -73,10 +73,10 @@ async def _settings(name: str, config: Config, *, stamped: bool) -> AsyncIterato
     topic, check = config.log.topic, f"retention of the {name}"
     told = await kafka_topic.settings(known, topic)
     if told.retention is None:
-        said = f"{topic}: the broker does not tell what it keeps; see that it keeps everything"
+        said = f"{topic}: the broker does not say how long it keeps records; make sure that it keeps all"
         yield Check(check, WARNING, said)
     elif told.retention.losses:
-        said = f"{topic}: {' and '.join(told.retention.losses)}; keep everything, or archive it in time with"
+        said = f"{topic}: {' and '.join(told.retention.losses)}; let it keep everything, or archive it in time with"
         yield Check(check, WARNING, f"{said} `reconciler export`")
     else:
         yield Check(check, OK, f"{topic}: everything is kept")
@@ -85,13 +85,13 @@ async def _settings(name: str, config: Config, *, stamped: bool) -> AsyncIterato
 
 
 def _timestamps(name: str, config: Config, known: "KafkaOptions", told: "Timestamps | None") -> Check:
-    """Look whether a producer whose clock runs ahead can make its records look as if they were written later."""
+    """Check whether a producer with a fast clock can make its records look newer than they are."""
     from reconciler.adapters import kafka_topic
 
     topic, check, skew_s = config.log.topic, f"timestamps of the {name}", config.log.max_clock_skew_s
     by_broker = f"message.timestamp.type={kafka_topic.APPEND_TIME}"
     if told is None:
-        said = f"{topic}: the broker does not tell whose clock stamps records; see that it is its own"
+        said = f"{topic}: the broker does not say whose clock stamps records; make sure that it is the broker's"
         return Check(check, WARNING, f"{said}: {kafka_topic.setting(known, topic, by_broker)}")
     if told.by_broker:
         return Check(check, OK, f"{topic}: the broker stamps each record")
@@ -117,29 +117,37 @@ def _decisions(config: Config) -> Check:
 
     if config.log.kind == "kafka":
         topic = config.log.decisions_topic
-        said = f"decisions of {OPERATORS} are taken from {topic} only; see that the broker lets nobody else write to it"
+        said = f"decisions of {OPERATORS} are taken from {topic} only; only operators should be able to write there"
         return Check("who decides", OK, said)
     path = file_log.decisions_of(Path(config.log.path))
     open_to_all = [one for one in (path, path.parent) if one.exists() and one.stat().st_mode & 0o022]
     if open_to_all:
         shown = " and ".join(map(str, open_to_all))
-        return Check("who decides", WARNING, f"others may write to {shown}, and so decide as operators: chmod go-w")
+        return Check(
+            "who decides",
+            WARNING,
+            f"others may write to {shown} and decide as operators; to prevent that: chmod go-w",
+        )
     return Check("who decides", OK, f"decisions of {OPERATORS} are taken from {path} only, which others can't write to")
 
 
 def _topics(config: Config) -> Check:
     bound = ", ".join(f"{one.name} ({' '.join(one.sources)})" for one in config.log.topics)
     if bound:
-        return Check("topics by source", OK, f"on: {bound}; see that the broker lets each system write to its own only")
+        return Check(
+            "topics by source",
+            OK,
+            f"on: {bound}; each system should be able to write to its own topic only",
+        )
     where = config.log.path if config.log.kind == "file" else config.log.topic
-    said = f"off: whoever can write to {where} can speak for any system"
+    said = f"off: anyone who can write to {where} can send events in the name of any system"
     return Check("topics by source", OK, said if config.log.kind == "file" else f"{said}; see [[log.topics]]")
 
 
 def _rules(config: Config) -> Check:
     limited = [rule for rule in config.policy.rules if rule.sources]
     if not limited:
-        said = "off: any source may set every field, and release every document; see `sources` of [[policy]]"
+        said = "off: any source may set every field and release every document; see `sources` of [[policy]]"
         return Check("rules by source", OK, said)
     shown = "; ".join(f"{rule.name} ({', '.join(rule.fields)}): {', '.join(rule.sources)}" for rule in limited)
     return Check("rules by source", OK, f"on: {shown}{_tombstones(config, limited)}")
@@ -151,4 +159,4 @@ def _tombstones(config: Config, limited: list[Rule]) -> str:
     refused = [name for name in config.log.change_topics if not all(rule.admits(f"//kafka/{name}") for rule in limited)]
     if not refused:
         return ""
-    return f"; tombstones in {', '.join(refused)} release nothing, for these rules don't name //kafka/{refused[0]}"
+    return f"; tombstones in {', '.join(refused)} release nothing, because these rules don't name //kafka/{refused[0]}"

@@ -25,7 +25,7 @@ async def checks(config: Config, *, deep: bool) -> AsyncIterator[Check]:
         if path.parent.is_dir():
             yield Check("store", WARNING, f"{path} does not exist yet; `reconciler run` creates it")
         else:
-            yield Check("store", FAILED, f"there is no directory {path.parent}; make it, or correct [store] url")
+            yield Check("store", FAILED, f"there is no directory {path.parent}; create it, or correct [store] url")
         return
     try:
         async with store_access.opened(config) as store:
@@ -54,7 +54,7 @@ async def first_document(config: Config) -> str | None:
 
 
 async def _soundness(path: Path, *, deep: bool) -> Check:
-    """Look for damage in the store, as a start does, or in all of it."""
+    """Check the store for damage: quickly, as at a start, or all of it."""
     from reconciler.adapters.sqlite import damage
 
     try:
@@ -64,7 +64,7 @@ async def _soundness(path: Path, *, deep: bool) -> Check:
             fault, said = found.fault, f"every page, index and row was read ({output.counted(found.rows, 'row')})"
         else:
             fault = await asyncio.to_thread(damage.glance, path)
-            said = "no damage at first sight; --deep reads all of it"
+            said = "no damage found by a quick check; --deep reads all of it"
     except (StoreError, OSError) as error:
         return Check("store's file", FAILED, str(error))
     if fault:
@@ -73,7 +73,7 @@ async def _soundness(path: Path, *, deep: bool) -> Check:
 
 
 def _privacy(config: Config) -> Check:
-    """Look whether others than their owner may read the files of store and log."""
+    """Check whether others than the owner may read the files of store and log."""
     store = locks.real(config.store.path)
     paths = [files.beside(store, suffix) for suffix in ("", "-wal", "-shm", ".owner", ".writer")]
     if config.log.kind == "file":
@@ -84,13 +84,13 @@ def _privacy(config: Config) -> Check:
             *(file_log.beside(log, what) for what in (file_log.OUTCOMES, file_log.DEAD_LETTERS)),
         ]
     if found := files.exposed(paths):
-        shown = f"others may read {', '.join(found)}; if nobody needs that: chmod 600"
+        shown = f"others may read {', '.join(found)}; to prevent that: chmod 600"
         return Check("files", WARNING, shown)
-    return Check("files", OK, "store and file logs are for their owner alone")
+    return Check("files", OK, "only their owner may read store and file logs")
 
 
 def _signatures(config: Config, noted: Noted | None) -> Check:
-    """Say whether decisions and outcomes are signed, and from where on; `noted` is what the store knows of it."""
+    """Check whether decisions and outcomes are signed, and since where; `noted` is what the store has stored of it."""
     log, keys = config.log, model.keys(config.log.signing_key, config.log.signing_key_previous)
     if keys is not None and noted is None:
         return Check("signatures", OK, f"on from the next start of `reconciler run`, with key {keys.id}")
@@ -101,21 +101,25 @@ def _signatures(config: Config, noted: Noted | None) -> Check:
         return Check(
             "signatures",
             WARNING,
-            f"off, though they were on since {where or 'the first record'}: what is decided and agreed now is refused"
+            f"off, but they were on since {where or 'the first record'}: decisions and outcomes of now will be refused"
             " once log.signing_key is set again",
         )
     writes = f"append to {log.path}" if log.kind == "file" else "write to the topics"
-    return Check("signatures", OK, f"off: whoever can {writes} can decide as an operator; see log.signing_key")
+    return Check(
+        "signatures",
+        OK,
+        f"off: anyone who can {writes} can decide as an operator; see log.signing_key",
+    )
 
 
 async def _times(config: Config, store: Store) -> AsyncIterator[Check]:
-    """Yield what in the store can only come of a clock that is wrong, or was."""
+    """Yield signs in the store that this host's clock is wrong, or was."""
     from reconciler import factory
 
     pace, now_us = factory.rulebook(config).pace, SystemClock().now_us()
     longest_us = {status: pace.longest_us(status) for status in Status}
     if count := await store.count_ahead(now_us, longest_us):
-        said = f"{output.counted(count, 'document')} would wait longer than anything does: this host's clock was ahead"
-        yield Check("waits", WARNING, f"{said} when these waits began; `reconciler run` cuts them short when it starts")
+        said = f"{output.counted(count, 'document')} would wait too long: this host's clock was ahead"
+        yield Check("waits", WARNING, f"{said} when the waits began; `reconciler run` shortens them when it starts")
     if fault := due_feeder.contradiction(await store.last_audited_us(), now_us):
         yield Check("host's clock", WARNING, fault)

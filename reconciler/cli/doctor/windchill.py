@@ -5,6 +5,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.replies import Exchange, Reply
 from reconciler.cli.doctor.check import FAILED, OK, WARNING, Check
 from reconciler.config import Config
@@ -22,14 +23,13 @@ _SKEW_S_MAX = 60.0  # more than that and "modified after the event" means little
 async def checks(config: Config, key: str | None, probe: str | None) -> AsyncIterator[Check]:
     """Yield what is found of Windchill, reading a document, and writing to one that is to be probed."""
     from reconciler import factory
-    from reconciler.adapters.clock import SystemClock
     from reconciler.adapters.counters import Counters
 
     url = config.windchill.base_url
     answer, skew = await _knock(config)
     if key is None:
         if isinstance(answer, Reply):
-            said = f"{url} answers; name a document with --document, to try credentials and what guards writes"
+            said = f"{url} answers; give --document to check credentials and how writes are guarded"
             yield Check("Windchill", WARNING, said)
         else:
             yield Check("Windchill", FAILED, f"{url}: {answer.message}")
@@ -52,12 +52,12 @@ async def _document(windchill: Windchill, url: str, key: str, config: Config) ->
     answer = await windchill.read(key)
     match answer:
         case Snapshot():
-            yield Check("Windchill", OK, f"{url} answers, credentials are accepted, document {key} is readable")
+            yield Check("Windchill", OK, f"{url} answers, accepts our credentials, and shows document {key}")
         case Unauthorised(message):
             yield Check("Windchill", FAILED, f"{url} refuses our credentials: {message}")
             return
         case NotAvailable(status, message):
-            yield Check("Windchill", WARNING, f"{url} answers, but document {key} can't be had ({status}): {message}")
+            yield Check("Windchill", WARNING, f"{url} answers, but document {key} can't be read ({status}): {message}")
             return
         case Unchanged():
             yield Check("Windchill", FAILED, f"{url} answers 304 to a read without a condition")
@@ -72,20 +72,20 @@ async def _document(windchill: Windchill, url: str, key: str, config: Config) ->
 
 async def _etag(windchill: Windchill, shown: Snapshot) -> AsyncIterator[Check]:
     if shown.token is None:
-        yield Check("ETag", FAILED, f"document {shown.key} has none, so nothing can be written safely")
+        yield Check("ETag", FAILED, f"document {shown.key} has no ETag, so nothing can be written safely")
         return
     yield Check("ETag", OK, shown.token)
     again = await windchill.read(shown.key, shown)
     if isinstance(again, Unchanged):
-        yield Check("If-None-Match", OK, "answered 304: comparing again is cheap")
+        yield Check("If-None-Match", OK, "answered 304, so comparing again is cheap")
     elif isinstance(again, Snapshot) and again.token != shown.token:
         yield Check("If-None-Match", WARNING, f"document {shown.key} changed meanwhile; try again")
     else:
-        yield Check("If-None-Match", WARNING, "not answered 304: every comparison costs a whole read")
+        yield Check("If-None-Match", WARNING, "not answered 304, so every comparison reads the whole document")
 
 
 async def _wrs(windchill: "WrsWindchill", shown: Snapshot, config: Config) -> AsyncIterator[Check]:
-    """Yield what a read tells of how writes would go."""
+    """Yield what a read shows about writes."""
     from reconciler.adapters.wrs import results, signatures
     from reconciler.adapters.wrs.metadata import Schema
 
@@ -127,7 +127,7 @@ async def _wrs(windchill: "WrsWindchill", shown: Snapshot, config: Config) -> As
 
 
 async def _probe(windchill: Windchill, key: str) -> Check:
-    """Send a write that must be refused: a present value, under a token that the document never had."""
+    """Send a write that must be refused: the present value under a wrong token."""
     name = "If-Match"
     answer = await windchill.read(key)
     if not isinstance(answer, Snapshot) or answer.token is None:
@@ -142,14 +142,18 @@ async def _probe(windchill: Windchill, key: str) -> Check:
         case VersionConflict(status):
             return Check(name, OK, f"enforced: a write under a wrong token was refused with {status}")
         case Written():
-            return Check(name, FAILED, f"IGNORED: {key} was written under a wrong token; don't let us write there")
+            return Check(
+                name,
+                FAILED,
+                f"IGNORED: {key} was written under a wrong token; do not run the reconciler here",
+            )
         case other:
             said = getattr(other, "message", "")
-            return Check(name, WARNING, f"can't tell: the write was answered {type(other).__name__}: {said}")
+            return Check(name, WARNING, f"unclear: the write was answered {type(other).__name__}: {said}")
 
 
 class _Unrecorded:
-    """The journal of a probe: whoever looks on is the record."""
+    """The journal of a probe, which records nothing."""
 
     mark = "rec-probe-1"
     note = "Reconciler: a probe"
@@ -173,9 +177,8 @@ def _harmless(snapshot: Snapshot) -> str | None:
 
 
 async def _knock(config: Config) -> tuple[Exchange, Check | None]:
-    """Return what the server says to anybody, and how far its clock is from ours, `None` when it tells no time."""
+    """Return the server's answer to a plain GET, and how far its clock is from ours; `None` if it sends no time."""
     from reconciler.adapters import http
-    from reconciler.adapters.clock import SystemClock
 
     clock = SystemClock()
     ca_file = Path(config.windchill.ca_file) if config.windchill.ca_file else None
