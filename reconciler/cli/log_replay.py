@@ -82,8 +82,8 @@ async def fold_all(
     """
     Fold logs, each to its end, into a store that we own; `until` leaves out later events and outcomes.
 
-    Files come first: they may have what Kafka has deleted. Raises LogTruncatedError if the beginning of a log is missing
-    everywhere.
+    Files come first: they may have what Kafka has deleted. Raises LogTruncatedError if none of the
+    logs has the beginning of one.
     """
     total = Replayed(0, 0, 0)
     signed = await required(config, store)

@@ -2,8 +2,8 @@
 Output: tables for people, JSON for programs.
 
 A row is one of `views`, or a mapping. JSON shows all its members, a table the named columns. On a terminal, a table
-that does not fit the width is shown as blocks. In a pipe, each row is one line without colour. Control characters in text
-from outside are escaped, so that they can't steer the terminal.
+that does not fit the width is shown as blocks. In a pipe, each row is one line without colour. Control characters
+in text from outside are escaped, so that they can't steer the terminal.
 """
 
 import contextlib

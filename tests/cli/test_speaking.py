@@ -108,7 +108,8 @@ def test_the_doctor_says_which_protections_are_on(program: Program) -> None:
     assert found["who decides"] == (
         "ok", f"decisions of {OPERATORS} are taken from {program.decisions} only, which others can't write to"
     )  # fmt: skip
-    assert found["topics by source"] == ("ok", f"off: whoever can write to {program.log} can speak for any system")
+    off = f"off: anyone who can write to {program.log} can send events in the name of any system"
+    assert found["topics by source"] == ("ok", off)
     assert found["rules by source"] == ("ok", "on: policy[4] (attributes.Secret): //erp/*, //kafka/*")
     program.decisions.chmod(0o666)
     found = {row["check"]: (row["result"], row["message"]) for row in program.json("doctor")}

@@ -42,7 +42,7 @@ def _deciding(command: Callable[..., None]) -> Callable[..., None]:
             click.argument("id", required=False),
             click.option("--field", default=None, help="Instead of ID: all open conflicts on this field."),
             click.option("--rule", default=None, help="Instead of ID: all under this rule (see `policy show`)."),
-            click.option("--limit", type=limits, default=RESOLVED_DEFAULT, show_default=True, help="At most so many at once."),
+            click.option("--limit", type=limits, default=RESOLVED_DEFAULT, show_default=True, help="At most so many."),
             actions.with_actor_and_reason,
             options.on_store,
         )
